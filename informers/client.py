@@ -1,0 +1,367 @@
+"""The client of the API server: plain dicts in, plain dicts out, every failure an ApiError.
+
+- Configuration, TLS and the connection pool are the official client's; requests go straight to that pool, so no model
+  is built and no JSON is parsed twice.
+- Requests that the server answers with 429 or 5xx and a Retry-After are sent again, up to ten times (client-go rest).
+- Dead peers are noticed: TCP keepalive, and a read timeout on every request.
+- A rotated service account token is picked up; a 401 drops the one in use.
+
+With watch.py the only module that touches HTTP. Thread-safe.
+"""
+
+import logging
+import platform
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Self, cast
+from urllib.parse import urlencode, urlsplit
+
+import orjson
+import urllib3
+from kubernetes.client import ApiClient, Configuration
+from urllib3.exceptions import HTTPError
+
+from informers import configuration as configurations
+from informers.configuration import Credentials
+from informers.errors import ConnectionFailed
+from informers.metrics import NoRequestMetrics, RequestMetrics
+from informers.resource import Resource
+from informers.transport_errors import connection_failed, error_of, seconds_to_wait, unexpected
+from informers.watch import WatchStream
+from workqueue.clock import REAL_CLOCK, Clock
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+# client-go transport/cache.go: the dialer's timeout, and as many idle connections per host.
+CONNECT_TIMEOUT = 30.0
+POOL_MAXSIZE = 25
+# Longer than any single answer of a healthy server takes; client-go leaves it open, and hangs when the peer is gone.
+REQUEST_TIMEOUT = 30.0
+# A server sends a bookmark about every 60 s: a watch that is silent for longer is dead.
+WATCH_READ_TIMEOUT = 70.0
+# client-go rest/request.go, maxRetries.
+MAX_RETRIES = 10
+# A peer that is gone is noticed within 30 + 3 * 5 s, the 45 s of client-go's HTTP/2 pings. User timeout: the same limit
+# for sent bytes that nobody acknowledges.
+_KEEPALIVE_IDLE, _KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 30, 5, 3
+_USER_TIMEOUT_MS = 45_000
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+
+class Client:
+    """Requests to one API server. Errors: ApiError for what a request meets, ConfigurationError for lost credentials,
+    ValueError for arguments that fit no request. Objects returned belong to the caller."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        credentials: Credentials,
+        *,
+        user_agent: str = "",
+        pool_maxsize: int = POOL_MAXSIZE,
+        clock: Clock = REAL_CLOCK,
+        metrics: RequestMetrics | None = None,
+    ) -> None:
+        configuration.socket_options = _socket_options()
+        configuration.connection_pool_maxsize = pool_maxsize
+        self._base = configuration.host.rstrip("/")
+        self._host: str = urlsplit(self._base).netloc.rpartition("@")[2]
+        self._api_client = ApiClient(configuration)
+        self._pool = self._api_client.rest_client.pool_manager
+        self._credentials = credentials
+        self._user_agent = user_agent or f"compass-informers (python {platform.python_version()})"
+        self._clock = clock
+        self._metrics = metrics or NoRequestMetrics()
+        self._closed = threading.Event()
+
+    @classmethod
+    def load(
+        cls,
+        kubeconfig: str | None = None,
+        *,
+        user_agent: str = "",
+        pool_maxsize: int = POOL_MAXSIZE,
+        clock: Clock = REAL_CLOCK,
+        metrics: RequestMetrics | None = None,
+    ) -> Self:
+        """The client for `kubeconfig`, else $KUBECONFIG, else the Pod's service account, else ~/.kube/config.
+
+        Raises ConfigurationError.
+        """
+        configuration, credentials = configurations.load(kubeconfig, clock=clock)
+        return cls(
+            configuration, credentials, user_agent=user_agent, pool_maxsize=pool_maxsize, clock=clock, metrics=metrics
+        )
+
+    @property
+    def host(self) -> str:
+        """Host and port of the API server."""
+        return self._host
+
+    def close(self) -> None:
+        """Give up waits between retries and close idle connections. Requests begun later fail."""
+        self._closed.set()
+        self._api_client.close()
+
+    def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object:
+        """The object. Raises NotFound."""
+        return self.request("GET", resource.path(namespace, name))
+
+    def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int | None = None,
+        continue_: str = "",
+        resource_version: str | None = None,
+        resource_version_match: str | None = None,
+    ) -> Object:
+        """One page, as the server sent it: {"metadata": {"resourceVersion", "continue"}, "items": [...]}.
+
+        A resource_version of None or "" asks for the most recent data, "0" for whatever the server has at hand.
+        """
+        query = _selectors(label_selector, field_selector)
+        query |= {
+            "limit": str(limit) if limit else "",
+            "continue": continue_,
+            "resourceVersion": resource_version or "",
+            "resourceVersionMatch": resource_version_match or "",
+        }
+        return self.request("GET", resource.path(namespace), query=query)
+
+    def create(
+        self, resource: Resource, obj: Mapping[str, Any], *, namespace: str | None = None, dry_run: bool = False
+    ) -> Object:
+        """The object as created. Namespace from the argument or the object. Raises AlreadyExists, Invalid."""
+        path = resource.path(_namespace_of(resource, obj, namespace))
+        return self.request("POST", path, query=_dry_run(dry_run), body=obj)
+
+    def update(
+        self,
+        resource: Resource,
+        obj: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
+        dry_run: bool = False,
+    ) -> Object:
+        """The object as replaced. With metadata.resourceVersion in it raises Conflict when it has changed meanwhile."""
+        name = (obj.get("metadata") or {}).get("name") or ""
+        path = resource.path(_namespace_of(resource, obj, namespace), name, subresource)
+        return self.request("PUT", path, query=_dry_run(dry_run), body=obj)
+
+    def patch(
+        self,
+        resource: Resource,
+        name: str,
+        patch: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        namespace: str | None = None,
+        subresource: str | None = None,
+        content_type: str = MERGE_PATCH,
+        field_manager: str = "",
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> Object:
+        """The object as patched. `field_manager` (and `force`) are for server-side apply, with APPLY_PATCH."""
+        query = _dry_run(dry_run) | {"fieldManager": field_manager, "force": "true" if force else ""}
+        path = resource.path(namespace, name, subresource)
+        return self.request("PATCH", path, query=query, body=patch, content_type=content_type)
+
+    def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> None:
+        """Delete the object, only if it still has that uid and version when they are given (else Conflict).
+
+        Raises NotFound. Returning means accepted: finalizers may keep the object for a while.
+        """
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        if uid or resource_version:
+            body["preconditions"] = {key: value for key, value in preconditions.items() if value}
+        self.request("DELETE", resource.path(namespace, name), body=body)
+
+    def watch(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
+        resource_version: str | None = None,
+        resource_version_match: str | None = None,
+        timeout_seconds: int | None = None,
+        allow_bookmarks: bool = True,
+        send_initial_events: bool | None = None,
+    ) -> WatchStream:
+        """A stream of what happens after `resource_version`; nothing is sent before it is opened or iterated."""
+        query = _selectors(label_selector, field_selector)
+        query |= {
+            "watch": "true",
+            "resourceVersion": resource_version or "",
+            "resourceVersionMatch": resource_version_match or "",
+            "timeoutSeconds": str(timeout_seconds) if timeout_seconds else "",
+            "allowWatchBookmarks": "true" if allow_bookmarks else "",
+            "sendInitialEvents": "" if send_initial_events is None else str(send_initial_events).lower(),
+        }
+        url = self._url(resource.path(namespace), query)
+        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=WATCH_READ_TIMEOUT)
+        return WatchStream(partial(self._send, "GET", url, timeout=timeout, stream=True))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+        timeout: float | None = None,
+    ) -> Object:
+        """Any request: `path` from the root of the server, `body` JSON-serialisable or None, `timeout` in seconds for
+        each wait for bytes. Query values that are empty are left out. Returns {} for an empty answer.
+        """
+        response = self._send(
+            method,
+            self._url(path, query or {}),
+            body=None if body is None else orjson.dumps(body),
+            content_type=content_type,
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout or REQUEST_TIMEOUT),
+        )
+        data = response.data
+        if not data:
+            return {}
+        try:
+            answer = orjson.loads(data)
+        except ValueError as error:
+            raise unexpected(response, f"{method} {path}: the answer is not JSON") from error
+        if not isinstance(answer, dict):
+            raise unexpected(response, f"{method} {path}: the answer is not a JSON object")
+        return cast("Object", answer)
+
+    def _url(self, path: str, query: Mapping[str, str]) -> str:
+        sent = {key: value for key, value in query.items() if value}
+        return f"{self._base}{path}?{urlencode(sent)}" if sent else f"{self._base}{path}"
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        timeout: urllib3.Timeout,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer of status 2xx, its body read unless `stream`. Raises ApiError, also for other statuses."""
+        for retries_left in range(MAX_RETRIES, -1, -1):
+            if self._closed.is_set():
+                raise ConnectionFailed("the client is closed", reason=ConnectionFailed.CLOSED)
+            response = self._send_once(method, url, timeout, body, content_type, stream)
+            if 200 <= response.status < 300:
+                return response
+            error = error_of(response)
+            wait = seconds_to_wait(response)
+            if wait is None or not retries_left:
+                raise error
+            self._metrics.retry(verb=method, code=str(response.status), host=self._host)
+            log.info("request will be sent again", extra={"status": response.status, "wait_seconds": wait})
+            if self._clock.sleep(wait, self._closed):
+                raise error
+        raise AssertionError("unreachable: the last turn returns or raises")
+
+    def _send_once(
+        self,
+        method: str,
+        url: str,
+        timeout: urllib3.Timeout,
+        body: bytes | None,
+        content_type: str,
+        stream: bool,
+    ) -> urllib3.BaseHTTPResponse:
+        started = self._clock.monotonic()
+        headers = {"Accept": "application/json", "User-Agent": self._user_agent}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        authorization = self._credentials.authorization()
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        code = "<error>"
+        try:
+            # No retries and redirects by urllib3: it knows nothing of stop and of idempotence here.
+            response = self._pool.urlopen(
+                method,
+                url,
+                body=body,
+                headers=headers,
+                timeout=timeout,
+                retries=False,
+                redirect=False,
+                preload_content=not stream,
+            )
+            code = str(response.status)
+            if stream and not 200 <= response.status < 300:
+                response.read(cache_content=True)
+                response.release_conn()
+        except (HTTPError, OSError, ValueError) as error:
+            raise connection_failed(error, self._host, timeout) from error
+        finally:
+            seconds = self._clock.monotonic() - started
+            self._metrics.request(verb=method, code=code, host=self._host, seconds=seconds)
+        if response.status == 401:
+            self._credentials.refused(sent_at=started)
+        return cast("urllib3.BaseHTTPResponse", response)
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    options: list[tuple[int, int, int]] = [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    ]
+    # Not every platform has each of these; without them the system's own, longer times apply.
+    for name, value in (
+        ("TCP_KEEPIDLE", _KEEPALIVE_IDLE),
+        ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL),
+        ("TCP_KEEPCNT", _KEEPALIVE_COUNT),
+        ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            options.append((socket.IPPROTO_TCP, option, value))
+    return options
+
+
+def _namespace_of(resource: Resource, obj: Mapping[str, Any], namespace: str | None) -> str | None:
+    """The namespace to write to; ValueError when argument and object differ or a namespaced object has none."""
+    if not resource.namespaced:
+        return None
+    own = (obj.get("metadata") or {}).get("namespace")
+    if namespace and own and namespace != own:
+        raise ValueError(f"{resource.kind}: namespace {namespace!r} was asked for, but the object says {own!r}")
+    if not namespace and not own:
+        raise ValueError(f"{resource.kind} is namespaced, but neither argument nor object names a namespace")
+    return namespace or own
+
+
+def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
+    return {"labelSelector": label_selector, "fieldSelector": field_selector}
+
+
+def _dry_run(dry_run: bool) -> dict[str, str]:
+    return {"dryRun": "All" if dry_run else ""}

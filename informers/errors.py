@@ -1,0 +1,175 @@
+"""What can go wrong between this process and the API server.
+
+    KubernetesError
+    ├── ConfigurationError            no usable kubeconfig and not in a cluster
+    └── ApiError                      a request failed; carries the server's Status
+        ├── BadRequest                400
+        ├── Unauthorized              401
+        ├── Forbidden                 403
+        ├── NotFound                  404
+        ├── AlreadyExists             409, reason AlreadyExists
+        ├── Conflict                  409, any other reason
+        ├── Expired                   410, reasons Expired and Gone: the resourceVersion or continue token is too old
+        ├── Invalid                   422
+        ├── TooManyRequests           429
+        ├── ServerError               5xx
+        │   └── TooLargeResourceVersion   the server has not caught up with the resourceVersion asked for
+        └── ConnectionFailed          no HTTP answer at all: refused, DNS, TLS, reset, timeout
+
+Callers test the type or `reason`, never the text. Reasons are those of `metav1.StatusReason`; for ConnectionFailed they
+are the constants of that class.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Servers before 1.17 sent no cause with this error, only the text (apimachinery api/errors, IsTooLargeResourceVersion).
+_TOO_LARGE_TEXT = "Too large resource version"
+_TOO_LARGE_CAUSE = "ResourceVersionTooLarge"
+
+
+class KubernetesError(Exception):
+    """Root of the tree."""
+
+
+class ConfigurationError(KubernetesError):
+    """There is no configuration to reach an API server with, or it cannot be read; the text names file and fault."""
+
+
+class ApiError(KubernetesError):
+    """A request to the API server failed.
+
+    status: HTTP status, 0 when there was no answer. reason: machine-readable, may be empty. message: for people.
+    details: `metav1.StatusDetails` as sent, {} without. retry_after: seconds the server asks to wait, None without.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        reason: str = "",
+        details: Mapping[str, Any] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.details: dict[str, Any] = dict(details or {})
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        facts = " ".join(str(fact) for fact in (self.status, self.reason) if fact)
+        return f"{self.message} ({facts})" if facts else self.message
+
+
+class BadRequest(ApiError):  # noqa: N818 - the names of the API's own reasons, as in client-go
+    """400."""
+
+
+class Unauthorized(ApiError):  # noqa: N818
+    """401: the credentials were not accepted."""
+
+
+class Forbidden(ApiError):  # noqa: N818
+    """403: known, but not allowed; the message names verb and resource."""
+
+
+class NotFound(ApiError):  # noqa: N818
+    """404: no such object, or no such resource type (a CRD that is not installed)."""
+
+
+class AlreadyExists(ApiError):  # noqa: N818
+    """409 on create."""
+
+
+class Conflict(ApiError):  # noqa: N818
+    """409 on update or delete: the object has changed since it was read."""
+
+
+class Expired(ApiError):  # noqa: N818
+    """410: the history asked for is gone; list again."""
+
+
+class Invalid(ApiError):  # noqa: N818
+    """422: the object does not fit its schema; details.causes names the fields."""
+
+
+class TooManyRequests(ApiError):  # noqa: N818
+    """429."""
+
+
+class ServerError(ApiError):
+    """5xx."""
+
+
+class TooLargeResourceVersion(ServerError):  # noqa: N818
+    """The resourceVersion is newer than what this server has seen."""
+
+
+class ConnectionFailed(ApiError):  # noqa: N818
+    """There was no HTTP answer. `reason` is one of the constants below."""
+
+    REFUSED = "ConnectionRefused"
+    TIMEOUT = "Timeout"
+    DNS = "NameResolutionFailed"
+    TLS = "TLSFailed"
+    BROKEN = "ConnectionBroken"
+    UNREACHABLE = "Unreachable"
+    CLOSED = "ClientClosed"
+
+
+_BY_STATUS: dict[int, type[ApiError]] = {
+    400: BadRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Expired,
+    422: Invalid,
+    429: TooManyRequests,
+}
+# The reason says more than the code: an ERROR event in a watch may come without a code.
+_BY_REASON: dict[str, type[ApiError]] = {
+    "BadRequest": BadRequest,
+    "Unauthorized": Unauthorized,
+    "Forbidden": Forbidden,
+    "NotFound": NotFound,
+    "AlreadyExists": AlreadyExists,
+    "Conflict": Conflict,
+    "Expired": Expired,
+    "Gone": Expired,
+    "Invalid": Invalid,
+    "TooManyRequests": TooManyRequests,
+    "InternalError": ServerError,
+    "ServiceUnavailable": ServerError,
+    "Timeout": ServerError,
+    "ServerTimeout": ServerError,
+}
+
+
+def error_from_status(status: Mapping[str, Any], *, code: int = 0, retry_after: float | None = None) -> ApiError:
+    """The error for a `metav1.Status`, from an answer's body (`code` is then its HTTP status) or an ERROR event."""
+    code = code or _whole_number(status.get("code"))
+    reason = str(status.get("reason") or "")
+    message = str(status.get("message") or "") or reason or f"the server answered with status {code}"
+    details = status.get("details")
+    details = details if isinstance(details, Mapping) else {}
+    error_type = _BY_REASON.get(reason) or _BY_STATUS.get(code) or (ServerError if code >= 500 else ApiError)
+    if _is_too_large(message, details):
+        error_type = TooLargeResourceVersion
+    if retry_after is None and _whole_number(details.get("retryAfterSeconds")):
+        retry_after = float(_whole_number(details["retryAfterSeconds"]))
+    return error_type(message, status=code, reason=reason, details=details, retry_after=retry_after)
+
+
+def _is_too_large(message: str, details: Mapping[str, Any]) -> bool:
+    causes = details.get("causes")
+    if isinstance(causes, list) and any(isinstance(c, Mapping) and c.get("reason") == _TOO_LARGE_CAUSE for c in causes):
+        return True
+    return _TOO_LARGE_TEXT in message
+
+
+def _whole_number(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

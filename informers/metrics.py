@@ -1,0 +1,71 @@
+"""What the package reports to whoever exports metrics. All hooks are called often and must be quick and thread-safe.
+
+The measures are those of client-go (tools/metrics, tools/cache/reflector_metrics.go, informer_metrics.go); names and
+buckets are the exporter's affair.
+"""
+
+from typing import Protocol
+
+
+class RequestMetrics(Protocol):
+    """Requests to the API server."""
+
+    def request(self, *, verb: str, code: str, host: str, seconds: float) -> None:
+        """An answer came after `seconds`, or none did: `code` is then "<error>". `verb` is the HTTP method."""
+
+    def retry(self, *, verb: str, code: str, host: str) -> None:
+        """A request will be sent again, as the answer of status `code` asked for."""
+
+
+class InformerMetrics(Protocol):
+    """Reflectors and informers; `name` is the informer's name."""
+
+    def listed(self, name: str, *, seconds: float, items: int) -> None:
+        """A LIST (all its pages) was read."""
+
+    def watch_started(self, name: str) -> None:
+        """A watch request is about to be sent."""
+
+    def watch_ended(self, name: str, *, seconds: float, events: int, short: bool) -> None:
+        """A watch stream ended; `short` when it lasted under a second and brought nothing."""
+
+    def resource_version(self, name: str, version: str) -> None:
+        """The store has caught up with this resourceVersion (opaque to this package)."""
+
+    def queued(self, name: str, items: int) -> None:
+        """So many changes wait between reflector and store."""
+
+    def processed(self, name: str, *, seconds: float, items: int) -> None:
+        """A batch of `items` changes was put into the store and handed to the handlers' buffers."""
+
+
+class NoRequestMetrics:
+    """Reports to nobody."""
+
+    def request(self, *, verb: str, code: str, host: str, seconds: float) -> None:
+        """Nothing."""
+
+    def retry(self, *, verb: str, code: str, host: str) -> None:
+        """Nothing."""
+
+
+class NoInformerMetrics:
+    """Reports to nobody."""
+
+    def listed(self, name: str, *, seconds: float, items: int) -> None:
+        """Nothing."""
+
+    def watch_started(self, name: str) -> None:
+        """Nothing."""
+
+    def watch_ended(self, name: str, *, seconds: float, events: int, short: bool) -> None:
+        """Nothing."""
+
+    def resource_version(self, name: str, version: str) -> None:
+        """Nothing."""
+
+    def queued(self, name: str, items: int) -> None:
+        """Nothing."""
+
+    def processed(self, name: str, *, seconds: float, items: int) -> None:
+        """Nothing."""

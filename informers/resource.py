@@ -1,0 +1,67 @@
+"""Names and addresses: what a resource type is called, where it is served, and the key of an object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A resource type. `group` is "" for the core group; `plural` is the name in paths, `kind` the name in objects."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """As objects carry it: "v1", "apps/v1"."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """The URL path of the collection, an object of it, or a subresource of that.
+
+        Without a namespace the path of a namespaced resource is the collection over all namespaces. Raises ValueError
+        for an object of a namespaced resource without its namespace, or a namespace for a cluster-scoped resource.
+        """
+        if namespace and not self.namespaced:
+            raise ValueError(f"{self.kind} is cluster-scoped, but namespace {namespace!r} was given")
+        if name is not None and not name:
+            raise ValueError(f"the name of a {self.kind} is empty")
+        if name and self.namespaced and not namespace:
+            raise ValueError(f"{self.kind} {name!r} is namespaced, but no namespace was given")
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        if namespace:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        if name:
+            parts.append(quote(name, safe=""))
+            if subresource:
+                parts.append(quote(subresource, safe="/"))
+        return "/".join(parts)
+
+
+def object_key(obj: Mapping[str, Any]) -> str:
+    """ "namespace/name", or "name" for a cluster-scoped object (client-go: MetaNamespaceKeyFunc).
+
+    Raises ValueError when the object has no metadata or name.
+    """
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise ValueError(f"a {obj.get('kind') or 'object'} without metadata.name has no key")
+    namespace = metadata.get("namespace")
+    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
+
+
+def make_key(name: str, namespace: str | None = None) -> str:
+    """The key of the object of that name."""
+    return f"{namespace}/{name}" if namespace else name
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """(namespace, name) of a key; the namespace of a cluster-scoped object is ""."""
+    namespace, _, name = key.rpartition("/")
+    return namespace, name

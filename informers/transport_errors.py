@@ -1,0 +1,111 @@
+"""What an answer that is no success, or no answer at all, means: HTTP and urllib3 in, ApiError out.
+
+The texts are for operators. They name host and cause, never a URL's query, a header or a body of unknown origin.
+"""
+
+import ssl
+
+import orjson
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from informers.errors import ApiError, ConnectionFailed, error_from_status
+
+_MAX_FOREIGN_TEXT = 200
+
+
+def error_of(response: urllib3.BaseHTTPResponse) -> ApiError:
+    """The error of an answer whose status is not 2xx; its body has been read."""
+    try:
+        status = orjson.loads(response.data or b"")
+    except ValueError:
+        status = None
+    if not isinstance(status, dict) or status.get("kind") != "Status":
+        status = {"message": _foreign_text(response)}
+    return error_from_status(status, code=response.status, retry_after=_retry_after(response))
+
+
+def seconds_to_wait(response: urllib3.BaseHTTPResponse) -> float | None:
+    """How long the server asks to wait before this very request is sent again; None when it does not ask for that.
+
+    As client-go (rest/with_retry.go): 429 or 5xx, and a header in whole seconds. `details.retryAfterSeconds` of a
+    Status is advice to the caller, not to the transport.
+    """
+    return _retry_after(response) if response.status == 429 or response.status >= 500 else None
+
+
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
+    header = response.headers.get("Retry-After", "")
+    return float(header) if header.isascii() and header.isdigit() else None
+
+
+def _foreign_text(response: urllib3.BaseHTTPResponse) -> str:
+    """What a proxy or a handler outside the API machinery has to say, short and on one line; pages are left out."""
+    said = ""
+    if response.headers.get("Content-Type", "").startswith("text/plain"):
+        text = (response.data or b"")[:_MAX_FOREIGN_TEXT].decode(errors="replace")
+        said = "".join(c if c.isprintable() else " " for c in text).strip()
+    return f"the server answered with status {response.status}" + (f": {said}" if said else "")
+
+
+def unexpected(response: urllib3.BaseHTTPResponse, message: str) -> ApiError:
+    """A successful answer that is not what the API promises."""
+    return ApiError(message, status=response.status, reason="UnexpectedServerResponse")
+
+
+def connection_failed(error: Exception, host: str, timeout: urllib3.Timeout) -> ConnectionFailed:
+    """A text that tells an operator what to look at; the original is chained."""
+    if isinstance(error, ProxyError):
+        inner = connection_failed(error.original_error, host, timeout)
+        return ConnectionFailed(f"through the proxy: {inner.message}", reason=inner.reason)
+    system = _system_error(error)
+    match error:
+        case NameResolutionError():
+            return _failed(host, "its name cannot be resolved", ConnectionFailed.DNS)
+        case NewConnectionError() if isinstance(system, ConnectionRefusedError):
+            return _failed(host, "connection refused", ConnectionFailed.REFUSED)
+        case ConnectTimeoutError():
+            return _failed(host, f"no connection within {timeout.connect_timeout:g} s", ConnectionFailed.TIMEOUT)
+        case ReadTimeoutError() | TimeoutError():
+            return _failed(host, f"no answer within {timeout.read_timeout:g} s", ConnectionFailed.TIMEOUT)
+        case SSLError() | ssl.SSLError():
+            return _failed(host, f"TLS failed: {_tls_cause(error)}", ConnectionFailed.TLS)
+        case ProtocolError():
+            cause = system.strerror if system and system.strerror else "closed before the answer was complete"
+            return _failed(host, f"the connection broke: {cause}", ConnectionFailed.BROKEN)
+    cause = system.strerror if system and system.strerror else type(error).__name__
+    return _failed(host, cause, ConnectionFailed.UNREACHABLE)
+
+
+def _failed(host: str, cause: str, reason: str) -> ConnectionFailed:
+    return ConnectionFailed(f"cannot reach the API server at {host}: {cause}", reason=reason)
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """The error of the operating system at the root of one of urllib3's."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return seen
+        inner = [argument for argument in seen.args if isinstance(argument, OSError)]
+        if inner:
+            return inner[0]
+        seen = seen.__cause__
+    return None
+
+
+def _tls_cause(error: BaseException) -> str:
+    root = _system_error(error)
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return root.verify_message
+    if isinstance(root, ssl.SSLError):
+        return (root.reason or type(root).__name__).lower().replace("_", " ")
+    return type(root or error).__name__
