@@ -1,0 +1,36 @@
+"""The generic core of a controller process, after controller-runtime; it knows nothing of what is controlled.
+
+- A Controller reconciles keys from a queue with a number of workers, and tries failed keys again.
+- A Manager starts informers, controllers and servers in order, waits for caches, and stops all within a grace period.
+- A LeaderElector lets one of several processes work, by a Lease.
+- Metrics carry the names that dashboards for Go controllers use.
+- Events and logs tell people what happens, and never hold up the work.
+"""
+
+from controller.runtime.controller import LOW_PRIORITY, Controller, Predicate
+from controller.runtime.health import Check, HTTPServer, ServerBindError
+from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
+from controller.runtime.manager import GracePeriodExceeded, Manager, RunnableFailed
+from controller.runtime.metrics import Metrics
+from controller.runtime.reconcile import Reconcile, Result, TerminalError
+from controller.runtime.signals import stop_on_signals
+
+__all__ = [
+    "LOW_PRIORITY",
+    "Check",
+    "Controller",
+    "GracePeriodExceeded",
+    "HTTPServer",
+    "LeaderElectionConfig",
+    "LeaderElectionLost",
+    "LeaderElector",
+    "Manager",
+    "Metrics",
+    "Predicate",
+    "Reconcile",
+    "Result",
+    "RunnableFailed",
+    "ServerBindError",
+    "TerminalError",
+    "stop_on_signals",
+]

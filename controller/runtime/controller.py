@@ -1,0 +1,281 @@
+"""A controller: watches feed keys into a queue, workers reconcile them one at a time per key.
+
+- The queue never hands a key to two workers, and keeps one entry a key: a reconcile sees every event before it.
+- Workers start only when each handler has seen the whole initial list: a reconcile never reads half a cache.
+- A reconcile that raises is logged, counted and tried again with growing delays; it never ends a worker.
+- After a stop no reconcile begins; those under way run to their end, ``run`` returns after the last.
+
+Rules and their order are those of controller-runtime (pkg/internal/controller/controller.go).
+"""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from controller.runtime import logs
+from controller.runtime.metrics import Metrics
+from controller.runtime.reconcile import Reconcile, Result, TerminalError
+from informers import DeletedFinalStateUnknown, EventHandlers, Registration, wait_for_sync
+from workqueue import (
+    REAL_CLOCK,
+    Clock,
+    RateLimiter,
+    RateLimitingQueue,
+    ShutDown,
+    default_controller_rate_limiter,
+)
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K")
+Object = dict[str, Any]
+
+# Keys of the initial list and of resyncs step back behind real changes (controller-runtime: handler.LowPriority).
+LOW_PRIORITY = -100
+
+# Errors that only a mistake in the program raises: what would be a panic in Go. They are counted apart.
+_PROGRAMMING_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+)
+
+
+class Predicate(Protocol):
+    """Whether an event is worth a reconcile. ``old`` is None for an add, ``new`` is None for a delete."""
+
+    def __call__(self, old: Object | None, new: Object | None, /) -> bool: ...
+
+
+class Informer(Protocol):
+    """What a controller needs of a SharedInformer."""
+
+    def add_event_handler(self, handlers: EventHandlers) -> Registration: ...
+    def remove_event_handler(self, registration: Registration) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch(Generic[K]):
+    informer: Informer
+    keys: Callable[[Object], Iterable[K]]
+    predicate: Predicate | None
+    priority: int | None
+
+
+class Controller(Generic[K]):
+    """Reconciles keys of type K with a number of worker threads.
+
+    name: unique in the process; names the queue, the metrics and the log records.
+    workers: how many different keys may be reconciled at the same time.
+    kind: the Kubernetes kind that the keys name, for the log records only.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        reconcile: Reconcile[K],
+        *,
+        workers: int = 1,
+        rate_limiter: RateLimiter[K] | None = None,
+        clock: Clock = REAL_CLOCK,
+        metrics: Metrics | None = None,
+        kind: str = "",
+    ) -> None:
+        if workers < 1:
+            raise ValueError(f"controller {name}: workers must be at least 1, not {workers}")
+        self.name = name
+        self.kind = kind
+        self._reconcile = reconcile
+        self._workers = workers
+        self._clock = clock
+        metrics = metrics if metrics is not None else Metrics()
+        self._metrics = metrics.controller(name, workers=workers)
+        self.queue: RateLimitingQueue[K] = RateLimitingQueue(
+            rate_limiter if rate_limiter is not None else default_controller_rate_limiter(self._clock),
+            name=name,
+            clock=self._clock,
+            metrics=metrics,
+        )
+        self._watches: list[_Watch[K]] = []
+        self._lock = threading.Lock()
+        # Of each reconcile under way: its key, and when it began (monotonic seconds).
+        self._running: dict[str, tuple[K, float]] = {}
+        self._threads: list[threading.Thread] = []
+        self._started = False
+        self._stopping = False
+
+    def enqueue(self, key: K, *, priority: int = 0) -> None:
+        """Have the key reconciled as soon as a worker is free."""
+        self.queue.add(key, priority=priority)
+
+    def enqueue_after(self, key: K, seconds: float) -> None:
+        """Have the key reconciled after a delay; of several delays the one that ends first counts."""
+        self.queue.add_after(key, seconds)
+
+    def watches(
+        self,
+        informer: Informer,
+        keys: Callable[[Object], Iterable[K]],
+        *,
+        predicate: Predicate | None = None,
+        priority: int | None = None,
+    ) -> None:
+        """Reconcile the keys that an object maps to whenever it is added, changed or deleted.
+
+        On a change the old and the new object are mapped, so that a key it no longer maps to hears of it too.
+        priority: of every key of this watch; by default 0, and LOW_PRIORITY for the initial list and for resyncs.
+        Raises RuntimeError once the controller runs.
+        """
+        if self._started:
+            raise RuntimeError(f"controller {self.name}: watches() after run()")
+        self._watches.append(_Watch(informer, keys, predicate, priority))
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until stop is set. Blocks; raises RuntimeError when called twice.
+
+        The watches begin here, not before: a standby that leads much later would otherwise gather the keys of
+        everything that ever existed meanwhile.
+        """
+        if self._started:
+            raise RuntimeError(f"controller {self.name}: run() called twice")
+        self._started = True
+        registrations = [
+            (watch.informer, watch.informer.add_event_handler(self._handlers(watch))) for watch in self._watches
+        ]
+        try:
+            if wait_for_sync([registration for _, registration in registrations], stop, self._clock):
+                self._work(stop)
+        finally:
+            self._stopping = True
+            self.queue.shut_down()
+            for informer, registration in registrations:
+                informer.remove_event_handler(registration)
+            for thread in self._threads:
+                thread.join()
+        log.info("Controller stopped", extra={"controller": self.name})
+
+    def check(self, *, stuck_after: float) -> None:
+        """Raise RuntimeError when a worker has died, or reconciles one key for more than stuck_after seconds."""
+        now = self._clock.monotonic()
+        with self._lock:
+            running = list(self._running.values())
+        for key, began in running:
+            if now - began > stuck_after:
+                raise RuntimeError(f"controller {self.name}: reconcile of {key} takes {now - began:.0f} s")
+        if not self._stopping:
+            dead = [thread.name for thread in self._threads if not thread.is_alive()]
+            if dead:
+                raise RuntimeError(f"controller {self.name}: dead worker {', '.join(dead)}")
+
+    def _handlers(self, watch: _Watch[K]) -> EventHandlers:
+        def add(objects: Iterable[Object], default_priority: int) -> None:
+            priority = default_priority if watch.priority is None else watch.priority
+            # A dict keeps the order and drops the doubles.
+            for key in dict.fromkeys(key for obj in objects for key in watch.keys(obj)):
+                self.queue.add(key, priority=priority)
+
+        def wanted(old: Object | None, new: Object | None) -> bool:
+            return watch.predicate is None or watch.predicate(old, new)
+
+        def on_add(obj: Object, is_initial_list: bool) -> None:
+            if wanted(None, obj):
+                add((obj,), LOW_PRIORITY if is_initial_list else 0)
+
+        def on_update(old: Object, new: Object) -> None:
+            if wanted(old, new):
+                add((old, new), LOW_PRIORITY if _version(old) == _version(new) else 0)
+
+        def on_delete(obj: Object | DeletedFinalStateUnknown) -> None:
+            last = obj.obj if isinstance(obj, DeletedFinalStateUnknown) else obj
+            if last is None:
+                # Only the name is known of what was missed: enough for a mapping that reads metadata.
+                last = _object_of_key(obj.key)
+            if wanted(last, None):
+                add((last,), 0)
+
+        return EventHandlers(on_add=on_add, on_update=on_update, on_delete=on_delete)
+
+    def _work(self, stop: threading.Event) -> None:
+        log.info("Controller started", extra={"controller": self.name, "workers": self._workers})
+        self._threads = [
+            threading.Thread(target=self._worker, args=(stop,), name=f"{self.name}-{number}", daemon=True)
+            for number in range(self._workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+        stop.wait()
+
+    def _worker(self, stop: threading.Event) -> None:
+        while True:
+            try:
+                key = self.queue.get()
+            except ShutDown:
+                return
+            try:
+                # A queue that is shut down still hands out what it holds; the next leader reconciles it anyway.
+                if not stop.is_set():
+                    self._attempt(key)
+            finally:
+                self.queue.done(key)
+
+    def _attempt(self, key: K) -> None:
+        """Reconcile one key once, and decide when it comes back."""
+        reconcile_id = str(uuid.uuid4())
+        context = {"controller": self.name, "controllerKind": self.kind, "key": str(key), "reconcileID": reconcile_id}
+        began = self._clock.monotonic()
+        with self._lock:
+            self._running[reconcile_id] = (key, began)
+        self._metrics.active_workers.inc()
+        try:
+            with logs.bind(**{name: value for name, value in context.items() if value}):
+                self._reconcile_and_requeue(key)
+        finally:
+            self._metrics.active_workers.dec()
+            self._metrics.seconds.observe(self._clock.monotonic() - began)
+            with self._lock:
+                del self._running[reconcile_id]
+
+    def _reconcile_and_requeue(self, key: K) -> None:
+        try:
+            result: object = self._reconcile(key)
+            if not isinstance(result, Result):
+                raise TypeError(f"a reconciler returns a Result, not {type(result).__name__}")  # noqa: TRY301
+        except TerminalError:
+            # Not forgotten: should an event bring the key back and it fail again, the delays go on growing.
+            log.exception("Reconcile failed for good")
+            self._metrics.errors.inc()
+            self._metrics.terminal_errors.inc()
+            self._metrics.results["error"].inc()
+        except Exception as error:
+            self.queue.add_rate_limited(key)
+            log.exception("Reconcile failed", extra={"requeues": self.queue.num_requeues(key)})
+            self._metrics.errors.inc()
+            self._metrics.results["error"].inc()
+            if isinstance(error, _PROGRAMMING_ERRORS):
+                self._metrics.panics.inc()
+        else:
+            # Forget first: else the next failure would be delayed by failures that are over.
+            self.queue.forget(key)
+            if result.requeue_after is None:
+                self._metrics.results["success"].inc()
+            else:
+                self.queue.add_after(key, result.requeue_after)
+                self._metrics.results["requeue_after"].inc()
+
+
+def _version(obj: Object) -> object:
+    return obj["metadata"].get("resourceVersion")
+
+
+def _object_of_key(key: str) -> Object:
+    namespace, _, name = key.rpartition("/")
+    return {"metadata": {"name": name, "namespace": namespace} if namespace else {"name": name}}

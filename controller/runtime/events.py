@@ -1,0 +1,290 @@
+"""Kubernetes Events about objects, written in the background (client-go: tools/record).
+
+- ``event`` never blocks and never fails: it puts the event into a bounded buffer. A full buffer drops it, and says so.
+- What is said again about an object raises the count of the Event that exists.
+- An object that is talked about too much is silenced: 25 events, then one each 5 minutes.
+- Events about cluster-scoped objects go to namespace ``default``.
+- What the API server refuses is logged, once a change; only a server that does not answer is asked again.
+
+The text of an event is public to everyone who may read Events: the caller keeps secrets out of it.
+"""
+
+import logging
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from informers import AlreadyExists, ApiError, ConnectionFailed, NotFound, Resource
+from workqueue import REAL_CLOCK, Clock
+
+log = logging.getLogger(__name__)
+
+EVENTS = Resource("", "v1", "events", "Event")
+EventType = Literal["Normal", "Warning"]
+
+# client-go's numbers: the broadcaster's queue, the size of the caches, the spam filter, and the retries.
+_BUFFER = 1000
+_CACHE_SIZE = 4096
+_SPAM_BURST = 25
+_SPAM_REFILL_PER_SECOND = 1 / 300
+_TRIES = 12
+_RETRY_SECONDS = 10.0
+# The API server forgets an Event an hour after the last write (--event-ttl): then it is created anew.
+_WINDOW_SECONDS = 3600.0
+# The limit of the note in events.k8s.io, where core Events can be read too.
+_MESSAGE_LIMIT = 1024
+_DEFAULT_NAMESPACE = "default"
+# A name has at most 253 characters, 17 of them are the dot and 16 hexadecimal digits of the time.
+_NAME_LIMIT = 253 - 17
+# People read Events: a quarter of a second later is soon enough, and costs four wake-ups a second.
+_POLL_SECONDS = 0.25
+_REQUEST_TIMEOUT = 5.0
+# What is left of the buffer at the stop is written for so long.
+_FLUSH_SECONDS = 5.0
+
+_MERGE_PATCH = "application/merge-patch+json"
+
+KT = TypeVar("KT")
+VT = TypeVar("VT")
+
+
+class Client(Protocol):
+    """What the recorder needs of the API client."""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: dict[str, Any] | None = None,
+        content_type: str = ...,
+        timeout: float | None = None,
+    ) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Observation:
+    """One call of ``event``. Equal observations are the same event; the time is no part of that."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    type: EventType
+    reason: str
+    message: str
+    resource_version: str = field(compare=False)
+    seen_at: float = field(compare=False)  # epoch seconds
+
+    @property
+    def subject(self) -> tuple[str, ...]:
+        return self.api_version, self.kind, self.namespace, self.name, self.uid
+
+    @property
+    def event_namespace(self) -> str:
+        return self.namespace or _DEFAULT_NAMESPACE
+
+
+@dataclass(slots=True)
+class _Known:
+    """An Event that was written: its name, and what it counts. ``expires_at`` is monotonic seconds."""
+
+    name: str
+    first_seen_at: float
+    count: int
+    expires_at: float
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Tokens of one object, as of a moment (monotonic seconds)."""
+
+    tokens: float
+    at: float
+
+
+class _LRU(OrderedDict[KT, VT], Generic[KT, VT]):
+    """Keeps the entries used last."""
+
+    def find(self, key: KT) -> VT | None:
+        value = self.get(key)
+        if value is not None:
+            self.move_to_end(key)
+        return value
+
+    def put(self, key: KT, value: VT) -> None:
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > _CACHE_SIZE:
+            self.popitem(last=False)
+
+
+class EventRecorder:
+    """Records events under the name of a component. Add ``run`` to the manager as a runnable."""
+
+    def __init__(self, client: Client, component: str, *, clock: Clock = REAL_CLOCK) -> None:
+        self._client = client
+        self._component = component
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buffer: deque[_Observation] = deque()
+        self._dropped = 0
+        # Below: used by the writing thread alone.
+        self._known: _LRU[_Observation, _Known] = _LRU()
+        self._buckets: _LRU[tuple[str, ...], _Bucket] = _LRU()
+        self._last_stamp = 0
+        self._reported = ""
+
+    def event(self, obj: Mapping[str, Any], type: EventType, reason: str, message: str) -> None:  # noqa: A002
+        """Record that something happened to obj, a Kubernetes object with apiVersion, kind and metadata.
+
+        reason: one word in UpperCamelCase, for machines; message: a sentence for people, cut off after 1024 characters.
+        """
+        metadata = obj.get("metadata") or {}
+        if not (obj.get("apiVersion") and obj.get("kind") and metadata.get("name")):
+            log.error("An event about an object without apiVersion, kind or name", extra={"reason": reason})
+            return
+        observation = _Observation(
+            api_version=obj["apiVersion"],
+            kind=obj["kind"],
+            namespace=metadata.get("namespace") or "",
+            name=metadata["name"],
+            uid=metadata.get("uid") or "",
+            type=type,
+            reason=reason,
+            message=message if len(message) <= _MESSAGE_LIMIT else message[: _MESSAGE_LIMIT - 3] + "...",
+            resource_version=metadata.get("resourceVersion") or "",
+            seen_at=self._clock.time(),
+        )
+        with self._lock:
+            if len(self._buffer) < _BUFFER:
+                self._buffer.append(observation)
+            else:
+                self._dropped += 1
+
+    def run(self, stop: threading.Event) -> None:
+        """Write events until stop is set, then what is left, within five seconds. Blocks."""
+        while not self._clock.sleep(_POLL_SECONDS, stop):
+            while not stop.is_set() and (observation := self._next()) is not None:
+                self._record(observation, stop)
+        deadline = self._clock.monotonic() + _FLUSH_SECONDS
+        while self._clock.monotonic() < deadline and (observation := self._next()) is not None:
+            self._record(observation, stop)
+        if self._buffer:
+            log.warning("Events not written before the stop", extra={"count": len(self._buffer)})
+
+    def _next(self) -> _Observation | None:
+        with self._lock:
+            observation = self._buffer.popleft() if self._buffer else None
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            log.warning("Events dropped, the buffer was full", extra={"count": dropped})
+        return observation
+
+    def _record(self, observation: _Observation, stop: threading.Event) -> None:
+        """Write one event, unless its object is silenced; try again while the server does not answer."""
+        known = self._known.find(observation)
+        if known is not None:
+            if known.expires_at <= self._clock.monotonic():
+                known = None
+            else:
+                # Counted before the filter, so that the count is right with the next write that passes it.
+                known.count += 1
+        if not self._allowed(observation.subject):
+            return
+        event = known or _Known(self._event_name(observation), observation.seen_at, 1, 0.0)
+        exists = known is not None
+        for _ in range(_TRIES):
+            try:
+                self._write(observation, event, exists=exists)
+            except ConnectionFailed as error:
+                self._report(error, observation)
+                if self._clock.sleep(_RETRY_SECONDS, stop):
+                    return
+            except ApiError as error:
+                self._report(error, observation)
+                return
+            else:
+                self._reported = ""
+                event.expires_at = self._clock.monotonic() + _WINDOW_SECONDS
+                self._known.put(observation, event)
+                return
+
+    def _allowed(self, subject: tuple[str, ...]) -> bool:
+        now = self._clock.monotonic()
+        bucket = self._buckets.find(subject)
+        if bucket is None:
+            bucket = _Bucket(_SPAM_BURST, now)
+            self._buckets.put(subject, bucket)
+        bucket.tokens = min(_SPAM_BURST, bucket.tokens + (now - bucket.at) * _SPAM_REFILL_PER_SECOND)
+        bucket.at = now
+        if bucket.tokens < 1:
+            return False
+        bucket.tokens -= 1
+        return True
+
+    def _write(self, observation: _Observation, event: _Known, *, exists: bool) -> None:
+        if exists:
+            patch = {"count": event.count, "lastTimestamp": _timestamp(observation.seen_at)}
+            path = EVENTS.path(observation.event_namespace, event.name)
+            try:
+                self._request("PATCH", path, patch, _MERGE_PATCH)
+            except NotFound:
+                # Expired or deleted on the server: it begins anew, with the count it has.
+                event.name = self._event_name(observation)
+            else:
+                return
+        try:
+            self._request("POST", EVENTS.path(observation.event_namespace), self._body(observation, event))
+        except AlreadyExists:
+            # The name is never used twice: an earlier try did reach the server.
+            log.debug("Event was written already", extra={"event": event.name})
+
+    def _request(self, method: str, path: str, body: dict[str, Any], content_type: str = "application/json") -> None:
+        self._client.request(method, path, body=body, content_type=content_type, timeout=_REQUEST_TIMEOUT)
+
+    def _event_name(self, observation: _Observation) -> str:
+        """``<object>.<nanoseconds in hexadecimal>``, never the same twice."""
+        self._last_stamp = max(int(observation.seen_at * 1e9), self._last_stamp + 1)
+        return f"{observation.name[:_NAME_LIMIT]}.{self._last_stamp:x}"
+
+    def _body(self, observation: _Observation, event: _Known) -> dict[str, Any]:
+        involved = {
+            "apiVersion": observation.api_version,
+            "kind": observation.kind,
+            "namespace": observation.namespace,
+            "name": observation.name,
+            "uid": observation.uid,
+            "resourceVersion": observation.resource_version,
+        }
+        return {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {"name": event.name, "namespace": observation.event_namespace},
+            "involvedObject": {key: value for key, value in involved.items() if value},
+            "type": observation.type,
+            "reason": observation.reason,
+            "message": observation.message,
+            "source": {"component": self._component},
+            "reportingComponent": self._component,
+            "firstTimestamp": _timestamp(event.first_seen_at),
+            "lastTimestamp": _timestamp(observation.seen_at),
+            "count": event.count,
+        }
+
+    def _report(self, error: ApiError, observation: _Observation) -> None:
+        """Log a failure, but not the same one for each event: without the rights for Events all of them fail."""
+        text = f"{error.status} {error.reason}"
+        if text != self._reported:
+            self._reported = text
+            extra = {"object": observation.name, "event": observation.reason, "reason": str(error)}
+            log.warning("Cannot write an event", extra=extra)
+
+
+def _timestamp(epoch_seconds: float) -> str:
+    """A metav1.Time: whole seconds."""
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,158 @@
+"""Log output: one line a record, as text or as JSON, with the context of the work it belongs to.
+
+- Messages are constant; what varies is passed by ``extra=`` and printed as key=value (a member in JSON).
+- ``bind`` adds keys to every record that its thread logs inside the block: the controller adds controller, key and
+  reconcileID around each reconcile.
+- A record is one line whatever it holds: values are quoted, tracebacks are a key, control characters are escaped.
+- Libraries are never louder than INFO: the official Kubernetes client prints whole answers, Secrets included, at DEBUG.
+"""
+
+import json
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import MappingProxyType, TracebackType
+from typing import Literal, TextIO
+
+Format = Literal["text", "json"]
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+# The packages whose debug records are written with nothing secret in them.
+OWN_PACKAGES = ("controller", "informers", "workqueue")
+
+_NOT_EXTRA = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime", "taskName"}
+# Text that needs no quotes is free of these, of white space, and of control characters.
+_QUOTED = frozenset("\"'=\\")
+_MAIN_THREAD_TYPES = (KeyboardInterrupt, SystemExit)
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_context: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=_NOTHING)
+
+
+@contextmanager
+def bind(**keys: object) -> Iterator[None]:
+    """Add keys to every record logged by this thread inside the block; an inner bind of a key wins."""
+    token = _context.set({**_context.get(), **keys})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def bound() -> Mapping[str, object]:
+    """Return the keys bound just now, to carry them over to another thread by ``bind(**bound())``."""
+    return _context.get()
+
+
+class _Formatter(logging.Formatter):
+    def _fields(self, record: logging.LogRecord) -> dict[str, object]:
+        """Everything of the record beyond time, level, logger and message, in the order it is printed."""
+        fields = dict(_context.get())
+        fields.update((key, value) for key, value in record.__dict__.items() if key not in _NOT_EXTRA)
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            fields["error"] = f"{type(error).__name__}: {error}"
+            fields["traceback"] = "".join(traceback.format_exception(error))
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        return fields
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TextFormatter(_Formatter):
+    """``2026-11-21T11:35:57.123Z INFO controller.runtime.manager Message key=value other="two words"``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        head = f"{_timestamp(record)} {record.levelname} {record.name} {_one_line(record.getMessage())}"
+        fields = "".join(f" {key}={_text_value(value)}" for key, value in self._fields(record).items())
+        return head + fields
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object: time, level (lower case), logger, msg, then the record's keys.
+
+    A key of the record that clashes with one of the first four is printed with a trailing underscore.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": _timestamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        for key, value in self._fields(record).items():
+            line[f"{key}_" if key in line else key] = value
+        return json.dumps(line, default=str, ensure_ascii=False, separators=(",", ":"))
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _text_value(value: object) -> str:
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, (Mapping, list, tuple)):
+        text = json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    else:
+        text = str(value)
+    if text and text.isprintable() and " " not in text and not _QUOTED.intersection(text):
+        return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+def setup(*, level: str = "info", output: Format = "text", stream: TextIO | None = None) -> None:
+    """Send every record of the process to one stream (stderr by default), uncaught errors and warnings included.
+
+    Raises ValueError when level or output is none of the known names. Calling it again replaces the former set-up.
+    """
+    formatters: dict[str, type[_Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
+    if output not in formatters:
+        raise ValueError(f"unknown log format {output!r}, want one of {', '.join(formatters)}")
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(formatters[output]())
+    set_level(level)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+
+
+def set_level(level: str) -> None:
+    """Change the level of a running process. Raises ValueError when it is unknown."""
+    number = LEVELS.get(level.lower())
+    if number is None:
+        raise ValueError(f"unknown log level {level!r}, want one of {', '.join(LEVELS)}")
+    logging.getLogger().setLevel(max(number, logging.INFO))
+    for package in OWN_PACKAGES:
+        logging.getLogger(package).setLevel(number)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, _MAIN_THREAD_TYPES):
+        sys.__excepthook__(kind, error, trace)
+        return
+    logging.getLogger(__name__).critical("Uncaught exception", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is None or issubclass(args.exc_type, _MAIN_THREAD_TYPES):
+        return
+    logging.getLogger(__name__).critical(
+        "Uncaught exception in a thread",
+        exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
+        extra={"thread_name": args.thread.name if args.thread else "?"},
+    )

@@ -1,0 +1,278 @@
+"""Prometheus metrics under the names, labels and buckets of controller-runtime and client-go.
+
+Existing dashboards and alerts for Go controllers work on them unchanged. One Metrics object holds one registry; it is
+passed to whoever measures, and nothing is registered globally.
+
+- controller_runtime_*: controller-runtime, pkg/internal/controller/metrics
+- workqueue_*: controller-runtime, pkg/internal/metrics/workqueue.go (labels name and controller)
+- rest_client_*: component-base, metrics/prometheus/restclient
+- leader_election_*: controller-runtime, pkg/metrics/leaderelection.go
+- reflector_*: client-go, tools/cache/reflector_metrics.go
+- informer_*: client-go, tools/cache/informer_metrics.go (label name only: it names group and resource here)
+- process_*, python_*: the process itself
+
+Every series whose labels are known beforehand exists from the start with the value 0, so that a rate or an alert on it
+never lacks its first sample.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from informers.metrics import InformerMetrics, RequestMetrics
+from workqueue import MetricsProvider, QueueGauges, QueueMetrics
+
+# controller-runtime's buckets of the reconcile time: fine up to a second, a minute at the most.
+RECONCILE_BUCKETS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    *(1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 60),
+)
+# ExponentialBuckets(10e-9, 10, 12): 10 ns to 1000 s.
+WORKQUEUE_BUCKETS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1000)
+REST_CLIENT_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+# client_golang's default buckets, which client-go's reflector metrics are served with.
+REFLECTOR_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+RECONCILE_RESULTS = ("success", "error", "requeue", "requeue_after")
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerMetrics:
+    """The metrics of one controller, ready to be set."""
+
+    results: dict[str, Counter]
+    errors: Counter
+    terminal_errors: Counter
+    panics: Counter
+    seconds: Histogram
+    active_workers: Gauge
+
+
+@dataclass(frozen=True, slots=True)
+class _QueueMetrics:
+    """The metrics of one queue: what workqueue.QueueMetrics asks for."""
+
+    adds: Counter
+    latency: Histogram
+    work: Histogram
+    retries: Counter
+
+    def added(self) -> None:
+        self.adds.inc()
+
+    def handed_out(self, queued_seconds: float) -> None:
+        self.latency.observe(queued_seconds)
+
+    def finished(self, work_seconds: float) -> None:
+        self.work.observe(work_seconds)
+
+    def retried(self) -> None:
+        self.retries.inc()
+
+
+class Metrics:
+    """All metrics of the generic core, in a registry of their own.
+
+    A MetricsProvider of the workqueue, the metrics hooks of informers and of the API client, and what controllers and
+    the leader election report to. Further metrics of a program go into ``registry`` too.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry = registry if registry is not None else CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(name, text, labels, registry=registry, buckets=buckets)
+
+        prefix = "controller_runtime_"
+        self._reconcile_total = counter(
+            prefix + "reconcile_total", "Reconciles, by controller and result.", "controller", "result"
+        )
+        self._reconcile_errors = counter(prefix + "reconcile_errors_total", "Reconciles that failed.", "controller")
+        self._terminal_errors = counter(
+            prefix + "terminal_reconcile_errors_total", "Reconciles that failed for good.", "controller"
+        )
+        self._panics = counter(
+            prefix + "reconcile_panics_total", "Reconciles that ended in a programming error.", "controller"
+        )
+        self._timeouts = counter(
+            prefix + "reconcile_timeouts_total", "Reconciles that ran into the reconcile timeout.", "controller"
+        )
+        self._reconcile_seconds = histogram(
+            prefix + "reconcile_time_seconds", "Seconds a reconcile took.", "controller", buckets=RECONCILE_BUCKETS
+        )
+        self._max_concurrent = gauge(prefix + "max_concurrent_reconciles", "Workers of the controller.", "controller")
+        self._active_workers = gauge(prefix + "active_workers", "Workers that reconcile just now.", "controller")
+
+        queue = ("name", "controller")
+        self._depth = gauge("workqueue_depth", "Keys waiting in the queue.", *queue)
+        self._adds = counter("workqueue_adds_total", "Keys added to the queue.", *queue)
+        self._latency = histogram(
+            "workqueue_queue_duration_seconds", "Seconds a key waited.", *queue, buckets=WORKQUEUE_BUCKETS
+        )
+        self._work = histogram(
+            "workqueue_work_duration_seconds", "Seconds the work on a key took.", *queue, buckets=WORKQUEUE_BUCKETS
+        )
+        self._unfinished = gauge(
+            "workqueue_unfinished_work_seconds",
+            "Seconds of work in progress that work_duration has not seen yet, summed over the workers. "
+            "A value that keeps growing tells of stuck workers.",
+            *queue,
+        )
+        self._longest = gauge(
+            "workqueue_longest_running_processor_seconds", "Seconds the longest work in progress has taken.", *queue
+        )
+        self._retries = counter("workqueue_retries_total", "Keys added with a delay.", *queue)
+
+        self._requests = counter(
+            "rest_client_requests_total", "HTTP requests to the API server.", "code", "method", "host"
+        )
+        self._request_seconds = histogram(
+            "rest_client_request_duration_seconds",
+            "Seconds until the API server answered.",
+            *("verb", "host"),
+            buckets=REST_CLIENT_BUCKETS,
+        )
+        self._request_retries = counter(
+            "rest_client_request_retries_total", "HTTP requests sent again.", "code", "verb", "host"
+        )
+
+        reflector = "reflector_"
+        self._lists = counter(reflector + "lists_total", "Lists read by the reflector.", "name")
+        self._list_seconds = histogram(
+            reflector + "list_duration_seconds", "Seconds a list took.", "name", buckets=REFLECTOR_BUCKETS
+        )
+        self._items_per_list = histogram(
+            reflector + "items_per_list", "Objects in a list.", "name", buckets=REFLECTOR_BUCKETS
+        )
+        self._watches = counter(reflector + "watches_total", "Watches begun by the reflector.", "name")
+        self._short_watches = counter(
+            reflector + "short_watches_total", "Watches that ended at once and without an event.", "name"
+        )
+        self._watch_seconds = histogram(
+            reflector + "watch_duration_seconds", "Seconds a watch lasted.", "name", buckets=REFLECTOR_BUCKETS
+        )
+        self._items_per_watch = histogram(
+            reflector + "items_per_watch", "Events in a watch.", "name", buckets=REFLECTOR_BUCKETS
+        )
+        self._last_version = gauge(
+            reflector + "last_resource_version", "The resourceVersion the cache has caught up with.", "name"
+        )
+        self._store_version = gauge(
+            "informer_store_resource_version", "The resourceVersion the cache has caught up with.", "name"
+        )
+        self._queued_items = gauge("informer_queued_items", "Changes between reflector and cache.", "name")
+        self._processing_seconds = histogram(
+            "informer_processing_latency_seconds",
+            "Seconds until a batch of changes was in the cache.",
+            "name",
+            buckets=REFLECTOR_BUCKETS,
+        )
+
+        self._leader = gauge(
+            "leader_election_master_status", "1 while this process holds the lease of that name, else 0.", "name"
+        )
+        self._slow_path = counter(
+            "leader_election_slowpath_total", "Renewals that had to read the lease first.", "name"
+        )
+
+    def controller(self, name: str, *, workers: int) -> ControllerMetrics:
+        """Return the metrics of a controller; all its series exist from now on."""
+        self._timeouts.labels(name)
+        self._max_concurrent.labels(name).set(workers)
+        return ControllerMetrics(
+            results={result: self._reconcile_total.labels(name, result) for result in RECONCILE_RESULTS},
+            errors=self._reconcile_errors.labels(name),
+            terminal_errors=self._terminal_errors.labels(name),
+            panics=self._panics.labels(name),
+            seconds=self._reconcile_seconds.labels(name),
+            active_workers=self._active_workers.labels(name),
+        )
+
+    # workqueue.MetricsProvider
+
+    def new_queue_metrics(self, name: str, gauges: Callable[[], QueueGauges]) -> QueueMetrics:
+        labels = (name, name)
+        self._depth.labels(*labels).set_function(lambda: gauges().depth)
+        self._unfinished.labels(*labels).set_function(lambda: gauges().unfinished_work_seconds)
+        self._longest.labels(*labels).set_function(lambda: gauges().longest_running_processor_seconds)
+        return _QueueMetrics(
+            adds=self._adds.labels(*labels),
+            latency=self._latency.labels(*labels),
+            work=self._work.labels(*labels),
+            retries=self._retries.labels(*labels),
+        )
+
+    # informers.metrics.RequestMetrics
+
+    def request(self, *, verb: str, code: str, host: str, seconds: float) -> None:
+        self._requests.labels(code, verb, host).inc()
+        self._request_seconds.labels(verb, host).observe(seconds)
+
+    def retry(self, *, verb: str, code: str, host: str) -> None:
+        self._request_retries.labels(code, verb, host).inc()
+
+    # informers.metrics.InformerMetrics
+
+    def listed(self, name: str, *, seconds: float, items: int) -> None:
+        self._lists.labels(name).inc()
+        self._list_seconds.labels(name).observe(seconds)
+        self._items_per_list.labels(name).observe(items)
+
+    def watch_started(self, name: str) -> None:
+        self._watches.labels(name).inc()
+
+    def watch_ended(self, name: str, *, seconds: float, events: int, short: bool) -> None:
+        self._watch_seconds.labels(name).observe(seconds)
+        self._items_per_watch.labels(name).observe(events)
+        if short:
+            self._short_watches.labels(name).inc()
+
+    def resource_version(self, name: str, version: str) -> None:
+        # Opaque to everybody else; a dashboard only looks whether it moves. Servers other than Kubernetes' may send
+        # what is no number.
+        if version.isascii() and version.isdigit():
+            self._last_version.labels(name).set(int(version))
+            self._store_version.labels(name).set(int(version))
+
+    def queued(self, name: str, items: int) -> None:
+        self._queued_items.labels(name).set(items)
+
+    def processed(self, name: str, *, seconds: float, items: int) -> None:  # noqa: ARG002 - the protocol's signature
+        self._processing_seconds.labels(name).observe(seconds)
+
+    def informer(self, name: str) -> None:
+        """Let all series of an informer exist from now on."""
+        for metric in (
+            *(self._lists, self._list_seconds, self._items_per_list),
+            *(self._watches, self._short_watches, self._watch_seconds, self._items_per_watch),
+            *(self._last_version, self._store_version, self._queued_items, self._processing_seconds),
+        ):
+            metric.labels(name)
+
+    # What the leader election reports.
+
+    def leading(self, lease: str, *, holds: bool) -> None:
+        self._leader.labels(lease).set(1 if holds else 0)
+        self._slow_path.labels(lease)
+
+    def slow_path(self, lease: str) -> None:
+        self._slow_path.labels(lease).inc()
+
+
+# Checked here, so that a hook that changes is noticed where it has to be implemented.
+_PROVIDER: type[MetricsProvider] = Metrics
+_INFORMER_HOOKS: type[InformerMetrics] = Metrics
+_REQUEST_HOOKS: type[RequestMetrics] = Metrics

@@ -1,0 +1,43 @@
+"""SIGTERM and SIGINT as an event: the first asks to stop, the second does not ask."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+
+log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that is set by the first signal; the second one ends the process with status 1.
+
+    Call it once, in the main thread (else ValueError), before anything that shall be stopped (controller-runtime:
+    SetupSignalHandler).
+
+    The handlers themselves do nothing, for they may interrupt the main thread just where it holds the lock of the very
+    event they would have to set. Python writes the signal's number to a socket, and a thread reads it there.
+    """
+    stop = threading.Event()
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(writer.fileno())
+    # The thread keeps the writer: closed by the garbage collector, its number could come to mean another file.
+    threading.Thread(target=_watch, args=(reader, writer, stop), name="signals", daemon=True).start()
+    return stop
+
+
+def _watch(reader: socket.socket, _writer: socket.socket, stop: threading.Event) -> None:
+    while number := reader.recv(1):
+        if number[0] not in SIGNALS:
+            continue
+        name = signal.Signals(number[0]).name
+        if stop.is_set():
+            log.error("Second signal, ending at once", extra={"signal": name})
+            os._exit(1)
+        log.info("Stopping", extra={"signal": name})
+        stop.set()
