@@ -1,0 +1,97 @@
+"""A server process: started under a supervisor, its log kept, ended for certain."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from e2e.controlplane import supervisor
+from e2e.controlplane.errors import ServerFailed
+
+ATTACH_OUTPUT = "KUBEBUILDER_ATTACH_CONTROL_PLANE_OUTPUT"
+"""Environment variable, as in envtest: `true` lets the servers write to this process's stderr."""
+
+STDERR_DESCRIPTOR = 2
+"""Rather than sys.stderr, which a test runner may have replaced by something without a descriptor."""
+LOG_TAIL_LINES = 15
+STOP_SECONDS = 10.0
+"""How long a server may take to end by itself. Both need well under a second; a hanging one is killed."""
+
+
+class ServerProcess:
+    """One run of a server. Not restarted: a new run is a new object."""
+
+    def __init__(self, name: str, command: Sequence[str | Path], *, directory: Path) -> None:
+        """Start `command`; output goes to `directory/name.log`.
+
+        Raises ServerFailed when the command cannot be executed.
+        """
+        self.name = name
+        self._log = directory / f"{name}.log"
+        attached = os.environ.get(ATTACH_OUTPUT, "").lower() in {"1", "t", "true"}
+        executable = Path(command[0])
+        if not os.access(executable, os.X_OK):
+            raise ServerFailed(f"{name}: {executable} is not an executable file")
+        child_end, lifeline = os.pipe()
+        self._lifeline: int | None = lifeline
+        with self._log.open("ab") as log, os.fdopen(child_end) as stdin:
+            self._log_start = log.tell()
+            self._process = subprocess.Popen(
+                # -I and -S keep the start short: the supervisor needs the standard library alone
+                [sys.executable, "-I", "-S", supervisor.__file__, str(directory), *map(str, command)],
+                stdin=stdin,
+                stdout=STDERR_DESCRIPTOR if attached else log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in a terminal must reach the owner only, which then stops the servers in order.
+                start_new_session=True,
+            )
+        self._attached = attached
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def check(self) -> None:
+        """Raises ServerFailed when the server ended though nobody stopped it."""
+        if self._lifeline is not None and not self.running:
+            raise self.failure("ended")
+
+    def stop(self) -> None:
+        """End the server, gently first. Does nothing when it has ended."""
+        self._end(supervisor.TERMINATE)
+
+    def kill(self) -> None:
+        """SIGKILL; returns when the server is gone and its sockets are closed."""
+        self._end(supervisor.KILL)
+
+    def _end(self, order: bytes) -> None:
+        if self._lifeline is None:
+            return
+        self._order(order)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._order(supervisor.KILL)
+            self._process.wait()
+        # Not earlier: a supervisor that sees the end of the pipe removes the directory.
+        os.close(self._lifeline)
+        self._lifeline = None
+
+    def _order(self, order: bytes) -> None:
+        if self._lifeline is not None:
+            with contextlib.suppress(BrokenPipeError):  # the server has ended by itself
+                os.write(self._lifeline, order)
+
+    def failure(self, what: str) -> ServerFailed:
+        """An error that says `what` and shows the end of the log of this run."""
+        code = self._process.poll()
+        state = "still running" if code is None else f"exit code {code}"
+        if self._attached:
+            return ServerFailed(f"{self.name} {what} ({state}); its output is above")
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read().decode(errors="replace").splitlines()
+        tail = "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:]) or "  (no output)"
+        return ServerFailed(f"{self.name} {what} ({state}); the end of its log:\n{tail}")
