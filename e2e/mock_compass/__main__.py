@@ -1,0 +1,67 @@
+"""Runs the mock Compass in the foreground. The last line it prints before it serves is JSON with all URLs."""
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from e2e.mock_compass.examples import landscape
+from e2e.mock_compass.server import Listen, MockCompass
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    state_directory: Path | None = options.state_dir
+    compass = MockCompass(
+        runtime_id=options.runtime_id,
+        host_name=options.host_name,
+        extra_names=tuple(options.extra_name),
+        listen=Listen(options.listen, options.port, options.mtls_port, options.admin_port),
+        state_directory=state_directory,
+    )
+    if options.examples:
+        for application in landscape():
+            compass.put_application(application)
+    stop = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # before the threads start, so that only sigwait() gets them
+    try:
+        compass.start()
+    except OSError as error:
+        print(f"mock Compass cannot listen: {error}", file=sys.stderr)
+        return 1
+    ca_file = None
+    if state_directory is not None:
+        ca_file = state_directory / "ca.crt"
+        ca_file.write_text(compass.ca_pem, encoding="ascii")
+    ready = {
+        "connector_url": compass.connector_url,
+        "secured_connector_url": compass.secured_connector_url,
+        "director_url": compass.director_url,
+        "admin_url": compass.admin_url,
+        "runtime_id": compass.runtime_id,
+        "tenant": compass.tenant,
+        "ca_file": str(ca_file) if ca_file else None,
+    }
+    print(json.dumps(ready), flush=True)
+    signal.sigwait(stop)
+    compass.stop()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m e2e.mock_compass", description=__doc__)
+    parser.add_argument("--listen", default="127.0.0.1", help="address of all listeners (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="HTTPS port for pairing; 0: a free one")
+    parser.add_argument("--mtls-port", type=int, default=0, help="HTTPS port that asks for client certificates")
+    parser.add_argument("--admin-port", type=int, default=0, help="HTTP port of the admin API")
+    parser.add_argument("--host-name", default="localhost", help="host in the advertised URLs (default: %(default)s)")
+    parser.add_argument("--extra-name", action="append", default=[], help="further name or IP in the certificate")
+    parser.add_argument("--state-dir", type=Path, help="keeps the authorities here, and writes ca.crt for clients")
+    parser.add_argument("--runtime-id", help="id of the Runtime that is registered at the start (default: random)")
+    parser.add_argument("--examples", action="store_true", help="start with the example landscape")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

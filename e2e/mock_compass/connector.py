@@ -1,0 +1,107 @@
+"""The Connector: trades a one-time token, or a certificate that works, for a certificate."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+from e2e.mock_compass.executor import Executor, FieldError
+from e2e.mock_compass.pki import Pki, SigningError, subject_of
+from e2e.mock_compass.records import CONNECTOR_SCHEMA
+from e2e.mock_compass.state import IssuedCertificate, State
+
+CERTIFICATE_VALIDITY = 90 * 24 * 3600.0  # seconds
+CONNECTOR_TOKEN_LIFETIME = 300.0  # seconds, of the tokens that `configuration` hands out
+
+
+@dataclass
+class ConnectorSettings:
+    """What may be changed while the mock runs. URLs: None answers null; both None answer a null managementPlaneInfo.
+
+    ``certificate_backdate``: seconds by which notBefore lies in the past.
+    """
+
+    director_url: str | None = None
+    secured_connector_url: str | None = None
+    certificate_validity: float = CERTIFICATE_VALIDITY
+    certificate_backdate: float = 0.0
+
+
+@dataclass(frozen=True)
+class ConnectorContext:
+    """One authenticated request. ``fingerprint``: of the client certificate, None at the token endpoint."""
+
+    state: State
+    pki: Pki
+    settings: ConnectorSettings
+    client_id: str
+    fingerprint: str | None
+
+
+def executor() -> Executor:
+    return Executor(
+        CONNECTOR_SCHEMA,
+        {
+            "Query.configuration": _configuration,
+            "Mutation.signCertificateSigningRequest": _sign,
+            "Mutation.revokeCertificate": _revoke,
+        },
+    )
+
+
+def _configuration(_source: Any, _arguments: dict[str, Any], context: ConnectorContext) -> dict[str, Any]:
+    settings = context.settings
+    known = settings.director_url is not None or settings.secured_connector_url is not None
+    return {
+        "token": {
+            "token": context.state.issue_token_for_client(context.client_id, lifetime=CONNECTOR_TOKEN_LIFETIME),
+        },
+        "certificateSigningRequestInfo": {"subject": subject_of(context.client_id), "keyAlgorithm": "rsa2048"},
+        "managementPlaneInfo": {
+            "directorURL": settings.director_url,
+            "certificateSecuredConnectorURL": settings.secured_connector_url,
+        }
+        if known
+        else None,
+    }
+
+
+def _sign(_source: Any, arguments: dict[str, Any], context: ConnectorContext) -> dict[str, str]:
+    try:
+        csr_pem = base64.b64decode(arguments["csr"], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FieldError(
+            "Error while decoding Certificate Signing Request: Error while parsing base64 content. "
+            "Incorrect value provided."
+        ) from error
+    settings = context.settings
+    try:
+        signed = context.pki.sign(
+            csr_pem,
+            client_id=context.client_id,
+            now=context.state.clock(),
+            validity=settings.certificate_validity,
+            backdate=settings.certificate_backdate,
+        )
+    except SigningError as error:
+        raise FieldError(str(error)) from error
+    context.state.record_certificate(
+        IssuedCertificate(signed.fingerprint, context.client_id, signed.not_before, signed.not_after)
+    )
+    authority = context.pki.client_authority.pem
+    return {
+        "certificateChain": _base64(signed.pem + authority),
+        "clientCertificate": _base64(signed.pem),
+        "caCertificate": _base64(authority),
+    }
+
+
+def _revoke(_source: Any, _arguments: dict[str, Any], context: ConnectorContext) -> bool:
+    if context.fingerprint is None:
+        raise FieldError("Error while revoking certificate: the request came without a client certificate.")
+    context.state.revoke(context.fingerprint)
+    return True
+
+
+def _base64(pem: str) -> str:
+    return base64.b64encode(pem.encode()).decode()

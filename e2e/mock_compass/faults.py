@@ -1,0 +1,179 @@
+"""Faults that tests order: what goes wrong, with which requests, how often.
+
+A fault is armed with ``Faults.add`` and ends after ``times`` requests, or when it is removed. The first armed fault
+that decides the answer wins; faults that only delay, act or change fields go together with it.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from e2e.mock_compass.executor import FieldError, FieldOverride
+
+DECIDING = ("status", "garbage", "truncated", "cut", "reset", "hang", "graphql_error")
+"""
+status         HTTP ``status`` with ``body`` and ``headers``
+garbage        HTTP ``status`` with bytes that are no text
+truncated      the true answer, cut in the middle, as a complete HTTP answer
+cut            the true answer; the connection closes in the middle of the body
+reset          the connection is reset without an answer
+hang           no answer until the client gives up
+graphql_error  HTTP 200, ``message`` and ``code`` in errors, data null
+"""
+ACCOMPANYING = ("delay", "action", "field")
+"""
+delay   the answer comes ``seconds`` later
+action  ``action()`` is called before the request is served (on the server's thread: it must not wait for a request)
+field   the field ``field`` ("Bundle.apiDefinitions") answers ``value``, or fails with ``message`` and ``code``;
+        only in the object ``object_id`` if that is given
+"""
+TARGETS = ("any", "connector", "director")
+
+HTML_503 = "<html><head><title>503</title></head><body><h1>503 Service Temporarily Unavailable</h1></body></html>"
+_GARBAGE = bytes(range(128, 256)) * 4
+
+
+@dataclass(frozen=True)
+class RequestInfo:
+    """What a fault can be matched against. ``operations``: name of the operation and of its root fields."""
+
+    target: str
+    operations: frozenset[str]
+    next_page: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """``kind`` is one of DECIDING and ACCOMPANYING above; the other attributes by use:
+
+    target      connector, director or any
+    operation   only requests with this operation name or root field; None: all
+    next_page   only requests for a second or later page of applicationsForRuntime
+    skip        that many matching requests pass before the first one is hit
+    times       that many requests are hit; None: until removed
+    after       the request takes effect all the same, only its answer is replaced
+    """
+
+    kind: str
+    target: str = "any"
+    operation: str | None = None
+    next_page: bool = False
+    skip: int = 0
+    times: int | None = None
+    after: bool = False
+    status: int = 500
+    body: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    seconds: float = 0.0
+    message: str | None = None
+    code: int | None = None
+    field: str = ""
+    object_id: str | None = None
+    value: Any = None
+    action: Callable[[], object] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in DECIDING + ACCOMPANYING:
+            raise ValueError(f"fault kind {self.kind!r} is none of {', '.join(DECIDING + ACCOMPANYING)}")
+        if self.target not in TARGETS:
+            raise ValueError(f"fault target {self.target!r} is none of {', '.join(TARGETS)}")
+        if self.kind == "field" and "." not in self.field:
+            raise ValueError('a fault of kind field needs field="Type.field"')
+        if self.kind == "action" and self.action is None:
+            raise ValueError("a fault of kind action needs an action")
+
+    @property
+    def raw_body(self) -> bytes:
+        return _GARBAGE if self.kind == "garbage" else self.body.encode()
+
+    @property
+    def error(self) -> FieldError | None:
+        if self.message is None:
+            return None
+        return FieldError(self.message, None if self.code is None else {"error_code": self.code})
+
+    def matches(self, info: RequestInfo) -> bool:
+        return (
+            self.target in ("any", info.target)
+            and (self.operation is None or self.operation in info.operations)
+            and (info.next_page or not self.next_page)
+        )
+
+
+@dataclass(frozen=True)
+class Hit:
+    """The faults that apply to one request."""
+
+    deciding: Fault | None
+    delay: float
+    actions: tuple[Callable[[], object], ...]
+    overrides: tuple[FieldOverride, ...]
+
+
+@dataclass
+class _Armed:
+    fault: Fault
+    skip: int
+    left: int | None
+    hits: int = 0
+
+
+class Faults:
+    """The armed faults, in the order of arming. Any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ids = itertools.count(1)
+        self._armed: dict[int, _Armed] = {}
+
+    def add(self, fault: Fault) -> int:
+        """Arms the fault and gives its number."""
+        with self._lock:
+            number = next(self._ids)
+            self._armed[number] = _Armed(fault, fault.skip, fault.times)
+            return number
+
+    def remove(self, number: int) -> None:
+        """Ends one fault; nothing happens when it has ended by itself."""
+        with self._lock:
+            self._armed.pop(number, None)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._armed.clear()
+
+    def armed(self) -> dict[int, tuple[Fault, int]]:
+        """Fault and hits so far, by number."""
+        with self._lock:
+            return {number: (armed.fault, armed.hits) for number, armed in self._armed.items()}
+
+    def take(self, info: RequestInfo) -> Hit:
+        """The faults that hit this request; counts them down."""
+        deciding: Fault | None = None
+        delay = 0.0
+        actions: list[Callable[[], object]] = []
+        overrides: list[FieldOverride] = []
+        with self._lock:
+            for number, armed in list(self._armed.items()):
+                fault = armed.fault
+                if not fault.matches(info) or (fault.kind in DECIDING and deciding is not None):
+                    continue
+                if armed.skip > 0:
+                    armed.skip -= 1
+                    continue
+                armed.hits += 1
+                if armed.left is not None:
+                    armed.left -= 1
+                    if armed.left <= 0:
+                        del self._armed[number]
+                if fault.kind in DECIDING:
+                    deciding = fault
+                elif fault.kind == "delay":
+                    delay += fault.seconds
+                elif fault.kind == "field":
+                    overrides.append(FieldOverride(fault.field, fault.object_id, fault.value, fault.error))
+                elif fault.action is not None:
+                    actions.append(fault.action)
+        return Hit(deciding, delay, tuple(actions), tuple(overrides))

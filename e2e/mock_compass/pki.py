@@ -1,0 +1,250 @@
+"""Keys and certificates of the mock: what its TLS servers show, and what the Connector signs.
+
+Two authorities, as in the real thing: the one that browsers would trust signs the servers, the Connector's own signs
+clients. A client that mixes them up fails here too.
+"""
+
+import datetime
+import ipaddress
+import ssl
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_AGE = datetime.timedelta(days=1)  # the mock's own certificates began a day ago, so that no clock is behind them
+_LIFE = datetime.timedelta(days=3650)
+_CLIENT_CA_BITS = 2048
+CLIENT_SERIAL = 2  # the real Connector gives every certificate this serial number
+
+_CRITICAL_CA = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+_CLIENT_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=True,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+SUBJECT = {
+    NameOID.ORGANIZATION_NAME: "Org",
+    NameOID.ORGANIZATIONAL_UNIT_NAME: "OrgUnit",
+    NameOID.LOCALITY_NAME: "locality",
+    NameOID.STATE_OR_PROVINCE_NAME: "province",
+    NameOID.COUNTRY_NAME: "DE",
+}
+"""What every client certificate says besides its CN."""
+
+_MISMATCH = {
+    NameOID.COMMON_NAME: "common name",
+    NameOID.COUNTRY_NAME: "country",
+    NameOID.ORGANIZATION_NAME: "organization",
+    NameOID.ORGANIZATIONAL_UNIT_NAME: "organizational unit",
+    NameOID.LOCALITY_NAME: "location",
+    NameOID.STATE_OR_PROVINCE_NAME: "province",
+}
+
+
+class SigningError(Exception):
+    """The request cannot be signed; the text is the Connector's answer."""
+
+
+@dataclass(frozen=True)
+class Authority:
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def pem(self) -> str:
+        return _pem(self.certificate)
+
+
+@dataclass(frozen=True)
+class SignedCertificate:
+    pem: str
+    fingerprint: str
+    not_before: float
+    not_after: float
+
+
+def subject_of(client_id: str) -> str:
+    """The subject that the Connector announces, in its own order."""
+    return f"O=Org,OU=OrgUnit,L=locality,ST=province,C=DE,CN={client_id}"
+
+
+class Pki:
+    """Both authorities and the server certificate; kept in ``directory`` when one is given."""
+
+    def __init__(self, *, host_names: tuple[str, ...] = (), directory: Path | None = None) -> None:
+        self.client_authority = _authority("Mock Compass Connector CA", directory, "client-ca", rsa_key=True)
+        self.server_authority = _authority("Mock Compass Server CA", directory, "server-ca", rsa_key=False)
+        self._server_pem = _server_certificate(self.server_authority, host_names)
+
+    def server_context(self, *, mutual: bool, check_client_time: bool) -> ssl.SSLContext:
+        """The TLS side of a listener. With ``mutual`` a client without our certificate is refused by TLS.
+
+        ``check_client_time`` False leaves the dates of client certificates to the caller, whose clock may be a mock.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        with tempfile.NamedTemporaryFile() as file:  # ssl reads keys from files only
+            file.write(self._server_pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+        if mutual:
+            context.load_verify_locations(cadata=self.client_authority.pem)
+            context.verify_mode = ssl.CERT_REQUIRED
+            if not check_client_time:
+                context.verify_flags = ssl.VerifyFlags(context.verify_flags | _X509_V_FLAG_NO_CHECK_TIME)
+        return context
+
+    def sign(
+        self, csr_pem: bytes, *, client_id: str, now: float, validity: float, backdate: float = 0.0
+    ) -> SignedCertificate:
+        """Signs a PEM request for the client. Seconds throughout. Raises SigningError with the Connector's text."""
+        csr = _checked(csr_pem, client_id)
+        not_before = datetime.datetime.fromtimestamp(int(now - backdate), datetime.UTC)
+        not_after = datetime.datetime.fromtimestamp(int(now + validity), datetime.UTC)
+        if not_after <= not_before:
+            raise SigningError("Error while signing Certificate Signing Request: the validity is empty")
+        authority = self.client_authority
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(csr.subject)
+            .issuer_name(authority.certificate.subject)
+            .public_key(csr.public_key())
+            .serial_number(CLIENT_SERIAL)
+            .not_valid_before(not_before)
+            .not_valid_after(not_after)
+            .add_extension(_CLIENT_USAGE, critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(_key_identifier(authority), critical=False)
+            .sign(authority.key, hashes.SHA256())
+        )
+        return SignedCertificate(
+            pem=_pem(certificate),
+            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+            not_before=not_before.timestamp(),
+            not_after=not_after.timestamp(),
+        )
+
+
+_X509_V_FLAG_NO_CHECK_TIME = 0x200000  # OpenSSL's number; the ssl module has no name for it
+
+
+def _checked(csr_pem: bytes, client_id: str) -> x509.CertificateSigningRequest:
+    if b"-----BEGIN CERTIFICATE REQUEST-----" not in csr_pem:
+        raise SigningError("Error while decoding pem block.")
+    try:
+        csr = x509.load_pem_x509_csr(csr_pem)
+    except ValueError as error:
+        raise SigningError(f"Error while parsing Certificate Signing Request: {error}") from error
+    prefix = "Error while signing Certificate Signing Request: "
+    wanted = {NameOID.COMMON_NAME: client_id, **SUBJECT}
+    for oid, words in _MISMATCH.items():
+        if [attribute.value for attribute in csr.subject.get_attributes_for_oid(oid)] != [wanted[oid]]:
+            raise SigningError(f"{prefix}CSR: Invalid {words} provided.")
+    if not csr.is_signature_valid:
+        raise SigningError(f"{prefix}CSR: Invalid signature provided.")
+    if not isinstance(csr.public_key(), rsa.RSAPublicKey):
+        raise SigningError(f"{prefix}x509: requested SignatureAlgorithm does not match private key type")
+    return csr
+
+
+def _authority(name: str, directory: Path | None, stem: str, *, rsa_key: bool) -> Authority:
+    """The authority kept under ``stem``.pem in the directory, or a new one, which is then kept there."""
+    path = directory / f"{stem}.pem" if directory else None
+    if path and path.exists():
+        pem = path.read_bytes()
+        key = serialization.load_pem_private_key(pem, password=None)
+        if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{path}: the key must be RSA or EC")
+        return Authority(key, x509.load_pem_x509_certificate(pem))
+    new_key = (
+        rsa.generate_private_key(public_exponent=65537, key_size=_CLIENT_CA_BITS)
+        if rsa_key
+        else ec.generate_private_key(ec.SECP256R1())
+    )
+    subject = x509.Name(
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Mock Compass"), x509.NameAttribute(NameOID.COMMON_NAME, name)]
+    )
+    now = datetime.datetime.now(datetime.UTC)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(new_key.public_key())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(new_key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _AGE)
+        .not_valid_after(now + _LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_CRITICAL_CA, critical=True)
+        .add_extension(identifier, critical=False)
+        .sign(new_key, hashes.SHA256())
+    )
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(_key_pem(new_key) + _pem(certificate).encode())
+    return Authority(new_key, certificate)
+
+
+def _server_certificate(authority: Authority, host_names: tuple[str, ...]) -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    names = dict.fromkeys(("localhost", "127.0.0.1", "::1", *host_names))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mock-compass")]))
+        .issuer_name(authority.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _AGE)
+        .not_valid_after(now + _LIFE)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(_key_identifier(authority), critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+    return _key_pem(key) + _pem(certificate).encode()
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_identifier(authority: Authority) -> x509.AuthorityKeyIdentifier:
+    extension = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(extension.value)
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _key_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,161 @@
+"""Completes and checks what a person writes about an Application, by the Director's own schema.
+
+The JSON shape is that of the GraphQL type with two simplifications: a page (``bundles``) is written as a plain list,
+and the kind of a credential is taken from its fields, so that ``{"name": "Shop", "bundles": [{"name": "Orders"}]}``
+is enough. Missing ids are made up, other missing fields are null, or an empty list where there is a page.
+
+Raises RecordError (a ValueError), which names the place, such as
+``application.bundles[0].apiDefinitions[1].targetURL: required``.
+"""
+
+import json
+import uuid
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInterfaceType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLOutputType,
+    GraphQLScalarType,
+    GraphQLSchema,
+    GraphQLUnionType,
+    build_schema,
+)
+
+DIRECTOR_SCHEMA: GraphQLSchema = build_schema((Path(__file__).parent / "director.graphql").read_text(encoding="utf-8"))
+CONNECTOR_SCHEMA: GraphQLSchema = build_schema(
+    (Path(__file__).parent / "connector.graphql").read_text(encoding="utf-8")
+)
+
+_START_OF_TIME = "2024-01-01T00:00:00Z"
+
+_DEFAULTS: dict[str, Callable[[], Any]] = {
+    "Application.status": lambda: {"condition": "CONNECTED", "timestamp": _START_OF_TIME},
+    "Application.labels": dict,
+    "Application.auths": list,
+    "AppSystemAuth.type": lambda: "APPLICATION",
+}
+
+
+class RecordError(ValueError):
+    """What was written is no Application; the text names the place and what is wrong with it."""
+
+
+def _is_map_of_lists(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(items, list) and all(isinstance(item, str) for item in items) for items in value.values()
+    )
+
+
+_SCALARS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "ID": ("a string", lambda value: isinstance(value, str)),
+    "String": ("a string", lambda value: isinstance(value, str)),
+    "Boolean": ("true or false", lambda value: isinstance(value, bool)),
+    "Int": ("an integer", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "JSON": ("a string", lambda value: isinstance(value, str)),
+    "JSONSchema": ("a string", lambda value: isinstance(value, str)),
+    "CLOB": ("a string", lambda value: isinstance(value, str)),
+    "Timestamp": ("a string", lambda value: isinstance(value, str)),
+    "Labels": ("an object", lambda value: isinstance(value, dict)),
+    "HttpHeaders": ("an object of lists of strings", _is_map_of_lists),
+    "QueryParams": ("an object of lists of strings", _is_map_of_lists),
+    "HttpHeadersSerialized": ("a string", lambda value: isinstance(value, str)),
+    "QueryParamsSerialized": ("a string", lambda value: isinstance(value, str)),
+}
+
+
+def application(value: Any) -> dict[str, Any]:
+    """A complete Application record from what was written; the input is not changed."""
+    return _object(_type("Application"), value, "application")
+
+
+def _type(name: str) -> GraphQLObjectType:
+    found = DIRECTOR_SCHEMA.type_map[name]
+    if not isinstance(found, GraphQLObjectType):
+        raise TypeError(f"{name} is no object type")
+    return found
+
+
+@cache
+def _stored_fields(kind: GraphQLObjectType) -> dict[str, GraphQLOutputType]:
+    """The fields that a record holds. A look-up by id (``bundle(id)``) is answered from the list of the same things."""
+    return {name: field.type for name, field in kind.fields.items() if "id" not in field.args}
+
+
+def _object(kind: GraphQLObjectType, value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RecordError(f"{place}: must be an object")
+    fields = _stored_fields(kind)
+    if unknown := value.keys() - fields.keys() - {"__typename"}:
+        raise RecordError(f"{place}: unknown field {', '.join(sorted(unknown))}")
+    record: dict[str, Any] = {"__typename": kind.name}
+    for name, field_type in fields.items():
+        given = value.get(name)
+        if given is None and (default := _DEFAULTS.get(f"{kind.name}.{name}")):
+            given = default()
+        record[name] = _value(field_type, given, f"{place}.{name}")
+    for parameters in ("additionalHeaders", "additionalQueryParams"):
+        if record.get(parameters) is not None:
+            record[f"{parameters}Serialized"] = json.dumps(record[parameters], separators=(",", ":"))
+    return record
+
+
+def _value(output: GraphQLOutputType, value: Any, place: str) -> Any:
+    required = isinstance(output, GraphQLNonNull)
+    kind = output.of_type if isinstance(output, GraphQLNonNull) else output
+    if isinstance(kind, GraphQLObjectType) and kind.name.endswith("Page"):
+        return _list(kind.fields["data"].type, value or [], place)
+    if value is None:
+        if not required:
+            return None
+        if isinstance(kind, GraphQLScalarType) and kind.name == "ID" and place.endswith(".id"):
+            return str(uuid.uuid4())
+        raise RecordError(f"{place}: required")
+    if isinstance(kind, GraphQLList):
+        return _list(kind, value, place)
+    if isinstance(kind, GraphQLObjectType):
+        return _object(kind, value, place)
+    if isinstance(kind, GraphQLUnionType | GraphQLInterfaceType):
+        return _object(_member(kind, value, place), value, place)
+    if isinstance(kind, GraphQLEnumType):
+        if value not in kind.values:
+            raise RecordError(f"{place}: must be one of {', '.join(sorted(kind.values))}")
+        return value
+    expected, accepts = _SCALARS[kind.name]
+    if not accepts(value):
+        raise RecordError(f"{place}: must be {expected}")
+    return value
+
+
+def _list(output: GraphQLOutputType, value: Any, place: str) -> list[Any]:
+    kind = output.of_type if isinstance(output, GraphQLNonNull) else output
+    if not isinstance(kind, GraphQLList):
+        raise TypeError(f"{place}: the schema has no list here")
+    if not isinstance(value, list):
+        raise RecordError(f"{place}: must be a list")
+    return [_value(kind.of_type, item, f"{place}[{index}]") for index, item in enumerate(value)]
+
+
+def _member(kind: GraphQLUnionType | GraphQLInterfaceType, value: Any, place: str) -> GraphQLObjectType:
+    """The one type whose required fields are all given and whose fields cover those given."""
+    if not isinstance(value, dict):
+        raise RecordError(f"{place}: must be an object")
+    possible = DIRECTOR_SCHEMA.get_possible_types(kind)
+    if named := value.get("__typename"):
+        fitting = [member for member in possible if member.name == named]
+    else:
+        fitting = [
+            member
+            for member in possible
+            if value.keys() <= member.fields.keys()
+            and all(name in value for name, field in member.fields.items() if isinstance(field.type, GraphQLNonNull))
+        ]
+    if len(fitting) != 1:
+        raise RecordError(f"{place}: must have the fields of one of {', '.join(member.name for member in possible)}")
+    return fitting[0]
