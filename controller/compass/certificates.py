@@ -1,0 +1,194 @@
+"""Keys, certificate signing requests and certificates, as the Connector wants and gives them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
+
+from controller.compass.errors import InvalidAnswer, InvalidCredentials
+from controller.compass.types import CertificateInfo
+
+#: Whatever `keyAlgorithm` the Connector announces, it takes 4096 bits, and the Go agent has always sent them.
+KEY_BITS = 4096
+
+#: In the order of the request's subject. The Connector compares all six with what it announced.
+_ATTRIBUTES = (
+    ("C", NameOID.COUNTRY_NAME),
+    ("ST", NameOID.STATE_OR_PROVINCE_NAME),
+    ("L", NameOID.LOCALITY_NAME),
+    ("O", NameOID.ORGANIZATION_NAME),
+    ("OU", NameOID.ORGANIZATIONAL_UNIT_NAME),
+    ("CN", NameOID.COMMON_NAME),
+)
+
+#: The characters of an ASN.1 PrintableString (X.680, 41.4).
+_PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]*")
+
+#: A plus sign only separates attributes when one follows: the Connector does not escape it inside values.
+_ATTRIBUTE_FOLLOWS = re.compile(r"\s*(C|ST|L|O|OU|CN)\s*=", re.IGNORECASE)
+
+#: An escape of RFC 4514: a run of hex pairs (UTF-8 bytes), or any single character.
+_ESCAPE = re.compile(r"((?:\\[0-9A-Fa-f]{2})+)|\\(.)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A client key and its certificate chain (leaf first), read and found to belong together."""
+
+    key: PrivateKeyTypes
+    chain: tuple[x509.Certificate, ...]
+
+    @property
+    def leaf(self) -> CertificateInfo:
+        return describe(self.chain[0])
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.leaf!r})"
+
+
+def new_key() -> rsa.RSAPrivateKey:
+    """A fresh RSA key. Takes up to a second or two."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+
+
+def key_to_pem(key: rsa.RSAPrivateKey) -> bytes:
+    """PEM without encryption, PKCS#1 ("RSA PRIVATE KEY"): the only form that the Go agent reads back."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+
+
+def load_key(pem: bytes) -> PrivateKeyTypes:
+    """Read a private key in any unencrypted PEM form. Raises InvalidCredentials (part "key")."""
+    try:
+        return serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Not chained: the parser's text may quote the material.
+        raise InvalidCredentials("the private key is not a readable, unencrypted PEM key", part="key") from None
+
+
+def load_credentials(key_pem: bytes, chain_pem: bytes) -> Credentials:
+    """Read a stored pair. Raises InvalidCredentials with part "key", "certificate", or "pair" when they mismatch."""
+    key = load_key(key_pem)
+    try:
+        chain = parse_chain(chain_pem)
+    except InvalidAnswer as error:
+        raise InvalidCredentials(f"the certificate chain: {error.problem}", part="certificate") from error
+    if not belongs_to(chain[0], key.public_key()):
+        raise InvalidCredentials("the private key does not belong to the certificate", part="pair")
+    return Credentials(key, chain)
+
+
+def parse_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """All certificates of a PEM text, in order. Raises InvalidAnswer when there is none or one is unreadable."""
+    try:
+        return tuple(x509.load_pem_x509_certificates(pem))
+    except (ValueError, UnsupportedAlgorithm):
+        raise InvalidAnswer("no readable PEM certificates") from None
+
+
+def chain_to_pem(chain: Sequence[x509.Certificate]) -> bytes:
+    return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain)
+
+
+def describe(certificate: x509.Certificate) -> CertificateInfo:
+    """The facts of a certificate that the agent reports and decides by."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return CertificateInfo(
+        common_name=str(names[0].value) if names else "",
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+    )
+
+
+def belongs_to(certificate: x509.Certificate, public_key: PublicKeyTypes) -> bool:
+    """Whether the certificate was issued for this public key."""
+    try:
+        return certificate.public_key() == public_key
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def build_csr(subject: str, key: rsa.RSAPrivateKey) -> bytes:
+    """A certificate signing request in PEM: the announced subject and nothing else, SHA-256 with RSA.
+
+    `subject` is the text that the Connector announced. An attribute that it lacks is sent empty, but for the common
+    name, which is then left out. Raises InvalidAnswer when the subject cannot be put into a request.
+    """
+    values = parse_subject(subject)
+    try:
+        name = x509.Name(
+            [
+                x509.NameAttribute(oid, values.get(attribute, ""), _string_type(values.get(attribute, "")))
+                for attribute, oid in _ATTRIBUTES
+                if values.get(attribute) or attribute != "CN"
+            ]
+        )
+        request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    except ValueError as error:
+        raise InvalidAnswer(f"cannot be put into a signing request: {error}", path="subject") from error
+    return request.public_bytes(serialization.Encoding.PEM)
+
+
+def csr_public_key(csr_pem: bytes) -> PublicKeyTypes:
+    """The public key that a request of ours asks a certificate for."""
+    return x509.load_pem_x509_csr(csr_pem).public_key()
+
+
+def parse_subject(text: str) -> dict[str, str]:
+    """Read a distinguished name leniently: RFC 4514 with escapes and quotes, spaces around names and values, names in
+    any case. The last of several equal attributes wins; others than C, ST, L, O, OU and CN are
+    passed over. Raises InvalidAnswer when a part has no `=` or nothing usable is left.
+    """
+    values: dict[str, str] = {}
+    known = {name for name, _ in _ATTRIBUTES}
+    for part in _split(text):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise InvalidAnswer("a part of the distinguished name has no '='", path="subject")
+        if name.strip().upper() in known:
+            values[name.strip().upper()] = _unescape(value)
+    if not values:
+        raise InvalidAnswer("the distinguished name has no attribute that a signing request needs", path="subject")
+    return values
+
+
+def _split(text: str) -> list[str]:
+    """The parts between separators that are neither escaped nor quoted."""
+    parts, current, quoted, escaped = [], "", False, False
+    for position, character in enumerate(text):
+        separates = character == "," or (character == "+" and _ATTRIBUTE_FOLLOWS.match(text, position + 1))
+        if separates and not quoted and not escaped:
+            parts.append(current)
+            current = ""
+            continue
+        if character == '"' and not escaped:
+            quoted = not quoted
+        escaped = character == "\\" and not escaped
+        current += character
+    return [*parts, current]
+
+
+def _unescape(value: str) -> str:
+    value = value.strip()
+    if len(value) > 1 and value.startswith('"') and value.endswith('"'):
+        value = value[1:-1]
+
+    def plain(match: re.Match[str]) -> str:
+        if match[1]:
+            return bytes.fromhex(match[1].replace("\\", "")).decode("utf-8", errors="replace")
+        return match[2]
+
+    return _ESCAPE.sub(plain, value)
+
+
+def _string_type(value: str) -> _ASN1Type:
+    return _ASN1Type.PrintableString if _PRINTABLE.fullmatch(value) else _ASN1Type.UTF8String

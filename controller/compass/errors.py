@@ -1,0 +1,83 @@
+"""What can go wrong between the agent and Compass.
+
+    CompassError
+    ├── InvalidRequest       the call was not made: the address or a header value cannot be used
+    ├── InvalidCredentials   the client key or certificate is unreadable, or the two do not belong together
+    ├── Unavailable          no usable answer: refused, timed out, DNS, TLS, HTTP 429 or 5xx; an outage
+    ├── Refused              an answer that does not accept the certificate or the token; loss is suspected
+    ├── InvalidAnswer        an answer that is not what the protocol promises; `path` names the field
+    └── GraphQLError         the resolver's own error; `code` is the Director's error code
+
+Callers decide by type, `code` or `path`, never by text. No message holds a secret: whatever comes from a server has
+been redacted, stripped of control characters and cut before it gets here.
+"""
+
+
+class CompassError(Exception):
+    """Base of all of them."""
+
+    #: The x-request-id of the call that failed, to be found in Compass's own logs. "" when there was no call.
+    request_id = ""
+
+
+class InvalidRequest(CompassError):
+    """The address is not an https URL, or a token or tenant cannot be a header value. Nothing was sent."""
+
+
+class InvalidCredentials(CompassError):
+    """Key or certificate cannot be read, or do not belong together. `part` is "key", "certificate" or "pair"."""
+
+    def __init__(self, message: str, *, part: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+
+class Unavailable(CompassError):
+    """Compass cannot be reached or cannot answer just now. Says nothing about credentials: never spend a token on it.
+
+    `status` is the HTTP status, 0 when there was no HTTP answer; `retry_after` is in seconds, None when not given.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Refused(CompassError):
+    """Certificate or token were not accepted: HTTP 400 without a body, 401, 403, a TLS alert about our certificate, or
+    "insufficient scopes". A Director whose database is down answers the latter too, so loss is only suspected.
+
+    `status` is the HTTP status (0 for a TLS alert), `code` the Director's error code when there was one.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, code: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class InvalidAnswer(CompassError):
+    """The answer breaks the protocol. `path` is the field at fault ("data.result.token"), "" for the whole body."""
+
+    def __init__(self, problem: str, *, path: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}" if self.path else self.problem
+
+    def prepend(self, outer: str) -> None:
+        """Tell the field as seen from one level further out, on the way up through the reading of an answer."""
+        self.path = f"{outer}.{self.path}" if self.path else outer
+
+
+class GraphQLError(CompassError):
+    """The first error of a GraphQL answer. `path` is its path ("application.bundles"), `code` extensions.error_code."""
+
+    def __init__(self, message: str, *, code: int | None = None, path: str = "") -> None:
+        super().__init__(f"graphql: {message}")
+        self.message = message
+        self.code = code
+        self.path = path

@@ -1,0 +1,230 @@
+"""One HTTPS request and its whole answer, without any of the comforts that could carry a token elsewhere.
+
+* Redirects are not followed; cookies, .netrc and CA files named in the environment are not used.
+* Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY).
+* A request ends within its time however the server behaves: slow to connect, slow to answer, or dripping bytes.
+* Whatever the libraries below raise becomes Unavailable or Refused.
+"""
+
+import contextlib
+import re
+import ssl
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import requests
+import requests.adapters
+import requests.utils
+import urllib3
+import urllib3.exceptions
+
+from controller.compass.errors import CompassError, InvalidAnswer, InvalidRequest, Refused, Unavailable
+
+#: A peer that has not accepted a connection by then is not going to. Seconds, for each address of a host.
+CONNECT_TIMEOUT = 10.0
+
+#: 500 applications of the usual kind are 1 MiB. More than this is no answer to anything the agent asks.
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+
+_CHUNK_BYTES = 256 * 1024
+
+#: TLS alerts by which a server turns a client certificate down (RFC 8446, 6.2), in OpenSSL's spelling.
+_CERTIFICATE_ALERTS = re.compile(
+    r"ALERT_(BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_REVOKED|CERTIFICATE_EXPIRED|CERTIFICATE_UNKNOWN"
+    r"|UNKNOWN_CA|ACCESS_DENIED|CERTIFICATE_REQUIRED)"
+)
+
+#: What may stand in a header value: visible ASCII with spaces inside. Tokens and tenants are made of it.
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """Status, body (decompressed) and the Retry-After header ("" when absent)."""
+
+    status: int
+    body: bytes
+    retry_after: str
+
+
+class HttpClient:
+    """Posts over one pool of connections, all of one TLS context. May be used by several threads."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        context.sslsocket_class = _DeadlineSocket
+        self._adapter = _Adapter(context)
+        self._verify = context.verify_mode != ssl.CERT_NONE
+
+    def close(self) -> None:
+        """Drop the pooled connections."""
+        self._adapter.close()
+
+    def post(self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
+        """Send and read; `timeout` is for both together, in seconds.
+
+        Raises InvalidRequest, Unavailable, InvalidAnswer (too large), or Refused when the server's TLS turned our
+        certificate down. An HTTP error status is an answer.
+        """
+        request = _prepare(url, body, headers)
+        proxies = requests.utils.get_environ_proxies(url, no_proxy=None)
+        with _failures_told(timeout), _deadline(timeout):
+            response = self._adapter.send(
+                request,
+                stream=True,
+                # Taken as it is since requests 2.4; its type hints do not tell.
+                timeout=cast("Any", urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout, total=timeout)),
+                verify=self._verify,
+                proxies=proxies,
+            )
+            # Closes a connection whose answer was not read to its end, and gives it back to the pool otherwise.
+            with contextlib.closing(response):
+                return HttpAnswer(response.status_code, _read(response), response.headers.get("Retry-After", ""))
+
+
+def check_url(url: str) -> None:
+    """Raise InvalidRequest unless this is an https URL without user information, fit to send a token to."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+        user = parts.username is not None or parts.password is not None
+    except ValueError:
+        usable = user = False
+    if not usable or not url.isascii() or not url.isprintable() or " " in url:
+        raise InvalidRequest("the address is not an https URL")
+    if user:
+        raise InvalidRequest("the address must not hold a user name or a password")
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Sends with one SSLContext and nothing else. Used without a requests.Session, which has all the comforts."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Do nothing: the base class would add the roots of certifi to the context."""
+
+
+class _Deadline(threading.local):
+    """When the request of this thread must be over, on the monotonic clock; None outside a request."""
+
+    at: float | None = None
+
+
+_current = _Deadline()
+
+
+class _DeadlineSocket(ssl.SSLSocket):
+    """Waits for bytes no longer than the deadline of the request.
+
+    A read timeout alone starts anew with every byte, so a server that drips could hold a call for ever. The clock is
+    the real one, as sockets live by it.
+    """
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        if _current.at is not None:
+            left = _current.at - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the deadline of the request has passed")
+            self.settimeout(left)
+        return super().recv_into(buffer, nbytes, flags)
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    _current.at = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _current.at = None
+
+
+def _prepare(url: str, body: bytes, headers: Mapping[str, str]) -> requests.PreparedRequest:
+    check_url(url)
+    for name, value in headers.items():
+        if not _HEADER_VALUE.fullmatch(value):
+            raise InvalidRequest(f"the value for the header {name} is empty or not plain ASCII text")
+    try:
+        return requests.Request("POST", url, data=body, headers=dict(headers)).prepare()
+    except (requests.RequestException, UnicodeError):
+        # Not chained: the text of requests quotes what it did not like.
+        raise InvalidRequest("the address is not an https URL") from None
+
+
+def _read(response: requests.Response) -> bytes:
+    chunks, size = [], 0
+    for chunk in response.iter_content(_CHUNK_BYTES):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise InvalidAnswer(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
+    return b"".join(chunks)
+
+
+@contextlib.contextmanager
+def _failures_told(timeout: float) -> Iterator[None]:
+    """Tell failures of the libraries below in our own words.
+
+    They are not chained, on purpose: http.client and urllib3 quote the bytes that a server sent, an echoed token
+    included, and a traceback would print them.
+    """
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+        failure = _failure(error, timeout)
+    else:
+        return
+    raise failure from None
+
+
+def _failure(error: BaseException, timeout: float) -> CompassError:
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Unavailable(f"the certificate of the server is not trusted: {cause.verify_message}")
+        if isinstance(cause, ssl.SSLError) and (alert := _CERTIFICATE_ALERTS.search(cause.reason or "")):
+            name = alert[1].lower().replace("_", " ")
+            return Refused(f"the server turned the client certificate down (TLS alert: {name})")
+    too_slow = f"no complete answer within {timeout:g} s"
+    no_connection = f"no connection within {min(CONNECT_TIMEOUT, timeout):g} s"
+    # From the particular to the general.
+    kinds: tuple[tuple[type[BaseException], str], ...] = (
+        (urllib3.exceptions.NameResolutionError, "the host name cannot be resolved"),
+        (urllib3.exceptions.ProxyError, "the proxy named in the environment cannot be used"),
+        (ConnectionRefusedError, "the connection was refused"),
+        (requests.exceptions.ConnectTimeout, no_connection),
+        (TimeoutError, too_slow),
+        (urllib3.exceptions.TimeoutError, too_slow),
+        (ConnectionResetError, "the connection was reset"),
+        (urllib3.exceptions.IncompleteRead, "the answer was cut off"),
+        (urllib3.exceptions.DecodeError, "the answer is not compressed the way it says"),
+        (ssl.SSLError, "the TLS connection failed"),
+    )
+    for kind, message in kinds:
+        if any(isinstance(cause, kind) for cause in causes):
+            return Unavailable(message)
+    return Unavailable(f"no usable HTTP answer ({type(causes[-1]).__name__})")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that it wraps, outermost first: requests and urllib3 hide the cause in args or `reason`."""
+    pending: list[BaseException] = [error]
+    seen: set[int] = set()
+    while pending:
+        current = pending.pop(0)
+        if id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            hidden = (*current.args, getattr(current, "reason", None), current.__cause__, current.__context__)
+            pending.extend(item for item in hidden if isinstance(item, BaseException))

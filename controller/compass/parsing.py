@@ -1,0 +1,193 @@
+"""Director JSON -> values of `controller.compass.types`, every field checked.
+
+Raises InvalidAnswer with the path from the application inwards ("bundles.data[2].apiDefinitions.data[0].name").
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from controller.compass.errors import InvalidAnswer
+from controller.compass.types import (
+    ApiDefinition,
+    BasicCredentials,
+    Credentials,
+    EventDefinition,
+    OAuthCredentials,
+    Parameters,
+    UnsupportedCredentials,
+)
+from controller.compass.values import filled_text, objects, optional_object, optional_text, text, wrong
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list, its items still raw. `cursor` leads to the next page, None when this is the last."""
+
+    items: list[dict[str, Any]]
+    total: int
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RawBundle:
+    """A bundle whose lists of definitions may have more pages than came with it."""
+
+    id: str
+    name: str
+    description: str | None
+    auth_request_schema: str | None
+    apis: Page
+    events: Page
+    credentials: Credentials | None
+    csrf_token_url: str | None
+    headers: Parameters | None
+    query_params: Parameters | None
+
+
+_NO_PAGE = Page([], 0, None)
+
+
+def page(holder: dict[str, Any], field: str) -> Page:
+    """A page; null is an empty one."""
+    value = holder.get(field)
+    if value is None:
+        return _NO_PAGE
+    if not isinstance(value, dict):
+        raise wrong(field, "an object", value)
+    try:
+        return _page(value)
+    except InvalidAnswer as error:
+        error.prepend(field)
+        raise
+
+
+def _page(value: dict[str, Any]) -> Page:
+    items = objects(value, "data")
+    total = value.get("totalCount")
+    info = value.get("pageInfo")
+    if type(total) is not int:
+        raise wrong("totalCount", "a number", total)
+    if not isinstance(info, dict):
+        raise wrong("pageInfo", "an object", info)
+    more = info.get("hasNextPage")
+    if not isinstance(more, bool):
+        raise wrong("pageInfo.hasNextPage", "a boolean", more)
+    cursor = info.get("endCursor")
+    if more and not (isinstance(cursor, str) and cursor):
+        raise InvalidAnswer("is missing although there is a next page", path="pageInfo.endCursor")
+    return Page(items, total, cursor if more else None)
+
+
+def each(items: list[dict[str, Any]], field: str, parse: Callable[[dict[str, Any]], T]) -> list[T]:
+    """Parse every item of a page's data."""
+    parsed: list[T] = []
+    try:
+        for item in items:
+            parsed.append(parse(item))  # noqa: PERF401  # the position of a failure is len(parsed)
+    except InvalidAnswer as error:
+        error.prepend(f"{field}.data[{len(parsed)}]")
+        raise
+    return parsed
+
+
+def api(item: dict[str, Any]) -> ApiDefinition:
+    return ApiDefinition(filled_text(item, "id"), text(item, "name"), text(item, "targetURL"))
+
+
+def event(item: dict[str, Any]) -> EventDefinition:
+    return EventDefinition(filled_text(item, "id"), text(item, "name"))
+
+
+def bundle(item: dict[str, Any]) -> RawBundle:
+    credentials, csrf_url, headers, query_params = _auth(item)
+    return RawBundle(
+        id=filled_text(item, "id"),
+        name=text(item, "name"),
+        description=optional_text(item, "description"),
+        auth_request_schema=optional_text(item, "instanceAuthRequestInputSchema"),
+        apis=page(item, "apiDefinitions"),
+        events=page(item, "eventDefinitions"),
+        credentials=credentials,
+        csrf_token_url=csrf_url,
+        headers=headers,
+        query_params=query_params,
+    )
+
+
+def auth_ids(item: dict[str, Any]) -> tuple[str, ...]:
+    ids: list[str] = []
+    try:
+        for auth in objects(item, "auths"):
+            ids.append(filled_text(auth, "id"))  # noqa: PERF401  # the position of a failure is len(ids)
+    except InvalidAnswer as error:
+        if error.path == "id":
+            error.prepend(f"auths[{len(ids)}]")
+        raise
+    return tuple(ids)
+
+
+def _auth(item: dict[str, Any]) -> tuple[Credentials | None, str | None, Parameters | None, Parameters | None]:
+    """Credentials, token address for CSRF, headers and query parameters of the bundle's default authentication."""
+    auth = optional_object(item, "defaultInstanceAuth")
+    if auth is None:
+        return None, None, None, None
+    try:
+        return (
+            _credentials(auth),
+            _csrf_token_url(auth),
+            _parameters(auth, "additionalHeaders"),
+            _parameters(auth, "additionalQueryParams"),
+        )
+    except InvalidAnswer as error:
+        error.prepend("defaultInstanceAuth")
+        raise
+
+
+def _credentials(auth: dict[str, Any]) -> Credentials | None:
+    credential = optional_object(auth, "credential")
+    if credential is None:
+        return None
+    try:
+        kind = filled_text(credential, "__typename")
+        if kind == "BasicCredentialData":
+            return BasicCredentials(text(credential, "username"), text(credential, "password"))
+        if kind == "OAuthCredentialData":
+            return OAuthCredentials(
+                text(credential, "clientId"), text(credential, "clientSecret"), text(credential, "url")
+            )
+    except InvalidAnswer as error:
+        error.prepend("credential")
+        raise
+    return UnsupportedCredentials(kind)
+
+
+def _csrf_token_url(auth: dict[str, Any]) -> str | None:
+    request_auth = optional_object(auth, "requestAuth")
+    if request_auth is None:
+        return None
+    try:
+        csrf = optional_object(request_auth, "csrf")
+        if csrf is None:
+            return None
+        try:
+            return text(csrf, "tokenEndpointURL")
+        except InvalidAnswer as error:
+            error.prepend("csrf")
+            raise
+    except InvalidAnswer as error:
+        error.prepend("requestAuth")
+        raise
+
+
+def _parameters(auth: dict[str, Any], field: str) -> Parameters | None:
+    parameters = optional_object(auth, field)
+    if parameters is None:
+        return None
+    for values in parameters.values():
+        # The name is not told: it is data of somebody's, and the field is enough to find it by.
+        if values is not None and not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
+            raise wrong(f"{field}.*", "a list of texts", values)
+    return parameters

@@ -1,0 +1,158 @@
+"""Every GraphQL operation that the agent sends. Values travel as variables, never inside the text.
+
+Only what becomes part of a Kubernetes object is asked for. Nested lists are read with the Director's own maximum and
+carry their cursors, so that none of them is ever cut off unnoticed.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One GraphQL document with one operation. `schema` is the API that it is for."""
+
+    name: str
+    schema: Literal["connector", "director"]
+    text: str
+
+
+_PAGE = """
+    pageInfo { endCursor hasNextPage }
+    totalCount"""
+
+_APIS = f"""data {{ id name targetURL }}{_PAGE}"""
+
+_EVENTS = f"""data {{ id name }}{_PAGE}"""
+
+_BUNDLES = f"""data {{
+      id
+      name
+      description
+      instanceAuthRequestInputSchema
+      defaultInstanceAuth {{
+        credential {{
+          __typename
+          ... on BasicCredentialData {{ username password }}
+          ... on OAuthCredentialData {{ clientId clientSecret url }}
+        }}
+        additionalHeaders
+        additionalQueryParams
+        requestAuth {{ csrf {{ tokenEndpointURL }} }}
+      }}
+      apiDefinitions(first: $nested) {{ {_APIS} }}
+      eventDefinitions(first: $nested) {{ {_EVENTS} }}
+    }}{_PAGE}"""
+
+_APPLICATIONS = f"""applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {{
+    data {{
+      id
+      name
+      description
+      auths {{ id }}
+      bundles(first: $nested) {{ {_BUNDLES} }}
+    }}{_PAGE}
+  }}"""
+
+CONFIGURATION = Operation(
+    "configuration",
+    "connector",
+    """query Configuration {
+  configuration {
+    token { token }
+    certificateSigningRequestInfo { subject keyAlgorithm }
+    managementPlaneInfo { directorURL certificateSecuredConnectorURL }
+  }
+}""",
+)
+
+SIGN = Operation(
+    "signCertificateSigningRequest",
+    "connector",
+    """mutation Sign($csr: String!) {
+  signCertificateSigningRequest(csr: $csr) { certificateChain caCertificate clientCertificate }
+}""",
+)
+
+REVOKE = Operation("revokeCertificate", "connector", "mutation Revoke { revokeCertificate }")
+
+FIRST_PAGE = Operation(
+    "applicationsForRuntime",
+    "director",
+    f"""query FirstPage($runtime: ID!, $first: Int!, $after: PageCursor, $nested: Int!) {{
+  runtime(id: $runtime) {{ labels }}
+  {_APPLICATIONS}
+}}""",
+)
+
+NEXT_PAGE = Operation(
+    "applicationsForRuntime",
+    "director",
+    f"""query NextPage($runtime: ID!, $first: Int!, $after: PageCursor, $nested: Int!) {{
+  {_APPLICATIONS}
+}}""",
+)
+
+ASSIGNED_IDS = Operation(
+    "applicationsForRuntime",
+    "director",
+    f"""query AssignedIds($runtime: ID!, $first: Int!, $after: PageCursor) {{
+  applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {{
+    data {{ id }}{_PAGE}
+  }}
+}}""",
+)
+
+MORE_BUNDLES = Operation(
+    "bundles",
+    "director",
+    f"""query MoreBundles($application: ID!, $nested: Int!, $after: PageCursor!) {{
+  application(id: $application) {{
+    id
+    bundles(first: $nested, after: $after) {{ {_BUNDLES} }}
+  }}
+}}""",
+)
+
+MORE_APIS = Operation(
+    "apiDefinitions",
+    "director",
+    f"""query MoreApis($application: ID!, $bundle: ID!, $nested: Int!, $after: PageCursor!) {{
+  application(id: $application) {{
+    id
+    bundle(id: $bundle) {{ id apiDefinitions(first: $nested, after: $after) {{ {_APIS} }} }}
+  }}
+}}""",
+)
+
+MORE_EVENTS = Operation(
+    "eventDefinitions",
+    "director",
+    f"""query MoreEvents($application: ID!, $bundle: ID!, $nested: Int!, $after: PageCursor!) {{
+  application(id: $application) {{
+    id
+    bundle(id: $bundle) {{ id eventDefinitions(first: $nested, after: $after) {{ {_EVENTS} }} }}
+  }}
+}}""",
+)
+
+SET_RUNTIME_LABEL = Operation(
+    "setRuntimeLabel",
+    "director",
+    """mutation SetRuntimeLabel($runtime: ID!, $key: String!, $value: Any!) {
+  setRuntimeLabel(runtimeID: $runtime, key: $key, value: $value) { key value }
+}""",
+)
+
+OPERATIONS = (
+    CONFIGURATION,
+    SIGN,
+    REVOKE,
+    FIRST_PAGE,
+    NEXT_PAGE,
+    ASSIGNED_IDS,
+    MORE_BUNDLES,
+    MORE_APIS,
+    MORE_EVENTS,
+    SET_RUNTIME_LABEL,
+)

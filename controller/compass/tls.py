@@ -1,0 +1,53 @@
+"""TLS contexts for Compass.
+
+* The system's roots verify the server (OpenSSL's default paths, SSL_CERT_FILE and SSL_CERT_DIR included); the file of
+  a private CA is added to them. No other roots are ever mixed in.
+* TLS 1.2 or newer.
+* A client key goes from memory into OpenSSL through an anonymous file in memory: no path of it ever exists.
+"""
+
+import os
+import ssl
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+
+from controller.compass.certificates import Credentials, chain_to_pem
+from controller.compass.errors import InvalidCredentials, InvalidRequest
+
+
+def client_context(
+    credentials: Credentials | None = None, *, ca_file: Path | None = None, skip_verify: bool = False
+) -> ssl.SSLContext:
+    """A context for calls to Compass, presenting the certificate chain when there are credentials.
+
+    Raises InvalidRequest when `ca_file` cannot be read, and InvalidCredentials when OpenSSL does not take the pair.
+    """
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=str(ca_file))
+        except OSError as error:  # ssl.SSLError is one
+            raise InvalidRequest(f"the CA file {ca_file} cannot be read: {error.strerror or error}") from error
+    if skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if credentials is not None:
+        _present(context, credentials)
+    return context
+
+
+def _present(context: ssl.SSLContext, credentials: Credentials) -> None:
+    key = credentials.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    descriptor = os.memfd_create("compass-client", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(chain_to_pem(credentials.chain) + key)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    except ssl.SSLError as error:
+        raise InvalidCredentials(f"OpenSSL does not take key and certificate: {error.reason}", part="pair") from error
+    finally:
+        os.close(descriptor)

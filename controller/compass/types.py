@@ -1,0 +1,133 @@
+"""What the Connector and the Director tell, as immutable values. Secret values stay out of every repr."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class BasicCredentials:
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthCredentials:
+    client_id: str = field(repr=False)
+    client_secret: str = field(repr=False)
+    token_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnsupportedCredentials:
+    """A kind of credentials that no gateway object exists for; `kind` is its GraphQL type."""
+
+    kind: str
+
+
+Credentials = BasicCredentials | OAuthCredentials | UnsupportedCredentials
+
+#: Header or query parameter name -> its values; the Director may send null for the values of a name.
+Parameters = Mapping[str, Sequence[str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiDefinition:
+    id: str
+    name: str
+    target_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventDefinition:
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle of an application. `headers` and `query_params` are None when the Director sent null."""
+
+    id: str
+    name: str
+    description: str | None = None
+    auth_request_schema: str | None = None
+    apis: tuple[ApiDefinition, ...] = ()
+    events: tuple[EventDefinition, ...] = ()
+    credentials: Credentials | None = None
+    csrf_token_url: str | None = None
+    headers: Parameters | None = field(default=None, repr=False)
+    query_params: Parameters | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """An application as assigned to the Runtime; `auth_ids` are the client ids that may speak for it."""
+
+    id: str
+    name: str
+    description: str | None = None
+    auth_ids: tuple[str, ...] = ()
+    bundles: tuple[Bundle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IncompleteApplication:
+    """An application that is assigned, but whose content could not be read wholly; `reason` says why."""
+
+    id: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What is assigned to a Runtime: together the two tuples name every assigned application exactly once.
+
+    `labels` are the Runtime's labels as sent.
+    """
+
+    applications: tuple[Application, ...]
+    incomplete: tuple[IncompleteApplication, ...]
+    labels: Mapping[str, Any]
+
+    @property
+    def names_are_normalized(self) -> bool:
+        """Whether the Director has normalised the names: only the string "true" says so, not the boolean."""
+        return self.labels.get("isNormalized") == "true"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The Connector's answer to `configuration`.
+
+    `token` is the one-time token to sign with; None over mTLS, where none is needed. `subject` and `key_algorithm` are
+    what a CSR must carry. The URLs are None when the Connector did not send them.
+    """
+
+    subject: str
+    key_algorithm: str
+    token: str | None = field(default=None, repr=False)
+    director_url: str | None = None
+    connector_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateInfo:
+    """The facts of one certificate. `fingerprint` is SHA-256 as lower-case hex: serial numbers are not unique here."""
+
+    common_name: str
+    not_before: datetime.datetime
+    not_after: datetime.datetime
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCertificate:
+    """A signed client certificate, PEM re-encoded: `chain_pem` is leaf, CA and so on, `ca_pem` one or more CAs."""
+
+    certificate_pem: bytes
+    chain_pem: bytes
+    ca_pem: bytes
+    leaf: CertificateInfo
