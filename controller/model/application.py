@@ -1,0 +1,206 @@
+"""Director application -> Application object and its Secrets, and what to write when they differ from the cluster's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.compass.types import (
+    Application,
+    BasicCredentials,
+    Bundle,
+    OAuthCredentials,
+    UnsupportedCredentials,
+)
+from controller.model import names
+from controller.model.secrets import DesiredSecret, Object, credentials_secret, params_secret
+
+API_VERSION = "applicationconnector.kyma-project.io/v1alpha1"
+KIND = "Application"
+
+MANAGED_BY_LABEL = "applicationconnector.kyma-project.io/managed-by"
+MANAGED_BY = "compass-runtime-agent"
+
+_NO_DESCRIPTION = "Description not provided"
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionSettings:
+    """`gateway_url` is the base of every centralGatewayUrl; `skip_verify` goes into new Applications."""
+
+    gateway_url: str
+    skip_verify: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """One Application as it should be.
+
+    `spec` holds the agent's own fields only. `warnings` tell what of the Director's data could not be served; they
+    name bundles and never values.
+    """
+
+    name: str
+    application_id: str
+    spec: Mapping[str, Any]
+    skip_verify: bool
+    secrets: tuple[DesiredSecret, ...]
+    warnings: tuple[str, ...]
+
+
+def desired_application(application: Application, name: str, settings: ConversionSettings) -> Desired:
+    """Convert one application; `name` is the one that the object gets."""
+    secrets: list[DesiredSecret] = []
+    warnings: list[str] = []
+    services = [_service(bundle, name, settings.gateway_url, secrets, warnings) for bundle in application.bundles]
+    spec = {
+        "description": application.description or _NO_DESCRIPTION,
+        "labels": {"connected-app": name},
+        "compassMetadata": {
+            "applicationId": application.id,
+            "authentication": {"clientIds": list(application.auth_ids)},
+        },
+        "services": services,
+    }
+    return Desired(name, application.id, spec, settings.skip_verify, tuple(secrets), tuple(warnings))
+
+
+def _service(
+    bundle: Bundle, application: str, gateway_url: str, secrets: list[DesiredSecret], warnings: list[str]
+) -> Object:
+    api_credentials: Object = {"type": "", "secretName": ""}
+    if usable := _usable(bundle, warnings):
+        secret = credentials_secret(application, bundle, usable)
+        secrets.append(secret)
+        api_credentials = {
+            "type": "Basic" if isinstance(usable, BasicCredentials) else "OAuth",
+            "secretName": secret.name,
+        }
+        if isinstance(usable, OAuthCredentials) and usable.token_url:
+            api_credentials["authenticationUrl"] = usable.token_url
+        if bundle.csrf_token_url is not None:
+            api_credentials["csrfInfo"] = {"tokenEndpointURL": bundle.csrf_token_url}
+    params = params_secret(application, bundle)
+    if params is not None:
+        secrets.append(params)
+    base = f"{gateway_url}/{application}/{names.segment(bundle.name)}"
+    entries: list[Object] = []
+    for api in bundle.apis:
+        entry = {
+            "type": "API",
+            "id": api.id,
+            "name": api.name,
+            "targetUrl": api.target_url,
+            "centralGatewayUrl": f"{base}/{names.segment(api.name)}",
+            "gatewayUrl": "",
+            "credentials": api_credentials,
+        }
+        if params is not None:
+            entry["requestParametersSecretName"] = params.name
+        entries.append(entry)
+    entries.extend(
+        {
+            "type": "Events",
+            "id": event.id,
+            "name": event.name,
+            "targetUrl": "",
+            "centralGatewayUrl": "",
+            "gatewayUrl": "",
+            "credentials": {"type": "", "secretName": ""},
+        }
+        for event in bundle.events
+    )
+    service = {
+        "id": bundle.id,
+        "identifier": "",
+        "name": names.service_name(bundle.name, bundle.id),
+        "displayName": bundle.name,
+        "description": bundle.description or _NO_DESCRIPTION,
+        "providerDisplayName": "",
+        "entries": entries,
+    }
+    if bundle.auth_request_schema is not None:
+        service["authCreateParameterSchema"] = bundle.auth_request_schema
+    return service
+
+
+def _usable(bundle: Bundle, warnings: list[str]) -> BasicCredentials | OAuthCredentials | None:
+    """The bundle's credentials when a Secret can be made of them."""
+    match bundle.credentials:
+        case None:
+            return None
+        case UnsupportedCredentials(kind):
+            warnings.append(f"bundle {bundle.id}: credentials of the kind {kind} cannot be served")
+            return None
+        case BasicCredentials(username, password) as basic if username and password:
+            return basic
+        case OAuthCredentials(client_id, client_secret) as oauth if client_id and client_secret:
+            return oauth
+        case _:
+            warnings.append(f"bundle {bundle.id}: its credentials are empty")
+            return None
+
+
+def is_managed(application: Object) -> bool:
+    """Whether the agent may change this object: it has been made from an application of the Director."""
+    return isinstance((application.get("spec") or {}).get("compassMetadata"), dict)
+
+
+def merge_application(actual: Object | None, desired: Desired) -> Object | None:
+    """The Application to create (`actual` None) or to update; None when the agent's own fields are right already.
+
+    An update sets these fields alone: whatever others have written elsewhere survives. An absent field and one that is
+    empty are the same. `actual` must be managed and is not changed.
+    """
+    if actual is None:
+        return _new(desired)
+    if not is_managed(actual):
+        raise ValueError(f"the Application {desired.name} is not managed by this agent")
+    metadata, spec = actual["metadata"], actual["spec"]
+    labels = metadata.get("labels") or {}
+    if labels.get(MANAGED_BY_LABEL) == MANAGED_BY and all(
+        _same(spec.get(field), value) for field, value in desired.spec.items()
+    ):
+        return None
+    return {
+        **actual,
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {**metadata, "labels": {**labels, MANAGED_BY_LABEL: MANAGED_BY}},
+        "spec": {**spec, **desired.spec},
+    }
+
+
+def _new(desired: Desired) -> Object:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": desired.name, "labels": {MANAGED_BY_LABEL: MANAGED_BY}},
+        "spec": {
+            **desired.spec,
+            "displayName": "",
+            "providerDisplayName": "",
+            "longDescription": "",
+            "skipVerify": desired.skip_verify,
+            # The CRD's default is true; existing Applications rely on false.
+            "encodeUrl": False,
+        },
+        "status": {"installationStatus": {"status": "", "description": ""}},
+    }
+
+
+def _same(actual: Any, desired: Any) -> bool:
+    # Nearly always equal as they are, which is found out without building anything.
+    return bool(actual == desired) or _filled(actual) == _filled(desired)
+
+
+def _filled(value: Any) -> Any:
+    """The value without what is empty, at any depth: the Go agent omits some empty fields and writes others."""
+    if isinstance(value, dict):
+        return {key: inner for key, item in value.items() if not _is_empty(inner := _filled(item))}
+    if isinstance(value, list):
+        return [_filled(item) for item in value]
+    return value
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ("", {}, [])

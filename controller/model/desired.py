@@ -1,0 +1,109 @@
+"""Everything that the Director assigns, as the set of Applications that the cluster should hold."""
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+from controller.compass.types import Application, Assignment, IncompleteApplication
+from controller.model import names
+from controller.model.application import ConversionSettings, Desired, desired_application, is_managed
+from controller.model.secrets import Object, secret_problem
+
+
+class Reason(enum.StrEnum):
+    """Why an assigned application is not applied. Fit for an Event's reason."""
+
+    DUPLICATE_NAME = "DuplicateName"
+    INCOMPLETE = "Incomplete"
+    INVALID_NAME = "InvalidName"
+    INVALID_SECRET = "InvalidSecret"  # noqa: S105  # a reason, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An application that is reported and left as it is. `ids` are the Director's, several when names clash."""
+
+    name: str
+    ids: tuple[str, ...]
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredSet:
+    """What the Director assigns: `by_name` is to be applied, `problems` (by name) are left as they are.
+
+    The two have no name in common, and together name every assigned application.
+    """
+
+    by_name: Mapping[str, Desired]
+    problems: Mapping[str, Problem]
+    kept_ids: frozenset[str]
+
+    def removes(self, application: Object) -> bool:
+        """Whether this Application of the cluster is to be deleted: it is managed, and gone from the Director.
+
+        One with a problem stays, also under the name that it had before.
+        """
+        if not is_managed(application):
+            return False
+        name = application["metadata"]["name"]
+        if name in self.by_name or name in self.problems:
+            return False
+        return application["spec"]["compassMetadata"].get("applicationId") not in self.kept_ids
+
+
+def desired_set(assignment: Assignment, settings: ConversionSettings) -> DesiredSet:
+    """Convert what was fetched. Never fails: what cannot be applied becomes a problem."""
+    groups: defaultdict[str, list[Application | IncompleteApplication]] = defaultdict(list)
+    assigned: Iterable[Application | IncompleteApplication] = chain(assignment.applications, assignment.incomplete)
+    name_of = str if assignment.names_are_normalized else names.application_name
+    for application in assigned:
+        groups[name_of(application.name)].append(application)
+    by_name: dict[str, Desired] = {}
+    problems: dict[str, Problem] = {}
+    for name, group in groups.items():
+        result = _convert(name, group, settings)
+        if isinstance(result, Problem):
+            problems[name] = result
+        else:
+            by_name[name] = result
+    _separate_secrets(by_name, problems)
+    kept = frozenset(application_id for problem in problems.values() for application_id in problem.ids)
+    return DesiredSet(by_name, problems, kept)
+
+
+def _convert(
+    name: str, group: list[Application | IncompleteApplication], settings: ConversionSettings
+) -> Desired | Problem:
+    ids = tuple(application.id for application in group)
+    if len(group) > 1:
+        named = ", ".join(f"{application.name!r} ({application.id})" for application in group)
+        return Problem(name, ids, Reason.DUPLICATE_NAME, f"several applications have the name {name!r}: {named}")
+    if problem := names.name_problem(name):
+        return Problem(name, ids, Reason.INVALID_NAME, f"the name {name!r} {problem}")
+    application = group[0]
+    if isinstance(application, IncompleteApplication):
+        message = f"could not be read completely from the Director: {application.reason}"
+        return Problem(name, ids, Reason.INCOMPLETE, message)
+    desired = desired_application(application, name, settings)
+    for secret in desired.secrets:
+        if problem := secret_problem(secret):
+            return Problem(name, ids, Reason.INVALID_SECRET, problem)
+    return desired
+
+
+def _separate_secrets(by_name: dict[str, Desired], problems: dict[str, Problem]) -> None:
+    """Turn Applications that would share a Secret into problems: they would overwrite it in turn, for ever."""
+    owners: defaultdict[str, set[str]] = defaultdict(set)
+    for name, desired in by_name.items():
+        for secret in desired.secrets:
+            owners[secret.name].add(name)
+    for secret_name, sharing in owners.items():
+        if len(sharing) > 1:
+            for name in sharing & by_name.keys():
+                message = f"its Secret {secret_name!r} would also belong to {', '.join(sorted(sharing - {name}))}"
+                problems[name] = Problem(name, (by_name[name].application_id,), Reason.INVALID_SECRET, message)
+                del by_name[name]

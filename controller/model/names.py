@@ -1,0 +1,84 @@
+"""Names of Kubernetes objects and path segments, to the byte as the Go agent and the Application Gateway make them."""
+
+import hashlib
+import re
+
+#: A Secret's name holds this many bytes of the application's name before "-" and the bundle's id: 63 with a UUID.
+_NAME_BYTES = 26
+
+#: The gateway cuts what it looks services up by to this many bytes.
+_SEGMENT_BYTES = 57
+
+_PREFIX = "mp-"
+_PARAMS_PREFIX = "params-"
+
+_NOT_IN_NAMES = re.compile(r"[^-a-z0-9]")
+_DASHES = re.compile(r"-+")
+_NOT_IN_SEGMENTS = re.compile(r"[^A-Za-z0-9]+")
+
+#: RFC 1123 subdomain, the form of most object names, and its greatest length.
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SUBDOMAIN_LENGTH = 253
+
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+_LABEL_VALUE_LENGTH = 63
+
+
+def application_name(name: str) -> str:
+    """The name that the Director's protocol derives when it has not normalised the name itself.
+
+    A name that the rule would leave as it is keeps it; "mp-Foo" is not such a one and becomes "mp-mp-foo".
+    """
+    if name.startswith(_PREFIX) and _normal(name) == name:
+        return name
+    return _normal(_PREFIX + name)
+
+
+def _normal(name: str) -> str:
+    # By code point: U+0130 becomes a plain "i" that way, where str.lower() adds a combining dot.
+    lower = name.lower() if name.isascii() else "".join(character.lower()[0] for character in name)
+    return _DASHES.sub("-", _NOT_IN_NAMES.sub("-", lower)).removesuffix("-")
+
+
+def segment(name: str) -> str:
+    """A name as a path segment of the gateway. May be empty, and may end in "-" where it was cut."""
+    dashed = _NOT_IN_SEGMENTS.sub("-", name).lower().removesuffix("-")
+    return dashed[:_SEGMENT_BYTES].removeprefix("-")  # ASCII only, so characters are bytes
+
+
+def service_name(bundle_name: str, bundle_id: str) -> str:
+    """The name of a bundle's service: its segment, and five hex digits that keep equal names apart."""
+    digest = hashlib.sha1(bundle_id.encode(), usedforsecurity=False).hexdigest()
+    return f"{segment(bundle_name)}-{digest[:5]}".removeprefix("-")
+
+
+def secret_name(application: str, bundle_id: str) -> str:
+    """The name of the Secret with a bundle's credentials."""
+    return f"{_cut(application)}-{bundle_id}"
+
+
+def params_secret_name(application: str, bundle_id: str) -> str:
+    """The name of the Secret with a bundle's request parameters."""
+    return f"{_cut(_PARAMS_PREFIX + application)}-{bundle_id}"
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:_NAME_BYTES].decode(errors="replace")
+
+
+def name_problem(name: str) -> str | None:
+    """Why Kubernetes refuses this as an object's name; None when it does not."""
+    if len(name) > _SUBDOMAIN_LENGTH:
+        return f"is longer than {_SUBDOMAIN_LENGTH} characters"
+    if not _SUBDOMAIN.fullmatch(name):
+        return "may only hold lower-case letters, digits, '-' and '.', each part beginning and ending without '-'"
+    return None
+
+
+def label_value_problem(value: str) -> str | None:
+    """Why Kubernetes refuses this as a label's value; None when it does not."""
+    if len(value) > _LABEL_VALUE_LENGTH:
+        return f"is longer than {_LABEL_VALUE_LENGTH} characters"
+    if not _LABEL_VALUE.fullmatch(value):
+        return "may only hold letters, digits, '-', '_' and '.', and must begin and end with a letter or digit"
+    return None

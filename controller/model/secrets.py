@@ -1,0 +1,121 @@
+"""Secrets of a bundle: its credentials, and its additional headers and query parameters."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.compass.types import BasicCredentials, Bundle, OAuthCredentials
+from controller.model import go_json, names
+
+#: What an API server takes as the sum of a Secret's values, in bytes.
+MAX_SECRET_BYTES = 1024 * 1024
+
+_OWNER_API_VERSION = "applicationconnector.kyma-project.io/v1alpha1"
+_OWNER_KIND = "Application"
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredSecret:
+    """A Secret as it should be, without namespace and owner. The values of `data` are base64, as in the API."""
+
+    name: str
+    labels: Mapping[str, str]
+    data: Mapping[str, str] = field(repr=False)
+
+
+def credentials_secret(
+    application: str, bundle: Bundle, credentials: BasicCredentials | OAuthCredentials
+) -> DesiredSecret:
+    """The Secret that the gateway reads user name and password, or client id and secret, from."""
+    if isinstance(credentials, BasicCredentials):
+        values = {"username": credentials.username, "password": credentials.password}
+    else:
+        values = {"clientId": credentials.client_id, "clientSecret": credentials.client_secret}
+    return _secret(names.secret_name(application, bundle.id), application, bundle, values)
+
+
+def params_secret(application: str, bundle: Bundle) -> DesiredSecret | None:
+    """The Secret that the gateway reads headers and query parameters from; None when there are none.
+
+    A key is there when the Director sent a map for it, even an empty one.
+    """
+    if not bundle.headers and not bundle.query_params:
+        return None
+    maps = {"headers": bundle.headers, "queryParameters": bundle.query_params}
+    values = {key: go_json.dumps(parameters) for key, parameters in maps.items() if parameters is not None}
+    return _secret(names.params_secret_name(application, bundle.id), application, bundle, values)
+
+
+def _secret(name: str, application: str, bundle: Bundle, values: Mapping[str, str]) -> DesiredSecret:
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    return DesiredSecret(name, {"app": application, "bundleId": bundle.id}, data)
+
+
+def secret_problem(secret: DesiredSecret) -> str | None:
+    """Why Kubernetes would refuse this Secret; None when it would not."""
+    if problem := names.name_problem(secret.name):
+        return f"the name of its Secret {secret.name!r} {problem}"
+    for label, value in secret.labels.items():
+        if problem := names.label_value_problem(value):
+            return f"the value {value!r} for the label {label!r} of its Secret {problem}"
+    if sum(len(value) * 3 // 4 for value in secret.data.values()) > MAX_SECRET_BYTES:
+        return f"the values of its Secret {secret.name!r} are larger than {MAX_SECRET_BYTES} bytes"
+    return None
+
+
+def merge_secret(actual: Object | None, desired: DesiredSecret, *, namespace: str, owner: Object) -> Object | None:
+    """The Secret to create (`actual` None) or to update; None when it is right already.
+
+    Data and the reference to the owning Application are set exactly; other labels, annotations and references of
+    others survive. `owner` is the Application as stored, with its uid. `actual` is not changed.
+    """
+    reference = {
+        "apiVersion": _OWNER_API_VERSION,
+        "kind": _OWNER_KIND,
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+    }
+    if actual is None:
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": desired.name,
+                "namespace": namespace,
+                "labels": dict(desired.labels),
+                "ownerReferences": [reference],
+            },
+            "data": dict(desired.data),
+        }
+    metadata = actual["metadata"]
+    labels = metadata.get("labels") or {}
+    references = _references(metadata.get("ownerReferences") or [], reference)
+    if (
+        (actual.get("data") or {}) == desired.data
+        and desired.labels.items() <= labels.items()
+        and references == (metadata.get("ownerReferences") or [])
+    ):
+        return None
+    return {
+        **actual,
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {**metadata, "labels": {**labels, **desired.labels}, "ownerReferences": references},
+        "data": dict(desired.data),
+    }
+
+
+def _references(present: list[Object], own: Object) -> list[Object]:
+    """The references with ours as the only one to an Application: one to an earlier uid would have the Secret
+    collected as garbage, or keep it alive.
+    """
+    if own in present and sum(map(_is_to_application, present)) == 1:
+        return present
+    return [*(reference for reference in present if not _is_to_application(reference)), own]
+
+
+def _is_to_application(reference: Object) -> bool:
+    return reference.get("apiVersion") == _OWNER_API_VERSION and reference.get("kind") == _OWNER_KIND
