@@ -1,1 +1,79 @@
 """Informers for Kubernetes: a correct list+watch, indexed caches and a client of plain dicts. See README.md."""
+
+from informers.client import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Client
+from informers.errors import (
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    ConfigurationError,
+    Conflict,
+    ConnectionFailed,
+    Expired,
+    Forbidden,
+    Invalid,
+    KubernetesError,
+    NotFound,
+    ServerError,
+    TooLargeResourceVersion,
+    TooManyRequests,
+    TransformFailed,
+    Unauthorized,
+)
+from informers.handlers import DeletedFinalStateUnknown, EventHandlers, Registration
+from informers.indexer import NAMESPACE_INDEX, Indexer, index_by_namespace
+from informers.informer import SharedInformer, wait_for_sync
+from informers.lister import Lister
+from informers.lister_watcher import ListerWatcher, ResourceListerWatcher, Watcher
+from informers.metrics import InformerMetrics, RequestMetrics
+from informers.mutation_cache import MutationCache
+from informers.mutation_detector import CacheMutated
+from informers.reflector import Reflector, ReflectorOptions
+from informers.resource import Resource, make_key, object_key, split_key
+from informers.watch import WatchEvent, WatchStream
+
+__all__ = [
+    "APPLY_PATCH",
+    "JSON_PATCH",
+    "MERGE_PATCH",
+    "NAMESPACE_INDEX",
+    "AlreadyExists",
+    "ApiError",
+    "BadRequest",
+    "CacheMutated",
+    "Client",
+    "ConfigurationError",
+    "Conflict",
+    "ConnectionFailed",
+    "DeletedFinalStateUnknown",
+    "EventHandlers",
+    "Expired",
+    "Forbidden",
+    "Indexer",
+    "InformerMetrics",
+    "Invalid",
+    "KubernetesError",
+    "Lister",
+    "ListerWatcher",
+    "MutationCache",
+    "NotFound",
+    "Reflector",
+    "ReflectorOptions",
+    "Registration",
+    "RequestMetrics",
+    "Resource",
+    "ResourceListerWatcher",
+    "ServerError",
+    "SharedInformer",
+    "TooLargeResourceVersion",
+    "TooManyRequests",
+    "TransformFailed",
+    "Unauthorized",
+    "WatchEvent",
+    "WatchStream",
+    "Watcher",
+    "index_by_namespace",
+    "make_key",
+    "object_key",
+    "split_key",
+    "wait_for_sync",
+]

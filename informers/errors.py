@@ -2,6 +2,7 @@
 
     KubernetesError
     ├── ConfigurationError            no usable kubeconfig and not in a cluster
+    ├── TransformFailed               an informer's transform function raised
     └── ApiError                      a request failed; carries the server's Status
         ├── BadRequest                400
         ├── Unauthorized              401
@@ -20,6 +21,8 @@ Callers test the type or `reason`, never the text. Reasons are those of `metav1.
 are the constants of that class.
 """
 
+# The names are those of the API's own reasons, as in client-go, without the suffix that N818 asks for.
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +37,10 @@ class KubernetesError(Exception):
 
 class ConfigurationError(KubernetesError):
     """There is no configuration to reach an API server with, or it cannot be read; the text names file and fault."""
+
+
+class TransformFailed(KubernetesError):  # noqa: N818
+    """An informer's transform function raised; chained."""
 
 
 class ApiError(KubernetesError):
@@ -64,7 +71,7 @@ class ApiError(KubernetesError):
         return f"{self.message} ({facts})" if facts else self.message
 
 
-class BadRequest(ApiError):  # noqa: N818 - the names of the API's own reasons, as in client-go
+class BadRequest(ApiError):  # noqa: N818
     """400."""
 
 

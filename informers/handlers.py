@@ -1,0 +1,183 @@
+"""How changes reach those who asked for them: one buffer and one thread per handler.
+
+A handler sees the changes of one object in order: add before update before delete. Handlers never wait for each other,
+and a slow one never delays the store. Buffers have no bound.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from workqueue.clock import Clock
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+# After a handler has raised (apimachinery wait.UntilWithContext in processorListener.run).
+PAUSE_AFTER_ERROR = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedFinalStateUnknown:
+    """The object `key` is gone, noticed only by its absence from a list: when and in what state it went is unknown.
+
+    obj is the last state that was seen, which may be old. Another object of that name may have lived since.
+    """
+
+    key: str
+    obj: Object | None
+
+
+def _ignore_add(obj: Object, is_initial_list: bool) -> None:
+    """No interest in additions."""
+
+
+def _ignore_update(old: Object, new: Object) -> None:
+    """No interest in updates."""
+
+
+def _ignore_delete(obj: Object | DeletedFinalStateUnknown) -> None:
+    """No interest in deletions."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventHandlers:
+    """What to call. All objects are shared with the cache: read them, never change them.
+
+    - on_add(obj, is_initial_list): True for what existed when the informer, or this handler, came.
+    - on_update(old, new): old and new are one object (`is`) in a resync. An object that was deleted and created again
+      under its name may come as one update: compare metadata.uid.
+    - on_delete(obj): the last state, or a DeletedFinalStateUnknown.
+
+    An exception is logged, costs the handler a pause of one second, and skips that one change.
+    """
+
+    on_add: Callable[[Object, bool], None] = _ignore_add
+    on_update: Callable[[Object, Object], None] = _ignore_update
+    on_delete: Callable[[Object | DeletedFinalStateUnknown], None] = _ignore_delete
+
+
+class Added(NamedTuple):
+    obj: Object
+    is_initial_list: bool
+
+
+class Updated(NamedTuple):
+    old: Object
+    new: Object
+
+
+class Deleted(NamedTuple):
+    obj: Object | DeletedFinalStateUnknown
+
+
+Notification = Added | Updated | Deleted
+
+
+class Registration:
+    """One handler of an informer; returned by SharedInformer.add_event_handler."""
+
+    def __init__(
+        self,
+        handlers: EventHandlers,
+        *,
+        informer_name: str,
+        informer_has_synced: Callable[[], bool],
+        clock: Clock,
+        requested_resync: float,
+    ) -> None:
+        self._handlers = handlers
+        self._informer_name = informer_name
+        self._informer_has_synced = informer_has_synced
+        self._clock = clock
+        self._condition = threading.Condition()
+        self._buffer: list[Notification] = []
+        self._initial_pending = 0  # notifications of the initial list not yet handled
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._requested_resync = requested_resync
+        self._resync_period = 0.0
+        self._next_resync = 0.0
+
+    @property
+    def has_synced(self) -> bool:
+        """The handler was called for everything in the informer's first list (and returned)."""
+        # In this order: the list reaches the buffer before the informer calls itself synced.
+        if not self._informer_has_synced():
+            return False
+        with self._condition:
+            return self._initial_pending == 0
+
+    # ---- for the informer
+
+    def set_resync_check(self, check_period: float) -> None:
+        """The informer looks each `check_period` seconds whether a resync is due; 0 for never."""
+        self._resync_period = max(self._requested_resync, check_period) if self._requested_resync else 0.0
+        if check_period <= 0:
+            self._resync_period = 0.0
+        self._next_resync = self._clock.monotonic() + self._resync_period
+
+    def take_resync(self) -> bool:
+        """Whether a resync is due now; the next one is then due a period later."""
+        now = self._clock.monotonic()
+        if self._resync_period <= 0 or now < self._next_resync:
+            return False
+        self._next_resync = now + self._resync_period
+        return True
+
+    def start(self) -> None:
+        """Begin to call the handler."""
+        self._thread = threading.Thread(target=self._run, name=f"{self._informer_name}-handler", daemon=True)
+        self._thread.start()
+
+    def notify(self, notifications: Sequence[Notification]) -> None:
+        """Put them at the end of the buffer."""
+        initial = sum(1 for n in notifications if isinstance(n, Added) and n.is_initial_list)
+        with self._condition:
+            self._initial_pending += initial
+            self._buffer.extend(notifications)
+            self._condition.notify()
+
+    def stop(self) -> None:
+        """End after the call in progress; what is buffered is dropped. Idempotent, does not wait."""
+        with self._condition:
+            self._stopped.set()
+            self._condition.notify()
+
+    def join(self) -> None:
+        """Wait for the call in progress."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not self._buffer and not self._stopped.is_set():
+                    self._condition.wait()
+                batch, self._buffer = self._buffer, []
+            for notification in batch:
+                if self._stopped.is_set():
+                    return
+                self._deliver(notification)
+            if self._stopped.is_set():
+                return
+
+    def _deliver(self, notification: Notification) -> None:
+        try:
+            match notification:
+                case Added(obj, is_initial_list):
+                    self._handlers.on_add(obj, is_initial_list)
+                case Updated(old, new):
+                    self._handlers.on_update(old, new)
+                case Deleted(obj_or_tombstone):
+                    self._handlers.on_delete(obj_or_tombstone)
+        except Exception:
+            log.exception("event handler failed, change skipped", extra={"informer": self._informer_name})
+            self._clock.sleep(PAUSE_AFTER_ERROR, self._stopped)
+        finally:
+            if isinstance(notification, Added) and notification.is_initial_list:
+                with self._condition:
+                    self._initial_pending -= 1

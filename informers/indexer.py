@@ -1,0 +1,160 @@
+"""The cache of an informer: objects by key and by whatever their index functions say.
+
+Contract: objects handed out are shared with everybody and must not be changed. Reading is always possible, never blocks
+for long, and shows the state after some change that the server has made: old perhaps, but never a mixture of two states
+of one object.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Object = dict[str, Any]
+Objects = list[Object]
+Keys = list[str]
+IndexFunction = Callable[[Object], Iterable[str]]
+"""The values an object is found by: none, one or several. Must be pure and must not raise: an error in it is a
+programming error and ends the informer."""
+
+NAMESPACE_INDEX = "namespace"
+
+
+def index_by_namespace(obj: Object) -> Iterable[str]:
+    """An index function for NAMESPACE_INDEX."""
+    namespace = obj["metadata"].get("namespace")
+    return (namespace,) if namespace else ()
+
+
+class Indexer:
+    """A thread-safe store with indices (client-go: threadSafeMap). Index functions run with its lock held."""
+
+    def __init__(self, index_functions: Mapping[str, IndexFunction] | None = None) -> None:
+        self._lock = threading.RLock()
+        self._objects: dict[str, Object] = {}
+        self._functions: dict[str, IndexFunction] = dict(index_functions or {})
+        # Index name -> value -> keys. The keys are in a dict for its order. No value has an empty set of keys.
+        self._indices: dict[str, dict[str, dict[str, None]]] = {name: {} for name in self._functions}
+        self._resource_version = ""
+        self._observers: tuple[Callable[[Iterable[str]], None], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    @property
+    def resource_version(self) -> str:
+        """The version of the server's state that the store has caught up with; "" before the first list."""
+        return self._resource_version
+
+    @property
+    def index_functions(self) -> Mapping[str, IndexFunction]:
+        """The index functions by name."""
+        with self._lock:
+            return dict(self._functions)
+
+    def get(self, key: str) -> Object | None:
+        """The object of that key, None without."""
+        with self._lock:
+            return self._objects.get(key)
+
+    def list(self) -> Objects:
+        """All objects, those known longest first."""
+        with self._lock:
+            return [*self._objects.values()]
+
+    def keys(self) -> Keys:
+        """All keys."""
+        with self._lock:
+            return [*self._objects]
+
+    def by_index(self, index: str, value: str) -> Objects:
+        """The objects for which the index function gives that value. Raises KeyError for an unknown index."""
+        with self._lock:
+            return [self._objects[key] for key in self._index_locked(index).get(value, ())]
+
+    def index_values(self, index: str) -> Keys:
+        """All values that lead to an object. Raises KeyError for an unknown index."""
+        with self._lock:
+            return [*self._index_locked(index)]
+
+    def add_index_functions(self, functions: Mapping[str, IndexFunction]) -> None:
+        """More indices, over what is stored already too. Raises ValueError for a name in use."""
+        with self._lock:
+            for name in functions:
+                if name in self._functions:
+                    raise ValueError(f"there is an index {name!r} already")
+            for name, function in functions.items():
+                index: dict[str, dict[str, None]] = {}
+                for key, obj in self._objects.items():
+                    for value in function(obj):
+                        index.setdefault(value, {})[key] = None
+                self._functions[name] = function
+                self._indices[name] = index
+
+    def observe(self, observer: Callable[[Iterable[str]], None]) -> None:
+        """Call `observer` with the keys of each write, after it, in the writer's thread and outside the lock."""
+        with self._lock:
+            self._observers = (*self._observers, observer)
+
+    def put(self, key: str, obj: Object, version: str) -> Object | None:
+        """Store the object; returns the one it takes the place of."""
+        with self._lock:
+            old = self._objects.get(key)
+            self._objects[key] = obj
+            self._reindex_locked(key, old, obj)
+            self._resource_version = version
+        self._tell((key,))
+        return old
+
+    def remove(self, key: str, version: str) -> Object | None:
+        """Remove the object; returns it."""
+        with self._lock:
+            old = self._objects.pop(key, None)
+            self._reindex_locked(key, old, None)
+            self._resource_version = version
+        self._tell((key,))
+        return old
+
+    def replace(self, objects: dict[str, Object], version: str) -> dict[str, Object]:
+        """Make `objects` the whole content, in one step; returns the content before."""
+        with self._lock:
+            before = self._objects
+            self._objects = objects
+            indices = self._indices = {name: {} for name in self._functions}
+            for name, function in self._functions.items():
+                index = indices[name]
+                for key, obj in objects.items():
+                    for value in function(obj):
+                        index.setdefault(value, {})[key] = None
+            self._resource_version = version
+        if self._observers:
+            self._tell(before.keys() | objects.keys())
+        return before
+
+    def caught_up(self, version: str) -> None:
+        """The content is right for this later version too (a bookmark)."""
+        with self._lock:
+            self._resource_version = version
+
+    def _index_locked(self, index: str) -> dict[str, dict[str, None]]:
+        try:
+            return self._indices[index]
+        except KeyError:
+            raise KeyError(f"there is no index {index!r}; known: {', '.join(self._indices) or 'none'}") from None
+
+    def _reindex_locked(self, key: str, old: Object | None, new: Object | None) -> None:
+        for name, function in self._functions.items():
+            index = self._indices[name]
+            before = set(function(old)) if old is not None else set()
+            after = set(function(new)) if new is not None else set()
+            for value in before - after:
+                keys = index[value]
+                del keys[key]
+                if not keys:
+                    # Values without objects would pile up where values never repeat.
+                    del index[value]
+            for value in after - before:
+                index.setdefault(value, {})[key] = None
+
+    def _tell(self, keys: Iterable[str]) -> None:
+        for observer in self._observers:
+            observer(keys)

@@ -1,0 +1,320 @@
+"""One reflector, one cache, any number of handlers (client-go tools/cache/shared_informer.go)."""
+
+import logging
+import random as randomness
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from informers.errors import KubernetesError
+from informers.fifo import Bookmark, Change, RealFIFO, Removal, ReplacedAll, SyncAll, Transform, Upsert, guarded
+from informers.handlers import (
+    Added,
+    Deleted,
+    DeletedFinalStateUnknown,
+    EventHandlers,
+    Notification,
+    Registration,
+    Updated,
+)
+from informers.indexer import Indexer, IndexFunction
+from informers.lister import Lister
+from informers.lister_watcher import ListerWatcher
+from informers.metrics import InformerMetrics, NoInformerMetrics
+from informers.mutation_detector import MutationDetector
+from informers.reflector import DEFAULT_OPTIONS, Reflector, ReflectorOptions
+from workqueue.clock import REAL_CLOCK, Clock
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+# client-go minimumResyncPeriod: resyncs more often than this would do nothing else.
+MINIMUM_RESYNC_PERIOD = 1.0
+# client-go syncedPollPeriod.
+SYNC_POLL_PERIOD = 0.1
+
+
+class SharedInformer:
+    """A cache kept equal to the API server, and handlers that hear of each change.
+
+    - The cache is written before a handler is called: a handler, and whoever it wakes, never reads older than its news.
+    - Per handler and object: add, then updates, then delete. Changes may be merged while the watch was down, but never
+      across a list: what vanished meanwhile comes as DeletedFinalStateUnknown.
+    - Each handler has its own thread and buffer.
+    - run() once; handlers may come and go before and while it runs, not after.
+    """
+
+    def __init__(
+        self,
+        lister_watcher: ListerWatcher,
+        *,
+        name: str,
+        indexers: Mapping[str, IndexFunction] | None = None,
+        resync_period: float = 0.0,
+        transform: Transform | None = None,
+        clock: Clock = REAL_CLOCK,
+        random: Callable[[], float] = randomness.random,
+        metrics: InformerMetrics | None = None,
+        watch_error_handler: Callable[[KubernetesError], None] | None = None,
+        options: ReflectorOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        """resync_period: seconds between two looks at all objects, for handlers that ask for no other; 0 for never."""
+        self._lister_watcher = lister_watcher
+        self._random = random
+        self._watch_error_handler = watch_error_handler
+        self._options = options
+        self._name = name
+        self._clock = clock
+        self._metrics = metrics or NoInformerMetrics()
+        self._indexer = Indexer(indexers)
+        self._transform = guarded(transform) if transform is not None else None
+        self._fifo = RealFIFO(self._transform)
+        self._default_resync = _at_least_minimum(resync_period)
+        self._reflector: Reflector | None = None
+        self._detector = MutationDetector.from_environment()
+        self._failure: BaseException | None = None
+        # Held while a batch goes into the store and out to the buffers, and while a handler joins: what a late handler
+        # is shown of the store, and what it is told afterwards, then fit together without gap or overlap.
+        self._distribution = threading.Lock()
+        # All below are guarded by _distribution.
+        self._registrations: list[Registration] = []
+        self._resyncing: set[Registration] = set()  # those the resync in the queue is for
+        self._check_period = self._default_resync
+        self._started = False
+        self._stopped = False
+
+    @property
+    def name(self) -> str:
+        """For logs and metrics."""
+        return self._name
+
+    @property
+    def indexer(self) -> Indexer:
+        """The cache."""
+        return self._indexer
+
+    def lister(self) -> Lister:
+        """The cache, to be read by name."""
+        return Lister(self._indexer)
+
+    @property
+    def has_synced(self) -> bool:
+        """The cache holds what the first list said. Handlers may still be busy with it: see Registration.has_synced."""
+        return self._fifo.has_synced
+
+    @property
+    def last_sync_resource_version(self) -> str:
+        """The version the cache has caught up with; opaque; "" before the first list."""
+        return self._indexer.resource_version
+
+    @property
+    def last_error(self) -> KubernetesError | None:
+        """What listing or watching fails with just now; None when it works or was not begun."""
+        return self._reflector.last_error if self._reflector else None
+
+    def add_event_handler(self, handlers: EventHandlers, *, resync_period: float | None = None) -> Registration:
+        """Call `handlers` from now on, first for all that is in the cache.
+
+        resync_period: seconds, at least 1; None for the informer's; 0 for never. The informer checks as often as the
+        shortest period asked for before it ran: a later handler cannot have a shorter one. Raises RuntimeError after
+        the informer has stopped.
+        """
+        period = self._default_resync if resync_period is None else _at_least_minimum(resync_period)
+        registration = Registration(
+            handlers,
+            informer_name=self._name,
+            informer_has_synced=lambda: self.has_synced,
+            clock=self._clock,
+            requested_resync=period,
+        )
+        with self._distribution:
+            if self._stopped:
+                raise RuntimeError(f"informer {self._name} has stopped: no handler can be added")
+            if period and not self._started and (not self._check_period or period < self._check_period):
+                self._check_period = period
+                for other in self._registrations:
+                    other.set_resync_check(period)
+            elif period and (not self._check_period or period < self._check_period):
+                log.warning(
+                    "resync period of a late handler replaced by that of the running informer",
+                    extra={"informer": self._name, "asked_seconds": period, "seconds": self._check_period},
+                )
+            registration.set_resync_check(self._check_period)
+            self._registrations.append(registration)
+            if self._started:
+                registration.notify([Added(obj, True) for obj in self._indexer.list()])
+                registration.start()
+        return registration
+
+    def remove_event_handler(self, registration: Registration) -> None:
+        """Call it no more, after the call in progress. Idempotent; does not wait."""
+        with self._distribution:
+            if registration in self._registrations:
+                self._registrations.remove(registration)
+            self._resyncing.discard(registration)
+        registration.stop()
+
+    def run(self, stop: threading.Event) -> None:
+        """Keep the cache until `stop` is set; returns when all threads of the informer but late LISTs have ended.
+
+        Raises RuntimeError when called twice, and what an index function or the mutation detector raised.
+        """
+        with self._distribution:
+            if self._started:
+                raise RuntimeError(f"informer {self._name} cannot be run twice")
+            self._started = True
+            reflector = self._reflector = self._new_reflector_locked()
+            for registration in self._registrations:
+                registration.set_resync_check(self._check_period)
+                registration.start()
+        over = threading.Event()
+        helpers = [self._thread("reflector", reflector.run)]
+        if self._detector is not None:
+            detector = self._detector
+            helpers.append(self._thread("mutation-detector", lambda: detector.run(over)))
+        for helper in helpers:
+            helper.start()
+        # Daemon and not joined: when run() ends by a failure nobody has set `stop` yet.
+        threading.Thread(target=self._close_on, args=(stop,), name=f"{self._name}-stop", daemon=True).start()
+        try:
+            while self._fifo.pop(self._process):
+                pass
+        finally:
+            over.set()
+            reflector.stop()
+            self._fifo.close()
+            for helper in helpers:
+                helper.join()
+            with self._distribution:
+                self._stopped = True
+                registrations = [*self._registrations]
+            for registration in registrations:
+                registration.stop()
+            for registration in registrations:
+                registration.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _new_reflector_locked(self) -> Reflector:
+        return Reflector(
+            self._lister_watcher,
+            self._fifo,
+            name=self._name,
+            clock=self._clock,
+            random=self._random,
+            metrics=self._metrics,
+            options=self._options,
+            resync_period=self._check_period,
+            transform=self._transform,
+            should_resync=self._should_resync,
+            watch_error_handler=self._watch_error_handler,
+        )
+
+    def _thread(self, role: str, work: Callable[[], None]) -> threading.Thread:
+        """A thread whose exception ends run(), and is raised by it."""
+
+        def guarded_work() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - raised by run()
+                self._failure = self._failure or error
+                self._fifo.close()
+
+        return threading.Thread(target=guarded_work, name=f"{self._name}-{role}", daemon=True)
+
+    def _close_on(self, stop: threading.Event) -> None:
+        stop.wait()
+        self._fifo.close()
+
+    # ---- consumer of the queue
+
+    def _process(self, changes: list[Change]) -> None:
+        started = self._clock.monotonic()
+        with self._distribution:
+            # Second of each pair: a resync, for those only who are due.
+            news: list[tuple[Notification, bool]] = []
+            for change in changes:
+                match change:
+                    case Upsert(key, obj):
+                        self._upsert_locked(key, obj, news)
+                    case Removal(key, obj):
+                        self._indexer.remove(key, obj["metadata"].get("resourceVersion", ""))
+                        news.append((Deleted(obj), False))
+                    case Bookmark(version):
+                        self._indexer.caught_up(version)
+                    case ReplacedAll():
+                        self._replace_locked(change, news)
+                    case SyncAll():
+                        news += [(Updated(obj, obj), True) for obj in self._indexer.list()]
+            self._distribute_locked(news)
+        self._metrics.processed(self._name, seconds=self._clock.monotonic() - started, items=len(changes))
+        self._metrics.queued(self._name, len(self._fifo))
+
+    def _upsert_locked(self, key: str, obj: Object, news: list[tuple[Notification, bool]]) -> None:
+        version = obj["metadata"].get("resourceVersion", "")
+        old = self._indexer.put(key, obj, version)
+        self._watch_over(obj)
+        if old is None:
+            news.append((Added(obj, False), False))
+        else:
+            news.append((Updated(old, obj), old["metadata"].get("resourceVersion") == version))
+
+    def _replace_locked(self, change: ReplacedAll, news: list[tuple[Notification, bool]]) -> None:
+        before = self._indexer.replace(change.objects, change.version)
+        for key, old in before.items():
+            if key not in change.objects:
+                news.append((Deleted(DeletedFinalStateUnknown(key, old)), False))
+        for key, obj in change.objects.items():
+            self._watch_over(obj)
+            known = before.get(key)
+            if known is None:
+                news.append((Added(obj, change.initial), False))
+            else:
+                same = known["metadata"].get("resourceVersion") == obj["metadata"].get("resourceVersion")
+                news.append((Updated(known, obj), same))
+
+    def _distribute_locked(self, news: list[tuple[Notification, bool]]) -> None:
+        if not news:
+            return
+        for_all = [notification for notification, is_resync in news if not is_resync]
+        for registration in self._registrations:
+            if registration in self._resyncing:
+                registration.notify([notification for notification, _ in news])
+            elif for_all:
+                registration.notify(for_all)
+
+    def _watch_over(self, obj: Object) -> None:
+        if self._detector is not None:
+            self._detector.add(obj)
+
+    def _should_resync(self) -> bool:
+        """Which handlers are due for a resync (client-go: sharedProcessor.shouldResync)."""
+        with self._distribution:
+            self._resyncing = {registration for registration in self._registrations if registration.take_resync()}
+            return bool(self._resyncing)
+
+
+class HasSynced(Protocol):
+    """An informer, or a registration of one."""
+
+    @property
+    def has_synced(self) -> bool: ...
+
+
+def wait_for_sync(synced: Iterable[HasSynced], stop: threading.Event, clock: Clock = REAL_CLOCK) -> bool:
+    """Wait until all have synced; False when `stop` came first. Looks each 100 ms."""
+    waiting = [*synced]
+    while True:
+        waiting = [one for one in waiting if not one.has_synced]
+        if not waiting:
+            return True
+        if clock.sleep(SYNC_POLL_PERIOD, stop):
+            return False
+
+
+def _at_least_minimum(period: float) -> float:
+    if 0 < period < MINIMUM_RESYNC_PERIOD:
+        log.warning("resync period raised to one second")
+        return MINIMUM_RESYNC_PERIOD
+    return period

@@ -1,0 +1,37 @@
+"""Reading an informer's cache by name, namespace and index."""
+
+from typing import Any
+
+from informers.indexer import NAMESPACE_INDEX, Indexer
+from informers.resource import make_key
+
+Object = dict[str, Any]
+Objects = list[Object]
+
+
+class Lister:
+    """Read access to an indexer. The objects are shared: read them, never change them; copy.deepcopy first."""
+
+    def __init__(self, indexer: Indexer) -> None:
+        self._indexer = indexer
+
+    @property
+    def indexer(self) -> Indexer:
+        """What is read."""
+        return self._indexer
+
+    def get(self, name: str, namespace: str | None = None) -> Object | None:
+        """The object, None when there is none (as far as the cache knows)."""
+        return self._indexer.get(make_key(name, namespace))
+
+    def list(self, namespace: str | None = None) -> Objects:
+        """All objects, or those of a namespace; the latter takes no walk over all with the index NAMESPACE_INDEX."""
+        if namespace is None:
+            return self._indexer.list()
+        if NAMESPACE_INDEX in self._indexer.index_functions:
+            return self._indexer.by_index(NAMESPACE_INDEX, namespace)
+        return [obj for obj in self._indexer.list() if obj["metadata"].get("namespace") == namespace]
+
+    def by_index(self, index: str, value: str) -> Objects:
+        """The objects an index function gives that value for. Raises KeyError for an unknown index."""
+        return self._indexer.by_index(index, value)

@@ -1,0 +1,73 @@
+"""A LIST read page by page (client-go tools/pager)."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from informers.errors import ApiError, Expired
+from informers.resource import Resource
+
+log = logging.getLogger(__name__)
+
+# client-go tools/pager, defaultPageSize.
+PAGE_SIZE = 500
+
+
+class ListPage(Protocol):
+    """Fetches one page; see ListerWatcher.list."""
+
+    def __call__(self, *, limit: int | None, continue_: str, resource_version: str) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListResult:
+    """All items, the resourceVersion to watch from, and whether the server sent more than one page."""
+
+    items: list[dict[str, Any]]
+    resource_version: str
+    paginated: bool
+
+
+def list_all(list_page: ListPage, resource: Resource, *, resource_version: str, limit: int | None) -> ListResult:
+    """The whole list at `resource_version` in pages of `limit` (None: in one).
+
+    Later pages are asked for by their continue token alone, which stands for the version. When that token expires on
+    the way, the list is read once more, whole and at the version asked for. The version of the result is the first
+    page's: nothing after it may be missed. Raises ApiError, 410 on the first page included.
+    """
+    page = _Page(list_page(limit=limit, continue_="", resource_version=resource_version), resource)
+    items, version, paginated = page.items, page.resource_version, bool(page.continue_)
+    while page.continue_:
+        try:
+            page = _Page(list_page(limit=limit, continue_=page.continue_, resource_version=""), resource)
+        except Expired:
+            log.info("paged list expired on the way, listing all at once", extra={"resource": resource.plural})
+            page = _Page(list_page(limit=None, continue_="", resource_version=resource_version), resource)
+            return ListResult(page.items, page.resource_version, paginated)
+        items += page.items
+    return ListResult(items, version, paginated)
+
+
+class _Page:
+    def __init__(self, answer: dict[str, Any], resource: Resource) -> None:
+        metadata = answer.get("metadata")
+        items = answer.get("items")
+        # Go sends null for an empty slice.
+        items = [] if items is None and "items" in answer else items
+        if not isinstance(metadata, dict) or not isinstance(items, list) or answer.get("kind") == "Table":
+            raise ApiError(
+                f"the answer to a list of {resource.plural} is no list but a {answer.get('kind') or 'nameless thing'}",
+                reason="UnexpectedServerResponse",
+            )
+        self.resource_version = str(metadata.get("resourceVersion") or "")
+        self.continue_ = str(metadata.get("continue") or "")
+        self.items = [item for item in items if _complete(item, resource)]
+
+
+def _complete(item: object, resource: Resource) -> bool:
+    """Give an item its type, which lists of built-in kinds leave out; False for an object of another kind."""
+    if not isinstance(item, dict) or item.setdefault("kind", resource.kind) != resource.kind:
+        log.error("object of the wrong kind in a list skipped", extra={"resource": resource.plural})
+        return False
+    item.setdefault("apiVersion", resource.api_version)
+    return True
