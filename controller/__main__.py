@@ -1,0 +1,76 @@
+"""The command line: ``compass-runtime-agent``, or ``python -m controller``."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from controller.agent import build
+from controller.runtime import (
+    GracePeriodExceeded,
+    LeaderElectionLost,
+    Metrics,
+    RunnableFailed,
+    ServerBindError,
+    logs,
+    stop_on_signals,
+)
+from controller.settings import Settings, SettingsError, variables
+from informers import Client
+from informers.errors import ConfigurationError
+
+_log = logging.getLogger("controller")
+
+_USAGE_ERROR = 2
+_ENDED = (GracePeriodExceeded, LeaderElectionLost, RunnableFailed, ServerBindError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; gives the exit status: 0 done, 1 failed, 2 cannot begin."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        print(f"compass-runtime-agent: {error}", file=sys.stderr)
+        return _USAGE_ERROR
+    logs.setup(level=settings.log_level, output=settings.log_format)
+    metrics = Metrics()
+    try:
+        client = Client.load(options.kubeconfig, metrics=metrics)
+    except ConfigurationError as error:
+        print(f"compass-runtime-agent: no way to reach a Kubernetes API server: {error}", file=sys.stderr)
+        return _USAGE_ERROR
+    return _run(settings, client, metrics)
+
+
+def _run(settings: Settings, client: Client, metrics: Metrics) -> int:
+    stop = stop_on_signals()
+    _log.info("starting", extra=settings.describe())
+    if settings.skip_compass_tls_verify:
+        _log.warning("the servers of Compass are not verified: APP_SKIP_COMPASS_TLS_VERIFY is for tests only")
+    try:
+        build(settings, client, metrics).run(stop)
+    except _ENDED as error:
+        _log.error("ended", extra={"reason": f"{type(error).__name__}: {error}"})
+        return 1
+    finally:
+        client.close()
+    _log.info("stopped")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    settings = "\n".join(f"  {v.name}  (default: {v.default or 'not set'})\n      {v.meaning}" for v in variables())
+    parser = argparse.ArgumentParser(
+        prog="compass-runtime-agent",
+        description="Pairs this cluster with Compass and keeps its Applications equal to what Compass assigns to it.",
+        epilog=f"Settings are environment variables:\n{settings}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kubeconfig", help="path of a kubeconfig; default: $KUBECONFIG, in-cluster, ~/.kube/config")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""When something that failed may be tried again: growing delays with jitter, forgotten as soon as something changed.
+
+A queue's rate limiter cannot do this: it delays a key, but any event on the key ends the delay, and writing down a
+failure is itself an event. So the delay sits here, in front of the call that must not be hammered.
+"""
+
+import threading
+from collections.abc import Callable
+
+from workqueue.clock import Clock
+
+BASE_SECONDS = 1.0  # a pod that waits for its Compass at start should not wait long
+_FACTOR = 2.0
+_JITTER = 0.2  # of the delay: a thousand Runtimes that lost one Connector must not come back together
+
+
+class Attempts:
+    """Delays for one thing at a time. Another thing (a changed token, say) may be tried at once."""
+
+    def __init__(self, *, cap: float, clock: Clock, random: Callable[[], float], base: float = BASE_SECONDS) -> None:
+        self._base = min(base, cap)
+        self._cap = cap
+        self._clock = clock
+        self._random = random
+        self._lock = threading.Lock()
+        self._what = ""
+        self._failures = 0
+        self._next = 0.0
+
+    def wait(self, what: str) -> float:
+        """Seconds until ``what`` may be tried; 0 means now."""
+        with self._lock:
+            return max(0.0, self._next - self._clock.monotonic()) if what == self._what else 0.0
+
+    def failed(self, what: str, *, at_least: float | None = None) -> float:
+        """Note a failure of ``what``; gives the seconds until it may be tried again (``at_least`` those)."""
+        with self._lock:
+            self._failures = self._failures + 1 if what == self._what else 1
+            self._what = what
+            delay = min(self._cap, self._base * _FACTOR ** min(self._failures - 1, 32))
+            delay = max(delay * (1 + _JITTER * self._random()), min(at_least or 0.0, self._cap))
+            self._next = self._clock.monotonic() + delay
+            return delay
+
+    def succeeded(self) -> None:
+        """Start anew with the shortest delay."""
+        with self._lock:
+            self._what, self._failures, self._next = "", 0, 0.0

@@ -1,0 +1,58 @@
+"""The configuration to pair with, as the caches have it at this moment."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller import configuration
+from controller.configuration import PairingConfiguration
+from controller.resources import SECRET
+from controller.settings import ObjectName
+from informers.client import Client
+from informers.errors import NotFound
+from informers.lister import Lister
+
+
+class Configured:
+    """Reads ConfigMap and Secret from the caches, and the Secret of a tokenSecretRef from the API server."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        secrets: Lister,
+        secret_name: ObjectName,
+        config_maps: Lister,
+        config_map_name: ObjectName,
+    ) -> None:
+        self._client = client
+        self._secrets = secrets
+        self._secret_name = secret_name
+        self._config_maps = config_maps
+        self._config_map_name = config_map_name
+
+    def resolve(self, connection: Mapping[str, Any] | None) -> PairingConfiguration:
+        """The configuration in force; raises ConfigurationError, or informers.ApiError for a tokenSecretRef."""
+        return configuration.resolve(
+            connection,
+            self._secret(),
+            self._config_map(),
+            secret_name=self._secret_name,
+            config_map_name=self._config_map_name,
+            read_secret=self._read_secret,
+        )
+
+    def identity(self, connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
+        """Runtime id and tenant, where they are configured."""
+        return configuration.runtime_identity(self._secret(), self._config_map(), connection)
+
+    def _secret(self) -> Mapping[str, Any] | None:
+        return self._secrets.get(self._secret_name.name, self._secret_name.namespace)
+
+    def _config_map(self) -> Mapping[str, Any] | None:
+        return self._config_maps.get(self._config_map_name.name, self._config_map_name.namespace)
+
+    def _read_secret(self, name: ObjectName) -> Mapping[str, Any] | None:
+        try:
+            return self._client.get(SECRET, name.name, namespace=name.namespace)
+        except NotFound:
+            return None

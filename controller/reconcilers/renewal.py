@@ -1,0 +1,223 @@
+"""Makes true: the certificate is never older than its threshold, and the URLs are the ones the Connector tells.
+
+Asks the Connector once a period over mTLS, and at the very moment the threshold is crossed. The old certificate stays
+in use until the new one is stored; the new one was proven to belong to its key before.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller import status as cc
+from controller.compass import certificates
+from controller.compass.connector import ConnectorClient
+from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
+from controller.compass.types import Configuration
+from controller.connections import ConnectionStore
+from controller.credentials import Connection, CredentialsError, CredentialsStore, StoredCredentials
+from controller.metrics import AgentMetrics
+from controller.reconcilers.attempts import Attempts
+from controller.reconcilers.link import CONNECTOR, Link
+from controller.runtime.events import EventRecorder
+from controller.runtime.reconcile import Result
+from controller.sessions import Sessions, request_id
+from informers.errors import ApiError
+from workqueue.clock import Clock
+
+_log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+_PERIOD_JITTER = 0.1
+
+
+@dataclass(frozen=True)
+class RenewalPolicy:
+    """When to renew and how often to ask; seconds, and a part of the validity."""
+
+    threshold: float
+    minimal_sync_time: float
+    sync_period: float
+
+    def due_at(self, *, not_before: float, not_after: float) -> float:
+        """The moment from which the certificate is too old; epoch seconds."""
+        margin = max((not_after - not_before) * self.threshold, 2 * self.minimal_sync_time)
+        return not_after - min(margin, not_after - not_before)
+
+
+class RenewalReconciler:
+    """Keyed by the name of the CompassConnection."""
+
+    def __init__(
+        self,
+        *,
+        policy: RenewalPolicy,
+        connections: ConnectionStore,
+        credentials: CredentialsStore,
+        sessions: Sessions,
+        link: Link,
+        attempts: Attempts,
+        recorder: EventRecorder,
+        metrics: AgentMetrics,
+        clock: Clock,
+        random: Callable[[], float],
+    ) -> None:
+        self._policy = policy
+        self._connections = connections
+        self._credentials = credentials
+        self._sessions = sessions
+        self._link = link
+        self._attempts = attempts
+        self._recorder = recorder
+        self._metrics = metrics
+        self._clock = clock
+        self._random = random
+        self._next_check = 0.0
+        self._checked = ""
+
+    def reconcile(self, name: str) -> Result:
+        connection = self._connections.get(name)
+        if cc.state_of(connection) in (None, cc.State.CONNECTION_FAILED):
+            return Result()  # pairing comes first, and its end wakes this
+        try:
+            credentials = self._credentials.load()
+        except CredentialsError:
+            return Result()
+        known = credentials.connection
+        now = self._clock.time()
+        if known is None or now >= credentials.not_after:
+            return Result()
+        self._metrics.certificate(credentials.not_before, credentials.not_after)
+        due_at = self._policy.due_at(not_before=credentials.not_before, not_after=credentials.not_after)
+        why = self._why_renew(connection, now >= due_at)
+        next_check = self._next_check - self._clock.monotonic() if self._checked == credentials.fingerprint else 0.0
+        if not why and next_check > 0:
+            return Result(requeue_after=min(next_check, due_at - now))
+        delay = self._attempts.wait(credentials.fingerprint)
+        if delay > 0:
+            return Result(requeue_after=delay)
+        try:
+            credentials = self._maintain(name, credentials, known, why)
+        except (CompassError, ApiError) as error:
+            return self._failed(name, credentials, error, why)
+        self._attempts.succeeded()
+        self._checked = credentials.fingerprint
+        period = self._policy.sync_period * (1 + _PERIOD_JITTER * self._random())
+        self._next_check = self._clock.monotonic() + period
+        due_at = self._policy.due_at(not_before=credentials.not_before, not_after=credentials.not_after)
+        return Result(requeue_after=max(0.0, min(period, due_at - self._clock.time())))
+
+    def _why_renew(self, connection: Object | None, too_old: bool) -> str:
+        if too_old:
+            return "the threshold of its validity is crossed"
+        if cc.flag(connection, "refreshCredentialsNow"):
+            return "refreshCredentialsNow is set"
+        if not self._credentials.ca_secret_exists():
+            return f"the Secret {self._credentials.ca_name} is missing"
+        return ""
+
+    def _maintain(self, name: str, credentials: StoredCredentials, known: Connection, why: str) -> StoredCredentials:
+        if not why:
+            self._credentials.save_ca(credentials.ca_pem)  # a write only when it is not the chain's
+        connector = self._sessions.connector(credentials)
+        offered = connector.configuration(known.connector_url, request_id=request_id(known.runtime_id))
+        urls = _urls(offered)
+        self._link.accepted(CONNECTOR)
+        if urls != (known.connector_url, known.director_url):
+            known = replace(known, connector_url=urls[0], director_url=urls[1])
+            if not why:
+                self._credentials.save_connection(known)
+            _log.info("Compass has moved", extra={"connector": urls[0], "director": urls[1]})
+        if why:
+            credentials = self._renew(name, connector, offered, known, why)
+        else:
+            credentials = replace(credentials, connection=known)
+        self._tell(name, known)
+        return credentials
+
+    def _renew(
+        self, name: str, connector: ConnectorClient, offered: Configuration, known: Connection, why: str
+    ) -> StoredCredentials:
+        _log.info("renewing the certificate", extra={"reason": why})
+        key = certificates.new_key()
+        csr = certificates.build_csr(offered.subject, key)
+        signed = connector.sign(known.connector_url, csr, request_id=request_id(known.runtime_id))
+        self._credentials.save(key_pem=certificates.key_to_pem(key), chain_pem=signed.chain_pem, connection=known)
+        fresh = self._credentials.load()
+        now = self._clock.time()
+        validity = cc.Validity(fresh.not_before, fresh.not_after)
+
+        def change(obj: Object) -> None:
+            cc.renewed(obj, validity=validity, now=now)
+            obj["spec"].pop("refreshCredentialsNow", None)
+
+        connection = self._connections.update(name, change)
+        self._metrics.certificate(validity.not_before, validity.not_after)
+        self._metrics.renewal("success")
+        if connection is not None:
+            self._recorder.event(
+                connection,
+                "Normal",
+                "CertificateRenewed",
+                f"renewed because {why}; valid until {cc.timestamp(validity.not_after)}",
+            )
+        self._credentials.save_ca(signed.ca_pem)
+        return fresh
+
+    def _tell(self, name: str, known: Connection) -> None:
+        """Clears a failure and writes moved URLs. That all is well once more is told with the next sync's status."""
+        connection = self._connections.get(name)
+        spec = (connection or {}).get("spec", {}).get("managementInfo")
+        management_info = {"connectorUrl": known.connector_url, "directorUrl": known.director_url}
+        failed = cc.state_of(connection) is cc.State.CONNECTION_MAINTENANCE_FAILED and self._link.suspicion is None
+        now = self._clock.time()
+        self._link.connector_answered(now)
+        if not failed and spec == management_info:
+            return
+
+        def change(obj: Object) -> None:
+            obj["spec"]["managementInfo"] = management_info
+            if failed:
+                cc.maintained(obj, now=now)
+
+        written = self._connections.update(name, change)
+        if failed and written is not None:
+            self._recorder.event(written, "Normal", "ConnectionRestored", "the Connector accepts the certificate again")
+
+    def _failed(self, name: str, credentials: StoredCredentials, error: CompassError | ApiError, why: str) -> Result:
+        self._link.connector_failed()
+        if isinstance(error, Refused):
+            self._link.refused(CONNECTOR, str(error))
+        if why:
+            self._metrics.renewal("error")
+        at_least = error.retry_after if isinstance(error, Unavailable) else None
+        delay = self._attempts.failed(credentials.fingerprint, at_least=at_least)
+        now = self._clock.time()
+        text = str(error)
+        if why:
+            left = max(0, int(credentials.not_after - now))
+            text = f"renewal failed, the certificate is valid for {_duration(left)} more: {text}"
+        if isinstance(error, Refused):
+            text += " (the configured token is tried; to reconnect, configure a new one-time token)"
+        written = self._connections.update(name, lambda obj: cc.maintenance_failed(obj, text, now=now))
+        if written is not None:
+            self._recorder.event(written, "Warning", "RenewalFailed" if why else "ConnectionMaintenanceFailed", text)
+        _log.warning("maintaining the connection failed", extra={"error": text})
+        return Result(requeue_after=delay)
+
+
+def _urls(offered: Configuration) -> tuple[str, str]:
+    if not offered.connector_url or not offered.director_url:
+        raise InvalidAnswer(
+            "the URLs of Connector and Director are needed",
+            path="data.result.managementPlaneInfo",
+        )
+    return offered.connector_url, offered.director_url
+
+
+def _duration(seconds: int) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

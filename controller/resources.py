@@ -1,0 +1,23 @@
+"""The kinds of objects that the agent reads and writes."""
+
+from informers.resource import Resource
+
+COMPASS_CONNECTION = Resource(
+    group="compass.kyma-project.io",
+    version="v1alpha1",
+    plural="compassconnections",
+    kind="CompassConnection",
+    namespaced=False,
+)
+APPLICATION = Resource(
+    group="applicationconnector.kyma-project.io",
+    version="v1alpha1",
+    plural="applications",
+    kind="Application",
+    namespaced=False,
+)
+CONFIG_MAP = Resource(group="", version="v1", plural="configmaps", kind="ConfigMap")
+SECRET = Resource(group="", version="v1", plural="secrets", kind="Secret")
+
+CONNECTION_NAME = "compass-connection"
+"""The one CompassConnection that the agent serves; one under another name is ignored, with an Event."""

@@ -1,0 +1,79 @@
+"""Clients of Connector and Director, each over the connections of one certificate.
+
+A pooled TLS connection keeps speaking for the certificate it was opened with. So when the certificate switches, the
+pool of the old one is dropped.
+"""
+
+import threading
+import uuid
+from pathlib import Path
+
+from controller.compass import tls
+from controller.compass.connector import ConnectorClient
+from controller.compass.director import DirectorClient
+from controller.compass.graphql import Observe, Transport
+from controller.credentials import Connection, StoredCredentials
+
+
+def request_id(runtime_id: str = "") -> str:
+    """A fresh x-request-id. Compass' operators search their logs for the Runtime's id in it."""
+    return f"{runtime_id}_{uuid.uuid4()}" if runtime_id else str(uuid.uuid4())
+
+
+class Sessions:
+    """Thread-safe. The methods raise InvalidRequest when the CA file, InvalidCredentials when the pair is unusable."""
+
+    def __init__(
+        self, *, ca_file: Path | None, skip_verify: bool, log_queries: bool = False, observe: Observe | None = None
+    ) -> None:
+        self._ca_file = ca_file
+        self._skip_verify = skip_verify
+        self._log_queries = log_queries
+        self._observe = observe
+        self._lock = threading.Lock()
+        self._transport: tuple[str, Transport] | None = None
+
+    def pairing_connector(self) -> "PairingSession":
+        """A Connector client without a certificate, for one pairing; close it."""
+        return PairingSession(self._open(None))
+
+    def connector(self, credentials: StoredCredentials) -> ConnectorClient:
+        return ConnectorClient(self._transport_of(credentials))
+
+    def director(self, credentials: StoredCredentials, connection: Connection) -> DirectorClient:
+        return DirectorClient(self._transport_of(credentials), connection.director_url, tenant=connection.tenant)
+
+    def close(self) -> None:
+        with self._lock:
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport[1].close()
+
+    def _transport_of(self, credentials: StoredCredentials) -> Transport:
+        with self._lock:
+            if self._transport is not None and self._transport[0] == credentials.fingerprint:
+                return self._transport[1]
+            fresh = self._open(credentials)
+            old, self._transport = self._transport, (credentials.fingerprint, fresh)
+        if old is not None:
+            old[1].close()
+        return fresh
+
+    def _open(self, credentials: StoredCredentials | None) -> Transport:
+        context = tls.client_context(
+            credentials.pair if credentials else None, ca_file=self._ca_file, skip_verify=self._skip_verify
+        )
+        return Transport(context, log_queries=self._log_queries, observe=self._observe)
+
+
+class PairingSession:
+    """A ConnectorClient that ends with its `with` block."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def __enter__(self) -> ConnectorClient:
+        return ConnectorClient(self._transport)
+
+    def __exit__(self, *_: object) -> None:
+        self._transport.close()

@@ -1,0 +1,314 @@
+"""The agent's settings, read from environment variables.
+
+Names, defaults and syntax are those of the Runtime Agent that clusters run today, so that an operator changes the image
+and nothing else. Rules that hold for every variable:
+
+- unset and empty both mean: the default;
+- ``APP_HEALTH_PORT`` may also be written ``APP_HEALTHPORT``, ``app_health_port`` or ``app_healthport``;
+- durations have Go's syntax (``180s``, ``1h30m``, ``300ms``; a bare number other than ``0`` is an error);
+- all errors are reported at once, each with the variable's name and what was expected.
+"""
+
+# ruff: noqa: RUF009 -- _var() is dataclasses.field() with the variable beside it
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+_T = TypeVar("_T")
+
+_PREFIX = "APP_"
+_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_MAX_SUBDOMAIN = 253
+_MAX_PORT = 65535
+
+
+class SettingsError(Exception):
+    """One or more environment variables cannot be used. ``problems`` has a line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("invalid settings:\n" + "\n".join(f"  {problem}" for problem in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, order=True)
+class ObjectName:
+    """Namespace and name of an object in the cluster."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration in the syntax of Go's ``time.ParseDuration``; raises ValueError."""
+    sign, rest = (-1.0, text[1:]) if text[:1] == "-" else (1.0, text.removeprefix("+"))
+    if rest == "0":
+        return 0.0
+    total, end = 0.0, 0
+    for part in _DURATION_PART.finditer(rest):
+        if part.start() != end:
+            break
+        total += float(part[1]) * _DURATION_UNITS[part[2]]
+        end = part.end()
+    if not rest or end != len(rest):
+        raise ValueError("a duration such as 180s, 1h30m or 300ms")
+    return sign * total
+
+
+def _positive_duration(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds <= 0:
+        raise ValueError("a duration above zero such as 180s, 1h30m or 300ms")
+    return seconds
+
+
+def _duration(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds < 0:
+        raise ValueError("a duration of zero or more such as 15s")
+    return seconds
+
+
+def _boolean(text: str) -> bool:
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError("true or false")
+
+
+def _fraction(text: str) -> float:
+    expected = "a number above 0 and below 1 such as 0.3"
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise ValueError(expected) from error
+    if not 0 < value < 1:
+        raise ValueError(expected)
+    return value
+
+
+def _percent(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 100:
+        raise ValueError("a whole number from 0 to 100")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > _MAX_PORT:
+        raise ValueError(f"a port number from 0 to {_MAX_PORT} (0 turns it off)")
+    return int(text)
+
+
+def _object_name(text: str) -> ObjectName:
+    parts = [part for part in text.split("/") if part]
+    if text.count("/") > 1 or not parts:
+        raise ValueError("namespace/name")
+    if len(parts) == 1:
+        parts.insert(0, "default")
+    _namespace(parts[0])
+    if len(parts[1]) > _MAX_SUBDOMAIN or not _DNS_SUBDOMAIN.fullmatch(parts[1]):
+        raise ValueError("namespace/name, the name in lower-case letters, digits, '-' and '.'")
+    return ObjectName(*parts)
+
+
+def _namespace(text: str) -> str:
+    if not _DNS_LABEL.fullmatch(text):
+        raise ValueError("a namespace: up to 63 lower-case letters, digits and '-'")
+    return text
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname
+        _ = parts.port
+    except ValueError:
+        usable = None
+    if not usable:
+        raise ValueError("a URL that starts with http:// or https://")
+    return text
+
+
+def _readable_file(text: str) -> Path:
+    path = Path(text)
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ValueError(f"a file that can be read ({error.strerror})") from error
+
+
+def _log_level(text: str) -> str:
+    if text.lower() not in _LOG_LEVELS:
+        raise ValueError(f"one of {', '.join(_LOG_LEVELS)}")
+    return text.lower()
+
+
+def _log_format(text: str) -> Literal["text", "json"]:
+    match text.lower():
+        case "text":
+            return "text"
+        case "json":
+            return "json"
+    raise ValueError("text or json")
+
+
+def _var(name: str, default: str, parse: Callable[[str], _T], meaning: str) -> _T:
+    """A field read from APP_<name>; its default passes through the same parser as what an operator sets."""
+    value: _T = field(
+        default_factory=lambda: parse(default),
+        metadata={"name": _PREFIX + name, "default": default, "parse": parse, "meaning": meaning},
+    )
+    return value
+
+
+def _optional(parse: Callable[[str], _T]) -> Callable[[str], _T | None]:
+    return lambda text: parse(text) if text else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that an operator can set. Durations are seconds."""
+
+    configuration_secret: ObjectName = _var(
+        "AGENT_CONFIGURATION_SECRET",
+        "kyma-system/compass-agent-configuration",
+        _object_name,
+        "Secret with CONNECTOR_URL, RUNTIME_ID, TENANT and TOKEN. It wins over the ConfigMap.",
+    )
+    configuration_config_map: ObjectName = _var(
+        "AGENT_CONFIGURATION_CONFIG_MAP",
+        "kyma-system/compass-agent-configuration",
+        _object_name,
+        "ConfigMap with the same keys.",
+    )
+    sync_period: float = _var(
+        "CONTROLLER_SYNC_PERIOD", "20s", _positive_duration, "How often the Connector and the Director are asked."
+    )
+    minimal_sync_time: float = _var(
+        "MINIMAL_COMPASS_SYNC_TIME", "10s", _duration, "Minimum time between two fetches from the Director."
+    )
+    renewal_threshold: float = _var(
+        "CERT_VALIDITY_RENEWAL_THRESHOLD",
+        "0.3",
+        _fraction,
+        "The certificate is renewed when less than this part of its validity is left.",
+    )
+    cluster_certificates_secret: ObjectName = _var(
+        "CLUSTER_CERTIFICATES_SECRET",
+        "kyma-system/cluster-client-certificates",
+        _object_name,
+        "Secret that holds the client key and certificate.",
+    )
+    ca_certificates_secret: ObjectName = _var(
+        "CA_CERTIFICATES_SECRET",
+        "istio-system/ca-certificates",
+        _object_name,
+        "Secret with the CA certificate of Compass, for the Istio gateway.",
+    )
+    compass_ca_file: Path | None = _var(
+        "COMPASS_CA_FILE",
+        "",
+        _optional(_readable_file),
+        "PEM file with the CA certificates that may sign the servers of Compass, when it is a private CA.",
+    )
+    skip_compass_tls_verify: bool = _var(
+        "SKIP_COMPASS_TLS_VERIFY", "false", _boolean, "Do not verify the servers of Compass. For tests only."
+    )
+    skip_apps_tls_verify: bool = _var(
+        "SKIP_APPS_TLS_VERIFY", "false", _boolean, "spec.skipVerify of Applications when they are created."
+    )
+    central_gateway_url: str = _var(
+        "CENTRAL_GATEWAY_SERVICE_URL",
+        "http://central-application-gateway.kyma-system.svc.cluster.local:8082",
+        _url,
+        "Start of centralGatewayUrl in Applications.",
+    )
+    integration_namespace: str = _var(
+        "INTEGRATION_NAMESPACE", "kyma-system", _namespace, "Namespace of the Secrets that belong to Applications."
+    )
+    runtime_events_url: str = _var(
+        "RUNTIME_EVENTS_URL", "https://gateway.kyma.local", _url, "Reported as the label runtime_eventServiceUrl."
+    )
+    runtime_console_url: str = _var(
+        "RUNTIME_CONSOLE_URL", "https://console.kyma.local", _url, "Reported as the label runtime_consoleUrl."
+    )
+    max_deletion_percent: int | None = _var(
+        "MAX_DELETION_PERCENT",
+        "",
+        _optional(_percent),
+        "Hold a sync back that would delete more than this part of the managed Applications, until it is confirmed.",
+    )
+    query_logging: bool = _var(
+        "QUERY_LOGGING", "false", _boolean, "Log a failed call to Compass with query and answer, secrets left out."
+    )
+    metrics_logging_interval: float = _var(
+        "METRICS_LOGGING_TIME_INTERVAL", "30m", _positive_duration, "How often the cluster metrics line is logged."
+    )
+    health_port: int = _var("HEALTH_PORT", "8090", _port, "Port of /healthz and /readyz.")
+    metrics_port: int = _var("METRICS_PORT", "8080", _port, "Port of /metrics.")
+    gateway_port: int = _var("GATEWAY_PORT", "8080", _port, "Accepted for compatibility; not used.")
+    leader_election: bool = _var(
+        "LEADER_ELECTION", "true", _boolean, "Elect one active replica through a Lease. Needed with several replicas."
+    )
+    leader_election_namespace: str = _var(
+        "LEADER_ELECTION_NAMESPACE", "kyma-system", _namespace, "Namespace of the Lease."
+    )
+    log_level: str = _var("LOG_LEVEL", "info", _log_level, "One of debug, info, warning, error.")
+    log_format: Literal["text", "json"] = _var("LOG_FORMAT", "text", _log_format, "text or json.")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Reads all variables; raises SettingsError naming every one that cannot be used."""
+        values: dict[str, object] = {}
+        problems = []
+        for attribute in fields(cls):
+            name, parse = attribute.metadata["name"], attribute.metadata["parse"]
+            used, text = next(_given(environment, name), (name, ""))
+            if not text:
+                continue
+            try:
+                values[attribute.name] = parse(text)
+            except ValueError as error:
+                problems.append(f"{used}={text!r}: expected {error}")
+        if problems:
+            raise SettingsError(problems)
+        return cls(**values)  # type: ignore[arg-type]
+
+    def describe(self) -> dict[str, str]:
+        """Variable name -> value in use, for the log line at start. No setting is a secret."""
+        return {attribute.metadata["name"]: str(getattr(self, attribute.name)) for attribute in fields(self)}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A row of the reference page."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+def variables() -> list[Variable]:
+    """All variables that the agent reads, in the order of Settings."""
+    return [Variable(*(f.metadata[key] for key in ("name", "default", "meaning"))) for f in fields(Settings)]
+
+
+def _given(environment: Mapping[str, str], name: str) -> Iterator[tuple[str, str]]:
+    joined = _PREFIX + name.removeprefix(_PREFIX).replace("_", "")
+    for spelling in (name, joined, name.lower(), joined.lower()):
+        if environment.get(spelling):
+            yield spelling, environment[spelling]
