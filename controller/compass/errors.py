@@ -14,10 +14,14 @@ been redacted, stripped of control characters and cut before it gets here.
 
 
 class CompassError(Exception):
-    """Base of all of them."""
+    """Base of all of them.
 
-    #: The x-request-id of the call that failed, to be found in Compass's own logs. "" when there was no call.
-    request_id = ""
+    `request_id` is the x-request-id of the call that failed, as Compass logs it too; "" when there was no call.
+    """
+
+    def __init__(self, message: str, *, request_id: str = "") -> None:
+        super().__init__(message)
+        self.request_id = request_id
 
 
 class InvalidRequest(CompassError):
@@ -38,8 +42,10 @@ class Unavailable(CompassError):
     `status` is the HTTP status, 0 when there was no HTTP answer; `retry_after` is in seconds, None when not given.
     """
 
-    def __init__(self, message: str, *, status: int = 0, retry_after: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, status: int = 0, retry_after: float | None = None, request_id: str = ""
+    ) -> None:
+        super().__init__(message, request_id=request_id)
         self.status = status
         self.retry_after = retry_after
 
@@ -51,8 +57,8 @@ class Refused(CompassError):
     `status` is the HTTP status (0 for a TLS alert), `code` the Director's error code when there was one.
     """
 
-    def __init__(self, message: str, *, status: int = 0, code: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, status: int = 0, code: int | None = None, request_id: str = "") -> None:
+        super().__init__(message, request_id=request_id)
         self.status = status
         self.code = code
 
@@ -60,8 +66,8 @@ class Refused(CompassError):
 class InvalidAnswer(CompassError):
     """The answer breaks the protocol. `path` is the field at fault ("data.result.token"), "" for the whole body."""
 
-    def __init__(self, problem: str, *, path: str = "") -> None:
-        super().__init__(problem)
+    def __init__(self, problem: str, *, path: str = "", request_id: str = "") -> None:
+        super().__init__(problem, request_id=request_id)
         self.problem = problem
         self.path = path
 
@@ -76,8 +82,8 @@ class InvalidAnswer(CompassError):
 class GraphQLError(CompassError):
     """The first error of a GraphQL answer. `path` is its path ("application.bundles"), `code` extensions.error_code."""
 
-    def __init__(self, message: str, *, code: int | None = None, path: str = "") -> None:
-        super().__init__(f"graphql: {message}")
+    def __init__(self, message: str, *, code: int | None = None, path: str = "", request_id: str = "") -> None:
+        super().__init__(f"graphql: {message}", request_id=request_id)
         self.message = message
         self.code = code
         self.path = path

@@ -76,21 +76,18 @@ class Answer:
         if self.errors:
             raise self.error()
         if self.data is None:
-            error = InvalidAnswer("is null, without an error", path="data")
-            error.request_id = self.request_id
-            raise error
+            raise InvalidAnswer("is null, without an error", path="data", request_id=self.request_id)
         return self.data
 
     def error(self) -> CompassError:
         """The error that tells most: one that refuses us, or else the first."""
         entry = next((entry for entry in self.errors if entry.refuses), self.errors[0])
-        error: CompassError
         if entry.refuses:
-            error = Refused(f"graphql: {entry.message}", status=HTTPStatus.OK, code=entry.code)
-        else:
-            error = GraphQLError(entry.message, code=entry.code, path=".".join(map(str, entry.path)))
-        error.request_id = self.request_id
-        return error
+            return Refused(
+                f"graphql: {entry.message}", status=HTTPStatus.OK, code=entry.code, request_id=self.request_id
+            )
+        path = ".".join(map(str, entry.path))
+        return GraphQLError(entry.message, code=entry.code, path=path, request_id=self.request_id)
 
 
 class Transport:

@@ -18,13 +18,14 @@ from controller.model.application import (
     merge_application,
 )
 from controller.model.desired import DesiredSet, Problem, Reason, desired_set
-from controller.model.secrets import DesiredSecret, merge_secret
+from controller.model.secrets import SECRETS_SELECTOR, DesiredSecret, merge_secret
 
 __all__ = [
     "API_VERSION",
     "KIND",
     "MANAGED_BY",
     "MANAGED_BY_LABEL",
+    "SECRETS_SELECTOR",
     "ConversionSettings",
     "Desired",
     "DesiredSecret",

@@ -1,13 +1,15 @@
 """Director application -> Application object and its Secrets, and what to write when they differ from the cluster's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from controller.compass.types import (
+    ApiDefinition,
     Application,
     BasicCredentials,
     Bundle,
+    EventDefinition,
     OAuthCredentials,
     UnsupportedCredentials,
 )
@@ -21,6 +23,8 @@ MANAGED_BY_LABEL = "applicationconnector.kyma-project.io/managed-by"
 MANAGED_BY = "compass-runtime-agent"
 
 _NO_DESCRIPTION = "Description not provided"
+
+_NO_CREDENTIALS = {"type": "", "secretName": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,8 @@ class Desired:
 
 def desired_application(application: Application, name: str, settings: ConversionSettings) -> Desired:
     """Convert one application; `name` is the one that the object gets."""
-    secrets: list[DesiredSecret] = []
-    warnings: list[str] = []
-    services = [_service(bundle, name, settings.gateway_url, secrets, warnings) for bundle in application.bundles]
+    conversion = _Conversion(name, settings)
+    services = [conversion.service(bundle) for bundle in application.bundles]
     spec = {
         "description": application.description or _NO_DESCRIPTION,
         "labels": {"connected-app": name},
@@ -61,83 +64,101 @@ def desired_application(application: Application, name: str, settings: Conversio
         },
         "services": services,
     }
-    return Desired(name, application.id, spec, settings.skip_verify, tuple(secrets), tuple(warnings))
-
-
-def _service(
-    bundle: Bundle, application: str, gateway_url: str, secrets: list[DesiredSecret], warnings: list[str]
-) -> Object:
-    api_credentials: Object = {"type": "", "secretName": ""}
-    if usable := _usable(bundle, warnings):
-        secret = credentials_secret(application, bundle, usable)
-        secrets.append(secret)
-        api_credentials = {
-            "type": "Basic" if isinstance(usable, BasicCredentials) else "OAuth",
-            "secretName": secret.name,
-        }
-        if isinstance(usable, OAuthCredentials) and usable.token_url:
-            api_credentials["authenticationUrl"] = usable.token_url
-        if bundle.csrf_token_url is not None:
-            api_credentials["csrfInfo"] = {"tokenEndpointURL": bundle.csrf_token_url}
-    params = params_secret(application, bundle)
-    if params is not None:
-        secrets.append(params)
-    base = f"{gateway_url}/{application}/{names.segment(bundle.name)}"
-    entries: list[Object] = []
-    for api in bundle.apis:
-        entry = {
-            "type": "API",
-            "id": api.id,
-            "name": api.name,
-            "targetUrl": api.target_url,
-            "centralGatewayUrl": f"{base}/{names.segment(api.name)}",
-            "gatewayUrl": "",
-            "credentials": api_credentials,
-        }
-        if params is not None:
-            entry["requestParametersSecretName"] = params.name
-        entries.append(entry)
-    entries.extend(
-        {
-            "type": "Events",
-            "id": event.id,
-            "name": event.name,
-            "targetUrl": "",
-            "centralGatewayUrl": "",
-            "gatewayUrl": "",
-            "credentials": {"type": "", "secretName": ""},
-        }
-        for event in bundle.events
+    return Desired(
+        name,
+        application.id,
+        spec,
+        settings.skip_verify,
+        tuple(conversion.secrets),
+        tuple(conversion.warnings),
     )
-    service = {
-        "id": bundle.id,
-        "identifier": "",
-        "name": names.service_name(bundle.name, bundle.id),
-        "displayName": bundle.name,
-        "description": bundle.description or _NO_DESCRIPTION,
-        "providerDisplayName": "",
-        "entries": entries,
+
+
+class _Conversion:
+    """The conversion of one application's bundles: gathers the Secrets that the services name, and the warnings."""
+
+    def __init__(self, application: str, settings: ConversionSettings) -> None:
+        self._application = application
+        self._gateway_url = settings.gateway_url
+        self.secrets: list[DesiredSecret] = []
+        self.warnings: list[str] = []
+
+    def service(self, bundle: Bundle) -> Object:
+        credentials = self._credentials(bundle)
+        params = params_secret(self._application, bundle)
+        if params is not None:
+            self.secrets.append(params)
+        service = {
+            "id": bundle.id,
+            "identifier": "",
+            "name": names.service_name(bundle.name, bundle.id),
+            "displayName": bundle.name,
+            "description": bundle.description or _NO_DESCRIPTION,
+            "providerDisplayName": "",
+            "entries": [
+                *self._apis(bundle, credentials, params),
+                *(_entry("Events", event, credentials=_NO_CREDENTIALS) for event in bundle.events),
+            ],
+        }
+        if bundle.auth_request_schema is not None:
+            service["authCreateParameterSchema"] = bundle.auth_request_schema
+        return service
+
+    def _apis(self, bundle: Bundle, credentials: Object, params: DesiredSecret | None) -> Iterator[Object]:
+        base = f"{self._gateway_url}/{self._application}/{names.segment(bundle.name)}"
+        for api in bundle.apis:
+            entry = _entry(
+                "API", api, credentials=credentials, target=api.target_url, gateway=f"{base}/{names.segment(api.name)}"
+            )
+            if params is not None:
+                entry["requestParametersSecretName"] = params.name
+            yield entry
+
+    def _credentials(self, bundle: Bundle) -> Object:
+        """What the bundle's API entries say of credentials. Without usable ones, csrf has nothing to protect."""
+        usable = self._usable(bundle)
+        if usable is None:
+            return _NO_CREDENTIALS
+        secret = credentials_secret(self._application, bundle, usable)
+        self.secrets.append(secret)
+        credentials: Object = {"type": "Basic", "secretName": secret.name}
+        if isinstance(usable, OAuthCredentials):
+            credentials["type"] = "OAuth"
+            if usable.token_url:
+                credentials["authenticationUrl"] = usable.token_url
+        if bundle.csrf_token_url is not None:
+            credentials["csrfInfo"] = {"tokenEndpointURL": bundle.csrf_token_url}
+        return credentials
+
+    def _usable(self, bundle: Bundle) -> BasicCredentials | OAuthCredentials | None:
+        """The bundle's credentials when a Secret can be made of them."""
+        match bundle.credentials:
+            case None:
+                return None
+            case UnsupportedCredentials(kind):
+                self.warnings.append(f"bundle {bundle.id}: credentials of the kind {kind} cannot be served")
+                return None
+            case BasicCredentials(username, password) as basic if username and password:
+                return basic
+            case OAuthCredentials(client_id, client_secret) as oauth if client_id and client_secret:
+                return oauth
+            case _:
+                self.warnings.append(f"bundle {bundle.id}: its credentials are empty")
+                return None
+
+
+def _entry(
+    kind: str, definition: ApiDefinition | EventDefinition, *, credentials: Object, target: str = "", gateway: str = ""
+) -> Object:
+    return {
+        "type": kind,
+        "id": definition.id,
+        "name": definition.name,
+        "targetUrl": target,
+        "centralGatewayUrl": gateway,
+        "gatewayUrl": "",
+        "credentials": credentials,
     }
-    if bundle.auth_request_schema is not None:
-        service["authCreateParameterSchema"] = bundle.auth_request_schema
-    return service
-
-
-def _usable(bundle: Bundle, warnings: list[str]) -> BasicCredentials | OAuthCredentials | None:
-    """The bundle's credentials when a Secret can be made of them."""
-    match bundle.credentials:
-        case None:
-            return None
-        case UnsupportedCredentials(kind):
-            warnings.append(f"bundle {bundle.id}: credentials of the kind {kind} cannot be served")
-            return None
-        case BasicCredentials(username, password) as basic if username and password:
-            return basic
-        case OAuthCredentials(client_id, client_secret) as oauth if client_id and client_secret:
-            return oauth
-        case _:
-            warnings.append(f"bundle {bundle.id}: its credentials are empty")
-            return None
 
 
 def is_managed(application: Object) -> bool:

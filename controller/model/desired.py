@@ -70,7 +70,9 @@ def desired_set(assignment: Assignment, settings: ConversionSettings) -> Desired
             problems[name] = result
         else:
             by_name[name] = result
-    _separate_secrets(by_name, problems)
+    for problem in _sharing_secrets(by_name):
+        problems[problem.name] = problem
+        by_name.pop(problem.name, None)
     kept = frozenset(application_id for problem in problems.values() for application_id in problem.ids)
     return DesiredSet(by_name, problems, kept)
 
@@ -80,8 +82,9 @@ def _convert(
 ) -> Desired | Problem:
     ids = tuple(application.id for application in group)
     if len(group) > 1:
-        named = ", ".join(f"{application.name!r} ({application.id})" for application in group)
-        return Problem(name, ids, Reason.DUPLICATE_NAME, f"several applications have the name {name!r}: {named}")
+        clashing = ", ".join(f"{application.name!r} ({application.id})" for application in group)
+        message = f"several applications of the Director get the name {name!r}: {clashing}"
+        return Problem(name, ids, Reason.DUPLICATE_NAME, message)
     if problem := names.name_problem(name):
         return Problem(name, ids, Reason.INVALID_NAME, f"the name {name!r} {problem}")
     application = group[0]
@@ -95,15 +98,20 @@ def _convert(
     return desired
 
 
-def _separate_secrets(by_name: dict[str, Desired], problems: dict[str, Problem]) -> None:
-    """Turn Applications that would share a Secret into problems: they would overwrite it in turn, for ever."""
+def _sharing_secrets(by_name: Mapping[str, Desired]) -> list[Problem]:
+    """The Applications that would share a Secret with another one: they would overwrite it in turn, for ever."""
     owners: defaultdict[str, set[str]] = defaultdict(set)
     for name, desired in by_name.items():
         for secret in desired.secrets:
             owners[secret.name].add(name)
-    for secret_name, sharing in owners.items():
-        if len(sharing) > 1:
-            for name in sharing & by_name.keys():
-                message = f"its Secret {secret_name!r} would also belong to {', '.join(sorted(sharing - {name}))}"
-                problems[name] = Problem(name, (by_name[name].application_id,), Reason.INVALID_SECRET, message)
-                del by_name[name]
+    return [
+        Problem(
+            name,
+            (by_name[name].application_id,),
+            Reason.INVALID_SECRET,
+            f"its Secret {secret_name!r} would also belong to {', '.join(sorted(sharing - {name}))}",
+        )
+        for secret_name, sharing in owners.items()
+        if len(sharing) > 1
+        for name in sorted(sharing)
+    ]

@@ -11,6 +11,12 @@ from controller.model import go_json, names
 #: What an API server takes as the sum of a Secret's values, in bytes.
 MAX_SECRET_BYTES = 1024 * 1024
 
+_APP_LABEL = "app"
+_BUNDLE_LABEL = "bundleId"
+
+#: Selects all Secrets that are made here, those of the Go agent included.
+SECRETS_SELECTOR = f"{_APP_LABEL},{_BUNDLE_LABEL}"
+
 _OWNER_API_VERSION = "applicationconnector.kyma-project.io/v1alpha1"
 _OWNER_KIND = "Application"
 
@@ -34,7 +40,7 @@ def credentials_secret(
         values = {"username": credentials.username, "password": credentials.password}
     else:
         values = {"clientId": credentials.client_id, "clientSecret": credentials.client_secret}
-    return _secret(names.secret_name(application, bundle.id), application, bundle, values)
+    return _secret(names.secret_name(application, bundle.id), application, bundle.id, values)
 
 
 def params_secret(application: str, bundle: Bundle) -> DesiredSecret | None:
@@ -46,12 +52,12 @@ def params_secret(application: str, bundle: Bundle) -> DesiredSecret | None:
         return None
     maps = {"headers": bundle.headers, "queryParameters": bundle.query_params}
     values = {key: go_json.dumps(parameters) for key, parameters in maps.items() if parameters is not None}
-    return _secret(names.params_secret_name(application, bundle.id), application, bundle, values)
+    return _secret(names.params_secret_name(application, bundle.id), application, bundle.id, values)
 
 
-def _secret(name: str, application: str, bundle: Bundle, values: Mapping[str, str]) -> DesiredSecret:
+def _secret(name: str, application: str, bundle_id: str, values: Mapping[str, str]) -> DesiredSecret:
     data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-    return DesiredSecret(name, {"app": application, "bundleId": bundle.id}, data)
+    return DesiredSecret(name, {_APP_LABEL: application, _BUNDLE_LABEL: bundle_id}, data)
 
 
 def secret_problem(secret: DesiredSecret) -> str | None:
