@@ -173,8 +173,8 @@ class ControlPlane:
     def compact(self) -> int:
         """Let etcd forget every revision before the current one; returns the current one.
 
-        An API server still serves the events in its watch cache: a watch from an older revision meets 410 only when
-        the API server was started after it, or runs with `--watch-cache=false`.
+        An API server still serves the events in its watch cache: a watch that missed events meets 410 only when the
+        API server was started after them, or runs with `--watch-cache=false`.
         """
         return self._etcd.compact()
 

@@ -7,14 +7,11 @@ what is cluster-wide. A test that kills servers or compacts etcd starts a `Contr
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from e2e.controlplane import ControlPlane
-
-if TYPE_CHECKING:
-    from informers.client import Client
+from informers.client import Client
 
 
 @pytest.fixture(scope="session")
@@ -31,11 +28,11 @@ def admin_kubeconfig(control_plane: ControlPlane, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture
-def admin(admin_kubeconfig: Path) -> "Client":
+def admin(admin_kubeconfig: Path) -> Iterator[Client]:
     """The project's API client with all rights."""
-    from informers.client import Client
-
-    return Client.load(str(admin_kubeconfig))
+    client = Client.load(str(admin_kubeconfig))
+    yield client
+    client.close()
 
 
 @pytest.fixture
