@@ -20,6 +20,7 @@ class _Outcome(Generic[T]):
         self.result: T | None = None
         self.error: BaseException | None = None
         self.done = False
+        self.abandoned = False  # by the caller, before it was done
 
 
 class Interrupt:
@@ -47,7 +48,7 @@ class Interrupt:
     def call(self, function: Callable[[], T], *, thread_name: str, abandon: Callable[[T], None] | None = None) -> T:
         """function(), run in a daemon thread. Passes on what it raises; raises Interrupted as soon as the flag is set.
 
-        A result that comes after that is given to `abandon`, in the daemon thread.
+        A result that nobody waits for any more is given to `abandon`.
         """
         outcome: _Outcome[T] = _Outcome()
 
@@ -58,19 +59,27 @@ class Interrupt:
                 outcome.error = error
             with self._condition:
                 outcome.done = True
-                abandoned = self._event.is_set()
+                abandoned = outcome.abandoned
                 self._condition.notify_all()
-            if abandoned and outcome.error is None and abandon is not None:
+            if abandoned:
+                give_up()
+
+        def give_up() -> None:
+            if outcome.error is None and abandon is not None:
                 abandon(outcome.result)  # type: ignore[arg-type]
 
         with self._condition:
             if self._event.is_set():
                 raise Interrupted
             threading.Thread(target=work, name=thread_name, daemon=True).start()
-            # The flag wins over a result that came at the same moment: work() has then abandoned it.
             self._condition.wait_for(lambda: outcome.done or self._event.is_set())
-            if self._event.is_set() and not (outcome.done and outcome.error):
-                raise Interrupted
+            # The flag wins over a result or error that came at the same moment.
+            interrupted = self._event.is_set()
+            outcome.abandoned = interrupted and not outcome.done
+        if interrupted:
+            if not outcome.abandoned:
+                give_up()
+            raise Interrupted
         if outcome.error is not None:
             raise outcome.error
         return outcome.result  # type: ignore[return-value]

@@ -308,8 +308,11 @@ class Reflector:
         # stop() sets the flag first: either it sees this watcher, or this thread sees the flag.
         self._check_stop()
         self._metrics.watch_started(self._name)
-        watcher.open()
-        self._check_stop()
+        try:
+            watcher.open()
+        finally:
+            # Whatever comes of a request that stop() has cut off means nothing.
+            self._check_stop()
         self._last_error = None
         return _Stream(watcher, iter(watcher), started)
 

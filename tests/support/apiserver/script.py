@@ -1,0 +1,212 @@
+"""Whole runs of the list-watch protocol in one thread: a script answers the requests, a journal tells what was done.
+
+Journal lines: "LIST rv=0 limit=500", "WATCH rv=10", "WATCHLIST rv=-", "REPLACE a,b @10", "ADD a", "UPDATE a",
+"DELETE a", "BOOKMARK 12", "WAIT 0.8", "ERROR Forbidden". "-" stands for the empty string.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from informers import ApiError, KubernetesError, Reflector, ReflectorOptions, WatchEvent, object_key, split_key
+from informers.metrics import NoInformerMetrics
+from tests.support.apiserver.objects import WIDGETS, bookmark, status, widget, widget_list
+
+Object = dict[str, Any]
+
+
+class ScriptClock:
+    """Time that passes only while the protocol's own thread sleeps, at once. Timers of other threads never fire."""
+
+    def __init__(self, journal: list[str]) -> None:
+        self._journal = journal
+        self._owner = threading.get_ident()
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        raise NotImplementedError("the reflector has no waits of this kind")
+
+    def sleep(self, seconds: float, stop: threading.Event) -> bool:
+        if threading.get_ident() != self._owner:
+            return stop.wait()
+        if not stop.is_set():
+            self._journal.append(f"WAIT {seconds:g}")
+            self.now += seconds
+        return stop.is_set()
+
+
+@dataclass(frozen=True)
+class Page:
+    """The answer to a LIST."""
+
+    names: str  # "a b"; each object has the page's version
+    version: str = "10"
+    continue_: str = ""
+
+    def answer(self) -> Object:
+        return widget_list([widget(name, self.version) for name in self.names.split()], self.version, self.continue_)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The answer to a WATCH: events like "ADDED a 11", "BOOKMARK 12", "END-OF-INITIAL 13", a Status or a raw event;
+    closed by the server after `seconds`."""
+
+    events: tuple[str | Object | WatchEvent, ...] = ()
+    seconds: float = 300.0
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The run is stopped while this request is made."""
+
+
+Step = Page | Stream | KubernetesError | Stop
+
+
+def failure(error_type: type[ApiError], reason: str = "", code: int = 0) -> ApiError:
+    """An error to answer a request with."""
+    return error_type(f"{reason or error_type.__name__} for a test", status=code, reason=reason)
+
+
+PLAIN_LISTS = ReflectorOptions(watch_list=False)
+
+
+@dataclass
+class Run:
+    """One run of a reflector over a script; it is stopped when the script is at its end."""
+
+    script: list[Step]
+    journal: list[str] = field(default_factory=list)
+    watch_timeouts: list[int] = field(default_factory=list)
+    options: ReflectorOptions = PLAIN_LISTS
+    random: float = 0.0
+
+    @property
+    def resource(self) -> Any:
+        return WIDGETS
+
+    def run(self) -> list[str]:
+        """Returns the journal."""
+        self.clock = ScriptClock(self.journal)
+        self.steps = iter(self.script)
+        self.reflector = Reflector(
+            self,
+            self,
+            name="test",
+            clock=self.clock,
+            random=lambda: self.random,
+            metrics=NoInformerMetrics(),
+            options=self.options,
+            watch_error_handler=lambda error: self.journal.append(f"ERROR {type(error).__name__}"),
+        )
+        self.reflector.run()
+        return self.journal
+
+    # ---- the ListerWatcher
+
+    def list(self, *, limit: int | None, continue_: str, resource_version: str) -> Object:
+        words = [f"LIST rv={resource_version or '-'}"]
+        words += [f"limit={limit}"] if limit else []
+        words += [f"continue={continue_}"] if continue_ else []
+        step = self._next(" ".join(words))
+        if isinstance(step, KubernetesError):
+            raise step
+        assert isinstance(step, Page), f"script: {step} is no answer to a list; so far {self.journal}"
+        return step.answer()
+
+    def watch(
+        self,
+        *,
+        resource_version: str,
+        timeout_seconds: int,
+        resource_version_match: str | None = None,
+        send_initial_events: bool | None = None,
+    ) -> "_ScriptedWatch":
+        verb = "WATCH"
+        if send_initial_events:
+            assert resource_version_match == "NotOlderThan"
+            verb = "WATCHLIST"
+        self.watch_timeouts.append(timeout_seconds)
+        return _ScriptedWatch(self, f"{verb} rv={resource_version or '-'}")
+
+    def _next(self, line: str) -> Step:
+        step = next(self.steps, None)
+        if step is None or isinstance(step, Stop):
+            self.reflector.stop()
+            # What a real request does when it is cut off by the stop; nobody must react to it.
+            raise failure(ApiError, "Stopped")
+        self.journal.append(line)
+        return step
+
+    # ---- the store
+
+    def add(self, obj: Object) -> None:
+        self._note("ADD", obj)
+
+    def update(self, obj: Object) -> None:
+        self._note("UPDATE", obj)
+
+    def delete(self, obj: Object) -> None:
+        self._note("DELETE", obj)
+
+    def replace(self, objs: Iterable[Object], version: str) -> None:
+        self.journal.append(f"REPLACE {','.join(split_key(object_key(obj))[1] for obj in objs) or '-'} @{version}")
+
+    def resync(self) -> None:
+        self.journal.append("RESYNC")
+
+    def bookmark(self, version: str) -> None:
+        self.journal.append(f"BOOKMARK {version}")
+
+    def _note(self, verb: str, obj: Object) -> None:
+        name = split_key(object_key(obj))[1]
+        if name == "unstorable":
+            raise ValueError("this object cannot be stored")
+        self.journal.append(f"{verb} {name}")
+
+
+class _ScriptedWatch:
+    def __init__(self, run: Run, line: str) -> None:
+        self._run = run
+        self._line = line
+
+    def open(self) -> None:
+        step = self._run._next(self._line)
+        if isinstance(step, KubernetesError):
+            raise step
+        assert isinstance(step, Stream), f"script: {step} is no answer to a watch; so far {self._run.journal}"
+        self._stream = step
+
+    def __iter__(self) -> Iterator[WatchEvent]:
+        for event in self._stream.events:
+            yield event_of(event)
+        self._run.clock.now += self._stream.seconds
+
+    def stop(self) -> None:
+        pass
+
+
+def event_of(text: str | Object | WatchEvent) -> WatchEvent:
+    """The event that a word of a Stream stands for."""
+    if isinstance(text, WatchEvent):
+        return text
+    if isinstance(text, dict):
+        return WatchEvent("ERROR", text)
+    kind, *rest = text.split()
+    if kind == "BOOKMARK":
+        return WatchEvent("BOOKMARK", bookmark(rest[0]))
+    if kind == "END-OF-INITIAL":
+        return WatchEvent("BOOKMARK", bookmark(rest[0], ends_initial_events=True))
+    return WatchEvent(kind, widget(rest[0], rest[1]))
+
+
+EXPIRED = status(410, "Expired")
+GONE = status(410, "Gone")
