@@ -122,7 +122,7 @@ class Operation:
         variables: Any,
     ) -> None:
         root_type = schema.get_root_type(node.operation)
-        assert root_type is not None  # noqa: S101 - validation has refused operations without a root type
+        assert root_type is not None
         self.schema = schema
         self.resolvers = resolvers
         self._node = node
@@ -166,7 +166,7 @@ class Operation:
                 if isinstance(node, FragmentSpreadNode):
                     fragment = self._fragments[node.name.value]
                 else:
-                    assert isinstance(node, InlineFragmentNode)  # noqa: S101 - the only other kind of selection
+                    assert isinstance(node, InlineFragmentNode)
                     fragment = node
                 condition = fragment.type_condition
                 if condition is None or self._applies(condition.name.value, parent):

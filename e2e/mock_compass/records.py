@@ -110,7 +110,7 @@ def _value(output: GraphQLOutputType, value: Any, place: str) -> Any:
     required = isinstance(output, GraphQLNonNull)
     kind = output.of_type if isinstance(output, GraphQLNonNull) else output
     if isinstance(kind, GraphQLObjectType) and kind.name.endswith("Page"):
-        return _list(kind.fields["data"].type, value or [], place)
+        return _list(kind.fields["data"].type, [] if value is None else value, place)
     if value is None:
         if not required:
             return None

@@ -66,6 +66,7 @@ class State:
         self._certificates: dict[str, IssuedCertificate] = {}
         self._revoked: set[str] = set()
         self._applications: dict[str, dict[str, Any]] = {}
+        self._assigned: dict[str, list[dict[str, Any]]] = {}  # what applications_of() gave, until anything changes
 
     # --- tenants and Runtimes ---
 
@@ -84,6 +85,7 @@ class State:
         with self._lock:
             runtime_id = runtime_id or str(uuid.uuid4())
             self._tenants.add(tenant)
+            self._assigned.pop(runtime_id, None)  # registering an id again starts afresh
             now = self.clock()
             self._runtimes[runtime_id] = Runtime(
                 id=runtime_id,
@@ -100,6 +102,7 @@ class State:
         with self._lock:
             self._runtime_locked(runtime_id)
             del self._runtimes[runtime_id]
+            self._assigned.pop(runtime_id, None)
             self._clients = {client: runtime for client, runtime in self._clients.items() if runtime != runtime_id}
 
     def runtime(self, runtime_id: str) -> Runtime | None:
@@ -210,6 +213,7 @@ class State:
         """Adds an Application (shape: records.py) or replaces the one of that id. Raises RecordError."""
         record = records.application(application)
         with self._lock:
+            self._assigned.clear()
             self._applications[record["id"]] = record
             for runtime_id in assign_to:
                 self._runtime_locked(runtime_id).applications.add(record["id"])
@@ -223,12 +227,14 @@ class State:
     def remove_application(self, application_id: str) -> None:
         with self._lock:
             self._application_locked(application_id)
+            self._assigned.clear()
             del self._applications[application_id]
             for runtime in self._runtimes.values():
                 runtime.applications.discard(application_id)
 
     def remove_all_applications(self) -> None:
         with self._lock:
+            self._assigned.clear()
             self._applications.clear()
             for runtime in self._runtimes.values():
                 runtime.applications.clear()
@@ -238,10 +244,12 @@ class State:
         with self._lock:
             self._application_locked(application_id)
             self._runtime_locked(runtime_id).applications.add(application_id)
+            self._assigned.pop(runtime_id, None)
 
     def unassign(self, application_id: str, runtime_id: str) -> None:
         with self._lock:
             self._runtime_locked(runtime_id).applications.discard(application_id)
+            self._assigned.pop(runtime_id, None)
 
     def is_assigned(self, application_id: str, runtime_id: str) -> bool:
         with self._lock:
@@ -257,9 +265,12 @@ class State:
             return [self._applications[key] for key in sorted(self._applications)]
 
     def applications_of(self, runtime_id: str) -> list[dict[str, Any]]:
-        """Those assigned to the Runtime, ordered by id as the Director pages them."""
+        """Those assigned to the Runtime, ordered by id as the Director pages them. The list must not be changed."""
         with self._lock:
-            return [self._applications[key] for key in sorted(self._runtime_locked(runtime_id).applications)]
+            runtime = self._runtime_locked(runtime_id)
+            if runtime_id not in self._assigned:
+                self._assigned[runtime_id] = [self._applications[key] for key in sorted(runtime.applications)]
+            return self._assigned[runtime_id]
 
     def _application_locked(self, application_id: str) -> dict[str, Any]:
         try:

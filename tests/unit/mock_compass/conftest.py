@@ -97,7 +97,9 @@ class Client:
             timeout=timeout,
         )
 
-    def ask(self, query: str, variables: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+    def ask(
+        self, query: str, variables: dict[str, Any] | None = None, *, headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         """The Director's answer."""
         answer = self.post(self.compass.director_url, query, variables, headers=headers)
         assert answer.status_code == 200, answer.text
@@ -145,9 +147,15 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(scope="session")
+def authorities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Making an RSA authority takes longer than most tests, so all of them share one."""
+    return tmp_path_factory.mktemp("authorities")
+
+
 @pytest.fixture
-def compass(clock: Clock) -> Iterator[MockCompass]:
-    with MockCompass(clock=clock) as running:
+def compass(clock: Clock, authorities: Path) -> Iterator[MockCompass]:
+    with MockCompass(clock=clock, state_directory=authorities) as running:
         yield running
 
 
