@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from controller.agent import build
 from controller.runtime import (
@@ -23,6 +24,7 @@ from informers.errors import ConfigurationError
 _log = logging.getLogger("controller")
 
 _USAGE_ERROR = 2
+_USER_AGENT = f"compass-runtime-agent/{version('compass-runtime-agent')}"  # also the field manager of what it writes
 _ENDED = (GracePeriodExceeded, LeaderElectionLost, RunnableFailed, ServerBindError)
 
 
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.setup(level=settings.log_level, output=settings.log_format)
     metrics = Metrics()
     try:
-        client = Client.load(options.kubeconfig, metrics=metrics)
+        client = Client.load(options.kubeconfig, user_agent=_USER_AGENT, metrics=metrics)
     except ConfigurationError as error:
         print(f"compass-runtime-agent: no way to reach a Kubernetes API server: {error}", file=sys.stderr)
         return _USAGE_ERROR

@@ -15,7 +15,8 @@ One write of the first Secret switches key, certificate and connection together,
 second Secret follows from ``crtChain`` and can be written again at any time. Other keys, labels and annotations
 survive.
 
-    CredentialsError      the stored credentials are absent or cannot be used: says which key of which Secret
+    CredentialsError          the stored credentials cannot be used: says which key of which Secret
+    └── CredentialsMissing    there are none at all
 """
 
 import base64
@@ -44,6 +45,10 @@ Object = dict[str, Any]
 
 class CredentialsError(Exception):
     """There are no credentials that could be used."""
+
+
+class CredentialsMissing(CredentialsError):  # noqa: N818 - what it means, as NotFound does
+    """There is no Secret, or it holds no credentials yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +129,9 @@ class CredentialsStore:
         """The stored credentials; raises CredentialsError saying what is missing or wrong."""
         secret = self._cluster_secret()
         if secret is None:
-            raise CredentialsError(f"the Secret {self.cluster_name} does not exist")
+            raise CredentialsMissing(f"the Secret {self.cluster_name} does not exist")
+        if not {_KEY, _CRT, _CHAIN} & (secret.get("data") or {}).keys():
+            raise CredentialsMissing(f"the Secret {self.cluster_name} holds no credentials")
         values = []
         for name in (_KEY, _CRT, _CHAIN):
             try:

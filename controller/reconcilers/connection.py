@@ -30,6 +30,7 @@ from controller.connections import ConnectionStore
 from controller.credentials import (
     Connection,
     CredentialsError,
+    CredentialsMissing,
     CredentialsStore,
     Pairing,
     StoredCredentials,
@@ -108,6 +109,8 @@ class ConnectionReconciler:
     def _usable_credentials(self) -> tuple[StoredCredentials | None, str]:
         try:
             credentials = self._credentials.load()
+        except CredentialsMissing:
+            return None, ""  # nothing to tell before the first pairing
         except CredentialsError as error:
             return None, str(error)
         if self._clock.time() >= credentials.not_after:
