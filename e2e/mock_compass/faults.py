@@ -64,7 +64,7 @@ class Fault:
     times: int | None = None
     after: bool = False
     status: int = 500
-    body: str = ""
+    body: str | bytes = ""
     headers: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0
     message: str | None = None
@@ -86,7 +86,9 @@ class Fault:
 
     @property
     def raw_body(self) -> bytes:
-        return _GARBAGE if self.kind == "garbage" else self.body.encode()
+        if self.kind == "garbage":
+            return _GARBAGE
+        return self.body.encode() if isinstance(self.body, str) else self.body
 
     @property
     def error(self) -> FieldError | None:

@@ -90,6 +90,23 @@ def subject_of(client_id: str) -> str:
     return f"O=Org,OU=OrgUnit,L=locality,ST=province,C=DE,CN={client_id}"
 
 
+class _AlertingTLS(ssl.SSLObject):
+    """Lets the client know why its handshake failed.
+
+    asyncio drops the alert of a failed handshake together with the connection, so that a client whose certificate is
+    refused would see nothing but the end of the stream. Asking for more input instead makes asyncio send what is
+    pending, the alert; the client then closes.
+    """
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            raise ssl.SSLWantReadError from error
+
+
 class Pki:
     """Both authorities and the server certificate; kept in ``directory`` when one is given."""
 
@@ -105,6 +122,7 @@ class Pki:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslobject_class = _AlertingTLS
         with tempfile.NamedTemporaryFile() as file:  # ssl reads keys from files only
             file.write(self._server_pem)
             file.flush()

@@ -1,6 +1,7 @@
 """How the Connector answers, request by request over real TLS."""
 
 import base64
+from pathlib import Path
 
 import pytest
 import requests
@@ -178,6 +179,17 @@ def test_an_expired_certificate_is_refused(paired: Client, compass: MockCompass,
     assert (answer.status_code, answer.content) == (400, b"")
 
 
+def test_by_the_real_clock_tls_refuses_an_expired_certificate(tmp_path: Path, key: rsa.RSAPrivateKey) -> None:
+    """The alert names the reason, before any HTTP."""
+    with MockCompass() as compass:
+        compass.settings.certificate_backdate, compass.settings.certificate_validity = 100, -50
+        ca_file = tmp_path / "ca.crt"
+        ca_file.write_text(compass.ca_pem)
+        expired = Client(compass, tmp_path, ca_file, key).pair()
+        with pytest.raises(requests.exceptions.SSLError, match=r"(?i)certificate.expired"):
+            expired.configuration()
+
+
 def test_revocation_is_per_certificate(paired: Client, client: Client, compass: MockCompass) -> None:
     """Revoking takes effect at once, for that certificate and no other of the same Runtime."""
     other = client.pair()
@@ -194,9 +206,9 @@ def test_revocation_needs_a_certificate(client: Client, compass: MockCompass) ->
 
 
 def test_without_a_client_certificate_tls_fails(client: Client, compass: MockCompass) -> None:
-    """Both endpoints behind mTLS refuse before any HTTP."""
+    """Both endpoints behind mTLS refuse before any HTTP, by an alert that says so."""
     for url in (compass.secured_connector_url, compass.director_url):
-        with pytest.raises((requests.exceptions.SSLError, requests.exceptions.ConnectionError)):
+        with pytest.raises(requests.exceptions.SSLError, match=r"(?i)certificate.required"):
             client.post(url, CONFIGURATION)
 
 
@@ -204,7 +216,7 @@ def test_a_certificate_of_another_authority_fails_in_tls(paired: Client) -> None
     """A second mock has authorities of its own."""
     with MockCompass() as other:
         paired.ca_file.write_text(other.ca_pem)
-        with pytest.raises((requests.exceptions.SSLError, requests.exceptions.ConnectionError)):
+        with pytest.raises(requests.exceptions.SSLError, match=r"(?i)alert"):
             paired.post(other.director_url, "{ viewer { id } }")
 
 

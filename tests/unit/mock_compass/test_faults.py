@@ -21,6 +21,7 @@ def viewer(client: Client, **options: Any) -> requests.Response:
     [
         (Fault(kind="status", status=503, body=HTML_503), 503, HTML_503.encode()),
         (Fault(kind="status", status=200, body=""), 200, b""),
+        (Fault(kind="status", status=200, body=b"\xff\x00"), 200, b"\xff\x00"),
         (Fault(kind="status", status=429, headers=(("Retry-After", "7"),)), 429, b""),
         (Fault(kind="garbage", status=200), 200, None),
         (Fault(kind="truncated"), 200, None),
