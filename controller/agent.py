@@ -10,9 +10,9 @@ from typing import Any
 from controller.connections import ConnectionStore
 from controller.credentials import CredentialsStore
 from controller.metrics import AgentMetrics
+from controller.model.secrets import SECRETS_SELECTOR
 from controller.reconcilers.application import (
     BY_APPLICATION,
-    SECRETS_SELECTOR,
     ApplicationReconciler,
     owning_applications,
 )

@@ -1,10 +1,10 @@
 """A cluster and a Compass, and the agent between them: what tests, demo and benchmarks act in.
 
-    with World.local(directory) as world:
-        world.install_crds()
-        world.configure()
-        world.agent().start()
-        world.wait_for("Synchronized", lambda: world.state() == "Synchronized")
+with World.local(directory) as world:
+    world.install_crds()
+    world.configure()
+    world.agent().start()
+    world.wait_for("Synchronized", lambda: world.state() == "Synchronized")
 """
 
 import base64
@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from controller.model.secrets import SECRETS_SELECTOR
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
 from e2e.agent_process import AgentProcess
@@ -179,7 +180,7 @@ class World:
 
     def secrets(self) -> dict[str, Object]:
         """The Secrets of Applications."""
-        found = self.client.list(SECRET, namespace="kyma-system", label_selector="app,bundleId")["items"]
+        found = self.client.list(SECRET, namespace="kyma-system", label_selector=SECRETS_SELECTOR)["items"]
         return {obj["metadata"]["name"]: obj for obj in found}
 
     def secret(self, name: ObjectName) -> dict[str, str] | None:
@@ -195,7 +196,7 @@ class World:
         return [event for event in found if reason in (None, event["reason"])]
 
     def wait_for(self, what: str, condition: Callable[[], _T], *, timeout: float = _TIMEOUT) -> _T:
-        """The first true value of ``condition``; raises TimeoutError saying what did not come, and where things stand."""
+        """The first true value of ``condition``; raises TimeoutError telling what did not come and how things stand."""
         deadline = time.monotonic() + timeout
         while not (value := condition()):
             if time.monotonic() > deadline:

@@ -28,9 +28,6 @@ _log = logging.getLogger(__name__)
 BY_APPLICATION = "application"
 """Index of the Secrets: names of the Applications that own them."""
 
-SECRETS_SELECTOR = "app,bundleId"
-"""The labels that every Secret of an Application has, and hardly any other."""
-
 Object = dict[str, Any]
 
 
@@ -106,7 +103,7 @@ class ApplicationReconciler:
 
     def _differs(self, desired: Desired) -> bool:
         application = self._applications.get(desired.name)
-        if application is None or merge_application(application, desired) is not None:
+        if application is None or not is_managed(application) or merge_application(application, desired) is not None:
             return True
         present = self._present_secrets(desired.name)
         return len(present) != len(desired.secrets) or any(

@@ -20,7 +20,8 @@ def test_a_runtime_is_paired_and_follows_the_director(world: World) -> None:
     _synchronized(world)
     assigned = world.compass.state.applications_of(world.compass.runtime_id)
     assert len(world.applications()) == len(assigned) == 7
-    assert world.secret(CLUSTER_SECRET) and world.secret(CA_SECRET)
+    assert world.secret(CLUSTER_SECRET)
+    assert world.secret(CA_SECRET)
     assert world.compass.state.runtime(world.compass.runtime_id).labels["runtime_consoleUrl"]  # type: ignore[union-attr]
 
     changed = assigned[0]
