@@ -66,6 +66,7 @@ class Client:
         *,
         user_agent: str = "",
         pool_maxsize: int = POOL_MAXSIZE,
+        watch_read_timeout: float = WATCH_READ_TIMEOUT,
         clock: Clock = REAL_CLOCK,
         metrics: RequestMetrics | None = None,
     ) -> None:
@@ -77,6 +78,7 @@ class Client:
         self._pool = self._api_client.rest_client.pool_manager
         self._credentials = credentials
         self._user_agent = user_agent or f"compass-informers (python {platform.python_version()})"
+        self._watch_timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=watch_read_timeout)
         self._clock = clock
         self._metrics = metrics or NoRequestMetrics()
         self._closed = threading.Event()
@@ -221,8 +223,7 @@ class Client:
             "sendInitialEvents": "" if send_initial_events is None else str(send_initial_events).lower(),
         }
         url = self._url(resource.path(namespace), query)
-        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=WATCH_READ_TIMEOUT)
-        return WatchStream(partial(self._send, "GET", url, timeout=timeout, stream=True))
+        return WatchStream(partial(self._send, "GET", url, timeout=self._watch_timeout, stream=True))
 
     def request(
         self,

@@ -1,0 +1,330 @@
+"""The state of cluster.py behind real HTTP on the loopback, with faults to order.
+
+    with MisbehavingServer() as server:
+        server.cluster.put("a")
+        server.inject("watch", CutMidLine(), Silent())     # the next watch is cut, the one after it goes silent
+        client = server.client()
+
+Each request of a verb ("list", "watch", "other") takes the next fault of that verb, or behaves. `requests` tells what
+was asked, in order.
+"""
+
+import json
+import socket
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+from kubernetes.client import Configuration
+
+from informers import Client
+from informers.configuration import Credentials
+from tests.support.apiserver.cluster import Cluster, Event, Refused
+from tests.support.apiserver.objects import status
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """This status, with a Status body or the given one, instead of what was asked for."""
+
+    code: int
+    reason: str = ""
+    retry_after: str = ""
+    body: bytes | None = None
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class CloseWithoutAnswer:
+    """The connection ends where an answer was due."""
+
+
+@dataclass(frozen=True)
+class NoAnswer:
+    """The request is read, and nothing comes until the server closes (or `until` is set; then it behaves)."""
+
+    until: threading.Event | None = None
+
+
+@dataclass(frozen=True)
+class CloseAtOnce:
+    """The watch begins and ends, in good order, with nothing in between."""
+
+
+@dataclass(frozen=True)
+class CutMidLine:
+    """After so many events the next is cut in its middle and the connection ends, with no end of the answer."""
+
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class EndMidLine:
+    """After so many events the next is cut in its middle and the stream ends in good order."""
+
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class Silent:
+    """Half-open: the watch begins, then no byte comes, whatever happens."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """These bytes come first in the watch, then it behaves."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class ErrorEvent:
+    """The watch begins with this Status as an ERROR event, then ends."""
+
+    body: Object
+
+
+Fault = Answer | CloseWithoutAnswer | NoAnswer | CloseAtOnce | CutMidLine | EndMidLine | Silent | Raw | ErrorEvent
+
+
+@dataclass(frozen=True)
+class Request:
+    verb: str
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+
+class MisbehavingServer:
+    """Started by `with`; refuse() and listen() close and open its port meanwhile."""
+
+    def __init__(self, cluster: Cluster | None = None) -> None:
+        self.cluster = cluster or Cluster()
+        self.requests: list[Request] = []
+        self.closing = threading.Event()
+        self._arrived = threading.Condition()
+        self._faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self._connections: set[socket.socket] = set()
+        self._port = 0
+        self._http: ThreadingHTTPServer | None = None
+
+    def __enter__(self) -> Self:
+        self.listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.refuse()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def client(self, **arguments: Any) -> Client:
+        """A client of this server."""
+        configuration = Configuration(host=self.url)
+        return Client(configuration, Credentials(configuration), **arguments)
+
+    def inject(self, verb: str, *faults: Fault) -> None:
+        """Let the next requests of that verb meet these faults, in order."""
+        self._faults[verb].extend(faults)
+
+    def listen(self) -> None:
+        """Accept connections, on the same port as before."""
+        self.closing.clear()
+        handler = type("Handler", (_Handler,), {"owner": self})
+        self._http = _Server(("127.0.0.1", self._port), handler)
+        self._port = self._http.server_address[1]
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), name="apiserver", daemon=True).start()
+
+    def refuse(self) -> None:
+        """Reset all connections and refuse new ones."""
+        if self._http is None:
+            return
+        self.closing.set()
+        http, self._http = self._http, None
+        http.shutdown()
+        http.socket.close()
+        self.drop_connections()
+        with self.cluster.changed:
+            self.cluster.changed.notify_all()
+        http.server_close()
+
+    def drop_connections(self) -> None:
+        """Cut every connection there is; the port stays open."""
+        for connection in list(self._connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                self._connections.discard(connection)
+
+    def verbs(self) -> list[str]:
+        """The verbs of the requests so far."""
+        with self._arrived:
+            return [request.verb for request in self.requests]
+
+    def wait_for_request(self, verb: str, count: int = 1, timeout: float = 10.0) -> Request:
+        """Wait until `count` requests of that verb have come; returns the last. Raises TimeoutError."""
+        with self._arrived:
+
+            def found() -> list[Request]:
+                return [request for request in self.requests if request.verb == verb]
+
+            if not self._arrived.wait_for(lambda: len(found()) >= count, timeout):
+                raise TimeoutError(f"{len(found())} instead of {count} requests {verb} in {timeout} s: {self.requests}")
+            return found()[-1]
+
+    def arrived(self, request: Request) -> Fault | None:
+        """Note the request; returns the fault it shall meet."""
+        with self._arrived:
+            self.requests.append(request)
+            faults = self._faults[request.verb]
+            fault = faults.popleft() if faults else None
+            self._arrived.notify_all()
+            return fault
+
+    def connected(self, connection: socket.socket) -> None:
+        """A client has connected."""
+        self._connections.add(connection)
+
+    def disconnected(self, connection: socket.socket) -> None:
+        """A connection has ended."""
+        self._connections.discard(connection)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = True
+    allow_reuse_address = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the middle of an answer is no error of the test."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    owner: MisbehavingServer
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.owner.connected(self.connection)
+
+    def finish(self) -> None:
+        self.owner.disconnected(self.connection)
+        super().finish()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+        """Silent: `requests` tells more."""
+
+    def _handle(self) -> None:
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        is_collection = self.command == "GET" and url.path.endswith("/widgets")
+        verb = "other" if not is_collection else "watch" if query.get("watch") == "true" else "list"
+        fault = self.owner.arrived(Request(verb, self.command, url.path, query, dict(self.headers.items()), body))
+        try:
+            self._answer(verb, query, fault)
+        except Refused as refused:
+            self._send(refused.body["code"], json.dumps(refused.body).encode())
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - names of the base class
+
+    def _answer(self, verb: str, query: dict[str, str], fault: Fault | None) -> None:
+        match fault:
+            case Answer():
+                default = json.dumps(status(fault.code, fault.reason)).encode()
+                self._send(fault.code, default if fault.body is None else fault.body, fault)
+                return
+            case CloseWithoutAnswer():
+                self.close_connection = True
+                return
+            case NoAnswer(until=None):
+                self.owner.closing.wait()
+                self.close_connection = True
+                return
+            case NoAnswer(until=event) if event is not None:
+                event.wait()
+        if verb == "list":
+            limit = int(query.get("limit", 0)) or None
+            page = self.owner.cluster.list(
+                limit=limit, continue_=query.get("continue", ""), resource_version=query.get("resourceVersion", "")
+            )
+            self._send(200, json.dumps(page).encode())
+        elif verb == "watch":
+            self._watch(query, fault)
+        else:
+            self._send(404, json.dumps(status(404, "NotFound")).encode())
+
+    def _send(self, code: int, body: bytes, answer: Answer | None = None) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", answer.content_type if answer else "application/json")
+        if answer and answer.retry_after:
+            self.send_header("Retry-After", answer.retry_after)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _watch(self, query: dict[str, str], fault: Fault | None) -> None:
+        cluster = self.owner.cluster
+        version = query.get("resourceVersion", "")
+        first, since = cluster.start_of_watch(version, query.get("sendInitialEvents") == "true")
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.close_connection = True
+        match fault:
+            case CloseAtOnce():
+                self._chunk(b"")
+                return
+            case Silent():
+                self.owner.closing.wait()
+                return
+            case Raw(data):
+                self._chunk(data)
+            case ErrorEvent(body):
+                self._chunk(json.dumps({"type": "ERROR", "object": body}).encode() + b"\n")
+                self._chunk(b"")
+                return
+        for number, event in enumerate(self._events(first, since)):
+            line = json.dumps({"type": event.type, "object": event.object}).encode() + b"\n"
+            if isinstance(fault, (CutMidLine, EndMidLine)) and number == fault.after:
+                self._chunk(line[: len(line) // 2])
+                if isinstance(fault, EndMidLine):
+                    self._chunk(b"")
+                return
+            self._chunk(line)
+        self._chunk(b"")
+
+    def _events(self, first: list[Event], since: int) -> Iterator[Event]:
+        """All events from now on; ends when the server closes, or with a 410 as an ERROR event."""
+        cluster = self.owner.cluster
+        yield from first
+        while not self.owner.closing.is_set():
+            with cluster.changed:
+                try:
+                    events = cluster.events_after_locked(since)
+                except Refused as refused:
+                    events = [Event(0, "ERROR", refused.body)]
+                if not events:
+                    cluster.changed.wait(1.0)
+                    continue
+            yield from events
+            if events[-1].type == "ERROR":
+                return
+            since = events[-1].version
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")

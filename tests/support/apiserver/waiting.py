@@ -1,0 +1,41 @@
+"""Time in tests with real threads: waits of the code under test are skipped, and conditions are waited for."""
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class HastyClock:
+    """Sleeps take a millisecond and count in full. Timers that tick (threads named "...-timer") tick in real time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._skipped = 0.0
+        self.sleeps: list[float] = []
+
+    def monotonic(self) -> float:
+        with self._lock:
+            return time.monotonic() + self._skipped
+
+    def time(self) -> float:
+        return time.time()
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        return condition.wait(timeout)
+
+    def sleep(self, seconds: float, stop: threading.Event) -> bool:
+        if threading.current_thread().name.endswith("-timer"):
+            return stop.wait(seconds)
+        with self._lock:
+            self._skipped += seconds
+            self.sleeps.append(seconds)
+        return stop.wait(0.001)
+
+
+def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    """Wait until the condition is true. Raises TimeoutError with its last value."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still {value!r} after {timeout} s")
+        time.sleep(0.002)

@@ -1,0 +1,52 @@
+"""Fixtures of the informers' tests."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from informers import SharedInformer
+from informers.mutation_detector import ENVIRONMENT_VARIABLE
+from tests.support.apiserver.server import MisbehavingServer
+
+
+@pytest.fixture(autouse=True)
+def _mutation_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "true")
+
+
+@pytest.fixture
+def server() -> Iterator[MisbehavingServer]:
+    """An API server on the loopback that can be told to misbehave."""
+    with MisbehavingServer() as running:
+        yield running
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[SharedInformer], threading.Event]]:
+    """Runs an informer in a thread until the end of the test; returns its stop event. Its failure fails the test."""
+    running: list[tuple[threading.Thread, threading.Event]] = []
+    failures: list[BaseException] = []
+
+    def begin(informer: SharedInformer) -> threading.Event:
+        stop = threading.Event()
+
+        def run() -> None:
+            try:
+                informer.run(stop)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failures.append(error)
+
+        thread = threading.Thread(target=run, name="informer")
+        thread.start()
+        running.append((thread, stop))
+        return stop
+
+    yield begin
+    for _, stop in running:
+        stop.set()
+    for thread, _ in running:
+        thread.join(10)
+        assert not thread.is_alive(), "an informer did not stop"
+    if failures:
+        raise failures[0]
