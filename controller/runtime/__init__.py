@@ -8,6 +8,7 @@
 """
 
 from controller.runtime.controller import LOW_PRIORITY, Controller, Predicate
+from controller.runtime.events import EventRecorder, EventType
 from controller.runtime.health import Check, HTTPServer, ServerBindError
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.manager import GracePeriodExceeded, Manager, RunnableFailed
@@ -19,6 +20,8 @@ __all__ = [
     "LOW_PRIORITY",
     "Check",
     "Controller",
+    "EventRecorder",
+    "EventType",
     "GracePeriodExceeded",
     "HTTPServer",
     "LeaderElectionConfig",

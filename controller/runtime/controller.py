@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from controller.runtime import logs
 from controller.runtime.metrics import Metrics
 from controller.runtime.reconcile import Reconcile, Result, TerminalError
-from informers import DeletedFinalStateUnknown, EventHandlers, Registration, wait_for_sync
+from informers import DeletedFinalStateUnknown, EventHandlers, Registration, split_key, wait_for_sync
 from workqueue import (
     REAL_CLOCK,
     Clock,
@@ -195,10 +195,8 @@ class Controller(Generic[K]):
                 add((old, new), LOW_PRIORITY if _version(old) == _version(new) else 0)
 
         def on_delete(obj: Object | DeletedFinalStateUnknown) -> None:
-            last = obj.obj if isinstance(obj, DeletedFinalStateUnknown) else obj
-            if last is None:
-                # Only the name is known of what was missed: enough for a mapping that reads metadata.
-                last = _object_of_key(obj.key)
+            # Of what was missed often only the name is known: enough for a mapping that reads metadata.
+            last = obj.obj or _object_of_key(obj.key) if isinstance(obj, DeletedFinalStateUnknown) else obj
             if wanted(last, None):
                 add((last,), 0)
 
@@ -277,5 +275,5 @@ def _version(obj: Object) -> object:
 
 
 def _object_of_key(key: str) -> Object:
-    namespace, _, name = key.rpartition("/")
+    namespace, name = split_key(key)
     return {"metadata": {"name": name, "namespace": namespace} if namespace else {"name": name}}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from informers import AlreadyExists, ApiError, ConnectionFailed, NotFound, Resource
+from informers import AlreadyExists, ConnectionFailed, KubernetesError, NotFound, Resource
 from workqueue import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ class EventRecorder:
                 self._report(error, observation)
                 if self._clock.sleep(_RETRY_SECONDS, stop):
                     return
-            except ApiError as error:
+            except KubernetesError as error:
                 self._report(error, observation)
                 return
             else:
@@ -276,9 +276,10 @@ class EventRecorder:
             "count": event.count,
         }
 
-    def _report(self, error: ApiError, observation: _Observation) -> None:
+    def _report(self, error: KubernetesError, observation: _Observation) -> None:
         """Log a failure, but not the same one for each event: without the rights for Events all of them fail."""
-        text = f"{error.status} {error.reason}"
+        # The text of a refusal names the event; what tells refusals apart is their kind.
+        text = f"{type(error).__name__} {getattr(error, 'reason', '')}"
         if text != self._reported:
             self._reported = text
             extra = {"object": observation.name, "event": observation.reason, "reason": str(error)}

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from controller.runtime.metrics import Metrics
-from informers import AlreadyExists, ApiError, Conflict, NotFound, Resource
+from informers import AlreadyExists, ApiError, Conflict, KubernetesError, NotFound, Resource
 from workqueue import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ class LeaderElector:
             # Somebody was faster: what an election is about.
             log.debug("Lost a race for the lease", extra={**self._context, "reason": str(error)})
             return False
-        except ApiError as error:
+        except KubernetesError as error:
             self._report_error(error)
             return False
         self._report_error(None)
@@ -248,7 +248,7 @@ class LeaderElector:
                 self._observe(self._write(spec))
             except Conflict:
                 continue
-            except ApiError as error:
+            except KubernetesError as error:
                 log.warning("Cannot release the lease", extra={**self._context, "reason": str(error)})
                 return
             log.info("Released the lease", extra=self._context)
@@ -326,8 +326,8 @@ class LeaderElector:
     def _context(self) -> dict[str, str]:
         return {"lease": f"{self._config.namespace}/{self._config.name}", "identity": self._config.identity}
 
-    def _report_error(self, error: ApiError | None) -> None:
-        text = "" if error is None else f"{error.status} {error.reason}: {error.message}"
+    def _report_error(self, error: KubernetesError | None) -> None:
+        text = "" if error is None else str(error)
         if text == self._reported_error:
             return
         self._reported_error = text

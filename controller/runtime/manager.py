@@ -22,7 +22,7 @@ from controller.runtime.controller import Controller
 from controller.runtime.health import Check, HealthHandler, HTTPServer, MetricsHandler
 from controller.runtime.leader_election import Client, LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.metrics import Metrics
-from informers import ApiError
+from informers import KubernetesError
 from workqueue import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Informer(Protocol):
     @property
     def has_synced(self) -> bool: ...
     @property
-    def last_error(self) -> ApiError | None: ...
+    def last_error(self) -> KubernetesError | None: ...
     def run(self, stop: threading.Event) -> None: ...
 
 
@@ -70,6 +70,7 @@ class _Group:
         # Started names, and those of them that have not ended.
         self._started: list[str] = []
         self._running: list[str] = []
+        self._abandoned = False
 
     def start(self, name: str, run: Run, *, until_stop: bool) -> None:
         """Start a thread, unless the group was told to stop. until_stop: ending earlier counts as a failure."""
@@ -84,9 +85,16 @@ class _Group:
         """Tell all threads to stop and wait until they did; return the names of those that have not by then."""
         with self._changed:
             self.stop_event.set()
-            while self._running and (remaining := deadline - self._clock.monotonic()) > 0:
-                self._clock.wait(self._changed, remaining)
+            while self._running and not self._abandoned and (left := deadline - self._clock.monotonic()) > 0:
+                self._clock.wait(self._changed, left)
             return list(self._running)
+
+    def abandon(self) -> None:
+        """Tell all threads to stop and let nobody wait for them any longer."""
+        with self._changed:
+            self._abandoned = True
+            self.stop_event.set()
+            self._changed.notify_all()
 
     def ended_early(self) -> list[str]:
         """Names of the threads that ended without having been told to."""
@@ -171,6 +179,7 @@ class Manager:
     def add_informer(self, informer: Informer) -> None:
         """Run the informer, and wait for its cache before any reconcile."""
         self._add_name(informer.name)
+        self.metrics.informer(informer.name)
         self._informers.append(informer)
 
     def add_controller(self, controller: Controller[Any]) -> None:
@@ -209,12 +218,11 @@ class Manager:
                 server.start()
             self._start(stop)
             stop.wait()
-            if isinstance(self._error, LeaderElectionLost):
-                self._abandon()
-            else:
-                self._end()
+            self._end()
         except BaseException:
             self._abandon()
+            for server in self._servers:
+                server.stop()
             raise
         if self._error is not None:
             raise self._error
@@ -273,6 +281,8 @@ class Manager:
         deadline = self._clock.monotonic() + self._grace_period
         for group in (self._leader_group, self._runnable_group, self._informer_group):
             self._late += group.stop(deadline)
+        if isinstance(self._error, LeaderElectionLost):
+            return
         if self._late:
             log.error("The grace period is over", extra={"still_running": ", ".join(self._late)})
         for server in self._servers:
@@ -281,9 +291,8 @@ class Manager:
         self._election_group.stop(self._clock.monotonic() + self._grace_period)
 
     def _abandon(self) -> None:
-        """Tell everything to stop and wait for nothing: on a lost lease somebody else may lead already."""
         for group in (self._leader_group, self._runnable_group, self._informer_group, self._election_group):
-            group.stop(deadline=0)
+            group.abandon()
 
     def _stopped_leading(self, lost: LeaderElectionLost | None) -> None:
         if lost is not None:
@@ -295,6 +304,8 @@ class Manager:
             # The lost lease outranks what failed before: it allows no grace.
             if self._error is None or isinstance(error, LeaderElectionLost):
                 self._error = error
+        if isinstance(error, LeaderElectionLost):
+            self._abandon()
         if self._stop is not None:
             self._stop.set()
 

@@ -1,0 +1,457 @@
+"""The rules of a controller: what comes of each outcome, which keys are woken, and how it stops."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.runtime import LOW_PRIORITY, Controller, Metrics, Result, TerminalError, logs
+from informers import DeletedFinalStateUnknown, EventHandlers
+from workqueue.testing import VirtualClock
+
+Object = dict[str, Any]
+WAIT = 20.0
+
+
+class Script:
+    """A reconciler that returns or raises what it is told, then succeeds; it notes when it was asked for which key."""
+
+    def __init__(self, clock: VirtualClock, *outcomes: object) -> None:
+        self._clock = clock
+        self._outcomes = list(outcomes)
+        self.calls: list[tuple[float, str]] = []
+
+    def __call__(self, key: str) -> Result:
+        self.calls.append((round(self._clock.monotonic(), 6), key))
+        outcome = self._outcomes.pop(0) if self._outcomes else Result()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome  # type: ignore[return-value]
+
+    @property
+    def times(self) -> list[float]:
+        return [time for time, _ in self.calls]
+
+
+class FakeRegistration:
+    has_synced = True
+
+
+class FakeInformer:
+    def __init__(self) -> None:
+        self.handlers: EventHandlers | None = None
+        self.registration = FakeRegistration()
+        self.removed = False
+
+    def add_event_handler(self, handlers: EventHandlers) -> Any:
+        self.handlers = handlers
+        return self.registration
+
+    def remove_event_handler(self, registration: object) -> None:
+        assert registration is self.registration
+        self.removed = True
+
+
+def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(name, {"controller": "test", **labels})
+
+
+def obj(name: str, *, version: str = "1", **labels: str) -> Object:
+    return {"metadata": {"name": name, "namespace": "ns", "resourceVersion": version, "labels": labels}}
+
+
+def name_of(object_: Object) -> Iterable[str]:
+    return (object_["metadata"]["name"],)
+
+
+class TestOutcomes:
+    """controller-runtime's rules: error, terminal error, requeue after, success."""
+
+    @pytest.mark.parametrize(
+        ("outcome", "result", "errors", "terminal", "panics", "again_after", "failures"),
+        [
+            (Result(), "success", 0, 0, 0, None, 0),
+            (Result(requeue_after=30), "requeue_after", 0, 0, 0, 30.0, 0),
+            (Result(requeue_after=0), "requeue_after", 0, 0, 0, 0.0, 0),
+            (Result(requeue_after=-5), "requeue_after", 0, 0, 0, 0.0, 0),
+            (OSError("no answer"), "error", 1, 0, 0, 0.005, 1),
+            (KeyError("spec"), "error", 1, 0, 1, 0.005, 1),
+            (TypeError("None"), "error", 1, 0, 1, 0.005, 1),
+            ("not a Result", "error", 1, 0, 1, 0.005, 1),
+            (TerminalError("never"), "error", 1, 1, 0, None, 0),
+        ],
+        ids=str,
+    )
+    def test_outcome_decides_metrics_and_when_the_key_comes_back(
+        self, outcome, result, errors, terminal, panics, again_after, failures, clock, threads
+    ):
+        """Each outcome has one result, is counted as what it is, and brings the key back when its rule says so."""
+        metrics = Metrics()
+        # The second reconcile blocks: what is counted and queued after the first one stands still.
+        second = threading.Event()
+        release = threading.Event()
+        script = Script(clock, outcome)
+        seen: list[int] = []
+
+        def reconcile(key: str) -> Result:
+            if script.calls:
+                seen.append(controller.queue.num_requeues(key))
+                second.set()
+                release.wait(WAIT)
+            return script(key)
+
+        controller = Controller("test", reconcile, clock=clock, metrics=metrics)
+        threads.start(controller.run)
+        controller.enqueue("a")
+        if again_after is None:
+            clock.wait_for_waiters(1)
+            clock.advance(2000)
+            clock.wait_for_waiters(1)
+            assert script.times == [0.0]
+        else:
+            if again_after > 0:
+                clock.wait_for_waiters(1)
+                clock.advance(again_after - 0.001)
+                clock.wait_for_waiters(1)
+                assert not second.is_set()
+                clock.advance(0.001)
+            assert second.wait(WAIT)
+            assert seen == [failures]
+            assert metrics.registry.get_sample_value("controller_runtime_active_workers", {"controller": "test"}) == 1
+        for name in ("success", "error", "requeue", "requeue_after"):
+            assert sample(metrics.registry, "controller_runtime_reconcile_total", result=name) == (name == result)
+        assert sample(metrics.registry, "controller_runtime_reconcile_errors_total") == errors
+        assert sample(metrics.registry, "controller_runtime_terminal_reconcile_errors_total") == terminal
+        assert sample(metrics.registry, "controller_runtime_reconcile_panics_total") == panics
+        assert sample(metrics.registry, "controller_runtime_reconcile_time_seconds_count") == 1
+        release.set()
+
+    def run_script(self, clock, threads, script: Script, *, advance: Iterable[float]) -> None:
+        controller = Controller("test", script, clock=clock)
+        threads.start(controller.run)
+        controller.enqueue("a")
+        clock.wait_for_waiters(1)
+        for seconds in advance:
+            clock.advance(seconds)
+            clock.wait_for_waiters(1)
+
+    def test_failures_are_retried_with_doubling_delays(self, clock, threads):
+        """5 ms, then twice as long each time."""
+        script = Script(clock, *[OSError()] * 4)
+        self.run_script(clock, threads, script, advance=[0.005, 0.010, 0.020, 0.040])
+        assert script.times == [0, 0.005, 0.015, 0.035, 0.075]
+
+    @pytest.mark.parametrize(("between", "wait"), [(Result(), None), (Result(requeue_after=60), 60)], ids=str)
+    def test_a_success_forgets_failures(self, between, wait, clock, threads):
+        """After a success, and before a requeue after a delay, the count of failures starts anew."""
+        script = Script(clock, OSError(), OSError(), between, OSError())
+        controller = Controller("test", script, clock=clock)
+        threads.start(controller.run)
+        controller.enqueue("a")
+        for seconds in (0.005, 0.010):
+            clock.wait_for_waiters(1)
+            clock.advance(seconds)
+        clock.wait_for_waiters(1)
+        if wait:
+            clock.advance(wait)
+        else:
+            controller.enqueue("a")
+        clock.wait_for_waiters(1)
+        assert len(script.calls) == 4
+        clock.advance(0.005)
+        clock.wait_for_waiters(1)
+        assert len(script.calls) == 5
+
+    def test_a_terminal_error_is_not_forgotten(self, clock, threads):
+        """When an event brings the key back and it fails otherwise, the delay has grown."""
+        script = Script(clock, OSError(), TerminalError(), OSError())
+        controller = Controller("test", script, clock=clock)
+        threads.start(controller.run)
+        controller.enqueue("a")
+        clock.wait_for_waiters(1)
+        clock.advance(0.005)
+        clock.wait_for_waiters(1)
+        controller.enqueue("a")
+        clock.wait_for_waiters(1)
+        clock.advance(0.005)
+        clock.wait_for_waiters(1)
+        assert len(script.calls) == 3
+        clock.advance(0.005)
+        clock.wait_for_waiters(1)
+        assert len(script.calls) == 4
+
+    def test_an_error_is_logged_with_traceback_and_the_worker_goes_on(self, clock, threads, caplog):
+        """A reconcile that raises neither ends the worker nor goes unnoticed."""
+        script = Script(clock, KeyError("spec"))
+        controller = Controller("test", script, clock=clock)
+        threads.start(controller.run)
+        controller.enqueue("a")
+        clock.wait_for_waiters(1)
+        controller.enqueue("b")
+        clock.wait_for_waiters(1)
+        assert [key for _, key in script.calls] == ["a", "b"]
+        record = next(r for r in caplog.records if r.levelno == logging.ERROR)
+        assert record.getMessage() == "Reconcile failed"
+        assert record.exc_info is not None
+        assert isinstance(record.exc_info[1], KeyError)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+    def test_a_delay_is_a_finite_number(self, value):
+        """A delay that would never end is refused where it is made."""
+        with pytest.raises(ValueError, match="finite"):
+            Result(requeue_after=value)
+
+
+class TestWorkers:
+    def test_each_attempt_has_its_own_context(self, clock, threads):
+        """controller, key and a fresh reconcileID are bound during the reconcile, and gone after it."""
+        seen: list[dict[str, object]] = []
+
+        def reconcile(_key: str) -> Result:
+            seen.append(dict(logs.bound()))
+            return Result()
+
+        controller = Controller("test", reconcile, clock=clock, kind="Application")
+        threads.start(controller.run)
+        for key in ("a", "a"):
+            controller.enqueue(key)
+            clock.wait_for_waiters(1)
+        assert [(c["controller"], c["controllerKind"], c["key"]) for c in seen] == [("test", "Application", "a")] * 2
+        assert seen[0]["reconcileID"] != seen[1]["reconcileID"]
+        assert logs.bound() == {}
+
+    def test_one_key_is_never_reconciled_twice_at_once(self, clock, threads):
+        """While a worker has a key, the others do not get it, however often it is added."""
+        inside = 0
+        most = 0
+        entered = threading.Event()
+        release = threading.Event()
+        done: list[str] = []
+
+        def reconcile(key: str) -> Result:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            entered.set()
+            release.wait(WAIT)
+            inside -= 1
+            done.append(key)
+            return Result()
+
+        controller = Controller("test", reconcile, workers=4, clock=clock)
+        threads.start(controller.run)
+        clock.wait_for_waiters(4)
+        controller.enqueue("a")
+        assert entered.wait(WAIT)
+        for _ in range(3):
+            controller.enqueue("a")
+        clock.wait_for_waiters(3)
+        release.set()
+        clock.wait_for_waiters(4)
+        assert most == 1
+        assert done == ["a", "a"]
+
+    def test_workers_reconcile_different_keys_in_parallel(self, clock, threads):
+        """As many keys as there are workers are under way together."""
+        together = threading.Barrier(3, timeout=WAIT)
+
+        def reconcile(_key: str) -> Result:
+            together.wait()
+            return Result()
+
+        metrics = Metrics()
+        controller = Controller("test", reconcile, workers=3, clock=clock, metrics=metrics)
+        for key in "abc":
+            controller.enqueue(key)
+        threads.start(controller.run)
+        clock.wait_for_waiters(3)
+        assert not together.broken
+        assert sample(metrics.registry, "controller_runtime_max_concurrent_reconciles") == 3
+        assert sample(metrics.registry, "controller_runtime_reconcile_total", result="success") == 3
+
+    def test_no_reconcile_begins_after_the_stop(self, clock, threads):
+        """The one under way ends, the queued ones are left to the next leader, and run returns after that."""
+        entered = threading.Event()
+        release = threading.Event()
+        calls: list[str] = []
+
+        def reconcile(key: str) -> Result:
+            calls.append(key)
+            entered.set()
+            release.wait(WAIT)
+            return Result()
+
+        controller = Controller("test", reconcile, clock=clock)
+        thread = threads.start(controller.run)
+        controller.enqueue("a")
+        assert entered.wait(WAIT)
+        controller.enqueue("b")
+        threads.stop.set()
+        while not controller.queue.shutting_down:
+            threading.Event().wait(0.001)
+        assert thread.is_alive()
+        release.set()
+        threads.join()
+        assert calls == ["a"]
+
+    @pytest.mark.parametrize("workers", [0, -1])
+    def test_there_is_at_least_one_worker(self, workers):
+        """A controller that could never work is refused."""
+        with pytest.raises(ValueError, match="workers"):
+            Controller("test", lambda _key: Result(), workers=workers)
+
+    def test_runs_once(self, clock, threads):
+        """A controller cannot be run, nor given watches, a second time."""
+        controller = Controller("test", lambda _key: Result(), clock=clock)
+        threads.start(controller.run)
+        clock.wait_for_waiters(1)
+        with pytest.raises(RuntimeError, match="twice"):
+            controller.run(threads.stop)
+        with pytest.raises(RuntimeError, match="after run"):
+            controller.watches(FakeInformer(), name_of)
+
+
+class TestWatches:
+    def woken(self, clock, fire: Callable[[EventHandlers], None], **options: Any) -> list[tuple[str, int]]:
+        """Return the (key, priority) that one event adds, in order."""
+        added: list[tuple[str, int]] = []
+        informer = FakeInformer()
+        controller = Controller("test", lambda _key: Result(), clock=clock)
+        keys = options.pop("keys", name_of)
+        controller.watches(informer, keys, **options)
+        controller.queue.add = lambda key, *, priority=0: added.append((key, priority))  # type: ignore[method-assign]
+        stop = threading.Event()
+        stop.set()
+        controller.run(stop)
+        assert informer.handlers is not None
+        fire(informer.handlers)
+        assert informer.removed
+        return added
+
+    @pytest.mark.parametrize(
+        ("event", "expected"),
+        [
+            (lambda h: h.on_add(obj("a"), True), [("a", LOW_PRIORITY)]),
+            (lambda h: h.on_add(obj("a"), False), [("a", 0)]),
+            (lambda h: h.on_update(obj("a"), obj("a", version="2")), [("a", 0)]),
+            (lambda h: h.on_update(obj("a"), obj("a")), [("a", LOW_PRIORITY)]),
+            (lambda h: h.on_update(obj("a"), obj("b", version="2")), [("a", 0), ("b", 0)]),
+            (lambda h: h.on_delete(obj("a")), [("a", 0)]),
+            (lambda h: h.on_delete(DeletedFinalStateUnknown("ns/a", obj("a"))), [("a", 0)]),
+            (lambda h: h.on_delete(DeletedFinalStateUnknown("ns/a", None)), [("a", 0)]),
+            (lambda h: h.on_delete(DeletedFinalStateUnknown("a", None)), [("a", 0)]),
+        ],
+        ids=["initial", "add", "update", "resync", "both", "delete", "tombstone", "empty tombstone", "cluster-scoped"],
+    )
+    def test_every_event_wakes_the_keys_it_concerns(self, event, expected, clock):
+        """Old and new object are mapped, each key is added once; initial list and resync step back."""
+        assert self.woken(clock, event) == expected
+
+    def test_a_fixed_priority_holds_for_every_event(self, clock):
+        """The priority of a watch overrides the one of the initial list."""
+        assert self.woken(clock, lambda h: h.on_add(obj("a"), True), priority=7) == [("a", 7)]
+
+    def test_an_object_may_map_to_many_keys_or_none(self, clock):
+        """Keys come in order and without doubles."""
+        assert self.woken(clock, lambda h: h.on_add(obj("a"), False), keys=lambda _o: ["x", "y", "x"]) == [
+            ("x", 0),
+            ("y", 0),
+        ]
+        assert self.woken(clock, lambda h: h.on_add(obj("a"), False), keys=lambda _o: []) == []
+
+    @pytest.mark.parametrize(
+        ("event", "seen"),
+        [
+            (lambda h: h.on_add(obj("a"), False), (None, "a")),
+            (lambda h: h.on_update(obj("a"), obj("b")), ("a", "b")),
+            (lambda h: h.on_delete(obj("a")), ("a", None)),
+        ],
+    )
+    def test_a_predicate_sees_old_and_new_and_can_refuse(self, event, seen, clock):
+        """What the predicate does not want wakes nobody."""
+        asked: list[tuple[str | None, str | None]] = []
+
+        def predicate(old: Object | None, new: Object | None) -> bool:
+            asked.append((old and old["metadata"]["name"], new and new["metadata"]["name"]))  # type: ignore[arg-type]
+            return False
+
+        assert self.woken(clock, event, predicate=predicate) == []
+        assert asked == [seen]
+
+    def test_no_reconcile_before_every_handler_has_seen_the_initial_list(self, clock, threads):
+        """A reconcile never reads half a cache."""
+        script = Script(clock)
+        informer = FakeInformer()
+        informer.registration.has_synced = False
+        controller = Controller("test", script, clock=clock)
+        controller.watches(informer, name_of)
+        threads.start(controller.run)
+        clock.wait_for_waiters(1)
+        informer.handlers.on_add(obj("a"), True)
+        clock.advance(60)
+        clock.wait_for_waiters(1)
+        assert script.calls == []
+        informer.registration.has_synced = True
+        clock.advance(1)
+        clock.wait_for_waiters(1)
+        assert script.calls == [(61.0, "a")]
+
+    def test_a_stop_while_waiting_for_the_caches_ends_the_controller(self, clock, threads):
+        """A controller that never got to work stops like any other."""
+        informer = FakeInformer()
+        informer.registration.has_synced = False
+        controller = Controller("test", Script(clock), clock=clock)
+        controller.watches(informer, name_of)
+        threads.start(controller.run)
+        clock.wait_for_waiters(1)
+        threads.end()
+        assert informer.removed
+
+
+class TestCheck:
+    def test_a_reconcile_over_the_bound_fails_the_check(self, clock, threads):
+        """A stuck worker is noticed when its reconcile is older than the bound, not before."""
+        entered = threading.Event()
+        release = threading.Event()
+
+        def reconcile(_key: str) -> Result:
+            entered.set()
+            release.wait(WAIT)
+            return Result()
+
+        controller = Controller("test", reconcile, clock=clock)
+        threads.start(controller.run)
+        controller.enqueue("ns/a")
+        assert entered.wait(WAIT)
+        clock.advance(600)
+        controller.check(stuck_after=600)
+        clock.advance(0.5)
+        with pytest.raises(RuntimeError, match="ns/a"):
+            controller.check(stuck_after=600)
+        release.set()
+        clock.wait_for_waiters(1)
+        controller.check(stuck_after=600)
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_dead_worker_fails_the_check(self, clock, threads):
+        """SystemExit in a reconcile ends its thread silently: the check says so."""
+        controller = Controller("test", Script(clock, SystemExit()), clock=clock)
+        threads.start(controller.run)
+        clock.wait_for_waiters(1)
+        controller.check(stuck_after=600)
+        worker = controller._threads[0]
+        controller.enqueue("a")
+        worker.join(WAIT)
+        with pytest.raises(RuntimeError, match="dead worker"):
+            controller.check(stuck_after=600)
+
+    def test_a_stopped_controller_passes(self, clock, threads):
+        """Workers that ended because they were told to are not dead."""
+        controller = Controller("test", Script(clock), clock=clock)
+        threads.start(controller.run)
+        clock.wait_for_waiters(1)
+        threads.end()
+        controller.check(stuck_after=600)

@@ -1,0 +1,315 @@
+"""The event recorder: what is written, what is counted, what is dropped, and that nobody waits for it."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from controller.runtime.events import EventRecorder
+from informers import ConnectionFailed, Forbidden
+from workqueue.testing import VirtualClock
+
+EVENTS = "/api/v1/namespaces/{}/events"
+WAIT = 20.0
+APPLICATION = {
+    "apiVersion": "app.example/v1",
+    "kind": "Application",
+    "metadata": {"name": "shop", "uid": "u-1", "resourceVersion": "7"},
+}
+SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop", "namespace": "ns", "uid": "u-2"}}
+
+
+class Recording:
+    """A recorder that runs in a thread; ``write`` lets it write everything it holds."""
+
+    def __init__(self, api: Any, clock: VirtualClock, threads: Any) -> None:
+        self.clock = clock
+        self.recorder = EventRecorder(api, "agent", clock=clock)
+        threads.start(self.recorder.run)
+        clock.wait_for_waiters(1)
+
+    def event(self, obj: Any = APPLICATION, message: str = "It broke", reason: str = "Broken") -> None:
+        self.recorder.event(obj, "Warning", reason, message)
+
+    def write(self) -> None:
+        self.clock.wait_for_waiters(1)
+        self.clock.advance(0.25)
+        self.clock.wait_for_waiters(1)
+
+
+@pytest.fixture
+def recording(api, clock, threads) -> Recording:
+    return Recording(api, clock, threads)
+
+
+def test_an_event_of_a_cluster_scoped_object(api, recording):
+    """It goes to namespace default; its name is the object's and the time in hexadecimal."""
+    recording.event()
+    recording.write()
+    ((path, event),) = api.objects.items()
+    assert path == EVENTS.format("default") + "/shop." + format(1_767_225_600 * 10**9, "x")
+    del event["metadata"]["resourceVersion"]
+    assert event == {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": path.rpartition("/")[2], "namespace": "default"},
+        "involvedObject": {
+            "apiVersion": "app.example/v1",
+            "kind": "Application",
+            "name": "shop",
+            "uid": "u-1",
+            "resourceVersion": "7",
+        },
+        "type": "Warning",
+        "reason": "Broken",
+        "message": "It broke",
+        "source": {"component": "agent"},
+        "reportingComponent": "agent",
+        "firstTimestamp": "2026-01-01T00:00:00Z",
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+        "count": 1,
+    }
+
+
+def test_an_event_of_a_namespaced_object(api, recording):
+    """It lives beside its object."""
+    recording.event(SECRET)
+    recording.write()
+    (path,) = api.objects
+    assert path.startswith(EVENTS.format("ns") + "/shop.")
+    assert api.objects[path]["involvedObject"]["namespace"] == "ns"
+
+
+def test_the_same_event_again_raises_the_count(api, recording):
+    """One Event object, patched: count and time of the last occurrence."""
+    recording.event()
+    recording.write()
+    recording.clock.advance(60)
+    recording.event()
+    recording.event()
+    recording.write()
+    assert api.methods() == ["POST", "PATCH", "PATCH"]
+    (event,) = api.objects.values()
+    assert event["count"] == 3
+    assert event["firstTimestamp"] == "2026-01-01T00:00:00Z"
+    assert event["lastTimestamp"] == "2026-01-01T00:01:00Z"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"message": "It broke otherwise"},
+        {"reason": "Other"},
+        {"obj": SECRET},
+        {"obj": {**APPLICATION, "metadata": {"name": "shop", "uid": "u-9"}}},
+    ],
+    ids=["message", "reason", "object", "uid"],
+)
+def test_different_events_are_different_objects(other, api, recording):
+    """Message, reason, object and its uid tell events apart, even in the same instant."""
+    recording.event()
+    recording.event(**other)
+    recording.write()
+    assert api.methods() == ["POST", "POST"]
+    assert len(api.objects) == 2
+
+
+def test_the_version_of_the_object_does_not_tell_events_apart(api, recording):
+    """An object changes all the time; what happens to it is the same."""
+    recording.event()
+    recording.event({**APPLICATION, "metadata": {**APPLICATION["metadata"], "resourceVersion": "8"}})
+    recording.write()
+    assert api.methods() == ["POST", "PATCH"]
+
+
+def test_an_event_deleted_on_the_server_begins_anew(api, recording):
+    """The API server forgets Events after an hour: the next one creates an object with the count so far."""
+    recording.event()
+    recording.write()
+    api.objects.clear()
+    recording.event()
+    recording.write()
+    (event,) = api.objects.values()
+    assert event["count"] == 2
+
+
+def test_after_an_hour_an_event_begins_anew(api, recording):
+    """By then the server has dropped the old one; no request is wasted on finding out."""
+    recording.event()
+    recording.write()
+    recording.clock.advance(3600)
+    recording.event()
+    recording.write()
+    assert api.methods() == ["POST", "POST"]
+    assert [event["count"] for event in api.objects.values()] == [1, 1]
+
+
+class TestSpam:
+    def test_25_events_then_one_each_five_minutes(self, api, recording):
+        """The bucket is per object: 25 at once, one more per 300 s; others are not affected."""
+        for number in range(40):
+            recording.event(message=f"Message {number}")
+        recording.write()
+        assert len(api.objects) == 25
+        recording.clock.advance(299)
+        recording.event(message="Too early")
+        recording.write()
+        assert len(api.objects) == 25
+        recording.clock.advance(1)
+        recording.event(message="In time")
+        recording.event(message="Too many")
+        recording.write()
+        assert len(api.objects) == 26
+        recording.event(SECRET)
+        recording.write()
+        assert len(api.objects) == 27
+
+    def test_silenced_repetitions_are_counted(self, api, recording):
+        """The next write that passes tells how often it really happened."""
+        for _ in range(40):
+            recording.event()
+        recording.write()
+        (event,) = api.objects.values()
+        assert event["count"] == 25
+        recording.clock.advance(300)
+        recording.event()
+        recording.write()
+        assert event["count"] == 41
+
+
+class TestNeverInTheWay:
+    def test_a_hanging_server_blocks_no_caller(self, api, recording, caplog):
+        """1000 events wait; what is more is dropped and counted, and the caller never waits."""
+        hanging = threading.Event()
+        release = threading.Event()
+
+        def hang(_method: str, _path: str) -> None:
+            hanging.set()
+            release.wait(WAIT)
+
+        api.before = hang
+        recording.event(message="The first")
+        recording.clock.advance(0.25)
+        assert hanging.wait(WAIT)
+        for number in range(1005):
+            recording.event({**APPLICATION, "metadata": {"name": f"app-{number}"}})
+        api.before = lambda _method, _path: None
+        release.set()
+        recording.write()
+        assert len(api.objects) == 1 + 1000
+        (dropped,) = [r for r in caplog.records if r.getMessage().startswith("Events dropped")]
+        assert dropped.count == 5
+
+    def test_a_refusal_is_logged_once_and_not_retried(self, api, recording, caplog):
+        """Without the rights for Events the work goes on, and the log is not filled."""
+
+        def refuse(_method: str, _path: str) -> None:
+            raise Forbidden("events is forbidden", status=403, reason="Forbidden")
+
+        api.before = refuse
+        for number in range(3):
+            recording.event(message=f"Message {number}")
+        recording.write()
+        told = [r for r in caplog.records if r.getMessage() == "Cannot write an event"]
+        assert len(told) == 1
+        assert "events is forbidden" in told[0].reason
+        api.before = lambda _method, _path: None
+        recording.event()
+        recording.write()
+        assert len(api.objects) == 1
+
+    def test_a_server_that_does_not_answer_is_asked_again(self, api, recording):
+        """Each 10 s, and the event is written once."""
+        tries = []
+
+        def fail(_method: str, path: str) -> None:
+            tries.append(path)
+            if len(tries) < 4:
+                raise ConnectionFailed("refused", reason=ConnectionFailed.REFUSED)
+
+        api.before = fail
+        recording.event()
+        recording.write()
+        for _ in range(3):
+            recording.clock.advance(10)
+            recording.clock.wait_for_waiters(1)
+        assert len(tries) == 4
+        assert len(api.objects) == 1
+
+    def test_it_gives_up_after_twelve_tries(self, api, recording):
+        """An event that old tells nobody anything."""
+        tries = []
+
+        def fail(_method: str, path: str) -> None:
+            tries.append(path)
+            raise ConnectionFailed("refused", reason=ConnectionFailed.REFUSED)
+
+        api.before = fail
+        recording.event()
+        recording.write()
+        for _ in range(20):
+            recording.clock.advance(10)
+            recording.clock.wait_for_waiters(1)
+        assert len(tries) == 12
+
+    def test_an_answer_that_got_lost_makes_no_second_event(self, api, recording):
+        """The request was done, the connection broke: the same name is tried again, and exists."""
+        lost = []
+        request = api.request
+
+        def lose(*args: Any, **kwargs: Any) -> Any:
+            answer = request(*args, **kwargs)
+            if not lost:
+                lost.append(True)
+                raise ConnectionFailed("reset", reason=ConnectionFailed.BROKEN)
+            return answer
+
+        api.request = lose
+        recording.event()
+        recording.write()
+        recording.clock.advance(10)
+        recording.event()
+        recording.write()
+        (event,) = api.objects.values()
+        assert event["count"] == 2
+
+    @pytest.mark.parametrize("broken", [{}, {"kind": "Secret"}, {"apiVersion": "v1", "kind": "Secret", "metadata": {}}])
+    def test_an_object_without_a_name_is_logged(self, broken, api, recording, caplog):
+        """A reconcile does not fail for an event that cannot be told."""
+        recording.event(broken)
+        recording.write()
+        assert api.requests == []
+        assert "An event about an object" in caplog.text
+
+
+def test_long_texts_are_cut(api, recording):
+    """Message and name keep within what the API server takes."""
+    recording.event({**APPLICATION, "metadata": {"name": "n" * 253}}, message="m" * 2000)
+    recording.write()
+    (event,) = api.objects.values()
+    assert len(event["message"]) == 1024
+    assert event["message"].endswith("...")
+    assert len(event["metadata"]["name"]) == 253
+
+
+class TestStop:
+    def test_what_is_left_is_written(self, api, recording, threads):
+        """The last words of the reconcilers get out."""
+        for number in range(10):
+            recording.event(message=f"Message {number}")
+        threads.end()
+        assert len(api.objects) == 10
+
+    def test_a_dead_server_does_not_hold_up_the_end(self, api, recording, threads, caplog):
+        """After five seconds the rest is given up, and said so."""
+
+        def slow(_method: str, _path: str) -> None:
+            recording.clock.advance(2)
+            raise ConnectionFailed("timeout", reason=ConnectionFailed.TIMEOUT)
+
+        api.before = slow
+        for number in range(10):
+            recording.event(message=f"Message {number}")
+        threads.end()
+        (told,) = [r for r in caplog.records if r.getMessage() == "Events not written before the stop"]
+        assert told.count == 7

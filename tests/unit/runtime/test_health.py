@@ -1,0 +1,279 @@
+"""The HTTP endpoints, asked over real sockets: formats, status codes, addresses, bad clients."""
+
+import http.client
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from controller.runtime import HTTPServer, ServerBindError
+from controller.runtime.health import HealthHandler, MetricsHandler, parse_address
+
+TIMEOUT = 10.0
+
+
+def passing() -> None:
+    """All is well."""
+
+
+def failing() -> None:
+    raise RuntimeError("the disk is full")
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., HTTPServer]]:
+    servers: list[HTTPServer] = []
+
+    def start(*handlers: HealthHandler | MetricsHandler, address: str = "127.0.0.1:0") -> HTTPServer:
+        server = HTTPServer("test", address, {handler.path: handler for handler in handlers})
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def ask(
+    server: HTTPServer,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    body: bytes | None = None,
+) -> tuple[int, str, dict[str, str]]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+    try:
+        connection.request(method, path, headers=headers or {}, body=body)
+        response = connection.getresponse()
+        return response.status, response.read().decode(), dict(response.getheaders())
+    finally:
+        connection.close()
+
+
+class TestFormats:
+    """controller-runtime's pkg/healthz, byte for byte."""
+
+    @pytest.mark.parametrize(
+        ("checks", "path", "status", "body"),
+        [
+            ({"a": passing, "b": passing}, "/readyz", 200, "ok"),
+            ({"a": passing, "b": passing}, "/readyz/", 200, "ok"),
+            ({"b": passing, "a": passing}, "/readyz?verbose", 200, "[+]a ok\n[+]b ok\nhealthz check passed\n"),
+            ({"a": passing}, "/readyz?verbose=true", 200, "[+]a ok\nhealthz check passed\n"),
+            (
+                {"a": passing, "b": failing},
+                "/readyz",
+                500,
+                "[+]a ok\n[-]b failed: reason withheld\nhealthz check failed\n",
+            ),
+            ({"a": passing, "b": failing}, "/readyz?exclude=b", 200, "ok"),
+            (
+                {"a": passing, "b": failing},
+                "/readyz?exclude=b&verbose",
+                200,
+                "[+]a ok\n[+]b excluded: ok\nhealthz check passed\n",
+            ),
+            (
+                {"a": failing},
+                "/readyz?exclude=x&exclude=y",
+                500,
+                (
+                    "[-]a failed: reason withheld\n"
+                    'warn: some health checks cannot be excluded: no matches for "x","y"\n'
+                    "healthz check failed\n"
+                ),
+            ),
+            ({"a": passing, "b": failing}, "/readyz/a", 200, "ok"),
+            ({"a": passing, "b": failing}, "/readyz/b", 500, "internal server error: the disk is full\n"),
+            ({"a": passing}, "/readyz/b", 404, "404 page not found\n"),
+            ({"a": passing}, "/readyz/a/b", 404, "404 page not found\n"),
+            ({"a": passing}, "/readyzz", 404, "404 page not found\n"),
+            ({"a": passing}, "/", 404, "404 page not found\n"),
+            ({"a": passing}, "//readyz/../readyz", 200, "ok"),
+        ],
+    )
+    def test_answers(self, checks, path, status, body, serve):
+        """Status and body of each way to ask."""
+        handler = HealthHandler("/readyz")
+        for name, check in checks.items():
+            handler.add(name, check)
+        assert ask(serve(handler), path)[:2] == (status, body)
+
+    def test_plain_text_that_is_not_sniffed(self, serve):
+        """The headers of the original."""
+        handler = HealthHandler("/healthz")
+        handler.add("a", passing)
+        headers = ask(serve(handler), "/healthz")[2]
+        assert headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    def test_every_method_is_answered(self, method, serve):
+        """Probes of all kinds work; HEAD has no body."""
+        handler = HealthHandler("/healthz")
+        handler.add("a", passing)
+        body = b"what nobody reads" if method in ("POST", "PUT", "PATCH") else None
+        status, text, _ = ask(serve(handler), "/healthz", method=method, body=body)
+        assert (status, text) == (200, "" if method == "HEAD" else "ok")
+
+    def test_a_connection_serves_many_requests(self, serve):
+        """Kubelets and scrapers keep their connection."""
+        handler = HealthHandler("/healthz")
+        handler.add("a", passing)
+        connection = http.client.HTTPConnection("127.0.0.1", serve(handler).port, timeout=TIMEOUT)
+        for _ in range(3):
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read() == b"ok"
+        connection.close()
+
+
+class TestChecks:
+    def test_only_changes_are_logged(self, serve, caplog):
+        """A probe each second must not fill the log; the reason, withheld from the answer, is in it."""
+        states = [False, False, True, True, False]
+
+        def check() -> None:
+            if not states.pop(0):
+                raise RuntimeError("reason for the log")
+
+        handler = HealthHandler("/healthz")
+        handler.add("a", check)
+        server = serve(handler)
+        while states:
+            ask(server, "/healthz")
+        told = [r for r in caplog.records if r.getMessage().startswith("Health check")]
+        assert [r.getMessage() for r in told] == [
+            "Health check failed",
+            "Health check passed again",
+            "Health check failed",
+        ]
+        assert told[0].reason == "reason for the log"
+
+    @pytest.mark.parametrize("name", ["", "a/b", "taken"])
+    def test_names_stand_in_a_path_and_are_unique(self, name):
+        """A check that could not be asked by its name is refused."""
+        handler = HealthHandler("/healthz")
+        handler.add("taken", passing)
+        with pytest.raises(ValueError, match="health check"):
+            handler.add(name, passing)
+
+    def test_a_slow_check_does_not_hold_up_others(self, serve):
+        """Each connection has its own thread."""
+        entered = threading.Event()
+        release = threading.Event()
+
+        def slow() -> None:
+            entered.set()
+            release.wait(TIMEOUT)
+
+        handler = HealthHandler("/healthz")
+        handler.add("slow", slow)
+        handler.add("fast", passing)
+        server = serve(handler)
+        thread = threading.Thread(target=ask, args=(server, "/healthz/slow"))
+        thread.start()
+        assert entered.wait(TIMEOUT)
+        assert ask(server, "/healthz/fast")[:2] == (200, "ok")
+        release.set()
+        thread.join()
+
+
+class TestMetrics:
+    @pytest.mark.parametrize(
+        ("accept", "content_type", "ends"),
+        [
+            ("", "text/plain", "sheep_total 1.0\n"),
+            ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text", "# EOF\n"),
+        ],
+    )
+    def test_format_follows_the_accept_header(self, accept, content_type, ends, serve):
+        """Prometheus text by default, OpenMetrics to those who ask for it."""
+        registry = CollectorRegistry()
+        counter = Counter("sheep", "Sheep counted.", registry=registry)
+        counter._created = 0
+        counter.inc()
+        status, body, headers = ask(serve(MetricsHandler(registry)), "/metrics", headers={"Accept": accept})
+        assert status == 200
+        assert headers["Content-Type"].startswith(content_type)
+        assert "sheep_total 1.0\n" in body
+        assert content_type == "text/plain" or body.endswith(ends)
+
+    def test_a_collector_that_raises_answers_500(self, serve, caplog):
+        """The scraper sees a failure, the log its reason."""
+
+        class Broken:
+            def collect(self):
+                raise RuntimeError("broken collector")
+
+            def describe(self):
+                return []
+
+        registry = CollectorRegistry()
+        registry.register(Broken())
+        assert ask(serve(MetricsHandler(registry)), "/metrics")[:2] == (500, "internal server error\n")
+        assert "broken collector" in caplog.text
+
+
+class TestServer:
+    @pytest.mark.parametrize(
+        ("address", "expected"),
+        [(":8080", ("", 8080)), ("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:443", ("::1", 443))],
+    )
+    def test_addresses(self, address, expected):
+        """host:port as Go writes it."""
+        assert parse_address(address) == expected
+
+    @pytest.mark.parametrize("address", ["8080", "host", "host:", "host:http", ":65536", ":-1", ":٣"])
+    def test_a_bad_address_is_a_clear_error(self, address):
+        """The error names the server and the address."""
+        with pytest.raises(ServerBindError, match="test server: cannot listen on") as raised:
+            HTTPServer("test", address, {"/": lambda _request: None}).start()
+        assert address in str(raised.value)
+
+    def test_a_port_in_use_is_a_clear_error(self, serve):
+        """The error names the server, the address and the reason."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            with pytest.raises(ServerBindError, match="already in use") as raised:
+                serve(HealthHandler("/healthz"), address=address)
+            assert address in str(raised.value)
+            assert isinstance(raised.value.__cause__, OSError)
+
+    @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    def test_an_empty_host_listens_on_both_ip_versions(self, host, serve):
+        """Probes come over IPv4 or IPv6, as the cluster has it."""
+        handler = HealthHandler("/healthz")
+        handler.add("a", passing)
+        server = serve(handler, address=":0")
+        connection = http.client.HTTPConnection(host, server.port, timeout=TIMEOUT)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read() == b"ok"
+        connection.close()
+
+    @pytest.mark.parametrize(("address", "enabled"), [("", False), ("0", False), (":0", True)])
+    def test_no_address_serves_nothing(self, address, enabled):
+        """ "" and "0" switch a server off."""
+        assert HTTPServer("test", address, {"/healthz": HealthHandler("/healthz")}).enabled is enabled
+
+    def test_stop_frees_the_port(self, serve):
+        """After stop nobody is answered any more."""
+        server = serve(HealthHandler("/healthz"))
+        port = server.port
+        server.stop()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+
+    def test_garbage_is_survived(self, serve):
+        """What is no HTTP gets an error or nothing, and the next client is served."""
+        handler = HealthHandler("/healthz")
+        handler.add("a", passing)
+        server = serve(handler)
+        for garbage in (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET\r\n\r\n", b"GET /healthz HTTP/9.9\r\n\r\n", b""):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as client:
+                client.sendall(garbage)
+        assert ask(server, "/healthz")[:2] == (200, "ok")

@@ -1,0 +1,407 @@
+"""client-go's rules of leader election, on a clock that stands still."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from controller.runtime import LeaderElectionConfig, LeaderElectionLost, LeaderElector, Metrics
+from informers import ConnectionFailed, Forbidden, NotFound, ServerError
+from workqueue.testing import VirtualClock
+
+PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
+WAIT = 20.0
+
+
+class Candidate:
+    """One process that fights for the lease; what its callbacks were told is kept with the time."""
+
+    def __init__(self, api: Any, clock: VirtualClock, identity: str, **config: Any) -> None:
+        self.events: list[tuple[float, str]] = []
+        self.lost: LeaderElectionLost | None = None
+        self.stopped = threading.Event()
+        self.started = threading.Event()
+        self.clock = clock
+        self.metrics = Metrics()
+        self.elector = LeaderElector(
+            api,
+            LeaderElectionConfig(name="lock", namespace="ns", identity=identity, **config),
+            on_started=self._on_started,
+            on_stopped=self._on_stopped,
+            clock=clock,
+            rng=lambda: 0.625,  # a try each 2 s * (1 + 0.625 * 1.2) = 3.5 s
+            metrics=self.metrics,
+        )
+
+    def _on_started(self) -> None:
+        self.events.append((self.clock.monotonic(), "started"))
+        self.started.set()
+
+    def _on_stopped(self, lost: LeaderElectionLost | None) -> None:
+        self.lost = lost
+        self.events.append((self.clock.monotonic(), "lost" if lost else "stopped"))
+        self.stopped.set()
+
+    @property
+    def master_status(self) -> float | None:
+        return self.metrics.registry.get_sample_value("leader_election_master_status", {"name": "lock"})
+
+    @property
+    def slow_paths(self) -> float | None:
+        return self.metrics.registry.get_sample_value("leader_election_slowpath_total", {"name": "lock"})
+
+
+def lease(holder: str, *, duration: int = 15, transitions: int = 3) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "lock", "namespace": "ns", "resourceVersion": "0", "labels": {"kept": "yes"}},
+        "spec": {
+            "holderIdentity": holder,
+            "leaseDurationSeconds": duration,
+            "acquireTime": "2020-01-01T00:00:00.000000Z",
+            "renewTime": "2020-01-01T00:00:00.000000Z",
+            "leaseTransitions": transitions,
+        },
+    }
+
+
+def step(clock: VirtualClock, seconds: float, *, waiters: int, by: float = 0.5) -> None:
+    """Let time pass in small steps, each after all threads wait again."""
+    for _ in range(round(seconds / by)):
+        clock.wait_for_waiters(waiters)
+        clock.advance(by)
+    clock.wait_for_waiters(waiters)
+
+
+class TestConfig:
+    @pytest.mark.parametrize(
+        ("config", "message"),
+        [
+            ({"name": ""}, "name must not be empty"),
+            ({"namespace": ""}, "namespace must not be empty"),
+            ({"identity": ""}, "identity must not be empty"),
+            ({"retry_period": 0}, "retry_period must be positive"),
+            ({"renew_deadline": 2.4}, "renew_deadline"),
+            ({"renew_deadline": 15}, "lease_duration"),
+            ({"lease_duration": 10}, "lease_duration"),
+        ],
+        ids=str,
+    )
+    def test_durations_that_cannot_work_are_refused(self, config, message):
+        """lease duration > renew deadline > retry period * 1.2 > 0, and nobody is nameless."""
+        with pytest.raises(ValueError, match=message):
+            LeaderElectionConfig(**({"name": "lock", "namespace": "ns"} | config))
+
+    def test_defaults(self):
+        """15 s, 10 s, 2 s; each process has an identity of its own that tells the host."""
+        first, second = (LeaderElectionConfig(name="lock", namespace="ns") for _ in range(2))
+        assert (first.lease_duration, first.renew_deadline, first.retry_period) == (15, 10, 2)
+        assert first.identity != second.identity
+        assert "_" in first.identity
+
+
+class TestAcquire:
+    def test_a_missing_lease_is_created(self, api, clock, threads):
+        """The first holder ever: no transitions yet."""
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        assert a.started.wait(WAIT)
+        spec = api.objects[PATH]["spec"]
+        assert spec == {
+            "holderIdentity": "a",
+            "leaseDurationSeconds": 15,
+            "acquireTime": "2026-01-01T00:00:00.000000Z",
+            "renewTime": "2026-01-01T00:00:00.000000Z",
+            "leaseTransitions": 0,
+        }
+        assert a.master_status == 1
+
+    def test_a_released_lease_is_taken_at_once(self, api, clock, threads):
+        """Nobody holds it: no need to wait for it to expire. A takeover counts as a transition, labels survive."""
+        api.objects[PATH] = lease("", duration=1)
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        assert a.started.wait(WAIT)
+        assert a.events == [(0, "started")]
+        assert api.objects[PATH]["spec"]["leaseTransitions"] == 4
+        assert api.objects[PATH]["metadata"]["labels"] == {"kept": "yes"}
+
+    @pytest.mark.parametrize(("duration", "taken_at"), [(15, 17.5), (40, 42.0), (3, 3.5)])
+    def test_a_lease_expires_by_the_duration_written_in_it(self, duration, taken_at, api, clock, threads):
+        """Not by the own configuration: taken at the first try that comes the written duration after the first look.
+
+        Tries come every 3.5 s.
+        """
+        api.objects[PATH] = lease("b", duration=duration)
+        writes: list[float] = []
+        api.before = lambda method, _path: writes.append(clock.monotonic()) if method == "PUT" else None
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        step(clock, taken_at - 0.5, waiters=1)
+        assert writes == []
+        clock.advance(0.5)
+        assert a.started.wait(WAIT)
+        assert writes == [taken_at]
+
+    def test_expiry_counts_from_the_last_change_seen(self, api, clock, threads):
+        """A record that changes is alive, whatever its times say: the clocks of two machines are never compared."""
+        api.objects[PATH] = lease("b")
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        for beat in range(10):
+            step(clock, 10, waiters=1)
+            # An hour-old renewTime, as from a machine whose clock is slow.
+            api.change(PATH, lambda o, beat=beat: o["spec"].update(renewTime=f"2019-01-01T00:00:{beat:02}.000000Z"))
+        assert not a.started.is_set()
+        step(clock, 22, waiters=1)
+        assert a.started.wait(WAIT)
+
+    def test_a_change_outside_the_record_is_no_sign_of_life(self, api, clock, threads):
+        """A new resourceVersion, say by a label, does not keep a dead holder's lease."""
+        api.objects[PATH] = lease("b")
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        for _ in range(4):
+            step(clock, 5, waiters=1)
+            api.change(PATH, lambda o: o["metadata"].setdefault("labels", {}).update(touched="yes"))
+        assert a.started.wait(WAIT)
+
+    def test_only_one_of_many_gets_an_expired_lease(self, api, clock, threads):
+        """The resourceVersion lets one write through; the others go on waiting."""
+        api.objects[PATH] = lease("dead")
+        candidates = [Candidate(api, clock, name) for name in "abcde"]
+        for candidate in candidates:
+            threads.start(candidate.elector.run)
+        step(clock, 60, waiters=5)
+        assert sum(candidate.started.is_set() for candidate in candidates) == 1
+        assert api.objects[PATH]["spec"]["leaseTransitions"] == 4
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            Forbidden("leases is forbidden", status=403, reason="Forbidden"),
+            NotFound('namespaces "ns" not found', status=404, reason="NotFound"),
+            ConnectionFailed("refused", reason=ConnectionFailed.REFUSED),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_errors_are_retried_and_logged_once_a_change(self, error, api, clock, threads, caplog):
+        """A missing right or namespace is told once, not every two seconds; mended, the lease is taken."""
+
+        def fail(method: str, _path: str) -> None:
+            if method == "POST" or not isinstance(error, NotFound):
+                raise error
+
+        api.before = fail
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        step(clock, 30, waiters=1)
+        told = [r for r in caplog.records if r.getMessage() == "Cannot read or write the lease"]
+        assert len(told) == 1
+        assert error.message in told[0].reason
+        assert not a.started.is_set()
+        api.before = lambda _method, _path: None
+        step(clock, 4, waiters=1)
+        assert a.started.wait(WAIT)
+        assert "The lease can be read and written again" in [r.getMessage() for r in caplog.records]
+
+    def test_on_stopped_comes_even_if_it_never_led(self, api, clock, threads):
+        """Whoever waits for the end of the election gets it once, without an error."""
+        api.objects[PATH] = lease("b")
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        clock.wait_for_waiters(1)
+        threads.end()
+        assert a.events == [(0, "stopped")]
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
+
+
+class TestRenew:
+    def lead(self, api, clock, threads) -> Candidate:
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        assert a.started.wait(WAIT)
+        clock.wait_for_waiters(2)  # the elector and its watchdog
+        return a
+
+    def test_a_renewal_is_one_request(self, api, clock, threads):
+        """The holder knows its record: it writes every 2 s without reading, and acquireTime stays."""
+        a = self.lead(api, clock, threads)
+        api.requests.clear()
+        step(clock, 20, waiters=2)
+        assert api.methods() == ["PUT"] * 10
+        assert api.objects[PATH]["spec"]["renewTime"] == "2026-01-01T00:00:20.000000Z"
+        assert api.objects[PATH]["spec"]["acquireTime"] == "2026-01-01T00:00:00.000000Z"
+        assert api.objects[PATH]["spec"]["leaseTransitions"] == 0
+        assert a.slow_paths == 0
+
+    def test_a_lease_touched_by_others_is_read_again(self, api, clock, threads):
+        """A conflict on the fast path is no loss: who still is the holder writes on top of the new version."""
+        a = self.lead(api, clock, threads)
+        api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
+        api.requests.clear()
+        step(clock, 2, waiters=2)
+        assert api.methods() == ["PUT", "GET", "PUT"]
+        assert api.objects[PATH]["metadata"]["annotations"] == {"touched": "yes"}
+        assert a.slow_paths == 1
+        assert not a.stopped.is_set()
+
+    def test_another_holder_means_lost_at_once(self, api, clock, threads):
+        """As soon as the record names somebody else, without waiting for the deadline."""
+        a = self.lead(api, clock, threads)
+        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
+        clock.advance(2)
+        assert a.stopped.wait(WAIT)
+        assert a.events[-1] == (2, "lost")
+        assert "b" in str(a.lost)
+        assert a.master_status == 0
+        threads.join()
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
+
+    def test_no_renewal_within_the_deadline_means_lost(self, api, clock, threads):
+        """10 s after the last renewal that succeeded: 5 s before anybody else can take over."""
+        a = self.lead(api, clock, threads)
+        step(clock, 4, waiters=2)
+
+        def fail(_method: str, _path: str) -> None:
+            raise ServerError("etcd is away", status=500)
+
+        api.before = fail
+        step(clock, 9.5, waiters=2)
+        assert not a.stopped.is_set()
+        clock.advance(0.5)
+        assert a.stopped.wait(WAIT)
+        assert a.events[-1] == (14, "lost")
+        assert a.master_status == 0
+
+    def test_a_short_outage_is_survived(self, api, clock, threads):
+        """Renewals that fail for less than the deadline change nothing."""
+        a = self.lead(api, clock, threads)
+
+        def fail(_method: str, _path: str) -> None:
+            raise ServerError("etcd is away", status=500)
+
+        for _ in range(3):
+            api.before = fail
+            step(clock, 6, waiters=2)
+            api.before = lambda _method, _path: None
+            step(clock, 4, waiters=2)
+        assert a.events == [(0, "started")]
+
+    def test_a_request_that_hangs_does_not_delay_the_loss(self, api, clock, threads):
+        """The deadline is watched apart: even while a renewal does not return, the loss is told in time, once."""
+        a = self.lead(api, clock, threads)
+        hanging = threading.Event()
+        release = threading.Event()
+
+        def hang(_method: str, _path: str) -> None:
+            hanging.set()
+            release.wait(WAIT)
+
+        api.before = hang
+        clock.advance(2)
+        assert hanging.wait(WAIT)
+        clock.wait_for_waiters(1)
+        clock.advance(8)
+        assert a.stopped.wait(WAIT)
+        assert a.events == [(0, "started"), (10, "lost")]
+        # The renewal succeeds after all: too late to lead again.
+        release.set()
+        threads.join()
+        assert a.events == [(0, "started"), (10, "lost")]
+        assert a.master_status == 0
+
+    def test_the_deadline_counts_from_the_begin_of_the_renewal(self, api, clock, threads):
+        """An answer that took 4 s was recorded up to 4 s ago, and others count from there."""
+        a = self.lead(api, clock, threads)
+        slow = threading.Event()
+        release = threading.Event()
+
+        def hang(_method: str, _path: str) -> None:
+            slow.set()
+            release.wait(WAIT)
+
+        api.before = hang
+        clock.advance(2)
+        assert slow.wait(WAIT)
+        clock.wait_for_waiters(1)
+        clock.advance(4)  # 6 s
+
+        def fail(_method: str, _path: str) -> None:
+            raise ServerError("etcd is away", status=500)
+
+        api.before = fail
+        release.set()
+        clock.wait_for_waiters(2)
+        step(clock, 5.5, waiters=2)  # 11.5 s
+        assert not a.stopped.is_set()
+        clock.advance(0.5)
+        assert a.stopped.wait(WAIT)
+        assert a.events[-1] == (12, "lost")
+
+    def test_a_deleted_lease_is_created_again(self, api, clock, threads):
+        """Deleting the object does not end the leader."""
+        a = self.lead(api, clock, threads)
+        del api.objects[PATH]
+        step(clock, 2, waiters=2)
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
+        assert not a.stopped.is_set()
+
+
+class TestRelease:
+    def run(self, api, clock, threads, *, release: Callable[[], bool] = lambda: True) -> Candidate:
+        a = Candidate(api, clock, "a")
+        threads.start(lambda stop: a.elector.run(stop, release=release))
+        assert a.started.wait(WAIT)
+        clock.wait_for_waiters(2)
+        return a
+
+    def test_a_stop_releases_the_lease(self, api, clock, threads):
+        """No holder, one second, the transitions stay: the next one need not wait."""
+        a = self.run(api, clock, threads)
+        threads.end()
+        spec = api.objects[PATH]["spec"]
+        assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("", 1, 0)
+        assert a.events == [(0, "started"), (0, "stopped")]
+        assert a.lost is None
+        assert a.master_status == 0
+
+    def test_a_lease_is_kept_while_work_goes_on(self, api, clock, threads):
+        """Whoever cannot end its work lets the lease expire instead."""
+        self.run(api, clock, threads, release=lambda: False)
+        threads.end()
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
+
+    def test_a_conflict_on_release_is_retried(self, api, clock, threads):
+        """Somebody touched the lease between reading and writing it."""
+        self.run(api, clock, threads)
+        touched = []
+
+        def touch(method: str, _path: str) -> None:
+            if method == "PUT" and not touched:
+                touched.append(True)
+                api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
+
+        api.before = touch
+        threads.end()
+        assert touched
+        assert api.objects[PATH]["spec"]["holderIdentity"] == ""
+
+    def test_the_lease_of_another_is_not_released(self, api, clock, threads):
+        """It was lost without being noticed yet."""
+        self.run(api, clock, threads)
+        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
+        threads.end()
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
+
+    def test_a_failed_release_is_logged(self, api, clock, threads, caplog):
+        """The process ends all the same."""
+        a = self.run(api, clock, threads)
+
+        def fail(_method: str, _path: str) -> None:
+            raise ServerError("etcd is away", status=500)
+
+        api.before = fail
+        threads.end()
+        assert a.events[-1] == (0, "stopped")
+        assert "Cannot release the lease" in [r.getMessage() for r in caplog.records]

@@ -1,0 +1,206 @@
+"""The log formats: one line a record, values quoted, context added, libraries quiet."""
+
+import io
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controller.runtime import logs
+
+log = logging.getLogger("controller.test")
+
+
+@pytest.fixture(autouse=True)
+def restore() -> Iterator[None]:
+    """Give the process its logging back."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    hooks = sys.excepthook, threading.excepthook
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for package in logs.OWN_PACKAGES:
+        logging.getLogger(package).setLevel(logging.NOTSET)
+    logging.captureWarnings(False)
+    sys.excepthook, threading.excepthook = hooks
+
+
+def lines(output: logs.Format, *records: dict[str, Any], level: str = "debug") -> list[str]:
+    stream = io.StringIO()
+    logs.setup(level=level, output=output, stream=stream)
+    for record in records:
+        log.info(record.pop("msg", "Message"), extra=record)
+    return stream.getvalue().splitlines()
+
+
+class TestText:
+    @pytest.mark.parametrize(
+        ("value", "printed"),
+        [
+            ("plain", "plain"),
+            ("https://host:443/path?q", "https://host:443/path?q"),
+            ("two words", '"two words"'),
+            ('a "quote"', r'"a \"quote\""'),
+            ("key=value", '"key=value"'),
+            ("", '""'),
+            ("line\nfeed", r'"line\nfeed"'),
+            ("\x1b[31mred", r'"\u001b[31mred"'),
+            ("naïve", "naïve"),
+            (7, "7"),
+            (0.5, "0.5"),
+            (True, "true"),
+            (None, "None"),
+            (["a", 1], r'"[\"a\",1]"'),
+            ({"a": 1}, r'"{\"a\":1}"'),
+        ],
+        ids=repr,
+    )
+    def test_values(self, value, printed):
+        """Quoted where it is needed, never more than a line."""
+        (line,) = lines("text", {"key": value})
+        assert line.endswith(f" INFO controller.test Message key={printed}")
+
+    def test_keys_come_in_order(self):
+        """Context first, then the record's own keys as they were given."""
+        with logs.bind(controller="apps", key="ns/a"):
+            (line,) = lines("text", {"zebra": 1, "ape": 2})
+        assert line.endswith("Message controller=apps key=ns/a zebra=1 ape=2")
+
+    def test_time_is_utc_with_milliseconds(self):
+        """As Kubernetes writes it."""
+        (line,) = lines("text", {})
+        assert len(line.split()[0]) == len("2026-11-21T11:35:57.123Z")
+        assert line.split()[0].endswith("Z")
+
+    def test_a_message_is_one_line(self):
+        """A forged record cannot be injected by a message."""
+        (line,) = lines("text", {"msg": "one\n2026-11-21T00:00:00.000Z ERROR forged"})
+        assert r"one\n2026" in line
+
+
+class TestJson:
+    def test_members(self):
+        """time, level in lower case, logger, msg, then the keys with their types."""
+        with logs.bind(reconcileID="1"):
+            (line,) = lines("json", {"number": 7, "flag": True, "list": [1], "text": 'a "b"\n', "other": object})
+        record = json.loads(line)
+        assert list(record)[:4] == ["time", "level", "logger", "msg"]
+        assert record["level"] == "info"
+        assert record["logger"] == "controller.test"
+        assert record["msg"] == "Message"
+        assert record["reconcileID"] == "1"
+        assert (record["number"], record["flag"], record["list"], record["text"]) == (7, True, [1], 'a "b"\n')
+        assert record["other"] == str(object)
+
+    def test_a_key_never_hides_time_or_level(self):
+        """Clashing keys get an underscore."""
+        (line,) = lines("json", {"level": "mine", "time": "mine"})
+        record = json.loads(line)
+        assert record["level"] == "info"
+        assert (record["level_"], record["time_"]) == ("mine", "mine")
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_an_exception_is_part_of_its_record(output):
+    """One line with the error, its cause and the traceback."""
+    stream = io.StringIO()
+    logs.setup(output=output, stream=stream)
+    try:
+        try:
+            raise KeyError("cause")
+        except KeyError as cause:
+            raise RuntimeError("effect") from cause
+    except RuntimeError:
+        log.exception("Failed")
+    (line,) = stream.getvalue().splitlines()
+    assert "RuntimeError: effect" in line
+    assert "KeyError: 'cause'" in line.replace('\\"', '"')
+    assert "Traceback (most recent call last)" in line
+
+
+class TestContext:
+    def test_inner_keys_win_and_end_with_their_block(self):
+        """Blocks nest."""
+        with logs.bind(a=1, b=1):
+            with logs.bind(b=2):
+                assert logs.bound() == {"a": 1, "b": 2}
+            assert logs.bound() == {"a": 1, "b": 1}
+        assert logs.bound() == {}
+
+    def test_threads_have_their_own(self):
+        """What one worker binds, another does not log."""
+        seen: list[object] = []
+        with logs.bind(a=1):
+            thread = threading.Thread(target=lambda: seen.append(dict(logs.bound())))
+            thread.start()
+            thread.join()
+        assert seen == [{}]
+
+
+class TestLevels:
+    @pytest.mark.parametrize(
+        ("level", "own", "foreign"),
+        [
+            ("debug", ["debug", "info", "warning", "error"], ["info", "warning", "error"]),
+            ("info", ["info", "warning", "error"], ["info", "warning", "error"]),
+            ("WARNING", ["warning", "error"], ["warning", "error"]),
+            ("error", ["error"], ["error"]),
+        ],
+    )
+    def test_what_is_printed(self, level, own, foreign):
+        """The level holds for the own packages; libraries are never at DEBUG, where they print Secrets."""
+        for name, expected in (("controller.x", own), ("informers.x", own), ("kubernetes.client.rest", foreign)):
+            stream = io.StringIO()
+            logs.setup(level=level, stream=stream)
+            for each in logs.LEVELS:
+                getattr(logging.getLogger(name), each)("Message")
+            assert [line.split()[1].lower() for line in stream.getvalue().splitlines()] == expected
+
+    def test_can_be_changed_while_running(self):
+        """set_level acts at once."""
+        stream = io.StringIO()
+        logs.setup(level="info", stream=stream)
+        log.debug("Hidden")
+        logs.set_level("debug")
+        log.debug("Shown")
+        assert "Shown" in stream.getvalue()
+        assert "Hidden" not in stream.getvalue()
+
+    @pytest.mark.parametrize("wrong", [{"level": "loud"}, {"output": "xml"}])
+    def test_unknown_names_are_refused(self, wrong):
+        """The error lists what there is."""
+        with pytest.raises(ValueError, match=r"want one of (debug|text)"):
+            logs.setup(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("code", "logged", "status"),
+    [
+        ("raise RuntimeError('main')", "Uncaught exception", 1),
+        (
+            "import threading; t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()",
+            "Uncaught exception in a thread",
+            0,
+        ),
+        ("import warnings; warnings.warn('careful', DeprecationWarning, 1)", "careful", 0),
+        ("raise SystemExit(3)", "", 3),
+    ],
+)
+def test_everything_reaches_the_log(code, logged, status):
+    """Uncaught errors of any thread and warnings are records of the same format."""
+    program = f"from controller.runtime import logs\nlogs.setup(output='json')\n{code}"
+    result = subprocess.run(
+        [sys.executable, "-W", "default", "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert result.returncode == status
+    if logged:
+        records = [json.loads(line) for line in result.stderr.splitlines()]
+        assert any(logged in record["msg"] for record in records)
+    else:
+        assert result.stderr == ""
