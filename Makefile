@@ -1,0 +1,79 @@
+# All that people and CI call. `make` alone lists it.
+#
+# A fresh clone needs only Python 3.11 or newer, and make. The virtual environment is made in .venv; the API server, etcd
+# and kubectl are found, downloaded or built once and kept in the user's cache folder.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell \
+	$(p) -c 'import sys, venv; print("$(p)") if sys.version_info >= (3, 11) else None' 2>/dev/null)))
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest
+PACKAGES := workqueue informers controller e2e
+
+.PHONY: help
+help: ## List these commands
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+.venv/.complete: requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none found in PATH (or set PYTHON=...)" >&2; exit 1; }
+	@echo "creating .venv with $$($(PYTHON) --version) and the locked packages ..."
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.complete ## Make .venv, and get or build the API server, etcd and kubectl
+	@$(BIN)/python -m e2e.controlplane assets
+
+.PHONY: demo
+demo: setup ## The whole story on a real API server: pair, sync, change, drift, renew, reconnect
+	@$(BIN)/python -m e2e.demo
+
+.PHONY: playground
+playground: setup ## The same, left running, with the kubectl commands to try
+	@$(BIN)/python -m e2e.demo --playground
+
+.PHONY: test
+test: setup ## Unit and integration tests
+	@$(PYTEST) tests/unit tests/integration -m "not slow" $(ARGS)
+
+.PHONY: chaos
+chaos: setup ## The long tests: kills, frozen caches, lost events, random histories
+	@$(PYTEST) tests -m slow --timeout 1800 $(ARGS)
+
+.PHONY: e2e
+e2e: setup ## The end-to-end suite on the local control plane
+	@$(PYTEST) e2e/scenarios --timeout 300 $(ARGS)
+
+.PHONY: lint
+lint: .venv/.complete ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: .venv/.complete ## Put code into the project's format
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: bench
+bench: setup ## The benchmarks, as tables with ratios
+	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench $(ARGS); done
+
+.PHONY: lock
+lock: .venv/.complete ## Resolve the dependencies anew into requirements/
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+		--no-header pyproject.toml --output-file requirements/runtime.txt
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+		--no-header --extra test pyproject.toml --output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove what was made in this folder (not the cache)
+	@rm -rf .venv build dist artifacts .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,274 @@
+"""The whole story in half a minute: `make demo` tells it, `make playground` leaves the stage to you afterwards.
+
+Everything is real but Compass: kube-apiserver and etcd, TLS and certificates, and the agent as a process of its own.
+"""
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from controller.resources import APPLICATION, SECRET
+from e2e.agent_process import AgentProcess
+from e2e.controlplane import AssetsUnavailable, ControlPlaneError
+from e2e.mock_compass.examples import landscape
+from e2e.world import CLUSTER_SECRET, World
+from informers import KubernetesError
+
+_ERP = "mp-harbour-logistics-erp"
+_WEATHER = "City Weather"
+_WEATHER_NAME = "mp-city-weather"
+_WIDTH = 110  # of the account when it goes into a file or a CI log
+
+Object = dict[str, Any]
+
+
+class DemoFailed(Exception):  # noqa: N818 - what happened
+    """Something did not come about."""
+
+
+class Teller:
+    """Says what is about to happen, and how long it took."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def chapter(self, title: str) -> None:
+        self._console.print(f"\n[bold cyan]{title}[/]")
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        began = time.monotonic()
+        with self._console.status(text):
+            yield
+        self._console.print(f"  [green]✓[/] {text} [dim]{time.monotonic() - began:.1f} s[/]")
+
+    def detail(self, text: str) -> None:
+        self._console.print(f"    [dim]{escape(text)}[/]")
+
+    def output(self, command: str, text: str) -> None:
+        self._console.print(f"\n[bold]$ {escape(command)}[/]")
+        self._console.print(escape(text.rstrip()), soft_wrap=True)
+
+    def table(self, table: Table) -> None:
+        self._console.print()
+        self._console.print(table)
+
+
+class Story:
+    """The chapters, in order; each leaves the world as the next one needs it."""
+
+    def __init__(self, world: World, agent: AgentProcess, teller: Teller) -> None:
+        self._world = world
+        self._agent = agent
+        self._tell = teller
+
+    def start(self) -> None:
+        self._tell.chapter("The agent starts in a cluster that knows nothing of Compass")
+        with self._tell.step("install the CRDs, start the agent"):
+            self._world.install_crds()
+            self._agent.start()
+            self._world.wait_for_state("ConnectionFailed")
+        self._tell.detail(f"status says: {self._world.connection_error()}")
+
+    def pair(self) -> None:
+        self._tell.chapter("Pair: a one-time token becomes a client certificate")
+        for application in landscape():
+            if application["name"] != _WEATHER:
+                self._world.compass.put_application(application)
+        with self._tell.step("kubectl apply the ConfigMap compass-agent-configuration with a fresh token"):
+            self._world.configure()
+            self._world.wait_for("credentials", lambda: self._world.state() not in ("", "ConnectionFailed"))
+        certificate = self._certificate()
+        self._tell.detail(
+            f"certificate of {certificate.subject.rfc4514_string()}, "
+            f"valid until {certificate.not_valid_after_utc:%Y-%m-%d}"
+        )
+
+    def sync(self) -> None:
+        self._tell.chapter("Sync: the cluster gets what Compass assigns")
+        with self._tell.step("fetch the Applications from the Director and create them with their Secrets"):
+            self._world.wait_for_state("Synchronized")
+        self._tell.detail(f"{len(self._world.applications())} Applications, {len(self._world.secrets())} Secrets")
+
+    def change(self) -> None:
+        self._tell.chapter("Change: the cluster follows the Director")
+        state, runtime_id = self._world.compass.state, self._world.compass.runtime_id
+        assigned = {application["name"]: application for application in state.applications_of(runtime_id)}
+        with self._tell.step("an Application is described anew, one is added, one is unassigned"):
+            state.change_application(assigned["Harbour Logistics ERP"]["id"], {"description": "Moved to Antwerp"})
+            gone = next(name for name in assigned if "Payroll" in name)
+            state.unassign(assigned[gone]["id"], runtime_id)
+            self._world.compass.put_application(next(a for a in landscape() if a["name"] == _WEATHER))
+            self._world.wait_for("the changes", self._changes_are_there)
+
+    def drift(self) -> None:
+        self._tell.chapter("Drift: what people break is mended, what is theirs stays")
+        present = self._world.applications()[_ERP]
+        with self._tell.step("somebody edits an Application and labels it, and deletes a Secret"):
+            present["spec"]["description"] = "edited by hand"
+            present["metadata"]["labels"]["team"] = "harbour"
+            self._world.client.update(APPLICATION, present)
+            secret = next(name for name in self._world.secrets() if name.startswith(_ERP[:26]))
+            self._world.client.delete(SECRET, secret, namespace="kyma-system")
+            self._world.wait_for(
+                "the drift undone",
+                lambda: (
+                    self._description(_ERP) == "Moved to Antwerp"
+                    and secret in self._world.secrets()
+                    and self._world.applications()[_ERP]["metadata"]["labels"].get("team") == "harbour"
+                ),
+            )
+        with self._tell.step("somebody deletes an Application"):
+            self._world.client.delete(APPLICATION, _ERP)
+            self._world.wait_for("it to be back", lambda: _ERP in self._world.applications())
+
+    def renew(self) -> None:
+        self._tell.chapter("Renew: a fresh certificate before the old one ends")
+        before = self._certificate()
+        with self._tell.step("kubectl patch: refreshCredentialsNow"):
+            self._world.patch_connection({"spec": {"refreshCredentialsNow": True}})
+            self._world.wait_for("another certificate", lambda: self._certificate() != before)
+            self._world.wait_for_state("Synchronized")
+
+    def reconnect(self) -> None:
+        self._tell.chapter("Reconnect: a new token and kubectl delete")
+        before = self._certificate()
+        with self._tell.step("all certificates are revoked; a new token, and delete compassconnection"):
+            self._world.compass.state.revoke_all(self._world.compass.runtime_id)
+            self._world.configure()
+            self._world.delete_connection()
+            self._world.wait_for("another certificate", lambda: self._certificate() != before)
+            self._world.wait_for_state("Synchronized")
+
+    def end(self) -> None:
+        table = Table(title="Applications in the cluster", title_justify="left", show_lines=False)
+        for column in ("Application", "Description", "APIs", "Events", "Authentication"):
+            table.add_column(column)
+        for name, application in sorted(self._world.applications().items()):
+            table.add_row(name, escape(application["spec"]["description"]), *_contents(application))
+        self._tell.table(table)
+        self._tell.output("kubectl get compassconnection", self.kubectl("get", "compassconnection"))
+
+    def kubectl(self, *arguments: str) -> str:
+        command = [
+            str(self._world.control_plane.assets.kubectl),
+            "--kubeconfig",
+            str(self._world.kubeconfig),
+            *arguments,
+        ]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def _changes_are_there(self) -> bool:
+        names = self._world.applications().keys()
+        return (
+            _WEATHER_NAME in names
+            and not any("payroll" in name for name in names)
+            and self._description(_ERP) == "Moved to Antwerp"
+        )
+
+    def _description(self, name: str) -> str:
+        text: str = self._world.applications().get(name, {"spec": {}})["spec"].get("description", "")
+        return text
+
+    def _certificate(self) -> x509.Certificate:
+        stored = self._world.secret(CLUSTER_SECRET)
+        if not stored or "crt" not in stored:
+            raise DemoFailed(f"the Secret {CLUSTER_SECRET} holds no certificate")
+        return x509.load_pem_x509_certificate(stored["crt"].encode())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m e2e.demo", description=__doc__)
+    parser.add_argument("--playground", action="store_true", help="leave everything running afterwards")
+    options = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="compass-runtime-agent-") as directory:
+        try:
+            _play(Path(directory), Teller(console), console, playground=options.playground)
+        except (DemoFailed, TimeoutError, KubernetesError, AssetsUnavailable, ControlPlaneError) as error:
+            console.print(f"\n[bold red]The demo failed:[/] {escape(str(error))}", soft_wrap=True)
+            return 1
+        except KeyboardInterrupt:
+            console.print("\ninterrupted")
+            return 130
+    console.print(f"\n[bold green]Done[/] in {time.monotonic() - began:.0f} s.")
+    return 0
+
+
+def _play(directory: Path, teller: Teller, console: Console, *, playground: bool) -> None:
+    teller.chapter("The stage: kube-apiserver and etcd of this machine, and a mock Compass")
+    with teller.step("start them"):
+        context = World.local(directory)
+        world = context.__enter__()
+    try:
+        story = Story(world, world.agent(), teller)
+        for chapter in (
+            story.start,
+            story.pair,
+            story.sync,
+            story.change,
+            story.drift,
+            story.renew,
+            story.reconnect,
+            story.end,
+        ):
+            chapter()
+        if playground:
+            _stay(world, console)
+    finally:
+        context.__exit__(None, None, None)
+
+
+def _stay(world: World, console: Console) -> None:
+    runtime = f"{world.compass.admin_url}/runtimes/{world.compass.runtime_id}"
+    console.print("\n[bold]The stage is yours[/] until Ctrl-C. In another terminal:\n")
+    for what, command in (
+        ("", f"export KUBECONFIG={world.kubeconfig} PATH={world.control_plane.assets.kubectl.parent}:$PATH"),
+        ("see the connection", "kubectl get cc; kubectl describe cc compass-connection"),
+        ("see the Applications", "kubectl get applications"),
+        (
+            "break one, and see it mended",
+            f'kubectl patch app {_ERP} --type merge -p \'{{"spec":{{"description":"x"}}}}\'',
+        ),
+        ("ask the Director now", 'kubectl patch cc compass-connection --type merge -p \'{"spec":{"resyncNow":true}}\''),
+        (
+            "add 50 Applications in Compass",
+            f"curl -d '{{\"count\":50}}' {world.compass.admin_url}/applications/generate",
+        ),
+        ("take Compass down for 3 calls", f'curl -d \'{{"kind":"html","times":3}}\' {world.compass.admin_url}/faults'),
+        ("revoke the certificate", f"curl -X DELETE {runtime}/certificates"),
+        ("a new one-time token", f"curl -d '{{}}' {runtime}/tokens"),
+        ("all that Compass can be told", f"curl {world.compass.admin_url}/"),
+        ("the agent's log", f"tail -f {shlex.quote(str(world.directory / 'agent.log'))}"),
+    ):
+        console.print(f"[dim]# {what}[/]" if what else "", soft_wrap=True)
+        console.print(f"  {escape(command)}", soft_wrap=True, highlight=False)
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+def _contents(application: Object) -> tuple[str, str, str]:
+    entries = [entry for service in application["spec"].get("services", ()) for entry in service["entries"]]
+    kinds = {(entry.get("credentials") or {}).get("type") or "none" for entry in entries if entry["type"] == "API"}
+    return (
+        str(sum(entry["type"] == "API" for entry in entries)),
+        str(sum(entry["type"] == "Events" for entry in entries)),
+        ", ".join(sorted(kinds)),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
