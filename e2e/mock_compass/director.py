@@ -82,7 +82,10 @@ def _scoped(scope: str, resolve: Callable[[dict[str, Any], State, Runtime], Any]
     def checked(_source: Any, arguments: dict[str, Any], context: DirectorContext) -> Any:
         if context.runtime is None:
             raise director_error(23, f"insufficient scopes provided [actual=; required={scope}]")
-        return resolve(arguments, context.state, context.runtime)
+        try:
+            return resolve(arguments, context.state, context.runtime)
+        except UnknownError as error:  # the Runtime was unregistered meanwhile, or a label is not there
+            raise director_error(20, "Object not found") from error
 
     return checked
 
@@ -167,16 +170,12 @@ def _set_runtime_label(arguments: dict[str, Any], state: State, caller: Runtime)
 
 def _delete_runtime_label(arguments: dict[str, Any], state: State, caller: Runtime) -> dict[str, Any]:
     runtime_id = _own(arguments["runtimeID"], caller)
-    try:
-        value = state.delete_runtime_label(runtime_id, arguments["key"])
-    except UnknownError as error:
-        raise director_error(20, "Object not found [object=label]") from error
-    return {"key": arguments["key"], "value": value}
+    return {"key": arguments["key"], "value": state.delete_runtime_label(runtime_id, arguments["key"])}
 
 
 def _own(runtime_id: str, caller: Runtime) -> str:
     if _uuid(runtime_id) != caller.id:
-        raise director_error(20, "Object not found [object=runtime]")
+        raise director_error(20, "Object not found")
     return runtime_id
 
 

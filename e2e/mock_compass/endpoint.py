@@ -89,10 +89,7 @@ class Endpoint:
         except RequestError as error:
             operation = error
         hit = self._faults.take(_describe(self._target, operation))
-        for action in hit.actions:
-            action()
-        if hit.delay:
-            await asyncio.sleep(hit.delay)
+        await _accompany(hit.before)
         fault = hit.deciding
         if fault is not None and not _takes_effect(fault):
             self._record(request, operation, None, _Answer(fault.status, b"", f"fault:{fault.kind}"))
@@ -100,6 +97,7 @@ class Endpoint:
         caller, answer = self._answer(request, operation, hit.overrides)
         if fault is not None:
             answer = _Answer(fault.status, answer.body, f"fault:{fault.kind}")
+        await _accompany(hit.after)
         self._record(request, operation, caller, answer)
         if fault is not None:
             return await _faulty(request, fault, answer.body)
@@ -163,6 +161,14 @@ def _peer(request: web.Request) -> Peer | None:
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
     )
+
+
+async def _accompany(faults: tuple[Fault, ...]) -> None:
+    for fault in faults:
+        if fault.action is not None:
+            fault.action()
+        else:
+            await asyncio.sleep(fault.seconds)
 
 
 def _takes_effect(fault: Fault) -> bool:

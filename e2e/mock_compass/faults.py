@@ -25,7 +25,7 @@ graphql_error  HTTP 200, ``message`` and ``code`` in errors, data null
 ACCOMPANYING = ("delay", "action", "field")
 """
 delay   the answer comes ``seconds`` later
-action  ``action()`` is called before the request is served (on the server's thread: it must not wait for a request)
+action  ``action()`` is called, on the server's thread: it must not wait for another request
 field   the field ``field`` ("Bundle.apiDefinitions") answers ``value``, or fails with ``message`` and ``code``;
         only in the object ``object_id`` if that is given
 """
@@ -53,7 +53,7 @@ class Fault:
     next_page   only requests for a second or later page of applicationsForRuntime
     skip        that many matching requests pass before the first one is hit
     times       that many requests are hit; None: until removed
-    after       the request takes effect all the same, only its answer is replaced
+    after       the request takes effect before the fault does: only its answer is replaced, late, or after the action
     """
 
     kind: str
@@ -106,11 +106,11 @@ class Fault:
 
 @dataclass(frozen=True)
 class Hit:
-    """The faults that apply to one request."""
+    """The faults that apply to one request. ``before`` and ``after`` its effect: delays and actions, as ordered."""
 
     deciding: Fault | None
-    delay: float
-    actions: tuple[Callable[[], object], ...]
+    before: tuple[Fault, ...]
+    after: tuple[Fault, ...]
     overrides: tuple[FieldOverride, ...]
 
 
@@ -154,8 +154,7 @@ class Faults:
     def take(self, info: RequestInfo) -> Hit:
         """The faults that hit this request; counts them down."""
         deciding: Fault | None = None
-        delay = 0.0
-        actions: list[Callable[[], object]] = []
+        accompanying: list[Fault] = []
         overrides: list[FieldOverride] = []
         with self._lock:
             for number, armed in list(self._armed.items()):
@@ -172,10 +171,13 @@ class Faults:
                         del self._armed[number]
                 if fault.kind in DECIDING:
                     deciding = fault
-                elif fault.kind == "delay":
-                    delay += fault.seconds
                 elif fault.kind == "field":
                     overrides.append(FieldOverride(fault.field, fault.object_id, fault.value, fault.error))
-                elif fault.action is not None:
-                    actions.append(fault.action)
-        return Hit(deciding, delay, tuple(actions), tuple(overrides))
+                else:
+                    accompanying.append(fault)
+        return Hit(
+            deciding,
+            before=tuple(fault for fault in accompanying if not fault.after),
+            after=tuple(fault for fault in accompanying if fault.after),
+            overrides=tuple(overrides),
+        )

@@ -240,7 +240,7 @@ class MockCompass:
         """Whoever is not accepted is a caller without scopes; only another existing tenant is told apart."""
         runtime = self.state.runtime_of_client(peer.common_name) if peer and self._in_force(peer) else None
         if runtime is not None:
-            self.state.mark_connected(runtime.id)
+            self.state.mark_connected(runtime)
         tenant = request.headers.get(TENANT_HEADER)
         if runtime is not None and tenant and tenant != runtime.tenant:
             if self.state.has_tenant(tenant):

@@ -113,9 +113,8 @@ class State:
         with self._lock:
             return list(self._runtimes.values())
 
-    def mark_connected(self, runtime_id: str) -> None:
+    def mark_connected(self, runtime: Runtime) -> None:
         with self._lock:
-            runtime = self._runtime_locked(runtime_id)
             if runtime.status != "CONNECTED":
                 runtime.status, runtime.status_since = "CONNECTED", self.clock()
 
@@ -253,7 +252,8 @@ class State:
 
     def is_assigned(self, application_id: str, runtime_id: str) -> bool:
         with self._lock:
-            return application_id in self._runtime_locked(runtime_id).applications
+            runtime = self._runtimes.get(runtime_id)
+            return runtime is not None and application_id in runtime.applications
 
     def application(self, application_id: str) -> dict[str, Any] | None:
         with self._lock:

@@ -216,6 +216,13 @@ def test_requests_are_logged_without_secrets(admin: Admin, client: Client, compa
     assert compass.requests.count() == 0
 
 
+def test_waiting_for_a_request_ends_when_it_comes(paired: Client, compass: MockCompass) -> None:
+    """Or says that it did not come."""
+    assert not compass.requests.wait_for(1, "director", timeout=0)
+    paired.ask("{ viewer { id } }")
+    assert compass.requests.wait_for(1, "director", "viewer", timeout=TIMEOUT)
+
+
 # --- life ---
 
 

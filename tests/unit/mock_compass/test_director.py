@@ -417,3 +417,30 @@ def test_labels_may_be_asked_for_by_key(paired: Client, compass: MockCompass) ->
 def test_an_unknown_runtime_is_null(paired: Client) -> None:
     """Without an error."""
     assert paired.ask(LABELS, {"id": str(uuid.uuid4())}) == {"data": {"runtime": None}}
+
+
+def test_deleting_a_label(paired: Client, compass: MockCompass) -> None:
+    """Answers what it was; a label that is not there is not found."""
+    query = 'mutation ($id: ID!) { deleteRuntimeLabel(runtimeID: $id, key: "isNormalized") { key value } }'
+    answer = paired.ask(query, {"id": compass.runtime_id})
+    assert answer["data"]["deleteRuntimeLabel"] == {"key": "isNormalized", "value": "true"}
+    assert only_error(paired.ask(query, {"id": compass.runtime_id}))[0] == 20
+
+
+def test_labels_of_another_runtime_cannot_be_set(paired: Client, compass: MockCompass) -> None:
+    """A Runtime changes only itself."""
+    other = compass.state.register_runtime(tenant=compass.tenant)
+    assert only_error(paired.ask(SET_LABEL, {"id": other, "key": "k", "value": "v"}))[0] == 20
+
+
+def test_applications_lists_raw_names_and_filters_by_label_key(paired: Client, compass: MockCompass) -> None:
+    """Pages here have a maximum."""
+    compass.put_application({"name": "With Label", "labels": {"a": 1}})
+    compass.put_application({"name": "Without"})
+    assert {r["name"] for r in paired.ask("{ applications { data { name } } }")["data"]["applications"]["data"]} == {
+        "With Label",
+        "Without",
+    }
+    filtered = paired.ask('{ applications(filter: [{key: "a"}]) { data { name } } }')
+    assert filtered["data"]["applications"]["data"] == [{"name": "With Label"}]
+    assert only_error(paired.ask("{ applications(first: 201) { totalCount } }"))[0] == 22

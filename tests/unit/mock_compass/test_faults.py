@@ -117,6 +117,17 @@ def test_an_action_happens_before_the_request_is_served(paired: Client, compass:
     assert viewer(paired).json()["errors"][0]["extensions"]["error_code"] == 23
 
 
+def test_an_action_after_the_effect_leaves_the_answer_as_it_was(paired: Client, compass: MockCompass) -> None:
+    """The moment in which the server has acted and the client does not know it yet."""
+    compass.put_application({"name": "one"})
+    compass.faults.add(Fault(kind="action", action=compass.state.remove_all_applications, after=True, times=1))
+    query = "query ($id: ID!) { applicationsForRuntime(runtimeID: $id) { totalCount } }"
+    totals = [
+        paired.ask(query, {"id": compass.runtime_id})["data"]["applicationsForRuntime"]["totalCount"] for _ in range(2)
+    ]
+    assert totals == [1, 0]
+
+
 CONNECTOR = RequestInfo("connector", frozenset({"configuration"}), next_page=False)
 FIRST = RequestInfo("director", frozenset({"applicationsForRuntime", "FirstPage"}), next_page=False)
 NEXT = RequestInfo("director", frozenset({"applicationsForRuntime"}), next_page=True)
@@ -153,13 +164,14 @@ def test_the_first_deciding_fault_wins_and_only_it_is_counted() -> None:
     assert [fault.status if fault else None for fault in taken] == [502, 503, None]
 
 
-def test_delays_add_up_and_join_a_deciding_fault() -> None:
+def test_accompanying_faults_join_a_deciding_one() -> None:
     """A slow failure is both."""
     faults = Faults()
-    for fault in (Fault(kind="delay", seconds=1), Fault(kind="reset"), Fault(kind="delay", seconds=2)):
+    ordered = [Fault(kind="delay", seconds=1), Fault(kind="reset"), Fault(kind="delay", seconds=2, after=True)]
+    for fault in ordered:
         faults.add(fault)
     hit = faults.take(FIRST)
-    assert (hit.delay, hit.deciding and hit.deciding.kind) == (3, "reset")
+    assert (hit.before, hit.deciding, hit.after) == (tuple(ordered[:1]), ordered[1], tuple(ordered[2:]))
 
 
 def test_faults_are_removed_one_by_one_or_all() -> None:
