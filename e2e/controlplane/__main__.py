@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2e.controlplane.assets import find_assets
+from e2e.controlplane.crds import read_crds
 from e2e.controlplane.errors import ControlPlaneError
 from e2e.controlplane.progress import to_stderr
 from e2e.controlplane.server import ControlPlane
@@ -71,7 +72,10 @@ def _assets() -> None:
 
 
 def _up(kubeconfig: Path, crds: Sequence[Path]) -> None:
+    # What is wrong with the arguments is said now, not after the servers started.
     _refuse_foreign(kubeconfig)
+    for path in crds:
+        read_crds(path)
     assets = find_assets()
     started = time.monotonic()
     with ControlPlane(assets) as control_plane:

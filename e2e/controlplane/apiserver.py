@@ -106,7 +106,7 @@ class ApiServer:
     def _answers(self, session: requests.Session, path: str) -> bool:
         try:
             return session.get(f"{self.url}{path}", timeout=REQUEST_SECONDS).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def _command(self) -> list[str | Path]:

@@ -36,7 +36,7 @@ def fetch(directory: Path, report: Report, *, cache: Path, environ: Mapping[str,
     started = time.monotonic()
     go = _find_go(cache, report, environ)
     environment = _go_environment(environ)
-    report(f"building etcd and Kubernetes {VERSION} with {go}: some 5 minutes on 2 cores, once on this machine")
+    report(f"building etcd and Kubernetes {VERSION} with {go}: 5 to 10 minutes on 2 cores, once on this machine")
     # Also downloads the modules.
     listing = [str(go), "list", "-deps", *PACKAGES]
     total = _run(listing, "getting the sources", report, cwd=MODULE, env=environment)

@@ -1,6 +1,7 @@
 """Installing CustomResourceDefinitions."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,25 @@ POLL_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
 
 
-def apply_crds(session: requests.Session, url: str, path: Path) -> list[str]:
-    """Apply every CustomResourceDefinition in `path`, a YAML file or a folder of them; other kinds are passed over.
+Manifest = dict[str, Any]
 
-    Returns their names when all are established and served. Raises ManifestError.
+
+def read_crds(path: Path) -> list[Manifest]:
+    """Every CustomResourceDefinition in `path`, a YAML file or a folder of them; other kinds are passed over.
+
+    Raises ManifestError when there is none or something cannot be read.
     """
     crds = [crd for file in _files(path) for crd in _read(file)]
     if not crds:
         raise ManifestError(f"{path}: no CustomResourceDefinition in it")
+    return crds
+
+
+def apply_crds(session: requests.Session, url: str, crds: Sequence[Manifest]) -> list[str]:
+    """Apply CustomResourceDefinitions and wait until all are established and served; returns their names.
+
+    Raises ManifestError.
+    """
     for crd in crds:
         _apply(session, url, crd)
     deadline = time.monotonic() + SERVED_SECONDS
@@ -40,7 +52,7 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path) -> list[Manifest]:
     try:
         documents = list(yaml.safe_load_all(path.read_text()))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -53,12 +65,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _name(crd: dict[str, Any]) -> str:
+def _name(crd: Manifest) -> str:
     name: str = crd["metadata"]["name"]
     return name
 
 
-def _apply(session: requests.Session, url: str, crd: dict[str, Any]) -> None:
+def _apply(session: requests.Session, url: str, crd: Manifest) -> None:
     answer = session.patch(
         f"{url}{CRDS}/{_name(crd)}",
         params={"fieldManager": "controlplane", "force": "true"},
@@ -70,7 +82,7 @@ def _apply(session: requests.Session, url: str, crd: dict[str, Any]) -> None:
         raise ManifestError(f"{_name(crd)}: {answer.json().get('message', answer.reason)}")
 
 
-def _not_served(session: requests.Session, url: str, crd: dict[str, Any]) -> str:
+def _not_served(session: requests.Session, url: str, crd: Manifest) -> str:
     """Why the CRD is not served yet; empty when it is.
 
     Established alone is not enough: the API server adds the paths a moment later.

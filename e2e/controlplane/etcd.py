@@ -24,6 +24,8 @@ class Etcd:
         self._client_port = ReservedPort()
         self._peer_port = ReservedPort()
         self._process: ServerProcess | None = None
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy of the environment is not for the loopback
         self.url = f"http://{LOOPBACK}:{self._client_port.number}"
 
     def start(self) -> None:
@@ -61,6 +63,7 @@ class Etcd:
         """Kill etcd and give its ports back."""
         if self._process is not None:
             self._process.kill()
+        self._session.close()
         self._client_port.release()
         self._peer_port.release()
 
@@ -72,14 +75,14 @@ class Etcd:
 
     def _healthy(self) -> bool:
         try:
-            answer = requests.get(f"{self.url}/health", timeout=REQUEST_SECONDS)
-        except requests.ConnectionError:
+            answer = self._session.get(f"{self.url}/health", timeout=REQUEST_SECONDS)
+        except (requests.ConnectionError, requests.Timeout):
             return False
         return answer.ok
 
     def _call(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
         """etcd's gRPC API through its JSON gateway."""
-        answer = requests.post(f"{self.url}/v3/{method}", json=body, timeout=REQUEST_SECONDS)
+        answer = self._session.post(f"{self.url}/v3/{method}", json=body, timeout=REQUEST_SECONDS)
         answer.raise_for_status()
         result: dict[str, Any] = answer.json()
         return result

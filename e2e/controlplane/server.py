@@ -10,6 +10,7 @@ import base64
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,11 +19,22 @@ import yaml
 
 from e2e.controlplane.apiserver import REQUEST_SECONDS, ApiServer, Credentials
 from e2e.controlplane.assets import Assets, find_assets
-from e2e.controlplane.crds import apply_crds
+from e2e.controlplane.crds import apply_crds, read_crds
 from e2e.controlplane.errors import ControlPlaneError
 from e2e.controlplane.etcd import Etcd
 
 ADMIN_GROUPS = ("system:masters",)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What exists between start() and stop()."""
+
+    assets: Assets
+    folder: tempfile.TemporaryDirectory[str]
+    credentials: Credentials
+    etcd: Etcd
+    apiservers: list[ApiServer] = field(default_factory=list)
 
 
 class ControlPlane:
@@ -35,7 +47,7 @@ class ControlPlane:
         """`assets` default to find_assets() at the start; `apiserver_flags` come after the own ones and so win."""
         self._assets = assets
         self._flags = tuple(apiserver_flags)
-        self._started = False
+        self._run: _Run | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -48,17 +60,14 @@ class ControlPlane:
 
     def start(self) -> None:
         """Start both servers and wait until they are ready. Raises AssetsUnavailable, ServerFailed."""
-        if self._assets is None:
-            self._assets = find_assets()
-        # The name of the folder ends with the process, whatever happens: see supervisor.py.
-        self._folder = tempfile.TemporaryDirectory(prefix="controlplane-", ignore_cleanup_errors=True)
-        directory = Path(self._folder.name)
-        self._credentials = Credentials(directory)
-        self._etcd = Etcd(self._assets.etcd, directory)
-        self._apiservers: list[ApiServer] = []
-        self._started = True
+        if self._run is not None:
+            raise ControlPlaneError("the control plane is started already")
+        assets = self._assets or find_assets()
+        folder = tempfile.TemporaryDirectory(prefix="controlplane-", ignore_cleanup_errors=True)
+        directory = Path(folder.name)
+        self._run = _Run(assets, folder, Credentials(directory), Etcd(assets.etcd, directory))
         try:
-            self._etcd.start()
+            self._run.etcd.start()
             self._add_apiserver().start()
         except BaseException:
             self.stop()
@@ -66,47 +75,44 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End every server and remove their files. Does nothing when stopped."""
-        if not self._started:
+        if self._run is None:
             return
-        self._started = False
-        for server in self._apiservers:
+        for server in self._run.apiservers:
             server.close()
-        self._etcd.close()
-        self._folder.cleanup()
+        self._run.etcd.close()
+        self._run.folder.cleanup()
+        self._run = None
 
     @property
     def assets(self) -> Assets:
         """The binaries in use; kubectl is among them."""
-        if self._assets is None:
-            raise ControlPlaneError("the control plane is not started")
-        return self._assets
+        return self._running.assets
 
     @property
     def apiserver(self) -> ApiServer:
         """The first API server."""
-        if not self._started:
-            raise ControlPlaneError("the control plane is not started")
-        return self._apiservers[0]
+        return self._running.apiservers[0]
 
     @property
     def url(self) -> str:
+        """Of the first API server."""
         return self.apiserver.url
 
     @property
     def directory(self) -> Path:
         """Certificates, logs and data of the servers; gone after stop()."""
-        return Path(self._folder.name)
+        return Path(self._running.folder.name)
 
     @property
     def ca_pem(self) -> bytes:
         """The certificate of the authority that signs servers and users."""
-        return self._credentials.authority.certificate_pem
+        return self._running.credentials.authority.certificate_pem
 
     def kubeconfig(
         self, user: str = "admin", groups: Sequence[str] = ADMIN_GROUPS, *, server: ApiServer | None = None
     ) -> str:
         """A kubeconfig for a user with these groups; with no groups the user may do what RBAC grants by name."""
-        pair = self._credentials.authority.client(user, groups)
+        pair = self._running.credentials.authority.client(user, groups)
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -152,8 +158,8 @@ class ControlPlane:
 
     def check(self) -> None:
         """Raises ServerFailed, with the end of the log, when a server ended by itself."""
-        self._etcd.check()
-        for server in self._apiservers:
+        self._running.etcd.check()
+        for server in self._running.apiservers:
             server.check()
 
     def kill_apiserver(self) -> None:
@@ -176,15 +182,16 @@ class ControlPlane:
         An API server still serves the events in its watch cache: a watch that missed events meets 410 only when the
         API server was started after them, or runs with `--watch-cache=false`.
         """
-        return self._etcd.compact()
+        return self._running.etcd.compact()
 
     def apply_crds(self, path: Path | str) -> list[str]:
         """Apply the CustomResourceDefinitions of a file or folder and wait until they are served; returns their names.
 
         Raises ManifestError.
         """
+        crds = read_crds(Path(path))
         with self.apiserver.session() as session:
-            return apply_crds(session, self.url, Path(path))
+            return apply_crds(session, self.url, crds)
 
     def create_namespace(self, name: str) -> None:
         """Create a namespace. Raises ControlPlaneError when the API server refuses it."""
@@ -195,14 +202,21 @@ class ControlPlane:
             raise ControlPlaneError(f"namespace {name}: {answer.json().get('message', answer.reason)}")
 
     def _add_apiserver(self) -> ApiServer:
-        number = len(self._apiservers) + 1
+        run = self._running
+        number = len(run.apiservers) + 1
         server = ApiServer(
-            self.assets.kube_apiserver,
-            Path(self._folder.name),
-            self._credentials,
+            run.assets.kube_apiserver,
+            self.directory,
+            run.credentials,
             name="kube-apiserver" if number == 1 else f"kube-apiserver-{number}",
-            etcd_url=self._etcd.url,
+            etcd_url=run.etcd.url,
             flags=self._flags,
         )
-        self._apiservers.append(server)
+        run.apiservers.append(server)
         return server
+
+    @property
+    def _running(self) -> _Run:
+        if self._run is None:
+            raise ControlPlaneError("the control plane is not started")
+        return self._run

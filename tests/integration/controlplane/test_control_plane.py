@@ -18,8 +18,7 @@ import requests
 import yaml
 from kubernetes import client, config, watch
 
-from e2e.controlplane import ControlPlane, ManifestError, ServerFailed
-from e2e.controlplane.process import ATTACH_OUTPUT
+from e2e.controlplane import ControlPlane, ControlPlaneError, ManifestError, ServerFailed
 
 END_SECONDS = 20.0
 
@@ -101,27 +100,18 @@ def test_a_kubeconfig_file_is_private(control_plane: ControlPlane, tmp_path: Pat
 
 
 def test_a_killed_api_server_comes_back_with_its_data(own: ControlPlane) -> None:
-    """After SIGKILL connections are refused; a new start has the same address and the same objects."""
+    """After SIGKILL connections are refused and nobody else gets the port; a new start has it, and the same objects."""
     url = own.url
     api(own).create_namespaced_config_map("default", config_map("survivor", key="value"))
     own.kill_apiserver()
     host, port = url.removeprefix("https://").split(":")
     with socket.socket() as connection, pytest.raises(ConnectionRefusedError):
         connection.connect((host, int(port)))
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind((host, int(port)))
     own.start_apiserver()
     assert own.url == url
     assert api(own).read_namespaced_config_map("survivor", "default").data == {"key": "value"}
-
-
-def test_the_port_stays_reserved_while_the_api_server_is_down(own: ControlPlane) -> None:
-    """Nobody else can take the port of a killed API server."""
-    host, port = own.url.removeprefix("https://").split(":")
-    own.kill_apiserver()
-    try:
-        with socket.socket() as other, pytest.raises(OSError, match="in use"):
-            other.bind((host, int(port)))
-    finally:
-        own.start_apiserver()
 
 
 def test_a_second_api_server_shows_the_same_data(own: ControlPlane) -> None:
@@ -278,10 +268,11 @@ def test_stop_leaves_nothing() -> None:
     control_plane = ControlPlane()
     control_plane.start()
     directory = control_plane.directory
-    control_plane.start_second_apiserver()
-    assert len(processes_of(directory)) == 6  # three servers, each with its supervisor
+    assert len(processes_of(directory)) == 4  # two servers, each with its supervisor
     control_plane.stop()
     control_plane.stop()
+    with pytest.raises(ControlPlaneError, match="not started"):
+        control_plane.check()
     assert processes_of(directory) == {}
     assert not directory.exists()
 
@@ -318,9 +309,26 @@ def test_the_servers_outlive_the_thread_that_started_them() -> None:
         control_plane.stop()
 
 
-def test_output_can_be_attached() -> None:
-    """With the environment variable that envtest knows, what the servers write comes out on stderr."""
-    script = "from e2e.controlplane import ControlPlane\nwith ControlPlane():\n    pass"
-    environment = {**os.environ, ATTACH_OUTPUT: "true"}
-    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert "Serving securely" in ended.stderr
+def test_a_proxy_in_the_environment_is_not_for_the_loopback(own: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's proxy settings do not come between the parts of a control plane."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    own.create_namespace("reached")
+    assert own.compact() > 0
+
+
+def test_what_is_not_started_says_so() -> None:
+    """Before start() every use raises ControlPlaneError."""
+    idle = ControlPlane()
+    for use in (idle.kubeconfig, idle.compact, idle.start_apiserver, idle.check):
+        with pytest.raises(ControlPlaneError, match="not started"):
+            use()
+
+
+def test_a_second_start_is_refused(own: ControlPlane) -> None:
+    """start() of a running control plane raises, and the running one stays as it is."""
+    with pytest.raises(ControlPlaneError, match="started already"):
+        own.start()
+    own.check()

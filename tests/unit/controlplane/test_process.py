@@ -45,6 +45,18 @@ def test_the_end_of_the_log_is_in_the_error(tmp_path: Path, started: list[Server
     assert "(exit code 4); the end of its log:\n  (no output)" in str(server.failure("ended"))
 
 
+def test_output_can_be_attached(
+    tmp_path: Path, started: list[ServerProcess], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With the environment variable that envtest knows, a server writes to our stderr; the error points there."""
+    monkeypatch.setenv(process.ATTACH_OUTPUT, "true")
+    server = ServerProcess("server", script("print('hello'); exit(3)"), directory=tmp_path)
+    started.append(server)
+    server._process.wait(WAIT_SECONDS)
+    assert capfd.readouterr().err == "hello\n"
+    assert str(server.failure("ended")) == "server ended (exit code 3); its output is above"
+
+
 def test_a_missing_binary_is_named(tmp_path: Path) -> None:
     """The error names the path; no process is started."""
     with pytest.raises(ServerFailed, match=r"server: .*/nowhere is not an executable file"):
