@@ -89,9 +89,12 @@ def load_credentials(key_pem: bytes, chain_pem: bytes) -> Credentials:
 def parse_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
     """All certificates of a PEM text, in order. Raises InvalidAnswer when there is none or one is unreadable."""
     try:
-        return tuple(x509.load_pem_x509_certificates(pem))
+        chain = tuple(x509.load_pem_x509_certificates(pem))
     except (ValueError, UnsupportedAlgorithm):
         raise InvalidAnswer("no readable PEM certificates") from None
+    if pem.count(b"-----BEGIN ") != len(chain):  # the parser passes over a block that is cut off
+        raise InvalidAnswer("a PEM block that is no certificate or is cut off")
+    return chain
 
 
 def chain_to_pem(chain: Sequence[x509.Certificate]) -> bytes:

@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import http.client
 import re
 import ssl
 import threading
@@ -58,6 +59,9 @@ class HttpClient:
         context.sslsocket_class = _DeadlineSocket
         self._adapter = _Adapter(context)
         self._verify = context.verify_mode != ssl.CERT_NONE
+        if not self._verify:
+            # Once for each connection on stderr is no way to tell an operator; the settings are warned about at start.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def close(self) -> None:
         """Drop the pooled connections."""
@@ -207,7 +211,7 @@ def _failure(error: BaseException, timeout: float) -> CompassError:
         (TimeoutError, too_slow),
         (urllib3.exceptions.TimeoutError, too_slow),
         (ConnectionResetError, "the connection was reset"),
-        (urllib3.exceptions.IncompleteRead, "the answer was cut off"),
+        (http.client.IncompleteRead, "the answer was cut off"),  # urllib3's is one of these
         (urllib3.exceptions.DecodeError, "the answer is not compressed the way it says"),
         (ssl.SSLError, "the TLS connection failed"),
     )

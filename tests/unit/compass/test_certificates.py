@@ -1,0 +1,203 @@
+"""Keys, signing requests, certificates and the subject that the Connector announces."""
+
+import datetime
+import ssl
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.compass import InvalidAnswer, InvalidCredentials, InvalidRequest, certificates, client_context
+from tests.unit.compass.https_server import Authority, pem
+
+SUBJECT = "O=Org,OU=OrgUnit,L=locality,ST=province,C=DE,CN=5c1f0d2e-3b7a-4e0e-9d55-2f1f6f1f9a10"
+
+PRINTABLE, UTF8 = 0x13, 0x0C
+
+
+def subject_der(csr_pem: bytes) -> list[tuple[str, int, bytes]]:
+    """(dotted OID, string tag, value) of each attribute, read from the DER itself."""
+    name = x509.load_pem_x509_csr(csr_pem).subject.public_bytes()
+    attributes, position = [], 2 if name[1] < 0x80 else 3
+    while position < len(name):
+        # SET { SEQUENCE { OID (3 bytes long for all six), string } }
+        sequence = position + 2
+        oid = name[sequence + 4 : sequence + 7]
+        tag, length = name[sequence + 7], name[sequence + 8]
+        value = name[sequence + 9 : sequence + 9 + length]
+        attributes.append((f"2.5.4.{oid[2]}", tag, value))
+        position += 2 + name[position + 1]
+    return attributes
+
+
+def test_a_request_is_what_the_connector_compares(client_key: rsa.RSAPrivateKey) -> None:
+    """Order C, ST, L, O, OU, CN as printable strings; RSA 4096 with SHA-256; nothing but the subject."""
+    encoded = certificates.build_csr(SUBJECT, client_key)
+    assert encoded.startswith(b"-----BEGIN CERTIFICATE REQUEST-----\n")
+    assert subject_der(encoded) == [
+        ("2.5.4.6", PRINTABLE, b"DE"),
+        ("2.5.4.8", PRINTABLE, b"province"),
+        ("2.5.4.7", PRINTABLE, b"locality"),
+        ("2.5.4.10", PRINTABLE, b"Org"),
+        ("2.5.4.11", PRINTABLE, b"OrgUnit"),
+        ("2.5.4.3", PRINTABLE, b"5c1f0d2e-3b7a-4e0e-9d55-2f1f6f1f9a10"),
+    ]
+    csr = x509.load_pem_x509_csr(encoded)
+    assert client_key.key_size == 4096
+    assert isinstance(csr.signature_hash_algorithm, hashes.SHA256)
+    assert list(csr.extensions) == []
+    assert len(csr.attributes) == 0
+    client_key.public_key().verify(csr.signature, csr.tbs_certrequest_bytes, padding.PKCS1v15(), hashes.SHA256())
+
+
+def test_text_outside_the_printable_set_is_utf8(client_key: rsa.RSAPrivateKey) -> None:
+    """Each attribute decides for itself."""
+    encoded = certificates.build_csr("O=M\u00fcller & Co,OU=a_b,L=x*y,ST=s,C=DE,CN=plain", client_key)
+    assert [(tag, value.decode()) for _, tag, value in subject_der(encoded)] == [
+        (PRINTABLE, "DE"),
+        (PRINTABLE, "s"),
+        (UTF8, "x*y"),
+        (UTF8, "M\u00fcller & Co"),
+        (UTF8, "a_b"),
+        (PRINTABLE, "plain"),
+    ]
+
+
+def test_missing_attributes_are_sent_empty_and_a_missing_common_name_is_left_out(client_key: rsa.RSAPrivateKey) -> None:
+    """As the Go agent does."""
+    attributes = subject_der(certificates.build_csr("C=DE", client_key))
+    assert [oid for oid, _, _ in attributes] == ["2.5.4.6", "2.5.4.8", "2.5.4.7", "2.5.4.10", "2.5.4.11"]
+    assert [value for _, _, value in attributes] == [b"DE", b"", b"", b"", b""]
+
+
+@pytest.mark.parametrize("subject", ["C=Germany,CN=x", "O=o,CN=x", f"C=DE,CN={'x' * 65}"])
+def test_a_subject_that_no_request_can_hold_is_an_invalid_answer(client_key: rsa.RSAPrivateKey, subject: str) -> None:
+    """X.520 limits: a country has two letters, a common name up to 64."""
+    with pytest.raises(InvalidAnswer) as caught:
+        certificates.build_csr(subject, client_key)
+    assert caught.value.path == "subject"
+
+
+SUBJECTS = [
+    (SUBJECT, {"O": "Org", "OU": "OrgUnit", "L": "locality", "ST": "province", "C": "DE", "CN": SUBJECT[-36:]}),
+    (" cn = a , O= b ", {"CN": "a", "O": "b"}),
+    ("CN=a,CN=b", {"CN": "b"}),
+    ("CN=a=b", {"CN": "a=b"}),
+    ("CN=", {"CN": ""}),
+    (r"CN=a\,b,O=c\+d\=e", {"CN": "a,b", "O": "c+d=e"}),
+    ('CN="a, b+c",O=d', {"CN": "a, b+c", "O": "d"}),
+    (r"O=M\C3\BCller,CN=x", {"O": "M\u00fcller", "CN": "x"}),
+    (r"O=\FF,CN=x", {"O": "\ufffd", "CN": "x"}),
+    ("O=a+OU=b,CN=c", {"O": "a", "OU": "b", "CN": "c"}),
+    ("O=Rhythm+Blues,CN=c", {"O": "Rhythm+Blues", "CN": "c"}),
+    ("SERIALNUMBER=1,CN=c,2.5.4.15=x", {"CN": "c"}),
+    (r"CN=a\\,O=b", {"CN": "a\\", "O": "b"}),
+]
+
+
+@pytest.mark.parametrize(("text", "values"), SUBJECTS)
+def test_a_subject_is_read_leniently(text: str, values: dict[str, str]) -> None:
+    """RFC 4514, with spaces and any case; the last of equal attributes wins."""
+    assert certificates.parse_subject(text) == values
+
+
+@pytest.mark.parametrize("text", ["", ",", "CN", "CN=a,b", "CN=a,", "X=1"])
+def test_a_subject_that_is_none_fails_cleanly(text: str) -> None:
+    """A part without "=", or nothing that a request needs."""
+    with pytest.raises(InvalidAnswer) as caught:
+        certificates.parse_subject(text)
+    assert caught.value.path == "subject"
+
+
+@given(st.text(alphabet=st.sampled_from('CNO=,+\\"; \u00fc0F') | st.characters(codec="utf-8"), max_size=30))
+def test_any_subject_is_read_or_refused(text: str) -> None:
+    """Nothing else comes out of the parser."""
+    try:
+        values = certificates.parse_subject(text)
+    except InvalidAnswer:
+        return
+    assert values.keys() <= {"C", "ST", "L", "O", "OU", "CN"}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["C", "ST", "L", "O", "OU", "CN"]), st.text(st.characters(codec="utf-8")), min_size=1
+    )
+)
+def test_an_escaped_subject_is_read_back(values: dict[str, str]) -> None:
+    """Any value survives when it is escaped as RFC 4514 says."""
+    escaped = {name: "".join("\\%02x" % byte for byte in value.encode()) for name, value in values.items()}  # noqa: UP031
+    text = ",".join(f"{name}={value}" for name, value in escaped.items())
+    assert certificates.parse_subject(text) == values
+
+
+def test_a_stored_key_is_pkcs1(client_key: rsa.RSAPrivateKey) -> None:
+    """The form that the Go agent reads at its restart."""
+    assert certificates.key_to_pem(client_key).startswith(b"-----BEGIN RSA PRIVATE KEY-----\n")
+    assert certificates.load_key(certificates.key_to_pem(client_key)).private_numbers() == client_key.private_numbers()  # type: ignore[union-attr]
+
+
+def test_a_stored_pair_is_checked(client_key: rsa.RSAPrivateKey, authority: Authority) -> None:
+    """Each part that can be wrong is named; the pair is not printed."""
+    key = certificates.key_to_pem(client_key)
+    leaf = authority.issue("client", client_key.public_key(), days=90)
+    other = authority.issue("other", ec.generate_private_key(ec.SECP256R1()).public_key())
+    chain = pem(leaf) + pem(authority.certificate)
+    pair = certificates.load_credentials(key, chain)
+    assert pair.leaf.common_name == "client"
+    assert pair.leaf.fingerprint == leaf.fingerprint(hashes.SHA256()).hex()
+    assert pair.leaf.not_after - pair.leaf.not_before == datetime.timedelta(days=90, minutes=5)
+    assert certificates.chain_to_pem(pair.chain) == chain
+    assert "PRIVATE" not in repr(pair)
+    for bad_key, bad_chain, part in [
+        (b"", chain, "key"),
+        (b"-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n", chain, "key"),
+        (chain, chain, "key"),
+        (key, b"", "certificate"),
+        (key, key, "certificate"),
+        (key, chain[:200], "certificate"),
+        (key, pem(leaf) + chain[:200], "certificate"),
+        (key, pem(other), "pair"),
+        (key, pem(authority.certificate) + pem(leaf), "pair"),
+    ]:
+        with pytest.raises(InvalidCredentials) as caught:
+            certificates.load_credentials(bad_key, bad_chain)
+        assert caught.value.part == part
+
+
+def test_an_encrypted_key_is_not_asked_a_password_for(client_key: rsa.RSAPrivateKey) -> None:
+    """It is unreadable, and that is all."""
+    encrypted = client_key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.BestAvailableEncryption(b"x"),
+    )
+    with pytest.raises(InvalidCredentials):
+        certificates.load_key(encrypted)
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_any_stored_bytes_are_a_pair_or_refused(key: bytes, chain: bytes) -> None:
+    """A Secret that somebody edited to nonsense does not crash the agent."""
+    with pytest.raises(InvalidCredentials):
+        certificates.load_credentials(key, chain)
+
+
+def test_openssl_is_told_of_a_pair_that_does_not_match(client_key: rsa.RSAPrivateKey, authority: Authority) -> None:
+    """A pair that was not checked before is refused as such."""
+    other = authority.issue("other", ec.generate_private_key(ec.SECP256R1()).public_key())
+    with pytest.raises(InvalidCredentials) as caught:
+        client_context(certificates.Credentials(client_key, (other,)))
+    assert caught.value.part == "pair"
+    assert isinstance(caught.value.__cause__, ssl.SSLError)
+
+
+def test_an_unusable_ca_file_is_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Absent or not PEM."""
+    for path in (tmp_path / "absent.pem", tmp_path / "empty.pem"):
+        (tmp_path / "empty.pem").write_text("")
+        with pytest.raises(InvalidRequest, match=path.name):
+            client_context(ca_file=path)

@@ -1,0 +1,256 @@
+"""What the Connector's answers become."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controller.compass import (
+    CompassError,
+    Configuration,
+    ConnectorClient,
+    InvalidAnswer,
+    Refused,
+    Transport,
+    build_csr,
+)
+from tests.unit.compass.https_server import SECRET_TOKEN, Authority, Server, http, pem
+
+SUBJECT = "O=Org,OU=OrgUnit,L=locality,ST=province,C=DE,CN=abc"
+
+
+def configuration(**changes: Any) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "token": {"token": "second-token"},
+        "certificateSigningRequestInfo": {"subject": SUBJECT, "keyAlgorithm": "rsa2048"},
+        "managementPlaneInfo": {
+            "directorURL": "https://director/graphql",
+            "certificateSecuredConnectorURL": "https://connector/graphql",
+        },
+    }
+    for path, value in changes.items():
+        *outer, last = path.split("__")
+        holder = result
+        for step in outer:
+            holder = holder[step]
+        holder[last] = value
+    return {"data": {"configuration": result}}
+
+
+@pytest.fixture
+def connector(transport: Transport) -> ConnectorClient:
+    return ConnectorClient(transport)
+
+
+def test_configuration_with_a_token_gives_the_next_one(connector: ConnectorClient, server: Server) -> None:
+    """The configured token goes into the header, and the answer's is the one to sign with."""
+    server.answer = lambda _: http(configuration())
+    result = connector.configuration(server.url, token=SECRET_TOKEN, request_id="r_1")
+    assert result == Configuration(
+        subject=SUBJECT,
+        key_algorithm="rsa2048",
+        token="second-token",
+        director_url="https://director/graphql",
+        connector_url="https://connector/graphql",
+    )
+    assert server.requests[0].headers["connector-token"] == SECRET_TOKEN
+    assert server.requests[0].headers["x-request-id"] == "r_1"
+    assert "second-token" not in repr(result)
+
+
+def test_configuration_over_mtls_needs_no_token(connector: ConnectorClient, server: Server) -> None:
+    """No header is sent, and no token expected."""
+    server.answer = lambda _: http(configuration(token=None))
+    assert connector.configuration(server.url, request_id="r").token is None
+    assert "connector-token" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize("info", [None, {}, {"directorURL": None, "certificateSecuredConnectorURL": ""}])
+def test_urls_may_be_missing(connector: ConnectorClient, server: Server, info: Any) -> None:
+    """Whether they are needed is not the client's business."""
+    server.answer = lambda _: http(configuration(managementPlaneInfo=info))
+    result = connector.configuration(server.url, token="t", request_id="r")
+    assert (result.director_url, result.connector_url) == (None, None)
+
+
+BROKEN = [
+    ({"data": {"configuration": None}}, "configuration"),
+    ({"data": {}}, "configuration"),
+    (configuration(token=None), "configuration.token"),
+    (configuration(token="x"), "configuration.token"),
+    (configuration(token__token=None), "configuration.token.token"),
+    (configuration(token__token=""), "configuration.token.token"),
+    (configuration(token__token=7), "configuration.token.token"),
+    (configuration(certificateSigningRequestInfo=None), "configuration.certificateSigningRequestInfo"),
+    (
+        configuration(certificateSigningRequestInfo__subject=None),
+        "configuration.certificateSigningRequestInfo.subject",
+    ),
+    (
+        configuration(certificateSigningRequestInfo__subject="no subject"),
+        "configuration.certificateSigningRequestInfo.subject",
+    ),
+    (
+        configuration(certificateSigningRequestInfo__keyAlgorithm=[]),
+        "configuration.certificateSigningRequestInfo.keyAlgorithm",
+    ),
+    (configuration(managementPlaneInfo=[]), "configuration.managementPlaneInfo"),
+    (configuration(managementPlaneInfo__directorURL=1), "configuration.managementPlaneInfo.directorURL"),
+]
+
+
+@pytest.mark.parametrize(("document", "path"), BROKEN, ids=[row[1] for row in BROKEN])
+def test_a_configuration_without_what_is_needed_names_the_field(
+    connector: ConnectorClient, server: Server, document: dict[str, Any], path: str
+) -> None:
+    """null, absent and wrongly typed alike."""
+    server.answer = lambda _: http(document)
+    with pytest.raises(InvalidAnswer) as caught:
+        connector.configuration(server.url, token=SECRET_TOKEN, request_id="r_1")
+    assert caught.value.path == path
+    assert caught.value.request_id == "r_1"
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def encoded(*certificates: x509.Certificate) -> str:
+    return base64.b64encode(b"".join(map(pem, certificates))).decode()
+
+
+@pytest.fixture
+def signed(client_key: rsa.RSAPrivateKey, authority: Authority) -> dict[str, Any]:
+    leaf = authority.issue("abc", client_key.public_key())
+    return {
+        "certificateChain": encoded(leaf, authority.certificate),
+        "caCertificate": encoded(authority.certificate),
+        "clientCertificate": encoded(leaf),
+    }
+
+
+def sign(connector: ConnectorClient, server: Server, key: rsa.RSAPrivateKey, result: Any) -> Any:
+    server.answer = lambda _: http({"data": {"signCertificateSigningRequest": result}})
+    return connector.sign(server.url, build_csr(SUBJECT, key), token=SECRET_TOKEN, request_id="r")
+
+
+def test_a_signed_certificate_is_decoded_and_described(
+    connector: ConnectorClient,
+    server: Server,
+    client_key: rsa.RSAPrivateKey,
+    authority: Authority,
+    signed: dict[str, Any],
+) -> None:
+    """The request goes out as base64 of PEM; the certificates come back re-encoded."""
+    result = sign(connector, server, client_key, signed)
+    leaf = x509.load_pem_x509_certificate(result.certificate_pem)
+    assert result.chain_pem == pem(leaf) + pem(authority.certificate)
+    assert result.ca_pem == pem(authority.certificate)
+    assert result.leaf.not_after == leaf.not_valid_after_utc
+    assert result.leaf.fingerprint == leaf.fingerprint(hashes.SHA256()).hex()
+    sent = server.requests[0].variables["csr"]
+    assert base64.b64decode(sent, validate=True).startswith(b"-----BEGIN CERTIFICATE REQUEST-----")
+    assert server.requests[0].headers["connector-token"] == SECRET_TOKEN
+
+
+def test_text_around_the_certificates_is_dropped(
+    connector: ConnectorClient, server: Server, client_key: rsa.RSAPrivateKey, signed: dict[str, Any]
+) -> None:
+    """What is stored is PEM and nothing else."""
+    chain = base64.b64decode(signed["certificateChain"])
+    signed["certificateChain"] = base64.encodebytes(b"subject=abc\n" + chain.replace(b"\n", b"\r\n")).decode()
+    assert sign(connector, server, client_key, signed).chain_pem == chain
+
+
+def test_a_certificate_for_another_key_is_refused(
+    connector: ConnectorClient, server: Server, client_key: rsa.RSAPrivateKey, authority: Authority
+) -> None:
+    """It would be stored and never work."""
+    leaf = authority.issue("abc", ec.generate_private_key(ec.SECP256R1()).public_key())
+    result = {"certificateChain": encoded(leaf), "caCertificate": encoded(leaf), "clientCertificate": encoded(leaf)}
+    with pytest.raises(InvalidAnswer, match="not for the key") as caught:
+        sign(connector, server, client_key, result)
+    assert caught.value.path == "signCertificateSigningRequest.clientCertificate"
+
+
+@pytest.mark.parametrize("value", [None, "", "no base64!", base64.b64encode(b"no PEM").decode(), 7])
+@pytest.mark.parametrize("field", ["certificateChain", "caCertificate", "clientCertificate"])
+def test_an_unreadable_certificate_names_the_field(
+    connector: ConnectorClient,
+    server: Server,
+    client_key: rsa.RSAPrivateKey,
+    signed: dict[str, Any],
+    field: str,
+    value: Any,
+) -> None:
+    """All three must be readable before anything is stored."""
+    with pytest.raises(InvalidAnswer) as caught:
+        sign(connector, server, client_key, signed | {field: value})
+    assert caught.value.path == f"signCertificateSigningRequest.{field}"
+
+
+def test_a_chain_begins_with_the_client_certificate(
+    connector: ConnectorClient,
+    server: Server,
+    client_key: rsa.RSAPrivateKey,
+    authority: Authority,
+    signed: dict[str, Any],
+) -> None:
+    """A chain in another order could not be presented."""
+    with pytest.raises(InvalidAnswer) as caught:
+        sign(connector, server, client_key, signed | {"certificateChain": encoded(authority.certificate)})
+    assert caught.value.path == "signCertificateSigningRequest.certificateChain"
+
+
+def test_revoking_must_be_confirmed(connector: ConnectorClient, server: Server) -> None:
+    """Only `true` is a success."""
+    server.answer = lambda _: http({"data": {"revokeCertificate": True}})
+    connector.revoke(server.url, request_id="r")
+    for value in (False, None, "true", 1):
+        server.answer = lambda _, value=value: http({"data": {"revokeCertificate": value}})  # type: ignore[misc]
+        with pytest.raises(InvalidAnswer):
+            connector.revoke(server.url, request_id="r")
+
+
+def test_a_spent_token_is_a_refusal(connector: ConnectorClient, server: Server) -> None:
+    """HTTP 400 without a body is the Connector's way to say so."""
+    server.answer = lambda _: http(b"", 400)
+    with pytest.raises(Refused):
+        connector.configuration(server.url, token=SECRET_TOKEN, request_id="r")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=10) | st.just(SECRET_TOKEN),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    place=st.sampled_from(
+        [
+            "token",
+            "token__token",
+            "certificateSigningRequestInfo",
+            "certificateSigningRequestInfo__subject",
+            "managementPlaneInfo",
+            "managementPlaneInfo__directorURL",
+        ]
+    ),
+    value=VALUES,
+)
+def test_any_value_in_any_place_is_read_or_refused(
+    connector: ConnectorClient, server: Server, place: str, value: Any
+) -> None:
+    """Nothing crashes, and an error does not show the token."""
+    server.answer = lambda _: http(json.dumps(configuration(**{place: value})))
+    shown = ""
+    try:
+        connector.configuration(server.url, token=SECRET_TOKEN, request_id="r")
+    except CompassError as error:
+        shown = str(error)
+    assert SECRET_TOKEN not in shown

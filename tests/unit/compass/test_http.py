@@ -1,0 +1,308 @@
+"""Sockets that misbehave, TLS, proxies, and the comforts that are not wanted."""
+
+import gzip
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from controller.compass import InvalidAnswer, InvalidRequest, Refused, Unavailable, check_url, client_context
+from controller.compass import http as module
+from controller.compass.certificates import Credentials
+from controller.compass.http import HttpAnswer, HttpClient
+from tests.unit.compass.https_server import SECRET_TOKEN, Authority, Server, http, pem, server_context
+
+#: Real seconds a call gets where its end is awaited; the machine may be slow, so the proof is a multiple of it.
+SHORT = 0.5
+
+
+@pytest.fixture
+def client(ca_file: Path) -> Iterator[HttpClient]:
+    client = HttpClient(client_context(ca_file=ca_file))
+    yield client
+    client.close()
+
+
+def post(client: HttpClient, url: str, *, timeout: float = 5.0, token: str = SECRET_TOKEN) -> HttpAnswer:
+    return client.post(url, b"{}", headers={"Connector-Token": token}, timeout=timeout)
+
+
+def test_a_compressed_answer_is_read(client: HttpClient, server: Server) -> None:
+    """gzip is asked for and understood."""
+    server.answer = lambda _: http(gzip.compress(b"hello"), Content_Encoding="gzip")
+    assert post(client, server.url).body == b"hello"
+
+
+def drip(part: bytes, rest: bytes) -> Callable[[Server], Callable[[ssl.SSLSocket], None]]:
+    """Send `part`, then `rest` byte by byte, never pausing for as long as a read timeout."""
+
+    def for_server(server: Server) -> Callable[[ssl.SSLSocket], None]:
+        def talk(connection: ssl.SSLSocket) -> None:
+            connection.sendall(part)
+            for byte in rest:
+                if server.wait_closed(SHORT / 10):
+                    return
+                connection.sendall(bytes([byte]))
+
+        return talk
+
+    return for_server
+
+
+ENDLESS = [
+    ("nothing at all", drip(b"", b"")),
+    ("status line byte by byte", drip(b"", b"HTTP/1.1 200 OK" * 100)),
+    ("headers byte by byte", drip(b"HTTP/1.1 200 OK\r\n", b"X-Header: 1\r\n" * 100)),
+    ("body byte by byte", drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x" * 1000)),
+    ("chunks byte by byte", drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 200)),
+]
+
+
+@pytest.mark.parametrize("behaviour", [row[1] for row in ENDLESS], ids=[row[0] for row in ENDLESS])
+def test_a_call_ends_within_its_time_however_the_server_drips(
+    client: HttpClient, server: Server, behaviour: Callable[[Server], Callable[[ssl.SSLSocket], None]]
+) -> None:
+    """The timeout is for the whole answer, and does not start anew with each byte."""
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        behaviour(server)(connection)
+        server.wait_closed(20)
+
+    server.answer = lambda _: talk
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match=r"no complete answer within 0\.5 s"):
+        post(client, server.url, timeout=SHORT)
+    assert time.monotonic() - started < 6 * SHORT
+
+
+def test_a_deadline_does_not_outlive_its_call(client: HttpClient, server: Server) -> None:
+    """A pooled connection is good for the next call, long after the first one's deadline."""
+    server.answer = lambda _: http("{}")
+    post(client, server.url, timeout=SHORT)
+    time.sleep(SHORT * 1.2)  # the deadline lies in real time: nothing to wait for but the clock
+    assert post(client, server.url, timeout=5).status == 200
+    assert server.connections == 1
+
+
+BROKEN = [
+    ("closed without an answer", b"", "the connection was reset"),
+    ("body cut off", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "cut off"),
+    ("chunks cut off", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{", "cut off"),
+    ("not HTTP", b"SSH-2.0-OpenSSH\r\n\r\n", "no usable HTTP answer"),
+    ("not gzip", http(b"plain", Content_Encoding="gzip"), "not compressed the way it says"),
+]
+
+
+@pytest.mark.parametrize(("sent", "told"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+def test_a_broken_answer_is_an_outage(client: HttpClient, server: Server, sent: bytes, told: str) -> None:
+    """What ends before it is complete says nothing about our credentials."""
+    server.answer = lambda _: lambda connection: connection.sendall(sent)
+    with pytest.raises(Unavailable, match=told):
+        post(client, server.url)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_answer_is_bounded_in_size(
+    client: HttpClient, server: Server, monkeypatch: pytest.MonkeyPatch, compressed: bool
+) -> None:
+    """What counts is the size after decompression."""
+    monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100_000)
+    body = b" " * 1_000_000
+    server.answer = lambda _: http(gzip.compress(body), Content_Encoding="gzip") if compressed else http(body)
+    with pytest.raises(InvalidAnswer, match="larger than 100000 bytes"):
+        post(client, server.url)
+
+
+def test_a_refused_connection_and_an_unknown_host_are_outages(client: HttpClient) -> None:
+    """Nobody there: nothing is learnt about the token."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(Unavailable, match="refused"):
+        post(client, f"https://localhost:{port}/")
+    with pytest.raises(Unavailable, match="cannot be resolved"):
+        post(client, "https://nobody.invalid/")
+
+
+def test_redirects_are_not_followed(client: HttpClient, server: Server, authority: Authority) -> None:
+    """A token goes to the address that it is meant for and to no other."""
+    other = Server(server_context(authority))
+    server.answer = lambda _: http("", 307, Location=other.url)
+    assert post(client, server.url).status == 307
+    assert other.requests == []
+    other.close()
+
+
+def test_netrc_and_cookies_are_not_used(
+    client: HttpClient, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither a file of the user's nor an earlier answer adds a header."""
+    (tmp_path / "netrc").write_text("machine localhost login a password b")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server.answer = lambda _: http("{}", Set_Cookie="session=1")
+    post(client, server.url)
+    post(client, server.url)
+    assert not {"authorization", "cookie"} & server.requests[1].headers.keys()
+
+
+def test_a_server_of_an_unknown_authority_is_not_spoken_to(server: Server) -> None:
+    """Without the CA file the server's certificate is not trusted; nothing is sent, and it is no refusal."""
+    client = HttpClient(client_context())
+    with pytest.raises(Unavailable, match="not trusted"):
+        post(client, server.url)
+    client.close()
+    assert server.requests == []
+
+
+def test_no_other_roots_are_added_to_the_context(
+    server: Server, ca_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither certifi nor REQUESTS_CA_BUNDLE extend what is trusted."""
+    (tmp_path / "bundle.pem").write_bytes(pem(Authority("Other").certificate))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
+    context = client_context(ca_file=ca_file)
+    before = context.cert_store_stats()
+    client = HttpClient(context)
+    server.answer = lambda _: http("{}")
+    post(client, server.url)
+    client.close()
+    assert context.cert_store_stats() == before
+    assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_certificate_for_another_host_is_not_trusted(client: HttpClient, server: Server) -> None:
+    """The name in the address must be in the certificate."""
+    with pytest.raises(Unavailable, match="not trusted"):
+        post(client, f"https://127.0.0.1:{server.port}/")
+
+
+def test_verification_can_be_skipped(server: Server) -> None:
+    """Only on demand."""
+    client = HttpClient(client_context(skip_verify=True))
+    server.answer = lambda _: http("{}")
+    assert post(client, server.url).status == 200
+    client.close()
+
+
+def test_the_client_certificate_is_presented(
+    server: Server, ca_file: Path, client_pair: Credentials, client_key: rsa.RSAPrivateKey
+) -> None:
+    """The context of a pair is what the server sees."""
+    client = HttpClient(client_context(client_pair, ca_file=ca_file))
+    server.answer = lambda _: http("{}")
+    post(client, server.url)
+    client.close()
+    assert server.requests[0].peer == "client"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_certificate_that_the_server_turns_down_is_a_refusal(
+    server: Server, ca_file: Path, client_key: rsa.RSAPrivateKey, version: ssl.TLSVersion
+) -> None:
+    """A TLS alert about our certificate is not an outage; in TLS 1.3 it comes after the handshake."""
+    server.context.maximum_version = version
+    stranger = Authority("Stranger")
+    leaf = stranger.issue("client", client_key.public_key())
+    client = HttpClient(client_context(Credentials(client_key, (leaf,)), ca_file=ca_file))
+    with pytest.raises(Refused, match="TLS alert: unknown ca"):
+        post(client, server.url)
+    client.close()
+
+
+def test_a_required_certificate_that_we_lack_is_a_refusal(client: HttpClient, server: Server) -> None:
+    """mTLS without a certificate."""
+    server.context.verify_mode = ssl.CERT_REQUIRED
+    with pytest.raises(Refused, match="TLS alert: certificate required"):
+        post(client, server.url)
+
+
+def test_an_old_protocol_is_not_spoken(client: HttpClient, server: Server) -> None:
+    """TLS 1.2 or newer."""
+    assert client_context().minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize("value", ["", " ", "a\nb", "a\r\nX: y", "tok\x00en", "t\u00f6ken", " lead", "trail "])
+def test_a_token_that_cannot_be_a_header_is_not_sent(client: HttpClient, server: Server, value: str) -> None:
+    """The failure names the header and not the value."""
+    with pytest.raises(InvalidRequest, match="the header Connector-Token") as caught:
+        post(client, server.url, token=value)
+    assert value.strip() == "" or value not in str(caught.value)
+    assert server.connections == 0
+
+
+USELESS_URLS = [
+    "",
+    "https://",
+    "http://compass.example.com/",
+    "ftp://compass.example.com/",
+    "compass.example.com/graphql",
+    "https:///graphql",
+    "https://compass.example.com:0/",
+    "https://compass.example.com:99999/",
+    "https://compass.example.com:port/",
+    "https://[::1/",
+    "https://compass example.com/",
+    "https://compass.example.com/\n",
+    "https://k\u00f6ln.example.com/",
+    "https://user:secret@compass.example.com/",
+    "https://user@compass.example.com/",
+]
+
+
+@pytest.mark.parametrize("url", USELESS_URLS)
+def test_an_address_must_be_plain_https(url: str) -> None:
+    """Everything else is an error before a token is sent; the text does not repeat the address."""
+    with pytest.raises(InvalidRequest) as caught:
+        check_url(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://compass.example.com", "https://c.example.com:8443/a?b=c", "https://[::1]:1/"])
+def test_a_usual_address_is_taken(url: str) -> None:
+    """Port, path, query and IPv6 are all fine."""
+    check_url(url)
+
+
+class Proxy:
+    """Notes the first line of each connection, and lets nobody through."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://user:pr0xy-pass@127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                self.lines.append(connection.recv(65536).split(b"\r\n")[0])
+                connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def test_the_proxy_of_the_environment_is_used(
+    client: HttpClient, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTPS_PROXY is honoured, NO_PROXY too; the proxy's password is in no text."""
+    proxy = Proxy()
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    with pytest.raises(Unavailable, match="the proxy named in the environment") as caught:
+        post(client, "https://compass.example.com/")
+    assert "pr0xy-pass" not in str(caught.value)
+    assert proxy.lines == [b"CONNECT compass.example.com:443 HTTP/1.0"]
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    server.answer = lambda _: http("{}")
+    assert post(client, server.url).status == 200
+    assert len(proxy.lines) == 1
+    proxy.close()
