@@ -21,7 +21,9 @@ _LIFE = datetime.timedelta(days=3650)
 _CLIENT_CA_BITS = 2048
 CLIENT_SERIAL = 2  # the real Connector gives every certificate this serial number
 
-_CRITICAL_CA = x509.KeyUsage(
+_X509_V_FLAG_NO_CHECK_TIME = 0x200000  # OpenSSL's number; the ssl module has no name for it
+
+_CA_USAGE = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,
     key_encipherment=False,
@@ -165,9 +167,6 @@ class Pki:
         )
 
 
-_X509_V_FLAG_NO_CHECK_TIME = 0x200000  # OpenSSL's number; the ssl module has no name for it
-
-
 def _checked(csr_pem: bytes, client_id: str) -> x509.CertificateSigningRequest:
     if b"-----BEGIN CERTIFICATE REQUEST-----" not in csr_pem:
         raise SigningError("Error while decoding pem block.")
@@ -192,7 +191,8 @@ def _authority(name: str, directory: Path | None, stem: str, *, rsa_key: bool) -
     path = directory / f"{stem}.pem" if directory else None
     if path and path.exists():
         pem = path.read_bytes()
-        key = serialization.load_pem_private_key(pem, password=None)
+        # We wrote the key ourselves, and checking an RSA key takes longer than everything else at the start.
+        key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
         if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
             raise ValueError(f"{path}: the key must be RSA or EC")
         return Authority(key, x509.load_pem_x509_certificate(pem))
@@ -215,7 +215,7 @@ def _authority(name: str, directory: Path | None, stem: str, *, rsa_key: bool) -
         .not_valid_before(now - _AGE)
         .not_valid_after(now + _LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_CRITICAL_CA, critical=True)
+        .add_extension(_CA_USAGE, critical=True)
         .add_extension(identifier, critical=False)
         .sign(new_key, hashes.SHA256())
     )

@@ -1,6 +1,7 @@
 """How the Director answers, request by request over real mTLS."""
 
 import base64
+import threading
 import uuid
 from typing import Any
 
@@ -228,6 +229,26 @@ def test_assigning_between_pages_repeats_an_application(paired: Client, compass:
     first, second = page(paired, 3), page(paired, 3, cursor(3))
     assert ids(first)[-1] == ids(second)[0]
     assert NO_SUCH_ID not in ids(first) + ids(second)
+
+
+def test_reads_during_changes_are_whole(paired: Client, compass: MockCompass) -> None:
+    """Each answer shows one moment: as many Applications as its total says, each once."""
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            compass.generate_applications(40)
+            compass.state.remove_all_applications()
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        for _ in range(20):
+            found = page(paired)
+            assert len(set(ids(found))) == found["totalCount"]
+    finally:
+        stop.set()
+        changer.join()
 
 
 # --- names ---
