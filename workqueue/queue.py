@@ -39,8 +39,8 @@ class Queue(Generic[K]):
         self.name = name
         self._clock = clock
         self._lock = threading.Lock()
-        # Two conditions on one lock: on a shared one, a single notify for a new key could wake a thread that waits for
-        # the drain, and the worker that could have taken the key would sleep on.
+        # Two conditions on one lock. On a shared one each notify() for a key would rest on the fact that no worker
+        # waits while a thread drains (idle workers leave at the shutdown); else it could wake the wrong one.
         self._available = threading.Condition(self._lock)
         self._drained = threading.Condition(self._lock)
 

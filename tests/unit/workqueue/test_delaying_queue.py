@@ -1,11 +1,34 @@
 """Rules of add_after(), on virtual time."""
 
 import math
+import threading
 
 import pytest
 
 from workqueue import DelayingQueue, ShutDown
 from workqueue.testing import VirtualClock
+
+
+class RecordingClock(VirtualClock):
+    """Notes the timeouts that threads wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        self.waits.append(timeout)
+        return super().wait(condition, timeout)
+
+
+@pytest.fixture
+def clock() -> RecordingClock:
+    return RecordingClock()
+
+
+@pytest.fixture
+def waits(clock: RecordingClock) -> list[float | None]:
+    return clock.waits
 
 
 @pytest.fixture
@@ -62,7 +85,7 @@ def test_priority_of_a_delayed_key(queue: DelayingQueue[str], clock: VirtualCloc
     queue.add_after("a", 1, priority=-5)
     queue.add_after("b", 2, priority=5)
     queue.add_after("b", 1, priority=1)
-    queue.add("c")
+    queue.add("c", priority=3)
     queue.add_after("d", 0, priority=9)
     assert len(queue) == 2
     clock.advance(1)
@@ -130,17 +153,20 @@ def test_waiting_worker_learns_of_an_earlier_deadline(queue, clock, threads) -> 
     assert got == ["early"]
 
 
-def test_each_waiting_worker_watches_the_deadlines(queue, clock, threads) -> None:
-    """A key is not late because the worker that waited for its deadline was given another key meanwhile."""
+def test_each_waiting_worker_watches_the_deadlines(queue, clock, threads, waits) -> None:
+    """All of them know the first one: were it one only, and that one busy later, the next key would be late."""
     got: list[str] = []
     for _ in range(2):
         threads.start(lambda: got.append(queue.get()))
     clock.wait_for_waiters(2)
     queue.add_after("a", 5)
+    clock.wait_for_waiters(2)
+    assert waits == [None, None, 5, 5]
     queue.add_after("b", 8)
     clock.wait_for_waiters(2)
     clock.advance(5)
     clock.wait_for_waiters(1)
+    assert waits == [None, None, 5, 5, 3]
     clock.advance(3)
     threads.join()
     assert sorted(got) == ["a", "b"]
@@ -162,17 +188,9 @@ def test_workers_wake_for_all_keys_of_one_moment(queue, clock, threads) -> None:
     assert sorted(got) == ["a", "b", "c"]
 
 
-def test_waiting_worker_looks_again_each_ten_seconds(queue, clock, threads) -> None:
+def test_waiting_worker_looks_again_each_ten_seconds(queue, clock, threads, waits) -> None:
     """Insurance: a deadline a day away is not slept for in one go."""
     queue.add_after("a", 86_400)
-    waits: list[float | None] = []
-    real_wait = clock.wait
-
-    def spy(condition, timeout):  # type: ignore[no-untyped-def]
-        waits.append(timeout)
-        return real_wait(condition, timeout)
-
-    clock.wait = spy
     got: list[str] = []
     threads.start(lambda: got.append(queue.get()))
     clock.wait_for_waiters(1)
@@ -184,16 +202,8 @@ def test_waiting_worker_looks_again_each_ten_seconds(queue, clock, threads) -> N
     assert got == ["a"]
 
 
-def test_worker_of_a_queue_without_delays_sleeps_for_good(queue, clock, threads) -> None:
+def test_worker_of_a_queue_without_delays_sleeps_for_good(queue, clock, threads, waits) -> None:
     """Nothing delayed, no wake-ups: an idle queue costs nothing."""
-    waits: list[float | None] = []
-    real_wait = clock.wait
-
-    def spy(condition, timeout):  # type: ignore[no-untyped-def]
-        waits.append(timeout)
-        return real_wait(condition, timeout)
-
-    clock.wait = spy
     threads.start(queue.get)
     clock.wait_for_waiters(1)
     clock.advance(3600)

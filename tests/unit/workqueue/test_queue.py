@@ -254,19 +254,6 @@ class TestDrain:
         queue.done("a")
         threads.join()
 
-    def test_drainer_takes_no_wake_up_from_a_worker(self, queue, clock, threads) -> None:
-        """A key that done() queues again reaches the waiting worker although a drainer began to wait before it."""
-        queue.add("a")
-        queue.get()
-        queue.add("a")
-        drain = threads.start(queue.shut_down_with_drain)
-        clock.wait_for_waiters(1)
-        queue.done("a")
-        assert queue.get() == "a"
-        assert drain.is_alive()
-        queue.done("a")
-        threads.join()
-
 
 def test_bad_key_names_itself(queue: Queue[str]) -> None:
     """A key that is not hashable is refused and leaves the queue as it was."""
