@@ -1,3 +1,4 @@
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def client_pair(client_key: rsa.RSAPrivateKey, authority: Authority) -> certific
     return certificates.Credentials(client_key, (leaf, authority.certificate))
 
 
+@pytest.fixture(scope="session")
+def trusting(ca_file: Path) -> ssl.SSLContext:
+    """A client's context that trusts the authority. Reading the roots of the system takes a while."""
+    return tls.client_context(ca_file=ca_file)
+
+
 @pytest.fixture
 def server(authority: Authority) -> Iterator[Server]:
     running = Server(server_context(authority))
@@ -41,8 +48,8 @@ def server(authority: Authority) -> Iterator[Server]:
 
 
 @pytest.fixture
-def transport(ca_file: Path) -> Iterator[Transport]:
-    transport = Transport(tls.client_context(ca_file=ca_file))
+def transport(trusting: ssl.SSLContext) -> Iterator[Transport]:
+    transport = Transport(trusting)
     yield transport
     transport.close()
 

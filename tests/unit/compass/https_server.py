@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -120,18 +120,19 @@ class Server:
     def _serve(self, raw: socket.socket, number: int) -> None:
         # Kept open past a failed handshake: closing with unread bytes would reset the connection before the alert
         # has been read.
-        spare = socket.socket(fileno=os.dup(raw.fileno()))
-        with contextlib.suppress(OSError), spare:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(raw.fileno())) as spare:
             try:
-                with self.context.wrap_socket(raw, server_side=True) as connection:
-                    self._talk(connection, number)
+                with (
+                    self.context.wrap_socket(raw, server_side=True) as connection,
+                    connection.makefile("rb") as stream,
+                ):
+                    self._talk(connection, stream, number)
             except ssl.SSLError:
                 spare.settimeout(5)
                 while spare.recv(65536):
                     pass
 
-    def _talk(self, connection: ssl.SSLSocket, number: int) -> None:
-        stream = connection.makefile("rb")
+    def _talk(self, connection: ssl.SSLSocket, stream: BinaryIO, number: int) -> None:
         while stream.readline():
             headers = {}
             while line := stream.readline().strip():

@@ -22,8 +22,8 @@ SHORT = 0.5
 
 
 @pytest.fixture
-def client(ca_file: Path) -> Iterator[HttpClient]:
-    client = HttpClient(client_context(ca_file=ca_file))
+def client(trusting: ssl.SSLContext) -> Iterator[HttpClient]:
+    client = HttpClient(trusting)
     yield client
     client.close()
 

@@ -1,0 +1,614 @@
+"""Fetching from a Director that pages by offset, changes between pages, and answers in parts."""
+
+import base64
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controller.compass import (
+    ApiDefinition,
+    Application,
+    Assignment,
+    BasicCredentials,
+    Bundle,
+    CompassError,
+    DirectorClient,
+    EventDefinition,
+    GraphQLError,
+    IncompleteApplication,
+    InvalidAnswer,
+    OAuthCredentials,
+    Refused,
+    Transport,
+    Unavailable,
+    UnsupportedCredentials,
+)
+from controller.compass import director as module
+from tests.unit.compass.https_server import Request, Server, http
+
+PASSWORD = "p4ssw0rd-Xyz"
+SCOPES = {
+    "message": "insufficient scopes provided [actual=; required=application:read]",
+    "extensions": {"error_code": 23},
+}
+
+
+def definition(number: int | str, **extra: Any) -> dict[str, Any]:
+    return {"id": f"def-{number}", "name": f"Definition {number}", **extra}
+
+
+def bundle(number: int | str, *, apis: int = 0, events: int = 0, auth: Any = None, **extra: Any) -> dict[str, Any]:
+    return {
+        "id": f"bundle-{number}",
+        "name": f"Bundle {number}",
+        "description": None,
+        "instanceAuthRequestInputSchema": None,
+        "defaultInstanceAuth": auth,
+        "apiDefinitions": [definition(f"{number}-a{n}", targetURL=f"https://t/{n}") for n in range(apis)],
+        "eventDefinitions": [definition(f"{number}-e{n}") for n in range(events)],
+        **extra,
+    }
+
+
+def application(number: int, *bundles: dict[str, Any], **extra: Any) -> dict[str, Any]:
+    return {
+        "id": f"app-{number:04}",
+        "name": f"shop {number}",
+        "description": None,
+        "auths": [{"id": f"auth-{number}"}],
+        "bundles": list(bundles),
+        **extra,
+    }
+
+
+def page(items: list[Any], first: int, after: str | None) -> dict[str, Any]:
+    """A page as the Director makes it: offset cursors, "" at the end."""
+    start = int(base64.b64decode(after)[11:]) if after else 0
+    end = start + first
+    more = end < len(items)
+    cursor = base64.b64encode(f"DpKtJ4j9jDq{end}".encode()).decode() if more else ""
+    return {
+        "data": items[start:end],
+        "pageInfo": {"startCursor": "", "endCursor": cursor, "hasNextPage": more},
+        "totalCount": len(items),
+    }
+
+
+@dataclass
+class FakeDirector:
+    """Answers by the variables of the operation. `before` sees each request first and may change the state."""
+
+    applications: list[dict[str, Any]] = field(default_factory=list)
+    labels: Any = field(default_factory=dict)
+    before: Callable[["FakeDirector", Request], None] = lambda _self, _request: None
+    after: Callable[[dict[str, Any]], Any] = lambda document: document
+    raw: bytes | None = None
+    seen: list[str] = field(default_factory=list)
+
+    def __call__(self, request: Request) -> bytes:
+        self.raw = None
+        self.seen.append(request.query.split()[1].split("(")[0])
+        self.before(self, request)
+        return self.raw or http(self.after(self._answer(self.seen[-1], request.variables)))
+
+    def _answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
+        if operation == "AssignedIds":
+            ids = [{"id": app["id"]} for app in self.applications]
+            return {"data": {"applicationsForRuntime": page(ids, given["first"], given.get("after"))}}
+        if operation in ("FirstPage", "NextPage"):
+            found = page(self.applications, given["first"], given.get("after"))
+            found["data"] = [self._application(app, given["nested"]) for app in found["data"]]
+            runtime = {"runtime": {"labels": self.labels}} if operation == "FirstPage" else {}
+            return {"data": {**runtime, "applicationsForRuntime": found}}
+        app = next((app for app in self.applications if app["id"] == given["application"]), None)
+        if app is None:
+            message = "The operation is not allowed [reason=requesting runtime should be in same scenario]"
+            return {"data": {"application": None}, "errors": [{"message": message, "extensions": {"error_code": 27}}]}
+        result: dict[str, Any] = {"id": app["id"], "name": "raw name"}
+        if operation == "MoreBundles":
+            found = page(app["bundles"], given["nested"], given["after"])
+            found["data"] = [self._bundle(item, given["nested"]) for item in found["data"]]
+            result["bundles"] = found
+        else:
+            name = "apiDefinitions" if operation == "MoreApis" else "eventDefinitions"
+            item = next((item for item in app["bundles"] if item["id"] == given["bundle"]), None)
+            result["bundle"] = item and {"id": item["id"], name: page(item[name], given["nested"], given["after"])}
+        return {"data": {"application": result}}
+
+    def _application(self, app: dict[str, Any], nested: int) -> dict[str, Any]:
+        bundles = app["bundles"]
+        if not isinstance(bundles, list):
+            return app
+        found = page(bundles, nested, None)
+        found["data"] = [self._bundle(item, nested) for item in found["data"]]
+        return {**app, "bundles": found}
+
+    def _bundle(self, item: dict[str, Any], nested: int) -> dict[str, Any]:
+        lists = {
+            name: page(item[name], nested, None)
+            for name in ("apiDefinitions", "eventDefinitions")
+            if isinstance(item[name], list)
+        }
+        return {**item, **lists}
+
+
+@pytest.fixture
+def fake(server: Server) -> FakeDirector:
+    fake = FakeDirector()
+    server.answer = fake
+    return fake
+
+
+@pytest.fixture
+def director(transport: Transport, server: Server) -> DirectorClient:
+    return DirectorClient(transport, server.url, tenant="tenant-1", applications_per_page=3)
+
+
+def fetch(director: DirectorClient) -> Assignment:
+    return director.fetch("runtime-1", request_id="r_1")
+
+
+def test_all_fields_are_read(director: DirectorClient, fake: FakeDirector, server: Server) -> None:
+    """What the Director sends becomes values, in its order."""
+    auths = [
+        {
+            "credential": {"__typename": "BasicCredentialData", "username": "u", "password": PASSWORD},
+            "additionalHeaders": {"X": ["1", "2"]},
+            "additionalQueryParams": {},
+            "requestAuth": {"csrf": {"tokenEndpointURL": "https://csrf"}},
+        },
+        {
+            "credential": {
+                "__typename": "OAuthCredentialData",
+                "clientId": "c",
+                "clientSecret": "s",
+                "url": "https://o",
+            },
+            "additionalHeaders": None,
+            "additionalQueryParams": {"q": None},
+            "requestAuth": {"csrf": None},
+        },
+        {"credential": {"__typename": "CertificateOAuthCredentialData"}, "requestAuth": None},
+        {"credential": None, "additionalHeaders": {}},
+    ]
+    bundles = [bundle(n, auth=auth) for n, auth in enumerate(auths)]
+    bundles[0] |= bundle(0, apis=1, events=2, auth=auths[0], description="d", instanceAuthRequestInputSchema="{}")
+    fake.applications = [application(1, *bundles, description="D"), application(2, auths=None, bundles=None)]
+    fake.labels = {"isNormalized": "true", "scenarios": ["DEFAULT"]}
+    basic = BasicCredentials("u", PASSWORD)
+    oauth = OAuthCredentials("c", "s", "https://o")
+    result = fetch(director)
+    assert result.applications == (
+        Application(
+            id="app-0001",
+            name="shop 1",
+            description="D",
+            auth_ids=("auth-1",),
+            bundles=(
+                Bundle(
+                    id="bundle-0",
+                    name="Bundle 0",
+                    description="d",
+                    auth_request_schema="{}",
+                    apis=(ApiDefinition("def-0-a0", "Definition 0-a0", "https://t/0"),),
+                    events=(
+                        EventDefinition("def-0-e0", "Definition 0-e0"),
+                        EventDefinition("def-0-e1", "Definition 0-e1"),
+                    ),
+                    credentials=basic,
+                    csrf_token_url="https://csrf",
+                    headers={"X": ["1", "2"]},
+                    query_params={},
+                ),
+                Bundle(id="bundle-1", name="Bundle 1", credentials=oauth, query_params={"q": None}),
+                Bundle(
+                    id="bundle-2", name="Bundle 2", credentials=UnsupportedCredentials("CertificateOAuthCredentialData")
+                ),
+                Bundle(id="bundle-3", name="Bundle 3", headers={}),
+            ),
+        ),
+        Application(id="app-0002", name="shop 2"),
+    )
+    assert result.incomplete == ()
+    assert result.labels == {"isNormalized": "true", "scenarios": ["DEFAULT"]}
+    assert PASSWORD not in repr(result)
+    assert server.requests[0].headers["tenant"] == "tenant-1"
+    assert server.requests[0].headers["x-request-id"] == "r_1"
+    assert server.requests[0].variables == {"runtime": "runtime-1", "first": 3, "nested": 200}
+
+
+@pytest.mark.parametrize(
+    ("labels", "normalized"),
+    [
+        ({"isNormalized": "true"}, True),
+        *(({"isNormalized": v}, False) for v in ("false", "True", True, 1, None)),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_only_the_text_true_says_normalized(
+    director: DirectorClient, fake: FakeDirector, labels: Any, normalized: bool
+) -> None:
+    """The boolean does not count, neither does an absent label."""
+    fake.labels = labels
+    assert fetch(director).names_are_normalized is normalized
+
+
+def test_no_tenant_is_no_header(transport: Transport, server: Server, fake: FakeDirector) -> None:
+    """Over mTLS the header is optional."""
+    fetch(DirectorClient(transport, server.url, tenant=""))
+    assert "tenant" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 9, 10])
+def test_every_page_is_read(director: DirectorClient, fake: FakeDirector, count: int) -> None:
+    """More than one page is confirmed by a single reading of the ids."""
+    fake.applications = [application(n) for n in range(count)]
+    result = fetch(director)
+    assert [app.id for app in result.applications] == [app["id"] for app in fake.applications]
+    pages = max(1, -(-count // 3))
+    assert fake.seen == ["FirstPage"] + ["NextPage"] * (pages - 1) + ["AssignedIds"] * (pages > 1)
+
+
+def at(call: int, change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[FakeDirector, Request], None]:
+    """Change the assigned applications just before the nth call."""
+
+    def before(fake: FakeDirector, _request: Request) -> None:
+        if len(fake.seen) == call:
+            change(fake.applications)
+
+    return before
+
+
+RACES = [
+    ("one unassigned before what was read", at(2, lambda apps: apps.pop(0))),
+    ("one assigned before what was read", at(2, lambda apps: apps.insert(0, application(9999)))),
+    ("one goes and one comes", at(2, lambda apps: (apps.pop(0), apps.append(application(9999))))),
+    ("one comes and one goes", at(2, lambda apps: (apps.insert(0, application(9999)), apps.pop()))),
+    ("one goes after the last page", at(4, lambda apps: apps.pop())),
+    ("all go", at(3, lambda apps: apps.clear())),
+]
+
+
+@pytest.mark.parametrize("before", [row[1] for row in RACES], ids=[row[0] for row in RACES])
+def test_a_set_that_changes_between_pages_is_read_again(
+    director: DirectorClient, fake: FakeDirector, before: Callable[[FakeDirector, Request], None]
+) -> None:
+    """What is returned is the set as it is, with none skipped and none twice."""
+    fake.applications = [application(n) for n in range(8)]
+    fake.before = before
+    result = fetch(director)
+    assert [app.id for app in result.applications] == [app["id"] for app in fake.applications]
+    assert fake.seen.count("FirstPage") == 2
+
+
+def test_a_set_that_never_holds_still_is_given_up(director: DirectorClient, fake: FakeDirector) -> None:
+    """A bounded number of readings, then InvalidAnswer about the list."""
+    fake.applications = [application(n) for n in range(8)]
+    fake.before = lambda fake, _request: fake.applications.insert(0, application(100 + len(fake.seen)))
+    with pytest.raises(InvalidAnswer, match="inconsistent") as caught:
+        fetch(director)
+    assert caught.value.path == "applicationsForRuntime"
+    assert caught.value.request_id == "r_1"
+    assert fake.seen.count("FirstPage") == module.READ_ATTEMPTS
+
+
+@pytest.mark.parametrize("total", [0, 2, 4])
+def test_a_total_that_does_not_fit_is_inconsistent(director: DirectorClient, fake: FakeDirector, total: int) -> None:
+    """A truncated list must not look like a short one."""
+    fake.applications = [application(n) for n in range(3)]
+
+    def change(document: dict[str, Any]) -> dict[str, Any]:
+        document["data"]["applicationsForRuntime"]["totalCount"] = total
+        return document
+
+    fake.after = change
+    with pytest.raises(InvalidAnswer, match="inconsistent"):
+        fetch(director)
+
+
+def test_a_cursor_that_never_ends_does_not_loop(director: DirectorClient, fake: FakeDirector) -> None:
+    """Pages that repeat, or are empty while more is promised, end the reading."""
+    fake.applications = [application(n) for n in range(3)]
+    for items in (fake.applications, []):
+
+        def change(document: dict[str, Any], items: list[Any] = items) -> dict[str, Any]:
+            found = document["data"]["applicationsForRuntime"]
+            found |= {"pageInfo": {"hasNextPage": True, "endCursor": page([1, 2], 1, None)["pageInfo"]["endCursor"]}}
+            found |= {"data": copy.deepcopy(items)}
+            found["data"] = [app | {"bundles": None} for app in found["data"]]
+            return document
+
+        fake.after = change
+        fake.seen.clear()
+        with pytest.raises(InvalidAnswer):
+            fetch(director)
+        assert len(fake.seen) < 10
+
+
+def test_nested_lists_are_followed(
+    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bundles, APIs and events beyond a page, also those of a bundle that came with a later page."""
+    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    fake.applications = [application(1, bundle(0, apis=5), bundle(1, events=3), bundle(2, apis=3, events=5))]
+    (app,) = fetch(director).applications
+    assert app.name == "shop 1"
+    assert [(b.id, len(b.apis), len(b.events)) for b in app.bundles] == [
+        ("bundle-0", 5, 0),
+        ("bundle-1", 0, 3),
+        ("bundle-2", 3, 5),
+    ]
+    assert [api.id for api in app.bundles[2].apis] == ["def-2-a0", "def-2-a1", "def-2-a2"]
+
+
+def refuse_follow_ups(answer: bytes) -> Callable[[FakeDirector, Request], None]:
+    def before(fake: FakeDirector, _request: Request) -> None:
+        if fake.seen[-1].startswith("More"):
+            fake.raw = answer
+
+    return before
+
+
+FOLLOW_UPS = [
+    ("scopes", http({"data": {"application": None}, "errors": [SCOPES]}), "insufficient scopes"),
+    ("not allowed", http({"data": None, "errors": [{"message": "The operation is not allowed"}]}), "not allowed"),
+    ("gone", http({"data": {"application": None}}), "application: is null"),
+    ("another one", http({"data": {"application": {"id": "x", "bundles": None}}}), "not the one that was asked for"),
+    ("empty", http({"data": {"application": {"id": "app-0001", "bundles": None}}}), "changed while it was read"),
+    ("garbage", http("oops"), "not JSON"),
+]
+
+
+@pytest.mark.parametrize(("answer", "reason"), [row[1:] for row in FOLLOW_UPS], ids=[row[0] for row in FOLLOW_UPS])
+def test_a_follow_up_that_is_refused_leaves_that_application_incomplete(
+    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch, answer: bytes, reason: str
+) -> None:
+    """The others are not held up."""
+    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    fake.applications = [application(0), application(1, *(bundle(n) for n in range(3))), application(2)]
+    fake.before = refuse_follow_ups(answer)
+    result = fetch(director)
+    assert [app.id for app in result.applications] == ["app-0000", "app-0002"]
+    ((app_id, name, told),) = [(app.id, app.name, app.reason) for app in result.incomplete]
+    assert (app_id, name) == ("app-0001", "shop 1")
+    assert reason in told
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(http("", 503), Unavailable), (http("", 400), Refused), (http("", 401), Refused)]
+)
+def test_an_outage_during_a_follow_up_fails_the_fetch(
+    director: DirectorClient,
+    fake: FakeDirector,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: bytes,
+    kind: type[CompassError],
+) -> None:
+    """What is wrong with the connection is not the application's fault."""
+    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    fake.applications = [application(1, bundle(0, apis=3))]
+    fake.before = refuse_follow_ups(answer)
+    with pytest.raises(kind):
+        fetch(director)
+
+
+def test_a_nested_list_that_changes_while_it_is_followed_is_incomplete(
+    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One removed between two pages, or a total that does not fit."""
+    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    fake.applications = [application(1, bundle(0, apis=5))]
+    fake.before = at(2, lambda apps: apps[0]["bundles"][0]["apiDefinitions"].pop(0))
+    (incomplete,) = fetch(director).incomplete
+    assert "bundles.data[0].apiDefinitions: changed while it was read" in incomplete.reason
+
+
+def test_a_partial_result_never_looks_complete(director: DirectorClient, fake: FakeDirector) -> None:
+    """An error inside an application leaves it incomplete, although its field is merely null."""
+    fake.applications = [application(0), application(1, bundle(0)), application(2)]
+
+    def change(document: dict[str, Any]) -> dict[str, Any]:
+        document["data"]["applicationsForRuntime"]["data"][1]["bundles"] = None
+        path = ["applicationsForRuntime", "data", 1, "bundles"]
+        return document | {"errors": [{"message": "Invalid data [reason=page size]", "path": path}]}
+
+    fake.after = change
+    result = fetch(director)
+    assert [app.id for app in result.applications] == ["app-0000", "app-0002"]
+    assert result.incomplete == (
+        IncompleteApplication("app-0001", "shop 1", "graphql: Invalid data [reason=page size]"),
+    )
+
+
+ELSEWHERE = [
+    None,
+    [],
+    ["runtime", "labels"],
+    ["applicationsForRuntime"],
+    ["applicationsForRuntime", "data"],
+    ["x", "data", 0],
+]
+
+
+@pytest.mark.parametrize("path", ELSEWHERE, ids=str)
+def test_an_error_about_more_than_one_application_fails_the_fetch(
+    director: DirectorClient, fake: FakeDirector, path: Any
+) -> None:
+    """Data beside it is not trusted."""
+    fake.applications = [application(0)]
+    fake.after = lambda document: document | {"errors": [{"message": "boom", "path": path}]}
+    with pytest.raises(GraphQLError, match="boom"):
+        fetch(director)
+
+
+@pytest.mark.parametrize("field", ["runtime", "applicationsForRuntime"])
+def test_neither_root_may_be_null(director: DirectorClient, fake: FakeDirector, field: str) -> None:
+    """A missing list is not an empty one."""
+    fake.after = lambda document: {"data": document["data"] | {field: None}}
+    with pytest.raises(InvalidAnswer) as caught:
+        fetch(director)
+    assert caught.value.path == field
+
+
+INSIDE = [
+    (["description"], 1, "description"),
+    (["auths"], {}, "auths"),
+    (["auths"], [7], "auths[0]"),
+    (["auths"], [{"id": "a"}, {"id": None}], "auths[1].id"),
+    (["bundles"], [], "bundles"),
+    (["bundles", "data"], {}, "bundles.data"),
+    (["bundles", "data", 1], None, "bundles.data[1]"),
+    (["bundles", "totalCount"], "2", "bundles.totalCount"),
+    (["bundles", "totalCount"], 3, "bundles"),
+    (["bundles", "pageInfo"], None, "bundles.pageInfo"),
+    (["bundles", "pageInfo", "hasNextPage"], None, "bundles.pageInfo.hasNextPage"),
+    (["bundles", "pageInfo", "hasNextPage"], True, "bundles.pageInfo.endCursor"),
+    (["bundles", "data", 1, "id"], "bundle-0", "bundles"),
+    (["bundles", "data", 1, "id"], "", "bundles.data[1].id"),
+    (["bundles", "data", 1, "name"], None, "bundles.data[1].name"),
+    (["bundles", "data", 1, "description"], 1, "bundles.data[1].description"),
+    (["bundles", "data", 1, "instanceAuthRequestInputSchema"], {}, "bundles.data[1].instanceAuthRequestInputSchema"),
+    (
+        ["bundles", "data", 0, "apiDefinitions", "data", 0, "targetURL"],
+        None,
+        "bundles.data[0].apiDefinitions.data[0].targetURL",
+    ),
+    (["bundles", "data", 0, "eventDefinitions", "data", 0, "name"], 1, "bundles.data[0].eventDefinitions.data[0].name"),
+    (["bundles", "data", 0, "defaultInstanceAuth"], [], "bundles.data[0].defaultInstanceAuth"),
+    (
+        ["bundles", "data", 0, "defaultInstanceAuth", "credential"],
+        "x",
+        "bundles.data[0].defaultInstanceAuth.credential",
+    ),
+    (
+        ["bundles", "data", 0, "defaultInstanceAuth", "credential", "password"],
+        None,
+        "bundles.data[0].defaultInstanceAuth.credential.password",
+    ),
+    (
+        ["bundles", "data", 0, "defaultInstanceAuth", "credential", "__typename"],
+        None,
+        "bundles.data[0].defaultInstanceAuth.credential.__typename",
+    ),
+    (
+        ["bundles", "data", 0, "defaultInstanceAuth", "requestAuth", "csrf", "tokenEndpointURL"],
+        None,
+        "bundles.data[0].defaultInstanceAuth.requestAuth.csrf.tokenEndpointURL",
+    ),
+    (
+        ["bundles", "data", 0, "defaultInstanceAuth", "additionalHeaders"],
+        {"X": PASSWORD},
+        "bundles.data[0].defaultInstanceAuth.additionalHeaders.*",
+    ),
+    (
+        ["bundles", "data", 0, "defaultInstanceAuth", "additionalQueryParams"],
+        {"X": [PASSWORD, 1]},
+        "bundles.data[0].defaultInstanceAuth.additionalQueryParams.*",
+    ),
+]
+
+
+def full_application() -> dict[str, Any]:
+    auth = {
+        "credential": {"__typename": "BasicCredentialData", "username": "u", "password": PASSWORD},
+        "additionalHeaders": {"X": ["1"]},
+        "additionalQueryParams": {"Y": ["2"]},
+        "requestAuth": {"csrf": {"tokenEndpointURL": "https://csrf"}},
+    }
+    return application(1, bundle(0, apis=1, events=1, auth=auth), bundle(1))
+
+
+def put(document: Any, path: list[Any], value: Any) -> None:
+    for step in path[:-1]:
+        document = document[step]
+    document[path[-1]] = value
+
+
+@pytest.mark.parametrize(("path", "value", "named"), INSIDE, ids=[f"{row[2]} {row[1]!r}"[:80] for row in INSIDE])
+def test_a_wrong_field_inside_an_application_leaves_it_incomplete(
+    director: DirectorClient, fake: FakeDirector, path: list[Any], value: Any, named: str
+) -> None:
+    """The reason names the field by its path, and no value."""
+    fake.applications = [application(0), full_application()]
+
+    def change(document: dict[str, Any]) -> dict[str, Any]:
+        put(document["data"]["applicationsForRuntime"]["data"][1], path, value)
+        return document
+
+    fake.after = change
+    result = fetch(director)
+    assert [app.id for app in result.applications] == ["app-0000"]
+    (incomplete,) = result.incomplete
+    assert incomplete.reason.startswith(f"{named}: ")
+    assert PASSWORD not in incomplete.reason
+
+
+@pytest.mark.parametrize(("field", "value"), [("id", None), ("id", ""), ("id", 7), ("name", None), ("name", [])])
+def test_an_application_without_id_or_name_fails_the_fetch(
+    director: DirectorClient, fake: FakeDirector, field: str, value: Any
+) -> None:
+    """Nobody could tell which object of the cluster it is, and that one would be deleted."""
+    fake.applications = [application(0), application(1, **{field: value})]
+    with pytest.raises(InvalidAnswer) as caught:
+        fetch(director)
+    assert caught.value.path == f"applicationsForRuntime.data[1].{field}"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just(PASSWORD),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "data", "x"]), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+PLACES = [[], ["runtime"], ["runtime", "labels"], ["applicationsForRuntime"], ["applicationsForRuntime", "data"]] + [
+    ["applicationsForRuntime", "data", 0, *row[0]] for row in INSIDE
+]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(PLACES), value=VALUES)
+def test_any_value_in_any_place_is_read_or_refused(
+    director: DirectorClient, server: Server, place: list[Any], value: Any
+) -> None:
+    """Nothing crashes, and neither error nor reason shows a password."""
+    fake = FakeDirector([full_application()])
+
+    def change(document: dict[str, Any]) -> dict[str, Any]:
+        changed: dict[str, Any] = json.loads(json.dumps(document))
+        try:
+            put(changed, ["data", *place], value)
+        except (KeyError, IndexError, TypeError):
+            changed["data"] = value
+        return changed
+
+    fake.after = change
+    server.answer = fake
+    shown = ""
+    try:
+        shown = "".join(app.reason for app in fetch(director).incomplete)
+    except CompassError as error:
+        shown = str(error)
+    assert PASSWORD not in shown
+
+
+def test_a_label_is_set_by_variables(director: DirectorClient, server: Server) -> None:
+    """Quotes in a value stay a value."""
+    server.answer = lambda _: http({"data": {"setRuntimeLabel": {"key": "k", "value": 'a"b'}}})
+    director.set_runtime_label("runtime-1", "k", 'a"b', request_id="r")
+    assert server.requests[0].variables == {"runtime": "runtime-1", "key": "k", "value": 'a"b'}
+
+
+def test_a_label_without_a_result_is_not_set(director: DirectorClient, server: Server) -> None:
+    """A null result names the field."""
+    server.answer = lambda _: http({"data": {"setRuntimeLabel": None}})
+    with pytest.raises(InvalidAnswer) as caught:
+        director.set_runtime_label("runtime-1", "k", "v", request_id="r_2")
+    assert (caught.value.path, caught.value.request_id) == ("setRuntimeLabel", "r_2")
