@@ -1,0 +1,344 @@
+"""The Application object as it is stored, and what a merge changes of it."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.compass import (
+    ApiDefinition,
+    Application,
+    BasicCredentials,
+    Bundle,
+    EventDefinition,
+    OAuthCredentials,
+    UnsupportedCredentials,
+)
+from controller.model import ConversionSettings, Desired, desired_application, is_managed, merge_application
+
+GATEWAY = "http://central-application-gateway.kyma-system.svc.cluster.local:8082"
+SETTINGS = ConversionSettings(gateway_url=GATEWAY)
+BUNDLE_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+MANAGED_BY = {"applicationconnector.kyma-project.io/managed-by": "compass-runtime-agent"}
+NO_CREDENTIALS = {"type": "", "secretName": ""}
+BASIC = BasicCredentials("u", "p")
+OAUTH = OAuthCredentials("c", "s", "https://shop.example.com/oauth/token")
+
+
+def bundle(**fields: Any) -> Bundle:
+    values: dict[str, Any] = {
+        "id": BUNDLE_ID,
+        "name": "Order Handling",
+        "apis": (ApiDefinition("api-1", "Orders API v2", "https://shop.example.com/orders"),),
+        "events": (EventDefinition("event-1", "Order Events"),),
+    }
+    return Bundle(**(values | fields))
+
+
+def convert(*bundles: Bundle, name: str = "mp-webshop-eu", **fields: Any) -> Desired:
+    application = Application(id="app-1", name="Webshop EU", bundles=bundles, **fields)
+    return desired_application(application, name, SETTINGS)
+
+
+def created(desired: Desired) -> dict[str, Any]:
+    merged = merge_application(None, desired)
+    assert merged is not None
+    return merged
+
+
+def test_a_new_application_is_stored_as_the_go_agent_stores_it() -> None:
+    """Every field, with OAuth, csrf, parameters and a schema."""
+    everything = bundle(
+        description="Orders and returns",
+        auth_request_schema='{"type":"object"}',
+        credentials=OAUTH,
+        csrf_token_url="https://shop.example.com/csrf",
+        headers={"X": ["1"]},
+    )
+    desired = convert(everything, description="EU web shop", auth_ids=("client-1", "client-2"))
+    assert created(desired) == {
+        "apiVersion": "applicationconnector.kyma-project.io/v1alpha1",
+        "kind": "Application",
+        "metadata": {"name": "mp-webshop-eu", "labels": MANAGED_BY},
+        "spec": {
+            "description": "EU web shop",
+            "displayName": "",
+            "providerDisplayName": "",
+            "longDescription": "",
+            "skipVerify": False,
+            "encodeUrl": False,
+            "labels": {"connected-app": "mp-webshop-eu"},
+            "compassMetadata": {
+                "applicationId": "app-1",
+                "authentication": {"clientIds": ["client-1", "client-2"]},
+            },
+            "services": [
+                {
+                    "id": BUNDLE_ID,
+                    "identifier": "",
+                    "name": "order-handling-2b873",
+                    "displayName": "Order Handling",
+                    "description": "Orders and returns",
+                    "providerDisplayName": "",
+                    "authCreateParameterSchema": '{"type":"object"}',
+                    "entries": [
+                        {
+                            "type": "API",
+                            "id": "api-1",
+                            "name": "Orders API v2",
+                            "targetUrl": "https://shop.example.com/orders",
+                            "centralGatewayUrl": f"{GATEWAY}/mp-webshop-eu/order-handling/orders-api-v2",
+                            "gatewayUrl": "",
+                            "credentials": {
+                                "type": "OAuth",
+                                "secretName": f"mp-webshop-eu-{BUNDLE_ID}",
+                                "authenticationUrl": "https://shop.example.com/oauth/token",
+                                "csrfInfo": {"tokenEndpointURL": "https://shop.example.com/csrf"},
+                            },
+                            "requestParametersSecretName": f"params-mp-webshop-eu-{BUNDLE_ID}",
+                        },
+                        {
+                            "type": "Events",
+                            "id": "event-1",
+                            "name": "Order Events",
+                            "targetUrl": "",
+                            "centralGatewayUrl": "",
+                            "gatewayUrl": "",
+                            "credentials": NO_CREDENTIALS,
+                        },
+                    ],
+                }
+            ],
+        },
+        "status": {"installationStatus": {"status": "", "description": ""}},
+    }
+
+
+def test_an_empty_application_has_empty_lists_and_a_placeholder() -> None:
+    """No bundles, no auths; no description or an empty one."""
+    for description in (None, ""):
+        spec = created(convert(description=description))["spec"]
+        assert spec["services"] == []
+        assert spec["compassMetadata"]["authentication"]["clientIds"] == []
+        assert spec["description"] == "Description not provided"
+    (service,) = created(convert(bundle(apis=(), events=(), description="")))["spec"]["services"]
+    assert service["entries"] == []
+    assert service["description"] == "Description not provided"
+    assert "authCreateParameterSchema" not in service
+
+
+CREDENTIALS: list[tuple[str, dict[str, Any], dict[str, Any], list[str], int]] = [
+    ("none", {}, NO_CREDENTIALS, [], 0),
+    (
+        "basic",
+        {"credentials": BASIC},
+        {"type": "Basic", "secretName": f"mp-webshop-eu-{BUNDLE_ID}"},
+        ["username", "password"],
+        0,
+    ),
+    (
+        "basic with csrf",
+        {"credentials": BASIC, "csrf_token_url": "https://csrf"},
+        {
+            "type": "Basic",
+            "secretName": f"mp-webshop-eu-{BUNDLE_ID}",
+            "csrfInfo": {"tokenEndpointURL": "https://csrf"},
+        },
+        ["username", "password"],
+        0,
+    ),
+    (
+        "oauth without a url",
+        {"credentials": OAuthCredentials("c", "s", "")},
+        {"type": "OAuth", "secretName": f"mp-webshop-eu-{BUNDLE_ID}"},
+        ["clientId", "clientSecret"],
+        0,
+    ),
+    ("csrf alone", {"csrf_token_url": "https://csrf"}, NO_CREDENTIALS, [], 0),
+    ("empty user", {"credentials": BasicCredentials("", "p"), "csrf_token_url": "x"}, NO_CREDENTIALS, [], 1),
+    ("empty password", {"credentials": BasicCredentials("u", "")}, NO_CREDENTIALS, [], 1),
+    ("empty client", {"credentials": OAuthCredentials("", "s", "x")}, NO_CREDENTIALS, [], 1),
+    ("empty client secret", {"credentials": OAuthCredentials("c", "", "x")}, NO_CREDENTIALS, [], 1),
+    ("unsupported", {"credentials": UnsupportedCredentials("CertificateOAuthCredentialData")}, NO_CREDENTIALS, [], 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected", "keys", "warnings"), [row[1:] for row in CREDENTIALS], ids=[row[0] for row in CREDENTIALS]
+)
+def test_credentials_of_each_kind(fields: dict[str, Any], expected: Any, keys: list[str], warnings: int) -> None:
+    """What cannot be served is no credentials, with a warning that names the bundle and no value."""
+    desired = convert(bundle(**fields))
+    api, event = desired.spec["services"][0]["entries"]
+    assert api["credentials"] == expected
+    assert event["credentials"] == NO_CREDENTIALS
+    assert [list(secret.data) for secret in desired.secrets] == ([keys] if keys else [])
+    assert len(desired.warnings) == warnings
+    assert all(BUNDLE_ID in warning for warning in desired.warnings)
+
+
+def test_one_credential_serves_all_apis_of_its_bundle_and_is_kept_without_any() -> None:
+    """The Secret exists for a bundle without APIs too."""
+    apis = tuple(ApiDefinition(f"api-{n}", f"API {n}", "https://t") for n in range(3))
+    desired = convert(
+        bundle(credentials=BASIC, apis=apis, headers={"X": ["1"]}), bundle(id="b2", credentials=BASIC, apis=())
+    )
+    entries = desired.spec["services"][0]["entries"]
+    assert {entry["credentials"]["secretName"] for entry in entries[:3]} == {f"mp-webshop-eu-{BUNDLE_ID}"}
+    assert {entry.get("requestParametersSecretName") for entry in entries} == {
+        f"params-mp-webshop-eu-{BUNDLE_ID}",
+        None,
+    }
+    assert [secret.name for secret in desired.secrets] == [
+        f"mp-webshop-eu-{BUNDLE_ID}",
+        f"params-mp-webshop-eu-{BUNDLE_ID}",
+        "mp-webshop-eu-b2",
+    ]
+
+
+def test_the_gateway_url_is_put_together_as_it_is() -> None:
+    """Slashes of the base are not cleaned up, and empty segments stay empty."""
+    application = Application(id="1", name="x", bundles=(bundle(name="\u00c4"),))
+    desired = desired_application(application, "x", ConversionSettings(gateway_url="http://g/", skip_verify=True))
+    assert desired.spec["services"][0]["entries"][0]["centralGatewayUrl"] == "http://g//x//orders-api-v2"
+    assert created(desired)["spec"]["skipVerify"] is True
+
+
+def stored(desired: Desired, **metadata: Any) -> dict[str, Any]:
+    """The object as an API server gives it back."""
+    obj = copy.deepcopy(created(desired))
+    obj["metadata"] |= {"uid": "uid-1", "resourceVersion": "7"} | metadata
+    return obj
+
+
+FULL = bundle(credentials=OAUTH, csrf_token_url="x", headers={"X": ["1"]}, auth_request_schema="{}")
+
+
+def test_an_application_that_is_right_is_not_written() -> None:
+    """Right after creation, for the plain and for the full one."""
+    for desired in (convert(), convert(bundle()), convert(FULL, auth_ids=("a",))):
+        assert merge_application(stored(desired), desired) is None
+
+
+def test_what_others_wrote_is_no_difference_and_survives_a_change() -> None:
+    """User labels, annotations, finalizers, and spec fields that the agent sets at creation only."""
+    actual = stored(convert(FULL))
+    actual["metadata"]["labels"] |= {"application-type": "shop"}
+    actual["metadata"] |= {"annotations": {"a": "b"}, "finalizers": ["f"]}
+    users = {
+        "skipVerify": True,
+        "encodeUrl": True,
+        "displayName": "Shop",
+        "tags": ["t"],
+        "tenant": "x",
+        "group": "g",
+        "accessLabel": "l",
+        "longDescription": "long",
+    }
+    actual["spec"] |= users
+    actual["status"] = {"installationStatus": {"status": "deployed"}}
+    assert merge_application(actual, convert(FULL)) is None
+    before = copy.deepcopy(actual)
+    merged = merge_application(actual, convert(FULL, description="new"))
+    assert merged is not None
+    expected = copy.deepcopy(before)
+    expected["spec"]["description"] = "new"
+    assert merged == expected
+    assert actual == before
+
+
+def variants() -> dict[str, dict[str, Any]]:
+    """The same Application as it reads after the Go agent, through other CRDs and after harmless edits."""
+    plain = stored(convert(bundle(), auth_ids=()))
+    go = copy.deepcopy(plain)
+    go["spec"]["services"][0]["entries"][0]["requestParametersSecretName"] = ""
+    go["spec"]["services"][0]["labels"] = None
+    go["spec"] |= {"tags": None, "skipInstallation": False}
+    pruned = copy.deepcopy(plain)
+    del pruned["spec"]["services"][0]["identifier"]
+    del pruned["spec"]["services"][0]["entries"][1]["targetUrl"]
+    del pruned["spec"]["services"][0]["entries"][1]["credentials"]
+    del pruned["status"]
+    defaulted = copy.deepcopy(plain)
+    defaulted["spec"]["encodeUrl"] = True
+    defaulted["spec"]["services"][0]["tags"] = []
+    defaulted["spec"]["services"][0]["longDescription"] = ""
+    return {"go agent": go, "pruned": pruned, "defaulted": defaulted}
+
+
+@pytest.mark.parametrize("variant", variants())
+def test_absent_and_empty_are_the_same(variant: str) -> None:
+    """Else each cycle would write what the API server takes away again."""
+    assert merge_application(variants()[variant], convert(bundle(), auth_ids=())) is None
+
+
+EDITS: list[tuple[list[Any], Any]] = [
+    (["metadata", "labels"], {}),
+    (["metadata", "labels"], None),
+    (["metadata", "labels", "applicationconnector.kyma-project.io/managed-by"], "me"),
+    (["spec", "description"], "edited"),
+    (["spec", "description"], None),
+    (["spec", "labels"], None),
+    (["spec", "labels"], {"connected-app": "mp-webshop-eu", "more": "x"}),
+    (["spec", "services"], []),
+    (["spec", "services"], None),
+    (["spec", "compassMetadata", "applicationId"], "other"),
+    (["spec", "compassMetadata", "authentication", "clientIds"], ["x"]),
+    (["spec", "services", 0, "name"], "x"),
+    (["spec", "services", 0, "longDescription"], "x"),
+    (["spec", "services", 0, "authCreateParameterSchema"], None),
+    (["spec", "services", 0, "entries", 0, "targetUrl"], "https://evil"),
+    (["spec", "services", 0, "entries", 0, "centralGatewayUrl"], ""),
+    (["spec", "services", 0, "entries", 0, "credentials", "secretName"], "x"),
+    (["spec", "services", 0, "entries", 0, "credentials", "csrfInfo"], None),
+    (["spec", "services", 0, "entries", 0, "requestParametersSecretName"], ""),
+    (["spec", "services", 0, "entries", 1, "type"], "API"),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), EDITS, ids=str)
+def test_every_own_field_that_was_edited_is_put_right(path: list[Any], value: Any) -> None:
+    """The merged object is the stored one again, with its resourceVersion."""
+    desired = convert(FULL, auth_ids=("a",))
+    actual = stored(desired)
+    holder: Any = actual
+    for step in path[:-1]:
+        holder = holder[step]
+    holder[path[-1]] = value
+    merged = merge_application(actual, desired)
+    assert merged == stored(desired)
+    assert merge_application(merged, desired) is None
+
+
+def test_an_application_of_a_user_is_not_changed() -> None:
+    """Managed is what has compassMetadata, whatever its labels say."""
+    foreign = stored(convert())
+    for metadata in (None, "x"):
+        foreign["spec"]["compassMetadata"] = metadata
+        assert not is_managed(foreign)
+        with pytest.raises(ValueError, match="not managed"):
+            merge_application(foreign, convert())
+    assert not is_managed({"metadata": {"name": "x"}})
+    assert is_managed({"spec": {"compassMetadata": {}}})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "name", "entries", "x"]), inner),
+    max_leaves=8,
+)
+
+
+@given(services=JSON, labels=st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5)), description=JSON)
+def test_one_write_is_always_enough(services: Any, labels: Any, description: Any) -> None:
+    """Whatever is stored: after the merge nothing differs, and user labels are still there."""
+    desired = convert(FULL)
+    actual = stored(desired)
+    actual["spec"] |= {"services": services, "description": description}
+    actual["metadata"]["labels"] = labels
+    merged = merge_application(actual, desired)
+    if merged is not None:
+        assert merge_application(merged, desired) is None
+        assert merged["metadata"]["labels"] == (labels or {}) | MANAGED_BY
