@@ -67,9 +67,13 @@ def secret_problem(secret: DesiredSecret) -> str | None:
     for label, value in secret.labels.items():
         if problem := names.label_value_problem(value):
             return f"the value {value!r} for the label {label!r} of its Secret {problem}"
-    if sum(len(value) * 3 // 4 for value in secret.data.values()) > MAX_SECRET_BYTES:
+    if sum(map(_decoded_length, secret.data.values())) > MAX_SECRET_BYTES:
         return f"the values of its Secret {secret.name!r} are larger than {MAX_SECRET_BYTES} bytes"
     return None
+
+
+def _decoded_length(value: str) -> int:
+    return len(value) // 4 * 3 - value[-2:].count("=")
 
 
 def merge_secret(actual: Object | None, desired: DesiredSecret, *, namespace: str, owner: Object) -> Object | None:

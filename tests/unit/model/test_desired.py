@@ -1,0 +1,133 @@
+"""The whole of an assignment: what is applied, what is reported and left alone, what is deleted."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.compass import Application, Assignment, BasicCredentials, Bundle, IncompleteApplication
+from controller.model import ConversionSettings, DesiredSet, Reason, desired_set
+
+SETTINGS = ConversionSettings(gateway_url="http://gateway")
+NORMALIZED = {"isNormalized": "true"}
+
+
+def app(number: int, name: str, *bundles: Bundle) -> Application:
+    return Application(id=f"id-{number}", name=name, bundles=bundles)
+
+
+def bundle(bundle_id: str, **fields: Any) -> Bundle:
+    return Bundle(id=bundle_id, name="b", credentials=BasicCredentials("u", "p"), **fields)
+
+
+def desire(*applications: Application | IncompleteApplication, labels: Any = NORMALIZED) -> DesiredSet:
+    complete = tuple(item for item in applications if isinstance(item, Application))
+    incomplete = tuple(item for item in applications if isinstance(item, IncompleteApplication))
+    return desired_set(Assignment(complete, incomplete, labels), SETTINGS)
+
+
+def stored(name: str, application_id: str | None) -> dict[str, Any]:
+    metadata = {} if application_id is None else {"compassMetadata": {"applicationId": application_id}}
+    return {"metadata": {"name": name}, "spec": metadata}
+
+
+@pytest.mark.parametrize(
+    ("labels", "name"),
+    [
+        ({"isNormalized": "true"}, "Shop"),
+        ({"isNormalized": True}, "mp-shop"),
+        ({"isNormalized": "false"}, "mp-shop"),
+        ({}, "mp-shop"),
+    ],
+)
+def test_names_are_normalised_unless_the_director_has_done_it(labels: dict[str, Any], name: str) -> None:
+    """Only the text "true" says so; a name taken as it is may be one that Kubernetes refuses."""
+    result = desire(app(1, "Shop"), labels=labels)
+    assert {*result.by_name, *result.problems} == {name}
+    assert (name in result.problems) is (name == "Shop")
+
+
+def test_a_normalised_name_is_used_throughout() -> None:
+    """Object, label, gateway URL and Secrets agree."""
+    desired = desire(app(1, "My Shop", bundle("b-1")), labels={}).by_name["mp-my-shop"]
+    assert desired.spec["labels"] == {"connected-app": "mp-my-shop"}
+    assert desired.secrets[0].name == "mp-my-shop-b-1"
+    assert desired.secrets[0].labels["app"] == "mp-my-shop"
+
+
+PROBLEMS = [
+    ("upper case", [app(1, "Shop")], {"Shop": Reason.INVALID_NAME}),
+    ("empty", [app(1, "")], {"": Reason.INVALID_NAME}),
+    ("too long", [app(1, "a" * 254)], {"a" * 254: Reason.INVALID_NAME}),
+    ("twice", [app(1, "shop"), app(2, "shop")], {"shop": Reason.DUPLICATE_NAME}),
+    (
+        "twice, one incomplete",
+        [app(1, "shop"), IncompleteApplication("id-2", "shop", "x")],
+        {"shop": Reason.DUPLICATE_NAME},
+    ),
+    ("incomplete", [IncompleteApplication("id-1", "shop", "boom")], {"shop": Reason.INCOMPLETE}),
+    ("label too long", [app(1, "a" * 64, bundle("b"))], {"a" * 64: Reason.INVALID_SECRET}),
+    ("bundle id", [app(1, "shop", bundle("B 1"))], {"shop": Reason.INVALID_SECRET}),
+    (
+        "shared Secret",
+        [app(1, "a" * 26 + "-1", bundle("b")), app(2, "a" * 26 + "-2", bundle("b"))],
+        {"a" * 26 + "-1": Reason.INVALID_SECRET, "a" * 26 + "-2": Reason.INVALID_SECRET},
+    ),
+]
+
+
+@pytest.mark.parametrize(("applications", "reasons"), [row[1:] for row in PROBLEMS], ids=[row[0] for row in PROBLEMS])
+def test_what_cannot_be_applied_is_a_problem_and_the_others_are_applied(
+    applications: list[Application | IncompleteApplication], reasons: dict[str, Reason]
+) -> None:
+    """Each with a reason and a text; none of them is deleted, under whatever name it is in the cluster."""
+    result = desire(app(0, "other"), *applications)
+    assert list(result.by_name) == ["other"]
+    assert {name: problem.reason for name, problem in result.problems.items()} == reasons
+    assert {i for problem in result.problems.values() for i in problem.ids} == {item.id for item in applications}
+    assert all(problem.message and problem.name == name for name, problem in result.problems.items())
+    for item in applications:
+        assert not result.removes(stored(item.name, item.id))
+        assert not result.removes(stored("name-before", item.id))
+
+
+def test_a_long_name_is_no_problem_without_secrets() -> None:
+    """Only the label of a Secret limits it to 63."""
+    assert list(desire(app(1, "a" * 64)).by_name) == ["a" * 64]
+
+
+def test_clashing_applications_are_all_named() -> None:
+    """With name and id, so that somebody can rename one."""
+    (problem,) = desire(app(1, "My Shop"), app(2, "my-shop"), labels={}).problems.values()
+    for text in ("'My Shop' (id-1)", "'my-shop' (id-2)", "'mp-my-shop'"):
+        assert text in problem.message
+
+
+def test_what_is_gone_is_removed_and_nothing_else() -> None:
+    """Managed and not assigned: by name, as a rename in the Director is a new object."""
+    result = desire(app(1, "shop"))
+    assert result.removes(stored("gone", "id-9"))
+    assert result.removes(stored("name-before", "id-1"))
+    assert not result.removes(stored("shop", "id-1"))
+    assert not result.removes(stored("shop", "id-of-another"))
+    assert not result.removes(stored("user-made", None))
+
+
+NAMES = st.sampled_from(["a", "b", "A", "mp-a", "mp-b", "a b", "", "\u00e4", "x" * 300]) | st.text(max_size=5)
+
+
+@given(st.lists(st.tuples(NAMES, st.booleans()), max_size=8), st.sampled_from(["true", "false"]))
+def test_every_application_is_accounted_for(given_names: list[tuple[str, bool]], label: str) -> None:
+    """Desired or a problem, never both and never neither; and nothing assigned is removed but by a rename."""
+    applications = [
+        IncompleteApplication(f"id-{n}", name, "x") if incomplete else app(n, name, bundle(f"b-{n}"))
+        for n, (name, incomplete) in enumerate(given_names)
+    ]
+    result = desire(*applications, labels={"isNormalized": label})
+    assert not result.by_name.keys() & result.problems.keys()
+    ids = [desired.application_id for desired in result.by_name.values()]
+    ids += [i for problem in result.problems.values() for i in problem.ids]
+    assert sorted(ids) == sorted(item.id for item in applications)
+    for name in (*result.by_name, *result.problems):
+        assert not result.removes(stored(name, "anything"))

@@ -1,0 +1,147 @@
+"""Secrets as they are stored, and what a merge changes of them."""
+
+import base64
+import copy
+from typing import Any
+
+import pytest
+
+from controller.compass import BasicCredentials, Bundle, OAuthCredentials
+from controller.model import SECRETS_SELECTOR, DesiredSecret, merge_secret
+from controller.model.secrets import MAX_SECRET_BYTES, credentials_secret, params_secret, secret_problem
+
+BUNDLE_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+BUNDLE = Bundle(id=BUNDLE_ID, name="Orders")
+OWNER = {"metadata": {"name": "mp-shop", "uid": "uid-1"}}
+REFERENCE = {
+    "apiVersion": "applicationconnector.kyma-project.io/v1alpha1",
+    "kind": "Application",
+    "name": "mp-shop",
+    "uid": "uid-1",
+}
+FOREIGN = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "uid-x"}
+BASIC = credentials_secret("mp-shop", BUNDLE, BasicCredentials("us\u00e4r", "p<w"))
+
+
+def merge(actual: dict[str, Any] | None, desired: DesiredSecret = BASIC) -> dict[str, Any] | None:
+    return merge_secret(actual, desired, namespace="kyma-system", owner=OWNER)
+
+
+def plain(data: Any) -> dict[str, str]:
+    return {key: base64.b64decode(value, validate=True).decode() for key, value in data.items()}
+
+
+def test_a_new_secret_is_stored_as_the_go_agent_stores_it() -> None:
+    """Name, labels, owner and data; no type, no annotations."""
+    created = merge(None)
+    assert created == {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": f"mp-shop-{BUNDLE_ID}",
+            "namespace": "kyma-system",
+            "labels": {"app": "mp-shop", "bundleId": BUNDLE_ID},
+            "ownerReferences": [REFERENCE],
+        },
+        "data": {"username": "dXPDpHI=", "password": "cDx3"},
+    }
+    assert SECRETS_SELECTOR == "app,bundleId"
+
+
+def test_oauth_keeps_id_and_secret() -> None:
+    """The token's URL is in the Application only."""
+    secret = credentials_secret("mp-shop", BUNDLE, OAuthCredentials("c", "s", "https://t"))
+    assert plain(secret.data) == {"clientId": "c", "clientSecret": "s"}
+
+
+PARAMS: list[tuple[Any, Any, dict[str, str] | None]] = [
+    (None, None, None),
+    ({}, None, None),
+    ({}, {}, None),
+    ({"X": ["1"]}, None, {"headers": '{"X":["1"]}'}),
+    (None, {"q": ["<"]}, {"queryParameters": r'{"q":["\u003c"]}'}),
+    ({"X": ["1"]}, {}, {"headers": '{"X":["1"]}', "queryParameters": "{}"}),
+    ({}, {"q": []}, {"headers": "{}", "queryParameters": '{"q":[]}'}),
+]
+
+
+@pytest.mark.parametrize(("headers", "query", "expected"), PARAMS, ids=str)
+def test_parameters_are_stored_when_there_are_any(headers: Any, query: Any, expected: dict[str, str] | None) -> None:
+    """A key is there for every map that is not null."""
+    secret = params_secret("mp-shop", Bundle(id=BUNDLE_ID, name="x", headers=headers, query_params=query))
+    assert (None if secret is None else plain(secret.data)) == expected
+    if secret is not None:
+        assert secret.name == f"params-mp-shop-{BUNDLE_ID}"
+        assert secret.labels == {"app": "mp-shop", "bundleId": BUNDLE_ID}
+
+
+def test_no_value_is_printed() -> None:
+    """A Secret's repr is safe in a log."""
+    assert BASIC.data["password"] not in repr(BASIC)
+
+
+def stored() -> dict[str, Any]:
+    secret = merge(None)
+    assert secret is not None
+    secret = copy.deepcopy(secret)
+    secret["metadata"] |= {"uid": "uid-s", "resourceVersion": "3"}
+    return secret | {"type": "Opaque"}
+
+
+def test_what_others_wrote_is_no_difference_and_survives() -> None:
+    """Labels, annotations and references of others stay, also when the data is put right."""
+    actual = stored()
+    actual["metadata"]["labels"]["mine"] = "x"
+    actual["metadata"]["annotations"] = {"a": "b"}
+    actual["metadata"]["ownerReferences"].insert(0, FOREIGN)
+    assert merge(actual) is None
+    before = copy.deepcopy(actual)
+    actual["data"]["password"] = "eA=="
+    assert merge(actual) == before
+
+
+EDITS = [
+    (["data"], None),
+    (["data"], {}),
+    (["data", "username"], "eA=="),
+    (["data", "clientId"], "eA=="),
+    (["metadata", "labels"], None),
+    (["metadata", "labels", "app"], "x"),
+    (["metadata", "ownerReferences"], None),
+    (["metadata", "ownerReferences"], [REFERENCE | {"uid": "uid-0"}]),
+    (["metadata", "ownerReferences"], [REFERENCE, REFERENCE | {"uid": "uid-0"}]),
+    (["metadata", "ownerReferences"], [REFERENCE | {"controller": True}]),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), EDITS, ids=str)
+def test_every_own_field_that_was_edited_is_put_right(path: list[str], value: Any) -> None:
+    """Keys of an earlier kind of credentials go; the owner is the Application as it is now, exactly once."""
+    actual: dict[str, Any] = stored()
+    holder = actual
+    for step in path[:-1]:
+        holder = holder[step]
+    holder[path[-1]] = value
+    before = copy.deepcopy(actual)
+    merged = merge(actual)
+    assert merged == stored()
+    assert merge(merged) is None
+    assert actual == before
+
+
+PROBLEMS = [
+    (BASIC, None),
+    (DesiredSecret("Upper", {}, {}), "name"),
+    (DesiredSecret("x" * 254, {}, {}), "name"),
+    (DesiredSecret("x", {"app": "a" * 64}, {}), "label 'app'"),
+    (DesiredSecret("x", {"bundleId": "a b"}, {}), "label 'bundleId'"),
+    (DesiredSecret("x", {}, {"a": base64.b64encode(b"x" * MAX_SECRET_BYTES).decode()}), None),
+    (DesiredSecret("x", {}, {"a": base64.b64encode(b"x" * (MAX_SECRET_BYTES + 1)).decode()}), "larger than"),
+]
+
+
+@pytest.mark.parametrize(("secret", "told"), PROBLEMS, ids=[str(row[1]) for row in PROBLEMS])
+def test_what_kubernetes_would_refuse_is_told_in_advance(secret: DesiredSecret, told: str | None) -> None:
+    """Name, labels and size."""
+    problem = secret_problem(secret)
+    assert (problem is None) if told is None else (problem is not None and told in problem)
