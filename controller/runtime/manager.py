@@ -151,7 +151,9 @@ class Manager:
         self._controllers: list[Controller[Any]] = []
         self._runnables: list[tuple[str, Run]] = []
         self._leader_runnables: list[tuple[str, Run]] = []
-        self._names: set[str] = set()
+        # An informer may be called like the controller that reads from it.
+        self._informer_names: set[str] = set()
+        self._part_names: set[str] = set()
 
         self._informer_group = _Group(clock, self._fail)
         self._runnable_group = _Group(clock, self._fail)
@@ -177,14 +179,14 @@ class Manager:
         self._servers = [server for server in (self.health_server, self.metrics_server) if server.enabled]
 
     def add_informer(self, informer: Informer) -> None:
-        """Run the informer, and wait for its cache before any reconcile."""
-        self._add_name(informer.name)
+        """Run the informer, and wait for its cache before any reconcile. Raises ValueError when its name is taken."""
+        self._add_name(informer.name, self._informer_names)
         self.metrics.informer(informer.name)
         self._informers.append(informer)
 
     def add_controller(self, controller: Controller[Any]) -> None:
         """Run the controller while this process leads. Raises ValueError when its name is taken."""
-        self._add_name(controller.name)
+        self._add_name(controller.name, self._part_names)
         self._controllers.append(controller)
 
     def add_runnable(self, name: str, run: Run, *, leader_only: bool) -> None:
@@ -193,7 +195,7 @@ class Manager:
         leader_only: while this process leads, like a controller; else once the caches are filled, until after the
         controllers have stopped. Raises ValueError when the name is taken.
         """
-        self._add_name(name)
+        self._add_name(name, self._part_names)
         (self._leader_runnables if leader_only else self._runnables).append((name, run))
 
     def add_health_check(self, name: str, check: Check) -> None:
@@ -323,9 +325,9 @@ class Manager:
         if missing := [informer.name for informer in self._informers if not informer.has_synced]:
             raise RuntimeError(f"not synced: {', '.join(missing)}")
 
-    def _add_name(self, name: str) -> None:
+    def _add_name(self, name: str, names: set[str]) -> None:
         if self._stop is not None:
             raise RuntimeError(f"{name}: added after run()")
-        if name in self._names:
+        if name in names:
             raise ValueError(f"the name {name!r} is taken")
-        self._names.add(name)
+        names.add(name)

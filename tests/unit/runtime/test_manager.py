@@ -436,13 +436,16 @@ class TestChecks:
 
 class TestNames:
     def test_names_are_unique(self, api, clock, story):
-        """Two controllers of one name would share a queue's metrics."""
+        """Two controllers of one name would share a queue's metrics. An informer may be called like a controller."""
         manager = make_manager(api, clock)
         manager.add_controller(Controller("apps", lambda _key: Result(), clock=clock))
         with pytest.raises(ValueError, match="'apps' is taken"):
             manager.add_controller(Controller("apps", lambda _key: Result(), clock=clock))
         with pytest.raises(ValueError, match="'apps' is taken"):
             manager.add_runnable("apps", story.runnable("apps"), leader_only=True)
+        manager.add_informer(FakeInformer(story, "apps"))
+        with pytest.raises(ValueError, match="'apps' is taken"):
+            manager.add_informer(FakeInformer(story, "apps"))
 
     def test_a_manager_runs_once(self, api, clock, threads, story):
         """And nothing is added while it runs."""

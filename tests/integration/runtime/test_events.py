@@ -1,0 +1,68 @@
+"""Events on a real API server."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from controller.runtime.events import EVENTS, EventRecorder
+from informers import Client, Resource
+
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+
+
+@pytest.fixture
+def record(admin: Client) -> Callable[..., None]:
+    """Record events, and have them written: each call runs a recorder's thread to its end."""
+    recorder = EventRecorder(admin, "test-agent")
+
+    def write(*events: tuple[Any, ...]) -> None:
+        for event in events:
+            recorder.event(*event)
+        stop = threading.Event()
+        stop.set()
+        recorder.run(stop)
+
+    return write
+
+
+def events_of(admin: Client, namespace: str, name: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = admin.list(EVENTS, namespace=namespace, field_selector=f"involvedObject.name={name}")[
+        "items"
+    ]
+    return items
+
+
+def test_events_of_a_namespaced_object_are_counted(admin, namespace, record):
+    """The API server takes what the recorder writes; the second time the count rises."""
+    made = admin.create(CONFIG_MAPS, {"metadata": {"name": "shop", "namespace": namespace}}, namespace=namespace)
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap"} | made
+    record((config_map, "Warning", "Broken", "It broke"))
+    record((config_map, "Warning", "Broken", "It broke"), (config_map, "Normal", "Mended", "It works"))
+    events = {event["reason"]: event for event in events_of(admin, namespace, "shop")}
+    assert {reason: event["count"] for reason, event in events.items()} == {"Broken": 2, "Mended": 1}
+    assert events["Broken"]["involvedObject"]["uid"] == made["metadata"]["uid"]
+    assert events["Broken"]["source"] == {"component": "test-agent"}
+    assert events["Broken"]["metadata"]["name"].startswith("shop.")
+
+
+def test_events_of_a_cluster_scoped_object_are_in_namespace_default(admin, namespace, record):
+    """Where `kubectl describe` looks for them."""
+    made = {"apiVersion": "v1", "kind": "Namespace"} | admin.get(NAMESPACES, namespace)
+    record((made, "Normal", "Seen", "It is there"))
+    (event,) = events_of(admin, "default", namespace)
+    assert event["reason"] == "Seen"
+    assert "namespace" not in event["involvedObject"]
+
+
+def test_an_event_that_is_gone_is_written_anew(admin, namespace, record):
+    """Somebody deleted it, or its time was over."""
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gone", "namespace": namespace}}
+    record((config_map, "Normal", "Seen", "It is there"))
+    (event,) = events_of(admin, namespace, "gone")
+    admin.delete(EVENTS, event["metadata"]["name"], namespace=namespace)
+    record((config_map, "Normal", "Seen", "It is there"))
+    (event,) = events_of(admin, namespace, "gone")
+    assert event["count"] == 2

@@ -1,0 +1,259 @@
+"""Real processes fight for a lease on a real API server: killed, frozen, stopped, cut off."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.runtime.leader_election import LEASES
+from e2e.controlplane import ControlPlane
+from informers import Client, Resource
+
+REPLICA = Path(__file__).parent / "replica.py"
+ROOT = Path(__file__).parents[3]
+# Lease duration, renew deadline, retry period: as short as whole seconds of the lease allow.
+SHORT = (3.0, 2.0, 0.5)
+LONG = (15.0, 10.0, 0.5)
+# A try to acquire comes at most so late (jitter); and a process on a busy machine reacts within that.
+TRY = 0.5 * 2.2
+SLACK = 5.0
+WAIT = 60.0
+
+
+class Replica:
+    """A process of replica.py and what it prints."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, identity: str, durations: tuple[float, float, float]) -> None:
+        self.identity = identity
+        self._changed = threading.Condition()
+        self.lines: list[tuple[float, str]] = []
+        self.log: list[str] = []
+        self._ended = False
+        command = [sys.executable, str(REPLICA), str(kubeconfig), namespace, identity, *map(str, durations)]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self._readers = [
+            threading.Thread(target=self._read_lines, daemon=True),
+            threading.Thread(target=self._read_log, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_lines(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            at, word = line.split()
+            with self._changed:
+                self.lines.append((float(at), word))
+                self._changed.notify_all()
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._changed:
+                self.log.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait_for(self, word: str, *, after: float = 0.0, timeout: float = WAIT) -> float:
+        """Return when it first said that word after a moment."""
+
+        def at() -> float | None:
+            return next((at for at, said in self.lines if said == word and at > after), None)
+
+        with self._changed:
+            self._changed.wait_for(lambda: at() is not None or self._ended, timeout)
+            found = at()
+            assert found is not None, f"no {word!r}:\n{''.join(self.log)}"
+        return found
+
+    def wait_for_log(self, text: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or any(text in line for line in self.log), WAIT)
+            assert any(text in line for line in self.log), "".join(self.log)
+
+    def end(self) -> int:
+        """Wait until the process has ended; its exit status."""
+        status = self.process.wait(WAIT)
+        for reader in self._readers:
+            reader.join(WAIT)
+        return status
+
+    def beats(self) -> list[float]:
+        with self._changed:
+            return [at for at, word in self.lines if word == "leading"]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.end()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+@pytest.fixture
+def start(admin_kubeconfig: Path, namespace: str) -> Iterator[Callable[..., Replica]]:
+    replicas: list[Replica] = []
+
+    def start_replica(
+        identity: str,
+        durations: tuple[float, float, float] = SHORT,
+        *,
+        kubeconfig: Path = admin_kubeconfig,
+        namespace: str = namespace,
+    ) -> Replica:
+        replicas.append(Replica(kubeconfig, namespace, identity, durations))
+        return replicas[-1]
+
+    yield start_replica
+    for replica in replicas:
+        replica.close()
+
+
+def lease(admin: Client, namespace: str) -> dict[str, Any]:
+    spec: dict[str, Any] = admin.get(LEASES, "replica", namespace=namespace)["spec"]
+    return spec
+
+
+def leader_and_standby(first: Replica, second: Replica) -> tuple[Replica, Replica]:
+    """Wait until one of two leads."""
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        for one, other in ((first, second), (second, first)):
+            if one.beats():
+                return one, other
+            assert one.process.poll() is None, "".join(one.log)
+        time.sleep(0.02)
+    raise AssertionError("nobody leads:\n" + "".join(first.log + second.log))
+
+
+def test_a_killed_leader_is_replaced_when_its_lease_expires(start, admin, namespace):
+    """SIGKILL leaves no time to release: the standby leads within the lease and one try, and never before."""
+    leader, standby = leader_and_standby(start("a"), start("b"))
+    standby.wait_for_log("Waiting for the lease")
+    leader.wait_for("leading", after=time.monotonic())
+    assert standby.beats() == []
+    leader.process.send_signal(signal.SIGKILL)
+    leader.end()
+    last = leader.beats()[-1]
+    taken = standby.wait_for("leading")
+    # The last renewal was up to a retry period before the last beat.
+    assert SHORT[0] - SHORT[2] - 0.2 <= taken - last <= SHORT[0] + TRY + SLACK
+    spec = lease(admin, namespace)
+    assert spec["holderIdentity"] == standby.identity
+    assert spec["leaseTransitions"] == 1
+    assert spec["leaseDurationSeconds"] == 3
+
+
+def test_a_frozen_leader_loses_its_lease_and_ends_when_it_wakes(start, admin, namespace):
+    """SIGSTOP past the lease: the standby leads; the old leader, woken, ends at once."""
+    leader, standby = leader_and_standby(start("a"), start("b"))
+    leader.process.send_signal(signal.SIGSTOP)
+    taken = standby.wait_for("leading")
+    woken = time.monotonic()
+    leader.process.send_signal(signal.SIGCONT)
+    lost = leader.wait_for("lost")
+    assert leader.end() == 3
+    assert lost - woken <= SLACK
+    # Before it was frozen it led alone; woken, it may say a word or two before its watchdog runs: there is no fencing.
+    assert [at for at in leader.beats() if at > taken][5:] == []
+    standby.wait_for("leading", after=lost + SHORT[0])
+    assert lease(admin, namespace)["holderIdentity"] == standby.identity
+    assert standby.process.poll() is None
+
+
+def test_a_stopped_leader_releases_its_lease(start, admin, namespace):
+    """SIGTERM: the standby leads at its next try, long before the lease would expire; the two never lead together."""
+    leader, standby = leader_and_standby(start("a", LONG), start("b", LONG))
+    standby.wait_for_log("Waiting for the lease")
+    leader.process.send_signal(signal.SIGTERM)
+    assert leader.end() == 0
+    stopped = leader.wait_for("stopped")
+    taken = standby.wait_for("leading")
+    assert leader.beats()[-1] < taken <= stopped + TRY + SLACK < stopped + LONG[0]
+    assert lease(admin, namespace)["leaseTransitions"] == 1
+    standby.process.send_signal(signal.SIGTERM)
+    assert standby.end() == 0
+    spec = lease(admin, namespace)
+    assert spec.get("holderIdentity", "") == ""
+    assert spec["leaseDurationSeconds"] == 1
+
+
+def test_five_replicas_have_one_leader_through_three_deaths(start):
+    """Whoever leads is killed; the spans in which they led do not overlap."""
+    replicas = {name: start(name) for name in "abcde"}
+    spans = []
+    for _ in range(3):
+        deadline = time.monotonic() + WAIT
+        while not (leading := [r for r in replicas.values() if r.beats()]):
+            assert time.monotonic() < deadline, "nobody leads"
+            time.sleep(0.02)
+        (leader,) = leading
+        leader.wait_for("leading", after=leader.beats()[0] + 0.5)
+        leader.process.send_signal(signal.SIGKILL)
+        leader.end()
+        del replicas[leader.identity]
+        spans.append((leader.beats()[0], leader.beats()[-1]))
+    assert all(before[1] < after[0] for before, after in pairwise(spans))
+
+
+def test_a_missing_namespace_and_missing_rights_are_waited_for(
+    start, admin, control_plane: ControlPlane, tmp_path, namespace
+):
+    """The log says once what is wrong; when the cluster is mended the replica leads, without a restart."""
+    missing = f"{namespace}-later"
+    user = f"user-{namespace}"
+    kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", user=user, groups=())
+    roles = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+    bindings = Resource(
+        "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+    )
+
+    def allow(name: str, group: str, resource: str, verbs: list[str]) -> None:
+        rule = {"apiGroups": [group], "resources": [resource], "verbs": verbs}
+        metadata = {"name": f"{user}-{name}"}
+        admin.create(roles, {"metadata": metadata, "rules": [rule]})
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": metadata["name"]}
+        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
+        admin.create(bindings, {"metadata": metadata, "roleRef": reference, "subjects": [subject]})
+
+    allow("configmaps", "", "configmaps", ["list", "watch"])
+    replica = start("a", kubeconfig=kubeconfig, namespace=missing)
+    replica.wait_for_log("Cannot read or write the lease")
+    replica.wait_for_log("is forbidden")
+    allow("leases", LEASES.group, LEASES.plural, ["get", "create", "update"])
+    replica.wait_for_log(f'namespaces \\"{missing}\\" not found')
+    control_plane.create_namespace(missing)
+    replica.wait_for("leading")
+    told = [line for line in replica.log if "Cannot read or write the lease" in line]
+    assert len(told) == len({line.split("reason=")[1] for line in told})
+
+
+@pytest.mark.slow
+def test_a_leader_without_api_server_ends_at_its_deadline(start, tmp_path):
+    """A short outage is survived; in a long one the leader ends before its lease could be taken over."""
+    durations = (8.0, 6.0, 0.5)
+    with ControlPlane() as own:
+        kubeconfig = own.write_kubeconfig(tmp_path / "own")
+        replica = start("a", durations, kubeconfig=kubeconfig, namespace="default")
+        replica.wait_for("leading")
+        own.kill_apiserver()
+        killed = time.monotonic()
+        lost = replica.wait_for("lost")
+        assert replica.end() == 3
+        # From the last renewal, which was up to a retry period before the outage, to the deadline.
+        assert durations[1] - durations[2] - 0.2 <= lost - killed <= durations[1] + 1.0 < durations[0]
+        own.start_apiserver()
+        second = start("b", durations, kubeconfig=kubeconfig, namespace="default")
+        second.wait_for("leading")
