@@ -137,6 +137,20 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     422: Invalid,
     429: TooManyRequests,
 }
+# What a code means when no Status came with it: an unknown path, a proxy (apimachinery NewGenericServerResponse).
+_REASONS: dict[int, str] = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    410: "Expired",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
 # The reason says more than the code: an ERROR event in a watch may come without a code.
 _BY_REASON: dict[str, type[ApiError]] = {
     "BadRequest": BadRequest,
@@ -159,7 +173,7 @@ _BY_REASON: dict[str, type[ApiError]] = {
 def error_from_status(status: Mapping[str, Any], *, code: int = 0, retry_after: float | None = None) -> ApiError:
     """The error for a `metav1.Status`, from an answer's body (`code` is then its HTTP status) or an ERROR event."""
     code = code or _whole_number(status.get("code"))
-    reason = str(status.get("reason") or "")
+    reason = str(status.get("reason") or "") or _REASONS.get(code, "")
     message = str(status.get("message") or "") or reason or f"the server answered with status {code}"
     details = status.get("details")
     details = details if isinstance(details, Mapping) else {}

@@ -49,6 +49,8 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
 
 def _foreign_text(response: urllib3.BaseHTTPResponse) -> str:
     """What a proxy or a handler outside the API machinery has to say, short and on one line; pages are left out."""
+    if response.status == 404:
+        return "the server does not know this path: is the resource's CRD installed?"
     said = ""
     if response.headers.get("Content-Type", "").startswith("text/plain"):
         text = (response.data or b"")[:_MAX_FOREIGN_TEXT].decode(errors="replace")

@@ -1,0 +1,138 @@
+"""The client against a real API server."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.controlplane import ControlPlane, pki
+from informers import (
+    APPLY_PATCH,
+    JSON_PATCH,
+    AlreadyExists,
+    ApiError,
+    Client,
+    Conflict,
+    ConnectionFailed,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Resource,
+    Unauthorized,
+)
+from informers.configuration import load
+from workqueue.testing import VirtualClock
+
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+
+
+def config_map(namespace: str, name: str = "a", **data: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": namespace}, "data": data}
+
+
+def test_life_of_an_object(admin: Client, namespace: str) -> None:
+    """Create, read, update, patch in three ways, list, delete."""
+    created = admin.create(CONFIG_MAPS, config_map(namespace, x="1"))
+    assert admin.get(CONFIG_MAPS, "a", namespace=namespace) == created
+    updated = admin.update(CONFIG_MAPS, created | {"data": {"x": "2"}})
+    assert updated["data"] == {"x": "2"}
+    merged = admin.patch(CONFIG_MAPS, "a", {"data": {"y": "3"}}, namespace=namespace)
+    assert merged["data"] == {"x": "2", "y": "3"}
+    operations = [{"op": "remove", "path": "/data/x"}]
+    patched = admin.patch(CONFIG_MAPS, "a", operations, namespace=namespace, content_type=JSON_PATCH)
+    assert patched["data"] == {"y": "3"}
+    applied = admin.patch(
+        CONFIG_MAPS,
+        "a",
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"z": "4"}},
+        namespace=namespace,
+        content_type=APPLY_PATCH,
+        field_manager="test",
+        force=True,
+    )
+    assert applied["data"] == {"y": "3", "z": "4"}
+    assert [one["metadata"]["name"] for one in admin.list(CONFIG_MAPS, namespace=namespace)["items"]] == ["a"]
+    admin.delete(CONFIG_MAPS, "a", namespace=namespace, uid=applied["metadata"]["uid"])
+    with pytest.raises(NotFound):
+        admin.get(CONFIG_MAPS, "a", namespace=namespace)
+
+
+def test_dry_run(admin: Client, namespace: str) -> None:
+    """The answer of a write that does not happen."""
+    assert admin.create(CONFIG_MAPS, config_map(namespace), dry_run=True)["metadata"]["uid"]
+    with pytest.raises(NotFound):
+        admin.get(CONFIG_MAPS, "a", namespace=namespace)
+
+
+def test_errors(admin: Client, namespace: str, control_plane: ControlPlane, tmp_path: Path) -> None:
+    """The real server's refusals have their types and reasons."""
+    first = admin.create(CONFIG_MAPS, config_map(namespace))
+
+    def refused(error_type: type[ApiError], reason: str, method: str, *arguments: Any, **keywords: Any) -> ApiError:
+        with pytest.raises(ApiError) as caught:
+            getattr(admin, method)(*arguments, **keywords)
+        assert (type(caught.value), caught.value.reason) == (error_type, reason)
+        return caught.value
+
+    refused(AlreadyExists, "AlreadyExists", "create", CONFIG_MAPS, config_map(namespace))
+    admin.update(CONFIG_MAPS, first | {"data": {"x": "2"}})
+    refused(Conflict, "Conflict", "update", CONFIG_MAPS, first | {"data": {"x": "3"}})
+    refused(Conflict, "Conflict", "delete", CONFIG_MAPS, "a", namespace=namespace, uid="another")
+    invalid = refused(Invalid, "Invalid", "create", CONFIG_MAPS, config_map(namespace, "No Such Name"))
+    assert invalid.details["causes"][0]["field"] == "metadata.name"
+    missing = Resource("nowhere.example.com", "v1", "things", "Thing")
+    assert "CRD" in str(refused(NotFound, "NotFound", "list", missing))
+    nobody = Client.load(str(control_plane.write_kubeconfig(tmp_path / "nobody", user="nobody", groups=())))
+    with pytest.raises(Forbidden, match='User "nobody" cannot list resource "configmaps"'):
+        nobody.list(CONFIG_MAPS)
+
+
+def test_unknown_authority(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """A server that the kubeconfig's authority has not signed is not talked to, and the text says why."""
+    text = control_plane.kubeconfig()
+    own = base64.b64encode(control_plane.ca_pem).decode()
+    other = base64.b64encode(pki.Authority("another").certificate_pem).decode()
+    path = tmp_path / "kubeconfig"
+    path.write_text(text.replace(own, other))
+    with pytest.raises(ConnectionFailed, match=r"TLS failed: .*certificate") as caught:
+        Client.load(str(path)).list(NAMESPACES)
+    assert caught.value.reason == ConnectionFailed.TLS
+
+
+def test_token_rotation(admin: Client, namespace: str, control_plane: ControlPlane, tmp_path: Path) -> None:
+    """In a Pod: the token file is read again after a minute, and at once after a 401."""
+    account = admin.create(SERVICE_ACCOUNTS, {"metadata": {"name": "agent", "namespace": namespace}})
+
+    def new_token() -> str:
+        path = SERVICE_ACCOUNTS.path(namespace, account["metadata"]["name"], "token")
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+        return str(admin.request("POST", path, body=body)["status"]["token"])
+
+    host, port = control_plane.url.removeprefix("https://").split(":")
+    environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+    (tmp_path / "ca.crt").write_bytes(control_plane.ca_pem)
+    token = tmp_path / "token"
+    token.write_text(new_token())
+    clock = VirtualClock()
+    client = Client(*load(None, clock=clock, environ=environ, service_account=tmp_path), clock=clock)
+
+    def who() -> str:
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        answer = client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
+        return str(answer["status"]["userInfo"]["username"])
+
+    assert who() == f"system:serviceaccount:{namespace}:agent"
+    token.write_text("not a token")
+    assert who().endswith(":agent"), "the token in hand is used for a minute"
+    clock.advance(60)
+    with pytest.raises(Unauthorized):
+        who()
+    token.write_text(new_token())
+    clock.advance(1)
+    with pytest.raises(Unauthorized) as caught:
+        who()
+    assert "not a token" not in str(caught.value)
+    assert who().endswith(":agent"), "the refusal made the client read the file again"

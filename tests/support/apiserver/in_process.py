@@ -1,0 +1,113 @@
+"""The state of cluster.py as a ListerWatcher, without HTTP: for tests of what lies above the transport."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from informers import ApiError, KubernetesError, Resource, WatchEvent
+from informers.errors import error_from_status
+from tests.support.apiserver.cluster import Cluster, Refused
+from tests.support.apiserver.objects import WIDGETS
+
+Object = dict[str, Any]
+
+
+class InProcess:
+    """Lists and watches a Cluster. `list_faults` and `watch_faults` are met by the next requests, one each.
+
+    A fault of a list is an error to raise. One of a watch is an error to raise, or WatchEvents (ERROR among them) to
+    send before the stream ends.
+    """
+
+    def __init__(self, cluster: Cluster, *, page_size: int | None = None) -> None:
+        self.cluster = cluster
+        self.list_faults: deque[KubernetesError] = deque()
+        self.watch_faults: deque[KubernetesError | list[WatchEvent]] = deque()
+        self.lists = 0
+        self._page_size = page_size  # the server's own limit: it may send less than it was asked for
+        self._open: set[_Watch] = set()
+
+    @property
+    def resource(self) -> Resource:
+        return WIDGETS
+
+    def list(self, *, limit: int | None, continue_: str, resource_version: str) -> Object:
+        self.lists += 1
+        if self.list_faults:
+            raise self.list_faults.popleft()
+        try:
+            page_size = self._page_size if limit else None
+            return self.cluster.list(limit=page_size, continue_=continue_, resource_version=resource_version)
+        except Refused as refused:
+            raise error_from_status(refused.body) from refused
+
+    def watch(
+        self,
+        *,
+        resource_version: str,
+        timeout_seconds: int,
+        resource_version_match: str | None = None,
+        send_initial_events: bool | None = None,
+    ) -> "_Watch":
+        return _Watch(self, resource_version, bool(send_initial_events))
+
+    def end_watches(self) -> None:
+        """Close all streams, in good order."""
+        for watch in list(self._open):
+            watch.stop()
+
+
+class _Watch:
+    def __init__(self, owner: InProcess, version: str, initial: bool) -> None:
+        self._owner = owner
+        self._version = version
+        self._initial = initial
+        self._stopped = threading.Event()
+        self._fault: list[WatchEvent] | None = None
+
+    def open(self) -> None:
+        if self._owner.watch_faults:
+            fault = self._owner.watch_faults.popleft()
+            if isinstance(fault, KubernetesError):
+                raise fault
+            self._fault = fault
+        try:
+            self._first, self._since = self._owner.cluster.start_of_watch(self._version, self._initial)
+        except Refused as refused:
+            raise error_from_status(refused.body) from refused
+        self._owner._open.add(self)
+
+    def __iter__(self) -> Iterator[WatchEvent]:
+        if self._fault is not None:
+            yield from self._fault
+            return
+        for event in self._first:
+            yield WatchEvent(event.type, event.object)
+        cluster = self._owner.cluster
+        while not self._stopped.is_set():
+            with cluster.changed:
+                try:
+                    events = cluster.events_after_locked(self._since)
+                except Refused as refused:
+                    yield WatchEvent("ERROR", refused.body)
+                    return
+                if not events:
+                    cluster.changed.wait()
+                    continue
+            for event in events:
+                if self._stopped.is_set():
+                    return
+                yield WatchEvent(event.type, event.object)
+            self._since = events[-1].version
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._owner._open.discard(self)
+        with self._owner.cluster.changed:
+            self._owner.cluster.changed.notify_all()
+
+
+def api_error(error_type: type[ApiError], reason: str, code: int) -> ApiError:
+    """An error for list_faults and watch_faults."""
+    return error_type(f"{reason} it is", status=code, reason=reason)

@@ -1,0 +1,376 @@
+"""The client: what is sent, what errors become, when a request is sent again."""
+
+import json
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from informers import (
+    JSON_PATCH,
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    Conflict,
+    ConnectionFailed,
+    Expired,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Resource,
+    ServerError,
+    TooLargeResourceVersion,
+    TooManyRequests,
+    Unauthorized,
+)
+from informers import configuration as configurations
+from tests.support.apiserver.objects import WIDGETS, status, widget
+from tests.support.apiserver.server import Answer, CloseWithoutAnswer, MisbehavingServer, NoAnswer
+from tests.support.apiserver.waiting import HastyClock
+from workqueue.clock import REAL_CLOCK
+from workqueue.testing import VirtualClock
+
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, str]] = []
+        self.retries: list[tuple[str, str, str]] = []
+
+    def request(self, *, verb: str, code: str, host: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.requests.append((verb, code, host))
+
+    def retry(self, *, verb: str, code: str, host: str) -> None:
+        self.retries.append((verb, code, host))
+
+
+ERRORS: dict[str, tuple[int, bytes, type[ApiError], str]] = {
+    name: (code, json.dumps(status(code, reason, **details)).encode(), error_type, reason)
+    for name, code, reason, error_type, details in [
+        ("400", 400, "BadRequest", BadRequest, {}),
+        ("401", 401, "Unauthorized", Unauthorized, {}),
+        ("403", 403, "Forbidden", Forbidden, {}),
+        ("404", 404, "NotFound", NotFound, {}),
+        ("409 of a create", 409, "AlreadyExists", AlreadyExists, {}),
+        ("409", 409, "Conflict", Conflict, {}),
+        ("410", 410, "Expired", Expired, {}),
+        ("410 by its other name", 410, "Gone", Expired, {}),
+        ("422", 422, "Invalid", Invalid, {}),
+        ("429", 429, "TooManyRequests", TooManyRequests, {}),
+        ("500", 500, "InternalError", ServerError, {}),
+        ("503", 503, "ServiceUnavailable", ServerError, {}),
+        ("504", 504, "Timeout", ServerError, {}),
+        (
+            "a version not reached yet",
+            504,
+            "Timeout",
+            TooLargeResourceVersion,
+            {"causes": [{"reason": "ResourceVersionTooLarge"}]},
+        ),
+        ("an unknown one", 418, "Teapot", ApiError, {}),
+    ]
+} | {
+    "a proxy's 502": (502, b"<html>", ServerError, ""),
+    "a proxy's 503": (503, b"<html>", ServerError, "ServiceUnavailable"),
+    "an unknown path": (404, b"404 page not found\n", NotFound, "NotFound"),
+    "an old server's version not reached yet": (
+        504,
+        json.dumps(status(504, "Timeout", "Too large resource version: 9, current: 3")).encode(),
+        TooLargeResourceVersion,
+        "Timeout",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "body", "error_type", "reason"), ERRORS.values(), ids=ERRORS.keys())
+def test_errors(server: MisbehavingServer, code: int, body: bytes, error_type: type[ApiError], reason: str) -> None:
+    """Each refusal has its type, and carries what the server said."""
+    server.inject("other", Answer(code, body=body))
+    with pytest.raises(ApiError) as caught:
+        server.client().get(WIDGETS, "a", namespace="default")
+    assert type(caught.value) is error_type
+    assert (caught.value.status, caught.value.reason) == (code, reason)
+    assert caught.value.message
+
+
+def test_details_and_text(server: MisbehavingServer) -> None:
+    """details are the server's; the text ends with code and reason."""
+    body = status(409, "Conflict", "changed meanwhile", name="a", retryAfterSeconds=3)
+    server.inject("other", Answer(409, body=json.dumps(body).encode()))
+    with pytest.raises(Conflict) as caught:
+        server.client().get(WIDGETS, "a", namespace="default")
+    assert caught.value.details == {"name": "a", "retryAfterSeconds": 3}
+    assert caught.value.retry_after == 3
+    assert str(caught.value) == "changed meanwhile (409 Conflict)"
+
+
+class TestRetry:
+    """429 and 5xx that carry Retry-After are sent again, up to ten times."""
+
+    @pytest.mark.parametrize("code", [429, 500, 503])
+    def test_is_sent_again(self, server: MisbehavingServer, code: int) -> None:
+        """After the wait the server asks for."""
+        server.inject("other", Answer(code, retry_after="3"), Answer(200, body=b'{"a": 1}'))
+        clock, metrics = HastyClock(), Metrics()
+        client = server.client(clock=clock, metrics=metrics)
+        assert client.request("GET", "/x") == {"a": 1}
+        assert clock.sleeps == [3.0]
+        assert metrics.requests == [("GET", str(code), client.host), ("GET", "200", client.host)]
+        assert metrics.retries == [("GET", str(code), client.host)]
+
+    @pytest.mark.parametrize(
+        "answer", [Answer(429), Answer(500), Answer(429, retry_after="soon"), Answer(409, retry_after="1")]
+    )
+    def test_is_not_sent_again(self, server: MisbehavingServer, answer: Answer) -> None:
+        """Not without the header, nor for other answers."""
+        server.inject("other", answer)
+        with pytest.raises(ApiError):
+            server.client(clock=HastyClock()).request("GET", "/x")
+        assert len(server.requests) == 1
+
+    def test_gives_up(self, server: MisbehavingServer) -> None:
+        """Eleven requests in all; the error says what the server asked for."""
+        server.inject("other", *[Answer(429, "TooManyRequests", retry_after="1")] * 20)
+        with pytest.raises(TooManyRequests) as caught:
+            server.client(clock=HastyClock()).request("GET", "/x")
+        assert len(server.requests) == 11
+        assert caught.value.retry_after == 1.0
+
+    def test_close_ends_the_wait(self, server: MisbehavingServer) -> None:
+        """A closed client waits no longer and sends nothing more."""
+        server.inject("other", Answer(429, "TooManyRequests", retry_after="600"))
+        client = server.client(clock=REAL_CLOCK)
+        errors: list[ApiError] = []
+
+        def request() -> None:
+            try:
+                client.request("GET", "/x")
+            except ApiError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=request)
+        thread.start()
+        server.wait_for_request("other")
+        client.close()
+        thread.join(10)
+        assert [type(error) for error in errors] == [TooManyRequests]
+        with pytest.raises(ConnectionFailed) as caught:
+            client.request("GET", "/x")
+        assert caught.value.reason == ConnectionFailed.CLOSED
+
+
+class TestConnectionFailed:
+    """Without an answer the error names the host and the cause."""
+
+    def test_refused(self, server: MisbehavingServer) -> None:
+        """Nobody listens."""
+        metrics = Metrics()
+        client = server.client(metrics=metrics)
+        server.refuse()
+        with pytest.raises(
+            ConnectionFailed, match=rf"cannot reach the API server at {client.host}: connection refused"
+        ):
+            client.request("GET", "/x")
+        assert metrics.requests == [("GET", "<error>", client.host)]
+
+    def test_closed(self, server: MisbehavingServer) -> None:
+        """The connection ends instead of an answer."""
+        server.inject("other", CloseWithoutAnswer())
+        with pytest.raises(ConnectionFailed, match="the connection broke") as caught:
+            server.client().request("GET", "/x")
+        assert caught.value.reason == ConnectionFailed.BROKEN
+        assert caught.value.__cause__ is not None
+
+    def test_timeout(self, server: MisbehavingServer) -> None:
+        """No answer in time."""
+        server.inject("other", NoAnswer())
+        with pytest.raises(ConnectionFailed, match=r"no answer within 0\.05 s") as caught:
+            server.client().request("GET", "/x", timeout=0.05)
+        assert caught.value.reason == ConnectionFailed.TIMEOUT
+
+    def test_name(self) -> None:
+        """A host without an address. `.invalid` never has one."""
+        with pytest.raises(ConnectionFailed, match="its name cannot be resolved") as caught:
+            _client("http://apiserver.invalid:1").request("GET", "/x")
+        assert caught.value.reason == ConnectionFailed.DNS
+
+    def test_tls(self, server: MisbehavingServer) -> None:
+        """No TLS on the other side."""
+        with pytest.raises(ConnectionFailed, match="TLS failed: ") as caught:
+            _client(server.url.replace("http:", "https:")).request("GET", "/x")
+        assert caught.value.reason == ConnectionFailed.TLS
+
+    def test_credentials_in_the_address_are_not_told(self, server: MisbehavingServer) -> None:
+        """A password in the URL of the server is in no text."""
+        url = server.url.replace("http://", "http://user:s3cret@")
+        server.refuse()
+        with pytest.raises(ConnectionFailed) as caught:
+            _client(url).request("GET", "/x")
+        assert "s3cret" not in str(caught.value)
+
+
+class TestRequests:
+    """What goes over the wire."""
+
+    def sent(self, server: MisbehavingServer) -> tuple[str, str, dict[str, str], Any]:
+        request = server.requests[-1]
+        return request.method, request.path, request.query, json.loads(request.body) if request.body else None
+
+    @pytest.fixture(autouse=True)
+    def _answers(self, server: MisbehavingServer) -> None:
+        server.inject("other", *[Answer(200, body=b"{}")] * 3)
+
+    def test_get(self, server: MisbehavingServer) -> None:
+        """Names are quoted; cluster-scoped resources have no namespace."""
+        server.client().get(WIDGETS, "a/b c", namespace="default")
+        assert server.requests[-1].path == "/apis/example.com/v1/namespaces/default/widgets/a%2Fb%20c"
+        server.client().get(NODES, "n1")
+        assert server.requests[-1].path == "/api/v1/nodes/n1"
+
+    def test_create(self, server: MisbehavingServer) -> None:
+        """The namespace is the object's unless given."""
+        server.client().create(WIDGETS, widget("a", 1), dry_run=True)
+        path = "/apis/example.com/v1/namespaces/default/widgets"
+        assert self.sent(server) == ("POST", path, {"dryRun": "All"}, widget("a", 1))
+
+    def test_update_of_a_subresource(self, server: MisbehavingServer) -> None:
+        """PUT to the subresource of the object."""
+        server.client().update(WIDGETS, widget("a", 1), subresource="status")
+        path = "/apis/example.com/v1/namespaces/default/widgets/a/status"
+        assert self.sent(server) == ("PUT", path, {}, widget("a", 1))
+
+    def test_patch(self, server: MisbehavingServer) -> None:
+        """A merge patch unless told otherwise."""
+        client = server.client()
+        client.patch(WIDGETS, "a", {"spec": None}, namespace="default")
+        assert server.requests[-1].headers["Content-Type"] == "application/merge-patch+json"
+        assert self.sent(server)[3] == {"spec": None}
+        client.patch(WIDGETS, "a", [{"op": "remove"}], namespace="default", content_type=JSON_PATCH)
+        assert server.requests[-1].headers["Content-Type"] == "application/json-patch+json"
+        assert self.sent(server)[3] == [{"op": "remove"}]
+
+    def test_delete(self, server: MisbehavingServer) -> None:
+        """Preconditions go into the body."""
+        server.client().delete(WIDGETS, "a", namespace="default", uid="u", resource_version="7")
+        assert self.sent(server)[3]["preconditions"] == {"uid": "u", "resourceVersion": "7"}
+        server.client().delete(WIDGETS, "a", namespace="default")
+        assert "preconditions" not in self.sent(server)[3]
+
+    def test_watch(self, server: MisbehavingServer) -> None:
+        """Bookmarks are asked for; nothing is sent before the stream is opened."""
+        client = server.client(user_agent="agent/1")
+        stream = client.watch(WIDGETS, label_selector="a=b", resource_version="7", timeout_seconds=300)
+        assert not server.requests
+        server.inject("watch", Answer(410, "Expired"))
+        with pytest.raises(Expired):
+            stream.open()
+        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": "7"}
+        assert server.requests[-1].query == query | {"labelSelector": "a=b", "timeoutSeconds": "300"}
+        assert server.requests[-1].headers["User-Agent"] == "agent/1"
+
+    def test_keepalive(self, server: MisbehavingServer) -> None:
+        """Connections are probed by the system, and given up when nothing is acknowledged."""
+        pool = server.client()._pool
+        with pool.urlopen("GET", f"{server.url}/x", preload_content=False) as response:
+            option = response.connection.sock.getsockopt
+            assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+            assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (("get", WIDGETS, "a"), "no namespace was given"),
+            (("get", WIDGETS, ""), "name of a Widget is empty"),
+            (("create", WIDGETS, {"metadata": {"name": "a"}}), "neither argument nor object names a namespace"),
+        ],
+    )
+    def test_nonsense(self, server: MisbehavingServer, arguments: tuple[Any, ...], text: str) -> None:
+        """Arguments that fit no request raise ValueError and send nothing."""
+        method, *rest = arguments
+        with pytest.raises(ValueError, match=text):
+            getattr(server.client(), method)(*rest)
+        with pytest.raises(ValueError, match="asked for, but the object says"):
+            server.client().create(WIDGETS, widget("a", 1), namespace="other")
+        assert not server.requests
+
+    def test_connections_are_reused(self, server: MisbehavingServer) -> None:
+        """Requests one after another, refusals too, share one connection."""
+        client = server.client()
+        for _ in range(3):
+            client.request("GET", "/x")
+        with pytest.raises(NotFound):
+            client.request("GET", "/nowhere")
+        server.inject("watch", Answer(410, "Expired"))
+        with pytest.raises(Expired):
+            client.watch(WIDGETS).open()
+        client.list(WIDGETS)
+        assert len(server._connections) == 1
+
+
+class TestTokenFile:
+    """A token file is re-read each minute, with ten seconds of leeway."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "token"
+        path.write_text("first\n")
+        return path
+
+    def test_is_read_again(self, path: Path) -> None:
+        """After 50 seconds, not before."""
+        clock = VirtualClock()
+        token = configurations.TokenFile(path, clock)
+        assert token.token() == "first"
+        path.write_text("second")
+        clock.advance(49)
+        assert token.token() == "first"
+        clock.advance(1)
+        assert token.token() == "second"
+
+    @pytest.mark.parametrize("content", ["", None], ids=["empty", "missing"])
+    def test_is_kept_when_it_cannot_be_read(self, path: Path, content: str | None) -> None:
+        """An unreadable file is no reason to give up a token that may be good."""
+        clock = VirtualClock()
+        token = configurations.TokenFile(path, clock)
+        token.token()
+        path.write_text(content) if content is not None else path.unlink()
+        clock.advance(60)
+        assert token.token() == "first"
+
+    def test_refusal_drops_it(self, path: Path, server: MisbehavingServer) -> None:
+        """After a 401 the file is read again, unless it was read after the refused request was sent."""
+        clock = VirtualClock()
+        token = configurations.TokenFile(path, clock)
+        client = _client(server.url, token=token, clock=clock)
+        server.inject("other", Answer(200, body=b"{}"), Answer(401, "Unauthorized"), Answer(200, body=b"{}"))
+        client.request("GET", "/x")
+        path.write_text("second")
+        clock.advance(1)
+        with pytest.raises(Unauthorized):
+            client.request("GET", "/x")
+        client.request("GET", "/x")
+        sent = [request.headers["Authorization"] for request in server.requests]
+        assert sent == ["Bearer first", "Bearer first", "Bearer second"]
+        token.drop(older_than=clock.monotonic())
+        path.write_text("third")
+        assert token.token() == "second"
+
+    def test_none_to_use(self, path: Path) -> None:
+        """Without any token the error names the file."""
+        path.unlink()
+        with pytest.raises(configurations.ConfigurationError, match=f"{path}: No such file"):
+            configurations.TokenFile(path, VirtualClock()).token()
+
+
+def _client(url: str, *, token: configurations.TokenFile | None = None, **arguments: Any) -> Any:
+    from kubernetes.client import Configuration
+
+    from informers import Client
+
+    configuration = Configuration(host=url)
+    return Client(configuration, configurations.Credentials(configuration, token), **arguments)

@@ -1,0 +1,137 @@
+"""The cache and its indices."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from informers import Indexer, Lister, index_by_namespace, object_key
+from tests.support.apiserver.objects import widget
+
+Object = dict[str, Any]
+
+
+def by_color(obj: Object) -> Iterable[str]:
+    return obj["spec"].get("colors", ())
+
+
+def filled(*objs: Object) -> Indexer:
+    indexer = Indexer({"color": by_color})
+    for obj in objs:
+        indexer.put(object_key(obj), obj, obj["metadata"]["resourceVersion"])
+    return indexer
+
+
+def names(objs: Iterable[Object]) -> list[str]:
+    return [obj["metadata"]["name"] for obj in objs]
+
+
+def test_index_follows_updates() -> None:
+    """An object is found by its new values and no longer by its old ones; values without objects are forgotten."""
+    indexer = filled(widget("a", 1, colors=["red", "blue"]), widget("b", 2, colors=["red"]))
+    assert names(indexer.by_index("color", "red")) == ["a", "b"]
+    indexer.put("default/a", widget("a", 3, colors=["green"]), "3")
+    assert names(indexer.by_index("color", "red")) == ["b"]
+    assert names(indexer.by_index("color", "green")) == ["a"]
+    assert sorted(indexer.index_values("color")) == ["green", "red"]
+    indexer.remove("default/b", "4")
+    assert indexer.index_values("color") == ["green"]
+    assert indexer.resource_version == "4"
+
+
+def test_names_of_indices() -> None:
+    """An unknown index and one that exists already are errors that name it."""
+    indexer = filled()
+    with pytest.raises(KeyError, match="no index 'size'; known: color"):
+        indexer.by_index("size", "1")
+    with pytest.raises(ValueError, match="index 'color' already"):
+        indexer.add_index_functions({"size": by_color, "color": by_color})
+    with pytest.raises(KeyError, match="size"):
+        indexer.index_values("size")
+
+
+def test_index_added_later_covers_what_is_stored() -> None:
+    """Indices may come after the objects."""
+    indexer = filled(widget("a", 1), widget("b", 2, namespace="other"))
+    indexer.add_index_functions({"namespace": index_by_namespace})
+    assert names(indexer.by_index("namespace", "other")) == ["b"]
+    indexer.put("other/c", widget("c", 3, namespace="other"), "3")
+    assert names(Lister(indexer).list("other")) == ["b", "c"]
+
+
+def test_replace_is_one_step_and_returns_what_was() -> None:
+    """The content is exactly the new one, indices included."""
+    indexer = filled(widget("a", 1, colors=["red"]))
+    before = indexer.replace({"default/b": widget("b", 5, colors=["blue"])}, "5")
+    assert list(before) == ["default/a"]
+    assert indexer.keys() == ["default/b"]
+    assert indexer.index_values("color") == ["blue"]
+    assert indexer.resource_version == "5"
+
+
+def test_observers_hear_of_each_write_after_it() -> None:
+    """With the keys that changed."""
+    indexer = filled(widget("a", 1))
+    seen: list[tuple[set[str], int]] = []
+    indexer.observe(lambda keys: seen.append((set(keys), len(indexer))))
+    indexer.put("default/b", widget("b", 2), "2")
+    indexer.remove("default/a", "3")
+    indexer.replace({"default/c": widget("c", 4)}, "4")
+    assert seen == [({"default/b"}, 2), ({"default/a"}, 1), ({"default/b", "default/c"}, 1)]
+
+
+@pytest.mark.parametrize("indices", [{}, {"namespace": index_by_namespace}])
+def test_lister(indices: dict[str, Any]) -> None:
+    """By name, by namespace with or without an index, or all."""
+    indexer = Indexer(indices)
+    for obj in (widget("a", 1), widget("b", 2, namespace="other")):
+        indexer.put(object_key(obj), obj, "2")
+    lister = Lister(indexer)
+    assert lister.get("a", "default") == widget("a", 1)
+    assert lister.get("a", "other") is None
+    assert lister.get("a") is None
+    assert names(lister.list()) == ["a", "b"]
+    assert names(lister.list("other")) == ["b"]
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """After any writes each index is what its function says of what is stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.indexer = Indexer({"color": by_color})
+        self.model: dict[str, Object] = {}
+
+    @rule(name=st.sampled_from("abc"), colors=st.lists(st.sampled_from(["red", "blue", "green"]), max_size=3))
+    def put(self, name: str, colors: list[str]) -> None:
+        obj = widget(name, 1, colors=colors)
+        assert self.indexer.put(object_key(obj), obj, "1") == self.model.get(object_key(obj))
+        self.model[object_key(obj)] = obj
+
+    @rule(name=st.sampled_from("abc"))
+    def remove(self, name: str) -> None:
+        assert self.indexer.remove(f"default/{name}", "1") == self.model.pop(f"default/{name}", None)
+
+    @rule(kept=st.sets(st.sampled_from("abc")))
+    def replace(self, kept: set[str]) -> None:
+        self.model = {key: obj for key, obj in self.model.items() if key[-1] in kept}
+        self.indexer.replace(dict(self.model), "1")
+
+    @invariant()
+    def indices_are_right(self) -> None:
+        expected = {color: [] for obj in self.model.values() for color in by_color(obj)}  # type: ignore[var-annotated]
+        for key, obj in self.model.items():
+            for color in set(by_color(obj)):
+                expected[color].append(key)
+        actual = {
+            value: sorted(object_key(obj) for obj in self.indexer.by_index("color", value))
+            for value in self.indexer.index_values("color")
+        }
+        assert actual == {color: sorted(keys) for color, keys in expected.items()}
+
+
+TestIndexMachine = IndexMachine.TestCase
+TestIndexMachine.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)

@@ -1,0 +1,463 @@
+"""SharedInformer: what handlers are told, in which order, and who is resynced when."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from informers import (
+    CacheMutated,
+    DeletedFinalStateUnknown,
+    EventHandlers,
+    Forbidden,
+    ReflectorOptions,
+    SharedInformer,
+    index_by_namespace,
+    wait_for_sync,
+)
+from tests.support.apiserver.cluster import Cluster
+from tests.support.apiserver.in_process import InProcess, api_error
+from tests.support.apiserver.waiting import HastyClock, eventually
+from workqueue.clock import Clock
+from workqueue.testing import VirtualClock
+
+Start = Callable[[SharedInformer], threading.Event]
+Object = dict[str, Any]
+PLAIN = ReflectorOptions(watch_list=False)
+
+
+class Recorder:
+    """Handlers that write down what they are told: "+a", "+a initial", "~a", "=a" (a resync), "-a", "?a"."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.handlers = EventHandlers(on_add=self._add, on_update=self._update, on_delete=self._delete)
+
+    def _add(self, obj: Object, is_initial_list: bool) -> None:
+        self.log.append(f"+{obj['metadata']['name']}" + (" initial" if is_initial_list else ""))
+
+    def _update(self, old: Object, new: Object) -> None:
+        same = old["metadata"]["resourceVersion"] == new["metadata"]["resourceVersion"]
+        self.log.append(("=" if same else "~") + new["metadata"]["name"])
+
+    def _delete(self, obj: Object | DeletedFinalStateUnknown) -> None:
+        if isinstance(obj, DeletedFinalStateUnknown):
+            assert obj.obj is not None
+            self.log.append(f"?{obj.obj['metadata']['name']}")
+        else:
+            self.log.append(f"-{obj['metadata']['name']}")
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def source(cluster: Cluster) -> InProcess:
+    return InProcess(cluster)
+
+
+@pytest.fixture
+def clock() -> Iterator[VirtualClock]:
+    return VirtualClock()  # type: ignore[return-value]
+
+
+def make(source: InProcess, clock: Clock | None = None, **arguments: Any) -> SharedInformer:
+    return SharedInformer(source, name="widgets", clock=clock or HastyClock(), options=PLAIN, **arguments)
+
+
+def test_history(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """Adds of the first list are marked; updates and deletes follow in the order of the server."""
+    cluster.put("a")
+    cluster.put("b")
+    informer, recorder = make(source), Recorder()
+    registration = informer.add_event_handler(recorder.handlers)
+    assert not registration.has_synced
+    start(informer)
+    eventually(lambda: registration.has_synced)
+    assert recorder.log == ["+a initial", "+b initial"]
+    cluster.put("c")
+    cluster.put("a")
+    cluster.delete("b")
+    eventually(lambda: len(recorder.log) == 5)
+    assert recorder.log[2:] == ["+c", "~a", "-b"]
+
+
+def test_empty_list_is_synced(source: InProcess, start: Start) -> None:
+    """An empty list is a list: informer and handler are synced."""
+    informer, recorder = make(source), Recorder()
+    registration = informer.add_event_handler(recorder.handlers)
+    stop = start(informer)
+    assert wait_for_sync([informer, registration], stop, HastyClock())
+    assert informer.last_sync_resource_version == "1"
+
+
+def test_new_list_is_told_as_differences(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """Gone objects first, as tombstones; then what changed or came. Unchanged ones are no news."""
+    for name in "abc":
+        cluster.put(name)
+    informer, recorder = make(source), Recorder()
+    registration = informer.add_event_handler(recorder.handlers)
+    start(informer)
+    eventually(lambda: registration.has_synced)
+    with cluster.changed:
+        cluster.delete("a")
+        cluster.put("b")
+        cluster.put("d")
+        cluster.compact()
+    eventually(lambda: len(recorder.log) == 6)
+    assert recorder.log[3:] == ["?a", "~b", "+d"]
+    assert source.lists == 2
+
+
+def test_object_replaced_unseen_is_one_update(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """Deleted and created again between two lists is one update, with another uid."""
+    cluster.put("a")
+    informer = make(source)
+    uids: list[tuple[str, str]] = []
+    handlers = EventHandlers(on_update=lambda old, new: uids.append((old["metadata"]["uid"], new["metadata"]["uid"])))
+    informer.add_event_handler(handlers)
+    start(informer)
+    eventually(lambda: informer.has_synced)
+    with cluster.changed:
+        cluster.delete("a")
+        cluster.put("a")
+        cluster.compact()
+    eventually(lambda: uids)
+    assert uids == [("uid-1", "uid-2")]
+
+
+def test_cache_is_written_before_handlers_are_called(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """A handler reads from the cache what it was told, or newer."""
+    informer = make(source)
+    stale: list[str] = []
+
+    def check(obj: Object, *_: object) -> None:
+        cached = informer.lister().get(obj["metadata"]["name"], "default")
+        if cached is None or int(cached["metadata"]["resourceVersion"]) < int(obj["metadata"]["resourceVersion"]):
+            stale.append(obj["metadata"]["name"])
+
+    seen: list[object] = []
+    informer.add_event_handler(EventHandlers(on_add=check, on_update=lambda _, new: (check(new), seen.append(new))))
+    start(informer)
+    eventually(lambda: informer.has_synced)
+    for _ in range(200):
+        cluster.put("a")
+    eventually(lambda: seen and seen[-1]["metadata"]["resourceVersion"] == "201")  # type: ignore[index]
+    assert not stale
+
+
+def test_late_handler_is_shown_the_cache(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """It sees all objects as an initial list, and each later change once: no gap, no overlap."""
+    informer = make(source)
+    start(informer)
+    recorders = []
+    registrations = []
+    for number in range(50):
+        cluster.put(f"w{number}")
+        recorder = Recorder()
+        recorders.append(recorder)
+        registrations.append(informer.add_event_handler(recorder.handlers))
+    cluster.put("last")
+    for recorder in recorders:
+        eventually(lambda recorder=recorder: recorder.log and recorder.log[-1] == "+last")  # type: ignore[misc]
+        names = [line[1:].split()[0] for line in recorder.log]
+        assert names == [f"w{number}" for number in range(50)] + ["last"]
+    assert all(registration.has_synced for registration in registrations)
+
+
+def test_slow_handler_holds_up_nobody(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """Another handler and the cache go on while one handler blocks; it is then told all, in order."""
+    informer, slow, quick = make(source), Recorder(), Recorder()
+    gate = threading.Event()
+    blocked = EventHandlers(on_add=lambda obj, initial: (gate.wait(10), slow.handlers.on_add(obj, initial)))  # type: ignore[arg-type,return-value]
+    slow_registration = informer.add_event_handler(blocked)
+    informer.add_event_handler(quick.handlers)
+    cluster.put("a")
+    start(informer)
+    cluster.put("b")
+    eventually(lambda: len(quick.log) == 2)
+    assert len(informer.indexer) == 2
+    assert not slow.log
+    assert informer.has_synced
+    assert not slow_registration.has_synced
+    gate.set()
+    eventually(lambda: len(slow.log) == 2)
+    eventually(lambda: slow_registration.has_synced)
+    assert [line[:2] for line in slow.log] == ["+a", "+b"]
+
+
+def test_failing_handler_skips_one_change(
+    cluster: Cluster, source: InProcess, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception is logged, costs a pause of one second, and the next change is delivered."""
+    clock = HastyClock()
+    informer = make(source, clock)
+    seen: list[str] = []
+
+    def fail_on_a(obj: Object, _: bool) -> None:
+        if obj["metadata"]["name"] == "a":
+            raise LookupError("a is not to my taste")
+        seen.append(obj["metadata"]["name"])
+
+    registration = informer.add_event_handler(EventHandlers(on_add=fail_on_a))
+    cluster.put("a")
+    cluster.put("b")
+    start(informer)
+    eventually(lambda: seen == ["b"])
+    eventually(lambda: registration.has_synced)
+    assert clock.sleeps == [1.0]
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], LookupError)
+
+
+def test_removed_handler_is_called_no_more(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """Removal is idempotent and leaves the others alone."""
+    informer, removed, kept = make(source), Recorder(), Recorder()
+    registration = informer.add_event_handler(removed.handlers)
+    informer.add_event_handler(kept.handlers)
+    start(informer)
+    cluster.put("a")
+    eventually(lambda: removed.log and kept.log)
+    informer.remove_event_handler(registration)
+    informer.remove_event_handler(registration)
+    cluster.put("b")
+    eventually(lambda: len(kept.log) == 2)
+    assert len(removed.log) == 1
+
+
+def test_runs_once(source: InProcess) -> None:
+    """An informer cannot be run again, nor be given handlers after its end."""
+    informer = make(source)
+    stop = threading.Event()
+    stop.set()
+    informer.run(stop)
+    with pytest.raises(RuntimeError, match="run twice"):
+        informer.run(stop)
+    with pytest.raises(RuntimeError, match="has stopped"):
+        informer.add_event_handler(EventHandlers())
+
+
+def test_all_threads_end(cluster: Cluster, source: InProcess) -> None:
+    """run() returns when its threads have ended, the handlers' last."""
+    before = set(threading.enumerate())
+    informer = make(source)
+    entered, left = threading.Event(), threading.Event()
+    release = threading.Event()
+
+    def slow(obj: Object, initial: bool) -> None:
+        entered.set()
+        release.wait(10)
+        left.set()
+
+    informer.add_event_handler(EventHandlers(on_add=slow))
+    cluster.put("a")
+    stop = threading.Event()
+    thread = threading.Thread(target=informer.run, args=(stop,))
+    thread.start()
+    assert entered.wait(10)
+    stop.set()
+    release.set()
+    thread.join(10)
+    assert left.is_set()
+    eventually(lambda: set(threading.enumerate()) <= before)
+
+
+class TestTransform:
+    """The transform function makes what is stored and told."""
+
+    def test_what_is_stored(self, cluster: Cluster, source: InProcess, start: Start) -> None:
+        """Lists, events and handlers all show the transformed object."""
+
+        def strip(obj: Object) -> Object:
+            return obj | {"spec": {}}
+
+        informer = make(source, transform=strip)
+        told: list[Object] = []
+        informer.add_event_handler(EventHandlers(on_add=lambda obj, _: told.append(obj)))
+        cluster.put("a", size=1)
+        start(informer)
+        eventually(lambda: informer.has_synced)
+        cluster.put("b", size=2)
+        eventually(lambda: len(told) == 2)
+        assert [obj["spec"] for obj in (*told, *informer.indexer.list())] == [{}] * 4
+
+    def test_failure_on_an_event(self, cluster: Cluster, source: InProcess, start: Start) -> None:
+        """The one object is skipped, the watch goes on."""
+
+        def picky(obj: Object) -> Object:
+            if obj["metadata"]["name"] == "bad":
+                raise LookupError("bad")
+            return obj
+
+        informer = make(source, transform=picky)
+        start(informer)
+        eventually(lambda: informer.has_synced)
+        cluster.put("bad")
+        cluster.put("good")
+        eventually(lambda: informer.lister().get("good", "default"))
+        assert informer.lister().get("bad", "default") is None
+        assert source.lists == 1
+
+    def test_failure_on_a_list(self, cluster: Cluster, source: InProcess, start: Start) -> None:
+        """The list is not taken, and tried again later; last_error names the transform."""
+        broken = True
+
+        def shaky(obj: Object) -> Object:
+            if broken:
+                raise LookupError("not now")
+            return obj
+
+        cluster.put("a")
+        informer = make(source, transform=shaky)
+        start(informer)
+        eventually(lambda: "transform" in str(informer.last_error))
+        assert not informer.has_synced
+        broken = False
+        eventually(lambda: informer.has_synced)
+        eventually(lambda: informer.last_error is None)
+
+
+class TestResync:
+    """Handlers that ask for it see all objects again, without a request to the server."""
+
+    def run_with(
+        self, start: Start, source: InProcess, clock: VirtualClock, *periods: float | None, default: float = 0.0
+    ) -> list[Recorder]:
+        informer = make(source, clock, resync_period=default)
+        recorders = [Recorder() for _ in periods]
+        registrations = [
+            informer.add_event_handler(recorder.handlers, resync_period=period)
+            for recorder, period in zip(recorders, periods, strict=True)
+        ]
+        start(informer)
+        eventually(lambda: all(one.has_synced for one in registrations))
+        clock.wait_for_waiters(1)
+        self.informer = informer
+        return recorders
+
+    def tick(self, clock: VirtualClock, seconds: float) -> None:
+        clock.advance(seconds)
+        clock.wait_for_waiters(1)
+
+    def test_each_when_due(self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock) -> None:
+        """The informer looks as often as the shortest period says, each handler hears of it when its own is over."""
+        cluster.put("a")
+        often, seldom, never = self.run_with(start, source, clock, 10, 25, 0)
+        for _ in range(5):
+            self.tick(clock, 10)
+        eventually(lambda: len(often.log) == 6)
+        eventually(lambda: len(seldom.log) == 2)
+        assert often.log == ["+a initial"] + ["=a"] * 5
+        # Due at 25 and looked for at 30; the next is due at 55.
+        assert seldom.log == ["+a initial", "=a"]
+        assert never.log == ["+a initial"]
+        assert source.lists == 1
+
+    def test_default_period(self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock) -> None:
+        """A handler that asks for nothing has the informer's period."""
+        cluster.put("a")
+        (recorder,) = self.run_with(start, source, clock, None, default=30)
+        self.tick(clock, 30)
+        eventually(lambda: recorder.log == ["+a initial", "=a"])
+
+    def test_minimum(self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock) -> None:
+        """Less than a second is a second."""
+        cluster.put("a")
+        (recorder,) = self.run_with(start, source, clock, 0.01)
+        self.tick(clock, 0.5)
+        assert recorder.log == ["+a initial"]
+        self.tick(clock, 0.5)
+        eventually(lambda: recorder.log == ["+a initial", "=a"])
+
+    def test_late_handler(self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock) -> None:
+        """A handler that comes while the informer runs cannot have a shorter period than it looks with."""
+        cluster.put("a")
+        self.run_with(start, source, clock, 10)
+        late = Recorder()
+        self.informer.add_event_handler(late.handlers, resync_period=1)
+        eventually(lambda: late.log == ["+a initial"])
+        self.tick(clock, 5)
+        assert late.log == ["+a initial"]
+        self.tick(clock, 5)
+        eventually(lambda: late.log == ["+a initial", "=a"])
+
+
+class TestErrorEvent:
+    """An event without a change of version is news only for those due for a resync."""
+
+    def test_same_version(self, cluster: Cluster, source: InProcess, start: Start) -> None:
+        """A list that repeats what is known tells nothing."""
+        cluster.put("a")
+        informer, recorder = make(source), Recorder()
+        informer.add_event_handler(recorder.handlers)
+        start(informer)
+        eventually(lambda: informer.has_synced)
+        source.watch_faults.append(api_error(Forbidden, "Forbidden", 403))
+        source.end_watches()
+        eventually(lambda: source.lists == 2)
+        cluster.put("b")
+        eventually(lambda: len(recorder.log) == 2)
+        assert recorder.log == ["+a initial", "+b"]
+
+
+def test_index_function_failure_ends_the_informer(cluster: Cluster, source: InProcess) -> None:
+    """An index function that raises is a programming error: run() raises it."""
+    informer = make(source, indexers={"broken": lambda obj: obj["nothing"]})
+    cluster.put("a")
+    with pytest.raises(KeyError, match="nothing"):
+        informer.run(threading.Event())
+
+
+def test_mutation_of_a_cached_object_ends_the_informer(cluster: Cluster, source: InProcess) -> None:
+    """With the detector on, a handler that changes a cached object is found out, by object and field."""
+    informer = make(source)
+    informer.add_event_handler(EventHandlers(on_add=lambda obj, _: obj["spec"].update(secret="hidden")))
+    cluster.put("a")
+    stop = threading.Event()
+    with pytest.raises(CacheMutated, match=r"Widget default/a was changed by its reader at \.spec\.secret") as caught:
+        informer.run(stop)
+    assert "hidden" not in str(caught.value)
+
+
+def test_index(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """Indices follow the changes."""
+    informer = make(source, indexers={"namespace": index_by_namespace})
+    cluster.put("a")
+    start(informer)
+    eventually(lambda: informer.has_synced)
+    assert [obj["metadata"]["name"] for obj in informer.lister().list("default")] == ["a"]
+    cluster.delete("a")
+    eventually(lambda: informer.indexer.index_values("namespace") == [])
+
+
+def test_warning_while_a_streamed_list_is_slow(
+    source: InProcess, clock: VirtualClock, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each ten seconds without the end of the initial events there is a warning."""
+    never = threading.Event()
+
+    class Slow:
+        def open(self) -> None:
+            pass
+
+        def __iter__(self) -> Iterator[Any]:
+            never.wait(10)
+            yield from ()
+
+        def stop(self) -> None:
+            never.set()
+
+    source.watch = lambda **_: Slow()  # type: ignore[method-assign,assignment,return-value]
+    informer = SharedInformer(source, name="widgets", clock=clock)
+    start(informer)
+    for _ in range(2):
+        clock.wait_for_waiters(1)
+        clock.advance(10)
+    clock.wait_for_waiters(1)
+    warnings = [record for record in caplog.records if "not complete" in record.message]
+    assert [getattr(record, "waited_seconds", None) for record in warnings] == [10, 20]

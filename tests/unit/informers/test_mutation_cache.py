@@ -1,0 +1,128 @@
+"""Own writes over a cache that has not heard of them yet."""
+
+from typing import Any
+
+import pytest
+
+from informers import Indexer, Lister, MutationCache
+from informers.mutation_cache import TTL
+from tests.support.apiserver.objects import widget
+from workqueue.testing import VirtualClock
+
+Object = dict[str, Any]
+V1, V2, V3 = widget("a", "1"), widget("a", "2"), widget("a", "3")
+OTHERS = widget("a", "other")
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def indexer() -> Indexer:
+    indexer = Indexer({"color": lambda obj: obj["spec"].get("colors", ())})
+    indexer.put("default/a", V1, "1")
+    return indexer
+
+
+@pytest.fixture
+def cache(indexer: Indexer, clock: VirtualClock) -> MutationCache:
+    return MutationCache(Lister(indexer), clock=clock)
+
+
+def seen(cache: MutationCache) -> Object | None:
+    return cache.get("a", "default")
+
+
+def test_write_is_seen_until_the_cache_moves(indexer: Indexer, cache: MutationCache) -> None:
+    """First the own write; from the first event on, the cache."""
+    cache.mutated(V2, base=V1)
+    assert seen(cache) is V2
+    indexer.put("default/a", OTHERS, "other")
+    assert seen(cache) is OTHERS
+
+
+def test_writes_on_top_of_each_other(indexer: Indexer, cache: MutationCache) -> None:
+    """While the events of earlier own writes come in, the last one is seen."""
+    cache.mutated(V2, base=V1)
+    cache.mutated(V3, base=V2)
+    assert seen(cache) is V3
+    indexer.put("default/a", widget("a", "2"), "2")
+    assert seen(cache) is V3
+    indexer.put("default/a", OTHERS, "other")
+    assert seen(cache) is OTHERS
+
+
+def test_write_that_the_cache_knows_already(indexer: Indexer, cache: MutationCache) -> None:
+    """The event was quicker than the answer: the cache is right, and what follows in it counts."""
+    indexer.put("default/a", V3, "3")
+    cache.mutated(V2, base=V1)
+    assert seen(cache) is V3
+
+
+def test_create_and_delete(indexer: Indexer, cache: MutationCache) -> None:
+    """Absence is a state like others."""
+    cache.deleted("a", "default", base=V1)
+    assert seen(cache) is None
+    again = widget("a", "9", uid="another")
+    cache.mutated(again, base=None)
+    assert seen(cache) is again
+    indexer.remove("default/a", "5")
+    assert seen(cache) is again
+    indexer.put("default/a", again, "9")
+    indexer.remove("default/a", "10")
+    assert seen(cache) is None
+
+
+def test_cache_that_returns_to_the_base_has_moved(indexer: Indexer, cache: MutationCache) -> None:
+    """Created by us, seen in the cache, deleted by another: gone, though absence is what the write was based on."""
+    indexer.remove("default/a", "2")
+    cache.mutated(V3, base=None)
+    indexer.put("default/a", V3, "3")
+    indexer.remove("default/a", "4")
+    assert seen(cache) is None
+
+
+def test_a_list_moves_the_cache(indexer: Indexer, cache: MutationCache) -> None:
+    """Also when it repeats nothing of the object."""
+    cache.mutated(V2, base=V1)
+    indexer.replace({"default/a": OTHERS}, "7")
+    indexer.replace({"default/a": V1}, "8")
+    assert seen(cache) is V1
+
+
+def test_same_version_of_another_object(indexer: Indexer, cache: MutationCache) -> None:
+    """uid and version make the base: versions of different objects may look alike."""
+    indexer.put("default/a", widget("a", "1", uid="another"), "1")
+    cache.mutated(V2, base=V1)
+    assert seen(cache) == widget("a", "1", uid="another")
+
+
+def test_entries_end(cache: MutationCache, clock: VirtualClock) -> None:
+    """A write whose event never comes is forgotten after a while."""
+    cache.mutated(V2, base=V1)
+    clock.advance(TTL - 1)
+    assert seen(cache) is V2
+    clock.advance(1)
+    assert seen(cache) is V1
+
+
+def test_index(indexer: Indexer, cache: MutationCache) -> None:
+    """Objects are found by the values of the own write: added, moved and deleted ones."""
+    red, blue, new = (
+        widget("r", 2, colors=["red"]),
+        widget("b", 3, colors=["blue"]),
+        widget("n", 4, colors=["red"]),
+    )
+    indexer.put("default/r", red, "2")
+    indexer.put("default/b", blue, "3")
+    turned = widget("b", 5, colors=["red"])
+    cache.mutated(turned, base=blue)
+    cache.mutated(new, base=None)
+    cache.deleted("r", "default", base=red)
+    assert cache.by_index("color", "red") == [turned, new]
+    assert cache.by_index("color", "blue") == []
+    assert indexer.by_index("color", "blue") == [blue]
+    with pytest.raises(KeyError, match="no index 'size'"):
+        cache.by_index("size", "1")
