@@ -1,0 +1,48 @@
+# docker build --target agent        -t compass-runtime-agent:dev .
+# docker build --target mock-compass -t compass-runtime-agent-mock-compass:dev .
+#
+# The agent's image has no shell, no package manager and no pip: image/rootfs.py tells what is in it.
+ARG BASE_IMAGE=python:3.13-slim
+
+FROM ${BASE_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
+RUN python3 -m venv /build && python3 -m venv --without-pip /app/venv
+WORKDIR /source
+COPY requirements/build.txt requirements/runtime.txt requirements/
+RUN /build/bin/pip install --quiet --require-hashes -r requirements/build.txt \
+ && /build/bin/pip --python /app/venv/bin/python install --quiet --require-hashes -r requirements/runtime.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY workqueue workqueue
+COPY informers informers
+COPY controller controller
+RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && /build/bin/pip --python /app/venv/bin/python install --quiet --no-deps /wheels/*.whl \
+ && ln -s venv/bin/compass-runtime-agent /app/compass-runtime-agent \
+ && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /app
+COPY image/rootfs.py ./
+RUN python3 rootfs.py /app /rootfs
+
+FROM ${BASE_IMAGE} AS mock-compass
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /mock
+COPY requirements/e2e.txt ./
+RUN python3 -m venv venv && venv/bin/pip install --quiet --no-cache-dir --require-hashes -r e2e.txt
+COPY e2e/__init__.py e2e/__init__.py
+COPY e2e/mock_compass e2e/mock_compass
+USER 65535:65535
+ENTRYPOINT ["/mock/venv/bin/python", "-m", "e2e.mock_compass"]
+
+FROM scratch AS agent
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="compass-runtime-agent" \
+      org.opencontainers.image.description="Pairs a Kubernetes cluster with Compass and keeps its Applications equal to what Compass assigns to it." \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /rootfs /
+ENV LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 65535:65535
+EXPOSE 8080 8090
+# No ENTRYPOINT, and this path: Deployments of the agent in Go name it as the first of their args.
+CMD ["/app/compass-runtime-agent"]
