@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from controller.compass import parsing
 from controller.compass.errors import GraphQLError, InvalidAnswer, Refused
 from controller.compass.graphql import Answer, Transport
-from controller.compass.parsing import Page, RawBundle
+from controller.compass.parsing import Page
 from controller.compass.queries import (
     ASSIGNED_IDS,
     FIRST_PAGE,
@@ -29,7 +29,14 @@ from controller.compass.queries import (
     SET_RUNTIME_LABEL,
     Operation,
 )
-from controller.compass.types import Application, Assignment, Bundle, IncompleteApplication
+from controller.compass.types import (
+    ApiDefinition,
+    Application,
+    Assignment,
+    Bundle,
+    EventDefinition,
+    IncompleteApplication,
+)
 from controller.compass.values import (
     filled_text,
     numbered,
@@ -56,7 +63,7 @@ READ_ATTEMPTS = 3
 
 _LIST = "applicationsForRuntime"
 
-T = TypeVar("T")
+T = TypeVar("T", ApiDefinition, EventDefinition, Bundle)
 
 
 class DirectorClient:
@@ -199,7 +206,7 @@ class _Fetch:
                 bundles=self._whole(
                     parsing.page(item, "bundles"),
                     "bundles",
-                    lambda raw: self._bundle(application_id, parsing.bundle(raw)),
+                    lambda raw: self._bundle(application_id, raw),
                     lambda cursor: self._more(MORE_BUNDLES, application_id, cursor),
                 ),
             )
@@ -211,44 +218,36 @@ class _Fetch:
                 raise
             return IncompleteApplication(application_id, name, str(error))
 
-    def _bundle(self, application_id: str, raw: RawBundle) -> Bundle:
-        return Bundle(
-            id=raw.id,
-            name=raw.name,
-            description=raw.description,
-            auth_request_schema=raw.auth_request_schema,
-            apis=self._whole(
-                raw.apis,
-                "apiDefinitions",
-                parsing.api,
-                lambda cursor: self._more(MORE_APIS, application_id, cursor, bundle_id=raw.id),
-            ),
-            events=self._whole(
-                raw.events,
-                "eventDefinitions",
-                parsing.event,
-                lambda cursor: self._more(MORE_EVENTS, application_id, cursor, bundle_id=raw.id),
-            ),
-            credentials=raw.credentials,
-            csrf_token_url=raw.csrf_token_url,
-            headers=raw.headers,
-            query_params=raw.query_params,
+    def _bundle(self, application_id: str, item: dict[str, Any]) -> Bundle:
+        bundle_id = filled_text(item, "id")
+        apis = self._whole(
+            parsing.page(item, "apiDefinitions"),
+            "apiDefinitions",
+            parsing.api,
+            lambda cursor: self._more(MORE_APIS, application_id, cursor, bundle_id=bundle_id),
         )
+        events = self._whole(
+            parsing.page(item, "eventDefinitions"),
+            "eventDefinitions",
+            parsing.event,
+            lambda cursor: self._more(MORE_EVENTS, application_id, cursor, bundle_id=bundle_id),
+        )
+        return parsing.bundle(item, apis, events)
 
     def _whole(
         self, page: Page, field: str, parse: Callable[[dict[str, Any]], T], more: Callable[[str], Page]
     ) -> tuple[T, ...]:
         """All items of a nested list. Raises InvalidAnswer when its pages do not fit together."""
-        total, ids = page.total, [item.get("id") for item in page.items]
+        total = page.total
         items = parsing.each(page.items, field, parse)
         while page.cursor is not None:
             page = more(page.cursor)
             items += parsing.each(page.items, field, parse)
-            ids += [item.get("id") for item in page.items]
-            if page.total != total or not page.items or len(ids) > total:
+            if page.total != total or not page.items or len(items) > total:
                 raise InvalidAnswer("changed while it was read", path=field)
-        if len(ids) != total or len(set(ids)) != total:
-            raise InvalidAnswer(f"the total is {total}, and {len(set(ids))} were read", path=field)
+        distinct = len({item.id for item in items})
+        if len(items) != total or distinct != total:
+            raise InvalidAnswer(f"the total is {total}, and {distinct} were read", path=field)
         return tuple(items)
 
     def _more(self, operation: Operation, application_id: str, cursor: str, *, bundle_id: str | None = None) -> Page:

@@ -4,13 +4,13 @@ Raises InvalidAnswer with the path from the application inwards ("bundles.data[2
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from controller.compass.errors import InvalidAnswer
 from controller.compass.types import (
     ApiDefinition,
     BasicCredentials,
+    Bundle,
     Credentials,
     EventDefinition,
     OAuthCredentials,
@@ -22,29 +22,12 @@ from controller.compass.values import filled_text, objects, optional_object, opt
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One page of a list, its items still raw. `cursor` leads to the next page, None when this is the last."""
 
     items: list[dict[str, Any]]
     total: int
     cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RawBundle:
-    """A bundle whose lists of definitions may have more pages than came with it."""
-
-    id: str
-    name: str
-    description: str | None
-    auth_request_schema: str | None
-    apis: Page
-    events: Page
-    credentials: Credentials | None
-    csrf_token_url: str | None
-    headers: Parameters | None
-    query_params: Parameters | None
 
 
 _NO_PAGE = Page([], 0, None)
@@ -101,17 +84,18 @@ def event(item: dict[str, Any]) -> EventDefinition:
     return EventDefinition(filled_text(item, "id"), text(item, "name"))
 
 
-def bundle(item: dict[str, Any]) -> RawBundle:
-    credentials, csrf_url, headers, query_params = _auth(item)
-    return RawBundle(
+def bundle(item: dict[str, Any], apis: tuple[ApiDefinition, ...], events: tuple[EventDefinition, ...]) -> Bundle:
+    """A bundle, whose lists of definitions may have had more pages than came with it."""
+    credentials, csrf_token_url, headers, query_params = _auth(item)
+    return Bundle(
         id=filled_text(item, "id"),
         name=text(item, "name"),
         description=optional_text(item, "description"),
         auth_request_schema=optional_text(item, "instanceAuthRequestInputSchema"),
-        apis=page(item, "apiDefinitions"),
-        events=page(item, "eventDefinitions"),
+        apis=apis,
+        events=events,
         credentials=credentials,
-        csrf_token_url=csrf_url,
+        csrf_token_url=csrf_token_url,
         headers=headers,
         query_params=query_params,
     )

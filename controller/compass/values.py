@@ -48,7 +48,9 @@ def text(holder: dict[str, Any], field: str) -> str:
 
 def filled_text(holder: dict[str, Any], field: str) -> str:
     """A text that is not empty."""
-    value = text(holder, field)
+    value = holder.get(field)
+    if not isinstance(value, str):
+        raise wrong(field, "a text", value)
     if not value:
         raise InvalidAnswer("is empty", path=field)
     return value

@@ -1,6 +1,6 @@
 """Director application -> Application object and its Secrets, and what to write when they differ from the cluster's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,35 +84,37 @@ class _Conversion:
         self.warnings: list[str] = []
 
     def service(self, bundle: Bundle) -> Object:
-        credentials = self._credentials(bundle)
-        params = params_secret(self._application, bundle)
-        if params is not None:
-            self.secrets.append(params)
+        segment = names.segment(bundle.name)
+        entries = self._apis(bundle, segment)
+        entries += [_entry("Events", event, credentials=_NO_CREDENTIALS) for event in bundle.events]
         service = {
             "id": bundle.id,
             "identifier": "",
-            "name": names.service_name(bundle.name, bundle.id),
+            "name": names.service_name(segment, bundle.id),
             "displayName": bundle.name,
             "description": bundle.description or _NO_DESCRIPTION,
             "providerDisplayName": "",
-            "entries": [
-                *self._apis(bundle, credentials, params),
-                *(_entry("Events", event, credentials=_NO_CREDENTIALS) for event in bundle.events),
-            ],
+            "entries": entries,
         }
         if bundle.auth_request_schema is not None:
             service["authCreateParameterSchema"] = bundle.auth_request_schema
         return service
 
-    def _apis(self, bundle: Bundle, credentials: Object, params: DesiredSecret | None) -> Iterator[Object]:
-        base = f"{self._gateway_url}/{self._application}/{names.segment(bundle.name)}"
-        for api in bundle.apis:
-            entry = _entry(
+    def _apis(self, bundle: Bundle, segment: str) -> list[Object]:
+        credentials = self._credentials(bundle)
+        params = params_secret(self._application, bundle)
+        base = f"{self._gateway_url}/{self._application}/{segment}"
+        entries = [
+            _entry(
                 "API", api, credentials=credentials, target=api.target_url, gateway=f"{base}/{names.segment(api.name)}"
             )
-            if params is not None:
+            for api in bundle.apis
+        ]
+        if params is not None:
+            self.secrets.append(params)
+            for entry in entries:
                 entry["requestParametersSecretName"] = params.name
-            yield entry
+        return entries
 
     def _credentials(self, bundle: Bundle) -> Object:
         """What the bundle's API entries say of credentials. Without usable ones, csrf has nothing to protect."""

@@ -46,10 +46,10 @@ def segment(name: str) -> str:
     return dashed[:_SEGMENT_BYTES].removeprefix("-")  # ASCII only, so characters are bytes
 
 
-def service_name(bundle_name: str, bundle_id: str) -> str:
-    """The name of a bundle's service: its segment, and five hex digits that keep equal names apart."""
+def service_name(bundle_segment: str, bundle_id: str) -> str:
+    """The name of a bundle's service: its name's segment, and five hex digits that keep equal names apart."""
     digest = hashlib.sha1(bundle_id.encode(), usedforsecurity=False).hexdigest()
-    return f"{segment(bundle_name)}-{digest[:5]}".removeprefix("-")
+    return f"{bundle_segment}-{digest[:5]}".removeprefix("-")
 
 
 def secret_name(application: str, bundle_id: str) -> str:
