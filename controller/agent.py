@@ -4,9 +4,13 @@ This is the one place that knows every part; what a part does is told in its own
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from controller.cluster_metrics import ClusterMetrics
+from controller.compass import certificates
 from controller.connections import ConnectionStore
 from controller.credentials import CredentialsStore
 from controller.metrics import AgentMetrics
@@ -41,8 +45,15 @@ _PAIRING_RETRY_CAP = 300.0  # of a connection that Compass refuses: the cap when
 Object = dict[str, Any]
 
 
-def build(settings: Settings, client: Client, metrics: Metrics, *, clock: Clock | None = None) -> Manager:
-    """A manager that runs the whole agent. Nothing is sent before its ``run``."""
+def build(
+    settings: Settings,
+    client: Client,
+    metrics: Metrics,
+    *,
+    clock: Clock | None = None,
+    new_key: Callable[[], RSAPrivateKey] = certificates.new_key,
+) -> Manager:
+    """A manager that runs the whole agent. Nothing is sent before its ``run``. ``new_key`` makes client keys."""
     clock = clock or RealClock()
     manager = Manager(
         client,
@@ -59,6 +70,8 @@ def build(settings: Settings, client: Client, metrics: Metrics, *, clock: Clock 
         manager.add_informer(informer)
     recorder = EventRecorder(client, COMPONENT, clock=clock)
     manager.add_runnable("events", recorder.run, leader_only=False)
+    cluster_metrics = ClusterMetrics(client, interval=settings.metrics_logging_interval, clock=clock)
+    manager.add_runnable("cluster-metrics", cluster_metrics.run, leader_only=True)
     agent_metrics = AgentMetrics(metrics.registry)
 
     connections = ConnectionStore(client, MutationCache(informers.connections.lister(), clock=clock), clock=clock)
@@ -100,6 +113,7 @@ def build(settings: Settings, client: Client, metrics: Metrics, *, clock: Clock 
             recorder=recorder,
             metrics=agent_metrics,
             clock=clock,
+            new_key=new_key,
         ).reconcile,
         rate_limiter=_rate_limiter(settings.sync_period),
         clock=clock,
@@ -133,6 +147,7 @@ def build(settings: Settings, client: Client, metrics: Metrics, *, clock: Clock 
             metrics=agent_metrics,
             clock=clock,
             random=random.random,
+            new_key=new_key,
         ).reconcile,
         rate_limiter=_rate_limiter(settings.sync_period),
         clock=clock,
