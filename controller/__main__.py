@@ -1,12 +1,14 @@
-"""The command line: ``compass-runtime-agent``, or ``python -m controller``."""
+"""The command line: ``compass-runtime-agent [run|status|revoke]``, or ``python -m controller``."""
 
 import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from controller import commands
 from controller.agent import build
 from controller.runtime import (
     GracePeriodExceeded,
@@ -31,19 +33,38 @@ _ENDED = (GracePeriodExceeded, LeaderElectionLost, RunnableFailed, ServerBindErr
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; gives the exit status: 0 done, 1 failed, 2 cannot begin."""
     options = _parser().parse_args(arguments)
+    command = options.command or "run"
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
         print(f"compass-runtime-agent: {error}", file=sys.stderr)
         return _USAGE_ERROR
-    logs.setup(level=settings.log_level, output=settings.log_format)
+    # The commands speak for themselves, on stdout; only what is wrong is logged beside.
+    logs.setup(level=settings.log_level if command == "run" else "error", output=settings.log_format)
     metrics = Metrics()
     try:
         client = Client.load(options.kubeconfig, user_agent=_USER_AGENT, metrics=metrics)
     except ConfigurationError as error:
         print(f"compass-runtime-agent: no way to reach a Kubernetes API server: {error}", file=sys.stderr)
         return _USAGE_ERROR
-    return _run(settings, client, metrics)
+    if command == "run":
+        return _run(settings, client, metrics)
+    try:
+        if command == "status":
+            return commands.status(client, settings, output=options.output, now=time.time(), out=sys.stdout)
+        return commands.revoke(client, settings, confirm=_yes if options.yes else _ask, out=sys.stdout)
+    finally:
+        client.close()
+
+
+def _yes(_: str) -> bool:
+    return True
+
+
+def _ask(question: str) -> bool:
+    """No terminal, no answer, no."""
+    print(question, "[y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _run(settings: Settings, client: Client, metrics: Metrics) -> int:
@@ -71,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kubeconfig", help="path of a kubeconfig; default: $KUBECONFIG, in-cluster, ~/.kube/config")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=False)
+    subparsers.add_parser("run", help="run the agent (the default)")
+    status = subparsers.add_parser("status", help="tell how the connection is; exit status 0 when all is synchronised")
+    status.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    revoke = subparsers.add_parser("revoke", help="revoke the certificate and delete the credentials")
+    revoke.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 
 

@@ -7,7 +7,9 @@ reported and not silently completed from another:
 2. the Secret ``APP_AGENT_CONFIGURATION_SECRET``
 3. the ConfigMap ``APP_AGENT_CONFIGURATION_CONFIG_MAP``
 
-    ConfigurationError        names the object and each key in it that is missing or cannot be used
+    ConfigurationError            names the object and each key in it that is missing or cannot be used
+    ├── NothingConfigured         none of the three places exists
+    └── TokenSecretUnusable       the Secret of a tokenSecretRef, which nobody watches: look again after a while
 """
 
 import base64
@@ -24,11 +26,19 @@ _CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN = "CONNECTOR_URL", "RUNTIME_ID", "T
 _MAX_VALUE = 4096  # longer values would not fit a header
 
 ReadSecret = Callable[[ObjectName], Mapping[str, Any] | None]
-"""Gives a Secret as the API server has it, or None; raises informers.ApiError."""
+"""Gives a Secret as the API server has it, or None; raises TokenSecretUnusable or informers.ApiError."""
 
 
 class ConfigurationError(Exception):
     """Pairing is not possible with what is configured."""
+
+
+class NothingConfigured(ConfigurationError):  # noqa: N818 - says what was found
+    """There is nothing to pair with, so nobody asks for a pairing either."""
+
+
+class TokenSecretUnusable(ConfigurationError):  # noqa: N818
+    """The Secret of ``spec.pairing.tokenSecretRef`` is missing, unreadable or has no token."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ def resolve(
         return _from_keys(f"Secret {secret_name}", _decoded(f"Secret {secret_name}", secret))
     if config_map is not None:
         return _from_keys(f"ConfigMap {config_map_name}", _strings(config_map.get("data")))
-    raise ConfigurationError(
+    raise NothingConfigured(
         f"no configuration to pair with: there is neither a ConfigMap {config_map_name} nor a Secret {secret_name}, "
         f"and the CompassConnection has no spec.pairing with a token"
     )
@@ -88,6 +98,17 @@ def runtime_identity(
         if values.get(runtime_id) and values.get(tenant):
             return values[runtime_id].strip(), values[tenant].strip()
     return None
+
+
+def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
+    """Whether ``spec.pairing`` holds, as literal, the very token of the configuration with that fingerprint."""
+    pairing = _strings(connection.get("spec", {}).get("pairing"))
+    if not pairing.get("token"):
+        return False
+    try:
+        return _from_connection(pairing, lambda _: None).fingerprint == fingerprint
+    except ConfigurationError:
+        return False
 
 
 def secret_value(secret: Mapping[str, Any], key: str) -> str:
@@ -120,13 +141,13 @@ def _from_connection(pairing: Mapping[str, Any], read_secret: ReadSecret) -> Pai
             raise ConfigurationError(f"{origin}: tokenSecretRef needs namespace and name")
         found = read_secret(name)
         if found is None:
-            raise ConfigurationError(f"{origin}: the Secret {name} of tokenSecretRef does not exist")
+            raise TokenSecretUnusable(f"{origin}: the Secret {name} of tokenSecretRef does not exist")
         try:
             token = secret_value(found, key)
         except ValueError as error:
-            raise ConfigurationError(f"Secret {name} of {origin}.tokenSecretRef: key {key} {error}") from error
+            raise TokenSecretUnusable(f"Secret {name} of {origin}.tokenSecretRef: key {key} {error}") from error
         if not token.strip():
-            raise ConfigurationError(f"{origin}: the Secret {name} of tokenSecretRef has no value under the key {key}")
+            raise TokenSecretUnusable(f"{origin}: the Secret {name} of tokenSecretRef has no value under the key {key}")
     names = {_CONNECTOR_URL: "connectorUrl", _RUNTIME_ID: "runtimeId", _TENANT: "tenant", _TOKEN: "token"}
     data = {key: values.get(name, "") for key, name in names.items()} | {_TOKEN: token}
     return _from_keys(origin, data, names=names, from_connection=True)
@@ -144,7 +165,7 @@ def _from_keys(
         elif len(value) > _MAX_VALUE or not value.isprintable() or not value.isascii():
             problems.append(f"{name} is not one line of printable ASCII of at most {_MAX_VALUE} characters")
         elif key == _CONNECTOR_URL and not _is_https_url(value):
-            problems.append(f"{name} is not a URL that starts with https://")
+            problems.append(f"{name} is not a URL that starts with https:// and has no user name in it")
     if problems:
         raise ConfigurationError(f"{origin}: {', '.join(problems)}")
     return PairingConfiguration(
@@ -163,7 +184,7 @@ def _is_https_url(text: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    return parts.scheme == "https" and bool(parts.hostname) and " " not in text
+    return parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc and " " not in text
 
 
 def _decoded(origin: str, secret: Mapping[str, Any]) -> dict[str, str]:

@@ -38,12 +38,20 @@ class ConnectionStore:
         """The object as the cache has it, own writes included; shared, so read-only."""
         return self._cache.get(name)
 
-    def update(self, name: str, change: Change, *, create: bool = False) -> Object | None:
-        """Applies ``change`` to a copy and writes what differs. Gives the object as stored.
+    def update(self, name: str, change: Change) -> Object | None:
+        """Applies ``change`` to a copy and writes what differs. Gives the object as stored, None when there is none.
 
-        With ``create`` an absent object is created first; without it, absence means there is nothing to do (None).
         Raises informers.ApiError.
         """
+        return self._change(name, change, create=False)
+
+    def put(self, name: str, change: Change) -> Object:
+        """The same, and an absent object is created. Raises informers.ApiError: NotFound without the CRD."""
+        stored = self._change(name, change, create=True)
+        assert stored is not None
+        return stored
+
+    def _change(self, name: str, change: Change, *, create: bool) -> Object | None:
         base = self._cache.get(name)
         for _ in range(_MAX_CONFLICTS):
             try:
@@ -53,10 +61,9 @@ class ConnectionStore:
             except (Conflict, AlreadyExists):
                 base = self._get_live(name)
             except NotFound:
-                if self._get_live(name) is not None:  # the status subresource went away with the CRD
-                    self._has_status_subresource = None
-                elif not create:
-                    return None
+                if base is None:
+                    raise  # the CRD is gone
+                self._has_status_subresource = None  # it may have gone away with the CRD
                 base = self._get_live(name)
         raise Conflict(f"CompassConnection {name} kept changing while it was written", status=409, reason="Conflict")
 

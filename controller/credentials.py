@@ -33,10 +33,12 @@ from controller.configuration import PairingConfiguration, secret_value
 from controller.resources import SECRET
 from controller.settings import ObjectName
 from informers.client import Client
-from informers.errors import NotFound
+from informers.errors import AlreadyExists, Conflict, NotFound
 from informers.mutation_cache import MutationCache
 
 _T = TypeVar("_T", "Connection", "Pairing")
+
+_MAX_CONFLICTS = 5  # each retry starts from what the API server has, so more mean a fight that back-off should end
 
 _CRT, _KEY, _CHAIN, _CONNECTION, _PAIRING, _CACERT = "crt", "key", "crtChain", "connection", "pairing", "cacert"
 
@@ -156,8 +158,13 @@ class CredentialsStore:
         """Keep the pairing, or forget it; raises informers.ApiError."""
         self._write_cluster({_PAIRING: None if pairing is None else orjson.dumps(asdict(pairing))})
 
-    def save(self, *, key_pem: bytes, chain_pem: bytes, connection: Connection) -> None:
-        """Switch to new credentials, and end the pairing that won them; raises informers.ApiError."""
+    def save(self, *, key_pem: bytes, chain_pem: bytes, connection: Connection) -> StoredCredentials:
+        """Switch to new credentials, and end the pairing that won them; gives them as `load` will.
+
+        Raises InvalidCredentials, with nothing written, when key and chain do not belong together; or
+        informers.ApiError.
+        """
+        fresh = StoredCredentials(pair=certificates.load_credentials(key_pem, chain_pem), connection=connection)
         leaf = certificates.parse_chain(chain_pem)[:1]
         self._write_cluster(
             {
@@ -168,6 +175,7 @@ class CredentialsStore:
                 _PAIRING: None,
             }
         )
+        return fresh
 
     def save_connection(self, connection: Connection) -> None:
         """Keep what belongs to the certificate, the certificate staying as it is; raises informers.ApiError."""
@@ -175,14 +183,6 @@ class CredentialsStore:
 
     def ca_secret_exists(self) -> bool:
         return self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace) is not None
-
-    def ca_certificates(self) -> bytes:
-        """What the CA Secret holds; empty when there is none."""
-        secret = self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace)
-        try:
-            return secret_value(secret, _CACERT).encode() if secret else b""
-        except ValueError:
-            return b""
 
     def save_ca(self, ca_pem: bytes) -> None:
         """Hand the CA certificates to the gateway; raises informers.ApiError."""
@@ -211,12 +211,32 @@ class CredentialsStore:
         self, cache: MutationCache, name: ObjectName, values: Mapping[str, bytes | None], *, dry_run: bool = False
     ) -> None:
         base = cache.get(name.name, name.namespace)
+        for _ in range(_MAX_CONFLICTS):
+            try:
+                written = self._write_onto(base, name, values, dry_run=dry_run)
+            except (AlreadyExists, Conflict):
+                base = self._get_live(name)
+            except NotFound:
+                if base is None:
+                    raise  # the namespace is missing
+                base = self._get_live(name)
+            else:
+                if written is not None and not dry_run:
+                    cache.mutated(written, base=base)
+                return
+        raise Conflict(f"the Secret {name} kept changing while it was written", status=409, reason="Conflict")
+
+    def _write_onto(
+        self, base: Object | None, name: ObjectName, values: Mapping[str, bytes | None], *, dry_run: bool
+    ) -> Object | None:
         data = dict((base or {}).get("data") or {})
         for key, value in values.items():
             if value is None:
                 data.pop(key, None)
             else:
                 data[key] = base64.b64encode(value).decode()
+        if base is None and not data and not dry_run:
+            return None
         if base is None:
             wanted: Object = {
                 "apiVersion": "v1",
@@ -224,13 +244,16 @@ class CredentialsStore:
                 "metadata": {"name": name.name, "namespace": name.namespace},
                 "data": data,
             }
-            written = self._client.create(SECRET, wanted, namespace=name.namespace, dry_run=dry_run)
-        elif dry_run or data != (base.get("data") or {}):
-            written = self._client.update(SECRET, {**base, "data": data}, namespace=name.namespace, dry_run=dry_run)
-        else:
-            return
-        if not dry_run:
-            cache.mutated(written, base=base)
+            return self._client.create(SECRET, wanted, namespace=name.namespace, dry_run=dry_run)
+        if dry_run or data != (base.get("data") or {}):
+            return self._client.update(SECRET, {**base, "data": data}, namespace=name.namespace, dry_run=dry_run)
+        return None
+
+    def _get_live(self, name: ObjectName) -> Object | None:
+        try:
+            return self._client.get(SECRET, name.name, namespace=name.namespace)
+        except NotFound:
+            return None
 
 
 @lru_cache(maxsize=4)  # checking a 4096 bit key takes longer than all the rest of a reconcile

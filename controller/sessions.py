@@ -11,13 +11,33 @@ from pathlib import Path
 from controller.compass import tls
 from controller.compass.connector import ConnectorClient
 from controller.compass.director import DirectorClient
+from controller.compass.errors import InvalidAnswer, InvalidRequest
 from controller.compass.graphql import Observe, Transport
+from controller.compass.http import check_url
+from controller.compass.types import Configuration
 from controller.credentials import Connection, StoredCredentials
 
 
 def request_id(runtime_id: str = "") -> str:
     """A fresh x-request-id. Compass' operators search their logs for the Runtime's id in it."""
     return f"{runtime_id}_{uuid.uuid4()}" if runtime_id else str(uuid.uuid4())
+
+
+def announced_urls(offered: Configuration, *, request_id: str) -> tuple[str, str]:
+    """Where Connector and Director are for the certificate; raises InvalidAnswer when that cannot be used.
+
+    A connection that is kept with an address like that could never be used or renewed.
+    """
+    urls = (offered.connector_url, offered.director_url)
+    for field, url in zip(("certificateSecuredConnectorURL", "directorURL"), urls, strict=True):
+        path = f"configuration.managementPlaneInfo.{field}"
+        if not url:
+            raise InvalidAnswer("is missing", path=path, request_id=request_id)
+        try:
+            check_url(url)
+        except InvalidRequest as error:
+            raise InvalidAnswer(str(error), path=path, request_id=request_id) from error
+    return urls[0] or "", urls[1] or ""
 
 
 class Sessions:

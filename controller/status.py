@@ -92,6 +92,22 @@ def flag(connection: Mapping[str, Any] | None, name: str) -> bool:
     return (connection or {}).get("spec", {}).get(name) is True
 
 
+def connection_error(connection: Mapping[str, Any] | None) -> str:
+    """``status.connectionStatus.error``, "" without one."""
+    error = (_status(connection).get("connectionStatus") or {}).get("error")
+    return error if isinstance(error, str) else ""
+
+
+def was_established(connection: Mapping[str, Any] | None) -> bool:
+    """Whether pairing ever succeeded for this CompassConnection."""
+    return parse_timestamp((_status(connection).get("connectionStatus") or {}).get("established")) is not None
+
+
+def shorten(text: str) -> str:
+    """An error as it is stored."""
+    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "\u2026"
+
+
 def paired(connection: Object, *, validity: Validity, runtime_id: str, tenant: str, now: float) -> None:
     """Pairing succeeded: there are new credentials, and all that was said of older ones is void."""
     status = connection.setdefault("status", {})
@@ -152,7 +168,7 @@ def sync_failed(connection: Object, error: str, *, now: float) -> None:
     """The Director could not be asked; the last successes stay known."""
     part = _synchronization_part(connection)
     part["lastAttempt"] = timestamp(now)
-    part["error"] = _shorten(error)
+    part["error"] = shorten(error)
     _set_sync_state(connection, State.SYNCHRONIZATION_FAILED)
 
 
@@ -182,7 +198,7 @@ def synchronized(
     else:
         state, error = State.SYNCHRONIZED, ""
     if error:
-        part["error"] = _shorten(error)
+        part["error"] = shorten(error)
         part["lastSuccessfulApplication"] = None
     else:
         part.pop("error", None)
@@ -255,7 +271,7 @@ def _merged_conditions(
         condition |= {
             "status": status,
             "reason": reason,
-            "message": _shorten(message),
+            "message": shorten(message),
             "observedGeneration": generation,
         }
     return conditions
@@ -264,7 +280,7 @@ def _merged_conditions(
 def _connection_problem(connection: Object, state: State, error: str, now: float) -> None:
     part = _connection_part(connection)
     part["lastSync"] = timestamp(now)
-    part["error"] = _shorten(error)
+    part["error"] = shorten(error)
     connection["status"]["connectionState"] = state.value
 
 
@@ -325,7 +341,3 @@ def _certificate_status(acquired: float | None, validity: Validity | None) -> Ob
 
 def _optional(seconds: float | None) -> str | None:
     return None if seconds is None else timestamp(seconds)
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller import configuration
-from controller.configuration import PairingConfiguration
+from controller.configuration import PairingConfiguration, TokenSecretUnusable
 from controller.resources import SECRET
 from controller.settings import ObjectName
 from informers.client import Client
-from informers.errors import NotFound
+from informers.errors import Forbidden, NotFound
 from informers.lister import Lister
 
 
@@ -56,3 +56,5 @@ class Configured:
             return self._client.get(SECRET, name.name, namespace=name.namespace)
         except NotFound:
             return None
+        except Forbidden as error:
+            raise TokenSecretUnusable(f"the Secret {name} of tokenSecretRef cannot be read: {error}") from error

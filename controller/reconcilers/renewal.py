@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
 from controller import status as cc
 from controller.compass import certificates
 from controller.compass.connector import ConnectorClient
-from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
+from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Configuration
 from controller.connections import ConnectionStore
 from controller.credentials import Connection, CredentialsError, CredentialsStore, StoredCredentials
@@ -21,7 +23,7 @@ from controller.reconcilers.attempts import Attempts
 from controller.reconcilers.link import CONNECTOR, Link
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
-from controller.sessions import Sessions, request_id
+from controller.sessions import Sessions, announced_urls, request_id
 from informers.errors import ApiError
 from workqueue.clock import Clock
 
@@ -62,7 +64,9 @@ class RenewalReconciler:
         metrics: AgentMetrics,
         clock: Clock,
         random: Callable[[], float],
+        new_key: Callable[[], RSAPrivateKey] = certificates.new_key,
     ) -> None:
+        self._new_key = new_key
         self._policy = policy
         self._connections = connections
         self._credentials = credentials
@@ -89,6 +93,7 @@ class RenewalReconciler:
         if known is None or now >= credentials.not_after:
             return Result()
         self._metrics.certificate(credentials.not_before, credentials.not_after)
+        self._mend_ca(credentials)
         due_at = self._policy.due_at(not_before=credentials.not_before, not_after=credentials.not_after)
         why = self._why_renew(connection, now >= due_at)
         next_check = self._next_check - self._clock.monotonic() if self._checked == credentials.fingerprint else 0.0
@@ -117,12 +122,24 @@ class RenewalReconciler:
             return f"the Secret {self._credentials.ca_name} is missing"
         return ""
 
-    def _maintain(self, name: str, credentials: StoredCredentials, known: Connection, why: str) -> StoredCredentials:
-        if not why:
+    def _mend_ca(self, credentials: StoredCredentials) -> None:
+        """Undo what was done to the CA Secret; one that is missing is a reason to renew instead."""
+        if not credentials.ca_pem or not self._credentials.ca_secret_exists():
+            return
+        try:
             self._credentials.save_ca(credentials.ca_pem)  # a write only when it is not the chain's
+        except ApiError as error:
+            _log.warning(
+                "CA certificate not stored", extra={"secret": str(self._credentials.ca_name), "error": str(error)}
+            )
+
+    def _maintain(self, name: str, credentials: StoredCredentials, known: Connection, why: str) -> StoredCredentials:
+        if why:
+            self._credentials.check_writable()  # before a certificate is issued that could not be stored
         connector = self._sessions.connector(credentials)
-        offered = connector.configuration(known.connector_url, request_id=request_id(known.runtime_id))
-        urls = _urls(offered)
+        identifier = request_id(known.runtime_id)
+        offered = connector.configuration(known.connector_url, request_id=identifier)
+        urls = announced_urls(offered, request_id=identifier)
         self._link.accepted(CONNECTOR)
         if urls != (known.connector_url, known.director_url):
             known = replace(known, connector_url=urls[0], director_url=urls[1])
@@ -140,11 +157,12 @@ class RenewalReconciler:
         self, name: str, connector: ConnectorClient, offered: Configuration, known: Connection, why: str
     ) -> StoredCredentials:
         _log.info("renewing the certificate", extra={"reason": why})
-        key = certificates.new_key()
+        key = self._new_key()
         csr = certificates.build_csr(offered.subject, key)
         signed = connector.sign(known.connector_url, csr, request_id=request_id(known.runtime_id))
-        self._credentials.save(key_pem=certificates.key_to_pem(key), chain_pem=signed.chain_pem, connection=known)
-        fresh = self._credentials.load()
+        fresh = self._credentials.save(
+            key_pem=certificates.key_to_pem(key), chain_pem=signed.chain_pem, connection=known
+        )
         now = self._clock.time()
         validity = cc.Validity(fresh.not_before, fresh.not_after)
 
@@ -198,22 +216,11 @@ class RenewalReconciler:
         if why:
             left = max(0, int(credentials.not_after - now))
             text = f"renewal failed, the certificate is valid for {_duration(left)} more: {text}"
-        if isinstance(error, Refused):
-            text += " (the configured token is tried; to reconnect, configure a new one-time token)"
         written = self._connections.update(name, lambda obj: cc.maintenance_failed(obj, text, now=now))
         if written is not None:
             self._recorder.event(written, "Warning", "RenewalFailed" if why else "ConnectionMaintenanceFailed", text)
         _log.warning("maintaining the connection failed", extra={"error": text})
         return Result(requeue_after=delay)
-
-
-def _urls(offered: Configuration) -> tuple[str, str]:
-    if not offered.connector_url or not offered.director_url:
-        raise InvalidAnswer(
-            "the URLs of Connector and Director are needed",
-            path="data.result.managementPlaneInfo",
-        )
-    return offered.connector_url, offered.director_url
 
 
 def _duration(seconds: int) -> str:

@@ -1,0 +1,6 @@
+"""What an operator runs beside the agent, through ``kubectl exec`` or from a desk with a kubeconfig."""
+
+from controller.commands.revoke import revoke
+from controller.commands.status import status
+
+__all__ = ["revoke", "status"]

@@ -1,0 +1,68 @@
+"""The agent's view of its connection, read once from the API server: the same stores over caches that hold a copy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from controller.connections import ConnectionStore
+from controller.credentials import CredentialsStore
+from controller.reconcilers.configured import Configured
+from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
+from controller.settings import ObjectName, Settings
+from informers import Client, Lister, MutationCache, NotFound, Resource
+from informers.indexer import Indexer
+from informers.resource import object_key
+from workqueue import RealClock
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there was at one moment. ``connections`` and ``credentials`` write through, as in the agent."""
+
+    connection: Object | None
+    connections: ConnectionStore
+    credentials: CredentialsStore
+    configured: Configured
+
+
+def take(client: Client, settings: Settings) -> Snapshot:
+    """Read everything that belongs to the connection; raises informers.ApiError."""
+    clock = RealClock()
+    connection = _read(client, COMPASS_CONNECTION, ObjectName("", CONNECTION_NAME))
+
+    def of_secret(name: ObjectName) -> Lister:
+        return _lister(_read(client, SECRET, name))
+
+    return Snapshot(
+        connection=connection,
+        connections=ConnectionStore(client, MutationCache(_lister(connection), clock=clock), clock=clock),
+        credentials=CredentialsStore(
+            client,
+            cluster_secrets=MutationCache(of_secret(settings.cluster_certificates_secret), clock=clock),
+            cluster_name=settings.cluster_certificates_secret,
+            ca_secrets=MutationCache(of_secret(settings.ca_certificates_secret), clock=clock),
+            ca_name=settings.ca_certificates_secret,
+        ),
+        configured=Configured(
+            client,
+            secrets=of_secret(settings.configuration_secret),
+            secret_name=settings.configuration_secret,
+            config_maps=_lister(_read(client, CONFIG_MAP, settings.configuration_config_map)),
+            config_map_name=settings.configuration_config_map,
+        ),
+    )
+
+
+def _read(client: Client, resource: Resource, name: ObjectName) -> Object | None:
+    try:
+        return client.get(resource, name.name, namespace=name.namespace or None)
+    except NotFound:
+        return None
+
+
+def _lister(obj: Object | None) -> Lister:
+    indexer = Indexer()
+    if obj is not None:
+        indexer.put(object_key(obj), obj, obj["metadata"]["resourceVersion"])
+    return Lister(indexer)
