@@ -18,6 +18,7 @@ from controller.model.secrets import SECRETS_SELECTOR
 from controller.reconcilers.application import (
     BY_APPLICATION,
     ApplicationReconciler,
+    concerned_applications,
     owning_applications,
 )
 from controller.reconcilers.attempts import Attempts
@@ -178,7 +179,7 @@ def build(
         kind=APPLICATION.kind,
     )
     application.watches(informers.applications, _name)
-    application.watches(informers.application_secrets, owning_applications)
+    application.watches(informers.application_secrets, concerned_applications)
 
     sync: Controller[str] = Controller(
         "sync",

@@ -1,8 +1,12 @@
 """Makes true: this Application and its Secrets equal the desired ones.
 
-Woken by the desired set, by the Application and by the Secrets it owns; so drift is put right from the caches, without
-asking Compass. Objects of users (no ``spec.compassMetadata``) are never touched, and what the agent does not own in its
-own objects survives.
+Woken by the desired set, by the Application and by its Secrets; so drift is put right from the caches, without asking
+Compass. Objects of users (no ``spec.compassMetadata``) are never touched, and what the agent does not own in its own
+objects survives.
+
+Every write says which version it replaces: an update carries the resourceVersion, a deletion uid and resourceVersion.
+When a write meets another version than the cache shows, the object is read from the API server and the work begins
+anew; so a cache that lags, even for minutes, costs a request and no more.
 """
 
 import logging
@@ -13,14 +17,15 @@ from controller.metrics import AgentMetrics
 from controller.model.application import Desired, is_managed, merge_application
 from controller.model.desired import DesiredSet
 from controller.model.secrets import DesiredSecret, merge_secret
-from controller.reconcilers.progress import Progress
+from controller.reconcilers.progress import Plan, Progress
 from controller.resources import APPLICATION, SECRET
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
 from informers.client import Client
-from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
+from informers.errors import AlreadyExists, ApiError, Conflict, ConnectionFailed, KubernetesError, NotFound
 from informers.lister import Lister
 from informers.mutation_cache import MutationCache
+from informers.resource import Resource
 from workqueue.clock import Clock
 
 _log = logging.getLogger(__name__)
@@ -28,11 +33,25 @@ _log = logging.getLogger(__name__)
 BY_APPLICATION = "application"
 """Index of the Secrets: names of the Applications that own them."""
 
+_TRIES = 3  # of one name with fresh data each time; more would be a fight, which back-off should end
+
 Object = dict[str, Any]
 
 
 class ForeignObject(Exception):  # noqa: N818 - the reason, as operators read it
     """An object of that name exists and is not the agent's."""
+
+
+class SecretsFailed(Exception):  # noqa: N818 - the reason, as operators read it
+    """The Application is right as far as it can be, and some of its Secrets are not."""
+
+
+class _StaleError(Exception):
+    """A write met another state than the cache showed. The state has been read since, and lies over the cache."""
+
+    def __init__(self, cause: ApiError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 def owning_applications(secret: Object) -> list[str]:
@@ -43,6 +62,12 @@ def owning_applications(secret: Object) -> list[str]:
         if reference.get("kind") == APPLICATION.kind
         and reference.get("apiVersion", "").split("/")[0] == APPLICATION.group
     ]
+
+
+def concerned_applications(secret: Object) -> list[str]:
+    """Names of the Applications that a change of a Secret may matter to: owners, and whom the label names."""
+    label = (secret["metadata"].get("labels") or {}).get("app")
+    return [*owning_applications(secret), *((label,) if label else ())]
 
 
 class ApplicationReconciler:
@@ -61,148 +86,233 @@ class ApplicationReconciler:
         clock: Clock,
     ) -> None:
         self._client = client
-        self._lister = applications
+        self._application_lister = applications
         self._applications = MutationCache(applications, clock=clock)
+        self._secret_lister = secrets
         self._secrets = MutationCache(secrets, clock=clock)
         self._namespace = namespace
         self._progress = progress
         self._recorder = recorder
         self._metrics = metrics
+        self._told: dict[str, tuple[str, ...]] = {}  # warnings that have become Events, by Application
 
     def reconcile(self, name: str) -> Result:
-        wanted = self._progress.desired
-        if wanted is None:
+        plan = self._progress.plan
+        if plan is None:
             return Result()  # the Director has not answered yet: nothing is known to be wrong
-        if name in wanted.problems or name in self._progress.held:
+        if name in plan.desired.problems or name in plan.held:
             return Result()  # reported, and left as it is
-        application = self._applications.get(name)
-        desired = wanted.by_name.get(name)
         try:
-            if desired is not None:
-                self._bring_about(desired, application)
-            elif application is None or wanted.removes(application):
-                self._remove(name, application)
-        except (Conflict, AlreadyExists):
-            raise  # the cache is behind; it will have caught up at the next attempt
+            self._make_true(name, plan.desired)
         except ForeignObject as error:
-            self._failed(name, application, str(error))
+            self._failed(name, plan, str(error))
             return Result()  # when the foreign object goes or changes, its event comes here
-        except ApiError as error:
-            self._failed(name, application, str(error))
+        except (KubernetesError, SecretsFailed) as error:
+            self._failed(name, plan, str(error))
             raise
-        self._progress.succeeded(name)
+        except Exception as error:
+            # A mistake in the program. Its text may quote data, so only its kind is told.
+            self._failed(name, plan, f"unexpected {type(error).__name__}")
+            raise
+        self._progress.succeeded(name, plan)
         return Result()
 
     def managed(self) -> list[Object]:
-        """All Applications that the agent manages, as the cache has them."""
-        return [application for application in self._lister.list() if is_managed(application)]
+        """All Applications that the agent manages and that nobody deletes already, as the cache has them."""
+        return [
+            application
+            for application in self._application_lister.list()
+            if is_managed(application) and not _is_being_deleted(application)
+        ]
 
     def differing(self, wanted: DesiredSet) -> list[str]:
-        """Names in the set whose objects are not as desired."""
-        return [name for name, desired in wanted.by_name.items() if self._differs(desired)]
+        """Names whose objects are not as the set wants them: all that need work, except deletions of Applications."""
+        owners = self._secret_lister.indexer.index_values(BY_APPLICATION)
+        return [
+            *(name for name, desired in wanted.by_name.items() if self._differs(desired)),
+            *(name for name in owners if self._orphaned(name, wanted)),
+        ]
 
     def _differs(self, desired: Desired) -> bool:
         application = self._applications.get(desired.name)
         if application is None or not is_managed(application) or merge_application(application, desired) is not None:
             return True
-        present = self._present_secrets(desired.name)
-        return len(present) != len(desired.secrets) or any(
-            self._merge(present.get(secret.name), secret, application) is not None for secret in desired.secrets
-        )
+        if self._told.get(desired.name, ()) != desired.warnings:
+            return True
+        for secret in desired.secrets:
+            present = self._secrets.get(secret.name, self._namespace)
+            if present is None or self._merge(present, secret, application) is not None:
+                return True
+        return bool(self._unwanted_secrets(desired.name, desired.secrets))
+
+    def _orphaned(self, name: str, wanted: DesiredSet) -> bool:
+        """Whether there are Secrets of an Application that is neither wanted nor there."""
+        if name in wanted.by_name or name in wanted.problems or self._applications.get(name) is not None:
+            return False
+        return bool(self._unwanted_secrets(name, ()))
+
+    def _make_true(self, name: str, wanted: DesiredSet) -> None:
+        for attempt in range(1, _TRIES + 1):
+            application = self._applications.get(name)
+            desired = wanted.by_name.get(name)
+            try:
+                if desired is not None:
+                    self._bring_about(desired, application)
+                elif application is None or wanted.removes(application):
+                    self._remove(name, application)
+            except _StaleError as error:
+                if attempt == _TRIES:
+                    raise error.cause from error
+            else:
+                return
 
     def _bring_about(self, desired: Desired, application: Object | None) -> None:
         if application is not None and not is_managed(application):
             raise ForeignObject("an Application of this name exists that is not managed by Compass; it is left alone")
         merged = merge_application(application, desired)
+        if application is None:
+            assert merged is not None
+            application = self._write(APPLICATION, self._applications, merged, None)  # its Secrets need its uid
+            merged = None
+        # Secrets first: at no moment does the Application name one that is not there yet.
+        problems = self._bring_about_secrets(desired.secrets, application)
         if merged is not None:
-            application = self._write_application(merged, application)
-            for warning in desired.warnings:
-                self._recorder.event(application, "Warning", "CredentialsNotServed", warning)
-        assert application is not None
-        present = self._present_secrets(desired.name)
-        for secret in desired.secrets:
-            self._bring_about_secret(secret, present.get(secret.name), application)
-        wanted = {secret.name for secret in desired.secrets}
-        unwanted = [secret for name, secret in present.items() if name not in wanted]
-        if unwanted:
-            # A Director that hides credentials from this Runtime looks the same as one that has none any more.
-            names = ", ".join(secret["metadata"]["name"] for secret in unwanted)
-            self._recorder.event(
-                application, "Warning", "SecretsRemoved", f"the Director does not send what they held any more: {names}"
-            )
-            self._delete_secrets(unwanted)
+            application = self._write(APPLICATION, self._applications, merged, application)
+        self._remove_unwanted_secrets(desired, application)
+        self._warn(desired, application)
+        if problems:
+            raise SecretsFailed("; ".join(problems))
 
-    def _write_application(self, merged: Object, base: Object | None) -> Object:
-        operation = self._client.create if base is None else self._client.update
-        written = operation(APPLICATION, merged)
-        self._applications.mutated(written, base=base)
-        self._metrics.written(APPLICATION.kind, "create" if base is None else "update")
-        return written
+    def _bring_about_secrets(self, wanted: Iterable[DesiredSecret], owner: Object) -> list[str]:
+        """Gives what could not be done: one Secret that is refused must not hold up the others."""
+        problems = []
+        for secret in wanted:
+            try:
+                self._bring_about_secret(secret, owner)
+            except ConnectionFailed:
+                raise
+            except (ApiError, ForeignObject) as error:
+                problems.append(f"Secret {self._namespace}/{secret.name}: {error}")
+        return problems
 
-    def _bring_about_secret(self, desired: DesiredSecret, present: Object | None, owner: Object) -> None:
+    def _bring_about_secret(self, desired: DesiredSecret, owner: Object) -> None:
+        present = self._secrets.get(desired.name, self._namespace)
+        if present is not None and not _belongs(present, desired, owner):
+            raise ForeignObject("exists and does not belong to this Application; it is left alone")
         merged = self._merge(present, desired, owner)
         if merged is None:
             return
-        try:
-            self._write_secret(merged, present)
-        except AlreadyExists:
-            # Not in the cache, which holds the Secrets with the agent's labels: somebody removed them, or it is not
-            # the agent's Secret.
-            hidden = self._client.get(SECRET, desired.name, namespace=self._namespace)
-            if owner["metadata"]["name"] not in owning_applications(hidden):
-                raise ForeignObject(
-                    f"the Secret {self._namespace}/{desired.name} exists and does not belong to this Application; "
-                    f"it is left alone"
-                ) from None
-            merged = self._merge(hidden, desired, owner)
-            if merged is not None:
-                self._write_secret(merged, hidden)
+        if present is not None and present.get("immutable") and merged["data"] != present.get("data"):
+            self._delete(SECRET, self._secrets, present)
+            present, merged = None, self._merge(None, desired, owner) or merged
+        self._write(SECRET, self._secrets, merged, present)
 
-    def _write_secret(self, merged: Object, base: Object | None) -> None:
-        operation = self._client.create if base is None else self._client.update
-        written = operation(SECRET, merged, namespace=self._namespace)
-        self._secrets.mutated(written, base=base)
-        self._metrics.written(SECRET.kind, "create" if base is None else "update")
+    def _remove_unwanted_secrets(self, desired: Desired, application: Object) -> None:
+        unwanted = self._unwanted_secrets(desired.name, desired.secrets)
+        for secret in unwanted:
+            self._delete(SECRET, self._secrets, secret)
+        bundles = {service["id"] for service in desired.spec["services"]}
+        vanished = [
+            secret for secret in unwanted if (secret["metadata"].get("labels") or {}).get("bundleId") in bundles
+        ]
+        if vanished:
+            # A Director that hides credentials from this Runtime looks the same as one that has none any more.
+            names = ", ".join(secret["metadata"]["name"] for secret in vanished)
+            text = f"the Director does not send credentials or parameters of a bundle any more; removed: {names}"
+            self._recorder.event(application, "Warning", "CredentialsVanished", text)
 
     def _remove(self, name: str, application: Object | None) -> None:
-        """Secrets first: an Application that is gone tells nobody that its Secrets are still there."""
-        if application is not None and not is_managed(application):
+        """The Application first: once it is gone as it was seen, its Secrets are nobody's."""
+        if application is not None and not _is_being_deleted(application):
+            self._delete(APPLICATION, self._applications, application)
+        for secret in self._unwanted_secrets(name, ()):
+            self._delete(SECRET, self._secrets, secret)
+        self._told.pop(name, None)
+
+    def _warn(self, desired: Desired, application: Object) -> None:
+        """Tells what of the Director's data is not served: once, and again when it changes."""
+        if self._told.get(desired.name, ()) == desired.warnings:
             return
-        self._delete_secrets(self._present_secrets(name).values())
-        if application is None:
-            return
-        metadata = application["metadata"]
+        for warning in desired.warnings:
+            self._recorder.event(application, "Warning", "CredentialsNotServed", warning)
+        if desired.warnings:
+            self._told[desired.name] = desired.warnings
+        else:
+            self._told.pop(desired.name, None)
+
+    def _unwanted_secrets(self, name: str, wanted: Iterable[DesiredSecret]) -> list[Object]:
+        """Secrets that the Application owns and should not, as far as they are not deleted already."""
+        owned = self._secret_lister.by_index(BY_APPLICATION, name)
+        if not owned:
+            return owned
+        names = {secret.name for secret in wanted}
+        present = (
+            self._secrets.get(secret["metadata"]["name"], self._namespace)
+            for secret in owned
+            if secret["metadata"]["name"] not in names
+        )
+        return [secret for secret in present if secret is not None and name in owning_applications(secret)]
+
+    def _write(self, resource: Resource, cache: MutationCache, obj: Object, base: Object | None) -> Object:
         try:
-            self._client.delete(APPLICATION, name, uid=metadata["uid"])
+            written = self._client.create(resource, obj) if base is None else self._client.update(resource, obj)
+        except AlreadyExists as error:
+            self._read_again(resource, cache, obj)
+            raise _StaleError(error) from error
+        except (Conflict, NotFound) as error:
+            if base is None:
+                raise  # not the object, but what it needs: its namespace is missing, say, or is going away
+            self._read_again(resource, cache, obj)
+            raise _StaleError(error) from error
+        cache.mutated(written, base=base)
+        self._metrics.written(resource.kind, "create" if base is None else "update")
+        return written
+
+    def _delete(self, resource: Resource, cache: MutationCache, base: Object) -> None:
+        metadata = base["metadata"]
+        name, namespace = metadata["name"], metadata.get("namespace")
+        try:
+            self._client.delete(
+                resource, name, namespace=namespace, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
+            )
         except NotFound:
             pass
+        except Conflict as error:
+            self._read_again(resource, cache, base)
+            raise _StaleError(error) from error
         else:
-            self._metrics.written(APPLICATION.kind, "delete")
-        self._applications.deleted(name, None, base=application)
+            self._metrics.written(resource.kind, "delete")
+        cache.deleted(name, namespace, base=base)
 
-    def _delete_secrets(self, secrets: Iterable[Object]) -> None:
-        for secret in secrets:
-            metadata = secret["metadata"]
-            try:
-                self._client.delete(SECRET, metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"])
-            except NotFound:
-                pass
-            else:
-                self._metrics.written(SECRET.kind, "delete")
-            self._secrets.deleted(metadata["name"], metadata["namespace"], base=secret)
+    def _read_again(self, resource: Resource, cache: MutationCache, obj: Object) -> None:
+        """Lay what the API server has now over the cache, which is behind or does not hold objects without labels."""
+        metadata = obj["metadata"]
+        name, namespace = metadata["name"], metadata.get("namespace")
+        base = cache.get(name, namespace)
+        try:
+            cache.mutated(self._client.get(resource, name, namespace=namespace), base=base)
+        except NotFound:
+            cache.deleted(name, namespace, base=base)
 
     def _merge(self, present: Object | None, desired: DesiredSecret, owner: Object) -> Object | None:
         return merge_secret(present, desired, namespace=self._namespace, owner=owner)
 
-    def _present_secrets(self, name: str) -> dict[str, Object]:
-        return {secret["metadata"]["name"]: secret for secret in self._secrets.by_index(BY_APPLICATION, name)}
-
-    def _failed(self, name: str, application: Object | None, error: str) -> None:
-        self._progress.failed(name, error)
-        about = application or {
+    def _failed(self, name: str, plan: Plan, error: str) -> None:
+        self._progress.failed(name, plan, error)
+        about = self._applications.get(name) or {
             "apiVersion": APPLICATION.api_version,
             "kind": APPLICATION.kind,
             "metadata": {"name": name},
         }
         self._recorder.event(about, "Warning", "ApplicationFailed", error)
         _log.warning("Application is not as desired", extra={"application": name, "error": error})
+
+
+def _belongs(secret: Object, desired: DesiredSecret, owner: Object) -> bool:
+    """Whether a Secret of the desired name is the agent's: by its owner, or, if somebody took that away, its labels."""
+    labels = secret["metadata"].get("labels") or {}
+    return owner["metadata"]["name"] in owning_applications(secret) or desired.labels.items() <= labels.items()
+
+
+def _is_being_deleted(obj: Object) -> bool:
+    return bool(obj["metadata"].get("deletionTimestamp"))

@@ -1,6 +1,6 @@
 """The desired set, and how far the cluster has come towards it: shared by the sync and the application reconciler.
 
-The sync reconciler publishes a set; the application reconciler looks up single names in it and reports each outcome;
+The sync reconciler publishes a plan; the application reconciler looks up single names in it and reports each outcome;
 when the last outcome of what was published is in, or an outcome changes later, the sync reconciler is told to
 conclude.
 """
@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from controller.model.desired import DesiredSet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What holds from one fetch to the next. One object, so that nobody combines the set of one with the holds of
+    another: that would delete what is held.
+
+    ``held`` names are gone from the set, and must not be deleted before somebody confirms it.
+    """
+
+    generation: int
+    desired: DesiredSet
+    held: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """Where the cluster stands. ``pending`` names have not been tried yet; ``failed`` has an error for each name."""
 
@@ -29,51 +42,58 @@ class Progress:
     def __init__(self, on_conclusion: Callable[[], None]) -> None:
         self._on_conclusion = on_conclusion
         self._lock = threading.Lock()
-        self._desired: DesiredSet | None = None
-        self._held: frozenset[str] = frozenset()
-        self._generation = 0
+        self._plan: Plan | None = None
         self._pending: set[str] = set()
         self._failed: dict[str, str] = {}
 
     @property
-    def desired(self) -> DesiredSet | None:
-        """The set that holds now; None before the first answer of the Director."""
-        return self._desired
+    def plan(self) -> Plan | None:
+        """What holds now; None before the first answer of the Director."""
+        return self._plan
 
-    @property
-    def held(self) -> frozenset[str]:
-        """Names that are gone from the set, and must not be deleted before somebody confirms it."""
-        return self._held
-
-    def publish(self, desired: DesiredSet, *, pending: Collection[str], held: Collection[str]) -> int:
-        """Make a set the one that holds; ``pending`` names are about to be tried. Gives its generation."""
+    def publish(self, desired: DesiredSet, *, pending: Collection[str], held: Collection[str]) -> Plan:
+        """Make a set the one that holds. ``pending`` are all names that are not as they should be: the caller enqueues
+        them afterwards.
+        """
         with self._lock:
-            self._desired, self._held = desired, frozenset(held)
-            self._generation += 1
+            generation = self._plan.generation + 1 if self._plan is not None else 1
+            self._plan = Plan(generation, desired, frozenset(held))
             self._pending = set(pending)
             tried = {name: text for name, text in self._failed.items() if name in self._pending}
             self._failed = tried | {name: problem.message for name, problem in desired.problems.items()}
-            return self._generation
+            return self._plan
 
-    def succeeded(self, name: str) -> None:
-        self._report(name, None)
+    def succeeded(self, name: str, plan: Plan) -> None:
+        """The name is as ``plan`` wants it."""
+        self._report(name, plan, None)
 
-    def failed(self, name: str, error: str) -> None:
-        self._report(name, error)
+    def failed(self, name: str, plan: Plan, error: str) -> None:
+        """The name could not be made as ``plan`` wants it."""
+        self._report(name, plan, error)
 
     def outcome(self) -> Outcome:
+        """Raises RuntimeError before the first ``publish``."""
         with self._lock:
-            wanted = {*self._desired.by_name, *self._desired.problems} if self._desired is not None else set()
+            if self._plan is None:
+                raise RuntimeError("nothing was published")
+            desired = self._plan.desired
+            wanted = len(desired.by_name) + len(desired.problems)
+            missing = sum(
+                name in desired.by_name or name in desired.problems for name in self._pending | {*self._failed}
+            )
             return Outcome(
-                generation=self._generation,
-                desired=len(wanted),
-                synced=len(wanted - self._pending - self._failed.keys()),
+                generation=self._plan.generation,
+                desired=wanted,
+                synced=wanted - missing,
                 pending=len(self._pending),
                 failed=dict(self._failed),
             )
 
-    def _report(self, name: str, error: str | None) -> None:
+    def _report(self, name: str, plan: Plan, error: str | None) -> None:
         with self._lock:
+            if plan is not self._plan:
+                # About what was wanted before. If it matters still, the name is pending and will be tried again.
+                return
             was_pending = name in self._pending
             before = self._failed.get(name)
             self._pending.discard(name)

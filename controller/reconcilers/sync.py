@@ -6,7 +6,7 @@ status.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,12 @@ from controller.connections import ConnectionStore
 from controller.credentials import Connection, CredentialsError, CredentialsStore, StoredCredentials
 from controller.metrics import AgentMetrics
 from controller.model.application import ConversionSettings
-from controller.model.desired import desired_set
+from controller.model.desired import DesiredSet, Problem, desired_set
 from controller.reconcilers.application import ApplicationReconciler
 from controller.reconcilers.attempts import Attempts
+from controller.reconcilers.deletions import CONFIRM_DELETIONS, DeletionGuard, Verdict
 from controller.reconcilers.link import DIRECTOR, Link
-from controller.reconcilers.progress import Outcome, Progress
+from controller.reconcilers.progress import Outcome, Plan, Progress
 from controller.runtime.controller import Controller
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
@@ -32,28 +33,28 @@ from workqueue.clock import Clock
 
 _log = logging.getLogger(__name__)
 
-CONFIRM_DELETIONS = "compass.kyma-project.io/confirm-deletions"
-"""Annotation of the CompassConnection: so many Applications may be deleted at once. Taken away when it was used."""
-
 EVENTS_LABEL = "runtime_eventServiceUrl"
 CONSOLE_LABEL = "runtime_consoleUrl"
 
 _PERIOD_JITTER = 0.1
 _MIN_CONCLUSION_SECONDS = 1.0  # failures that come and go must not turn into a write each
-_CHANGE_PRIORITY = 10  # a change must not wait behind thousands of new Applications
+# A change must not wait behind thousands of new Applications, nor must drift, whose events come with priority 0.
+_CHANGE_PRIORITY = 10
+_MASS_PRIORITY = -10
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Fetch:
-    """The last fetch: when it began, and what it says beside the Applications."""
+    """The last fetch that succeeded: whom it was for, when it began, and what it says beside the Applications."""
 
-    generation: int
+    of: tuple[object, ...]
+    plan: Plan
     began: float  # monotonic
     at: float  # epoch
     labels: Mapping[str, Any]
-    held: str  # why deletions are held back, "" when they are not
+    held_because: str  # "" when no deletion is held back
 
 
 class SyncReconciler:
@@ -92,9 +93,10 @@ class SyncReconciler:
         self._metrics = metrics
         self._clock = clock
         self._random = random
+        self._guard = DeletionGuard(settings.max_deletion_percent)
         self._fetch: _Fetch | None = None
-        self._fetched_as: Connection | None = None
         self._next_fetch = 0.0
+        self._problems: Mapping[str, Problem] = {}
         self._concluded: tuple[Outcome, str] | None = None
         self._concluded_at = float("-inf")
 
@@ -111,21 +113,28 @@ class SyncReconciler:
         known = credentials.connection
         if known is None or self._clock.time() >= credentials.not_after:
             return Result()
-        now = self._clock.monotonic()
-        if self._must_fetch(connection, known, now):
+        # A new object, a new certificate or another Runtime: what was fetched before says nothing about them.
+        of = (connection["metadata"]["uid"], credentials.fingerprint, known)
+        if self._must_fetch(connection, of):
             what = f"{credentials.fingerprint} {known.director_url}"
             delay = self._attempts.wait(what)
             if delay <= 0 or cc.flag(connection, "resyncNow"):
-                return self._synchronise(connection, credentials, known, what)
+                return self._synchronise(connection, credentials, known, of, what)
             return Result(requeue_after=delay)
         return self._conclude(name, credentials, known)
 
-    def _must_fetch(self, connection: Object, known: Connection, now: float) -> bool:
-        if self._fetch is None or self._fetched_as != known or now >= self._next_fetch:
+    def _must_fetch(self, connection: Object, of: tuple[object, ...]) -> bool:
+        fetch = self._fetch
+        if fetch is None or fetch.of != of or self._clock.monotonic() >= self._next_fetch:
             return True
-        return cc.flag(connection, "resyncNow") or (bool(self._fetch.held) and _confirmed(connection) is not None)
+        if cc.flag(connection, "resyncNow"):
+            return True
+        # A confirmation of too few would not release them, and must not have the Director asked over and over.
+        return bool(fetch.plan.held) and (_confirmed(connection) or 0) >= len(fetch.plan.held)
 
-    def _synchronise(self, connection: Object, credentials: StoredCredentials, known: Connection, what: str) -> Result:
+    def _synchronise(
+        self, connection: Object, credentials: StoredCredentials, known: Connection, of: tuple[object, ...], what: str
+    ) -> Result:
         name = connection["metadata"]["name"]
         began, at = self._clock.monotonic(), self._clock.time()
         identifier = request_id(known.runtime_id)
@@ -139,15 +148,18 @@ class SyncReconciler:
             return self._fetch_failed(name, error, what, identifier)
         self._attempts.succeeded()
         self._link.accepted(DIRECTOR)
-        self._take_over(connection, assignment, began=began, at=at)
-        self._fetched_as = known
+        plan, held_because = self._take_over(connection, assignment)
+        self._fetch = _Fetch(of, plan, began, at, assignment.labels, held_because)
         period = max(self._settings.sync_period, self._settings.minimal_sync_time)
-        self._next_fetch = began + period * (1 + _PERIOD_JITTER * self._random())
+        # A Director that takes longer than the period to answer is left a rest, too.
+        rested = self._clock.monotonic() + self._settings.minimal_sync_time
+        self._next_fetch = max(began + period * (1 + _PERIOD_JITTER * self._random()), rested)
         return self._conclude(name, credentials, known)
 
     def _fetch_failed(self, name: str, error: CompassError, what: str, identifier: str) -> Result:
         at_least = error.retry_after if isinstance(error, Unavailable) else None
         delay = self._attempts.failed(what, at_least=at_least)
+        self._next_fetch = self._clock.monotonic()  # nothing is concluded from an older fetch before one succeeds again
         self._metrics.sync_failed()
         text = f"Failed to fetch configuration: x-request-id: {identifier} failed: {error}"
         refused = isinstance(error, Refused)
@@ -162,52 +174,78 @@ class SyncReconciler:
 
         written = self._connections.update(name, change)
         if written is not None:
-            self._recorder.event(written, "Warning", "SynchronizationFailed", text)
+            # Without the number of the call: the same failure again is the same Event again.
+            self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
         _log.warning("fetching from the Director failed", extra={"error": text})
         return Result(requeue_after=delay)
 
-    def _take_over(self, connection: Object, assignment: Assignment, *, began: float, at: float) -> None:
+    def _take_over(self, connection: Object, assignment: Assignment) -> tuple[Plan, str]:
         """Publish what was fetched as the desired set, and enqueue what differs from it."""
         wanted = desired_set(assignment, self._conversion)
         managed = self._applications.managed()
         gone = [obj["metadata"]["name"] for obj in managed if wanted.removes(obj)]
-        held = self._hold(connection, len(gone), len(managed))
-        if not held and len(gone) * 2 > len(managed):
-            self._recorder.event(
-                connection, "Warning", "MassDeletion", f"{len(gone)} of {len(managed)} Applications are being deleted"
-            )
-        pending = self._applications.differing(wanted) + ([] if held else gone)
-        generation = self._progress.publish(wanted, pending=pending, held=gone if held else ())
-        self._fetch = _Fetch(generation, began, at, assignment.labels, held)
+        verdict = self._judge(connection, gone, len(managed))
         existing = {obj["metadata"]["name"] for obj in managed}
-        for name in pending:
-            self._workers.enqueue(name, priority=_CHANGE_PRIORITY if name in existing else 0)
+        changed: list[str] = []
+        new = [name for name in gone if name not in verdict.held]
+        for name in self._applications.differing(wanted):
+            (changed if name in existing else new).append(name)
+        plan = self._progress.publish(wanted, pending=[*changed, *new], held=verdict.held)
+        for name in changed:
+            self._workers.enqueue(name, priority=_CHANGE_PRIORITY)
+        for name in new:
+            self._workers.enqueue(name, priority=_MASS_PRIORITY)
+        self._tell_problems(connection, wanted, {obj["metadata"]["name"]: obj for obj in managed})
         _log.info(
             "fetched from the Director",
-            extra={"applications": len(wanted.by_name), "differing": len(pending), "problems": len(wanted.problems)},
+            extra={
+                "applications": len(wanted.by_name),
+                "differing": len(changed) + len(new),
+                "problems": len(wanted.problems),
+            },
         )
+        return plan, self._explain_hold(connection, verdict, len(managed))
 
-    def _hold(self, connection: Object, gone: int, managed: int) -> str:
-        limit = self._settings.max_deletion_percent
-        if limit is None or gone * 100 <= limit * managed:
-            return ""
-        confirmed = _confirmed(connection)
-        if confirmed is not None and confirmed >= gone:
+    def _judge(self, connection: Object, gone: Sequence[str], managed: int) -> Verdict:
+        verdict = self._guard.judge(gone, managed=managed, confirmed=_confirmed(connection))
+        if verdict.used:
             self._connections.update(connection["metadata"]["name"], _without_confirmation)
+        self._guard.settle(gone, verdict)
+        if not verdict.held and verdict.fresh * 2 > managed:
+            text = f"{verdict.fresh} of {managed} Applications are being deleted"
+            self._recorder.event(connection, "Warning", "MassDeletion", text)
+        return verdict
+
+    def _explain_hold(self, connection: Object, verdict: Verdict, managed: int) -> str:
+        if not verdict.held:
             return ""
-        return (
-            f"{gone} of {managed} Applications would be deleted, more than APP_MAX_DELETION_PERCENT={limit} allows; "
-            f"to let it happen: kubectl annotate compassconnection {connection['metadata']['name']} "
-            f"{CONFIRM_DELETIONS}={gone}"
+        held, limit = len(verdict.held), self._settings.max_deletion_percent
+        text = (
+            f"{held} of {managed} Applications would be deleted, more than APP_MAX_DELETION_PERCENT={limit} allows; to "
+            f"let it happen: kubectl annotate compassconnection {connection['metadata']['name']} "
+            f"{CONFIRM_DELETIONS}={held}"
         )
+        if self._fetch is None or self._fetch.held_because != text:
+            self._recorder.event(connection, "Warning", "DeletionsHeld", text)
+        return text
+
+    def _tell_problems(self, connection: Object, wanted: DesiredSet, managed: Mapping[str, Object]) -> None:
+        """An Event for each application that cannot be applied: once, and again when its problem changes."""
+        for name, problem in wanted.problems.items():
+            if self._problems.get(name) != problem:
+                about = managed.get(name, connection)
+                self._recorder.event(about, "Warning", problem.reason, f"{name}: {problem.message}")
+        self._problems = wanted.problems
 
     def _conclude(self, name: str, credentials: StoredCredentials, known: Connection) -> Result:
         """Tell the outcome, once the last Application was tried or when an outcome changed."""
         fetch, now = self._fetch, self._clock.monotonic()
         assert fetch is not None
         until_fetch = max(0.0, self._next_fetch - now)
-        outcome = self._progress.outcome()
-        if outcome.pending or outcome.generation != fetch.generation:
+        outcome = self._progress.outcome()  # of this fetch: no other reconcile publishes
+        counts = cc.ApplicationCounts(outcome.desired, outcome.synced, outcome.failed)
+        self._metrics.applications(desired=counts.desired, synced=counts.synced, failed=len(counts.failed))
+        if outcome.pending:
             return Result(requeue_after=until_fetch)
         first = self._concluded is None or self._concluded[0].generation != outcome.generation
         if not first and self._concluded is not None and self._concluded[0] == outcome:
@@ -219,13 +257,15 @@ class SyncReconciler:
             labels_error = self._report_labels(self._sessions.director(credentials, known), known, fetch.labels)
         else:
             labels_error = self._concluded[1] if self._concluded is not None else ""
-        self._tell(name, fetch, outcome, labels_error)
+        self._tell(name, fetch, counts, labels_error)
         self._concluded, self._concluded_at = (outcome, labels_error), now
+        if first:
+            success = not (outcome.failed or fetch.held_because or labels_error)
+            self._metrics.sync_concluded(success=success, seconds=now - fetch.began, at=self._clock.time())
         return Result(requeue_after=until_fetch)
 
-    def _tell(self, name: str, fetch: _Fetch, outcome: Outcome, labels_error: str) -> None:
-        apply_error = "; ".join(filter(None, [fetch.held, cc.failures_text(outcome.failed)]))
-        counts = cc.ApplicationCounts(outcome.desired, outcome.synced, outcome.failed)
+    def _tell(self, name: str, fetch: _Fetch, counts: cc.ApplicationCounts, labels_error: str) -> None:
+        apply_error = "; ".join(filter(None, [fetch.held_because, cc.failures_text(counts.failed)]))
         now = self._clock.time()
         before = cc.state_of(self._connections.get(name))
 
@@ -244,19 +284,13 @@ class SyncReconciler:
         written = self._connections.update(name, change)
         state = cc.state_of(written)
         self._metrics.connection_state(state)
-        self._metrics.applications(desired=outcome.desired, synced=outcome.synced, failed=len(outcome.failed))
-        success = not apply_error and not labels_error
-        self._metrics.sync_concluded(success=success, seconds=self._clock.monotonic() - fetch.began, at=now)
-        if written is not None and state != before:
-            text = apply_error or labels_error or f"{outcome.synced} Applications are as the Director says"
-            self._recorder.event(written, "Normal" if success else "Warning", state or "Pending", text)
-            _log.log(
-                logging.INFO if success else logging.WARNING,
-                "synchronisation concluded",
-                extra={"state": state, "applications": outcome.desired, "failed": len(outcome.failed), "error": text}
-                if not success
-                else {"state": state, "applications": outcome.desired},
-            )
+        if written is None or state == before:
+            return
+        error = apply_error or labels_error
+        text = error or f"{counts.synced} Applications are as the Director says"
+        self._recorder.event(written, "Warning" if error else "Normal", state or "Pending", text)
+        told = {"state": state, "applications": counts.desired, "failed": len(counts.failed), "error": error}
+        _log.log(logging.WARNING if error else logging.INFO, "synchronisation concluded", extra=told)
 
     def _report_labels(self, director: DirectorClient, known: Connection, labels: Mapping[str, Any]) -> str:
         """Report the URLs that the Director does not have yet; gives the errors, "" when there is none."""

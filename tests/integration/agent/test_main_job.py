@@ -34,7 +34,7 @@ def test_a_runtime_is_paired_and_follows_the_director(world: World) -> None:
     for application in assigned:
         world.compass.state.unassign(application["id"], world.compass.runtime_id)
     world.wait_for("no Application left", lambda: not world.applications())
-    assert not world.secrets()
+    world.wait_for("no Secret left", lambda: not world.secrets())
 
 
 def test_drift_is_undone_and_what_users_own_survives(world: World) -> None:
