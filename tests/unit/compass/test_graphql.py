@@ -148,7 +148,7 @@ ECHOES = [
     ("plain", http(f"who is {SECRET_TOKEN}?", 503)),
     ("in an error", http(error(f"unknown token {SECRET_TOKEN}"))),
     ("in an error's path", http(error("x", path=["a", SECRET_TOKEN]))),
-    ("cut through by the limit", http("y" * (MAX_FOREIGN_TEXT - 6) + SECRET_TOKEN, 503)),
+    ("cut through by the limit", http("y" * (MAX_FOREIGN_TEXT - 12) + SECRET_TOKEN, 503)),
     ("put together by stripping", http(SECRET_TOKEN[:5] + "\x00" + SECRET_TOKEN[5:], 503)),
     ("as the status line", SECRET_TOKEN.encode() + b"\r\n\r\n"),
     ("as a header line", b"HTTP/1.1 200 OK\r\n" + SECRET_TOKEN.encode() + b"\r\nContent-Length: x\r\n\r\n{}"),

@@ -80,6 +80,23 @@ def test_a_call_ends_within_its_time_however_the_server_drips(
     assert time.monotonic() - started < 6 * SHORT
 
 
+def test_silence_after_a_while_does_not_get_the_whole_time_again(client: HttpClient, server: Server) -> None:
+    """What is left of the time is what a server that has begun to answer still gets."""
+    timeout = 4 * SHORT
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        server.wait_closed(0.8 * timeout)
+        connection.sendall(b"X-Header: 1\r\n")
+        server.wait_closed(20)
+
+    server.answer = lambda _: talk
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="no complete answer"):
+        post(client, server.url, timeout=timeout)
+    assert time.monotonic() - started < 1.6 * timeout
+
+
 def test_a_deadline_does_not_outlive_its_call(client: HttpClient, server: Server) -> None:
     """A pooled connection is good for the next call, long after the first one's deadline."""
     server.answer = lambda _: http("{}")
