@@ -202,6 +202,9 @@ class MockCompass:
 
     async def _close(self) -> None:
         for runner in self._runners:
+            for connection in runner.server.connections if runner.server else ():
+                if connection.transport is not None:
+                    connection.transport.abort()  # close() would wait for a peer to end TLS politely
             await runner.cleanup()
         self._runners.clear()
 
