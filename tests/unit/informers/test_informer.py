@@ -14,11 +14,13 @@ from informers import (
     Forbidden,
     ReflectorOptions,
     SharedInformer,
+    WatchEvent,
     index_by_namespace,
     wait_for_sync,
 )
 from tests.support.apiserver.cluster import Cluster
 from tests.support.apiserver.in_process import InProcess, api_error
+from tests.support.apiserver.objects import widget
 from tests.support.apiserver.waiting import HastyClock, eventually
 from workqueue.clock import Clock
 from workqueue.testing import VirtualClock
@@ -111,6 +113,15 @@ def test_new_list_is_told_as_differences(cluster: Cluster, source: InProcess, st
     eventually(lambda: len(recorder.log) == 6)
     assert recorder.log[3:] == ["?a", "~b", "+d"]
     assert source.lists == 2
+
+
+def test_deletion_of_an_unknown_object_is_told(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """The server says it existed: whoever acts on names wants to know."""
+    source.watch_faults.append([WatchEvent("DELETED", widget("never-seen", 9))])
+    informer, recorder = make(source), Recorder()
+    informer.add_event_handler(recorder.handlers)
+    start(informer)
+    eventually(lambda: recorder.log == ["-never-seen"])
 
 
 def test_object_replaced_unseen_is_one_update(cluster: Cluster, source: InProcess, start: Start) -> None:
