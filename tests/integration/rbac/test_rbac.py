@@ -7,13 +7,16 @@ Applications get a namespace of their own, so that each request belongs to one r
 import contextlib
 import copy
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
+from controller.resources import APPLICATION, COMPASS_CONNECTION, SECRET
 from e2e.controlplane import ControlPlane
 from e2e.mock_compass.examples import landscape
 from e2e.mock_compass.server import MockCompass
@@ -104,7 +107,7 @@ def _deployed_environment() -> dict[str, str]:
     return {variable["name"].removeprefix("APP_"): variable["value"] for variable in container["env"]}
 
 
-def _start(world: World) -> None:
+def _settings() -> dict[str, str]:
     quick = {
         "HEALTH_PORT": "0",
         "CONTROLLER_SYNC_PERIOD": "1s",
@@ -113,8 +116,22 @@ def _start(world: World) -> None:
         "LEADER_ELECTION": "true",
         "INTEGRATION_NAMESPACE": INTEGRATION_NAMESPACE,
     }
-    kubeconfig = world.control_plane.write_kubeconfig(world.directory / "agent.kubeconfig", user=USER, groups=())
-    world.agent(kubeconfig=kubeconfig, **(_deployed_environment() | quick)).start()
+    return _deployed_environment() | quick
+
+
+def _kubeconfig(world: World) -> Path:
+    return world.control_plane.write_kubeconfig(world.directory / "agent.kubeconfig", user=USER, groups=())
+
+
+def _start(world: World) -> None:
+    world.agent(kubeconfig=_kubeconfig(world), **_settings()).start()
+
+
+def _run(world: World, *arguments: str) -> str:
+    """A command of the agent, as `kubectl exec` runs it in its Pod."""
+    environment = {**os.environ, "KUBECONFIG": str(_kubeconfig(world)), **world.environment(**_settings())}
+    command = [sys.executable, "-m", "controller", *arguments]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 def _secrets(world: World) -> dict[str, Object]:
@@ -162,7 +179,9 @@ def _all_that_the_agent_does(world: World, asked: "AuditLog") -> None:
         world.compass.state.unassign(application["id"], world.compass.runtime_id)
     world.wait_for("no Application left", lambda: not world.applications())
     world.wait_for("no Secret left", lambda: not _secrets(world))
-    assert world.connection(), CONNECTION_NAME
+
+    assert world.compass.runtime_id in _run(world, "status")
+    assert "The certificate is revoked." in _run(world, "revoke", "--yes")
 
 
 def _count(world: World, reason: str) -> int:
