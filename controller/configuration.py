@@ -33,11 +33,11 @@ class ConfigurationError(Exception):
     """Pairing is not possible with what is configured."""
 
 
-class NothingConfigured(ConfigurationError):  # noqa: N818 - says what was found
+class NothingConfigured(ConfigurationError):
     """There is nothing to pair with, so nobody asks for a pairing either."""
 
 
-class TokenSecretUnusable(ConfigurationError):  # noqa: N818
+class TokenSecretUnusable(ConfigurationError):
     """The Secret of ``spec.pairing.tokenSecretRef`` is missing, unreadable or has no token."""
 
 

@@ -49,7 +49,7 @@ class CredentialsError(Exception):
     """There are no credentials that could be used."""
 
 
-class CredentialsMissing(CredentialsError):  # noqa: N818 - what it means, as NotFound does
+class CredentialsMissing(CredentialsError):
     """There is no Secret, or it holds no credentials yet."""
 
 

@@ -35,7 +35,7 @@ _WIDTH = 110  # of the account when it goes into a file or a CI log
 Object = dict[str, Any]
 
 
-class DemoFailed(Exception):  # noqa: N818 - what happened
+class DemoFailed(Exception):
     """Something did not come about."""
 
 

@@ -5,8 +5,6 @@ that the dynamic linker loads for them, the CA certificates and the account the 
 of the Debian packages the files came from go into /var/lib/dpkg/status.d, as in other images without a package manager.
 """
 
-# ruff: noqa: S603, S607 -- runs ldd and dpkg-query while the image is built, with paths it has found itself
-
 import os
 import re
 import shutil

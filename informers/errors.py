@@ -39,7 +39,7 @@ class ConfigurationError(KubernetesError):
     """There is no configuration to reach an API server with, or it cannot be read; the text names file and fault."""
 
 
-class TransformFailed(KubernetesError):  # noqa: N818
+class TransformFailed(KubernetesError):
     """An informer's transform function raised; chained."""
 
 
@@ -71,39 +71,39 @@ class ApiError(KubernetesError):
         return f"{self.message} ({facts})" if facts else self.message
 
 
-class BadRequest(ApiError):  # noqa: N818
+class BadRequest(ApiError):
     """400."""
 
 
-class Unauthorized(ApiError):  # noqa: N818
+class Unauthorized(ApiError):
     """401: the credentials were not accepted."""
 
 
-class Forbidden(ApiError):  # noqa: N818
+class Forbidden(ApiError):
     """403: known, but not allowed; the message names verb and resource."""
 
 
-class NotFound(ApiError):  # noqa: N818
+class NotFound(ApiError):
     """404: no such object, or no such resource type (a CRD that is not installed)."""
 
 
-class AlreadyExists(ApiError):  # noqa: N818
+class AlreadyExists(ApiError):
     """409 on create."""
 
 
-class Conflict(ApiError):  # noqa: N818
+class Conflict(ApiError):
     """409 on update or delete: the object has changed since it was read."""
 
 
-class Expired(ApiError):  # noqa: N818
+class Expired(ApiError):
     """410: the history asked for is gone; list again."""
 
 
-class Invalid(ApiError):  # noqa: N818
+class Invalid(ApiError):
     """422: the object does not fit its schema; details.causes names the fields."""
 
 
-class TooManyRequests(ApiError):  # noqa: N818
+class TooManyRequests(ApiError):
     """429."""
 
 
@@ -111,11 +111,11 @@ class ServerError(ApiError):
     """5xx."""
 
 
-class TooLargeResourceVersion(ServerError):  # noqa: N818
+class TooLargeResourceVersion(ServerError):
     """The resourceVersion is newer than what this server has seen."""
 
 
-class ConnectionFailed(ApiError):  # noqa: N818
+class ConnectionFailed(ApiError):
     """There was no HTTP answer. `reason` is one of the constants below."""
 
     REFUSED = "ConnectionRefused"

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Interrupted(Exception):  # noqa: N818 - a control flow signal inside this package, never seen outside
+class Interrupted(Exception):
     """The stop came before the result."""
 
 
@@ -55,7 +55,7 @@ class Interrupt:
         def work() -> None:
             try:
                 outcome.result = function()
-            except BaseException as error:  # noqa: BLE001 - handed to the caller below, whatever it is
+            except BaseException as error:
                 outcome.error = error
             with self._condition:
                 outcome.done = True

@@ -23,7 +23,7 @@ KEEP_SECONDS = 120.0
 Object = dict[str, Any]
 
 
-class CacheMutated(RuntimeError):  # noqa: N818
+class CacheMutated(RuntimeError):
     """Somebody changed an object of the cache. The text names object and field, never a value."""
 
 

@@ -83,7 +83,7 @@ class _Stream:
     started: float
 
 
-class _ShortWatch(KubernetesError):  # noqa: N818
+class _ShortWatch(KubernetesError):
     """The server closed the watch within SHORT_WATCH and without an event."""
 
 

@@ -17,7 +17,7 @@ from workqueue.metrics import MetricsProvider, QueueGauges
 K = TypeVar("K", bound=Hashable)
 
 
-class ShutDown(Exception):  # noqa: N818 - a normal end, not an error
+class ShutDown(Exception):
     """The queue is shut down and has handed out all it held: the worker should leave."""
 
 

@@ -38,11 +38,11 @@ _TRIES = 3  # of one name with fresh data each time; more would be a fight, whic
 Object = dict[str, Any]
 
 
-class ForeignObject(Exception):  # noqa: N818 - the reason, as operators read it
+class ForeignObject(Exception):
     """An object of that name exists and is not the agent's."""
 
 
-class SecretsFailed(Exception):  # noqa: N818 - the reason, as operators read it
+class SecretsFailed(Exception):
     """The Application is right as far as it can be, and some of its Secrets are not."""
 
 

@@ -41,7 +41,7 @@ _TOKEN_SPENT = (Refused, GraphQLError, InvalidAnswer, InvalidCredentials)
 Object = dict[str, Any]
 
 
-class PairingFailed(Exception):  # noqa: N818 - says what happened
+class PairingFailed(Exception):
     """``reason`` and ``advice`` are for people; ``request_id`` for Compass' operators; ``__cause__`` is the error."""
 
     def __init__(self, reason: str, *, advice: str = "", request_id: str = "") -> None:

@@ -43,7 +43,7 @@ _RELEASED_DURATION = 1
 _RELEASE_TRIES = 3
 
 
-class LeaderElectionLost(Exception):  # noqa: N818 - the name controller-runtime gives it
+class LeaderElectionLost(Exception):
     """The lease could not be renewed in time, or somebody else holds it: the process must end at once."""
 
 

@@ -39,11 +39,11 @@ _SYNC_POLL_SECONDS = 0.1
 Run = Callable[[threading.Event], None]
 
 
-class RunnableFailed(Exception):  # noqa: N818 - says what happened, as LeaderElectionLost
+class RunnableFailed(Exception):
     """A part of the process ended by an error, or ended although it should run until the stop."""
 
 
-class GracePeriodExceeded(Exception):  # noqa: N818
+class GracePeriodExceeded(Exception):
     """Parts of the process did not end within the grace period."""
 
 
@@ -107,7 +107,7 @@ class _Group:
             run(self.stop_event)
             if until_stop and not self.stop_event.is_set():
                 failure = RunnableFailed(f"{name} ended although nobody stopped it")
-        except BaseException as error:  # noqa: BLE001 - SystemExit of a thread would otherwise end it silently
+        except BaseException as error:
             failure = RunnableFailed(f"{name}: {type(error).__name__}: {error}")
             failure.__cause__ = error
         with self._changed:

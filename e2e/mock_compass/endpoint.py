@@ -22,7 +22,7 @@ from e2e.mock_compass.request_log import LoggedRequest, RequestLog
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on with 0 seconds: close() sends RST instead of FIN
 
 
-class AccessRefused(Exception):  # noqa: N818 - an answer of the gateway, not a fault of the mock
+class AccessRefused(Exception):
     """The gateway answers instead of the service: an HTTP status and, maybe, GraphQL errors."""
 
     def __init__(self, status: int, errors: list[dict[str, Any]] | None = None) -> None:

@@ -75,7 +75,7 @@ class FieldError(Exception):
         self.extensions = extensions
 
 
-class _NullParent(Exception):  # noqa: N818 - a signal, not an error: the error is already recorded
+class _NullParent(Exception):
     """A non-null field has no value: its parent becomes null."""
 
 

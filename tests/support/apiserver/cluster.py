@@ -9,7 +9,7 @@ from tests.support.apiserver.objects import bookmark, status, widget, widget_lis
 Object = dict[str, Any]
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The request is answered by this Status."""
 
     def __init__(self, body: Object) -> None:

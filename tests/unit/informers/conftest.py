@@ -34,7 +34,7 @@ def start() -> Iterator[Callable[[SharedInformer], threading.Event]]:
         def run() -> None:
             try:
                 informer.run(stop)
-            except BaseException as error:  # noqa: BLE001 - raised below
+            except BaseException as error:
                 failures.append(error)
 
         thread = threading.Thread(target=run, name="informer")
