@@ -9,6 +9,8 @@ and nothing else. Rules that hold for every variable:
 - all errors are reported at once, each with the variable's name and what was expected.
 """
 
+# ruff: noqa: RUF009 -- _var() is dataclasses.field() with the variable beside it
+
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields

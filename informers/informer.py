@@ -217,7 +217,7 @@ class SharedInformer:
         def guarded_work() -> None:
             try:
                 work()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised by run()
                 self._failure = self._failure or error
                 self._fifo.close()
 

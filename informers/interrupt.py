@@ -55,7 +55,7 @@ class Interrupt:
         def work() -> None:
             try:
                 outcome.result = function()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - handed to the caller below, whatever it is
                 outcome.error = error
             with self._condition:
                 outcome.done = True

@@ -98,7 +98,7 @@ class WatchStream(Watch):  # type: ignore[misc]
         finally:
             self._close(response)
 
-    def unmarshal_event(self, data: bytes, return_type: object = None) -> WatchEvent | None:
+    def unmarshal_event(self, data: bytes, return_type: object = None) -> WatchEvent | None:  # noqa: ARG002
         """The event of one line; None for a blank one."""
         if not data or data.isspace():
             log.warning("blank line in a watch skipped")

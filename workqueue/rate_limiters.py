@@ -101,7 +101,7 @@ class BucketRateLimiter(Generic[K]):
         self._tokens = float(burst)  # below zero: that many are reserved of those to come
         self._updated = clock.monotonic()
 
-    def when(self, key: K) -> float:
+    def when(self, key: K) -> float:  # noqa: ARG002
         with self._lock:
             now = self._clock.monotonic()
             self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._qps) - 1
@@ -111,7 +111,7 @@ class BucketRateLimiter(Generic[K]):
     def forget(self, key: K) -> None:
         pass
 
-    def num_requeues(self, key: K) -> int:
+    def num_requeues(self, key: K) -> int:  # noqa: ARG002
         return 0
 
 

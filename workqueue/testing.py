@@ -111,7 +111,7 @@ class VirtualClock:
             if waiting >= count:
                 return
             with self._changed:
-                if not self._changed.wait_for(lambda: self._registrations != seen, give_up - time.monotonic()):
+                if not self._changed.wait_for(lambda: self._registrations != seen, give_up - time.monotonic()):  # noqa: B023
                     raise TimeoutError(f"{waiting} instead of {count} threads wait on the clock after {timeout} s")
 
     def _parked(self, place: threading.Condition | threading.Event) -> int:
@@ -120,7 +120,7 @@ class VirtualClock:
         # With the condition held each of its waiters is either parked or notified. Only the condition itself can tell
         # which, and it has no public name for that.
         with place:
-            return min(self._registered(place), len(place._waiters))  # type: ignore[attr-defined]
+            return min(self._registered(place), len(place._waiters))  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _registered(self, place: threading.Condition | threading.Event) -> int:
         with self._changed:

@@ -32,7 +32,7 @@ from controller.compass.values import (
     within,
 )
 
-_TOKEN_HEADER = "Connector-Token"  # a name, not a token
+_TOKEN_HEADER = "Connector-Token"  # noqa: S105 - a name, not a token
 
 
 class ConnectorClient:

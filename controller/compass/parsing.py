@@ -69,7 +69,7 @@ def each(items: list[dict[str, Any]], field: str, parse: Callable[[dict[str, Any
     parsed: list[T] = []
     try:
         for item in items:
-            parsed.append(parse(item))  # the position of a failure is len(parsed)
+            parsed.append(parse(item))  # noqa: PERF401 - the position of a failure is len(parsed)
     except InvalidAnswer as error:
         error.prepend(f"{field}.data[{len(parsed)}]")
         raise
@@ -105,7 +105,7 @@ def auth_ids(item: dict[str, Any]) -> tuple[str, ...]:
     ids: list[str] = []
     try:
         for auth in objects(item, "auths"):
-            ids.append(filled_text(auth, "id"))  # the position of a failure is len(ids)
+            ids.append(filled_text(auth, "id"))  # noqa: PERF401 - the position of a failure is len(ids)
     except InvalidAnswer as error:
         if error.path == "id":
             error.prepend(f"auths[{len(ids)}]")

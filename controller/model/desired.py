@@ -18,7 +18,7 @@ class Reason(enum.StrEnum):
     DUPLICATE_NAME = "DuplicateName"
     INCOMPLETE = "Incomplete"
     INVALID_NAME = "InvalidName"
-    INVALID_SECRET = "InvalidSecret"  # a reason, not a secret
+    INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason, not a secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,7 @@ class Controller(Generic[K]):
         try:
             result: object = self._reconcile(key)
             if not isinstance(result, Result):
-                raise TypeError(f"a reconciler returns a Result, not {type(result).__name__}")
+                raise TypeError(f"a reconciler returns a Result, not {type(result).__name__}")  # noqa: TRY301
         except TerminalError:
             # Not forgotten: should an event bring the key back and it fail again, the delays go on growing.
             log.exception("Reconcile failed for good")

@@ -139,7 +139,7 @@ class EventRecorder:
         self._last_stamp = 0
         self._reported = ""
 
-    def event(self, obj: Mapping[str, Any], type: EventType, reason: str, message: str) -> None:
+    def event(self, obj: Mapping[str, Any], type: EventType, reason: str, message: str) -> None:  # noqa: A002
         """Record that something happened to obj, a Kubernetes object with apiVersion, kind and metadata.
 
         reason: one word in UpperCamelCase, for machines; message: a sentence for people, cut off after 1024 characters.

@@ -111,7 +111,7 @@ class HealthHandler:
         """Run a check; return why it failed, or "". Kubelets ask every few seconds, so only changes are logged."""
         try:
             check()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a check fails by raising whatever it likes
             failure = str(error) or type(error).__name__
         else:
             failure = ""
@@ -254,11 +254,11 @@ class _RequestHandler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(response.body)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815 - names of http.server
 
     def version_string(self) -> str:
         """Tell nobody which Python this is."""
         return "controller"
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's signature
         """Requests are not logged: kubelets and scrapers ask all the time."""

@@ -107,7 +107,7 @@ class _Group:
             run(self.stop_event)
             if until_stop and not self.stop_event.is_set():
                 failure = RunnableFailed(f"{name} ended although nobody stopped it")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - SystemExit of a thread would otherwise end it silently
             failure = RunnableFailed(f"{name}: {type(error).__name__}: {error}")
             failure.__cause__ = error
         with self._changed:

@@ -250,7 +250,7 @@ class Metrics:
     def queued(self, name: str, items: int) -> None:
         self._queued_items.labels(name).set(items)
 
-    def processed(self, name: str, *, seconds: float, items: int) -> None:
+    def processed(self, name: str, *, seconds: float, items: int) -> None:  # noqa: ARG002 - the protocol's signature
         self._processing_seconds.labels(name).observe(seconds)
 
     def informer(self, name: str) -> None:

@@ -30,7 +30,7 @@ from e2e.mock_compass.state import TOKEN_LIFETIME, State
 
 CONNECTOR_PATH = "/connector/graphql"
 DIRECTOR_PATH = "/director/graphql"
-TOKEN_HEADER = "Connector-Token"
+TOKEN_HEADER = "Connector-Token"  # noqa: S105 - the name of a header
 TENANT_HEADER = "Tenant"
 
 _MAX_BODY = 1 << 20  # bytes; GraphQL requests are small, bulk loads of the admin API are not
@@ -266,4 +266,4 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _reachable(address: str) -> str:
-    return "127.0.0.1" if address in ("0.0.0.0", "::", "") else address
+    return "127.0.0.1" if address in ("0.0.0.0", "::", "") else address  # noqa: S104 - compared, not bound

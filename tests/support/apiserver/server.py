@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.owner.disconnected(self.connection)
         super().finish()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
         """Silent: `requests` tells more."""
 
     def _handle(self) -> None:
@@ -239,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Refused as refused:
             self._send(refused.body["code"], json.dumps(refused.body).encode())
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - names of the base class
 
     def _answer(self, verb: str, query: dict[str, str], fault: Fault | None) -> None:
         match fault:

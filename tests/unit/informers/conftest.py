@@ -34,7 +34,7 @@ def start() -> Iterator[Callable[[SharedInformer], threading.Event]]:
         def run() -> None:
             try:
                 informer.run(stop)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised below
                 failures.append(error)
 
         thread = threading.Thread(target=run, name="informer")

@@ -21,7 +21,7 @@ class Threads:
         def run() -> None:
             try:
                 target(*args)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised again by join()
                 self._errors.append(error)
 
         thread = threading.Thread(target=run, daemon=True)
