@@ -1,6 +1,7 @@
 # docker build --target agent        -t compass-runtime-agent:dev .
 # docker build --target mock-compass -t compass-runtime-agent-mock-compass:dev .
 #
+# The models of the Kubernetes client are not compiled: two or three of hundreds are imported.
 # The agent's image has no shell, no package manager and no pip: image/rootfs.py tells what is in it.
 ARG BASE_IMAGE=python:3.13-slim
 
@@ -18,7 +19,7 @@ COPY controller controller
 RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /build/bin/pip --python /app/venv/bin/python install --quiet --no-deps /wheels/*.whl \
  && ln -s venv/bin/compass-runtime-agent /app/compass-runtime-agent \
- && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /app
+ && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x 'kubernetes/(aio|client/(api|models))/' /app
 COPY image/rootfs.py ./
 RUN python3 rootfs.py /app /rootfs
 
