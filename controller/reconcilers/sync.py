@@ -225,7 +225,7 @@ class SyncReconciler:
             f"let it happen: kubectl annotate compassconnection {connection['metadata']['name']} "
             f"{CONFIRM_DELETIONS}={held}"
         )
-        if self._fetch is None or self._fetch.held_because != text:
+        if self._fetch is None or self._fetch.plan.held != verdict.held:
             self._recorder.event(connection, "Warning", "DeletionsHeld", text)
         return text
 

@@ -1,0 +1,412 @@
+"""The sync and application reconcilers over a cluster and a Director in memory: every step is the test's.
+
+The cluster knows what a real API server knows of versions, uids and preconditions. Its caches are fed by the test, so
+they can lag as long as a test wants; the real server cannot be made to.
+"""
+
+import copy
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from controller import status as cc
+from controller.compass.errors import CompassError
+from controller.compass.types import (
+    ApiDefinition,
+    Application,
+    Assignment,
+    BasicCredentials,
+    Bundle,
+    Credentials,
+    IncompleteApplication,
+)
+from controller.credentials import Connection
+from controller.metrics import AgentMetrics
+from controller.reconcilers.application import (
+    BY_APPLICATION,
+    ApplicationReconciler,
+    concerned_applications,
+    owning_applications,
+)
+from controller.reconcilers.attempts import Attempts
+from controller.reconcilers.link import Link
+from controller.reconcilers.progress import Progress
+from controller.reconcilers.sync import SyncReconciler
+from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
+from controller.settings import Settings
+from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
+from informers.indexer import Indexer
+from informers.lister import Lister
+from informers.resource import Resource, object_key
+from workqueue.testing import VirtualClock
+
+NAMESPACE = "kyma-system"
+
+Object = dict[str, Any]
+Failure = Callable[[str, Resource, str], ApiError | None]
+Watcher = Callable[[str, Object | None, Object | None], None]
+
+
+def application(name: str, *, secret: str | None = "password", identifier: str = "", **more: Any) -> Application:
+    """An application of one bundle with one API; with ``secret`` None there are no credentials."""
+    identifier = identifier or f"id-{name}"
+    credentials: Credentials | None = BasicCredentials("user", secret) if secret else None
+    bundle = Bundle(
+        id=f"{identifier}-bundle",
+        name="Main",
+        apis=(ApiDefinition(f"{identifier}-api", "API", f"https://{name}.example"),),
+        credentials=credentials,
+    )
+    return Application(id=identifier, name=name, bundles=more.pop("bundles", (bundle,)), **more)
+
+
+class Cluster:
+    """Objects, with the rules of an API server for versions. Caches see a change when ``deliver`` is called."""
+
+    def __init__(self) -> None:
+        self._versions = itertools.count(1)
+        self.objects: dict[str, dict[str, Object]] = {r.plural: {} for r in (APPLICATION, SECRET, COMPASS_CONNECTION)}
+        self.requests: Counter[str] = Counter()
+        self.failure: Failure = lambda _method, _resource, _name: None
+        self._watchers: list[Watcher] = []
+
+    def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object:
+        self._arrived("get", resource, name)
+        return copy.deepcopy(self._existing(resource, name, namespace))
+
+    def create(self, resource: Resource, obj: Mapping[str, Any], *, namespace: str | None = None) -> Object:
+        name = obj["metadata"]["name"]
+        self._arrived("create", resource, name)
+        if object_key(dict(obj)) in self.objects[resource.plural]:
+            raise AlreadyExists(f"{name} exists", status=409, reason="AlreadyExists")
+        return self._store(resource, {**obj, "metadata": {**obj["metadata"], "uid": f"uid-{next(self._versions)}"}})
+
+    def update(self, resource: Resource, obj: Mapping[str, Any], *, namespace: str | None = None) -> Object:
+        metadata = obj["metadata"]
+        self._arrived("update", resource, metadata["name"])
+        existing = self._existing(resource, metadata["name"], metadata.get("namespace"))["metadata"]
+        assert metadata.get("resourceVersion"), "an update without a resourceVersion overwrites what it has not seen"
+        if metadata["resourceVersion"] != existing["resourceVersion"] or metadata["uid"] != existing["uid"]:
+            raise Conflict(f"{metadata['name']} has changed", status=409, reason="Conflict")
+        return self._store(resource, obj)
+
+    def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> None:
+        self._arrived("delete", resource, name)
+        metadata = self._existing(resource, name, namespace)["metadata"]
+        assert uid, "a deletion without the uid may hit another object of that name"
+        if uid != metadata["uid"] or (resource_version and resource_version != metadata["resourceVersion"]):
+            raise Conflict(f"{name} is another one", status=409, reason="Conflict")
+        self.remove(resource, name, namespace)
+
+    # --- what users do ---
+
+    def put(self, resource: Resource, obj: Object) -> Object:
+        """Create or replace, as a user does."""
+        present = self.objects[resource.plural].get(object_key(obj))
+        uid = present["metadata"]["uid"] if present else f"uid-{next(self._versions)}"
+        return self._store(resource, {**obj, "metadata": {**obj["metadata"], "uid": uid}})
+
+    def remove(self, resource: Resource, name: str, namespace: str | None = None) -> None:
+        old = self.objects[resource.plural].pop(f"{namespace}/{name}" if namespace else name)
+        self._happened(resource, old, None)
+
+    def applications(self) -> dict[str, Object]:
+        return self.objects[APPLICATION.plural]
+
+    def secrets(self) -> dict[str, Object]:
+        return {obj["metadata"]["name"]: obj for obj in self.objects[SECRET.plural].values()}
+
+    # --- caches ---
+
+    def watch(self, watcher: Watcher) -> None:
+        self._watchers.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        self._watchers.remove(watcher)
+
+    def _store(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
+        stored = copy.deepcopy(dict(obj))
+        stored["metadata"]["resourceVersion"] = str(next(self._versions))
+        key = object_key(stored)
+        old = self.objects[resource.plural].get(key)
+        self.objects[resource.plural][key] = stored
+        self._happened(resource, old, stored)
+        return copy.deepcopy(stored)
+
+    def _happened(self, resource: Resource, old: Object | None, new: Object | None) -> None:
+        for watcher in self._watchers:
+            watcher(resource.plural, old, new)
+
+    def _existing(self, resource: Resource, name: str, namespace: str | None) -> Object:
+        found = self.objects[resource.plural].get(f"{namespace}/{name}" if namespace else name)
+        if found is None:
+            raise NotFound(f"{name} not found", status=404, reason="NotFound")
+        return found
+
+    def _arrived(self, method: str, resource: Resource, name: str) -> None:
+        self.requests[f"{method} {resource.kind}"] += 1
+        error = self.failure(method, resource, name)
+        if error is not None:
+            raise error
+
+
+def _selected(plural: str, obj: Object | None) -> Object | None:
+    """What a watch with the agent's label selector sees of an object."""
+    if plural == SECRET.plural and obj is not None:
+        labels = obj["metadata"].get("labels") or {}
+        return obj if {"app", "bundleId"} <= labels.keys() else None
+    return obj
+
+
+class Director:
+    """Says what the test tells it to."""
+
+    def __init__(self) -> None:
+        self.applications: list[Application] = []
+        self.incomplete: list[IncompleteApplication] = []
+        self.labels: dict[str, Any] = {"isNormalized": "true"}
+        self.error: CompassError | None = None
+        self.label_error: CompassError | None = None
+        self.fetches = 0
+
+    def fetch(self, _runtime_id: str, *, request_id: str) -> Assignment:
+        self.fetches += 1
+        if self.error is not None:
+            raise self.error
+        return Assignment(tuple(self.applications), tuple(self.incomplete), dict(self.labels))
+
+    def set_runtime_label(self, _runtime_id: str, key: str, value: str, *, request_id: str) -> None:
+        if self.label_error is not None:
+            raise self.label_error
+        self.labels[key] = value
+
+
+@dataclass
+class Recorder:
+    events: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+    def event(self, obj: Object, type_: str, reason: str, message: str) -> None:
+        self.events.append((obj["metadata"]["name"], type_, reason, message))
+
+    def of(self, reason: str) -> list[tuple[str, str]]:
+        """Object and message of the Events with that reason."""
+        return [(name, message) for name, _, found, message in self.events if found == reason]
+
+
+class _Connections:
+    """The ConnectionStore of these tests: the CompassConnection is a dict."""
+
+    def __init__(self, agent: "Agent", clock: VirtualClock) -> None:
+        self.object: Object | None = {
+            "metadata": {"name": CONNECTION_NAME, "uid": "cc-1", "annotations": {}},
+            "spec": {},
+            "status": {"connectionState": "Connected"},
+        }
+        self.writes = 0
+        self._agent = agent
+        self._clock = clock
+
+    def get(self, _name: str) -> Object | None:
+        return self.object
+
+    def update(self, _name: str, change: Callable[[Object], None]) -> Object | None:
+        if self.object is None:
+            return None
+        wanted = copy.deepcopy(self.object)
+        change(wanted)
+        cc.derive_conditions(wanted, now=self._clock.time())
+        if wanted != self.object:
+            self.writes += 1
+            self.object = wanted
+            self._agent.sync_due = True  # the event of its own write
+        return self.object
+
+
+@dataclass
+class _StoredCredentials:
+    connection: Connection
+    fingerprint: str = "first"
+    not_after: float = float("inf")
+
+
+class _Sessions:
+    def __init__(self, director: Director) -> None:
+        self._director = director
+
+    def director(self, *_: object) -> Director:
+        return self._director
+
+
+class Agent:
+    """Both reconcilers, one step at a time."""
+
+    def __init__(
+        self, cluster: Cluster, director: Director, clock: VirtualClock | None = None, **settings: Any
+    ) -> None:
+        self.cluster, self.director = cluster, director
+        self.clock = clock or VirtualClock()
+        self.recorder = Recorder()
+        self.sync_due = True
+        self.queue: dict[str, int] = {}
+        self.priorities: list[tuple[str, int]] = []
+        self.connections = _Connections(self, self.clock)
+        self.credentials = _StoredCredentials(
+            Connection(runtime_id="runtime", tenant="t", connector_url="https://c", director_url="https://d")
+        )
+        self.metrics = AgentMetrics(CollectorRegistry())
+        self._indexers = {
+            APPLICATION.plural: Indexer(),
+            SECRET.plural: Indexer({BY_APPLICATION: owning_applications}),
+        }
+        self._undelivered: list[tuple[str, Object | None, Object | None]] = []
+        self.lagging = False
+        self.progress = Progress(self._conclude)
+        self.applications = ApplicationReconciler(
+            cluster,  # type: ignore[arg-type]
+            applications=Lister(self._indexers[APPLICATION.plural]),
+            secrets=Lister(self._indexers[SECRET.plural]),
+            namespace=NAMESPACE,
+            progress=self.progress,
+            recorder=self.recorder,  # type: ignore[arg-type]
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+        link = Link()
+        link.connector_answered(self.clock.time())
+        self.sync = SyncReconciler(
+            settings=Settings(**settings),
+            connections=self.connections,  # type: ignore[arg-type]
+            credentials=self,  # type: ignore[arg-type]
+            sessions=_Sessions(director),  # type: ignore[arg-type]
+            applications=self.applications,
+            workers=self,  # type: ignore[arg-type]
+            progress=self.progress,
+            link=link,
+            attempts=Attempts(cap=20.0, clock=self.clock, random=lambda: 0.0),
+            recorder=self.recorder,  # type: ignore[arg-type]
+            metrics=self.metrics,
+            clock=self.clock,
+            random=lambda: 0.0,
+        )
+        self.relist()
+        cluster.watch(self._watched)
+
+    # What the reconcilers take for their collaborators.
+
+    def load(self) -> _StoredCredentials:
+        return self.credentials
+
+    def enqueue(self, name: str, *, priority: int = 0) -> None:
+        self.queue[name] = max(priority, self.queue.get(name, priority))
+        self.priorities.append((name, priority))
+
+    def _conclude(self) -> None:
+        self.sync_due = True
+
+    # Steps.
+
+    def end(self) -> None:
+        """As if killed: it does nothing any more."""
+        self.cluster.unwatch(self._watched)
+
+    def relist(self, objects: Mapping[str, Mapping[str, Object]] | None = None) -> None:
+        """The caches become what the cluster is now, or what ``objects`` says, whatever was missed on the way."""
+        self._undelivered.clear()
+        objects = self.cluster.objects if objects is None else objects
+        for plural, indexer in self._indexers.items():
+            seen = {key: obj for key, obj in objects[plural].items() if _selected(plural, obj)}
+            before = indexer.replace(copy.deepcopy(seen), "list")
+            for obj in (*before.values(), *seen.values()):
+                self._wake(plural, obj)
+
+    def deliver(self, count: int | None = None) -> None:
+        """Feed the caches with the next ``count`` changes, None for all."""
+        for _ in range(len(self._undelivered) if count is None else min(count, len(self._undelivered))):
+            plural, old, new = self._undelivered.pop(0)
+            old, new = _selected(plural, old), _selected(plural, new)
+            indexer = self._indexers[plural]
+            if new is not None:
+                indexer.put(object_key(new), new, new["metadata"]["resourceVersion"])
+            elif old is not None:
+                indexer.remove(object_key(old), old["metadata"]["resourceVersion"])
+            for obj in (old, new):
+                if obj is not None:
+                    self._wake(plural, obj)
+
+    def step(self, name: str) -> Exception | None:
+        """Reconcile one Application; gives what it raised."""
+        self.queue.pop(name, None)
+        try:
+            self.applications.reconcile(name)
+        except Exception as error:  # noqa: BLE001 - the controller would queue it again
+            return error
+        return None
+
+    def step_sync(self) -> float | None:
+        """Reconcile the CompassConnection; gives the seconds until it wants to be called again."""
+        self.sync_due = False
+        return self.sync.reconcile(CONNECTION_NAME).requeue_after
+
+    def settle(self, *, rounds: int = 50) -> None:
+        """Run until nothing is queued. What fails is tried once in each round, ten times at the most."""
+        failures: Counter[str] = Counter()
+        for _ in range(rounds):
+            if self.sync_due:
+                self.step_sync()
+            if not self.lagging:
+                self.deliver()
+            for name in sorted(self.queue, key=lambda name: -self.queue[name]):
+                if self.step(name) is not None:
+                    failures[name] += 1
+                    if failures[name] < 10:
+                        self.enqueue(name)
+            if not self.lagging:
+                self.deliver()
+            if not self.queue and not self.sync_due:
+                return
+        raise AssertionError(f"still busy after {rounds} rounds: {self.queue}, sync {self.sync_due}")
+
+    def cycle(self, seconds: float = 30.0) -> None:
+        """Let a period pass, and settle."""
+        self.clock.advance(seconds)
+        self.sync_due = True
+        self.settle()
+
+    @property
+    def status(self) -> Object:
+        assert self.connections.object is not None
+        status: Object = self.connections.object["status"]
+        return status
+
+    @property
+    def state(self) -> str:
+        state: str = self.status["connectionState"]
+        return state
+
+    @property
+    def sync_error(self) -> str:
+        error: str = self.status["synchronizationStatus"].get("error", "")
+        return error
+
+    def _watched(self, plural: str, old: Object | None, new: Object | None) -> None:
+        if plural in self._indexers:
+            self._undelivered.append((plural, copy.deepcopy(old), copy.deepcopy(new)))
+
+    def _wake(self, plural: str, obj: Object) -> None:
+        names: Iterable[str] = (obj["metadata"]["name"],)
+        if plural == SECRET.plural:
+            names = concerned_applications(obj)
+        for name in names:
+            self.queue.setdefault(name, 0)

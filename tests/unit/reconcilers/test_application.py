@@ -1,0 +1,324 @@
+"""The application reconciler where caches lag and writes are refused: what a real API server cannot be made to do."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+from controller.compass.types import Bundle, UnsupportedCredentials
+from controller.resources import APPLICATION, SECRET
+from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden, Invalid
+from informers.resource import Resource
+from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
+
+NAME = "shop"
+SECRET_NAME = "shop-id-shop-bundle"
+
+
+@pytest.fixture
+def synced(agent: Agent, director: Director, cluster: Cluster) -> Agent:
+    """One Application with one Secret, as it should be."""
+    director.applications = [application(NAME)]
+    agent.settle()
+    assert agent.state == "Synchronized"
+    assert cluster.secrets().keys() == {SECRET_NAME}
+    cluster.requests.clear()
+    agent.recorder.events.clear()
+    return agent
+
+
+def test_nothing_is_done_before_the_director_has_answered(agent: Agent, cluster: Cluster) -> None:
+    """An agent that does not know what is wanted deletes nothing."""
+    cluster.put(APPLICATION, {"metadata": {"name": NAME}, "spec": {"compassMetadata": {"applicationId": "x"}}})
+    agent.deliver()
+    assert agent.step(NAME) is None
+    assert not cluster.requests
+
+
+def test_own_writes_are_not_done_twice_while_the_cache_lags(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """Between a write and its event the cache shows the state before; a second look must not write again."""
+    agent.lagging = True
+    director.applications = [application(NAME)]
+    agent.settle()
+    for _ in range(3):
+        assert agent.step(NAME) is None
+    agent.cycle()
+    assert dict(cluster.requests) == {"create Application": 1, "create Secret": 1}
+
+
+def test_a_frozen_cache_is_overruled_by_what_the_server_says(
+    synced: Agent, director: Director, cluster: Cluster
+) -> None:
+    """A conflict has the object read; the work then ends with the cache still in the past."""
+    synced.lagging = True
+    user = copy.deepcopy(cluster.applications()[NAME])
+    user["metadata"]["labels"]["team"] = "red"
+    user["spec"]["description"] = "edited"
+    cluster.put(APPLICATION, user)
+    director.applications = [application(NAME, description="new", secret="changed")]
+    synced.cycle()
+    stored = cluster.applications()[NAME]
+    assert stored["spec"]["description"] == "new"
+    assert stored["metadata"]["labels"]["team"] == "red"
+    assert synced.state == "Synchronized"
+    assert cluster.requests["get Application"] == 1
+    assert not synced.recorder.of("ApplicationFailed")
+
+
+@pytest.mark.parametrize("resource", [APPLICATION, SECRET])
+def test_created_by_another_leader_and_not_in_the_cache_yet(
+    agent: Agent, director: Director, cluster: Cluster, resource: Resource
+) -> None:
+    """AlreadyExists is answered by reading; an object that is right already is not written."""
+    director.applications = [application(NAME)]
+    other = Agent(cluster, director)
+    agent.lagging = True
+    other.settle()
+    other.end()
+    cluster.requests.clear()
+    if resource is SECRET:
+        agent.deliver(1)
+    agent.settle()
+    assert agent.state == "Synchronized"
+    assert cluster.requests["update Secret"] == cluster.requests["update Application"] == 0
+    assert cluster.requests[f"get {resource.kind}"] == 1
+
+
+def test_a_deletion_spares_what_became_a_users(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """An Application that a user took over since the cache saw it is not deleted, nor are its Secrets."""
+    synced.lagging = True
+    mine = copy.deepcopy(cluster.applications()[NAME])
+    del mine["spec"]["compassMetadata"]
+    cluster.put(APPLICATION, mine)
+    director.applications = []
+    synced.cycle()
+    assert NAME in cluster.applications()
+    assert SECRET_NAME in cluster.secrets()
+
+
+def test_a_deletion_meets_the_recreated_application_too(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Deleted and made again since the cache saw it: the new one has another uid, and goes as well."""
+    synced.lagging = True
+    again = copy.deepcopy(cluster.applications()[NAME])
+    cluster.remove(APPLICATION, NAME)
+    cluster.put(APPLICATION, again)
+    director.applications = []
+    synced.cycle()
+    assert not cluster.applications()
+    assert not cluster.secrets()
+
+
+def test_a_name_that_conflicts_for_ever_is_reported(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """The sync concludes, names the Application, and goes on trying."""
+
+    def conflict(method: str, resource: Resource, _name: str) -> ApiError | None:
+        if (method, resource) == ("update", APPLICATION):
+            return Conflict("changed", status=409, reason="Conflict")
+        return None
+
+    cluster.failure = conflict
+    director.applications = [application(NAME, description="new"), application("other")]
+    synced.cycle()
+    assert synced.state == "ResourceApplicationFailed"
+    assert NAME in synced.sync_error
+    assert "other" in cluster.applications()
+    cluster.failure = lambda *_: None
+    synced.cycle()
+    assert synced.state == "Synchronized"
+
+
+def test_a_programming_error_is_reported_by_its_kind_alone(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Whatever is raised, the sync concludes; the text may quote data and is told nowhere."""
+
+    def broken(_method: str, _resource: Resource, name: str) -> ApiError | None:
+        if name == "broken":
+            raise KeyError("password")
+        return None
+
+    cluster.failure = broken
+    director.applications = [application(NAME), application("broken")]
+    synced.cycle()
+    assert synced.state == "ResourceApplicationFailed"
+    assert "unexpected KeyError" in synced.sync_error
+    assert "password" not in str(synced.recorder.events) + synced.sync_error
+
+
+def test_a_refused_secret_holds_up_neither_its_application_nor_the_others(
+    agent: Agent, director: Director, cluster: Cluster
+) -> None:
+    """Of two bundles one has a Secret that is refused: the other Secret and the Application are written."""
+    first, second = application("shop").bundles[0], application("second").bundles[0]
+    director.applications = [application(NAME, bundles=(first, second))]
+
+    def refuse(_method: str, resource: Resource, name: str) -> ApiError | None:
+        return Forbidden("exceeded quota", status=403) if resource is SECRET and "shop-bundle" in name else None
+
+    cluster.failure = refuse
+    agent.settle()
+    assert len(cluster.applications()[NAME]["spec"]["services"]) == 2
+    assert cluster.secrets().keys() == {"shop-id-second-bundle"}
+    assert "shop-id-shop-bundle" in agent.sync_error
+    assert "exceeded quota" in agent.sync_error
+    assert agent.recorder.of("ApplicationFailed")
+    assert agent.status["applications"] == {"desired": 1, "synced": 0, "failed": 1, "failing": [NAME]}
+
+
+def test_an_unreachable_server_ends_the_attempt(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """No point in trying each further Secret, with a connect timeout for each."""
+    bundles = tuple(application(f"b{number}").bundles[0] for number in range(20))
+    director.applications = [application(NAME, bundles=bundles)]
+    cluster.failure = lambda *_: ConnectionFailed("refused")
+    synced.clock.advance(30)
+    synced.step_sync()
+    assert isinstance(synced.step(NAME), ConnectionFailed)
+    assert cluster.requests.total() == 1
+
+
+def test_a_secret_is_there_before_the_application_names_it(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """The gateway never meets a reference to a Secret that is not there yet, nor to one that is gone already."""
+    order: list[tuple[str, str]] = []
+
+    def note(method: str, resource: Resource, _name: str) -> None:
+        order.append((method, resource.kind))
+
+    cluster.failure = note
+    director.applications = [application(NAME, bundles=application("second").bundles)]
+    synced.cycle()
+    assert order == [("create", "Secret"), ("update", "Application"), ("delete", "Secret")]
+
+
+def test_labels_taken_away_hide_a_secret_but_not_for_long(synced: Agent, cluster: Cluster) -> None:
+    """Without its labels the watch does not show it; it is found by its name and owner, and gets them back."""
+    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
+    labels = secret["metadata"].pop("labels")
+    cluster.put(SECRET, secret)
+    synced.settle()
+    assert cluster.secrets()[SECRET_NAME]["metadata"]["labels"] == labels
+    assert synced.state == "Synchronized"
+
+
+def test_an_owner_taken_away_is_set_again(synced: Agent, cluster: Cluster) -> None:
+    """Without its owner a Secret is found by its labels; the owner of somebody else beside ours stays."""
+    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
+    foreign = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "y"}
+    (own,) = secret["metadata"]["ownerReferences"]
+    secret["metadata"]["ownerReferences"] = [foreign]
+    cluster.put(SECRET, secret)
+    synced.settle()
+    assert cluster.secrets()[SECRET_NAME]["metadata"]["ownerReferences"] == [foreign, own]
+
+
+@pytest.mark.parametrize("labels", [None, {"app": "theirs", "bundleId": "x"}], ids=["hidden", "visible"])
+def test_a_foreign_secret_of_that_name_is_left_alone(
+    agent: Agent, director: Director, cluster: Cluster, labels: dict[str, str] | None
+) -> None:
+    """It is reported; when it is gone, ours takes its place."""
+    metadata = {"name": SECRET_NAME, "namespace": NAMESPACE, **({"labels": labels} if labels else {})}
+    foreign = cluster.put(SECRET, {"metadata": metadata, "data": {"theirs": "eA=="}})
+    director.applications = [application(NAME)]
+    agent.settle()
+    assert cluster.secrets()[SECRET_NAME] == foreign
+    assert "does not belong" in agent.sync_error
+    cluster.remove(SECRET, SECRET_NAME, NAMESPACE)
+    agent.cycle(400)
+    assert agent.state == "Synchronized"
+    assert "password" in cluster.secrets()[SECRET_NAME]["data"]
+
+
+def test_an_immutable_secret_is_replaced_when_its_data_is_wrong(
+    synced: Agent, director: Director, cluster: Cluster
+) -> None:
+    """The server refuses to change it, so it is deleted and made anew; while it is right it stays."""
+    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME]) | {"immutable": True}
+    uid = cluster.put(SECRET, secret)["metadata"]["uid"]
+
+    def immutable(method: str, resource: Resource, _name: str) -> ApiError | None:
+        return Invalid("immutable", status=422) if (method, resource) == ("update", SECRET) else None
+
+    cluster.failure = immutable
+    synced.settle()
+    assert cluster.secrets()[SECRET_NAME]["metadata"]["uid"] == uid
+    director.applications = [application(NAME, secret="changed")]
+    synced.cycle()
+    assert cluster.secrets()[SECRET_NAME]["metadata"]["uid"] != uid
+    assert synced.state == "Synchronized"
+
+
+def test_secrets_whose_application_is_gone_are_removed(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Killed between the two deletions, or deleted by a user while nobody watched: the next start finds them."""
+    synced.end()
+    cluster.remove(APPLICATION, NAME)
+    director.applications = []
+    restarted = Agent(cluster, director)
+    restarted.settle()
+    assert not cluster.secrets()
+
+
+def test_secrets_of_an_application_with_a_problem_stay(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """What cannot be read is left as it is, Secrets included."""
+    clash = [application(NAME), application(NAME, identifier="another")]
+    director.applications = clash
+    cluster.remove(APPLICATION, NAME)
+    synced.cycle()
+    assert SECRET_NAME in cluster.secrets()
+
+
+def test_a_bundle_without_credentials_any_more_is_told(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Hidden credentials look like none: the Secret goes, with an Event. A bundle that is gone is no news."""
+    (bundle,) = director.applications[0].bundles
+    director.applications = [application(NAME, bundles=(replace(bundle, credentials=None),))]
+    synced.cycle()
+    assert not cluster.secrets()
+    assert [name for name, _ in synced.recorder.of("CredentialsVanished")] == [NAME]
+    director.applications = [application(NAME)]
+    synced.cycle()
+    director.applications = [application(NAME, bundles=())]
+    synced.cycle()
+    assert not cluster.secrets()
+    assert len(synced.recorder.of("CredentialsVanished")) == 1
+
+
+def test_credentials_that_cannot_be_served_are_told_once(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """An Event when it is so, also for an Application that needs no write, and again only when it changes."""
+
+    def with_kind(kind: str | None) -> Bundle:
+        (bundle,) = application(NAME).bundles
+        return replace(bundle, credentials=UnsupportedCredentials(kind) if kind else None)
+
+    director.applications = [application(NAME, bundles=(with_kind(None),))]
+    agent.settle()
+    cluster.requests.clear()
+    for kind, events in (("X", 1), ("X", 1), ("Y", 2), (None, 2), ("X", 3)):
+        director.applications = [application(NAME, bundles=(with_kind(kind),))]
+        agent.cycle()
+        assert len(agent.recorder.of("CredentialsNotServed")) == events
+    assert not cluster.requests
+
+
+def test_an_application_that_a_finalizer_keeps_is_deleted_once(
+    synced: Agent, director: Director, cluster: Cluster
+) -> None:
+    """Deletion was accepted; asking again in every cycle would change nothing."""
+    kept = copy.deepcopy(cluster.applications()[NAME])
+    kept["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    cluster.put(APPLICATION, kept)
+    director.applications = []
+    synced.cycle()
+    synced.cycle()
+    assert cluster.requests["delete Application"] == 0
+    assert synced.state == "Synchronized"
+
+
+def test_a_foreign_application_costs_no_request(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """It is reported in every sync, and looked at in the cache only."""
+    mine = cluster.put(APPLICATION, {"metadata": {"name": NAME}, "spec": {"description": "mine"}})
+    director.applications = [application(NAME)]
+    agent.settle()
+    agent.cycle()
+    assert agent.state == "ResourceApplicationFailed"
+    assert cluster.applications()[NAME] == mine
+    assert not cluster.requests
+    cluster.remove(APPLICATION, NAME)
+    agent.settle()
+    agent.cycle(1)
+    assert agent.state == "Synchronized"

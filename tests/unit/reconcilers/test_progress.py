@@ -1,0 +1,101 @@
+"""Progress: what is pending, what failed, and when there is something to conclude."""
+
+from controller.compass.types import Application, Assignment, IncompleteApplication
+from controller.model.application import ConversionSettings
+from controller.model.desired import DesiredSet, desired_set
+from controller.reconcilers.progress import Progress
+
+
+class _Conclusions:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+def _set(*names: str, incomplete: tuple[str, ...] = ()) -> DesiredSet:
+    assignment = Assignment(
+        tuple(Application(f"id-{name}", name) for name in names),
+        tuple(IncompleteApplication(f"id-{name}", name, "cut off") for name in incomplete),
+        {"isNormalized": "true"},
+    )
+    return desired_set(assignment, ConversionSettings("http://gateway"))
+
+
+def test_concludes_with_the_last_pending_name() -> None:
+    """One conclusion for a set, whatever order the outcomes come in."""
+    conclusions = _Conclusions()
+    progress = Progress(conclusions)
+    plan = progress.publish(_set("a", "b", "c"), pending=["a", "b"], held=())
+    progress.succeeded("b", plan)
+    assert (conclusions.count, progress.outcome().synced) == (0, 2)
+    progress.failed("a", plan, "refused")
+    assert conclusions.count == 1
+    outcome = progress.outcome()
+    assert (outcome.desired, outcome.synced, outcome.pending, outcome.failed) == (3, 2, 0, {"a": "refused"})
+
+
+def test_concludes_again_only_when_an_outcome_changes() -> None:
+    """Retries that fail alike are no news; a recovery and a new failure are."""
+    conclusions = _Conclusions()
+    progress = Progress(conclusions)
+    plan = progress.publish(_set("a"), pending=["a"], held=())
+    for error, count in (("x", 1), ("x", 1), ("y", 2)):
+        progress.failed("a", plan, error)
+        assert conclusions.count == count
+    progress.succeeded("a", plan)
+    progress.succeeded("a", plan)
+    assert conclusions.count == 3
+
+
+def test_an_outcome_of_an_earlier_set_does_not_count() -> None:
+    """A worker that began before the publication says nothing about what is wanted now."""
+    conclusions = _Conclusions()
+    progress = Progress(conclusions)
+    before = progress.publish(_set("a"), pending=["a"], held=())
+    now = progress.publish(_set("a"), pending=["a"], held=())
+    progress.succeeded("a", before)
+    assert (progress.outcome().pending, conclusions.count) == (1, 0)
+    progress.failed("a", before, "old")
+    assert not progress.outcome().failed
+    progress.succeeded("a", now)
+    assert (progress.outcome().synced, conclusions.count) == (1, 1)
+
+
+def test_a_failing_deletion_counts_as_failed_and_not_as_desired() -> None:
+    """What is being deleted is wanted by nobody, but its failure is told."""
+    progress = Progress(lambda: None)
+    plan = progress.publish(_set("a"), pending=["gone"], held=())
+    progress.failed("gone", plan, "refused")
+    outcome = progress.outcome()
+    assert (outcome.desired, outcome.synced, outcome.failed) == (1, 1, {"gone": "refused"})
+
+
+def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> None:
+    """Between publication and retry a name stays failed; one that needs no work any more does not."""
+    progress = Progress(lambda: None)
+    plan = progress.publish(_set("a", "b"), pending=["a", "b"], held=())
+    progress.failed("a", plan, "refused")
+    progress.failed("b", plan, "refused")
+    progress.publish(_set("a", "b"), pending=["a"], held=())
+    assert progress.outcome().failed == {"a": "refused"}
+
+
+def test_problems_of_the_set_are_failures_from_the_start() -> None:
+    """An application that could not be read is desired and failed, without anybody trying it."""
+    progress = Progress(lambda: None)
+    progress.publish(_set("a", incomplete=("b",)), pending=[], held=())
+    outcome = progress.outcome()
+    assert (outcome.desired, outcome.synced) == (2, 1)
+    assert "cut off" in outcome.failed["b"]
+
+
+def test_set_and_holds_come_as_one() -> None:
+    """A plan never combines the set of one publication with the holds of another."""
+    progress = Progress(lambda: None)
+    assert progress.plan is None
+    first = progress.publish(_set("a"), pending=[], held=())
+    second = progress.publish(_set(), pending=[], held=["a"])
+    assert progress.plan is second
+    assert (first.held, second.held, second.generation) == (frozenset(), {"a"}, first.generation + 1)

@@ -1,0 +1,385 @@
+"""The sync reconciler on virtual time: when it asks the Director, what it publishes, and what it tells."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.compass.errors import InvalidAnswer, Refused, Unavailable
+from controller.compass.types import IncompleteApplication
+from controller.reconcilers.deletions import CONFIRM_DELETIONS
+from controller.resources import APPLICATION
+from informers.errors import Forbidden
+from tests.support.sync import Agent, Cluster, Director, application
+
+PERIOD = 20.0
+
+
+def _assign(director: Director, count: int, prefix: str = "app") -> None:
+    director.applications = [application(f"{prefix}-{number:03d}") for number in range(count)]
+
+
+@pytest.fixture
+def synced(agent: Agent, director: Director, cluster: Cluster) -> Agent:
+    """Ten Applications, as they should be."""
+    _assign(director, 10)
+    agent.settle()
+    assert agent.state == "Synchronized"
+    cluster.requests.clear()
+    agent.recorder.events.clear()
+    return agent
+
+
+def _set_resync_now(agent: Agent) -> None:
+    assert agent.connections.object is not None
+    agent.connections.object["spec"]["resyncNow"] = True
+    agent.sync_due = True
+
+
+def _confirm(agent: Agent, count: str) -> None:
+    assert agent.connections.object is not None
+    agent.connections.object["metadata"]["annotations"][CONFIRM_DELETIONS] = count
+    agent.sync_due = True
+
+
+# --- when ---
+
+
+def test_an_unchanged_cycle_costs_one_status_write(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Ten quiet periods: ten fetches, ten status writes, nothing else."""
+    writes, fetches = synced.connections.writes, director.fetches
+    for _ in range(10):
+        synced.cycle(PERIOD)
+    assert (synced.connections.writes - writes, director.fetches - fetches) == (10, 10)
+    assert not cluster.requests
+    assert not synced.recorder.events
+
+
+def test_asks_once_a_period_however_often_it_is_woken(synced: Agent, director: Director) -> None:
+    """Events on the CompassConnection, its own writes included, do not make it ask earlier."""
+    fetches = director.fetches
+    for _ in range(19):
+        synced.cycle(1)
+    assert director.fetches == fetches
+    synced.cycle(1)
+    assert director.fetches == fetches + 1
+
+
+def test_resync_now_acts_at_once_and_once(synced: Agent, director: Director) -> None:
+    """The flag is reset with the fetch that it caused."""
+    fetches = director.fetches
+    _set_resync_now(synced)
+    synced.settle()
+    assert director.fetches == fetches + 1
+    assert synced.connections.object is not None
+    assert "resyncNow" not in synced.connections.object["spec"]
+    synced.cycle(1)
+    assert director.fetches == fetches + 1
+
+
+def test_resync_now_with_a_failing_director_does_not_loop(synced: Agent, director: Director) -> None:
+    """One fetch at once although the last one failed just now; what follows is the usual back-off."""
+    director.error = Unavailable("down")
+    synced.cycle(PERIOD)
+    fetches = director.fetches
+    _set_resync_now(synced)
+    synced.settle()
+    assert director.fetches == fetches + 1
+    for _ in range(5):
+        synced.sync_due = True
+        synced.settle()
+    assert director.fetches == fetches + 1
+
+
+def test_failures_are_tried_again_with_growing_delays(agent: Agent, director: Director) -> None:
+    """1, 2, 4, 8, 16 s, then the cap; a Retry-After of the Director is kept to."""
+    director.error = Unavailable("down")
+    delays = []
+    for _ in range(6):
+        delay = agent.step_sync()
+        assert delay is not None
+        delays.append(delay)
+        agent.clock.advance(delay)
+    assert delays == [1, 2, 4, 8, 16, 20]
+    director.error = Unavailable("wait", retry_after=15)
+    agent.credentials.fingerprint = "second"
+    assert agent.step_sync() == 15
+
+
+@pytest.mark.parametrize("what", ["runtime", "certificate", "object"])
+def test_a_new_runtime_certificate_or_object_is_synchronised_at_once(
+    synced: Agent, director: Director, what: str
+) -> None:
+    """What was fetched for another Runtime, or before a reconnect, says nothing any more."""
+    fetches = director.fetches
+    if what == "runtime":
+        synced.credentials.connection = replace(synced.credentials.connection, runtime_id="another")
+    elif what == "certificate":
+        synced.credentials.fingerprint = "second"
+    else:
+        assert synced.connections.object is not None
+        synced.connections.object["metadata"]["uid"] = "cc-2"
+        synced.connections.object["status"] = {"connectionState": "Connected"}
+    director.applications = [application("only")]
+    synced.sync_due = True
+    synced.settle()
+    assert director.fetches == fetches + 1
+    assert synced.cluster.applications().keys() == {"only"}
+    assert synced.state == "Synchronized"
+
+
+def test_a_slow_director_is_left_a_rest(cluster: Cluster, director: Director) -> None:
+    """An answer that takes longer than the period is not followed by the next question without a pause."""
+    agent = Agent(cluster, director, minimal_sync_time=10.0)
+    fetch = director.fetch
+
+    def slow(runtime_id: str, *, request_id: str) -> object:
+        agent.clock.advance(60)
+        return fetch(runtime_id, request_id=request_id)
+
+    director.fetch = slow  # type: ignore[method-assign,assignment]
+    assert agent.step_sync() == 10
+
+
+@pytest.mark.parametrize("state", ["ConnectionFailed", "", "unheard of"])
+def test_without_a_connection_nothing_is_asked(agent: Agent, director: Director, state: str) -> None:
+    """There must be a connection first; a failed maintenance still allows it."""
+    agent.status["connectionState"] = state
+    agent.settle()
+    assert director.fetches == 0
+    agent.status["connectionState"] = "ConnectionMaintenanceFailed"
+    agent.sync_due = True
+    agent.settle()
+    assert director.fetches == 1
+
+
+def test_an_expired_certificate_is_not_used(agent: Agent, director: Director) -> None:
+    """The Director would refuse it."""
+    agent.credentials.not_after = agent.clock.time()
+    agent.settle()
+    assert director.fetches == 0
+
+
+# --- what ---
+
+
+def test_failing_fetches_change_nothing(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Whatever the failure: no object is touched, drift is still undone, and the status says so until one succeeds."""
+    for error in (Unavailable("down"), InvalidAnswer("is null", path="runtime"), Refused("insufficient scopes")):
+        director.error = error
+        synced.cycle(PERIOD)
+        assert synced.state in ("SynchronizationFailed", "ConnectionMaintenanceFailed")
+        assert str(error) in synced.sync_error
+        assert not cluster.requests
+    cluster.remove(APPLICATION, "app-000")
+    synced.settle()
+    assert "app-000" in cluster.applications()
+    assert "insufficient scopes" in synced.sync_error
+    director.error = None
+    synced.cycle(PERIOD)
+    assert synced.state == "Synchronized"
+
+
+def test_an_outcome_does_not_hide_a_failing_director(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """With resyncNow a fetch fails within the period; a drift that is put right then does not say Synchronized."""
+    director.error = Unavailable("down")
+    _set_resync_now(synced)
+    synced.settle()
+    cluster.failure = lambda *_: Forbidden("no", status=403)
+    cluster.remove(APPLICATION, "app-000")
+    synced.settle()
+    cluster.failure = lambda *_: None
+    synced.enqueue("app-000")
+    synced.settle()
+    assert synced.state == "SynchronizationFailed"
+
+
+def test_the_same_failure_is_one_event(synced: Agent, director: Director) -> None:
+    """The status has the number of the call; the Event has not, or each attempt would be another Event."""
+    director.error = Unavailable("down")
+    synced.cycle(PERIOD)
+    synced.cycle(PERIOD)
+    messages = [message for _, message in synced.recorder.of("SynchronizationFailed")]
+    assert len(messages) == 2
+    assert len(set(messages)) == 1
+    assert "x-request-id" in synced.sync_error
+
+
+def test_changes_come_before_new_applications_and_deletions(synced: Agent, director: Director) -> None:
+    """A change, and drift (priority 0), must not wait behind thousands of others."""
+    _assign(director, 9)
+    director.applications[0] = application("app-000", description="changed")
+    director.applications += [application("new")]
+    synced.priorities.clear()
+    synced.clock.advance(PERIOD)
+    synced.step_sync()
+    priorities = dict(synced.priorities)
+    assert priorities["app-000"] > 0 > priorities["new"] == priorities["app-009"]
+    assert synced.priorities[0][0] == "app-000"
+
+
+def test_an_incomplete_application_is_reported_and_left(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """The others are applied; an Event tells of it once."""
+    before = cluster.applications()["app-000"]
+    _assign(director, 9)
+    director.applications[0] = application("app-001", description="changed")
+    del director.applications[1]
+    director.incomplete = [IncompleteApplication("id-app-000", "app-000", "bundles: refused")]
+    for _ in range(3):
+        synced.cycle(PERIOD)
+    assert cluster.applications()["app-000"] == before
+    assert cluster.applications()["app-001"]["spec"]["description"] == "changed"
+    assert "app-009" not in cluster.applications()
+    assert "bundles: refused" in synced.sync_error
+    assert [name for name, _ in synced.recorder.of("Incomplete")] == ["app-000"]
+    assert synced.status["applications"] == {"desired": 9, "synced": 8, "failed": 1, "failing": ["app-000"]}
+
+
+def test_clashing_names_are_left_and_the_others_applied(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """Neither of two applications of one name is applied; without an object the Event is about the connection."""
+    director.applications = [application("twin"), application("twin", identifier="other"), application("single")]
+    agent.settle()
+    assert cluster.applications().keys() == {"single"}
+    assert agent.state == "ResourceApplicationFailed"
+    ((about, message),) = agent.recorder.of("DuplicateName")
+    assert about == "compass-connection"
+    assert "id-twin" in message
+    assert "other" in message
+
+
+def test_ten_failures_are_named_and_the_rest_counted(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """The error of the status stays readable."""
+    cluster.failure = lambda *_: Forbidden("no", status=403)
+    director.applications += [application(f"new-{number:02d}") for number in range(15)]
+    synced.cycle(PERIOD)
+    assert "new-09" in synced.sync_error
+    assert "new-10" not in synced.sync_error
+    assert "and 5 more" in synced.sync_error
+    assert synced.status["applications"]["failed"] == 15
+    assert synced.status["applications"]["synced"] == 10
+
+
+def test_a_recovery_is_told_without_another_fetch(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """A second after the last word at the earliest: failures that come and go are not a write each."""
+    cluster.failure = lambda *_: Forbidden("no", status=403)
+    director.applications += [application("new")]
+    synced.cycle(PERIOD)
+    assert synced.state == "ResourceApplicationFailed"
+    fetches = director.fetches
+    cluster.failure = lambda *_: None
+    synced.enqueue("new")
+    synced.settle()
+    synced.cycle(1)
+    assert synced.state == "Synchronized"
+    assert director.fetches == fetches
+
+
+# --- deletions ---
+
+
+def test_more_than_half_at_once_is_told(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """One Event, and the deletions are done."""
+    _assign(director, 4)
+    synced.cycle(PERIOD)
+    assert len(cluster.applications()) == 4
+    assert synced.recorder.of("MassDeletion") == [("compass-connection", "6 of 10 Applications are being deleted")]
+    _assign(director, 2)
+    synced.cycle(PERIOD)
+    assert len(synced.recorder.of("MassDeletion")) == 1
+
+
+def test_too_many_deletions_wait_for_a_confirmation(cluster: Cluster, director: Director) -> None:
+    """Held as a whole, told in state, error and Event; creations and changes go on; a confirmation acts at once."""
+    agent = Agent(cluster, director, max_deletion_percent=50)
+    _assign(director, 10)
+    agent.settle()
+    _assign(director, 4)
+    director.applications += [application("new")]
+    for _ in range(3):
+        agent.cycle(PERIOD)
+    assert len(cluster.applications()) == 11
+    assert agent.state == "ResourceApplicationFailed"
+    assert f"{CONFIRM_DELETIONS}=6" in agent.sync_error
+    assert len(agent.recorder.of("DeletionsHeld")) == 1
+    assert not agent.recorder.of("MassDeletion")
+
+    fetches = director.fetches
+    for text in ("5", "many", "-6", "६"):
+        _confirm(agent, text)
+        agent.settle()
+    assert director.fetches == fetches, "a confirmation that is too small, or none, has the Director asked"
+    _confirm(agent, "6")
+    agent.settle()
+    assert director.fetches == fetches + 1
+    assert len(cluster.applications()) == 5
+    assert agent.connections.object is not None
+    assert CONFIRM_DELETIONS not in agent.connections.object["metadata"]["annotations"]
+    agent.cycle(1)
+    assert agent.state == "Synchronized"
+
+
+def test_a_held_application_is_left_as_it_is(cluster: Cluster, director: Director) -> None:
+    """Neither events nor retries delete it."""
+    agent = Agent(cluster, director, max_deletion_percent=0)
+    _assign(director, 2)
+    agent.settle()
+    _assign(director, 1)
+    agent.cycle(PERIOD)
+    for _ in range(3):
+        assert agent.step("app-001") is None
+    assert "app-001" in cluster.applications()
+
+
+def test_confirmed_deletions_that_fail_are_not_held_again(cluster: Cluster, director: Director) -> None:
+    """Half of them are refused at first: they go later, without another confirmation."""
+    agent = Agent(cluster, director, max_deletion_percent=50)
+    _assign(director, 10)
+    agent.settle()
+    director.applications = []
+    agent.cycle(PERIOD)
+    cluster.failure = lambda method, _, name: (
+        Forbidden("no", status=403) if method == "delete" and name >= "app-005" else None
+    )
+    _confirm(agent, "10")
+    agent.settle()
+    assert len(cluster.applications()) == 5
+    cluster.failure = lambda *_: None
+    agent.cycle(PERIOD)
+    assert not cluster.applications()
+    assert not cluster.secrets()
+
+
+def test_a_deletion_that_fails_is_named(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """It counts as failed, and not as desired."""
+    cluster.failure = lambda method, *_: Forbidden("no", status=403) if method == "delete" else None
+    _assign(director, 9)
+    synced.cycle(PERIOD)
+    assert synced.status["applications"] == {"desired": 9, "synced": 9, "failed": 1, "failing": ["app-009"]}
+    assert "app-009: no" in synced.sync_error
+
+
+# --- labels ---
+
+
+def test_labels_are_reported_when_absent_or_different(agent: Agent, director: Director) -> None:
+    """And only then."""
+    director.labels["runtime_consoleUrl"] = "https://old"
+    agent.settle()
+    assert director.labels["runtime_consoleUrl"] == "https://console.kyma.local"
+    assert director.labels["runtime_eventServiceUrl"] == "https://gateway.kyma.local"
+    director.label_error = Unavailable("must not be called")
+    agent.cycle(PERIOD)
+    assert agent.state == "Synchronized"
+
+
+def test_failing_labels_do_not_undo_the_sync(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """State MetadataUpdateFailed with both errors; the Applications are there; the next cycle tries again."""
+    director.label_error = Unavailable("read only")
+    _assign(director, 3)
+    agent.settle()
+    assert len(cluster.applications()) == 3
+    assert agent.state == "MetadataUpdateFailed"
+    assert "runtime_consoleUrl: read only" in agent.sync_error
+    assert "runtime_eventServiceUrl: read only" in agent.sync_error
+    director.label_error = None
+    agent.cycle(PERIOD)
+    assert agent.state == "Synchronized"
