@@ -50,6 +50,11 @@ class AgentProcess:
     def signal(self, number: signal.Signals) -> None:
         self._running().send_signal(number)
 
+    def command(self, *arguments: str) -> str:
+        """Run a command of the agent beside it, with the same settings; gives what it prints."""
+        command = [sys.executable, "-m", "controller", *arguments]
+        return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
+
     def ended(self) -> int | None:
         """The exit status once it has ended, else None."""
         return None if self._process is None else self._process.poll()

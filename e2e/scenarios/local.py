@@ -1,0 +1,148 @@
+"""The agents as processes on this machine, before a kube-apiserver and etcd that run here too."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import requests
+
+from e2e.agent_process import AgentProcess
+from e2e.scenarios.compass import Compass
+from e2e.scenarios.stage import Stage
+from e2e.world import CA_SECRET, World
+
+_REPLICAS = 2
+_LOOK_SECONDS = 0.1  # how soon an agent that ended is noticed; a kubelet is slower
+_PROBE_SECONDS = 2.0
+
+
+class LocalStage(Stage):
+    """A World, and what a Deployment and a kubelet do for its agents."""
+
+    ca_secret = CA_SECRET
+
+    def __init__(self, directory: Path, **settings: str) -> None:
+        """``settings`` of the agents, names without their prefix."""
+        self._settings = settings
+        self._stack = ExitStack()
+        self._world = self._stack.enter_context(World.local(directory))
+        self._world.install_crds()
+        super().__init__(self._world.client)
+        self.kubeconfig = self._world.kubeconfig
+        self.kubectl_binary = self._world.control_plane.assets.kubectl
+        self.compass = Compass(self._world.compass.admin_url)
+        self._stack.callback(self.compass.close)
+        self._lock = threading.Lock()
+        self._agents: dict[str, _Replica] = {}
+        self._written: dict[str, Path] = {}
+        self._number = 0
+        self._closed = threading.Event()
+        self._kubelet = threading.Thread(target=self._restart_what_ended, name="kubelet", daemon=True)
+        self._kubelet.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._kubelet.join()
+        self._stack.close()
+
+    def start_agents(self) -> None:
+        while len(self._agents) < _REPLICAS:
+            self._add()
+        for replica in list(self._agents.values()):
+            self.wait_for(f"{replica.name} to be ready", replica.ready)
+
+    def stop_agents(self) -> None:
+        for name in self.replicas():
+            self._take(name).agent.stop()
+
+    def replicas(self) -> set[str]:
+        with self._lock:
+            return set(self._agents)
+
+    def replica_of(self, identity: str) -> str | None:
+        with self._lock:
+            replicas = list(self._agents.values())
+        # The others tell of it too, as the holder.
+        return next((replica.name for replica in replicas if f"identity={identity}" in replica.log.read_text()), None)
+
+    def kill(self, replica: str) -> None:
+        self._agents[replica].agent.kill()
+
+    def delete(self, replica: str) -> None:
+        self._take(replica).agent.stop()
+        self._add()
+
+    def roll(self) -> None:
+        for name in sorted(self.replicas()):
+            fresh = self._add()
+            self.wait_for(f"{fresh.name} to be ready", fresh.ready)
+            self._take(name).agent.stop()
+
+    def uninstall(self) -> None:
+        self.stop_agents()
+
+    def command(self, *arguments: str) -> str:
+        return next(iter(self._agents.values())).agent.command(*arguments)
+
+    def logs(self) -> dict[str, str]:
+        return {name: path.read_text(errors="replace") for name, path in self._written.items()}
+
+    def agent_logs(self) -> str:
+        return "\n".join(f"--- {name}\n{text[-3000:]}" for name, text in self.logs().items() if name in self._agents)
+
+    @contextmanager
+    def api_server_outage(self) -> Iterator[None]:
+        self._world.control_plane.kill_apiserver()
+        try:
+            yield
+        finally:
+            self._world.control_plane.start_apiserver()
+
+    # --- Deployment and kubelet ---
+
+    def _add(self) -> "_Replica":
+        self._number += 1
+        name = f"agent-{self._number}"
+        port = _free_port()
+        settings = {"LEADER_ELECTION": "true", "HEALTH_PORT": str(port), **self._settings}
+        replica = _Replica(name, self._world.agent(name, kubeconfig=None, **settings), port)
+        replica.agent.start()
+        with self._lock:
+            self._agents[name] = replica
+            self._written[name] = replica.log
+        return replica
+
+    def _take(self, name: str) -> "_Replica":
+        """From now on nobody starts it again."""
+        with self._lock:
+            return self._agents.pop(name)
+
+    def _restart_what_ended(self) -> None:
+        while not self._closed.wait(_LOOK_SECONDS):
+            with self._lock:
+                for replica in self._agents.values():
+                    if replica.agent.ended() is not None:
+                        replica.agent.start()
+
+
+class _Replica:
+    def __init__(self, name: str, agent: AgentProcess, port: int) -> None:
+        self.name = name
+        self.agent = agent
+        self.log = agent.log
+        self._url = f"http://127.0.0.1:{port}/readyz"
+
+    def ready(self) -> bool:
+        try:
+            return requests.get(self._url, timeout=_PROBE_SECONDS).ok
+        except requests.RequestException:
+            return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,182 @@
+"""What a scenario acts on: a cluster with two replicas of the agent in it, and a Compass.
+
+    LocalStage      kube-apiserver and etcd of this machine; the agents are processes
+    DeployedStage   a cluster with nodes; the agents are Pods of config/default, from the image
+
+A scenario uses nothing but what is here, so that it holds for both.
+"""
+
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeVar
+
+from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
+from controller.settings import ObjectName
+from e2e.cluster import CLUSTER_SECRET, CONFIGURATION, LEASE, Cluster, Object
+from e2e.mock_compass.examples import landscape
+from e2e.scenarios.compass import Compass
+from informers import Client, NotFound
+
+TAKE_OVER_SECONDS = 60.0
+"""A lease expires after 15 s; the rest is for a busy machine to start a process or a Pod."""
+
+# After an outage an informer waits up to a minute until it lists again, and a busy machine takes its time.
+_TIMEOUT = 120.0
+_KUBECTL_SECONDS = 300.0
+
+T = TypeVar("T")
+
+
+class Stage(Cluster, ABC):
+    """Everything is up when it is made, and ``close`` takes it away again."""
+
+    compass: Compass
+    ca_secret: ObjectName
+    kubectl_binary: Path
+    kubeconfig: Path
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Take everything away that was brought."""
+
+    # --- the agents ---
+
+    @abstractmethod
+    def start_agents(self) -> None:
+        """Bring two replicas up unless they are; returns when both are ready."""
+
+    @abstractmethod
+    def stop_agents(self) -> None:
+        """End them all in order; returns when they are gone."""
+
+    @abstractmethod
+    def replicas(self) -> set[str]:
+        """The names of those that run."""
+
+    @abstractmethod
+    def replica_of(self, identity: str) -> str | None:
+        """Whose identity that is, of those that run."""
+
+    @abstractmethod
+    def kill(self, replica: str) -> None:
+        """SIGKILL. It is started again, as Kubernetes does."""
+
+    @abstractmethod
+    def delete(self, replica: str) -> None:
+        """As ``kubectl delete pod`` does: it ends in order, and another one takes its place."""
+
+    @abstractmethod
+    def roll(self) -> None:
+        """Replace all replicas as a rolling update does; returns when it is done."""
+
+    @abstractmethod
+    def uninstall(self) -> None:
+        """Take the agent away, and nothing else. ``start_agents`` brings it back."""
+
+    @abstractmethod
+    def command(self, *arguments: str) -> str:
+        """Run a command of the agent where an agent runs, with its settings; gives what it prints."""
+
+    @abstractmethod
+    def logs(self) -> dict[str, str]:
+        """All that replicas have written, by name; those that are gone as far as it is still known."""
+
+    # --- what may happen to the API server ---
+
+    def outage_missing(self) -> str:
+        """Why there is no ``api_server_outage``; "" where there is."""
+        return ""
+
+    @abstractmethod
+    def api_server_outage(self) -> AbstractContextManager[None]:
+        """The API server is gone inside the block, and answers again after it."""
+
+    # --- made of these ---
+
+    def wait_for(self, what: str, condition: Callable[[], T], *, timeout: float = _TIMEOUT) -> T:
+        """As Cluster.wait_for, with more patience."""
+        return super().wait_for(what, condition, timeout=timeout)
+
+    def wait_for_state(self, *states: str, timeout: float = _TIMEOUT) -> str:
+        return super().wait_for_state(*states, timeout=timeout)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """What a kubectl command prints; raises CalledProcessError, with what it said in ``stderr``."""
+        return run([str(self.kubectl_binary), "--kubeconfig", str(self.kubeconfig), *arguments], stdin=stdin)
+
+    def lease_holder(self) -> str:
+        """The identity in the lease; "" while there is none."""
+        try:
+            spec = self.client.request("GET", LEASE).get("spec") or {}
+        except NotFound:
+            return ""
+        holder: str = spec.get("holderIdentity") or ""
+        return holder
+
+    def leader(self) -> str | None:
+        """The replica that holds the lease; None when nobody does, or one that is no more."""
+        holder = self.lease_holder()
+        return self.replica_of(holder) if holder else None
+
+    def wait_for_leader(self, *, other_than: str | None = None) -> str:
+        """A leader that runs; with ``other_than``, a lease held under another identity than that."""
+
+        def leads() -> str | None:
+            holder = self.lease_holder()
+            return self.replica_of(holder) if holder and holder != other_than else None
+
+        return str(self.wait_for("a leader", leads, timeout=TAKE_OVER_SECONDS))
+
+    def wait_for_landscape(self) -> dict[str, Object]:
+        """Synchronized, and the Applications are those of the example landscape; gives them."""
+        wanted = len(landscape())
+
+        def there() -> dict[str, Object]:
+            found = self.applications()
+            return found if len(found) == wanted and self.state() == "Synchronized" else {}
+
+        return self.wait_for("the example landscape", there)
+
+    def disconnect(self) -> None:
+        """From whatever a scenario has left behind to a cluster that was never connected, and no agent in it."""
+        self.stop_agents()
+        for resource in (SECRET, CONFIG_MAP):
+            self.remove(resource, CONFIGURATION.name, CONFIGURATION.namespace)
+        for name in (CLUSTER_SECRET, self.ca_secret):
+            self.remove(SECRET, name.name, name.namespace)
+        for application in self.applications():
+            self.remove(APPLICATION, application)
+        self.remove(COMPASS_CONNECTION, CONNECTION_NAME)
+
+    def connect(self) -> None:
+        """From whatever a scenario has left behind to a paired cluster with the example landscape, all synchronised."""
+        self.compass.reset()
+        self.remove(SECRET, CONFIGURATION.name, CONFIGURATION.namespace)  # it would win over the ConfigMap
+        self.start_agents()
+        if not (self.secret(CLUSTER_SECRET) or {}).get("crt") or self.state() == "ConnectionFailed":
+            self.configure(self.compass.configuration())
+        self.wait_for_leader()
+        self.wait_for_landscape()
+
+
+def run(command: Sequence[str], *, stdin: str | None = None) -> str:
+    """What a command prints; raises CalledProcessError, with what it said in ``stderr`` also in its text."""
+    done = subprocess.run(
+        command, check=False, input=stdin or "", capture_output=True, text=True, timeout=_KUBECTL_SECONDS
+    )
+    if done.returncode:
+        raise CommandFailed(done.returncode, list(command), done.stdout, done.stderr)
+    return done.stdout
+
+
+class CommandFailed(subprocess.CalledProcessError):
+    """CalledProcessError that says what the command said."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{self.stdout}{self.stderr}"

@@ -1,0 +1,72 @@
+"""The cluster's Applications follow the Director, and nobody else."""
+
+from controller.resources import APPLICATION, SECRET
+from e2e.mock_compass.examples import landscape
+from e2e.scenarios.stage import Stage
+
+ERP = "mp-harbour-logistics-erp"
+
+
+def test_sync(connected: Stage) -> None:
+    """What is assigned is there with its Secrets, and the Runtime's URLs are in the Director."""
+    applications = connected.applications()
+    assert len(applications) == len(landscape())
+    named = {
+        (entry.get("credentials") or {}).get("secretName") or None
+        for application in applications.values()
+        for service in application["spec"]["services"]
+        for entry in service["entries"]
+    } - {None}
+    assert named
+    assert named <= connected.secrets().keys()
+    assert {"runtime_eventServiceUrl", "runtime_consoleUrl"} <= connected.compass.labels().keys()
+
+
+def test_update(connected: Stage) -> None:
+    """A changed description is changed in the cluster, in the very object that was there."""
+    before = connected.applications()[ERP]
+    application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
+    connected.compass.change(application["id"], description="Moved to Antwerp")
+    connected.wait_for(
+        "the description", lambda: connected.applications()[ERP]["spec"]["description"] == "Moved to Antwerp"
+    )
+    assert connected.applications()[ERP]["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+def test_delete(connected: Stage) -> None:
+    """An Application that is unassigned goes, and its Secrets go with it; the others stay."""
+    application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
+    others = connected.applications().keys() - {ERP}
+    assert _secrets_of(connected, ERP)
+    connected.compass.unassign(application["id"])
+    connected.wait_for("it to go", lambda: ERP not in connected.applications())
+    connected.wait_for("its Secrets to go", lambda: not _secrets_of(connected, ERP))
+    assert connected.applications().keys() == others
+
+
+def test_drift(connected: Stage) -> None:
+    """What people edit or delete is put right without asking Compass; what is theirs stays."""
+    before = connected.applications()[ERP]
+    connected.kubectl("label", "application", ERP, "team=harbour")
+    patch = '{"spec": {"description": "edited by hand"}}'
+    connected.kubectl("patch", "application", ERP, "--type=merge", "--patch", patch)
+    connected.wait_for("the edit undone", lambda: _description(connected) == before["spec"]["description"])
+    assert connected.applications()[ERP]["metadata"]["labels"]["team"] == "harbour"
+
+    secret = next(iter(_secrets_of(connected, ERP)))
+    connected.client.delete(SECRET, secret, namespace="kyma-system")
+    connected.wait_for("the Secret", lambda: secret in connected.secrets())
+
+    with connected.compass.outage():
+        connected.client.delete(APPLICATION, ERP)
+        connected.wait_for("the Application", lambda: ERP in connected.applications())
+        connected.wait_for("its Secrets", lambda: secret in _secrets_of(connected, ERP))
+
+
+def _description(stage: Stage) -> str:
+    text: str = stage.applications()[ERP]["spec"]["description"]
+    return text
+
+
+def _secrets_of(stage: Stage, application: str) -> set[str]:
+    return {name for name, secret in stage.secrets().items() if secret["metadata"]["labels"]["app"] == application}

@@ -1,0 +1,86 @@
+"""The life of a connection: paired, renewed, lost and won again."""
+
+from controller.resources import SECRET
+from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
+from e2e.scenarios.stage import Stage
+
+
+def test_pair(stage: Stage) -> None:
+    """An unconfigured agent says what it misses; with a one-time token it pairs, once, and synchronises."""
+    stage.compass.reset()
+    stage.disconnect()
+    stage.start_agents()
+    stage.wait_for_state("ConnectionFailed")
+    assert "compass-agent-configuration" in stage.connection_error()
+
+    issued = len(stage.compass.certificates())
+    stage.configure(stage.compass.configuration())
+    stage.kubectl("wait", "--for=condition=Ready", "compassconnection/compass-connection", "--timeout=120s")
+
+    stage.wait_for_landscape()
+    assert stage.connection_error() == ""
+    assert len(stage.compass.certificates()) == issued + 1
+    credentials = stage.secret(CLUSTER_SECRET)
+    assert credentials is not None
+    assert {"crt", "key", "crtChain"} <= credentials.keys()
+
+
+def test_renew(connected: Stage) -> None:
+    """refreshCredentialsNow replaces the certificate, is reset, and the connection goes on."""
+    before = connected.secret(CLUSTER_SECRET)
+    connected.kubectl(
+        "patch", "cc", "compass-connection", "--type=merge", "--patch", '{"spec": {"refreshCredentialsNow": true}}'
+    )
+    connected.wait_for("another certificate", lambda: _crt(connected) not in ("", (before or {})["crt"]))
+    connected.wait_for("the flag reset", lambda: not _spec(connected).get("refreshCredentialsNow"))
+    connected.wait_for_landscape()
+
+
+def test_reconnect_with_kubectl(connected: Stage) -> None:
+    """A new token in the configuration and a deleted CompassConnection: another pairing; the Applications stay."""
+    before, applications = _crt(connected), connected.applications()
+    connected.configure(connected.compass.configuration())
+    connected.kubectl("delete", "compassconnection", "compass-connection")
+    connected.wait_for("another certificate", lambda: _crt(connected) not in ("", before))
+    after = connected.wait_for_landscape()
+    assert _uids(after) == _uids(applications)
+
+
+def test_revoke(connected: Stage) -> None:
+    """The command revokes the certificate and deletes the credentials; only a new token connects again."""
+    applications = connected.applications()
+    said = connected.command("revoke", "--yes")
+    assert "The certificate is revoked." in said
+    assert connected.compass.certificates()[-1]["revoked"]
+    connected.wait_for_state("ConnectionFailed")
+    assert connected.secret(CLUSTER_SECRET) is None
+    assert _uids(connected.applications()) == _uids(applications)
+
+    connected.configure(connected.compass.configuration())
+    after = connected.wait_for_landscape()
+    assert _uids(after) == _uids(applications)
+
+
+def test_the_secret_wins_over_the_config_map(connected: Stage) -> None:
+    """A Secret that holds the configuration is taken, and reconnects although the ConfigMap is still there."""
+    before = _crt(connected)
+    try:
+        connected.configure(connected.compass.configuration(), secret=True)
+        connected.kubectl("delete", "compassconnection", "compass-connection")
+        connected.wait_for("another certificate", lambda: _crt(connected) not in ("", before))
+        connected.wait_for_landscape()
+    finally:
+        connected.remove(SECRET, CONFIGURATION.name, CONFIGURATION.namespace)
+
+
+def _crt(stage: Stage) -> str:
+    return (stage.secret(CLUSTER_SECRET) or {}).get("crt", "")
+
+
+def _spec(stage: Stage) -> dict[str, object]:
+    spec: dict[str, object] = (stage.connection() or {}).get("spec") or {}
+    return spec
+
+
+def _uids(applications: dict[str, dict[str, object]]) -> dict[str, object]:
+    return {name: obj["metadata"]["uid"] for name, obj in applications.items()}  # type: ignore[index]

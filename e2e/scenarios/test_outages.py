@@ -1,0 +1,58 @@
+"""Compass or the API server is away for a while: nothing is lost, and nobody has to help."""
+
+import time
+
+import pytest
+
+from controller.resources import APPLICATION, SECRET
+from e2e.cluster import CLUSTER_SECRET
+from e2e.mock_compass.examples import landscape
+from e2e.scenarios.stage import Stage
+
+ERP = "mp-harbour-logistics-erp"
+_OUTAGE_SECONDS = 4.0  # two periods of the sync, shorter than the agent's deadline to renew its lease
+_LONG_OUTAGE_SECONDS = 13.0  # longer than that deadline, which is 10 s
+
+
+def test_compass_outage(connected: Stage) -> None:
+    """The state tells of it; Applications and credentials stay; afterwards what has changed meanwhile arrives."""
+    applications, credentials = connected.applications(), connected.secret(CLUSTER_SECRET)
+    application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
+    with connected.compass.outage():
+        connected.wait_for_state("ConnectionMaintenanceFailed", "SynchronizationFailed")
+        ready = connected.kubectl(
+            "get", "cc", "compass-connection", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+        )
+        assert ready == "False"
+        connected.compass.change(application["id"], description="Changed while nobody could tell")
+        assert connected.applications().keys() == applications.keys()
+        assert connected.secret(CLUSTER_SECRET) == credentials
+    connected.wait_for(
+        "the change",
+        lambda: connected.applications()[ERP]["spec"]["description"] == "Changed while nobody could tell",
+    )
+    connected.wait_for_state("Synchronized")
+    assert connected.secret(CLUSTER_SECRET) == credentials
+
+
+@pytest.mark.parametrize("seconds", [_OUTAGE_SECONDS, _LONG_OUTAGE_SECONDS], ids=["short", "longer than the lease"])
+def test_api_server_outage(connected: Stage, seconds: float) -> None:
+    """Someone leads again afterwards, drift is undone, and what Compass has changed meanwhile is there."""
+    if reason := connected.outage_missing():
+        pytest.skip(reason)
+    issued = len(connected.compass.certificates())
+    application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
+    with connected.api_server_outage():
+        connected.compass.change(application["id"], description="Changed meanwhile")
+        time.sleep(seconds)  # the outage itself
+    connected.wait_for(
+        "the change",
+        lambda: connected.applications()[ERP]["spec"]["description"] == "Changed meanwhile",
+    )
+    connected.client.delete(APPLICATION, ERP)
+    connected.wait_for("the Application", lambda: ERP in connected.applications())
+    secret = next(iter(connected.secrets()))
+    connected.client.delete(SECRET, secret, namespace="kyma-system")
+    connected.wait_for("the Secret", lambda: secret in connected.secrets())
+    connected.wait_for_state("Synchronized")
+    assert len(connected.compass.certificates()) == issued
