@@ -1,6 +1,7 @@
 """The command line: ``compass-runtime-agent [run|status|revoke]``, or ``python -m controller``."""
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -26,6 +27,14 @@ from informers.errors import ConfigurationError
 _log = logging.getLogger("controller")
 
 _USAGE_ERROR = 2
+
+_GC_THRESHOLDS = (50_000, 20, 20)
+"""Python's default, a collection of the young every 700 objects, is made for programs that leave rings of objects behind.
+
+This one holds big caches of plain objects for long, decodes answers of megabytes, and leaves next to no rings, so nearly
+every collection walks through what lives on: a cycle over 5,000 unchanged Applications took 1,170 ms of CPU with the
+default and 600 ms without any collection.
+"""
 _USER_AGENT = f"compass-runtime-agent/{version('compass-runtime-agent')}"  # also the field manager of what it writes
 _ENDED = (GracePeriodExceeded, LeaderElectionLost, RunnableFailed, ServerBindError)
 
@@ -68,6 +77,7 @@ def _ask(question: str) -> bool:
 
 
 def _run(settings: Settings, client: Client, metrics: Metrics) -> int:
+    gc.set_threshold(*_GC_THRESHOLDS)
     stop = stop_on_signals()
     _log.info("starting", extra=settings.describe())
     if settings.skip_compass_tls_verify:

@@ -1,15 +1,16 @@
-"""The configuration to pair with, as the caches have it at this moment."""
+"""The configuration to pair with, as caches or API server have it at this moment."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from controller import configuration
 from controller.configuration import PairingConfiguration, TokenSecretUnusable
-from controller.resources import SECRET
+from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName
 from informers.client import Client
 from informers.errors import Forbidden, NotFound
 from informers.lister import Lister
+from informers.resource import Resource
 
 
 class Configured:
@@ -30,12 +31,16 @@ class Configured:
         self._config_maps = config_maps
         self._config_map_name = config_map_name
 
-    def resolve(self, connection: Mapping[str, Any] | None) -> PairingConfiguration:
-        """The configuration in force; raises ConfigurationError, or informers.ApiError for a tokenSecretRef."""
+    def resolve(self, connection: Mapping[str, Any] | None, *, live: bool = False) -> PairingConfiguration:
+        """The configuration in force; raises ConfigurationError, or informers.ApiError of what is read.
+
+        ``live`` asks the API server and not the caches: an operator changes the configuration and then deletes the
+        CompassConnection, but these come through different watches, and the deletion may be here first.
+        """
         return configuration.resolve(
             connection,
-            self._secret(),
-            self._config_map(),
+            self._read(SECRET, self._secret_name) if live else self._secret(),
+            self._read(CONFIG_MAP, self._config_map_name) if live else self._config_map(),
             secret_name=self._secret_name,
             config_map_name=self._config_map_name,
             read_secret=self._read_secret,
@@ -53,8 +58,12 @@ class Configured:
 
     def _read_secret(self, name: ObjectName) -> Mapping[str, Any] | None:
         try:
-            return self._client.get(SECRET, name.name, namespace=name.namespace)
-        except NotFound:
-            return None
+            return self._read(SECRET, name)
         except Forbidden as error:
             raise TokenSecretUnusable(f"the Secret {name} of tokenSecretRef cannot be read: {error}") from error
+
+    def _read(self, resource: Resource, name: ObjectName) -> Mapping[str, Any] | None:
+        try:
+            return self._client.get(resource, name.name, namespace=name.namespace)
+        except NotFound:
+            return None

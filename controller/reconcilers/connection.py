@@ -88,6 +88,7 @@ class ConnectionReconciler:
         self._clock = clock
         self._spared = ""  # a configuration whose token is known to be spent, and the suspicion is young
         self._outlook = ""  # what became of the configured token while the connection is suspected to be lost
+        self._failure = ""  # of the last pairing; its token may have gone from the configuration since
 
     def reconcile(self, name: str) -> Result:
         connection = self._connections.get(name)
@@ -96,11 +97,11 @@ class ConnectionReconciler:
         credentials, problem = self._usable_credentials(connection)
         if credentials is None:
             return self._pair(connection, problem)
-        if self._reconnect_is_wanted(connection, credentials):
-            return self._pair(connection, "")
         known = credentials.connection
         if known is None:
             return self._pair(connection, "Runtime id, tenant or URLs of the stored credentials are not known")
+        if self._reconnect_is_wanted(connection, known):
+            return self._pair(connection, "")
         if self._link.suspicion is None:
             return self._keep(credentials, known)
         return self._suspect(connection, credentials, known)
@@ -147,30 +148,28 @@ class ConnectionReconciler:
         _log.info("connection of an earlier agent taken over", extra={"runtime": known.runtime_id})
         return replace(credentials, connection=known)
 
-    def _reconnect_is_wanted(self, connection: Object | None, credentials: StoredCredentials) -> bool:
+    def _reconnect_is_wanted(self, connection: Object | None, known: Connection) -> bool:
         """Whether the operator asks for new credentials although the stored ones are usable.
 
         Deleting the CompassConnection asks for it, or making one that does not tell of them. But when the configured
         token is the very one that won them, or there is none, a pairing is neither possible nor meant: it is what is
         found after a crash between storing credentials and telling of them.
         """
-        state, known = cc.state_of(connection), credentials.connection
-        if connection is not None and state is None and known is not None:
+        state = cc.state_of(connection)
+        if connection is not None and state is None:
             if connection.get("spec", {}).get("managementInfo") == _management_info(known):
                 return False  # somebody wiped the status
         elif state not in (None, cc.State.CONNECTION_FAILED):
             return False
-        try:
-            configuration = self._configured.resolve(connection)
-        except NothingConfigured:
-            return False
-        except ConfigurationError:
-            return True  # for its problem to be told
-        return known is None or configuration.fingerprint != known.paired_with
+        configuration, missing = self._resolve(connection)
+        if configuration is None:
+            return not isinstance(missing, NothingConfigured)  # for its problem to be told
+        return configuration.fingerprint != known.paired_with
 
     def _resolve(self, connection: Object | None) -> tuple[PairingConfiguration | None, ConfigurationError | None]:
+        deleted_or_new = cc.state_of(connection) is None
         try:
-            return self._configured.resolve(connection), None
+            return self._configured.resolve(connection, live=deleted_or_new), None
         except ConfigurationError as error:
             return None, error
 
@@ -212,7 +211,10 @@ class ConnectionReconciler:
         under_way = self._pairing.under_way(configuration)
         what = under_way.configuration if under_way else configuration.fingerprint if configuration else None
         if what is None:
-            self._tell_failure(connection, _because(str(missing), problem))
+            text = str(missing)
+            if self._failure and isinstance(missing, NothingConfigured):
+                text += f"; the last pairing ended so: {self._failure}"
+            self._tell_failure(connection, _because(text, problem))
             return Result(requeue_after=_LOOK_AGAIN_SECONDS if isinstance(missing, TokenSecretUnusable) else None)
         delay = self._attempts.wait(what)
         if delay > 0:
@@ -226,7 +228,7 @@ class ConnectionReconciler:
 
     def _paired(self, fresh: StoredCredentials, origin: str) -> None:
         self._attempts.succeeded()
-        self._spared = self._outlook = ""
+        self._spared = self._outlook = self._failure = ""
         self._metrics.pairing("success")
         self._link.replaced(self._clock.time())
         known = fresh.connection
@@ -255,6 +257,7 @@ class ConnectionReconciler:
             self._outlook = f"pairing anew failed too: {text}"
             self._tell_suspicion(connection, f"{problem}; {self._outlook}", event=f"{problem}; {failure}")
         else:
+            self._failure = text
             self._tell_failure(connection, _because(text, problem), event=_because(str(failure), problem))
         return Result(requeue_after=delay)
 

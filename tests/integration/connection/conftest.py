@@ -1,0 +1,68 @@
+"""One control plane for all tests of the connection, a mock Compass for each, and agents in threads.
+
+At the end of every test, nothing that anybody may read has a token or a key in it: log, status and Events.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.controlplane import ControlPlane
+from e2e.mock_compass.server import MockCompass
+from e2e.world import NAMESPACES, OWN_CRDS, World
+from tests.support.agent_thread import AgentThread, leaked
+
+StartAgent = Callable[..., AgentThread]
+
+
+@pytest.fixture(scope="package")
+def cluster() -> Iterator[ControlPlane]:
+    with ControlPlane() as control_plane:
+        control_plane.apply_crds(OWN_CRDS)
+        for namespace in NAMESPACES:
+            control_plane.create_namespace(namespace)
+        yield control_plane
+
+
+@pytest.fixture
+def tokens() -> set[str]:
+    """Every token that Compass gave out."""
+    return set()
+
+
+@pytest.fixture
+def world(cluster: ControlPlane, tmp_path: Path, tokens: set[str]) -> Iterator[World]:
+    with MockCompass() as compass:
+        issue = compass.state.issue_token_for_client
+
+        def noted(client_id: str, *, lifetime: float) -> str:
+            token = issue(client_id, lifetime=lifetime)
+            tokens.add(token)
+            return token
+
+        compass.state.issue_token_for_client = noted  # type: ignore[method-assign]
+        world = World(control_plane=cluster, compass=compass, directory=tmp_path)
+        world.reset()
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+@pytest.fixture
+def agent(world: World, tokens: set[str]) -> Iterator[StartAgent]:
+    """Starts an agent, stopped after the test; what it told is searched for secrets."""
+    agents: list[AgentThread] = []
+
+    def start(**settings: str) -> AgentThread:
+        agents.append(AgentThread(world, **settings))
+        return agents[-1].start()
+
+    yield start
+    for one in agents:
+        one.stop()
+    status = (world.connection() or {}).get("status")
+    events = [event for event in world.events() if event["involvedObject"]["kind"] == "CompassConnection"]
+    for where, text in (("log", "".join(one.log for one in agents)), ("status", status), ("Events", events)):
+        assert not leaked(text, tokens), f"a secret in the {where}"

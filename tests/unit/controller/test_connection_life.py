@@ -1,0 +1,524 @@
+"""The life of the connection on virtual time: what is done when, how often, and what it costs."""
+
+import base64
+
+import pytest
+
+from controller.compass.http import HttpAnswer
+from controller.credentials import Pairing
+from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
+from informers.errors import ApiError, Forbidden, ServerError
+from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
+from tests.support.connector_border import CONNECTOR_URL, DIRECTOR_URL, RUNTIME, SECURED_URL, TENANT
+
+HOUR, DAY = 3600.0, 86400.0
+
+
+@pytest.fixture(params=[True, False], ids=["own CRD", "CRD of the Go agent"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return Bench(subresource=request.param)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+# --- crashes ---
+
+
+def _kill_at(bench: Bench, point: int) -> bool:
+    """Ends the process at the n-th border crossed: before a write, after a write, before and after a call."""
+    crossed = 0
+
+    def cross(*_: object) -> None:
+        nonlocal crossed
+        crossed += 1
+        if crossed == point:
+            raise Killed
+
+    store = bench.server._store
+    answer = bench.connector.answer
+
+    def store_then_cross(*args: object, **kwargs: object) -> object:
+        stored = store(*args, **kwargs)  # type: ignore[arg-type]
+        cross()
+        return stored
+
+    def answer_then_cross(*args: object, **kwargs: object) -> object:
+        cross()
+        answered = answer(*args, **kwargs)  # type: ignore[arg-type]
+        cross()
+        return answered
+
+    bench.server.before = cross
+    bench.server._store = store_then_cross  # type: ignore[method-assign,assignment]
+    bench.connector.answer = answer_then_cross  # type: ignore[method-assign,assignment]
+    try:
+        bench.settle()
+        killed = False
+    except Killed:
+        killed = True
+    bench.server.before = lambda *_: None
+    bench.server._store = store  # type: ignore[method-assign]
+    bench.connector.answer = answer  # type: ignore[method-assign]
+    return killed
+
+
+def test_a_pairing_that_is_killed_anywhere_is_finished_after_the_restart() -> None:
+    """Before and after each write and each call; only between an answer of the Connector and its write is a token lost,
+    and then the CompassConnection says what to do.
+    """
+    lost, point, killed = [], 0, True
+    while killed:
+        point += 1
+        bench = Bench()
+        bench.configure()
+        killed = _kill_at(bench, point)
+        bench.restart()
+        bench.run(1)
+        if bench.state != "Connected":
+            lost.append(point)
+            assert bench.state == "ConnectionFailed"
+            assert "put a new one-time token into ConfigMap kyma-system/compass-agent-configuration" in bench.error
+            bench.configure()
+            bench.run(1)
+            assert bench.state == "Connected"
+    # The answer of either call is here and not stored: after the call, and right before the write that stores it.
+    assert point > 15
+    assert len(lost) == 4
+
+
+def test_a_renewal_that_is_killed_anywhere_leaves_a_working_certificate() -> None:
+    """Whatever is lost, the stored pair works, and the renewal is done again without a token."""
+    point, killed = 0, True
+    while killed:
+        point += 1
+        bench = Bench().paired()
+        bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda o: o["spec"].update(refreshCredentialsNow=True))
+        before = bench.fingerprint()
+        killed = _kill_at(bench, point)
+        bench.restart()
+        bench.run(1)
+        assert bench.state == "Connected"
+        assert bench.fingerprint() != before
+        assert "refreshCredentialsNow" not in bench.connection["spec"]
+    assert point > 8
+
+
+def test_a_literal_token_goes_even_if_the_agent_was_killed_before_it_could_remove_it() -> None:
+    """The resumed pairing removes the token first, also when it then fails."""
+    caught, point, killed = 0, 0, True
+    while killed:
+        point += 1
+        bench = Bench()
+        token = bench.connector.token()
+        pairing = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT, "token": token}
+        bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": pairing}})
+        killed = _kill_at(bench, point)
+        bench.restart()
+        if bench.credentials.load_pairing() is None or "token" not in bench.connection["spec"]["pairing"]:
+            continue
+        caught += 1
+        bench.connector.state.expire_tokens()
+        bench.settle()
+        assert bench.state == "ConnectionFailed"
+        assert "an answer of the Connector was lost" in bench.error
+        assert "token" not in bench.connection["spec"]["pairing"]
+    assert caught == 2  # right after the notes are stored, and right before the token is removed
+
+
+def test_a_write_that_fails_after_signing_costs_nothing(bench: Bench) -> None:
+    """What the Connector signed is kept in memory and stored as soon as the API server takes it."""
+    bench.configure()
+    signed = False
+
+    def refuse(_verb: str, kind: str) -> None:
+        if kind == "Secret" and "signCertificateSigningRequest" in bench.connector.calls and not signed:
+            raise ServerError("etcd is away", status=500)
+
+    bench.server.before = refuse
+    bench.settle()
+    assert bench.state == "ConnectionFailed"
+    assert bench.error == "Failed to preserve certificate: etcd is away (500)"
+    signed = True
+    bench.run(3)
+    assert bench.state == "Connected"
+    assert bench.connector.calls.count("signCertificateSigningRequest") == 1
+
+
+def test_no_token_is_spent_on_secrets_that_cannot_be_written(bench: Bench) -> None:
+    """Both writes are tried dry before the first call."""
+    bench.configure()
+
+    def forbid(_verb: str, kind: str) -> None:
+        if kind == "Secret":
+            raise Forbidden("secrets is forbidden", status=403, reason="Forbidden")
+
+    bench.server.before = forbid
+    bench.settle()
+    assert bench.connector.calls == []
+    assert "secrets is forbidden" in bench.error
+    bench.server.before = lambda *_: None
+    bench.run(3)
+    assert bench.state == "Connected"
+
+
+# --- no hammering, no loops ---
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (HttpAnswer(503, b"", ""), "ConnectionFailed"),
+        (HttpAnswer(400, b"", ""), "ConnectionFailed"),
+        (HttpAnswer(200, b"null", ""), "ConnectionFailed"),
+    ],
+)
+def test_a_long_failure_of_pairing_costs_a_call_and_a_write_a_period(
+    bench: Bench, answer: HttpAnswer, state: str
+) -> None:
+    """The delay grows to the sync period; each attempt writes the status at most twice."""
+    bench.configure()
+    bench.connector.intervene = lambda _: answer
+    bench.run(HOUR)
+    assert bench.state == state
+    attempts = len(bench.connector.calls)
+    assert HOUR / SYNC_PERIOD * 0.8 < attempts < HOUR / SYNC_PERIOD + 10
+    assert sum(bench.server.writes.values()) <= 2 * attempts + 5
+    assert bench.reconciles < 8 * attempts + 2 * HOUR / 60
+
+
+@pytest.mark.parametrize("status", [503, 400])
+def test_a_long_failure_of_maintenance_costs_a_call_and_a_write_a_period(bench: Bench, status: int) -> None:
+    """The same while connected: an outage, and refusals that make the token be tried now and then."""
+    bench.paired()
+    calls, writes, reconciles = len(bench.connector.calls), sum(bench.server.writes.values()), bench.reconciles
+    bench.connector.intervene = lambda _: HttpAnswer(status, b"", "")
+    bench.run(HOUR)
+    assert bench.state == "ConnectionMaintenanceFailed"
+    calls = len(bench.connector.calls) - calls
+    writes = sum(bench.server.writes.values()) - writes
+    share = 1 if status == 503 else 2  # refused: renewal's call, and the token's
+    assert calls < share * (HOUR / SYNC_PERIOD + 12)
+    assert writes <= 2 * calls + 5
+    assert bench.reconciles - reconciles < 12 * calls + 2 * HOUR / 60
+
+
+def test_an_hour_of_health_writes_nothing(bench: Bench) -> None:
+    """The Connector is asked once a period; nothing differs, so nothing is written."""
+    bench.paired()
+    bench.settle()
+    calls, writes = len(bench.connector.calls), sum(bench.server.writes.values())
+    bench.run(HOUR)
+    assert sum(bench.server.writes.values()) == writes
+    assert HOUR / SYNC_PERIOD - 2 <= len(bench.connector.calls) - calls <= HOUR / SYNC_PERIOD + 1
+
+
+def test_retry_after_is_respected_up_to_the_period() -> None:
+    """An overloaded Compass says when to come back."""
+    bench = Bench()
+    bench.configure()
+    bench.connector.intervene = lambda _: HttpAnswer(429, b"", "100")
+    bench.run(99)
+    assert len(bench.connector.calls) == 1
+    bench.run(2)
+    assert len(bench.connector.calls) == 2
+
+
+# --- renewal ---
+
+
+@pytest.mark.parametrize(
+    ("validity", "minimal", "left"),
+    [
+        (90 * DAY, 15, 27 * DAY),  # three tenths
+        (60, 15, 30),  # two minimal sync times are more than three tenths
+        (20, 15, 20),  # shorter than any margin: at once, and again at once
+    ],
+)
+def test_renewal_is_due_at_the_exact_moment(validity: float, minimal: float, left: float) -> None:
+    """The later of threshold and twice the minimal sync time before the end."""
+    bench = Bench(minimal_sync_time=minimal)
+    assert bench.policy.due_at(not_before=1000, not_after=1000 + validity) == 1000 + validity - left
+
+
+def test_the_certificate_is_renewed_at_the_threshold_and_not_a_second_before() -> None:
+    """A timer, not a poll."""
+    bench = Bench().paired()
+    first = bench.credentials.load()
+    due = first.not_after - (first.not_after - first.not_before) * 0.3
+    bench.run(due - bench.clock.time() - 1)
+    assert bench.fingerprint() == first.fingerprint
+    bench.run(1)
+    assert bench.fingerprint() != first.fingerprint
+    part = bench.connection["status"]["connectionStatus"]
+    assert part["renewed"] == part["certificateStatus"]["acquired"]
+    assert part["renewed"] > part["established"]
+    assert "CertificateRenewed" in bench.recorder.reasons
+
+
+@pytest.mark.parametrize("skew", [-300, 300])
+def test_clocks_that_differ_by_five_minutes_do_no_harm(skew: float) -> None:
+    """A certificate from the near future or past is used and renewed in time by either clock."""
+    bench = Bench(validity=HOUR)
+    bench.connector.state.clock = lambda: bench.clock.time() - skew
+    bench.paired()
+    for _ in range(5):
+        before = bench.fingerprint()
+        bench.run(HOUR)
+        assert bench.state == "Connected"
+        assert bench.fingerprint() != before
+    assert bench.connector.calls.count("signCertificateSigningRequest") >= 6
+
+
+def test_a_renewal_that_fails_tells_the_time_left_and_ends_in_loss_only_at_expiry() -> None:
+    """Warning Event and status with what is left; then ConnectionFailed with the moment of expiry."""
+    bench = Bench().paired()
+    bench.connector.intervene = lambda op: HttpAnswer(503, b"", "") if op.startswith("sign") else None
+    end = bench.credentials.load().not_after
+    bench.run(end - bench.clock.time() - 2 * HOUR - 60)
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert "renewal failed, the certificate is valid for 2 h more: HTTP 503" in bench.error
+    assert "RenewalFailed" in bench.recorder.reasons
+    bench.run(2 * HOUR + 300)
+    assert bench.state == "ConnectionFailed"
+    assert "the client certificate expired at" in bench.error
+
+
+def test_a_wall_clock_that_jumps_past_the_expiry_is_noticed() -> None:
+    """Within a minute, though no timer of the monotonic clock ends then."""
+    bench = Bench().paired()
+    bench.clock.set_time(bench.credentials.load().not_after + 1)
+    bench._due["connection"] = bench._due["renewal"] = bench.clock.monotonic() + 60
+    bench.clock.advance(60)
+    bench._work()
+    assert bench.state == "ConnectionFailed"
+
+
+@pytest.mark.parametrize(
+    ("harm", "renewed"),
+    [
+        (lambda bench: bench.server.delete(SECRET, CA.name, namespace=CA.namespace), True),
+        (
+            lambda bench: bench.server.edit(
+                SECRET, CA.name, lambda o: o["data"].update(cacert="eA==", other="eQ=="), namespace=CA.namespace
+            ),
+            False,
+        ),
+    ],
+    ids=["lost", "changed"],
+)
+def test_the_ca_secret_is_mended(bench: Bench, harm: object, renewed: bool) -> None:
+    """Lost, it is a reason to renew; changed, it is written again from the chain, other keys surviving."""
+    bench.paired()
+    wanted = bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]["cacert"]
+    before = bench.fingerprint()
+    harm(bench)  # type: ignore[operator]
+    bench.settle()
+    data = bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]
+    assert data["cacert"] == wanted
+    assert (bench.fingerprint() != before) is renewed
+    assert data.get("other") == (None if renewed else "eQ==")
+
+
+def test_no_certificate_is_issued_that_could_not_be_stored() -> None:
+    """A CA Secret that cannot be written must not make the Connector sign again and again."""
+    bench = Bench().paired()
+    bench.server.delete(SECRET, CA.name, namespace=CA.namespace)
+    signed = bench.connector.calls.count("signCertificateSigningRequest")
+
+    def forbid(verb: str, kind: str) -> None:
+        if kind == "Secret":
+            raise Forbidden("secrets is forbidden", status=403, reason="Forbidden")
+
+    bench.server.before = forbid
+    bench.run(HOUR)
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert bench.connector.calls.count("signCertificateSigningRequest") == signed
+
+
+# --- what operators do ---
+
+
+def test_takeover_of_what_the_go_agent_left(bench: Bench) -> None:
+    """Its Secret has no runtime id and no addresses: they are read where it keeps them, and no token is spent."""
+    data = bench.configure()
+    bench.settle()
+    secret = bench.server.get(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+    del secret["data"]["connection"]
+    bench.server.put(SECRET, secret)
+    bench.restart()
+    calls = len(bench.connector.calls)
+    bench.settle()
+    known = bench.credentials.load().connection
+    assert known is not None
+    assert (known.runtime_id, known.tenant) == (data["RUNTIME_ID"], data["TENANT"])
+    assert (known.connector_url, known.director_url) == (SECURED_URL, DIRECTOR_URL)
+    assert bench.state == "Connected"
+    assert bench.connector.calls[calls:] == ["configuration"]
+
+
+def test_a_takeover_that_lacks_the_runtime_id_says_so(bench: Bench) -> None:
+    """The message names what to add where; adding it is enough."""
+    data = bench.configure()
+    bench.settle()
+    secret = bench.server.get(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+    del secret["data"]["connection"]
+    bench.server.put(SECRET, secret)
+    bench.configure(RUNTIME_ID="", TOKEN=data["TOKEN"])
+    bench.restart()
+    bench.settle()
+    assert bench.state == "ConnectionFailed"
+    assert "RUNTIME_ID is empty" in bench.error
+    assert "are not known" in bench.error
+
+
+def test_the_configuration_is_not_read_while_connected(bench: Bench) -> None:
+    """Not even a broken one matters."""
+    bench.paired()
+    bench.configure(TENANT="")
+    bench.run(HOUR)
+    assert bench.state == "Connected"
+
+
+def test_a_changed_token_waits_for_no_back_off(bench: Bench) -> None:
+    """Hours of refusals, then a new token: tried at once."""
+    bench.configure(TOKEN="unknown")
+    bench.run(HOUR)
+    bench.configure()
+    bench.settle()
+    assert bench.state == "Connected"
+
+
+def test_a_configuration_error_is_told_once(bench: Bench) -> None:
+    """One write, one Event; nothing is asked."""
+    bench.configure(TOKEN="")
+    bench.run(HOUR)
+    assert "TOKEN is empty" in bench.error
+    assert bench.connector.calls == []
+    assert bench.recorder.reasons == ["PairingFailed"]
+
+
+def test_the_secret_of_a_reference_is_looked_for_again_and_again() -> None:
+    """Nobody watches it; ten seconds after it appears it is used. A 403 is told with its name."""
+    bench = Bench()
+    pairing = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT}
+    reference = {"namespace": "else", "name": "where", "key": "T"}
+    bench.server.put(
+        COMPASS_CONNECTION,
+        {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": {**pairing, "tokenSecretRef": reference}}},
+    )
+    bench.run(60)
+    assert "the Secret else/where of tokenSecretRef does not exist" in bench.error
+    read = bench.server.get
+
+    def forbidden(resource: object, name: str, **kwargs: object) -> object:
+        if name == "where":
+            raise Forbidden("secrets is forbidden", status=403, reason="Forbidden")
+        return read(resource, name, **kwargs)  # type: ignore[arg-type]
+
+    bench.server.get = forbidden  # type: ignore[method-assign,assignment]
+    bench.run(20)
+    assert "the Secret else/where of tokenSecretRef cannot be read" in bench.error
+    bench.server.get = read  # type: ignore[method-assign]
+    token = base64.b64encode(bench.connector.token().encode()).decode()
+    bench.server.put(SECRET, {"metadata": {"name": "where", "namespace": "else"}, "data": {"T": token}})
+    bench.run(11)
+    assert bench.state == "Connected"
+
+
+def test_suspicion_spares_a_used_token_at_first_and_an_unused_one_not() -> None:
+    """Refusals may be over in a moment; a token that can work is tried at once."""
+    bench = Bench().paired()
+    bench.connector.state.revoke_all(RUNTIME)
+    before = bench.fingerprint()
+    calls = len(bench.connector.calls)
+    bench.link.refused("Director", "insufficient scopes")
+    bench.connection_reconciler.reconcile(CONNECTION_NAME)
+    assert len(bench.connector.calls) == calls
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert "configure a new one-time token in ConfigMap" in bench.error
+    assert bench.fingerprint() == before
+    bench.configure()
+    bench.settle()
+    assert bench.fingerprint() != before
+    assert bench.state == "Connected"
+    assert bench.link.suspicion is None
+
+
+def test_suspicion_without_a_configuration_says_what_is_missing() -> None:
+    """And the old credentials stay."""
+    bench = Bench().paired()
+    bench.server.delete(CONFIG_MAP, CONFIGURATION.name, namespace=CONFIGURATION.namespace)
+    bench.connector.state.revoke_all(RUNTIME)
+    bench.run(HOUR)
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert "neither a ConfigMap" in bench.error
+    assert bench.credentials.load()
+
+
+def test_the_cause_of_a_spent_token_stays_visible() -> None:
+    """When signing failed, the next refusal of the same token must not hide why."""
+    bench = Bench()
+    bench.configure()
+    body = b'{"data": null, "errors": [{"message": "CSR: Invalid common name provided."}]}'
+    bench.connector.intervene = lambda op: HttpAnswer(200, body, "") if op.startswith("sign") else None
+    bench.run(10 * 60)
+    assert "Invalid common name provided" in bench.error
+    assert "put a new one-time token into" in bench.error
+    assert bench.connector.calls.count("signCertificateSigningRequest") == 1
+
+
+def test_errors_of_the_api_server_reach_the_queue(bench: Bench) -> None:
+    """A status that cannot be written is for the rate limiter; the pairing itself is not repeated."""
+    bench.configure()
+
+    def refuse(verb: str, kind: str) -> None:
+        if kind == "CompassConnection" and verb != "dry-run":
+            raise ServerError("no", status=500)
+
+    bench.server.before = refuse
+    with pytest.raises(ApiError):
+        bench.connection_reconciler.reconcile(CONNECTION_NAME)
+    bench.server.before = lambda *_: None
+    bench.settle()
+    assert bench.state == "Connected"
+    assert bench.connector.calls.count("signCertificateSigningRequest") == 1
+
+
+def test_a_pairing_under_way_that_was_tampered_with_is_given_up() -> None:
+    """An unreadable key in the notes: told, and a new token works."""
+    bench = Bench()
+    data = bench.configure()
+    bench.settle()
+    bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+    from controller.configuration import PairingConfiguration
+
+    configuration = PairingConfiguration(
+        origin="ConfigMap",
+        connector_url=data["CONNECTOR_URL"],
+        runtime_id=RUNTIME,
+        tenant=TENANT,
+        token=data["TOKEN"],
+    )
+    bench.credentials.save_pairing(
+        Pairing(
+            configuration=configuration.fingerprint,
+            origin="ConfigMap",
+            from_connection=False,
+            runtime_id=RUNTIME,
+            tenant=TENANT,
+            token_url=CONNECTOR_URL,
+            connector_url=SECURED_URL,
+            director_url=DIRECTOR_URL,
+            subject="CN=x",
+            key="garbage",
+            token="x",
+        )
+    )
+    bench.settle()
+    assert "the notes of the pairing under way were changed" in bench.error
+    assert bench.credentials.load_pairing() is None
+    bench.configure()
+    bench.settle()
+    assert bench.state == "Connected"
