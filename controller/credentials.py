@@ -16,11 +16,13 @@ second Secret follows from ``crtChain`` and can be written again at any time. Ot
 survive.
 
     CredentialsError          the stored credentials cannot be used: says which key of which Secret
-    └── CredentialsMissing    there are none at all
+    ├── CredentialsMissing    there are none at all
+    └── CredentialsReplaced   others are stored by now
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -51,6 +53,10 @@ class CredentialsError(Exception):
 
 class CredentialsMissing(CredentialsError):
     """There is no Secret, or it holds no credentials yet."""
+
+
+class CredentialsReplaced(CredentialsError):
+    """While a call to Compass was under way, other credentials were stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +155,18 @@ class CredentialsStore:
             raise CredentialsError(f"Secret {self.cluster_name}: {error}") from error
         return StoredCredentials(pair=pair, connection=_load(Connection, secret, _CONNECTION))
 
+    @contextmanager
+    def in_use(self, credentials: StoredCredentials) -> Iterator[None]:
+        """A call to Compass with these credentials; raises CredentialsReplaced when others are usable by its end.
+
+        What such a call tells, a refusal above all, is about a connection that is no more.
+        """
+        try:
+            yield
+        finally:
+            if self._replaced(credentials):
+                raise CredentialsReplaced(f"the Secret {self.cluster_name} holds other credentials by now")
+
     def load_pairing(self) -> Pairing | None:
         """The pairing under way, if any; one that cannot be read counts as none."""
         secret = self._cluster_secret()
@@ -200,6 +218,12 @@ class CredentialsStore:
                 self._client.delete(SECRET, name.name, namespace=name.namespace)
             except NotFound:
                 continue
+
+    def _replaced(self, credentials: StoredCredentials) -> bool:
+        try:
+            return self.load().fingerprint != credentials.fingerprint
+        except CredentialsError:
+            return False  # what was lost meanwhile is better stored again
 
     def _cluster_secret(self) -> Object | None:
         return self._cluster_secrets.get(self.cluster_name.name, self.cluster_name.namespace)

@@ -17,7 +17,13 @@ from controller.compass.connector import ConnectorClient
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Configuration
 from controller.connections import ConnectionStore
-from controller.credentials import Connection, CredentialsError, CredentialsStore, StoredCredentials
+from controller.credentials import (
+    Connection,
+    CredentialsError,
+    CredentialsReplaced,
+    CredentialsStore,
+    StoredCredentials,
+)
 from controller.metrics import AgentMetrics
 from controller.reconcilers.attempts import Attempts
 from controller.reconcilers.link import CONNECTOR, Link
@@ -104,6 +110,8 @@ class RenewalReconciler:
             return Result(requeue_after=delay)
         try:
             credentials = self._maintain(name, credentials, known, why)
+        except CredentialsReplaced:
+            return Result(requeue_after=0.0)
         except (CompassError, ApiError) as error:
             return self._failed(name, credentials, error, why)
         self._attempts.succeeded()
@@ -138,7 +146,8 @@ class RenewalReconciler:
             self._credentials.check_writable()  # before a certificate is issued that could not be stored
         connector = self._sessions.connector(credentials)
         identifier = request_id(known.runtime_id)
-        offered = connector.configuration(known.connector_url, request_id=identifier)
+        with self._credentials.in_use(credentials):
+            offered = connector.configuration(known.connector_url, request_id=identifier)
         urls = announced_urls(offered, request_id=identifier)
         self._link.accepted(CONNECTOR)
         if urls != (known.connector_url, known.director_url):
@@ -147,19 +156,26 @@ class RenewalReconciler:
                 self._credentials.save_connection(known)
             _log.info("Compass has moved", extra={"connector": urls[0], "director": urls[1]})
         if why:
-            credentials = self._renew(name, connector, offered, known, why)
+            credentials = self._renew(name, credentials, connector, offered, known, why)
         else:
             credentials = replace(credentials, connection=known)
         self._tell(name, known)
         return credentials
 
     def _renew(
-        self, name: str, connector: ConnectorClient, offered: Configuration, known: Connection, why: str
+        self,
+        name: str,
+        credentials: StoredCredentials,
+        connector: ConnectorClient,
+        offered: Configuration,
+        known: Connection,
+        why: str,
     ) -> StoredCredentials:
         _log.info("renewing the certificate", extra={"reason": why})
         key = self._new_key()
         csr = certificates.build_csr(offered.subject, key)
-        signed = connector.sign(known.connector_url, csr, request_id=request_id(known.runtime_id))
+        with self._credentials.in_use(credentials):
+            signed = connector.sign(known.connector_url, csr, request_id=request_id(known.runtime_id))
         fresh = self._credentials.save(
             key_pem=certificates.key_to_pem(key), chain_pem=signed.chain_pem, connection=known
         )

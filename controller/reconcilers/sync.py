@@ -15,7 +15,13 @@ from controller.compass.director import DirectorClient
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Assignment
 from controller.connections import ConnectionStore
-from controller.credentials import Connection, CredentialsError, CredentialsStore, StoredCredentials
+from controller.credentials import (
+    Connection,
+    CredentialsError,
+    CredentialsReplaced,
+    CredentialsStore,
+    StoredCredentials,
+)
 from controller.metrics import AgentMetrics
 from controller.model.application import ConversionSettings
 from controller.model.desired import DesiredSet, Problem, desired_set
@@ -143,7 +149,10 @@ class SyncReconciler:
             self._connections.update(name, _without_resync_now)
         try:
             director = self._sessions.director(credentials, known)
-            assignment = director.fetch(known.runtime_id, request_id=identifier)
+            with self._credentials.in_use(credentials):
+                assignment = director.fetch(known.runtime_id, request_id=identifier)
+        except CredentialsReplaced:
+            return Result(requeue_after=0.0)
         except CompassError as error:
             return self._fetch_failed(name, error, what, identifier)
         self._attempts.succeeded()

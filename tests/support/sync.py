@@ -7,7 +7,8 @@ they can lag as long as a test wants; the real server cannot be made to.
 import copy
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ from controller.compass.types import (
     Credentials,
     IncompleteApplication,
 )
-from controller.credentials import Connection
+from controller.credentials import Connection, CredentialsReplaced
 from controller.metrics import AgentMetrics
 from controller.reconcilers.application import (
     BY_APPLICATION,
@@ -307,6 +308,14 @@ class Agent:
 
     def load(self) -> _StoredCredentials:
         return self.credentials
+
+    @contextmanager
+    def in_use(self, credentials: _StoredCredentials) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self.credentials.fingerprint != credentials.fingerprint:
+                raise CredentialsReplaced
 
     def enqueue(self, name: str, *, priority: int = 0) -> None:
         self.queue[name] = max(priority, self.queue.get(name, priority))

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.compass.errors import InvalidAnswer, Refused, Unavailable
-from controller.compass.types import IncompleteApplication
+from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
+from controller.compass.types import Assignment, IncompleteApplication
 from controller.reconcilers.deletions import CONFIRM_DELETIONS
 from controller.resources import APPLICATION
 from informers.errors import Forbidden
@@ -42,6 +42,32 @@ def _confirm(agent: Agent, count: str) -> None:
 
 
 # --- when ---
+
+
+@pytest.mark.parametrize("error", [None, Refused("insufficient scopes")], ids=["answered", "refused"])
+def test_an_answer_to_credentials_that_were_replaced_meanwhile_is_void(
+    synced: Agent, director: Director, error: CompassError | None
+) -> None:
+    """A pairing switches over while the Director is asked: what it says of the Runtime before is neither applied nor
+    told, and it is asked again with the new credentials."""
+    ask = director.fetch
+
+    def switch_meanwhile(runtime_id: str, *, request_id: str) -> Assignment:
+        director.fetch = ask  # type: ignore[method-assign]
+        synced.credentials = replace(synced.credentials, fingerprint="second")
+        if error is not None:
+            raise error
+        return Assignment((), (), {})
+
+    director.fetch = switch_meanwhile  # type: ignore[method-assign]
+    fetches = director.fetches
+    synced.clock.advance(PERIOD)
+    assert synced.step_sync() == 0.0
+    synced.settle()
+    assert len(synced.cluster.applications()) == 10
+    assert (synced.state, synced.recorder.events, director.fetches) == ("Synchronized", [], fetches)
+    synced.cycle(0)
+    assert director.fetches == fetches + 1
 
 
 def test_an_unchanged_cycle_costs_one_status_write(synced: Agent, director: Director, cluster: Cluster) -> None:
