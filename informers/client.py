@@ -2,7 +2,8 @@
 
 - Configuration, TLS and the connection pool are the official client's; requests go straight to that pool, so no model
   is built and no JSON is parsed twice.
-- Requests that the server answers with 429 or 5xx and a Retry-After are sent again, up to ten times (client-go rest).
+- Requests that the server answers with 429 or 5xx and a Retry-After are sent again, up to ten times (client-go rest);
+  a GET on an idle connection that breaks without an answer is sent again at once, and once (Go's net/http).
 - Dead peers are noticed: TCP keepalive, and a read timeout on every request.
 - A rotated service account token is picked up; a 401 drops the one in use.
 
@@ -21,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 import orjson
 import urllib3
 from kubernetes.client import ApiClient, Configuration
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from informers import configuration as configurations
 from informers.configuration import Credentials
@@ -304,18 +305,29 @@ class Client:
         if authorization is not None:
             headers["Authorization"] = authorization
         code = "<error>"
+        # No retries and redirects by urllib3: it knows nothing of stop and of idempotence here.
+        exchange = partial(
+            self._pool.urlopen,
+            method,
+            url,
+            body=body,
+            headers=headers,
+            timeout=timeout,
+            retries=False,
+            redirect=False,
+            preload_content=not stream,
+        )
+        connections = self._pool.connection_from_url(url)
+        opened = connections.num_connections
         try:
-            # No retries and redirects by urllib3: it knows nothing of stop and of idempotence here.
-            response = self._pool.urlopen(
-                method,
-                url,
-                body=body,
-                headers=headers,
-                timeout=timeout,
-                retries=False,
-                redirect=False,
-                preload_content=not stream,
-            )
+            try:
+                response = exchange()
+            except ProtocolError as error:
+                if method != "GET" or connections.num_connections != opened:
+                    raise
+                # The server closed an idle connection in the moment in which it was used again: nothing is wrong.
+                log.debug("request on an idle connection is sent again", extra={"cause": type(error).__name__})
+                response = exchange()
             code = str(response.status)
             if stream and not 200 <= response.status < 300:
                 response.read(cache_content=True)

@@ -19,6 +19,9 @@ class Watcher(Protocol):
     def stop(self) -> None:
         """End the watch, waking whoever opens or reads it. From any thread, idempotent."""
 
+    def close(self) -> None:
+        """stop(), and let go of the connection. By the thread that opens and reads; idempotent."""
+
 
 class ListerWatcher(Protocol):
     """The two requests of a reflector. list() may block for long: it runs in a thread that a stop abandons."""

@@ -150,6 +150,7 @@ class Reflector:
                 except KubernetesError as error:
                     self._last_error = error
                     self._watch_error_handler(error)
+                    _forget_frames(error)
                 self._wait()
         except Interrupted:
             return
@@ -219,13 +220,13 @@ class Reflector:
                 if not self._version_unavailable:
                     self._version_unavailable = True
                     continue
-                self._last_error = error
+                self._last_error = _forget_frames(error)
                 complete = False
             except KubernetesError as error:
                 if not _is_retriable(error):
                     log.info("streamed list failed, using LIST", extra={"informer": self._name, "cause": str(error)})
                     return None
-                self._last_error = error
+                self._last_error = _forget_frames(error)
                 complete = False
             if complete:
                 break
@@ -235,7 +236,11 @@ class Reflector:
         self._version_unavailable = False
         seconds = self._clock.monotonic() - stream.started
         self._metrics.listed(self._name, seconds=seconds, items=len(gathered.objects))
-        self._store.replace(gathered.objects.values(), gathered.version)
+        try:
+            self._store.replace(gathered.objects.values(), gathered.version)
+        except BaseException:
+            stream.watcher.close()
+            raise
         self._publish(gathered.version)
         return stream
 
@@ -265,7 +270,7 @@ class Reflector:
                     if not _is_retriable(error):
                         raise
                     # Most likely nothing was missed: no list, which would only add to the server's load.
-                    self._last_error = error
+                    self._last_error = _forget_frames(error)
                     self._wait()
                     continue
             try:
@@ -278,13 +283,13 @@ class Reflector:
                 log.info("watch expired", extra={"informer": self._name})
                 return
             except TooManyRequests as error:
-                self._last_error = error
+                self._last_error = _forget_frames(error)
                 self._wait()
             except ApiError as error:
                 if error.reason == INTERNAL_ERROR and window.should_retry():
                     stream = None
                     continue
-                self._last_error = error
+                self._last_error = _forget_frames(error)
                 log.warning("watch ended with an error", extra={"informer": self._name, "cause": str(error)})
                 return
             stream = None
@@ -312,7 +317,9 @@ class Reflector:
             watcher.open()
         finally:
             # Whatever comes of a request that stop() has cut off means nothing.
-            self._check_stop()
+            if self._interrupt.is_set():
+                watcher.close()
+                raise Interrupted
         self._last_error = None
         return _Stream(watcher, iter(watcher), started)
 
@@ -371,7 +378,7 @@ class Reflector:
             return False
         finally:
             if not keep_open:
-                stream.watcher.stop()
+                stream.watcher.close()
                 seconds = self._clock.monotonic() - stream.started
                 short = not events and seconds < SHORT_WATCH
                 self._metrics.watch_ended(self._name, seconds=seconds, events=events, short=short)
@@ -438,6 +445,11 @@ class _Gathered:
 
     def bookmark(self, version: str) -> None:
         self.version = version
+
+
+def _forget_frames(error: KubernetesError) -> KubernetesError:
+    """`error` without its traceback, whose frames hold streams and whole lists for as long as the error is kept."""
+    return error.with_traceback(None)
 
 
 def _ends_initial_events(metadata: Any) -> bool:

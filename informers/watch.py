@@ -47,6 +47,7 @@ class WatchStream(Watch):  # type: ignore[misc]
     - Blank lines are skipped. A line that is not a watch event may have been one that is now lost, so it becomes an
       ERROR event of reason InternalError, as in client-go (rest/request.go), and ends the stream.
     - stop() may be called from any thread at any time and wakes a blocked read or open at once.
+    - close() gives the connection back. Reading to the end does that too; whoever opens and reads no further calls it.
     """
 
     def __init__(self, open_response: Callable[[], urllib3.BaseHTTPResponse]) -> None:
@@ -105,15 +106,24 @@ class WatchStream(Watch):  # type: ignore[misc]
             return None
         try:
             parsed = orjson.loads(data)
-            return WatchEvent(parsed["type"], parsed["object"])
+            event = WatchEvent(parsed["type"], parsed["object"])
         except (ValueError, TypeError, KeyError):
+            event = None
+        if event is None or not isinstance(event.object, dict):
             log.warning("undecodable line in a watch", extra={"bytes": len(data)})
             return WatchEvent(ERROR, _UNDECODABLE)
+        return event
 
     def stop(self) -> None:
         """End the stream. Idempotent, from any thread; does not wait."""
         self._interrupt.set()
         self._shutdown_socket()
+
+    def close(self) -> None:
+        """stop(), and give the connection back. By the thread that opens and reads. Idempotent."""
+        self.stop()
+        if self._response is not None:
+            self._close(self._response)
 
     def _shutdown_socket(self) -> None:
         """Wake a blocked recv: close() does not, shutdown() does. Through a duplicate, which leaves TLS state alone."""

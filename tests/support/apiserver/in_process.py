@@ -86,12 +86,13 @@ class _Watch:
             yield WatchEvent(event.type, event.object)
         cluster = self._owner.cluster
         while not self._stopped.is_set():
+            # Nothing is yielded with the lock held: the reader may keep the iterator as it is for as long as it likes.
             with cluster.changed:
                 try:
                     events = cluster.events_after_locked(self._since)
                 except Refused as refused:
-                    yield WatchEvent("ERROR", refused.body)
-                    return
+                    status = refused.body
+                    break
                 if not events:
                     cluster.changed.wait()
                     continue
@@ -100,12 +101,17 @@ class _Watch:
                     return
                 yield WatchEvent(event.type, event.object)
             self._since = events[-1].version
+        else:
+            return
+        yield WatchEvent("ERROR", status)
 
     def stop(self) -> None:
         self._stopped.set()
         self._owner._open.discard(self)
         with self._owner.cluster.changed:
             self._owner.cluster.changed.notify_all()
+
+    close = stop
 
 
 def api_error(error_type: type[ApiError], reason: str, code: int) -> ApiError:

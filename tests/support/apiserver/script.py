@@ -9,7 +9,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from informers import ApiError, KubernetesError, Reflector, ReflectorOptions, WatchEvent, object_key, split_key
+from informers import (
+    ApiError,
+    KubernetesError,
+    Reflector,
+    ReflectorOptions,
+    TransformFailed,
+    WatchEvent,
+    object_key,
+    split_key,
+)
 from informers.metrics import NoInformerMetrics
 from tests.support.apiserver.objects import WIDGETS, bookmark, status, widget, widget_list
 
@@ -57,10 +66,11 @@ class Page:
 @dataclass(frozen=True)
 class Stream:
     """The answer to a WATCH: events like "ADDED a 11", "BOOKMARK 12", "END-OF-INITIAL 13", a Status or a raw event;
-    closed by the server after `seconds`."""
+    closed by the server after `seconds`. With `stop` the run is stopped as soon as the watch is open."""
 
     events: tuple[str | Object | WatchEvent, ...] = ()
     seconds: float = 300.0
+    stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,13 +98,15 @@ class Run:
     watch_timeouts: list[int] = field(default_factory=list)
     options: ReflectorOptions = PLAIN_LISTS
     random: float = 0.0
+    unstorable: bool = False  # the store refuses lists
+    left_open: list[str] = field(default_factory=list)  # watches that nobody closed
 
     @property
     def resource(self) -> Any:
         return WIDGETS
 
     def run(self) -> list[str]:
-        """Returns the journal."""
+        """Returns the journal. Fails when a watch was left open."""
         self.clock = ScriptClock(self.journal)
         self.steps = iter(self.script)
         self.reflector = Reflector(
@@ -108,6 +120,7 @@ class Run:
             watch_error_handler=lambda error: self.journal.append(f"ERROR {type(error).__name__}"),
         )
         self.reflector.run()
+        assert not self.left_open, f"nobody closed {self.left_open}"
         return self.journal
 
     # ---- the ListerWatcher
@@ -158,6 +171,8 @@ class Run:
         self._note("DELETE", obj)
 
     def replace(self, objs: Iterable[Object], version: str) -> None:
+        if self.unstorable:
+            raise TransformFailed("this list cannot be stored")
         self.journal.append(f"REPLACE {','.join(split_key(object_key(obj))[1] for obj in objs) or '-'} @{version}")
 
     def resync(self) -> None:
@@ -184,6 +199,9 @@ class _ScriptedWatch:
             raise step
         assert isinstance(step, Stream), f"script: {step} is no answer to a watch; so far {self._run.journal}"
         self._stream = step
+        self._run.left_open.append(self._line)
+        if step.stop:
+            self._run.reflector.stop()
 
     def __iter__(self) -> Iterator[WatchEvent]:
         for event in self._stream.events:
@@ -191,7 +209,11 @@ class _ScriptedWatch:
         self._run.clock.now += self._stream.seconds
 
     def stop(self) -> None:
-        pass
+        """Nothing blocks here."""
+
+    def close(self) -> None:
+        if self._line in self._run.left_open:
+            self._run.left_open.remove(self._line)
 
 
 def event_of(text: str | Object | WatchEvent) -> WatchEvent:

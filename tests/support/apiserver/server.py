@@ -114,6 +114,7 @@ class MisbehavingServer:
         self._arrived = threading.Condition()
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._connections: set[socket.socket] = set()
+        self._clients: list[Client] = []
         self._port = 0
         self._http: ThreadingHTTPServer | None = None
 
@@ -125,15 +126,19 @@ class MisbehavingServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.refuse()
+        for client in self._clients:
+            client.close()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
     def client(self, **arguments: Any) -> Client:
-        """A client of this server."""
+        """A client of this server, closed with it."""
         configuration = Configuration(host=self.url)
-        return Client(configuration, Credentials(configuration), **arguments)
+        client = Client(configuration, Credentials(configuration), **arguments)
+        self._clients.append(client)
+        return client
 
     def inject(self, verb: str, *faults: Fault) -> None:
         """Let the next requests of that verb meet these faults, in order."""

@@ -185,6 +185,21 @@ class TestConnectionFailed:
         assert caught.value.reason == ConnectionFailed.BROKEN
         assert caught.value.__cause__ is not None
 
+    def test_idle_connection_that_was_closed(self, server: MisbehavingServer) -> None:
+        """The server may close an idle connection just as it is used again: what only reads is sent again, once."""
+        answer = Answer(200, body=b"{}")
+        server.inject("other", answer, CloseWithoutAnswer(), answer, CloseWithoutAnswer(), CloseWithoutAnswer(), answer)
+        client = server.client()
+        for _ in range(2):
+            assert client.request("GET", "/x") == {}
+        with pytest.raises(ConnectionFailed):
+            client.request("GET", "/x")
+        assert client.request("GET", "/x") == {}
+        server.inject("other", CloseWithoutAnswer())
+        with pytest.raises(ConnectionFailed):
+            client.request("POST", "/x", body={})
+        assert [request.method for request in server.requests] == ["GET"] * 6 + ["POST"]
+
     def test_timeout(self, server: MisbehavingServer) -> None:
         """No answer in time."""
         server.inject("other", NoAnswer())

@@ -64,7 +64,12 @@ FAULTS: dict[str, tuple[str, list[Fault], list[str]]] = {
     "410 on a watch": ("watch", [Answer(410, "Expired")], ["list", "watch", "list", "watch"]),
     "429 on a watch": ("watch", [Answer(429, "TooManyRequests")], ["list", "watch", "watch"]),
     "429 with Retry-After on a watch": ("watch", [Answer(429, retry_after="1")], ["list", "watch", "watch"]),
-    "no answer to a watch": ("watch", [CloseWithoutAnswer()], ["list", "watch", "list", "watch"]),
+    "no answer to a watch on the connection of the list": ("watch", [CloseWithoutAnswer()], ["list", "watch", "watch"]),
+    "no answer to a watch on a new one": (
+        "watch",
+        [CloseWithoutAnswer()] * 2,
+        ["list", "watch", "watch", "list", "watch"],
+    ),
     "a watch closed at once": ("watch", [CloseAtOnce()], ["list", "watch", "list", "watch"]),
     "410 in a watch": ("watch", [ErrorEvent(status(410, "Expired"))], ["list", "watch", "list", "watch"]),
     "429 in a watch": ("watch", [ErrorEvent(status(429, "TooManyRequests"))], ["list", "watch", "watch"]),
@@ -198,7 +203,7 @@ def test_streamed_list_falls_back(server: MisbehavingServer, start: Start) -> No
     informer = informer_for(server, watch_list=True)
     start(informer)
     server.wait_for_request("watch", 2)
-    assert equal(informer, server)
+    eventually(lambda: equal(informer, server))
     assert server.verbs() == ["watch", "list", "watch"]
 
 

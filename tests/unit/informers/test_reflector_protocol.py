@@ -233,6 +233,23 @@ STREAMED_RULES: dict[str, tuple[list[Step], list[str]]] = {
 }
 
 
+class TestNothingStaysOpen:
+    """No watch is left open, whatever ends it (Run.run() looks)."""
+
+    def test_stop_as_the_watch_opens(self) -> None:
+        """A stop that comes when the answer is there but not yet read."""
+        assert Run([PAGE, Stream(stop=True)]).run() == [*START, "WATCH rv=10"]
+
+    def test_stop_as_the_streamed_list_opens(self) -> None:
+        """The same for a list that is streamed."""
+        assert Run([Stream(stop=True)], options=STREAMED).run() == ["WATCHLIST rv=-"]
+
+    def test_store_that_refuses_a_streamed_list(self) -> None:
+        """The stream of a list that cannot be stored is not the next watch."""
+        run = Run([INITIAL, Stop()], options=STREAMED, unstorable=True)
+        assert run.run() == ["WATCHLIST rv=-", "ERROR TransformFailed", "WAIT 0.8"]
+
+
 @pytest.mark.parametrize(("script", "journal"), STREAMED_RULES.values(), ids=STREAMED_RULES.keys())
 def test_streamed_list(script: list[Step], journal: list[str]) -> None:
     """The run with lists streamed by watches is exactly this."""
@@ -295,8 +312,9 @@ class TestLastError:
         ],
     )
     def test_last_error(self, script: list[Step], expected: type[ApiError] | None) -> None:
-        """None as soon as a request succeeds."""
+        """None as soon as a request succeeds. It holds no frames, and so neither lists nor connections."""
         run = Run([*script, Stop()])
         run.run()
         seen = run.reflector.last_error
         assert (type(seen) if seen else None) is expected
+        assert seen is None or seen.__traceback__ is None

@@ -80,7 +80,15 @@ def test_blank_lines_are_skipped() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"nonsense\n", b"[]\n", b'"x"\n', b"{}\n", b'{"type": "ADDED"}\n', b'{"type":"ADDED","object":{"a":"\xff"}}\n'],
+    [
+        b"nonsense\n",
+        b"[]\n",
+        b'"x"\n',
+        b"{}\n",
+        b'{"type": "ADDED"}\n',
+        b'{"type":"ADDED","object":7}\n',
+        b'{"type":"ADDED","object":{"a":"\xff"}}\n',
+    ],
 )
 def test_undecodable_line_is_an_error_event(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """It may have been an event that is now lost. The log does not repeat it."""
@@ -122,3 +130,16 @@ def test_response_is_closed_at_the_end() -> None:
         else:
             list(events)
         assert response.closed
+
+
+def test_close_gives_back_what_was_never_read() -> None:
+    """An open stream that nobody will read holds no connection after close()."""
+    response = Pieces([line("a")])
+    stream = WatchStream(lambda: response)  # type: ignore[arg-type,return-value]
+    stream.close()
+    stream = WatchStream(lambda: response)  # type: ignore[arg-type,return-value]
+    stream.open()
+    assert not response.closed
+    stream.close()
+    stream.close()
+    assert response.closed
