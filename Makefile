@@ -14,6 +14,15 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 PACKAGES := workqueue informers controller e2e
 
+# For `make image` and `make e2e-kind`. Without KIND_BIN and KIND_IMAGE, kind and its node image are downloaded.
+DOCKER ?= docker
+DOCKER_BUILDKIT ?= $(shell $(DOCKER) buildx version >/dev/null 2>&1 && echo 1 || echo 0)
+IMAGE ?= compass-runtime-agent:dev
+MOCK_IMAGE ?= compass-runtime-agent-mock-compass:dev
+IMAGE_ARGS ?= --quiet
+KIND_BIN ?= $(shell command -v kind)
+KIND_IMAGE ?=
+
 .PHONY: help
 help: ## List these commands
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -50,6 +59,17 @@ chaos: setup ## The long tests: kills, frozen caches, lost events, random histor
 e2e: setup ## The end-to-end suite on the local control plane
 	@$(PYTEST) e2e/scenarios --timeout 300 $(ARGS)
 
+.PHONY: image
+image: ## Build the images of the agent and of the mock Compass
+	@DOCKER_BUILDKIT=$(DOCKER_BUILDKIT) $(DOCKER) build $(IMAGE_ARGS) --target agent --tag $(IMAGE) .
+	@DOCKER_BUILDKIT=$(DOCKER_BUILDKIT) $(DOCKER) build $(IMAGE_ARGS) --target mock-compass --tag $(MOCK_IMAGE) .
+
+.PHONY: e2e-kind
+e2e-kind: setup image ## The end-to-end suite in a kind cluster: Pods, from the images
+	@$(PYTEST) e2e/scenarios --target kind --timeout 600 --durations 5 --cluster-name compass-runtime-agent-e2e \
+		--agent-image $(IMAGE) --mock-image $(MOCK_IMAGE) \
+		$(if $(KIND_BIN),--kind-bin $(KIND_BIN)) $(if $(KIND_IMAGE),--kind-image $(KIND_IMAGE)) $(ARGS)
+
 .PHONY: lint
 lint: .venv/.complete ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
@@ -73,6 +93,10 @@ lock: .venv/.complete ## Resolve the dependencies anew into requirements/
 		--no-header pyproject.toml --output-file requirements/runtime.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
 		--no-header --extra test pyproject.toml --output-file requirements/dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+		--no-header --extra e2e --constraint requirements/dev.txt pyproject.toml --output-file requirements/e2e.txt
+	@echo hatchling | $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+		--no-emit-index-url --no-header - --output-file requirements/build.txt
 
 .PHONY: clean
 clean: ## Remove what was made in this folder (not the cache)

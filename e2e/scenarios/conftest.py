@@ -1,14 +1,18 @@
 """Where the scenarios run: ``--target local`` (the default), ``kind``, or ``cluster``, that of $KUBECONFIG."""
 
+import os
 import time
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from e2e.controlplane import find_assets
 from e2e.scenarios.artifacts import save
+from e2e.scenarios.deployed import AGENT_IMAGE, MOCK_IMAGE, DeployedStage, Images
 from e2e.scenarios.local import LocalStage
-from e2e.scenarios.stage import Stage
+from e2e.scenarios.stage import Stage, run
 
 ARTIFACTS = Path("artifacts/e2e")
 
@@ -18,6 +22,8 @@ _FAILED = pytest.StashKey[bool]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("scenarios")
     group.addoption("--target", choices=("local", "kind", "cluster"), default="local", help="where the agent runs")
+    group.addoption("--agent-image", default=AGENT_IMAGE, help="of the agent; with kind it is loaded from Docker")
+    group.addoption("--mock-image", default=MOCK_IMAGE, help="of the mock Compass; with kind it is loaded from Docker")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,13 +35,43 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """One for all scenarios: a cluster takes longer to start than any of them."""
-    stage: Stage = LocalStage(tmp_path_factory.mktemp("stage"))
+    stage = _stage(request, tmp_path_factory)
     try:
         yield stage
     finally:
         stage.close()
+
+
+def _stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    options = request.config
+    target = options.getoption("--target")
+    if target == "local":
+        return LocalStage(tmp_path_factory.mktemp("stage"))
+    images = Images(options.getoption("--agent-image"), options.getoption("--mock-image"))
+    kubectl = options.getoption("--kind-kubectl-bin") or find_assets().kubectl
+    if target == "kind":
+        cluster = request.getfixturevalue("kind_cluster")  # of pytest-kind, with its options
+        for image in (images.agent, images.mock_compass):
+            cluster.load_docker_image(image)
+        return DeployedStage(
+            kubeconfig=cluster.kubeconfig_path.absolute(),
+            kubectl=Path(kubectl),
+            images=images,
+            node_shell=partial(_docker_exec, f"{cluster.name}-control-plane"),
+            clean_up=options.getoption("--keep-cluster"),
+        )
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if not kubeconfig:
+        raise pytest.UsageError("--target cluster: KUBECONFIG does not say which one")
+    return DeployedStage(
+        kubeconfig=Path(kubeconfig), kubectl=Path(kubectl), images=images, node_shell=None, clean_up=True
+    )
+
+
+def _docker_exec(container: str, command: str) -> str:
+    return run(["docker", "exec", container, "sh", "-c", command])
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ def test_upgrade_from_the_agent_in_go(connected: Stage) -> None:
 
 
 def test_uninstall(connected: Stage) -> None:
-    """The agent goes and releases its lease; Applications, Secrets and CRDs stay; installed again, it goes on."""
+    """The agent goes and its lease with it; Applications, Secrets and CRDs stay; installed again, it goes on."""
     before, credentials = connected.applications(), connected.secret(CLUSTER_SECRET)
     issued = len(connected.compass.certificates())
 

@@ -37,13 +37,14 @@ def test_compass_outage(connected: Stage) -> None:
 
 @pytest.mark.parametrize("seconds", [_OUTAGE_SECONDS, _LONG_OUTAGE_SECONDS], ids=["short", "longer than the lease"])
 def test_api_server_outage(connected: Stage, seconds: float) -> None:
-    """Someone leads again afterwards, drift is undone, and what Compass has changed meanwhile is there."""
+    """Someone leads again afterwards, drift is undone, and what Compass has changed is there."""
     if reason := connected.outage_missing():
         pytest.skip(reason)
     issued = len(connected.compass.certificates())
     application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
+    # Before it begins, because some mocks are reached through the API server.
+    connected.compass.change(application["id"], description="Changed meanwhile")
     with connected.api_server_outage():
-        connected.compass.change(application["id"], description="Changed meanwhile")
         time.sleep(seconds)  # the outage itself
     connected.wait_for(
         "the change",

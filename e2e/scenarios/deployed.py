@@ -1,0 +1,200 @@
+"""The agents as Pods of config/default in a cluster with nodes, and the mock Compass as a Pod beside them."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.resources import CONFIG_MAP
+from controller.settings import ObjectName
+from e2e.scenarios.compass import Compass
+from e2e.scenarios.stage import CommandFailed, Stage
+from informers import ApiError, Client, NotFound, Resource
+
+_ROOT = Path(__file__).parents[2]
+MOCK_COMPASS = _ROOT / "e2e/kind/mock_compass"
+AGENT = _ROOT / "e2e/kind/agent"
+AGENT_ALONE = _ROOT / "config/agent"
+
+AGENT_IMAGE = "compass-runtime-agent:dev"
+MOCK_IMAGE = "compass-runtime-agent-mock-compass:dev"
+
+_NAMESPACE = "kyma-system"
+_DEPLOYMENT = "deployment/compass-runtime-agent"
+_SELECTOR = "app=compass-runtime-agent"
+_WAIT = "--timeout=180s"  # images are there; starting Pods on a busy machine takes the time
+_ADMIN = "/api/v1/namespaces/compass/services/mock-compass:admin/proxy"
+_REPLICAS = 2
+
+_POD = Resource(group="", version="v1", plural="pods", kind="Pod")
+_DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
+
+NodeShell = Callable[[str], str]
+"""Runs a shell command as root on the one node of the cluster; gives what it prints."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """As the nodes know them."""
+
+    agent: str = AGENT_IMAGE
+    mock_compass: str = MOCK_IMAGE
+
+
+class DeployedStage(Stage):
+    """``node_shell``: for what nobody can do through the API server; without it there are no outages of that."""
+
+    ca_secret = ObjectName("istio-system", "kyma-gateway-certs-cacert")  # as config/manager sets it
+
+    def __init__(
+        self, *, kubeconfig: Path, kubectl: Path, images: Images, node_shell: NodeShell | None, clean_up: bool
+    ) -> None:
+        self.kubeconfig, self.kubectl_binary = kubeconfig, kubectl
+        self._images, self._node_shell, self._clean_up = images, node_shell, clean_up
+        super().__init__(Client.load(str(kubeconfig)))
+        with ExitStack() as stack:
+            stack.callback(self.client.close)
+            if self._deployment() is not None:
+                raise RuntimeError(f"the cluster of {kubeconfig} runs an agent already, which would be taken away")
+            self._apply(MOCK_COMPASS)
+            self._kubectl_in("compass", "rollout", "status", "deployment/mock-compass", _WAIT)
+            self.compass = Compass(stack.enter_context(self._proxy()) + _ADMIN)
+            stack.callback(self.compass.close)
+            self._apply(_ROOT / "config/namespaces")
+            metadata = {"name": "compass-ca", "namespace": _NAMESPACE}
+            self.put(CONFIG_MAP, {"metadata": metadata, "data": {"ca.crt": self.compass.ca_pem}})
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        try:
+            if self._clean_up:
+                for folder in (AGENT, MOCK_COMPASS):
+                    self.kubectl("delete", "--ignore-not-found", "-k", str(folder))
+        finally:
+            self._stack.close()
+
+    def start_agents(self) -> None:
+        if self._deployment() is None:
+            self._apply(AGENT)
+        self._in_agents_namespace("scale", _DEPLOYMENT, f"--replicas={_REPLICAS}")
+        self._in_agents_namespace("rollout", "status", _DEPLOYMENT, _WAIT)
+
+    def stop_agents(self) -> None:
+        if self._deployment() is not None:
+            self._in_agents_namespace("scale", _DEPLOYMENT, "--replicas=0")
+        self._wait_until_gone()
+
+    def replicas(self) -> set[str]:
+        return {pod["metadata"]["name"] for pod in self._pods() if "deletionTimestamp" not in pod["metadata"]}
+
+    def replica_of(self, identity: str) -> str | None:
+        pod = identity.rpartition("_")[0]
+        return pod if pod in self.replicas() else None
+
+    def kill(self, replica: str) -> None:
+        if self._node_shell is None:  # nobody but its node can send a Pod's first process a SIGKILL
+            self._in_agents_namespace("delete", "pod", replica, "--force", "--grace-period=0")
+            return
+        pod = self.client.get(_POD, replica, namespace=_NAMESPACE)
+        container = pod["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
+        self._node_shell(f"grep -ls {container} /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs kill -9")
+
+    def delete(self, replica: str) -> None:
+        self._in_agents_namespace("delete", "pod", replica)
+        self._in_agents_namespace("rollout", "status", _DEPLOYMENT, _WAIT)
+
+    def roll(self) -> None:
+        self._in_agents_namespace("rollout", "restart", _DEPLOYMENT)
+        self._in_agents_namespace("rollout", "status", _DEPLOYMENT, _WAIT)
+        self.wait_for("the old Pods to be gone", lambda: len(self._pods()) == _REPLICAS)
+
+    def uninstall(self) -> None:
+        self.kubectl("delete", "-k", str(AGENT_ALONE))
+        self._wait_until_gone()
+        # The rights go with the Deployment, so the last leader cannot release it.
+        self._in_agents_namespace("delete", "lease", "compass-runtime-agent")
+
+    def command(self, *arguments: str) -> str:
+        return self._in_agents_namespace("exec", _DEPLOYMENT, "--", "compass-runtime-agent", *arguments)
+
+    def logs(self) -> dict[str, str]:
+        """Of the containers that run, and of those that ran before them in the same Pods."""
+        found = {}
+        for name in sorted(self.replicas()):
+            found[name] = self._in_agents_namespace("logs", name)
+            try:
+                found[f"{name} before"] = self._in_agents_namespace("logs", name, "--previous")
+            except CommandFailed:
+                continue  # it is its first one
+        return found
+
+    def agent_logs(self) -> str:
+        try:
+            return "\n".join(f"--- {name}\n{text[-3000:]}" for name, text in self.logs().items())
+        except (CommandFailed, ApiError) as error:
+            return f"the logs cannot be read: {error}"
+
+    def outage_missing(self) -> str:
+        return "" if self._node_shell else "there is no way to the node, to stop the API server on it"
+
+    @contextmanager
+    def api_server_outage(self) -> Iterator[None]:
+        """It hangs, which clients notice later than a refusal, and is killed in the end: it is started again."""
+        if self._node_shell is None:
+            raise RuntimeError(self.outage_missing())
+        self._node_shell("kill -STOP $(pidof kube-apiserver)")
+        try:
+            yield
+        finally:
+            self._node_shell("kill -KILL $(pidof kube-apiserver)")
+            self.wait_for("the API server", self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            self.client.request("GET", "/api/v1/namespaces/default", timeout=2.0)
+        except ApiError:
+            return False
+        return True
+
+    def _deployment(self) -> dict[str, Any] | None:
+        try:
+            return self.client.get(_DEPLOYMENTS, "compass-runtime-agent", namespace=_NAMESPACE)
+        except NotFound:
+            return None
+
+    def _pods(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.client.list(_POD, namespace=_NAMESPACE, label_selector=_SELECTOR)["items"]
+        return found
+
+    def _wait_until_gone(self) -> None:
+        self.wait_for("the Pods to be gone", lambda: not self._pods())
+
+    def _apply(self, folder: Path) -> None:
+        manifests = self.kubectl("kustomize", str(folder))
+        for standard, wanted in ((AGENT_IMAGE, self._images.agent), (MOCK_IMAGE, self._images.mock_compass)):
+            manifests = manifests.replace(f"image: {standard}\n", f"image: {wanted}\n")
+        self.kubectl("apply", "-f", "-", stdin=manifests)
+
+    def _in_agents_namespace(self, *arguments: str) -> str:
+        return self._kubectl_in(_NAMESPACE, *arguments)
+
+    def _kubectl_in(self, namespace: str, *arguments: str) -> str:
+        return self.kubectl("--namespace", namespace, *arguments)
+
+    @contextmanager
+    def _proxy(self) -> Iterator[str]:
+        """The API server as plain HTTP on this machine; gives the URL. It outlives the API server's restarts."""
+        command = [str(self.kubectl_binary), "--kubeconfig", str(self.kubeconfig), "proxy", "--port=0"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            if process.stdout is None:
+                raise RuntimeError("kubectl proxy has no output")
+            first = process.stdout.readline()  # Starting to serve on 127.0.0.1:PORT
+            if not first:
+                raise RuntimeError(f"kubectl proxy ended with status {process.wait()}")
+            yield f"http://{first.split()[-1]}"
+        finally:
+            process.terminate()
+            process.communicate()
