@@ -19,10 +19,18 @@ from e2e.world import World
 from informers import Client
 
 _STOP_SECONDS = 40.0
+_POOL = 4  # keys, made once in a process
+_KEYS: list[rsa.RSAPrivateKey] = []
+_LOCK = threading.Lock()
 
 
 def small_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    """One of a few keys, in turn: no two that are asked for one after the other are the same."""
+    with _LOCK:
+        _KEYS.append(
+            rsa.generate_private_key(public_exponent=65537, key_size=2048) if len(_KEYS) < _POOL else _KEYS.pop(0)
+        )
+        return _KEYS[-1]
 
 
 class AgentThread:

@@ -1,4 +1,4 @@
-"""One control plane for all tests of the connection, a mock Compass for each, and agents in threads.
+"""One control plane for each set of CRDs, a mock Compass for each test, and agents in threads.
 
 At the end of every test, nothing that anybody may read has a token or a key in it: log, status and Events.
 """
@@ -11,15 +11,28 @@ import pytest
 from e2e.controlplane import ControlPlane
 from e2e.mock_compass.server import MockCompass
 from e2e.world import NAMESPACES, OWN_CRDS, World
+from tests.integration.agent.conftest import GO_AGENT_CRDS
 from tests.support.agent_thread import AgentThread, leaked
 
 StartAgent = Callable[..., AgentThread]
 
+_QUICK = {"CONTROLLER_SYNC_PERIOD": "500ms", "MINIMAL_COMPASS_SYNC_TIME": "50ms"}  # also the cap of every back-off
+
+
+@pytest.fixture(scope="package", params=["own CRDs", "CRDs of the Go agent"])
+def crds(request: pytest.FixtureRequest) -> Path:
+    """The set with a status subresource, and the one that clusters have today."""
+    if request.param == "own CRDs":
+        return OWN_CRDS
+    if not GO_AGENT_CRDS.is_dir():
+        pytest.skip(f"the CRDs of the Go agent are not in {GO_AGENT_CRDS}")
+    return GO_AGENT_CRDS
+
 
 @pytest.fixture(scope="package")
-def cluster() -> Iterator[ControlPlane]:
+def cluster(crds: Path) -> Iterator[ControlPlane]:
     with ControlPlane() as control_plane:
-        control_plane.apply_crds(OWN_CRDS)
+        control_plane.apply_crds(crds)
         for namespace in NAMESPACES:
             control_plane.create_namespace(namespace)
         yield control_plane
@@ -31,9 +44,15 @@ def tokens() -> set[str]:
     return set()
 
 
+@pytest.fixture(scope="package")
+def authorities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those of every Compass: making their keys takes as long as a test."""
+    return tmp_path_factory.mktemp("authorities")
+
+
 @pytest.fixture
-def world(cluster: ControlPlane, tmp_path: Path, tokens: set[str]) -> Iterator[World]:
-    with MockCompass() as compass:
+def world(cluster: ControlPlane, tmp_path: Path, authorities: Path, tokens: set[str]) -> Iterator[World]:
+    with MockCompass(state_directory=authorities) as compass:
         issue = compass.state.issue_token_for_client
 
         def noted(client_id: str, *, lifetime: float) -> str:
@@ -56,7 +75,7 @@ def agent(world: World, tokens: set[str]) -> Iterator[StartAgent]:
     agents: list[AgentThread] = []
 
     def start(**settings: str) -> AgentThread:
-        agents.append(AgentThread(world, **settings))
+        agents.append(AgentThread(world, **(_QUICK | settings)))
         return agents[-1].start()
 
     yield start

@@ -1,0 +1,101 @@
+"""The commands status and revoke beside a running agent."""
+
+import io
+import json
+import time
+from collections.abc import Callable
+
+from controller import commands, revocation
+from controller.commands.status import DONE, NOT_READY
+from controller.settings import Settings
+from e2e.mock_compass.faults import Fault
+from e2e.world import CA_SECRET, CLUSTER_SECRET, World
+from tests.integration.connection.conftest import StartAgent
+from tests.integration.connection.observing import certificate, issued, synchronized, wait_for_error, wait_for_fetches
+
+
+def revoke(world: World, confirm: Callable[[str], bool] = lambda _: True) -> tuple[int, str]:
+    out = io.StringIO()
+    settings = Settings.from_environment(world.environment())
+    return commands.revoke(world.client, settings, confirm=confirm, out=out), out.getvalue()
+
+
+def status(world: World, output: str = "text") -> tuple[int, str]:
+    out = io.StringIO()
+    settings = Settings.from_environment(world.environment())
+    code = commands.status(world.client, settings, output=output, now=time.time(), out=out)  # type: ignore[arg-type]
+    return code, out.getvalue()
+
+
+def test_revoke_ends_the_connection_until_something_else_is_configured(world: World, agent: StartAgent) -> None:
+    """Revoked at the Connector, Secrets gone, ConnectionFailed with the reason; nor does a restart pair again."""
+    first = synchronized(world, agent)
+    world.configure()  # a token that would work, and that revoke makes useless
+    questions: list[str] = []
+    code, text = revoke(world, lambda question: bool(questions.append(question)))
+    assert (code, text) == (1, "Nothing was changed.\n")
+    assert world.compass.runtime_id in questions[0]
+    assert world.state() == "Synchronized"
+
+    code, text = revoke(world)
+    assert code == 0, text
+    assert "The certificate is revoked." in text
+    wait_for_error(world, "revoked by an operator", "put a new one-time token into ConfigMap")
+    assert world.state() == "ConnectionFailed"
+    assert world.secret(CLUSTER_SECRET) is world.secret(CA_SECRET) is None
+    assert all(world.compass.state.is_revoked(c.fingerprint) for c in world.compass.state.certificates())
+    assert len(world.applications()) == 3
+
+    first.stop()
+    calls = world.compass.requests.count("connector")
+    again = agent()
+    world.wait_for("the caches of the next agent", lambda: "Caches are filled" in again.log)
+    world.patch_connection({"metadata": {"labels": {"an": "event"}}})
+    wait_for_error(world, "revoked by an operator")
+    assert world.compass.requests.count("connector") == calls
+    assert revoke(world)[0] == 1, "there is nothing left to revoke"
+
+    world.configure()
+    world.wait_for_state("Synchronized")
+    assert revocation.ANNOTATION not in (world.connection() or {})["metadata"].get("annotations", {})
+    assert issued(world) == 2
+
+
+def test_a_revocation_that_fails_changes_nothing(world: World, agent: StartAgent) -> None:
+    """Connector down: told, and the connection goes on."""
+    synchronized(world, agent)
+    before = certificate(world)
+    number = world.compass.faults.add(Fault(kind="status", operation="revokeCertificate", status=503))
+    code, text = revoke(world)
+    assert code == 1
+    assert "could not be revoked, and nothing was changed: HTTP 503" in text
+    world.compass.faults.remove(number)
+    wait_for_fetches(world, 1)
+    assert (world.state(), certificate(world)) == ("Synchronized", before)
+    assert revocation.ANNOTATION not in (world.connection() or {})["metadata"].get("annotations", {})
+
+
+def test_status_tells_the_connection_as_an_operator_reads_it(world: World, agent: StartAgent) -> None:
+    """Nothing yet, a failure, and all well; text and JSON; the exit status is 0 only when all is synchronised."""
+    code, text = status(world)
+    assert code == NOT_READY
+    assert "no CompassConnection: the agent has not run" in text
+    agent()
+    wait_for_error(world, "no configuration")
+    code, text = status(world)
+    assert code == NOT_READY
+    assert "Error:        no configuration to pair with" in text
+    world.configure()
+    world.wait_for_state("Synchronized")
+    code, text = status(world)
+    assert code == DONE
+    for line in (
+        "State:        Synchronized",
+        f"Runtime:      {world.compass.runtime_id}",
+        "Certificate:  valid until",
+    ):
+        assert line in text
+    code, text = status(world, "json")
+    report = json.loads(text)
+    assert (code, report["state"], report["tenant"]) == (DONE, "Synchronized", world.compass.tenant)
+    assert report["certificate"]["fingerprint"] == world.compass.state.certificates()[-1].fingerprint

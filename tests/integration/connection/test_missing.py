@@ -1,0 +1,73 @@
+"""An agent that comes before what it needs says exactly what is missing, keeps running and goes on once it is there."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.world import World
+from informers import Resource
+from tests.integration.connection.observing import wait_for_error
+from tests.support.agent_thread import AgentThread
+
+BINDING = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
+USER = "an-agent"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Namespaces and nothing else. The tests build on each other: what one of them installs, the next one has."""
+    with World.local(tmp_path_factory.mktemp("world")) as world:
+        yield world
+
+
+@pytest.fixture
+def agent(world: World) -> Iterator[AgentThread]:
+    kubeconfig = world.control_plane.write_kubeconfig(world.directory / "user.kubeconfig", user=USER, groups=())
+    agent = AgentThread(world, kubeconfig=kubeconfig, CONTROLLER_SYNC_PERIOD="500ms")
+    yield agent
+    agent.stop()
+
+
+def wait_for_log(world: World, agent: AgentThread, *parts: str) -> None:
+    def told() -> bool:
+        assert agent.running
+        return any(all(part in line for part in parts) for line in agent.log.splitlines())
+
+    world.wait_for(f"a line in the log with {parts}", told)
+
+
+def test_rights_definitions_and_configuration_are_asked_for_one_after_the_other(
+    world: World, agent: AgentThread
+) -> None:
+    """403 names user, verb and resource; 404 asks for the CRD; no configuration names the objects that it may be in."""
+    agent.start()
+    for resource in ("compassconnections.compass.kyma-project.io", "applications", "secrets", "configmaps"):
+        wait_for_log(world, agent, "WARNING", f"{resource} ", "is forbidden", USER, "cannot list resource")
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    world.put(BINDING, {"metadata": {"name": USER}, "subjects": [subject], "roleRef": role})
+    for informer in ("compassconnections", "applications"):
+        wait_for_log(world, agent, "WARNING", f"informer={informer} ", "is the resource's CRD installed?")
+    world.install_crds()
+    wait_for_error(
+        world,
+        "no configuration to pair with",
+        "ConfigMap kyma-system/compass-agent-configuration",
+        "Secret kyma-system/compass-agent-configuration",
+    )
+    world.configure()
+    world.wait_for_state("Synchronized")
+
+
+@pytest.mark.slow
+def test_an_api_server_that_is_not_there_is_waited_for(world: World, agent: AgentThread) -> None:
+    """The address and what is wrong with it; the agent pairs and synchronises as soon as it answers."""
+    world.control_plane.kill_apiserver()
+    agent.start()
+    address = world.control_plane.url.removeprefix("https://")
+    wait_for_log(world, agent, "WARNING", f"cannot reach the API server at {address}: connection refused")
+    world.control_plane.start_apiserver()
+    wait_for_log(world, agent, "Caches are filled")
+    world.patch_connection({"spec": {"resyncNow": True}})
+    world.wait_for("the wish to be done", lambda: not (world.connection() or {})["spec"].get("resyncNow"))
+    world.wait_for_state("Synchronized")
