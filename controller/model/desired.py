@@ -86,7 +86,7 @@ def _convert(
         message = f"several applications of the Director get the name {name!r}: {clashing}"
         return Problem(name, ids, Reason.DUPLICATE_NAME, message)
     if problem := names.name_problem(name):
-        return Problem(name, ids, Reason.INVALID_NAME, f"the name {name!r} {problem}")
+        return Problem(name, ids, Reason.INVALID_NAME, f"its name {problem}")
     application = group[0]
     if isinstance(application, IncompleteApplication):
         message = f"could not be read completely from the Director: {application.reason}"

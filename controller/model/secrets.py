@@ -66,7 +66,7 @@ def secret_problem(secret: DesiredSecret) -> str | None:
         return f"the name of its Secret {secret.name!r} {problem}"
     for label, value in secret.labels.items():
         if problem := names.label_value_problem(value):
-            return f"the value {value!r} for the label {label!r} of its Secret {problem}"
+            return f"the value for the label {label!r} of its Secret {problem}"
     if sum(map(_decoded_length, secret.data.values())) > MAX_SECRET_BYTES:
         return f"the values of its Secret {secret.name!r} are larger than {MAX_SECRET_BYTES} bytes"
     return None

@@ -1,0 +1,82 @@
+"""A real API server with each set of CRDs, which writes down what it is asked; agents in threads."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from e2e.controlplane import ControlPlane
+from e2e.mock_compass.server import MockCompass
+from e2e.world import NAMESPACES, OWN_CRDS, World
+from tests.integration.agent.conftest import GO_AGENT_CRDS
+from tests.support.agent_thread import AgentThread
+from tests.support.audit_log import AuditLog
+
+StartAgent = Callable[..., AgentThread]
+
+
+@dataclass(frozen=True)
+class Servers:
+    """A control plane, its audit log, and whether the CRDs are the agent's own."""
+
+    control_plane: ControlPlane
+    log: AuditLog
+    own_crds: bool
+
+
+@pytest.fixture(scope="package", params=["own", "go-agent"])
+def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Both sets of CRDs: the one with a status subresource, and the one that clusters have today."""
+    own = request.param == "own"
+    if not own and not GO_AGENT_CRDS.is_dir():
+        pytest.skip(f"the CRDs of the Go agent are not in {GO_AGENT_CRDS}")
+    log = AuditLog(tmp_path_factory.mktemp("audit"))
+    with ControlPlane(apiserver_flags=log.flags) as control_plane:
+        control_plane.apply_crds(OWN_CRDS if own else GO_AGENT_CRDS)
+        for namespace in NAMESPACES:
+            control_plane.create_namespace(namespace)
+        yield Servers(control_plane, log, own)
+
+
+@pytest.fixture(scope="package")
+def compass() -> Iterator[MockCompass]:
+    with MockCompass() as compass:
+        yield compass
+
+
+@pytest.fixture
+def world(servers: Servers, compass: MockCompass, tmp_path: Path) -> Iterator[World]:
+    """Nothing is assigned, and nothing is paired."""
+    world = World(control_plane=servers.control_plane, compass=compass, directory=tmp_path)
+    world.reset()
+    compass.faults.clear()
+    compass.state.remove_all_applications()
+    compass.state.register_runtime(tenant=compass.tenant, runtime_id=compass.runtime_id)
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.fixture
+def log(servers: Servers, world: World) -> AuditLog:
+    """What agents ask of the API server in this test."""
+    servers.log.clear()
+    return servers.log
+
+
+@pytest.fixture
+def start(world: World) -> Iterator[StartAgent]:
+    """Starts an agent that is configured; stopped after the test."""
+    agents: list[AgentThread] = []
+
+    def start(**settings: str) -> AgentThread:
+        if not agents:
+            world.configure()
+        agents.append(AgentThread(world, **settings))
+        return agents[-1].start()
+
+    yield start
+    for agent in agents:
+        agent.stop()

@@ -1,0 +1,101 @@
+"""What a cycle costs, mass deletions, and the labels of the Runtime."""
+
+from controller.reconcilers.deletions import CONFIRM_DELETIONS
+from e2e.mock_compass.faults import Fault
+from e2e.world import World
+from tests.integration.sync.conftest import StartAgent
+from tests.integration.sync.test_isolation import director_application
+from tests.support.audit_log import AuditLog
+
+CYCLES = 3
+
+
+def test_unchanged_cycles_ask_nothing_of_the_api_server(world: World, start: StartAgent, log: AuditLog) -> None:
+    """Beyond watches there is at most one write of the status for each cycle, also while one application fails."""
+    world.compass.generate_applications(20)
+    start(CONTROLLER_SYNC_PERIOD="700ms")
+    world.wait_for_state("Synchronized")
+
+    def cycles() -> int:
+        return world.compass.requests.count("director", "applicationsForRuntime")
+
+    world.wait_for("its Event, which comes a little later", lambda: "Synchronized" in _told(world))
+    first = cycles()
+    log.clear()
+    world.wait_for("more cycles", lambda: cycles() >= first + CYCLES)
+    requests = log.requests()
+    assert {(request.verb, request.resource) for request in requests} == {("update", "compassconnections")}
+    assert len(requests) <= cycles() - first + 1
+    assert world.state() == "Synchronized"
+
+
+def _told(world: World) -> set[str]:
+    """Reasons of the Events about the CompassConnection that is there now."""
+    uid = (world.connection() or {})["metadata"]["uid"]
+    return {event["reason"] for event in world.events() if event["involvedObject"].get("uid") == uid}
+
+
+def test_mass_deletions_are_told_and_can_be_held(world: World, start: StartAgent, log: AuditLog) -> None:
+    """Held as a whole until confirmed; what else there is to do goes on. Deletions name what they delete."""
+    for number in range(5):
+        world.compass.put_application(director_application(f"mp-{number}"))
+    agent = start(CONTROLLER_SYNC_PERIOD="300ms", MAX_DELETION_PERCENT="50")
+    world.wait_for_state("Synchronized")
+    for number in range(4):
+        world.compass.state.unassign(f"id-mp-{number}", world.compass.runtime_id)
+    world.compass.put_application(director_application("mp-new"))
+    world.wait_for_state("ResourceApplicationFailed")
+    world.wait_for("the new Application", lambda: "mp-new" in world.applications())
+    assert len(world.applications()) == 6
+    assert f"{CONFIRM_DELETIONS}=4" in world.sync_error()
+    world.wait_for("an Event", lambda: world.events("DeletionsHeld"))
+
+    world.patch_connection({"metadata": {"annotations": {CONFIRM_DELETIONS: "4"}}})
+    world.wait_for("the confirmed deletions", lambda: set(world.applications()) == {"mp-4", "mp-new"})
+    world.wait_for_state("Synchronized")
+    assert set(world.secrets()) == {"mp-4-mp-4-bundle", "mp-new-mp-new-bundle"}
+    assert CONFIRM_DELETIONS not in (world.connection() or {})["metadata"].get("annotations", {})
+    deletions = [write for write in log.writes("applications", "secrets") if write.verb == "delete"]
+    assert {write.names_its_version for write in deletions} == {True}
+    agent.stop()
+
+    start(CONTROLLER_SYNC_PERIOD="300ms")
+    for application in world.compass.state.applications():
+        world.compass.state.remove_application(application["id"])
+    world.wait_for("no Application", lambda: not world.applications())
+    world.wait_for("no Secret", lambda: not world.secrets())
+    world.wait_for("an Event", lambda: [e for e in world.events("MassDeletion") if "2 of 2" in e["message"]])
+
+
+def test_labels_are_reported_and_their_failure_undoes_nothing(world: World, start: StartAgent) -> None:
+    """Only those that are absent or different are set."""
+    world.compass.put_application(director_application("mp-app"))
+    fault = world.compass.faults.add(
+        Fault(kind="graphql_error", target="director", operation="setRuntimeLabel", message="read only")
+    )
+    start(
+        CONTROLLER_SYNC_PERIOD="300ms",
+        RUNTIME_EVENTS_URL="https://events.example",
+        RUNTIME_CONSOLE_URL="https://c.example",
+    )
+    world.wait_for_state("MetadataUpdateFailed")
+    assert set(world.applications()) == {"mp-app"}
+    assert "runtime_eventServiceUrl: graphql: read only" in world.sync_error()
+    world.compass.faults.remove(fault)
+    world.wait_for_state("Synchronized")
+
+    def labels() -> dict[str, str]:
+        runtime = world.compass.state.runtime(world.compass.runtime_id)
+        assert runtime is not None
+        return runtime.labels
+
+    expected = {
+        "isNormalized": "true",
+        "runtime_eventServiceUrl": "https://events.example",
+        "runtime_consoleUrl": "https://c.example",
+    }
+    assert labels() == expected
+    calls = world.compass.requests.count("director", "setRuntimeLabel")
+    world.compass.state.set_runtime_label(world.compass.runtime_id, "runtime_consoleUrl", "https://wrong")
+    world.wait_for("the label to be put right", lambda: labels() == expected)
+    assert world.compass.requests.count("director", "setRuntimeLabel") == calls + 1

@@ -1,0 +1,226 @@
+"""One application that cannot be applied holds up no other; whatever the Director answers breaks nothing."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controller.resources import APPLICATION
+from e2e.mock_compass.faults import HTML_503, Fault
+from e2e.world import World
+from informers import ApiError, Resource
+from tests.integration.sync.conftest import Servers, StartAgent
+from tests.support.audit_log import AuditLog
+
+Object = dict[str, Any]
+
+POLICY = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicies",
+    "ValidatingAdmissionPolicy",
+    namespaced=False,
+)
+BINDING = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicybindings",
+    "ValidatingAdmissionPolicyBinding",
+    namespaced=False,
+)
+NAME = "secrets"
+PASSWORD = "gangway-4711"
+
+LONG_LABEL = "mp-" + "l" * 61
+LONG_NAME = "mp-" + "n" * 251
+
+
+def director_application(name: str, *, password: str | None = PASSWORD, **more: Any) -> Object:
+    """Ids are made of the name, so that Secrets have names to look for."""
+    auth = {"credential": {"username": "reader", "password": password}} if password else None
+    bundle = {
+        "id": f"{name}-bundle",
+        "name": "Main",
+        "defaultInstanceAuth": auth,
+        "apiDefinitions": [{"id": f"{name}-api", "name": "API", "targetURL": f"https://{name}.example"}],
+    }
+    return {"id": f"id-{name}", "name": name, "bundles": [bundle], **more}
+
+
+@pytest.fixture
+def policy(world: World) -> Iterator[None]:
+    """The API server answers 403 to Secrets whose names begin with "mp-refused", as it does for an exceeded quota."""
+    world.put(
+        POLICY,
+        {
+            "metadata": {"name": NAME},
+            "spec": {
+                "matchConstraints": {
+                    "resourceRules": [
+                        {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]}
+                    ]
+                },
+                "validations": [
+                    {
+                        "expression": "!object.metadata.name.startsWith('mp-refused')",
+                        "message": "no more Secrets",
+                        "reason": "Forbidden",
+                    }
+                ],
+            },
+        },
+    )
+    binding = {"metadata": {"name": NAME}, "spec": {"policyName": NAME, "validationActions": ["Deny"]}}
+    world.put(BINDING, binding)
+
+    def in_force() -> bool:
+        try:
+            world.client.request(
+                "POST",
+                "/api/v1/namespaces/kyma-system/secrets",
+                query={"dryRun": "All"},
+                body={"metadata": {"name": "mp-refused"}},
+            )
+        except ApiError as error:
+            return error.status == 403
+        return False
+
+    world.wait_for("the policy to be in force", in_force)
+    yield
+    world.remove(BINDING, NAME)
+    world.remove(POLICY, NAME)
+
+
+def test_what_cannot_be_applied_is_reported_and_the_others_are_applied(
+    world: World, start: StartAgent, policy: None, servers: Servers
+) -> None:
+    """Each is named in the error of the status and has an Event; each recovers once its cause is gone."""
+    mine = world.put(APPLICATION, {"metadata": {"name": "mp-foreign"}, "spec": {"description": "mine"}})
+    bad = ["mp-foreign", LONG_LABEL, LONG_NAME, "mp-refused", "mp-too-large", "mp-twin"]
+    for name in ("mp-fine", "mp-also-fine", "mp-foreign", LONG_LABEL, LONG_NAME, "mp-refused"):
+        world.compass.put_application(director_application(name))
+    world.compass.put_application(director_application("mp-too-large", password="x" * (1 << 20)))
+    world.compass.put_application(director_application("mp-twin"))
+    world.compass.put_application(director_application("mp-twin") | {"id": "id-other-twin", "name": "Twin"})
+    agent = start(CONTROLLER_SYNC_PERIOD="1s")
+
+    world.wait_for_state("ResourceApplicationFailed")
+    error = world.sync_error()
+    assert [name for name in bad if f"{name}: " not in error] == []
+    assert "no more Secrets" in error
+    assert set(world.applications()) == {"mp-fine", "mp-also-fine", "mp-foreign", "mp-refused"}
+    assert set(world.secrets()) == {"mp-fine-mp-fine-bundle", "mp-also-fine-mp-also-fine-bundle"}
+    assert world.applications()["mp-foreign"] == mine
+    if servers.own_crds:
+        counts = {"desired": 8, "synced": 2, "failed": 6, "failing": sorted(bad)}
+        assert (world.connection() or {})["status"]["applications"] == counts
+    for reason, text in (
+        ("InvalidName", "longer than 253"),
+        ("ApplicationFailed", "not managed by Compass"),
+        ("InvalidSecret", "larger than"),
+        ("DuplicateName", "id-other-twin"),
+    ):
+        _wait_for_event(world, reason, text)
+
+    world.remove(BINDING, NAME)
+    world.wait_for("the refused Secret", lambda: "mp-refused-mp-refused-bundle" in world.secrets())
+    world.client.delete(APPLICATION, "mp-foreign")
+    world.wait_for("the Application of Compass", lambda: "mp-foreign-mp-foreign-bundle" in world.secrets())
+    for identifier in (f"id-{LONG_LABEL}", f"id-{LONG_NAME}", "id-mp-too-large", "id-other-twin"):
+        world.compass.state.unassign(identifier, world.compass.runtime_id)
+    world.wait_for_state("Synchronized")
+    assert set(world.applications()) == {"mp-fine", "mp-also-fine", "mp-foreign", "mp-refused", "mp-twin"}
+    assert PASSWORD not in agent.log
+
+
+def _wait_for_event(world: World, reason: str, text: str) -> None:
+    world.wait_for(
+        f"an Event {reason}: {text}", lambda: [event for event in world.events(reason) if text in event["message"]]
+    )
+
+
+BAD_ANSWERS = [
+    (Fault(kind="status", status=503, body=HTML_503), "503"),
+    (Fault(kind="garbage", status=200), "JSON"),
+    (Fault(kind="truncated"), "JSON"),
+    (Fault(kind="cut"), "failed: "),
+    (Fault(kind="reset"), "failed: "),
+    (Fault(kind="graphql_error", message="the database is asleep", code=10), "the database is asleep"),
+    (Fault(kind="field", field="Query.applicationsForRuntime", value=None), "applicationsForRuntime"),
+    (Fault(kind="field", field="Query.runtime", value=None), "runtime"),
+    (Fault(kind="field", field="ApplicationPage.totalCount", value=5), "inconsistent"),
+]
+
+
+def test_no_bad_answer_of_the_director_changes_the_cluster(world: World, start: StartAgent, log: AuditLog) -> None:
+    """Null, truncated, not JSON, HTML, errors, totals that do not fit: the status tells, and nothing is written."""
+    for name in ("mp-one", "mp-two"):
+        world.compass.put_application(director_application(name))
+    agent = start(CONTROLLER_SYNC_PERIOD="1h")
+    world.wait_for_state("Synchronized")
+    log.clear()
+    world.compass.state.unassign("id-mp-one", world.compass.runtime_id)
+    for fault, text in BAD_ANSWERS:
+        number = world.compass.faults.add(
+            Fault(**{**vars(fault), "target": "director", "operation": "applicationsForRuntime"})
+        )
+        error = world.sync_error()
+        _resync(world)
+        _wait_for_failure(world, text, after=error)
+        world.compass.faults.remove(number)
+    assert not log.writes("applications", "secrets")
+    assert PASSWORD not in agent.log
+    assert PASSWORD not in str(world.connection())
+    _resync(world)
+    world.wait_for_state("Synchronized")
+    assert set(world.applications()) == {"mp-two"}
+
+
+def _resync(world: World) -> None:
+    world.patch_connection({"spec": {"resyncNow": True}})
+
+
+def _wait_for_failure(world: World, text: str, *, after: str) -> None:
+    def failed() -> bool:
+        error = world.sync_error()
+        return world.state() == "SynchronizationFailed" and text in error and error != after
+
+    world.wait_for(f"an error with {text!r}", failed)
+
+
+def test_an_application_that_cannot_be_read_wholly_is_left_as_it_is(world: World, start: StartAgent) -> None:
+    """An error beside the data concerns the one application that it names; the others follow the Director."""
+    for name in ("mp-broken", "mp-other"):
+        world.compass.put_application(director_application(name))
+    start(CONTROLLER_SYNC_PERIOD="300ms")
+    world.wait_for_state("Synchronized")
+    before = world.applications()["mp-broken"]
+    fault = Fault(kind="field", field="Application.bundles", object_id="id-mp-broken", message="no APIs today", code=10)
+    world.compass.faults.add(fault)
+    world.compass.put_application(director_application("mp-other", description="changed"))
+    world.wait_for_state("ResourceApplicationFailed")
+    world.wait_for("the change", lambda: world.applications()["mp-other"]["spec"]["description"] == "changed")
+    assert "no APIs today" in world.sync_error()
+    assert world.applications()["mp-broken"] == before
+    assert "mp-broken-mp-broken-bundle" in world.secrets()
+
+
+def test_every_page_of_every_list_is_read(world: World, start: StartAgent) -> None:
+    """More than the 200 that the Director gives at once of bundles, API definitions and event definitions."""
+    ids = itertools.count()
+    bundles: list[Object] = [{"id": f"bundle-{number:03d}", "name": "Empty"} for number in range(200)]
+    bundles.append(
+        {
+            "id": "bundle-full",
+            "name": "Full",
+            "apiDefinitions": [{"id": f"{next(ids)}", "name": "A", "targetURL": "https://a"} for _ in range(201)],
+            "eventDefinitions": [{"id": f"{next(ids)}", "name": "E"} for _ in range(201)],
+        }
+    )
+    world.compass.put_application({"id": "id-long", "name": "mp-long", "bundles": bundles})
+    start()
+    world.wait_for_state("Synchronized")
+    services = world.applications()["mp-long"]["spec"]["services"]
+    assert [service["id"] for service in services] == [bundle["id"] for bundle in bundles]
+    assert [entry["id"] for entry in services[-1]["entries"]] == [str(number) for number in range(402)]

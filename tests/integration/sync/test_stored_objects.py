@@ -1,0 +1,396 @@
+"""What is stored, field by field: one table of what the Director says and what the cluster then holds.
+
+The expectations are written out by hand. Other components read these objects, so nothing in them may drift along with
+the code that makes them.
+"""
+
+import base64
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from controller.resources import SECRET
+from e2e.world import CA_SECRET, CLUSTER_SECRET, World
+from tests.integration.sync.conftest import Servers, StartAgent
+
+Object = dict[str, Any]
+
+DIRECTOR = yaml.safe_load("""
+- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0001
+  name: Fjord Ferries
+  description: null
+  providerName: Fjord Lines
+  labels: {region: west}
+  auths: [{id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2da001}, {id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2da002}]
+  bundles:
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001
+      name: "Tickets & Seats (2024)"
+      description: Sells tickets
+      instanceAuthRequestInputSchema: '{"type":"object"}'
+      defaultInstanceAuth: {credential: {username: conductor, password: "p\\u00e4ss:word"}}
+      apiDefinitions:
+        - {id: api-1, name: Tickets API v2, targetURL: "https://ferries.example/tickets", group: sales}
+        - {id: api-2, name: Seats, targetURL: "https://ferries.example/seats", description: Which seat}
+      eventDefinitions:
+        - {id: event-1, name: Departures, description: A ferry has left}
+
+- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0002
+  name: mp-harbour
+  description: The harbour
+  bundles:
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002
+      name: Berths
+      defaultInstanceAuth:
+        credential: {clientId: harbour-id, clientSecret: harbour-secret, url: "https://harbour.example/token"}
+        requestAuth: {csrf: {tokenEndpointURL: "https://harbour.example/csrf"}}
+      apiDefinitions: [{id: api-3, name: Berths, targetURL: "https://harbour.example/berths"}]
+
+- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0003
+  name: Open Tides
+  description: ""
+  bundles:
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7003
+      name: Tides
+      defaultInstanceAuth: null
+      apiDefinitions: [{id: api-4, name: Tides, targetURL: "https://tides.example"}]
+      eventDefinitions: [{id: event-2, name: High Water}]
+
+- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0004
+  name: Lighthouse Keepers Association
+  description: Who keeps which light
+  bundles:
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004
+      name: Duties
+      description: Lists of duties
+      defaultInstanceAuth:
+        credential: null
+        additionalHeaders: {X-Zone: [north, "<south>"], Accept: [text/plain]}
+        additionalQueryParams: {q: ["a&b", "\\u00f8\\u2028"]}
+        requestAuth: {csrf: {tokenEndpointURL: "https://keepers.example/csrf"}}
+      apiDefinitions: [{id: api-5, name: Duties, targetURL: "https://keepers.example"}]
+
+- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0005
+  name: Pilots
+  description: Guides ships in
+  bundles:
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005
+      name: Bookings
+      defaultInstanceAuth:
+        credential: {username: pilot, password: pilot-password}
+        additionalHeaders: {}
+        additionalQueryParams: {client: [kyma]}
+        requestAuth: {csrf: {tokenEndpointURL: "https://pilots.example/csrf"}}
+      apiDefinitions: [{id: api-6, name: "---", targetURL: ""}]
+    - {id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7006, name: "***"}
+
+- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0006
+  name: Empty
+  bundles: []
+""")
+
+#: The same in every Application; the table below has what differs.
+COMMON = yaml.safe_load("""
+apiVersion: applicationconnector.kyma-project.io/v1alpha1
+kind: Application
+metadata:
+  labels: {applicationconnector.kyma-project.io/managed-by: compass-runtime-agent}
+spec:
+  displayName: ""
+  providerDisplayName: ""
+  longDescription: ""
+  skipVerify: false
+  encodeUrl: false
+status:
+  installationStatus: {status: "", description: ""}
+""")
+
+APPLICATIONS = yaml.safe_load("""
+mp-fjord-ferries:
+  description: Description not provided
+  labels: {connected-app: mp-fjord-ferries}
+  compassMetadata:
+    applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0001
+    authentication: {clientIds: [9b0c4f7e-51f2-4f0c-8a57-3f6a1c2da001, 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2da002]}
+  services:
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001
+      identifier: ""
+      name: tickets-seats-2024-0e7c3
+      displayName: "Tickets & Seats (2024)"
+      description: Sells tickets
+      providerDisplayName: ""
+      authCreateParameterSchema: '{"type":"object"}'
+      entries:
+        - type: API
+          id: api-1
+          name: Tickets API v2
+          targetUrl: https://ferries.example/tickets
+          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-fjord-ferries/tickets-seats-2024/tickets-api-v2
+          gatewayUrl: ""
+          credentials: {type: Basic, secretName: mp-fjord-ferries-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001}
+        - type: API
+          id: api-2
+          name: Seats
+          targetUrl: https://ferries.example/seats
+          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-fjord-ferries/tickets-seats-2024/seats
+          gatewayUrl: ""
+          credentials: {type: Basic, secretName: mp-fjord-ferries-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001}
+        - type: Events
+          id: event-1
+          name: Departures
+          targetUrl: ""
+          centralGatewayUrl: ""
+          gatewayUrl: ""
+          credentials: {type: "", secretName: ""}
+
+mp-harbour:
+  description: The harbour
+  labels: {connected-app: mp-harbour}
+  compassMetadata: {applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0002, authentication: {clientIds: []}}
+  services:
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002
+      identifier: ""
+      name: berths-ca662
+      displayName: Berths
+      description: Description not provided
+      providerDisplayName: ""
+      entries:
+        - type: API
+          id: api-3
+          name: Berths
+          targetUrl: https://harbour.example/berths
+          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-harbour/berths/berths
+          gatewayUrl: ""
+          credentials:
+            type: OAuth
+            secretName: mp-harbour-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002
+            authenticationUrl: https://harbour.example/token
+            csrfInfo: {tokenEndpointURL: https://harbour.example/csrf}
+
+mp-open-tides:
+  description: Description not provided
+  labels: {connected-app: mp-open-tides}
+  compassMetadata: {applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0003, authentication: {clientIds: []}}
+  services:
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7003
+      identifier: ""
+      name: tides-c8a23
+      displayName: Tides
+      description: Description not provided
+      providerDisplayName: ""
+      entries:
+        - type: API
+          id: api-4
+          name: Tides
+          targetUrl: https://tides.example
+          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-open-tides/tides/tides
+          gatewayUrl: ""
+          credentials: {type: "", secretName: ""}
+        - type: Events
+          id: event-2
+          name: High Water
+          targetUrl: ""
+          centralGatewayUrl: ""
+          gatewayUrl: ""
+          credentials: {type: "", secretName: ""}
+
+mp-lighthouse-keepers-association:
+  description: Who keeps which light
+  labels: {connected-app: mp-lighthouse-keepers-association}
+  compassMetadata: {applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0004, authentication: {clientIds: []}}
+  services:
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004
+      identifier: ""
+      name: duties-2cf51
+      displayName: Duties
+      description: Lists of duties
+      providerDisplayName: ""
+      entries:
+        - type: API
+          id: api-5
+          name: Duties
+          targetUrl: https://keepers.example
+          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-lighthouse-keepers-association/duties/duties
+          gatewayUrl: ""
+          credentials: {type: "", secretName: ""}
+          requestParametersSecretName: params-mp-lighthouse-keepe-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004
+
+mp-pilots:
+  description: Guides ships in
+  labels: {connected-app: mp-pilots}
+  compassMetadata: {applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0005, authentication: {clientIds: []}}
+  services:
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005
+      identifier: ""
+      name: bookings-c546d
+      displayName: Bookings
+      description: Description not provided
+      providerDisplayName: ""
+      entries:
+        - type: API
+          id: api-6
+          name: "---"
+          targetUrl: ""
+          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-pilots/bookings/
+          gatewayUrl: ""
+          credentials:
+            type: Basic
+            secretName: mp-pilots-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005
+            csrfInfo: {tokenEndpointURL: https://pilots.example/csrf}
+          requestParametersSecretName: params-mp-pilots-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005
+    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7006
+      identifier: ""
+      name: "6ccd1"
+      displayName: "***"
+      description: Description not provided
+      providerDisplayName: ""
+      entries: []
+
+mp-empty:
+  description: Description not provided
+  labels: {connected-app: mp-empty}
+  compassMetadata: {applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0006, authentication: {clientIds: []}}
+  services: []
+""")
+
+#: Name, owning Application, bundle, decoded values.
+SECRETS: list[tuple[str, str, str, dict[str, str]]] = [
+    (
+        "mp-fjord-ferries-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001",
+        "mp-fjord-ferries",
+        "4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001",
+        {"username": "conductor", "password": "p\u00e4ss:word"},
+    ),
+    (
+        "mp-harbour-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002",
+        "mp-harbour",
+        "4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002",
+        {"clientId": "harbour-id", "clientSecret": "harbour-secret"},
+    ),
+    (
+        "params-mp-lighthouse-keepe-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004",
+        "mp-lighthouse-keepers-association",
+        "4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004",
+        {
+            "headers": '{"Accept":["text/plain"],"X-Zone":["north","\\u003csouth\\u003e"]}',
+            "queryParameters": '{"q":["a\\u0026b","\u00f8\\u2028"]}',
+        },
+    ),
+    (
+        "mp-pilots-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005",
+        "mp-pilots",
+        "4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005",
+        {"username": "pilot", "password": "pilot-password"},
+    ),
+    (
+        "params-mp-pilots-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005",
+        "mp-pilots",
+        "4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005",
+        {"headers": "{}", "queryParameters": '{"client":["kyma"]}'},
+    ),
+]
+
+STATUS = yaml.safe_load("""
+connectionState: Synchronized
+connectionStatus:
+  certificateStatus: {acquired: TIME, notBefore: TIME, notAfter: TIME}
+  established: TIME
+  lastSync: TIME
+  lastSuccess: TIME
+  renewed: null
+synchronizationStatus: {lastAttempt: TIME, lastSuccessfulFetch: TIME, lastSuccessfulApplication: TIME}
+""")
+
+#: What the agent's own CRD has beyond that.
+ADDITIONS = yaml.safe_load("""
+applications: {desired: 6, synced: 6, failed: 0, failing: []}
+conditions:
+  - {type: Ready, status: "True", reason: Ready, message: "", lastTransitionTime: TIME, observedGeneration: 1}
+  - {type: Connected, status: "True", reason: Connected, message: "", lastTransitionTime: TIME, observedGeneration: 1}
+  - type: Synchronized
+    status: "True"
+    reason: Synchronized
+    message: ""
+    lastTransitionTime: TIME
+    observedGeneration: 1
+observedGeneration: 1
+""")
+
+_SET_BY_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+def _stored(obj: Object) -> Object:
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in _SET_BY_THE_SERVER}
+    return {**obj, "metadata": metadata}
+
+
+def _without_times(value: Any) -> Any:
+    """The value with every moment in the form that the Go agent writes replaced by TIME."""
+    if isinstance(value, dict):
+        return {key: _without_times(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_times(item) for item in value]
+    return "TIME" if isinstance(value, str) and _TIME.fullmatch(value) else value
+
+
+@pytest.fixture
+def synchronized(world: World, start: StartAgent) -> World:
+    world.compass.state.set_runtime_label(world.compass.runtime_id, "isNormalized", "false")
+    for application in DIRECTOR:
+        world.compass.put_application(application)
+    start()
+    world.wait_for_state("Synchronized")
+    return world
+
+
+def test_applications_secrets_and_connection_field_by_field(synchronized: World, servers: Servers) -> None:
+    """Nothing is missing, nothing is left over, every value is the written one."""
+    applications = synchronized.applications()
+    assert {name: _stored(obj) for name, obj in applications.items()} == {
+        name: {
+            **COMMON,
+            "metadata": {**COMMON["metadata"], "name": name},
+            "spec": {**COMMON["spec"], **spec},
+        }
+        for name, spec in APPLICATIONS.items()
+    }
+
+    secrets = synchronized.client.list(SECRET, namespace="kyma-system", label_selector="app")["items"]
+    own_kind = {"apiVersion": "v1", "kind": "Secret"}
+    assert {secret["metadata"]["name"]: own_kind | _stored(secret) for secret in secrets} == {
+        name: {
+            **own_kind,
+            "type": "Opaque",
+            "metadata": {
+                "name": name,
+                "namespace": "kyma-system",
+                "labels": {"app": application, "bundleId": bundle},
+                "ownerReferences": [
+                    {
+                        "apiVersion": "applicationconnector.kyma-project.io/v1alpha1",
+                        "kind": "Application",
+                        "name": application,
+                        "uid": applications[application]["metadata"]["uid"],
+                    }
+                ],
+            },
+            "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+        }
+        for name, application, bundle, values in SECRETS
+    }
+
+    connection, compass = synchronized.connection(), synchronized.compass
+    assert connection is not None
+    assert connection["spec"] == {
+        "managementInfo": {"connectorUrl": compass.secured_connector_url, "directorUrl": compass.director_url}
+    }
+    assert _stored(connection)["metadata"] == {"name": "compass-connection"}
+    additions = {**ADDITIONS, "runtime": {"id": compass.runtime_id, "tenant": compass.tenant}}
+    assert _without_times(connection["status"]) == STATUS | (additions if servers.own_crds else {})
+
+    for name, keys in ((CLUSTER_SECRET, {"crt", "key", "crtChain"}), (CA_SECRET, {"cacert"})):
+        secret = synchronized.secret(name)
+        assert secret is not None
+        assert keys <= secret.keys()

@@ -1,0 +1,84 @@
+"""What the API server was asked by agents in tests, with the bodies of their writes, from its audit log."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_POLICY = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Request
+    verbs: [create, update, patch, delete, deletecollection]
+  - level: Metadata
+"""
+
+AGENT = "compass-runtime-agent"
+"""How the user agents of agents begin, in processes and in threads."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request. ``body`` is what a write carried: the object, or the options of a deletion."""
+
+    verb: str
+    resource: str
+    name: str
+    status: int
+    body: dict[str, Any]
+
+    @property
+    def is_write(self) -> bool:
+        return self.verb in ("create", "update", "patch", "delete", "deletecollection")
+
+    @property
+    def names_its_version(self) -> bool:
+        """Whether the write can only hit what its sender has seen."""
+        if self.verb == "create":
+            return True
+        if self.verb == "update":
+            return bool(self.body["metadata"].get("resourceVersion") and self.body["metadata"].get("uid"))
+        return self.verb == "delete" and {"uid", "resourceVersion"} <= self.body.get("preconditions", {}).keys()
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource} {self.name} ({self.status})"
+
+
+class AuditLog:
+    """``flags`` make a kube-apiserver write it; it is complete, since a request waits until it is written down."""
+
+    def __init__(self, directory: Path) -> None:
+        self._log = directory / "audit.log"
+        self._begin = 0
+        policy = directory / "audit-policy.yaml"
+        policy.write_text(_POLICY)
+        self.flags = (f"--audit-policy-file={policy}", f"--audit-log-path={self._log}", "--audit-log-mode=blocking")
+
+    def clear(self) -> None:
+        """Forget what there was so far."""
+        self._begin = self._log.stat().st_size if self._log.exists() else 0
+
+    def requests(self) -> list[Request]:
+        """All requests of agents for objects since ``clear``, in the order of their answers; watches not included."""
+        with self._log.open("rb") as log:
+            log.seek(self._begin)
+            lines = log.read().split(b"\n")[:-1]  # the last one may still be in the making
+        events = [json.loads(line) for line in lines]
+        return [
+            Request(
+                verb=event["verb"],
+                resource=event["objectRef"]["resource"],
+                name=event["objectRef"].get("name")
+                or event.get("requestObject", {}).get("metadata", {}).get("name", ""),
+                status=event["responseStatus"]["code"],
+                body=event.get("requestObject") or {},
+            )
+            for event in events
+            if event["userAgent"].startswith(AGENT) and "objectRef" in event and event["verb"] != "watch"
+        ]
+
+    def writes(self, *resources: str) -> list[Request]:
+        """Those that change objects of the resources."""
+        return [request for request in self.requests() if request.is_write and request.resource in resources]
