@@ -98,6 +98,12 @@ lock: .venv/.complete ## Resolve the dependencies anew into requirements/
 	@echo hatchling | $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 		--no-emit-index-url --no-header - --output-file requirements/build.txt
 
+.PHONY: audit
+audit: ## Ask for known vulnerabilities of what the agent runs with
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@build/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/runtime.txt
+
 .PHONY: clean
 clean: ## Remove what was made in this folder (not the cache)
 	@rm -rf .venv build dist artifacts .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,96 @@
+"""What others rely on in config/: names that Kyma's operator patches, and rights that stay as narrow as told."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from controller.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES
+from controller.settings import Settings, variables
+from tests.support.crd_page import PAGE, render
+
+CONFIG = Path(__file__).parents[3] / "config"
+Object = dict[str, Any]
+
+
+def manifests(*folders: str) -> list[Object]:
+    files = [file for folder in folders for file in sorted((CONFIG / folder).glob("*.yaml"))]
+    found = [obj for file in files for obj in yaml.safe_load_all(file.read_text())]
+    return [obj for obj in found if obj["kind"] not in ("Kustomization", "Component")]
+
+
+def one(kind: str, *folders: str) -> Object:
+    (found,) = [obj for obj in manifests(*folders) if obj["kind"] == kind]
+    return found
+
+
+def test_the_operator_finds_what_it_patches() -> None:
+    """Deployment, container and variables have the names, and the container the place, of the agent in Go."""
+    deployment = one("Deployment", "manager")
+    assert (deployment["metadata"]["namespace"], deployment["metadata"]["name"]) == (
+        "kyma-system",
+        "compass-runtime-agent",
+    )
+    labels = {"app": "compass-runtime-agent", "release": "compass-runtime-agent"}
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    assert deployment["spec"]["template"]["metadata"]["labels"] == labels
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["name"] == "compass-runtime-agent"
+    assert {"APP_RUNTIME_EVENTS_URL", "APP_RUNTIME_CONSOLE_URL"} <= {v["name"] for v in container["env"]}
+
+
+def test_the_settings_that_are_deployed_can_be_used() -> None:
+    """Every variable is one that the agent reads, with a value it takes."""
+    container = one("Deployment", "manager")["spec"]["template"]["spec"]["containers"][0]
+    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert environment.keys() <= {variable.name for variable in variables()}
+    Settings.from_environment(environment)
+
+
+def test_the_agent_runs_with_nothing_it_does_not_need() -> None:
+    """No root, no way to become it, no capability, nothing to write to."""
+    pod = one("Deployment", "manager")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_probes_and_policy_know_the_ports() -> None:
+    """Ports have the defaults of the settings, and the network policy lets those in and no other."""
+    settings = Settings.from_environment({})
+    container = one("Deployment", "manager")["spec"]["template"]["spec"]["containers"][0]
+    ports = {port["containerPort"] for port in container["ports"]}
+    assert ports == {settings.health_port, settings.metrics_port}
+    policy = one("NetworkPolicy", "manager")
+    assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} == ports
+
+
+def test_no_rule_has_a_wildcard() -> None:
+    roles = [obj for obj in manifests("rbac") if obj["kind"] in ("Role", "ClusterRole")]
+    assert roles
+    for role in roles:
+        for rule in role["rules"]:
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+
+
+def test_secrets_are_never_readable_in_the_whole_cluster() -> None:
+    """The ClusterRole has custom resources and what the line with cluster metrics needs, and nothing else."""
+    (role,) = [obj for obj in manifests("rbac") if obj["kind"] == "ClusterRole"]
+    others = {NODES.plural, PERSISTENT_VOLUMES.plural, NODE_METRICS.plural}
+    custom = {"compassconnections", "compassconnections/status", "applications"}
+    assert {resource for rule in role["rules"] for resource in rule["resources"]} == others | custom
+
+
+def test_the_dashboard_is_found_by_the_sidecar() -> None:
+    kustomization = yaml.safe_load((CONFIG / "grafana/kustomization.yaml").read_text())
+    assert kustomization["generatorOptions"]["labels"] == {"grafana_dashboard": "1"}
+    (generator,) = kustomization["configMapGenerator"]
+    assert all((CONFIG / "grafana" / file).is_file() for file in generator["files"])
+
+
+def test_the_page_on_the_crd_is_current() -> None:
+    assert PAGE.read_text() == render(), "run: python -m tests.support.crd_page"
