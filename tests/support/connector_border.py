@@ -34,7 +34,7 @@ def _pki() -> Pki:
 
 
 @functools.cache
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """Not used for any connection, and slow to make."""
     return tls.client_context()
 
@@ -55,7 +55,7 @@ class ConnectorBorder(Sessions):
         return self.state.issue_token(RUNTIME)
 
     def _open(self, credentials: StoredCredentials | None) -> Transport:
-        transport = Transport(_tls_context())
+        transport = Transport(tls_context())
         transport._http = _Http(self, credentials)  # type: ignore[assignment]
         return transport
 
