@@ -82,11 +82,6 @@ def state_of(connection: Mapping[str, Any] | None) -> State | None:
         return None
 
 
-def last_attempt_of(connection: Mapping[str, Any] | None) -> float | None:
-    """When the Director was last asked; epoch seconds."""
-    return parse_timestamp((_status(connection).get("synchronizationStatus") or {}).get("lastAttempt"))
-
-
 def flag(connection: Mapping[str, Any] | None, name: str) -> bool:
     """``spec.resyncNow`` or ``spec.refreshCredentialsNow``."""
     return (connection or {}).get("spec", {}).get(name) is True

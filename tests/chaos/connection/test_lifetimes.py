@@ -50,7 +50,7 @@ def test_a_hundred_lifetimes_of_renewals_fail_no_call(
     warnings = {event["reason"] for event in world.events() if event["type"] == "Warning"}
     with capsys.disabled():
         print(
-            f"\n{_LIFETIMES} lifetimes of {_VALIDITY} s: {issued(world) - 1} renewals, {directors} calls to the Director, "
+            f"\n{_LIFETIMES} lifetimes of {_VALIDITY} s, {issued(world) - 1} renewals, {directors} Director calls, "
             f"{len(failed)} of them failed; {number} changes; Warning Events: {', '.join(warnings) or 'none'}"
         )
     assert not failed

@@ -40,7 +40,7 @@ BODIES = st.binary(max_size=64) | VALUES.map(lambda value: json.dumps(value).enc
 PLACES = st.lists(st.integers(min_value=0, max_value=7), max_size=8)
 """A way down into a document: at each level the n-th member, as far as there are any."""
 
-quickly = settings(max_examples=30, deadline=None, derandomize=True)
+quickly = settings(max_examples=20, deadline=None, derandomize=True)
 
 
 def planted(document: Any, way: list[int], value: Any) -> Any:

@@ -373,6 +373,35 @@ def test_a_takeover_that_lacks_the_runtime_id_says_so(bench: Bench) -> None:
     assert "are not known" in bench.error
 
 
+def test_a_deletion_that_overtakes_the_new_token_is_a_reconnect_all_the_same(bench: Bench) -> None:
+    """Two watches: the cache may still have the used token when the object is gone. Asked is the API server."""
+    bench.paired()
+    before = bench.fingerprint()
+    bench.server.lagging = True
+    fresh = bench.server.get(CONFIG_MAP, CONFIGURATION.name, namespace=CONFIGURATION.namespace)
+    fresh["data"]["TOKEN"] = bench.connector.token()
+    bench.server.update(CONFIG_MAP, fresh)
+    bench.server.lagging = False
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.settle()
+    assert bench.fingerprint() != before
+    assert bench.state == "Connected"
+
+
+def test_a_failed_pairing_stays_told_when_its_token_has_gone_from_the_object() -> None:
+    """A literal token is removed once used, and then nothing is configured: that alone would explain nothing."""
+    bench = Bench()
+    pairing = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT, "token": bench.connector.token()}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": pairing}})
+    body = b'{"data": null, "errors": [{"message": "CSR: Invalid common name provided."}]}'
+    bench.connector.intervene = lambda op: HttpAnswer(200, body, "") if op.startswith("sign") else None
+    bench.run(60)
+    assert "token" not in bench.connection["spec"]["pairing"]
+    assert "no configuration to pair with" in bench.error
+    assert "Invalid common name provided" in bench.error
+    assert "put a new one-time token into CompassConnection spec.pairing" in bench.error
+
+
 def test_the_configuration_is_not_read_while_connected(bench: Bench) -> None:
     """Not even a broken one matters."""
     bench.paired()

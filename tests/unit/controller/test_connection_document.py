@@ -1,0 +1,44 @@
+"""docs/connection.md speaks of what there is."""
+
+import re
+from pathlib import Path
+
+from controller.revocation import ANNOTATION
+from controller.status import State
+
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "docs" / "connection.md").read_text()
+DIAGRAM = TEXT[TEXT.index("```mermaid") : TEXT.index("| edge |")]
+TABLE = TEXT[TEXT.index("| edge |") : TEXT.index("## Lost")]
+
+
+def test_each_test_named_exists() -> None:
+    """An edge without its test would be a claim."""
+    defined = {
+        name
+        for path in (ROOT / "tests" / "integration" / "connection").glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    named = set(re.findall(r"`(test_\w+)`", TABLE))
+    assert named
+    assert named <= defined
+
+
+def test_each_edge_of_the_diagram_is_in_the_table_and_has_a_test() -> None:
+    """By its number."""
+    drawn = {int(number) for number in re.findall(r"--> \w+: (\d+)", DIAGRAM)}
+    rows = [row.split("|") for row in TABLE.splitlines()[2:] if row.startswith("|")]
+    tested = {int(number) for row in rows for number in re.findall(r"\d+", row[1]) if "`test_" in row[3]}
+    assert drawn == set(range(1, max(drawn) + 1))
+    assert tested == drawn
+
+
+def test_the_diagram_has_each_state() -> None:
+    """And no other."""
+    nodes = set(re.findall(r"(\w+) --> ", DIAGRAM)) | set(re.findall(r"--> (\w+)", DIAGRAM))
+    assert nodes - {"answers"} == {state.value for state in State}
+
+
+def test_the_annotation_is_the_one_in_use() -> None:
+    """What operators may look for."""
+    assert ANNOTATION in TEXT
