@@ -104,6 +104,13 @@ audit: ## Ask for known vulnerabilities of what the agent runs with
 	@build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	@build/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/runtime.txt
 
+.PHONY: sbom
+sbom: image ## Take the list of packages (CycloneDX) out of the image, into build/
+	@mkdir -p build
+	@container=$$($(DOCKER) create $(IMAGE)) && trap "$(DOCKER) rm $$container >/dev/null" EXIT && \
+		$(DOCKER) cp --quiet $$container:/usr/share/sbom/compass-runtime-agent.cdx.json build/
+	@echo build/compass-runtime-agent.cdx.json
+
 .PHONY: clean
 clean: ## Remove what was made in this folder (not the cache)
 	@rm -rf .venv build dist artifacts .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
