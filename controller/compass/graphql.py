@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 TOTAL_TIMEOUT = 30.0
 
 #: The Director's codes for a caller without rights: "insufficient scopes" is what it says to a certificate that it
-#: cannot map to a Runtime.
-_REFUSING_CODES = frozenset({23, 26})
+#: cannot map to a Runtime. 24 and 25 are a tenant that is missing or unknown, which a new configuration mends, too.
+_REFUSING_CODES = frozenset({23, 24, 25, 26})
 _REFUSING_TEXT = "insufficient scopes"
 
 #: Enough of an answer to see what was wrong with it; an answer of a thousand applications would bury the log.

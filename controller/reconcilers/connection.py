@@ -184,7 +184,8 @@ class ConnectionReconciler:
 
     def _suspect(self, connection: Object | None, credentials: StoredCredentials, known: Connection) -> Result:
         """The credentials are refused: see whether the configured token works, and keep them until it does."""
-        suspicion = self._link.suspicion or ""
+        # An unknown tenant or Runtime is refused like a revoked certificate, so whoever reads this has to see both.
+        suspicion = f"{self._link.suspicion} (asked as Runtime {known.runtime_id} of tenant {known.tenant})"
         configuration, missing = self._resolve(connection)
         spent = configuration is not None and configuration.fingerprint == known.paired_with
         if configuration is not None and spent and self._spared != configuration.fingerprint:

@@ -8,6 +8,9 @@ from e2e.world import CA_SECRET, CLUSTER_SECRET, World
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import synchronized, wait_for_error, wait_for_sync_error
 
+# What is refused is not written, so the CRDs make no difference.
+pytestmark = pytest.mark.parametrize("crds", ["own CRDs"], indirect=True, scope="package")
+
 
 @pytest.mark.parametrize("operation", ["configuration", "signCertificateSigningRequest"])
 def test_broken_answers_while_pairing_change_nothing_and_are_told(

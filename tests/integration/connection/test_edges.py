@@ -223,6 +223,16 @@ def test_a_revoked_certificate_is_suspected_and_the_new_token_switches_over(worl
     assert len(world.applications()) == 3
 
 
+def test_an_unknown_tenant_is_shown_and_the_right_one_is_tried_at_once(world: World, agent: StartAgent) -> None:
+    """The Connector does not care, the Director refuses: the error shows the tenant, a good configuration mends it."""
+    world.configure({**world.configuration(), "TENANT": "no-such-tenant"})
+    agent()
+    wait_for_error(world, "of tenant no-such-tenant)", "configure a new one-time token in ConfigMap")
+    assert world.state() == "ConnectionMaintenanceFailed"
+    world.configure()
+    world.wait_for_state("Synchronized")
+
+
 def test_a_refusal_that_ends_by_itself_costs_nothing(world: World, agent: StartAgent) -> None:
     """The Director's "insufficient scopes" may be its database: when it is over, the old certificate goes on."""
     synchronized(world, agent)

@@ -70,7 +70,7 @@ FAILURES = [
     ("errors is a text", http({"errors": "x", "data": {}}), InvalidAnswer, {"path": "errors"}),
     ("data under 404", http({"data": {"a": 1}}, 404), InvalidAnswer, {}),
     ("resolver error", http(error("Invalid data", 22, ["a", 1, "b"])), GraphQLError, {"code": 22, "path": "a.1.b"}),
-    ("tenant, HTTP 400", http(error("Tenant not found", 25), 400), GraphQLError, {"code": 25, "path": ""}),
+    ("tenant, HTTP 400", http(error("Tenant not found", 25), 400), Refused, {"code": 25}),
     ("validation, HTTP 422", http(error("Cannot query field"), 422), GraphQLError, {"code": None}),
     ("code is a text", http(error("x", "22")), GraphQLError, {"code": None}),
     ("code is a boolean", http(error("x", True)), GraphQLError, {"code": None}),
