@@ -1,7 +1,7 @@
 """Director application -> Application object and its Secrets, and what to write when they differ from the cluster's."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from controller.compass.types import (
@@ -40,7 +40,7 @@ class Desired:
     """One Application as it should be.
 
     `spec` holds the agent's own fields only. `warnings` tell what of the Director's data could not be served; they
-    name bundles and never values.
+    name bundles and never values. `source` is what it was made from.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Desired:
     skip_verify: bool
     secrets: tuple[DesiredSecret, ...]
     warnings: tuple[str, ...]
+    source: Application = field(repr=False)
 
 
 def desired_application(application: Application, name: str, settings: ConversionSettings) -> Desired:
@@ -71,6 +72,7 @@ def desired_application(application: Application, name: str, settings: Conversio
         settings.skip_verify,
         tuple(conversion.secrets),
         tuple(conversion.warnings),
+        application,
     )
 
 

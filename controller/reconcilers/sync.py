@@ -190,7 +190,8 @@ class SyncReconciler:
 
     def _take_over(self, connection: Object, assignment: Assignment) -> tuple[Plan, str]:
         """Publish what was fetched as the desired set, and enqueue what differs from it."""
-        wanted = desired_set(assignment, self._conversion)
+        before = self._progress.plan
+        wanted = desired_set(assignment, self._conversion, previous=before.desired if before is not None else None)
         managed = self._applications.managed()
         gone = [obj["metadata"]["name"] for obj in managed if wanted.removes(obj)]
         verdict = self._judge(connection, gone, len(managed))

@@ -1,5 +1,6 @@
 """The whole of an assignment: what is applied, what is reported and left alone, what is deleted."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -131,3 +132,17 @@ def test_every_application_is_accounted_for(given_names: list[tuple[str, bool]],
     assert sorted(ids) == sorted(item.id for item in applications)
     for name in (*result.by_name, *result.problems):
         assert not result.removes(stored(name, "anything"))
+
+
+def test_what_has_not_changed_is_not_made_again() -> None:
+    """The very objects of the set before are in the next one; what changed, clashes or came anew is converted."""
+    one, two, three = (Application(id=f"id-{name}", name=f"mp-{name}") for name in ("one", "two", "three"))
+    before = desired_set(Assignment((one, two, three), (), {}), SETTINGS)
+    changed = replace(two, description="changed")
+    same_as_one = Application(id="id-one", name="mp-one")
+    assignment = Assignment((same_as_one, changed, three, replace(three, id="id-other")), (), {})
+    after = desired_set(assignment, SETTINGS, previous=before)
+    assert after == desired_set(assignment, SETTINGS)
+    assert after.by_name["mp-one"] is before.by_name["mp-one"]
+    assert after.by_name["mp-two"].spec["description"] == "changed"
+    assert after.problems.keys() == {"mp-three"}
