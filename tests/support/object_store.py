@@ -88,6 +88,7 @@ class ObjectStore:
         if stored.get("spec") != present.get("spec"):
             stored["metadata"]["generation"] = present["metadata"].get("generation", 0) + 1
         if stored == present:
+            self.writes[f"update {resource.kind}"] += not dry_run  # it changes nothing, and was a request all the same
             return copy.deepcopy(present)
         return self._store(resource, key, stored, "update", dry_run)
 

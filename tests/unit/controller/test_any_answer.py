@@ -162,7 +162,7 @@ def test_any_answer_while_connected(install: Answering) -> None:
 
     bench.connector.answer = true  # type: ignore[method-assign]
     bench.run(600)
-    assert bench.state == "Connected", bench.error
+    assert (bench.state, bench.error) == ("Connected", "")
     assert "refreshCredentialsNow" not in bench.connection["spec"]
 
 
