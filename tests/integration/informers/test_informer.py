@@ -71,7 +71,7 @@ def start() -> Iterator[Start]:
     for _, stop in running:
         stop.set()
     for thread, _ in running:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -158,7 +158,7 @@ def test_missing_crd(admin: Client, start: Start, control_plane: ControlPlane, t
     path = tmp_path / "gadgets.yaml"
     path.write_text(WIDGET_CRD.replace("widget", "gadget").replace("Widget", "Gadget"))
     control_plane.apply_crds(path)
-    eventually(lambda: informer.has_synced, timeout=30)
+    eventually(lambda: informer.has_synced, timeout=60)
     assert informer.last_error is None
 
 

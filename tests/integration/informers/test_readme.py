@@ -35,5 +35,5 @@ def test_readme_example(admin: Client, namespace: str) -> None:
         eventually(lambda: shout("after") == "BYE")
     finally:
         stop.set()
-        controller.join(10)
+        controller.join(60)
     assert not controller.is_alive()

@@ -178,7 +178,7 @@ class MisbehavingServer:
         with self._arrived:
             return [request.verb for request in self.requests]
 
-    def wait_for_request(self, verb: str, count: int = 1, timeout: float = 10.0) -> Request:
+    def wait_for_request(self, verb: str, count: int = 1, timeout: float = 60.0) -> Request:
         """Wait until `count` requests of that verb have come; returns the last. Raises TimeoutError."""
         with self._arrived:
 

@@ -32,7 +32,7 @@ class HastyClock:
         return stop.wait(0.001)
 
 
-def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], timeout: float = 60.0) -> None:
     """Wait until the condition is true. Raises TimeoutError with its last value."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

@@ -46,7 +46,7 @@ def start() -> Iterator[Callable[[SharedInformer], threading.Event]]:
     for _, stop in running:
         stop.set()
     for thread, _ in running:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive(), "an informer did not stop"
     if failures:
         raise failures[0]

@@ -1,5 +1,6 @@
 """An informer against a server that misbehaves on real sockets: it always ends equal to the server."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -230,9 +231,11 @@ def test_stop(server: MisbehavingServer, verb: str, faults: list[Fault], watch_l
     server.wait_for_request(verb)
     begun = time.monotonic()
     stop.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
-    assert time.monotonic() - begun < 1.0
+    # A second of a core that is not shared; what a stop could hang on lasts 70 s and more.
+    cores = os.cpu_count() or 1
+    assert time.monotonic() - begun < max(1.0, os.getloadavg()[0] / cores)
 
 
 @pytest.mark.parametrize(

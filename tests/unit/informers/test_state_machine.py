@@ -178,7 +178,7 @@ class InformerMachine(RuleBasedStateMachine):
             self.histories_are_consistent()
         finally:
             self.stop.set()
-            self.thread.join(10)
+            self.thread.join(60)
         assert not self.thread.is_alive()
 
 
