@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
-  - level: Request
+  - level: {writes}
     verbs: [create, update, patch, delete, deletecollection]
   - level: Metadata
 """
@@ -21,13 +22,16 @@ AGENT = "compass-runtime-agent"
 
 @dataclass(frozen=True)
 class Request:
-    """One request. ``body`` is what a write carried: the object, or the options of a deletion."""
+    """One request. ``body`` is what a write carried: the object, or the options of a deletion. ``time`` is when it was
+    answered, in epoch seconds.
+    """
 
     verb: str
     resource: str
     name: str
     status: int
     body: dict[str, Any]
+    time: float
 
     @property
     def is_write(self) -> bool:
@@ -47,21 +51,24 @@ class Request:
 
 
 class AuditLog:
-    """``flags`` make a kube-apiserver write it; it is complete, since a request waits until it is written down."""
+    """``flags`` make a kube-apiserver write it; it is complete, since a request waits until it is written down.
 
-    def __init__(self, directory: Path) -> None:
+    Without ``bodies`` it costs a request little, and all of them are empty.
+    """
+
+    def __init__(self, directory: Path, *, bodies: bool = True) -> None:
         self._log = directory / "audit.log"
         self._begin = 0
         policy = directory / "audit-policy.yaml"
-        policy.write_text(_POLICY)
+        policy.write_text(_POLICY.format(writes="Request" if bodies else "Metadata"))
         self.flags = (f"--audit-policy-file={policy}", f"--audit-log-path={self._log}", "--audit-log-mode=blocking")
 
     def clear(self) -> None:
         """Forget what there was so far."""
         self._begin = self._log.stat().st_size if self._log.exists() else 0
 
-    def requests(self) -> list[Request]:
-        """All requests of agents for objects since ``clear``, in the order of their answers; watches not included."""
+    def requests(self, *, agent: str = AGENT) -> list[Request]:
+        """All requests for objects since ``clear``, in the order of their answers; watches not included."""
         with self._log.open("rb") as log:
             log.seek(self._begin)
             lines = log.read().split(b"\n")[:-1]  # the last one may still be in the making
@@ -74,9 +81,10 @@ class AuditLog:
                 or event.get("requestObject", {}).get("metadata", {}).get("name", ""),
                 status=event["responseStatus"]["code"],
                 body=event.get("requestObject") or {},
+                time=datetime.fromisoformat(event["stageTimestamp"]).timestamp(),
             )
             for event in events
-            if event["userAgent"].startswith(AGENT) and "objectRef" in event and event["verb"] != "watch"
+            if event["userAgent"].startswith(agent) and "objectRef" in event and event["verb"] != "watch"
         ]
 
     def writes(self, *resources: str) -> list[Request]:
