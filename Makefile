@@ -22,6 +22,7 @@ MOCK_IMAGE ?= compass-runtime-agent-mock-compass:dev
 IMAGE_ARGS ?= --quiet
 KIND_BIN ?= $(shell command -v kind)
 KIND_IMAGE ?=
+SCENARIOS ?= e2e/scenarios
 
 .PHONY: help
 help: ## List these commands
@@ -66,9 +67,13 @@ image: ## Build the images of the agent and of the mock Compass
 
 .PHONY: e2e-kind
 e2e-kind: setup image ## The end-to-end suite in a kind cluster: Pods, from the images
-	@$(PYTEST) e2e/scenarios --target kind --timeout 600 --durations 5 --cluster-name compass-runtime-agent-e2e \
+	@$(PYTEST) $(SCENARIOS) --target kind --timeout 600 --durations 5 --cluster-name compass-runtime-agent-e2e \
 		--agent-image $(IMAGE) --mock-image $(MOCK_IMAGE) \
 		$(if $(KIND_BIN),--kind-bin $(KIND_BIN)) $(if $(KIND_IMAGE),--kind-image $(KIND_IMAGE)) $(ARGS)
+
+.PHONY: soak
+soak: ## Half an hour of faults at random in kind (ARGS="--soak-seconds=...")
+	@$(MAKE) --no-print-directory e2e-kind SCENARIOS=e2e/scenarios/soak.py ARGS="--capture=no $(ARGS)"
 
 .PHONY: lint
 lint: .venv/.complete ## ruff, mypy --strict, import-linter

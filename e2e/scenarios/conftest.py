@@ -22,6 +22,8 @@ _FAILED = pytest.StashKey[bool]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("scenarios")
     group.addoption("--target", choices=("local", "kind", "cluster"), default="local", help="where the agent runs")
+    group.addoption("--soak-seconds", type=float, default=1800.0, help="how long soak.py takes")
+    group.addoption("--soak-seed", type=int, help="of its faults; it prints the one it has used")
     group.addoption("--agent-image", default=AGENT_IMAGE, help="of the agent; with kind it is loaded from Docker")
     group.addoption("--mock-image", default=MOCK_IMAGE, help="of the mock Compass; with kind it is loaded from Docker")
 

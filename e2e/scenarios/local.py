@@ -89,6 +89,11 @@ class LocalStage(Stage):
     def logs(self) -> dict[str, str]:
         return {name: path.read_text(errors="replace") for name, path in self._written.items()}
 
+    def process_status(self) -> dict[str, str]:
+        pids = {f"{name}/{replica.agent.pid}": replica.agent.pid for name, replica in list(self._agents.items())}
+        files = {name: Path(f"/proc/{pid}/status") for name, pid in pids.items()}
+        return {name: file.read_text() for name, file in files.items() if file.exists()}
+
     def agent_logs(self) -> str:
         return "\n".join(f"--- {name}\n{text[-3000:]}" for name, text in self.logs().items() if name in self._agents)
 

@@ -87,6 +87,10 @@ class Stage(Cluster, ABC):
     def logs(self) -> dict[str, str]:
         """All that replicas have written, by name; those that are gone as far as it is still known."""
 
+    @abstractmethod
+    def process_status(self) -> dict[str, str]:
+        """/proc/PID/status of the replicas that run, by a name that a restart changes."""
+
     # --- what may happen to the API server ---
 
     def outage_missing(self) -> str:
