@@ -193,6 +193,7 @@ def test_history_lost(own_plane: ControlPlane, start: Start, tmp_path: Path) -> 
     assert isinstance(refusal(client.watch(CONFIG_MAPS, resource_version=version)), Expired), "the 410 must be true"
     eventually(lambda: names(informer) >= {"b", "c"}, timeout=60)
     assert "a" not in names(informer)
+    eventually(lambda: deleted)  # the cache is written before the handlers are told
     assert [one.key for one in deleted if isinstance(one, DeletedFinalStateUnknown)] == ["default/a"]
 
 
