@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tests.integration.connection.observing import certificate, issued
 pytestmark = pytest.mark.slow
 
 _ROOT = Path(__file__).parents[3]
-_WAIT = 60.0
+_WAIT = 180.0  # a start takes a second or two, and a minute on a machine with other work
 _SETTINGS = {
     "CONTROLLER_SYNC_PERIOD": "10s",
     "MINIMAL_COMPASS_SYNC_TIME": "50ms",
@@ -61,6 +62,10 @@ class Victim:
         assert code in (-signal.SIGKILL, 0)
         return code != 0
 
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(_WAIT)
+
     def crossings(self) -> list[Crossing]:
         seen: dict[tuple[str, str], int] = {}
         found = []
@@ -70,6 +75,23 @@ class Victim:
             number = seen[phase, what] = seen.get((phase, what), 0) + 1
             found.append(Crossing(float(at), phase, f"{what} {number}"))
         return found
+
+
+StartVictim = Callable[[str, int], Victim]
+
+
+@pytest.fixture
+def start_victim(world: World) -> Iterator[StartVictim]:
+    """Starts a victim that does not outlive the test."""
+    started: list[Victim] = []
+
+    def start(controller: str, point: int) -> Victim:
+        started.append(Victim(world, controller, point))
+        return started[-1]
+
+    yield start
+    for victim in started:
+        victim.kill()
 
 
 def windows(crossings: list[Crossing]) -> list[list[Crossing]]:
@@ -89,7 +111,7 @@ def windows(crossings: list[Crossing]) -> list[list[Crossing]]:
 
 
 def test_a_pairing_that_is_killed_anywhere_ends_synchronized(
-    world: World, agent: StartAgent, capsys: pytest.CaptureFixture[str]
+    world: World, agent: StartAgent, start_victim: StartVictim, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a person, except in the window between an answer of the Connector and the write that keeps it; there,
     the CompassConnection says what to do, and that helps.
@@ -103,7 +125,7 @@ def test_a_pairing_that_is_killed_anywhere_ends_synchronized(
         point += 1
         world.remove_all("kyma-system", "istio-system")
         world.configure()
-        victim = Victim(world, "connection", point)
+        victim = start_victim("connection", point)
         world.wait_for("its end", lambda v=victim: v.dead or world.state() == "Synchronized", timeout=_WAIT)
         if not victim.dead:
             time.sleep(0.5)  # the last words of the pairing may follow the first synchronisation
@@ -138,7 +160,7 @@ def test_a_pairing_that_is_killed_anywhere_ends_synchronized(
 
 
 def test_a_renewal_that_is_killed_anywhere_ends_synchronized(
-    world: World, agent: StartAgent, capsys: pytest.CaptureFixture[str]
+    world: World, agent: StartAgent, start_victim: StartVictim, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a person and without a token: the stored pair works at every moment."""
     for application in generate(3):
@@ -152,7 +174,7 @@ def test_a_renewal_that_is_killed_anywhere_ends_synchronized(
         point += 1
         before, signed = certificate(world), issued(world)
         world.patch_connection({"spec": {"refreshCredentialsNow": True}})
-        victim = Victim(world, "renewal", point)
+        victim = start_victim("renewal", point)
 
         def renewed() -> bool:
             return "refreshCredentialsNow" not in (world.connection() or {})["spec"]
