@@ -47,6 +47,16 @@ Start = Callable[..., SharedInformer]
 MODES = pytest.mark.parametrize("watch_list", [True, False], ids=["streamed", "listed"])
 
 
+_opened: list[Client] = []  # by a test, to be closed at its end
+
+
+@pytest.fixture(autouse=True)
+def _close_clients() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Makes and runs an informer until the end of the test."""
@@ -90,7 +100,12 @@ def own_plane() -> Iterator[ControlPlane]:
 
 
 def client_of(plane: ControlPlane, tmp_path: Path, **user: Any) -> Client:
-    return Client.load(str(plane.write_kubeconfig(tmp_path / "kubeconfig", **user)))
+    return opened(Client.load(str(plane.write_kubeconfig(tmp_path / "kubeconfig", **user))))
+
+
+def opened(client: Client) -> Client:
+    _opened.append(client)
+    return client
 
 
 def widget(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
@@ -105,7 +120,7 @@ def refusal(stream: WatchStream) -> ApiError | None:
     except ApiError as error:
         return error
     finally:
-        stream.stop()
+        stream.close()
     return error_from_status(event.object) if event and event.type == "ERROR" else None
 
 
@@ -183,7 +198,7 @@ def test_history_lost(own_plane: ControlPlane, start: Start, tmp_path: Path) -> 
     eventually(lambda: names(informer) >= {"a", "b"})
     version = informer.last_sync_resource_version
     second = own_plane.start_second_apiserver()
-    other = Client.load(str(own_plane.write_kubeconfig(tmp_path / "second", server=second)))
+    other = opened(Client.load(str(own_plane.write_kubeconfig(tmp_path / "second", server=second))))
     own_plane.kill_apiserver()
     eventually(lambda: isinstance(informer.last_error, ConnectionFailed))
     other.delete(CONFIG_MAPS, "a", namespace="default")
