@@ -1,0 +1,69 @@
+"""The documents name what exists: files, commands, modules."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+DOCUMENTS = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not {".venv", "node_modules", "artifacts", "build"} & set(path.relative_to(ROOT).parts)
+)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+ANCHOR = re.compile(r"[^\w\- ]")
+MAKE_COMMAND = re.compile(r"(?:^ {4}|`)make ([a-z][a-z0-9-]*)", re.MULTILINE)
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def _anchors(document: Path) -> set[str]:
+    """The anchors that readers on the web get for the headings."""
+    text = FENCE.sub("", document.read_text())
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {ANCHOR.sub("", heading.lower().replace("`", "")).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(document: Path) -> None:
+    """A link inside the project names a file that is there, and a heading that is in it."""
+    broken = []
+    for link in LINK.findall(FENCE.sub("", document.read_text())):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in _anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_make_command_exists(document: Path) -> None:
+    """What a document tells to run with make is a target."""
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(MAKE_COMMAND.findall(document.read_text()))
+    assert named <= targets
+
+
+def test_the_table_of_modules_is_complete() -> None:
+    """Every module of the product is in the table of the architecture, by itself or by its folder."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    table = text[text.index("## What each module does") : text.index("Imports go one way")]
+    named: set[str] = set()
+    for row in table.splitlines():
+        if not row.startswith("| `"):
+            continue
+        cells = re.findall(r"`([^`]+)`", row.split("|")[1])
+        folder = cells[0].rsplit("/", 1)[0]
+        named |= {cell if "/" in cell else f"{folder}/{cell}" for cell in cells}
+    modules = {
+        str(path.relative_to(ROOT))
+        for package in ("workqueue", "informers", "controller", "e2e")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+    }
+    folders = tuple(name for name in named if name.endswith("/"))
+    missing = {module for module in modules if module not in named and not module.startswith(folders)}
+    gone = {name for name in named if not (ROOT / name).exists()}
+    assert (missing, gone) == (set(), set())
