@@ -6,6 +6,7 @@
 """
 
 import logging
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -39,6 +40,8 @@ _MAX_RETRY_AFTER_DIGITS = 5
 #: Called after each call with the operation's name, its outcome and its duration in seconds. The outcome is "success"
 #: or the kind of failure in snake case ("unavailable", "refused", "invalid_answer", "graphql_error", ...).
 Observe = Callable[[str, str, float], None]
+
+_NAME = re.compile(r"\w+")
 
 _OUTCOMES: Mapping[type[CompassError], str] = {
     InvalidRequest: "invalid_request",
@@ -195,7 +198,7 @@ class _Call:
         except orjson.JSONDecodeError:
             self._raise_by_status(http, told=self._foreign_text(http.body))
             raise InvalidAnswer(f"HTTP {http.status}, and the body is not JSON") from None
-        errors = _errors(document, self._secrets)
+        errors = _errors(document, self._secrets, self._operation)
         self._raise_by_status(http, told=errors[0].message if errors else "", code=errors[0].code if errors else None)
         if not isinstance(document, dict) or not ("data" in document or errors):
             raise InvalidAnswer(f"HTTP {http.status}, and the body is not a GraphQL answer")
@@ -229,17 +232,19 @@ class _Call:
         return self._told
 
 
-def _errors(document: Any, secrets: set[str]) -> tuple[ErrorEntry, ...]:
+def _errors(document: Any, secrets: set[str], operation: Operation) -> tuple[ErrorEntry, ...]:
     entries = document.get("errors") if isinstance(document, dict) else None
     if entries is None or entries == []:
         return ()
     if not isinstance(entries, list):
         raise InvalidAnswer("is not a list", path="errors")
     redactor = Redactor(secrets | secrets_within(document))
-    return tuple(_error(entry if isinstance(entry, dict) else {}, redactor) for entry in entries)
+    # A path says what has failed, so a password that reads like a part of a field's name must not blur it.
+    asked_for = frozenset(_NAME.findall(operation.text))
+    return tuple(_error(entry if isinstance(entry, dict) else {}, redactor, asked_for) for entry in entries)
 
 
-def _error(entry: dict[str, Any], redactor: Redactor) -> ErrorEntry:
+def _error(entry: dict[str, Any], redactor: Redactor, asked_for: frozenset[str]) -> ErrorEntry:
     message = entry.get("message")
     path = entry.get("path")
     extensions = entry.get("extensions")
@@ -247,7 +252,7 @@ def _error(entry: dict[str, Any], redactor: Redactor) -> ErrorEntry:
     return ErrorEntry(
         message=redactor.clean(message) if isinstance(message, str) else "an error without a message",
         path=tuple(
-            redactor.clean(step) if isinstance(step, str) else step
+            redactor.clean(step) if isinstance(step, str) and step not in asked_for else step
             for step in (path if isinstance(path, list) else ())
             if isinstance(step, str) or type(step) is int
         ),

@@ -119,6 +119,16 @@ def test_a_partial_result_keeps_data_and_errors_but_is_never_whole(transport: Tr
         answer.whole()
 
 
+def test_a_short_password_does_not_blur_where_an_error_is(transport: Transport, server: Server) -> None:
+    """The names that the query asks for are no secrets, whatever users and passwords the answer holds."""
+    entry = {"message": "no", "path": ["configuration", 0, "token", "t"]}
+    data = {"configuration": [{"auth": {"credential": {"username": "u", "password": "t"}}}]}
+    server.answer = lambda _: http({"data": data, "errors": [entry]})
+    (told,) = execute(transport, server.url).errors
+    assert told.path[:3] == ("configuration", 0, "token")
+    assert "t" not in told.path[3:]
+
+
 def test_an_empty_list_of_errors_is_none(transport: Transport, server: Server) -> None:
     """`errors: []` says the same as no errors."""
     server.answer = lambda _: http({"data": {"a": 1}, "errors": []})
