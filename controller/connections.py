@@ -38,33 +38,38 @@ class ConnectionStore:
         """The object as the cache has it, own writes included; shared, so read-only."""
         return self._cache.get(name)
 
-    def update(self, name: str, change: Change) -> Object | None:
-        """Applies ``change`` to a copy and writes what differs. Gives the object as stored, None when there is none.
+    def update(self, connection: Object, change: Change) -> Object | None:
+        """Applies ``change`` to a copy of what the object is now, and writes what differs.
 
-        Raises informers.ApiError.
+        Gives it as stored, or None when it is gone. Another object of its name is not touched: what that one asks for
+        is still to be read. Raises informers.ApiError.
         """
-        return self._change(name, change, create=False)
+        metadata = connection["metadata"]
+        return self._change(metadata["name"], change, uid=metadata["uid"], create=False)
 
     def put(self, name: str, change: Change) -> Object:
-        """The same, and an absent object is created. Raises informers.ApiError: NotFound without the CRD."""
-        stored = self._change(name, change, create=True)
+        """The same for whatever object has the name, and an absent one is created.
+
+        Raises informers.ApiError: NotFound without the CRD.
+        """
+        stored = self._change(name, change, uid=None, create=True)
         assert stored is not None
         return stored
 
-    def _change(self, name: str, change: Change, *, create: bool) -> Object | None:
-        base = self._cache.get(name)
+    def _change(self, name: str, change: Change, *, uid: str | None, create: bool) -> Object | None:
+        base = _only(uid, self._cache.get(name))
         for _ in range(_MAX_CONFLICTS):
             try:
                 if base is None:
                     return self._create(name, change) if create else None
                 return self._write(base, change)
             except (Conflict, AlreadyExists):
-                base = self._get_live(name)
+                base = _only(uid, self._get_live(name))
             except NotFound:
                 if base is None:
                     raise  # the CRD is gone
                 self._has_status_subresource = None  # it may have gone away with the CRD
-                base = self._get_live(name)
+                base = _only(uid, self._get_live(name))
         raise Conflict(f"CompassConnection {name} kept changing while it was written", status=409, reason="Conflict")
 
     def _create(self, name: str, change: Change) -> Object:
@@ -125,6 +130,10 @@ class ConnectionStore:
             names = {resource["name"] for resource in self._client.request("GET", group)["resources"]}
             self._has_status_subresource = f"{COMPASS_CONNECTION.plural}/status" in names
         return self._has_status_subresource
+
+
+def _only(uid: str | None, obj: Object | None) -> Object | None:
+    return obj if obj is not None and uid in (None, obj["metadata"]["uid"]) else None
 
 
 def _without_status(obj: Object) -> Object:

@@ -26,7 +26,7 @@ from controller.configuration import (
     PairingConfiguration,
     TokenSecretUnusable,
 )
-from controller.connections import ConnectionStore
+from controller.connections import Change, ConnectionStore
 from controller.credentials import (
     Connection,
     CredentialsError,
@@ -103,7 +103,7 @@ class ConnectionReconciler:
         if self._reconnect_is_wanted(connection, known):
             return self._pair(connection, "")
         if self._link.suspicion is None:
-            return self._keep(credentials, known)
+            return self._keep(connection, credentials, known)
         return self._suspect(connection, credentials, known)
 
     def _ignore(self, name: str, connection: Object | None) -> Result:
@@ -175,10 +175,10 @@ class ConnectionReconciler:
 
     # --- what is done ---
 
-    def _keep(self, credentials: StoredCredentials, known: Connection) -> Result:
+    def _keep(self, connection: Object | None, credentials: StoredCredentials, known: Connection) -> Result:
         self._attempts.succeeded()
         self._spared = self._outlook = ""
-        self._tell(credentials, known, paired_now=False)
+        self._write(connection, self._description(credentials, known, paired_now=False))
         left = credentials.not_after - self._clock.time()
         return Result(requeue_after=min(max(0.0, left), _CLOCK_CHECK_SECONDS))
 
@@ -236,7 +236,7 @@ class ConnectionReconciler:
         if known is None:
             raise ValueError("pairing gave credentials without what belongs to them")
         _log.info("paired with Compass", extra={"runtime": known.runtime_id, "fingerprint": fresh.fingerprint})
-        connection = self._tell(fresh, known, paired_now=True)
+        connection = self._connections.put(CONNECTION_NAME, self._description(fresh, known, paired_now=True))
         self._recorder.event(
             connection,
             "Normal",
@@ -264,7 +264,16 @@ class ConnectionReconciler:
 
     # --- what is told ---
 
-    def _tell(self, credentials: StoredCredentials, known: Connection, *, paired_now: bool) -> Object:
+    def _write(self, connection: Object | None, change: Change) -> Object | None:
+        """Change the CompassConnection that was reconciled, or create one where there was none.
+
+        One that is deleted at this moment asks for a reconnect: it is not created again, and this gives None.
+        """
+        if connection is None:
+            return self._connections.put(CONNECTION_NAME, change)
+        return self._connections.update(connection, change)
+
+    def _description(self, credentials: StoredCredentials, known: Connection, *, paired_now: bool) -> Change:
         now = self._clock.time()
         validity = cc.Validity(credentials.not_before, credentials.not_after)
 
@@ -277,7 +286,7 @@ class ConnectionReconciler:
             cc.describe_runtime(obj, runtime_id=known.runtime_id, tenant=known.tenant)
             cc.certificate_known(obj, validity=validity)
 
-        return self._connections.put(CONNECTION_NAME, change)
+        return change
 
     def _tell_failure(self, connection: Object | None, text: str, *, event: str = "") -> None:
         """Write the failure where the operator looks. The same failure again is written once."""
@@ -301,8 +310,9 @@ class ConnectionReconciler:
         ):
             return
         _log.warning("the connection to Compass may be lost", extra={"error": text})
-        written = self._connections.put(CONNECTION_NAME, lambda obj: cc.maintenance_failed(obj, text, now=now))
-        self._recorder.event(written, "Warning", "ConnectionSuspected", event or text)
+        written = self._write(connection, lambda obj: cc.maintenance_failed(obj, text, now=now))
+        if written is not None:
+            self._recorder.event(written, "Warning", "ConnectionSuspected", event or text)
 
 
 def _because(text: str, problem: str) -> str:

@@ -122,7 +122,9 @@ class PairingProcedure:
         if self._signed is None or self._signed[0] != pairing:
             self._credentials.save_pairing(pairing)
             self._offered = None
-            self._connections.update(CONNECTION_NAME, lambda obj: _remove_literal_token(obj, pairing))
+            connection = self._connections.get(CONNECTION_NAME)
+            if connection is not None:
+                self._connections.update(connection, lambda obj: _remove_literal_token(obj, pairing))
             csr = certificates.build_csr(pairing.subject, _rsa_key(pairing.key))
             with self._sessions.pairing_connector() as connector:
                 signed = connector.sign(

@@ -88,7 +88,7 @@ class RenewalReconciler:
 
     def reconcile(self, name: str) -> Result:
         connection = self._connections.get(name)
-        if cc.state_of(connection) in (None, cc.State.CONNECTION_FAILED):
+        if connection is None or cc.state_of(connection) in (None, cc.State.CONNECTION_FAILED):
             return Result()  # pairing comes first, and its end wakes this
         try:
             credentials = self._credentials.load()
@@ -109,11 +109,11 @@ class RenewalReconciler:
         if delay > 0:
             return Result(requeue_after=delay)
         try:
-            credentials = self._maintain(name, credentials, known, why)
+            credentials = self._maintain(connection, credentials, known, why)
         except CredentialsReplaced:
             return Result(requeue_after=0.0)
         except (CompassError, ApiError) as error:
-            return self._failed(name, credentials, error, why)
+            return self._failed(connection, credentials, error, why)
         self._attempts.succeeded()
         self._checked = credentials.fingerprint
         period = self._policy.sync_period * (1 + _PERIOD_JITTER * self._random())
@@ -141,7 +141,9 @@ class RenewalReconciler:
                 "CA certificate not stored", extra={"secret": str(self._credentials.ca_name), "error": str(error)}
             )
 
-    def _maintain(self, name: str, credentials: StoredCredentials, known: Connection, why: str) -> StoredCredentials:
+    def _maintain(
+        self, connection: Object, credentials: StoredCredentials, known: Connection, why: str
+    ) -> StoredCredentials:
         if why:
             self._credentials.check_writable()  # before a certificate is issued that could not be stored
         connector = self._sessions.connector(credentials)
@@ -156,15 +158,15 @@ class RenewalReconciler:
                 self._credentials.save_connection(known)
             _log.info("Compass has moved", extra={"connector": urls[0], "director": urls[1]})
         if why:
-            credentials = self._renew(name, credentials, connector, offered, known, why)
+            credentials = self._renew(connection, credentials, connector, offered, known, why)
         else:
             credentials = replace(credentials, connection=known)
-        self._tell(name, known)
+        self._tell(connection, known)
         return credentials
 
     def _renew(
         self,
-        name: str,
+        connection: Object,
         credentials: StoredCredentials,
         connector: ConnectorClient,
         offered: Configuration,
@@ -186,12 +188,12 @@ class RenewalReconciler:
             cc.renewed(obj, validity=validity, now=now)
             obj["spec"].pop("refreshCredentialsNow", None)
 
-        connection = self._connections.update(name, change)
+        written = self._connections.update(connection, change)
         self._metrics.certificate(validity.not_before, validity.not_after)
         self._metrics.renewal("success")
-        if connection is not None:
+        if written is not None:
             self._recorder.event(
-                connection,
+                written,
                 "Normal",
                 "CertificateRenewed",
                 f"renewed because {why}; valid until {cc.timestamp(validity.not_after)}",
@@ -199,12 +201,12 @@ class RenewalReconciler:
         self._credentials.save_ca(signed.ca_pem)
         return fresh
 
-    def _tell(self, name: str, known: Connection) -> None:
+    def _tell(self, connection: Object, known: Connection) -> None:
         """Clears a failure and writes moved URLs. That all is well once more is told with the next sync's status."""
-        connection = self._connections.get(name)
-        spec = (connection or {}).get("spec", {}).get("managementInfo")
+        current = self._connections.get(connection["metadata"]["name"])
+        spec = (current or {}).get("spec", {}).get("managementInfo")
         management_info = {"connectorUrl": known.connector_url, "directorUrl": known.director_url}
-        failed = cc.state_of(connection) is cc.State.CONNECTION_MAINTENANCE_FAILED and self._link.suspicion is None
+        failed = cc.state_of(current) is cc.State.CONNECTION_MAINTENANCE_FAILED and self._link.suspicion is None
         now = self._clock.time()
         self._link.connector_answered(now)
         if not failed and spec == management_info:
@@ -215,11 +217,13 @@ class RenewalReconciler:
             if failed:
                 cc.maintained(obj, now=now)
 
-        written = self._connections.update(name, change)
+        written = self._connections.update(connection, change)
         if failed and written is not None:
             self._recorder.event(written, "Normal", "ConnectionRestored", "the Connector accepts the certificate again")
 
-    def _failed(self, name: str, credentials: StoredCredentials, error: CompassError | ApiError, why: str) -> Result:
+    def _failed(
+        self, connection: Object, credentials: StoredCredentials, error: CompassError | ApiError, why: str
+    ) -> Result:
         self._link.connector_failed()
         if isinstance(error, Refused):
             self._link.refused(CONNECTOR, str(error))
@@ -232,7 +236,7 @@ class RenewalReconciler:
         if why:
             left = max(0, int(credentials.not_after - now))
             text = f"renewal failed, the certificate is valid for {_duration(left)} more: {text}"
-        written = self._connections.update(name, lambda obj: cc.maintenance_failed(obj, text, now=now))
+        written = self._connections.update(connection, lambda obj: cc.maintenance_failed(obj, text, now=now))
         if written is not None:
             self._recorder.event(written, "Warning", "RenewalFailed" if why else "ConnectionMaintenanceFailed", text)
         _log.warning("maintaining the connection failed", extra={"error": text})

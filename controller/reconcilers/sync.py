@@ -127,7 +127,7 @@ class SyncReconciler:
             if delay <= 0 or cc.flag(connection, "resyncNow"):
                 return self._synchronise(connection, credentials, known, of, what)
             return Result(requeue_after=delay)
-        return self._conclude(name, credentials, known)
+        return self._conclude(connection, credentials, known)
 
     def _must_fetch(self, connection: Object, of: tuple[object, ...]) -> bool:
         fetch = self._fetch
@@ -141,12 +141,11 @@ class SyncReconciler:
     def _synchronise(
         self, connection: Object, credentials: StoredCredentials, known: Connection, of: tuple[object, ...], what: str
     ) -> Result:
-        name = connection["metadata"]["name"]
         began, at = self._clock.monotonic(), self._clock.time()
         identifier = request_id(known.runtime_id)
         if cc.flag(connection, "resyncNow"):
             # Reset when acted upon, not when it worked: else a Compass that fails would be asked in a tight loop.
-            self._connections.update(name, _without_resync_now)
+            self._connections.update(connection, _without_resync_now)
         try:
             director = self._sessions.director(credentials, known)
             with self._credentials.in_use(credentials):
@@ -154,7 +153,7 @@ class SyncReconciler:
         except CredentialsReplaced:
             return Result(requeue_after=0.0)
         except CompassError as error:
-            return self._fetch_failed(name, error, what, identifier)
+            return self._fetch_failed(connection, error, what, identifier)
         self._attempts.succeeded()
         self._link.accepted(DIRECTOR)
         plan, held_because = self._take_over(connection, assignment)
@@ -163,9 +162,9 @@ class SyncReconciler:
         # A Director that takes longer than the period to answer is left a rest, too.
         rested = self._clock.monotonic() + self._settings.minimal_sync_time
         self._next_fetch = max(began + period * (1 + _PERIOD_JITTER * self._random()), rested)
-        return self._conclude(name, credentials, known)
+        return self._conclude(connection, credentials, known)
 
-    def _fetch_failed(self, name: str, error: CompassError, what: str, identifier: str) -> Result:
+    def _fetch_failed(self, connection: Object, error: CompassError, what: str, identifier: str) -> Result:
         at_least = error.retry_after if isinstance(error, Unavailable) else None
         delay = self._attempts.failed(what, at_least=at_least)
         self._next_fetch = self._clock.monotonic()  # nothing is concluded from an older fetch before one succeeds again
@@ -181,7 +180,7 @@ class SyncReconciler:
             if refused:
                 cc.maintenance_failed(obj, f"the Director does not accept the certificate: {error}", now=now)
 
-        written = self._connections.update(name, change)
+        written = self._connections.update(connection, change)
         if written is not None:
             # Without the number of the call: the same failure again is the same Event again.
             self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
@@ -219,7 +218,7 @@ class SyncReconciler:
     def _judge(self, connection: Object, gone: Sequence[str], managed: int) -> Verdict:
         verdict = self._guard.judge(gone, managed=managed, confirmed=_confirmed(connection))
         if verdict.used:
-            self._connections.update(connection["metadata"]["name"], _without_confirmation)
+            self._connections.update(connection, _without_confirmation)
         self._guard.settle(gone, verdict)
         if not verdict.held and verdict.fresh * 2 > managed:
             text = f"{verdict.fresh} of {managed} Applications are being deleted"
@@ -247,7 +246,7 @@ class SyncReconciler:
                 self._recorder.event(about, "Warning", problem.reason, f"{name}: {problem.message}")
         self._problems = wanted.problems
 
-    def _conclude(self, name: str, credentials: StoredCredentials, known: Connection) -> Result:
+    def _conclude(self, connection: Object, credentials: StoredCredentials, known: Connection) -> Result:
         """Tell the outcome, once the last Application was tried or when an outcome changed."""
         fetch, now = self._fetch, self._clock.monotonic()
         assert fetch is not None
@@ -267,17 +266,17 @@ class SyncReconciler:
             labels_error = self._report_labels(self._sessions.director(credentials, known), known, fetch.labels)
         else:
             labels_error = self._concluded[1] if self._concluded is not None else ""
-        self._tell(name, fetch, counts, labels_error)
+        self._tell(connection, fetch, counts, labels_error)
         self._concluded, self._concluded_at = (outcome, labels_error), now
         if first:
             success = not (outcome.failed or fetch.held_because or labels_error)
             self._metrics.sync_concluded(success=success, seconds=now - fetch.began, at=self._clock.time())
         return Result(requeue_after=until_fetch)
 
-    def _tell(self, name: str, fetch: _Fetch, counts: cc.ApplicationCounts, labels_error: str) -> None:
+    def _tell(self, connection: Object, fetch: _Fetch, counts: cc.ApplicationCounts, labels_error: str) -> None:
         apply_error = "; ".join(filter(None, [fetch.held_because, cc.failures_text(counts.failed)]))
         now = self._clock.time()
-        before = cc.state_of(self._connections.get(name))
+        before = cc.state_of(self._connections.get(connection["metadata"]["name"]))
 
         def change(obj: Object) -> None:
             if self._link.suspicion is None and self._link.checked_at is not None:
@@ -291,7 +290,7 @@ class SyncReconciler:
                 labels_error=labels_error or None,
             )
 
-        written = self._connections.update(name, change)
+        written = self._connections.update(connection, change)
         state = cc.state_of(written)
         self._metrics.connection_state(state)
         if written is None or state == before:

@@ -222,8 +222,8 @@ class _Connections:
     def get(self, _name: str) -> Object | None:
         return self.object
 
-    def update(self, _name: str, change: Callable[[Object], None]) -> Object | None:
-        if self.object is None:
+    def update(self, connection: Object, change: Callable[[Object], None]) -> Object | None:
+        if self.object is None or self.object["metadata"]["uid"] != connection["metadata"]["uid"]:
             return None
         wanted = copy.deepcopy(self.object)
         change(wanted)

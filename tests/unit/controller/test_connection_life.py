@@ -388,6 +388,35 @@ def test_a_deletion_that_overtakes_the_new_token_is_a_reconnect_all_the_same(ben
     assert bench.state == "Connected"
 
 
+@pytest.mark.parametrize("instead", [None, {}], ids=["deleted", "replaced"])
+@pytest.mark.parametrize("writer", ["connection", "renewal"])
+def test_a_deletion_under_a_write_is_a_reconnect_all_the_same(
+    bench: Bench, writer: str, instead: dict[str, object] | None
+) -> None:
+    """What was to be written was about the object that is gone: it is not created again, nor another one told of it."""
+    bench.paired()
+    bench.configure()
+    before = bench.fingerprint()
+    touched = bench.connection
+    touched["spec"]["refreshCredentialsNow"] = True
+    touched["status"]["connectionStatus"]["certificateStatus"]["notAfter"] = None
+    bench.server.put(COMPASS_CONNECTION, touched)
+
+    def delete_first(verb: str, kind: str) -> None:
+        if (verb, kind) == ("update", COMPASS_CONNECTION.kind):
+            bench.server.before = lambda *_: None
+            bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+            if instead is not None:
+                bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": instead})
+
+    bench.server.before = delete_first
+    getattr(bench, f"{writer}_reconciler").reconcile(CONNECTION_NAME)
+    renewed = bench.fingerprint()
+    bench.settle()
+    assert bench.fingerprint() not in (before, renewed)
+    assert bench.state == "Connected"
+
+
 def test_a_failed_pairing_stays_told_when_its_token_has_gone_from_the_object() -> None:
     """A literal token is removed once used, and then nothing is configured: that alone would explain nothing."""
     bench = Bench()
