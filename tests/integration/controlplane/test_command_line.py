@@ -77,6 +77,7 @@ def test_up_serves_until_interrupted(up: Up, tmp_path: Path) -> None:
     assert not kubeconfig.exists()
 
 
+@pytest.mark.slow
 def test_up_replaces_the_kubeconfig_of_an_earlier_run(up: Up, tmp_path: Path) -> None:
     """What a killed run left behind is in nobody's way; SIGTERM ends like Ctrl-C."""
     kubeconfig = tmp_path / "kubeconfig"

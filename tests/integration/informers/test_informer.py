@@ -212,6 +212,7 @@ def test_history_lost(own_plane: ControlPlane, start: Start, tmp_path: Path) -> 
     assert [one.key for one in deleted if isinstance(one, DeletedFinalStateUnknown)] == ["default/a"]
 
 
+@pytest.mark.slow
 @MODES
 def test_server_killed(own_plane: ControlPlane, start: Start, tmp_path: Path, watch_list: bool) -> None:
     """The cache survives, last_error tells of it, and what happened meanwhile is caught up with."""

@@ -190,6 +190,7 @@ def test_a_stopped_leader_releases_its_lease(start, admin, namespace):
     assert spec["leaseDurationSeconds"] == 1
 
 
+@pytest.mark.slow
 def test_five_replicas_have_one_leader_through_three_deaths(start):
     """Whoever leads is killed; the spans in which they led do not overlap."""
     replicas = {name: start(name) for name in "abcde"}

@@ -132,6 +132,7 @@ def test_a_controller_follows_the_cluster(admin, admin_kubeconfig, namespace, ru
     assert posted == [1.0]
 
 
+@pytest.mark.slow
 def test_a_kind_that_does_not_exist_yet_is_waited_for(admin, run, caplog):
     """The log names what is missing and why; when its definition comes the controller starts, without a restart."""
     group = f"{uuid.uuid4().hex[:8]}.example.com"
