@@ -10,9 +10,9 @@ import pytest
 
 from e2e.controlplane import ControlPlane
 from e2e.mock_compass.server import MockCompass
-from e2e.world import NAMESPACES, OWN_CRDS, World
-from tests.integration.agent.conftest import GO_AGENT_CRDS
+from e2e.world import World
 from tests.support.agent_thread import AgentThread, leaked
+from tests.support.crd_sets import control_plane_with, crd_set
 
 StartAgent = Callable[..., AgentThread]
 
@@ -22,19 +22,12 @@ _QUICK = {"CONTROLLER_SYNC_PERIOD": "500ms", "MINIMAL_COMPASS_SYNC_TIME": "50ms"
 @pytest.fixture(scope="package", params=["own CRDs", "CRDs of the Go agent"])
 def crds(request: pytest.FixtureRequest) -> Path:
     """The set with a status subresource, and the one that clusters have today."""
-    if request.param == "own CRDs":
-        return OWN_CRDS
-    if not GO_AGENT_CRDS.is_dir():
-        pytest.skip(f"the CRDs of the Go agent are not in {GO_AGENT_CRDS}")
-    return GO_AGENT_CRDS
+    return crd_set(own=request.param == "own CRDs")
 
 
 @pytest.fixture(scope="package")
 def cluster(crds: Path) -> Iterator[ControlPlane]:
-    with ControlPlane() as control_plane:
-        control_plane.apply_crds(crds)
-        for namespace in NAMESPACES:
-            control_plane.create_namespace(namespace)
+    with control_plane_with(crds) as control_plane:
         yield control_plane
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from e2e.controlplane import ControlPlane
 from e2e.mock_compass.server import MockCompass
-from e2e.world import NAMESPACES, OWN_CRDS, World
-from tests.integration.agent.conftest import GO_AGENT_CRDS
+from e2e.world import World
 from tests.support.agent_thread import AgentThread
 from tests.support.audit_log import AuditLog
+from tests.support.crd_sets import control_plane_with, crd_set
 
 StartAgent = Callable[..., AgentThread]
 
@@ -29,13 +29,9 @@ class Servers:
 def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Both sets of CRDs: the one with a status subresource, and the one that clusters have today."""
     own = request.param == "own"
-    if not own and not GO_AGENT_CRDS.is_dir():
-        pytest.skip(f"the CRDs of the Go agent are not in {GO_AGENT_CRDS}")
+    crds = crd_set(own=own)
     log = AuditLog(tmp_path_factory.mktemp("audit"))
-    with ControlPlane(apiserver_flags=log.flags) as control_plane:
-        control_plane.apply_crds(OWN_CRDS if own else GO_AGENT_CRDS)
-        for namespace in NAMESPACES:
-            control_plane.create_namespace(namespace)
+    with control_plane_with(crds, apiserver_flags=log.flags) as control_plane:
         yield Servers(control_plane, log, own)
 
 
