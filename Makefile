@@ -50,7 +50,7 @@ playground: setup ## The same, left running, with the kubectl commands to try
 
 .PHONY: test
 test: setup ## Unit and integration tests
-	@$(PYTEST) tests/integration tests/unit -m "not slow" --numprocesses auto --dist loadgroup $(ARGS)
+	@$(PYTEST) tests/integration tests/unit -m "not slow" --numprocesses auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: chaos
 chaos: setup ## The long tests: kills, frozen caches, lost events, random histories

@@ -1,15 +1,29 @@
 """How the tests are spread over processes."""
 
-from pathlib import Path
+import os
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling, Scheduling
 
-_HERE = Path(__file__).parent
+from tests.support.crd_sets import GO_AGENT
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Integration tests of one folder share their API servers, so they stay together; others share a file at most."""
-    for item in items:
-        path = item.path.relative_to(_HERE)
-        shared = path.parent if path.parts[0] == "integration" else path
-        item.add_marker(pytest.mark.xdist_group(str(shared)))
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Tests that share API servers stay together: those of a folder with one set of CRDs. Others share a file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, test = nodeid.partition("::")
+        if not path.startswith("tests/integration/"):
+            return path
+        return f"{path.rpartition('/')[0]} {GO_AGENT if GO_AGENT in test else ''}"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Three for two cores: the integration tests wait for much of their time."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Called when tests run in more than one process."""
+    return _Scheduling(config, log)

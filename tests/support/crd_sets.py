@@ -14,9 +14,13 @@ from e2e.world import NAMESPACES, OWN_CRDS
 _GO_AGENT_CRDS = Path(os.environ.get("GO_AGENT_CRDS", Path(__file__).parents[3] / "shared" / "data"))
 
 
-def crd_set(*, own: bool) -> Path:
-    """The set with a status subresource, or the one that clusters have today; skips the test where that is not."""
-    if own:
+#: The set with a status subresource, and the one that clusters have today, as parameters of tests.
+OWN, GO_AGENT = CRD_SETS = ("own", "go-agent")
+
+
+def crd_set(name: str) -> Path:
+    """The folder of one of `CRD_SETS`; skips the test where it is not."""
+    if name == OWN:
         return OWN_CRDS
     if not _GO_AGENT_CRDS.is_dir():
         pytest.skip(f"the CRDs of the Go agent are not in {_GO_AGENT_CRDS}")

@@ -8,13 +8,13 @@ import pytest
 from e2e.controlplane import ControlPlane
 from e2e.mock_compass.server import MockCompass
 from e2e.world import World
-from tests.support.crd_sets import control_plane_with, crd_set
+from tests.support.crd_sets import CRD_SETS, control_plane_with, crd_set
 
 
-@pytest.fixture(scope="module", params=["own", "go-agent"])
+@pytest.fixture(scope="module", params=CRD_SETS)
 def crds(request: pytest.FixtureRequest) -> Path:
     """Both sets of CRDs: the one with a status subresource, and the one that clusters have today."""
-    return crd_set(own=request.param == "own")
+    return crd_set(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,17 @@ from e2e.controlplane import ControlPlane
 from e2e.mock_compass.server import MockCompass
 from e2e.world import World
 from tests.support.agent_thread import AgentThread, leaked
-from tests.support.crd_sets import control_plane_with, crd_set
+from tests.support.crd_sets import CRD_SETS, control_plane_with, crd_set
 
 StartAgent = Callable[..., AgentThread]
 
 _QUICK = {"CONTROLLER_SYNC_PERIOD": "500ms", "MINIMAL_COMPASS_SYNC_TIME": "50ms"}  # also the cap of every back-off
 
 
-@pytest.fixture(scope="package", params=["own CRDs", "CRDs of the Go agent"])
+@pytest.fixture(scope="package", params=CRD_SETS)
 def crds(request: pytest.FixtureRequest) -> Path:
     """The set with a status subresource, and the one that clusters have today."""
-    return crd_set(own=request.param == "own CRDs")
+    return crd_set(request.param)
 
 
 @pytest.fixture(scope="package")

@@ -7,9 +7,10 @@ from e2e.mock_compass.faults import HTML_503, Fault
 from e2e.world import CA_SECRET, CLUSTER_SECRET, World
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import synchronized, wait_for_error, wait_for_sync_error
+from tests.support.crd_sets import OWN
 
 # What is refused is not written, so the CRDs make no difference.
-pytestmark = pytest.mark.parametrize("crds", ["own CRDs"], indirect=True, scope="package")
+pytestmark = pytest.mark.parametrize("crds", [OWN], indirect=True, scope="package")
 
 
 @pytest.mark.parametrize("operation", ["configuration", "signCertificateSigningRequest"])

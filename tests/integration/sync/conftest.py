@@ -11,7 +11,7 @@ from e2e.mock_compass.server import MockCompass
 from e2e.world import World
 from tests.support.agent_thread import AgentThread
 from tests.support.audit_log import AuditLog
-from tests.support.crd_sets import control_plane_with, crd_set
+from tests.support.crd_sets import CRD_SETS, OWN, control_plane_with, crd_set
 
 StartAgent = Callable[..., AgentThread]
 
@@ -25,14 +25,12 @@ class Servers:
     own_crds: bool
 
 
-@pytest.fixture(scope="package", params=["own", "go-agent"])
+@pytest.fixture(scope="package", params=CRD_SETS)
 def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Both sets of CRDs: the one with a status subresource, and the one that clusters have today."""
-    own = request.param == "own"
-    crds = crd_set(own=own)
     log = AuditLog(tmp_path_factory.mktemp("audit"))
-    with control_plane_with(crds, apiserver_flags=log.flags) as control_plane:
-        yield Servers(control_plane, log, own)
+    with control_plane_with(crd_set(request.param), apiserver_flags=log.flags) as control_plane:
+        yield Servers(control_plane, log, own_crds=request.param == OWN)
 
 
 @pytest.fixture(scope="package")

@@ -89,11 +89,12 @@ def test_every_edit_and_deletion_is_undone_from_the_cache(synced: World, log: Au
     secret = synced.secrets()[SECRET_NAME]
 
     def spec_is_right() -> bool:
-        return bool(synced.applications()[NAME]["spec"] == before["spec"])
+        return bool(synced.applications()[NAME]["spec"] == {**before["spec"], "encodeUrl": True})
 
     edited = copy.deepcopy(before)
     edited["spec"]["description"] = "edited"
     edited["spec"]["services"] = []
+    edited["spec"]["encodeUrl"] = True  # not the agent's
     edited["spec"]["compassMetadata"]["authentication"]["clientIds"] = ["intruder"]
     edited["metadata"]["labels"] = {"team": "red"}
     edited["metadata"]["annotations"] = {"note": "mine"}

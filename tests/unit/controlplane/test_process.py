@@ -69,13 +69,14 @@ def test_stop_lets_a_server_end_by_itself(tmp_path: Path, started: list[ServerPr
     os.mkfifo(fifo)
     code = f"""
 import signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit("said goodbye"))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 open({str(fifo)!r}, "w").close()
-signal.pause()
+signal.sigwait([signal.SIGTERM])
+sys.exit("said goodbye")
 """
     server = ServerProcess("server", script(code), directory=tmp_path)
     started.append(server)
-    fifo.read_text()  # until the handler is there
+    fifo.read_text()  # until it waits for the signal
     assert server.running
     server.stop()
     server.stop()
