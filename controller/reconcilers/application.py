@@ -16,6 +16,7 @@ from typing import Any
 from controller.metrics import AgentMetrics
 from controller.model.application import Desired, is_managed, merge_application
 from controller.model.desired import DesiredSet
+from controller.model.names import params_secret_name, secret_name
 from controller.model.secrets import DesiredSecret, merge_secret
 from controller.reconcilers.progress import Plan, Progress
 from controller.resources import APPLICATION, SECRET
@@ -31,7 +32,7 @@ from workqueue.clock import Clock
 _log = logging.getLogger(__name__)
 
 BY_APPLICATION = "application"
-"""Index of the Secrets: names of the Applications that own them."""
+"""Index of the Secrets: names of the Applications that they belong to."""
 
 _TRIES = 3  # of one name with fresh data each time; more would be a fight, which back-off should end
 
@@ -55,13 +56,24 @@ class _StaleError(Exception):
 
 
 def owning_applications(secret: Object) -> list[str]:
-    """Names of the Applications that own a Secret; the index function of BY_APPLICATION."""
-    return [
+    """Names of the Applications that a Secret belongs to; the index function of BY_APPLICATION.
+
+    These are its owners. Where somebody took the references away, labels that give the very name of the Secret tell it.
+    """
+    owners = [
         reference["name"]
         for reference in secret["metadata"].get("ownerReferences", ())
         if reference.get("kind") == APPLICATION.kind
         and reference.get("apiVersion", "").split("/")[0] == APPLICATION.group
     ]
+    if owners:
+        return owners
+    labels = secret["metadata"].get("labels") or {}
+    application, bundle_id = labels.get("app"), labels.get("bundleId")
+    if not application or not bundle_id:
+        return []
+    names = secret_name(application, bundle_id), params_secret_name(application, bundle_id)
+    return [application] if secret["metadata"]["name"] in names else []
 
 
 def concerned_applications(secret: Object) -> list[str]:

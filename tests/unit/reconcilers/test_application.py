@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.compass.types import Bundle, UnsupportedCredentials
+from controller.compass.types import Application, Bundle, UnsupportedCredentials
 from controller.resources import APPLICATION, SECRET
 from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden, Invalid
 from informers.resource import Resource
@@ -206,6 +206,68 @@ def test_an_owner_taken_away_is_set_again(synced: Agent, cluster: Cluster) -> No
     cluster.put(SECRET, secret)
     synced.settle()
     assert cluster.secrets()[SECRET_NAME]["metadata"]["ownerReferences"] == [foreign, own]
+
+
+@pytest.mark.parametrize("left", [[], [application(NAME, secret=None)]], ids=["application gone", "bundle without"])
+def test_a_secret_without_its_owner_is_found_by_its_labels(
+    synced: Agent, director: Director, cluster: Cluster, left: list[Application]
+) -> None:
+    """Its owner taken away while no agent ran, and not wanted any more: its labels and its name say whose it was."""
+    synced.end()
+    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
+    del secret["metadata"]["ownerReferences"]
+    cluster.put(SECRET, secret)
+    if not left:
+        cluster.remove(APPLICATION, NAME)
+    director.applications = left
+    Agent(cluster, director).settle()
+    assert not cluster.secrets()
+
+
+def test_labels_alone_do_not_make_a_secret_the_agents(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Labels like the agent's on a Secret of another name: it is a user's, and stays."""
+    metadata = {"name": "theirs", "namespace": NAMESPACE, "labels": {"app": NAME, "bundleId": f"id-{NAME}-bundle"}}
+    theirs = cluster.put(SECRET, {"metadata": metadata, "data": {"theirs": "eA=="}})
+    synced.settle()
+    director.applications = []
+    synced.cycle()
+    assert cluster.secrets() == {"theirs": theirs}
+
+
+def test_a_secret_with_its_owner_is_found_under_any_labels(synced: Agent, cluster: Cluster) -> None:
+    """One that the Application owns and does not want is removed as soon as it appears, whomever its labels name."""
+    extra = copy.deepcopy(cluster.secrets()[SECRET_NAME])
+    extra["metadata"] |= {"name": "extra", "labels": {"app": "x", "bundleId": "y"}}
+    cluster.put(SECRET, extra)
+    synced.settle()
+    assert cluster.secrets().keys() == {SECRET_NAME}
+
+
+def test_a_foreign_secret_that_gets_our_labels_is_taken_over_at_once(
+    agent: Agent, director: Director, cluster: Cluster
+) -> None:
+    """So a user solves the clash of names: without waiting for the next try."""
+    metadata = {"name": SECRET_NAME, "namespace": NAMESPACE, "labels": {"app": "theirs", "bundleId": "x"}}
+    foreign = cluster.put(SECRET, {"metadata": metadata, "data": {"theirs": "eA=="}})
+    director.applications = [application(NAME)]
+    agent.settle()
+    assert cluster.secrets()[SECRET_NAME] == foreign
+    foreign["metadata"]["labels"] = {"app": NAME, "bundleId": f"id-{NAME}-bundle"}
+    cluster.put(SECRET, foreign)
+    agent.settle()
+    assert "password" in cluster.secrets()[SECRET_NAME]["data"]
+
+
+def test_a_deletion_spares_a_secret_that_became_a_users(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """A user took owner and labels away since the cache saw it: nothing tells it from a Secret of theirs."""
+    synced.lagging = True
+    mine = copy.deepcopy(cluster.secrets()[SECRET_NAME])
+    del mine["metadata"]["ownerReferences"], mine["metadata"]["labels"]
+    mine = cluster.put(SECRET, mine)
+    director.applications = []
+    synced.cycle()
+    assert not cluster.applications()
+    assert cluster.secrets() == {SECRET_NAME: mine}
 
 
 @pytest.mark.parametrize("labels", [None, {"app": "theirs", "bundleId": "x"}], ids=["hidden", "visible"])
