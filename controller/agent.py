@@ -18,7 +18,6 @@ from controller.model.secrets import SECRETS_SELECTOR
 from controller.reconcilers.application import (
     BY_APPLICATION,
     ApplicationReconciler,
-    concerned_applications,
     owning_applications,
 )
 from controller.reconcilers.attempts import Attempts
@@ -179,7 +178,7 @@ def build(
         kind=APPLICATION.kind,
     )
     application.watches(informers.applications, _name)
-    application.watches(informers.application_secrets, concerned_applications)
+    application.watches(informers.application_secrets, owning_applications)
 
     sync: Controller[str] = Controller(
         "sync",

@@ -58,28 +58,22 @@ class _StaleError(Exception):
 def owning_applications(secret: Object) -> list[str]:
     """Names of the Applications that a Secret belongs to; the index function of BY_APPLICATION.
 
-    These are its owners. Where somebody took the references away, labels that give the very name of the Secret tell it.
+    These are its owners, and whom the labels name if they give the very name of the Secret: so one is found also after
+    somebody took its reference or its labels away.
     """
-    owners = [
+    metadata = secret["metadata"]
+    owners: list[str] = [
         reference["name"]
-        for reference in secret["metadata"].get("ownerReferences", ())
+        for reference in metadata.get("ownerReferences", ())
         if reference.get("kind") == APPLICATION.kind
         and reference.get("apiVersion", "").split("/")[0] == APPLICATION.group
     ]
-    if owners:
-        return owners
-    labels = secret["metadata"].get("labels") or {}
+    labels = metadata.get("labels") or {}
     application, bundle_id = labels.get("app"), labels.get("bundleId")
-    if not application or not bundle_id:
-        return []
-    names = secret_name(application, bundle_id), params_secret_name(application, bundle_id)
-    return [application] if secret["metadata"]["name"] in names else []
-
-
-def concerned_applications(secret: Object) -> list[str]:
-    """Names of the Applications that a change of a Secret may matter to: owners, and whom the label names."""
-    label = (secret["metadata"].get("labels") or {}).get("app")
-    return [*owning_applications(secret), *((label,) if label else ())]
+    if application and bundle_id and application not in owners:
+        names = secret_name(application, bundle_id), params_secret_name(application, bundle_id)
+        return [*owners, application] if metadata["name"] in names else owners
+    return owners
 
 
 class ApplicationReconciler:
@@ -209,7 +203,7 @@ class ApplicationReconciler:
 
     def _bring_about_secret(self, desired: DesiredSecret, owner: Object) -> None:
         present = self._secrets.get(desired.name, self._namespace)
-        if present is not None and not _belongs(present, desired, owner):
+        if present is not None and owner["metadata"]["name"] not in owning_applications(present):
             raise ForeignObject("exists and does not belong to this Application; it is left alone")
         merged = self._merge(present, desired, owner)
         if merged is None:
@@ -318,12 +312,6 @@ class ApplicationReconciler:
         }
         self._recorder.event(about, "Warning", "ApplicationFailed", error)
         _log.warning("Application is not as desired", extra={"application": name, "error": error})
-
-
-def _belongs(secret: Object, desired: DesiredSecret, owner: Object) -> bool:
-    """Whether a Secret of the desired name is the agent's: by its owner, or, if somebody took that away, its labels."""
-    labels = secret["metadata"].get("labels") or {}
-    return owner["metadata"]["name"] in owning_applications(secret) or desired.labels.items() <= labels.items()
 
 
 def _is_being_deleted(obj: Object) -> bool:

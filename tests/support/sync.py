@@ -30,7 +30,6 @@ from controller.metrics import AgentMetrics
 from controller.reconcilers.application import (
     BY_APPLICATION,
     ApplicationReconciler,
-    concerned_applications,
     owning_applications,
 )
 from controller.reconcilers.attempts import Attempts
@@ -416,6 +415,6 @@ class Agent:
     def _wake(self, plural: str, obj: Object) -> None:
         names: Iterable[str] = (obj["metadata"]["name"],)
         if plural == SECRET.plural:
-            names = concerned_applications(obj)
+            names = owning_applications(obj)
         for name in names:
             self.queue.setdefault(name, 0)

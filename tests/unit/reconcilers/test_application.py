@@ -224,6 +224,17 @@ def test_a_secret_without_its_owner_is_found_by_its_labels(
     assert not cluster.secrets()
 
 
+def test_a_reference_to_another_application_is_put_right(synced: Agent, cluster: Cluster) -> None:
+    """Labels and name still say whose the Secret is, and the other Application is a user's."""
+    cluster.put(APPLICATION, {"metadata": {"name": "other"}, "spec": {}})
+    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
+    references = secret["metadata"]["ownerReferences"]
+    secret["metadata"]["ownerReferences"] = [{**references[0], "name": "other", "uid": "x"}]
+    cluster.put(SECRET, secret)
+    synced.settle()
+    assert cluster.secrets()[SECRET_NAME]["metadata"]["ownerReferences"] == references
+
+
 def test_labels_alone_do_not_make_a_secret_the_agents(synced: Agent, director: Director, cluster: Cluster) -> None:
     """Labels like the agent's on a Secret of another name: it is a user's, and stays."""
     metadata = {"name": "theirs", "namespace": NAMESPACE, "labels": {"app": NAME, "bundleId": f"id-{NAME}-bundle"}}
