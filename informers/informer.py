@@ -3,6 +3,7 @@
 import logging
 import random as randomness
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from workqueue.clock import REAL_CLOCK, Clock
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
+Audience = set[Registration]  # whom a notification is for; None for all
 
 # client-go minimumResyncPeriod: resyncs more often than this would do nothing else.
 MINIMUM_RESYNC_PERIOD = 1.0
@@ -79,7 +81,8 @@ class SharedInformer:
         self._distribution = threading.Lock()
         # All below are guarded by _distribution.
         self._registrations: list[Registration] = []
-        self._resyncing: set[Registration] = set()  # those the resync in the queue is for
+        self._resyncing: Audience = set()  # those who were due when the informer last looked
+        self._resyncs: deque[Audience] = deque()  # whom each resync in the queue is for
         self._check_period = self._default_resync
         self._started = False
         self._stopped = False
@@ -152,7 +155,6 @@ class SharedInformer:
         with self._distribution:
             if registration in self._registrations:
                 self._registrations.remove(registration)
-            self._resyncing.discard(registration)
         registration.stop()
 
     def run(self, stop: threading.Event) -> None:
@@ -232,66 +234,68 @@ class SharedInformer:
     def _process(self, changes: list[Change]) -> None:
         started = self._clock.monotonic()
         with self._distribution:
-            # Second of each pair: a resync, for those only who are due.
-            news: list[tuple[Notification, bool]] = []
+            news: list[tuple[Notification, Audience | None]] = []
             for change in changes:
                 match change:
                     case Upsert(key, obj):
                         self._upsert_locked(key, obj, news)
                     case Removal(key, obj):
                         self._indexer.remove(key, obj["metadata"].get("resourceVersion", ""))
-                        news.append((Deleted(obj), False))
+                        news.append((Deleted(obj), None))
                     case Bookmark(version):
                         self._indexer.caught_up(version)
                     case ReplacedAll():
                         self._replace_locked(change, news)
                     case SyncAll():
-                        news += [(Updated(obj, obj), True) for obj in self._indexer.list()]
+                        audience = self._resyncs.popleft()
+                        news += [(Updated(obj, obj), audience) for obj in self._indexer.list()]
             self._distribute_locked(news)
         self._metrics.processed(self._name, seconds=self._clock.monotonic() - started, items=len(changes))
         self._metrics.queued(self._name, len(self._fifo))
 
-    def _upsert_locked(self, key: str, obj: Object, news: list[tuple[Notification, bool]]) -> None:
+    def _upsert_locked(self, key: str, obj: Object, news: list[tuple[Notification, Audience | None]]) -> None:
         version = obj["metadata"].get("resourceVersion", "")
         old = self._indexer.put(key, obj, version)
         self._watch_over(obj)
         if old is None:
-            news.append((Added(obj, False), False))
+            news.append((Added(obj, False), None))
         else:
-            news.append((Updated(old, obj), old["metadata"].get("resourceVersion") == version))
+            same = old["metadata"].get("resourceVersion") == version
+            news.append((Updated(old, obj), self._resyncing if same else None))
 
-    def _replace_locked(self, change: ReplacedAll, news: list[tuple[Notification, bool]]) -> None:
+    def _replace_locked(self, change: ReplacedAll, news: list[tuple[Notification, Audience | None]]) -> None:
         before = self._indexer.replace(change.objects, change.version)
         for key, old in before.items():
             if key not in change.objects:
-                news.append((Deleted(DeletedFinalStateUnknown(key, old)), False))
+                news.append((Deleted(DeletedFinalStateUnknown(key, old)), None))
         for key, obj in change.objects.items():
             self._watch_over(obj)
             known = before.get(key)
             if known is None:
-                news.append((Added(obj, change.initial), False))
+                news.append((Added(obj, change.initial), None))
             else:
                 same = known["metadata"].get("resourceVersion") == obj["metadata"].get("resourceVersion")
-                news.append((Updated(known, obj), same))
+                news.append((Updated(known, obj), self._resyncing if same else None))
 
-    def _distribute_locked(self, news: list[tuple[Notification, bool]]) -> None:
-        if not news:
-            return
-        for_all = [notification for notification, is_resync in news if not is_resync]
+    def _distribute_locked(self, news: list[tuple[Notification, Audience | None]]) -> None:
         for registration in self._registrations:
-            if registration in self._resyncing:
-                registration.notify([notification for notification, _ in news])
-            elif for_all:
-                registration.notify(for_all)
+            notifications = [each for each, audience in news if audience is None or registration in audience]
+            if notifications:
+                registration.notify(notifications)
 
     def _watch_over(self, obj: Object) -> None:
         if self._detector is not None:
             self._detector.add(obj)
 
     def _should_resync(self) -> bool:
-        """Which handlers are due for a resync (client-go: sharedProcessor.shouldResync)."""
+        """Whether any handler is due for a resync (client-go: sharedProcessor.shouldResync).
+
+        Stricter than client-go, where a resync that still waits in the queue is told to those whom the next look finds.
+        """
         with self._distribution:
             self._resyncing = {registration for registration in self._registrations if registration.take_resync()}
+            if self._resyncing:
+                self._resyncs.append(self._resyncing)
             return bool(self._resyncing)
 
 

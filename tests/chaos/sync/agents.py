@@ -1,10 +1,16 @@
-"""An agent that is killed in the middle of its writes."""
+"""Agents that something happens to: killed in the middle of their writes, or blind to what the watch tells.
+
+What they read and write passes through their client, so what happens to it there is all that they can know of it; the
+API server behind it is the real one.
+"""
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from e2e.world import World
-from informers import Client, ConnectionFailed
+from informers import Client, ConnectionFailed, Resource
+from informers.watch import ERROR, WatchEvent, WatchStream
 from tests.support.agent_thread import AgentThread
 
 
@@ -55,6 +61,96 @@ class MortalAgent(AgentThread):
     def dead(self) -> bool:
         return self._guillotine.fallen.is_set()
 
+
+_EXPIRED = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+
+
+class _Sight:
+    """Which events of Applications and Secrets arrive: so many more, then none until ``regained``.
+
+    Then every stream ends as one does whose history the API server has forgotten: only a list tells what there is.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left: int | None = None  # None: all
+        self._streams: list[_DimStream] = []
+
     @property
-    def writes_left(self) -> int:
-        return self._guillotine.left
+    def left(self) -> int | None:
+        return self._left
+
+    def limit(self, events: int) -> None:
+        with self._lock:
+            self._left = events
+
+    def regained(self) -> None:
+        with self._lock:
+            self._left = None
+            streams, self._streams = self._streams, []
+        for stream in streams:
+            stream.expire()
+
+    def sees(self) -> bool:
+        with self._lock:
+            if self._left is None:
+                return True
+            self._left -= 1
+            return self._left >= 0
+
+    def register(self, stream: "_DimStream") -> None:
+        with self._lock:
+            self._streams.append(stream)
+
+
+class _DimStream(WatchStream):
+    sight: _Sight
+    expired = False
+
+    def stream(self) -> Iterator[WatchEvent]:
+        for event in super().stream():
+            if self.sight.sees():
+                yield event
+        if self.expired:
+            yield WatchEvent(ERROR, _EXPIRED)
+
+    def expire(self) -> None:
+        self.expired = True
+        self.stop()
+
+
+class _BlindClient(Client):
+    sight: _Sight
+
+    def watch(self, resource: Resource, **options: Any) -> WatchStream:
+        stream = super().watch(resource, **options)
+        if resource.plural not in ("applications", "secrets") or options.get("field_selector"):
+            return stream
+        dim = _DimStream(stream._open_response)
+        dim.sight = self.sight
+        self.sight.register(dim)
+        return dim
+
+
+class BlindAgent(AgentThread):
+    """Loses events of Applications and Secrets: all after some, until it sees again."""
+
+    def __init__(self, world: World, **settings: str) -> None:
+        super().__init__(world, **settings)
+        self._sight = _Sight()
+
+    def new_client(self) -> Client:
+        client = _BlindClient.load(str(self._kubeconfig), user_agent="compass-runtime-agent/chaos")
+        client.sight = self._sight
+        return client
+
+    def go_blind(self, *, after_events: int = 0) -> None:
+        self._sight.limit(after_events)
+
+    def see(self) -> None:
+        self._sight.regained()
+
+    @property
+    def lost_events(self) -> bool:
+        """Whether there was an event that it did not see."""
+        return (self._sight.left or 0) < 0

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.world import World
-from tests.chaos.sync.scenario import STATES, Snapshot, clear, direct, resync, snapshot
+from tests.chaos.sync.scenario import STATES, Snapshot, attempted, clear, direct, forget_attempts, resync, snapshot
 from tests.integration.sync.conftest import compass, log, servers, world
 from tests.support.agent_thread import AgentThread
 
@@ -31,31 +31,27 @@ def golden(paired: World) -> list[Snapshot]:
     agent = AgentThread(paired, CONTROLLER_SYNC_PERIOD="1h").start()
     found = []
     try:
-        for state, applications in enumerate(STATES):
+        for state in range(len(STATES)):
             direct(paired, state)
+            forget_attempts(paired)
             resync(paired)
-            names = {application["name"] for application in applications}
-            paired.wait_for(f"state {state}", lambda names=names: _concluded(paired, names), timeout=180)
+            paired.wait_for(f"state {state}", lambda: _concluded(paired), timeout=180)
             found.append(snapshot(paired))
     finally:
         agent.stop()
-    assert [len(one["secrets"]) for one in found] == [0, 3, 4, 3, 2]
-    assert all(owned for one in found for *_, owned in one["secrets"].values())
+    assert [len(one["secrets"]) for one in found] == [1, 4, 5, 3, 3]
+    owned = [exists for one in found for *_, owners in one["secrets"].values() for _, exists in owners]
+    assert len(owned) == 14
+    assert all(owned)
     clear(paired)
     return found
 
 
-def _concluded(world: World, names: set[str]) -> bool:
-    connection = world.connection() or {}
-    return (
-        not connection["spec"].get("resyncNow")
-        and world.state() == "Synchronized"
-        and set(world.applications()) == names
-        and not _unsettled(world, connection)
-    )
+def _concluded(world: World) -> bool:
+    return attempted(world) and world.state() == "Synchronized" and not _unsettled(world)
 
 
-def _unsettled(world: World, connection: dict[str, object]) -> bool:
+def _unsettled(world: World) -> bool:
     """Whether anything was written in the last moments."""
     before = snapshot(world)
     world.control_plane.check()

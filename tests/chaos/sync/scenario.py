@@ -1,16 +1,20 @@
-"""One history of the Director that creates, updates and deletes Applications and Secrets, and what each step leads to.
+"""One history of the Director and of users, in which Applications and Secrets come, change and go, for ever in a round.
 
-What a step leads to is learnt from a run that nothing disturbs; that it is right is for other tests.
+What each step leads to is learnt from a run that nothing disturbs; that it is right is for other tests.
 """
 
 import base64
 from typing import Any
 
-from controller.resources import APPLICATION, SECRET
-from e2e.world import World
+from controller.model.application import is_managed
+from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
+from e2e.world import World, encoded
+from informers import NotFound
 
 Object = dict[str, Any]
 Snapshot = dict[str, Any]
+
+NAMESPACE = "kyma-system"
 
 
 def _bundle(identifier: str, auth: Object | None) -> Object:
@@ -42,12 +46,14 @@ STATES: list[list[Object]] = [
         _application("mp-a", _basic("one")),
         _application("mp-b", _OAUTH, _PARAMETERS),
         _application("mp-c", None),
+        _application("mp-u", _basic("one")),
     ],
     [
         _application("mp-a", _basic("two")),
         _application("mp-b", _OAUTH, None),
         _application("mp-c", _basic("new"), description="second"),
         _application("mp-d", _PARAMETERS),
+        _application("mp-u", _basic("one")),
     ],
     [
         _application("mp-b", None, None, description="second"),
@@ -60,9 +66,29 @@ STATES: list[list[Object]] = [
     ],
 ]
 
+#: The order in which they follow each other for ever, from the first on.
+ROUND = [*range(1, len(STATES)), 0]
+
+_LABELLED = "mp-c"  # by a user, from state 2 on
+_TAKEN = "mp-u"  # in the last and the first state a user has an Application of that name, and a Secret
+_TAKEN_SECRET = f"{_TAKEN}-{_TAKEN}-0"
+_USERS_STATES = (STATES.index([]), len(STATES) - 1)
+
+_NEVER = "2000-01-01T00:00:00Z"
+
 
 def direct(world: World, state: int) -> None:
-    """The Director assigns another state, at one moment."""
+    """Users and the Director go on to another state; the Director does at one moment."""
+    if state in _USERS_STATES:
+        if _TAKEN not in world.applications():
+            world.put(APPLICATION, {"metadata": {"name": _TAKEN}, "spec": {"description": "a user's"}})
+            data = {"password": encoded("a user's")}
+            world.put(SECRET, {"metadata": {"name": _TAKEN_SECRET, "namespace": NAMESPACE}, "data": data})
+    elif state == 1:
+        world.remove(APPLICATION, _TAKEN)
+        world.remove(SECRET, _TAKEN_SECRET, NAMESPACE)
+    elif state == 2:
+        world.client.patch(APPLICATION, _LABELLED, {"metadata": {"labels": {"team": "red"}}})
     compass = world.compass
     with compass.state._lock:
         compass.state.remove_all_applications()
@@ -74,28 +100,96 @@ def resync(world: World) -> None:
     world.patch_connection({"spec": {"resyncNow": True}})
 
 
+def forget_attempts(world: World) -> None:
+    """From now on ``attempted`` means: since now. No agent is in the middle of a synchronisation."""
+    status = {"status": {"synchronizationStatus": {"lastAttempt": _NEVER}}}
+    try:
+        world.client.patch(COMPASS_CONNECTION, CONNECTION_NAME, status, subresource="status")
+    except NotFound:  # the CRD has no such subresource
+        world.patch_connection(status)
+
+
+def attempted(world: World) -> bool:
+    """Whether an agent has asked the Director and tried to bring about all that differs; well or not."""
+    status = (world.connection() or {}).get("status") or {}
+    return bool(status.get("synchronizationStatus", {}).get("lastAttempt", _NEVER) != _NEVER)
+
+
+def uids(world: World) -> set[str]:
+    """Of all Applications and their Secrets."""
+    return {obj["metadata"]["uid"] for obj in (*world.applications().values(), *_secrets(world).values())}
+
+
+def tamper(world: World, wanted: Snapshot, known: set[str]) -> None:
+    """Users edit and delete objects of the agent, in whatever state they find them.
+
+    Two things are left out, since nothing could tell the agent of them at once. What an agent has made itself and not
+    seen yet, so what is not among the ``known`` uids, is not deleted or hidden: it looks as before that, so the agent
+    believes its own write for a minute. And labels are taken only from Secrets that are ``wanted``, which are found by
+    their names: others are found by their labels, and without them only the garbage collection of a cluster, which
+    does not run here, knows by its reference that a Secret is nobody's.
+    """
+    for name, secret in _secrets(world).items():
+        change: Object = {"metadata": {"ownerReferences": None}}
+        if name in wanted["secrets"]:
+            change = {"data": {"password": encoded("other")}}
+            if secret["metadata"]["uid"] in known:
+                change["metadata"] = {"labels": {"app": None}}
+        if secret["metadata"].get("labels"):
+            world.client.patch(SECRET, name, change, namespace=NAMESPACE)
+    for name, application in world.applications().items():
+        if not is_managed(application):
+            continue
+        if name != _LABELLED and application["metadata"]["uid"] in known:
+            world.remove(APPLICATION, name)
+        else:
+            world.client.patch(APPLICATION, name, {"spec": {"services": [], "description": "edited"}})
+
+
+def versions_since(world: World, version: int) -> list[int]:
+    """What versions etcd had after the events of Applications and Secrets since then. A user has to have both."""
+    found = []
+    for resource, name, namespace in ((APPLICATION, _TAKEN, None), (SECRET, _TAKEN_SECRET, NAMESPACE)):
+        mark = {"metadata": {"annotations": {"since": str(version)}}}
+        last = int(world.client.patch(resource, name, mark, namespace=namespace)["metadata"]["resourceVersion"])
+        events = world.client.watch(resource, resource_version=str(version), allow_bookmarks=False)
+        for event in events:
+            found.append(int(event.object["metadata"]["resourceVersion"]))
+            if found[-1] == last:
+                break
+        events.close()
+        assert found[-1] == last
+    return sorted(found)
+
+
 def clear(world: World) -> None:
     """No Application, no Secret, and nothing assigned."""
-    direct(world, 0)
+    world.compass.state.remove_all_applications()
     for name in world.applications():
         world.remove(APPLICATION, name)
-    for name in world.secrets():
-        world.remove(SECRET, name, "kyma-system")
+    for name in _secrets(world):
+        world.remove(SECRET, name, NAMESPACE)
 
 
 def snapshot(world: World) -> Snapshot:
-    """All that belongs to Applications in the cluster. Secrets have to be owned by the very Application that is there.
+    """All that belongs to Applications in the cluster, with the owner of each Secret, and whether that very one exists.
 
     Also Secrets without labels are in it, so that none is orphaned unseen.
     """
     applications = world.applications()
+    uids = {obj["metadata"]["uid"] for obj in applications.values()}
     secrets = {}
-    for secret in world.client.list(SECRET, namespace="kyma-system")["items"]:
-        name = secret["metadata"]["name"]
-        if not name.startswith(("mp-", "params-mp-")):
-            continue
-        (owner,) = secret["metadata"]["ownerReferences"]
-        present = applications.get(owner["name"], {"metadata": {"uid": None}})["metadata"]["uid"]
+    for name, secret in _secrets(world).items():
+        metadata = secret["metadata"]
+        owners = [(owner["name"], owner["uid"] in uids) for owner in metadata.get("ownerReferences", ())]
         values = {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
-        secrets[name] = (secret["metadata"]["labels"], values, owner["name"], owner["uid"] == present)
-    return {"applications": {name: obj["spec"] for name, obj in applications.items()}, "secrets": secrets}
+        secrets[name] = (metadata.get("labels"), values, owners)
+    return {
+        "applications": {name: (obj["metadata"].get("labels"), obj["spec"]) for name, obj in applications.items()},
+        "secrets": secrets,
+    }
+
+
+def _secrets(world: World) -> dict[str, Object]:
+    found = {obj["metadata"]["name"]: obj for obj in world.client.list(SECRET, namespace=NAMESPACE)["items"]}
+    return {name: obj for name, obj in found.items() if name.startswith(("mp-", "params-mp-"))}

@@ -1,4 +1,4 @@
-"""A perturbation with which Sieve (OSDI 2022) finds the bugs of controllers, in every possible place.
+"""The perturbations with which Sieve (OSDI 2022) finds the bugs of controllers, in every possible place.
 
 Every run ends with the cluster as an undisturbed run leaves it, and every write says which version it replaces.
 """
@@ -7,33 +7,41 @@ import itertools
 
 import pytest
 
+from controller.resources import APPLICATION
 from e2e.world import World
-from tests.chaos.sync.agents import MortalAgent
-from tests.chaos.sync.scenario import STATES, Snapshot, clear, direct, resync, snapshot
+from tests.chaos.sync.agents import BlindAgent, MortalAgent
+from tests.chaos.sync.frozen import FrozenAgent
+from tests.chaos.sync.scenario import (
+    ROUND,
+    STATES,
+    Snapshot,
+    attempted,
+    clear,
+    direct,
+    forget_attempts,
+    resync,
+    snapshot,
+    tamper,
+    uids,
+    versions_since,
+)
 from tests.support.agent_thread import AgentThread
 from tests.support.audit_log import AuditLog
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-LAST = len(STATES) - 1
+_PERIOD = "1h"  # of asking the Director; what comes right does so without it
 
 
 def _reach(world: World, golden: Snapshot, what: str) -> None:
     try:
-        world.wait_for(what, lambda: _equals(world, golden), timeout=180)
+        world.wait_for(what, lambda: snapshot(world) == golden, timeout=180)
     except TimeoutError:
         assert snapshot(world) == golden, what
 
 
-def _equals(world: World, golden: Snapshot) -> bool:
-    try:
-        return snapshot(world) == golden
-    except (KeyError, ValueError):
-        return False  # labels or references are on their way
-
-
-def _wait_for_either(world: World, golden: Snapshot, agent: MortalAgent) -> None:
-    world.wait_for("a state, or the end of the agent", lambda: agent.dead or _equals(world, golden), timeout=180)
+def _attempt(world: World, what: str) -> None:
+    world.wait_for(f"{what}: an attempt", lambda: attempted(world), timeout=180)
 
 
 def _check_versions(log: AuditLog) -> None:
@@ -46,21 +54,21 @@ def test_killed_after_every_write(paired: World, golden: list[Snapshot], log: Au
     log.clear()
     for writes in itertools.count(1):
         clear(paired)
-        agent: AgentThread = MortalAgent(paired, writes=writes, CONTROLLER_SYNC_PERIOD="1h").start()
+        agent: AgentThread = MortalAgent(paired, writes=writes, CONTROLLER_SYNC_PERIOD=_PERIOD).start()
         killed = False
         try:
-            for state in range(1, LAST + 1):
+            for state in ROUND:
+                what = f"state {state}, killed after write {writes}"
                 direct(paired, state)
                 resync(paired)
-
-                mortal = agent if isinstance(agent, MortalAgent) else None
-                if mortal is not None:
-                    _wait_for_either(paired, golden[state], mortal)
+                if isinstance(agent, MortalAgent):
+                    mortal, wanted = agent, golden[state]
+                    paired.wait_for(what, lambda: mortal.dead or snapshot(paired) == wanted, timeout=180)  # noqa: B023
                     if mortal.dead:
                         killed = True
                         mortal.stop()
-                        agent = AgentThread(paired, CONTROLLER_SYNC_PERIOD="1h").start()
-                _reach(paired, golden[state], f"state {state}, killed after write {writes}")
+                        agent = AgentThread(paired, CONTROLLER_SYNC_PERIOD=_PERIOD).start()
+                _reach(paired, golden[state], what)
         finally:
             agent.stop()
         if not killed:
@@ -68,3 +76,123 @@ def test_killed_after_every_write(paired: World, golden: list[Snapshot], log: Au
     print(f"\nkilled after each of {writes - 1} writes")
     assert writes > sum(map(len, STATES))
     _check_versions(log)
+
+
+def test_restarted_where_the_watch_cache_stands_still(paired: World, golden: list[Snapshot], log: AuditLog) -> None:
+    """Restarted before each change of the Director with caches as they were after the n-th event of the round before,
+    for every n. What is newer survives that; when the cache goes on, the cluster comes to equal the Director.
+    """
+    log.clear()
+    clear(paired)
+    began = int(paired.client.list(APPLICATION)["metadata"]["resourceVersion"])
+    agent = AgentThread(paired, CONTROLLER_SYNC_PERIOD=_PERIOD).start()
+    try:
+        for state in ROUND:
+            direct(paired, state)
+            resync(paired)
+            _reach(paired, golden[state], f"state {state}")
+    finally:
+        agent.stop()
+    restarts = 0
+    for position in itertools.count():
+        versions = versions_since(paired, began)
+        if position >= len(versions):
+            break
+        began = versions[-1]
+        for state in ROUND:
+            _restart_in_the_past(paired, versions[position], state, golden[state], f"state {state}, event {position}")
+            restarts += 1
+    print(f"\nfrozen after each of {position} events, {restarts} restarts")
+    assert position > 2 * sum(map(len, STATES))
+    _check_versions(log)
+
+
+def _restart_in_the_past(world: World, version: int, state: int, golden: Snapshot, what: str) -> None:
+    direct(world, state)
+    forget_attempts(world)
+    agent = FrozenAgent(world, version=version, CONTROLLER_SYNC_PERIOD=_PERIOD)
+    agent.start()
+    try:
+        _attempt(world, what)
+        agent.go_on()
+        _reach(world, golden, what)
+    finally:
+        agent.stop()
+
+
+def test_every_event_after_the_nth_is_lost(paired: World, golden: list[Snapshot], log: AuditLog) -> None:
+    """From one state to the next the watch tells the first n events and no more, for every state and n. What users do
+    before a list tells how things stand is put right, too.
+    """
+    log.clear()
+    lost_in = 0
+    clear(paired)
+    direct(paired, 0)
+    for events in itertools.count():
+        lost = False
+        for before, after in zip([0, *ROUND], ROUND, strict=False):
+            what = f"from {before} to {after}, blind after {events} events"
+            lost |= _blind_between(paired, golden, before, [after], events=events, what=what)
+        if not lost:
+            break
+        lost_in += 1
+    print(f"\nblind after 0 to {lost_in - 1} events, {lost_in * len(ROUND)} gaps")
+    assert lost_in > max(map(len, STATES))
+    _check_versions(log)
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["listed", "restarted"])
+def test_whole_states_are_never_seen(paired: World, golden: list[Snapshot], log: AuditLog, *, restart: bool) -> None:
+    """From each state to each later one of a round the watch tells nothing. A list ends it, or the agent's restart."""
+    log.clear()
+    gaps = 0
+    clear(paired)
+    direct(paired, 0)
+    for count in range(1, len(STATES)):
+        for gap in range(len(STATES)):  # each begins where the one before has ended, and none begins like another
+            before = gap * count % len(STATES)
+            states = [(before + number) % len(STATES) for number in range(1, count + 1)]
+            what = f"from {before} over {states}"
+            assert _blind_between(paired, golden, before, states, events=0, what=what, restart=restart)
+            gaps += 1
+    print(f"\n{gaps} gaps")
+    _check_versions(log)
+
+
+def _blind_between(
+    world: World,
+    golden: list[Snapshot],
+    before: int,
+    states: list[int],
+    *,
+    events: int,
+    what: str,
+    restart: bool = False,
+) -> bool:
+    """From ``before``, which holds now, through ``states`` while an agent sees only so many events; were there more?"""
+    agent = BlindAgent(world, CONTROLLER_SYNC_PERIOD=_PERIOD)
+    forget_attempts(world)
+    agent.start()
+    try:
+        _reach(world, golden[before], f"{what}: before")
+        _attempt(world, what)
+        known = uids(world)
+        agent.go_blind(after_events=events)
+        for state in states:
+            direct(world, state)
+            forget_attempts(world)
+            resync(world)
+            _attempt(world, what)
+        lost = agent.lost_events
+        agent.go_blind()
+        if restart:
+            agent.stop()
+            known = uids(world)  # to the one that comes
+        tamper(world, golden[states[-1]], known)
+        if restart:
+            agent.start()
+        agent.see()
+        _reach(world, golden[states[-1]], what)
+    finally:
+        agent.stop()
+    return lost

@@ -18,6 +18,7 @@ from informers import (
     index_by_namespace,
     wait_for_sync,
 )
+from informers.metrics import NoInformerMetrics
 from tests.support.apiserver.cluster import Cluster
 from tests.support.apiserver.in_process import InProcess, api_error
 from tests.support.apiserver.objects import widget
@@ -333,13 +334,30 @@ class TestTransform:
         eventually(lambda: informer.last_error is None)
 
 
+class HeldUp(NoInformerMetrics):
+    """Holds up the informer's thread after each batch, while `free` is cleared."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+        self.free.set()
+
+    def processed(self, name: str, *, seconds: float, items: int) -> None:
+        self.free.wait(60)
+
+
 class TestResync:
     """Handlers that ask for it see all objects again, without a request to the server."""
 
     def run_with(
-        self, start: Start, source: InProcess, clock: VirtualClock, *periods: float | None, default: float = 0.0
+        self,
+        start: Start,
+        source: InProcess,
+        clock: VirtualClock,
+        *periods: float | None,
+        default: float = 0.0,
+        **arguments: Any,
     ) -> list[Recorder]:
-        informer = make(source, clock, resync_period=default)
+        informer = make(source, clock, resync_period=default, **arguments)
         recorders = [Recorder() for _ in periods]
         registrations = [
             informer.add_event_handler(recorder.handlers, resync_period=period)
@@ -368,6 +386,22 @@ class TestResync:
         assert seldom.log == ["+a initial", "=a"]
         assert never.log == ["+a initial"]
         assert source.lists == 1
+
+    def test_resyncs_that_wait_keep_whom_they_are_for(
+        self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock
+    ) -> None:
+        """However late a resync is told of, it is told to those who were due when it was asked for."""
+        cluster.put("a")
+        metrics = HeldUp()
+        often, seldom = self.run_with(start, source, clock, 10, 20, metrics=metrics)
+        metrics.free.clear()
+        cluster.put("a")  # the informer's thread is held up when it has told of this
+        eventually(lambda: often.log[1:] == seldom.log[1:] == ["~a"])
+        for _ in range(3):
+            self.tick(clock, 10)
+        metrics.free.set()
+        eventually(lambda: often.log[2:] == ["=a"] * 3)
+        eventually(lambda: seldom.log[2:] == ["=a"])
 
     def test_default_period(self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock) -> None:
         """A handler that asks for nothing has the informer's period."""
