@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from controller.model.secrets import SECRETS_SELECTOR
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
-from informers import Client, NotFound, Resource
+from informers import ApiError, Client, NotFound, Resource
 
 NAMESPACES = ("kyma-system", "istio-system")
 CONFIGURATION = ObjectName("kyma-system", "compass-agent-configuration")
@@ -127,11 +127,15 @@ class Cluster:
         deadline = time.monotonic() + timeout
         while not (value := condition()):
             if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"not within {timeout:g} s: {what}\nCompassConnection: {self.connection()}\n{self.agent_logs()}"
-                )
+                raise TimeoutError(f"not within {timeout:g} s: {what}\n{self._situation()}\n{self.agent_logs()}")
             time.sleep(_POLL_SECONDS)
         return value
+
+    def _situation(self) -> str:
+        try:
+            return f"CompassConnection: {self.connection()}"
+        except ApiError as error:
+            return f"the CompassConnection cannot be read: {error}"
 
     def wait_for_state(self, *states: str, timeout: float = _TIMEOUT) -> str:
         def reached() -> str:

@@ -27,6 +27,7 @@ _SELECTOR = "app=compass-runtime-agent"
 _WAIT = "--timeout=180s"  # images are there; starting Pods on a busy machine takes the time
 _ADMIN = "/api/v1/namespaces/compass/services/mock-compass:admin/proxy"
 _REPLICAS = 2
+_RESTART_SECONDS = 400.0  # the kubelet waits up to five minutes with what it had to start again and again
 
 _POD = Resource(group="", version="v1", plural="pods", kind="Pod")
 _DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
@@ -159,7 +160,7 @@ class DeployedStage(Stage):
             yield
         finally:
             self._node_shell("kill -KILL $(pidof kube-apiserver)")
-            self.wait_for("the API server", self._answers)
+            self.wait_for("the API server", self._answers, timeout=_RESTART_SECONDS)
 
     def _answers(self) -> bool:
         try:
