@@ -153,7 +153,7 @@ def test_a_pairing_that_is_killed_anywhere_ends_synchronized(
         print(
             f"\npairing: killed at {point - 1} points, {len(lost)} tokens lost, in windows of {lengths} of {of:.0f} ms"
         )
-    assert point - 1 >= 25
+    assert point - 1 >= 32  # with the points of a renewal fifty, on either set of CRDs
     assert len(found) == 2
     assert lost.keys() <= named
     assert lost
@@ -194,4 +194,4 @@ def test_a_renewal_that_is_killed_anywhere_ends_synchronized(
         successor.stop()
     with capsys.disabled():
         print(f"\nrenewal: killed at {point - 1} points, each ended with a new certificate and no new token")
-    assert point - 1 >= 20
+    assert point - 1 >= 18
