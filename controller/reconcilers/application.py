@@ -180,11 +180,12 @@ class ApplicationReconciler:
             assert merged is not None
             application = self._write(APPLICATION, self._applications, merged, None)  # its Secrets need its uid
             merged = None
+        hidden = self._hidden_secrets(application, desired.secrets)
         # Secrets first: at no moment does the Application name one that is not there yet.
         problems = self._bring_about_secrets(desired.secrets, application)
         if merged is not None:
             application = self._write(APPLICATION, self._applications, merged, application)
-        self._remove_unwanted_secrets(desired, application)
+        self._remove_unwanted_secrets(desired, application, hidden)
         self._warn(desired, application)
         if problems:
             raise SecretsFailed("; ".join(problems))
@@ -213,8 +214,8 @@ class ApplicationReconciler:
             present, merged = None, self._merge(None, desired, owner) or merged
         self._write(SECRET, self._secrets, merged, present)
 
-    def _remove_unwanted_secrets(self, desired: Desired, application: Object) -> None:
-        unwanted = self._unwanted_secrets(desired.name, desired.secrets)
+    def _remove_unwanted_secrets(self, desired: Desired, application: Object, hidden: list[Object]) -> None:
+        unwanted = [*self._unwanted_secrets(desired.name, desired.secrets), *hidden]
         for secret in unwanted:
             self._delete(SECRET, self._secrets, secret)
         bundles = {service["id"] for service in desired.spec["services"]}
@@ -229,9 +230,10 @@ class ApplicationReconciler:
 
     def _remove(self, name: str, application: Object | None) -> None:
         """The Application first: once it is gone as it was seen, its Secrets are nobody's."""
+        hidden = self._hidden_secrets(application, ()) if application is not None else []
         if application is not None and not _is_being_deleted(application):
             self._delete(APPLICATION, self._applications, application)
-        for secret in self._unwanted_secrets(name, ()):
+        for secret in (*self._unwanted_secrets(name, ()), *hidden):
             self._delete(SECRET, self._secrets, secret)
         self._told.pop(name, None)
 
@@ -258,6 +260,24 @@ class ApplicationReconciler:
             if secret["metadata"]["name"] not in names
         )
         return [secret for secret in present if secret is not None and name in owning_applications(secret)]
+
+    def _hidden_secrets(self, application: Object, wanted: Iterable[DesiredSecret]) -> list[Object]:
+        """Secrets like the unwanted ones that the cache does not hold, because somebody took their labels away.
+
+        The Application still names them. Costs a request for each that it names and that is neither wanted nor cached.
+        """
+        names = _referenced_secrets(application) - {secret.name for secret in wanted}
+        hidden = []
+        for name in sorted(names):
+            if self._secret_lister.get(name, self._namespace) is not None:
+                continue
+            try:
+                secret = self._client.get(SECRET, name, namespace=self._namespace)
+            except NotFound:
+                continue
+            if application["metadata"]["name"] in owning_applications(secret):
+                hidden.append(secret)
+        return hidden
 
     def _write(self, resource: Resource, cache: MutationCache, obj: Object, base: Object | None) -> Object:
         try:
@@ -316,3 +336,11 @@ class ApplicationReconciler:
 
 def _is_being_deleted(obj: Object) -> bool:
     return bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def _referenced_secrets(application: Object) -> set[str]:
+    """Names of the Secrets that an Application names, whatever a user has made of it."""
+    entries = [entry for service in application["spec"].get("services") or () for entry in service.get("entries") or ()]
+    found = [(entry.get("credentials") or {}).get("secretName") for entry in entries]
+    found += [entry.get("requestParametersSecretName") for entry in entries]
+    return {name for name in found if name}

@@ -125,22 +125,25 @@ def tamper(world: World, wanted: Snapshot, known: set[str]) -> None:
 
     Two things are left out, since nothing could tell the agent of them at once. What an agent has made itself and not
     seen yet, so what is not among the ``known`` uids, is not deleted or hidden: it looks as before that, so the agent
-    believes its own write for a minute. And labels are taken only from Secrets that are ``wanted``, which are found by
-    their names: others are found by their labels, and without them only the garbage collection of a cluster, which
-    does not run here, knows by its reference that a Secret is nobody's.
+    believes its own write for a minute. And labels are taken only from Secrets that are ``wanted`` or that a standing
+    Application names: once that is gone too, only a reference to what is no more tells that a Secret is nobody's, which
+    is for the garbage collection of a cluster. That does not run here.
     """
     for name, secret in _secrets(world).items():
-        change: Object = {"metadata": {"ownerReferences": None}}
-        if name in wanted["secrets"]:
-            change = {"data": {"password": encoded("other")}}
-            if secret["metadata"]["uid"] in known:
-                change["metadata"] = {"labels": {"app": None}}
-        if secret["metadata"].get("labels"):
-            world.client.patch(SECRET, name, change, namespace=NAMESPACE)
+        metadata = secret["metadata"]
+        if not metadata.get("labels"):
+            continue  # a user's
+        named = name in wanted["secrets"] or metadata["labels"].get("app") == _LABELLED
+        hidden = named and metadata["uid"] in known
+        change = {"labels": {"app": None}} if hidden else {"ownerReferences": None}
+        patch = {"data": {"password": encoded("other")}, "metadata": change}
+        world.client.patch(SECRET, name, patch, namespace=NAMESPACE)
     for name, application in world.applications().items():
         if not is_managed(application):
             continue
-        if name != _LABELLED and application["metadata"]["uid"] in known:
+        if name == _LABELLED:  # and goes on to name its Secrets
+            world.client.patch(APPLICATION, name, {"spec": {"description": "edited"}})
+        elif application["metadata"]["uid"] in known:
             world.remove(APPLICATION, name)
         else:
             world.client.patch(APPLICATION, name, {"spec": {"services": [], "description": "edited"}})

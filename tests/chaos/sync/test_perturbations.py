@@ -159,6 +159,24 @@ def test_whole_states_are_never_seen(paired: World, golden: list[Snapshot], log:
     _check_versions(log)
 
 
+def test_what_happens_while_no_agent_runs(paired: World, golden: list[Snapshot], log: AuditLog) -> None:
+    """From each state to the next one: the Director and users both change things, and only a new agent sees them."""
+    log.clear()
+    clear(paired)
+    direct(paired, 0)
+    for before, after in zip([0, *ROUND], [*ROUND, ROUND[0]], strict=True):
+        forget_attempts(paired)
+        agent = AgentThread(paired, CONTROLLER_SYNC_PERIOD=_PERIOD).start()
+        try:
+            _attempt(paired, f"state {before}")
+            _reach(paired, golden[before], f"state {before}")
+        finally:
+            agent.stop()
+        direct(paired, after)
+        tamper(paired, golden[after], uids(paired))
+    _check_versions(log)
+
+
 def _blind_between(
     world: World,
     golden: list[Snapshot],

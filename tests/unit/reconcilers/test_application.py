@@ -235,6 +235,32 @@ def test_a_reference_to_another_application_is_put_right(synced: Agent, cluster:
     assert cluster.secrets()[SECRET_NAME]["metadata"]["ownerReferences"] == references
 
 
+@pytest.mark.parametrize("left", [[], [application(NAME, secret=None)]], ids=["application too", "bundle without"])
+def test_a_hidden_secret_goes_when_nothing_wants_it_any_more(
+    synced: Agent, director: Director, cluster: Cluster, left: list[Application]
+) -> None:
+    """Its labels taken away while no agent ran, so no watch shows it: the Application that is there still names it."""
+    synced.end()
+    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
+    del secret["metadata"]["labels"]
+    cluster.put(SECRET, secret)
+    director.applications = left
+    Agent(cluster, director).settle()
+    assert not cluster.secrets()
+
+
+def test_a_secret_that_an_application_only_names_is_spared(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """A user may write any name into an Application; what does not belong to it is not removed with it."""
+    theirs = cluster.put(SECRET, {"metadata": {"name": "theirs", "namespace": NAMESPACE}, "data": {"key": "eA=="}})
+    edited = copy.deepcopy(cluster.applications()[NAME])
+    edited["spec"]["services"][0]["entries"][0]["credentials"]["secretName"] = "theirs"
+    synced.end()
+    cluster.put(APPLICATION, edited)
+    director.applications = []
+    Agent(cluster, director).settle()
+    assert cluster.secrets() == {"theirs": theirs}
+
+
 def test_labels_alone_do_not_make_a_secret_the_agents(synced: Agent, director: Director, cluster: Cluster) -> None:
     """Labels like the agent's on a Secret of another name: it is a user's, and stays."""
     metadata = {"name": "theirs", "namespace": NAMESPACE, "labels": {"app": NAME, "bundleId": f"id-{NAME}-bundle"}}
