@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from controller.resources import APPLICATION
+from controller.resources import APPLICATION, SECRET
 from e2e.world import World
 from tests.chaos.sync.agents import BlindAgent, MortalAgent
 from tests.chaos.sync.frozen import FrozenAgent
@@ -156,6 +156,28 @@ def test_whole_states_are_never_seen(paired: World, golden: list[Snapshot], log:
             assert _blind_between(paired, golden, before, states, events=0, what=what, restart=restart)
             gaps += 1
     print(f"\n{gaps} gaps")
+    _check_versions(log)
+
+
+def test_an_unseen_write_is_believed_for_a_minute(paired: World, golden: list[Snapshot], log: AuditLog) -> None:
+    """What an agent has made, and a user has undone before the agent saw it, comes right with the next fetch after."""
+    log.clear()
+    clear(paired)
+    direct(paired, 0)
+    forget_attempts(paired)
+    agent = BlindAgent(paired, CONTROLLER_SYNC_PERIOD="2s").start()
+    try:
+        _attempt(paired, "state 0")
+        agent.go_blind()
+        direct(paired, 1)
+        paired.wait_for("a Secret of each", lambda: {"mp-a-mp-a-0", "mp-b-mp-b-0"} <= paired.secrets().keys())
+        paired.remove(APPLICATION, "mp-a")
+        hidden = {"metadata": {"labels": None}, "data": {"clientSecret": "eA=="}}
+        paired.client.patch(SECRET, "mp-b-mp-b-0", hidden, namespace="kyma-system")
+        agent.see()
+        _reach(paired, golden[1], "state 1")
+    finally:
+        agent.stop()
     _check_versions(log)
 
 
