@@ -19,8 +19,10 @@ WATCH_SECONDS = 0.5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    # A TERM unwinds like Ctrl-C, so that servers end and files go.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A TERM unwinds like Ctrl-C, so that servers end and files go. What a script starts in the background begins with
+    # SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         if options.command == "assets":
             _assets()
