@@ -66,13 +66,18 @@ def test_a_revocation_that_fails_changes_nothing(world: World, agent: StartAgent
     synchronized(world, agent)
     before = certificate(world)
     number = world.compass.faults.add(Fault(kind="status", operation="revokeCertificate", status=503))
-    code, text = revoke(world)
+
+    def changed_meanwhile(_: str) -> bool:
+        world.patch_connection({"metadata": {"annotations": {"note": "mine"}}})
+        return True
+
+    code, text = revoke(world, changed_meanwhile)
     assert code == 1
     assert "could not be revoked, and nothing was changed: HTTP 503" in text
     world.compass.faults.remove(number)
     wait_for_fetches(world, 1)
     assert (world.state(), certificate(world)) == ("Synchronized", before)
-    assert revocation.ANNOTATION not in (world.connection() or {})["metadata"].get("annotations", {})
+    assert (world.connection() or {})["metadata"]["annotations"] == {"note": "mine"}
 
 
 def test_status_tells_the_connection_as_an_operator_reads_it(world: World, agent: StartAgent) -> None:
