@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e.mock_compass.examples import generate
-from e2e.world import CLUSTER_SECRET, World
+from e2e.world import CLUSTER_SECRET, OWN_CRDS, World
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import certificate, issued
 
@@ -160,7 +160,7 @@ def test_a_pairing_that_is_killed_anywhere_ends_synchronized(
 
 
 def test_a_renewal_that_is_killed_anywhere_ends_synchronized(
-    world: World, agent: StartAgent, start_victim: StartVictim, capsys: pytest.CaptureFixture[str]
+    world: World, crds: Path, agent: StartAgent, start_victim: StartVictim, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a person and without a token: the stored pair works at every moment."""
     for application in generate(3):
@@ -194,4 +194,4 @@ def test_a_renewal_that_is_killed_anywhere_ends_synchronized(
         successor.stop()
     with capsys.disabled():
         print(f"\nrenewal: killed at {point - 1} points, each ended with a new certificate and no new token")
-    assert point - 1 >= 18
+    assert point - 1 >= (20 if crds == OWN_CRDS else 18)  # without a status subresource there are fewer writes

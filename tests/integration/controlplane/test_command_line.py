@@ -11,7 +11,7 @@ import pytest
 
 from e2e.controlplane import ControlPlane, find_assets
 
-WAIT_SECONDS = 90.0
+WAIT_SECONDS = 20.0
 CRD = """
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
