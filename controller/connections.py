@@ -80,7 +80,7 @@ class ConnectionStore:
             "spec": {"managementInfo": {"connectorUrl": "", "directorUrl": ""}},
         }
         self._apply(wanted, change)
-        status = wanted["status"]
+        status = wanted.get("status")
         created = self._client.create(COMPASS_CONNECTION, wanted)
         self._cache.mutated(created, base=None)
         if created.get("status") == status:
@@ -119,10 +119,13 @@ class ConnectionStore:
             cc.drop_additions(obj)
 
     def _get_live(self, name: str) -> Object | None:
+        shown = self._cache.get(name)
         try:
-            return self._client.get(COMPASS_CONNECTION, name)
+            live: Object | None = self._client.get(COMPASS_CONNECTION, name)
         except NotFound:
-            return None
+            live = None
+        self._cache.read(name, None, live, shown)
+        return live
 
     def _status_subresource(self) -> bool:
         if self._has_status_subresource is None:

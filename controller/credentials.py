@@ -239,11 +239,11 @@ class CredentialsStore:
             try:
                 written = self._write_onto(base, name, values, dry_run=dry_run)
             except (AlreadyExists, Conflict):
-                base = self._get_live(name)
+                base = self._get_live(cache, name)
             except NotFound:
                 if base is None:
                     raise  # the namespace is missing
-                base = self._get_live(name)
+                base = self._get_live(cache, name)
             else:
                 if written is not None and not dry_run:
                     cache.mutated(written, base=base)
@@ -273,11 +273,14 @@ class CredentialsStore:
             return self._client.update(SECRET, {**base, "data": data}, namespace=name.namespace, dry_run=dry_run)
         return None
 
-    def _get_live(self, name: ObjectName) -> Object | None:
+    def _get_live(self, cache: MutationCache, name: ObjectName) -> Object | None:
+        shown = cache.get(name.name, name.namespace)
         try:
-            return self._client.get(SECRET, name.name, namespace=name.namespace)
+            live: Object | None = self._client.get(SECRET, name.name, namespace=name.namespace)
         except NotFound:
-            return None
+            live = None
+        cache.read(name.name, name.namespace, live, shown)
+        return live
 
 
 @lru_cache(maxsize=4)  # checking a 4096 bit key takes longer than all the rest of a reconcile

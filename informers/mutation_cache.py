@@ -1,4 +1,4 @@
-"""One's own writes, seen at once: laid over a cache until the watch catches up.
+"""One's own writes, and what they ran into, seen at once: laid over a cache until the watch catches up.
 
 Between a write and its watch event the cache shows the state before, and a reconciler that reads it would do its work
 twice. client-go (tools/cache/mutation_cache.go) compares resourceVersions by size. Here they stay opaque: a write is
@@ -54,13 +54,20 @@ class MutationCache:
         """A delete of the object read as `base` was accepted and is complete (it has no finalizers)."""
         self._remember(make_key(name, namespace), None, base)
 
-    def get(self, name: str, namespace: str | None = None) -> Object | None:
-        """The object, own writes included."""
+    def read(self, name: str, namespace: str | None, live: Object | None, shown: Object | None) -> None:
+        """The API server holds `live`, None for no object: asked after it refused a write on `shown`, as read here.
+
+        So `live` is the newer one, and a write on top of it is ahead of a cache that still shows what was before.
+        """
         key = make_key(name, namespace)
         with self._lock:
-            entry = self._entries.get(key)
-            cached = self._indexer.get(key)
-            return entry.obj if entry is not None and self._holds_locked(key, entry, cached) else cached
+            if _identity(self._get_locked(key)) == _identity(shown):  # else something newer is known by now
+                self._remember_locked(key, live, shown)
+
+    def get(self, name: str, namespace: str | None = None) -> Object | None:
+        """The object, own writes included."""
+        with self._lock:
+            return self._get_locked(make_key(name, namespace))
 
     def by_index(self, index: str, value: str) -> Objects:
         """The objects an index function gives that value for, own writes included. Raises KeyError."""
@@ -79,14 +86,22 @@ class MutationCache:
 
     def _remember(self, key: str, obj: Object | None, base: Object | None) -> None:
         with self._lock:
-            bases = frozenset((_identity(base),))
-            previous = self._entries.get(key)
-            if previous is not None and _identity(previous.obj) in bases:
-                # A write on top of a write that the cache has not seen: it may still show what the first was based on.
-                bases |= previous.bases
-            entry = _Entry(obj, bases, self._clock.monotonic() + self._ttl)
-            self._entries[key] = entry
-            self._holds_locked(key, entry, self._indexer.get(key))
+            self._remember_locked(key, obj, base)
+
+    def _remember_locked(self, key: str, obj: Object | None, base: Object | None) -> None:
+        bases = frozenset((_identity(base),))
+        previous = self._entries.get(key)
+        if previous is not None and _identity(previous.obj) in bases:
+            # A write on top of a write that the cache has not seen: it may still show what the first was based on.
+            bases |= previous.bases
+        entry = _Entry(obj, bases, self._clock.monotonic() + self._ttl)
+        self._entries[key] = entry
+        self._holds_locked(key, entry, self._indexer.get(key))
+
+    def _get_locked(self, key: str) -> Object | None:
+        entry = self._entries.get(key)
+        cached: Object | None = self._indexer.get(key)
+        return entry.obj if entry is not None and self._holds_locked(key, entry, cached) else cached
 
     def _holds_locked(self, key: str, entry: _Entry, cached: Object | None) -> bool:
         if _identity(cached) in entry.bases and self._clock.monotonic() < entry.expires:

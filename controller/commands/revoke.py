@@ -38,20 +38,19 @@ def revoke(
 ) -> int:
     """Revoke, when ``confirm`` says yes to the question it is given; gives the exit status."""
     try:
-        return _revoke(client, settings, confirm, out, now)
+        return _revoke(snapshot.take(client, settings), settings, confirm, out, now)
     except ApiError as error:
         print(f"Stopped by the API server: {error}. Run the command again.", file=out)
         return FAILED
 
 
 def _revoke(
-    client: Client,
+    taken: snapshot.Snapshot,
     settings: Settings,
     confirm: Callable[[str], bool],
     out: TextIO,
     now: Callable[[], float],
 ) -> int:
-    taken = snapshot.take(client, settings)
     try:
         credentials = taken.credentials.load()
     except CredentialsError as error:
@@ -76,8 +75,7 @@ def _revoke(
     except Refused as error:
         print(f"The Connector does not accept the certificate, so there is nothing left to revoke: {error}", file=out)
     except CompassError as error:
-        # Read again: a running agent may have written since, and then what was taken shows no mark.
-        snapshot.take(client, settings).connections.put(CONNECTION_NAME, revocation.unmark)
+        taken.connections.put(CONNECTION_NAME, revocation.unmark)
         print(f"The certificate could not be revoked, and nothing was changed: {error}", file=out)
         return FAILED
     taken.credentials.delete()

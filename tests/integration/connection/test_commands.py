@@ -62,6 +62,17 @@ def test_revoke_ends_the_connection_until_something_else_is_configured(world: Wo
     assert issued(world) == 2
 
 
+def test_revoke_without_a_compass_connection(world: World, agent: StartAgent) -> None:
+    """No agent runs, and its object was deleted: there is one afterwards that tells of it."""
+    synchronized(world, agent).stop()
+    world.delete_connection()
+    code, text = revoke(world)
+    assert code == 0, text
+    assert world.state() == "ConnectionFailed"
+    assert "revoked by an operator" in world.connection_error()
+    assert world.secret(CLUSTER_SECRET) is world.secret(CA_SECRET) is None
+
+
 def test_a_revocation_that_fails_changes_nothing(world: World, agent: StartAgent) -> None:
     """Connector down: told, and the connection goes on."""
     synchronized(world, agent)

@@ -99,6 +99,40 @@ def test_same_version_of_another_object(indexer: Indexer, cache: MutationCache) 
     assert seen(cache) == widget("a", "1", uid="another")
 
 
+def test_a_write_on_top_of_what_a_refused_one_ran_into(indexer: Indexer, cache: MutationCache) -> None:
+    """Read from the API server, it is newer than the cache; the write on it is seen until the cache moves."""
+    cache.read("a", "default", V2, shown=V1)
+    assert seen(cache) is V2
+    cache.mutated(V3, base=V2)
+    assert seen(cache) is V3
+    indexer.put("default/a", OTHERS, "other")
+    assert seen(cache) is OTHERS
+
+
+def test_a_refused_write_ran_into_a_deletion(indexer: Indexer, cache: MutationCache) -> None:
+    """What was created in the place of the deleted object is seen, not the deleted one."""
+    cache.read("a", "default", None, shown=V1)
+    assert seen(cache) is None
+    again = widget("a", "9", uid="another")
+    cache.mutated(again, base=None)
+    assert seen(cache) is again
+    indexer.remove("default/a", "8")
+    assert seen(cache) is again
+    indexer.put("default/a", OTHERS, "other")
+    assert seen(cache) is OTHERS
+
+
+@pytest.mark.parametrize("newer", ["own write", "event"])
+def test_what_was_read_is_old_when_more_is_known_by_now(indexer: Indexer, cache: MutationCache, newer: str) -> None:
+    """Another thread wrote, or the cache moved, while the API server was asked."""
+    if newer == "event":
+        indexer.put("default/a", V3, "3")
+    else:
+        cache.mutated(V3, base=V1)
+    cache.read("a", "default", V2, shown=V1)
+    assert seen(cache) is V3
+
+
 def test_entries_end(cache: MutationCache, clock: VirtualClock) -> None:
     """A write whose event never comes is forgotten after a while."""
     cache.mutated(V2, base=V1)

@@ -1,0 +1,99 @@
+"""The stores over caches that have not heard of what others wrote."""
+
+from collections.abc import Callable
+
+import pytest
+
+from controller.connections import ConnectionStore
+from controller.credentials import Connection, CredentialsStore
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
+from informers import Indexer, Lister, MutationCache, Resource
+from informers.resource import object_key
+from tests.support.connection_bench import CA, CLUSTER, Bench
+from tests.support.object_store import Object, ObjectStore
+from workqueue.testing import VirtualClock
+
+
+@pytest.fixture(params=[True, False], ids=["own CRD", "CRD of the Go agent"])
+def server(request: pytest.FixtureRequest) -> ObjectStore:
+    return Bench(subresource=request.param).paired().server
+
+
+def frozen(server: ObjectStore, resource: Resource) -> MutationCache:
+    """A cache that shows what there is now, and does not move."""
+    live, indexer = server.lister(resource).indexer, Indexer()
+    for obj in live.list():
+        indexer.put(object_key(obj), obj, "1")
+    return MutationCache(Lister(indexer), clock=VirtualClock())
+
+
+def connections(server: ObjectStore) -> ConnectionStore:
+    return ConnectionStore(server, frozen(server, COMPASS_CONNECTION), clock=VirtualClock())  # type: ignore[arg-type]
+
+
+def annotate(key: str) -> Callable[[Object], None]:
+    def change(obj: Object) -> None:
+        obj["metadata"].setdefault("annotations", {})[key] = "here"
+
+    return change
+
+
+def remove_annotation(key: str) -> Callable[[Object], None]:
+    return lambda obj: obj["metadata"].get("annotations", {}).pop(key, None)
+
+
+def test_what_was_written_after_a_conflict_is_seen_and_can_be_undone(server: ObjectStore) -> None:
+    """Somebody wrote unseen: the own write went on top of that, and the next one begins where it ended."""
+    store = connections(server)
+    server.edit(COMPASS_CONNECTION, CONNECTION_NAME, annotate("somebody's"))
+    written = store.put(CONNECTION_NAME, annotate("own"))
+    assert store.get(CONNECTION_NAME) == written
+    store.put(CONNECTION_NAME, remove_annotation("own"))
+    stored = server.get(COMPASS_CONNECTION, CONNECTION_NAME)
+    assert stored["metadata"]["annotations"] == {"somebody's": "here"}
+
+
+def test_a_status_written_after_a_conflict_between_two_writes_is_seen(server: ObjectStore) -> None:
+    """Somebody wrote between the write of the object and the one of its status."""
+    store = connections(server)
+    seen: list[str] = []
+
+    def between(verb: str, kind: str) -> None:
+        seen.append(kind)
+        if len(seen) == 2:
+            server.edit(COMPASS_CONNECTION, CONNECTION_NAME, annotate("somebody's"))
+
+    def change(obj: Object) -> None:
+        annotate("own")(obj)
+        obj["status"]["connectionState"] = "MetadataUpdateFailed"
+
+    server.before = between
+    written = store.put(CONNECTION_NAME, change)
+    assert store.get(CONNECTION_NAME) == written == server.get(COMPASS_CONNECTION, CONNECTION_NAME)
+    assert written["status"]["connectionState"] == "MetadataUpdateFailed"
+
+
+def test_what_is_created_after_an_unseen_deletion_is_seen(server: ObjectStore) -> None:
+    """And not the object that is gone."""
+    store = connections(server)
+    server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    created = store.put(CONNECTION_NAME, annotate("own"))
+    assert store.get(CONNECTION_NAME) == created == server.get(COMPASS_CONNECTION, CONNECTION_NAME)
+
+
+def test_credentials_written_after_a_conflict_are_the_ones_in_use(server: ObjectStore) -> None:
+    """Or the next reconcile would go on with the ones before."""
+    secrets = frozen(server, SECRET)
+    store = CredentialsStore(
+        server,  # type: ignore[arg-type]
+        cluster_secrets=secrets,
+        cluster_name=CLUSTER,
+        ca_secrets=secrets,
+        ca_name=CA,
+    )
+    server.edit(SECRET, CLUSTER.name, annotate("somebody's"), CLUSTER.namespace)
+    moved = Connection(
+        runtime_id="runtime", tenant="tenant", connector_url="https://moved", director_url="https://moved"
+    )
+    store.save_connection(moved)
+    assert store.load().connection == moved
