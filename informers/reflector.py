@@ -453,8 +453,8 @@ def _forget_frames(error: KubernetesError) -> KubernetesError:
 
 
 def _ends_initial_events(metadata: Any) -> bool:
-    annotations = metadata.get("annotations") or {}
-    return bool(annotations.get(INITIAL_EVENTS_END) == "true")
+    annotations = metadata.get("annotations")
+    return isinstance(annotations, dict) and annotations.get(INITIAL_EVENTS_END) == "true"
 
 
 def _is_retriable(error: KubernetesError) -> bool:

@@ -182,6 +182,8 @@ def test_list_and_watch(script: list[Step], journal: list[str]) -> None:
 
 
 STREAMED = ReflectorOptions(watch_list=True)
+ODD_BOOKMARK = widget("", 9)
+ODD_BOOKMARK["metadata"]["annotations"] = ["k8s.io/initial-events-end"]
 INITIAL = Stream(("ADDED a 7", "ADDED b 5", "END-OF-INITIAL 10"))
 STREAMED_RULES: dict[str, tuple[list[Step], list[str]]] = {
     "the initial events fill the store in one step, and the same stream goes on as the watch": (
@@ -191,6 +193,10 @@ STREAMED_RULES: dict[str, tuple[list[Step], list[str]]] = {
     "changes among the initial events count": (
         [Stream(("ADDED a 7", "ADDED b 5", "DELETED a 8", "MODIFIED b 9", "BOOKMARK 9", "END-OF-INITIAL 10")), Stop()],
         ["WATCHLIST rv=-", "REPLACE b @10"],
+    ),
+    "a bookmark whose annotations are of another shape ends nothing": (
+        [Stream(("ADDED a 7", WatchEvent("BOOKMARK", ODD_BOOKMARK), "ADDED b 5", "END-OF-INITIAL 10")), Stop()],
+        ["WATCHLIST rv=-", "REPLACE a,b @10"],
     ),
     "a stream that ends before the initial events do is begun again from nothing": (
         [Stream(("ADDED x 7",)), INITIAL, Stop()],
