@@ -119,13 +119,7 @@ class ConnectionStore:
             cc.drop_additions(obj)
 
     def _get_live(self, name: str) -> Object | None:
-        shown = self._cache.get(name)
-        try:
-            live: Object | None = self._client.get(COMPASS_CONNECTION, name)
-        except NotFound:
-            live = None
-        self._cache.read(name, None, live, shown)
-        return live
+        return self._cache.refresh(name, None, lambda: self._client.get(COMPASS_CONNECTION, name))
 
     def _status_subresource(self) -> bool:
         if self._has_status_subresource is None:

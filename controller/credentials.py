@@ -274,13 +274,9 @@ class CredentialsStore:
         return None
 
     def _get_live(self, cache: MutationCache, name: ObjectName) -> Object | None:
-        shown = cache.get(name.name, name.namespace)
-        try:
-            live: Object | None = self._client.get(SECRET, name.name, namespace=name.namespace)
-        except NotFound:
-            live = None
-        cache.read(name.name, name.namespace, live, shown)
-        return live
+        return cache.refresh(
+            name.name, name.namespace, lambda: self._client.get(SECRET, name.name, namespace=name.namespace)
+        )
 
 
 @lru_cache(maxsize=4)  # checking a 4096 bit key takes longer than all the rest of a reconcile

@@ -6,10 +6,11 @@ remembered together with the version it was based on, and counts as long as the 
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from informers.errors import NotFound
 from informers.lister import Lister
 from informers.resource import make_key, object_key
 from workqueue.clock import REAL_CLOCK, Clock
@@ -54,15 +55,22 @@ class MutationCache:
         """A delete of the object read as `base` was accepted and is complete (it has no finalizers)."""
         self._remember(make_key(name, namespace), None, base)
 
-    def read(self, name: str, namespace: str | None, live: Object | None, shown: Object | None) -> None:
-        """The API server holds `live`, None for no object: asked after it refused a write on `shown`, as read here.
+    def refresh(self, name: str, namespace: str | None, fetch: Callable[[], Object]) -> Object | None:
+        """Ask the API server, as for a write that was refused; `fetch` gets the object from there or raises NotFound.
 
-        So `live` is the newer one, and a write on top of it is ahead of a cache that still shows what was before.
+        What it has is newer than what was shown here before, and is seen here until the cache moves: so a write on top
+        of it counts too. Raises what `fetch` raises, except NotFound.
         """
         key = make_key(name, namespace)
+        shown = self.get(name, namespace)
+        try:
+            live: Object | None = fetch()
+        except NotFound:
+            live = None
         with self._lock:
             if _identity(self._get_locked(key)) == _identity(shown):  # else something newer is known by now
                 self._remember_locked(key, live, shown)
+        return live
 
     def get(self, name: str, namespace: str | None = None) -> Object | None:
         """The object, own writes included."""

@@ -312,13 +312,8 @@ class ApplicationReconciler:
 
     def _read_again(self, resource: Resource, cache: MutationCache, obj: Object) -> None:
         """Lay what the API server has now over the cache, which is behind or does not hold objects without labels."""
-        metadata = obj["metadata"]
-        name, namespace = metadata["name"], metadata.get("namespace")
-        base = cache.get(name, namespace)
-        try:
-            cache.mutated(self._client.get(resource, name, namespace=namespace), base=base)
-        except NotFound:
-            cache.deleted(name, namespace, base=base)
+        name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace")
+        cache.refresh(name, namespace, lambda: self._client.get(resource, name, namespace=namespace))
 
     def _merge(self, present: Object | None, desired: DesiredSecret, owner: Object) -> Object | None:
         return merge_secret(present, desired, namespace=self._namespace, owner=owner)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from informers import Indexer, Lister, MutationCache
+from informers import Indexer, Lister, MutationCache, NotFound
 from informers.mutation_cache import TTL
 from tests.support.apiserver.objects import widget
 from workqueue.testing import VirtualClock
@@ -99,9 +99,13 @@ def test_same_version_of_another_object(indexer: Indexer, cache: MutationCache) 
     assert seen(cache) == widget("a", "1", uid="another")
 
 
+def gone() -> Object:
+    raise NotFound("there is none", status=404, reason="NotFound")
+
+
 def test_a_write_on_top_of_what_a_refused_one_ran_into(indexer: Indexer, cache: MutationCache) -> None:
-    """Read from the API server, it is newer than the cache; the write on it is seen until the cache moves."""
-    cache.read("a", "default", V2, shown=V1)
+    """What the API server has is newer than the cache; the write on it is seen until the cache moves."""
+    assert cache.refresh("a", "default", lambda: V2) is V2
     assert seen(cache) is V2
     cache.mutated(V3, base=V2)
     assert seen(cache) is V3
@@ -111,7 +115,7 @@ def test_a_write_on_top_of_what_a_refused_one_ran_into(indexer: Indexer, cache: 
 
 def test_a_refused_write_ran_into_a_deletion(indexer: Indexer, cache: MutationCache) -> None:
     """What was created in the place of the deleted object is seen, not the deleted one."""
-    cache.read("a", "default", None, shown=V1)
+    assert cache.refresh("a", "default", gone) is None
     assert seen(cache) is None
     again = widget("a", "9", uid="another")
     cache.mutated(again, base=None)
@@ -123,13 +127,19 @@ def test_a_refused_write_ran_into_a_deletion(indexer: Indexer, cache: MutationCa
 
 
 @pytest.mark.parametrize("newer", ["own write", "event"])
-def test_what_was_read_is_old_when_more_is_known_by_now(indexer: Indexer, cache: MutationCache, newer: str) -> None:
-    """Another thread wrote, or the cache moved, while the API server was asked."""
-    if newer == "event":
-        indexer.put("default/a", V3, "3")
-    else:
-        cache.mutated(V3, base=V1)
-    cache.read("a", "default", V2, shown=V1)
+def test_what_the_api_server_had_is_old_when_more_is_known_by_now(
+    indexer: Indexer, cache: MutationCache, newer: str
+) -> None:
+    """Another thread wrote, or the cache moved, while it was asked."""
+
+    def fetch() -> Object:
+        if newer == "event":
+            indexer.put("default/a", V3, "3")
+        else:
+            cache.mutated(V3, base=V1)
+        return V2
+
+    assert cache.refresh("a", "default", fetch) is V2
     assert seen(cache) is V3
 
 
