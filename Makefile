@@ -89,7 +89,7 @@ format: .venv/.complete ## Put code into the project's format
 
 .PHONY: bench
 bench: setup ## The benchmarks, as tables with ratios
-	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench $(ARGS); done
+	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit 1; done
 
 .PHONY: lock
 lock: .venv/.complete ## Resolve the dependencies anew into requirements/
