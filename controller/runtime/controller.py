@@ -117,10 +117,6 @@ class Controller(Generic[K]):
         """Have the key reconciled as soon as a worker is free."""
         self.queue.add(key, priority=priority)
 
-    def enqueue_after(self, key: K, seconds: float) -> None:
-        """Have the key reconciled after a delay; of several delays the one that ends first counts."""
-        self.queue.add_after(key, seconds)
-
     def watches(
         self,
         informer: Informer,
