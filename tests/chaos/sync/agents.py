@@ -1,4 +1,4 @@
-"""Agents that something happens to: killed in the middle of their writes, or blind to what the watch tells.
+"""Agents that something happens to: killed in the middle of their writes, refused, or blind to what the watch tells.
 
 What they read and write passes through their client, so what happens to it there is all that they can know of it; the
 API server behind it is the real one.
@@ -8,10 +8,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from controller.runtime.leader_election import LeaderElectionLost
 from e2e.world import World
-from informers import Client, ConnectionFailed, Resource
-from informers.watch import ERROR, WatchEvent, WatchStream
+from informers import Client, ConnectionFailed, Resource, ServerError
+from informers.watch import BOOKMARK, ERROR, WatchEvent, WatchStream
 from tests.support.agent_thread import AgentThread
+
+_ENDLESS = 10**9
 
 
 class _Guillotine:
@@ -56,6 +59,11 @@ class MortalAgent(AgentThread):
         client = _MortalClient.load(str(self._kubeconfig), user_agent="compass-runtime-agent/chaos")
         client.guillotine = self._guillotine
         return client
+
+    def die_after(self, writes: int) -> None:
+        """Another number of writes, from now on."""
+        with self._guillotine.lock:
+            self._guillotine.left = writes
 
     @property
     def dead(self) -> bool:
@@ -105,12 +113,15 @@ class _Sight:
 
 class _DimStream(WatchStream):
     sight: _Sight
+    listing: bool  # a list that is streamed arrives whole, as any list does: its end is a bookmark
     expired = False
 
     def stream(self) -> Iterator[WatchEvent]:
         for event in super().stream():
-            if self.sight.sees():
+            if self.listing or self.sight.sees():
                 yield event
+            if event.type == BOOKMARK:
+                self.listing = False
         if self.expired:
             yield WatchEvent(ERROR, _EXPIRED)
 
@@ -127,7 +138,7 @@ class _BlindClient(Client):
         if resource.plural not in ("applications", "secrets") or options.get("field_selector"):
             return stream
         dim = _DimStream(stream._open_response)
-        dim.sight = self.sight
+        dim.sight, dim.listing = self.sight, bool(options.get("send_initial_events"))
         self.sight.register(dim)
         return dim
 
@@ -154,3 +165,53 @@ class BlindAgent(AgentThread):
     def lost_events(self) -> bool:
         """Whether there was an event that it did not see."""
         return (self._sight.left or 0) < 0
+
+
+class _Weather:
+    """What becomes of every n-th write of Applications and Secrets; 0: of none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._writes = 0
+        self.every = 0
+        self.answers_are_lost = False  # the write is done; else it is refused
+
+    def strikes(self, method: str, url: str) -> bool:
+        if method == "GET" or not ("/applications" in url or "/secrets" in url):
+            return False
+        with self._lock:
+            self._writes += 1
+            return bool(self.every) and self._writes % self.every == 0
+
+
+class _TriedClient(_MortalClient, _BlindClient):
+    weather: _Weather
+
+    def _send(self, method: str, url: str, **options: Any) -> Any:
+        struck = self.weather.strikes(method, url)
+        if struck and not self.weather.answers_are_lost:
+            raise ServerError("etcd is away", status=500, reason="InternalError")
+        response = super()._send(method, url, **options)
+        if struck:
+            raise ConnectionFailed("the answer is lost")
+        return response
+
+
+class TriedAgent(MortalAgent, BlindAgent):
+    """All of that at once, in any order. It begins unharmed."""
+
+    def __init__(self, world: World, **settings: str) -> None:
+        super().__init__(world, writes=_ENDLESS, **settings)
+        self.weather = _Weather()
+
+    def new_client(self) -> Client:
+        client = _TriedClient.load(str(self._kubeconfig), user_agent="compass-runtime-agent/chaos")
+        client.guillotine, client.sight, client.weather = self._guillotine, self._sight, self.weather
+        return client
+
+    def stop(self) -> None:
+        try:
+            super().stop()
+        except LeaderElectionLost:
+            if not self.dead:
+                raise

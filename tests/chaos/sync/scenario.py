@@ -26,43 +26,43 @@ def _bundle(identifier: str, auth: Object | None) -> Object:
     }
 
 
-def _application(name: str, *auths: Object | None, identifier: str = "", description: str = "first") -> Object:
+def assigned(name: str, *auths: Object | None, identifier: str = "", description: str = "first") -> Object:
     identifier = identifier or f"id-{name}"
     bundles = [_bundle(f"{name}-{number}", auth) for number, auth in enumerate(auths)]
     return {"id": identifier, "name": name, "description": description, "bundles": bundles}
 
 
-def _basic(password: str) -> Object:
+def basic(password: str) -> Object:
     return {"credential": {"username": "reader", "password": password}}
 
 
-_OAUTH = {"credential": {"clientId": "client", "clientSecret": "secret", "url": "https://token.example"}}
-_PARAMETERS = {"credential": None, "additionalHeaders": {"X-Zone": ["north"]}}
+OAUTH = {"credential": {"clientId": "client", "clientSecret": "secret", "url": "https://token.example"}}
+PARAMETERS = {"credential": None, "additionalHeaders": {"X-Zone": ["north"]}}
 
 #: Each differs from the one before in objects that come, change and go; the last has a name again, with another id.
 STATES: list[list[Object]] = [
     [],
     [
-        _application("mp-a", _basic("one")),
-        _application("mp-b", _OAUTH, _PARAMETERS),
-        _application("mp-c", None),
-        _application("mp-u", _basic("one")),
+        assigned("mp-a", basic("one")),
+        assigned("mp-b", OAUTH, PARAMETERS),
+        assigned("mp-c", None),
+        assigned("mp-u", basic("one")),
     ],
     [
-        _application("mp-a", _basic("two")),
-        _application("mp-b", _OAUTH, None),
-        _application("mp-c", _basic("new"), description="second"),
-        _application("mp-d", _PARAMETERS),
-        _application("mp-u", _basic("one")),
+        assigned("mp-a", basic("two")),
+        assigned("mp-b", OAUTH, None),
+        assigned("mp-c", basic("new"), description="second"),
+        assigned("mp-d", PARAMETERS),
+        assigned("mp-u", basic("one")),
     ],
     [
-        _application("mp-b", None, None, description="second"),
-        _application("mp-c", _basic("new"), _OAUTH, description="third"),
-        _application("mp-d", _PARAMETERS),
+        assigned("mp-b", None, None, description="second"),
+        assigned("mp-c", basic("new"), OAUTH, description="third"),
+        assigned("mp-d", PARAMETERS),
     ],
     [
-        _application("mp-a", _basic("three"), identifier="id-other-a"),
-        _application("mp-c", _basic("newer"), description="third"),
+        assigned("mp-a", basic("three"), identifier="id-other-a"),
+        assigned("mp-c", basic("newer"), description="third"),
     ],
 ]
 
