@@ -4,7 +4,7 @@ from typing import Any
 
 GROUP, VERSION, PLURAL = "applicationconnector.kyma-project.io", "v1alpha1", "applications"
 API_VERSION = f"{GROUP}/{VERSION}"
-NAMESPACE = "default"
+_NAMESPACE = "default"  # of the Pods; Applications have none
 
 
 def application(number: int) -> dict[str, Any]:
@@ -14,7 +14,6 @@ def application(number: int) -> dict[str, Any]:
         "kind": "Application",
         "metadata": {
             "name": f"app-{number}",
-            "namespace": NAMESPACE,
             "uid": f"b2c4d6e8-0000-4000-8000-{number:012d}",
             "generation": 1,
             "creationTimestamp": "2026-01-01T00:00:00Z",
@@ -80,7 +79,7 @@ def pod(number: int) -> dict[str, Any]:
         "kind": "Pod",
         "metadata": {
             "name": f"web-{number}",
-            "namespace": NAMESPACE,
+            "namespace": _NAMESPACE,
             "uid": f"b2c4d6e8-0000-4000-8000-{number:012d}",
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "labels": {"app": "web", "team": f"team-{number % 10}"},

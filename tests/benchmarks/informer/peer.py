@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from tests.benchmarks.informer.objects import GROUP, NAMESPACE, PLURAL, VERSION
+from tests.benchmarks.informer.objects import GROUP, PLURAL, VERSION
 
 Object = dict[str, Any]
 Start = Callable[[], None]
@@ -49,7 +49,8 @@ def ours(which: list[str], kubeconfig: str, added: Counter, updated: Counter) ->
         obj["metadata"].pop("managedFields", None)
         return obj
 
-    pods, applications = Resource("", "v1", "pods", "Pod"), Resource(GROUP, VERSION, PLURAL, "Application")
+    pods = Resource("", "v1", "pods", "Pod")
+    applications = Resource(GROUP, VERSION, PLURAL, "Application", namespaced=False)
     source = ResourceListerWatcher(Client.load(kubeconfig), pods if "pods" in which else applications)
     informer = SharedInformer(
         source,
@@ -81,7 +82,7 @@ def official(which: list[str], kubeconfig: str, added: Counter, updated: Counter
             self.metadata.resource_version = answer["metadata"]["resourceVersion"]
 
     def applications(**arguments: Any) -> Any:
-        answer = api.list_namespaced_custom_object(GROUP, VERSION, NAMESPACE, PLURAL, **arguments)
+        answer = api.list_cluster_custom_object(GROUP, VERSION, PLURAL, **arguments)
         return answer if arguments.get("watch") else List(answer)
 
     informer = SharedInformer(CoreV1Api(client).list_pod_for_all_namespaces if "pods" in which else applications)
