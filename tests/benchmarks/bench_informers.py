@@ -93,19 +93,19 @@ def growth(directory: Path, rounds: int) -> None:
 
 
 def real(directory: Path, go: Path | None, rounds: int, objects: int) -> None:
+    from controller.resources import APPLICATION
     from e2e.controlplane import ControlPlane
-    from informers import Client, Resource
-    from tests.benchmarks.informer.objects import GROUP, PLURAL, VERSION, application
+    from informers import Client
+    from tests.benchmarks.informer.objects import application
 
-    resource = Resource(GROUP, VERSION, PLURAL, "Application", namespaced=False)
     with ControlPlane() as plane:
         plane.apply_crds(ROOT / "config/crd/applications.yaml")
         kubeconfig = plane.write_kubeconfig(directory / "real")
         client = Client.load(str(kubeconfig))
         with ThreadPoolExecutor(8) as pool:
-            for created in [pool.submit(client.create, resource, _writable(application(n))) for n in range(objects)]:
+            for created in [pool.submit(client.create, APPLICATION, _writable(application(n))) for n in range(objects)]:
                 created.result()
-        client.list(resource, limit=1)
+        client.list(APPLICATION, limit=1)
         names = ["ours-tuned", "ours-listed-tuned", "official-tuned"] + (["client-go"] if go else [])
         results = measure(names, kubeconfig, objects, 0, rounds, go)
     print(f"\n{objects} Applications from a real API server")

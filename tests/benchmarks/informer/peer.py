@@ -43,6 +43,7 @@ class Counter:
 
 
 def ours(which: list[str], kubeconfig: str, added: Counter, updated: Counter) -> Start:
+    from controller.resources import APPLICATION
     from informers import Client, EventHandlers, ReflectorOptions, Resource, ResourceListerWatcher, SharedInformer
 
     def trim(obj: Object) -> Object:
@@ -50,8 +51,7 @@ def ours(which: list[str], kubeconfig: str, added: Counter, updated: Counter) ->
         return obj
 
     pods = Resource("", "v1", "pods", "Pod")
-    applications = Resource(GROUP, VERSION, PLURAL, "Application", namespaced=False)
-    source = ResourceListerWatcher(Client.load(kubeconfig), pods if "pods" in which else applications)
+    source = ResourceListerWatcher(Client.load(kubeconfig), pods if "pods" in which else APPLICATION)
     informer = SharedInformer(
         source,
         name=PLURAL,

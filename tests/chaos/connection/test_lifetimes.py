@@ -7,7 +7,7 @@ import pytest
 from e2e.mock_compass.examples import generate
 from e2e.world import World
 from tests.integration.connection.conftest import StartAgent
-from tests.integration.connection.observing import issued
+from tests.integration.connection.observing import events, issued
 
 pytestmark = pytest.mark.slow
 
@@ -51,8 +51,7 @@ def test_a_hundred_certificates_in_turn_fail_no_call(
         "the last change",
         lambda: f"change {changes}" in {a["spec"]["description"] for a in world.applications().values()},
     )
-    uid = (world.connection() or {})["metadata"]["uid"]  # Events of tests before outlive what they are about
-    told = [event for event in world.events() if event["involvedObject"].get("uid") == uid]
+    told = events(world)
     assert told
     warnings = {event["reason"] for event in told if event["type"] == "Warning"}
     with capsys.disabled():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.world import World
-from tests.chaos.sync.scenario import STATES, Snapshot, attempted, clear, direct, forget_attempts, resync, snapshot
+from tests.chaos.sync.scenario import STATES, Snapshot, clear, direct, outcome
 from tests.integration.sync.conftest import compass, log, servers, world
 from tests.support.agent_thread import AgentThread
 
@@ -33,10 +33,7 @@ def golden(paired: World) -> list[Snapshot]:
     try:
         for state in range(len(STATES)):
             direct(paired, state)
-            forget_attempts(paired)
-            resync(paired)
-            paired.wait_for(f"state {state}", lambda: _concluded(paired), timeout=180)
-            found.append(snapshot(paired))
+            found.append(outcome(paired, f"state {state}"))
     finally:
         agent.stop()
     assert [len(one["secrets"]) for one in found] == [1, 4, 5, 3, 3]
@@ -45,14 +42,3 @@ def golden(paired: World) -> list[Snapshot]:
     assert all(owned)
     clear(paired)
     return found
-
-
-def _concluded(world: World) -> bool:
-    return attempted(world) and world.state() == "Synchronized" and not _unsettled(world)
-
-
-def _unsettled(world: World) -> bool:
-    """Whether anything was written in the last moments."""
-    before = snapshot(world)
-    world.control_plane.check()
-    return before != snapshot(world)

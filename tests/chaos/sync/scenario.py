@@ -115,6 +115,27 @@ def attempted(world: World) -> bool:
     return bool(status.get("synchronizationStatus", {}).get("lastAttempt", _NEVER) != _NEVER)
 
 
+def outcome(world: World, what: str) -> Snapshot:
+    """What the Director's present state leads to, of an agent that nothing disturbs."""
+    forget_attempts(world)
+    resync(world)
+    world.wait_for(
+        what, lambda: attempted(world) and world.state() == "Synchronized" and not _unsettled(world), timeout=180
+    )
+    return snapshot(world)
+
+
+def _concluded(world: World) -> bool:
+    return attempted(world) and world.state() == "Synchronized" and not _unsettled(world)
+
+
+def _unsettled(world: World) -> bool:
+    """Whether anything was written in the last moments."""
+    before = snapshot(world)
+    world.control_plane.check()
+    return before != snapshot(world)
+
+
 def uids(world: World) -> set[str]:
     """Of all Applications and their Secrets."""
     return {obj["metadata"]["uid"] for obj in (*world.applications().values(), *_secrets(world).values())}

@@ -30,6 +30,7 @@ from tests.chaos.sync.scenario import (
     basic,
     clear,
     forget_attempts,
+    outcome,
     resync,
     snapshot,
 )
@@ -65,11 +66,7 @@ def outcomes(paired: World) -> Outcomes:
             clear(paired)
             for name in NAMES:
                 paired.compass.put_application(assigned(name, AUTHS[auth], description=description))
-            forget_attempts(paired)
-            resync(paired)
-            paired.wait_for("an attempt", lambda: attempted(paired))
-            paired.wait_for("its outcome", lambda: paired.state() == "Synchronized")
-            now = snapshot(paired)
+            now = outcome(paired, f"{auth}, {description}")
             for name in NAMES:
                 secrets = {key: secret for key, secret in now["secrets"].items() if secret[0]["app"] == name}
                 assert len(secrets) == (auth != "none")

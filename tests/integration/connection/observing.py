@@ -4,7 +4,7 @@ from typing import Any
 
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME
 from e2e.mock_compass.examples import generate
-from e2e.world import CLUSTER_SECRET, CONFIGURATION, World
+from e2e.world import CLUSTER_SECRET, CONFIGURATION, Object, World
 from informers import NotFound
 from tests.integration.connection.conftest import StartAgent
 from tests.support.agent_thread import AgentThread
@@ -47,14 +47,14 @@ def wait_for_fetches(world: World, number: int) -> None:
     world.wait_for(f"{number} more fetches", lambda: world.compass.requests.count("director") >= end)
 
 
-def wait_for_event(world: World, *reasons: str) -> None:
-    def uid() -> str:
-        return str((world.connection() or {})["metadata"]["uid"])
+def events(world: World) -> list[Object]:
+    """What was told of the CompassConnection that there is now: Events outlive what they are about."""
+    uid = (world.connection() or {})["metadata"]["uid"]
+    return [event for event in world.events() if event["involvedObject"].get("uid") == uid]
 
-    world.wait_for(
-        f"Events {reasons}",
-        lambda: set(reasons) <= {e["reason"] for e in world.events() if e["involvedObject"]["uid"] == uid()},
-    )
+
+def wait_for_event(world: World, *reasons: str) -> None:
+    world.wait_for(f"Events {reasons}", lambda: set(reasons) <= {event["reason"] for event in events(world)})
 
 
 def edit_status(world: World, status: Any) -> None:

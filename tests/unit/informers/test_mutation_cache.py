@@ -35,6 +35,17 @@ def seen(cache: MutationCache) -> Object | None:
     return cache.get("a", "default")
 
 
+def created_again(indexer: Indexer, cache: MutationCache) -> Object:
+    """An own creation in the place of what is known to be gone: seen also when the cache hears that it went."""
+    assert seen(cache) is None
+    again = widget("a", "9", uid="another")
+    cache.mutated(again, base=None)
+    assert seen(cache) is again
+    indexer.remove("default/a", "5")
+    assert seen(cache) is again
+    return again
+
+
 def test_write_is_seen_until_the_cache_moves(indexer: Indexer, cache: MutationCache) -> None:
     """First the own write; from the first event on, the cache."""
     cache.mutated(V2, base=V1)
@@ -64,12 +75,7 @@ def test_write_that_the_cache_knows_already(indexer: Indexer, cache: MutationCac
 def test_create_and_delete(indexer: Indexer, cache: MutationCache) -> None:
     """Absence is a state like others."""
     cache.deleted("a", "default", base=V1)
-    assert seen(cache) is None
-    again = widget("a", "9", uid="another")
-    cache.mutated(again, base=None)
-    assert seen(cache) is again
-    indexer.remove("default/a", "5")
-    assert seen(cache) is again
+    again = created_again(indexer, cache)
     indexer.put("default/a", again, "9")
     indexer.remove("default/a", "10")
     assert seen(cache) is None
@@ -116,12 +122,7 @@ def test_a_write_on_top_of_what_a_refused_one_ran_into(indexer: Indexer, cache: 
 def test_a_refused_write_ran_into_a_deletion(indexer: Indexer, cache: MutationCache) -> None:
     """What was created in the place of the deleted object is seen, not the deleted one."""
     assert cache.refresh("a", "default", gone) is None
-    assert seen(cache) is None
-    again = widget("a", "9", uid="another")
-    cache.mutated(again, base=None)
-    assert seen(cache) is again
-    indexer.remove("default/a", "8")
-    assert seen(cache) is again
+    created_again(indexer, cache)
     indexer.put("default/a", OTHERS, "other")
     assert seen(cache) is OTHERS
 
