@@ -19,6 +19,7 @@ from controller.reconcilers.application import (
     BY_APPLICATION,
     ApplicationReconciler,
     owning_applications,
+    reserved_secrets,
 )
 from controller.reconcilers.attempts import Attempts
 from controller.reconcilers.configured import Configured
@@ -27,15 +28,13 @@ from controller.reconcilers.link import Link
 from controller.reconcilers.progress import Progress
 from controller.reconcilers.renewal import RenewalPolicy, RenewalReconciler
 from controller.reconcilers.sync import SyncReconciler
-from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
+from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics
 from controller.runtime.events import EventRecorder
 from controller.sessions import Sessions
 from controller.settings import ObjectName, Settings
 from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer
 from workqueue import Clock, ItemExponentialFailureRateLimiter, RealClock
-
-COMPONENT = "compass-runtime-agent"
 
 _APPLICATION_WORKERS = 8  # the API server answers a write in some milliseconds; more threads only wait for each other
 _RETRY_BASE = 0.005
@@ -163,6 +162,7 @@ def build(
         applications=informers.applications.lister(),
         secrets=informers.application_secrets.lister(),
         namespace=settings.integration_namespace,
+        reserved=reserved_secrets(settings),
         progress=progress,
         recorder=recorder,
         metrics=agent_metrics,

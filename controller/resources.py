@@ -19,5 +19,8 @@ APPLICATION = Resource(
 CONFIG_MAP = Resource(group="", version="v1", plural="configmaps", kind="ConfigMap")
 SECRET = Resource(group="", version="v1", plural="secrets", kind="Secret")
 
+COMPONENT = "compass-runtime-agent"
+"""The agent's name: of its Lease, and in the Events that it writes."""
+
 CONNECTION_NAME = "compass-connection"
 """The one CompassConnection that the agent serves; one under another name is ignored, with an Event."""

@@ -29,10 +29,14 @@ _NO_CREDENTIALS = {"type": "", "secretName": ""}
 
 @dataclass(frozen=True, slots=True)
 class ConversionSettings:
-    """`gateway_url` is the base of every centralGatewayUrl; `skip_verify` goes into new Applications."""
+    """`gateway_url` is the base of every centralGatewayUrl; `skip_verify` goes into new Applications.
+
+    `reserved_secrets` are names of Secrets that Compass must not choose: those of the agent itself.
+    """
 
     gateway_url: str
     skip_verify: bool = False
+    reserved_secrets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

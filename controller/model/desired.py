@@ -9,7 +9,7 @@ from itertools import chain
 from controller.compass.types import Application, Assignment, IncompleteApplication
 from controller.model import names
 from controller.model.application import ConversionSettings, Desired, desired_application, is_managed
-from controller.model.secrets import Object, secret_problem
+from controller.model.secrets import Object, secrets_problem
 
 
 class Reason(enum.StrEnum):
@@ -104,9 +104,8 @@ def _convert(
         message = f"could not be read completely from the Director: {application.reason}"
         return Problem(name, ids, Reason.INCOMPLETE, message)
     desired = desired_application(application, name, settings)
-    for secret in desired.secrets:
-        if problem := secret_problem(secret):
-            return Problem(name, ids, Reason.INVALID_SECRET, problem)
+    if problem := secrets_problem(desired.secrets, settings.reserved_secrets):
+        return Problem(name, ids, Reason.INVALID_SECRET, problem)
     return desired
 
 

@@ -1,7 +1,8 @@
 """Secrets of a bundle: its credentials, and its additional headers and query parameters."""
 
 import base64
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +59,23 @@ def params_secret(application: str, bundle: Bundle) -> DesiredSecret | None:
 def _secret(name: str, application: str, bundle_id: str, values: Mapping[str, str]) -> DesiredSecret:
     data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
     return DesiredSecret(name, {_APP_LABEL: application, _BUNDLE_LABEL: bundle_id}, data)
+
+
+def secrets_problem(secrets: Sequence[DesiredSecret], reserved: Collection[str]) -> str | None:
+    """Why the Secrets of one Application cannot be written; None when they can.
+
+    Two of one name would overwrite each other for ever. One with a name in `reserved` would become the agent's own
+    configuration or credentials.
+    """
+    times = Counter(secret.name for secret in secrets)
+    for secret in secrets:
+        if secret.name in reserved:
+            return f"its Secret would have the name {secret.name!r}, which belongs to this agent"
+        if times[secret.name] > 1:
+            return f"{times[secret.name]} of its Secrets would have the name {secret.name!r}"
+        if problem := secret_problem(secret):
+            return problem
+    return None
 
 
 def secret_problem(secret: DesiredSecret) -> str | None:

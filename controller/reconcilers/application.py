@@ -19,9 +19,10 @@ from controller.model.desired import DesiredSet
 from controller.model.names import params_secret_name, secret_name
 from controller.model.secrets import DesiredSecret, merge_secret
 from controller.reconcilers.progress import Plan, Progress
-from controller.resources import APPLICATION, SECRET
+from controller.resources import APPLICATION, COMPONENT, SECRET
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
+from controller.settings import Settings
 from informers.client import Client
 from informers.errors import AlreadyExists, ApiError, Conflict, ConnectionFailed, KubernetesError, NotFound
 from informers.lister import Lister
@@ -55,25 +56,46 @@ class _StaleError(Exception):
         self.cause = cause
 
 
+def reserved_secrets(settings: Settings) -> frozenset[str]:
+    """Names that no Secret of an Application may have, in whatever namespace: those of the agent's own objects."""
+    own = (
+        settings.configuration_secret,
+        settings.configuration_config_map,
+        settings.cluster_certificates_secret,
+        settings.ca_certificates_secret,
+    )
+    return frozenset({COMPONENT, *(name.name for name in own)})
+
+
 def owning_applications(secret: Object) -> list[str]:
     """Names of the Applications that a Secret belongs to; the index function of BY_APPLICATION.
 
-    These are its owners, and whom the labels name if they give the very name of the Secret: so one is found also after
-    somebody took its reference or its labels away.
+    These are its owners, and the one that its labels name, so a Secret is found also after somebody took its reference
+    or its labels away. Labels prove nothing for a Secret that a controller of another kind owns.
     """
-    metadata = secret["metadata"]
-    owners: list[str] = [
-        reference["name"]
-        for reference in metadata.get("ownerReferences", ())
-        if reference.get("kind") == APPLICATION.kind
-        and reference.get("apiVersion", "").split("/")[0] == APPLICATION.group
-    ]
-    labels = metadata.get("labels") or {}
+    references = secret["metadata"].get("ownerReferences") or ()
+    owners = [reference["name"] for reference in references if _is_to_application(reference)]
+    labelled = _labelled_application(secret)
+    if labelled is None or labelled in owners:
+        return owners
+    if any(reference.get("controller") and not _is_to_application(reference) for reference in references):
+        return owners
+    return [*owners, labelled]
+
+
+def _is_to_application(reference: Object) -> bool:
+    group = str(reference.get("apiVersion", "")).split("/")[0]
+    return (reference.get("kind"), group) == (APPLICATION.kind, APPLICATION.group)
+
+
+def _labelled_application(secret: Object) -> str | None:
+    """The Application that the labels name, when the Secret's own name is the one that follows from them."""
+    labels = secret["metadata"].get("labels") or {}
     application, bundle_id = labels.get("app"), labels.get("bundleId")
-    if application and bundle_id and application not in owners:
-        names = secret_name(application, bundle_id), params_secret_name(application, bundle_id)
-        return [*owners, application] if metadata["name"] in names else owners
-    return owners
+    if not application or not bundle_id:
+        return None
+    names = secret_name(application, bundle_id), params_secret_name(application, bundle_id)
+    return application if secret["metadata"]["name"] in names else None
 
 
 class ApplicationReconciler:
@@ -86,6 +108,7 @@ class ApplicationReconciler:
         applications: Lister,
         secrets: Lister,
         namespace: str,
+        reserved: frozenset[str],
         progress: Progress,
         recorder: EventRecorder,
         metrics: AgentMetrics,
@@ -97,6 +120,7 @@ class ApplicationReconciler:
         self._secret_lister = secrets
         self._secrets = MutationCache(secrets, clock=clock)
         self._namespace = namespace
+        self._reserved = reserved
         self._progress = progress
         self._recorder = recorder
         self._metrics = metrics
@@ -152,10 +176,13 @@ class ApplicationReconciler:
         return bool(self._unwanted_secrets(desired.name, desired.secrets))
 
     def _orphaned(self, name: str, wanted: DesiredSet) -> bool:
-        """Whether there are Secrets of an Application that is neither wanted nor there."""
-        if name in wanted.by_name or name in wanted.problems or self._applications.get(name) is not None:
+        """Whether there are Secrets of an Application that is not wanted, and not there or a user's."""
+        if name in wanted.by_name or name in wanted.problems:
             return False
-        return bool(self._unwanted_secrets(name, ()))
+        application = self._applications.get(name)
+        if application is None:
+            return bool(self._unwanted_secrets(name, ()))
+        return not is_managed(application) and bool(self._left_secrets(name))
 
     def _make_true(self, name: str, wanted: DesiredSet) -> None:
         for attempt in range(1, _TRIES + 1):
@@ -166,6 +193,9 @@ class ApplicationReconciler:
                     self._bring_about(desired, application)
                 elif application is None or wanted.removes(application):
                     self._remove(name, application)
+                elif not is_managed(application):
+                    for secret in self._left_secrets(name):
+                        self._delete(SECRET, self._secrets, secret)
             except _StaleError as error:
                 if attempt == _TRIES:
                     raise error.cause from error
@@ -204,7 +234,7 @@ class ApplicationReconciler:
 
     def _bring_about_secret(self, desired: DesiredSecret, owner: Object) -> None:
         present = self._secrets.get(desired.name, self._namespace)
-        if present is not None and owner["metadata"]["name"] not in owning_applications(present):
+        if present is not None and not self._owns(owner["metadata"]["name"], present):
             raise ForeignObject("exists and does not belong to this Application; it is left alone")
         merged = self._merge(present, desired, owner)
         if merged is None:
@@ -259,7 +289,18 @@ class ApplicationReconciler:
             for secret in owned
             if secret["metadata"]["name"] not in names
         )
-        return [secret for secret in present if secret is not None and name in owning_applications(secret)]
+        return [secret for secret in present if secret is not None and self._owns(name, secret)]
+
+    def _left_secrets(self, name: str) -> list[Object]:
+        """The Secrets that the agent made for an Application which a user has taken over by removing compassMetadata.
+
+        Their names follow from their labels. Other Secrets that the Application owns are the user's.
+        """
+        return [secret for secret in self._unwanted_secrets(name, ()) if _labelled_application(secret) == name]
+
+    def _owns(self, application: str, secret: Object) -> bool:
+        """Whether a Secret may be written and deleted as one of this Application."""
+        return secret["metadata"]["name"] not in self._reserved and application in owning_applications(secret)
 
     def _hidden_secrets(self, application: Object, wanted: Iterable[DesiredSecret]) -> list[Object]:
         """Secrets like the unwanted ones that the cache does not hold, because somebody took their labels away.
@@ -275,7 +316,7 @@ class ApplicationReconciler:
                 secret = self._client.get(SECRET, name, namespace=self._namespace)
             except NotFound:
                 continue
-            if application["metadata"]["name"] in owning_applications(secret):
+            if self._owns(application["metadata"]["name"], secret):
                 hidden.append(secret)
         return hidden
 

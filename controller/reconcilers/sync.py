@@ -25,7 +25,7 @@ from controller.credentials import (
 from controller.metrics import AgentMetrics
 from controller.model.application import ConversionSettings
 from controller.model.desired import DesiredSet, Problem, desired_set
-from controller.reconcilers.application import ApplicationReconciler
+from controller.reconcilers.application import ApplicationReconciler, reserved_secrets
 from controller.reconcilers.attempts import Attempts
 from controller.reconcilers.deletions import CONFIRM_DELETIONS, DeletionGuard, Verdict
 from controller.reconcilers.link import DIRECTOR, Link
@@ -85,7 +85,9 @@ class SyncReconciler:
     ) -> None:
         self._settings = settings
         self._conversion = ConversionSettings(
-            gateway_url=settings.central_gateway_url, skip_verify=settings.skip_apps_tls_verify
+            gateway_url=settings.central_gateway_url,
+            skip_verify=settings.skip_apps_tls_verify,
+            reserved_secrets=reserved_secrets(settings),
         )
         self._connections = connections
         self._credentials = credentials

@@ -31,6 +31,7 @@ from controller.reconcilers.application import (
     BY_APPLICATION,
     ApplicationReconciler,
     owning_applications,
+    reserved_secrets,
 )
 from controller.reconcilers.attempts import Attempts
 from controller.reconcilers.link import Link
@@ -278,6 +279,7 @@ class Agent:
             applications=Lister(self._indexers[APPLICATION.plural]),
             secrets=Lister(self._indexers[SECRET.plural]),
             namespace=NAMESPACE,
+            reserved=reserved_secrets(Settings(**settings)),
             progress=self.progress,
             recorder=self.recorder,  # type: ignore[arg-type]
             metrics=self.metrics,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from controller.compass import Application, Assignment, BasicCredentials, Bundle, IncompleteApplication
 from controller.model import ConversionSettings, DesiredSet, Reason, desired_set
 
-SETTINGS = ConversionSettings(gateway_url="http://gateway")
+SETTINGS = ConversionSettings(gateway_url="http://gateway", reserved_secrets=frozenset({"compass-agent-configuration"}))
+PARAMS = "params-" * 4  # 26 bytes of it are the same with another "params-" before it
 NORMALIZED = {"isNormalized": "true"}
 
 
@@ -74,6 +75,16 @@ PROBLEMS = [
         "shared Secret",
         [app(1, "a" * 26 + "-1", bundle("b")), app(2, "a" * 26 + "-2", bundle("b"))],
         {"a" * 26 + "-1": Reason.INVALID_SECRET, "a" * 26 + "-2": Reason.INVALID_SECRET},
+    ),
+    (
+        "a Secret of the agent's own",
+        [app(1, "compass", bundle("agent-configuration"))],
+        {"compass": Reason.INVALID_SECRET},
+    ),
+    (
+        "two Secrets of one name",
+        [app(1, PARAMS + "shop", bundle("b", headers={"accept": ["text/plain"]}))],
+        {PARAMS + "shop": Reason.INVALID_SECRET},
     ),
 ]
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from controller.compass.types import Application, Bundle, UnsupportedCredentials
+from controller.reconcilers.application import reserved_secrets
 from controller.resources import APPLICATION, SECRET
+from controller.settings import Settings
 from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden, Invalid
 from informers.resource import Resource
 from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
@@ -85,15 +87,72 @@ def test_created_by_another_leader_and_not_in_the_cache_yet(
 
 
 def test_a_deletion_spares_what_became_a_users(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """An Application that a user took over since the cache saw it is not deleted, nor are its Secrets."""
+    """An Application that a user took over since the cache saw it is not deleted; the credentials of Compass are."""
     synced.lagging = True
     mine = copy.deepcopy(cluster.applications()[NAME])
     del mine["spec"]["compassMetadata"]
-    cluster.put(APPLICATION, mine)
+    mine = cluster.put(APPLICATION, mine)
     director.applications = []
     synced.cycle()
-    assert NAME in cluster.applications()
-    assert SECRET_NAME in cluster.secrets()
+    assert cluster.applications() == {NAME: mine}
+    assert not cluster.secrets()
+
+
+@pytest.mark.parametrize("while_running", [True, False])
+def test_an_application_that_a_user_took_over_keeps_no_credentials_of_compass(
+    synced: Agent, director: Director, cluster: Cluster, while_running: bool
+) -> None:
+    """compassMetadata removed by hand, then unassigned: the Secrets that the agent made go, and nothing else."""
+    mine = copy.deepcopy(cluster.applications()[NAME])
+    del mine["spec"]["compassMetadata"]
+    reference = cluster.secrets()[SECRET_NAME]["metadata"]["ownerReferences"]
+    their_metadata = {"name": "theirs", "namespace": NAMESPACE, "ownerReferences": reference}
+    theirs = cluster.put(SECRET, {"metadata": {**their_metadata, "labels": {"app": "x", "bundleId": "y"}}, "data": {}})
+    if not while_running:
+        synced.end()
+    mine = cluster.put(APPLICATION, mine)
+    if while_running:
+        synced.cycle()
+        assert SECRET_NAME in cluster.secrets(), "removed while Compass still assigns the application"
+    director.applications = []
+    agent = synced if while_running else Agent(cluster, director)
+    agent.cycle()
+    assert cluster.applications() == {NAME: mine}
+    assert cluster.secrets() == {"theirs": theirs}
+
+
+@pytest.mark.parametrize("name", sorted(reserved_secrets(Settings())))
+def test_compass_cannot_name_a_secret_of_the_agents_own(
+    agent: Agent, director: Director, cluster: Cluster, name: str
+) -> None:
+    """Not to create it, and not to change one that carries its labels: it is an InvalidSecret, and told."""
+    prefix, _, bundle_id = name.partition("-")
+    (bundle,) = application(prefix).bundles
+    director.applications = [application(prefix, bundles=(replace(bundle, id=bundle_id),))]
+    agent.settle()
+    assert not cluster.secrets()
+    metadata = {"name": name, "namespace": NAMESPACE, "labels": {"app": prefix, "bundleId": bundle_id}}
+    own = cluster.put(SECRET, {"metadata": metadata, "data": {"key": "eA=="}})
+    agent.cycle()
+    director.applications = []
+    agent.cycle()
+    assert cluster.secrets() == {name: own}
+    (event,) = agent.recorder.of("InvalidSecret")
+    assert name in event[1]
+
+
+def test_labels_do_not_take_a_secret_away_from_a_controller(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """One that another controller owns is left alone, though its labels and its name are those of a Secret of ours."""
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x", "uid": "y", "controller": True}
+    labels = {"app": NAME, "bundleId": f"id-{NAME}-bundle"}
+    metadata = {"name": SECRET_NAME, "namespace": NAMESPACE, "labels": labels, "ownerReferences": [owner]}
+    theirs = cluster.put(SECRET, {"metadata": metadata, "data": {"theirs": "eA=="}})
+    director.applications = [application(NAME)]
+    agent.settle()
+    assert "does not belong" in agent.sync_error
+    director.applications = []
+    agent.cycle()
+    assert cluster.secrets() == {SECRET_NAME: theirs}
 
 
 def test_a_deletion_meets_the_recreated_application_too(synced: Agent, director: Director, cluster: Cluster) -> None:
