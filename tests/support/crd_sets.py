@@ -1,30 +1,21 @@
 """The two sets of CRDs that the agent has to work on, and a control plane with one of them."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from e2e.controlplane import ControlPlane
 from e2e.world import NAMESPACES, OWN_CRDS
 
-#: The CRDs that clusters of the Go agent have; a folder beside the project's own on the developers' machines.
-_GO_AGENT_CRDS = Path(os.environ.get("GO_AGENT_CRDS", Path(__file__).parents[3] / "shared" / "data"))
-
-
-#: The set with a status subresource, and the one that clusters have today, as parameters of tests.
+#: The set with a status subresource, and the one that clusters of the Go agent have, as parameters of tests.
 OWN, GO_AGENT = CRD_SETS = ("own", "go-agent")
+
+_FOLDERS = {OWN: OWN_CRDS, GO_AGENT: Path(__file__).parents[1] / "fixtures/go_agent_crds"}
 
 
 def crd_set(name: str) -> Path:
-    """The folder of one of `CRD_SETS`; skips the test where it is not."""
-    if name == OWN:
-        return OWN_CRDS
-    if not _GO_AGENT_CRDS.is_dir():
-        pytest.skip(f"the CRDs of the Go agent are not in {_GO_AGENT_CRDS}")
-    return _GO_AGENT_CRDS
+    """The folder of one of `CRD_SETS`."""
+    return _FOLDERS[name]
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 import base64
 import time
-from pathlib import Path
 
 import pytest
 
 from controller.resources import APPLICATION, COMPASS_CONNECTION, SECRET
 from e2e.mock_compass.examples import generate
 from e2e.mock_compass.faults import HTML_503, Fault
-from e2e.world import CA_SECRET, CLUSTER_SECRET, OWN_CRDS, World
+from e2e.world import CA_SECRET, CLUSTER_SECRET, World
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import (
     certificate,
@@ -21,6 +20,7 @@ from tests.integration.connection.observing import (
     wait_for_fetches,
     wait_for_sync_error,
 )
+from tests.support.crd_sets import OWN
 
 # --- nothing -> ConnectionFailed -> Connected ---
 
@@ -71,12 +71,9 @@ def test_a_compass_that_is_down_costs_no_token(world: World, agent: StartAgent) 
     assert issued(world) == 1
 
 
-def test_a_provisioner_pairs_through_the_compass_connection(
-    world: World, agent: StartAgent, tokens: set[str], crds: Path
-) -> None:
+@pytest.mark.parametrize("crds", [OWN], indirect=True, scope="package")  # the Go agent's CRD has no spec.pairing
+def test_a_provisioner_pairs_through_the_compass_connection(world: World, agent: StartAgent, tokens: set[str]) -> None:
     """spec.pairing wins over all, its literal token goes once used, and it needs no managementInfo."""
-    if crds != OWN_CRDS:
-        pytest.skip("this CRD has no spec.pairing")
     world.configure({"TOKEN": "not-read"})
     agent()
     wait_for_error(world, "CONNECTOR_URL is missing")
