@@ -27,6 +27,7 @@ from controller.compass.errors import (
     InvalidRequest,
     Refused,
     Unavailable,
+    UnexpectedAnswer,
 )
 from controller.compass.graphql import Observe, Transport
 from controller.compass.http import check_url
@@ -44,6 +45,7 @@ from controller.compass.types import (
     OAuthCredentials,
     SignedCertificate,
     UnsupportedCredentials,
+    Viewer,
 )
 
 __all__ = [
@@ -70,7 +72,9 @@ __all__ = [
     "SignedCertificate",
     "Transport",
     "Unavailable",
+    "UnexpectedAnswer",
     "UnsupportedCredentials",
+    "Viewer",
     "build_csr",
     "check_url",
     "client_context",

@@ -16,8 +16,9 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from controller.compass import parsing
-from controller.compass.errors import GraphQLError, InvalidAnswer, Refused
-from controller.compass.graphql import Answer, Transport
+from controller.compass.answers import Answer
+from controller.compass.errors import GraphQLError, InvalidAnswer, Refused, UnexpectedAnswer
+from controller.compass.graphql import Transport
 from controller.compass.parsing import Page
 from controller.compass.queries import (
     ASSIGNED_IDS,
@@ -27,6 +28,7 @@ from controller.compass.queries import (
     MORE_EVENTS,
     NEXT_PAGE,
     SET_RUNTIME_LABEL,
+    VIEWER,
     Operation,
 )
 from controller.compass.types import (
@@ -36,6 +38,7 @@ from controller.compass.types import (
     Bundle,
     EventDefinition,
     IncompleteApplication,
+    Viewer,
 )
 from controller.compass.values import (
     filled_text,
@@ -79,6 +82,20 @@ class DirectorClient:
         self._url = url
         self._headers = {"Tenant": tenant} if tenant else {}
         self._applications_per_page = applications_per_page
+
+    def viewer(self, *, request_id: str) -> Viewer | None:
+        """Whom the certificate belongs to, as the Director knows it.
+
+        None when the Director answers with a GraphQL error: a Compass that does not know the field or does not allow
+        it, but also one that cannot say just now. So None is no answer for good: ask again before the next fetch.
+        """
+        answer = self._call(VIEWER, {}, request_id)
+        if answer.errors:
+            return None
+        with numbered(request_id):
+            found = required_object(answer.whole(), VIEWER.name)
+            with within(VIEWER.name):
+                return Viewer(filled_text(found, "id"), text(found, "type"))
 
     def fetch(self, runtime_id: str, *, request_id: str) -> Assignment:
         """Read everything that is assigned to the Runtime.
@@ -210,7 +227,7 @@ class _Fetch:
                     lambda cursor: self._more(MORE_BUNDLES, application_id, cursor),
                 ),
             )
-        except (InvalidAnswer, GraphQLError) as error:
+        except (InvalidAnswer, UnexpectedAnswer, GraphQLError) as error:
             return IncompleteApplication(application_id, name, str(error))
         except Refused as error:
             # A follow-up that only this application's scopes forbid. Any other refusal is one of the connection.

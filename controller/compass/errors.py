@@ -4,7 +4,8 @@
     ├── InvalidRequest       the call was not made: the address or a header value cannot be used
     ├── InvalidCredentials   the client key or certificate is unreadable, or the two do not belong together
     ├── Unavailable          no usable answer: refused, timed out, DNS, TLS, HTTP 429 or 5xx; an outage
-    ├── Refused              an answer that does not accept the certificate or the token; loss is suspected
+    ├── Refused              Compass does not accept the certificate or the token; loss is suspected
+    ├── UnexpectedAnswer     something else than Compass answered: a 404, a redirect, a page; the URL may be wrong
     ├── InvalidAnswer        an answer that is not what the protocol promises; `path` names the field
     └── GraphQLError         the resolver's own error; `code` is the Director's error code
 
@@ -51,8 +52,9 @@ class Unavailable(CompassError):
 
 
 class Refused(CompassError):
-    """Certificate or token were not accepted: HTTP 400 without a body, 401, 403, a TLS alert about our certificate, or
-    "insufficient scopes". A Director whose database is down answers the latter too, so loss is only suspected.
+    """Compass did not accept certificate or token: the Connector's HTTP 400 without a body, 401 or 403 with a GraphQL
+    error, GraphQL errors such as "insufficient scopes", or a TLS alert about our certificate. A Compass whose database
+    is down answers 400 and "insufficient scopes" too, so loss is only suspected.
 
     `status` is the HTTP status (0 for a TLS alert), `code` the Director's error code when there was one.
     """
@@ -61,6 +63,24 @@ class Refused(CompassError):
         super().__init__(message, request_id=request_id)
         self.status = status
         self.code = code
+
+
+class UnexpectedAnswer(CompassError):
+    """The answer is not GraphQL, so it was not Compass that answered, or not its API: a wrong URL, or a proxy between.
+    Says nothing about credentials: never give a token up for it.
+
+    `status` is the HTTP status, `answered` says in short what was answered ("HTTP 404, text/html, not JSON"), `url` is
+    the address without its query.
+    """
+
+    def __init__(self, answered: str, *, status: int, url: str, request_id: str = "") -> None:
+        super().__init__(
+            f"unexpected answer from {url}: {answered}; check the URL, and proxies between here and Compass",
+            request_id=request_id,
+        )
+        self.answered = answered
+        self.status = status
+        self.url = url
 
 
 class InvalidAnswer(CompassError):
@@ -80,10 +100,16 @@ class InvalidAnswer(CompassError):
 
 
 class GraphQLError(CompassError):
-    """The first error of a GraphQL answer. `path` is its path ("application.bundles"), `code` extensions.error_code."""
+    """An error of a GraphQL answer. `path` is its path ("application.bundles"), `code` extensions.error_code.
 
-    def __init__(self, message: str, *, code: int | None = None, path: str = "", request_id: str = "") -> None:
+    `error_id` is the Director's id of this one occurrence ("" without one), by which its operators find it.
+    """
+
+    def __init__(
+        self, message: str, *, code: int | None = None, path: str = "", error_id: str = "", request_id: str = ""
+    ) -> None:
         super().__init__(f"graphql: {message}", request_id=request_id)
         self.message = message
         self.code = code
         self.path = path
+        self.error_id = error_id

@@ -45,11 +45,13 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """Status, body (decompressed) and the Retry-After header ("" when absent)."""
+    """Status, body (decompressed), and the headers that matter as sent ("" when absent)."""
 
     status: int
     body: bytes
     retry_after: str
+    content_type: str = ""
+    location: str = ""
 
 
 class HttpClient:
@@ -75,7 +77,7 @@ class HttpClient:
         """
         request = _prepare(url, body, headers)
         proxies = requests.utils.get_environ_proxies(url, no_proxy=None)
-        with _failures_told(timeout), _deadline(timeout):
+        with _failures_told(url, timeout), _deadline(timeout):
             response = self._adapter.send(
                 request,
                 stream=True,
@@ -86,7 +88,14 @@ class HttpClient:
             )
             # Closes a connection whose answer was not read to its end, and gives it back to the pool otherwise.
             with contextlib.closing(response):
-                return HttpAnswer(response.status_code, _read(response), response.headers.get("Retry-After", ""))
+                named = response.headers.get
+                return HttpAnswer(
+                    response.status_code,
+                    _read(response),
+                    named("Retry-After", ""),
+                    content_type=named("Content-Type", ""),
+                    location=named("Location", ""),
+                )
 
 
 def check_url(url: str) -> None:
@@ -177,7 +186,7 @@ def _read(response: requests.Response) -> bytes:
 
 
 @contextlib.contextmanager
-def _failures_told(timeout: float) -> Iterator[None]:
+def _failures_told(url: str, timeout: float) -> Iterator[None]:
     """Tell failures of the libraries below in our own words.
 
     They are not chained, on purpose: http.client and urllib3 quote the bytes that a server sent, an echoed token
@@ -186,13 +195,13 @@ def _failures_told(timeout: float) -> Iterator[None]:
     try:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
-        failure = _failure(error, timeout)
+        failure = _failure(error, url, timeout)
     else:
         return
     raise failure from None
 
 
-def _failure(error: BaseException, timeout: float) -> CompassError:
+def _failure(error: BaseException, url: str, timeout: float) -> CompassError:
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -200,11 +209,14 @@ def _failure(error: BaseException, timeout: float) -> CompassError:
         if isinstance(cause, ssl.SSLError) and (alert := _CERTIFICATE_ALERTS.search(cause.reason or "")):
             name = alert[1].lower().replace("_", " ")
             return Refused(f"the server turned the client certificate down (TLS alert: {name})")
+    host = urllib.parse.urlsplit(url).hostname
+    if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in causes):
+        host = "of the proxy named in the environment"
     too_slow = f"no complete answer within {timeout:g} s"
     no_connection = f"no connection within {min(CONNECT_TIMEOUT, timeout):g} s"
     # From the particular to the general.
     kinds: tuple[tuple[type[BaseException], str], ...] = (
-        (urllib3.exceptions.NameResolutionError, "the host name cannot be resolved"),
+        (urllib3.exceptions.NameResolutionError, f"the host name {host} cannot be resolved"),
         (urllib3.exceptions.ProxyError, "the proxy named in the environment cannot be used"),
         (ConnectionRefusedError, "the connection was refused"),
         (requests.exceptions.ConnectTimeout, no_connection),

@@ -76,6 +76,8 @@ SIGN = Operation(
 
 REVOKE = Operation("revokeCertificate", "connector", "mutation Revoke { revokeCertificate }")
 
+VIEWER = Operation("viewer", "director", "query Viewer { viewer { id type } }")
+
 FIRST_PAGE = Operation(
     "applicationsForRuntime",
     "director",
@@ -148,6 +150,7 @@ OPERATIONS = (
     CONFIGURATION,
     SIGN,
     REVOKE,
+    VIEWER,
     FIRST_PAGE,
     NEXT_PAGE,
     ASSIGNED_IDS,

@@ -32,6 +32,59 @@ _SECRET_FIELDS = frozenset(
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 
 
+#: Plain texts that proxies answer with. A body is quoted only when it has no other words than these texts have, so that
+#: nothing else that a body may hold gets into an error or a log by way of a quotation.
+_PROXY_TEXTS = (
+    # Envoy and Istio
+    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+    "retried and the latest reset reason: local connection failure, transport failure reason: delayed connect error",
+    "reset reason: connection termination, connection timeout, remote reset, local reset, overflow, protocol error",
+    "no healthy upstream",
+    "upstream request timeout",
+    "stream timeout",
+    "local_rate_limited",
+    "fault filter abort",
+    "RBAC: access denied",
+    "Jwt is missing",
+    "Jwt is expired",
+    "Jwt verification fails",
+    "request headers too large",
+    # nginx, Go's net/http, and whoever answers with the name of the status
+    "404 page not found",
+    "default backend - 404",
+    "Bad Request",
+    "Unauthorized",
+    "Forbidden",
+    "Method Not Allowed",
+    "Request Timeout",
+    "Payload Too Large",
+    "Request Entity Too Large",
+    "Too Many Requests",
+    "Internal Server Error",
+    "Bad Gateway",
+    "Service Unavailable",
+    "Service Temporarily Unavailable",
+    "Gateway Timeout",
+)
+_PROXY_WORDS = frozenset(word.rstrip(".,:").lower() for text in _PROXY_TEXTS for word in text.split())
+_NUMBER = re.compile("[1-9][0-9]{2}")
+_MAX_PLAIN_BYTES = 200
+
+
+def plain_words(body: bytes) -> str:
+    """The body as text when every word of it is one that proxies use, else "".
+
+    Nothing else is harmless for certain: a body that is nearly JSON, or JSON behind a prefix, holds passwords in clear.
+    """
+    if len(body) > _MAX_PLAIN_BYTES or not body.isascii():
+        return ""
+    words = body.decode("ascii").split()
+    others = [word for word in words if word.rstrip(".,:").lower() not in _PROXY_WORDS]
+    # One other word may be a number, such as the status or the errno of a failed connection.
+    harmless = not others or (len(others) == 1 and _NUMBER.fullmatch(others[0]))
+    return " ".join(words) if harmless else ""
+
+
 class Redactor:
     """Masks a set of secret values in text. Text is cleaned before it is cut: half a secret is one still."""
 

@@ -99,6 +99,14 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Viewer:
+    """Whom the Director takes the owner of the certificate for; `type` is "RUNTIME" for a Runtime."""
+
+    id: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """The Connector's answer to `configuration`.
 

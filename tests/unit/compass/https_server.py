@@ -82,7 +82,7 @@ class Server:
 
     context: ssl.SSLContext
     answer: Callable[[Request], bytes | Callable[[ssl.SSLSocket], None]] = lambda _: http("{}")
-    requests: list[Request] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list, repr=False)
     connections: int = 0
 
     def __post_init__(self) -> None:

@@ -27,7 +27,9 @@ from controller.compass import (
     Refused,
     Transport,
     Unavailable,
+    UnexpectedAnswer,
     UnsupportedCredentials,
+    Viewer,
 )
 from controller.compass import director as module
 from tests.unit.compass.https_server import Request, Server, http
@@ -382,7 +384,8 @@ def test_a_follow_up_that_is_refused_leaves_that_application_incomplete(
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"), [(http("", 503), Unavailable), (http("", 400), Refused), (http("", 401), Refused)]
+    ("answer", "kind"),
+    [(http("", 503), Unavailable), (http("", 400), Refused), (http({"errors": [SCOPES]}, 401), Refused)],
 )
 def test_an_outage_during_a_follow_up_fails_the_fetch(
     director: DirectorClient,
@@ -597,6 +600,49 @@ def test_any_value_in_any_place_is_read_or_refused(
     except CompassError as error:
         shown = str(error)
     assert PASSWORD not in shown
+
+
+def test_the_director_says_who_we_are(director: DirectorClient, server: Server) -> None:
+    """Id and type of the owner of the certificate."""
+    server.answer = lambda _: http({"data": {"viewer": {"id": "runtime-1", "type": "RUNTIME"}}})
+    assert director.viewer(request_id="r_1") == Viewer("runtime-1", "RUNTIME")
+    assert server.requests[0].headers["x-request-id"] == "r_1"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http({"data": {"viewer": None}, "errors": [SCOPES]}),
+        http({"data": None, "errors": [{"message": "Internal Server Error", "extensions": {"error_code": 10}}]}),
+        http({"errors": [{"message": 'Cannot query field "viewer" on type "Query".'}], "data": None}, 422),
+    ],
+)
+def test_a_director_that_does_not_say_who_we_are_is_no_failure(
+    director: DirectorClient, server: Server, answer: bytes
+) -> None:
+    """An older Compass does not know the field, or does not allow it."""
+    server.answer = lambda _: answer
+    assert director.viewer(request_id="r_1") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (http("", 503), Unavailable),
+        (http("", 400), Refused),
+        (http("<html>", 200), UnexpectedAnswer),
+        (http({"data": {"viewer": None}}), InvalidAnswer),
+        (http({"data": {"viewer": {"id": "", "type": "RUNTIME"}}}), InvalidAnswer),
+        (http({"data": {"viewer": {"id": "x"}}}), InvalidAnswer),
+    ],
+)
+def test_a_call_that_fails_is_not_a_director_that_does_not_say(
+    director: DirectorClient, server: Server, answer: bytes, kind: type[CompassError]
+) -> None:
+    """Without an answer nothing may be concluded about who we are."""
+    server.answer = lambda _: answer
+    with pytest.raises(kind):
+        director.viewer(request_id="r_1")
 
 
 def test_a_label_is_set_by_variables(director: DirectorClient, server: Server) -> None:

@@ -17,9 +17,10 @@ from controller.compass import (
     Refused,
     Transport,
     Unavailable,
+    UnexpectedAnswer,
     client_context,
 )
-from controller.compass.graphql import Answer
+from controller.compass.answers import Answer
 from controller.compass.queries import CONFIGURATION
 from controller.compass.redaction import MAX_FOREIGN_TEXT
 from tests.unit.compass.https_server import SECRET_TOKEN, Server, http
@@ -36,47 +37,97 @@ def error(message: str, code: Any = None, path: Any = None) -> dict[str, Any]:
     return {"errors": [{"message": message, "path": path, "extensions": {"error_code": code}}], "data": None}
 
 
+OATHKEEPER_404 = {
+    "error": {
+        "code": 404,
+        "status": "Not Found",
+        "request": "5c1f0d2e",
+        "message": "The requested resource could not be found",
+    }
+}
+LOGIN = "<!DOCTYPE html><html><head><title>Sign in</title></head></html>"
+UPSTREAM = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
+JSON_TYPE = "application/json;charset=UTF-8"
+
 FAILURES = [
-    ("token not accepted by the Connector", http(b"", 400), Refused, {"status": 400, "code": None}),
+    ("token not accepted by the Connector", http(b"", 400, Content_Type=JSON_TYPE), Refused, {"status": 400}),
+    ("the same without a content type", http(b"", 400), Refused, {"status": 400, "code": None}),
     ("400 with blank body", http(b" \n", 400), Refused, {"status": 400}),
-    ("401 with a page", http("<html>no</html>", 401), Refused, {"status": 401}),
-    ("403 from a mesh", http("RBAC: access denied", 403), Refused, {"status": 403}),
     (
         "401 with a GraphQL error keeps the code",
         http(error("bad token", 26), 401),
         Refused,
         {"status": 401, "code": 26},
     ),
+    ("403 with a GraphQL error", http(error("no", 26), 403), Refused, {"status": 403, "code": 26}),
     ("scopes", http(error(SCOPES, 23)), Refused, {"status": 200, "code": 23}),
     ("scopes without a code", http(error(SCOPES)), Refused, {"status": 200, "code": None}),
     ("unauthorized", http(error("Unauthorized", 26)), Refused, {"code": 26}),
     ("no upstream", http("no healthy upstream", 503), Unavailable, {"status": 503, "retry_after": None}),
-    ("HTML page", http("<html><body>Bad gateway</body></html>", 502), Unavailable, {"status": 502}),
+    ("upstream gone", http(UPSTREAM, 503), Unavailable, {"args": (f"HTTP 503: {UPSTREAM}",)}),
+    ("HTML page", http("<html><body>Bad gateway</body></html>", 502), Unavailable, {"args": ("HTTP 502",)}),
     ("empty 500", http(b"", 500), Unavailable, {"status": 500}),
-    ("5xx with GraphQL", http(error("boom", 10), 500), Unavailable, {"status": 500}),
-    ("rate limit", http("slow down", 429, Retry_After="17"), Unavailable, {"status": 429, "retry_after": 17.0}),
+    ("5xx with GraphQL", http(error("boom", 10), 500), Unavailable, {"args": ("HTTP 500: boom",)}),
+    ("rate limit", http("local_rate_limited", 429, Retry_After="17"), Unavailable, {"status": 429, "retry_after": 17}),
     ("retry date", http("", 503, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), Unavailable, {"retry_after": None}),
     ("absurd retry", http("", 503, Retry_After="99999999999"), Unavailable, {"retry_after": None}),
     ("request timeout", http("", 408), Unavailable, {"status": 408}),
-    ("not JSON", http("OK"), InvalidAnswer, {"path": ""}),
-    ("empty 200", http(b""), InvalidAnswer, {"path": ""}),
-    ("400 that is not empty", http("bad request", 400), InvalidAnswer, {}),
-    ("404", http("nothing here", 404), InvalidAnswer, {}),
-    ("redirect", http("", 302, Location="https://localhost/"), InvalidAnswer, {}),
-    ("a list", http(b"[]"), InvalidAnswer, {"path": ""}),
-    ("no data", http({}), InvalidAnswer, {"path": ""}),
     ("null data", http({"data": None}), InvalidAnswer, {"path": "data"}),
     ("data is a list", http({"data": []}), InvalidAnswer, {"path": "data"}),
     ("errors is a text", http({"errors": "x", "data": {}}), InvalidAnswer, {"path": "errors"}),
     ("data under 404", http({"data": {"a": 1}}, 404), InvalidAnswer, {}),
+    ("data under 401", http({"data": {"a": 1}}, 401), InvalidAnswer, {}),
     ("resolver error", http(error("Invalid data", 22, ["a", 1, "b"])), GraphQLError, {"code": 22, "path": "a.1.b"}),
     ("tenant, HTTP 400", http(error("Tenant not found", 25), 400), Refused, {"code": 25}),
     ("validation, HTTP 422", http(error("Cannot query field"), 422), GraphQLError, {"code": None}),
     ("code is a text", http(error("x", "22")), GraphQLError, {"code": None}),
     ("code is a boolean", http(error("x", True)), GraphQLError, {"code": None}),
-    ("error without a message", http({"errors": [{}]}), GraphQLError, {"code": None}),
-    ("error that is no object", http({"errors": [7]}), GraphQLError, {"path": ""}),
+    ("error without a message", http({"errors": [{}], "data": None}), GraphQLError, {"code": None}),
+    ("error that is no object", http({"errors": [7], "data": None}), GraphQLError, {"path": ""}),
 ]
+
+UNEXPECTED = [
+    ("unknown path of the gateway", http(OATHKEEPER_404, 404, Content_Type=JSON_TYPE), "JSON, but not GraphQL"),
+    ("unknown path of another server", http("404 page not found\n", 404), '"404 page not found"'),
+    ("login page", http(LOGIN, 200, Content_Type="text/html; charset=utf-8"), "text/html, not JSON"),
+    ("page of a proxy, 403", http(LOGIN, 403, Content_Type="text/html"), "HTTP 403, text/html, not JSON"),
+    ("page of a proxy, 401", http(LOGIN, 401, Content_Type="text/html"), "HTTP 401, text/html, not JSON"),
+    ("empty 401", http("", 401), "HTTP 401, no content type, empty"),
+    ("empty 403", http("", 403), "HTTP 403, no content type, empty"),
+    ("403 from a mesh", http("RBAC: access denied", 403, Content_Type="text/plain"), '"RBAC: access denied"'),
+    ("403 as JSON of others", http({"error": {"code": 403}}, 403), "HTTP 403, no content type, JSON, but not GraphQL"),
+    ("empty 400 of a page", http("", 400, Content_Type="text/html"), "HTTP 400, text/html, empty"),
+    ("400 with a page", http(LOGIN, 400), "HTTP 400, no content type, not JSON"),
+    ("too large", http("Payload Too Large", 413, Content_Type="text/plain"), '"Payload Too Large"'),
+    ("text under 200", http("OK"), "HTTP 200, no content type, not JSON"),
+    ("empty 200", http(b""), "HTTP 200, no content type, empty"),
+    ("a list", http(b"[]"), "JSON, but not GraphQL"),
+    ("a number", http(b"7"), "JSON, but not GraphQL"),
+    ("null", http(b"null"), "not JSON"),
+    ("no data", http({}), "JSON, but not GraphQL"),
+    ("errors of another API", http({"errors": [{"title": "no"}]}, 404), "JSON, but not GraphQL"),
+    ("errors without anything", http({"errors": []}), "JSON, but not GraphQL"),
+    ("redirect", http("", 302, Location="https://login.example.com/?token=x"), "a redirect to login.example.com"),
+    ("redirect within the host", http("", 301, Location="/login"), "a redirect to another path"),
+    ("redirect to nowhere", http("", 307, Location="https://[::"), "a redirect to an unknown place"),
+    ("redirect in GraphQL", http({"data": {}}, 308, Location="https://a.example/"), "a redirect to a.example"),
+    ("a content type that is text", http("OK", Content_Type="s3cr3t"), "HTTP 200, no content type, not JSON"),
+]
+
+
+@pytest.mark.parametrize(("answer", "told"), [row[1:] for row in UNEXPECTED], ids=[row[0] for row in UNEXPECTED])
+def test_an_answer_that_is_not_graphql_says_nothing_about_credentials(
+    transport: Transport, server: Server, answer: bytes, told: str
+) -> None:
+    """Its own kind of error, which says what was answered, and which URL to check, without the URL's query."""
+    server.answer = lambda _: answer
+    with pytest.raises(UnexpectedAnswer) as caught:
+        execute(transport, f"{server.url}?key=in-the-query").whole()
+    assert told in caught.value.answered
+    assert caught.value.url == server.url
+    assert str(caught.value).startswith(f"unexpected answer from {server.url}: {caught.value.answered}; check the URL")
+    assert str(caught.value.status) in answer.split(b"\r\n")[0].decode()
+    assert caught.value.request_id == "id-1"
 
 
 @pytest.mark.parametrize(
@@ -135,6 +186,54 @@ def test_an_empty_list_of_errors_is_none(transport: Transport, server: Server) -
     assert execute(transport, server.url).whole() == {"a": 1}
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    entries=st.permutations(
+        [
+            {"message": "Internal Server Error", "extensions": {"error_code": 10}, "path": ["a", 0]},
+            {"message": "Internal Server Error", "extensions": {"error_code": 10}, "path": ["a", 1]},
+            {"message": "insufficient scopes [required=b]", "extensions": {"error_code": 23}},
+            {"message": "insufficient scopes [required=a]", "extensions": {"error_code": 23}},
+            {"message": "aaa"},
+        ]
+    ),
+    kept=st.integers(min_value=1, max_value=5),
+)
+def test_the_order_of_errors_does_not_matter(
+    transport: Transport, server: Server, entries: list[dict[str, Any]], kept: int
+) -> None:
+    """The Director sends them in a new order each time; the error that is reported stays the same."""
+    some = entries[:kept]
+    told = []
+    for order in (some, some[::-1], sorted(some, key=str)):
+        server.answer = lambda _, order=order: http({"data": None, "errors": order})  # type: ignore[misc]
+        told.append(execute(transport, server.url).error())
+    assert len({(type(failure), str(failure), failure.__dict__["code"]) for failure in told}) == 1
+
+
+UUIDS = ("1c6f8a2e-5b1e-4d5c-9a52-0d7a4f0f3a11", "9d0c4a3b-7f9c-4b36-8f5e-2a2f1f5f6c22")
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ("Internal Server Error [errorID={}]", "Internal Server Error"),
+        ("Internal Server Error [errorID={}, reason: input: x]", "Internal Server Error [reason: input: x]"),
+        ("a: Internal Server Error [errorID={}, reason: y] b", "a: Internal Server Error [reason: y] b"),
+    ],
+)
+def test_an_id_that_changes_with_each_answer_is_not_part_of_the_message(
+    transport: Transport, server: Server, sent: str, told: str
+) -> None:
+    """The same error has the same text; the id is kept beside it, for a search in the Director's log."""
+    for uuid in UUIDS:
+        server.answer = lambda _, uuid=uuid: http(error(sent.format(uuid), 10))  # type: ignore[misc]
+        with pytest.raises(GraphQLError) as caught:
+            execute(transport, server.url).whole()
+        assert (caught.value.message, caught.value.error_id) == (told, uuid)
+        assert uuid not in str(caught.value)
+
+
 def test_a_refusal_is_told_before_other_errors(transport: Transport, server: Server) -> None:
     """Among several errors, the one about our rights decides."""
     entries = [{"message": "other"}, {"message": SCOPES, "extensions": {"error_code": 23}}]
@@ -185,7 +284,7 @@ def test_a_token_that_comes_back_is_in_no_text(
 
 def test_text_of_a_server_is_one_short_line(transport: Transport, server: Server) -> None:
     """Control characters go, and so does everything past the limit."""
-    server.answer = lambda _: http("a\x1b[31mb\r\nc\u202ed" + "e" * 1000, 503)
+    server.answer = lambda _: http(error("a\x1b[31mb\r\nc\u202ed" + "e" * 1000), 503)
     with pytest.raises(Unavailable) as caught:
         execute(transport, server.url)
     text = str(caught.value).removeprefix("HTTP 503: ")
@@ -242,14 +341,15 @@ def test_each_call_is_observed_once(server: Server, ca_file: Path) -> None:
         observe=lambda *call: seen.append(call),
         monotonic=lambda: float(next(ticks)),
     )
-    for answer in (http({"data": {}}), http(error("x", 22)), http(error("x", 23)), http("", 503), http("?")):
+    answers = [http({"data": {}}), http(error("x", 22)), http(error("x", 23))]
+    for answer in (*answers, http("", 503), http("?"), http({"data": []})):
         server.answer = lambda _, answer=answer: answer  # type: ignore[misc]
         try:
             execute(transport, server.url)
         except CompassError:
             continue
     transport.close()
-    outcomes = ["success", "graphql_error", "refused", "unavailable", "invalid_answer"]
+    outcomes = ["success", "graphql_error", "refused", "unavailable", "unexpected_answer", "invalid_answer"]
     assert seen == [("configuration", outcome, 1.0) for outcome in outcomes]
 
 
@@ -289,5 +389,5 @@ def test_no_answer_crashes_or_leaks(transport: Transport, server: Server, body: 
 def test_an_answer_nested_without_end_is_not_json_to_us(transport: Transport, server: Server) -> None:
     """Depth is bounded by the parser, and masking for the log is by itself."""
     server.answer = lambda _: http(b"[" * 100_000)
-    with pytest.raises(InvalidAnswer):
+    with pytest.raises(UnexpectedAnswer):
         execute(transport, server.url)

@@ -141,7 +141,7 @@ def test_a_refused_connection_and_an_unknown_host_are_outages(client: HttpClient
         port = listener.getsockname()[1]
     with pytest.raises(Unavailable, match="refused"):
         post(client, f"https://localhost:{port}/")
-    with pytest.raises(Unavailable, match="cannot be resolved"):
+    with pytest.raises(Unavailable, match=r"the host name nobody\.invalid cannot be resolved"):
         post(client, "https://nobody.invalid/")
 
 
@@ -317,6 +317,9 @@ def test_the_proxy_of_the_environment_is_used(
     with pytest.raises(Unavailable, match="the proxy named in the environment") as caught:
         post(client, "https://compass.example.com/")
     assert "pr0xy-pass" not in str(caught.value)
+    monkeypatch.setenv("HTTPS_PROXY", "http://nobody.invalid:3128")
+    with pytest.raises(Unavailable, match="the host name of the proxy named in the environment cannot be resolved"):
+        post(client, "https://compass.example.com/")
     assert proxy.lines == [b"CONNECT compass.example.com:443 HTTP/1.0"]
     monkeypatch.setenv("NO_PROXY", "localhost")
     server.answer = lambda _: http("{}")
