@@ -1,15 +1,17 @@
 """A Compass for tests, demo and playground: Connector and Director with real TLS, certificates and GraphQL.
 
-- Answers as the real ones do, errors included: spent tokens, revoked certificates, offset paging, partial results.
+- Answers as the real ones do behind their gateway, errors included: spent tokens, revoked certificates, offset paging,
+  partial results, and what each endpoint says when something else is down.
 - Works in a thread of the caller (``with MockCompass() as compass``) or as a process (``python -m e2e.mock_compass``).
-- Everything a test may want to change or break is on ``compass.state``, ``compass.settings`` and ``compass.faults``,
-  and the same over the admin API.
+- Everything a test may want to change or break is on ``compass.state``, ``compass.settings``, ``compass.faults``
+  and ``compass.outages``, and the same over the admin API.
 - Tokens and client certificates live by a clock that is passed in.
 """
 
 from e2e.mock_compass.connector import ConnectorSettings
 from e2e.mock_compass.examples import generate, landscape
-from e2e.mock_compass.faults import HTML_503, Fault, Faults
+from e2e.mock_compass.faults import HTML_503, PAGES, Fault, Faults
+from e2e.mock_compass.outages import OUTAGES, Outage, Outages
 from e2e.mock_compass.records import RecordError
 from e2e.mock_compass.request_log import LoggedRequest, RequestLog
 from e2e.mock_compass.server import Listen, MockCompass
@@ -17,6 +19,8 @@ from e2e.mock_compass.state import IssuedCertificate, Runtime, State, UnknownErr
 
 __all__ = [
     "HTML_503",
+    "OUTAGES",
+    "PAGES",
     "ConnectorSettings",
     "Fault",
     "Faults",
@@ -24,6 +28,8 @@ __all__ = [
     "Listen",
     "LoggedRequest",
     "MockCompass",
+    "Outage",
+    "Outages",
     "RecordError",
     "RequestLog",
     "Runtime",

@@ -17,7 +17,8 @@ import orjson
 from aiohttp import web
 
 from e2e.mock_compass import examples
-from e2e.mock_compass.faults import HTML_503, Fault
+from e2e.mock_compass.faults import PAGES, Fault
+from e2e.mock_compass.outages import OUTAGES
 from e2e.mock_compass.state import TOKEN_LIFETIME, Runtime, UnknownError
 
 if TYPE_CHECKING:
@@ -85,9 +86,18 @@ class Admin:
                 self._settings,
             ),
             _Route("GET", "/faults", "armed faults with their hits", self._faults),
-            _Route("POST", "/faults", "arms one (fields of Fault; kind html: a 503 page)", self._add_fault),
+            _Route("POST", "/faults", f"arms one (fields of Fault); pages: {', '.join(PAGES)}", self._add_fault),
             _Route("DELETE", "/faults", "removes all", self._clear_faults),
             _Route("DELETE", "/faults/{number}", "removes one", self._remove_fault),
+            _Route("GET", "/outages", "which are on", self._outages),
+            _Route(
+                "PUT",
+                "/outages/{name}",
+                f'{{"delay"?}}: takes it down; seconds until an answer comes; one of {", ".join(OUTAGES)}',
+                self._begin_outage,
+            ),
+            _Route("DELETE", "/outages", "ends all", self._clear_outages),
+            _Route("DELETE", "/outages/{name}", "ends one", self._end_outage),
             _Route("GET", "/requests", "the log of requests, without secrets", self._requests),
             _Route("GET", "/counters", "requests by target/operation", self._counters),
             _Route("DELETE", "/requests", "empties log and counters", self._clear_requests),
@@ -254,13 +264,23 @@ class Admin:
             setattr(settings, name, value)
         return dataclasses.asdict(settings)
 
-    # --- faults, log ---
+    # --- outages, faults, log ---
+
+    def _outages(self, _body: Any, _path: dict[str, str]) -> Any:
+        return self._compass.outages.active()
+
+    def _begin_outage(self, body: Any, path: dict[str, str]) -> Any:
+        delay = _object(body or {}).get("delay")
+        self._compass.outages.begin(path["name"], delay=None if delay is None else float(delay))
+
+    def _end_outage(self, _body: Any, path: dict[str, str]) -> Any:
+        self._compass.outages.end(path["name"])
+
+    def _clear_outages(self, _body: Any, _path: dict[str, str]) -> Any:
+        self._compass.outages.clear()
 
     def _add_fault(self, body: Any, _path: dict[str, str]) -> Any:
         given = dict(_object(body))
-        if given.get("kind") == "html":
-            given = {"status": 503, "body": HTML_503, "headers": {"Content-Type": "text/html"}, **given}
-            given["kind"] = "status"
         if "headers" in given:
             given["headers"] = tuple(sorted(_object(given["headers"]).items()))
         if given.get("kind") == "action":

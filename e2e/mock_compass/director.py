@@ -35,6 +35,12 @@ def director_error(code: int, message: str) -> FieldError:
     return FieldError(message, {"error": ERROR_NAMES[code], "error_code": code})
 
 
+def internal_error(reason: str | None = None) -> FieldError:
+    """Code 10. The Director logs the cause under an id, new each time, and tells it only of errors it does not know."""
+    told = f", reason: input: {reason}" if reason else ""
+    return director_error(10, f"Internal Server Error [errorID={uuid.uuid4()}{told}]")
+
+
 @dataclass(frozen=True)
 class DirectorContext:
     """One request. ``runtime`` None: nobody the Director knows, so a caller without any scope."""
@@ -92,8 +98,8 @@ def _scoped(scope: str, resolve: Callable[[dict[str, Any], State, Runtime], Any]
 
 def _applications_for_runtime(arguments: dict[str, Any], state: State, caller: Runtime) -> dict[str, Any]:
     runtime_id = _uuid(arguments["runtimeID"])
-    runtime = state.runtime(runtime_id)
-    if runtime is None or runtime.tenant != caller.tenant:
+    runtime = _of_same_tenant(runtime_id, state, caller)
+    if runtime is None:
         raise director_error(22, "Invalid data [reason=runtime does not exist]")
     first = _first(arguments)
     if first < 1:
@@ -129,8 +135,8 @@ def _application(arguments: dict[str, Any], state: State, caller: Runtime) -> di
 
 
 def _runtime(arguments: dict[str, Any], state: State, caller: Runtime) -> dict[str, Any] | None:
-    runtime = state.runtime(_uuid(arguments["id"]))
-    if runtime is None or runtime.tenant != caller.tenant:
+    runtime = _of_same_tenant(_uuid(arguments["id"]), state, caller)
+    if runtime is None:
         return None
     return {
         "id": runtime.id,
@@ -161,29 +167,36 @@ def _viewer(_arguments: dict[str, Any], _state: State, caller: Runtime) -> dict[
 
 
 def _set_runtime_label(arguments: dict[str, Any], state: State, caller: Runtime) -> dict[str, Any]:
-    runtime_id = _own(arguments["runtimeID"], caller)
-    if arguments["value"] == "":
+    """Any Runtime of the tenant may be labelled, not only the caller."""
+    key, value = arguments["key"], arguments["value"]
+    if value == "":
         raise director_error(22, "Invalid data LabelInput [value=cannot be blank]")
-    state.set_runtime_label(runtime_id, arguments["key"], arguments["value"])
-    return {"key": arguments["key"], "value": arguments["value"]}
+    state.set_runtime_label(_labelled("setRuntimeLabel", arguments, state, caller), key, value)
+    return {"key": key, "value": value}
 
 
 def _delete_runtime_label(arguments: dict[str, Any], state: State, caller: Runtime) -> dict[str, Any]:
-    runtime_id = _own(arguments["runtimeID"], caller)
+    runtime_id = _labelled("deleteRuntimeLabel", arguments, state, caller)
     return {"key": arguments["key"], "value": state.delete_runtime_label(runtime_id, arguments["key"])}
 
 
-def _own(runtime_id: str, caller: Runtime) -> str:
-    if _uuid(runtime_id) != caller.id:
-        raise director_error(20, "Object not found")
+def _labelled(mutation: str, arguments: dict[str, Any], state: State, caller: Runtime) -> str:
+    runtime_id = _uuid(arguments["runtimeID"])
+    if _of_same_tenant(runtime_id, state, caller) is None:
+        raise internal_error(f"{mutation} runtime with ID {runtime_id} doesn't exist")
     return runtime_id
+
+
+def _of_same_tenant(runtime_id: str, state: State, caller: Runtime) -> Runtime | None:
+    runtime = state.runtime(runtime_id)
+    return runtime if runtime is not None and runtime.tenant == caller.tenant else None
 
 
 def _uuid(text: str) -> str:
     try:
         uuid.UUID(text)
     except ValueError as error:
-        raise director_error(10, "Internal Server Error") from error
+        raise internal_error() from error
     return text
 
 
@@ -245,10 +258,10 @@ def _offset(after: Any) -> int:
     try:
         text = base64.b64decode(after, validate=True).decode()
     except (TypeError, ValueError, binascii.Error) as error:
-        raise director_error(10, "Internal Server Error") from error
+        raise internal_error("cursor is not correct: illegal base64 data") from error
     found = _CURSOR.fullmatch(text)
     if found is None:
-        raise director_error(10, "Internal Server Error")
+        raise internal_error("cursor is not correct")
     return int(found[1])
 
 

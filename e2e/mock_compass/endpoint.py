@@ -7,6 +7,7 @@ import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -16,19 +17,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from e2e.mock_compass.executor import Executor, FieldOverride, Operation, RequestError
-from e2e.mock_compass.faults import Fault, Faults, RequestInfo
+from e2e.mock_compass.faults import PAGES, Fault, Faults, RequestInfo
+from e2e.mock_compass.outages import Outages
+from e2e.mock_compass.replies import NOT_JSON, Reply
 from e2e.mock_compass.request_log import LoggedRequest, RequestLog
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on with 0 seconds: close() sends RST instead of FIN
-
-
-class AccessRefused(Exception):
-    """The gateway answers instead of the service: an HTTP status and, maybe, GraphQL errors."""
-
-    def __init__(self, status: int, errors: list[dict[str, Any]] | None = None) -> None:
-        super().__init__(status)
-        self.status = status
-        self.body = b"" if errors is None else orjson.dumps({"errors": errors, "data": None})
 
 
 @dataclass(frozen=True)
@@ -52,73 +46,94 @@ class Caller:
 
 @dataclass(frozen=True)
 class _Answer:
-    status: int
-    body: bytes
+    """``response`` as it is sent unless a fault replaces it."""
+
+    response: web.Response
     outcome: str
 
+    @classmethod
+    def json(cls, status: int, document: object, outcome: str) -> "_Answer":
+        return cls(web.Response(status=status, body=orjson.dumps(document), content_type="application/json"), outcome)
 
-Authenticate = Callable[[web.Request, Peer | None], Caller]
-"""Raises AccessRefused."""
+
+Authenticate = Callable[[web.Request, Peer | None], Caller | Reply]
+"""The caller, or the answer to somebody who is refused."""
 
 
 class Endpoint:
-    """``handle`` is the aiohttp handler."""
+    """``handle`` is the aiohttp handler. ``name``: the endpoint's column in the table of outages."""
 
     def __init__(
         self,
         *,
         target: str,
+        name: str,
         executor: Executor,
         authenticate: Authenticate,
         faults: Faults,
+        outages: Outages,
         log: RequestLog,
         clock: Callable[[], float],
     ) -> None:
         self._target = target
+        self._name = name
         self._executor = executor
         self._authenticate = authenticate
         self._faults = faults
+        self._outages = outages
         self._log = log
         self._clock = clock
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        operation: Operation | RequestError
-        try:
-            operation = self._executor.prepare(body)
-        except RequestError as error:
-            operation = error
+        operation = await self._operation(request)
         hit = self._faults.take(_describe(self._target, operation))
         await _accompany(hit.before)
         fault = hit.deciding
         if fault is not None and not _takes_effect(fault):
-            self._record(request, operation, None, _Answer(fault.status, b"", f"fault:{fault.kind}"))
+            self._record(request, operation, None, _status(fault), f"fault:{fault.kind}")
             return await _faulty(request, fault, b"")
-        caller, answer = self._answer(request, operation, hit.overrides)
-        if fault is not None:
-            answer = _Answer(fault.status, answer.body, f"fault:{fault.kind}")
+        caller, answer = await self._answer(request, operation, hit.overrides)
         await _accompany(hit.after)
-        self._record(request, operation, caller, answer)
         if fault is not None:
-            return await _faulty(request, fault, answer.body)
-        content_type = "application/json" if answer.body else None
-        return web.Response(status=answer.status, body=answer.body, content_type=content_type)
+            self._record(request, operation, caller, _status(fault), f"fault:{fault.kind}")
+            body = answer.response.body
+            assert isinstance(body, bytes)
+            return await _faulty(request, fault, body)
+        self._record(request, operation, caller, answer.response.status, answer.outcome)
+        return answer.response
 
-    def _answer(
+    async def _operation(self, request: web.Request) -> Operation | RequestError:
+        try:
+            return self._executor.prepare(await request.read())
+        except RequestError as error:
+            return error
+
+    async def _answer(
         self, request: web.Request, operation: Operation | RequestError, overrides: tuple[FieldOverride, ...]
     ) -> tuple[Caller | None, _Answer]:
-        try:
-            caller = self._authenticate(request, _peer(request))
-        except AccessRefused as refused:
-            return None, _Answer(refused.status, refused.body, "refused")
+        effect = self._outages.effect(self._name)
+        if effect is not None:
+            if effect.spends_token:
+                self._authenticate(request, _peer(request))
+            await asyncio.sleep(effect.reply.delay)
+            return None, _Answer(effect.reply.response(), f"outage:{effect.outage}")
+        caller = self._authenticate(request, _peer(request))
+        if isinstance(caller, Reply):
+            return None, _Answer(caller.response(), "refused")
         if isinstance(operation, RequestError):
-            body = orjson.dumps({"errors": operation.errors, "data": None})
-            return caller, _Answer(operation.status, body, "refused")
+            if operation.status == HTTPStatus.BAD_REQUEST:
+                return caller, _Answer(NOT_JSON.response(), "refused")
+            return caller, _Answer.json(operation.status, {"errors": operation.errors, "data": None}, "refused")
         result = operation.run(caller.context, overrides)
-        return caller, _Answer(200, orjson.dumps(result), "errors" if "errors" in result else "ok")
+        return caller, _Answer.json(200, result, "errors" if "errors" in result else "ok")
 
     def _record(
-        self, request: web.Request, operation: Operation | RequestError, caller: Caller | None, answer: _Answer
+        self,
+        request: web.Request,
+        operation: Operation | RequestError,
+        caller: Caller | None,
+        status: int,
+        outcome: str,
     ) -> None:
         fields = () if isinstance(operation, RequestError) else operation.root_fields
         self._log.append(
@@ -129,8 +144,8 @@ class Endpoint:
                 runtime_id=caller.runtime_id if caller else None,
                 client_id=caller.client_id if caller else None,
                 request_id=request.headers.get("x-request-id"),
-                status=answer.status,
-                outcome=answer.outcome,
+                status=status,
+                outcome=outcome,
             )
         )
 
@@ -176,12 +191,18 @@ def _takes_effect(fault: Fault) -> bool:
     return fault.after or fault.kind in ("truncated", "cut")
 
 
+def _status(fault: Fault) -> int:
+    return PAGES[fault.page].status if fault.kind == "page" else fault.status
+
+
 async def _faulty(request: web.Request, fault: Fault, body: bytes) -> web.StreamResponse:
     """What the client sees of a fault that decides the answer. ``body``: the true answer, if there is one."""
     if fault.kind == "hang":
         await asyncio.Event().wait()  # ends when the client goes away or the server stops: both cancel the handler
     if fault.kind == "reset":
         return _reset(request)
+    if fault.kind == "page":
+        return PAGES[fault.page].response()
     if fault.kind == "truncated":
         return web.Response(body=body[: len(body) // 2], content_type="application/json")
     if fault.kind == "cut":

@@ -331,8 +331,10 @@ class Executor:
             request = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise RequestError(400, [{"message": f"json body could not be decoded: {error}"}]) from error
-        if not isinstance(request, dict) or not isinstance(request.get("query"), str):
-            raise RequestError(400, [{"message": "json body could not be decoded: it has no query text"}])
+        if not isinstance(request, dict):
+            raise RequestError(400, [{"message": "json body could not be decoded: it is no object"}])
+        if not isinstance(request.get("query"), str):
+            raise _refused("GRAPHQL_VALIDATION_FAILED", [GraphQLError("no operation provided")])
         document = _document(self.schema, request["query"])
         wanted = request.get("operationName")
         operations = [

@@ -6,15 +6,17 @@ that decides the answer wins; faults that only delay, act or change fields go to
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from e2e.mock_compass.executor import FieldError, FieldOverride
+from e2e.mock_compass.replies import NOT_FOUND, Reply
 
-DECIDING = ("status", "garbage", "truncated", "cut", "reset", "hang", "graphql_error")
+DECIDING = ("status", "page", "garbage", "truncated", "cut", "reset", "hang", "graphql_error")
 """
 status         HTTP ``status`` with ``body`` and ``headers``
+page           one of PAGES, named by ``page``
 garbage        HTTP ``status`` with bytes that are no text
 truncated      the true answer, cut in the middle, as a complete HTTP answer
 cut            the true answer; the connection closes in the middle of the body
@@ -32,6 +34,20 @@ field   the field ``field`` ("Bundle.apiDefinitions") answers ``value``, or fail
 TARGETS = ("any", "connector", "director")
 
 HTML_503 = "<html><head><title>503</title></head><body><h1>503 Service Temporarily Unavailable</h1></body></html>"
+_LOGIN = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><form method='post'></form></body></html>"
+_FORBIDDEN = "<html><head><title>403 Forbidden</title></head><body><h1>403 Forbidden</h1></body></html>"
+_NO_PAGE = "<html><head><title>404 Not Found</title></head><body><h1>404 Not Found</h1></body></html>"
+
+PAGES: Mapping[str, Reply] = {
+    "unavailable": Reply(503, "text/html", HTML_503),
+    "login redirect": Reply(302, "text/html", headers=(("Location", "https://login.example/oauth2/auth"),)),
+    "login page": Reply(200, "text/html", _LOGIN),
+    "forbidden page": Reply(403, "text/html", _FORBIDDEN),
+    "no such path": NOT_FOUND,
+    "no such page": Reply(404, "text/html", _NO_PAGE),
+}
+"""What is answered when a URL is wrong, or a proxy with ideas of its own stands before Compass."""
+
 _GARBAGE = bytes(range(128, 256)) * 4
 
 
@@ -64,6 +80,7 @@ class Fault:
     times: int | None = None
     after: bool = False
     status: int = 500
+    page: str = ""
     body: str | bytes = ""
     headers: tuple[tuple[str, str], ...] = ()
     seconds: float = 0.0
@@ -83,6 +100,8 @@ class Fault:
             raise ValueError('a fault of kind field needs field="Type.field"')
         if self.kind == "action" and self.action is None:
             raise ValueError("a fault of kind action needs an action")
+        if self.kind == "page" and self.page not in PAGES:
+            raise ValueError(f"page {self.page!r} is none of {', '.join(PAGES)}")
 
     @property
     def raw_body(self) -> bytes:

@@ -14,6 +14,7 @@ class LoggedRequest:
     ok             HTTP 200 without errors
     errors         HTTP 200 with errors
     refused        another HTTP status that the protocol gives
+    outage:<name>  something else is down
     fault:<kind>   an injected fault decided the answer
     """
 

@@ -16,15 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from aiohttp import web
+import orjson
+from aiohttp import hdrs, web
 
 from e2e.mock_compass import connector, director, examples
 from e2e.mock_compass.admin import Admin
 from e2e.mock_compass.connector import ConnectorContext, ConnectorSettings
 from e2e.mock_compass.director import DirectorContext, director_error
-from e2e.mock_compass.endpoint import AccessRefused, Caller, Endpoint, Peer
+from e2e.mock_compass.endpoint import Authenticate, Caller, Endpoint, Peer
+from e2e.mock_compass.executor import Executor
 from e2e.mock_compass.faults import Faults
+from e2e.mock_compass.gateway import MAX_REQUEST, Gateway, RateLimit
+from e2e.mock_compass.outages import CERTIFICATE, DIRECTOR, TOKEN, Outages
 from e2e.mock_compass.pki import Pki
+from e2e.mock_compass.replies import UNAUTHENTICATED, Reply
 from e2e.mock_compass.request_log import RequestLog
 from e2e.mock_compass.state import TOKEN_LIFETIME, State
 
@@ -33,8 +38,7 @@ DIRECTOR_PATH = "/director/graphql"
 TOKEN_HEADER = "Connector-Token"  # noqa: S105 - the name of a header
 TENANT_HEADER = "Tenant"
 
-_MAX_BODY = 1 << 20  # bytes; GraphQL requests are small, bulk loads of the admin API are not
-_MAX_ADMIN_BODY = 1 << 30
+_MAX_ADMIN_BODY = 1 << 30  # bytes, for bulk loads
 _START_TIMEOUT = 30.0  # seconds
 
 
@@ -75,6 +79,8 @@ class MockCompass:
         self._pki = Pki(host_names=(host_name, *extra_names), directory=state_directory)
         self.state = State(clock=clock)
         self.faults = Faults()
+        self.outages = Outages()
+        self.rate_limit = RateLimit(clock=clock)
         self.requests = RequestLog()
         self.settings = ConnectorSettings()
         self.tenant = tenant
@@ -172,19 +178,20 @@ class MockCompass:
 
     async def _open(self) -> None:
         check_time = self._clock is time.time
-        token_app = web.Application(client_max_size=_MAX_BODY)
-        mtls_app = web.Application(client_max_size=_MAX_BODY)
+        gateway = Gateway(rate_limit=self.rate_limit, outages=self.outages, log=self.requests, clock=self._clock)
+        token_app, mtls_app = (
+            web.Application(client_max_size=MAX_REQUEST, middlewares=[gateway.middleware]) for _ in range(2)
+        )
         admin_app = web.Application(client_max_size=_MAX_ADMIN_BODY)
-        connector_executor = connector.executor()
-        token_app.router.add_post(
-            CONNECTOR_PATH, self._endpoint("connector", connector_executor, self._with_token).handle
-        )
-        mtls_app.router.add_post(
-            CONNECTOR_PATH, self._endpoint("connector", connector_executor, self._with_certificate).handle
-        )
-        mtls_app.router.add_post(
-            DIRECTOR_PATH, self._endpoint("director", director.executor(), self._at_director).handle
-        )
+        at_connector, at_director = connector.executor(), director.executor()
+        for app, path, endpoint in (
+            (token_app, CONNECTOR_PATH, self._endpoint("connector", TOKEN, at_connector, self._with_token)),
+            (mtls_app, CONNECTOR_PATH, self._endpoint("connector", CERTIFICATE, at_connector, self._with_certificate)),
+            (mtls_app, DIRECTOR_PATH, self._endpoint("director", DIRECTOR, at_director, self._at_director)),
+        ):
+            app.router.add_route("*", path, endpoint.handle)
+        for app in (token_app, mtls_app):
+            app.router.add_route("*", "/{path:.*}", gateway.elsewhere)
         admin_app.router.add_route("*", "/{path:.*}", self.admin.handle)
         contexts = (
             self._pki.server_context(mutual=False, check_client_time=check_time),
@@ -208,30 +215,30 @@ class MockCompass:
             await runner.cleanup()
         self._runners.clear()
 
-    def _endpoint(
-        self, target: str, executor: Any, authenticate: Callable[[web.Request, Peer | None], Caller]
-    ) -> Endpoint:
+    def _endpoint(self, target: str, name: str, executor: Executor, authenticate: Authenticate) -> Endpoint:
         return Endpoint(
             target=target,
+            name=name,
             executor=executor,
             authenticate=authenticate,
             faults=self.faults,
+            outages=self.outages,
             log=self.requests,
             clock=self._clock,
         )
 
     # --- who asks ---
 
-    def _with_token(self, request: web.Request, _peer: Peer | None) -> Caller:
+    def _with_token(self, request: web.Request, _peer: Peer | None) -> Caller | Reply:
         """The token is spent here, so also when what follows fails."""
         client_id = self.state.spend_token(request.headers.get(TOKEN_HEADER, ""))
-        if client_id is None:
-            raise AccessRefused(400)
+        if client_id is None or request.method != hdrs.METH_POST:
+            return UNAUTHENTICATED
         return self._connector_caller(client_id, None)
 
-    def _with_certificate(self, _request: web.Request, peer: Peer | None) -> Caller:
+    def _with_certificate(self, _request: web.Request, peer: Peer | None) -> Caller | Reply:
         if peer is None or not self._in_force(peer):
-            raise AccessRefused(400)
+            return UNAUTHENTICATED
         return self._connector_caller(peer.common_name, peer.fingerprint)
 
     def _connector_caller(self, client_id: str, fingerprint: str | None) -> Caller:
@@ -239,16 +246,16 @@ class MockCompass:
         context = ConnectorContext(self.state, self._pki, self.settings, client_id, fingerprint)
         return Caller(client_id, runtime.id if runtime else None, context)
 
-    def _at_director(self, request: web.Request, peer: Peer | None) -> Caller:
+    def _at_director(self, request: web.Request, peer: Peer | None) -> Caller | Reply:
         """Whoever is not accepted is a caller without scopes; only another existing tenant is told apart."""
-        runtime = self.state.runtime_of_client(peer.common_name) if peer and self._in_force(peer) else None
+        known = peer is not None and self._in_force(peer) and not self.outages.without_scopes()
+        runtime = self.state.runtime_of_client(peer.common_name) if peer is not None and known else None
         if runtime is not None:
             self.state.mark_connected(runtime)
         tenant = request.headers.get(TENANT_HEADER)
         if runtime is not None and tenant and tenant != runtime.tenant:
             if self.state.has_tenant(tenant):
-                error = director_error(25, f"Tenant not found [externalTenant={tenant}]")
-                raise AccessRefused(400, [{"message": error.message, "extensions": error.extensions}])
+                return _tenant_not_found(tenant)
             runtime = None
         return Caller(
             peer.common_name if peer else None,
@@ -258,6 +265,12 @@ class MockCompass:
 
     def _in_force(self, peer: Peer) -> bool:
         return not self.state.is_revoked(peer.fingerprint) and peer.not_before <= self._clock() <= peer.not_after
+
+
+def _tenant_not_found(tenant: str) -> Reply:
+    error = director_error(25, f"Tenant not found [externalTenant={tenant}]")
+    document = {"errors": [{"message": error.message, "extensions": error.extensions}], "data": None}
+    return Reply(400, "application/json", orjson.dumps(document).decode())
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -42,8 +42,9 @@ class Compass:
         return values if token is None else values | {"TOKEN": token}
 
     def reset(self) -> None:
-        """No fault is armed, and what is assigned is the example landscape as it was at the beginning."""
+        """Nothing is broken or down, and what is assigned is the example landscape as it was at the beginning."""
         self.call("DELETE", "/faults")
+        self.call("DELETE", "/outages")
         wanted = {application["id"] for application in landscape()}
         self.call("POST", "/applications/examples")
         for application in self.call("GET", "/applications"):
@@ -81,10 +82,10 @@ class Compass:
         return count
 
     @contextmanager
-    def outage(self) -> Iterator[None]:
-        """Every answer is the page that a broken gateway shows."""
-        number = self.call("POST", "/faults", {"kind": "html"})["number"]
+    def outage(self, name: str = "gateway") -> Iterator[None]:
+        """What is down, and every endpoint answers as the real ones do (`e2e/mock_compass/outages.py`)."""
+        self.call("PUT", f"/outages/{name}")
         try:
             yield
         finally:
-            self.call("DELETE", f"/faults/{number}")
+            self.call("DELETE", f"/outages/{name}")

@@ -17,7 +17,7 @@ import requests
 from cryptography import x509
 
 from e2e.mock_compass import Listen, MockCompass, landscape
-from tests.unit.mock_compass.conftest import CONFIGURATION, TIMEOUT, Client
+from tests.support.compass_client import CONFIGURATION, TIMEOUT, Client
 
 NAMES = "query ($id: ID!) { applicationsForRuntime(runtimeID: $id) { data { id name } totalCount } }"
 
@@ -128,15 +128,27 @@ def test_certificates_are_listed_and_revoked(admin: Admin, compass: MockCompass,
 
 
 def test_settings_and_faults_take_effect(admin: Admin, compass: MockCompass, paired: Client) -> None:
-    """The HTML fault is a 503 page; removing it brings the service back."""
+    """A page instead of an answer; removing the fault brings the service back."""
     admin("PATCH", "/settings", {"certificate_validity": 9, "director_url": "https://elsewhere.example"})
     assert paired.configuration()["managementPlaneInfo"]["directorURL"] == "https://elsewhere.example"
-    number = admin("POST", "/faults", {"kind": "html", "target": "director"})["number"]
+    number = admin("POST", "/faults", {"kind": "page", "page": "unavailable", "target": "director"})["number"]
     answer = paired.post(compass.director_url, NAMES)
     assert (answer.status_code, answer.headers["Content-Type"]) == (503, "text/html")
     assert admin("GET", "/faults")[0]["hits"] == 1
     admin("DELETE", f"/faults/{number}")
     assert names(paired) == []
+
+
+def test_outages_are_switched_one_by_one(admin: Admin, compass: MockCompass, paired: Client) -> None:
+    """Several at a time; the delay of an answer may be another than the real one."""
+    admin("PUT", "/outages/connector")
+    admin("PUT", "/outages/hydrator", {"delay": 0})
+    assert admin("GET", "/outages") == ["hydrator", "connector"]
+    assert paired.post(compass.secured_connector_url, CONFIGURATION).status_code == 500
+    admin("DELETE", "/outages/hydrator")
+    assert paired.post(compass.secured_connector_url, CONFIGURATION).status_code == 503
+    admin("DELETE", "/outages")
+    assert paired.configuration()
 
 
 def test_an_action_fault_replays_admin_calls(admin: Admin, paired: Client) -> None:
@@ -160,6 +172,10 @@ def test_an_action_fault_replays_admin_calls(admin: Admin, paired: Client) -> No
         ("DELETE", "/applications/none", None, 404, "no Application none"),
         ("POST", "/runtimes/none/tokens", None, 404, "no Runtime none"),
         ("POST", "/faults", {"kind": "nothing"}, 400, "fault kind"),
+        ("POST", "/faults", {"kind": "page", "page": "nothing"}, 400, "login page"),
+        ("PUT", "/outages/nothing", None, 404, "no outage nothing"),
+        ("DELETE", "/outages/nothing", None, 404, "no outage nothing"),
+        ("PUT", "/outages/hydrator", {"delay": "long"}, 400, "long"),
         ("POST", "/faults", {"kind": "action"}, 400, "calls"),
         ("POST", "/faults", {"kind": "reset", "nonsense": 1}, 400, "nonsense"),
         ("PATCH", "/settings", {"nonsense": 1}, 400, "nonsense"),

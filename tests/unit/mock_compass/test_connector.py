@@ -10,7 +10,7 @@ from cryptography.x509 import ExtendedKeyUsage
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from e2e.mock_compass import MockCompass
-from tests.unit.mock_compass.conftest import CONFIGURATION, REVOKE, SIGN, Client, Clock, certificates, csr
+from tests.support.compass_client import CONFIGURATION, REVOKE, SIGN, Client, Clock, certificates, csr
 
 PREFIX = "Error while signing Certificate Signing Request: "
 

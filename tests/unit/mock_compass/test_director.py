@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from e2e.mock_compass import Fault, MockCompass, landscape
-from tests.unit.mock_compass.conftest import Client, Clock
+from tests.support.compass_client import Client, Clock
 
 PAGE = """query ($runtime: ID!, $first: Int, $after: PageCursor) {
   applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {
@@ -115,12 +115,12 @@ def test_another_existing_tenant_is_a_400(paired: Client, compass: MockCompass) 
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"{", 400), (b"[]", 400), (b"{}", 400), (b'{"query":"{"}', 422), (b'{"query":"{ nothing }"}', 422)],
+    [(b"{}", 422), (b'{"query":"{"}', 422), (b'{"query":"{ nothing }"}', 422)],
 )
 def test_what_is_no_operation_is_refused_by_status(
     paired: Client, compass: MockCompass, body: bytes, status: int
 ) -> None:
-    """Invalid JSON is 400; syntax, schema and variables are 422; both with errors and null data."""
+    """Syntax, schema and variables are 422, with errors and null data."""
     assert paired.cert_file is not None
     answer = requests.post(
         compass.director_url, data=body, verify=str(paired.ca_file), cert=str(paired.cert_file), timeout=10
@@ -448,10 +448,25 @@ def test_deleting_a_label(paired: Client, compass: MockCompass) -> None:
     assert only_error(paired.ask(query, {"id": compass.runtime_id}))[0] == 20
 
 
-def test_labels_of_another_runtime_cannot_be_set(paired: Client, compass: MockCompass) -> None:
-    """A Runtime changes only itself."""
+def test_another_runtime_of_the_tenant_is_served_and_labelled(paired: Client, compass: MockCompass) -> None:
+    """A wrong Runtime id is no error: only `viewer` says who the caller is."""
     other = compass.state.register_runtime(tenant=compass.tenant)
-    assert only_error(paired.ask(SET_LABEL, {"id": other, "key": "k", "value": "v"}))[0] == 20
+    theirs = compass.state.put_application({"name": "theirs"}, assign_to=[other])
+    answer = paired.ask(PAGE, {"runtime": other, "first": 10})
+    assert ids(answer["data"]["applicationsForRuntime"]) == [theirs["id"]]
+    assert "errors" not in paired.ask(SET_LABEL, {"id": other, "key": "k", "value": "v"})
+    assert compass.state.runtimes()[1].labels["k"] == "v"
+    assert paired.ask("{ viewer { id } }")["data"]["viewer"]["id"] == compass.runtime_id
+
+
+@pytest.mark.parametrize("case", ["unknown", "of another tenant"])
+def test_labels_of_an_unknown_runtime_cannot_be_set(paired: Client, compass: MockCompass, case: str) -> None:
+    """An internal error that says so, under an id that is new each time."""
+    identifier = NO_SUCH_ID if case == "unknown" else compass.state.register_runtime(tenant="other-tenant")
+    told = [only_error(paired.ask(SET_LABEL, {"id": identifier, "key": "k", "value": "v"})) for _ in range(2)]
+    assert [code for code, _message in told] == [10, 10]
+    assert all(f"runtime with ID {identifier} doesn't exist" in message for _code, message in told)
+    assert told[0] != told[1]
 
 
 def test_applications_lists_raw_names_and_filters_by_label_key(paired: Client, compass: MockCompass) -> None:

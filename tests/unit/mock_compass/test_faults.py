@@ -7,7 +7,7 @@ import requests
 
 from e2e.mock_compass import HTML_503, Fault, MockCompass
 from e2e.mock_compass.faults import Faults, RequestInfo
-from tests.unit.mock_compass.conftest import CONFIGURATION, Client
+from tests.support.compass_client import CONFIGURATION, Client
 
 VIEWER = "{ viewer { id } }"
 

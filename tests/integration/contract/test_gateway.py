@@ -1,0 +1,293 @@
+"""What the real Compass answers when something is down, wrong or refused, row by row: the mock answers the same.
+
+The facts were measured on Compass a423d60 behind its own gateway. They are written out here, not taken from the mock.
+"""
+
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from e2e.mock_compass import MockCompass
+from tests.support.compass_client import CONFIGURATION, REVOKE, TIMEOUT, Client
+
+VIEWER = "{ viewer { id type } }"
+UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Expected: the body is a pattern for the whole text. ``type`` None: no content type is sent."""
+
+    status: int
+    type: str | None
+    body: str = ""
+
+
+def literal(status: int, content_type: str | None, body: str) -> Answer:
+    return Answer(status, content_type, re.escape(body).replace("UUID", UUID))
+
+
+SERVED = None
+NOBODY = Answer(400, "application/json;charset=UTF-8")
+UPSTREAM = literal(
+    503,
+    "text/plain",
+    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+)
+HYDRATOR = literal(
+    500,
+    "application/json",
+    '{"error":{"code":500,"status":"Internal Server Error","request":"UUID",'
+    '"message":"An internal server error occurred, please contact the system administrator"}}',
+)
+NO_SCOPES = Answer(200, "application/json", r".*insufficient scopes provided \[actual=; required=.*\].*:23\b.*")
+
+#: what is down | Director | Connector with a token | Connector with a certificate | the token is spent
+OUTAGES: tuple[tuple[str, Answer | None, Answer | None, Answer | None, bool], ...] = (
+    ("director", UPSTREAM, NOBODY, NOBODY, False),
+    ("database", NO_SCOPES, NOBODY, NOBODY, False),
+    ("hydrator", HYDRATOR, HYDRATOR, HYDRATOR, False),
+    ("connector", SERVED, UPSTREAM, UPSTREAM, True),
+    ("gateway", UPSTREAM, UPSTREAM, UPSTREAM, False),
+    ("oathkeeper", UPSTREAM, UPSTREAM, UPSTREAM, False),
+)
+
+
+@pytest.fixture(scope="module")
+def compass(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockCompass]:
+    with MockCompass() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def unpaired(compass: MockCompass, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    directory = tmp_path_factory.mktemp("client")
+    ca_file = directory / "ca.crt"
+    ca_file.write_text(compass.ca_pem)
+    return Client(compass, directory, ca_file, rsa.generate_private_key(public_exponent=65537, key_size=2048))
+
+
+@pytest.fixture(scope="module")
+def paired(unpaired: Client) -> Client:
+    return unpaired.pair()
+
+
+def send(client: Client, url: str, body: bytes | None, **options: Any) -> requests.Response:
+    """A body as it is, by POST, or a GET without one."""
+    return requests.request(
+        "GET" if body is None else "POST",
+        url,
+        data=body,
+        verify=str(client.ca_file),
+        cert=str(client.cert_file) if client.cert_file else None,
+        timeout=TIMEOUT,
+        **options,
+    )
+
+
+def assert_answer(found: requests.Response, expected: Answer) -> None:
+    assert found.status_code == expected.status
+    assert found.headers.get("Content-Type", "").partition("; charset=utf-8")[0] == (expected.type or "")
+    assert re.fullmatch(expected.body, found.text), found.text
+
+
+@pytest.mark.parametrize(
+    ("down", "director", "token", "certificate", "spent"), OUTAGES, ids=[row[0] for row in OUTAGES]
+)
+def test_what_is_answered_while_something_is_down(
+    compass: MockCompass,
+    unpaired: Client,
+    paired: Client,
+    down: str,
+    director: Answer | None,
+    token: Answer | None,
+    certificate: Answer | None,
+    spent: bool,
+) -> None:
+    """All three endpoints, and afterwards: which token is gone, and that everything else is as before."""
+    value = compass.issue_token()
+    header = {"Connector-Token": value}
+    with compass.outages.during(down, delay=0.0):
+        answers = (
+            paired.post(compass.director_url, VIEWER),
+            unpaired.post(compass.connector_url, CONFIGURATION, headers=header),
+            paired.post(compass.secured_connector_url, CONFIGURATION),
+        )
+    for found, expected in zip(answers, (director, token, certificate), strict=True):
+        if expected is SERVED:
+            assert found.status_code == 200
+            assert "errors" not in found.json()
+        else:
+            assert_answer(found, expected)
+    again = unpaired.post(compass.connector_url, CONFIGURATION, headers=header)
+    assert again.status_code == (400 if spent else 200)
+    assert paired.configuration()
+    assert paired.ask(VIEWER) == {"data": {"viewer": {"id": compass.runtime_id, "type": "RUNTIME"}}}
+
+
+def test_the_hydrator_is_given_seven_seconds(compass: MockCompass) -> None:
+    """That long the gateway tries before it gives up; tests may have it quicker."""
+    with compass.outages.during("hydrator"):
+        effect = compass.outages.effect("director")
+    assert effect is not None
+    assert effect.reply.delay == 7.0
+
+
+@pytest.mark.parametrize(
+    ("down", "director", "token"),
+    [
+        (("database", "connector"), NO_SCOPES, UPSTREAM),
+        (("director", "connector"), UPSTREAM, UPSTREAM),
+        (("hydrator", "director", "connector"), HYDRATOR, HYDRATOR),
+        (("gateway", "hydrator"), UPSTREAM, UPSTREAM),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, tuple) else None,
+)
+def test_several_things_may_be_down(
+    compass: MockCompass, unpaired: Client, paired: Client, down: tuple[str, ...], director: Answer, token: Answer
+) -> None:
+    """What a request meets first answers; a token that nobody can look up is not spent."""
+    header = {"Connector-Token": compass.issue_token()}
+    with compass.outages.during(*down, delay=0.0):
+        assert_answer(paired.post(compass.director_url, VIEWER), director)
+        assert_answer(unpaired.post(compass.connector_url, CONFIGURATION, headers=header), token)
+    assert unpaired.post(compass.connector_url, CONFIGURATION, headers=header).status_code == 200
+
+
+NOT_FOUND = literal(
+    404,
+    "application/json",
+    '{"error":{"code":404,"status":"Not Found","request":"UUID",'
+    '"message":"The requested resource could not be found"}}',
+)
+
+
+@pytest.mark.parametrize("path", ["/", "/connector/graphq", "/connector/graphql/", "/director"])
+def test_an_unknown_path_is_not_found_and_spends_no_token(compass: MockCompass, unpaired: Client, path: str) -> None:
+    """The token works afterwards at the right one."""
+    url = compass.connector_url.removesuffix("/connector/graphql") + path
+    header = {"Connector-Token": compass.issue_token()}
+    assert_answer(unpaired.post(url, CONFIGURATION, headers=header), NOT_FOUND)
+    assert unpaired.post(compass.connector_url, CONFIGURATION, headers=header).status_code == 200
+
+
+def test_an_unknown_path_behind_mtls_is_not_found(compass: MockCompass, paired: Client) -> None:
+    """With or without a certificate, the gateway has no rule for it."""
+    assert_answer(paired.post(compass.director_url + "s", VIEWER), NOT_FOUND)
+
+
+def test_every_gateway_error_names_another_request(compass: MockCompass, unpaired: Client) -> None:
+    """So two of them are never the same text."""
+    texts = {unpaired.post(f"{compass.connector_url}/x", CONFIGURATION).text for _ in range(3)}
+    assert len(texts) == 3
+
+
+@pytest.mark.parametrize("token", ["", "unknown", "good"])
+def test_a_get_at_the_token_endpoint_is_an_empty_400(compass: MockCompass, unpaired: Client, token: str) -> None:
+    """As a person with a browser sees it, too."""
+    headers = {"Connector-Token": compass.issue_token() if token == "good" else token}
+    assert_answer(send(unpaired, compass.connector_url, None, headers=headers), NOBODY)
+
+
+@pytest.mark.parametrize("endpoint", ["director", "token", "certificate"])
+def test_a_request_over_2_mb_is_too_large(
+    compass: MockCompass, unpaired: Client, paired: Client, endpoint: str
+) -> None:
+    """Wherever it goes; 1 MB is not too large."""
+    client, url, headers = places(compass, unpaired, paired)[endpoint]()
+    assert_answer(
+        send(client, url, b" " * (2 * 1024 * 1024 + 1), headers=headers),
+        literal(413, "text/plain", "Payload Too Large"),
+    )
+    padded = b'{"query":"{ __typename }"}' + b" " * 1024 * 1024
+    assert send(client, url, padded, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("endpoint", ["director", "token", "certificate"])
+def test_invalid_json_is_an_empty_502(compass: MockCompass, unpaired: Client, paired: Client, endpoint: str) -> None:
+    """The gateway reads the body before the service does."""
+    client, url, headers = places(compass, unpaired, paired)[endpoint]()
+    assert_answer(send(client, url, b'{"query":', headers=headers), Answer(502, None))
+
+
+Place = Callable[[], tuple[Client, str, dict[str, str]]]
+
+
+def places(compass: MockCompass, unpaired: Client, paired: Client) -> dict[str, Place]:
+    """Who asks, where, and with which headers; with a fresh token each time."""
+    return {
+        "director": lambda: (paired, compass.director_url, {}),
+        "certificate": lambda: (paired, compass.secured_connector_url, {}),
+        "token": lambda: (unpaired, compass.connector_url, {"Connector-Token": compass.issue_token()}),
+    }
+
+
+def test_the_rate_limit_of_the_gateway(tmp_path: Path) -> None:
+    """3,000 requests at once, then 300 more every 30 s, whatever they are; no Retry-After."""
+    now = [1_900_000_000.0]
+    with MockCompass(clock=lambda: now[0]) as compass, requests.Session() as session:
+        ca_file = tmp_path / "ca.crt"
+        ca_file.write_text(compass.ca_pem)
+
+        def passed(most: int) -> tuple[int, requests.Response]:
+            for count in range(most):
+                answer = session.get(f"{compass.connector_url}/x", verify=str(ca_file), timeout=TIMEOUT)
+                if answer.status_code == 429:
+                    return count, answer
+            return most, answer
+
+        count, refused = passed(3001)
+        assert count == 3000
+        assert_answer(refused, literal(429, "text/plain", "local_rate_limited"))
+        assert refused.headers["x-local-rate-limit"] == "gateway"
+        assert "Retry-After" not in refused.headers
+        for seconds, more in ((29.0, 0), (1.0, 300), (59.0, 300), (1.0, 300)):
+            now[0] += seconds
+            assert passed(301)[0] == more
+        compass.rate_limit.enabled = False
+        assert passed(10)[0] == 10
+
+
+def test_answers_are_neither_compressed_nor_do_they_name_the_request(compass: MockCompass, paired: Client) -> None:
+    """The client offers gzip and sends an x-request-id."""
+    headers = {"Accept-Encoding": "gzip, deflate", "x-request-id": "mine"}
+    for url, query in ((compass.director_url, VIEWER), (compass.secured_connector_url, CONFIGURATION)):
+        answer = paired.post(url, query, headers=headers)
+        assert answer.status_code == 200
+        assert not {"Content-Encoding", "x-request-id"} & set(answer.headers)
+
+
+@pytest.mark.parametrize("case", ["revoked", "spent token", "no token"])
+def test_who_is_refused_by_the_connector_gets_an_empty_400(compass: MockCompass, unpaired: Client, case: str) -> None:
+    """No word why."""
+    if case == "revoked":
+        client = unpaired.pair()
+        assert client.post(compass.secured_connector_url, REVOKE).json() == {"data": {"revokeCertificate": True}}
+        assert_answer(client.post(compass.secured_connector_url, CONFIGURATION), NOBODY)
+        return
+    headers = {}
+    if case == "spent token":
+        headers = {"Connector-Token": compass.issue_token()}
+        assert unpaired.post(compass.connector_url, CONFIGURATION, headers=headers).status_code == 200
+    assert_answer(unpaired.post(compass.connector_url, CONFIGURATION, headers=headers), NOBODY)
+
+
+def test_an_unknown_runtime_cannot_be_labelled(compass: MockCompass, paired: Client) -> None:
+    """Code 10 with a new errorID each time."""
+    mutation = """mutation ($id: ID!) { setRuntimeLabel(runtimeID: $id, key: "k", value: "v") { key } }"""
+    pattern = rf"Internal Server Error \[errorID=({UUID}), reason: input: .*doesn't exist\]"
+    found = set()
+    for _ in range(2):
+        (error,) = paired.ask(mutation, {"id": str(uuid.uuid4())})["errors"]
+        assert error["extensions"] == {"error": "InternalError", "error_code": 10}
+        match = re.fullmatch(pattern, error["message"])
+        assert match, error["message"]
+        found.add(match[1])
+    assert len(found) == 2
