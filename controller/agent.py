@@ -9,10 +9,16 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from controller.backoff import Backoff
 from controller.cluster_metrics import ClusterMetrics
 from controller.compass import certificates
-from controller.connections import ConnectionStore
-from controller.credentials import CredentialsStore
+from controller.connection.configured import Configured
+from controller.connection.credentials import CredentialsStore
+from controller.connection.health import Health
+from controller.connection.reconciler import ConnectionReconciler
+from controller.connection.renew import RenewalPolicy, RenewalReconciler
+from controller.connection.sessions import Sessions
+from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.model.secrets import SECRETS_SELECTOR
 from controller.reconcilers.application import (
@@ -21,17 +27,11 @@ from controller.reconcilers.application import (
     owning_applications,
     reserved_secrets,
 )
-from controller.reconcilers.attempts import Attempts
-from controller.reconcilers.configured import Configured
-from controller.reconcilers.connection import ConnectionReconciler
-from controller.reconcilers.link import Link
 from controller.reconcilers.progress import Progress
-from controller.reconcilers.renewal import RenewalPolicy, RenewalReconciler
 from controller.reconcilers.sync import SyncReconciler
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics
 from controller.runtime.events import EventRecorder
-from controller.sessions import Sessions
 from controller.settings import ObjectName, Settings
 from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer
 from workqueue import Clock, ItemExponentialFailureRateLimiter, RealClock
@@ -94,11 +94,11 @@ def build(
         log_queries=settings.query_logging,
         observe=agent_metrics.compass_call,
     )
-    link = Link()
+    health = Health()
     progress = Progress(lambda: sync.enqueue(CONNECTION_NAME))
 
-    def attempts() -> Attempts:
-        return Attempts(cap=min(settings.sync_period, _PAIRING_RETRY_CAP), clock=clock, random=random.random)
+    def backoff() -> Backoff:
+        return Backoff(cap=min(settings.sync_period, _PAIRING_RETRY_CAP), clock=clock, random=random.random)
 
     connection: Controller[str] = Controller(
         "connection",
@@ -107,8 +107,8 @@ def build(
             credentials=credentials,
             configured=configured,
             sessions=sessions,
-            link=link,
-            attempts=attempts(),
+            health=health,
+            backoff=backoff(),
             recorder=recorder,
             metrics=agent_metrics,
             clock=clock,
@@ -140,8 +140,8 @@ def build(
             connections=connections,
             credentials=credentials,
             sessions=sessions,
-            link=link,
-            attempts=attempts(),
+            health=health,
+            backoff=backoff(),
             recorder=recorder,
             metrics=agent_metrics,
             clock=clock,
@@ -190,8 +190,8 @@ def build(
             applications=applications,
             workers=application,
             progress=progress,
-            link=link,
-            attempts=attempts(),
+            health=health,
+            backoff=backoff(),
             recorder=recorder,
             metrics=agent_metrics,
             clock=clock,

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from controller.status import State
+from controller.connection.status import State
 
 _PREFIX = "compass_runtime_agent_"
 _RESULTS = ("success", "error")

@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from controller import revocation
-from controller import status as cc
 from controller.commands import snapshot
 from controller.compass.errors import CompassError, Refused
-from controller.configuration import ConfigurationError, PairingConfiguration
-from controller.credentials import Connection, CredentialsError, StoredCredentials
+from controller.connection import revocation
+from controller.connection import status as cc
+from controller.connection.configuration import ConfigurationError, PairingConfiguration
+from controller.connection.credentials import Connection, CredentialsError, StoredCredentials
+from controller.connection.sessions import Sessions, request_id
 from controller.resources import CONNECTION_NAME
-from controller.sessions import Sessions, request_id
 from controller.settings import Settings
 from informers import ApiError, Client
 

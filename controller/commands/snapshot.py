@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from controller.connections import ConnectionStore
-from controller.credentials import CredentialsStore
-from controller.reconcilers.configured import Configured
+from controller.connection.configured import Configured
+from controller.connection.credentials import CredentialsStore
+from controller.connection.store import ConnectionStore
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName, Settings
 from informers import Client, Lister, MutationCache, NotFound, Resource

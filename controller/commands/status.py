@@ -3,9 +3,9 @@
 import json
 from typing import Any, Literal, TextIO
 
-from controller import status as cc
 from controller.commands import snapshot
-from controller.credentials import CredentialsError
+from controller.connection import status as cc
+from controller.connection.credentials import CredentialsError
 from controller.settings import Settings
 from informers import ApiError, Client
 

@@ -10,30 +10,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controller import status as cc
+from controller.backoff import Backoff
 from controller.compass.director import DirectorClient
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Assignment
-from controller.connections import ConnectionStore
-from controller.credentials import (
+from controller.connection import status as cc
+from controller.connection.credentials import (
     Connection,
     CredentialsError,
     CredentialsReplaced,
     CredentialsStore,
     StoredCredentials,
 )
+from controller.connection.health import DIRECTOR, Health
+from controller.connection.sessions import Sessions, request_id
+from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.model.application import ConversionSettings
 from controller.model.desired import DesiredSet, Problem, desired_set
 from controller.reconcilers.application import ApplicationReconciler, reserved_secrets
-from controller.reconcilers.attempts import Attempts
 from controller.reconcilers.deletions import CONFIRM_DELETIONS, DeletionGuard, Verdict
-from controller.reconcilers.link import DIRECTOR, Link
 from controller.reconcilers.progress import Outcome, Plan, Progress
 from controller.runtime.controller import Controller
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
-from controller.sessions import Sessions, request_id
 from controller.settings import Settings
 from workqueue.clock import Clock
 
@@ -76,8 +76,8 @@ class SyncReconciler:
         applications: ApplicationReconciler,
         workers: Controller[str],
         progress: Progress,
-        link: Link,
-        attempts: Attempts,
+        health: Health,
+        backoff: Backoff,
         recorder: EventRecorder,
         metrics: AgentMetrics,
         clock: Clock,
@@ -95,8 +95,8 @@ class SyncReconciler:
         self._applications = applications
         self._workers = workers
         self._progress = progress
-        self._link = link
-        self._attempts = attempts
+        self._health = health
+        self._backoff = backoff
         self._recorder = recorder
         self._metrics = metrics
         self._clock = clock
@@ -125,7 +125,7 @@ class SyncReconciler:
         of = (connection["metadata"]["uid"], credentials.fingerprint, known)
         if self._must_fetch(connection, of):
             what = f"{credentials.fingerprint} {known.director_url}"
-            delay = self._attempts.wait(what)
+            delay = self._backoff.wait(what)
             if delay <= 0 or cc.flag(connection, "resyncNow"):
                 return self._synchronise(connection, credentials, known, of, what)
             return Result(requeue_after=delay)
@@ -156,8 +156,8 @@ class SyncReconciler:
             return Result(requeue_after=0.0)
         except CompassError as error:
             return self._fetch_failed(connection, error, what, identifier)
-        self._attempts.succeeded()
-        self._link.accepted(DIRECTOR)
+        self._backoff.succeeded()
+        self._health.accepted(DIRECTOR)
         plan, held_because = self._take_over(connection, assignment)
         self._fetch = _Fetch(of, plan, began, at, assignment.labels, held_because)
         period = max(self._settings.sync_period, self._settings.minimal_sync_time)
@@ -168,13 +168,13 @@ class SyncReconciler:
 
     def _fetch_failed(self, connection: Object, error: CompassError, what: str, identifier: str) -> Result:
         at_least = error.retry_after if isinstance(error, Unavailable) else None
-        delay = self._attempts.failed(what, at_least=at_least)
+        delay = self._backoff.failed(what, at_least=at_least)
         self._next_fetch = self._clock.monotonic()  # nothing is concluded from an older fetch before one succeeds again
         self._metrics.sync_failed()
         text = f"Failed to fetch configuration: x-request-id: {identifier} failed: {error}"
         refused = isinstance(error, Refused)
         if refused:
-            self._link.refused(DIRECTOR, str(error))
+            self._health.refused(DIRECTOR, str(error))
         now = self._clock.time()
 
         def change(obj: Object) -> None:
@@ -281,8 +281,8 @@ class SyncReconciler:
         before = cc.state_of(self._connections.get(connection["metadata"]["name"]))
 
         def change(obj: Object) -> None:
-            if self._link.suspicion is None and self._link.checked_at is not None:
-                cc.maintained(obj, now=self._link.checked_at)
+            if self._health.suspicion is None and self._health.checked_at is not None:
+                cc.maintained(obj, now=self._health.checked_at)
             cc.synchronized(
                 obj,
                 fetched_at=fetch.at,

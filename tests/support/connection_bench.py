@@ -11,14 +11,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 from prometheus_client import CollectorRegistry
 
-from controller.connections import ConnectionStore
-from controller.credentials import CredentialsStore
+from controller.backoff import Backoff
+from controller.connection.configured import Configured
+from controller.connection.credentials import CredentialsStore
+from controller.connection.health import Health
+from controller.connection.reconciler import ConnectionReconciler
+from controller.connection.renew import RenewalPolicy, RenewalReconciler
+from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
-from controller.reconcilers.attempts import Attempts
-from controller.reconcilers.configured import Configured
-from controller.reconcilers.connection import ConnectionReconciler
-from controller.reconcilers.link import Link
-from controller.reconcilers.renewal import RenewalPolicy, RenewalReconciler
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
 from informers import MutationCache
@@ -84,7 +84,7 @@ class Bench:
         """A new process: everything in memory is gone."""
         server, clock = self.server, self.clock
         self.recorder = Recorder()
-        self.link = Link()
+        self.health = Health()
         self.connections = ConnectionStore(
             server,  # type: ignore[arg-type]
             MutationCache(server.lister(COMPASS_CONNECTION), clock=clock),
@@ -100,8 +100,8 @@ class Bench:
         )
         metrics = AgentMetrics(CollectorRegistry())
 
-        def attempts() -> Attempts:
-            return Attempts(cap=SYNC_PERIOD, clock=clock, random=random.Random(1).random)
+        def backoff() -> Backoff:
+            return Backoff(cap=SYNC_PERIOD, clock=clock, random=random.Random(1).random)
 
         self.connection_reconciler = ConnectionReconciler(
             connections=self.connections,
@@ -114,8 +114,8 @@ class Bench:
                 config_map_name=CONFIGURATION,
             ),
             sessions=self.connector,
-            link=self.link,
-            attempts=attempts(),
+            health=self.health,
+            backoff=backoff(),
             recorder=self.recorder,  # type: ignore[arg-type]
             metrics=metrics,
             clock=clock,
@@ -126,8 +126,8 @@ class Bench:
             connections=self.connections,
             credentials=self.credentials,
             sessions=self.connector,
-            link=self.link,
-            attempts=attempts(),
+            health=self.health,
+            backoff=backoff(),
             recorder=self.recorder,  # type: ignore[arg-type]
             metrics=metrics,
             clock=clock,

@@ -12,8 +12,8 @@ import orjson
 from controller.compass import tls
 from controller.compass.graphql import Transport
 from controller.compass.http import HttpAnswer
-from controller.credentials import StoredCredentials
-from controller.sessions import Sessions
+from controller.connection.credentials import StoredCredentials
+from controller.connection.sessions import Sessions
 from e2e.mock_compass.connector import ConnectorContext, ConnectorSettings, executor
 from e2e.mock_compass.executor import RequestError
 from e2e.mock_compass.pki import Pki

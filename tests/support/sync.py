@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from controller import status as cc
+from controller.backoff import Backoff
 from controller.compass.errors import CompassError
 from controller.compass.types import (
     ApiDefinition,
@@ -25,7 +25,9 @@ from controller.compass.types import (
     Credentials,
     IncompleteApplication,
 )
-from controller.credentials import Connection, CredentialsReplaced
+from controller.connection import status as cc
+from controller.connection.credentials import Connection, CredentialsReplaced
+from controller.connection.health import Health
 from controller.metrics import AgentMetrics
 from controller.reconcilers.application import (
     BY_APPLICATION,
@@ -33,8 +35,6 @@ from controller.reconcilers.application import (
     owning_applications,
     reserved_secrets,
 )
-from controller.reconcilers.attempts import Attempts
-from controller.reconcilers.link import Link
 from controller.reconcilers.progress import Progress
 from controller.reconcilers.sync import SyncReconciler
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
@@ -285,8 +285,8 @@ class Agent:
             metrics=self.metrics,
             clock=self.clock,
         )
-        link = Link()
-        link.connector_answered(self.clock.time())
+        health = Health()
+        health.connector_answered(self.clock.time())
         self.sync = SyncReconciler(
             settings=Settings(**settings),
             connections=self.connections,  # type: ignore[arg-type]
@@ -295,8 +295,8 @@ class Agent:
             applications=self.applications,
             workers=self,  # type: ignore[arg-type]
             progress=self.progress,
-            link=link,
-            attempts=Attempts(cap=20.0, clock=self.clock, random=lambda: 0.0),
+            health=health,
+            backoff=Backoff(cap=20.0, clock=self.clock, random=lambda: 0.0),
             recorder=self.recorder,  # type: ignore[arg-type]
             metrics=self.metrics,
             clock=self.clock,

@@ -5,8 +5,9 @@ import json
 import time
 from collections.abc import Callable
 
-from controller import commands, revocation
+from controller import commands
 from controller.commands.status import DONE, NOT_READY
+from controller.connection import revocation
 from controller.settings import Settings
 from e2e.mock_compass.faults import Fault
 from e2e.world import CA_SECRET, CLUSTER_SECRET, World

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.compass.http import HttpAnswer
-from controller.credentials import CredentialsError
+from controller.connection.credentials import CredentialsError
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.runtime.logs import TextFormatter
 from tests.support.connection_bench import Bench

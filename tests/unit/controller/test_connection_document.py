@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from controller.revocation import ANNOTATION
-from controller.status import State
+from controller.connection.revocation import ANNOTATION
+from controller.connection.status import State
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "connection.md").read_text()

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from controller.compass.http import HttpAnswer
-from controller.credentials import Pairing
+from controller.connection.credentials import Pairing
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from informers.errors import ApiError, Forbidden, ServerError
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
@@ -491,7 +491,7 @@ def test_suspicion_spares_a_used_token_at_first_and_an_unused_one_not() -> None:
     bench.connector.state.revoke_all(RUNTIME)
     before = bench.fingerprint()
     calls = len(bench.connector.calls)
-    bench.link.refused("Director", "insufficient scopes")
+    bench.health.refused("Director", "insufficient scopes")
     bench.connection_reconciler.reconcile(CONNECTION_NAME)
     assert len(bench.connector.calls) == calls
     assert bench.state == "ConnectionMaintenanceFailed"
@@ -501,7 +501,7 @@ def test_suspicion_spares_a_used_token_at_first_and_an_unused_one_not() -> None:
     bench.settle()
     assert bench.fingerprint() != before
     assert bench.state == "Connected"
-    assert bench.link.suspicion is None
+    assert bench.health.suspicion is None
 
 
 def test_suspicion_without_a_configuration_says_what_is_missing() -> None:
@@ -550,7 +550,7 @@ def test_a_pairing_under_way_that_was_tampered_with_is_given_up() -> None:
     data = bench.configure()
     bench.settle()
     bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
-    from controller.configuration import PairingConfiguration
+    from controller.connection.configuration import PairingConfiguration
 
     configuration = PairingConfiguration(
         origin="ConfigMap",

@@ -49,6 +49,6 @@ def test_what_the_connector_says_of_the_credentials_before_is_void(operation: st
     bench.renewal_reconciler.reconcile(CONNECTION_NAME)
 
     assert _stored(bench)["data"] == after["data"]
-    assert bench.link.suspicion is None
+    assert bench.health.suspicion is None
     assert (bench.state, bench.error) == ("Connected", "")
     assert bench.recorder.reasons == []

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from controller.connections import ConnectionStore
-from controller.credentials import Connection, CredentialsStore
+from controller.connection.credentials import Connection, CredentialsStore
+from controller.connection.store import ConnectionStore
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from informers import Indexer, Lister, MutationCache, Resource
 from informers.resource import object_key

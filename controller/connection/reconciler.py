@@ -16,33 +16,33 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from controller import revocation
-from controller import status as cc
+from controller.backoff import Backoff
 from controller.compass import certificates
 from controller.compass.errors import Unavailable
-from controller.configuration import (
+from controller.connection import revocation
+from controller.connection import status as cc
+from controller.connection.configuration import (
     ConfigurationError,
     NothingConfigured,
     PairingConfiguration,
     TokenSecretUnusable,
 )
-from controller.connections import Change, ConnectionStore
-from controller.credentials import (
+from controller.connection.configured import Configured
+from controller.connection.credentials import (
     Connection,
     CredentialsError,
     CredentialsMissing,
     CredentialsStore,
     StoredCredentials,
 )
+from controller.connection.health import Health
+from controller.connection.pair import PairingFailed, PairingProcedure
+from controller.connection.sessions import Sessions
+from controller.connection.store import Change, ConnectionStore
 from controller.metrics import AgentMetrics
-from controller.reconcilers.attempts import Attempts
-from controller.reconcilers.configured import Configured
-from controller.reconcilers.link import Link
-from controller.reconcilers.pairing import PairingFailed, PairingProcedure
 from controller.resources import CONNECTION_NAME
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
-from controller.sessions import Sessions
 from workqueue.clock import Clock
 
 _log = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ class ConnectionReconciler:
         credentials: CredentialsStore,
         configured: Configured,
         sessions: Sessions,
-        link: Link,
-        attempts: Attempts,
+        health: Health,
+        backoff: Backoff,
         recorder: EventRecorder,
         metrics: AgentMetrics,
         clock: Clock,
@@ -81,8 +81,8 @@ class ConnectionReconciler:
         self._pairing = PairingProcedure(
             connections=connections, credentials=credentials, sessions=sessions, new_key=new_key
         )
-        self._link = link
-        self._attempts = attempts
+        self._health = health
+        self._backoff = backoff
         self._recorder = recorder
         self._metrics = metrics
         self._clock = clock
@@ -102,7 +102,7 @@ class ConnectionReconciler:
             return self._pair(connection, "Runtime id, tenant or URLs of the stored credentials are not known")
         if self._reconnect_is_wanted(connection, known):
             return self._pair(connection, "")
-        if self._link.suspicion is None:
+        if self._health.suspicion is None:
             return self._keep(connection, credentials, known)
         return self._suspect(connection, credentials, known)
 
@@ -176,7 +176,7 @@ class ConnectionReconciler:
     # --- what is done ---
 
     def _keep(self, connection: Object | None, credentials: StoredCredentials, known: Connection) -> Result:
-        self._attempts.succeeded()
+        self._backoff.succeeded()
         self._spared = self._outlook = ""
         self._write(connection, self._description(credentials, known, paired_now=False))
         left = credentials.not_after - self._clock.time()
@@ -185,19 +185,19 @@ class ConnectionReconciler:
     def _suspect(self, connection: Object | None, credentials: StoredCredentials, known: Connection) -> Result:
         """The credentials are refused: see whether the configured token works, and keep them until it does."""
         # An unknown tenant or Runtime is refused like a revoked certificate, so whoever reads this has to see both.
-        suspicion = f"{self._link.suspicion} (asked as Runtime {known.runtime_id} of tenant {known.tenant})"
+        suspicion = f"{self._health.suspicion} (asked as Runtime {known.runtime_id} of tenant {known.tenant})"
         configuration, missing = self._resolve(connection)
         spent = configuration is not None and configuration.fingerprint == known.paired_with
         if configuration is not None and spent and self._spared != configuration.fingerprint:
             # Refusals may be over in a moment, and a token that is known to be spent is the least of hopes.
             self._spared = configuration.fingerprint
-            self._attempts.failed(configuration.fingerprint)
+            self._backoff.failed(configuration.fingerprint)
         left = max(0.0, credentials.not_after - self._clock.time())
         if configuration is None:
             self._outlook = ""
             self._tell_suspicion(connection, f"{suspicion}; {_TO_RECONNECT}; {missing}")
             return Result(requeue_after=min(_LOOK_AGAIN_SECONDS, left))
-        delay = self._attempts.wait(configuration.fingerprint)
+        delay = self._backoff.wait(configuration.fingerprint)
         if delay > 0:
             outlook = self._outlook or f"{_TO_RECONNECT} in {configuration.origin}"
             self._tell_suspicion(connection, f"{suspicion}; {outlook}")
@@ -217,7 +217,7 @@ class ConnectionReconciler:
                 text += f"; the last pairing ended so: {self._failure}"
             self._tell_failure(connection, _because(text, problem))
             return Result(requeue_after=_LOOK_AGAIN_SECONDS if isinstance(missing, TokenSecretUnusable) else None)
-        delay = self._attempts.wait(what)
+        delay = self._backoff.wait(what)
         if delay > 0:
             return Result(requeue_after=delay)
         try:
@@ -228,10 +228,10 @@ class ConnectionReconciler:
         return Result(requeue_after=0.0)
 
     def _paired(self, fresh: StoredCredentials, origin: str) -> None:
-        self._attempts.succeeded()
+        self._backoff.succeeded()
         self._spared = self._outlook = self._failure = ""
         self._metrics.pairing("success")
-        self._link.replaced(self._clock.time())
+        self._health.replaced(self._clock.time())
         known = fresh.connection
         if known is None:
             raise ValueError("pairing gave credentials without what belongs to them")
@@ -250,7 +250,7 @@ class ConnectionReconciler:
     ) -> Result:
         self._metrics.pairing("error")
         cause = failure.__cause__
-        delay = self._attempts.failed(what, at_least=cause.retry_after if isinstance(cause, Unavailable) else None)
+        delay = self._backoff.failed(what, at_least=cause.retry_after if isinstance(cause, Unavailable) else None)
         identified = f"x-request-id: {failure.request_id} failed: " if failure.request_id else ""
         prefix, _, rest = str(failure).partition(": ")
         text = f"{prefix}: {identified}{rest}"

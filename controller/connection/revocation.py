@@ -8,7 +8,7 @@ configuration is another one, or the CompassConnection is deleted, the mark mean
 from collections.abc import Mapping
 from typing import Any
 
-from controller.configuration import PairingConfiguration
+from controller.connection.configuration import PairingConfiguration
 
 ANNOTATION = "compass.kyma-project.io/revoked-with"
 

@@ -31,7 +31,7 @@ import orjson
 
 from controller.compass import certificates
 from controller.compass.errors import CompassError
-from controller.configuration import PairingConfiguration, secret_value
+from controller.connection.configuration import PairingConfiguration, secret_value
 from controller.resources import SECRET
 from controller.settings import ObjectName
 from informers.client import Client

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from controller import status as cc
+from controller.connection import status as cc
 from controller.resources import COMPASS_CONNECTION
 from informers.client import Client
 from informers.errors import AlreadyExists, Conflict, NotFound

@@ -16,21 +16,21 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from controller import configuration as sources
 from controller.compass import certificates
 from controller.compass.errors import CompassError, GraphQLError, InvalidAnswer, InvalidCredentials, Refused
 from controller.compass.types import SignedCertificate
-from controller.configuration import PairingConfiguration
-from controller.connections import ConnectionStore
-from controller.credentials import (
+from controller.connection import configuration as sources
+from controller.connection.configuration import PairingConfiguration
+from controller.connection.credentials import (
     Connection,
     CredentialsStore,
     Pairing,
     StoredCredentials,
     pairing_matches,
 )
+from controller.connection.sessions import Sessions, announced_urls, request_id
+from controller.connection.store import ConnectionStore
 from controller.resources import CONNECTION_NAME
-from controller.sessions import Sessions, announced_urls, request_id
 from informers.errors import ApiError
 
 _log = logging.getLogger(__name__)

@@ -1,8 +1,7 @@
 """What the CompassConnection tells: every change of its status, as pure functions on the object.
 
 State and fields are those that operators and tools know from the Go agent. The conditions are derived from them, so the
-two can never disagree. Each function changes the dict it is given; `controller.connections` decides whether anything
-differs from what the API server has and writes it.
+two can never disagree. Each function changes the dict it is given; `controller.connection.store` writes what differs.
 
 | state | set by |
 |---|---|

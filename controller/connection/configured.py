@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from controller import configuration
-from controller.configuration import PairingConfiguration, TokenSecretUnusable
+from controller.connection import configuration
+from controller.connection.configuration import PairingConfiguration, TokenSecretUnusable
 from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName
 from informers.client import Client

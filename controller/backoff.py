@@ -14,7 +14,7 @@ _FACTOR = 2.0
 _JITTER = 0.2  # of the delay: a thousand Runtimes that lost one Connector must not come back together
 
 
-class Attempts:
+class Backoff:
     """Delays for one thing at a time. Another thing (a changed token, say) may be tried at once."""
 
     def __init__(self, *, cap: float, clock: Clock, random: Callable[[], float], base: float = BASE_SECONDS) -> None:

@@ -11,7 +11,7 @@ CONNECTOR = "Connector"
 DIRECTOR = "Director"
 
 
-class Link:
+class Health:
     """Who refuses our credentials, and when the Connector last accepted them."""
 
     def __init__(self) -> None:

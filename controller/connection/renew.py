@@ -11,25 +11,25 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from controller import status as cc
+from controller.backoff import Backoff
 from controller.compass import certificates
 from controller.compass.connector import ConnectorClient
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Configuration
-from controller.connections import ConnectionStore
-from controller.credentials import (
+from controller.connection import status as cc
+from controller.connection.credentials import (
     Connection,
     CredentialsError,
     CredentialsReplaced,
     CredentialsStore,
     StoredCredentials,
 )
+from controller.connection.health import CONNECTOR, Health
+from controller.connection.sessions import Sessions, announced_urls, request_id
+from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
-from controller.reconcilers.attempts import Attempts
-from controller.reconcilers.link import CONNECTOR, Link
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
-from controller.sessions import Sessions, announced_urls, request_id
 from informers.errors import ApiError
 from workqueue.clock import Clock
 
@@ -64,8 +64,8 @@ class RenewalReconciler:
         connections: ConnectionStore,
         credentials: CredentialsStore,
         sessions: Sessions,
-        link: Link,
-        attempts: Attempts,
+        health: Health,
+        backoff: Backoff,
         recorder: EventRecorder,
         metrics: AgentMetrics,
         clock: Clock,
@@ -77,8 +77,8 @@ class RenewalReconciler:
         self._connections = connections
         self._credentials = credentials
         self._sessions = sessions
-        self._link = link
-        self._attempts = attempts
+        self._health = health
+        self._backoff = backoff
         self._recorder = recorder
         self._metrics = metrics
         self._clock = clock
@@ -105,7 +105,7 @@ class RenewalReconciler:
         next_check = self._next_check - self._clock.monotonic() if self._checked == credentials.fingerprint else 0.0
         if not why and next_check > 0:
             return Result(requeue_after=min(next_check, due_at - now))
-        delay = self._attempts.wait(credentials.fingerprint)
+        delay = self._backoff.wait(credentials.fingerprint)
         if delay > 0:
             return Result(requeue_after=delay)
         try:
@@ -114,7 +114,7 @@ class RenewalReconciler:
             return Result(requeue_after=0.0)
         except (CompassError, ApiError) as error:
             return self._failed(connection, credentials, error, why)
-        self._attempts.succeeded()
+        self._backoff.succeeded()
         self._checked = credentials.fingerprint
         period = self._policy.sync_period * (1 + _PERIOD_JITTER * self._random())
         self._next_check = self._clock.monotonic() + period
@@ -151,7 +151,7 @@ class RenewalReconciler:
         with self._credentials.in_use(credentials):
             offered = connector.configuration(known.connector_url, request_id=identifier)
         urls = announced_urls(offered, request_id=identifier)
-        self._link.accepted(CONNECTOR)
+        self._health.accepted(CONNECTOR)
         if urls != (known.connector_url, known.director_url):
             known = replace(known, connector_url=urls[0], director_url=urls[1])
             if not why:
@@ -206,9 +206,9 @@ class RenewalReconciler:
         current = self._connections.get(connection["metadata"]["name"])
         spec = (current or {}).get("spec", {}).get("managementInfo")
         management_info = {"connectorUrl": known.connector_url, "directorUrl": known.director_url}
-        failed = cc.state_of(current) is cc.State.CONNECTION_MAINTENANCE_FAILED and self._link.suspicion is None
+        failed = cc.state_of(current) is cc.State.CONNECTION_MAINTENANCE_FAILED and self._health.suspicion is None
         now = self._clock.time()
-        self._link.connector_answered(now)
+        self._health.connector_answered(now)
         if not failed and spec == management_info:
             return
 
@@ -224,13 +224,13 @@ class RenewalReconciler:
     def _failed(
         self, connection: Object, credentials: StoredCredentials, error: CompassError | ApiError, why: str
     ) -> Result:
-        self._link.connector_failed()
+        self._health.connector_failed()
         if isinstance(error, Refused):
-            self._link.refused(CONNECTOR, str(error))
+            self._health.refused(CONNECTOR, str(error))
         if why:
             self._metrics.renewal("error")
         at_least = error.retry_after if isinstance(error, Unavailable) else None
-        delay = self._attempts.failed(credentials.fingerprint, at_least=at_least)
+        delay = self._backoff.failed(credentials.fingerprint, at_least=at_least)
         now = self._clock.time()
         text = str(error)
         if why:

@@ -15,7 +15,7 @@ from controller.compass.errors import InvalidAnswer, InvalidRequest
 from controller.compass.graphql import Observe, Transport
 from controller.compass.http import check_url
 from controller.compass.types import Configuration
-from controller.credentials import Connection, StoredCredentials
+from controller.connection.credentials import Connection, StoredCredentials
 
 
 def request_id(runtime_id: str = "") -> str:
