@@ -115,6 +115,7 @@ def _settings() -> dict[str, str]:
         "METRICS_LOGGING_TIME_INTERVAL": "1s",
         "LEADER_ELECTION": "true",
         "INTEGRATION_NAMESPACE": INTEGRATION_NAMESPACE,
+        "MAX_DELETION_PERCENT": "100",  # all Applications are unassigned in the end
     }
     return _deployed_environment() | quick
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from controller.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES
@@ -67,6 +68,37 @@ def test_probes_and_policy_know_the_ports() -> None:
     assert ports == {settings.health_port, settings.metrics_port}
     policy = one("NetworkPolicy", "manager")
     assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} == ports
+
+
+@pytest.mark.parametrize("folder", ["manager", "prometheus"])
+def test_metrics_are_for_those_that_scrape(folder: str) -> None:
+    """No rule lets everybody to the port of the metrics; each source is Pods with a label."""
+    metrics_port = Settings.from_environment({}).metrics_port
+    rules = [
+        rule
+        for rule in one("NetworkPolicy", folder)["spec"]["ingress"]
+        if metrics_port in [port["port"] for port in rule["ports"]]
+    ]
+    assert rules
+    for rule in rules:
+        assert rule["from"]
+        assert all(source["podSelector"]["matchLabels"] for source in rule["from"])
+
+
+def test_the_annotations_lead_scrapers_to_the_metrics() -> None:
+    annotations = one("Deployment", "manager")["spec"]["template"]["metadata"]["annotations"]
+    settings = Settings.from_environment({})
+    assert annotations["prometheus.io/scrape"] == "true"
+    assert annotations["prometheus.io/port"] == str(settings.metrics_port)
+    assert annotations["prometheus.io/path"] == "/metrics"
+
+
+def test_applications_are_protected_from_accidental_deletion() -> None:
+    """In the manifests; the program alone has no limit, as the Go agent."""
+    container = one("Deployment", "manager")["spec"]["template"]["spec"]["containers"][0]
+    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert Settings.from_environment(environment).max_deletion_percent == 50
+    assert Settings.from_environment({}).max_deletion_percent is None
 
 
 def test_no_rule_has_a_wildcard() -> None:
