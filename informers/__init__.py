@@ -1,6 +1,6 @@
 """Informers for Kubernetes: a correct list+watch, indexed caches and a client of plain dicts. See README.md."""
 
-from informers.client import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Client
+from informers.client import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Client, no_retries_after
 from informers.errors import (
     AlreadyExists,
     ApiError,
@@ -22,6 +22,7 @@ from informers.errors import (
 from informers.handlers import DeletedFinalStateUnknown, EventHandlers, Registration
 from informers.indexer import NAMESPACE_INDEX, Indexer, index_by_namespace
 from informers.informer import SharedInformer, wait_for_sync
+from informers.interrupt import Interrupt
 from informers.lister import Lister
 from informers.lister_watcher import ListerWatcher, ResourceListerWatcher, Watcher
 from informers.metrics import InformerMetrics, RequestMetrics
@@ -50,6 +51,7 @@ __all__ = [
     "Forbidden",
     "Indexer",
     "InformerMetrics",
+    "Interrupt",
     "Invalid",
     "KubernetesError",
     "Lister",
@@ -73,6 +75,7 @@ __all__ = [
     "Watcher",
     "index_by_namespace",
     "make_key",
+    "no_retries_after",
     "object_key",
     "split_key",
     "wait_for_sync",

@@ -2,19 +2,24 @@
 
 - Configuration, TLS and the connection pool are the official client's; requests go straight to that pool, so no model
   is built and no JSON is parsed twice.
+- Each request ends within its timeout as a whole: name resolution, connect, TLS, sending, waiting, reading, and the
+  waits between two tries. What was not sent by then is never sent.
 - Requests that the server answers with 429 or 5xx and a Retry-After are sent again, up to ten times (client-go rest);
-  a GET on an idle connection that breaks without an answer is sent again at once, and once (Go's net/http).
-- Dead peers are noticed: TCP keepalive, and a read timeout on every request.
+  a GET on an idle connection that breaks without an answer is sent again at once (Go's net/http).
+- Dead peers are noticed: TCP keepalive, and a timeout on every request.
 - A rotated service account token is picked up; a 401 drops the one in use.
 
-With watch.py the only module that touches HTTP. Thread-safe.
+With watch.py and exchange.py the only module that touches HTTP. Thread-safe.
 """
 
 import logging
 import platform
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, cast
 from urllib.parse import urlencode, urlsplit
@@ -27,9 +32,11 @@ from urllib3.exceptions import HTTPError, ProtocolError
 from informers import configuration as configurations
 from informers.configuration import Credentials
 from informers.errors import ConnectionFailed
+from informers.exchange import Exchange, make_cuttable
+from informers.interrupt import Interrupt, Interrupted, Overdue
 from informers.metrics import NoRequestMetrics, RequestMetrics
 from informers.resource import Resource
-from informers.transport_errors import connection_failed, error_of, seconds_to_wait, unexpected
+from informers.transport_errors import connection_failed, error_of, overdue, seconds_to_wait, unexpected
 from informers.watch import WatchStream
 from workqueue.clock import REAL_CLOCK, Clock
 
@@ -42,6 +49,9 @@ CONNECT_TIMEOUT = 30.0
 POOL_MAXSIZE = 25
 # Longer than any single answer of a healthy server takes; client-go leaves it open, and hangs when the peer is gone.
 REQUEST_TIMEOUT = 30.0
+# A big list may take long before its first byte. The API server itself gives up after a minute by default
+# (--request-timeout), but that can be set, and an aggregated API server or a proxy has a limit of its own.
+LIST_TIMEOUT = 300.0
 # A server sends a bookmark about every 60 s: a watch that is silent for longer is dead.
 WATCH_READ_TIMEOUT = 70.0
 # client-go rest/request.go, maxRetries.
@@ -55,10 +65,52 @@ MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
+_retries_end_with: ContextVar[threading.Event | None] = ContextVar("retries_end_with", default=None)
+
+
+@contextmanager
+def no_retries_after(stop: threading.Event) -> Iterator[None]:
+    """Once `stop` is set, no request of this thread is sent again: a wait for Retry-After ends with the server's error.
+
+    For work that has to end soon after `stop`. The first try of each request is made all the same.
+    """
+    token = _retries_end_with.set(stop)
+    try:
+        yield
+    finally:
+        _retries_end_with.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """`timeout`: seconds for the whole request. `connect_timeout`, `read_timeout`: for each single wait, as urllib3 has
+    them; they matter for a stream, which is read when the request is over. `interrupt` ends the request at once.
+    """
+
+    method: str
+    url: str
+    timeout: float
+    read_timeout: float
+    interrupt: Interrupt
+    stop: threading.Event
+    body: bytes | None = None
+    content_type: str = "application/json"
+    stream: bool = False
+
+    @property
+    def connect_timeout(self) -> float:
+        return min(CONNECT_TIMEOUT, self.timeout)
+
 
 class Client:
-    """Requests to one API server. Errors: ApiError for what a request meets, ConfigurationError for lost credentials,
-    ValueError for arguments that fit no request. Objects returned belong to the caller."""
+    """Requests to one API server. Objects returned belong to the caller.
+
+    timeout: seconds for a request as a whole, see the module; None for REQUEST_TIMEOUT, of a list LIST_TIMEOUT. A wait
+    for Retry-After that does not fit into it is not begun: the error tells `retry_after`.
+
+    Errors: ApiError for what a request meets, ConnectionFailed for one that got no answer in time; ConfigurationError
+    for lost credentials; ValueError for arguments that fit no request.
+    """
 
     def __init__(
         self,
@@ -77,12 +129,18 @@ class Client:
         self._host: str = urlsplit(self._base).netloc.rpartition("@")[2]
         self._api_client = ApiClient(configuration)
         self._pool = self._api_client.rest_client.pool_manager
+        make_cuttable(self._pool)
         self._credentials = credentials
         self._user_agent = user_agent or f"compass-informers (python {platform.python_version()})"
-        self._watch_timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=watch_read_timeout)
+        self._watch_read_timeout = watch_read_timeout
         self._clock = clock
         self._metrics = metrics or NoRequestMetrics()
-        self._closed = threading.Event()
+        self._closed = Interrupt()
+        if not configuration.verify_ssl:
+            log.warning(
+                "the certificate of the API server is not verified: insecure-skip-tls-verify is set in the kubeconfig",
+                extra={"server": self._host},
+            )
 
     @classmethod
     def load(
@@ -109,13 +167,15 @@ class Client:
         return self._host
 
     def close(self) -> None:
-        """Give up waits between retries and close idle connections. Requests begun later fail."""
+        """End all requests but watches and lists of informers, which end with these. Requests begun later fail."""
         self._closed.set()
         self._api_client.close()
 
-    def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object:
+    def get(
+        self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None
+    ) -> Object:
         """The object. Raises NotFound."""
-        return self.request("GET", resource.path(namespace, name))
+        return self.request("GET", resource.path(namespace, name), timeout=timeout)
 
     def list(
         self,
@@ -128,10 +188,13 @@ class Client:
         continue_: str = "",
         resource_version: str | None = None,
         resource_version_match: str | None = None,
+        timeout: float | None = None,
+        interrupt: Interrupt | None = None,
     ) -> Object:
         """One page, as the server sent it: {"metadata": {"resourceVersion", "continue"}, "items": [...]}.
 
         A resource_version of None or "" asks for the most recent data, "0" for whatever the server has at hand.
+        `interrupt` ends the request as soon as it is set, with a ConnectionFailed.
         """
         query = _selectors(label_selector, field_selector)
         query |= {
@@ -140,14 +203,21 @@ class Client:
             "resourceVersion": resource_version or "",
             "resourceVersionMatch": resource_version_match or "",
         }
-        return self.request("GET", resource.path(namespace), query=query)
+        timeout = timeout or LIST_TIMEOUT
+        return self.request("GET", resource.path(namespace), query=query, timeout=timeout, interrupt=interrupt)
 
     def create(
-        self, resource: Resource, obj: Mapping[str, Any], *, namespace: str | None = None, dry_run: bool = False
+        self,
+        resource: Resource,
+        obj: Mapping[str, Any],
+        *,
+        namespace: str | None = None,
+        dry_run: bool = False,
+        timeout: float | None = None,
     ) -> Object:
         """The object as created. Namespace from the argument or the object. Raises AlreadyExists, Invalid."""
         path = resource.path(_namespace_of(resource, obj, namespace))
-        return self.request("POST", path, query=_dry_run(dry_run), body=obj)
+        return self.request("POST", path, query=_dry_run(dry_run), body=obj, timeout=timeout)
 
     def update(
         self,
@@ -157,11 +227,12 @@ class Client:
         namespace: str | None = None,
         subresource: str | None = None,
         dry_run: bool = False,
+        timeout: float | None = None,
     ) -> Object:
         """The object as replaced. With metadata.resourceVersion in it raises Conflict when it has changed meanwhile."""
         name = (obj.get("metadata") or {}).get("name") or ""
         path = resource.path(_namespace_of(resource, obj, namespace), name, subresource)
-        return self.request("PUT", path, query=_dry_run(dry_run), body=obj)
+        return self.request("PUT", path, query=_dry_run(dry_run), body=obj, timeout=timeout)
 
     def patch(
         self,
@@ -175,11 +246,12 @@ class Client:
         field_manager: str = "",
         force: bool = False,
         dry_run: bool = False,
+        timeout: float | None = None,
     ) -> Object:
         """The object as patched. `field_manager` (and `force`) are for server-side apply, with APPLY_PATCH."""
         query = _dry_run(dry_run) | {"fieldManager": field_manager, "force": "true" if force else ""}
         path = resource.path(namespace, name, subresource)
-        return self.request("PATCH", path, query=query, body=patch, content_type=content_type)
+        return self.request("PATCH", path, query=query, body=patch, content_type=content_type, timeout=timeout)
 
     def delete(
         self,
@@ -189,6 +261,7 @@ class Client:
         namespace: str | None = None,
         uid: str | None = None,
         resource_version: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Delete the object, only if it still has that uid and version when they are given (else Conflict).
 
@@ -198,7 +271,7 @@ class Client:
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
         if uid or resource_version:
             body["preconditions"] = {key: value for key, value in preconditions.items() if value}
-        self.request("DELETE", resource.path(namespace, name), body=body)
+        self.request("DELETE", resource.path(namespace, name), body=body, timeout=timeout)
 
     def watch(
         self,
@@ -224,7 +297,7 @@ class Client:
             "sendInitialEvents": "" if send_initial_events is None else str(send_initial_events).lower(),
         }
         url = self._url(resource.path(namespace), query)
-        return WatchStream(partial(self._send, "GET", url, timeout=self._watch_timeout, stream=True))
+        return WatchStream(partial(self._open_watch, url))
 
     def request(
         self,
@@ -235,17 +308,27 @@ class Client:
         body: object = None,
         content_type: str = "application/json",
         timeout: float | None = None,
+        interrupt: Interrupt | None = None,
     ) -> Object:
-        """Any request: `path` from the root of the server, `body` JSON-serialisable or None, `timeout` in seconds for
-        each wait for bytes. Query values that are empty are left out. Returns {} for an empty answer.
+        """Any request: `path` from the root of the server, `body` JSON-serialisable or None. Query values that are
+        empty are left out. `interrupt` as for list(). Returns {} for an empty answer.
         """
-        response = self._send(
+        timeout = REQUEST_TIMEOUT if timeout is None else timeout
+        request = _Request(
             method,
             self._url(path, query or {}),
+            timeout=timeout,
+            read_timeout=timeout,
+            interrupt=interrupt or self._closed,
+            stop=interrupt.event if interrupt else _retries_end_with.get() or self._closed.event,
             body=None if body is None else orjson.dumps(body),
             content_type=content_type,
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout or REQUEST_TIMEOUT),
         )
+        exchange = Exchange()
+        try:
+            response = self._send(request, exchange)
+        finally:
+            exchange.release()
         data = response.data
         if not data:
             return {}
@@ -257,89 +340,112 @@ class Client:
             raise unexpected(response, f"{method} {path}: the answer is not a JSON object")
         return cast("Object", answer)
 
+    def _open_watch(self, url: str, interrupt: Interrupt, exchange: Exchange) -> urllib3.BaseHTTPResponse:
+        """The answer to a watch request, its body not yet read; see WatchStream."""
+        request = _Request(
+            "GET",
+            url,
+            timeout=CONNECT_TIMEOUT + self._watch_read_timeout,
+            read_timeout=self._watch_read_timeout,
+            interrupt=interrupt,
+            stop=interrupt.event,
+            stream=True,
+        )
+        return self._send(request, exchange)
+
     def _url(self, path: str, query: Mapping[str, str]) -> str:
         sent = {key: value for key, value in query.items() if value}
         return f"{self._base}{path}?{urlencode(sent)}" if sent else f"{self._base}{path}"
 
-    def _send(
-        self,
-        method: str,
-        url: str,
-        *,
-        timeout: urllib3.Timeout,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-        stream: bool = False,
-    ) -> urllib3.BaseHTTPResponse:
-        """The answer of status 2xx, its body read unless `stream`. Raises ApiError, also for other statuses."""
+    def _send(self, request: _Request, exchange: Exchange) -> urllib3.BaseHTTPResponse:
+        """The answer of status 2xx, its body read unless it is a stream. Raises ApiError, also for other statuses."""
+        deadline = self._clock.monotonic() + request.timeout
+        left = request.timeout
         for retries_left in range(MAX_RETRIES, -1, -1):
-            if self._closed.is_set():
-                raise ConnectionFailed("the client is closed", reason=ConnectionFailed.CLOSED)
-            response = self._send_once(method, url, timeout, body, content_type, stream)
+            response = self._try(request, exchange, left)
             if 200 <= response.status < 300:
                 return response
             error = error_of(response)
             wait = seconds_to_wait(response)
-            if wait is None or not retries_left:
+            if wait is None or not retries_left or self._clock.monotonic() + wait >= deadline:
                 raise error
-            self._metrics.retry(verb=method, code=str(response.status), host=self._host)
+            self._metrics.retry(verb=request.method, code=str(response.status), host=self._host)
             log.info("request will be sent again", extra={"status": response.status, "wait_seconds": wait})
-            if self._clock.sleep(wait, self._closed):
+            stopped = self._clock.sleep(wait, request.stop)
+            left = deadline - self._clock.monotonic()
+            if stopped or left <= 0:
                 raise error
         raise AssertionError("unreachable: the last turn returns or raises")
 
-    def _send_once(
-        self,
-        method: str,
-        url: str,
-        timeout: urllib3.Timeout,
-        body: bytes | None,
-        content_type: str,
-        stream: bool,
-    ) -> urllib3.BaseHTTPResponse:
+    def _try(self, request: _Request, exchange: Exchange, seconds: float) -> urllib3.BaseHTTPResponse:
+        """Any answer, if it comes within `seconds`. Raises ConnectionFailed."""
+        if self._closed.is_set():
+            raise _closed()
         started = self._clock.monotonic()
+        code = "<error>"
+        try:
+            response = request.interrupt.call(
+                partial(self._exchange, request, exchange),
+                thread_name="request",
+                timeout=seconds,
+                abandon=lambda late: late.close(),
+            )
+            code = str(response.status)
+        except Interrupted:
+            raise _closed() from None
+        except Overdue:
+            raise overdue(self._host, request.timeout, connected=exchange.is_connected) from None
+        except (HTTPError, OSError, ValueError) as error:
+            raise connection_failed(
+                error, self._host, connect_timeout=request.connect_timeout, read_timeout=request.read_timeout
+            ) from error
+        finally:
+            if code == "<error>":
+                exchange.cut()
+                exchange.release()
+            seconds = self._clock.monotonic() - started
+            self._metrics.request(verb=request.method, code=code, host=self._host, seconds=seconds)
+        if response.status == 401:
+            self._credentials.refused(sent_at=started)
+        return response
+
+    def _exchange(self, request: _Request, exchange: Exchange) -> urllib3.BaseHTTPResponse:
+        """Send the request and read the answer, in a thread that its caller may leave alone."""
         headers = {"Accept": "application/json", "User-Agent": self._user_agent}
-        if body is not None:
-            headers["Content-Type"] = content_type
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
         authorization = self._credentials.authorization()
         if authorization is not None:
             headers["Authorization"] = authorization
-        code = "<error>"
-        # No retries and redirects by urllib3: it knows nothing of stop and of idempotence here.
-        exchange = partial(
-            self._pool.urlopen,
-            method,
-            url,
-            body=body,
-            headers=headers,
-            timeout=timeout,
-            retries=False,
-            redirect=False,
-            preload_content=not stream,
-        )
-        connections = self._pool.connection_from_url(url)
-        opened = connections.num_connections
-        try:
+        while True:
             try:
-                response = exchange()
+                with exchange:
+                    # No retries and redirects by urllib3: it knows nothing of stop and of idempotence here.
+                    response = self._pool.urlopen(
+                        request.method,
+                        request.url,
+                        body=request.body,
+                        headers=headers,
+                        timeout=urllib3.Timeout(connect=request.connect_timeout, read=request.read_timeout),
+                        retries=False,
+                        redirect=False,
+                        preload_content=not request.stream,
+                    )
+                break
             except ProtocolError as error:
-                if method != "GET" or connections.num_connections != opened:
+                # The server closed an idle connection in the moment in which it was used again: nothing is wrong. That
+                # may happen to several in a row, but each of them once, and a new connection ends it.
+                if request.method != "GET" or exchange.on_new_connection or exchange.is_cut:
                     raise
-                # The server closed an idle connection in the moment in which it was used again: nothing is wrong.
                 log.debug("request on an idle connection is sent again", extra={"cause": type(error).__name__})
-                response = exchange()
-            code = str(response.status)
-            if stream and not 200 <= response.status < 300:
-                response.read(cache_content=True)
-                response.release_conn()
-        except (HTTPError, OSError, ValueError) as error:
-            raise connection_failed(error, self._host, timeout) from error
-        finally:
-            seconds = self._clock.monotonic() - started
-            self._metrics.request(verb=method, code=code, host=self._host, seconds=seconds)
-        if response.status == 401:
-            self._credentials.refused(sent_at=started)
+        if request.stream and not 200 <= response.status < 300:
+            response.read(cache_content=True)
+            response.release_conn()
         return cast("urllib3.BaseHTTPResponse", response)
+
+
+def _closed() -> ConnectionFailed:
+    return ConnectionFailed("the client is closed", reason=ConnectionFailed.CLOSED)
 
 
 def _socket_options() -> list[tuple[int, int, int]]:

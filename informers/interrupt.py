@@ -1,12 +1,15 @@
-"""Blocking calls that a stop can abandon.
+"""Blocking calls that their caller can leave: when it is told to stop, and when the time for them is over.
 
 Nothing can take a thread out of name resolution, connect() or a TLS handshake. Such a call runs in a thread of its own;
-its caller waits for the result or for the stop, whichever comes first.
+its caller waits for the result, the stop or the timeout, whichever comes first.
 """
 
+import logging
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -15,24 +18,21 @@ class Interrupted(Exception):
     """The stop came before the result."""
 
 
-class _Outcome(Generic[T]):
-    def __init__(self) -> None:
-        self.result: T | None = None
-        self.error: BaseException | None = None
-        self.done = False
-        self.abandoned = False  # by the caller, before it was done
+class Overdue(Exception):
+    """The timeout was over before the result came."""
 
 
 class Interrupt:
-    """A flag that is set once and for all, and wakes whoever waits in call()."""
+    """A flag that is set once and for all, and wakes all who wait in call()."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
         self._event = threading.Event()
+        self._calls: set[_Call[object]] = set()  # guarded by _lock
 
     @property
     def event(self) -> threading.Event:
-        """Set together with the flag; for waits that take an Event."""
+        """Set together with the flag; for waits that take an Event. Only to be read: set() is the way to set it."""
         return self._event
 
     def is_set(self) -> bool:
@@ -41,45 +41,96 @@ class Interrupt:
 
     def set(self) -> None:
         """Stop. Idempotent, from any thread."""
-        with self._condition:
+        with self._lock:
             self._event.set()
-            self._condition.notify_all()
+            calls = [*self._calls]
+        for call in calls:
+            call.interrupt()
 
-    def call(self, function: Callable[[], T], *, thread_name: str, abandon: Callable[[T], None] | None = None) -> T:
-        """function(), run in a daemon thread. Passes on what it raises; raises Interrupted as soon as the flag is set.
+    def call(
+        self,
+        function: Callable[[], T],
+        *,
+        thread_name: str,
+        timeout: float | None = None,
+        abandon: Callable[[T], None] = lambda _: None,
+    ) -> T:
+        """function(), run in a daemon thread. Passes on whatever it raises, SystemExit and the like included.
 
-        A result that nobody waits for any more is given to `abandon`.
+        Raises Interrupted as soon as the flag is set, and Overdue after `timeout` seconds of real time (None: no
+        limit). A result that comes later, or together with the flag, is given to `abandon`.
         """
-        outcome: _Outcome[T] = _Outcome()
-
-        def work() -> None:
-            try:
-                outcome.result = function()
-            except BaseException as error:  # noqa: BLE001 - handed to the caller below, whatever it is
-                outcome.error = error
-            with self._condition:
-                outcome.done = True
-                abandoned = outcome.abandoned
-                self._condition.notify_all()
-            if abandoned:
-                give_up()
-
-        def give_up() -> None:
-            if outcome.error is None and abandon is not None:
-                abandon(outcome.result)  # type: ignore[arg-type]
-
-        with self._condition:
+        call = _Call(function, abandon)
+        with self._lock:
             if self._event.is_set():
                 raise Interrupted
-            threading.Thread(target=work, name=thread_name, daemon=True).start()
-            self._condition.wait_for(lambda: outcome.done or self._event.is_set())
-            # The flag wins over a result or error that came at the same moment.
-            interrupted = self._event.is_set()
-            outcome.abandoned = interrupted and not outcome.done
+            self._calls.add(cast("_Call[object]", call))
+        try:
+            threading.Thread(target=call.run, name=thread_name, daemon=True).start()
+            return call.result(timeout)
+        finally:
+            with self._lock:
+                self._calls.discard(cast("_Call[object]", call))
+
+
+class _Call(Generic[T]):
+    def __init__(self, function: Callable[[], T], abandon: Callable[[T], None]) -> None:
+        self._function = function
+        self._abandon = abandon
+        self._changed = threading.Condition()
+        # All below are guarded by _changed.
+        self._done = False
+        self._interrupted = False
+        self._left = False  # by the caller, without the result
+        self._result: T | None = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        result: T | None = None
+        error: BaseException | None = None
+        try:
+            result = self._function()
+        except BaseException as raised:  # noqa: BLE001 - raised by result(), whatever it is
+            error = raised
+        with self._changed:
+            self._done, self._result, self._error = True, result, error
+            left = self._left
+            self._changed.notify()
+        if left:
+            self._give_up()
+
+    def interrupt(self) -> None:
+        with self._changed:
+            self._interrupted = True
+            self._changed.notify()
+
+    def result(self, timeout: float | None) -> T:
+        with self._changed:
+            try:
+                self._changed.wait_for(lambda: self._done or self._interrupted, timeout)
+            finally:
+                # Also when a signal's exception ends the wait. The flag wins over a result of the same moment.
+                leaving = self._interrupted or not self._done
+                self._left = leaving and not self._done
+            interrupted, give_up = self._interrupted, leaving and self._done
+        if give_up:
+            self._give_up()
         if interrupted:
-            if not outcome.abandoned:
-                give_up()
             raise Interrupted
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.result  # type: ignore[return-value]
+        if leaving:
+            raise Overdue
+        if self._error is not None:
+            # Not kept here: its frames lead back to this object.
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error
+        return cast("T", self._result)
+
+    def _give_up(self) -> None:
+        if self._error is None:
+            self._abandon(cast("T", self._result))
+        else:
+            log.debug("a call that nobody waits for has failed", extra={"cause": type(self._error).__name__})
+            self._error = None

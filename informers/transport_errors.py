@@ -63,10 +63,12 @@ def unexpected(response: urllib3.BaseHTTPResponse, message: str) -> ApiError:
     return ApiError(message, status=response.status, reason="UnexpectedServerResponse")
 
 
-def connection_failed(error: Exception, host: str, timeout: urllib3.Timeout) -> ConnectionFailed:
-    """A text that tells an operator what to look at; the original is chained."""
+def connection_failed(error: Exception, host: str, *, connect_timeout: float, read_timeout: float) -> ConnectionFailed:
+    """A text that tells an operator what to look at; the original is chained. Timeouts in seconds, for that text."""
     if isinstance(error, ProxyError):
-        inner = connection_failed(error.original_error, host, timeout)
+        inner = connection_failed(
+            error.original_error, host, connect_timeout=connect_timeout, read_timeout=read_timeout
+        )
         return ConnectionFailed(f"through the proxy: {inner.message}", reason=inner.reason)
     system = _system_error(error)
     match error:
@@ -75,9 +77,9 @@ def connection_failed(error: Exception, host: str, timeout: urllib3.Timeout) -> 
         case NewConnectionError() if isinstance(system, ConnectionRefusedError):
             return _failed(host, "connection refused", ConnectionFailed.REFUSED)
         case ConnectTimeoutError():
-            return _failed(host, f"no connection within {timeout.connect_timeout:g} s", ConnectionFailed.TIMEOUT)
+            return overdue(host, connect_timeout, connected=False)
         case ReadTimeoutError() | TimeoutError():
-            return _failed(host, f"no answer within {timeout.read_timeout:g} s", ConnectionFailed.TIMEOUT)
+            return overdue(host, read_timeout, connected=True)
         case SSLError() | ssl.SSLError():
             return _failed(host, f"TLS failed: {_tls_cause(error)}", ConnectionFailed.TLS)
         case ProtocolError():
@@ -85,6 +87,12 @@ def connection_failed(error: Exception, host: str, timeout: urllib3.Timeout) -> 
             return _failed(host, f"the connection broke: {cause}", ConnectionFailed.BROKEN)
     cause = system.strerror if system and system.strerror else type(error).__name__
     return _failed(host, cause, ConnectionFailed.UNREACHABLE)
+
+
+def overdue(host: str, timeout: float, *, connected: bool) -> ConnectionFailed:
+    """The `timeout` seconds of a request, or of one of its waits, are over."""
+    missing = "answer" if connected else "connection"
+    return _failed(host, f"no {missing} within {timeout:g} s", ConnectionFailed.TIMEOUT)
 
 
 def _failed(host: str, cause: str, reason: str) -> ConnectionFailed:

@@ -6,9 +6,6 @@ the last resourceVersion it has seen.
 """
 
 import logging
-import os
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,7 +13,9 @@ import orjson
 import urllib3
 from kubernetes.watch import Watch
 
-from informers.interrupt import Interrupt, Interrupted
+from informers.errors import ConnectionFailed
+from informers.exchange import Exchange
+from informers.interrupt import Interrupt
 
 log = logging.getLogger(__name__)
 
@@ -50,31 +49,28 @@ class WatchStream(Watch):  # type: ignore[misc]
     - close() gives the connection back. Reading to the end does that too; whoever opens and reads no further calls it.
     """
 
-    def __init__(self, open_response: Callable[[], urllib3.BaseHTTPResponse]) -> None:
+    def __init__(self, open_response: Callable[[Interrupt, Exchange], urllib3.BaseHTTPResponse]) -> None:
+        """open_response sends the request over the exchange, and ends with a ConnectionFailed when the interrupt comes
+        first; the exchange stays attached to the connection that the answer is read from.
+        """
         super().__init__()
         self._open_response = open_response
         self._interrupt = Interrupt()
-        self._lock = threading.Lock()
+        self._exchange = Exchange()
         self._response: urllib3.BaseHTTPResponse | None = None
-        self._socket: socket.socket | None = None  # guarded by _lock: None as soon as the connection is given up
 
     def open(self) -> None:
         """Send the request and wait for the headers of the answer. Raises ApiError. Returns early when stopped."""
-        if self._response is not None:
+        if self._response is not None or self._interrupt.is_set():
             return
         try:
-            response = self._interrupt.call(
-                self._open_response, thread_name="watch-open", abandon=lambda late: late.close()
-            )
-        except Interrupted:
-            return
-        self._response = response
-        connection = getattr(response, "connection", None)
-        with self._lock:
-            self._socket = getattr(connection, "sock", None)
-        if self._interrupt.is_set():
-            # stop() came between the call and the assignment above, and found no socket to shut down.
-            self._shutdown_socket()
+            self._response = self._open_response(self._interrupt, self._exchange)
+        except ConnectionFailed:
+            if not self._interrupt.is_set():
+                raise
+        finally:
+            if self._response is None:
+                self._exchange.release()
 
     def __iter__(self) -> Iterator[WatchEvent]:
         return self.stream()
@@ -117,7 +113,7 @@ class WatchStream(Watch):  # type: ignore[misc]
     def stop(self) -> None:
         """End the stream. Idempotent, from any thread; does not wait."""
         self._interrupt.set()
-        self._shutdown_socket()
+        self._exchange.cut()
 
     def close(self) -> None:
         """stop(), and give the connection back. By the thread that opens and reads. Idempotent."""
@@ -125,26 +121,10 @@ class WatchStream(Watch):  # type: ignore[misc]
         if self._response is not None:
             self._close(self._response)
 
-    def _shutdown_socket(self) -> None:
-        """Wake a blocked recv: close() does not, shutdown() does. Through a duplicate, which leaves TLS state alone."""
-        with self._lock:
-            if self._socket is None:
-                return
-            try:
-                duplicate = socket.socket(fileno=os.dup(self._socket.fileno()))
-            except OSError:
-                return  # closed already: nobody can be blocked in it
-        with duplicate:
-            try:
-                duplicate.shutdown(socket.SHUT_RDWR)
-            except OSError as error:
-                log.debug("socket was not connected any more", extra={"cause": type(error).__name__})
-
     def _close(self, response: urllib3.BaseHTTPResponse) -> None:
-        with self._lock:
-            self._socket = None
         response.close()
         response.release_conn()
+        self._exchange.release()
 
 
 _UNDECODABLE: dict[str, Any] = {

@@ -54,7 +54,7 @@ class _WatchCache:
 class _HeldStream(WatchStream):
     """Open, as far as its reader can tell, and silent until it goes on."""
 
-    def __init__(self, open_response: Callable[[], urllib3.BaseHTTPResponse]) -> None:
+    def __init__(self, open_response: Callable[..., urllib3.BaseHTTPResponse]) -> None:
         super().__init__(open_response)
         self._going_on = threading.Event()
 

@@ -28,7 +28,7 @@ from informers import (
 from informers import configuration as configurations
 from tests.support.apiserver.objects import WIDGETS, status, widget
 from tests.support.apiserver.server import Answer, CloseWithoutAnswer, MisbehavingServer, NoAnswer
-from tests.support.apiserver.waiting import HastyClock
+from tests.support.apiserver.waiting import HastyClock, eventually
 from workqueue.clock import REAL_CLOCK
 from workqueue.testing import VirtualClock
 
@@ -142,8 +142,9 @@ class TestRetry:
 
     def test_close_ends_the_wait(self, server: MisbehavingServer) -> None:
         """A closed client waits no longer and sends nothing more."""
-        server.inject("other", Answer(429, "TooManyRequests", retry_after="600"))
-        client = server.client(clock=REAL_CLOCK)
+        server.inject("other", Answer(429, "TooManyRequests", retry_after="25"))
+        metrics = Metrics()
+        client = server.client(clock=REAL_CLOCK, metrics=metrics)
         errors: list[ApiError] = []
 
         def request() -> None:
@@ -154,9 +155,9 @@ class TestRetry:
 
         thread = threading.Thread(target=request)
         thread.start()
-        server.wait_for_request("other")
+        eventually(lambda: metrics.retries)
         client.close()
-        thread.join(10)
+        thread.join(60)
         assert [type(error) for error in errors] == [TooManyRequests]
         with pytest.raises(ConnectionFailed) as caught:
             client.request("GET", "/x")

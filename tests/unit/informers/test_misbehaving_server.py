@@ -214,7 +214,7 @@ PHASES: dict[str, tuple[str, list[Fault]]] = {
     "while a watch is not answered": ("watch", [NoAnswer()]),
     "while a list is not answered": ("list", [NoAnswer()]),
     "in the wait after an error": ("list", [Answer(403, "Forbidden")]),
-    "in the wait that the server asked for": ("list", [Answer(429, retry_after="600")]),
+    "in the wait that the server asked for": ("list", [Answer(429, retry_after="60")]),
 }
 
 

@@ -38,7 +38,7 @@ class Pieces:
 
 
 def stream_of(*pieces: bytes, error: Exception | None = None) -> WatchStream:
-    return WatchStream(lambda: Pieces(list(pieces), error))  # type: ignore[arg-type,return-value]
+    return WatchStream(lambda *_: Pieces(list(pieces), error))  # type: ignore[arg-type,return-value]
 
 
 def line(name: str) -> bytes:
@@ -111,7 +111,7 @@ def test_is_a_watch_of_the_official_client() -> None:
 def test_stop_before_open() -> None:
     """A stream stopped early sends no request and is empty."""
     calls: list[Any] = []
-    stream = WatchStream(lambda: calls.append(1))  # type: ignore[arg-type,func-returns-value]
+    stream = WatchStream(lambda *_: calls.append(1))  # type: ignore[arg-type,func-returns-value]
     stream.stop()
     stream.stop()
     assert list(stream) == []
@@ -122,7 +122,7 @@ def test_response_is_closed_at_the_end() -> None:
     """Whether the stream was read to its end or left."""
     for leave in (False, True):
         response = Pieces([line("a"), line("b")])
-        stream = WatchStream(lambda response=response: response)  # type: ignore[misc]
+        stream = WatchStream(lambda *_, response=response: response)  # type: ignore[misc]
         events = iter(stream)
         next(events)
         if leave:
@@ -135,9 +135,9 @@ def test_response_is_closed_at_the_end() -> None:
 def test_close_gives_back_what_was_never_read() -> None:
     """An open stream that nobody will read holds no connection after close()."""
     response = Pieces([line("a")])
-    stream = WatchStream(lambda: response)  # type: ignore[arg-type,return-value]
+    stream = WatchStream(lambda *_: response)  # type: ignore[arg-type,return-value]
     stream.close()
-    stream = WatchStream(lambda: response)  # type: ignore[arg-type,return-value]
+    stream = WatchStream(lambda *_: response)  # type: ignore[arg-type,return-value]
     stream.open()
     assert not response.closed
     stream.close()

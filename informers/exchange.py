@@ -1,0 +1,138 @@
+"""One request on the wire, which another thread can cut off in any phase.
+
+urllib3 gives no hold on a request under way. So each connection looks up the exchange of the thread that uses it and
+tells it the socket. What is cut off before its connection is there is never sent; what is cut off later finds its
+socket shut down, which wakes a blocked send or recv (closing the socket would not).
+"""
+
+import logging
+import os
+import socket
+import threading
+from types import TracebackType
+from typing import Any, Self, cast
+
+import urllib3
+from urllib3.connectionpool import HTTPConnectionPool
+
+from informers.interrupt import Interrupted
+
+log = logging.getLogger(__name__)
+
+_of_thread = threading.local()
+
+
+class Exchange:
+    """A request and its answer. Inside `with exchange:` the requests of the thread belong to it, one after another.
+
+    cut() may come from any thread at any time. release() comes last: until then the exchange holds a duplicate of the
+    socket's descriptor, which stays valid whatever urllib3 and TLS do with theirs.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_cut = False
+        self._socket: socket.socket | None = None
+        self._is_new = False
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the server, its TLS handshake perhaps not yet done."""
+        with self._lock:
+            return self._socket is not None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether cut() was called."""
+        return self._is_cut
+
+    @property
+    def on_new_connection(self) -> bool:
+        """Whether the connection was made for this request; False for one that was idle."""
+        return self._is_new
+
+    def __enter__(self) -> Self:
+        self.release()
+        self._is_new = False
+        _of_thread.exchange = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _of_thread.exchange = None
+
+    def cut(self) -> None:
+        """Let nothing more be sent, and wake who sends or reads. Idempotent."""
+        with self._lock:
+            self._is_cut = True
+            if self._socket is None:
+                return
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError as error:
+                log.debug("socket was not connected any more", extra={"cause": type(error).__name__})
+
+    def release(self) -> None:
+        """Let go of the socket. Idempotent."""
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+    def attach(self, sock: Any, *, new: bool) -> None:
+        """The request goes over this connection. Raises Interrupted when it was cut off already."""
+        with self._lock:
+            if self._is_cut:
+                raise Interrupted
+            if self._socket is None:
+                self._socket = socket.socket(fileno=os.dup(sock.fileno()))
+                self._is_new = new
+
+
+def make_cuttable(manager: urllib3.PoolManager) -> None:
+    """Let all connections of `manager` tell their exchanges. A proxy's and SOCKS connections too."""
+    manager.pool_classes_by_scheme = {
+        scheme: _pool_class(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
+
+
+class _Telling:
+    """A mixin for urllib3's connections."""
+
+    sock: Any
+
+    def _new_conn(self) -> socket.socket:
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc]
+        exchange = _exchange_of_thread()
+        if exchange is not None:
+            try:
+                exchange.attach(sock, new=True)
+            except BaseException:
+                sock.close()
+                raise
+        return sock
+
+    def request(self, *arguments: Any, **keywords: Any) -> None:
+        exchange = _exchange_of_thread()
+        if exchange is not None and self.sock is not None:
+            exchange.attach(self.sock, new=False)
+        super().request(*arguments, **keywords)  # type: ignore[misc]
+
+
+class _Quiet:
+    """A mixin for urllib3's pools of HTTPS connections: whoever turns verification off is told so once, by Client."""
+
+    def _validate_conn(self, connection: Any) -> None:
+        if connection.is_closed:
+            connection.connect()
+
+
+def _pool_class(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    connection = type(f"Telling{pool.ConnectionCls.__name__}", (_Telling, pool.ConnectionCls), {})
+    bases = (_Quiet, pool) if pool.scheme == "https" else (pool,)
+    return type(f"Telling{pool.__name__}", bases, {"ConnectionCls": connection})
+
+
+def _exchange_of_thread() -> Exchange | None:
+    return cast("Exchange | None", getattr(_of_thread, "exchange", None))

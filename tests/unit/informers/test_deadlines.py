@@ -1,0 +1,337 @@
+"""Requests end in time, whatever the other side does or leaves undone. On real sockets.
+
+No test measures how quick that is: what a request would hang in lasts far longer than LONG, and a deadline is far
+shorter, so each of them can tell the two apart on a busy machine too.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kubernetes.client import Configuration
+
+from informers import ApiError, Client, ConnectionFailed, Interrupt, TooManyRequests, WatchStream, no_retries_after
+from informers.configuration import Credentials
+from tests.support.apiserver.objects import WIDGETS, widget
+from tests.support.apiserver.server import Answer, MisbehavingServer, NoAnswer
+from tests.support.apiserver.waiting import HastyClock, eventually
+from workqueue.clock import REAL_CLOCK
+
+SHORT = 0.2  # a deadline
+LONG = 20.0  # longer than any machine needs to notice a deadline, shorter than whatever a request may hang in
+
+Behaviour = Callable[[socket.socket], None]
+
+
+class Peer:
+    """Accepts connections and treats each as told, in a thread of its own, until the end of the test."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self._behaviour = behaviour
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._accepted: list[socket.socket] = []
+        self.received: list[bytes] = []
+        self.over = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def close(self) -> None:
+        self.over.set()
+        for each in (self._listener, *self._accepted):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._accepted.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self._behaviour(connection)
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[[Behaviour], Peer]]:
+    peers: list[Peer] = []
+
+    def start(behaviour: Behaviour) -> Peer:
+        peers.append(Peer(behaviour))
+        return peers[-1]
+
+    yield start
+    for each in peers:
+        each.close()
+
+
+def request_of(connection: socket.socket) -> bytes:
+    """The head of a request."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = connection.recv(65536)
+        if not data:
+            break
+        head += data
+    return head
+
+
+def hold(connection: socket.socket) -> None:
+    """Read nothing, say nothing."""
+    time.sleep(2 * LONG)
+
+
+def say_nothing(connection: socket.socket) -> None:
+    request_of(connection)
+    hold(connection)
+
+
+def drip(before: bytes) -> Behaviour:
+    """One more byte each few milliseconds, without end: no single read ever times out."""
+
+    def behaviour(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(before)
+        while True:
+            connection.sendall(b" ")
+            time.sleep(SHORT / 20)
+
+    return behaviour
+
+
+def client_of(address: str, scheme: str = "http", **arguments: Any) -> Client:
+    configuration = Configuration(host=f"{scheme}://{address}")
+    return Client(configuration, Credentials(configuration), **arguments)
+
+
+ANSWERS: dict[str, tuple[str, Behaviour, bytes | None]] = {
+    "no TLS handshake": ("https", hold, None),
+    "no answer": ("http", say_nothing, None),
+    "a request that nobody reads": ("http", hold, b"x" * 50_000_000),
+    "an answer whose head never ends": ("http", drip(b"HTTP/1.1 200 OK\r\nX:"), None),
+    "an answer whose body never ends": ("http", drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{"), None),
+    "an error whose body never ends": ("http", drip(b"HTTP/1.1 500 No\r\nContent-Length: 1000000\r\n\r\n{"), None),
+}
+
+
+@pytest.mark.parametrize(("scheme", "behaviour", "body"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_timeout_ends_each_phase(
+    peer: Callable[[Behaviour], Peer], scheme: str, behaviour: Behaviour, body: bytes | None
+) -> None:
+    """After the timeout the request has failed, and says that time was short."""
+    client = client_of(peer(behaviour).address, scheme)
+    begun = time.monotonic()
+    with pytest.raises(ConnectionFailed, match=r"within 0\.2 s") as caught:
+        client.request("PUT" if body else "GET", "/x", body=body.decode() if body else None, timeout=SHORT)
+    assert caught.value.reason == ConnectionFailed.TIMEOUT
+    assert time.monotonic() - begun < LONG
+
+
+def test_timeout_ends_a_connect_that_is_swallowed() -> None:
+    """A network that drops what is sent to an address, as a firewall does: nothing refuses, nothing answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
+        address = full.getsockname()
+        for _ in range(8):
+            # The queue of the listener is full after one or two, and the system drops the rest.
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        begun = time.monotonic()
+        with pytest.raises(ConnectionFailed, match=r"no connection within 0\.2 s"):
+            client_of(f"127.0.0.1:{address[1]}").get(WIDGETS, "a", namespace="default", timeout=SHORT)
+        assert time.monotonic() - begun < LONG
+
+
+def test_what_was_not_sent_in_time_is_never_sent(server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that the name resolution held up for too long does not happen later, when nobody expects it."""
+    resolve, let_go, resolved = socket.getaddrinfo, threading.Event(), threading.Event()
+
+    def slow(host: Any, *arguments: Any, **keywords: Any) -> Any:
+        let_go.wait(60)
+        try:
+            return resolve("127.0.0.1", *arguments, **keywords)
+        finally:
+            resolved.set()
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    client = client_of(server.url.removeprefix("http://").replace("127.0.0.1", "slow.test"))
+    before = set(threading.enumerate())
+    with pytest.raises(ConnectionFailed, match=r"no connection within 0\.2 s"):
+        client.create(WIDGETS, widget("a", 1), timeout=SHORT)
+    let_go.set()
+    assert resolved.wait(60)
+    eventually(lambda: not [t for t in set(threading.enumerate()) - before if t.name == "request"])
+    assert not server.requests
+
+
+TYPED_CALLS: dict[str, Callable[[Client], object]] = {
+    "get": lambda client: client.get(WIDGETS, "a", namespace="default", timeout=SHORT),
+    "list": lambda client: client.list(WIDGETS, timeout=SHORT),
+    "create": lambda client: client.create(WIDGETS, widget("a", 1), timeout=SHORT),
+    "update": lambda client: client.update(WIDGETS, widget("a", 1), timeout=SHORT),
+    "patch": lambda client: client.patch(WIDGETS, "a", {}, namespace="default", timeout=SHORT),
+    "delete": lambda client: client.delete(WIDGETS, "a", namespace="default", timeout=SHORT),
+}
+
+
+@pytest.mark.parametrize("call", TYPED_CALLS.values(), ids=TYPED_CALLS.keys())
+def test_each_call_has_a_timeout(server: MisbehavingServer, call: Callable[[Client], object]) -> None:
+    """Not only request()."""
+    server.inject("other", NoAnswer())
+    server.inject("list", NoAnswer())
+    with pytest.raises(ConnectionFailed, match=r"no answer within 0\.2 s"):
+        call(server.client())
+
+
+class TestRetryAfter:
+    """The waits between two tries count too."""
+
+    def test_a_wait_that_does_not_fit_is_not_begun(self, server: MisbehavingServer) -> None:
+        """The error tells how long the server asks to wait; the caller may know better what to do meanwhile."""
+        server.inject("other", Answer(429, "TooManyRequests", retry_after="3"))
+        clock = HastyClock()
+        with pytest.raises(TooManyRequests) as caught:
+            server.client(clock=clock).request("GET", "/x", timeout=2.5)
+        assert caught.value.retry_after == 3.0
+        assert clock.sleeps == []
+
+    def test_waits_add_up(self, server: MisbehavingServer) -> None:
+        """The third wait of 3 s would be over after 9 s."""
+        server.inject("other", *[Answer(503, retry_after="3")] * 10)
+        clock = HastyClock()
+        with pytest.raises(ApiError):
+            server.client(clock=clock).request("GET", "/x", timeout=8)
+        assert clock.sleeps == [3.0, 3.0]
+        assert len(server.requests) == 3
+
+    def test_the_try_after_a_wait_has_what_is_left(self, server: MisbehavingServer) -> None:
+        """Not the whole timeout once more."""
+        server.inject("other", Answer(503, retry_after="50"), NoAnswer())
+        begun = time.monotonic()
+        with pytest.raises(ConnectionFailed, match=r"within 50\.5 s"):
+            server.client(clock=HastyClock()).request("GET", "/x", timeout=50.5)
+        assert time.monotonic() - begun < LONG
+
+    def test_a_stop_ends_the_wait(self, server: MisbehavingServer) -> None:
+        """Of the thread that asked for it, and then nothing is sent again; first tries still are."""
+        server.inject("other", *[Answer(429, "TooManyRequests", retry_after="25")] * 2, Answer(200, body=b"{}"))
+        metrics = Retries()
+        client = server.client(clock=REAL_CLOCK, metrics=metrics)
+        stop = threading.Event()
+        errors: list[ApiError] = []
+
+        def work() -> None:
+            with no_retries_after(stop):
+                for _ in range(2):
+                    with contextlib.suppress(TooManyRequests):
+                        client.request("POST", "/x", body={})
+                    errors.append(TooManyRequests(""))
+                client.request("POST", "/last", body={})
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert metrics.seen.wait(60)
+        assert not errors
+        stop.set()
+        thread.join(LONG)
+        assert len(errors) == 2
+        assert [request.path for request in server.requests] == ["/x", "/x", "/last"]
+
+    def test_the_stop_of_others_does_not(self, server: MisbehavingServer) -> None:
+        """It belongs to the block, and to its thread."""
+        server.inject("other", Answer(429, "TooManyRequests", retry_after="3"), Answer(200, body=b"{}"))
+        stop = threading.Event()
+        stop.set()
+        with no_retries_after(stop):
+            pass
+        assert server.client(clock=HastyClock()).request("GET", "/x") == {}
+
+
+class Retries:
+    def __init__(self) -> None:
+        self.seen = threading.Event()
+
+    def request(self, *, verb: str, code: str, host: str, seconds: float) -> None:
+        pass
+
+    def retry(self, *, verb: str, code: str, host: str) -> None:
+        self.seen.set()
+
+
+class TestInterrupt:
+    """A request can be told to end at once."""
+
+    def test_ends_a_request(self, server: MisbehavingServer) -> None:
+        """Also one that is not answered; what comes later is refused at once."""
+        server.inject("list", NoAnswer())
+        client, interrupt = server.client(), Interrupt()
+        threading.Thread(target=lambda: (server.wait_for_request("list"), interrupt.set())).start()
+        for _ in range(2):
+            with pytest.raises(ConnectionFailed) as caught:
+                client.list(WIDGETS, interrupt=interrupt)
+            assert caught.value.reason == ConnectionFailed.CLOSED
+        assert len(server.requests) == 1
+
+    def test_close_ends_all_requests(self, server: MisbehavingServer) -> None:
+        """Of a client that is closed nobody waits for an answer."""
+        server.inject("other", NoAnswer())
+        client = server.client()
+        threading.Thread(target=lambda: (server.wait_for_request("other"), client.close())).start()
+        with pytest.raises(ConnectionFailed, match="the client is closed"):
+            client.request("GET", "/x")
+
+
+def _silent_watch(head: bytes) -> Behaviour:
+    def behaviour(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(head)
+        hold(connection)
+
+    return behaviour
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"],
+    ids=["Connection: close", "HTTP/1.0", "no length"],
+)
+def test_stop_wakes_a_watch_whose_end_is_that_of_its_connection(peer: Callable[[Behaviour], Peer], head: bytes) -> None:
+    """urllib3 gives such a connection out of its hands; the stop finds it all the same."""
+    stream = client_of(peer(_silent_watch(head)).address).watch(WIDGETS)
+    stream.open()
+    reader = threading.Thread(target=list, args=(stream,), daemon=True)
+    reader.start()
+    stream.stop()
+    reader.join(LONG)
+    assert not reader.is_alive()
+    stream.close()
+
+
+def test_stop_of_a_watch_that_waits_for_its_second_try(server: MisbehavingServer) -> None:
+    """It is not sent again."""
+    server.inject("watch", Answer(429, "TooManyRequests", retry_after="60"))
+    metrics = Retries()
+    stream = server.client(metrics=metrics).watch(WIDGETS)
+    ended = threading.Event()
+    threading.Thread(target=lambda: (_opened(stream), ended.set()), daemon=True).start()
+    assert metrics.seen.wait(60)
+    stream.stop()
+    assert ended.wait(LONG)
+    assert len(server.requests) == 1
+
+
+def _opened(stream: WatchStream) -> None:
+    with contextlib.suppress(ApiError):
+        stream.open()
+    stream.close()
