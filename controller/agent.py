@@ -21,12 +21,8 @@ from controller.connection.sessions import Sessions
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.model.secrets import SECRETS_SELECTOR
-from controller.reconcilers.application import (
-    BY_APPLICATION,
-    ApplicationReconciler,
-    owning_applications,
-    reserved_secrets,
-)
+from controller.reconcilers.application import ApplicationReconciler
+from controller.reconcilers.application_secrets import BY_APPLICATION, owning_applications, reserved_secrets
 from controller.reconcilers.progress import Progress
 from controller.reconcilers.sync import SyncReconciler
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET

@@ -1,101 +1,42 @@
-"""Makes true: this Application and its Secrets equal the desired ones.
+"""Makes one Application and its Secrets what Compass assigns.
 
 Woken by the desired set, by the Application and by its Secrets; so drift is put right from the caches, without asking
 Compass. Objects of users (no ``spec.compassMetadata``) are never touched, and what the agent does not own in its own
-objects survives.
-
-Every write says which version it replaces: an update carries the resourceVersion, a deletion uid and resourceVersion.
-When a write meets another version than the cache shows, the object is read from the API server and the work begins
-anew; so a cache that lags, even for minutes, costs a request and no more.
+objects survives. What cannot be applied is left as it is, but for the annotation that says so.
 """
 
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection
 
 from controller.metrics import AgentMetrics
 from controller.model.application import Desired, is_managed, merge_application
 from controller.model.desired import DesiredSet
-from controller.model.names import params_secret_name, secret_name
-from controller.model.secrets import DesiredSecret, merge_secret
+from controller.model.sync_status import DELETION_HELD, SECRETS_FAILED, SYNCED, with_sync_status
+from controller.reconcilers.application_secrets import (
+    NOT_ASSIGNED,
+    NOT_WANTED,
+    ApplicationSecrets,
+    ForeignObject,
+    Object,
+)
+from controller.reconcilers.objects import Objects, Stale
 from controller.reconcilers.progress import Plan, Progress
-from controller.resources import APPLICATION, COMPONENT, SECRET
+from controller.resources import APPLICATION, SECRET
+from controller.runtime import logs
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
-from controller.settings import Settings
 from informers.client import Client
-from informers.errors import AlreadyExists, ApiError, Conflict, ConnectionFailed, KubernetesError, NotFound
+from informers.errors import KubernetesError
 from informers.lister import Lister
-from informers.mutation_cache import MutationCache
-from informers.resource import Resource
 from workqueue.clock import Clock
 
 _log = logging.getLogger(__name__)
 
-BY_APPLICATION = "application"
-"""Index of the Secrets: names of the Applications that they belong to."""
-
 _TRIES = 3  # of one name with fresh data each time; more would be a fight, which back-off should end
-
-Object = dict[str, Any]
-
-
-class ForeignObject(Exception):
-    """An object of that name exists and is not the agent's."""
 
 
 class SecretsFailed(Exception):
     """The Application is right as far as it can be, and some of its Secrets are not."""
-
-
-class _StaleError(Exception):
-    """A write met another state than the cache showed. The state has been read since, and lies over the cache."""
-
-    def __init__(self, cause: ApiError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
-def reserved_secrets(settings: Settings) -> frozenset[str]:
-    """Names that no Secret of an Application may have, in whatever namespace: those of the agent's own objects."""
-    own = (
-        settings.configuration_secret,
-        settings.configuration_config_map,
-        settings.cluster_certificates_secret,
-        settings.ca_certificates_secret,
-    )
-    return frozenset({COMPONENT, *(name.name for name in own)})
-
-
-def owning_applications(secret: Object) -> list[str]:
-    """Names of the Applications that a Secret belongs to; the index function of BY_APPLICATION.
-
-    These are its owners, and the one that its labels name, so a Secret is found also after somebody took its reference
-    or its labels away. Labels prove nothing for a Secret that a controller of another kind owns.
-    """
-    references = secret["metadata"].get("ownerReferences") or ()
-    owners = [reference["name"] for reference in references if _is_to_application(reference)]
-    labelled = _labelled_application(secret)
-    if labelled is None or labelled in owners:
-        return owners
-    if any(reference.get("controller") and not _is_to_application(reference) for reference in references):
-        return owners
-    return [*owners, labelled]
-
-
-def _is_to_application(reference: Object) -> bool:
-    group = str(reference.get("apiVersion", "")).split("/")[0]
-    return (reference.get("kind"), group) == (APPLICATION.kind, APPLICATION.group)
-
-
-def _labelled_application(secret: Object) -> str | None:
-    """The Application that the labels name, when the Secret's own name is the one that follows from them."""
-    labels = secret["metadata"].get("labels") or {}
-    application, bundle_id = labels.get("app"), labels.get("bundleId")
-    if not application or not bundle_id:
-        return None
-    names = secret_name(application, bundle_id), params_secret_name(application, bundle_id)
-    return application if secret["metadata"]["name"] in names else None
 
 
 class ApplicationReconciler:
@@ -114,140 +55,139 @@ class ApplicationReconciler:
         metrics: AgentMetrics,
         clock: Clock,
     ) -> None:
-        self._client = client
-        self._application_lister = applications
-        self._applications = MutationCache(applications, clock=clock)
-        self._secret_lister = secrets
-        self._secrets = MutationCache(secrets, clock=clock)
-        self._namespace = namespace
-        self._reserved = reserved
+        self._applications = Objects(client, APPLICATION, applications, namespace=None, metrics=metrics, clock=clock)
+        self._secrets = ApplicationSecrets(
+            Objects(client, SECRET, secrets, namespace=namespace, metrics=metrics, clock=clock),
+            namespace=namespace,
+            reserved=reserved,
+        )
         self._progress = progress
         self._recorder = recorder
-        self._metrics = metrics
         self._told: dict[str, tuple[str, ...]] = {}  # warnings that have become Events, by Application
 
     def reconcile(self, name: str) -> Result:
         plan = self._progress.plan
         if plan is None:
-            return Result()  # the Director has not answered yet: nothing is known to be wrong
-        if name in plan.desired.problems or name in plan.held:
-            return Result()  # reported, and left as it is
-        try:
-            self._make_true(name, plan.desired)
-        except ForeignObject as error:
-            self._failed(name, plan, str(error))
-            return Result()  # when the foreign object goes or changes, its event comes here
-        except (KubernetesError, SecretsFailed) as error:
-            self._failed(name, plan, str(error))
-            raise
-        except Exception as error:
-            # A mistake in the program. Its text may quote data, so only its kind is told.
-            self._failed(name, plan, f"unexpected {type(error).__name__}")
-            raise
-        self._progress.succeeded(name, plan)
+            _log.debug("skipped", extra={"why": "the Director has not answered yet, so nothing is known to be wrong"})
+            return Result()
+        with logs.bind(requestID=plan.request_id):
+            try:
+                self._make_true(name, plan)
+            except ForeignObject as error:
+                self._failed(name, plan, str(error))
+                return Result()  # when the foreign object goes or changes, its event comes here
+            except (KubernetesError, SecretsFailed) as error:
+                self._failed(name, plan, str(error))
+                raise
+            except Exception as error:
+                # A mistake in the program. Its text may quote data, so only its kind is told.
+                self._failed(name, plan, f"unexpected {type(error).__name__}")
+                raise
+        problem = plan.desired.problems.get(name)
+        if problem is None:
+            self._progress.succeeded(name, plan)
+        else:
+            self._progress.failed(name, plan, problem.message)
         return Result()
 
     def managed(self) -> list[Object]:
         """All Applications that the agent manages and that nobody deletes already, as the cache has them."""
         return [
             application
-            for application in self._application_lister.list()
+            for application in self._applications.lister.list()
             if is_managed(application) and not _is_being_deleted(application)
         ]
 
-    def differing(self, wanted: DesiredSet) -> list[str]:
+    def differing(self, wanted: DesiredSet, held: Collection[str]) -> list[str]:
         """Names whose objects are not as the set wants them: all that need work, except deletions of Applications."""
-        owners = self._secret_lister.indexer.index_values(BY_APPLICATION)
         return [
             *(name for name, desired in wanted.by_name.items() if self._differs(desired)),
-            *(name for name in owners if self._orphaned(name, wanted)),
+            *(name for name, problem in wanted.problems.items() if self._marked(name, problem.reason.value)),
+            *(name for name in held if self._marked(name, DELETION_HELD)),
+            *(name for name in self._secrets.owners() if self._is_orphaned(name, wanted)),
         ]
 
     def _differs(self, desired: Desired) -> bool:
         application = self._applications.get(desired.name)
-        if application is None or not is_managed(application) or merge_application(application, desired) is not None:
+        if application is None or not is_managed(application):
             return True
-        if self._told.get(desired.name, ()) != desired.warnings:
-            return True
-        for secret in desired.secrets:
-            present = self._secrets.get(secret.name, self._namespace)
-            if present is None or self._merge(present, secret, application) is not None:
-                return True
-        return bool(self._unwanted_secrets(desired.name, desired.secrets))
+        return (
+            merge_application(application, desired) is not None
+            or with_sync_status(application, SYNCED) is not None
+            or self._told.get(desired.name, ()) != desired.warnings
+            or self._secrets.differ(desired, application)
+        )
 
-    def _orphaned(self, name: str, wanted: DesiredSet) -> bool:
+    def _marked(self, name: str, status: str) -> tuple[Object, Object] | None:
+        """The Application as it is, and with this status; None when there is nothing to write."""
+        application = self._applications.get(name)
+        if application is None or not is_managed(application) or _is_being_deleted(application):
+            return None
+        marked = with_sync_status(application, status)
+        return None if marked is None else (application, marked)
+
+    def _is_orphaned(self, name: str, wanted: DesiredSet) -> bool:
         """Whether there are Secrets of an Application that is not wanted, and not there or a user's."""
         if name in wanted.by_name or name in wanted.problems:
             return False
         application = self._applications.get(name)
         if application is None:
-            return bool(self._unwanted_secrets(name, ()))
-        return not is_managed(application) and bool(self._left_secrets(name))
+            return bool(self._secrets.unwanted(name, ()))
+        return not is_managed(application) and bool(self._secrets.left_behind(name))
 
-    def _make_true(self, name: str, wanted: DesiredSet) -> None:
+    def _make_true(self, name: str, plan: Plan) -> None:
         for attempt in range(1, _TRIES + 1):
-            application = self._applications.get(name)
-            desired = wanted.by_name.get(name)
             try:
-                if desired is not None:
-                    self._bring_about(desired, application)
-                elif application is None or wanted.removes(application):
-                    self._remove(name, application)
-                elif not is_managed(application):
-                    for secret in self._left_secrets(name):
-                        self._delete(SECRET, self._secrets, secret)
-            except _StaleError as error:
+                self._try(name, plan)
+            except Stale as error:
                 if attempt == _TRIES:
                     raise error.cause from error
             else:
                 return
 
-    def _bring_about(self, desired: Desired, application: Object | None) -> None:
+    def _try(self, name: str, plan: Plan) -> None:
+        problem = plan.desired.problems.get(name)
+        if problem is not None:
+            self._leave(name, problem.reason.value)
+        elif name in plan.held:
+            self._leave(name, DELETION_HELD)
+        elif name in plan.desired.by_name:
+            self._apply(plan.desired.by_name[name], self._applications.get(name))
+        else:
+            self._remove(name, plan.desired)
+
+    def _leave(self, name: str, status: str) -> None:
+        """Reported already, and left as it is: the Application only says so."""
+        _log.debug("skipped", extra={"why": status})
+        marked = self._marked(name, status)
+        if marked is not None:
+            self._applications.write(marked[1], marked[0])
+
+    def _apply(self, desired: Desired, application: Object | None) -> None:
         if application is not None and not is_managed(application):
             raise ForeignObject("an Application of this name exists that is not managed by Compass; it is left alone")
-        merged = merge_application(application, desired)
         if application is None:
-            assert merged is not None
-            application = self._write(APPLICATION, self._applications, merged, None)  # its Secrets need its uid
-            merged = None
-        hidden = self._hidden_secrets(application, desired.secrets)
+            application = self._create(desired)  # its Secrets need its uid
+        hidden = self._secrets.hidden(application, desired.secrets)
         # Secrets first: at no moment does the Application name one that is not there yet.
-        problems = self._bring_about_secrets(desired.secrets, application)
-        if merged is not None:
-            application = self._write(APPLICATION, self._applications, merged, application)
+        problems = self._secrets.apply(desired.secrets, application)
+        merged = merge_application(application, desired) or application
+        merged = with_sync_status(merged, SECRETS_FAILED if problems else SYNCED) or merged
+        if merged is not application:
+            application = self._applications.write(merged, application)
         self._remove_unwanted_secrets(desired, application, hidden)
         self._warn(desired, application)
         if problems:
             raise SecretsFailed("; ".join(problems))
 
-    def _bring_about_secrets(self, wanted: Iterable[DesiredSecret], owner: Object) -> list[str]:
-        """Gives what could not be done: one Secret that is refused must not hold up the others."""
-        problems = []
-        for secret in wanted:
-            try:
-                self._bring_about_secret(secret, owner)
-            except ConnectionFailed:
-                raise
-            except (ApiError, ForeignObject) as error:
-                problems.append(f"Secret {self._namespace}/{secret.name}: {error}")
-        return problems
-
-    def _bring_about_secret(self, desired: DesiredSecret, owner: Object) -> None:
-        present = self._secrets.get(desired.name, self._namespace)
-        if present is not None and not self._owns(owner["metadata"]["name"], present):
-            raise ForeignObject("exists and does not belong to this Application; it is left alone")
-        merged = self._merge(present, desired, owner)
-        if merged is None:
-            return
-        if present is not None and present.get("immutable") and merged["data"] != present.get("data"):
-            self._delete(SECRET, self._secrets, present)
-            present, merged = None, self._merge(None, desired, owner) or merged
-        self._write(SECRET, self._secrets, merged, present)
+    def _create(self, desired: Desired) -> Object:
+        fresh = merge_application(None, desired)
+        assert fresh is not None
+        return self._applications.write(with_sync_status(fresh, SYNCED) or fresh, None)
 
     def _remove_unwanted_secrets(self, desired: Desired, application: Object, hidden: list[Object]) -> None:
-        unwanted = [*self._unwanted_secrets(desired.name, desired.secrets), *hidden]
-        for secret in unwanted:
-            self._delete(SECRET, self._secrets, secret)
+        unwanted = [*self._secrets.unwanted(desired.name, desired.secrets), *hidden]
+        self._secrets.remove(unwanted, NOT_WANTED)
         bundles = {service["id"] for service in desired.spec["services"]}
         vanished = [
             secret for secret in unwanted if (secret["metadata"].get("labels") or {}).get("bundleId") in bundles
@@ -258,13 +198,21 @@ class ApplicationReconciler:
             text = f"the Director does not send credentials or parameters of a bundle any more; removed: {names}"
             self._recorder.event(application, "Warning", "CredentialsVanished", text)
 
-    def _remove(self, name: str, application: Object | None) -> None:
-        """The Application first: once it is gone as it was seen, its Secrets are nobody's."""
-        hidden = self._hidden_secrets(application, ()) if application is not None else []
-        if application is not None and not _is_being_deleted(application):
-            self._delete(APPLICATION, self._applications, application)
-        for secret in (*self._unwanted_secrets(name, ()), *hidden):
-            self._delete(SECRET, self._secrets, secret)
+    def _remove(self, name: str, wanted: DesiredSet) -> None:
+        """The Application first: once it is gone as it was seen, its Secrets are nobody's. A user's stays."""
+        application = self._applications.get(name)
+        if application is None:
+            self._secrets.remove(self._secrets.unwanted(name, ()), NOT_ASSIGNED)
+        elif not is_managed(application):
+            self._secrets.remove(self._secrets.left_behind(name), NOT_ASSIGNED)
+        elif wanted.removes(application):
+            hidden = self._secrets.hidden(application, ())
+            if not _is_being_deleted(application):
+                self._applications.delete(application, "Compass does not assign it any more")
+            self._secrets.remove([*self._secrets.unwanted(name, ()), *hidden], NOT_ASSIGNED)
+        else:
+            _log.debug("skipped", extra={"why": "its application has a problem under another name"})
+            return
         self._told.pop(name, None)
 
     def _warn(self, desired: Desired, application: Object) -> None:
@@ -277,87 +225,6 @@ class ApplicationReconciler:
             self._told[desired.name] = desired.warnings
         else:
             self._told.pop(desired.name, None)
-
-    def _unwanted_secrets(self, name: str, wanted: Iterable[DesiredSecret]) -> list[Object]:
-        """Secrets that the Application owns and should not, as far as they are not deleted already."""
-        owned = self._secret_lister.by_index(BY_APPLICATION, name)
-        if not owned:
-            return owned
-        names = {secret.name for secret in wanted}
-        present = (
-            self._secrets.get(secret["metadata"]["name"], self._namespace)
-            for secret in owned
-            if secret["metadata"]["name"] not in names
-        )
-        return [secret for secret in present if secret is not None and self._owns(name, secret)]
-
-    def _left_secrets(self, name: str) -> list[Object]:
-        """The Secrets that the agent made for an Application which a user has taken over by removing compassMetadata.
-
-        Their names follow from their labels. Other Secrets that the Application owns are the user's.
-        """
-        return [secret for secret in self._unwanted_secrets(name, ()) if _labelled_application(secret) == name]
-
-    def _owns(self, application: str, secret: Object) -> bool:
-        """Whether a Secret may be written and deleted as one of this Application."""
-        return secret["metadata"]["name"] not in self._reserved and application in owning_applications(secret)
-
-    def _hidden_secrets(self, application: Object, wanted: Iterable[DesiredSecret]) -> list[Object]:
-        """Secrets like the unwanted ones that the cache does not hold, because somebody took their labels away.
-
-        The Application still names them. Costs a request for each that it names and that is neither wanted nor cached.
-        """
-        names = _referenced_secrets(application) - {secret.name for secret in wanted}
-        hidden = []
-        for name in sorted(names):
-            if self._secret_lister.get(name, self._namespace) is not None:
-                continue
-            try:
-                secret = self._client.get(SECRET, name, namespace=self._namespace)
-            except NotFound:
-                continue
-            if self._owns(application["metadata"]["name"], secret):
-                hidden.append(secret)
-        return hidden
-
-    def _write(self, resource: Resource, cache: MutationCache, obj: Object, base: Object | None) -> Object:
-        try:
-            written = self._client.create(resource, obj) if base is None else self._client.update(resource, obj)
-        except AlreadyExists as error:
-            self._read_again(resource, cache, obj)
-            raise _StaleError(error) from error
-        except (Conflict, NotFound) as error:
-            if base is None:
-                raise  # not the object, but what it needs: its namespace is missing, say, or is going away
-            self._read_again(resource, cache, obj)
-            raise _StaleError(error) from error
-        cache.mutated(written, base=base)
-        self._metrics.written(resource.kind, "create" if base is None else "update")
-        return written
-
-    def _delete(self, resource: Resource, cache: MutationCache, base: Object) -> None:
-        metadata = base["metadata"]
-        name, namespace = metadata["name"], metadata.get("namespace")
-        try:
-            self._client.delete(
-                resource, name, namespace=namespace, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
-            )
-        except NotFound:
-            pass
-        except Conflict as error:
-            self._read_again(resource, cache, base)
-            raise _StaleError(error) from error
-        else:
-            self._metrics.written(resource.kind, "delete")
-        cache.deleted(name, namespace, base=base)
-
-    def _read_again(self, resource: Resource, cache: MutationCache, obj: Object) -> None:
-        """Lay what the API server has now over the cache, which is behind or does not hold objects without labels."""
-        name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace")
-        cache.refresh(name, namespace, lambda: self._client.get(resource, name, namespace=namespace))
-
-    def _merge(self, present: Object | None, desired: DesiredSecret, owner: Object) -> Object | None:
-        return merge_secret(present, desired, namespace=self._namespace, owner=owner)
 
     def _failed(self, name: str, plan: Plan, error: str) -> None:
         self._progress.failed(name, plan, error)
@@ -372,11 +239,3 @@ class ApplicationReconciler:
 
 def _is_being_deleted(obj: Object) -> bool:
     return bool(obj["metadata"].get("deletionTimestamp"))
-
-
-def _referenced_secrets(application: Object) -> set[str]:
-    """Names of the Secrets that an Application names, whatever a user has made of it."""
-    entries = [entry for service in application["spec"].get("services") or () for entry in service.get("entries") or ()]
-    found = [(entry.get("credentials") or {}).get("secretName") for entry in entries]
-    found += [entry.get("requestParametersSecretName") for entry in entries]
-    return {name for name in found if name}

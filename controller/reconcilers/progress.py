@@ -17,12 +17,14 @@ class Plan:
     """What holds from one fetch to the next. One object, so that nobody combines the set of one with the holds of
     another: that would delete what is held.
 
-    ``held`` names are gone from the set, and must not be deleted before somebody confirms it.
+    ``held`` names are gone from the set, and must not be deleted before somebody confirms it. ``request_id`` is the
+    x-request-id of the fetch.
     """
 
     generation: int
     desired: DesiredSet
     held: frozenset[str]
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,13 @@ class Progress:
         """What holds now; None before the first answer of the Director."""
         return self._plan
 
-    def publish(self, desired: DesiredSet, *, pending: Collection[str], held: Collection[str]) -> Plan:
+    def publish(self, desired: DesiredSet, *, pending: Collection[str], held: Collection[str], request_id: str) -> Plan:
         """Make a set the one that holds. ``pending`` are all names that are not as they should be: the caller enqueues
         them afterwards.
         """
         with self._lock:
             generation = self._plan.generation + 1 if self._plan is not None else 1
-            self._plan = Plan(generation, desired, frozenset(held))
+            self._plan = Plan(generation, desired, frozenset(held), request_id)
             self._pending = set(pending)
             tried = {name: text for name, text in self._failed.items() if name in self._pending}
             self._failed = tried | {name: problem.message for name, problem in desired.problems.items()}

@@ -28,9 +28,11 @@ from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.model.application import ConversionSettings
 from controller.model.desired import DesiredSet, Problem, desired_set
-from controller.reconcilers.application import ApplicationReconciler, reserved_secrets
+from controller.reconcilers.application import ApplicationReconciler
+from controller.reconcilers.application_secrets import reserved_secrets
 from controller.reconcilers.deletions import CONFIRM_DELETIONS, DeletionGuard, Verdict
 from controller.reconcilers.progress import Outcome, Plan, Progress
+from controller.runtime import logs
 from controller.runtime.controller import Controller
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
@@ -44,6 +46,8 @@ CONSOLE_LABEL = "runtime_consoleUrl"
 
 _PERIOD_JITTER = 0.1
 _MIN_CONCLUSION_SECONDS = 1.0  # failures that come and go must not turn into a write each
+_MIN_REQUEST_PAUSE = 1.0  # seconds between two fetches that resyncNow asks for, whatever the settings say
+_NAMES_SHOWN = 5
 # A change must not wait behind thousands of new Applications, nor must drift, whose events come with priority 0.
 _CHANGE_PRIORITY = 10
 _MASS_PRIORITY = -10
@@ -60,6 +64,7 @@ class _Fetch:
     began: float  # monotonic
     at: float  # epoch
     labels: Mapping[str, Any]
+    confirmation: str  # what confirms the deletions that are held back
     held_because: str  # "" when no deletion is held back
 
 
@@ -102,8 +107,10 @@ class SyncReconciler:
         self._clock = clock
         self._random = random
         self._guard = DeletionGuard(settings.max_deletion_percent)
+        self._request_pause = max(settings.minimal_sync_time, _MIN_REQUEST_PAUSE)
         self._fetch: _Fetch | None = None
         self._next_fetch = 0.0
+        self._next_request = 0.0  # when resyncNow is granted again, monotonic
         self._problems: Mapping[str, Problem] = {}
         self._concluded: tuple[Outcome, str] | None = None
         self._concluded_at = float("-inf")
@@ -123,48 +130,57 @@ class SyncReconciler:
             return Result()
         # A new object, a new certificate or another Runtime: what was fetched before says nothing about them.
         of = (connection["metadata"]["uid"], credentials.fingerprint, known)
-        if self._must_fetch(connection, of):
-            what = f"{credentials.fingerprint} {known.director_url}"
-            delay = self._backoff.wait(what)
-            if delay <= 0 or cc.flag(connection, "resyncNow"):
-                return self._synchronise(connection, credentials, known, of, what)
-            return Result(requeue_after=delay)
-        return self._conclude(connection, credentials, known)
+        what = f"{credentials.fingerprint} {known.director_url}"
+        overdue = self._is_overdue(connection, of)
+        now = self._clock.monotonic()
+        wait = self._backoff.wait(what) if overdue else self._next_fetch - now
+        if cc.flag(connection, "resyncNow"):
+            wait = min(wait, self._next_request - now)
+        if wait <= 0:
+            return self._synchronise(connection, credentials, known, of, what)
+        if overdue:
+            return Result(requeue_after=wait)
+        return Result(requeue_after=_earlier(wait, self._conclude(connection, credentials, known)))
 
-    def _must_fetch(self, connection: Object, of: tuple[object, ...]) -> bool:
+    def _is_overdue(self, connection: Object, of: tuple[object, ...]) -> bool:
+        """Whether only the back-off after a failure may keep the Director from being asked."""
         fetch = self._fetch
         if fetch is None or fetch.of != of or self._clock.monotonic() >= self._next_fetch:
             return True
-        if cc.flag(connection, "resyncNow"):
-            return True
-        # A confirmation of too few would not release them, and must not have the Director asked over and over.
-        return bool(fetch.plan.held) and (_confirmed(connection) or 0) >= len(fetch.plan.held)
+        # Another confirmation would not release them, and must not have the Director asked over and over.
+        return bool(fetch.plan.held) and _confirmation(connection) == fetch.confirmation
 
     def _synchronise(
         self, connection: Object, credentials: StoredCredentials, known: Connection, of: tuple[object, ...], what: str
     ) -> Result:
         began, at = self._clock.monotonic(), self._clock.time()
         identifier = request_id(known.runtime_id)
-        if cc.flag(connection, "resyncNow"):
+        requested = cc.flag(connection, "resyncNow")
+        if requested:
             # Reset when acted upon, not when it worked: else a Compass that fails would be asked in a tight loop.
             self._connections.update(connection, _without_resync_now)
         try:
             director = self._sessions.director(credentials, known)
-            with self._credentials.in_use(credentials):
+            with self._credentials.in_use(credentials), logs.bind(requestID=identifier):
                 assignment = director.fetch(known.runtime_id, request_id=identifier)
         except CredentialsReplaced:
             return Result(requeue_after=0.0)
         except CompassError as error:
             return self._fetch_failed(connection, error, what, identifier)
+        finally:
+            if requested:
+                self._next_request = self._clock.monotonic() + self._request_pause
         self._backoff.succeeded()
         self._health.accepted(DIRECTOR)
-        plan, held_because = self._take_over(connection, assignment)
-        self._fetch = _Fetch(of, plan, began, at, assignment.labels, held_because)
+        with logs.bind(requestID=identifier):
+            plan, confirmation, held_because = self._take_over(connection, assignment, identifier)
+        self._fetch = _Fetch(of, plan, began, at, assignment.labels, confirmation, held_because)
         period = max(self._settings.sync_period, self._settings.minimal_sync_time)
         # A Director that takes longer than the period to answer is left a rest, too.
         rested = self._clock.monotonic() + self._settings.minimal_sync_time
         self._next_fetch = max(began + period * (1 + _PERIOD_JITTER * self._random()), rested)
-        return self._conclude(connection, credentials, known)
+        again = self._conclude(connection, credentials, known)
+        return Result(requeue_after=_earlier(self._next_fetch - self._clock.monotonic(), again))
 
     def _fetch_failed(self, connection: Object, error: CompassError, what: str, identifier: str) -> Result:
         at_least = error.retry_after if isinstance(error, Unavailable) else None
@@ -189,38 +205,46 @@ class SyncReconciler:
         _log.warning("fetching from the Director failed", extra={"error": text})
         return Result(requeue_after=delay)
 
-    def _take_over(self, connection: Object, assignment: Assignment) -> tuple[Plan, str]:
-        """Publish what was fetched as the desired set, and enqueue what differs from it."""
+    def _take_over(self, connection: Object, assignment: Assignment, identifier: str) -> tuple[Plan, str, str]:
+        """Publish what was fetched as the desired set, and enqueue what differs from it.
+
+        Also gives what would confirm the deletions that are held back, and why they are: "" when none is.
+        """
         before = self._progress.plan
         wanted = desired_set(assignment, self._conversion, previous=before.desired if before is not None else None)
-        managed = self._applications.managed()
-        gone = [obj["metadata"]["name"] for obj in managed if wanted.removes(obj)]
+        managed = {obj["metadata"]["name"]: obj for obj in self._applications.managed()}
+        gone = {name: obj["metadata"]["uid"] for name, obj in managed.items() if wanted.removes(obj)}
         verdict = self._judge(connection, gone, len(managed))
-        existing = {obj["metadata"]["name"] for obj in managed}
         changed: list[str] = []
         new = [name for name in gone if name not in verdict.held]
-        for name in self._applications.differing(wanted):
-            (changed if name in existing else new).append(name)
-        plan = self._progress.publish(wanted, pending=[*changed, *new], held=verdict.held)
+        for name in self._applications.differing(wanted, verdict.held):
+            (changed if name in managed else new).append(name)
+        plan = self._progress.publish(wanted, pending=[*changed, *new], held=verdict.held, request_id=identifier)
         for name in changed:
             self._workers.enqueue(name, priority=_CHANGE_PRIORITY)
         for name in new:
             self._workers.enqueue(name, priority=_MASS_PRIORITY)
-        self._tell_problems(connection, wanted, {obj["metadata"]["name"]: obj for obj in managed})
+        self._tell_problems(connection, wanted, managed)
         _log.info(
             "fetched from the Director",
             extra={
                 "applications": len(wanted.by_name),
                 "differing": len(changed) + len(new),
                 "problems": len(wanted.problems),
+                "held": len(verdict.held),
             },
         )
-        return plan, self._explain_hold(connection, verdict, len(managed))
+        return plan, verdict.fingerprint, self._explain_hold(connection, verdict, len(managed))
 
-    def _judge(self, connection: Object, gone: Sequence[str], managed: int) -> Verdict:
-        verdict = self._guard.judge(gone, managed=managed, confirmed=_confirmed(connection))
-        if verdict.used:
-            self._connections.update(connection, _without_confirmation)
+    def _judge(self, connection: Object, gone: Mapping[str, str], managed: int) -> Verdict:
+        """Decide on the deletions. A confirmation is used up, whether it is for these or for others."""
+        confirmation = _confirmation(connection)
+        verdict = self._guard.judge(gone, managed=managed, confirmation=confirmation)
+        if confirmation is not None:
+            self._connections.update(connection, lambda obj: _remove_confirmation(obj, confirmation))
+            if not verdict.confirmed:
+                text = f"removed the annotation {CONFIRM_DELETIONS}: it confirms nothing that is held back now"
+                self._recorder.event(connection, "Warning", "ConfirmationVoid", text)
         self._guard.settle(gone, verdict)
         if not verdict.held and verdict.fresh * 2 > managed:
             text = f"{verdict.fresh} of {managed} Applications are being deleted"
@@ -230,11 +254,12 @@ class SyncReconciler:
     def _explain_hold(self, connection: Object, verdict: Verdict, managed: int) -> str:
         if not verdict.held:
             return ""
-        held, limit = len(verdict.held), self._settings.max_deletion_percent
+        names = sorted(verdict.held)
         text = (
-            f"{held} of {managed} Applications would be deleted, more than APP_MAX_DELETION_PERCENT={limit} allows; to "
-            f"let it happen: kubectl annotate compassconnection {connection['metadata']['name']} "
-            f"{CONFIRM_DELETIONS}={held}"
+            f"{len(names)} of {managed} Applications would be deleted, more than "
+            f"APP_MAX_DELETION_PERCENT={self._settings.max_deletion_percent} allows. To delete them: "
+            f"kubectl annotate --overwrite compassconnection {connection['metadata']['name']} "
+            f"{CONFIRM_DELETIONS}={verdict.fingerprint} (they are {_some(names)})"
         )
         if self._fetch is None or self._fetch.plan.held != verdict.held:
             self._recorder.event(connection, "Warning", "DeletionsHeld", text)
@@ -248,22 +273,24 @@ class SyncReconciler:
                 self._recorder.event(about, "Warning", problem.reason, f"{name}: {problem.message}")
         self._problems = wanted.problems
 
-    def _conclude(self, connection: Object, credentials: StoredCredentials, known: Connection) -> Result:
-        """Tell the outcome, once the last Application was tried or when an outcome changed."""
+    def _conclude(self, connection: Object, credentials: StoredCredentials, known: Connection) -> float | None:
+        """Tell the outcome, once the last Application was tried or when an outcome changed.
+
+        Gives the seconds after which to look again, if it was too early to tell.
+        """
         fetch, now = self._fetch, self._clock.monotonic()
         assert fetch is not None
-        until_fetch = max(0.0, self._next_fetch - now)
         outcome = self._progress.outcome()  # of this fetch: no other reconcile publishes
         counts = cc.ApplicationCounts(outcome.desired, outcome.synced, outcome.failed)
         self._metrics.applications(desired=counts.desired, synced=counts.synced, failed=len(counts.failed))
         if outcome.pending:
-            return Result(requeue_after=until_fetch)
+            return None
         first = self._concluded is None or self._concluded[0].generation != outcome.generation
         if not first and self._concluded is not None and self._concluded[0] == outcome:
-            return Result(requeue_after=until_fetch)
+            return None
         too_soon = self._concluded_at + _MIN_CONCLUSION_SECONDS - now
         if not first and too_soon > 0:
-            return Result(requeue_after=too_soon)
+            return too_soon
         if first:
             labels_error = self._report_labels(self._sessions.director(credentials, known), known, fetch.labels)
         else:
@@ -273,7 +300,7 @@ class SyncReconciler:
         if first:
             success = not (outcome.failed or fetch.held_because or labels_error)
             self._metrics.sync_concluded(success=success, seconds=now - fetch.began, at=self._clock.time())
-        return Result(requeue_after=until_fetch)
+        return None
 
     def _tell(self, connection: Object, fetch: _Fetch, counts: cc.ApplicationCounts, labels_error: str) -> None:
         apply_error = "; ".join(filter(None, [fetch.held_because, cc.failures_text(counts.failed)]))
@@ -319,14 +346,25 @@ class SyncReconciler:
         return "; ".join(errors)
 
 
-def _confirmed(connection: Object) -> int | None:
-    text = (connection["metadata"].get("annotations") or {}).get(CONFIRM_DELETIONS, "")
-    return int(text) if text.isascii() and text.isdigit() else None
+def _confirmation(connection: Object) -> str | None:
+    value = (connection["metadata"].get("annotations") or {}).get(CONFIRM_DELETIONS)
+    return value if isinstance(value, str) else None
 
 
-def _without_confirmation(obj: Object) -> None:
-    obj["metadata"].get("annotations", {}).pop(CONFIRM_DELETIONS, None)
+def _remove_confirmation(obj: Object, value: str) -> None:
+    """Unless somebody has written another one meanwhile."""
+    if _confirmation(obj) == value:
+        del obj["metadata"]["annotations"][CONFIRM_DELETIONS]
 
 
 def _without_resync_now(obj: Object) -> None:
     obj["spec"].pop("resyncNow", None)
+
+
+def _earlier(seconds: float, other: float | None) -> float:
+    return max(0.0, seconds if other is None else min(seconds, other))
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"

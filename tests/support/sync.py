@@ -29,12 +29,8 @@ from controller.connection import status as cc
 from controller.connection.credentials import Connection, CredentialsReplaced
 from controller.connection.health import Health
 from controller.metrics import AgentMetrics
-from controller.reconcilers.application import (
-    BY_APPLICATION,
-    ApplicationReconciler,
-    owning_applications,
-    reserved_secrets,
-)
+from controller.reconcilers.application import ApplicationReconciler
+from controller.reconcilers.application_secrets import BY_APPLICATION, owning_applications, reserved_secrets
 from controller.reconcilers.progress import Progress
 from controller.reconcilers.sync import SyncReconciler
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET

@@ -1,5 +1,10 @@
 """What a cycle costs, mass deletions, and the labels of the Runtime."""
 
+import os
+import re
+import shlex
+import subprocess
+
 from controller.reconcilers.deletions import CONFIRM_DELETIONS
 from e2e.mock_compass.faults import Fault
 from e2e.world import World
@@ -47,10 +52,12 @@ def test_mass_deletions_are_told_and_can_be_held(world: World, start: StartAgent
     world.wait_for_state("ResourceApplicationFailed")
     world.wait_for("the new Application", lambda: "mp-new" in world.applications())
     assert len(world.applications()) == 6
-    assert f"{CONFIRM_DELETIONS}=4" in world.sync_error()
     world.wait_for("an Event", lambda: world.events("DeletionsHeld"))
-
-    world.patch_connection({"metadata": {"annotations": {CONFIRM_DELETIONS: "4"}}})
+    command = re.search(r"kubectl annotate [^()]*", world.sync_error())
+    assert command is not None
+    # An annotation that is there already, of a confirmation before or by mistake, is no obstacle.
+    _kubectl(world, f"kubectl annotate compassconnection compass-connection {CONFIRM_DELETIONS}=4")
+    _kubectl(world, command[0])
     world.wait_for("the confirmed deletions", lambda: set(world.applications()) == {"mp-4", "mp-new"})
     world.wait_for_state("Synchronized")
     assert set(world.secrets()) == {"mp-4-mp-4-bundle", "mp-new-mp-new-bundle"}
@@ -65,6 +72,13 @@ def test_mass_deletions_are_told_and_can_be_held(world: World, start: StartAgent
     world.wait_for("no Application", lambda: not world.applications())
     world.wait_for("no Secret", lambda: not world.secrets())
     world.wait_for("an Event", lambda: [e for e in world.events("MassDeletion") if "2 of 2" in e["message"]])
+
+
+def _kubectl(world: World, command: str) -> None:
+    program, *arguments = shlex.split(command)
+    assert program == "kubectl"
+    environment = {**os.environ, "KUBECONFIG": str(world.kubeconfig)}
+    subprocess.run([world.control_plane.assets.kubectl, *arguments], check=True, env=environment, capture_output=True)
 
 
 def test_labels_are_reported_and_their_failure_undoes_nothing(world: World, start: StartAgent) -> None:

@@ -96,6 +96,7 @@ apiVersion: applicationconnector.kyma-project.io/v1alpha1
 kind: Application
 metadata:
   labels: {applicationconnector.kyma-project.io/managed-by: compass-runtime-agent}
+  annotations: {compass.kyma-project.io/sync-status: Synced}
 spec:
   displayName: ""
   providerDisplayName: ""

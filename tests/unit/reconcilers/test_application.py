@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from controller.compass.types import Application, Bundle, UnsupportedCredentials
-from controller.reconcilers.application import reserved_secrets
+from controller.model.sync_status import SYNC_STATUS
+from controller.reconcilers.application_secrets import reserved_secrets
 from controller.resources import APPLICATION, SECRET
 from controller.settings import Settings
 from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden, Invalid
@@ -467,6 +468,62 @@ def test_an_application_that_a_finalizer_keeps_is_deleted_once(
     synced.cycle()
     assert cluster.requests["delete Application"] == 0
     assert synced.state == "Synchronized"
+
+
+def _sync_status(cluster: Cluster, name: str = NAME) -> str:
+    status: str = cluster.applications()[name]["metadata"]["annotations"][SYNC_STATUS]
+    return status
+
+
+def test_an_application_says_whether_it_is_in_sync(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """One word in an annotation, in the write that makes it true; a write of its own only when the word changes."""
+    director.applications = [application(NAME)]
+    agent.settle()
+    assert (_sync_status(cluster), cluster.requests["update Application"]) == ("Synced", 0)
+
+    def refuse(method: str, resource: Resource, _name: str) -> ApiError | None:
+        return Forbidden("exceeded quota", status=403) if (method, resource) == ("update", SECRET) else None
+
+    cluster.failure = refuse
+    director.applications = [application(NAME, secret="changed")]
+    for _ in range(3):
+        agent.cycle()
+    assert (_sync_status(cluster), cluster.requests["update Application"]) == ("SecretsFailed", 1)
+    cluster.failure = lambda *_: None
+    agent.cycle()
+    assert (_sync_status(cluster), cluster.requests["update Application"]) == ("Synced", 2)
+    director.applications *= 2
+    for _ in range(3):
+        agent.cycle()
+    assert (_sync_status(cluster), cluster.requests["update Application"]) == ("DuplicateName", 3)
+    director.applications = [application(NAME, description="changed", secret="changed")]
+    for _ in range(3):
+        agent.cycle()
+    assert (_sync_status(cluster), cluster.requests["update Application"]) == ("Synced", 4)
+
+
+def test_an_application_whose_deletion_is_held_says_so(cluster: Cluster, director: Director) -> None:
+    """Until it is assigned again."""
+    agent = Agent(cluster, director, max_deletion_percent=0)
+    director.applications = [application(NAME)]
+    agent.settle()
+    director.applications = []
+    for _ in range(3):
+        agent.cycle()
+    assert (_sync_status(cluster), cluster.requests["update Application"]) == ("DeletionHeld", 1)
+    assert cluster.secrets()
+    director.applications = [application(NAME)]
+    agent.cycle()
+    assert _sync_status(cluster) == "Synced"
+
+
+def test_a_sync_status_that_somebody_edits_is_put_right(synced: Agent, cluster: Cluster) -> None:
+    """Also one of an Application with a problem; annotations of others stay."""
+    edited = copy.deepcopy(cluster.applications()[NAME])
+    edited["metadata"]["annotations"] |= {SYNC_STATUS: "x", "theirs": "y"}
+    cluster.put(APPLICATION, edited)
+    synced.settle()
+    assert cluster.applications()[NAME]["metadata"]["annotations"] == {SYNC_STATUS: "Synced", "theirs": "y"}
 
 
 def test_a_foreign_application_costs_no_request(agent: Agent, director: Director, cluster: Cluster) -> None:

@@ -1,11 +1,13 @@
 """The sync reconciler on virtual time: when it asks the Director, what it publishes, and what it tells."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
 from controller.compass.types import Assignment, IncompleteApplication
+from controller.model.sync_status import SYNC_STATUS
 from controller.reconcilers.deletions import CONFIRM_DELETIONS
 from controller.resources import APPLICATION
 from informers.errors import Forbidden
@@ -35,10 +37,26 @@ def _set_resync_now(agent: Agent) -> None:
     agent.sync_due = True
 
 
-def _confirm(agent: Agent, count: str) -> None:
+def _confirm(agent: Agent, value: str) -> None:
     assert agent.connections.object is not None
-    agent.connections.object["metadata"]["annotations"][CONFIRM_DELETIONS] = count
+    agent.connections.object["metadata"]["annotations"][CONFIRM_DELETIONS] = value
     agent.sync_due = True
+
+
+def _annotation(agent: Agent) -> str | None:
+    assert agent.connections.object is not None
+    value: str | None = agent.connections.object["metadata"]["annotations"].get(CONFIRM_DELETIONS)
+    return value
+
+
+def _printed_confirmation(agent: Agent) -> str:
+    """The value in the command that the status gives."""
+    found = re.search(
+        rf"kubectl annotate --overwrite compassconnection (\S+) {CONFIRM_DELETIONS}=(\S+)", agent.sync_error
+    )
+    assert found is not None
+    assert found[1] == "compass-connection"
+    return found[2]
 
 
 # --- when ---
@@ -113,6 +131,35 @@ def test_resync_now_with_a_failing_director_does_not_loop(synced: Agent, directo
     for _ in range(5):
         synced.sync_due = True
         synced.settle()
+    assert director.fetches == fetches + 1
+
+
+def test_resync_now_in_a_loop_is_granted_once_a_pause(synced: Agent, director: Director) -> None:
+    """The first at once, those that follow after the pause, none is lost; the pause is at least a second."""
+    for pause, settings in ((10.0, {"minimal_sync_time": 10.0}), (1.0, {"minimal_sync_time": 0.0})):
+        agent = Agent(synced.cluster, director, sync_period=3600.0, **settings)
+        agent.settle()
+        began, fetches = agent.clock.monotonic(), director.fetches
+        for _ in range(1000):
+            _set_resync_now(agent)
+            wait = agent.step_sync()
+            agent.settle()
+            assert wait is not None
+            agent.clock.advance(min(wait, pause / 100))
+        passed = agent.clock.monotonic() - began
+        assert passed > 5 * pause
+        assert director.fetches - fetches == 1 + int(passed / pause)
+
+
+def test_a_request_during_the_pause_is_granted_after_it(synced: Agent, director: Director) -> None:
+    """It is kept in the object, and the reconciler asks to be called again in time."""
+    _set_resync_now(synced)
+    synced.settle()
+    fetches = director.fetches
+    synced.clock.advance(4)
+    _set_resync_now(synced)
+    assert synced.step_sync() == pytest.approx(6)
+    synced.cycle(6)
     assert director.fetches == fetches + 1
 
 
@@ -244,7 +291,7 @@ def test_changes_come_before_new_applications_and_deletions(synced: Agent, direc
 
 
 def test_an_incomplete_application_is_reported_and_left(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """The others are applied; an Event tells of it once."""
+    """The others are applied; an Event tells of it once. The object changes in the annotation that says so alone."""
     before = cluster.applications()["app-000"]
     _assign(director, 9)
     director.applications[0] = application("app-001", description="changed")
@@ -252,7 +299,10 @@ def test_an_incomplete_application_is_reported_and_left(synced: Agent, director:
     director.incomplete = [IncompleteApplication("id-app-000", "app-000", "bundles: refused")]
     for _ in range(3):
         synced.cycle(PERIOD)
-    assert cluster.applications()["app-000"] == before
+    after = cluster.applications()["app-000"]
+    assert after["metadata"]["annotations"] == {SYNC_STATUS: "Incomplete"}
+    assert {**after, "metadata": 0} == {**before, "metadata": 0}
+    assert cluster.requests["update Application"] == 2, "the changed one, and the annotation once"
     assert cluster.applications()["app-001"]["spec"]["description"] == "changed"
     assert "app-009" not in cluster.applications()
     assert "bundles: refused" in synced.sync_error
@@ -324,23 +374,59 @@ def test_too_many_deletions_wait_for_a_confirmation(cluster: Cluster, director: 
         agent.cycle(PERIOD)
     assert len(cluster.applications()) == 11
     assert agent.state == "ResourceApplicationFailed"
-    assert f"{CONFIRM_DELETIONS}=6" in agent.sync_error
+    assert "app-004, app-005, app-006, app-007, app-008 and 1 more" in agent.sync_error
     assert len(agent.recorder.of("DeletionsHeld")) == 1
     assert not agent.recorder.of("MassDeletion")
 
     fetches = director.fetches
-    for text in ("5", "many", "-6", "६"):
+    for text in ("5", "6", "many", "-6", "६", "", "9" * 5000):
         _confirm(agent, text)
         agent.settle()
-    assert director.fetches == fetches, "a confirmation that is too small, or none, has the Director asked"
-    _confirm(agent, "6")
+    assert director.fetches == fetches, "a confirmation of something else has the Director asked"
+    _confirm(agent, _printed_confirmation(agent))
     agent.settle()
     assert director.fetches == fetches + 1
     assert len(cluster.applications()) == 5
-    assert agent.connections.object is not None
-    assert CONFIRM_DELETIONS not in agent.connections.object["metadata"]["annotations"]
+    assert _annotation(agent) is None
+    assert not agent.recorder.of("ConfirmationVoid")
     agent.cycle(1)
     assert agent.state == "Synchronized"
+
+
+@pytest.mark.parametrize("afterwards", [10, 3], ids=["assigned again", "more are gone"])
+def test_a_confirmation_of_another_set_is_void(cluster: Cluster, director: Director, afterwards: int) -> None:
+    """What is held has changed when the confirmation arrives: it is removed and told, and confirms nothing later."""
+    agent = Agent(cluster, director, max_deletion_percent=50)
+    _assign(director, 10)
+    agent.settle()
+    _assign(director, 4)
+    agent.cycle(PERIOD)
+    confirmation = _printed_confirmation(agent)
+    _assign(director, afterwards)
+    agent.clock.advance(PERIOD)
+    _confirm(agent, confirmation)
+    agent.settle()
+    assert len(cluster.applications()) == 10
+    assert _annotation(agent) is None
+    assert len(agent.recorder.of("ConfirmationVoid")) == 1
+    _assign(director, 4)
+    agent.cycle(PERIOD)
+    assert len(cluster.applications()) == 10, "an old confirmation has released a later deletion"
+
+
+def test_a_confirmation_that_comes_before_the_first_answer_counts(cluster: Cluster, director: Director) -> None:
+    """The agent was restarted between the message and the command; the same set has the same name."""
+    first = Agent(cluster, director, max_deletion_percent=50)
+    _assign(director, 10)
+    first.settle()
+    _assign(director, 4)
+    first.cycle(PERIOD)
+    confirmation = _printed_confirmation(first)
+    first.end()
+    second = Agent(cluster, director, max_deletion_percent=50)
+    _confirm(second, confirmation)
+    second.settle()
+    assert len(cluster.applications()) == 4
 
 
 def test_a_held_application_is_left_as_it_is(cluster: Cluster, director: Director) -> None:
@@ -365,7 +451,7 @@ def test_confirmed_deletions_that_fail_are_not_held_again(cluster: Cluster, dire
     cluster.failure = lambda method, _, name: (
         Forbidden("no", status=403) if method == "delete" and name >= "app-005" else None
     )
-    _confirm(agent, "10")
+    _confirm(agent, _printed_confirmation(agent))
     agent.settle()
     assert len(cluster.applications()) == 5
     cluster.failure = lambda *_: None

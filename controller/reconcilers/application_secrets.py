@@ -1,0 +1,173 @@
+"""The Secrets of Applications: whose a Secret is, and making those of one Application what they should be."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from controller.model.application import Desired
+from controller.model.names import name_problem, params_secret_name, secret_name
+from controller.model.secrets import DesiredSecret, merge_secret
+from controller.reconcilers.objects import Objects
+from controller.resources import APPLICATION, COMPONENT
+from controller.settings import Settings
+from informers.errors import ApiError, ConnectionFailed
+
+BY_APPLICATION = "application"
+"""Index of the Secrets: names of the Applications that they belong to."""
+
+NOT_ASSIGNED = "Compass does not assign its Application any more"
+NOT_WANTED = "Compass sends no credentials or parameters for it any more"
+_REPLACED = "it is immutable and differed from what Compass assigns"
+
+Object = dict[str, Any]
+
+
+class ForeignObject(Exception):
+    """An object of that name exists and is not the agent's."""
+
+
+def reserved_secrets(settings: Settings) -> frozenset[str]:
+    """Names that no Secret of an Application may have, in whatever namespace: those of the agent's own objects."""
+    own = (
+        settings.configuration_secret,
+        settings.configuration_config_map,
+        settings.cluster_certificates_secret,
+        settings.ca_certificates_secret,
+    )
+    return frozenset({COMPONENT, *(name.name for name in own)})
+
+
+def owning_applications(secret: Object) -> list[str]:
+    """Names of the Applications that a Secret belongs to; the index function of BY_APPLICATION.
+
+    These are its owners, and the one that its labels name, so a Secret is found also after somebody took its reference
+    or its labels away. Labels prove nothing for a Secret that a controller of another kind owns.
+    """
+    references = secret["metadata"].get("ownerReferences") or ()
+    owners = [reference["name"] for reference in references if _is_to_application(reference)]
+    labelled = _labelled_application(secret)
+    if labelled is None or labelled in owners:
+        return owners
+    if any(reference.get("controller") and not _is_to_application(reference) for reference in references):
+        return owners
+    return [*owners, labelled]
+
+
+def _is_to_application(reference: Object) -> bool:
+    group = str(reference.get("apiVersion", "")).split("/")[0]
+    return (reference.get("kind"), group) == (APPLICATION.kind, APPLICATION.group)
+
+
+def _labelled_application(secret: Object) -> str | None:
+    """The Application that the labels name, when the Secret's own name is the one that follows from them."""
+    labels = secret["metadata"].get("labels") or {}
+    application, bundle_id = labels.get("app"), labels.get("bundleId")
+    if not application or not bundle_id:
+        return None
+    names = secret_name(application, bundle_id), params_secret_name(application, bundle_id)
+    return application if secret["metadata"]["name"] in names else None
+
+
+class ApplicationSecrets:
+    """Reads and writes the Secrets of one Application at a time; ``reserved`` names are never touched."""
+
+    def __init__(self, secrets: Objects, *, namespace: str, reserved: frozenset[str]) -> None:
+        self._secrets = secrets
+        self._namespace = namespace
+        self._reserved = reserved
+
+    def owners(self) -> Iterable[str]:
+        """Names of all Applications that Secrets belong to, whether they exist or not."""
+        return self._secrets.lister.indexer.index_values(BY_APPLICATION)
+
+    def differ(self, desired: Desired, application: Object) -> bool:
+        """Whether any of them needs a write."""
+        for secret in desired.secrets:
+            present = self._secrets.get(secret.name)
+            if present is None or self._merged(present, secret, application) is not None:
+                return True
+        return bool(self.unwanted(desired.name, desired.secrets))
+
+    def apply(self, wanted: Iterable[DesiredSecret], owner: Object) -> list[str]:
+        """Write those that differ. Gives what could not be done: one that is refused must not hold up the others.
+
+        Raises Stale, and ConnectionFailed, where trying the next one is no use.
+        """
+        problems = []
+        for secret in wanted:
+            try:
+                self._apply(secret, owner)
+            except ConnectionFailed:
+                raise
+            except (ApiError, ForeignObject) as error:
+                problems.append(f"Secret {self._namespace}/{secret.name}: {error}")
+        return problems
+
+    def _apply(self, desired: DesiredSecret, owner: Object) -> None:
+        present = self._secrets.get(desired.name)
+        if present is not None and not self._owns(owner["metadata"]["name"], present):
+            raise ForeignObject("exists and does not belong to this Application; it is left alone")
+        merged = self._merged(present, desired, owner)
+        if merged is None:
+            return
+        if present is not None and present.get("immutable") and merged["data"] != present.get("data"):
+            self._secrets.delete(present, _REPLACED)
+            present, merged = None, self._merged(None, desired, owner) or merged
+        self._secrets.write(merged, present)
+
+    def remove(self, secrets: Iterable[Object], why: str) -> None:
+        """Delete these Secrets; ``why`` is for the log."""
+        for secret in secrets:
+            self._secrets.delete(secret, why)
+
+    def unwanted(self, name: str, wanted: Iterable[DesiredSecret]) -> list[Object]:
+        """Secrets that the Application owns and should not, as far as they are not deleted already."""
+        owned = self._secrets.lister.by_index(BY_APPLICATION, name)
+        if not owned:
+            return owned
+        names = {secret.name for secret in wanted}
+        present = (
+            self._secrets.get(secret["metadata"]["name"]) for secret in owned if secret["metadata"]["name"] not in names
+        )
+        return [secret for secret in present if secret is not None and self._owns(name, secret)]
+
+    def left_behind(self, name: str) -> list[Object]:
+        """The Secrets that the agent made for an Application which a user has taken over by removing compassMetadata.
+
+        Their names follow from their labels. Other Secrets that the Application owns are the user's.
+        """
+        return [secret for secret in self.unwanted(name, ()) if _labelled_application(secret) == name]
+
+    def hidden(self, application: Object, wanted: Iterable[DesiredSecret]) -> list[Object]:
+        """Secrets like the unwanted ones that the cache does not hold, because somebody took their labels away.
+
+        The Application still names them. Costs a request for each that it names and that is neither wanted nor cached.
+        """
+        names = _named_secrets(application) - {secret.name for secret in wanted}
+        uncached = [name for name in sorted(names) if self._secrets.lister.get(name, self._namespace) is None]
+        found = [self._secrets.read(name) for name in uncached]
+        return [
+            secret for secret in found if secret is not None and self._owns(application["metadata"]["name"], secret)
+        ]
+
+    def _owns(self, application: str, secret: Object) -> bool:
+        """Whether a Secret may be written and deleted as one of this Application."""
+        return secret["metadata"]["name"] not in self._reserved and application in owning_applications(secret)
+
+    def _merged(self, present: Object | None, desired: DesiredSecret, owner: Object) -> Object | None:
+        return merge_secret(present, desired, namespace=self._namespace, owner=owner)
+
+
+def _named_secrets(application: Object) -> set[str]:
+    """Names of the Secrets that an Application names, whatever a user has made of it."""
+    entries = [
+        entry for service in _objects(application["spec"].get("services")) for entry in _objects(service.get("entries"))
+    ]
+    found = [entry.get("requestParametersSecretName") for entry in entries]
+    found += [
+        credentials.get("secretName") for entry in entries for credentials in _objects([entry.get("credentials")])
+    ]
+    return {name for name in found if isinstance(name, str) and name_problem(name) is None}
+
+
+def _objects(value: object) -> list[Object]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

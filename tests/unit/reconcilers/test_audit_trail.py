@@ -1,0 +1,122 @@
+"""The log answers who changed an object, when and why: a line for each write, with the fetch behind it."""
+
+import copy
+import io
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from controller.resources import APPLICATION, SECRET
+from controller.runtime.logs import TextFormatter
+from tests.support.sync import Agent, Cluster, Director, application
+
+NAME = "shop"
+SECRET_NAME = "shop-id-shop-bundle"
+PASSWORDS = ("hunter2-one", "hunter2-two")
+
+
+class Log:
+    """What the agent would have written, in the text format."""
+
+    def __init__(self) -> None:
+        self.text = io.StringIO()
+        self._begin = 0
+
+    def clear(self) -> None:
+        self._begin = len(self.text.getvalue())
+
+    def lines(self, *messages: str) -> list[str]:
+        """Those with one of the messages since ``clear``."""
+        found = re.compile(rf" INFO controller\.reconcilers\.\w+ ({'|'.join(messages)}) ")
+        return [line for line in self.text.getvalue()[self._begin :].splitlines() if found.search(line)]
+
+    def writes(self) -> list[str]:
+        return self.lines("created", "updated", "deleted")
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    log = Log()
+    handler = logging.StreamHandler(log.text)
+    handler.setFormatter(TextFormatter())
+    package, level = logging.getLogger("controller"), logging.getLogger("controller").level
+    package.addHandler(handler)
+    package.setLevel(logging.DEBUG)
+    yield log
+    package.removeHandler(handler)
+    package.setLevel(level)
+
+
+def _value(line: str, key: str) -> str:
+    found = re.search(rf' {key}=("(?:[^"\\]|\\.)*"|\S+)', line)
+    assert found is not None, f"no {key} in: {line}"
+    return found[1].strip('"').replace('\\"', '"')
+
+
+def test_each_write_is_one_line_with_the_fetch_behind_it(
+    agent: Agent, director: Director, cluster: Cluster, log: Log
+) -> None:
+    """Creation, change, drift, replacement and deletion; never a value."""
+    director.applications = [application(NAME, secret=PASSWORDS[0])]
+    agent.settle()
+    director.applications = [application(NAME, secret=PASSWORDS[1], description="what it is for")]
+    agent.cycle()
+    edited = copy.deepcopy(cluster.applications()[NAME])
+    edited["spec"]["services"][0]["entries"][0]["targetUrl"] = "https://elsewhere"
+    cluster.put(APPLICATION, edited)
+    immutable = copy.deepcopy(cluster.secrets()[SECRET_NAME]) | {"immutable": True, "data": {}}
+    cluster.put(SECRET, immutable)
+    agent.cycle(0)
+    director.applications = []
+    agent.cycle()
+
+    lines = log.writes()
+    told = [
+        (re.search(r" (created|updated|deleted) ", line)[1], _value(line, "kind"), _value(line, "object"))  # type: ignore[index]
+        for line in lines
+    ]
+    secret = f"kyma-system/{SECRET_NAME}"
+    assert told == [
+        ("created", "Application", NAME),
+        ("created", "Secret", secret),
+        ("updated", "Secret", secret),
+        ("updated", "Application", NAME),
+        ("deleted", "Secret", secret),
+        ("created", "Secret", secret),
+        ("updated", "Application", NAME),
+        ("deleted", "Application", NAME),
+        ("deleted", "Secret", secret),
+    ]
+    assert len(told) == sum(count for what, count in cluster.requests.items() if not what.startswith("get"))
+    assert _value(lines[2], "fields") == '["data.password"]'
+    assert _value(lines[3], "fields") == '["spec.description"]'
+    assert _value(lines[6], "fields") == '["spec.services[id-shop-bundle].entries[id-shop-api].targetUrl"]'
+    assert all(_value(line, "why") for line in lines)
+    fetches = [_value(line, "requestID") for line in log.lines("fetched from the Director")]
+    assert len(set(fetches)) == len(fetches) == 3
+    assert [fetches.index(_value(line, "requestID")) for line in lines] == [0, 0, 1, 1, 1, 1, 1, 2, 2]
+    text = log.text.getvalue()
+    assert not [value for value in (*PASSWORDS, "what it is for", "elsewhere") if value in text]
+
+
+def test_a_quiet_cycle_is_one_line(agent: Agent, director: Director, log: Log) -> None:
+    """That the Director was asked, and under which number."""
+    director.applications = [application(f"app-{number}") for number in range(5)]
+    agent.settle()
+    log.clear()
+    agent.cycle()
+    assert not log.writes()
+    assert len(log.lines(".*")) == 1
+
+
+def test_debug_names_what_is_skipped_and_why(agent: Agent, director: Director, cluster: Cluster, log: Log) -> None:
+    """Before the Director has answered, and a name that cannot be applied."""
+    agent.step(NAME)
+    director.applications = [replace(application("twin"), id=number) for number in ("1", "2")]
+    agent.settle()
+    agent.step("twin")
+    skipped = [line for line in log.text.getvalue().splitlines() if " DEBUG " in line and " skipped " in line]
+    assert [_value(line, "why")[:24] for line in skipped] == ["the Director has not ans", "DuplicateName"]
