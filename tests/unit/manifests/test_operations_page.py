@@ -9,7 +9,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from controller import status
+from controller.connection import status
 from controller.metrics import AgentMetrics
 from controller.model.desired import Reason
 from controller.runtime import Metrics
