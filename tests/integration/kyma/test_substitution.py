@@ -1,0 +1,239 @@
+"""Whose image runs in a cluster with Kyma's operator: the ways to say so, on an API server that admits as real ones do.
+
+No Deployment controller runs here, and none is needed: what counts is what is stored, and how often it changes.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.controlplane import ControlPlane
+from e2e.kyma.operator import DEPLOYMENT, NAME, Operator, go_agent_manifests, read_manifests
+from e2e.world import NAMESPACES, OWN_CRDS
+from informers import Client, Forbidden, Resource
+from tests.integration.kyma.webhook import Webhook
+
+Object = dict[str, Any]
+
+CONFIG = OWN_CRDS.parent
+RIGHTS = Path(__file__).parent / "operator_rights.yaml"
+PERIOD = 0.2
+IN_GO = "compass-runtime-agent-in-go:1.2.0"
+OURS = "compass-runtime-agent:dev"
+WEBHOOKS = Resource(
+    "admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", False
+)
+CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What is decisive in a Deployment of the agent."""
+
+    image: str
+    verifies: bool
+    readiness: str
+
+
+AGENT_IN_GO = Agent(IN_GO, verifies=False, readiness="/healthz")
+THIS_AGENT = Agent(OURS, verifies=True, readiness="/readyz")
+
+
+class Kyma:
+    """A cluster of Kyma, and its operator with the rights that it has there."""
+
+    def __init__(self, control_plane: ControlPlane, directory: Path) -> None:
+        self.directory = directory
+        self._kubeconfig = control_plane.write_kubeconfig(directory / "admin.kubeconfig")
+        self._kubectl = control_plane.assets.kubectl
+        self.client = Client.load(str(self._kubeconfig))
+        operator = control_plane.write_kubeconfig(
+            directory / "operator.kubeconfig", user="application-connector-manager", groups=()
+        )
+        self._operator_client = Client.load(str(operator))
+        self.kubectl("apply", "-f", str(RIGHTS))
+
+    def close(self) -> None:
+        self.client.close()
+        self._operator_client.close()
+
+    def kubectl(self, *arguments: str) -> str:
+        command = [str(self._kubectl), "--kubeconfig", str(self._kubeconfig), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def operator(self, manifests: list[Object] | None = None) -> Operator:
+        return Operator(self._operator_client, manifests=manifests, period=PERIOD)
+
+    def deployment(self) -> Object:
+        return self.client.get(DEPLOYMENT, NAME, namespace="kyma-system")
+
+    def agent(self) -> Agent:
+        container = self.container()
+        environment = {variable["name"]: variable.get("value", "") for variable in container["env"]}
+        return Agent(
+            image=container["image"],
+            verifies=environment.get("APP_SKIP_COMPASS_TLS_VERIFY", "false") == "false",
+            readiness=container["readinessProbe"]["httpGet"]["path"],
+        )
+
+    def container(self) -> Object:
+        container: Object = self.deployment()["spec"]["template"]["spec"]["containers"][0]
+        return container
+
+    def may(self, verb: str, resource: str, namespace: str = "") -> bool:
+        """``kubectl auth can-i`` as the agent."""
+        where = ["--namespace", namespace] if namespace else []
+        user = f"--as=system:serviceaccount:kyma-system:{NAME}"
+        command = [str(self._kubectl), "--kubeconfig", str(self._kubeconfig), "auth", "can-i", verb, resource, user]
+        return subprocess.run([*command, *where], check=False, capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kyma]:
+    with ControlPlane() as control_plane:
+        for namespace in NAMESPACES:
+            control_plane.create_namespace(namespace)
+        cluster = Kyma(control_plane, tmp_path_factory.mktemp("kyma"))
+        yield cluster
+        cluster.close()
+
+
+@pytest.fixture
+def kyma(cluster: Kyma) -> Iterator[Kyma]:
+    """The cluster with nothing in it that another test has brought."""
+    yield cluster
+    for folder in ("kyma", "agent", "crd"):
+        cluster.kubectl("delete", "--ignore-not-found", "-k", str(CONFIG / folder))
+    cluster.operator().remove()
+
+
+def test_what_is_changed_by_hand_is_reset(kyma: Kyma) -> None:
+    """A Deployment that is applied, an image that is set, a CRD that is applied: the next apply takes them back."""
+    with kyma.operator() as operator:
+        operator.wait_until_applied()
+        kyma.kubectl("apply", "-k", str(CONFIG / "agent"))
+        kyma.kubectl("apply", "-k", str(CONFIG / "crd"))
+        operator.wait_until_applied(2)
+        assert kyma.agent() == AGENT_IN_GO
+        kyma.kubectl("-n", "kyma-system", "set", "image", f"deployment/{NAME}", f"{NAME}={OURS}")
+        kyma.kubectl("-n", "kyma-system", "set", "env", f"deployment/{NAME}", "APP_SKIP_COMPASS_TLS_VERIFY=false")
+        operator.wait_until_applied(2)
+        assert kyma.agent() == AGENT_IN_GO
+        (version,) = kyma.client.get(CRDS, "compassconnections.compass.kyma-project.io")["spec"]["versions"]
+        assert "subresources" not in version
+        assert "conditions" not in version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+
+
+def test_rights_of_other_names_stay(kyma: Kyma) -> None:
+    """The operator resets its own roles and leaves those of config/rbac alone, so together they are enough."""
+    with kyma.operator() as operator:
+        operator.wait_until_applied()
+        assert not kyma.may("watch", "applications")
+        kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
+        operator.wait_until_applied(3)
+        assert kyma.may("watch", "applications")
+        assert kyma.may("update", "compassconnections/status")
+        assert kyma.may("update", f"leases/{NAME}", "kyma-system")
+        assert kyma.may("list", "secrets", "kyma-system")
+        assert kyma.may("create", "events", "default")
+
+
+def test_policy(kyma: Kyma) -> None:
+    """config/kyma: this agent runs, and no apply of the operator changes the Deployment, which would replace Pods."""
+    with kyma.operator() as operator:
+        operator.wait_until_applied()
+        kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
+        _wait_for(kyma, operator, THIS_AGENT)
+        generation = kyma.deployment()["metadata"]["generation"]
+        operator.wait_until_applied(5)
+        assert kyma.agent() == THIS_AGENT
+        assert kyma.deployment()["metadata"]["generation"] == generation
+
+        kyma.kubectl("-n", "kyma-system", "set", "image", f"deployment/{NAME}", f"{NAME}={IN_GO}")
+        assert kyma.agent() == THIS_AGENT
+
+        kyma.kubectl("delete", "-k", str(CONFIG / "kyma"))
+        _wait_for(kyma, operator, AGENT_IN_GO)
+
+
+def test_policy_again(kyma: Kyma) -> None:
+    """It can be taken away and brought back."""
+    with kyma.operator() as operator:
+        for _ in range(2):
+            kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
+            _wait_for(kyma, operator, THIS_AGENT)
+            kyma.kubectl("delete", "-k", str(CONFIG / "kyma"))
+            _wait_for(kyma, operator, AGENT_IN_GO)
+
+
+def test_policy_another_version(kyma: Kyma) -> None:
+    """A new image in the policy is in the Deployment with the next apply."""
+    kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
+    image = "registry.example.com/compass-runtime-agent:2"
+    with kyma.operator() as operator:
+        _wait_for(kyma, operator, THIS_AGENT)
+        patch = [{"op": "replace", "path": "/spec/variables/0/expression", "value": f'"{image}"'}]
+        kyma.kubectl("patch", "mutatingadmissionpolicy", NAME, "--type=json", "--patch", json.dumps(patch))
+        _wait_for(kyma, operator, Agent(image, verifies=True, readiness="/readyz"))
+
+
+def test_additions_stay(kyma: Kyma) -> None:
+    """What the operator does not set can be set by kubectl."""
+    with kyma.operator() as operator:
+        operator.wait_until_applied()
+        kyma.kubectl("-n", "kyma-system", "set", "env", f"deployment/{NAME}", "APP_LOG_LEVEL=debug")
+        kyma.kubectl("-n", "kyma-system", "set", "resources", f"deployment/{NAME}", "--limits=memory=1Gi")
+        operator.wait_until_applied(3)
+        container = kyma.container()
+        assert {"name": "APP_LOG_LEVEL", "value": "debug"} in container["env"]
+        assert container["resources"]["limits"] == {"memory": "1Gi"}
+
+
+def test_webhook(kyma: Kyma) -> None:
+    """A mutating webhook does what the policy does; without it the agent in Go comes back."""
+    with Webhook(kyma.directory, image=OURS) as webhook, kyma.operator() as operator:
+        operator.wait_until_applied()
+        kyma.client.create(WEBHOOKS, webhook.configuration())
+        _wait_for(kyma, operator, THIS_AGENT)
+        generation = kyma.deployment()["metadata"]["generation"]
+        operator.wait_until_applied(5)
+        assert kyma.deployment()["metadata"]["generation"] == generation
+        kyma.client.delete(WEBHOOKS, NAME)
+        _wait_for(kyma, operator, AGENT_IN_GO)
+
+
+def test_another_manifest(kyma: Kyma) -> None:
+    """An operator with CRDs and Deployment of this agent in its manifest applies those."""
+    manifests = [
+        *read_manifests(CONFIG / "crd/applications.yaml"),
+        *read_manifests(CONFIG / "crd/compassconnections.yaml"),
+        *[obj for obj in go_agent_manifests() if obj["kind"] not in ("CustomResourceDefinition", "Deployment")],
+        *read_manifests(CONFIG / "manager/deployment.yaml"),
+    ]
+    with kyma.operator(manifests) as operator:
+        operator.wait_until_applied(2)
+        assert kyma.agent() == THIS_AGENT
+        (version,) = kyma.client.get(CRDS, "compassconnections.compass.kyma-project.io")["spec"]["versions"]
+        assert version["subresources"] == {"status": {}}
+
+
+def test_the_operator_cannot_grant_the_rights_itself(kyma: Kyma) -> None:
+    """Roles of this agent in its manifest are refused: they hold rights that the operator does not have."""
+    roles = [obj for file in ("cluster.yaml", "own_objects.yaml") for obj in read_manifests(CONFIG / "rbac" / file)]
+    operator = kyma.operator([*go_agent_manifests(), *roles])
+    with pytest.raises(Forbidden, match="attempting to grant RBAC permissions not currently held"):
+        operator.apply()
+
+
+def _wait_for(kyma: Kyma, operator: Operator, wanted: Agent) -> None:
+    """A policy or a webhook is in force some moments after its creation."""
+    for _ in range(50):
+        operator.wait_until_applied()
+        if kyma.agent() == wanted:
+            return
+    raise AssertionError(f"{kyma.agent()} instead of {wanted}")
