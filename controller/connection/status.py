@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from controller.text import clean
+
 _MAX_NAMES_IN_ERROR = 10  # enough to see a pattern, and short enough to read in a terminal
+_MAX_NAME = 253  # of any object in Kubernetes; what Compass calls a name may be megabytes
 _MAX_MESSAGE = 1024  # of a condition or an error: an object in etcd is no log
 
 
@@ -99,7 +102,7 @@ def was_established(connection: Mapping[str, Any] | None) -> bool:
 
 def shorten(text: str) -> str:
     """An error as it is stored."""
-    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "\u2026"
+    return clean(text, _MAX_MESSAGE)
 
 
 def paired(connection: Object, *, validity: Validity, runtime_id: str, tenant: str, now: float) -> None:
@@ -182,7 +185,7 @@ def synchronized(
         "desired": counts.desired,
         "synced": counts.synced,
         "failed": len(counts.failed),
-        "failing": sorted(counts.failed)[:_MAX_NAMES_IN_ERROR],
+        "failing": [clean(name, _MAX_NAME) for name in sorted(counts.failed)[:_MAX_NAMES_IN_ERROR]],
     }
     if apply_error:
         state, error = State.RESOURCE_APPLICATION_FAILED, f"Failed to apply configuration: {apply_error}"
@@ -203,7 +206,7 @@ def synchronized(
 def failures_text(failed: Mapping[str, str]) -> str:
     """Up to ten failing Applications with their errors, and how many more there are."""
     names = sorted(failed)
-    shown = "; ".join(f"{name}: {failed[name]}" for name in names[:_MAX_NAMES_IN_ERROR])
+    shown = "; ".join(f"{clean(name, _MAX_NAME)}: {shorten(failed[name])}" for name in names[:_MAX_NAMES_IN_ERROR])
     more = len(names) - _MAX_NAMES_IN_ERROR
     return f"{shown}; and {more} more" if more > 0 else shown
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from controller.text import clean
 from informers import AlreadyExists, ConnectionFailed, KubernetesError, NotFound, Resource
 from workqueue import REAL_CLOCK, Clock
 
@@ -156,7 +157,7 @@ class EventRecorder:
             uid=metadata.get("uid") or "",
             type=type,
             reason=reason,
-            message=message if len(message) <= _MESSAGE_LIMIT else message[: _MESSAGE_LIMIT - 3] + "...",
+            message=clean(message, _MESSAGE_LIMIT),
             resource_version=metadata.get("resourceVersion") or "",
             seen_at=self._clock.time(),
         )

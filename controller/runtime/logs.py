@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType, TracebackType
 from typing import Literal, TextIO
 
+from controller.text import printable
+
 Format = Literal["text", "json"]
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -72,7 +74,7 @@ class TextFormatter(_Formatter):
     """``2026-11-21T11:35:57.123Z INFO controller.runtime.manager Message key=value other="two words"``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        head = f"{_timestamp(record)} {record.levelname} {record.name} {_one_line(record.getMessage())}"
+        head = f"{_timestamp(record)} {record.levelname} {record.name} {printable(record.getMessage())}"
         fields = "".join(f" {key}={_text_value(value)}" for key, value in self._fields(record).items())
         return head + fields
 
@@ -92,11 +94,7 @@ class JsonFormatter(_Formatter):
         }
         for key, value in self._fields(record).items():
             line[f"{key}_" if key in line else key] = value
-        return json.dumps(line, default=str, ensure_ascii=False, separators=(",", ":"))
-
-
-def _one_line(text: str) -> str:
-    return text if text.isprintable() else json.dumps(text, ensure_ascii=False)[1:-1]
+        return printable(json.dumps(line, default=str, ensure_ascii=False, separators=(",", ":")))
 
 
 def _text_value(value: object) -> str:
@@ -110,7 +108,7 @@ def _text_value(value: object) -> str:
         text = str(value)
     if text and text.isprintable() and " " not in text and not _QUOTED.intersection(text):
         return text
-    return json.dumps(text, ensure_ascii=False)
+    return printable(json.dumps(text, ensure_ascii=False))
 
 
 def setup(*, level: str = "info", output: Format = "text", stream: TextIO | None = None) -> None:

@@ -288,8 +288,16 @@ def test_long_texts_are_cut(api, recording):
     recording.write()
     (event,) = api.objects.values()
     assert len(event["message"]) == 1024
-    assert event["message"].endswith("...")
+    assert event["message"].endswith("\u2026")
     assert len(event["metadata"]["name"]) == 253
+
+
+def test_text_of_others_is_made_harmless(api, recording):
+    """Events are printed by kubectl: what controls a terminal is written as an escape."""
+    recording.event(message="\x1b[2Jgone\nFORGED\x9b\u202e")
+    recording.write()
+    (event,) = api.objects.values()
+    assert event["message"] == r"\u001b[2Jgone\nFORGED\u009b\u202e"
 
 
 class TestStop:

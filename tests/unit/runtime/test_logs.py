@@ -106,6 +106,19 @@ class TestJson:
         assert (record["level_"], record["time_"]) == ("mine", "mine")
 
 
+HOSTILE = "\x1b[2J\x9b31m\u202eabc\u2028\nFORGED\x00\ud800"
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+@pytest.mark.parametrize("value", [HOSTILE, [HOSTILE], {HOSTILE: HOSTILE}, ValueError(HOSTILE)], ids=type)
+def test_no_text_of_others_controls_the_terminal(output, value):
+    """Escape sequences, also those of one byte, line ends and marks of direction are printed as escapes."""
+    (line,) = lines(output, {"key": value, "msg": HOSTILE})
+    assert line.isprintable()
+    if output == "json":
+        assert json.loads(line)["msg"].startswith("\x1b[2J\x9b31m")
+
+
 @pytest.mark.parametrize("output", ["text", "json"])
 def test_an_exception_is_part_of_its_record(output):
     """One line with the error, its cause and the traceback."""

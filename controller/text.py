@@ -1,0 +1,18 @@
+"""Text that others have written, as it may be shown: in a status, an Event, a log line or a terminal."""
+
+import json
+
+
+def printable(text: str) -> str:
+    """The text with an escape as in JSON for each character that is not printable: controls, line ends, marks that
+    change the direction of writing, lone surrogates. So it stays in its line, and moves no cursor.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)
+
+
+def clean(text: str, limit: int) -> str:
+    """The text in at most ``limit`` printable characters; an ellipsis takes the place of what was cut off."""
+    shown = printable(text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "\u2026"

@@ -1,0 +1,51 @@
+"""What Compass calls things may be anything: where people read it, it is short and harmless."""
+
+import json
+from typing import Any
+
+import pytest
+
+from controller.compass.errors import InvalidAnswer
+from controller.compass.types import IncompleteApplication
+from tests.support.sync import Agent, Cluster, Director, application
+
+HOSTILE = "\x1b[2Jgone\r\nFORGED\x9b31m\u202e"
+HUGE = "x" * 2_000_000
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in (*value.keys(), *value.values()) for text in _strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("name", [HOSTILE, HUGE, HUGE + HOSTILE], ids=["hostile", "huge", "both"])
+def test_names_reach_the_status_short_and_printable(
+    agent: Agent, director: Director, cluster: Cluster, name: str
+) -> None:
+    """An invalid name, a clash, an incomplete application: each is named as far as it goes, and the rest as well."""
+    director.labels = {"isNormalized": "true"}
+    director.applications = [
+        application(name, identifier="1"),
+        application(f"twin {name}", identifier="2"),
+        application(f"twin {name}", identifier="3"),
+        application("fine"),
+    ]
+    director.incomplete = [IncompleteApplication("4", f"incomplete {name}", f"because of {name}")]
+    agent.settle()
+    assert cluster.applications().keys() == {"fine"}
+    status = json.dumps(agent.connections.object)
+    assert len(status) < 10_000
+    assert [text for text in _strings(agent.connections.object) if not text.isprintable()] == []
+    assert len(agent.status["applications"]["failing"]) == 3
+
+
+def test_an_error_of_the_director_is_short_and_printable(agent: Agent, director: Director) -> None:
+    """In the status as in the conditions."""
+    director.error = InvalidAnswer(HOSTILE + HUGE, path=HOSTILE)
+    agent.settle()
+    assert "FORGED" in agent.sync_error
+    assert [text for text in _strings(agent.connections.object) if not text.isprintable()] == []
+    assert len(json.dumps(agent.connections.object)) < 10_000
