@@ -21,7 +21,6 @@ import yaml
 
 from controller.resources import SECRET
 from e2e.cluster import CONFIGURATION
-from e2e.kyma.crds import go_agent_crds
 from informers import ApiError, Client, NotFound, Resource
 from informers.client import APPLY_PATCH
 
@@ -34,7 +33,8 @@ PERIOD = 5.0
 NAME = "compass-runtime-agent"
 """Of the Deployment, and of its container."""
 
-MANIFESTS = Path(__file__).parent / "manifests"
+GO_AGENT_CRDS = Path(__file__).parent / "go_agent_crds"
+_MANIFESTS = Path(__file__).parent / "manifests"
 _LABELS = {
     "app.kubernetes.io/managed-by": FIELD_MANAGER,
     "app.kubernetes.io/part-of": FIELD_MANAGER,
@@ -62,7 +62,8 @@ DEPLOYMENT = _RESOURCES["Deployment"]
 
 def go_agent_manifests() -> list[Object]:
     """What the operator brings in its image: CRDs, rights and Deployment of the agent in Go."""
-    return [*go_agent_crds(), *read_manifests(MANIFESTS / "rbac.yaml"), *read_manifests(MANIFESTS / "deployment.yaml")]
+    files = (*sorted(GO_AGENT_CRDS.iterdir()), _MANIFESTS / "rbac.yaml", _MANIFESTS / "deployment.yaml")
+    return [obj for file in files for obj in read_manifests(file)]
 
 
 def read_manifests(path: Path) -> list[Object]:

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from e2e.controlplane import ControlPlane
+from e2e.kyma.operator import GO_AGENT_CRDS
 from e2e.world import NAMESPACES, OWN_CRDS
 
 #: The set with a status subresource, and the one that clusters of the Go agent have, as parameters of tests.
 OWN, GO_AGENT = CRD_SETS = ("own", "go-agent")
 
-_FOLDERS = {OWN: OWN_CRDS, GO_AGENT: Path(__file__).parents[1] / "fixtures/go_agent_crds"}
+_FOLDERS = {OWN: OWN_CRDS, GO_AGENT: GO_AGENT_CRDS}
 
 
 def crd_set(name: str) -> Path:

@@ -1,12 +1,10 @@
-"""What clusters of Kyma rely on: names that do not clash, and an emulation that has the CRDs of the agent in Go."""
+"""What clusters of Kyma rely on: names that do not clash, and a policy that fits the operator's Deployment."""
 
 from pathlib import Path
 from typing import Any
 
-from e2e.kyma.crds import go_agent_crds
 from e2e.kyma.operator import go_agent_manifests, read_manifests
 from e2e.world import OWN_CRDS
-from tests.support.crd_sets import GO_AGENT, crd_set
 
 Object = dict[str, Any]
 
@@ -32,30 +30,6 @@ def test_the_policy_changes_a_container_and_variables_that_the_operator_sets() -
     assert 'name: "APP_SKIP_COMPASS_TLS_VERIFY"' in expression
     assert "APP_SKIP_COMPASS_TLS_VERIFY" in {variable["name"] for variable in container["env"]}
     assert binding["spec"]["policyName"] == policy["metadata"]["name"]
-
-
-def test_the_emulated_crds_are_those_of_the_agent_in_go() -> None:
-    """But for descriptions, and for what no API server needs to be told."""
-    real = {crd["metadata"]["name"]: crd for file in _files(crd_set(GO_AGENT)) for crd in read_manifests(file)}
-    for crd in go_agent_crds():
-        (wanted,) = real[crd["metadata"]["name"]]["spec"]["versions"]
-        (emulated,) = crd["spec"]["versions"]
-        assert _shape(emulated["schema"]["openAPIV3Schema"]) == _shape(wanted["schema"]["openAPIV3Schema"])
-        assert "subresources" not in wanted
-        assert "subresources" not in emulated
-
-
-def _shape(schema: Object) -> Object:
-    """What a schema lets pass: no descriptions, and not the three fields that every object has."""
-    shape = {key: value for key, value in schema.items() if key not in ("description", "properties", "items")}
-    if "required" in shape:
-        shape["required"] = sorted(shape["required"])
-    if "items" in schema:
-        shape["items"] = _shape(schema["items"])
-    for name, part in schema.get("properties", {}).items():
-        if name not in ("apiVersion", "kind", "metadata"):
-            shape[f".{name}"] = _shape(part)
-    return shape
 
 
 def _identity(obj: Object) -> tuple[str, str, str]:
