@@ -1,6 +1,8 @@
 """Director JSON -> values of `controller.compass.types`, every field checked.
 
-Raises InvalidAnswer with the path from the application inwards ("bundles.data[2].apiDefinitions.data[0].name").
+Raises InvalidAnswer with the path from the application inwards ("bundles.data[<id>].apiDefinitions.data[<id>].name").
+It names items by id, as their positions differ from answer to answer. Of several errors the same one is raised,
+whatever the order.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,16 @@ from controller.compass.types import (
     Parameters,
     UnsupportedCredentials,
 )
-from controller.compass.values import filled_text, objects, optional_object, optional_text, text, wrong
+from controller.compass.values import (
+    filled_text,
+    label,
+    objects,
+    optional_object,
+    optional_text,
+    sorted_by_id,
+    text,
+    wrong,
+)
 
 T = TypeVar("T")
 
@@ -67,12 +78,12 @@ def _page(value: dict[str, Any]) -> Page:
 def each(items: list[dict[str, Any]], field: str, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     """Parse every item of a page's data."""
     parsed: list[T] = []
-    try:
-        for item in items:
-            parsed.append(parse(item))  # noqa: PERF401 - the position of a failure is len(parsed)
-    except InvalidAnswer as error:
-        error.prepend(f"{field}.data[{len(parsed)}]")
-        raise
+    for item in sorted_by_id(items):
+        try:
+            parsed.append(parse(item))
+        except InvalidAnswer as error:
+            error.prepend(f"{field}.data[{label(item)}]")
+            raise
     return parsed
 
 
@@ -102,15 +113,12 @@ def bundle(item: dict[str, Any], apis: tuple[ApiDefinition, ...], events: tuple[
 
 
 def auth_ids(item: dict[str, Any]) -> tuple[str, ...]:
-    ids: list[str] = []
     try:
-        for auth in objects(item, "auths"):
-            ids.append(filled_text(auth, "id"))  # noqa: PERF401 - the position of a failure is len(ids)
+        return tuple(filled_text(auth, "id") for auth in sorted_by_id(objects(item, "auths")))
     except InvalidAnswer as error:
         if error.path == "id":
-            error.prepend(f"auths[{len(ids)}]")
+            error.prepend("auths[?]")
         raise
-    return tuple(ids)
 
 
 def _auth(item: dict[str, Any]) -> tuple[Credentials | None, str | None, Parameters | None, Parameters | None]:

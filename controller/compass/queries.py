@@ -108,7 +108,7 @@ ASSIGNED_IDS = Operation(
 MORE_BUNDLES = Operation(
     "bundles",
     "director",
-    f"""query MoreBundles($application: ID!, $nested: Int!, $after: PageCursor!) {{
+    f"""query MoreBundles($application: ID!, $nested: Int!, $after: PageCursor) {{
   application(id: $application) {{
     id
     bundles(first: $nested, after: $after) {{ {_BUNDLES} }}
@@ -119,7 +119,7 @@ MORE_BUNDLES = Operation(
 MORE_APIS = Operation(
     "apiDefinitions",
     "director",
-    f"""query MoreApis($application: ID!, $bundle: ID!, $nested: Int!, $after: PageCursor!) {{
+    f"""query MoreApis($application: ID!, $bundle: ID!, $nested: Int!, $after: PageCursor) {{
   application(id: $application) {{
     id
     bundle(id: $bundle) {{ id apiDefinitions(first: $nested, after: $after) {{ {_APIS} }} }}
@@ -130,7 +130,7 @@ MORE_APIS = Operation(
 MORE_EVENTS = Operation(
     "eventDefinitions",
     "director",
-    f"""query MoreEvents($application: ID!, $bundle: ID!, $nested: Int!, $after: PageCursor!) {{
+    f"""query MoreEvents($application: ID!, $bundle: ID!, $nested: Int!, $after: PageCursor) {{
   application(id: $application) {{
     id
     bundle(id: $bundle) {{ id eventDefinitions(first: $nested, after: $after) {{ {_EVENTS} }} }}

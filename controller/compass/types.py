@@ -1,8 +1,15 @@
-"""What the Connector and the Director tell, as immutable values. Secret values stay out of every repr."""
+"""What the Connector and the Director tell, as immutable values. Secret values stay out of every repr.
+
+The Director sends bundles, APIs, events and client ids in a new order with each answer, and the order means nothing:
+the Application Gateway looks an API up by the names of bundle and API, and answers an ambiguous name with an error. So
+a value keeps them sorted by id, which no change in the Director alters: what is equal in the Director is equal here,
+and is stored in one order.
+"""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 
@@ -47,7 +54,10 @@ class EventDefinition:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle of an application. `headers` and `query_params` are None when the Director sent null."""
+    """A bundle of an application. `headers` and `query_params` are None when the Director sent null.
+
+    `apis` and `events` may be given in any order, and are kept sorted by id.
+    """
 
     id: str
     name: str
@@ -60,16 +70,32 @@ class Bundle:
     headers: Parameters | None = field(default=None, repr=False)
     query_params: Parameters | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        _keep_sorted(self, apis=self.apis, events=self.events)
+
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """An application as assigned to the Runtime; `auth_ids` are the client ids that may speak for it."""
+    """An application as assigned to the Runtime; `auth_ids` are the client ids that may speak for it.
+
+    `auth_ids` and `bundles` may be given in any order, and are kept sorted, by id.
+    """
 
     id: str
     name: str
     description: str | None = None
     auth_ids: tuple[str, ...] = ()
     bundles: tuple[Bundle, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "auth_ids", tuple(sorted(self.auth_ids)))
+        _keep_sorted(self, bundles=self.bundles)
+
+
+def _keep_sorted(value: Application | Bundle, **members: Iterable[Any]) -> None:
+    """Sort members of a value that is frozen from now on."""
+    for name, items in members.items():
+        object.__setattr__(value, name, tuple(sorted(items, key=attrgetter("id"))))
 
 
 @dataclass(frozen=True, slots=True)

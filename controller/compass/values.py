@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from controller.compass.errors import InvalidAnswer
+from controller.compass.redaction import Redactor
 
 _JSON_TYPES = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", int: "a number", float: "a number"}
 
@@ -87,7 +88,24 @@ def objects(holder: dict[str, Any], field: str) -> list[dict[str, Any]]:
         return []
     if not isinstance(value, list):
         raise wrong(field, "a list", value)
-    for position, item in enumerate(value):
-        if not isinstance(item, dict):
-            raise wrong(f"{field}[{position}]", "an object", item)
+    strange = [item for item in value if not isinstance(item, dict)]
+    if strange:
+        # Lists come in any order: neither the position nor which of several comes first may show.
+        raise wrong(f"{field}[?]", "an object", min(strange, key=lambda item: type(item).__name__))
     return value
+
+
+def sorted_by_id(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items in an order that does not depend on the one they came in; those without an id first."""
+    return sorted(items, key=_id_or_type)
+
+
+def _id_or_type(item: dict[str, Any]) -> tuple[str, str]:
+    value = item.get("id")
+    return (value, "") if isinstance(value, str) else ("", type(value).__name__)
+
+
+def label(item: dict[str, Any]) -> str:
+    """What to call an item in the path of an error: its id, or "?"."""
+    value = item.get("id")
+    return Redactor().clean(value) if isinstance(value, str) and value else "?"

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 
 from controller.compass.types import Application, Assignment, IncompleteApplication
 from controller.model import names
@@ -58,7 +59,7 @@ class DesiredSet:
 def desired_set(
     assignment: Assignment, settings: ConversionSettings, *, previous: DesiredSet | None = None
 ) -> DesiredSet:
-    """Convert what was fetched. Never fails: what cannot be applied becomes a problem.
+    """Convert what was fetched, in whatever order. Never fails: what cannot be applied becomes a problem.
 
     What has not changed since `previous`, made with the same settings, is taken from there: to compare an application
     costs a fraction of converting it.
@@ -90,6 +91,7 @@ def _convert(
     settings: ConversionSettings,
     known: Desired | None,
 ) -> Desired | Problem:
+    group = sorted(group, key=attrgetter("id"))
     ids = tuple(application.id for application in group)
     if len(group) > 1:
         clashing = ", ".join(f"{application.name!r} ({application.id})" for application in group)
@@ -122,7 +124,7 @@ def _sharing_secrets(by_name: Mapping[str, Desired]) -> list[Problem]:
             Reason.INVALID_SECRET,
             f"its Secret {secret_name!r} would also belong to {', '.join(sorted(sharing - {name}))}",
         )
-        for secret_name, sharing in owners.items()
+        for secret_name, sharing in sorted(owners.items())
         if len(sharing) > 1
         for name in sorted(sharing)
     ]

@@ -2,7 +2,9 @@
 
 import base64
 import copy
+import itertools
 import json
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +37,7 @@ from controller.compass import director as module
 from tests.unit.compass.https_server import Request, Server, http
 
 PASSWORD = "p4ssw0rd-Xyz"
+DEFINITIONS = ("apiDefinitions", "eventDefinitions")
 SCOPES = {
     "message": "insufficient scopes provided [actual=; required=application:read]",
     "extensions": {"error_code": 23},
@@ -92,12 +95,22 @@ class FakeDirector:
     after: Callable[[dict[str, Any]], Any] = lambda document: document
     raw: bytes | None = None
     seen: list[str] = field(default_factory=list)
+    shuffle: Callable[[list[Any]], None] = lambda _items: None
 
     def __call__(self, request: Request) -> bytes:
         self.raw = None
         self.seen.append(request.query.split()[1].split("(")[0])
         self.before(self, request)
+        for app in self.applications:
+            self._shuffle(app)
         return self.raw or http(self.after(self._answer(self.seen[-1], request.variables)))
+
+    def _shuffle(self, app: dict[str, Any]) -> None:
+        """Everything inside an application comes in a new order for each request; applications are sorted by id."""
+        bundles = app["bundles"] if isinstance(app["bundles"], list) else []
+        for items in [bundles, *(bundle[name] for bundle in bundles for name in DEFINITIONS)]:
+            if isinstance(items, list):
+                self.shuffle(items)
 
     def _answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
         if operation == "AssignedIds":
@@ -114,13 +127,13 @@ class FakeDirector:
             return {"data": {"application": None}, "errors": [{"message": message, "extensions": {"error_code": 27}}]}
         result: dict[str, Any] = {"id": app["id"], "name": "raw name"}
         if operation == "MoreBundles":
-            found = page(app["bundles"], given["nested"], given["after"])
+            found = page(app["bundles"], given["nested"], given.get("after"))
             found["data"] = [self._bundle(item, given["nested"]) for item in found["data"]]
             result["bundles"] = found
         else:
             name = "apiDefinitions" if operation == "MoreApis" else "eventDefinitions"
             item = next((item for item in app["bundles"] if item["id"] == given["bundle"]), None)
-            result["bundle"] = item and {"id": item["id"], name: page(item[name], given["nested"], given["after"])}
+            result["bundle"] = item and {"id": item["id"], name: page(item[name], given["nested"], given.get("after"))}
         return {"data": {"application": result}}
 
     def _application(self, app: dict[str, Any], nested: int) -> dict[str, Any]:
@@ -132,11 +145,7 @@ class FakeDirector:
         return {**app, "bundles": found}
 
     def _bundle(self, item: dict[str, Any], nested: int) -> dict[str, Any]:
-        lists = {
-            name: page(item[name], nested, None)
-            for name in ("apiDefinitions", "eventDefinitions")
-            if isinstance(item[name], list)
-        }
+        lists = {name: page(item[name], nested, None) for name in DEFINITIONS if isinstance(item[name], list)}
         return {**item, **lists}
 
 
@@ -157,7 +166,7 @@ def fetch(director: DirectorClient) -> Assignment:
 
 
 def test_all_fields_are_read(director: DirectorClient, fake: FakeDirector, server: Server) -> None:
-    """What the Director sends becomes values, in its order."""
+    """What the Director sends becomes values."""
     auths = [
         {
             "credential": {"__typename": "BasicCredentialData", "username": "u", "password": PASSWORD},
@@ -363,7 +372,7 @@ FOLLOW_UPS = [
     ("not allowed", http({"data": None, "errors": [{"message": "The operation is not allowed"}]}), "not allowed"),
     ("gone", http({"data": {"application": None}}), "application: is null"),
     ("another one", http({"data": {"application": {"id": "x", "bundles": None}}}), "not the one that was asked for"),
-    ("empty", http({"data": {"application": {"id": "app-0001", "bundles": None}}}), "changed while it was read"),
+    ("null", http({"data": {"application": {"id": "app-0001", "bundles": None}}}), "bundles: is null"),
     ("garbage", http("oops"), "not JSON"),
 ]
 
@@ -402,15 +411,69 @@ def test_an_outage_during_a_follow_up_fails_the_fetch(
         fetch(director)
 
 
-def test_a_nested_list_that_changes_while_it_is_followed_is_incomplete(
+def test_a_nested_list_that_changes_while_it_is_followed_is_read_again(
     director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One removed between two pages, or a total that does not fit."""
+    """One removed between two pages: what is returned is the list as it is."""
     monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
     fake.applications = [application(1, bundle(0, apis=5))]
     fake.before = at(2, lambda apps: apps[0]["bundles"][0]["apiDefinitions"].pop(0))
-    (incomplete,) = fetch(director).incomplete
-    assert "bundles.data[0].apiDefinitions: changed while it was read" in incomplete.reason
+    (app,) = fetch(director).applications
+    assert [api.id for api in app.bundles[0].apis] == [f"def-0-a{n}" for n in range(1, 5)]
+
+
+def test_a_nested_list_that_never_holds_still_is_incomplete(
+    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bounded number of readings; the other applications are not held up."""
+    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    fake.applications = [application(0), application(1, bundle(0, apis=5))]
+    fake.before = lambda fake, _: fake.applications[1]["bundles"][0]["apiDefinitions"].append(
+        definition(f"more-{len(fake.seen)}", targetURL="https://t")
+    )
+    result = fetch(director)
+    assert [app.id for app in result.applications] == ["app-0000"]
+    (incomplete,) = result.incomplete
+    assert incomplete.reason.startswith("bundles.data[bundle-0].apiDefinitions: changed while it was read")
+    assert len(fake.seen) < 5 * module.NESTED_READINGS
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_nested_list_whose_pages_do_not_fit_is_incomplete(
+    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch, more: bool
+) -> None:
+    """Pages that never end, or that end before the total, do not make a list."""
+    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    fake.applications = [application(1, *(bundle(n) for n in range(6)))]
+
+    def change(document: dict[str, Any]) -> dict[str, Any]:
+        if "application" in document["data"]:
+            found = document["data"]["application"]["bundles"]
+            found["data"] = [bundle("again", apiDefinitions=None, eventDefinitions=None)]
+            found["pageInfo"] |= {"hasNextPage": more, "endCursor": page([1, 2], 1, None)["pageInfo"]["endCursor"]}
+        return document
+
+    fake.after = change
+    assert "changed while it was read" in fetch(director).incomplete[0].reason
+    assert len(fake.seen) < 10 * module.NESTED_READINGS
+
+
+def reading(fake: FakeDirector, director: DirectorClient, order: random.Random) -> Assignment:
+    fake.shuffle = order.shuffle
+    return fetch(director)
+
+
+def test_a_list_in_a_new_order_for_each_page_is_read_completely(
+    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of such a list overlap, and together miss items; nothing is lost, and nothing comes twice."""
+    monkeypatch.setattr(module, "NESTED_PER_PAGE", 4)
+    bundles = [bundle(f"{n:02}", apis=n, events=9 - n) for n in range(9)]
+    fake.applications = [application(1, *bundles), application(2)]
+    expected = fetch(director)
+    assert [len(b.apis) for b in expected.applications[0].bundles] == list(range(9))
+    for seed in range(10):
+        assert reading(fake, director, random.Random(seed)) == expected
 
 
 def test_a_partial_result_never_looks_complete(director: DirectorClient, fake: FakeDirector) -> None:
@@ -463,57 +526,65 @@ def test_neither_root_may_be_null(director: DirectorClient, fake: FakeDirector, 
 INSIDE = [
     (["description"], 1, "description"),
     (["auths"], {}, "auths"),
-    (["auths"], [7], "auths[0]"),
-    (["auths"], [{"id": "a"}, {"id": None}], "auths[1].id"),
+    (["auths"], [7], "auths[?]"),
+    (["auths"], [{"id": "a"}, {"id": None}], "auths[?].id"),
     (["bundles"], [], "bundles"),
     (["bundles", "data"], {}, "bundles.data"),
-    (["bundles", "data", 1], None, "bundles.data[1]"),
+    (["bundles", "data", 1], None, "bundles.data[?]"),
     (["bundles", "totalCount"], "2", "bundles.totalCount"),
     (["bundles", "totalCount"], 3, "bundles"),
     (["bundles", "pageInfo"], None, "bundles.pageInfo"),
     (["bundles", "pageInfo", "hasNextPage"], None, "bundles.pageInfo.hasNextPage"),
     (["bundles", "pageInfo", "hasNextPage"], True, "bundles.pageInfo.endCursor"),
     (["bundles", "data", 1, "id"], "bundle-0", "bundles"),
-    (["bundles", "data", 1, "id"], "", "bundles.data[1].id"),
-    (["bundles", "data", 1, "name"], None, "bundles.data[1].name"),
-    (["bundles", "data", 1, "description"], 1, "bundles.data[1].description"),
-    (["bundles", "data", 1, "instanceAuthRequestInputSchema"], {}, "bundles.data[1].instanceAuthRequestInputSchema"),
+    (["bundles", "data", 1, "id"], "", "bundles.data[?].id"),
+    (["bundles", "data", 1, "name"], None, "bundles.data[bundle-1].name"),
+    (["bundles", "data", 1, "description"], 1, "bundles.data[bundle-1].description"),
+    (
+        ["bundles", "data", 1, "instanceAuthRequestInputSchema"],
+        {},
+        "bundles.data[bundle-1].instanceAuthRequestInputSchema",
+    ),
     (
         ["bundles", "data", 0, "apiDefinitions", "data", 0, "targetURL"],
         None,
-        "bundles.data[0].apiDefinitions.data[0].targetURL",
+        "bundles.data[bundle-0].apiDefinitions.data[def-0-a0].targetURL",
     ),
-    (["bundles", "data", 0, "eventDefinitions", "data", 0, "name"], 1, "bundles.data[0].eventDefinitions.data[0].name"),
-    (["bundles", "data", 0, "defaultInstanceAuth"], [], "bundles.data[0].defaultInstanceAuth"),
+    (
+        ["bundles", "data", 0, "eventDefinitions", "data", 0, "name"],
+        1,
+        "bundles.data[bundle-0].eventDefinitions.data[def-0-e0].name",
+    ),
+    (["bundles", "data", 0, "defaultInstanceAuth"], [], "bundles.data[bundle-0].defaultInstanceAuth"),
     (
         ["bundles", "data", 0, "defaultInstanceAuth", "credential"],
         "x",
-        "bundles.data[0].defaultInstanceAuth.credential",
+        "bundles.data[bundle-0].defaultInstanceAuth.credential",
     ),
     (
         ["bundles", "data", 0, "defaultInstanceAuth", "credential", "password"],
         None,
-        "bundles.data[0].defaultInstanceAuth.credential.password",
+        "bundles.data[bundle-0].defaultInstanceAuth.credential.password",
     ),
     (
         ["bundles", "data", 0, "defaultInstanceAuth", "credential", "__typename"],
         None,
-        "bundles.data[0].defaultInstanceAuth.credential.__typename",
+        "bundles.data[bundle-0].defaultInstanceAuth.credential.__typename",
     ),
     (
         ["bundles", "data", 0, "defaultInstanceAuth", "requestAuth", "csrf", "tokenEndpointURL"],
         None,
-        "bundles.data[0].defaultInstanceAuth.requestAuth.csrf.tokenEndpointURL",
+        "bundles.data[bundle-0].defaultInstanceAuth.requestAuth.csrf.tokenEndpointURL",
     ),
     (
         ["bundles", "data", 0, "defaultInstanceAuth", "additionalHeaders"],
         {"X": PASSWORD},
-        "bundles.data[0].defaultInstanceAuth.additionalHeaders.*",
+        "bundles.data[bundle-0].defaultInstanceAuth.additionalHeaders.*",
     ),
     (
         ["bundles", "data", 0, "defaultInstanceAuth", "additionalQueryParams"],
         {"X": [PASSWORD, 1]},
-        "bundles.data[0].defaultInstanceAuth.additionalQueryParams.*",
+        "bundles.data[bundle-0].defaultInstanceAuth.additionalQueryParams.*",
     ),
 ]
 
@@ -551,6 +622,51 @@ def test_a_wrong_field_inside_an_application_leaves_it_incomplete(
     (incomplete,) = result.incomplete
     assert incomplete.reason.startswith(f"{named}: ")
     assert PASSWORD not in incomplete.reason
+
+
+def backwards(value: Any) -> None:
+    """Turn every list inside around."""
+    if isinstance(value, list):
+        value.reverse()
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        backwards(inner)
+
+
+@pytest.mark.parametrize(("path", "value", "named"), INSIDE, ids=[f"{row[2]} {row[1]!r}"[:80] for row in INSIDE])
+def test_what_is_wrong_is_reported_alike_in_any_order(
+    director: DirectorClient, fake: FakeDirector, path: list[Any], value: Any, named: str
+) -> None:
+    """The reason names items by id: positions differ from answer to answer, and an Event would each time."""
+    reasons = set()
+    for order in range(4):
+
+        def change(document: dict[str, Any], order: int = order) -> dict[str, Any]:
+            broken = document["data"]["applicationsForRuntime"]["data"][0]
+            put(broken, path, value)
+            if order % 2:
+                backwards(broken)
+            return document
+
+        fake.applications = [full_application()]
+        fake.after = change
+        reasons.add(fetch(director).incomplete[0].reason)
+    assert len(reasons) == 1
+
+
+@pytest.mark.parametrize("strange", [{"name": None}, {"targetURL": 7}, {"id": None}, {"id": ""}])
+def test_of_several_errors_the_same_one_is_reported_in_any_order(
+    director: DirectorClient, fake: FakeDirector, strange: dict[str, Any]
+) -> None:
+    """Whichever comes first."""
+    broken = full_application()
+    apis = [definition(n, targetURL="https://t") | change for n, change in enumerate([{"name": 1}, strange, {"id": 3}])]
+    broken["bundles"][0]["apiDefinitions"] = apis
+    reasons = set()
+    for order in itertools.permutations(apis):
+        broken["bundles"][0]["apiDefinitions"] = list(order)
+        fake.applications = [broken]
+        reasons.add(fetch(director).incomplete[0].reason)
+    assert len(reasons) == 1
 
 
 @pytest.mark.parametrize(("field", "value"), [("id", None), ("id", ""), ("id", 7), ("name", None), ("name", [])])
