@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from controller.compass import (
@@ -94,7 +94,7 @@ class FakeDirector:
     before: Callable[["FakeDirector", Request], None] = lambda _self, _request: None
     after: Callable[[dict[str, Any]], Any] = lambda document: document
     raw: bytes | None = None
-    seen: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list, repr=False)
     shuffle: Callable[[list[Any]], None] = lambda _items: None
 
     def __call__(self, request: Request) -> bytes:
@@ -683,7 +683,7 @@ def test_an_application_without_id_or_name_fails_the_fetch(
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just(PASSWORD),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "data", "x"]), inner, max_size=3)
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["data", "name", "x"]), inner, max_size=3)
     ),
     max_leaves=4,
 )
@@ -697,7 +697,8 @@ PLACES = [[], ["runtime"], ["runtime", "labels"], ["applicationsForRuntime"], ["
 def test_any_value_in_any_place_is_read_or_refused(
     director: DirectorClient, server: Server, place: list[Any], value: Any
 ) -> None:
-    """Nothing crashes, and neither error nor reason shows a password."""
+    """Nothing crashes, and neither error nor reason shows a password. An id is no secret: Secrets are named by it."""
+    assume(place[-1:] != ["id"])
     fake = FakeDirector([full_application()])
 
     def change(document: dict[str, Any]) -> dict[str, Any]:
