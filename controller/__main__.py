@@ -13,7 +13,6 @@ from controller import commands
 from controller.agent import build
 from controller.runtime import (
     GracePeriodExceeded,
-    LeaderElectionLost,
     Metrics,
     RunnableFailed,
     ServerBindError,
@@ -36,7 +35,7 @@ collection walks in vain through what lives on: a cycle over 5,000 unchanged App
 default, and 600 ms without.
 """
 _USER_AGENT = f"compass-runtime-agent/{version('compass-runtime-agent')}"  # also the field manager of what it writes
-_ENDED = (GracePeriodExceeded, LeaderElectionLost, RunnableFailed, ServerBindError)
+_ENDED = (GracePeriodExceeded, RunnableFailed, ServerBindError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -69,140 +69,143 @@ def build(
     manager.add_runnable("cluster-metrics", cluster_metrics.run, leader_only=True)
     agent_metrics = AgentMetrics(metrics.registry)
 
-    connections = ConnectionStore(client, MutationCache(informers.connections.lister(), clock=clock), clock=clock)
-    credentials = CredentialsStore(
-        client,
-        cluster_secrets=MutationCache(informers.cluster_secret.lister(), clock=clock),
-        cluster_name=settings.cluster_certificates_secret,
-        ca_secrets=MutationCache(informers.ca_secret.lister(), clock=clock),
-        ca_name=settings.ca_certificates_secret,
-    )
-    configured = Configured(
-        client,
-        secrets=informers.configuration_secret.lister(),
-        secret_name=settings.configuration_secret,
-        config_maps=informers.configuration_map.lister(),
-        config_map_name=settings.configuration_config_map,
-    )
     sessions = Sessions(
         ca_file=settings.compass_ca_file,
         skip_verify=settings.skip_compass_tls_verify,
         log_queries=settings.query_logging,
         observe=agent_metrics.compass_call,
     )
-    health = Health()
-    progress = Progress(lambda: sync.enqueue(CONNECTION_NAME))
 
-    def backoff() -> Backoff:
-        return Backoff(cap=min(settings.sync_period, _PAIRING_RETRY_CAP), clock=clock, random=random.random)
+    def controllers(client: Client) -> Iterable[Controller[str]]:
+        """Those of one term of leadership, with all that they remember: the next term begins without it."""
+        connections = ConnectionStore(client, MutationCache(informers.connections.lister(), clock=clock), clock=clock)
+        credentials = CredentialsStore(
+            client,
+            cluster_secrets=MutationCache(informers.cluster_secret.lister(), clock=clock),
+            cluster_name=settings.cluster_certificates_secret,
+            ca_secrets=MutationCache(informers.ca_secret.lister(), clock=clock),
+            ca_name=settings.ca_certificates_secret,
+        )
+        configured = Configured(
+            client,
+            secrets=informers.configuration_secret.lister(),
+            secret_name=settings.configuration_secret,
+            config_maps=informers.configuration_map.lister(),
+            config_map_name=settings.configuration_config_map,
+        )
+        health = Health()
+        progress = Progress(lambda: sync.enqueue(CONNECTION_NAME))
 
-    connection: Controller[str] = Controller(
-        "connection",
-        ConnectionReconciler(
-            connections=connections,
-            credentials=credentials,
-            configured=configured,
-            sessions=sessions,
-            health=health,
-            backoff=backoff(),
-            recorder=recorder,
-            metrics=agent_metrics,
+        def backoff() -> Backoff:
+            return Backoff(cap=min(settings.sync_period, _PAIRING_RETRY_CAP), clock=clock, random=random.random)
+
+        connection: Controller[str] = Controller(
+            "connection",
+            ConnectionReconciler(
+                connections=connections,
+                credentials=credentials,
+                configured=configured,
+                sessions=sessions,
+                health=health,
+                backoff=backoff(),
+                recorder=recorder,
+                metrics=agent_metrics,
+                clock=clock,
+                new_key=new_key,
+            ).reconcile,
+            rate_limiter=_rate_limiter(settings.sync_period),
             clock=clock,
-            new_key=new_key,
-        ).reconcile,
-        rate_limiter=_rate_limiter(settings.sync_period),
-        clock=clock,
-        metrics=metrics,
-        kind=COMPASS_CONNECTION.kind,
-    )
-    connection.watches(informers.connections, _name)
-    for informer in (
-        informers.configuration_map,
-        informers.configuration_secret,
-        informers.cluster_secret,
-        informers.ca_secret,
-    ):
-        connection.watches(informer, _connection_name)
-    connection.enqueue(CONNECTION_NAME)  # there may be no object at all to wake it, and then it creates one
+            metrics=metrics,
+            kind=COMPASS_CONNECTION.kind,
+        )
+        connection.watches(informers.connections, _name)
+        for informer in (
+            informers.configuration_map,
+            informers.configuration_secret,
+            informers.cluster_secret,
+            informers.ca_secret,
+        ):
+            connection.watches(informer, _connection_name)
+        connection.enqueue(CONNECTION_NAME)  # there may be no object at all to wake it, and then it creates one
 
-    renewal: Controller[str] = Controller(
-        "renewal",
-        RenewalReconciler(
-            policy=RenewalPolicy(
-                threshold=settings.renewal_threshold,
-                minimal_sync_time=settings.minimal_sync_time,
-                sync_period=settings.sync_period,
-            ),
-            connections=connections,
-            credentials=credentials,
-            sessions=sessions,
-            health=health,
-            backoff=backoff(),
-            recorder=recorder,
-            metrics=agent_metrics,
+        renewal: Controller[str] = Controller(
+            "renewal",
+            RenewalReconciler(
+                policy=RenewalPolicy(
+                    threshold=settings.renewal_threshold,
+                    minimal_sync_time=settings.minimal_sync_time,
+                    sync_period=settings.sync_period,
+                ),
+                connections=connections,
+                credentials=credentials,
+                sessions=sessions,
+                health=health,
+                backoff=backoff(),
+                recorder=recorder,
+                metrics=agent_metrics,
+                clock=clock,
+                random=random.random,
+                new_key=new_key,
+            ).reconcile,
+            rate_limiter=_rate_limiter(settings.sync_period),
             clock=clock,
-            random=random.random,
-            new_key=new_key,
-        ).reconcile,
-        rate_limiter=_rate_limiter(settings.sync_period),
-        clock=clock,
-        metrics=metrics,
-        kind=COMPASS_CONNECTION.kind,
-    )
-    renewal.watches(informers.connections, _served_name)
-    renewal.watches(informers.cluster_secret, _connection_name)
-    renewal.watches(informers.ca_secret, _connection_name)
+            metrics=metrics,
+            kind=COMPASS_CONNECTION.kind,
+        )
+        renewal.watches(informers.connections, _served_name)
+        renewal.watches(informers.cluster_secret, _connection_name)
+        renewal.watches(informers.ca_secret, _connection_name)
 
-    applications = ApplicationReconciler(
-        client,
-        applications=informers.applications.lister(),
-        secrets=informers.application_secrets.lister(),
-        namespace=settings.integration_namespace,
-        reserved=reserved_secrets(settings),
-        progress=progress,
-        recorder=recorder,
-        metrics=agent_metrics,
-        clock=clock,
-    )
-    application: Controller[str] = Controller(
-        "application",
-        applications.reconcile,
-        workers=_APPLICATION_WORKERS,
-        rate_limiter=_rate_limiter(_RETRY_CAP),
-        clock=clock,
-        metrics=metrics,
-        kind=APPLICATION.kind,
-    )
-    application.watches(informers.applications, _name)
-    application.watches(informers.application_secrets, owning_applications)
-
-    sync: Controller[str] = Controller(
-        "sync",
-        SyncReconciler(
-            settings=settings,
-            connections=connections,
-            credentials=credentials,
-            sessions=sessions,
-            applications=applications,
-            workers=application,
+        applications = ApplicationReconciler(
+            client,
+            applications=informers.applications.lister(),
+            secrets=informers.application_secrets.lister(),
+            namespace=settings.integration_namespace,
+            reserved=reserved_secrets(settings),
             progress=progress,
-            health=health,
-            backoff=backoff(),
             recorder=recorder,
             metrics=agent_metrics,
             clock=clock,
-            random=random.random,
-        ).reconcile,
-        rate_limiter=_rate_limiter(settings.sync_period),
-        clock=clock,
-        metrics=metrics,
-        kind=COMPASS_CONNECTION.kind,
-    )
-    sync.watches(informers.connections, _served_name)
-    sync.watches(informers.cluster_secret, _connection_name)
+        )
+        application: Controller[str] = Controller(
+            "application",
+            applications.reconcile,
+            workers=_APPLICATION_WORKERS,
+            rate_limiter=_rate_limiter(_RETRY_CAP),
+            clock=clock,
+            metrics=metrics,
+            kind=APPLICATION.kind,
+        )
+        application.watches(informers.applications, _name)
+        application.watches(informers.application_secrets, owning_applications)
 
-    for controller in (connection, renewal, sync, application):
-        manager.add_controller(controller)
+        sync: Controller[str] = Controller(
+            "sync",
+            SyncReconciler(
+                settings=settings,
+                connections=connections,
+                credentials=credentials,
+                sessions=sessions,
+                applications=applications,
+                workers=application,
+                progress=progress,
+                health=health,
+                backoff=backoff(),
+                recorder=recorder,
+                metrics=agent_metrics,
+                clock=clock,
+                random=random.random,
+            ).reconcile,
+            rate_limiter=_rate_limiter(settings.sync_period),
+            clock=clock,
+            metrics=metrics,
+            kind=COMPASS_CONNECTION.kind,
+        )
+        sync.watches(informers.connections, _served_name)
+        sync.watches(informers.cluster_secret, _connection_name)
+        return connection, renewal, sync, application
+
+    manager.add_controllers(controllers)
     return manager
 
 

@@ -12,11 +12,12 @@
 With watch.py and exchange.py the only module that touches HTTP. Thread-safe.
 """
 
+import copy
 import logging
 import platform
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -136,6 +137,7 @@ class Client:
         self._clock = clock
         self._metrics = metrics or NoRequestMetrics()
         self._closed = Interrupt()
+        self._error_when_closed: Callable[[], BaseException] = _closed
         if not configuration.verify_ssl:
             log.warning(
                 "the certificate of the API server is not verified: insecure-skip-tls-verify is set in the kubeconfig",
@@ -165,6 +167,14 @@ class Client:
     def host(self) -> str:
         """Host and port of the API server."""
         return self._host
+
+    def until(self, interrupt: Interrupt, error: Callable[[], BaseException]) -> Self:
+        """The same client over the same connections, whose requests end when `interrupt` is set: those under way at
+        once, later ones before anything is sent. They raise what `error` makes. Such a client is not to be closed.
+        """
+        view = copy.copy(self)
+        view._closed, view._error_when_closed = interrupt, error  # noqa: SLF001 - of the same class
+        return view
 
     def close(self) -> None:
         """End all requests but watches and lists of informers, which end with these. Requests begun later fail."""
@@ -380,7 +390,7 @@ class Client:
     def _try(self, request: _Request, exchange: Exchange, seconds: float) -> urllib3.BaseHTTPResponse:
         """Any answer, if it comes within `seconds`. Raises ConnectionFailed."""
         if self._closed.is_set():
-            raise _closed()
+            raise self._error_when_closed()
         started = self._clock.monotonic()
         code = "<error>"
         try:
@@ -392,7 +402,7 @@ class Client:
             )
             code = str(response.status)
         except Interrupted:
-            raise _closed() from None
+            raise self._error_when_closed() from None
         except Overdue:
             raise overdue(self._host, request.timeout, connected=exchange.is_connected) from None
         except (HTTPError, OSError, ValueError) as error:

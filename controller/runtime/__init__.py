@@ -9,15 +9,18 @@
 
 from controller.runtime.controller import LOW_PRIORITY, Controller, Predicate
 from controller.runtime.events import EventRecorder, EventType
+from controller.runtime.group import RunnableFailed
 from controller.runtime.health import Check, HTTPServer, ServerBindError
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
-from controller.runtime.manager import GracePeriodExceeded, Manager, RunnableFailed
+from controller.runtime.manager import BuildControllers, GracePeriodExceeded, Manager
 from controller.runtime.metrics import Metrics
 from controller.runtime.reconcile import Reconcile, Result, TerminalError
 from controller.runtime.signals import stop_on_signals
+from controller.runtime.term import Term, TermEnded
 
 __all__ = [
     "LOW_PRIORITY",
+    "BuildControllers",
     "Check",
     "Controller",
     "EventRecorder",
@@ -34,6 +37,8 @@ __all__ = [
     "Result",
     "RunnableFailed",
     "ServerBindError",
+    "Term",
+    "TermEnded",
     "TerminalError",
     "stop_on_signals",
 ]

@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from controller.runtime import logs
 from controller.runtime.metrics import Metrics
 from controller.runtime.reconcile import Reconcile, Result, TerminalError
+from controller.runtime.term import TermEnded
 from informers import DeletedFinalStateUnknown, EventHandlers, Registration, split_key, wait_for_sync
 from workqueue import (
     REAL_CLOCK,
@@ -243,6 +244,9 @@ class Controller(Generic[K]):
             result: object = self._reconcile(key)
             if not isinstance(result, Result):
                 raise TypeError(f"a reconciler returns a Result, not {type(result).__name__}")  # noqa: TRY301
+        except TermEnded:
+            # The next term begins anew, in whatever process. No failure, and nothing to try again.
+            log.info("Reconcile given up: the term of leadership is over")
         except TerminalError:
             # Not forgotten: should an event bring the key back and it fail again, the delays go on growing.
             log.exception("Reconcile failed for good")

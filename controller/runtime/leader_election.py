@@ -3,12 +3,14 @@
 - Whoever is not the holder watches the record change. Only when it has not changed for the duration written in it, by
   the *own* clock, is the lease taken over. The times in the record are for people; clocks of two machines are never
   compared, only their speed matters.
-- The holder renews every retry period. When no renewal has succeeded for the renew deadline it stops leading, and that
+- The holder renews every retry period. When no renewal has succeeded for the renew deadline its term is over, and that
   is before anyone else can take over, because the deadline is shorter than the lease duration.
 - A holder that has ended its work releases the lease, so that the next one need not wait for it to expire.
+- A process may take over at once from a process of the same Pod that ran before it: the kubelet starts a container only
+  when the one before has ended.
 
-Not guaranteed, as in client-go: fencing. A process that is frozen while it leads does not know that it lost the lease
-until it runs again; its first renewal then fails on the resourceVersion, or finds another holder.
+client-go leaves fencing to the caller. Here a term refuses requests by the clock, so that a process that was frozen
+while it led sends nothing in the name of its term when it runs again.
 """
 
 import logging
@@ -18,12 +20,22 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from controller.runtime.metrics import Metrics
-from informers import AlreadyExists, ApiError, Conflict, KubernetesError, NotFound, Resource
+from controller.runtime.term import Term
+from informers import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    ConnectionFailed,
+    KubernetesError,
+    NotFound,
+    Resource,
+    ServerError,
+)
 from workqueue import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -34,53 +46,75 @@ LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 LEASE_DURATION = 15.0
 RENEW_DEADLINE = 10.0
 RETRY_PERIOD = 2.0
-# The pause between tries to acquire is the retry period times a random factor from 1 up to 1 + JITTER_FACTOR, so that
-# standbys do not ask in step. The deadline must leave room for a retry so stretched.
+# The deadline must leave room for more than one retry (client-go: JitterFactor).
 JITTER_FACTOR = 1.2
+# While the API server cannot be reached a candidate asks this often: a try costs nothing then, and the work goes on as
+# soon as the server is back.
+_UNREACHABLE_RETRY_PERIOD = 1.0
 # The duration in a released lease: the next holder need hardly wait even if it did not see the empty holder.
 _RELEASED_DURATION = 1
 # A conflict on release means that the record changed in between; read it again that often.
 _RELEASE_TRIES = 3
+# Of all requests of the release together, so that the end of the process does not wait for a server that is away.
+_RELEASE_SECONDS = 5.0
 
 
 class LeaderElectionLost(Exception):
-    """The lease could not be renewed in time, or somebody else holds it: the process must end at once."""
+    """The lease could not be renewed in time, or somebody else holds it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderElectionConfig:
     """Which lease is fought for, by whom, and how patiently. Durations are seconds.
 
+    identity: of this process, different from all others; "" for one that is made of the host's name, the Pod's uid and
+    a random part. pod_uid: of the Pod in which this process runs, "" when it is not known. The lease of a holder from
+    the same Pod is taken over at once.
+
     Raises ValueError unless lease_duration > renew_deadline > retry_period * JITTER_FACTOR > 0.
     """
 
     name: str
     namespace: str
-    identity: str = field(default_factory=lambda: f"{socket.gethostname()}_{uuid.uuid4()}")
+    identity: str = ""
+    pod_uid: str = ""
     lease_duration: float = LEASE_DURATION
     renew_deadline: float = RENEW_DEADLINE
     retry_period: float = RETRY_PERIOD
 
     def __post_init__(self) -> None:
-        for required in ("name", "namespace", "identity"):
+        for required in ("name", "namespace"):
             if not getattr(self, required):
                 raise ValueError(f"leader election: {required} must not be empty")
         if self.retry_period <= 0:
-            raise ValueError(f"leader election: retry_period must be positive, not {self.retry_period}")
+            raise ValueError(f"leader election: retry_period must be positive, not {self.retry_period:g}")
         if self.renew_deadline <= self.retry_period * JITTER_FACTOR:
             raise ValueError(
-                f"leader election: renew_deadline ({self.renew_deadline}) must be more than "
-                f"retry_period * {JITTER_FACTOR} ({self.retry_period * JITTER_FACTOR})"
+                f"leader election: renew_deadline ({self.renew_deadline:g}) must be more than "
+                f"retry_period * {JITTER_FACTOR} ({self.retry_period * JITTER_FACTOR:g})"
             )
         if self.lease_duration <= self.renew_deadline:
             raise ValueError(
-                f"leader election: lease_duration ({self.lease_duration}) must be more than "
-                f"renew_deadline ({self.renew_deadline})"
+                f"leader election: lease_duration ({self.lease_duration:g}) must be more than "
+                f"renew_deadline ({self.renew_deadline:g})"
             )
+        if not self.identity:
+            parts = (socket.gethostname(), self.pod_uid, str(uuid.uuid4()))
+            object.__setattr__(self, "identity", "_".join(filter(None, parts)))
+
+    @property
+    def try_seconds(self) -> float:
+        """How long one try to renew may take: two fit between the retry period and the deadline, with a tenth to spare,
+        so that one that hangs does not lose the lease."""
+        return 0.9 * (self.renew_deadline - self.retry_period) / 2
+
+    def is_predecessor(self, holder: str) -> bool:
+        """Whether the holder is a process that ran in this Pod before this one, and so has ended."""
+        return bool(self.pod_uid) and f"_{self.pod_uid}_" in holder and holder != self.identity
 
 
 class Client(Protocol):
-    """What the election needs of the API client."""
+    """What the election needs of the API client. A request ends within its timeout as a whole."""
 
     def request(
         self, method: str, path: str, *, body: dict[str, Any] | None = None, timeout: float | None = None
@@ -88,11 +122,12 @@ class Client(Protocol):
 
 
 class LeaderElector:
-    """Runs for the lease once: acquires it, keeps it, and gives it back.
+    """Acquires the lease, keeps it, and gives it back; as often as ``run`` is called.
 
-    on_started: called when the lease is held, in the electing thread; it must return soon.
-    on_stopped: called exactly once at the end, also when the lease was never held: with LeaderElectionLost when it
-    slipped away, else with None. It comes at the renew deadline even while a request to the API server hangs.
+    on_started: called with the new term when the lease is held, in the electing thread; it must return soon.
+    on_stopped: called exactly once in each run, also when the lease was never held: with LeaderElectionLost when it
+    slipped away, else with None. It comes at the renew deadline even while a request to the API server hangs, and it
+    must not block. The term is over by then.
     """
 
     def __init__(
@@ -100,7 +135,7 @@ class LeaderElector:
         client: Client,
         config: LeaderElectionConfig,
         *,
-        on_started: Callable[[], None],
+        on_started: Callable[[Term], None],
         on_stopped: Callable[[LeaderElectionLost | None], None],
         clock: Clock = REAL_CLOCK,
         rng: Callable[[], float] = random.random,
@@ -113,18 +148,15 @@ class LeaderElector:
         self._clock = clock
         self._rng = rng
         self._metrics = metrics if metrics is not None else Metrics()
-        # Two tries must fit into the deadline even when the first one hangs.
-        self._request_timeout = max(1.0, config.renew_deadline / 2)
         # The Lease as last read or written, and the moment (monotonic) its record was last seen to change.
         self._lease: dict[str, Any] = {}
         self._observed_at = -math.inf
-        # The moment the last renewal that succeeded was begun: the API server recorded it then or later, so nobody
-        # can see this lease expire before renewed_at + lease_duration.
-        self._renewed_at = -math.inf
+        self._try_ends_at = math.inf  # monotonic
         self._stopped = False
         self._lock = threading.Lock()
         self._reported_holder: str | None = None
         self._reported_error = ""
+        self._unreachable = False
         self._metrics.leading(config.name, holds=False)
 
     @property
@@ -132,61 +164,102 @@ class LeaderElector:
         """Whether the lease as last seen names this process."""
         return self._holder == self._config.identity
 
-    def run(self, stop: threading.Event, *, release: Callable[[], bool] = lambda: True) -> None:
-        """Fight for the lease until it is held, hold it until stop is set. Blocks.
+    def run(self, stop: threading.Event, *, release: Callable[[], bool] = lambda: True) -> LeaderElectionLost | None:
+        """Fight for the lease until it is held, hold it until stop is set (None) or until it is lost. Blocks.
 
-        release is asked at the end whether the lease may be given back: not while work done in its name goes on.
+        After a loss run may be called again, once the work of the lost term has ended. release is asked at the end
+        whether the lease may be given back: not while work done in its name goes on.
         """
+        self._stopped = False
+        term: Term | None = None
         lost: LeaderElectionLost | None = None
         try:
-            if self._acquire(stop):
-                lost = self._lead(stop)
+            term = self._acquire(stop)
+            if term is not None:
+                lost = self._lead(term, stop)
                 if lost is None and release():
                     self._release()
         finally:
-            self._end(lost)
+            self._end(term, lost)
+        return lost
 
-    def _acquire(self, stop: threading.Event) -> bool:
+    def _acquire(self, stop: threading.Event) -> Term | None:
         log.info("Waiting for the lease", extra=self._context)
         while not stop.is_set():
+            began = self._clock.monotonic()
             if self._try():
-                return True
-            self._clock.sleep(self._config.retry_period * (1 + self._rng() * JITTER_FACTOR), stop)
-        return False
+                return Term(renewed_at=began, renew_deadline=self._config.renew_deadline, clock=self._clock)
+            self._clock.sleep(self._pause(), stop)
+        return None
 
-    def _lead(self, stop: threading.Event) -> LeaderElectionLost | None:
+    def _pause(self) -> float:
+        """Seconds until the next try to acquire.
+
+        Half to one retry period, so that standbys do not ask in step. (client-go waits one to 2.2 retry periods, and
+        so notices later that the holder renews no more.) Not beyond the moment at which the lease expires.
+        """
+        pause = self._config.retry_period * (1 + self._rng()) / 2
+        if self._unreachable:
+            pause = min(pause, _UNREACHABLE_RETRY_PERIOD)
+        expires_in = self._expires_at - self._clock.monotonic()
+        return min(pause, expires_in) if self._holder and expires_in > 0 else pause
+
+    def _lead(self, term: Term, stop: threading.Event) -> LeaderElectionLost | None:
         """Renew until stop is set (None), or the lease is lost."""
         self._metrics.leading(self._config.name, holds=True)
         log.info("Acquired the lease", extra=self._context)
         ended = threading.Event()
-        watchdog = threading.Thread(target=self._watch_deadline, args=(ended,), name="lease-watchdog", daemon=True)
+        failures: list[BaseException] = []
+
+        def watch() -> None:
+            try:
+                self._watch_deadline(term, ended)
+            except BaseException as error:  # noqa: BLE001 - raised below, in the electing thread
+                failures.append(error)
+
+        watchdog = threading.Thread(target=watch, name="lease-watchdog", daemon=True)
         watchdog.start()
         try:
-            self._on_started()
-            while not self._clock.sleep(self._config.retry_period, stop):
-                if not self._try() and not self.is_leader:
-                    return LeaderElectionLost(f"the lease {self._config.name} is held by {self._holder or 'nobody'}")
-                if self._stopped:
-                    # The watchdog has said so already; a renewal that succeeded later must not revive the leader.
-                    return self._deadline_missed()
-            return None
+            self._on_started(term)
+            return self._keep(term, stop)
         finally:
             ended.set()
             watchdog.join()
+            for failure in failures:
+                raise failure
 
-    def _watch_deadline(self, ended: threading.Event) -> None:
+    def _keep(self, term: Term, stop: threading.Event) -> LeaderElectionLost | None:
+        next_try = self._clock.monotonic() + self._config.retry_period
+        while not self._clock.sleep(max(0.0, next_try - self._clock.monotonic()), stop):
+            began = self._clock.monotonic()
+            next_try = began + self._config.retry_period
+            if self._try():
+                term.renewed(began)
+            elif not self.is_leader:
+                return LeaderElectionLost(f"the lease {self._config.name} is held by {self._holder or 'nobody'}")
+            if term.is_set():
+                # The watchdog may have said so already; a renewal that succeeded later must not revive the leader.
+                return self._deadline_missed()
+            last_chance = term.deadline - self._config.try_seconds
+            if last_chance > self._clock.monotonic():
+                next_try = min(next_try, last_chance)
+        return None
+
+    def _watch_deadline(self, term: Term, ended: threading.Event) -> None:
         """Tell at the renew deadline that the lease is lost. A thread of its own, because any request may hang."""
-        while (remaining := self._renewed_at + self._config.renew_deadline - self._clock.monotonic()) > 0:
-            if self._clock.sleep(remaining, ended):
+        while not term.is_set():
+            if self._clock.sleep(term.deadline - self._clock.monotonic(), ended):
                 return
-        self._end(self._deadline_missed())
+        self._end(term, self._deadline_missed())
 
     def _deadline_missed(self) -> LeaderElectionLost:
         return LeaderElectionLost(
             f"the lease {self._config.name} was not renewed within {self._config.renew_deadline:g} s"
         )
 
-    def _end(self, lost: LeaderElectionLost | None) -> None:
+    def _end(self, term: Term | None, lost: LeaderElectionLost | None) -> None:
+        if term is not None:
+            term.set()
         with self._lock:
             if self._stopped:
                 return
@@ -196,7 +269,7 @@ class LeaderElector:
 
     def _try(self) -> bool:
         """Acquire or renew the lease; return whether it is held. Errors are logged once a change and mean False."""
-        began = self._clock.monotonic()
+        self._try_ends_at = self._clock.monotonic() + self._config.try_seconds
         try:
             held = self._try_acquire_or_renew()
         except (Conflict, AlreadyExists) as error:
@@ -207,8 +280,6 @@ class LeaderElector:
             self._report_error(error)
             return False
         self._report_error(None)
-        if held:
-            self._renewed_at = began
         return held
 
     def _try_acquire_or_renew(self) -> bool:
@@ -216,6 +287,8 @@ class LeaderElector:
             # The holder's record is its own: write without reading, the resourceVersion guards it.
             try:
                 self._observe(self._write(self._next_spec()))
+            except ConnectionFailed:
+                raise  # reading would not succeed either
             except ApiError as error:
                 log.debug("Lease not renewed at the first try", extra={**self._context, "reason": str(error)})
             else:
@@ -224,15 +297,28 @@ class LeaderElector:
         try:
             self._observe(self._request("GET", self._path))
         except NotFound:
-            self._observe(self._create())
-            return True
-        if self._holder and not self.is_leader and not self._expired():
+            if self._is_taken():
+                return False  # deleted while its holder works on
+            try:
+                self._observe(self._create())
+            except AlreadyExists:
+                self._observe(self._request("GET", self._path))
+            else:
+                return True
+        if self._is_taken():
             return False
         self._observe(self._write(self._next_spec()))
         return True
 
+    def _is_taken(self) -> bool:
+        """Whether another process holds the lease, as last seen, and may still write in its name."""
+        if not self._holder or self.is_leader or self._config.is_predecessor(self._holder):
+            return False
+        return not self._expired()
+
     def _release(self) -> None:
         """Give the lease back. What fails is logged: then it expires by itself."""
+        self._try_ends_at = self._clock.monotonic() + _RELEASE_SECONDS
         for _ in range(_RELEASE_TRIES):
             try:
                 self._observe(self._request("GET", self._path))
@@ -266,10 +352,13 @@ class LeaderElector:
     def _holder(self) -> str:
         return str(self._spec.get("holderIdentity") or "")
 
-    def _expired(self) -> bool:
+    @property
+    def _expires_at(self) -> float:
         # The holder's own duration counts: it may be configured otherwise than this process.
-        duration = self._spec.get("leaseDurationSeconds") or 0
-        return self._clock.monotonic() >= self._observed_at + duration
+        return self._observed_at + (self._spec.get("leaseDurationSeconds") or 0)
+
+    def _expired(self) -> bool:
+        return self._clock.monotonic() >= self._expires_at
 
     def _observe(self, lease: dict[str, Any]) -> None:
         changed = lease.get("spec") != self._lease.get("spec")
@@ -305,12 +394,12 @@ class LeaderElector:
         return LEASES.path(self._config.namespace, self._config.name)
 
     def _create(self) -> dict[str, Any]:
-        self._lease = {}
+        now = self._now()
         lease = {
             "apiVersion": LEASES.api_version,
             "kind": LEASES.kind,
             "metadata": {"name": self._config.name, "namespace": self._config.namespace},
-            "spec": self._next_spec() | {"leaseTransitions": 0},
+            "spec": self._next_spec() | {"acquireTime": now, "leaseTransitions": 0},
         }
         return self._request("POST", LEASES.path(self._config.namespace), lease)
 
@@ -318,7 +407,10 @@ class LeaderElector:
         return self._request("PUT", self._path, self._lease | {"spec": spec})
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return self._client.request(method, path, body=body, timeout=self._request_timeout)
+        left = self._try_ends_at - self._clock.monotonic()
+        if left <= 0:
+            raise ConnectionFailed("the API server answers too slowly", reason=ConnectionFailed.TIMEOUT)
+        return self._client.request(method, path, body=body, timeout=left)
 
     # What is told.
 
@@ -328,6 +420,7 @@ class LeaderElector:
 
     def _report_error(self, error: KubernetesError | None) -> None:
         text = "" if error is None else str(error)
+        self._unreachable = isinstance(error, (ConnectionFailed, ServerError))
         if text == self._reported_error:
             return
         self._reported_error = text

@@ -6,23 +6,30 @@ Stop: the same backwards within the grace period, and at last the lease is relea
 when this one has written its last word. controller-runtime stops plain runnables before leader-only ones; here they go
 after them, because what reconcilers use, such as the EventRecorder, has to outlast them.
 
+A lost lease, say because the API server was away for longer than the renew deadline, does not end the process, other
+than in controller-runtime: the leader-only part ends, the caches stay, and the process fights for the lease again when
+that part has ended. Its requests are refused and cut off from the moment of the loss on (see ``term``). Each term has
+controllers of its own, built when it begins: so nothing that one term has found out, planned or queued can be taken for
+true in the next, when another process may have changed everything.
+
 Errors of ``run``:
     ServerBindError         an HTTP server cannot listen
-    LeaderElectionLost      the lease is lost; raised at once, with everything still running: end the process
     RunnableFailed          a part ended that should not have; ``__cause__`` is its error
     GracePeriodExceeded     the parts it names had not ended in time; the lease is left to expire
 """
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from controller.runtime.controller import Controller
+from controller.runtime.group import Group, Run, RunnableFailed
 from controller.runtime.health import Check, HealthHandler, HTTPServer, MetricsHandler
-from controller.runtime.leader_election import Client, LeaderElectionConfig, LeaderElectionLost, LeaderElector
+from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.metrics import Metrics
-from informers import KubernetesError
+from controller.runtime.term import Term, TermEnded
+from informers import Client, KubernetesError
 from workqueue import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -35,12 +42,13 @@ STUCK_AFTER = 600.0
 _REPORT_SECONDS = 10.0
 # client-go polls HasSynced so often.
 _SYNC_POLL_SECONDS = 0.1
+# So long a term waits at its begin for watches that are interrupted, so that it does not start from old caches. What is
+# still interrupted then is no reason to do nothing at all: every write names the version that it is based on.
+_CATCH_UP_SECONDS = 10.0
 
-Run = Callable[[threading.Event], None]
-
-
-class RunnableFailed(Exception):
-    """A part of the process ended by an error, or ended although it should run until the stop."""
+# Makes the controllers of one term of leadership. All their requests go through the client that it is given, which
+# refuses them once the term is over.
+BuildControllers = Callable[[Client], Iterable[Controller[Any]]]
 
 
 class GracePeriodExceeded(Exception):
@@ -57,65 +65,6 @@ class Informer(Protocol):
     @property
     def last_error(self) -> KubernetesError | None: ...
     def run(self, stop: threading.Event) -> None: ...
-
-
-class _Group:
-    """Threads that are started and stopped together, in the clock's time."""
-
-    def __init__(self, clock: Clock, on_failure: Callable[[RunnableFailed], None]) -> None:
-        self.stop_event = threading.Event()
-        self._clock = clock
-        self._on_failure = on_failure
-        self._changed = threading.Condition()
-        # Started names, and those of them that have not ended.
-        self._started: list[str] = []
-        self._running: list[str] = []
-        self._abandoned = False
-
-    def start(self, name: str, run: Run, *, until_stop: bool) -> None:
-        """Start a thread, unless the group was told to stop. until_stop: ending earlier counts as a failure."""
-        with self._changed:
-            if self.stop_event.is_set():
-                return
-            self._started.append(name)
-            self._running.append(name)
-        threading.Thread(target=self._run, args=(name, run, until_stop), name=name, daemon=True).start()
-
-    def stop(self, deadline: float) -> list[str]:
-        """Tell all threads to stop and wait until they did; return the names of those that have not by then."""
-        with self._changed:
-            self.stop_event.set()
-            while self._running and not self._abandoned and (left := deadline - self._clock.monotonic()) > 0:
-                self._clock.wait(self._changed, left)
-            return list(self._running)
-
-    def abandon(self) -> None:
-        """Tell all threads to stop and let nobody wait for them any longer."""
-        with self._changed:
-            self._abandoned = True
-            self.stop_event.set()
-            self._changed.notify_all()
-
-    def ended_early(self) -> list[str]:
-        """Names of the threads that ended without having been told to."""
-        with self._changed:
-            return [] if self.stop_event.is_set() else [name for name in self._started if name not in self._running]
-
-    def _run(self, name: str, run: Run, until_stop: bool) -> None:
-        failure: RunnableFailed | None = None
-        try:
-            run(self.stop_event)
-            if until_stop and not self.stop_event.is_set():
-                failure = RunnableFailed(f"{name} ended although nobody stopped it")
-        except BaseException as error:  # noqa: BLE001 - SystemExit of a thread would otherwise end it silently
-            failure = RunnableFailed(f"{name}: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-        with self._changed:
-            self._running.remove(name)
-            self._changed.notify_all()
-        if failure is not None:
-            log.error("A part of the process ended", exc_info=failure, extra={"part": name})
-            self._on_failure(failure)
 
 
 class Manager:
@@ -145,24 +94,25 @@ class Manager:
         self._grace_period = grace_period
         self._stuck_after = stuck_after
         self.metrics = metrics if metrics is not None else Metrics()
-        self.elected = threading.Event()  # set when the leader-only parts start
+        self.elected = threading.Event()  # set while this process leads
 
         self._informers: list[Informer] = []
-        self._controllers: list[Controller[Any]] = []
+        self._builders: list[BuildControllers] = []
+        self._controllers: list[Controller[Any]] = []  # of this term, or of the last one
         self._runnables: list[tuple[str, Run]] = []
         self._leader_runnables: list[tuple[str, Run]] = []
         # An informer may be called like the controller that reads from it.
         self._informer_names: set[str] = set()
-        self._part_names: set[str] = set()
+        self._runnable_names: set[str] = set()
 
-        self._informer_group = _Group(clock, self._fail)
-        self._runnable_group = _Group(clock, self._fail)
-        self._election_group = _Group(clock, self._fail)
-        self._leader_group = _Group(clock, self._fail)
+        self._informer_group = Group(clock, self._fail)
+        self._runnable_group = Group(clock, self._fail)
+        self._election_group = Group(clock, self._fail)
+        self._leader_group = Group(clock, self._fail)  # a new one for each term
 
         self._lock = threading.Lock()
         self._stop: threading.Event | None = None
-        self._error: RunnableFailed | LeaderElectionLost | None = None
+        self._error: RunnableFailed | GracePeriodExceeded | None = None
         self._late: list[str] = []
 
         self._health = HealthHandler("/healthz")
@@ -184,18 +134,23 @@ class Manager:
         self.metrics.informer(informer.name)
         self._informers.append(informer)
 
-    def add_controller(self, controller: Controller[Any]) -> None:
-        """Run the controller while this process leads. Raises ValueError when its name is taken."""
-        self._add_name(controller.name, self._part_names)
-        self._controllers.append(controller)
+    def add_controllers(self, build: BuildControllers) -> None:
+        """Run controllers while this process leads.
+
+        ``build`` is called when a term begins, and makes controllers that know nothing of earlier terms. It is given
+        the client for all their requests. Without leader election there is one term, which lasts until the stop.
+        """
+        self._refuse_when_running("controllers")
+        self._builders.append(build)
 
     def add_runnable(self, name: str, run: Run, *, leader_only: bool) -> None:
         """Run a function in a thread of its own; it must return soon after the event it is given is set.
 
-        leader_only: while this process leads, like a controller; else once the caches are filled, until after the
-        controllers have stopped. Raises ValueError when the name is taken.
+        leader_only: while this process leads, so once in each term, for what may go on reading; what writes belongs
+        into a controller. Else once the caches are filled, until after the controllers have stopped. Raises ValueError
+        when the name is taken.
         """
-        self._add_name(name, self._part_names)
+        self._add_name(name, self._runnable_names)
         (self._leader_runnables if leader_only else self._runnables).append((name, run))
 
     def add_health_check(self, name: str, check: Check) -> None:
@@ -241,7 +196,7 @@ class Manager:
         for name, run in self._runnables:
             self._runnable_group.start(name, run, until_stop=False)
         if self._leader_election is None:
-            self._lead()
+            self._lead(None)
             return
         elector = LeaderElector(
             self._client,
@@ -251,9 +206,7 @@ class Manager:
             clock=self._clock,
             metrics=self.metrics,
         )
-        self._election_group.start(
-            "leader-election", lambda stop: elector.run(stop, release=lambda: not self._late), until_stop=False
-        )
+        self._election_group.start("leader-election", lambda stop: self._campaign(elector, stop), until_stop=False)
 
     def _wait_for_caches(self, stop: threading.Event) -> bool:
         """Wait until every informer has its initial list; False when stop was set before."""
@@ -270,20 +223,75 @@ class Manager:
         log.info("Caches are filled")
         return True
 
-    def _lead(self) -> None:
-        self.elected.set()
+    # Terms of leadership.
+
+    def _campaign(self, elector: LeaderElector, stop: threading.Event) -> None:
+        """Fight for the lease, and after each loss again, once the work of the lost term has ended."""
+        while elector.run(stop, release=lambda: not self._late) is not None:
+            late = self._leader_group.stop(self._clock.monotonic() + self._grace_period)
+            if late:
+                # Its requests are refused, but what else it does cannot go on beside the next term.
+                names = ", ".join(late)
+                self._fail(GracePeriodExceeded(f"running {self._grace_period:g} s after the lease was lost: {names}"))
+            if self._stopping:
+                return
+
+    def _lead(self, term: Term | None) -> None:
+        """Start the leader-only part; without a term for good."""
+        with self._lock:
+            if self._stopping:
+                return
+            group = self._leader_group = Group(self._clock, self._fail)
+            self.elected.set()
+        group.start("start of the term", lambda stop: self._begin_term(term, group, stop), until_stop=False)
+
+    def _begin_term(self, term: Term | None, group: Group, stop: threading.Event) -> None:
+        self._wait_for_watches(stop)
+        client = self._client if term is None else self._client.until(term, TermEnded)
+        controllers = [controller for build in self._builders for controller in build(client)]
+        names = {*self._runnable_names}
+        for controller in controllers:
+            _take_name(controller.name, names)
+        self._controllers = controllers
         for name, run in self._leader_runnables:
-            self._leader_group.start(name, run, until_stop=False)
-        for controller in self._controllers:
-            self._leader_group.start(controller.name, controller.run, until_stop=True)
+            group.start(name, run, until_stop=False)
+        for controller in controllers:
+            group.start(controller.name, controller.run, until_stop=True)
+
+    def _wait_for_watches(self, stop: threading.Event) -> None:
+        """Wait until no watch is interrupted, so that the term does not begin with caches of before an outage."""
+        give_up_at = self._clock.monotonic() + _CATCH_UP_SECONDS
+        while interrupted := [informer.name for informer in self._informers if informer.last_error is not None]:
+            if self._clock.monotonic() >= give_up_at:
+                log.warning("Caches may be out of date", extra={"informers": ", ".join(interrupted)})
+                return
+            if self._clock.sleep(_SYNC_POLL_SECONDS, stop):
+                return
+
+    def _stopped_leading(self, lost: LeaderElectionLost | None) -> None:
+        if lost is None:
+            return
+        log.warning("Leader election lost", extra={"reason": str(lost)})
+        with self._lock:
+            self.elected.clear()
+            self._leader_group.tell_to_stop()
 
     # Stop.
 
+    @property
+    def _stopping(self) -> bool:
+        return self._stop is not None and self._stop.is_set()
+
     def _end(self) -> None:
         deadline = self._clock.monotonic() + self._grace_period
-        for group in (self._leader_group, self._runnable_group, self._informer_group):
+        with self._lock:
+            leader_group = self._leader_group  # the last one: none is started after the stop
+            leading = self.elected.is_set()
+        if not leading:
+            self._election_group.tell_to_stop()
+        for group in (leader_group, self._runnable_group, self._informer_group):
             self._late += group.stop(deadline)
-        if isinstance(self._error, LeaderElectionLost):
+        if isinstance(self._error, GracePeriodExceeded):
             return
         if self._late:
             log.error("The grace period is over", extra={"still_running": ", ".join(self._late)})
@@ -296,17 +304,11 @@ class Manager:
         for group in (self._leader_group, self._runnable_group, self._informer_group, self._election_group):
             group.abandon()
 
-    def _stopped_leading(self, lost: LeaderElectionLost | None) -> None:
-        if lost is not None:
-            log.error("Leader election lost", extra={"reason": str(lost)})
-            self._fail(lost)
-
-    def _fail(self, error: RunnableFailed | LeaderElectionLost) -> None:
+    def _fail(self, error: RunnableFailed | GracePeriodExceeded) -> None:
         with self._lock:
-            # The lost lease outranks what failed before: it allows no grace.
-            if self._error is None or isinstance(error, LeaderElectionLost):
+            if self._error is None:
                 self._error = error
-        if isinstance(error, LeaderElectionLost):
+        if isinstance(error, GracePeriodExceeded):
             self._abandon()
         if self._stop is not None:
             self._stop.set()
@@ -326,8 +328,15 @@ class Manager:
             raise RuntimeError(f"not synced: {', '.join(missing)}")
 
     def _add_name(self, name: str, names: set[str]) -> None:
+        self._refuse_when_running(name)
+        _take_name(name, names)
+
+    def _refuse_when_running(self, what: str) -> None:
         if self._stop is not None:
-            raise RuntimeError(f"{name}: added after run()")
-        if name in names:
-            raise ValueError(f"the name {name!r} is taken")
-        names.add(name)
+            raise RuntimeError(f"{what}: added after run()")
+
+
+def _take_name(name: str, names: set[str]) -> None:
+    if name in names:
+        raise ValueError(f"the name {name!r} is taken")
+    names.add(name)

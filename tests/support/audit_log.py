@@ -23,7 +23,7 @@ AGENT = "compass-runtime-agent"
 @dataclass(frozen=True)
 class Request:
     """One request. ``body`` is what a write carried: the object, or the options of a deletion. ``time`` is when it was
-    answered, in epoch seconds.
+    answered, in epoch seconds. ``agent`` is the user agent.
     """
 
     verb: str
@@ -32,6 +32,7 @@ class Request:
     status: int
     body: dict[str, Any]
     time: float
+    agent: str
 
     @property
     def is_write(self) -> bool:
@@ -82,6 +83,7 @@ class AuditLog:
                 status=event["responseStatus"]["code"],
                 body=event.get("requestObject") or {},
                 time=datetime.fromisoformat(event["stageTimestamp"]).timestamp(),
+                agent=event["userAgent"],
             )
             for event in events
             if event["userAgent"].startswith(agent) and "objectRef" in event and event["verb"] != "watch"

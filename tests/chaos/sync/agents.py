@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from controller.runtime.leader_election import LeaderElectionLost
 from e2e.world import World
 from informers import Client, ConnectionFailed, Resource, ServerError
 from informers.watch import BOOKMARK, ERROR, WatchEvent, WatchStream
@@ -208,10 +207,3 @@ class TriedAgent(MortalAgent, BlindAgent):
         client = _TriedClient.load(str(self._kubeconfig), user_agent="compass-runtime-agent/chaos")
         client.guillotine, client.sight, client.weather = self._guillotine, self._sight, self.weather
         return client
-
-    def stop(self) -> None:
-        try:
-            super().stop()
-        except LeaderElectionLost:
-            if not self.dead:
-                raise

@@ -1,27 +1,24 @@
 """One replica of a controller, as a process of its own: fights for a lease, and leaves a trace while it leads.
 
-Usage: replica.py KUBECONFIG NAMESPACE IDENTITY LEASE_DURATION RENEW_DEADLINE RETRY_PERIOD
-Prints a line "<monotonic seconds> <word>" for: started, leading (each 20 ms), stopped, lost. Exits with 0, or with 3
-when the lease was lost. The monotonic clock is the machine's, so lines of several replicas can be compared.
+Usage: replica.py KUBECONFIG NAMESPACE IDENTITY LEASE_DURATION RENEW_DEADLINE RETRY_PERIOD [POD_UID]
+Prints a line "<monotonic seconds> <word>" for: started, leading (each 20 ms), lost (the leader's part has ended),
+stopped. The monotonic clock is the machine's, so lines of several replicas can be compared.
+
+While it leads it patches the ConfigMap SHARED all the time, whatever its version: only leader election keeps two
+replicas from writing at the same time.
 """
 
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterable
 
-from controller.runtime import (
-    Controller,
-    LeaderElectionConfig,
-    LeaderElectionLost,
-    Manager,
-    Result,
-    logs,
-    stop_on_signals,
-)
-from informers import Client, Resource, ResourceListerWatcher, SharedInformer, object_key
+from controller.runtime import Controller, LeaderElectionConfig, Manager, Result, logs, stop_on_signals
+from informers import Client, NotFound, Resource, ResourceListerWatcher, SharedInformer
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+SHARED = "shared"
 BEAT_SECONDS = 0.02
 
 
@@ -32,34 +29,45 @@ def tell(word: str) -> None:
 def lead(stop: threading.Event) -> None:
     while not stop.wait(BEAT_SECONDS):
         tell("leading")
+    tell("lost")
 
 
 def main() -> int:
-    kubeconfig, namespace, identity, duration, deadline, retry = sys.argv[1:]
+    kubeconfig, namespace, identity, duration, deadline, retry, *pod_uid = sys.argv[1:]
     logs.setup()
     stop = stop_on_signals()
-    client = Client.load(kubeconfig)
+    client = Client.load(kubeconfig, user_agent=f"replica-{identity}")
     election = LeaderElectionConfig(
         name="replica",
         namespace=namespace,
-        identity=identity,
+        identity="" if pod_uid else identity,
+        pod_uid="".join(pod_uid),
         lease_duration=float(duration),
         renew_deadline=float(deadline),
         retry_period=float(retry),
     )
     manager = Manager(client, leader_election=election)
     informer = SharedInformer(ResourceListerWatcher(client, CONFIG_MAPS, namespace=namespace), name="configmaps")
-    controller: Controller[str] = Controller("configmaps", lambda _key: Result())
-    controller.watches(informer, lambda obj: [object_key(obj)])
     manager.add_informer(informer)
-    manager.add_controller(controller)
+
+    def controllers(client: Client) -> Iterable[Controller[str]]:
+        def reconcile(name: str) -> Result:
+            if name != SHARED:
+                return Result()
+            try:
+                client.patch(CONFIG_MAPS, SHARED, {"data": {"writer": identity}}, namespace=namespace)
+            except NotFound:
+                return Result()
+            return Result(requeue_after=BEAT_SECONDS / 4)
+
+        controller: Controller[str] = Controller("configmaps", reconcile)
+        controller.watches(informer, lambda obj: [obj["metadata"]["name"]])
+        return [controller]
+
+    manager.add_controllers(controllers)
     manager.add_runnable("trace", lead, leader_only=True)
     tell("started")
-    try:
-        manager.run(stop)
-    except LeaderElectionLost:
-        tell("lost")
-        return 3
+    manager.run(stop)
     tell("stopped")
     return 0
 

@@ -89,7 +89,7 @@ def test_a_controller_follows_the_cluster(admin, admin_kubeconfig, namespace, ru
     controller.watches(informer, key_of_source)
     manager = Manager(client, metrics=metrics, health_address="127.0.0.1:0", metrics_address="127.0.0.1:0")
     manager.add_informer(informer)
-    manager.add_controller(controller)
+    manager.add_controllers(lambda _client: [controller])
     changed = threading.Condition()
     history: list[str] = []
 
@@ -148,7 +148,7 @@ def test_a_kind_that_does_not_exist_yet_is_waited_for(admin, run, caplog):
     controller.watches(informer, lambda obj: [object_key(obj)])
     manager = Manager(admin, health_address="127.0.0.1:0")
     manager.add_informer(informer)
-    manager.add_controller(controller)
+    manager.add_controllers(lambda _client: [controller])
     stop = run(manager)
     told = threading.Event()
     while not told.wait(0.1):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from informers import AlreadyExists, Conflict, NotFound
+from informers.interrupt import Interrupt
 from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
@@ -69,13 +70,15 @@ def threads() -> Iterator[Threads]:
 class FakeApi:
     """Objects by path, with the API server's rules for resourceVersions: what the core's clients may rely on.
 
-    before: called with method and path ahead of each request; whatever it raises is the answer.
+    before: called with method and path ahead of each request; whatever it raises is the answer. hang: called with the
+    request's timeout before that.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, Object] = {}
         self.requests: list[tuple[str, str, Any]] = []
         self.before: Callable[[str, str], None] = lambda _method, _path: None
+        self.hang: Callable[[float], None] = lambda _timeout: None
         self._version = 0
         self._lock = threading.Lock()
 
@@ -89,10 +92,23 @@ class FakeApi:
         timeout: float | None = None,
     ) -> Object:
         assert timeout is not None, "without a timeout a hanging server would block its caller"
+        self.hang(timeout)
         self.before(method, path)
         with self._lock:
             self.requests.append((method, path, copy.deepcopy(body)))
             return copy.deepcopy(getattr(self, f"_{method.lower()}")(path, copy.deepcopy(body), content_type))
+
+    def until(self, interrupt: Interrupt, error: Callable[[], BaseException]) -> "FakeApi":
+        """Client.until: the same objects, and refusals once the interrupt is set."""
+        view = copy.copy(self)
+
+        def request(*args: Any, **kwargs: Any) -> Object:
+            if interrupt.is_set():
+                raise error()
+            return self.request(*args, **kwargs)
+
+        view.request = request  # type: ignore[method-assign]
+        return view
 
     def methods(self) -> list[str]:
         return [method for method, _, _ in self.requests]

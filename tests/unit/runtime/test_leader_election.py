@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.runtime import LeaderElectionConfig, LeaderElectionLost, LeaderElector, Metrics
+from controller.runtime import LeaderElectionConfig, LeaderElectionLost, LeaderElector, Metrics, Term
 from informers import ConnectionFailed, Forbidden, NotFound, ServerError
 from workqueue.testing import VirtualClock
 
@@ -20,6 +20,7 @@ class Candidate:
     def __init__(self, api: Any, clock: VirtualClock, identity: str, **config: Any) -> None:
         self.events: list[tuple[float, str]] = []
         self.lost: LeaderElectionLost | None = None
+        self.term: Term | None = None
         self.stopped = threading.Event()
         self.started = threading.Event()
         self.clock = clock
@@ -30,11 +31,12 @@ class Candidate:
             on_started=self._on_started,
             on_stopped=self._on_stopped,
             clock=clock,
-            rng=lambda: 0.625,  # a try each 2 s * (1 + 0.625 * 1.2) = 3.5 s
+            rng=lambda: 1.0,  # a try each 2 s, the longest pause
             metrics=self.metrics,
         )
 
-    def _on_started(self) -> None:
+    def _on_started(self, term: Term) -> None:
+        self.term = term
         self.events.append((self.clock.monotonic(), "started"))
         self.started.set()
 
@@ -79,7 +81,6 @@ class TestConfig:
         [
             ({"name": ""}, "name must not be empty"),
             ({"namespace": ""}, "namespace must not be empty"),
-            ({"identity": ""}, "identity must not be empty"),
             ({"retry_period": 0}, "retry_period must be positive"),
             ({"renew_deadline": 2.4}, "renew_deadline"),
             ({"renew_deadline": 15}, "lease_duration"),
@@ -88,7 +89,7 @@ class TestConfig:
         ids=str,
     )
     def test_durations_that_cannot_work_are_refused(self, config, message):
-        """lease duration > renew deadline > retry period * 1.2 > 0, and nobody is nameless."""
+        """lease duration > renew deadline > retry period * 1.2 > 0, and the lease has a name."""
         with pytest.raises(ValueError, match=message):
             LeaderElectionConfig(**({"name": "lock", "namespace": "ns"} | config))
 
@@ -126,22 +127,21 @@ class TestAcquire:
         assert api.objects[PATH]["spec"]["leaseTransitions"] == 4
         assert api.objects[PATH]["metadata"]["labels"] == {"kept": "yes"}
 
-    @pytest.mark.parametrize(("duration", "taken_at"), [(15, 17.5), (40, 42.0), (3, 3.5)])
-    def test_a_lease_expires_by_the_duration_written_in_it(self, duration, taken_at, api, clock, threads):
-        """Not by the own configuration: taken at the first try that comes the written duration after the first look.
-
-        Tries come every 3.5 s.
+    @pytest.mark.parametrize("duration", [15, 40, 3])
+    def test_a_lease_expires_by_the_duration_written_in_it(self, duration, api, clock, threads):
+        """Not by the own configuration: taken when the written duration has passed since the first look, and then at
+        once, though tries come every 2 s.
         """
         api.objects[PATH] = lease("b", duration=duration)
         writes: list[float] = []
         api.before = lambda method, _path: writes.append(clock.monotonic()) if method == "PUT" else None
         a = Candidate(api, clock, "a")
         threads.start(a.elector.run)
-        step(clock, taken_at - 0.5, waiters=1)
+        step(clock, duration - 0.5, waiters=1)
         assert writes == []
         clock.advance(0.5)
         assert a.started.wait(WAIT)
-        assert writes == [taken_at]
+        assert writes == [duration]
 
     def test_expiry_counts_from_the_last_change_seen(self, api, clock, threads):
         """A record that changes is alive, whatever its times say: the clocks of two machines are never compared."""
@@ -164,6 +164,62 @@ class TestAcquire:
         for _ in range(4):
             step(clock, 5, waiters=1)
             api.change(PATH, lambda o: o["metadata"].setdefault("labels", {}).update(touched="yes"))
+        assert a.started.wait(WAIT)
+
+    @pytest.mark.parametrize(
+        ("holder", "pod_uid", "taken"),
+        [
+            ("host_uid-1_aaa", "uid-1", True),
+            ("host_uid-1_aaa", "", False),
+            ("host_uid-2_aaa", "uid-1", False),
+            ("host_aaa", "uid-1", False),
+            ("host_uid-1", "uid-1", False),
+        ],
+    )
+    def test_the_lease_of_a_predecessor_in_the_pod_is_taken_at_once(self, holder, pod_uid, taken, api, clock, threads):
+        """A container that was killed and restarted need not wait for its own lease. It is another process, so that is
+        a transition; and without the Pod's uid nobody can tell.
+        """
+        api.objects[PATH] = lease(holder)
+        a = Candidate(api, clock, "", pod_uid=pod_uid)
+        threads.start(a.elector.run)
+        if taken:
+            assert a.started.wait(WAIT)
+            spec = api.objects[PATH]["spec"]
+            assert spec["holderIdentity"] != holder
+            assert f"_{pod_uid}_" in spec["holderIdentity"]
+            assert spec["leaseTransitions"] == 4
+        else:
+            clock.wait_for_waiters(1)
+            assert not a.started.is_set()
+
+    def test_a_lease_deleted_under_its_holder_is_left_until_it_would_have_expired(self, api, clock, threads):
+        """The holder does not know yet that its lease is gone, and still writes. It creates the lease again."""
+        api.objects[PATH] = lease("b")
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        clock.wait_for_waiters(1)
+        del api.objects[PATH]
+        step(clock, 14.5, waiters=1)
+        assert PATH not in api.objects
+        clock.advance(0.5)
+        assert a.started.wait(WAIT)
+
+    def test_while_the_server_is_away_it_is_asked_each_second(self, api, clock, threads):
+        """So that the work goes on soon after the server is back."""
+        tries: list[float] = []
+
+        def fail(_method: str, _path: str) -> None:
+            tries.append(clock.monotonic())
+            raise ConnectionFailed("refused", reason=ConnectionFailed.REFUSED)
+
+        api.before = fail
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        step(clock, 5, waiters=1)
+        assert tries == [0, 1, 2, 3, 4, 5]
+        api.before = lambda _method, _path: None
+        clock.advance(1)
         assert a.started.wait(WAIT)
 
     def test_only_one_of_many_gets_an_expired_lease(self, api, clock, threads):
@@ -339,6 +395,136 @@ class TestRenew:
         assert a.stopped.wait(WAIT)
         assert a.events[-1] == (12, "lost")
 
+    @pytest.mark.parametrize(
+        "durations",
+        [(15.0, 10.0, 2.0), (10.0, 7.0, 2.0), (3.0, 2.0, 0.5), (15.0, 10.0, 8.0)],
+        ids=str,
+    )
+    def test_one_request_that_hangs_does_not_lose_the_lease(self, durations, api, clock, threads):
+        """A try ends soon enough for a second one before the deadline, whichever request of it hangs."""
+        duration, deadline, retry = durations
+        a = Candidate(api, clock, "a", lease_duration=duration, renew_deadline=deadline, retry_period=retry)
+        threads.start(a.elector.run)
+        assert a.started.wait(WAIT)
+        for slow in (1, 2, 3):  # the write, or the reading and writing after a conflict
+            clock.wait_for_waiters(2)
+            api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
+            hung: list[float] = []
+            requests = len(api.requests)
+
+            def hang(timeout: float, slow: int = slow, requests: int = requests, hung: list[float] = hung) -> None:
+                if len(api.requests) - requests == slow - 1 and not hung:
+                    hung.append(timeout)
+                    clock.advance(timeout)
+                    raise ConnectionFailed("no answer", reason=ConnectionFailed.TIMEOUT)
+
+            api.hang = hang
+            step(clock, retry + deadline, waiters=2, by=0.1)
+            assert hung
+        assert a.events == [(0, "started")]
+
+    def test_the_requests_of_a_try_share_its_time(self, api, clock, threads):
+        """What the first request took is not there for the second."""
+        self.lead(api, clock, threads)
+        api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
+        timeouts: list[float] = []
+
+        def slow(timeout: float) -> None:
+            timeouts.append(timeout)
+            clock.advance(1)
+
+        api.hang = slow
+        clock.advance(2)
+        clock.wait_for_waiters(2)
+        assert timeouts[:3] == pytest.approx([3.6, 2.6, 1.6])
+
+    @pytest.mark.parametrize("failures", [1, 3])
+    def test_a_deleted_lease_that_cannot_be_created_at_once_is_not_lost(self, failures, api, clock, threads):
+        """It is tried until the deadline, like every renewal."""
+        a = self.lead(api, clock, threads)
+        del api.objects[PATH]
+        failed: list[str] = []
+
+        def fail(method: str, _path: str) -> None:
+            if method == "POST" and len(failed) < failures:
+                failed.append(method)
+                raise ServerError("etcd is away", status=500)
+
+        api.before = fail
+        step(clock, 2 * (failures + 1), waiters=2)
+        assert len(failed) == failures
+        assert a.events == [(0, "started")]
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
+
+    def test_a_deleted_lease_that_another_has_created_is_lost_at_once(self, api, clock, threads):
+        """Not only at the next try: the other leads already."""
+        a = self.lead(api, clock, threads)
+        del api.objects[PATH]
+
+        def overtake(method: str, _path: str) -> None:
+            if method == "POST":
+                api.objects[PATH] = lease("b")
+
+        api.before = overtake
+        clock.advance(2)
+        assert a.stopped.wait(WAIT)
+        assert a.events[-1] == (2, "lost")
+
+    def test_a_frozen_leader_finds_its_term_over(self, api, clock, threads):
+        """The clock tells, before any thread of the election has run; and the renewal that succeeds does not revive it.
+
+        Nobody else wanted the lease, so it leads again, in a new term.
+        """
+        a = self.lead(api, clock, threads)
+        first = a.term
+        assert first is not None
+        over: list[bool] = []
+        api.before = lambda _method, _path: over.append(first.is_set())
+        step(clock, 2, waiters=2)
+        assert over == [False]
+        clock.advance(60)
+        assert a.stopped.wait(WAIT)
+        threads.join()
+        assert a.events == [(0, "started"), (62, "lost")]
+        assert all(over[1:])
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
+        threads.start(a.elector.run)
+        clock.wait_for_waiters(2)
+        assert first.is_set()
+        assert a.term is not None
+        assert a.term is not first
+        assert not a.term.is_set()
+
+    def test_the_term_is_over_when_the_loss_is_told(self, api, clock, threads):
+        """Whoever hears of it may rely on that nothing more is sent."""
+        a = self.lead(api, clock, threads)
+        term = a.term
+        assert term is not None
+        seen: list[bool] = []
+        a.elector._on_stopped = lambda _lost: seen.append(term.is_set())
+        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
+        clock.advance(2)
+        threads.join()
+        assert seen == [True]
+
+    def test_a_watchdog_that_fails_is_not_unseen(self, api, clock, threads):
+        """What went wrong is raised by run; the term is over."""
+        a = self.lead(api, clock, threads)
+
+        def fail(_lost: object) -> None:
+            raise ValueError("boom")
+
+        a.elector._on_stopped = fail
+
+        def away(_method: str, _path: str) -> None:
+            raise ConnectionFailed("refused", reason=ConnectionFailed.REFUSED)
+
+        api.before = away
+        clock.advance(10)
+        assert "boom" in str(threads.error())
+        assert a.term is not None
+        assert a.term.is_set()
+
     def test_a_deleted_lease_is_created_again(self, api, clock, threads):
         """Deleting the object does not end the leader."""
         a = self.lead(api, clock, threads)
@@ -393,6 +579,22 @@ class TestRelease:
         api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
         threads.end()
         assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
+
+    def test_a_release_does_not_wait_long_for_a_server_that_is_away(self, api, clock, threads):
+        """Five seconds for all its requests: the process has to end."""
+        self.run(api, clock, threads)
+        timeouts: list[float] = []
+
+        def slow(timeout: float) -> None:
+            timeouts.append(timeout)
+            clock.advance(2)
+
+        api.hang = slow
+        api.before = lambda method, _path: (
+            method == "PUT" and api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
+        )
+        threads.end()
+        assert timeouts == [5, 3, 1]
 
     def test_a_failed_release_is_logged(self, api, clock, threads, caplog):
         """The process ends all the same."""

@@ -1,8 +1,11 @@
 """The manager's rules: order of start and stop, waiting for caches, failures, the lease, checks."""
 
 import http.client
+import logging
 import socket
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,13 +14,14 @@ from controller.runtime import (
     Controller,
     GracePeriodExceeded,
     LeaderElectionConfig,
-    LeaderElectionLost,
     Manager,
+    Metrics,
     Result,
     RunnableFailed,
     ServerBindError,
+    TermEnded,
 )
-from informers import EventHandlers, Forbidden
+from informers import ConnectionFailed, EventHandlers, Forbidden
 from workqueue.testing import VirtualClock
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
@@ -40,6 +44,10 @@ class Story:
     def wait_for(self, what: str) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: what in self.told, WAIT), f"{what!r} not in {self.told}"
+
+    def wait_for_count(self, what: str, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.told.count(what) >= count, WAIT), self.told
 
     def runnable(self, name: str, *, release: threading.Event | None = None) -> Any:
         """A function that runs until its stop event is set, and then until it is released."""
@@ -80,6 +88,14 @@ class FakeInformer:
 @pytest.fixture
 def story() -> Story:
     return Story()
+
+
+def assert_soon(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread is about to do, and no clock tells of."""
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def make_manager(api: Any, clock: VirtualClock, **options: Any) -> Manager:
@@ -177,7 +193,7 @@ class TestOrder:
         controller.enqueue("a")
         manager = make_manager(api, clock, leader_election=ELECTION)
         manager.add_informer(informer)
-        manager.add_controller(controller)
+        manager.add_controllers(lambda _client: [controller])
         threads.start(manager.run)
         assert reconciled.wait(WAIT)
 
@@ -208,7 +224,7 @@ class TestCaches:
         assert {r.informer for r in told()} == {"applications"}
         assert "applications is forbidden" in told()[0].reason
         assert "leader part starts" not in story.told
-        missing.has_synced = True
+        missing.has_synced, missing.last_error = True, None
         clock.advance(0.1)
         story.wait_for("leader part starts")
 
@@ -273,7 +289,7 @@ class TestFailures:
         controller = Controller("apps", lambda _key: Result(), clock=clock)
         controller.run = lambda _stop: None  # type: ignore[method-assign]
         manager = make_manager(api, clock)
-        manager.add_controller(controller)
+        manager.add_controllers(lambda _client: [controller])
         threads.start(manager.run)
         assert "although nobody stopped it" in str(threads.error())
 
@@ -337,25 +353,160 @@ class TestFailures:
         assert api.objects[PATH]["spec"]["holderIdentity"] == ""
 
 
+class Term:
+    """What a test sees of the terms of one manager: their clients, and the reconcilers that hang when told to."""
+
+    def __init__(self) -> None:
+        self.clients: list[Any] = []
+        self.reconciled: list[tuple[int, str]] = []
+        self.entered = threading.Event()
+        self.release = threading.Event()
+        self.release.set()
+        self.raised: list[BaseException] = []
+
+    def build(self, client: Any) -> list[Controller[str]]:
+        self.clients.append(client)
+        term = len(self.clients)
+
+        def reconcile(key: str) -> Result:
+            self.entered.set()
+            self.release.wait(WAIT)
+            try:
+                client.request("GET", PATH, timeout=1.0)
+            except BaseException as error:
+                self.raised.append(error)
+                raise
+            self.reconciled.append((term, key))
+            return Result()
+
+        controller: Controller[str] = Controller("apps", reconcile, clock=VirtualClock())
+        controller.enqueue(f"of term {term}")
+        return [controller]
+
+
+def refused(_method: str, _path: str) -> None:
+    raise ConnectionFailed("connection refused", reason=ConnectionFailed.REFUSED)
+
+
 class TestLostLease:
-    def test_it_ends_the_process_without_grace(self, api, clock, threads, story):
-        """Somebody else may lead already: run raises at once, though a part is still running."""
-        release = threading.Event()
+    """A lost lease ends the term, and not the process."""
+
+    @pytest.mark.parametrize("outage", [15, 120, 1800], ids=["15 s", "2 min", "30 min"])
+    def test_an_outage_of_the_api_server_ends_the_term_only(self, outage, api, clock, threads, story):
+        """The leader part ends at the renew deadline, all else goes on. A second after the return it leads again."""
         manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_runnable("slow part", story.runnable("slow part", release=release), leader_only=True)
+        manager.add_informer(FakeInformer(story))
+        manager.add_runnable("part", story.runnable("part"), leader_only=False)
+        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
         threads.start(manager.run)
-        story.wait_for("slow part starts")
+        story.wait_for("leader part starts")
+        clock.wait_for_waiters(2)  # the elector and its watchdog
+        api.before = refused
+        for second in range(1, outage + 1):
+            clock.advance(1)
+            if second == ELECTION.renew_deadline:
+                story.wait_for("leader part ends")
+                assert not manager.elected.is_set()
+            clock.wait_for_waiters(1)
+        api.before = lambda _method, _path: None
+        assert story.told.count("leader part starts") == 1
+        clock.advance(1)
+        assert manager.elected.wait(WAIT)
+        story.wait_for_count("leader part starts", 2)
+        assert not threads.stop.is_set()
+        assert not {"informer is told to stop", "part is told to stop"} & {*story.told}
+        assert api.objects[PATH]["spec"]["leaseTransitions"] == 0  # nobody else has led meanwhile
+        threads.end()
+        assert api.objects[PATH]["spec"]["holderIdentity"] == ""
+
+    def test_it_stands_by_while_another_leads(self, api, clock, threads, story):
+        """And leads again when the other is gone."""
+        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
+        threads.start(manager.run)
+        story.wait_for("leader part starts")
         clock.wait_for_waiters(2)
         api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
         clock.advance(2)
-        assert isinstance(threads.error(), LeaderElectionLost)
-        story.wait_for("slow part is told to stop")
-        assert "slow part ends" not in story.told
+        story.wait_for("leader part ends")
+        for _ in range(14):
+            clock.wait_for_waiters(1)
+            clock.advance(1)
+        clock.wait_for_waiters(1)
+        assert story.told.count("leader part starts") == 1
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
+        clock.advance(1)
+        story.wait_for_count("leader part starts", 2)
+
+    def test_each_term_has_its_own_controllers_and_client(self, api, clock, threads):
+        """What one term remembers, plans or has queued is not there in the next, and its client sends nothing more."""
+        terms = Term()
+        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager.add_controllers(terms.build)
+        threads.start(manager.run)
+        for number in (1, 2):
+            assert manager.elected.wait(WAIT)
+            assert_soon(lambda number=number: terms.reconciled[-1:] == [(number, f"of term {number}")])
+            clock.wait_for_waiters(2)
+            api.change(PATH, lambda o: o["spec"].update(holderIdentity="b", leaseDurationSeconds=1))
+            clock.advance(2)
+            assert_soon(lambda: not manager.elected.is_set())
+            with pytest.raises(TermEnded):
+                terms.clients[-1].request("GET", PATH, timeout=1.0)
+            clock.wait_for_waiters(1)
+            clock.advance(2)
+        assert terms.reconciled == [(1, "of term 1"), (2, "of term 2")]
+
+    def test_a_reconcile_of_a_lost_term_sends_nothing_more(self, api, clock, threads, caplog):
+        """It is given up, which is no failure: not logged as one, not counted, not tried again. The next term waits."""
+        terms = Term()
+        terms.release.clear()
+        metrics = Metrics()
+        manager = make_manager(api, clock, leader_election=ELECTION, metrics=metrics)
+        manager.add_controllers(terms.build)
+        threads.start(manager.run)
+        assert terms.entered.wait(WAIT)
+        clock.wait_for_waiters(2)
+        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b", leaseDurationSeconds=1))
+        clock.advance(2)
+        assert_soon(lambda: not manager.elected.is_set())
+        clock.wait_for_waiters(1)
+        clock.advance(3)  # the other's lease has expired
+        clock.wait_for_waiters(1)
+        requests = len(api.requests)
+        assert len(terms.clients) == 1
+        terms.release.set()
+        assert manager.elected.wait(WAIT)
+        assert [type(error) for error in terms.raised] == [TermEnded]
+        assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
+        assert api.requests[requests][:2] == ("GET", PATH)  # the elector's, not the reconcile's
+        assert terms.reconciled[:1] in ([], [(2, "of term 2")])
+
+    def test_a_part_that_does_not_end_ends_the_process(self, api, clock, threads, story):
+        """Two terms never work at the same time: what still runs after the grace period is named."""
+        release = threading.Event()
+        manager = make_manager(api, clock, leader_election=ELECTION, grace_period=30)
+        manager.add_runnable("stuck part", story.runnable("stuck part", release=release), leader_only=True)
+        threads.start(manager.run)
+        story.wait_for("stuck part starts")
+        clock.wait_for_waiters(2)
+        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
+        clock.advance(2)
+        story.wait_for("stuck part is told to stop")
+        clock.wait_for_waiters(1)
+        clock.advance(29)
+        clock.wait_for_waiters(1)
+        assert not threads.stop.is_set()
+        clock.advance(1)
+        raised = threads.error()
+        assert isinstance(raised, GracePeriodExceeded)
+        assert "stuck part" in str(raised)
+        assert "lease was lost" in str(raised)
         assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
         release.set()
 
-    def test_it_outranks_another_failure(self, api, clock, threads, story):
-        """While the process ends for another reason the lease may be lost: then there is no grace either."""
+    def test_a_loss_during_the_stop_changes_nothing_of_it(self, api, clock, threads, story):
+        """The parts end within the grace period; what is held by another is not released."""
         release = threading.Event()
         manager = make_manager(api, clock, leader_election=ELECTION)
         manager.add_runnable("slow part", story.runnable("slow part", release=release), leader_only=True)
@@ -366,9 +517,44 @@ class TestLostLease:
         clock.wait_for_waiters(3)
         api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
         clock.advance(2)
-        assert isinstance(threads.error(), LeaderElectionLost)
-        assert clock.monotonic() == 2
+        assert_soon(lambda: not manager.elected.is_set())
         release.set()
+        threads.join()
+        assert clock.monotonic() == 2
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
+
+    def test_a_term_waits_for_interrupted_watches(self, api, clock, threads, story):
+        """Caches of before an outage are not worked with, as long as they can be expected to come up to date."""
+        informer = FakeInformer(story)
+        informer.last_error = ConnectionFailed("connection refused", reason=ConnectionFailed.REFUSED)
+        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager.add_informer(informer)
+        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
+        threads.start(manager.run)
+        assert manager.elected.wait(WAIT)
+        clock.wait_for_waiters(3)
+        clock.advance(0.1)
+        clock.wait_for_waiters(3)
+        assert "leader part starts" not in story.told
+        informer.last_error = None
+        clock.advance(0.1)
+        story.wait_for("leader part starts")
+
+    def test_a_watch_that_stays_interrupted_does_not_hold_up_a_term_for_good(self, api, clock, threads, story, caplog):
+        """After ten seconds it begins, and the log says which cache may be old."""
+        informer = FakeInformer(story, "applications")
+        informer.last_error = Forbidden("applications is forbidden", status=403, reason="Forbidden")
+        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager.add_informer(informer)
+        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
+        threads.start(manager.run)
+        assert manager.elected.wait(WAIT)
+        for _ in range(101):
+            clock.wait_for_waiters(3)
+            clock.advance(0.1)
+        story.wait_for("leader part starts")
+        (told,) = [r for r in caplog.records if r.getMessage() == "Caches may be out of date"]
+        assert told.informers == "applications"
 
 
 class TestChecks:
@@ -385,7 +571,7 @@ class TestChecks:
         controller = Controller("apps", reconcile, clock=clock)
         controller.enqueue("a")
         manager = make_manager(api, clock, health_address="127.0.0.1:0", stuck_after=600)
-        manager.add_controller(controller)
+        manager.add_controllers(lambda _client: [controller])
         threads.start(manager.run)
         assert entered.wait(WAIT)
         assert get(manager.health_server.port, "/healthz") == (200, "ok")
@@ -435,17 +621,19 @@ class TestChecks:
 
 
 class TestNames:
-    def test_names_are_unique(self, api, clock, story):
+    def test_names_are_unique(self, api, clock, story, threads):
         """Two controllers of one name would share a queue's metrics. An informer may be called like a controller."""
         manager = make_manager(api, clock)
-        manager.add_controller(Controller("apps", lambda _key: Result(), clock=clock))
-        with pytest.raises(ValueError, match="'apps' is taken"):
-            manager.add_controller(Controller("apps", lambda _key: Result(), clock=clock))
-        with pytest.raises(ValueError, match="'apps' is taken"):
-            manager.add_runnable("apps", story.runnable("apps"), leader_only=True)
+        manager.add_runnable("events", story.runnable("events"), leader_only=True)
+        with pytest.raises(ValueError, match="'events' is taken"):
+            manager.add_runnable("events", story.runnable("events"), leader_only=False)
         manager.add_informer(FakeInformer(story, "apps"))
         with pytest.raises(ValueError, match="'apps' is taken"):
             manager.add_informer(FakeInformer(story, "apps"))
+        for _ in range(2):
+            manager.add_controllers(lambda _client: [Controller("apps", lambda _key: Result(), clock=clock)])
+        threads.start(manager.run)
+        assert "'apps' is taken" in str(threads.error())
 
     def test_a_manager_runs_once(self, api, clock, threads, story):
         """And nothing is added while it runs."""
@@ -457,3 +645,5 @@ class TestNames:
             manager.run(threads.stop)
         with pytest.raises(RuntimeError, match="after run"):
             manager.add_runnable("other", story.runnable("other"), leader_only=True)
+        with pytest.raises(RuntimeError, match="after run"):
+            manager.add_controllers(lambda _client: [])

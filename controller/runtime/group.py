@@ -1,0 +1,81 @@
+"""Threads that are started and stopped together. None of them ends unseen."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from controller.runtime.term import TermEnded
+from workqueue import Clock
+
+log = logging.getLogger(__name__)
+
+Run = Callable[[threading.Event], None]
+
+
+class RunnableFailed(Exception):
+    """A part of the process ended by an error, or ended although it should run until the stop."""
+
+
+class Group:
+    """Threads that are started and stopped together, in the clock's time."""
+
+    def __init__(self, clock: Clock, on_failure: Callable[[RunnableFailed], None]) -> None:
+        self.stop_event = threading.Event()
+        self._clock = clock
+        self._on_failure = on_failure
+        self._changed = threading.Condition()
+        # Started names, and those of them that have not ended.
+        self._started: list[str] = []
+        self._running: list[str] = []
+        self._abandoned = False
+
+    def start(self, name: str, run: Run, *, until_stop: bool) -> None:
+        """Start a thread, unless the group was told to stop. until_stop: ending earlier counts as a failure."""
+        with self._changed:
+            if self.stop_event.is_set():
+                return
+            self._started.append(name)
+            self._running.append(name)
+        threading.Thread(target=self._run, args=(name, run, until_stop), name=name, daemon=True).start()
+
+    def stop(self, deadline: float) -> list[str]:
+        """Tell all threads to stop and wait until they did; return the names of those that have not by then."""
+        with self._changed:
+            self.stop_event.set()
+            while self._running and not self._abandoned and (left := deadline - self._clock.monotonic()) > 0:
+                self._clock.wait(self._changed, left)
+            return list(self._running)
+
+    def tell_to_stop(self) -> None:
+        """Tell all threads to stop, and return at once."""
+        self.stop_event.set()
+
+    def abandon(self) -> None:
+        """Tell all threads to stop and let nobody wait for them any longer."""
+        with self._changed:
+            self._abandoned = True
+            self.stop_event.set()
+            self._changed.notify_all()
+
+    def ended_early(self) -> list[str]:
+        """Names of the threads that ended without having been told to."""
+        with self._changed:
+            return [] if self.stop_event.is_set() else [name for name in self._started if name not in self._running]
+
+    def _run(self, name: str, run: Run, until_stop: bool) -> None:
+        failure: RunnableFailed | None = None
+        try:
+            run(self.stop_event)
+            if until_stop and not self.stop_event.is_set():
+                failure = RunnableFailed(f"{name} ended although nobody stopped it")
+        except TermEnded:
+            log.debug("A part ended with its term", extra={"part": name})
+        except BaseException as error:  # noqa: BLE001 - SystemExit of a thread would otherwise end it silently
+            failure = RunnableFailed(f"{name}: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+        with self._changed:
+            self._running.remove(name)
+            self._changed.notify_all()
+        if failure is not None:
+            log.error("A part of the process ended", exc_info=failure, extra={"part": name})
+            self._on_failure(failure)
