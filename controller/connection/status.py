@@ -23,7 +23,7 @@ from typing import Any
 from controller.text import clean
 
 _MAX_NAMES_IN_ERROR = 10  # enough to see a pattern, and short enough to read in a terminal
-_MAX_NAME = 253  # of any object in Kubernetes; what Compass calls a name may be megabytes
+_MAX_NAME = 300  # more than Kubernetes takes as a name; what Compass calls one may be megabytes
 _MAX_MESSAGE = 1024  # of a condition or an error: an object in etcd is no log
 
 

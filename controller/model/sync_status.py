@@ -3,6 +3,9 @@
 An annotation, because that is what both CRDs store: the one that clusters have has no conditions, and its
 `status.installationStatus` belongs to the operator that once installed Applications. The annotation holds a word and no
 time, so a cycle in which nothing changes writes nothing; it goes into the same write as the fields that it is about.
+
+Without the annotation an Application is as Compass wants it, too. Those that the agent in Go has written get it with
+their next change, so an upgrade writes none of them.
 """
 
 from controller.model.secrets import Object
@@ -15,10 +18,14 @@ SECRETS_FAILED = "SecretsFailed"
 DELETION_HELD = "DeletionHeld"
 
 
-def with_sync_status(application: Object, status: str) -> Object | None:
-    """The Application with this status; None when it has it already. `application` is not changed."""
+def tells(application: Object, status: str) -> bool:
+    """Whether the Application has this status, for which no annotation at all stands for SYNCED."""
+    annotations = application["metadata"].get("annotations") or {}
+    return bool(annotations.get(SYNC_STATUS, SYNCED) == status)
+
+
+def with_sync_status(application: Object, status: str) -> Object:
+    """The Application with this status in its annotation. `application` is not changed."""
     metadata = application["metadata"]
-    annotations = metadata.get("annotations") or {}
-    if annotations.get(SYNC_STATUS) == status:
-        return None
-    return {**application, "metadata": {**metadata, "annotations": {**annotations, SYNC_STATUS: status}}}
+    annotations = {**(metadata.get("annotations") or {}), SYNC_STATUS: status}
+    return {**application, "metadata": {**metadata, "annotations": annotations}}

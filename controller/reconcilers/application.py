@@ -11,7 +11,7 @@ from collections.abc import Collection
 from controller.metrics import AgentMetrics
 from controller.model.application import Desired, is_managed, merge_application
 from controller.model.desired import DesiredSet
-from controller.model.sync_status import DELETION_HELD, SECRETS_FAILED, SYNCED, with_sync_status
+from controller.model.sync_status import DELETION_HELD, SECRETS_FAILED, SYNCED, tells, with_sync_status
 from controller.reconcilers.application_secrets import (
     NOT_ASSIGNED,
     NOT_WANTED,
@@ -102,8 +102,8 @@ class ApplicationReconciler:
         """Names whose objects are not as the set wants them: all that need work, except deletions of Applications."""
         return [
             *(name for name, desired in wanted.by_name.items() if self._differs(desired)),
-            *(name for name, problem in wanted.problems.items() if self._marked(name, problem.reason.value)),
-            *(name for name in held if self._marked(name, DELETION_HELD)),
+            *(name for name, problem in wanted.problems.items() if self._to_mark(name, problem.reason.value)),
+            *(name for name in held if self._to_mark(name, DELETION_HELD)),
             *(name for name in self._secrets.owners() if self._is_orphaned(name, wanted)),
         ]
 
@@ -113,18 +113,17 @@ class ApplicationReconciler:
             return True
         return (
             merge_application(application, desired) is not None
-            or with_sync_status(application, SYNCED) is not None
+            or not tells(application, SYNCED)
             or self._told.get(desired.name, ()) != desired.warnings
             or self._secrets.differ(desired, application)
         )
 
-    def _marked(self, name: str, status: str) -> tuple[Object, Object] | None:
-        """The Application as it is, and with this status; None when there is nothing to write."""
+    def _to_mark(self, name: str, status: str) -> Object | None:
+        """The Application that has to get this status; None when there is none, or it has it."""
         application = self._applications.get(name)
         if application is None or not is_managed(application) or _is_being_deleted(application):
             return None
-        marked = with_sync_status(application, status)
-        return None if marked is None else (application, marked)
+        return None if tells(application, status) else application
 
     def _is_orphaned(self, name: str, wanted: DesiredSet) -> bool:
         """Whether there are Secrets of an Application that is not wanted, and not there or a user's."""
@@ -159,9 +158,9 @@ class ApplicationReconciler:
     def _leave(self, name: str, status: str) -> None:
         """Reported already, and left as it is: the Application only says so."""
         _log.debug("skipped", extra={"why": status})
-        marked = self._marked(name, status)
-        if marked is not None:
-            self._applications.write(marked[1], marked[0])
+        application = self._to_mark(name, status)
+        if application is not None:
+            self._applications.write(with_sync_status(application, status), application)
 
     def _apply(self, desired: Desired, application: Object | None) -> None:
         if application is not None and not is_managed(application):
@@ -171,10 +170,10 @@ class ApplicationReconciler:
         hidden = self._secrets.hidden(application, desired.secrets)
         # Secrets first: at no moment does the Application name one that is not there yet.
         problems = self._secrets.apply(desired.secrets, application)
-        merged = merge_application(application, desired) or application
-        merged = with_sync_status(merged, SECRETS_FAILED if problems else SYNCED) or merged
-        if merged is not application:
-            application = self._applications.write(merged, application)
+        merged = merge_application(application, desired)
+        status = SECRETS_FAILED if problems else SYNCED
+        if merged is not None or not tells(application, status):
+            application = self._applications.write(with_sync_status(merged or application, status), application)
         self._remove_unwanted_secrets(desired, application, hidden)
         self._warn(desired, application)
         if problems:
@@ -183,7 +182,7 @@ class ApplicationReconciler:
     def _create(self, desired: Desired) -> Object:
         fresh = merge_application(None, desired)
         assert fresh is not None
-        return self._applications.write(with_sync_status(fresh, SYNCED) or fresh, None)
+        return self._applications.write(with_sync_status(fresh, SYNCED), None)
 
     def _remove_unwanted_secrets(self, desired: Desired, application: Object, hidden: list[Object]) -> None:
         unwanted = [*self._secrets.unwanted(desired.name, desired.secrets), *hidden]

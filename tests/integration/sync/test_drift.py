@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controller.model.sync_status import SYNC_STATUS
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from e2e.world import World, encoded
 from tests.integration.sync.conftest import StartAgent
@@ -102,7 +103,7 @@ def test_every_edit_and_deletion_is_undone_from_the_cache(synced: World, log: Au
     synced.wait_for("the edit to be undone", spec_is_right)
     metadata = synced.applications()[NAME]["metadata"]
     assert metadata["labels"] == {**before["metadata"]["labels"], "team": "red"}
-    assert metadata["annotations"] == {"note": "mine"}
+    assert metadata["annotations"] == {"note": "mine", SYNC_STATUS: "Synced"}
 
     for change in (
         {"data": {"password": encoded("other"), "more": encoded("x")}},
@@ -170,8 +171,9 @@ def test_objects_of_the_go_agent_are_taken_over_as_they_are(world: World, start:
     assert {k: v for k, v in new["spec"].items() if k not in own} == {
         k: v for k, v in old["spec"].items() if k not in own
     }
-    for field in ("labels", "annotations", "uid"):
+    for field in ("labels", "uid"):
         assert new["metadata"][field] == old["metadata"][field]
+    assert new["metadata"]["annotations"] == {**old["metadata"]["annotations"], SYNC_STATUS: "Synced"}
     assert world.applications()["mp-users"] == user_made
     assert not (world.connection() or {})["spec"].get("resyncNow")
 

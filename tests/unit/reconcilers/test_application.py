@@ -517,6 +517,16 @@ def test_an_application_whose_deletion_is_held_says_so(cluster: Cluster, directo
     assert _sync_status(cluster) == "Synced"
 
 
+def test_an_application_without_a_sync_status_is_not_written_for_it(synced: Agent, cluster: Cluster) -> None:
+    """The agent in Go has left thousands of them: the upgrade writes none that is right."""
+    plain = copy.deepcopy(cluster.applications()[NAME])
+    del plain["metadata"]["annotations"]
+    cluster.put(APPLICATION, plain)
+    synced.settle()
+    synced.cycle()
+    assert not cluster.requests
+
+
 def test_a_sync_status_that_somebody_edits_is_put_right(synced: Agent, cluster: Cluster) -> None:
     """Also one of an Application with a problem; annotations of others stay."""
     edited = copy.deepcopy(cluster.applications()[NAME])
