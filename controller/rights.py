@@ -1,0 +1,194 @@
+"""Whether the agent has the rights that it needs, told by name, so that nobody has to guess from a 403.
+
+The API server is asked with one SelfSubjectAccessReview for each right, which every user may create. It is asked at the
+start, when a request was refused, and again and again while something is missing: rights come and go without an event.
+"""
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, SECRET
+from controller.runtime.leader_election import LEASES
+from controller.settings import ObjectName, Settings
+from informers import ApiError, Client, RequestMetrics, Resource
+from workqueue import Clock
+
+_log = logging.getLogger(__name__)
+
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+_PAUSE_SECONDS = 10.0
+"""Between two checks at least. A check is some thirty small requests."""
+
+_FORBIDDEN = "403"
+
+
+@dataclass(frozen=True, order=True)
+class Right:
+    """One verb on one kind of object. ``namespace`` is "" for what has none, ``name`` where all names are meant."""
+
+    group: str
+    resource: str  # with its subresource, as roles write it: compassconnections/status
+    namespace: str
+    name: str
+    verb: str
+
+
+class RightsMissing(Exception):
+    """The agent cannot work with the rights that it has. ``rights`` are those it lacks."""
+
+    def __init__(self, rights: Iterable[Right]) -> None:
+        self.rights = tuple(sorted(rights))
+        super().__init__(f"the ServiceAccount of the agent lacks rights: {describe(self.rights)}; apply config/rbac")
+
+
+def needed(settings: Settings) -> tuple[Right, ...]:
+    """Without any of these something stays undone. What only adds to the log, or serves commands, is not among them."""
+    one = ("list", "watch")
+    found = [
+        *_rights(COMPASS_CONNECTION, "list", "watch", "get", "create", "update"),
+        *_rights(COMPASS_CONNECTION, "update", subresource="status"),
+        *_rights(APPLICATION, "list", "watch", "create", "update", "delete"),
+        *_rights(
+            SECRET, "list", "watch", "get", "create", "update", "delete", namespace=settings.integration_namespace
+        ),
+        *_named(CONFIG_MAP, settings.configuration_config_map, *one),
+        *_named(SECRET, settings.configuration_secret, *one),
+        *_credentials(settings.cluster_certificates_secret),
+        *_credentials(settings.ca_certificates_secret),
+    ]
+    if settings.leader_election:
+        lease = ObjectName(settings.leader_election_namespace, COMPONENT)
+        found += [*_rights(LEASES, "create", namespace=lease.namespace), *_named(LEASES, lease, "get", "update")]
+    return tuple(sorted(set(found)))
+
+
+def missing(client: Client, rights: Iterable[Right]) -> tuple[Right, ...]:
+    """Those that the API server denies. Raises informers.ApiError."""
+    return tuple(right for right in rights if not _allowed(client, right))
+
+
+def describe(rights: Iterable[Right]) -> str:
+    """For people: the verbs of each kind of object together."""
+    verbs: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for right in sorted(rights):
+        verbs[right.group, right.resource, right.namespace, right.name].append(right.verb)
+    return "; ".join(_phrase(what, told) for what, told in verbs.items())
+
+
+class Refusals:
+    """Notices requests that the API server refuses, beside what it passes on to other metrics of requests."""
+
+    def __init__(self, metrics: RequestMetrics) -> None:
+        self._metrics = metrics
+        self.seen = threading.Event()
+
+    def request(self, *, verb: str, code: str, host: str, seconds: float) -> None:
+        self._metrics.request(verb=verb, code=code, host=host, seconds=seconds)
+        if code == _FORBIDDEN:
+            self.seen.set()
+
+    def retry(self, *, verb: str, code: str, host: str) -> None:
+        self._metrics.retry(verb=verb, code=code, host=host)
+
+
+class RightsCheck:
+    """Knows which rights are missing. ``run`` finds out; everything else reads."""
+
+    def __init__(
+        self,
+        client: Client,
+        rights: Iterable[Right],
+        *,
+        refused: threading.Event,
+        clock: Clock,
+        on_change: Callable[[tuple[Right, ...]], None] = lambda _: None,
+    ) -> None:
+        """``refused`` is set when a request was refused; ``on_change`` is told what is missing when that changes."""
+        self._client = client
+        self._rights = tuple(rights)
+        self._refused = refused
+        self._clock = clock
+        self._on_change = on_change
+        self._missing: tuple[Right, ...] = ()
+
+    @property
+    def missing(self) -> tuple[Right, ...]:
+        """As of the last check; () before the first."""
+        return self._missing
+
+    def check(self) -> None:
+        """A check of readiness: raises RightsMissing while something is missing."""
+        if self._missing:
+            raise RightsMissing(self._missing)
+
+    def run(self, stop: threading.Event) -> None:
+        """Blocks until stop is set."""
+        due = True
+        while not stop.is_set():
+            if due or self._refused.is_set():
+                self._refused.clear()
+                due = self._look()
+            if self._clock.sleep(_PAUSE_SECONDS, stop):
+                return
+
+    def _look(self) -> bool:
+        """Check once; whether to check again without a new refusal."""
+        try:
+            found = missing(self._client, self._rights)
+        except ApiError as error:
+            _log.warning("the rights of the agent cannot be checked", extra={"error": str(error)})
+            return True
+        if found != self._missing:
+            self._missing = found
+            if found:
+                _log.error("rights are missing", extra={"rights": describe(found), "remedy": "apply config/rbac"})
+            else:
+                _log.info("all rights are there again")
+            self._on_change(found)
+        return bool(found)
+
+
+def _rights(resource: Resource, *verbs: str, namespace: str = "", subresource: str = "") -> list[Right]:
+    name = f"{resource.plural}/{subresource}" if subresource else resource.plural
+    return [Right(resource.group, name, namespace, "", verb) for verb in verbs]
+
+
+def _named(resource: Resource, name: ObjectName, *verbs: str) -> list[Right]:
+    return [Right(resource.group, resource.plural, name.namespace, name.name, verb) for verb in verbs]
+
+
+def _credentials(name: ObjectName) -> list[Right]:
+    """A request that creates carries no name that RBAC could restrict."""
+    return [*_named(SECRET, name, "list", "watch", "update"), *_rights(SECRET, "create", namespace=name.namespace)]
+
+
+def _allowed(client: Client, right: Right) -> bool:
+    resource, _, subresource = right.resource.partition("/")
+    attributes = {
+        "verb": right.verb,
+        "group": right.group,
+        "resource": resource,
+        "subresource": subresource,
+        "namespace": right.namespace,
+        "name": right.name,
+    }
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+    }
+    answer = client.request("POST", _REVIEWS, body=review)
+    return (answer.get("status") or {}).get("allowed") is True
+
+
+def _phrase(what: tuple[str, str, str, str], verbs: Iterable[str]) -> str:
+    group, resource, namespace, name = what
+    kind = f"{resource}.{group}" if group else resource
+    named = f" {name}" if name else ""
+    where = f" in {namespace}" if namespace else ""
+    return f"{', '.join(verbs)} {kind}{named}{where}"

@@ -1,0 +1,168 @@
+"""The rights that the agent checks are those that config/rbac gives; a real API server tells which one is missing."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from controller.rights import Right, describe, missing, needed
+from controller.settings import Settings
+from e2e.controlplane import ControlPlane
+from e2e.kyma.operator import Operator
+from e2e.world import NAMESPACES, OWN_CRDS
+from informers import Client
+from tests.integration.rbac.audit import Object, Permission, permissions, read_manifests
+from tests.integration.rbac.test_rbac import APPLICATION_SECRETS, INTEGRATION_NAMESPACE, KINDS, USER
+
+T = TypeVar("T")
+
+#: As config/manager deploys it.
+SETTINGS = Settings.from_environment({"APP_CA_CERTIFICATES_SECRET": "istio-system/kyma-gateway-certs-cacert"})
+RBAC = OWN_CRDS.parent / "rbac"
+
+#: What config/rbac gives beyond that: for the commands in the Pod, for Events, and for the line with cluster metrics.
+NOT_CHECKED = {
+    ("get", "configmaps"),
+    ("get", "secrets"),
+    ("delete", "secrets"),
+    ("create", "events"),
+    ("patch", "events"),
+    ("list", "nodes"),
+    ("list", "persistentvolumes"),
+}
+
+
+@pytest.fixture(scope="module")
+def control_plane() -> Iterator[ControlPlane]:
+    with ControlPlane() as running:
+        for namespace in (*NAMESPACES, INTEGRATION_NAMESPACE):
+            running.create_namespace(namespace)
+        yield running
+
+
+@pytest.fixture
+def admin(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Client]:
+    client = Client.load(str(control_plane.write_kubeconfig(tmp_path / "admin")))
+    yield client
+    _remove_all(client)
+    client.close()
+
+
+@pytest.fixture
+def agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Client]:
+    client = Client.load(str(control_plane.write_kubeconfig(tmp_path / "agent", user=USER, groups=())))
+    yield client
+    client.close()
+
+
+def test_each_right_is_one_of_the_rules_and_each_rule_is_checked_or_known() -> None:
+    """The list in the program and the roles cannot drift apart."""
+    rules = permissions(read_manifests(RBAC))
+    covered: set[Permission] = set()
+    for right in needed(SETTINGS):
+        by = {rule for rule in rules if _covers(rule, right)}
+        assert by, right
+        covered |= by
+    assert {(rule.verb, rule.resource) for rule in rules - covered} <= NOT_CHECKED
+
+
+def test_nothing_is_missing_with_the_rules(admin: Client, agent: Client) -> None:
+    """And all is without them."""
+    assert missing(agent, needed(SETTINGS)) == needed(SETTINGS)
+    for manifest in read_manifests(RBAC):
+        _create(admin, manifest)
+    assert _in_the_end(lambda: missing(agent, needed(SETTINGS)), ()) == ()
+
+
+def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -> None:
+    """Its roles are those of the agent in Go: enough to tell of the connection, and not for the rest."""
+    operator = Operator(admin)
+    operator.apply()
+    told = (
+        "list, watch configmaps compass-agent-configuration in kyma-system; "
+        "list, watch secrets kyma-gateway-certs-cacert in istio-system; "
+        "list, watch secrets in kyma-system; "
+        "list, watch secrets cluster-client-certificates in kyma-system; "
+        "list, watch secrets compass-agent-configuration in kyma-system; "
+        "watch applications.applicationconnector.kyma-project.io; "
+        "update compassconnections/status.compass.kyma-project.io; "
+        "create leases.coordination.k8s.io in kyma-system; "
+        "get, update leases.coordination.k8s.io compass-runtime-agent in kyma-system"
+    )
+    assert _in_the_end(lambda: describe(missing(agent, needed(SETTINGS))), told) == told
+    for manifest in read_manifests(RBAC):
+        if manifest["kind"] != "ServiceAccount":
+            _create(admin, manifest)
+    assert _in_the_end(lambda: missing(agent, needed(SETTINGS)), ()) == ()
+
+
+#: The Secrets of Applications in a namespace of their own, so that each right comes from one rule.
+APART = Settings.from_environment(
+    {
+        "APP_CA_CERTIFICATES_SECRET": "istio-system/kyma-gateway-certs-cacert",
+        "APP_INTEGRATION_NAMESPACE": INTEGRATION_NAMESPACE,
+    }
+)
+
+
+@pytest.mark.parametrize("right", needed(APART), ids=lambda right: describe([right]))
+def test_each_missing_right_is_named(admin: Client, agent: Client, right: Right) -> None:
+    """Each verb by itself: taken out of the rules, it is what is missing, and nothing else."""
+    for manifest in _manifests():
+        if manifest["kind"] in ("Role", "ClusterRole"):
+            namespace = manifest["metadata"].get("namespace", "")
+            manifest["rules"] = [
+                reduced for rule in manifest["rules"] if (reduced := _without(rule, namespace, right))["verbs"]
+            ]
+        _create(admin, manifest)
+    assert _in_the_end(lambda: missing(agent, needed(APART)), (right,)) == (right,)
+
+
+def _in_the_end(look: Callable[[], T], wanted: T) -> T:
+    """What is seen once it is what is wanted, or after a time in which every API server has read its own roles."""
+    deadline = time.monotonic() + 10
+    while (seen := look()) != wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return seen
+
+
+def _manifests() -> list[Object]:
+    found = read_manifests(RBAC)
+    for manifest in found:
+        if manifest["metadata"]["name"] == APPLICATION_SECRETS:
+            manifest["metadata"]["namespace"] = INTEGRATION_NAMESPACE
+    return found
+
+
+def _without(rule: Object, namespace: str, right: Right) -> Object:
+    """The rule without the right, should it give it."""
+    gives = (
+        namespace in ("", right.namespace)
+        and right.group in rule["apiGroups"]
+        and right.resource in rule["resources"]
+        and right.name in ("", *rule.get("resourceNames", [right.name]))
+    )
+    if not gives or (rule.get("resourceNames") and not right.name):
+        return rule
+    return rule | {"verbs": [verb for verb in rule["verbs"] if verb != right.verb]}
+
+
+def _create(client: Client, manifest: Object) -> None:
+    client.create(KINDS[manifest["kind"]], manifest)
+
+
+def _remove_all(client: Client) -> None:
+    for kind in KINDS.values():
+        for obj in client.list(kind)["items"]:
+            if obj["metadata"]["name"].startswith("compass-runtime-agent"):
+                client.delete(kind, obj["metadata"]["name"], namespace=obj["metadata"].get("namespace"))
+
+
+def _covers(rule: Permission, right: Right) -> bool:
+    return (
+        (rule.group, rule.resource, rule.verb) == (right.group, right.resource, right.verb)
+        and rule.namespace in ("", right.namespace)
+        and rule.name in ("", right.name)
+    )
