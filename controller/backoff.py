@@ -33,12 +33,16 @@ class Backoff:
             return max(0.0, self._next - self._clock.monotonic()) if what == self._what else 0.0
 
     def failed(self, what: str, *, at_least: float | None = None) -> float:
-        """Note a failure of ``what``; gives the seconds until it may be tried again (``at_least`` those)."""
+        """Note a failure of ``what``; gives the seconds until it may be tried again.
+
+        ``at_least`` is what the server asked for, in seconds; it is bounded by the cap and gets jitter, too.
+        """
         with self._lock:
             self._failures = self._failures + 1 if what == self._what else 1
             self._what = what
             delay = min(self._cap, self._base * _FACTOR ** min(self._failures - 1, 32))
-            delay = max(delay * (1 + _JITTER * self._random()), min(at_least or 0.0, self._cap))
+            # A server tells all its clients the same at_least: they must not come back in the same moment either.
+            delay = max(delay, min(at_least or 0.0, self._cap)) * (1 + _JITTER * self._random())
             self._next = self._clock.monotonic() + delay
             return delay
 

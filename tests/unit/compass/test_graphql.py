@@ -69,6 +69,7 @@ FAILURES = [
     ("empty 500", http(b"", 500), Unavailable, {"status": 500}),
     ("5xx with GraphQL", http(error("boom", 10), 500), Unavailable, {"args": ("HTTP 500: boom",)}),
     ("rate limit", http("local_rate_limited", 429, Retry_After="17"), Unavailable, {"status": 429, "retry_after": 17}),
+    ("rate limit without a time", http("local_rate_limited", 429), Unavailable, {"status": 429, "retry_after": 30}),
     ("retry date", http("", 503, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), Unavailable, {"retry_after": None}),
     ("absurd retry", http("", 503, Retry_After="99999999999"), Unavailable, {"retry_after": None}),
     ("request timeout", http("", 408), Unavailable, {"status": 408}),
