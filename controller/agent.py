@@ -53,9 +53,7 @@ def build(
     manager = Manager(
         client,
         clock=clock,
-        leader_election=LeaderElectionConfig(name=COMPONENT, namespace=settings.leader_election_namespace)
-        if settings.leader_election
-        else None,
+        leader_election=_leader_election(settings) if settings.leader_election else None,
         health_address=_address(settings.health_port),
         metrics_address=_address(settings.metrics_port),
         metrics=metrics,
@@ -261,6 +259,17 @@ class _Informers:
             clock=self._clock,
             metrics=self._metrics,
         )
+
+
+def _leader_election(settings: Settings) -> LeaderElectionConfig:
+    return LeaderElectionConfig(
+        name=COMPONENT,
+        namespace=settings.leader_election_namespace,
+        pod_uid=settings.pod_uid,
+        lease_duration=settings.lease_duration,
+        renew_deadline=settings.lease_renew_deadline,
+        retry_period=settings.lease_retry_period,
+    )
 
 
 def _without_managed_fields(obj: Object) -> Object:

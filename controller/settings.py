@@ -13,9 +13,9 @@ and nothing else. Rules that hold for every variable:
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 _T = TypeVar("_T")
@@ -67,6 +67,19 @@ def parse_duration(text: str) -> float:
     return sign * total
 
 
+def format_duration(seconds: float) -> str:
+    """What parse_duration reads as so many seconds, as people write it: 3m, 1h30m, 300ms."""
+    if not seconds:
+        return "0s"
+    for unit, scale in (("ns", 1e9), ("us", 1e6), ("ms", 1e3)):
+        if seconds * scale < 1000:
+            return f"{seconds * scale:g}{unit}"
+    minutes, left = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(f"{hours:g}h", hours), (f"{minutes:g}m", minutes), (f"{left:g}s", left)]
+    return "".join(text for text, value in parts if value)
+
+
 def _positive_duration(text: str) -> float:
     seconds = parse_duration(text)
     if seconds <= 0:
@@ -79,6 +92,16 @@ def _duration(text: str) -> float:
     if seconds < 0:
         raise ValueError("a duration of zero or more such as 15s")
     return seconds
+
+
+def _whole_seconds(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds < 1 or not seconds.is_integer():
+        raise ValueError("a duration of whole seconds such as 10s")
+    return seconds
+
+
+_DURATIONS = (_duration, _positive_duration, _whole_seconds)
 
 
 def _boolean(text: str) -> bool:
@@ -267,6 +290,27 @@ class Settings:
     leader_election_namespace: str = _var(
         "LEADER_ELECTION_NAMESPACE", "kyma-system", _namespace, "Namespace of the Lease."
     )
+    lease_duration: float = _var(
+        "LEASE_DURATION",
+        "10s",
+        _whole_seconds,
+        "Another replica takes over when the Lease has not been renewed for so long.",
+    )
+    lease_renew_deadline: float = _var(
+        "LEASE_RENEW_DEADLINE",
+        "7s",
+        _positive_duration,
+        "A leader that cannot renew the Lease for so long stops its work.",
+    )
+    lease_retry_period: float = _var(
+        "LEASE_RETRY_PERIOD", "2s", _positive_duration, "How often the Lease is renewed, and looked at by the others."
+    )
+    pod_uid: str = _var(
+        "POD_UID",
+        "",
+        str,
+        "uid of the Pod, by the downward API: a restarted container then takes over its own Lease at once.",
+    )
     log_level: str = _var("LOG_LEVEL", "info", _log_level, "One of debug, info, warning, error.")
     log_format: Literal["text", "json"] = _var("LOG_FORMAT", "text", _log_format, "text or json.")
 
@@ -286,11 +330,35 @@ class Settings:
                 problems.append(f"{used}={text!r}: expected {error}")
         if problems:
             raise SettingsError(problems)
-        return cls(**values)  # type: ignore[arg-type]
+        settings = cls(**values)  # type: ignore[arg-type]
+        problems = settings._contradictions()
+        if problems:
+            raise SettingsError(problems)
+        return settings
 
     def describe(self) -> dict[str, str]:
-        """Variable name -> value in use, for the log line at start. No setting is a secret."""
-        return {attribute.metadata["name"]: str(getattr(self, attribute.name)) for attribute in fields(self)}
+        """Variable name -> value in use as an operator would write it, for the log line at start. What is not set is
+        left out. No setting is a secret.
+        """
+        values = {field.metadata["name"]: _written(field, getattr(self, field.name)) for field in fields(self)}
+        return {name: text for name, text in values.items() if text}
+
+    def _contradictions(self) -> list[str]:
+        """What is wrong with values that are each right by themselves."""
+        duration, deadline, retry = (
+            f"APP_{name}={format_duration(value)}"
+            for name, value in (
+                ("LEASE_DURATION", self.lease_duration),
+                ("LEASE_RENEW_DEADLINE", self.lease_renew_deadline),
+                ("LEASE_RETRY_PERIOD", self.lease_retry_period),
+            )
+        )
+        problems = []
+        if self.lease_renew_deadline >= self.lease_duration:
+            problems.append(f"{deadline}: expected less than {duration}, or two replicas could work at the same time")
+        if self.lease_renew_deadline < 2 * self.lease_retry_period:
+            problems.append(f"{retry}: expected at most half of {deadline}, or one failed renewal would end the work")
+        return problems
 
 
 @dataclass(frozen=True)
@@ -305,6 +373,16 @@ class Variable:
 def variables() -> list[Variable]:
     """All variables that the agent reads, in the order of Settings."""
     return [Variable(*(f.metadata[key] for key in ("name", "default", "meaning"))) for f in fields(Settings)]
+
+
+def _written(field: Field[object], value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if field.metadata["parse"] in _DURATIONS:
+        return format_duration(cast("float", value))
+    return str(value)
 
 
 def _given(environment: Mapping[str, str], name: str) -> Iterator[tuple[str, str]]:

@@ -91,7 +91,7 @@ class DeployedStage(Stage):
         return {pod["metadata"]["name"] for pod in self._pods() if "deletionTimestamp" not in pod["metadata"]}
 
     def replica_of(self, identity: str) -> str | None:
-        pod = identity.rpartition("_")[0]
+        pod = identity.partition("_")[0]
         return pod if pod in self.replicas() else None
 
     def kill(self, replica: str) -> None:

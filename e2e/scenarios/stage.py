@@ -21,7 +21,7 @@ from e2e.scenarios.compass import Compass
 from informers import Client, NotFound
 
 TAKE_OVER_SECONDS = 60.0
-"""A lease expires after 15 s; the rest is for a busy machine to start a process or a Pod."""
+"""A lease expires after 10 s; the rest is for a busy machine to start a process or a Pod."""
 
 # After an outage an informer waits up to a minute until it lists again, and a busy machine takes its time.
 _TIMEOUT = 120.0

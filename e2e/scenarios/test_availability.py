@@ -4,7 +4,7 @@ from e2e.scenarios.drift_probe import DriftProbe
 from e2e.scenarios.stage import TAKE_OVER_SECONDS, Stage
 
 WEATHER = "mp-city-weather"
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = 10.0
 
 
 def test_leader_killed(connected: Stage) -> None:

@@ -12,7 +12,7 @@ from e2e.scenarios.local import LocalStage
 
 APPLICATIONS = 1000
 KILL_AT = 200  # there are this many, and more are being written
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = 10.0
 MORE_SECONDS = 10.0  # to notice, and to do the rest, on a machine that does nothing else
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.settings import ObjectName, Settings, SettingsError, parse_duration, variables
+from controller.settings import ObjectName, Settings, SettingsError, format_duration, parse_duration, variables
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,9 @@ def test_booleans_have_the_syntax_of_go(text: str) -> None:
         ("APP_COMPASS_CA_FILE", "/does/not/exist.pem"),
         ("APP_MAX_DELETION_PERCENT", "101"),
         ("APP_LOG_LEVEL", "loud"),
+        ("APP_LEASE_DURATION", "500ms"),
+        ("APP_LEASE_DURATION", "10500ms"),
+        ("APP_LEASE_RETRY_PERIOD", "0s"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_with_what_was_expected(name: str, text: str) -> None:
@@ -105,3 +108,45 @@ def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environment({"APP_HEALTH_PORT": "x", "APP_LOG_FORMAT": "xml", "APP_QUERY_LOGGING": "?"})
     assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        (
+            {"APP_LEASE_DURATION": "7s"},
+            ["APP_LEASE_RENEW_DEADLINE=7s", "less than APP_LEASE_DURATION=7s"],
+        ),
+        (
+            {"APP_LEASE_RETRY_PERIOD": "3600ms"},
+            ["APP_LEASE_RETRY_PERIOD=3.6s", "at most half of APP_LEASE_RENEW_DEADLINE=7s"],
+        ),
+    ],
+)
+def test_durations_of_the_lease_that_contradict_each_other_are_named(
+    environment: dict[str, str], problem: list[str]
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environment)
+    (told,) = caught.value.problems
+    assert told.startswith(f"{problem[0]}: expected {problem[1]}, or ")
+
+
+@pytest.mark.parametrize("text", ["180s", "5400s", "300ms", "0s", "61s", "1500ms", "36h", "3m", "24h0m1s", "7ns"])
+def test_a_duration_is_written_so_that_it_reads_as_the_same(text: str) -> None:
+    seconds = parse_duration(text)
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds)
+
+
+def test_the_log_line_at_the_start_has_values_as_people_write_them() -> None:
+    """Durations in Go's syntax, booleans in lower case, and nothing for what is not set."""
+    told = Settings.from_environment({"APP_CONTROLLER_SYNC_PERIOD": "180s", "APP_LOG_FORMAT": "json"}).describe()
+    assert told["APP_CONTROLLER_SYNC_PERIOD"] == "3m"
+    assert told["APP_METRICS_LOGGING_TIME_INTERVAL"] == "30m"
+    assert told["APP_LEADER_ELECTION"] == "true"
+    assert told["APP_CLUSTER_CERTIFICATES_SECRET"] == "kyma-system/cluster-client-certificates"
+    assert "APP_COMPASS_CA_FILE" not in told
+    assert "None" not in told.values()
+    assert Settings.from_environment(told) == Settings.from_environment(
+        {"APP_CONTROLLER_SYNC_PERIOD": "3m", "APP_LOG_FORMAT": "json"}
+    )

@@ -43,7 +43,7 @@ def test_the_operator_finds_what_it_patches() -> None:
 def test_the_settings_that_are_deployed_can_be_used() -> None:
     """Every variable is one that the agent reads, with a value it takes."""
     container = one("Deployment", "manager")["spec"]["template"]["spec"]["containers"][0]
-    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    environment = {variable["name"]: variable.get("value", "") for variable in container["env"]}
     assert environment.keys() <= {variable.name for variable in variables()}
     Settings.from_environment(environment)
 
@@ -96,7 +96,7 @@ def test_the_annotations_lead_scrapers_to_the_metrics() -> None:
 def test_applications_are_protected_from_accidental_deletion() -> None:
     """In the manifests; the program alone has no limit, as the Go agent."""
     container = one("Deployment", "manager")["spec"]["template"]["spec"]["containers"][0]
-    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    environment = {variable["name"]: variable.get("value", "") for variable in container["env"]}
     assert Settings.from_environment(environment).max_deletion_percent == 50
     assert Settings.from_environment({}).max_deletion_percent is None
 
