@@ -2,6 +2,7 @@
 
 - Answers as the real ones do behind their gateway, errors included: spent tokens, revoked certificates, offset paging,
   partial results, and what each endpoint says when something else is down.
+- Is as rough: nested lists and errors come in another order with each answer (``compass.disorder``).
 - Works in a thread of the caller (``with MockCompass() as compass``) or as a process (``python -m e2e.mock_compass``).
 - Everything a test may want to change or break is on ``compass.state``, ``compass.settings``, ``compass.faults``
   and ``compass.outages``, and the same over the admin API.
@@ -9,6 +10,7 @@
 """
 
 from e2e.mock_compass.connector import ConnectorSettings
+from e2e.mock_compass.disorder import Disorder
 from e2e.mock_compass.examples import generate, landscape
 from e2e.mock_compass.faults import HTML_503, PAGES, Fault, Faults
 from e2e.mock_compass.outages import OUTAGES, Outage, Outages
@@ -22,6 +24,7 @@ __all__ = [
     "OUTAGES",
     "PAGES",
     "ConnectorSettings",
+    "Disorder",
     "Fault",
     "Faults",
     "IssuedCertificate",

@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
         extra_names=tuple(options.extra_name),
         listen=Listen(options.listen, options.port, options.mtls_port, options.admin_port),
         state_directory=state_directory,
+        seed=options.seed,
     )
     if options.examples:
         for application in landscape():
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         "runtime_id": compass.runtime_id,
         "tenant": compass.tenant,
         "ca_file": str(ca_file) if ca_file else None,
+        "seed": compass.disorder.seed,
     }
     print(json.dumps(ready), flush=True)
     signal.sigwait(stop)
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--extra-name", action="append", default=[], help="further name or IP in the certificate")
     parser.add_argument("--state-dir", type=Path, help="keeps the authorities here, and writes ca.crt for clients")
     parser.add_argument("--runtime-id", help="id of the Runtime that is registered at the start (default: random)")
+    parser.add_argument("--seed", type=int, help="of the order of nested lists and of errors (default: random)")
     parser.add_argument("--examples", action="store_true", help="start with the example landscape")
     return parser
 

@@ -143,6 +143,7 @@ class Admin:
             "directorUrl": compass.director_url,
             "adminUrl": compass.admin_url,
             "settings": dataclasses.asdict(compass.settings),
+            "seed": compass.disorder.seed,
             "applications": len(self._state.applications()),
             "runtimes": [_runtime(runtime) for runtime in self._state.runtimes()],
         }

@@ -98,7 +98,9 @@ def _sign(_source: Any, arguments: dict[str, Any], context: ConnectorContext) ->
 
 def _revoke(_source: Any, _arguments: dict[str, Any], context: ConnectorContext) -> bool:
     if context.fingerprint is None:
-        raise FieldError("Error while revoking certificate: the request came without a client certificate.")
+        raise FieldError(
+            "Failed to authenticate with certificate: Failed to authenticate with Certificate. Invalid subject."
+        )
     context.state.revoke(context.fingerprint)
     return True
 

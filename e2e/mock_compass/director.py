@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from graphql import GraphQLError
+
+from e2e.mock_compass.disorder import Disorder
 from e2e.mock_compass.executor import Executor, FieldError, Resolver
 from e2e.mock_compass.records import DIRECTOR_SCHEMA
 from e2e.mock_compass.state import Runtime, State, UnknownError
@@ -49,7 +52,8 @@ class DirectorContext:
     runtime: Runtime | None
 
 
-def executor() -> Executor:
+def executor(disorder: Disorder) -> Executor:
+    """``disorder``: of nested lists and of errors. The Applications of a Runtime come by id in any case."""
     resolvers: dict[str, Resolver] = {
         "Query.applicationsForRuntime": _scoped("application:read", _applications_for_runtime),
         "Query.applications": _scoped("application:read", _applications),
@@ -77,8 +81,14 @@ def executor() -> Executor:
         "Bundle.documents",
         "Runtime.runtimeContexts",
     ):
-        resolvers[coordinate] = _nested_page(coordinate.partition(".")[2])
-    return Executor(DIRECTOR_SCHEMA, resolvers)
+        resolvers[coordinate] = _nested_page(coordinate.partition(".")[2], disorder)
+    return Executor(DIRECTOR_SCHEMA, resolvers, present=_present, disorder=disorder)
+
+
+def _present(error: GraphQLError, _code: str) -> dict[str, Any]:
+    """What is wrong with a request is an internal error, too, to the Director."""
+    internal = internal_error(error.message)
+    return {"message": internal.message, "extensions": internal.extensions}
 
 
 # --- root fields ---
@@ -217,7 +227,7 @@ def _labels(source: Any, arguments: dict[str, Any], _context: Any) -> dict[str, 
 
 def _one_of(name: str) -> Resolver:
     def resolve(source: Any, arguments: dict[str, Any], _context: Any) -> Any:
-        return next((item for item in source[name] or () if item["id"] == arguments["id"]), None)
+        return next((item for item in _visible(source[name] or []) if item["id"] == arguments["id"]), None)
 
     return resolve
 
@@ -232,17 +242,24 @@ def _one_of_bundles(name: str) -> Resolver:
     return resolve
 
 
-def _nested_page(name: str) -> Resolver:
+def _nested_page(name: str, disorder: Disorder) -> Resolver:
+    """By offset over an order that is another one each time: pages may overlap, and miss entries."""
+
     def resolve(source: Any, arguments: dict[str, Any], _context: Any) -> dict[str, Any]:
         first = _first(arguments)
         if not 1 <= first <= MAX_NESTED_PAGE:
             raise director_error(22, f"Invalid data [reason=page size must be between 1 and {MAX_NESTED_PAGE}]")
-        items = source[name]
+        items = _visible(source[name])
         if (group := arguments.get("group")) is not None:
             items = [item for item in items if item["group"] == group]
-        return _page(items, first, arguments.get("after"))
+        return _page(disorder.shuffled(items), first, arguments.get("after"))
 
     return resolve
+
+
+def _visible(items: list[Any]) -> list[Any]:
+    """Runtimes see public APIs only."""
+    return [item for item in items if item.get("visibility", "public") == "public"]
 
 
 # --- paging ---

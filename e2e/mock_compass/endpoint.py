@@ -5,7 +5,7 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -36,6 +36,16 @@ class Peer:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """One HTTP request. ``peer``: None where no certificate is asked for."""
+
+    method: str
+    headers: Mapping[str, str]
+    body: bytes
+    peer: Peer | None
+
+
+@dataclass(frozen=True)
 class Caller:
     """Who asks, as the log names them, and the context that the resolvers get."""
 
@@ -56,7 +66,7 @@ class _Answer:
         return cls(web.Response(status=status, body=orjson.dumps(document), content_type="application/json"), outcome)
 
 
-Authenticate = Callable[[web.Request, Peer | None], Caller | Reply]
+Authenticate = Callable[[Asked], Caller | Reply]
 """The caller, or the answer to somebody who is refused."""
 
 
@@ -85,14 +95,15 @@ class Endpoint:
         self._clock = clock
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        operation = await self._operation(request)
+        asked = Asked(request.method, request.headers, await request.read(), _peer(request))
+        operation = self._operation(asked.body)
         hit = self._faults.take(_describe(self._target, operation))
         await _accompany(hit.before)
         fault = hit.deciding
         if fault is not None and not _takes_effect(fault):
             self._record(request, operation, None, _status(fault), f"fault:{fault.kind}")
             return await _faulty(request, fault, b"")
-        caller, answer = await self._answer(request, operation, hit.overrides)
+        caller, answer = await self._answer(asked, operation, hit.overrides)
         await _accompany(hit.after)
         if fault is not None:
             self._record(request, operation, caller, _status(fault), f"fault:{fault.kind}")
@@ -102,22 +113,22 @@ class Endpoint:
         self._record(request, operation, caller, answer.response.status, answer.outcome)
         return answer.response
 
-    async def _operation(self, request: web.Request) -> Operation | RequestError:
+    def _operation(self, body: bytes) -> Operation | RequestError:
         try:
-            return self._executor.prepare(await request.read())
+            return self._executor.prepare(body)
         except RequestError as error:
             return error
 
     async def _answer(
-        self, request: web.Request, operation: Operation | RequestError, overrides: tuple[FieldOverride, ...]
+        self, asked: Asked, operation: Operation | RequestError, overrides: tuple[FieldOverride, ...]
     ) -> tuple[Caller | None, _Answer]:
         effect = self._outages.effect(self._name)
         if effect is not None:
             if effect.spends_token:
-                self._authenticate(request, _peer(request))
+                self._authenticate(asked)
             await asyncio.sleep(effect.reply.delay)
             return None, _Answer(effect.reply.response(), f"outage:{effect.outage}")
-        caller = self._authenticate(request, _peer(request))
+        caller = self._authenticate(asked)
         if isinstance(caller, Reply):
             return None, _Answer(caller.response(), "refused")
         if isinstance(operation, RequestError):

@@ -47,11 +47,18 @@ from graphql import (
     validate,
 )
 
+from e2e.mock_compass.disorder import Disorder
+
 _Path = tuple[Any, Any] | None
 
 Record = Mapping[str, Any]
 Resolver = Callable[[Any, dict[str, Any], Any], Any]
 """(source record, arguments, context) -> value"""
+
+Present = Callable[[GraphQLError, str], dict[str, Any]]
+"""(error, code of the library) -> entry of ``errors``"""
+
+_INVALID = "GRAPHQL_VALIDATION_FAILED"
 
 _Complete = Callable[[Any, _Path, "_Run"], Any]
 _Step = Callable[[Any, _Path, "_Run"], Any]
@@ -123,6 +130,7 @@ class Operation:
         node: OperationDefinitionNode,
         fragments: dict[str, FragmentDefinitionNode],
         variables: Any,
+        disorder: Disorder | None,
     ) -> None:
         root_type = schema.get_root_type(node.operation)
         assert root_type is not None
@@ -131,6 +139,7 @@ class Operation:
         self._node = node
         self._fragments = fragments
         self._variables = variables
+        self._disorder = disorder
         self._root_type = root_type
         self.name = node.name.value if node.name else None
         self.root_fields = tuple(
@@ -146,7 +155,10 @@ class Operation:
             data = plan({}, None, run)
         except _NullParent:
             data = None
-        return {"errors": run.errors, "data": data} if run.errors else {"data": data}
+        if not run.errors:
+            return {"data": data}
+        errors = run.errors if self._disorder is None else self._disorder.shuffled(run.errors)
+        return {"errors": errors, "data": data}
 
     def arguments(self, parent: GraphQLObjectType, node: FieldNode) -> dict[str, Any]:
         definition = parent.fields.get(node.name.value)
@@ -314,9 +326,20 @@ def _overridden(step: _Step, overrides: list[FieldOverride], field_type: GraphQL
 
 
 class Executor:
-    """A schema and its resolvers. Turns the body of a request into an Operation."""
+    """A schema and its resolvers. Turns the body of a request into an Operation.
 
-    def __init__(self, schema: GraphQLSchema, resolvers: Mapping[str, Resolver]) -> None:
+    ``present``: what an answer says of an error of syntax, schema or variables, of which the code is given, too.
+    ``disorder``: the order of the errors of resolvers; None leaves them in the order of the query.
+    """
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        resolvers: Mapping[str, Resolver],
+        *,
+        present: Present | None = None,
+        disorder: Disorder | None = None,
+    ) -> None:
         for coordinate in resolvers:
             type_name, _, field_name = coordinate.partition(".")
             kind: GraphQLNamedType | None = schema.type_map.get(type_name)
@@ -324,6 +347,8 @@ class Executor:
                 raise ValueError(f"resolver for {coordinate}, which the schema does not have")
         self.schema = schema
         self._resolvers = resolvers
+        self._present = present or _as_gqlgen
+        self._disorder = disorder
 
     def prepare(self, body: bytes) -> Operation:
         """The operation in an HTTP body ``{"query", "variables"?, "operationName"?}``; raises RequestError."""
@@ -334,8 +359,10 @@ class Executor:
         if not isinstance(request, dict):
             raise RequestError(400, [{"message": "json body could not be decoded: it is no object"}])
         if not isinstance(request.get("query"), str):
-            raise _refused("GRAPHQL_VALIDATION_FAILED", [GraphQLError("no operation provided")])
+            raise self._refused(_INVALID, [GraphQLError("no operation provided")])
         document = _document(self.schema, request["query"])
+        if isinstance(document, _Mistakes):
+            raise self._refused(document.code, document.errors)
         wanted = request.get("operationName")
         operations = [
             node
@@ -343,29 +370,37 @@ class Executor:
             if isinstance(node, OperationDefinitionNode) and (not wanted or (node.name and node.name.value == wanted))
         ]
         if len(operations) != 1:
-            raise _refused("GRAPHQL_VALIDATION_FAILED", [GraphQLError(f"operation {wanted or ''} not found")])
+            raise self._refused(_INVALID, [GraphQLError(f"operation {wanted or ''} not found")])
         node = operations[0]
         variables = get_variable_values(self.schema, node.variable_definitions or (), request.get("variables") or {})
         if isinstance(variables, list):
-            raise _refused("GRAPHQL_VALIDATION_FAILED", variables)
+            raise self._refused(_INVALID, variables)
         fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
         try:
-            return Operation(self.schema, self._resolvers, node, fragments, variables)
+            return Operation(self.schema, self._resolvers, node, fragments, variables, self._disorder)
         except GraphQLError as error:
-            raise _refused("GRAPHQL_VALIDATION_FAILED", [error]) from error
+            raise self._refused(_INVALID, [error]) from error
+
+    def _refused(self, code: str, errors: list[GraphQLError]) -> RequestError:
+        return RequestError(422, [self._present(error, code) for error in errors])
+
+
+@dataclass(frozen=True)
+class _Mistakes:
+    code: str
+    errors: list[GraphQLError]
 
 
 @lru_cache(maxsize=256)
-def _document(schema: GraphQLSchema, text: str) -> DocumentNode:
+def _document(schema: GraphQLSchema, text: str) -> DocumentNode | _Mistakes:
     """Parsed and valid. Kept, because a client sends the same few texts over and over, and each costs 10 ms."""
     try:
         document = parse(text)
     except GraphQLError as error:
-        raise _refused("GRAPHQL_PARSE_FAILED", [error]) from error
-    if errors := validate(schema, document):
-        raise _refused("GRAPHQL_VALIDATION_FAILED", errors)
-    return document
+        return _Mistakes("GRAPHQL_PARSE_FAILED", [error])
+    errors = validate(schema, document)
+    return _Mistakes(_INVALID, errors) if errors else document
 
 
-def _refused(code: str, errors: list[GraphQLError]) -> RequestError:
-    return RequestError(422, [{**error.formatted, "extensions": {"code": code}} for error in errors])
+def _as_gqlgen(error: GraphQLError, code: str) -> dict[str, Any]:
+    return {**error.formatted, "extensions": {"code": code}}

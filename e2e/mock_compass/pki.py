@@ -93,19 +93,24 @@ def subject_of(client_id: str) -> str:
 
 
 class _AlertingTLS(ssl.SSLObject):
-    """Lets the client know why its handshake failed.
+    """Refuses a client as Envoy does: an alert that says why, then the connection is closed.
 
-    asyncio drops the alert of a failed handshake together with the connection, so that a client whose certificate is
-    refused would see nothing but the end of the stream. Asking for more input instead makes asyncio send what is
-    pending, the alert; the client then closes.
+    In TLS 1.3 the client has finished its handshake by then and is sending its request; that may fail before it reads
+    the alert. asyncio drops the alert of a failed handshake together with the connection, so it is told first that more
+    input is needed, whereupon it sends what is pending, and of the failure when that input comes.
     """
 
+    _failure: ssl.SSLError | None = None
+
     def do_handshake(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
+            self._failure = error
             raise ssl.SSLWantReadError from error
 
 
@@ -139,7 +144,11 @@ class Pki:
     def sign(
         self, csr_pem: bytes, *, client_id: str, now: float, validity: float, backdate: float = 0.0
     ) -> SignedCertificate:
-        """Signs a PEM request for the client. Seconds throughout. Raises SigningError with the Connector's text."""
+        """Signs a PEM request for the client. Seconds throughout. Raises SigningError with the Connector's text.
+
+        The certificate does not say which key of its issuer has signed it: one from another authority of the same name
+        is refused for its signature, not as one of an unknown authority.
+        """
         csr = _checked(csr_pem, client_id)
         not_before = datetime.datetime.fromtimestamp(int(now - backdate), datetime.UTC)
         not_after = datetime.datetime.fromtimestamp(int(now + validity), datetime.UTC)
@@ -156,7 +165,6 @@ class Pki:
             .not_valid_after(not_after)
             .add_extension(_CLIENT_USAGE, critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .add_extension(_key_identifier(authority), critical=False)
             .sign(authority.key, hashes.SHA256())
         )
         return SignedCertificate(

@@ -23,7 +23,8 @@ from e2e.mock_compass import connector, director, examples
 from e2e.mock_compass.admin import Admin
 from e2e.mock_compass.connector import ConnectorContext, ConnectorSettings
 from e2e.mock_compass.director import DirectorContext, director_error
-from e2e.mock_compass.endpoint import Authenticate, Caller, Endpoint, Peer
+from e2e.mock_compass.disorder import Disorder
+from e2e.mock_compass.endpoint import Asked, Authenticate, Caller, Endpoint, Peer
 from e2e.mock_compass.executor import Executor
 from e2e.mock_compass.faults import Faults
 from e2e.mock_compass.gateway import MAX_REQUEST, Gateway, RateLimit
@@ -59,6 +60,7 @@ class MockCompass:
     an expired client certificate; with any other clock, TLS accepts it and the endpoints refuse it as a revoked one.
     ``host_name``: the name in all advertised URLs; the server certificate carries it, ``extra_names``, localhost and
     127.0.0.1.
+    ``seed``: of the order of nested lists and of errors (disorder.py).
     ``state_directory``: keeps the two authorities, so that certificates survive a restart of the process.
     """
 
@@ -72,6 +74,7 @@ class MockCompass:
         listen: Listen = Listen(),
         state_directory: Path | None = None,
         clock: Callable[[], float] = time.time,
+        seed: int | None = None,
     ) -> None:
         self._clock = clock
         self._host_name = host_name
@@ -82,6 +85,7 @@ class MockCompass:
         self.outages = Outages()
         self.rate_limit = RateLimit(clock=clock)
         self.requests = RequestLog()
+        self.disorder = Disorder(seed)
         self.settings = ConnectorSettings()
         self.tenant = tenant
         self.runtime_id = self.state.register_runtime(tenant=tenant, runtime_id=runtime_id)
@@ -183,7 +187,7 @@ class MockCompass:
             web.Application(client_max_size=MAX_REQUEST, middlewares=[gateway.middleware]) for _ in range(2)
         )
         admin_app = web.Application(client_max_size=_MAX_ADMIN_BODY)
-        at_connector, at_director = connector.executor(), director.executor()
+        at_connector, at_director = connector.executor(), director.executor(self.disorder)
         for app, path, endpoint in (
             (token_app, CONNECTOR_PATH, self._endpoint("connector", TOKEN, at_connector, self._with_token)),
             (mtls_app, CONNECTOR_PATH, self._endpoint("connector", CERTIFICATE, at_connector, self._with_certificate)),
@@ -229,34 +233,37 @@ class MockCompass:
 
     # --- who asks ---
 
-    def _with_token(self, request: web.Request, _peer: Peer | None) -> Caller | Reply:
+    def _with_token(self, asked: Asked) -> Caller | Reply:
         """The token is spent here, so also when what follows fails."""
-        client_id = self.state.spend_token(request.headers.get(TOKEN_HEADER, ""))
-        if client_id is None or request.method != hdrs.METH_POST:
+        client_id = self.state.spend_token(asked.headers.get(TOKEN_HEADER, ""))
+        if client_id is None or asked.method != hdrs.METH_POST:
             return UNAUTHENTICATED
         return self._connector_caller(client_id, None)
 
-    def _with_certificate(self, _request: web.Request, peer: Peer | None) -> Caller | Reply:
-        if peer is None or not self._in_force(peer):
+    def _with_certificate(self, asked: Asked) -> Caller | Reply:
+        if asked.peer is None or not self._in_force(asked.peer):
             return UNAUTHENTICATED
-        return self._connector_caller(peer.common_name, peer.fingerprint)
+        return self._connector_caller(asked.peer.common_name, asked.peer.fingerprint)
 
     def _connector_caller(self, client_id: str, fingerprint: str | None) -> Caller:
         runtime = self.state.runtime_of_client(client_id)
         context = ConnectorContext(self.state, self._pki, self.settings, client_id, fingerprint)
         return Caller(client_id, runtime.id if runtime else None, context)
 
-    def _at_director(self, request: web.Request, peer: Peer | None) -> Caller | Reply:
+    def _at_director(self, asked: Asked) -> Caller | Reply:
         """Whoever is not accepted is a caller without scopes; only another existing tenant is told apart."""
+        peer = asked.peer
         known = peer is not None and self._in_force(peer) and not self.outages.without_scopes()
         runtime = self.state.runtime_of_client(peer.common_name) if peer is not None and known else None
         if runtime is not None:
             self.state.mark_connected(runtime)
-        tenant = request.headers.get(TENANT_HEADER)
+        tenant = asked.headers.get(TENANT_HEADER)
         if runtime is not None and tenant and tenant != runtime.tenant:
             if self.state.has_tenant(tenant):
                 return _tenant_not_found(tenant)
             runtime = None
+        if runtime is not None and b"bundle" in asked.body:
+            self.state.set_runtime_label(runtime.id, "useBundles", "true")
         return Caller(
             peer.common_name if peer else None,
             runtime.id if runtime else None,

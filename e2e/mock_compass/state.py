@@ -13,7 +13,9 @@ from typing import Any
 
 from e2e.mock_compass import records
 
-TOKEN_LIFETIME = 300.0  # seconds; what the documentation of Compass says about tokens of the Director
+TOKEN_LIFETIME = 3600.0  # seconds, of the tokens that the Director gives for Runtimes
+
+_LABELS = {"isNormalized": "true", "runtimeType": "kyma", "scenarios": ["mock-formation"]}
 
 
 class UnknownError(KeyError):
@@ -81,7 +83,7 @@ class State:
     def register_runtime(
         self, *, tenant: str, runtime_id: str | None = None, name: str = "runtime", labels: dict[str, Any] | None = None
     ) -> str:
-        """Registers a Runtime and gives its id. Like the Director it labels it as having normalised names."""
+        """Registers a Runtime and gives its id. ``labels``: instead of those that the Director gives it."""
         with self._lock:
             runtime_id = runtime_id or str(uuid.uuid4())
             self._tenants.add(tenant)
@@ -92,7 +94,7 @@ class State:
                 tenant=tenant,
                 name=name,
                 created=now,
-                labels={"isNormalized": "true"} if labels is None else dict(labels),
+                labels=dict(_LABELS if labels is None else labels),
                 status_since=now,
             )
             return runtime_id

@@ -13,6 +13,7 @@ from controller.compass.director import DirectorClient
 from controller.compass.graphql import Transport
 from controller.compass.http import HttpAnswer
 from e2e.mock_compass.director import DirectorContext, executor
+from e2e.mock_compass.disorder import Disorder
 from e2e.mock_compass.examples import generate
 from e2e.mock_compass.executor import RequestError
 from e2e.mock_compass.state import State
@@ -30,7 +31,7 @@ class DirectorBorder:
         for application in generate(count):
             self.state.put_application(application, assign_to=(RUNTIME,))
         self.intervene: Callable[[dict[str, Any]], HttpAnswer] = truthful
-        self._executor = executor()
+        self._executor = executor(Disorder())
 
     def client(self) -> DirectorClient:
         transport = Transport(tls_context())

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+from typing import Any
 
 from controller.reconcilers.deletions import CONFIRM_DELETIONS
 from e2e.mock_compass.faults import Fault
@@ -98,13 +99,16 @@ def test_labels_are_reported_and_their_failure_undoes_nothing(world: World, star
     world.compass.faults.remove(fault)
     world.wait_for_state("Synchronized")
 
-    def labels() -> dict[str, str]:
+    def labels() -> dict[str, Any]:
         runtime = world.compass.state.runtime(world.compass.runtime_id)
         assert runtime is not None
         return runtime.labels
 
     expected = {
         "isNormalized": "true",
+        "runtimeType": "kyma",
+        "scenarios": ["mock-formation"],
+        "useBundles": "true",
         "runtime_eventServiceUrl": "https://events.example",
         "runtime_consoleUrl": "https://c.example",
     }

@@ -1,7 +1,6 @@
 """How the Connector answers, request by request over real TLS."""
 
 import base64
-from pathlib import Path
 
 import pytest
 import requests
@@ -179,17 +178,6 @@ def test_an_expired_certificate_is_refused(paired: Client, compass: MockCompass,
     assert (answer.status_code, answer.content) == (400, b"")
 
 
-def test_by_the_real_clock_tls_refuses_an_expired_certificate(tmp_path: Path, key: rsa.RSAPrivateKey) -> None:
-    """The alert names the reason, before any HTTP."""
-    with MockCompass() as compass:
-        compass.settings.certificate_backdate, compass.settings.certificate_validity = 100, -50
-        ca_file = tmp_path / "ca.crt"
-        ca_file.write_text(compass.ca_pem)
-        expired = Client(compass, tmp_path, ca_file, key).pair()
-        with pytest.raises(requests.exceptions.SSLError, match=r"(?i)certificate.expired"):
-            expired.configuration()
-
-
 def test_revocation_is_per_certificate(paired: Client, client: Client, compass: MockCompass) -> None:
     """Revoking takes effect at once, for that certificate and no other of the same Runtime."""
     other = client.pair()
@@ -197,12 +185,6 @@ def test_revocation_is_per_certificate(paired: Client, client: Client, compass: 
     answer = paired.post(compass.secured_connector_url, CONFIGURATION)
     assert (answer.status_code, answer.content) == (400, b"")
     assert other.configuration()
-
-
-def test_revocation_needs_a_certificate(client: Client, compass: MockCompass) -> None:
-    """With a token only there is nothing to revoke."""
-    answer = client.post(compass.connector_url, REVOKE, headers={"Connector-Token": compass.issue_token()})
-    assert answer.json()["errors"]
 
 
 def test_without_a_client_certificate_tls_fails(client: Client, compass: MockCompass) -> None:

@@ -3,12 +3,13 @@
 import base64
 import threading
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from e2e.mock_compass import Fault, MockCompass, landscape
+from e2e.mock_compass import Disorder, Fault, MockCompass, landscape
 from tests.support.compass_client import Client, Clock
 
 PAGE = """query ($runtime: ID!, $first: Int, $after: PageCursor) {
@@ -59,7 +60,7 @@ def test_the_first_call_marks_the_runtime_connected(paired: Client, compass: Moc
     assert runtime is not None
     assert runtime.status == "INITIAL"
     answer = paired.ask(LABELS, {"id": compass.runtime_id})
-    assert answer == {"data": {"runtime": {"labels": {"isNormalized": "true"}, "status": {"condition": "CONNECTED"}}}}
+    assert answer["data"]["runtime"]["status"] == {"condition": "CONNECTED"}
 
 
 @pytest.mark.parametrize("case", ["revoked", "unregistered", "unknown tenant", "expired"])
@@ -93,7 +94,7 @@ def test_both_root_fields_report_their_missing_scope(paired: Client, compass: Mo
     compass.state.revoke_all(compass.runtime_id)
     query = "query ($id: ID!) { runtime(id: $id) { id } applicationsForRuntime(runtimeID: $id) { totalCount } }"
     answer = paired.ask(query, {"id": compass.runtime_id})
-    assert [error["path"] for error in answer["errors"]] == [["runtime"], ["applicationsForRuntime"]]
+    assert sorted(error["path"] for error in answer["errors"]) == [["applicationsForRuntime"], ["runtime"]]
     assert answer["data"] is None
 
 
@@ -317,14 +318,15 @@ def test_the_path_of_a_nested_error_counts_objects(paired: Client, compass: Mock
     bundles = "bundles(first: 201) { totalCount }"
     query = f"query ($id: ID!) {{ applicationsForRuntime(runtimeID: $id) {{ data {{ name {bundles} }} }} }}"
     answer = paired.ask(query, {"id": compass.runtime_id})
-    assert [error["path"] for error in answer["errors"]] == [
+    assert sorted(error["path"] for error in answer["errors"]) == [
         ["applicationsForRuntime", "data", index, "bundles"] for index in (0, 1)
     ]
     assert all(record["bundles"] is None for record in answer["data"]["applicationsForRuntime"]["data"])
 
 
 def test_nested_lists_beyond_a_page_are_followed(paired: Client, compass: MockCompass) -> None:
-    """bundles through application(id), APIs and events through its bundle(id)."""
+    """bundles through application(id), APIs and events through its bundle(id); complete while the order stays."""
+    compass.disorder.enabled = False
     bundles = [{"name": f"bundle {number}"} for number in range(201)]
     apis = [{"name": f"api {number}", "targetURL": "https://api.example"} for number in range(205)]
     events = [{"name": f"event {number}"} for number in range(203)]
@@ -343,6 +345,98 @@ def test_nested_lists_beyond_a_page_are_followed(paired: Client, compass: MockCo
     bundle = paired.ask(query, variables)["data"]["application"]["bundle"]
     assert [api["name"] for api in bundle["apiDefinitions"]["data"]] == [f"api {number}" for number in range(200, 205)]
     assert len(bundle["eventDefinitions"]["data"]) == 3
+
+
+ORDERS = """query ($id: ID!) { applicationsForRuntime(runtimeID: $id) { data { id bundles { data {
+  id apiDefinitions { data { id } } eventDefinitions { data { id } } } } } } }"""
+
+
+def several(name: str, count: int = 6) -> dict[str, Any]:
+    """An Application with as many bundles, and as many APIs and events in each."""
+    url = "https://api.example"
+    bundle = {
+        "apiDefinitions": [{"name": f"api {number}", "targetURL": url} for number in range(count)],
+        "eventDefinitions": [{"name": f"event {number}"} for number in range(count)],
+    }
+    return {"name": name, "bundles": [{"name": f"bundle {number}", **bundle} for number in range(count)]}
+
+
+def orders(applications: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The ids of each list, by where it is."""
+    found = {"applications": ids({"data": applications})}
+    for application in applications:
+        found[application["id"]] = ids(application["bundles"])
+        for bundle in application["bundles"]["data"]:
+            for name in ("apiDefinitions", "eventDefinitions"):
+                found[f"{bundle['id']} {name}"] = ids(bundle[name])
+    return found
+
+
+def test_nested_lists_come_in_a_fresh_order_each_time(paired: Client, compass: MockCompass) -> None:
+    """The same members in each answer; the Applications themselves stay ordered by id."""
+    for number in range(3):
+        compass.put_application(several(f"app {number}"))
+    first, *others = (
+        orders(paired.ask(ORDERS, {"id": compass.runtime_id})["data"]["applicationsForRuntime"]["data"])
+        for _ in range(4)
+    )
+    assert first["applications"] == sorted(first["applications"])
+    moved = set()
+    for other in others:
+        assert {place: sorted(members) for place, members in other.items()} == {
+            place: sorted(members) for place, members in first.items()
+        }
+        moved |= {place for place in first if other[place] != first[place]}
+    assert moved == first.keys() - {"applications"}
+
+
+def test_nested_pages_over_a_moving_order_overlap_and_miss(paired: Client, compass: MockCompass) -> None:
+    """Each has as many entries as it should, and only the ids tell that some came twice."""
+    record = compass.put_application(several("app", 40))
+    pages = [
+        ids(paired.ask(NESTED, {"id": record["id"], "first": 20, "after": after})["data"]["application"]["bundles"])
+        for after in (None, cursor(20))
+    ]
+    assert [len(page) for page in pages] == [20, 20]
+    assert len({*pages[0], *pages[1]}) < 40
+
+
+def test_errors_come_in_a_fresh_order_each_time(paired: Client, compass: MockCompass) -> None:
+    """Also which of the missing scopes is named first."""
+    compass.state.revoke_all(compass.runtime_id)
+    query = "query ($id: ID!) { runtime(id: $id) { id } applicationsForRuntime(runtimeID: $id) { totalCount } }"
+    first = {paired.ask(query, {"id": compass.runtime_id})["errors"][0]["path"][0] for _ in range(20)}
+    assert first == {"runtime", "applicationsForRuntime"}
+
+
+def test_a_seed_repeats_all_orders(authorities: Path) -> None:
+    """The same requests in the same sequence; another seed gives other orders."""
+    application = {"id": NO_SUCH_ID, **several("app")}
+
+    def order(seed: int) -> list[Any]:
+        disorder = Disorder(seed)
+        return [disorder.shuffled(application["bundles"]) for _ in range(3)]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert MockCompass(seed=7, state_directory=authorities).disorder.seed == 7
+
+
+def test_apis_that_are_not_public_are_hidden(paired: Client, compass: MockCompass) -> None:
+    """From pages, their totals, and by id."""
+    apis = [
+        {"name": name, "targetURL": "https://api.example", "visibility": name}
+        for name in ("public", "internal", "private")
+    ]
+    record = compass.put_application({"name": "shop", "bundles": [{"name": "b", "apiDefinitions": apis}]})
+    hidden = record["bundles"][0]["apiDefinitions"][1]["id"]
+    query = """query ($id: ID!, $api: ID!) { application(id: $id) {
+      apiDefinition(id: $api) { id } bundles { data { apiDefinitions { data { name } totalCount } } } } }"""
+    answer = paired.ask(query, {"id": record["id"], "api": hidden})
+    assert answer["data"]["application"] == {
+        "apiDefinition": None,
+        "bundles": {"data": [{"apiDefinitions": {"data": [{"name": "public"}], "totalCount": 1}}]},
+    }
 
 
 @pytest.mark.parametrize("case", ["unknown", "removed", "unassigned"])
@@ -373,7 +467,8 @@ def test_credentials_come_in_clear(paired: Client, compass: MockCompass) -> None
     """Basic, OAuth, certificate, headers without credential, csrf: as they were put in."""
     for application in landscape():
         compass.put_application(application)
-    query = """query ($id: ID!) { applicationsForRuntime(runtimeID: $id) { data { id bundles { data {
+    query = """query ($id: ID!) { applicationsForRuntime(runtimeID: $id) { data { bundles { data {
+      id
       defaultInstanceAuth {
         credential {
           kind: __typename
@@ -387,16 +482,16 @@ def test_credentials_come_in_clear(paired: Client, compass: MockCompass) -> None
     answer = paired.ask(query, {"id": compass.runtime_id})
     assert "errors" not in answer
     found = {
-        record["id"]: [bundle["defaultInstanceAuth"] for bundle in record["bundles"]["data"]]
+        bundle["id"]: bundle["defaultInstanceAuth"]
         for record in answer["data"]["applicationsForRuntime"]["data"]
+        for bundle in record["bundles"]["data"]
     }
-    expected = {application["name"]: application for application in landscape()}
     kinds = set()
-    for name, application in expected.items():
-        for given, seen in zip(application["bundles"], found[application["id"]], strict=True):
-            auth = given.get("defaultInstanceAuth")
+    for application in landscape():
+        for given in application["bundles"]:
+            auth, seen = given.get("defaultInstanceAuth"), found[given["id"]]
             if auth is None:
-                assert seen is None, name
+                assert seen is None, application["name"]
                 continue
             credential = dict(seen["credential"]) if seen["credential"] else None
             if credential:
@@ -417,7 +512,7 @@ def test_a_label_takes_any_value(paired: Client, compass: MockCompass, value: ob
     answer = paired.ask(SET_LABEL, {"id": compass.runtime_id, "key": "k", "value": value})
     assert answer == {"data": {"setRuntimeLabel": {"key": "k", "value": value}}}
     labels = paired.ask(LABELS, {"id": compass.runtime_id})["data"]["runtime"]["labels"]
-    assert labels == {"isNormalized": "true", "k": value}
+    assert labels == {"isNormalized": "true", "runtimeType": "kyma", "scenarios": ["mock-formation"], "k": value}
 
 
 def test_an_empty_label_is_refused(paired: Client, compass: MockCompass) -> None:
@@ -426,6 +521,14 @@ def test_an_empty_label_is_refused(paired: Client, compass: MockCompass) -> None
     assert only_error(answer) == (22, "Invalid data LabelInput [value=cannot be blank]")
     refused = paired.post(compass.director_url, SET_LABEL, {"id": compass.runtime_id, "key": "k", "value": None})
     assert refused.status_code == 422
+
+
+def test_a_request_about_bundles_labels_the_runtime(paired: Client, compass: MockCompass) -> None:
+    """The Director notes that the caller knows bundles, before it answers; other requests leave the labels alone."""
+    paired.ask(LABELS, {"id": compass.runtime_id})
+    assert "useBundles" not in compass.state.runtimes()[0].labels
+    answer = paired.ask(LABELS.replace("labels", "labels # bundle\n"), {"id": compass.runtime_id})
+    assert answer["data"]["runtime"]["labels"]["useBundles"] == "true"
 
 
 def test_labels_may_be_asked_for_by_key(paired: Client, compass: MockCompass) -> None:
@@ -448,25 +551,12 @@ def test_deleting_a_label(paired: Client, compass: MockCompass) -> None:
     assert only_error(paired.ask(query, {"id": compass.runtime_id}))[0] == 20
 
 
-def test_another_runtime_of_the_tenant_is_served_and_labelled(paired: Client, compass: MockCompass) -> None:
-    """A wrong Runtime id is no error: only `viewer` says who the caller is."""
-    other = compass.state.register_runtime(tenant=compass.tenant)
-    theirs = compass.state.put_application({"name": "theirs"}, assign_to=[other])
-    answer = paired.ask(PAGE, {"runtime": other, "first": 10})
-    assert ids(answer["data"]["applicationsForRuntime"]) == [theirs["id"]]
-    assert "errors" not in paired.ask(SET_LABEL, {"id": other, "key": "k", "value": "v"})
-    assert compass.state.runtimes()[1].labels["k"] == "v"
-    assert paired.ask("{ viewer { id } }")["data"]["viewer"]["id"] == compass.runtime_id
-
-
-@pytest.mark.parametrize("case", ["unknown", "of another tenant"])
-def test_labels_of_an_unknown_runtime_cannot_be_set(paired: Client, compass: MockCompass, case: str) -> None:
-    """An internal error that says so, under an id that is new each time."""
-    identifier = NO_SUCH_ID if case == "unknown" else compass.state.register_runtime(tenant="other-tenant")
-    told = [only_error(paired.ask(SET_LABEL, {"id": identifier, "key": "k", "value": "v"})) for _ in range(2)]
-    assert [code for code, _message in told] == [10, 10]
-    assert all(f"runtime with ID {identifier} doesn't exist" in message for _code, message in told)
-    assert told[0] != told[1]
+def test_labels_of_another_tenants_runtime_cannot_be_set(paired: Client, compass: MockCompass) -> None:
+    """It is as unknown as one that does not exist."""
+    identifier = compass.state.register_runtime(tenant="other-tenant")
+    code, message = only_error(paired.ask(SET_LABEL, {"id": identifier, "key": "k", "value": "v"}))
+    assert code == 10
+    assert f"runtime with ID {identifier} doesn't exist" in message
 
 
 def test_applications_lists_raw_names_and_filters_by_label_key(paired: Client, compass: MockCompass) -> None:

@@ -69,11 +69,21 @@ def test_what_is_wrong_is_named_with_its_place(given: Any, message: str) -> None
     assert str(raised.value).startswith(message)
 
 
-def test_empty_credentials_are_allowed() -> None:
-    """The Director passes them on, so tests need them."""
-    auth = {"credential": {"username": "", "password": ""}}
-    record = application({"name": "x", "bundles": [{"name": "b", "defaultInstanceAuth": auth}]})
-    assert record["bundles"][0]["defaultInstanceAuth"]["credential"]["__typename"] == "BasicCredentialData"
+@pytest.mark.parametrize(
+    "credential",
+    [
+        {"username": "", "password": "p"},
+        {"username": "u", "password": " "},
+        {"clientId": "", "clientSecret": "s", "url": "https://token.example"},
+        {"clientId": "c", "clientSecret": "", "url": "https://token.example"},
+        {"clientId": "c", "clientSecret": "s", "url": ""},
+    ],
+)
+def test_blank_parts_of_credentials_are_refused(credential: dict[str, str]) -> None:
+    """The Director takes none; a fault on the field still serves one."""
+    auth = {"credential": credential}
+    with pytest.raises(RecordError, match=r"defaultInstanceAuth\.credential\.\w+: cannot be blank"):
+        application({"name": "x", "bundles": [{"name": "b", "defaultInstanceAuth": auth}]})
 
 
 def test_bulk_material_is_the_same_each_time() -> None:

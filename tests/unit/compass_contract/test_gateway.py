@@ -4,15 +4,13 @@ The facts were measured on Compass a423d60 behind its own gateway. They are writ
 """
 
 import re
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from e2e.mock_compass import MockCompass
 from tests.support.compass_client import CONFIGURATION, REVOKE, TIMEOUT, Client
@@ -58,25 +56,6 @@ OUTAGES: tuple[tuple[str, Answer | None, Answer | None, Answer | None, bool], ..
     ("gateway", UPSTREAM, UPSTREAM, UPSTREAM, False),
     ("oathkeeper", UPSTREAM, UPSTREAM, UPSTREAM, False),
 )
-
-
-@pytest.fixture(scope="module")
-def compass(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockCompass]:
-    with MockCompass() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def unpaired(compass: MockCompass, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    directory = tmp_path_factory.mktemp("client")
-    ca_file = directory / "ca.crt"
-    ca_file.write_text(compass.ca_pem)
-    return Client(compass, directory, ca_file, rsa.generate_private_key(public_exponent=65537, key_size=2048))
-
-
-@pytest.fixture(scope="module")
-def paired(unpaired: Client) -> Client:
-    return unpaired.pair()
 
 
 def send(client: Client, url: str, body: bytes | None, **options: Any) -> requests.Response:
@@ -277,17 +256,3 @@ def test_who_is_refused_by_the_connector_gets_an_empty_400(compass: MockCompass,
         headers = {"Connector-Token": compass.issue_token()}
         assert unpaired.post(compass.connector_url, CONFIGURATION, headers=headers).status_code == 200
     assert_answer(unpaired.post(compass.connector_url, CONFIGURATION, headers=headers), NOBODY)
-
-
-def test_an_unknown_runtime_cannot_be_labelled(compass: MockCompass, paired: Client) -> None:
-    """Code 10 with a new errorID each time."""
-    mutation = """mutation ($id: ID!) { setRuntimeLabel(runtimeID: $id, key: "k", value: "v") { key } }"""
-    pattern = rf"Internal Server Error \[errorID=({UUID}), reason: input: .*doesn't exist\]"
-    found = set()
-    for _ in range(2):
-        (error,) = paired.ask(mutation, {"id": str(uuid.uuid4())})["errors"]
-        assert error["extensions"] == {"error": "InternalError", "error_code": 10}
-        match = re.fullmatch(pattern, error["message"])
-        assert match, error["message"]
-        found.add(match[1])
-    assert len(found) == 2
