@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import errno
 import http.client
 import re
 import ssl
@@ -36,7 +37,7 @@ _CHUNK_BYTES = 256 * 1024
 #: TLS alerts by which a server turns a client certificate down (RFC 8446, 6.2), in OpenSSL's spelling.
 _CERTIFICATE_ALERTS = re.compile(
     r"ALERT_(BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_REVOKED|CERTIFICATE_EXPIRED|CERTIFICATE_UNKNOWN"
-    r"|UNKNOWN_CA|ACCESS_DENIED|CERTIFICATE_REQUIRED)"
+    r"|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR|CERTIFICATE_REQUIRED)"
 )
 
 #: What may stand in a header value: visible ASCII with spaces inside. Tokens and tenants are made of it.
@@ -143,15 +144,30 @@ class _DeadlineSocket(ssl.SSLSocket):
 
     A read timeout alone starts anew with every byte, so a server that drips could hold a call for ever. The clock is
     the real one, as sockets live by it.
+
+    A request that cannot be sent is no end: what the server sent before it went is read. In TLS 1.3 it sees our
+    certificate when we send already, so the alert by which it turns the certificate down comes together with the end
+    of the connection.
     """
 
+    def send(self, data: Any, flags: int = 0) -> int:
+        self._limit()
+        try:
+            return super().send(data, flags)
+        except ssl.SSLEOFError:
+            # urllib3 goes on to read after this error and a reset, but not after OpenSSL's own.
+            raise BrokenPipeError(errno.EPIPE, "the server does not read any more") from None
+
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        self._limit()
+        return super().recv_into(buffer, nbytes, flags)
+
+    def _limit(self) -> None:
         if _current.at is not None:
             left = _current.at - time.monotonic()
             if left <= 0:
                 raise TimeoutError("the deadline of the request has passed")
             self.settimeout(left)
-        return super().recv_into(buffer, nbytes, flags)
 
 
 @contextlib.contextmanager
@@ -207,8 +223,8 @@ def _failure(error: BaseException, url: str, timeout: float) -> CompassError:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Unavailable(f"the certificate of the server is not trusted: {cause.verify_message}")
         if isinstance(cause, ssl.SSLError) and (alert := _CERTIFICATE_ALERTS.search(cause.reason or "")):
-            name = alert[1].lower().replace("_", " ")
-            return Refused(f"the server turned the client certificate down (TLS alert: {name})")
+            name = alert[1].lower().replace("_", " ").replace(" ca", " CA")
+            return Refused(f"the server does not accept the client certificate (TLS alert: {name})")
     host = urllib.parse.urlsplit(url).hostname
     if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in causes):
         host = "of the proxy named in the environment"

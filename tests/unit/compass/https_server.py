@@ -84,6 +84,8 @@ class Server:
     answer: Callable[[Request], bytes | Callable[[ssl.SSLSocket], None]] = lambda _: http("{}")
     requests: list[Request] = field(default_factory=list, repr=False)
     connections: int = 0
+    #: Sent as soon as a request begins, instead of what `answer` gives; then the connection is closed.
+    answer_early: bytes = b""
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -115,6 +117,8 @@ class Server:
             except OSError:
                 return
             self.connections += 1
+            # As proxies have it. Without, an answer may still wait for an acknowledgement when the connection is reset.
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._serve, args=(raw, self.connections), daemon=True).start()
 
     def _serve(self, raw: socket.socket, number: int) -> None:
@@ -134,6 +138,9 @@ class Server:
 
     def _talk(self, connection: ssl.SSLSocket, stream: BinaryIO, number: int) -> None:
         while stream.readline():
+            if self.answer_early:
+                connection.sendall(self.answer_early)
+                return
             headers = {}
             while line := stream.readline().strip():
                 name, _, value = line.decode("latin-1").partition(": ")

@@ -225,7 +225,7 @@ def test_a_certificate_that_the_server_turns_down_is_a_refusal(
     stranger = Authority("Stranger")
     leaf = stranger.issue("client", client_key.public_key())
     client = HttpClient(client_context(Credentials(client_key, (leaf,)), ca_file=ca_file))
-    with pytest.raises(Refused, match="TLS alert: unknown ca"):
+    with pytest.raises(Refused, match="TLS alert: unknown CA"):
         post(client, server.url)
     client.close()
 
