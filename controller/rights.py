@@ -52,7 +52,7 @@ def needed(settings: Settings) -> tuple[Right, ...]:
     found = [
         *_rights(COMPASS_CONNECTION, "list", "watch", "get", "create", "update"),
         *_rights(COMPASS_CONNECTION, "update", subresource="status"),
-        *_rights(APPLICATION, "list", "watch", "create", "update", "delete"),
+        *_rights(APPLICATION, "list", "watch", "get", "create", "update", "delete"),
         *_rights(
             SECRET, "list", "watch", "get", "create", "update", "delete", namespace=settings.integration_namespace
         ),
