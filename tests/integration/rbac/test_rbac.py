@@ -105,10 +105,11 @@ def world(tmp_path: Path, audit: AuditLog, manifests: list[Object]) -> Iterator[
 
 
 def _deployed_environment() -> dict[str, str]:
-    """What config/manager sets, without the prefix."""
+    """What config/manager sets, without the prefix; but for what only a Pod knows."""
     deployment = yaml.safe_load((CONFIG / "manager/deployment.yaml").read_text())
     container = deployment["spec"]["template"]["spec"]["containers"][0]
-    return {variable["name"].removeprefix("APP_"): variable["value"] for variable in container["env"]}
+    given = [variable for variable in container["env"] if "value" in variable]
+    return {variable["name"].removeprefix("APP_"): variable["value"] for variable in given}
 
 
 def _settings() -> dict[str, str]:
