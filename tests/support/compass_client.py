@@ -85,9 +85,11 @@ class Client:
         *,
         headers: dict[str, str] | None = None,
         timeout: float = TIMEOUT,
+        allow_redirects: bool = True,
     ) -> requests.Response:
         return requests.post(
             url,
+            allow_redirects=allow_redirects,
             json={"query": query, "variables": variables},
             headers=headers,
             verify=str(self.ca_file),

@@ -52,6 +52,39 @@ def test_a_graphql_error_comes_with_http_200(paired: Client, compass: MockCompas
     assert viewer(paired).json()["data"]
 
 
+@pytest.mark.parametrize(
+    ("page", "status", "content_type", "text"),
+    [
+        ("unavailable", 503, "text/html", "503 Service Temporarily Unavailable"),
+        ("login redirect", 302, "text/html", ""),
+        ("login page", 200, "text/html", "Sign in"),
+        ("forbidden page", 403, "text/html", "403 Forbidden"),
+        ("no such path", 404, "application/json", "The requested resource could not be found"),
+        ("no such page", 404, "text/html", "404 Not Found"),
+    ],
+)
+@pytest.mark.parametrize("target", ["connector", "director"])
+def test_a_page_stands_before_one_service_and_spends_no_token(
+    paired: Client, compass: MockCompass, target: str, page: str, status: int, content_type: str, text: str
+) -> None:
+    """The other service answers as ever; afterwards the token works."""
+    token = {"Connector-Token": compass.issue_token()}
+    number = compass.faults.add(Fault(kind="page", page=page, target=target))
+    answers = {
+        "connector": paired.post(compass.connector_url, CONFIGURATION, headers=token, allow_redirects=False),
+        "director": viewer(paired, allow_redirects=False),
+    }
+    found = answers.pop(target)
+    assert (found.status_code, found.headers["Content-Type"]) == (status, content_type)
+    assert text in found.text
+    assert ("Location" in found.headers) == (status == 302)
+    for other in answers.values():
+        assert other.json()["data"]
+    compass.faults.remove(number)
+    again = paired.post(compass.connector_url, CONFIGURATION, headers=token)
+    assert again.status_code == (200 if target == "connector" else 400)
+
+
 @pytest.mark.parametrize("kind", ["reset", "cut"])
 def test_a_broken_connection_is_an_exception(paired: Client, compass: MockCompass, kind: str) -> None:
     """Before the answer, or in the middle of its body."""
