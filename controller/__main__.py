@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from controller import commands
 from controller.agent import build
+from controller.rights import Refusals
 from controller.runtime import (
     GracePeriodExceeded,
     Metrics,
@@ -50,13 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The commands speak for themselves, on stdout; only what is wrong is logged beside.
     logs.setup(level=settings.log_level if command == "run" else "error", output=settings.log_format)
     metrics = Metrics()
+    refusals = Refusals(metrics)
     try:
-        client = Client.load(options.kubeconfig, user_agent=_USER_AGENT, metrics=metrics)
+        client = Client.load(options.kubeconfig, user_agent=_USER_AGENT, metrics=refusals)
     except ConfigurationError as error:
         print(f"compass-runtime-agent: no way to reach a Kubernetes API server: {error}", file=sys.stderr)
         return _USAGE_ERROR
     if command == "run":
-        return _run(settings, client, metrics)
+        return _run(settings, client, metrics, refusals)
     try:
         if command == "status":
             return commands.status(client, settings, output=options.output, now=time.time(), out=sys.stdout)
@@ -75,14 +77,14 @@ def _ask(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _run(settings: Settings, client: Client, metrics: Metrics) -> int:
+def _run(settings: Settings, client: Client, metrics: Metrics, refusals: Refusals) -> int:
     gc.set_threshold(*_GC_THRESHOLDS)
     stop = stop_on_signals()
     _log.info("starting", extra=settings.describe())
     if settings.skip_compass_tls_verify:
         _log.warning("the servers of Compass are not verified: APP_SKIP_COMPASS_TLS_VERIFY is for tests only")
     try:
-        build(settings, client, metrics).run(stop)
+        build(settings, client, metrics, refused=refusals.seen).run(stop)
     except _ENDED as error:
         _log.error("ended", extra={"reason": f"{type(error).__name__}: {error}"})
         return 1

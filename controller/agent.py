@@ -4,6 +4,7 @@ This is the one place that knows every part; what a part does is told in its own
 """
 
 import random
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,6 +27,7 @@ from controller.reconcilers.application_secrets import BY_APPLICATION, owning_ap
 from controller.reconcilers.progress import Progress
 from controller.reconcilers.sync import SyncReconciler
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
+from controller.rights import RightsCheck, needed
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics
 from controller.runtime.events import EventRecorder
 from controller.settings import ObjectName, Settings
@@ -45,10 +47,14 @@ def build(
     client: Client,
     metrics: Metrics,
     *,
+    refused: threading.Event | None = None,
     clock: Clock | None = None,
     new_key: Callable[[], RSAPrivateKey] = certificates.new_key,
 ) -> Manager:
-    """A manager that runs the whole agent. Nothing is sent before its ``run``. ``new_key`` makes client keys."""
+    """A manager that runs the whole agent. Nothing is sent before its ``run``.
+
+    ``refused`` is set by whoever sees that the API server refused a request. ``new_key`` makes client keys.
+    """
     clock = clock or RealClock()
     manager = Manager(
         client,
@@ -61,6 +67,9 @@ def build(
     informers = _Informers(settings, client, metrics, clock)
     for informer in informers.all():
         manager.add_informer(informer)
+    rights = RightsCheck(client, needed(settings), refused=refused or threading.Event(), clock=clock)
+    manager.add_early_runnable("rights", rights.run)
+    manager.add_ready_check("rights", rights.check)
     recorder = EventRecorder(client, COMPONENT, clock=clock)
     manager.add_runnable("events", recorder.run, leader_only=False)
     cluster_metrics = ClusterMetrics(client, interval=settings.metrics_logging_interval, clock=clock)

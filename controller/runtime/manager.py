@@ -1,7 +1,8 @@
 """The manager starts and stops everything in a process in the right order, and ends it when a part of it fails.
 
-Start: HTTP servers, informers, wait until their caches are filled, runnables, leader election, leader-only runnables
-and controllers. A cache that cannot be filled is waited for without end, and reported: the cluster may well be mended.
+Start: HTTP servers, informers, early runnables, wait until the caches are filled, runnables, leader election,
+leader-only runnables and controllers. A cache that cannot be filled is waited for without end, and reported: the
+cluster may well be mended.
 Stop: the same backwards within the grace period, and at last the lease is released, so that the next leader starts only
 when this one has written its last word. controller-runtime stops plain runnables before leader-only ones; here they go
 after them, because what reconcilers use, such as the EventRecorder, has to outlast them.
@@ -99,6 +100,7 @@ class Manager:
         self._informers: list[Informer] = []
         self._builders: list[BuildControllers] = []
         self._controllers: list[Controller[Any]] = []  # of this term, or of the last one
+        self._early_runnables: list[tuple[str, Run]] = []
         self._runnables: list[tuple[str, Run]] = []
         self._leader_runnables: list[tuple[str, Run]] = []
         # An informer may be called like the controller that reads from it.
@@ -153,6 +155,11 @@ class Manager:
         self._add_name(name, self._runnable_names)
         (self._leader_runnables if leader_only else self._runnables).append((name, run))
 
+    def add_early_runnable(self, name: str, run: Run) -> None:
+        """The same from the start on, for what finds out why caches cannot be filled or nobody leads."""
+        self._add_name(name, self._runnable_names)
+        self._early_runnables.append((name, run))
+
     def add_health_check(self, name: str, check: Check) -> None:
         """Let /healthz fail, and so the pod be restarted, while check raises."""
         self._health.add(name, check)
@@ -191,6 +198,8 @@ class Manager:
     def _start(self, stop: threading.Event) -> None:
         for informer in self._informers:
             self._informer_group.start(informer.name, informer.run, until_stop=True)
+        for name, run in self._early_runnables:
+            self._runnable_group.start(name, run, until_stop=False)
         if not self._wait_for_caches(stop):
             return
         for name, run in self._runnables:

@@ -170,6 +170,23 @@ class TestOrder:
         assert not manager.elected.is_set()
         assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
 
+    def test_an_early_part_does_not_wait_for_the_caches(self, api, clock, threads, story):
+        """It runs while they cannot be filled, so that it can find out why; and it ends with the other runnables."""
+        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager.add_informer(FakeInformer(story, has_synced=False))
+        manager.add_early_runnable("early part", story.runnable("early part"))
+        manager.add_runnable("part", story.runnable("part"), leader_only=False)
+        threads.start(manager.run)
+        story.wait_for("early part starts")
+        threads.end()
+        assert "part starts" not in story.told
+        assert story.told[-4:] == [
+            "early part is told to stop",
+            "early part ends",
+            "informer is told to stop",
+            "informer ends",
+        ]
+
     def test_without_election_the_leader_parts_start_at_once(self, api, clock, threads, story):
         """A single replica needs no lease."""
         manager = make_manager(api, clock)

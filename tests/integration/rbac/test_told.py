@@ -1,0 +1,98 @@
+"""An agent without its rights says so where an operator looks: its Pod is not ready, and the log names the verbs."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from e2e.controlplane import ControlPlane
+from e2e.kyma.operator import Operator
+from e2e.mock_compass.server import MockCompass
+from e2e.world import NAMESPACES, World
+from tests.integration.rbac.audit import Object, read_manifests
+from tests.integration.rbac.test_rbac import CONFIG, KINDS, USER
+
+WATCH = "watch applications.applicationconnector.kyma-project.io"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with ControlPlane() as control_plane, MockCompass() as compass:
+        for namespace in NAMESPACES:
+            control_plane.create_namespace(namespace)
+        world = World(control_plane=control_plane, compass=compass, directory=tmp_path)
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+class Agent:
+    """As the ServiceAccount that is deployed, with its health server on a port of its own."""
+
+    def __init__(self, world: World) -> None:
+        kubeconfig = world.control_plane.write_kubeconfig(world.directory / "agent.kubeconfig", user=USER, groups=())
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self._url = f"http://127.0.0.1:{port}/readyz"
+        self._world = world
+        settings = {
+            "HEALTH_PORT": str(port),
+            "LEADER_ELECTION": "true",
+            "CA_CERTIFICATES_SECRET": "istio-system/kyma-gateway-certs-cacert",
+        }
+        world.agent(kubeconfig=kubeconfig, **settings).start()
+
+    def readiness(self, check: str = "") -> tuple[int, str]:
+        try:
+            answer = requests.get(f"{self._url}/{check}", timeout=2)
+        except requests.RequestException as error:
+            return 0, str(error)
+        return answer.status_code, answer.text
+
+    def log(self) -> str:
+        return (self._world.directory / "agent.log").read_text()
+
+
+def test_at_the_start(world: World) -> None:
+    """Where Kyma's operator has reset the rights to those of the agent in Go, a Pod never gets ready."""
+    Operator(world.client).apply()
+    agent = Agent(world)
+    world.wait_for("the missing right in the log", lambda: WATCH in agent.log())
+    status, text = agent.readiness("rights")
+    assert status == 500
+    assert WATCH in text
+    assert "get, update leases.coordination.k8s.io compass-runtime-agent in kyma-system" in text
+    assert agent.readiness()[0] == 500
+
+    for manifest in _roles():
+        world.client.create(KINDS[manifest["kind"]], manifest)
+    world.wait_for("readiness", lambda: agent.readiness()[0] == 200)
+
+
+def test_after_it_had_synchronised(world: World) -> None:
+    """Rights that are taken away from an agent that works are noticed with the first request that is refused."""
+    world.install_crds()
+    for manifest in _roles():
+        world.client.create(KINDS[manifest["kind"]], manifest)
+    world.configure()
+    agent = Agent(world)
+    world.wait_for_state("Synchronized")
+    world.wait_for("readiness", lambda: agent.readiness()[0] == 200)
+
+    (role,) = [manifest for manifest in _roles() if manifest["kind"] == "ClusterRole"]
+    rules = [rule for rule in role["rules"] if rule["resources"] != ["applications"]]
+    world.put(KINDS["ClusterRole"], {**role, "rules": rules})
+    world.control_plane.kill_apiserver()  # which ends the watches that were allowed when they began
+    world.control_plane.start_apiserver()
+    world.wait_for("the end of readiness", lambda: agent.readiness()[0] == 500, timeout=90)
+    status, text = agent.readiness("rights")
+    assert status == 500
+    assert WATCH in text
+
+
+def _roles() -> list[Object]:
+    return [manifest for manifest in read_manifests(CONFIG / "rbac") if manifest["kind"] != "ServiceAccount"]
