@@ -52,7 +52,7 @@ class EventHandlers:
       under its name may come as one update: compare metadata.uid.
     - on_delete(obj): the last state, or a DeletedFinalStateUnknown.
 
-    An exception is logged, costs the handler a pause of one second, and skips that one change.
+    An exception of whatever kind is logged, costs the handler a pause of one second, and skips that one change.
     """
 
     on_add: Callable[[Object, bool], None] = _ignore_add
@@ -174,7 +174,7 @@ class Registration:
                     self._handlers.on_update(old, new)
                 case Deleted(obj_or_tombstone):
                     self._handlers.on_delete(obj_or_tombstone)
-        except Exception:
+        except BaseException:  # SystemExit, or a panic of an extension module, must not end the thread
             log.exception("event handler failed, change skipped", extra={"informer": self._informer_name})
             self._clock.sleep(PAUSE_AFTER_ERROR, self._stopped)
         finally:

@@ -64,6 +64,10 @@ class Queue(Generic[K]):
 
     def get(self) -> K:
         """Wait for a key and take it. Raises ShutDown if the queue is shut down and nothing is queued."""
+        return self.get_with_priority()[0]
+
+    def get_with_priority(self) -> tuple[K, int]:
+        """As get(), with the priority at which the key was handed out: for whoever adds it again."""
         with self._lock:
             while True:
                 next_promotion = self._promote_locked()
@@ -73,11 +77,11 @@ class Queue(Generic[K]):
                     raise ShutDown
                 self._clock.wait(self._available, next_promotion)
             _, key = self._queue.pop()
-            _, dirty_since = self._dirty.pop(key)
+            priority, dirty_since = self._dirty.pop(key)
             now = self._processing[key] = self._clock.monotonic()
             if self._metrics is not None:
                 self._metrics.handed_out(now - dirty_since)
-            return key
+            return key, priority
 
     def done(self, key: K) -> None:
         """Give a key back after work; if it was added meanwhile it is queued again. Harmless for any other key."""

@@ -24,7 +24,7 @@ from controller.reconcilers.progress import Plan, Progress
 from controller.resources import APPLICATION, SECRET
 from controller.runtime import logs
 from controller.runtime.events import EventRecorder
-from controller.runtime.reconcile import Result
+from controller.runtime.reconcile import ReconcileFailed, Result
 from informers.client import Client
 from informers.errors import KubernetesError
 from informers.lister import Lister
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 _TRIES = 3  # of one name with fresh data each time; more would be a fight, which back-off should end
 
 
-class SecretsFailed(Exception):
+class SecretsFailed(ReconcileFailed):
     """The Application is right as far as it can be, and some of its Secrets are not."""
 
 
@@ -75,6 +75,7 @@ class ApplicationReconciler:
                 self._make_true(name, plan)
             except ForeignObject as error:
                 self._failed(name, plan, str(error))
+                _log.warning("Application is not as desired", extra={"error": str(error)})
                 return Result()  # when the foreign object goes or changes, its event comes here
             except (KubernetesError, SecretsFailed) as error:
                 self._failed(name, plan, str(error))
@@ -233,7 +234,6 @@ class ApplicationReconciler:
             "metadata": {"name": name},
         }
         self._recorder.event(about, "Warning", "ApplicationFailed", error)
-        _log.warning("Application is not as desired", extra={"application": name, "error": error})
 
 
 def _is_being_deleted(obj: Object) -> bool:

@@ -2,7 +2,10 @@
 
 - The queue never hands a key to two workers, and keeps one entry a key: a reconcile sees every event before it.
 - Workers start only when each handler has seen the whole initial list: a reconcile never reads half a cache.
-- A reconcile that raises is logged, counted and tried again with growing delays; it never ends a worker.
+- A reconcile that raises is logged, counted and tried again with growing delays; it never ends a worker, whatever it
+  raises.
+- A retry keeps the priority of its key, so it waits behind keys of this priority that were never tried. A key that goes
+  on failing steps back behind all others: keys that fail never starve those that do not.
 - After a stop no reconcile begins; those under way run to their end, ``run`` returns after the last.
 
 Rules and their order are those of controller-runtime (pkg/internal/controller/controller.go).
@@ -17,9 +20,16 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from controller.runtime import logs
 from controller.runtime.metrics import Metrics
-from controller.runtime.reconcile import Reconcile, Result, TerminalError
+from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result, TerminalError
 from controller.runtime.term import TermEnded
-from informers import DeletedFinalStateUnknown, EventHandlers, Registration, split_key, wait_for_sync
+from informers import (
+    DeletedFinalStateUnknown,
+    EventHandlers,
+    KubernetesError,
+    Registration,
+    split_key,
+    wait_for_sync,
+)
 from workqueue import (
     REAL_CLOCK,
     Clock,
@@ -37,18 +47,13 @@ Object = dict[str, Any]
 # Keys of the initial list and of resyncs step back behind real changes (controller-runtime: handler.LowPriority).
 LOW_PRIORITY = -100
 
-# Errors that only a mistake in the program raises: what would be a panic in Go. They are counted apart.
-_PROGRAMMING_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    NotImplementedError,
-    RecursionError,
-    TypeError,
-)
+# So many retries keep the priority of their key: what a conflict or a hiccup costs. A key that fails more often than
+# that has the lowest of all until it succeeds; else slow failures of a high priority would take all workers for good.
+_RETRIES_WITH_PRIORITY = 3
+
+# What may happen to a program without mistakes: one line of the log says it all. Anything else is a mistake in the
+# program, what would be a panic in Go: it is counted apart and logged with its traceback.
+_EXPECTED_ERRORS = (KubernetesError, OSError, ReconcileFailed)
 
 
 class Predicate(Protocol):
@@ -111,8 +116,8 @@ class Controller(Generic[K]):
         # Of each reconcile under way: its key, and when it began (monotonic seconds).
         self._running: dict[str, tuple[K, float]] = {}
         self._threads: list[threading.Thread] = []
+        self._failures: list[BaseException] = []  # what ended workers that should have gone on
         self._started = False
-        self._stopping = False
 
     def enqueue(self, key: K, *, priority: int = 0) -> None:
         """Have the key reconciled as soon as a worker is free."""
@@ -137,7 +142,8 @@ class Controller(Generic[K]):
         self._watches.append(_Watch(informer, keys, predicate, priority))
 
     def run(self, stop: threading.Event) -> None:
-        """Work until stop is set. Blocks; raises RuntimeError when called twice.
+        """Work until stop is set. Blocks. Raises RuntimeError when called twice, and what a worker cannot go on with;
+        stop is set then.
 
         The watches begin here, not before: a standby that leads much later would otherwise gather the keys of
         everything that ever existed meanwhile.
@@ -152,26 +158,23 @@ class Controller(Generic[K]):
             if wait_for_sync([registration for _, registration in registrations], stop, self._clock):
                 self._work(stop)
         finally:
-            self._stopping = True
             self.queue.shut_down()
             for informer, registration in registrations:
                 informer.remove_event_handler(registration)
             for thread in self._threads:
                 thread.join()
+        for failure in self._failures:
+            raise failure
         log.info("Controller stopped", extra={"controller": self.name})
 
     def check(self, *, stuck_after: float) -> None:
-        """Raise RuntimeError when a worker has died, or reconciles one key for more than stuck_after seconds."""
+        """Raise RuntimeError when a worker reconciles one key for more than stuck_after seconds."""
         now = self._clock.monotonic()
         with self._lock:
             running = list(self._running.values())
         for key, began in running:
             if now - began > stuck_after:
                 raise RuntimeError(f"controller {self.name}: reconcile of {key} takes {now - began:.0f} s")
-        if not self._stopping:
-            dead = [thread.name for thread in self._threads if not thread.is_alive()]
-            if dead:
-                raise RuntimeError(f"controller {self.name}: dead worker {', '.join(dead)}")
 
     def _handlers(self, watch: _Watch[K]) -> EventHandlers:
         def add(objects: Iterable[Object], default_priority: int) -> None:
@@ -180,49 +183,60 @@ class Controller(Generic[K]):
             for key in dict.fromkeys(key for obj in objects for key in watch.keys(obj)):
                 self.queue.add(key, priority=priority)
 
-        def wanted(old: Object | None, new: Object | None) -> bool:
-            return watch.predicate is None or watch.predicate(old, new)
+        def take(old: Object | None, new: Object | None, priority: int) -> None:
+            try:
+                if watch.predicate is None or watch.predicate(old, new):
+                    add((obj for obj in (old, new) if obj is not None), priority)
+            except BaseException:
+                self._metrics.panics.inc()
+                raise  # the informer logs it, and goes on with the next change
 
         def on_add(obj: Object, is_initial_list: bool) -> None:
-            if wanted(None, obj):
-                add((obj,), LOW_PRIORITY if is_initial_list else 0)
+            take(None, obj, LOW_PRIORITY if is_initial_list else 0)
 
         def on_update(old: Object, new: Object) -> None:
-            if wanted(old, new):
-                add((old, new), LOW_PRIORITY if _version(old) == _version(new) else 0)
+            take(old, new, LOW_PRIORITY if _version(old) == _version(new) else 0)
 
         def on_delete(obj: Object | DeletedFinalStateUnknown) -> None:
             # Of what was missed often only the name is known: enough for a mapping that reads metadata.
             last = obj.obj or _object_of_key(obj.key) if isinstance(obj, DeletedFinalStateUnknown) else obj
-            if wanted(last, None):
-                add((last,), 0)
+            take(last, None, 0)
 
         return EventHandlers(on_add=on_add, on_update=on_update, on_delete=on_delete)
 
     def _work(self, stop: threading.Event) -> None:
         log.info("Controller started", extra={"controller": self.name, "workers": self._workers})
         self._threads = [
-            threading.Thread(target=self._worker, args=(stop,), name=f"{self.name}-{number}", daemon=True)
+            threading.Thread(target=self._run_worker, args=(stop,), name=f"{self.name}-{number}", daemon=True)
             for number in range(self._workers)
         ]
         for thread in self._threads:
             thread.start()
         stop.wait()
 
+    def _run_worker(self, stop: threading.Event) -> None:
+        try:
+            self._worker(stop)
+        except BaseException as error:  # noqa: BLE001 - raised by run()
+            self._failures.append(error)
+            stop.set()
+
     def _worker(self, stop: threading.Event) -> None:
         while True:
             try:
-                key = self.queue.get()
+                key, priority = self.queue.get_with_priority()
             except ShutDown:
                 return
             try:
                 # A queue that is shut down still hands out what it holds; the next leader reconciles it anyway.
                 if not stop.is_set():
-                    self._attempt(key)
+                    self._attempt(key, priority)
+            except BaseException as error:  # noqa: BLE001 - outside of the reconcile: metrics, say, or the log
+                self._failed(key, priority, error)
             finally:
                 self.queue.done(key)
 
-    def _attempt(self, key: K) -> None:
+    def _attempt(self, key: K, priority: int) -> None:
         """Reconcile one key once, and decide when it comes back."""
         reconcile_id = str(uuid.uuid4())
         context = {"controller": self.name, "controllerKind": self.kind, "key": str(key), "reconcileID": reconcile_id}
@@ -232,14 +246,14 @@ class Controller(Generic[K]):
         self._metrics.active_workers.inc()
         try:
             with logs.bind(**{name: value for name, value in context.items() if value}):
-                self._reconcile_and_requeue(key)
+                self._reconcile_and_requeue(key, priority)
         finally:
             self._metrics.active_workers.dec()
             self._metrics.seconds.observe(self._clock.monotonic() - began)
             with self._lock:
                 del self._running[reconcile_id]
 
-    def _reconcile_and_requeue(self, key: K) -> None:
+    def _reconcile_and_requeue(self, key: K, priority: int) -> None:
         try:
             result: object = self._reconcile(key)
             if not isinstance(result, Result):
@@ -247,27 +261,36 @@ class Controller(Generic[K]):
         except TermEnded:
             # The next term begins anew, in whatever process. No failure, and nothing to try again.
             log.info("Reconcile given up: the term of leadership is over")
-        except TerminalError:
+        except TerminalError as error:
             # Not forgotten: should an event bring the key back and it fail again, the delays go on growing.
-            log.exception("Reconcile failed for good")
+            log.warning("Reconcile failed, and is not tried again", extra={"reason": str(error)})
             self._metrics.errors.inc()
             self._metrics.terminal_errors.inc()
             self._metrics.results["error"].inc()
-        except Exception as error:
-            self.queue.add_rate_limited(key)
-            log.exception("Reconcile failed", extra={"requeues": self.queue.num_requeues(key)})
-            self._metrics.errors.inc()
-            self._metrics.results["error"].inc()
-            if isinstance(error, _PROGRAMMING_ERRORS):
-                self._metrics.panics.inc()
+        except BaseException as error:  # noqa: BLE001 - SystemExit, or a panic of an extension module, ends no worker
+            self._failed(key, priority, error)
         else:
             # Forget first: else the next failure would be delayed by failures that are over.
             self.queue.forget(key)
             if result.requeue_after is None:
                 self._metrics.results["success"].inc()
             else:
-                self.queue.add_after(key, result.requeue_after)
+                self.queue.add_after(key, result.requeue_after, priority=priority)
                 self._metrics.results["requeue_after"].inc()
+
+    def _failed(self, key: K, priority: int, error: BaseException) -> None:
+        if self.queue.num_requeues(key) >= _RETRIES_WITH_PRIORITY:
+            priority = min(priority, LOW_PRIORITY)
+        self.queue.add_rate_limited(key, priority=priority)
+        self._metrics.errors.inc()
+        self._metrics.results["error"].inc()
+        requeues = self.queue.num_requeues(key)
+        if isinstance(error, _EXPECTED_ERRORS):
+            reason = str(error) or type(error).__name__
+            log.warning("Reconcile failed", extra={"reason": reason, "requeues": requeues})
+        else:
+            self._metrics.panics.inc()
+            log.error("Reconcile failed", exc_info=error, extra={"requeues": requeues})
 
 
 def _version(obj: Object) -> object:

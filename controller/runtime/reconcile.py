@@ -4,7 +4,8 @@ A reconciler is level-triggered. It is told which object to look at, never what 
 
 - reads the present state, compares it with what should be, writes the difference;
 - returns a Result when it is done, with a delay when it wants to look again;
-- raises when it failed: the key comes back with growing delays;
+- raises when it failed: the key comes back with growing delays. What can happen to a program without mistakes is a
+  ReconcileFailed, an OSError or an error of informers; anything else is logged with its traceback;
 - raises TerminalError when trying again cannot help: the key comes back only with the next event on it;
 - treats an object that is gone as success.
 """
@@ -30,6 +31,10 @@ class Result:
     def __post_init__(self) -> None:
         if self.requeue_after is not None and not math.isfinite(self.requeue_after):
             raise ValueError(f"requeue_after must be a finite number of seconds, not {self.requeue_after}")
+
+
+class ReconcileFailed(Exception):
+    """A failure whose text tells people all there is to know. Trying again may help."""
 
 
 class TerminalError(Exception):

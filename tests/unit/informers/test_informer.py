@@ -1,5 +1,6 @@
 """SharedInformer: what handlers are told, in which order, and who is resynced when."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -202,17 +203,22 @@ def test_slow_handler_holds_up_nobody(cluster: Cluster, source: InProcess, start
     assert [line[:2] for line in slow.log] == ["+a", "+b"]
 
 
+@pytest.mark.parametrize("kind", [LookupError, SystemExit, asyncio.CancelledError])
 def test_failing_handler_skips_one_change(
-    cluster: Cluster, source: InProcess, start: Start, caplog: pytest.LogCaptureFixture
+    kind: type[BaseException],
+    cluster: Cluster,
+    source: InProcess,
+    start: Start,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """An exception is logged, costs a pause of one second, and the next change is delivered."""
+    """An exception of any kind is logged, costs a pause of one second, and the next change is delivered."""
     clock = HastyClock()
     informer = make(source, clock)
     seen: list[str] = []
 
     def fail_on_a(obj: Object, _: bool) -> None:
         if obj["metadata"]["name"] == "a":
-            raise LookupError("a is not to my taste")
+            raise kind("a is not to my taste")
         seen.append(obj["metadata"]["name"])
 
     registration = informer.add_event_handler(EventHandlers(on_add=fail_on_a))
@@ -224,7 +230,7 @@ def test_failing_handler_skips_one_change(
     assert clock.sleeps == [1.0]
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is not None
-    assert isinstance(record.exc_info[1], LookupError)
+    assert isinstance(record.exc_info[1], kind)
 
 
 def test_removed_handler_is_called_no_more(cluster: Cluster, source: InProcess, start: Start) -> None:

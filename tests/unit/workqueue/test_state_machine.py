@@ -81,11 +81,12 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def get(self) -> None:
         expected = max(self.waiting, key=lambda key: self.dirty[key][0])
-        got = self.queue.get()
+        got, priority = self.queue.get_with_priority()
         assert got not in self.processing, "one key at two workers"
         assert got == expected
         self.waiting.remove(got)
-        _, since = self.dirty.pop(got)
+        highest, since = self.dirty.pop(got)
+        assert priority == highest
         assert self.metrics.queued[-1] == self.now - since
         self.processing[got] = self.now
 
