@@ -10,7 +10,8 @@
 from controller.runtime.controller import LOW_PRIORITY, Controller, Predicate
 from controller.runtime.events import EventRecorder, EventType
 from controller.runtime.group import RunnableFailed
-from controller.runtime.health import Check, HTTPServer, ServerBindError
+from controller.runtime.health import Check
+from controller.runtime.http_server import HTTPServer, ServerBindError
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.manager import BuildControllers, GracePeriodExceeded, Manager
 from controller.runtime.metrics import Metrics

@@ -26,7 +26,8 @@ from typing import Any, Protocol
 
 from controller.runtime.controller import Controller
 from controller.runtime.group import Group, Run, RunnableFailed
-from controller.runtime.health import Check, HealthHandler, HTTPServer, MetricsHandler
+from controller.runtime.health import Check, HealthHandler, MetricsHandler
+from controller.runtime.http_server import HTTPServer
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.metrics import Metrics
 from controller.runtime.term import Term, TermEnded
@@ -107,6 +108,7 @@ class Manager:
         self._informer_names: set[str] = set()
         self._runnable_names: set[str] = set()
 
+        self._server_group = Group(clock, self._fail)
         self._informer_group = Group(clock, self._fail)
         self._runnable_group = Group(clock, self._fail)
         self._election_group = Group(clock, self._fail)
@@ -179,14 +181,14 @@ class Manager:
         self._stop = stop
         try:
             for server in self._servers:
-                server.start()
+                server.bind()
+            for server in self._servers:
+                self._server_group.start(f"{server.name}-server", server.run, until_stop=True)
             self._start(stop)
             stop.wait()
             self._end()
         except BaseException:
             self._abandon()
-            for server in self._servers:
-                server.stop()
             raise
         if self._error is not None:
             raise self._error
@@ -304,13 +306,13 @@ class Manager:
             return
         if self._late:
             log.error("The grace period is over", extra={"still_running": ", ".join(self._late)})
-        for server in self._servers:
-            server.stop()
+        self._server_group.stop(self._clock.monotonic() + self._grace_period)
         # Whatever the grace period has left, releasing takes one or two requests, and each of them has a timeout.
         self._election_group.stop(self._clock.monotonic() + self._grace_period)
 
     def _abandon(self) -> None:
-        for group in (self._leader_group, self._runnable_group, self._informer_group, self._election_group):
+        groups = (self._leader_group, self._runnable_group, self._informer_group, self._election_group)
+        for group in (*groups, self._server_group):
             group.abandon()
 
     def _fail(self, error: RunnableFailed | GracePeriodExceeded) -> None:

@@ -3,13 +3,17 @@
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from controller.runtime import HTTPServer, ServerBindError
-from controller.runtime.health import HealthHandler, MetricsHandler, parse_address
+from controller.runtime.health import HealthHandler, MetricsHandler
+from controller.runtime.http_server import MAX_CONNECTIONS, Request, Response, parse_address
 
 TIMEOUT = 10.0
 
@@ -24,17 +28,21 @@ def failing() -> None:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., HTTPServer]]:
-    servers: list[HTTPServer] = []
+    stop = threading.Event()
+    threads: list[threading.Thread] = []
 
-    def start(*handlers: HealthHandler | MetricsHandler, address: str = "127.0.0.1:0") -> HTTPServer:
+    def start(*handlers: Any, address: str = "127.0.0.1:0") -> HTTPServer:
         server = HTTPServer("test", address, {handler.path: handler for handler in handlers})
-        servers.append(server)
-        server.start()
+        server.bind()
+        threads.append(threading.Thread(target=server.run, args=(stop,), daemon=True))
+        threads[-1].start()
         return server
 
     yield start
-    for server in servers:
-        server.stop()
+    stop.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
 
 
 def ask(
@@ -231,7 +239,7 @@ class TestServer:
     def test_a_bad_address_is_a_clear_error(self, address):
         """The error names the server and the address."""
         with pytest.raises(ServerBindError, match="test server: cannot listen on") as raised:
-            HTTPServer("test", address, {"/": lambda _request: None}).start()
+            HTTPServer("test", address, {"/": lambda _request: None}).bind()
         assert address in str(raised.value)
 
     def test_a_port_in_use_is_a_clear_error(self, serve):
@@ -260,11 +268,14 @@ class TestServer:
         """ "" and "0" switch a server off."""
         assert HTTPServer("test", address, {"/healthz": HealthHandler("/healthz")}).enabled is enabled
 
-    def test_stop_frees_the_port(self, serve):
-        """After stop nobody is answered any more."""
-        server = serve(HealthHandler("/healthz"))
+    def test_stop_frees_the_port(self):
+        """After the stop nobody is answered any more."""
+        server = HTTPServer("test", "127.0.0.1:0", {"/healthz": HealthHandler("/healthz")})
+        server.bind()
         port = server.port
-        server.stop()
+        stop = threading.Event()
+        stop.set()
+        server.run(stop)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
 
@@ -277,3 +288,84 @@ class TestServer:
             with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as client:
                 client.sendall(garbage)
         assert ask(server, "/healthz")[:2] == (200, "ok")
+
+
+class Large:
+    """An answer that does not fit into the buffers of a connection."""
+
+    path = "/large"
+
+    def __call__(self, _request: Request) -> Response:
+        return Response(200, b"x" * 20_000_000)
+
+
+class TestManyClients:
+    """Whoever holds connections does not keep others from being answered."""
+
+    @pytest.fixture
+    def server(self, serve) -> HTTPServer:
+        handler = HealthHandler("/healthz")
+        handler.add("a", passing)
+        return serve(handler, Large())
+
+    def connect(self, server: HTTPServer, says: bytes) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
+        if says:
+            with suppress(ConnectionError):  # it may have lost its place already
+                client.sendall(says)
+        return client
+
+    @pytest.mark.parametrize(
+        "says",
+        [b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"],
+        ids=["say nothing", "say half of it", "stay after an answer"],
+    )
+    def test_two_thousand_idle_clients(self, says, server):
+        """Probes are answered meanwhile and afterwards; the number of connections and threads stays bounded."""
+        clients = []
+        for number in range(2000):
+            clients.append(self.connect(server, says))
+            if number % 100 == 99:
+                assert ask(server, "/healthz")[:2] == (200, "ok")
+        eventually(lambda: threading.active_count() < MAX_CONNECTIONS + 20)
+        assert ask(server, "/healthz")[:2] == (200, "ok")
+        for client in clients:
+            client.close()
+
+    def test_clients_that_do_not_read_the_answer(self, server):
+        """They are not waited for."""
+        clients = [self.connect(server, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(3)]
+        clients += [self.connect(server, b"") for _ in range(MAX_CONNECTIONS)]
+        assert ask(server, "/healthz")[:2] == (200, "ok")
+        eventually(lambda: threading.active_count() < MAX_CONNECTIONS + 20)
+        for client in clients:
+            client.close()
+
+    def test_who_is_active_keeps_the_connection(self, server):
+        """A scraper's connection outlives hundreds of idle ones, as long as it is used."""
+        scraper = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+        clients = []
+        for _ in range(5):
+            scraper.request("GET", "/healthz")
+            assert scraper.getresponse().read() == b"ok"
+            assert scraper.sock is not None
+            used = scraper.sock
+            clients += [self.connect(server, b"") for _ in range(MAX_CONNECTIONS // 2)]
+            assert scraper.sock is used
+        for client in clients:
+            client.close()
+        scraper.close()
+
+    def test_an_idle_connection_is_closed(self, server, monkeypatch):
+        """Also when nobody needs its place."""
+        monkeypatch.setattr("controller.runtime.http_server._RequestHandler.timeout", 0.05)
+        client = self.connect(server, b"")
+        assert client.recv(1) == b""
+        client.close()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

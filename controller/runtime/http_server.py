@@ -1,0 +1,217 @@
+"""A small HTTP server that many clients cannot choke.
+
+Each connection has a thread, so one that hangs holds up no other. The number of connections is limited; one more takes
+the place of the connection that has been without progress for the longest time. So thousands of clients that connect
+and say nothing, send a byte now and then, or do not read the answer, keep no probe from being answered.
+"""
+
+import logging
+import posixpath
+import socket
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+log = logging.getLogger(__name__)
+
+# A kubelet and some scrapers need a handful.
+MAX_CONNECTIONS = 64
+# A client that sends or reads nothing for so long loses its connection and frees its thread.
+_IDLE_SECONDS = 10.0
+# Clients that connect while so many wait to be accepted have to try again, a second later.
+_BACKLOG = 1024
+# The server looks for the stop so often.
+_STOP_POLL_SECONDS = 0.1
+
+
+class ServerBindError(OSError):
+    """A server cannot listen on its address; the text names both, ``__cause__`` is the system's error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    path: str
+    query: Mapping[str, list[str]]
+    accept: str
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+
+Handler = Callable[[Request], Response]
+
+NOT_FOUND = Response(404, b"404 page not found\n")
+
+
+class HTTPServer:
+    """Serves handlers, each on its path and everything below.
+
+    address: "host:port"; an empty host listens on every address of both IP versions, port 0 takes a free one.
+    """
+
+    def __init__(self, name: str, address: str, handlers: Mapping[str, Handler]) -> None:
+        self.name = name
+        self._address = address
+        self._handlers = dict(handlers)
+        self._server: _Server | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is anything to serve, and an address to serve it on ("" and "0" are none)."""
+        return self._address not in ("", "0") and bool(self._handlers)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on. Raises RuntimeError before bind."""
+        if self._server is None:
+            raise RuntimeError(f"{self.name} server: does not listen yet")
+        port: int = self._server.server_address[1]
+        return port
+
+    def bind(self) -> None:
+        """Listen: clients can connect, and are answered once ``run`` is called. Raises ServerBindError."""
+        try:
+            host, port = parse_address(self._address)
+            self._server = _Server(host, port, self._route)
+        except (OSError, OverflowError, ValueError) as error:
+            raise ServerBindError(f"{self.name} server: cannot listen on {self._address!r}: {error}") from error
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until stop is set. Connections under way are cut when the process ends. Raises RuntimeError before
+        bind."""
+        server = self._server
+        if server is None:
+            raise RuntimeError(f"{self.name} server: does not listen yet")
+        log.info("Server started", extra={"server": self.name, "port": self.port})
+        try:
+            while not stop.is_set():
+                server.handle_request()
+        finally:
+            server.server_close()
+
+    def _route(self, request: Request) -> Response:
+        for path, handler in self._handlers.items():
+            if request.path == path or request.path.startswith(path + "/"):
+                return handler(request)
+        return NOT_FOUND
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Split "host:port", "[host]:port" or ":port". Raises ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("want host:port with a port of at most 65535")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class _Connections:
+    """The open connections, the one that has been without progress for the longest time first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[socket.socket, None] = OrderedDict()
+
+    def add(self, connection: socket.socket) -> None:
+        """Take one in; the first one loses its place when there are too many."""
+        with self._lock:
+            self._open[connection] = None
+            if len(self._open) > MAX_CONNECTIONS:
+                oldest, _ = self._open.popitem(last=False)
+                # Its thread wakes and closes it. close() here would not wake it.
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+
+    def progressed(self, connection: socket.socket) -> None:
+        with self._lock:
+            if connection in self._open:
+                self._open.move_to_end(connection)
+
+    def remove(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(connection, None)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Connections under way are not waited for: a scraper that hangs must not hold up the end of the process.
+    block_on_close = False
+    request_queue_size = _BACKLOG
+    timeout = _STOP_POLL_SECONDS
+
+    def __init__(self, host: str, port: int, route: Handler) -> None:
+        self.route = route
+        self.connections = _Connections()
+        both = not host and socket.has_dualstack_ipv6()
+        self.address_family = socket.AF_INET6 if both or ":" in host else socket.AF_INET
+        self._both = both
+        super().__init__((host, port), _RequestHandler)
+
+    def server_bind(self) -> None:
+        if self._both:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # Not HTTPServer's: that looks up its own host name, which can hang where DNS does.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.remove(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet: clients that break off are none of this process's troubles, and the route logs its own."""
+
+
+class _RequestHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = _IDLE_SECONDS
+    server: _Server
+
+    def _serve(self) -> None:
+        self.server.connections.progressed(self.connection)
+        if self.command not in ("GET", "HEAD"):
+            # A body may follow that nobody reads; it must not be taken for the next request.
+            self.close_connection = True
+        url = urlsplit(self.path)
+        request = Request(
+            path=posixpath.normpath("/" + url.path.lstrip("/")),
+            query=parse_qs(url.query, keep_blank_values=True),
+            accept=self.headers.get("Accept", ""),
+        )
+        try:
+            response = self.server.route(request)
+        except Exception:
+            log.exception("Request failed", extra={"path": request.path})
+            response = Response(500, b"internal server error\n")
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.content_type)
+        self.send_header("Content-Length", str(len(response.body)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815 - names of http.server
+
+    def version_string(self) -> str:
+        """Tell nobody which Python this is."""
+        return "controller"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's signature
+        """Requests are not logged: kubelets and scrapers ask all the time."""
