@@ -4,13 +4,16 @@ The model is client-go's RealFIFO with atomic replaces (the default since 1.36),
 key, and a list is one entry that takes the place of the whole store in one step.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from informers.errors import TransformFailed
 from informers.resource import object_key
+
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 Transform = Callable[[Object], Object]
@@ -22,13 +25,16 @@ BATCH_SIZE = 1000
 
 
 def guarded(transform: Transform) -> Transform:
-    """`transform`, its errors turned into TransformFailed."""
+    """`transform`, its errors turned into TransformFailed; so is a result that is no object."""
 
     def transformed(obj: Object) -> Object:
         try:
-            return transform(obj)
+            result: Any = transform(obj)
         except Exception as error:
             raise TransformFailed(f"the transform function failed: {type(error).__name__}") from error
+        if not isinstance(result, dict) or not isinstance(result.get("metadata"), dict):
+            raise TransformFailed(f"the transform function returned no object but {type(result).__name__}")
+        return cast("Object", result)
 
     return transformed
 
@@ -48,11 +54,15 @@ class Removal(NamedTuple):
 
 
 class ReplacedAll(NamedTuple):
-    """These objects by key, and no others, exist at `version`. `initial`: the first thing ever to come."""
+    """These objects by key, and no others, exist at `version`. `initial`: the first thing ever to come.
+
+    `kept`: keys of objects that exist too, but could not be transformed: what the store has of them stays.
+    """
 
     objects: dict[str, Object]
     version: str
     initial: bool
+    kept: frozenset[str] = frozenset()
 
 
 class SyncAll(NamedTuple):
@@ -71,8 +81,8 @@ Change = Upsert | Removal | ReplacedAll | SyncAll | Bookmark
 class RealFIFO:
     """An unbounded queue of changes with one consumer. Thread-safe.
 
-    The transform, a guarded() one, runs once for each object, before it is queued. The methods that add raise its
-    TransformFailed, or ValueError for an object without a name, and then queue nothing.
+    The transform, a guarded() one, runs once for each object, before it is queued. add() and update() raise its
+    TransformFailed, and all that take objects ValueError for one without a name; then nothing is queued.
     """
 
     def __init__(self, transform: Transform | None = None) -> None:
@@ -92,13 +102,31 @@ class RealFIFO:
 
     def delete(self, obj: Object) -> None:
         """Queue the deletion of an object, given in its last state."""
-        self._put(Removal(object_key(obj), self._transformed(obj)))
+        key = object_key(obj)
+        try:
+            obj = self._transformed(obj)
+        except TransformFailed:
+            # It is gone all the same.
+            log.exception("deleted object cannot be transformed, passed on as it was", extra={"key": key})
+        self._put(Removal(key, obj))
 
     def replace(self, objs: Iterable[Object], version: str) -> None:
-        """Queue a whole list."""
-        objects = {object_key(obj): self._transformed(obj) for obj in objs}
+        """Queue a whole list. An object that cannot be transformed is left as the store has it, and logged."""
+        objects: dict[str, Object] = {}
+        failures: dict[str, TransformFailed] = {}
+        for obj in objs:
+            key = object_key(obj)
+            try:
+                objects[key] = self._transformed(obj)
+            except TransformFailed as error:
+                failures[key] = error
+        if failures:
+            # One line and one traceback: a transform that fails for one often fails for thousands.
+            first = next(iter(failures))
+            extra = {"objects": len(failures), "first": first}
+            log.error("listed objects cannot be transformed, skipped", extra=extra, exc_info=failures[first])
         with self._condition:
-            change = ReplacedAll(objects, version, initial=not self._populated)
+            change = ReplacedAll(objects, version, initial=not self._populated, kept=frozenset(failures))
             if change.initial:
                 self._initial = change
             self._put_locked(change)

@@ -6,8 +6,12 @@ of one object.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from informers.mutation_detector import CacheMutated
+from informers.resource import object_key
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -15,6 +19,9 @@ Keys = list[str]
 IndexFunction = Callable[[Object], Iterable[str]]
 """The values an object is found by: none, one or several. Must be pure and must not raise: an error in it is a
 programming error and ends the informer."""
+
+Observer = Callable[[Mapping[str, Object | None]], None]
+"""Is told what was there before a write, by the keys that were written; None for nothing."""
 
 NAMESPACE_INDEX = "namespace"
 
@@ -35,7 +42,7 @@ class Indexer:
         # Index name -> value -> keys. The keys are in a dict for its order. No value has an empty set of keys.
         self._indices: dict[str, dict[str, dict[str, None]]] = {name: {} for name in self._functions}
         self._resource_version = ""
-        self._observers: tuple[Callable[[Iterable[str]], None], ...] = ()
+        self._observers: tuple[Observer, ...] = ()
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -85,15 +92,21 @@ class Indexer:
             for name, function in functions.items():
                 index: dict[str, dict[str, None]] = {}
                 for key, obj in self._objects.items():
-                    for value in function(obj):
+                    for value in _values(name, function, obj):
                         index.setdefault(value, {})[key] = None
                 self._functions[name] = function
                 self._indices[name] = index
 
-    def observe(self, observer: Callable[[Iterable[str]], None]) -> None:
-        """Call `observer` with the keys of each write, after it, in the writer's thread and outside the lock."""
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` after each write, in the writer's thread and outside the lock."""
         with self._lock:
             self._observers = (*self._observers, observer)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Let no write happen meanwhile: for several reads of one state. Keep it short."""
+        with self._lock:
+            yield
 
     def put(self, key: str, obj: Object, version: str) -> Object | None:
         """Store the object; returns the one it takes the place of."""
@@ -102,7 +115,7 @@ class Indexer:
             self._objects[key] = obj
             self._reindex_locked(key, old, obj)
             self._resource_version = version
-        self._tell((key,))
+        self._tell({key: old})
         return old
 
     def remove(self, key: str, version: str) -> Object | None:
@@ -111,7 +124,7 @@ class Indexer:
             old = self._objects.pop(key, None)
             self._reindex_locked(key, old, None)
             self._resource_version = version
-        self._tell((key,))
+        self._tell({key: old})
         return old
 
     def replace(self, objects: dict[str, Object], version: str) -> dict[str, Object]:
@@ -123,11 +136,11 @@ class Indexer:
             for name, function in self._functions.items():
                 index = indices[name]
                 for key, obj in objects.items():
-                    for value in function(obj):
+                    for value in _values(name, function, obj):
                         index.setdefault(value, {})[key] = None
             self._resource_version = version
         if self._observers:
-            self._tell(before.keys() | objects.keys())
+            self._tell(dict.fromkeys(objects) | before)
         return before
 
     def caught_up(self, version: str) -> None:
@@ -144,17 +157,33 @@ class Indexer:
     def _reindex_locked(self, key: str, old: Object | None, new: Object | None) -> None:
         for name, function in self._functions.items():
             index = self._indices[name]
-            before = set(function(old)) if old is not None else set()
-            after = set(function(new)) if new is not None else set()
-            for value in before - after:
-                keys = index[value]
+            before = _values(name, function, old)
+            after = _values(name, function, new)
+            for value in before.keys() - after.keys():
+                keys = index.get(value, {})
+                if key not in keys:
+                    raise CacheMutated(
+                        f"cached {(old or {}).get('kind', 'object')} {key} was changed by its reader in what the index "
+                        f"{name!r} is made of: copy objects to change them"
+                    )
                 del keys[key]
                 if not keys:
                     # Values without objects would pile up where values never repeat.
                     del index[value]
-            for value in after - before:
+            for value in after.keys() - before.keys():
                 index.setdefault(value, {})[key] = None
 
-    def _tell(self, keys: Iterable[str]) -> None:
+    def _tell(self, before: Mapping[str, Object | None]) -> None:
         for observer in self._observers:
-            observer(keys)
+            observer(before)
+
+
+def _values(index: str, function: IndexFunction, obj: Object | None) -> dict[str, None]:
+    """What the object is found by, as keys. An error of the function says which object it is about."""
+    if obj is None:
+        return {}
+    try:
+        return dict.fromkeys(function(obj))
+    except Exception as error:
+        error.add_note(f"in the index function {index!r}, for {obj.get('kind', 'object')} {object_key(obj)}")
+        raise

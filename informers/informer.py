@@ -33,6 +33,8 @@ Audience = set[Registration]  # whom a notification is for; None for all
 
 # client-go minimumResyncPeriod: resyncs more often than this would do nothing else.
 MINIMUM_RESYNC_PERIOD = 1.0
+# How long a thread outlives a run() that has failed.
+FAILURE_POLL_PERIOD = 0.1
 # client-go syncedPollPeriod.
 SYNC_POLL_PERIOD = 0.1
 
@@ -151,10 +153,11 @@ class SharedInformer:
         return registration
 
     def remove_event_handler(self, registration: Registration) -> None:
-        """Call it no more, after the call in progress. Idempotent; does not wait."""
+        """Call it no more, after the call in progress. Idempotent; does not wait. Of another informer: does nothing."""
         with self._distribution:
-            if registration in self._registrations:
-                self._registrations.remove(registration)
+            if registration not in self._registrations:
+                return
+            self._registrations.remove(registration)
         registration.stop()
 
     def run(self, stop: threading.Event) -> None:
@@ -171,15 +174,16 @@ class SharedInformer:
                 registration.set_resync_check(self._check_period)
                 registration.start()
         over = threading.Event()
-        helpers = [self._thread("reflector", reflector.run)]
+        helpers = [
+            self._thread("reflector", reflector.run),
+            self._thread("stop", lambda: self._close_on(stop, over)),
+        ]
         if self._detector is not None:
             detector = self._detector
             helpers.append(self._thread("mutation-detector", lambda: detector.run(over)))
-        for helper in helpers:
-            helper.start()
-        # Daemon and not joined: when run() ends by a failure nobody has set `stop` yet.
-        threading.Thread(target=self._close_on, args=(stop,), name=f"{self._name}-stop", daemon=True).start()
         try:
+            for helper in helpers:
+                helper.start()
             while self._fifo.pop(self._process):
                 pass
         finally:
@@ -187,16 +191,20 @@ class SharedInformer:
             reflector.stop()
             self._fifo.close()
             for helper in helpers:
-                helper.join()
-            with self._distribution:
-                self._stopped = True
-                registrations = [*self._registrations]
-            for registration in registrations:
-                registration.stop()
-            for registration in registrations:
-                registration.join()
+                if helper.ident is not None:  # started
+                    helper.join()
+            self._end_registrations()
         if self._failure is not None:
             raise self._failure
+
+    def _end_registrations(self) -> None:
+        with self._distribution:
+            self._stopped = True
+            registrations = [*self._registrations]
+        for registration in registrations:
+            registration.stop()
+        for registration in registrations:
+            registration.join()
 
     def _new_reflector_locked(self) -> Reflector:
         return Reflector(
@@ -225,8 +233,10 @@ class SharedInformer:
 
         return threading.Thread(target=guarded_work, name=f"{self._name}-{role}", daemon=True)
 
-    def _close_on(self, stop: threading.Event) -> None:
-        stop.wait()
+    def _close_on(self, stop: threading.Event, over: threading.Event) -> None:
+        # Two events cannot be waited for together. `stop` counts at once; after a failure nobody may ever set it.
+        while not stop.wait(FAILURE_POLL_PERIOD) and not over.is_set():
+            pass
         self._fifo.close()
 
     # ---- consumer of the queue
@@ -264,6 +274,10 @@ class SharedInformer:
             news.append((Updated(old, obj), self._resyncing if same else None))
 
     def _replace_locked(self, change: ReplacedAll, news: list[tuple[Notification, Audience | None]]) -> None:
+        for key in change.kept:
+            known = self._indexer.get(key)
+            if known is not None:
+                change.objects[key] = known
         before = self._indexer.replace(change.objects, change.version)
         for key, old in before.items():
             if key not in change.objects:

@@ -25,8 +25,8 @@ class Lister:
         return self._indexer.get(make_key(name, namespace))
 
     def list(self, namespace: str | None = None) -> Objects:
-        """All objects, or those of a namespace; the latter takes no walk over all with the index NAMESPACE_INDEX."""
-        if namespace is None:
+        """All objects (None or ""), or those of a namespace; with the index NAMESPACE_INDEX without a walk over all."""
+        if not namespace:
             return self._indexer.list()
         if NAMESPACE_INDEX in self._indexer.index_functions:
             return self._indexer.by_index(NAMESPACE_INDEX, namespace)

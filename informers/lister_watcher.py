@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from informers.client import Client
+from informers.client import LIST_TIMEOUT, Client
+from informers.interrupt import Interrupt
 from informers.resource import Resource
 from informers.watch import WatchEvent
 
@@ -30,8 +31,8 @@ class ListerWatcher(Protocol):
     def resource(self) -> Resource:
         """What is listed; events about objects of another kind are skipped."""
 
-    def list(self, *, limit: int | None, continue_: str, resource_version: str) -> dict[str, Any]:
-        """One page as the API sends it. Raises ApiError."""
+    def list(self, *, limit: int | None, continue_: str, resource_version: str, interrupt: Interrupt) -> dict[str, Any]:
+        """One page as the API sends it. Raises ApiError. Nobody waits for it any longer once `interrupt` is set."""
 
     def watch(
         self,
@@ -45,7 +46,10 @@ class ListerWatcher(Protocol):
 
 
 class ResourceListerWatcher:
-    """The objects of a resource on an API server: of one namespace or all, and those that the selectors match."""
+    """The objects of a resource on an API server: of one namespace or all, and those that the selectors match.
+
+    list_timeout: seconds for each page of a list.
+    """
 
     def __init__(
         self,
@@ -55,19 +59,21 @@ class ResourceListerWatcher:
         namespace: str | None = None,
         label_selector: str = "",
         field_selector: str = "",
+        list_timeout: float = LIST_TIMEOUT,
     ) -> None:
         self._client = client
         self._resource = resource
         self._namespace = namespace
         self._label_selector = label_selector
         self._field_selector = field_selector
+        self._list_timeout = list_timeout
 
     @property
     def resource(self) -> Resource:
         """See ListerWatcher."""
         return self._resource
 
-    def list(self, *, limit: int | None, continue_: str, resource_version: str) -> dict[str, Any]:
+    def list(self, *, limit: int | None, continue_: str, resource_version: str, interrupt: Interrupt) -> dict[str, Any]:
         """See ListerWatcher."""
         return self._client.list(
             self._resource,
@@ -77,6 +83,8 @@ class ResourceListerWatcher:
             limit=limit,
             continue_=continue_,
             resource_version=resource_version,
+            timeout=self._list_timeout,
+            interrupt=interrupt,
         )
 
     def watch(

@@ -5,10 +5,11 @@ twice. client-go (tools/cache/mutation_cache.go) compares resourceVersions by si
 remembered together with the version it was based on, and counts as long as the cache still shows that version.
 """
 
+import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from informers.errors import NotFound
 from informers.lister import Lister
@@ -31,11 +32,20 @@ class _Entry:
     expires: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    key: str
+    expires: float
+
+
+_Expiring = TypeVar("_Expiring", _Entry, _Gone)
+
+
 class MutationCache:
     """A lister's view with own writes in it. Thread-safe; objects are shared and read-only, those given to it too.
 
     An entry ends as soon as the cache shows something it was not based on, be that the write itself or a later change
-    of somebody else, and after `ttl` seconds at the latest.
+    of somebody else, when the cache has seen its object go, and after `ttl` seconds at the latest.
     """
 
     def __init__(self, lister: Lister, *, ttl: float = TTL, clock: Clock = REAL_CLOCK) -> None:
@@ -43,7 +53,10 @@ class MutationCache:
         self._ttl = ttl
         self._clock = clock
         self._lock = threading.Lock()
+        # Both are guarded by _lock, and in the order in which their items expire.
         self._entries: dict[str, _Entry] = {}
+        # Objects that the cache has seen go, by uid: their absence is then no state from before their creation.
+        self._gone: dict[str, _Gone] = {}
         # Reads alone would miss a cache that moves on and then returns to absence.
         self._indexer.observe(self._cache_moved)
 
@@ -62,7 +75,10 @@ class MutationCache:
         of it counts too. Raises what `fetch` raises, except NotFound.
         """
         key = make_key(name, namespace)
-        shown = self.get(name, namespace)
+        with self._lock:
+            shown = self._get_locked(key)
+            # A cache of some objects only, chosen by a label, may have seen one go that is still there.
+            self._gone = {uid: gone for uid, gone in self._gone.items() if gone.key != key}
         try:
             live: Object | None = fetch()
         except NotFound:
@@ -79,11 +95,10 @@ class MutationCache:
 
     def by_index(self, index: str, value: str) -> Objects:
         """The objects an index function gives that value for, own writes included. Raises KeyError."""
-        with self._lock:
-            function = self._indexer.index_functions.get(index)
+        # One state of the cache for all: an entry that ends here may only give way to what is newer.
+        with self._lock, self._indexer.unchanged():
             cached = {object_key(obj): obj for obj in self._indexer.by_index(index, value)}
-            if function is None:
-                return [*cached.values()]
+            function = self._indexer.index_functions[index]
             for key, entry in [*self._entries.items()]:
                 if not self._holds_locked(key, entry, self._indexer.get(key)):
                     continue
@@ -102,7 +117,9 @@ class MutationCache:
         if previous is not None and _identity(previous.obj) in bases:
             # A write on top of a write that the cache has not seen: it may still show what the first was based on.
             bases |= previous.bases
+        self._forget_expired_locked()
         entry = _Entry(obj, bases, self._clock.monotonic() + self._ttl)
+        self._entries.pop(key, None)
         self._entries[key] = entry
         self._holds_locked(key, entry, self._indexer.get(key))
 
@@ -112,23 +129,43 @@ class MutationCache:
         return entry.obj if entry is not None and self._holds_locked(key, entry, cached) else cached
 
     def _holds_locked(self, key: str, entry: _Entry, cached: Object | None) -> bool:
-        if _identity(cached) in entry.bases and self._clock.monotonic() < entry.expires:
+        seen_to_go = cached is None and entry.obj is not None and _uid(entry.obj) in self._gone
+        if _identity(cached) in entry.bases and not seen_to_go and self._clock.monotonic() < entry.expires:
             return True
         del self._entries[key]
         return False
 
-    def _cache_moved(self, keys: Iterable[str]) -> None:
-        if not self._entries:
-            return
+    def _cache_moved(self, before: Mapping[str, Object | None]) -> None:
         with self._lock:
-            for key in keys:
+            self._forget_expired_locked()
+            expires = self._clock.monotonic() + self._ttl
+            for key, old in before.items():
+                cached = self._indexer.get(key)
+                if old is not None and (cached is None or _uid(cached) != _uid(old)):
+                    self._gone.pop(_uid(old), None)
+                    self._gone[_uid(old)] = _Gone(key, expires)
                 entry = self._entries.get(key)
                 if entry is not None:
-                    self._holds_locked(key, entry, self._indexer.get(key))
+                    self._holds_locked(key, entry, cached)
+
+    def _forget_expired_locked(self) -> None:
+        now = self._clock.monotonic()
+        _drop_expired(self._entries, now)
+        _drop_expired(self._gone, now)
+
+
+def _drop_expired(items: dict[str, _Expiring], now: float) -> None:
+    """They are in the order in which they expire."""
+    expired = [key for key, _ in itertools.takewhile(lambda item: item[1].expires <= now, items.items())]
+    for key in expired:
+        del items[key]
+
+
+def _uid(obj: Object) -> str:
+    return str(obj["metadata"].get("uid", ""))
 
 
 def _identity(obj: Object | None) -> _Identity:
     if obj is None:
         return None
-    metadata = obj["metadata"]
-    return metadata.get("uid", ""), metadata.get("resourceVersion", "")
+    return _uid(obj), str(obj["metadata"].get("resourceVersion", ""))

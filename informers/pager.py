@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from informers.errors import ApiError, Expired
-from informers.resource import Resource
+from informers.resource import Resource, object_key
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,23 @@ class _Page:
             )
         self.resource_version = str(metadata.get("resourceVersion") or "")
         self.continue_ = str(metadata.get("continue") or "")
-        self.items = [item for item in items if _complete(item, resource)]
+        self.items = [item for item in items if _is_usable(item, resource)]
 
 
-def _complete(item: object, resource: Resource) -> bool:
-    """Give an item its type, which lists of built-in kinds leave out; False for an object of another kind."""
-    if not isinstance(item, dict) or item.setdefault("kind", resource.kind) != resource.kind:
-        log.error("object of the wrong kind in a list skipped", extra={"resource": resource.plural})
-        return False
-    item.setdefault("apiVersion", resource.api_version)
-    return True
+def _is_usable(item: object, resource: Resource) -> bool:
+    """Give an item its type, which lists of built-in kinds leave out; False for what is no object of this kind.
+
+    One such item must not cost all the others.
+    """
+    if isinstance(item, dict) and item.setdefault("kind", resource.kind) == resource.kind:
+        try:
+            object_key(item)
+        except ValueError as error:
+            fault = str(error)
+        else:
+            item.setdefault("apiVersion", resource.api_version)
+            return True
+    else:
+        fault = f"it is no {resource.kind}"
+    log.error("object in a list skipped", extra={"resource": resource.plural, "cause": fault})
+    return False

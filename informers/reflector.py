@@ -10,7 +10,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from informers.errors import (
     KubernetesError,
     TooLargeResourceVersion,
     TooManyRequests,
+    TransformFailed,
     error_from_status,
 )
 from informers.interrupt import Interrupt, Interrupted
@@ -195,7 +196,9 @@ class Reflector:
     def _pages(self, version: str) -> ListResult:
         def page(*, limit: int | None, continue_: str, resource_version: str) -> dict[str, Any]:
             self._check_stop()
-            return self._lister_watcher.list(limit=limit, continue_=continue_, resource_version=resource_version)
+            return self._lister_watcher.list(
+                limit=limit, continue_=continue_, resource_version=resource_version, interrupt=self._interrupt
+            )
 
         limit = self._options.page_size
         if limit is None and (version in ("", "0") or self._paginated):
@@ -349,7 +352,8 @@ class Reflector:
                     raise error_from_status(obj)
                 metadata = obj.get("metadata")
                 version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-                if obj.get("kind") != kind or obj.get("apiVersion") != api_version or not version:
+                is_of_kind = obj.get("kind") == kind and obj.get("apiVersion") == api_version
+                if not is_of_kind or not version or not isinstance(version, str):
                     self._log_skipped("watch event is not about an object of this kind, skipped", event_type)
                     continue
                 try:
@@ -405,10 +409,15 @@ class Reflector:
     def _every(self, seconds: float, action: Callable[[], None]) -> Iterator[None]:
         """Call `action` from another thread each `seconds` while the block runs, which may well block."""
         over = threading.Event()
+        failures: list[BaseException] = []
 
         def loop() -> None:
-            while not self._clock.sleep(seconds, over):
-                action()
+            try:
+                while not self._clock.sleep(seconds, over):
+                    action()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failures.append(error)
+                self.stop()
 
         thread = threading.Thread(target=loop, name=f"{self._name}-timer", daemon=True)
         thread.start()
@@ -417,13 +426,19 @@ class Reflector:
         finally:
             over.set()
             thread.join()
+            if failures:
+                raise failures.pop()
 
     def _log_error(self, error: KubernetesError) -> None:
         reason = error.reason if isinstance(error, ApiError) else type(error).__name__
         log.warning("cannot list or watch", extra={"informer": self._name, "reason": reason, "cause": str(error)})
 
     def _log_skipped(self, message: str, event_type: object, error: Exception | None = None) -> None:
-        log.error(message, extra={"informer": self._name, "event_type": str(event_type)[:20]}, exc_info=error)
+        extra = {"informer": self._name, "event_type": str(event_type)[:20]}
+        if isinstance(error, TransformFailed):  # a mistake in the program; all else is one in the data
+            log.error(message, extra=extra, exc_info=error)
+        else:
+            log.error(message, extra=extra | ({"cause": str(error)} if error else {}))
 
 
 class _Gathered:
@@ -435,8 +450,11 @@ class _Gathered:
         self.version = ""
 
     def add(self, obj: Object) -> None:
-        # Transformed here, and again by the store, to hold less while the list is gathered.
-        self.objects[object_key(obj)] = self._transform(obj) if self._transform else obj
+        # Transformed here, and again by the store, to hold less while the list is gathered. What that fails for is left
+        # to the store: it exists, so it must not be missing here.
+        with suppress(TransformFailed):
+            obj = self._transform(obj) if self._transform else obj
+        self.objects[object_key(obj)] = obj
 
     update = add
 

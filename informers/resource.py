@@ -47,13 +47,16 @@ class Resource:
 def object_key(obj: Mapping[str, Any]) -> str:
     """ "namespace/name", or "name" for a cluster-scoped object (client-go: MetaNamespaceKeyFunc).
 
-    Raises ValueError when the object has no metadata or name.
+    Raises ValueError when the object has no metadata or name, or one that is no text.
     """
     metadata = obj.get("metadata")
-    if not isinstance(metadata, dict) or not metadata.get("name"):
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(name, str) or not name:
         raise ValueError(f"a {obj.get('kind') or 'object'} without metadata.name has no key")
     namespace = metadata.get("namespace")
-    return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
+    if namespace is not None and not isinstance(namespace, str):
+        raise ValueError(f"{obj.get('kind') or 'object'} {name}: metadata.namespace is no text")
+    return f"{namespace}/{name}" if namespace else name
 
 
 def make_key(name: str, namespace: str | None = None) -> str:

@@ -82,6 +82,9 @@ def connection_failed(error: Exception, host: str, *, connect_timeout: float, re
             return overdue(host, read_timeout, connected=True)
         case SSLError() | ssl.SSLError():
             return _failed(host, f"TLS failed: {_tls_cause(error)}", ConnectionFailed.TLS)
+        case ProtocolError() if isinstance(system, TimeoutError):
+            # While sending, for which urllib3 takes the timeout of the connect.
+            return overdue(host, connect_timeout, connected=True)
         case ProtocolError():
             cause = system.strerror if system and system.strerror else "closed before the answer was complete"
             return _failed(host, f"the connection broke: {cause}", ConnectionFailed.BROKEN)

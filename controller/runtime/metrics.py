@@ -37,6 +37,8 @@ REST_CLIENT_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 3
 # client_golang's default buckets, which client-go's reflector metrics are served with.
 REFLECTOR_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
+_VERSION_DIGITS = 20  # of the 64-bit number that etcd counts with
+
 RECONCILE_RESULTS = ("success", "error", "requeue", "requeue_after")
 
 
@@ -242,8 +244,8 @@ class Metrics:
 
     def resource_version(self, name: str, version: str) -> None:
         # Opaque to everybody else; a dashboard only looks whether it moves. Servers other than Kubernetes' may send
-        # what is no number.
-        if version.isascii() and version.isdigit():
+        # what is no number, or none that a gauge can take.
+        if version.isascii() and version.isdigit() and len(version) <= _VERSION_DIGITS:
             self._last_version.labels(name).set(int(version))
             self._store_version.labels(name).set(int(version))
 

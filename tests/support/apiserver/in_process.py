@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from informers import ApiError, KubernetesError, Resource, WatchEvent
+from informers import ApiError, Interrupt, KubernetesError, Resource, WatchEvent
 from informers.errors import error_from_status
 from tests.support.apiserver.cluster import Cluster, Refused
 from tests.support.apiserver.objects import WIDGETS
@@ -32,7 +32,7 @@ class InProcess:
     def resource(self) -> Resource:
         return WIDGETS
 
-    def list(self, *, limit: int | None, continue_: str, resource_version: str) -> Object:
+    def list(self, *, limit: int | None, continue_: str, resource_version: str, interrupt: Interrupt) -> Object:
         self.lists += 1
         if self.list_faults:
             raise self.list_faults.popleft()

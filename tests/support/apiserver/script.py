@@ -11,6 +11,7 @@ from typing import Any
 
 from informers import (
     ApiError,
+    Interrupt,
     KubernetesError,
     Reflector,
     ReflectorOptions,
@@ -125,7 +126,7 @@ class Run:
 
     # ---- the ListerWatcher
 
-    def list(self, *, limit: int | None, continue_: str, resource_version: str) -> Object:
+    def list(self, *, limit: int | None, continue_: str, resource_version: str, interrupt: Interrupt) -> Object:
         words = [f"LIST rv={resource_version or '-'}"]
         words += [f"limit={limit}"] if limit else []
         words += [f"continue={continue_}"] if continue_ else []

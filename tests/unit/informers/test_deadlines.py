@@ -258,6 +258,35 @@ class TestRetryAfter:
         assert server.client(clock=HastyClock()).request("GET", "/x") == {}
 
 
+def test_idle_connections_that_died_fail_no_read(peer: Callable[[Behaviour], Peer]) -> None:
+    """Also when many threads find out at once, and while others connect. A server that restarts leaves such ones."""
+
+    def answer_once(connection: socket.socket) -> None:
+        request_of(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        request_of(connection)
+        connection.close()
+
+    client = client_of(peer(answer_once).address)
+    failures: list[Exception] = []
+    together = threading.Barrier(8)
+
+    def read() -> None:
+        for _ in range(30):
+            together.wait(60)
+            try:
+                client.request("GET", "/x")
+            except ApiError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+    assert not failures
+
+
 class Retries:
     def __init__(self) -> None:
         self.seen = threading.Event()

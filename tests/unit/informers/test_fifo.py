@@ -103,7 +103,7 @@ def test_close_ends_a_waiting_pop() -> None:
 
 
 def test_transform_runs_once_before_queueing() -> None:
-    """On everything that carries an object; its failure queues nothing and is chained."""
+    """On everything that carries an object; its failure on a change queues nothing and is chained."""
     calls: list[str] = []
 
     def transform(obj: Object) -> Object:
@@ -117,15 +117,38 @@ def test_transform_runs_once_before_queueing() -> None:
     fifo.replace([widget("b", 1)], "1")
     fifo.delete(widget("c", 1))
     fifo.resync()
-    for put in (fifo.add, fifo.delete, lambda obj: fifo.replace([obj], "2")):
+    for put in (fifo.add, fifo.update):
         with pytest.raises(TransformFailed, match="LookupError") as caught:
             put(widget("bad", 1))
         assert isinstance(caught.value.__cause__, LookupError)
         assert "secret" not in str(caught.value)
-    assert calls == ["a", "b", "c", "bad", "bad", "bad"]
+    assert calls == ["a", "b", "c", "bad", "bad"]
     upsert, replaced, removal, sync = drain(fifo)
     assert upsert.obj["spec"] == removal.obj["spec"] == replaced.objects["default/b"]["spec"] == "cut"  # type: ignore[union-attr]
     assert sync == SyncAll()
+
+
+def test_object_that_cannot_be_transformed() -> None:
+    """It exists, so a list does not take it from the store; it was deleted, so that is queued."""
+
+    def transform(obj: Object) -> Object:
+        return obj["spec"]["cut"]  # type: ignore[no-any-return]
+
+    fifo = RealFIFO(guarded(transform))
+    good = widget("a", 1, cut=widget("a", 1))
+    fifo.replace([good, widget("bad", 1)], "1")
+    fifo.delete(widget("bad", 2))
+    assert drain(fifo) == [
+        ReplacedAll({"default/a": widget("a", 1)}, "1", initial=True, kept=frozenset({"default/bad"})),
+        Removal("default/bad", widget("bad", 2)),
+    ]
+
+
+@pytest.mark.parametrize("result", [None, [], {}, {"metadata": None}])
+def test_transform_that_returns_no_object(result: Any) -> None:
+    """Is one that failed: what is stored can be read by all."""
+    with pytest.raises(TransformFailed, match="returned no object"):
+        RealFIFO(guarded(lambda obj: result)).add(widget("a", 1))
 
 
 def test_object_without_name() -> None:

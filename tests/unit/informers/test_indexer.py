@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from informers import Indexer, Lister, index_by_namespace, object_key
+from informers import CacheMutated, Indexer, Lister, index_by_namespace, object_key
 from tests.support.apiserver.objects import widget
 
 Object = dict[str, Any]
@@ -62,6 +62,22 @@ def test_index_added_later_covers_what_is_stored() -> None:
     assert names(Lister(indexer).list("other")) == ["b", "c"]
 
 
+@pytest.mark.parametrize("write", ["put", "remove"])
+def test_reader_that_changed_an_indexed_field(write: str) -> None:
+    """The index cannot be kept any more; the error names object and cure."""
+    indexer = filled(widget("a", 1, colors=["red"]))
+    indexer.list()[0]["spec"]["colors"] = ["blue"]
+    with pytest.raises(CacheMutated, match=r"cached Widget default/a was changed by its reader .* copy objects"):
+        indexer.put("default/a", widget("a", 2), "2") if write == "put" else indexer.remove("default/a", "2")
+
+
+def test_error_of_an_index_function_names_index_and_object() -> None:
+    """So that the mistake can be found."""
+    with pytest.raises(KeyError) as caught:
+        Indexer({"broken": lambda obj: obj["nothing"]}).put("default/a", widget("a", 1), "1")
+    assert caught.value.__notes__ == ["in the index function 'broken', for Widget default/a"]
+
+
 def test_replace_is_one_step_and_returns_what_was() -> None:
     """The content is exactly the new one, indices included."""
     indexer = filled(widget("a", 1, colors=["red"]))
@@ -73,14 +89,18 @@ def test_replace_is_one_step_and_returns_what_was() -> None:
 
 
 def test_observers_hear_of_each_write_after_it() -> None:
-    """With the keys that changed."""
+    """With the keys that were written, and what was there before."""
     indexer = filled(widget("a", 1))
-    seen: list[tuple[set[str], int]] = []
-    indexer.observe(lambda keys: seen.append((set(keys), len(indexer))))
+    seen: list[tuple[dict[str, Object | None], int]] = []
+    indexer.observe(lambda before: seen.append((dict(before), len(indexer))))
     indexer.put("default/b", widget("b", 2), "2")
     indexer.remove("default/a", "3")
     indexer.replace({"default/c": widget("c", 4)}, "4")
-    assert seen == [({"default/b"}, 2), ({"default/a"}, 1), ({"default/b", "default/c"}, 1)]
+    assert seen == [
+        ({"default/b": None}, 2),
+        ({"default/a": widget("a", 1)}, 1),
+        ({"default/b": widget("b", 2), "default/c": None}, 1),
+    ]
 
 
 @pytest.mark.parametrize("indices", [{}, {"namespace": index_by_namespace}])
@@ -93,7 +113,7 @@ def test_lister(indices: dict[str, Any]) -> None:
     assert lister.get("a", "default") == widget("a", 1)
     assert lister.get("a", "other") is None
     assert lister.get("a") is None
-    assert names(lister.list()) == ["a", "b"]
+    assert names(lister.list()) == names(lister.list("")) == ["a", "b"]
     assert names(lister.list("other")) == ["b"]
 
 

@@ -1,8 +1,10 @@
 """SharedInformer: what handlers are told, in which order, and who is resynced when."""
 
 import asyncio
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -203,22 +205,24 @@ def test_slow_handler_holds_up_nobody(cluster: Cluster, source: InProcess, start
     assert [line[:2] for line in slow.log] == ["+a", "+b"]
 
 
-@pytest.mark.parametrize("kind", [LookupError, SystemExit, asyncio.CancelledError])
+@pytest.mark.parametrize(
+    "error_type", [LookupError, SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit]
+)
 def test_failing_handler_skips_one_change(
-    kind: type[BaseException],
     cluster: Cluster,
     source: InProcess,
     start: Start,
     caplog: pytest.LogCaptureFixture,
+    error_type: type[BaseException],
 ) -> None:
-    """An exception of any kind is logged, costs a pause of one second, and the next change is delivered."""
+    """Whatever it raises is logged, costs a pause of one second, and the next change is delivered."""
     clock = HastyClock()
     informer = make(source, clock)
     seen: list[str] = []
 
     def fail_on_a(obj: Object, _: bool) -> None:
         if obj["metadata"]["name"] == "a":
-            raise kind("a is not to my taste")
+            raise error_type("a is not to my taste")
         seen.append(obj["metadata"]["name"])
 
     registration = informer.add_event_handler(EventHandlers(on_add=fail_on_a))
@@ -230,7 +234,7 @@ def test_failing_handler_skips_one_change(
     assert clock.sleeps == [1.0]
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is not None
-    assert isinstance(record.exc_info[1], kind)
+    assert isinstance(record.exc_info[1], error_type)
 
 
 def test_removed_handler_is_called_no_more(cluster: Cluster, source: InProcess, start: Start) -> None:
@@ -246,6 +250,16 @@ def test_removed_handler_is_called_no_more(cluster: Cluster, source: InProcess, 
     cluster.put("b")
     eventually(lambda: len(kept.log) == 2)
     assert len(removed.log) == 1
+
+
+def test_registration_of_another_informer_is_left_alone(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """Removing it here does nothing to it there."""
+    informer, other, recorder = make(source), make(source), Recorder()
+    registration = informer.add_event_handler(recorder.handlers)
+    other.remove_event_handler(registration)
+    start(informer)
+    cluster.put("a")
+    eventually(lambda: len(recorder.log) == 1)
 
 
 def test_runs_once(source: InProcess) -> None:
@@ -285,6 +299,51 @@ def test_all_threads_end(cluster: Cluster, source: InProcess) -> None:
     eventually(lambda: set(threading.enumerate()) <= before)
 
 
+class TestFailure:
+    """An informer that fails says why, once, and leaves nothing behind."""
+
+    def test_leaves_no_threads(self, cluster: Cluster, source: InProcess) -> None:
+        """Nor what they hold on to, although nobody sets the stop event."""
+        before = set(threading.enumerate())
+        cluster.put("a")
+        gone = []
+        for _ in range(20):
+            informer = make(source, indexers={"broken": lambda obj: obj["nothing"]})
+            informer.add_event_handler(EventHandlers())
+            gone.append(weakref.ref(informer.indexer))
+            with pytest.raises(KeyError):
+                informer.run(threading.Event())
+        del informer
+        eventually(lambda: set(threading.enumerate()) <= before)
+        gc.collect()
+        assert not [one for one in gone if one() is not None]
+
+    @pytest.mark.parametrize("error_type", [LookupError, SystemExit, asyncio.CancelledError])
+    def test_of_its_timer(self, source: InProcess, clock: VirtualClock, error_type: type[BaseException]) -> None:
+        """What goes wrong in the thread that resyncs ends the informer, with that error."""
+        informer = make(source, clock, resync_period=10)
+
+        def broken() -> bool:
+            raise error_type("by a mistake")
+
+        informer._should_resync = broken  # type: ignore[method-assign]
+        informer.add_event_handler(EventHandlers())
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                informer.run(threading.Event())
+            except BaseException as error:  # noqa: BLE001 - looked at below
+                failures.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        clock.wait_for_waiters(1)
+        clock.advance(10)
+        thread.join(60)
+        assert [type(error) for error in failures] == [error_type]
+
+
 class TestTransform:
     """The transform function makes what is stored and told."""
 
@@ -321,23 +380,40 @@ class TestTransform:
         assert informer.lister().get("bad", "default") is None
         assert source.lists == 1
 
-    def test_failure_on_a_list(self, cluster: Cluster, source: InProcess, start: Start) -> None:
-        """The list is not taken, and tried again later; last_error names the transform."""
-        broken = True
+    @pytest.mark.parametrize("watch_list", [False, True], ids=["list", "streamed list"])
+    def test_failure_on_a_list(
+        self, cluster: Cluster, source: InProcess, start: Start, watch_list: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What is known of the object is kept, as the object exists; the others are taken; the failure is logged."""
+        broken: set[str] = set()
 
         def shaky(obj: Object) -> Object:
-            if broken:
+            if obj["metadata"]["name"] in broken:
                 raise LookupError("not now")
             return obj
 
         cluster.put("a")
-        informer = make(source, transform=shaky)
+        options = ReflectorOptions(watch_list=watch_list)
+        informer = SharedInformer(source, name="widgets", clock=HastyClock(), options=options, transform=shaky)
+        recorder = Recorder()
+        informer.add_event_handler(recorder.handlers)
         start(informer)
-        eventually(lambda: "transform" in str(informer.last_error))
-        assert not informer.has_synced
-        broken = False
-        eventually(lambda: informer.has_synced)
-        eventually(lambda: informer.last_error is None)
+        eventually(lambda: recorder.log == ["+a initial"])
+        broken |= {"a", "new"}
+        with cluster.changed:
+            cluster.put("a")
+            cluster.put("new")
+            cluster.put("good")
+            cluster.compact()
+        eventually(lambda: recorder.log == ["+a initial", "+good"])
+        kept = informer.lister().get("a", "default")
+        assert kept is not None
+        assert kept["metadata"]["resourceVersion"] == "2"
+        (record,) = [record for record in caplog.records if "cannot be transformed" in record.message]
+        assert (getattr(record, "objects", 0), getattr(record, "first", "")) == (2, "default/a")
+        broken.clear()
+        cluster.put("a")
+        eventually(lambda: recorder.log[2:] == ["~a"])
 
 
 class HeldUp(NoInformerMetrics):

@@ -208,6 +208,7 @@ def test_streamed_list_falls_back(server: MisbehavingServer, start: Start) -> No
     assert server.verbs() == ["watch", "list", "watch"]
 
 
+LIST_THREAD = "widgets-list"
 PHASES: dict[str, tuple[str, list[Fault]]] = {
     "in an idle watch": ("watch", []),
     "in a silent watch": ("watch", [Silent()]),
@@ -221,7 +222,8 @@ PHASES: dict[str, tuple[str, list[Fault]]] = {
 @pytest.mark.parametrize("watch_list", [False, True], ids=["list", "streamed list"])
 @pytest.mark.parametrize(("verb", "faults"), PHASES.values(), ids=PHASES.keys())
 def test_stop(server: MisbehavingServer, verb: str, faults: list[Fault], watch_list: bool) -> None:
-    """A stop takes effect within a second, whatever the informer waits for."""
+    """A stop takes effect within a second, whatever the informer waits for, and nothing is sent after it."""
+    before = set(threading.enumerate())
     verb = "watch" if watch_list else verb
     server.inject(verb, *faults)
     informer = informer_for(server, clock=REAL_CLOCK, watch_list=watch_list)
@@ -236,6 +238,9 @@ def test_stop(server: MisbehavingServer, verb: str, faults: list[Fault], watch_l
     # A second of a core that is not shared; what a stop could hang on lasts 70 s and more.
     cores = os.cpu_count() or 1
     assert time.monotonic() - begun < max(1.0, os.getloadavg()[0] / cores)
+    sent = len(server.requests)
+    eventually(lambda: not [one for one in set(threading.enumerate()) - before if one.name in ("request", LIST_THREAD)])
+    assert len(server.requests) == sent
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,11 @@
 """Own writes over a cache that has not heard of them yet."""
 
+import gc
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -151,6 +157,105 @@ def test_entries_end(cache: MutationCache, clock: VirtualClock) -> None:
     assert seen(cache) is V2
     clock.advance(1)
     assert seen(cache) is V1
+
+
+class Tracked(dict[str, Any]):
+    """Can be referred to weakly."""
+
+
+@pytest.mark.parametrize("then", ["another own write", "a change of the cache"])
+def test_entries_that_nobody_reads_end_too(
+    indexer: Indexer, cache: MutationCache, clock: VirtualClock, then: str
+) -> None:
+    """They hold no memory for ever."""
+    obj = Tracked(widget("never-read", 2))
+    held = weakref.ref(obj)
+    cache.mutated(obj, base=None)
+    del obj
+    clock.advance(TTL)
+    assert held() is not None
+    if then == "another own write":
+        cache.mutated(V2, base=V1)
+    else:
+        indexer.put("default/a", V2, "2")
+    gc.collect()
+    assert held() is None
+
+
+def test_created_seen_and_deleted_before_the_answer(indexer: Indexer, cache: MutationCache) -> None:
+    """The events were quicker than the answer to the create: the object is gone, not new."""
+    created = widget("new", 5)
+    indexer.put("default/new", created, "5")
+    indexer.remove("default/new", "6")
+    cache.mutated(created, base=None)
+    assert cache.get("new", "default") is None
+    assert cache.by_index("color", "red") == []
+    again = widget("new", 7, uid="another")
+    cache.mutated(again, base=None)
+    assert cache.get("new", "default") is again
+
+
+def test_object_that_has_left_the_cache_and_is_still_there(indexer: Indexer, cache: MutationCache) -> None:
+    """A watch by label shows an object that lost the label as deleted. What a refused write ran into is right."""
+    hidden = widget("a", 5)
+    indexer.remove("default/a", "5")
+    assert seen(cache) is None
+    assert cache.refresh("a", "default", lambda: hidden) is hidden
+    assert seen(cache) is hidden
+    cache.mutated(V3, base=hidden)
+    assert seen(cache) is V3
+    indexer.put("default/a", V3, "3")
+    indexer.remove("default/a", "6")
+    assert seen(cache) is None
+
+
+def test_gone_in_a_list_before_the_answer(indexer: Indexer, cache: MutationCache) -> None:
+    """The same when it was missing from a new list, or another object has its name there for a while."""
+    created = widget("new", 5)
+    indexer.put("default/new", created, "5")
+    indexer.replace({"default/new": widget("new", 6, uid="another")}, "6")
+    indexer.replace({}, "7")
+    cache.mutated(created, base=None)
+    assert cache.get("new", "default") is None
+
+
+def test_deleted_while_own_writes_on_it_were_not_seen_yet(indexer: Indexer, cache: MutationCache) -> None:
+    """A list that skips the own writes and says that the object is gone is newer than they are."""
+    first, second = widget("new", 5), widget("new", 6)
+    cache.mutated(first, base=None)
+    cache.mutated(second, base=first)
+    indexer.put("default/new", first, "5")
+    assert cache.get("new", "default") is second
+    indexer.replace({}, "9")
+    assert cache.get("new", "default") is None
+
+
+@pytest.fixture
+def _eager_threads() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_eager_threads")
+def test_index_never_goes_back_in_time(indexer: Indexer, cache: MutationCache) -> None:
+    """However reads and the cache's moves meet: what was seen of an own write is not unseen when its event comes."""
+    versions = [0]
+
+    def write() -> None:
+        for number in range(2, 1000):
+            new = widget("a", number, colors=["red"])
+            cache.mutated(new, base=cache.get("a", "default"))
+            while versions[-1] < number:
+                time.sleep(0)
+            indexer.put("default/a", new, str(number))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        versions += [int(obj["metadata"]["resourceVersion"]) for obj in cache.by_index("color", "red")]
+    assert versions == sorted(versions)
 
 
 def test_index(indexer: Indexer, cache: MutationCache) -> None:

@@ -150,7 +150,8 @@ def test_informer_hooks(metrics):
     metrics.watch_ended(name, seconds=0.25, events=0, short=True)
     metrics.watch_ended(name, seconds=300, events=4, short=False)
     metrics.resource_version(name, "1234")
-    metrics.resource_version(name, "not a number")
+    for odd in ("not a number", "9" * 400, "9" * 5000, "-1", "1e3"):
+        metrics.resource_version(name, odd)
     metrics.queued(name, 5)
     metrics.processed(name, seconds=0.125, items=5)
     values = {

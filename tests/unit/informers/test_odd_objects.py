@@ -1,0 +1,71 @@
+"""One object that makes no sense is skipped and logged. It never stops the others of its kind."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from informers import ReflectorOptions, ResourceListerWatcher, SharedInformer
+from tests.support.apiserver.objects import WIDGETS, widget, widget_list
+from tests.support.apiserver.server import Answer, MisbehavingServer, Raw
+from tests.support.apiserver.waiting import HastyClock, eventually
+
+Start = Callable[[SharedInformer], threading.Event]
+Object = dict[str, Any]
+
+
+def with_metadata(**metadata: Any) -> Object:
+    obj = widget("odd", 5)
+    obj["metadata"] |= metadata
+    return obj
+
+
+ODD: dict[str, Any] = {
+    "no object": 7,
+    "nothing": None,
+    "of another kind": widget("odd", 5) | {"kind": "Gadget"},
+    "without metadata": {"apiVersion": "example.com/v1", "kind": "Widget"},
+    "metadata of another shape": widget("odd", 5) | {"metadata": ["name"]},
+    "without a name": with_metadata(name=""),
+    "a name that is no text": with_metadata(name={"a": 1}),
+    "a namespace that is no text": with_metadata(namespace=7),
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+def test_in_a_list(server: MisbehavingServer, start: Start, odd: object, caplog: pytest.LogCaptureFixture) -> None:
+    """The others are listed, and the watch goes on from there."""
+    page = widget_list([widget("a", 1), odd, widget("b", 1)], 1)  # type: ignore[list-item]
+    server.inject("list", Answer(200, body=json.dumps(page).encode()))
+    informer = informer_of(server, watch_list=False)
+    start(informer)
+    eventually(lambda: informer.indexer.keys() == ["default/a", "default/b"])
+    server.cluster.put("c")
+    eventually(lambda: len(informer.indexer) == 3)
+    assert server.verbs() == ["list", "watch"]
+    assert [record.levelno for record in caplog.records if "in a list skipped" in record.message] == [logging.ERROR]
+
+
+ODD_EVENTS = ODD | {"a version that is no text": with_metadata(resourceVersion=5)}
+
+
+@pytest.mark.parametrize("watch_list", [False, True], ids=["watch", "streamed list"])
+@pytest.mark.parametrize("odd", ODD_EVENTS.values(), ids=ODD_EVENTS.keys())
+def test_in_a_watch(server: MisbehavingServer, start: Start, odd: object, watch_list: bool) -> None:
+    """It ends with its kind's cache right, whatever that took."""
+    server.cluster.put("a")
+    server.inject("watch", Raw(json.dumps({"type": "ADDED", "object": odd}).encode() + b"\n"))
+    informer = informer_of(server, watch_list=watch_list)
+    start(informer)
+    server.cluster.put("b")
+    eventually(lambda: informer.indexer.keys() == ["default/a", "default/b"])
+
+
+def informer_of(server: MisbehavingServer, *, watch_list: bool) -> SharedInformer:
+    clock = HastyClock()
+    lister_watcher = ResourceListerWatcher(server.client(clock=clock), WIDGETS)
+    options = ReflectorOptions(watch_list=watch_list)
+    return SharedInformer(lister_watcher, name="widgets", clock=clock, options=options)
