@@ -46,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
-        print(f"compass-runtime-agent: {error}", file=sys.stderr)
-        return _USAGE_ERROR
+        return _cannot_begin(options, str(error))
     # The commands speak for themselves, on stdout; only what is wrong is logged beside.
     logs.setup(level=settings.log_level if command == "run" else "error", output=settings.log_format)
     metrics = Metrics()
@@ -55,16 +54,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         client = Client.load(options.kubeconfig, user_agent=_USER_AGENT, metrics=refusals)
     except ConfigurationError as error:
-        print(f"compass-runtime-agent: no way to reach a Kubernetes API server: {error}", file=sys.stderr)
-        return _USAGE_ERROR
+        return _cannot_begin(options, f"no way to reach a Kubernetes API server: {error}")
     if command == "run":
         return _run(settings, client, metrics, refusals)
     try:
         if command == "status":
-            return commands.status(client, settings, output=options.output, now=time.time(), out=sys.stdout)
+            return commands.status(
+                client, settings, output=options.output, now=time.time(), out=sys.stdout, err=sys.stderr
+            )
         return commands.revoke(client, settings, confirm=_yes if options.yes else _ask, out=sys.stdout)
     finally:
         client.close()
+
+
+def _cannot_begin(options: argparse.Namespace, why: str) -> int:
+    if options.command == "status":
+        commands.cannot_tell(why, output=options.output, out=sys.stdout, err=sys.stderr)
+    else:
+        print(f"compass-runtime-agent: {why}", file=sys.stderr)
+    return _USAGE_ERROR
 
 
 def _yes(_: str) -> bool:
@@ -105,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kubeconfig", help="path of a kubeconfig; default: $KUBECONFIG, in-cluster, ~/.kube/config")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=False)
     subparsers.add_parser("run", help="run the agent (the default)")
-    status = subparsers.add_parser("status", help="tell how the connection is; exit status 0 when all is synchronised")
+    status = subparsers.add_parser(
+        "status", help="tell how the connection is; exit status 0: all is well, 1: something is wrong, 3: cannot tell"
+    )
     status.add_argument("-o", "--output", choices=("text", "json"), default="text")
     revoke = subparsers.add_parser("revoke", help="revoke the certificate and delete the credentials")
     revoke.add_argument("--yes", action="store_true", help="do not ask")

@@ -1,41 +1,65 @@
-"""``compass-runtime-agent status``: the connection the way an operator wants to read it."""
+"""``compass-runtime-agent status``: the connection the way an operator wants to read it, and a script to check it.
+
+The exit status says whether all is well. Standard output has the report, and with ``-o json`` one JSON object in every
+case; what keeps the command from telling goes to standard error as well.
+"""
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, TextIO
 
 from controller.commands import snapshot
 from controller.connection import status as cc
-from controller.connection.credentials import CredentialsError
+from controller.connection.credentials import CredentialsError, StoredCredentials
 from controller.settings import Settings
-from informers import ApiError, Client
+from controller.text import clean
+from informers import Client
+from informers.errors import KubernetesError
 
-DONE, NOT_READY, UNREADABLE = 0, 1, 2
-"""Exit statuses: everything is synchronised; something is wrong, as told; the API server does not tell."""
+HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 3
+"""Exit statuses: connected and synchronised; something is wrong, as told; the API server does not tell.
+
+2 is left to a command line or a setting that cannot be used.
+"""
+
+Output = Literal["text", "json"]
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+_MAX_TEXT = 1024
+_PERIODS_UNTIL_STALE = 5
+_MIN_SECONDS_UNTIL_STALE = 900.0  # the command may not know the period that the agent runs with
 
 
-def status(client: Client, settings: Settings, *, output: Literal["text", "json"], now: float, out: TextIO) -> int:
-    """Print what there is; gives the exit status."""
+def status(client: Client, settings: Settings, *, output: Output, now: float, out: TextIO, err: TextIO) -> int:
+    """Print what there is; gives the exit status. ``now`` is in epoch seconds."""
     try:
         taken = snapshot.take(client, settings)
-    except ApiError as error:
-        print(f"The connection cannot be read: {error}", file=out)
-        return UNREADABLE
-    report = _report(taken)
+    except KubernetesError as error:
+        why = clean(f"the connection cannot be read: {error}", _MAX_TEXT)
+        return cannot_tell(why, output=output, out=out, err=err)
+    report = _report(taken, settings, now)
     if output == "json":
         print(json.dumps(report, indent=2), file=out)
     else:
         print("\n".join(_lines(report, now)), file=out)
-    return DONE if report["state"] == cc.State.SYNCHRONIZED else NOT_READY
+    return HEALTHY if report["healthy"] else UNHEALTHY
 
 
-def _report(taken: snapshot.Snapshot) -> dict[str, Any]:
-    told = (taken.connection or {}).get("status") or {}
-    connection = told.get("connectionStatus") or {}
-    sync = told.get("synchronizationStatus") or {}
-    urls = (taken.connection or {}).get("spec", {}).get("managementInfo") or {}
+def cannot_tell(why: str, *, output: Output, out: TextIO, err: TextIO) -> int:
+    """Print why the connection cannot be read, in printable words; gives the exit status."""
+    if output == "json":
+        print(json.dumps({"healthy": None, "problems": [why]}, indent=2), file=out)
+    print(f"compass-runtime-agent: {why}", file=err)
+    return UNKNOWN
+
+
+def _report(taken: snapshot.Snapshot, settings: Settings, now: float) -> dict[str, Any]:
+    told = _object(taken.connection, "status")
+    connection, sync = _object(told, "connectionStatus"), _object(told, "synchronizationStatus")
+    urls = _object(_object(taken.connection, "spec"), "managementInfo")
     report: dict[str, Any] = {
+        "healthy": False,
+        "problems": [],
         "exists": taken.connection is not None,
         "state": told.get("connectionState") or None,
         "runtime": None,
@@ -53,27 +77,59 @@ def _report(taken: snapshot.Snapshot) -> dict[str, Any]:
         "certificate": None,
         "certificateError": None,
     }
+    credentials: StoredCredentials | None = None
     try:
         credentials = taken.credentials.load()
     except CredentialsError as error:
         report["certificateError"] = str(error)
-        return report
-    report["certificate"] = {
-        "notBefore": cc.timestamp(credentials.not_before),
-        "notAfter": cc.timestamp(credentials.not_after),
-        "fingerprint": credentials.fingerprint,
-    }
-    if credentials.connection is not None:
-        report["runtime"], report["tenant"] = credentials.connection.runtime_id, credentials.connection.tenant
+    else:
+        report |= _credentials(credentials)
+    report["problems"] = _problems(report, credentials, settings, now)
+    report["healthy"] = not report["problems"]
     return report
 
 
-def _lines(report: dict[str, Any], now: float) -> list[str]:
+def _credentials(credentials: StoredCredentials) -> dict[str, Any]:
+    connection = credentials.connection
+    return {
+        "certificate": {
+            "notBefore": cc.timestamp(credentials.not_before),
+            "notAfter": cc.timestamp(credentials.not_after),
+            "fingerprint": credentials.fingerprint,
+        },
+        "runtime": connection.runtime_id if connection else None,
+        "tenant": connection.tenant if connection else None,
+    }
+
+
+def _problems(
+    report: Mapping[str, Any], credentials: StoredCredentials | None, settings: Settings, now: float
+) -> list[str]:
+    """Everything that keeps the connection from being healthy, in words."""
+    problems = []
     if not report["exists"]:
-        rows = [("State", "no CompassConnection: the agent has not run, or cannot create it")]
-    else:
-        rows = [("State", report["state"] or "not told yet")]
-    rows += [
+        problems.append("there is no CompassConnection: no agent has run, or it may not create one")
+    elif report["state"] != cc.State.SYNCHRONIZED:
+        problems.append(f"the state is {report['state'] or 'not told yet'}")
+    if credentials is None:
+        problems.append(f"there are no usable credentials: {report['certificateError']}")
+    elif now >= credentials.not_after:
+        problems.append(f"the certificate expired at {cc.timestamp(credentials.not_after)}")
+    elif now < credentials.not_before:
+        problems.append(
+            f"the certificate is not valid before {cc.timestamp(credentials.not_before)}, and here it is "
+            f"{cc.timestamp(now)}: one of the clocks is wrong"
+        )
+    fetched = cc.parse_timestamp(report["lastFetch"])
+    stale = max(_PERIODS_UNTIL_STALE * settings.sync_period, _MIN_SECONDS_UNTIL_STALE)
+    if fetched is not None and now - fetched > stale:
+        problems.append(f"the Director last answered at {report['lastFetch']}: check that an agent runs")
+    return problems
+
+
+def _lines(report: Mapping[str, Any], now: float) -> list[str]:
+    rows: list[tuple[str, object]] = [
+        ("State", report["state"] or ("not told yet" if report["exists"] else "no CompassConnection")),
         ("Runtime", report["runtime"] or "unknown"),
         ("Tenant", report["tenant"] or "unknown"),
         ("Connector", report["connectorUrl"] or "unknown"),
@@ -83,18 +139,27 @@ def _lines(report: dict[str, Any], now: float) -> list[str]:
         ("Renewed", _moment(report["renewed"], now)),
         ("Last contact", _moment(report["lastContact"], now)),
         ("Last sync", _moment(report["lastSync"], now)),
+        ("Applications", _applications(report)),
+        ("Error", report["connectionError"]),
+        ("Sync error", report["syncError"]),
+        *(("Problem", problem) for problem in report["problems"]),
     ]
-    counts = report["applications"]
-    if counts:
-        text = f"{counts.get('synced', 0)} of {counts.get('desired', 0)} as Compass wants them"
-        if counts.get("failed"):
-            text += f", {counts['failed']} failed: {', '.join(counts.get('failing') or ())}"
-        rows.append(("Applications", text))
-    rows += [(name, report[key]) for name, key in (("Error", "connectionError"), ("Sync error", "syncError"))]
-    return [f"{name + ':':<14}{value}" for name, value in rows if value]
+    return [f"{name + ':':<14}{clean(str(value), _MAX_TEXT)}" for name, value in rows if value]
 
 
-def _certificate(report: dict[str, Any], now: float) -> str:
+def _applications(report: Mapping[str, Any]) -> str:
+    counts = _object(report, "applications")
+    if not counts:
+        return ""
+    text = f"{counts.get('synced', 0)} of {counts.get('desired', 0)} as Compass wants them"
+    if counts.get("failed"):
+        failing = counts.get("failing")
+        names = ", ".join(map(str, failing)) if isinstance(failing, list) else ""
+        text += f", {counts['failed']} failed: {names}"
+    return text
+
+
+def _certificate(report: Mapping[str, Any], now: float) -> str:
     certificate = report["certificate"]
     if certificate is None:
         return str(report["certificateError"])
@@ -108,3 +173,9 @@ def _moment(text: object, now: float) -> str:
     distance = abs(now - at)
     told = next((f"{distance / size:.0f} {unit}" for unit, size in _UNITS if distance >= 2 * size), f"{distance:.0f} s")
     return f"{text} ({told} ago)" if at <= now else f"{text} (in {told})"
+
+
+def _object(holder: object, name: str) -> Mapping[str, Any]:
+    """A member that is an object; an empty one in place of anything else, which people may have written."""
+    value = holder.get(name) if isinstance(holder, Mapping) else None
+    return value if isinstance(value, Mapping) else {}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from controller import commands
-from controller.commands.status import DONE, NOT_READY
+from controller.commands.status import HEALTHY, UNHEALTHY
 from controller.connection import revocation
 from controller.settings import Settings
 from e2e.mock_compass.faults import Fault
@@ -24,7 +24,7 @@ def revoke(world: World, confirm: Callable[[str], bool] = lambda _: True) -> tup
 def status(world: World, output: str = "text") -> tuple[int, str]:
     out = io.StringIO()
     settings = Settings.from_environment(world.environment())
-    code = commands.status(world.client, settings, output=output, now=time.time(), out=out)  # type: ignore[arg-type]
+    code = commands.status(world.client, settings, output=output, now=time.time(), out=out, err=out)  # type: ignore[arg-type]
     return code, out.getvalue()
 
 
@@ -96,17 +96,17 @@ def test_a_revocation_that_fails_changes_nothing(world: World, agent: StartAgent
 def test_status_tells_the_connection_as_an_operator_reads_it(world: World, agent: StartAgent) -> None:
     """Nothing yet, a failure, and all well; text and JSON; the exit status is 0 only when all is synchronised."""
     code, text = status(world)
-    assert code == NOT_READY
-    assert "no CompassConnection: the agent has not run" in text
+    assert code == UNHEALTHY
+    assert "there is no CompassConnection: no agent has run" in text
     agent()
     wait_for_error(world, "no configuration")
     code, text = status(world)
-    assert code == NOT_READY
+    assert code == UNHEALTHY
     assert "Error:        no configuration to pair with" in text
     world.configure()
     world.wait_for_state("Synchronized")
     code, text = status(world)
-    assert code == DONE
+    assert code == HEALTHY
     for line in (
         "State:        Synchronized",
         f"Runtime:      {world.compass.runtime_id}",
@@ -115,5 +115,5 @@ def test_status_tells_the_connection_as_an_operator_reads_it(world: World, agent
         assert line in text
     code, text = status(world, "json")
     report = json.loads(text)
-    assert (code, report["state"], report["tenant"]) == (DONE, "Synchronized", world.compass.tenant)
+    assert (code, report["state"], report["tenant"]) == (HEALTHY, "Synchronized", world.compass.tenant)
     assert report["certificate"]["fingerprint"] == world.compass.state.certificates()[-1].fingerprint

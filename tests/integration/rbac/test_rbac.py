@@ -6,7 +6,6 @@ Applications get a namespace of their own, so that each request belongs to one r
 
 import copy
 import itertools
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from tests.integration.rbac.audit import AuditLog, Object, permissions, read_man
 from tests.integration.rbac.call_sites import calls
 from tests.integration.rbac.recording import Race, Recorder, RecordingClient
 from tests.support.agent_thread import AgentThread
+from tests.support.kept_logging import kept_logging
 
 CONFIG = OWN_CRDS.parent
 USER = "system:serviceaccount:kyma-system:compass-runtime-agent"
@@ -262,10 +262,10 @@ def _application(name: str, password: str) -> Object:
 def _run(world: World, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """A command of the agent, as `kubectl exec` runs it in its Pod."""
     monkeypatch.setattr(controller.__main__, "Client", RecordingClient)
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     for name, value in world.environment(**_settings()).items():
         monkeypatch.setenv(name, value)
-    return controller.__main__.main(["--kubeconfig", str(_kubeconfig(world)), *arguments])
+    with kept_logging():
+        return controller.__main__.main(["--kubeconfig", str(_kubeconfig(world)), *arguments])
 
 
 def _count(world: World, reason: str) -> int:
