@@ -21,11 +21,12 @@ class Reply:
     headers: tuple[tuple[str, str], ...] = ()
     delay: float = 0.0
 
+    def text(self) -> str:
+        """The body; where it names the request, each answer has an id of its own."""
+        return self.body.replace(_REQUEST_ID, str(uuid.uuid4()))
+
     def response(self) -> web.Response:
-        """Where the body names the request, each answer has an id of its own."""
-        response = web.Response(
-            status=self.status, body=self.body.replace(_REQUEST_ID, str(uuid.uuid4())).encode(), headers=self.headers
-        )
+        response = web.Response(status=self.status, body=self.text().encode(), headers=self.headers)
         if self.content_type is not None:
             response.headers[hdrs.CONTENT_TYPE] = self.content_type
         return response

@@ -1,6 +1,7 @@
-"""The Connector of the mock behind the agent's own clients, without sockets: for virtual time and for any answer.
+"""Connector and Director of the mock behind the agent's own clients, without sockets: for virtual time, any answer.
 
-Only the exchange of bytes is replaced; queries, redaction, parsing and certificates are the real ones.
+What is down answers as the gateway of the mock does. Only the exchange of bytes is replaced; queries, redaction,
+parsing and certificates are the real ones.
 """
 
 import functools
@@ -14,9 +15,13 @@ from controller.compass.graphql import Transport
 from controller.compass.http import HttpAnswer
 from controller.connection.credentials import StoredCredentials
 from controller.connection.sessions import Sessions
-from e2e.mock_compass.connector import ConnectorContext, ConnectorSettings, executor
-from e2e.mock_compass.executor import RequestError
+from e2e.mock_compass import connector, director
+from e2e.mock_compass.connector import ConnectorContext, ConnectorSettings
+from e2e.mock_compass.director import DirectorContext
+from e2e.mock_compass.disorder import Disorder
+from e2e.mock_compass.outages import CERTIFICATE, DIRECTOR, TOKEN, Outages
 from e2e.mock_compass.pki import Pki
+from e2e.mock_compass.replies import UNAUTHENTICATED, Reply
 from e2e.mock_compass.state import State
 
 TENANT = "tenant-1"
@@ -25,7 +30,7 @@ CONNECTOR_URL = "https://connector.example/graphql"
 SECURED_URL = "https://mtls.example/connector"
 DIRECTOR_URL = "https://mtls.example/director"
 
-Answer = Callable[[str], HttpAnswer | Exception | None]
+_JSON = "application/json"
 
 
 @functools.cache
@@ -40,16 +45,22 @@ def tls_context() -> ssl.SSLContext:
 
 
 class ConnectorBorder(Sessions):
-    """Sessions whose bytes go to a Connector in memory. ``intervene`` may answer first, or raise."""
+    """Sessions whose bytes go to a Compass in memory. ``intervene`` may answer first, or raise.
 
-    def __init__(self, *, clock: Callable[[], float]) -> None:
+    ``sleep``: lets the seconds pass that an answer takes.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], sleep: Callable[[float], None] = lambda _seconds: None) -> None:
         super().__init__(ca_file=None, skip_verify=False)
         self.state = State(clock=clock)
         self.state.register_runtime(tenant=TENANT, runtime_id=RUNTIME)
         self.settings = ConnectorSettings(director_url=DIRECTOR_URL, secured_connector_url=SECURED_URL)
+        self.outages = Outages()
         self.intervene: Callable[[str], HttpAnswer | None] = lambda _operation: None
         self.calls: list[str] = []
-        self._executor = executor()
+        self._sleep = sleep
+        self._connector = connector.executor()
+        self._director = director.executor(Disorder(0))
 
     def token(self) -> str:
         return self.state.issue_token(RUNTIME)
@@ -60,25 +71,50 @@ class ConnectorBorder(Sessions):
         return transport
 
     def answer(self, body: bytes, headers: Mapping[str, str], credentials: StoredCredentials | None) -> HttpAnswer:
-        prepared = self._executor.prepare(body)
-        assert not isinstance(prepared, RequestError)
-        operation = prepared.root_fields[0].name
-        self.calls.append(operation)
-        intervened = self.intervene(operation)
+        """The Connector's."""
+        operation = self._connector.prepare(body)
+        self.calls.append(operation.root_fields[0].name)
+        intervened = self.intervene(self.calls[-1])
         if intervened is not None:
             return intervened
-        if credentials is None:
-            client = self.state.spend_token(headers.get("Connector-Token", ""))
-        else:
-            now = self.state.clock()
-            alive = credentials.not_before <= now <= credentials.not_after
-            fine = alive and not self.state.is_revoked(credentials.fingerprint)
-            client = credentials.pair.leaf.common_name if fine else None
+        effect = self.outages.effect(TOKEN if credentials is None else CERTIFICATE)
+        if effect is not None and not effect.spends_token:
+            return self._instead(effect.reply)
+        client = self._client(headers, credentials)
+        if effect is not None:
+            return self._instead(effect.reply)
         if client is None:
-            return HttpAnswer(400, b"", "")
+            return self._instead(UNAUTHENTICATED)
         fingerprint = credentials.fingerprint if credentials else None
         context = ConnectorContext(self.state, _pki(), self.settings, client, fingerprint)
-        return HttpAnswer(200, orjson.dumps(prepared.run(context)), "")
+        return HttpAnswer(200, orjson.dumps(operation.run(context)), "", _JSON)
+
+    def director_answer(
+        self, body: bytes, headers: Mapping[str, str], credentials: StoredCredentials | None
+    ) -> HttpAnswer:
+        operation = self._director.prepare(body)
+        self.calls.append(operation.root_fields[0].name)
+        intervened = self.intervene(self.calls[-1])
+        if intervened is not None:
+            return intervened
+        effect = self.outages.effect(DIRECTOR)
+        if effect is not None:
+            return self._instead(effect.reply)
+        client = None if self.outages.without_scopes() else self._client(headers, credentials)
+        runtime = self.state.runtime_of_client(client) if client else None
+        return HttpAnswer(200, orjson.dumps(operation.run(DirectorContext(self.state, runtime))), "", _JSON)
+
+    def _instead(self, reply: Reply) -> HttpAnswer:
+        self._sleep(reply.delay)
+        return HttpAnswer(reply.status, reply.text().encode(), "", reply.content_type or "")
+
+    def _client(self, headers: Mapping[str, str], credentials: StoredCredentials | None) -> str | None:
+        """The client id of a token, which is spent by this, or of a certificate; None for one that does not work."""
+        if credentials is None:
+            return self.state.spend_token(headers.get("Connector-Token", ""))
+        alive = credentials.not_before <= self.state.clock() <= credentials.not_after
+        fine = alive and not self.state.is_revoked(credentials.fingerprint)
+        return credentials.pair.leaf.common_name if fine else None
 
 
 class _Http:
@@ -89,7 +125,8 @@ class _Http:
     def post(self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
         assert url.startswith("https://")
         assert timeout > 0
-        return self._border.answer(body, headers, self._credentials)
+        answer = self._border.director_answer if url == DIRECTOR_URL else self._border.answer
+        return answer(body, headers, self._credentials)
 
     def close(self) -> None:
         pass
