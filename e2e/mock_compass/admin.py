@@ -85,6 +85,7 @@ class Admin:
                 '{"director_url"?, "secured_connector_url"?, "certificate_validity"?, "certificate_backdate"?}',
                 self._settings,
             ),
+            _Route("PATCH", "/rate-limit", '{"enabled"?, "capacity"?, "fill"?, "interval"?}', self._rate_limit),
             _Route("GET", "/faults", "armed faults with their hits", self._faults),
             _Route("POST", "/faults", f"arms one (fields of Fault); pages: {', '.join(PAGES)}", self._add_fault),
             _Route("DELETE", "/faults", "removes all", self._clear_faults),
@@ -265,6 +266,19 @@ class Admin:
             setattr(settings, name, value)
         return dataclasses.asdict(settings)
 
+    def _rate_limit(self, body: Any, _path: dict[str, str]) -> Any:
+        limit = self._compass.rate_limit
+        names = ("enabled", "capacity", "fill", "interval")
+        given = _object(body)
+        for name, value in given.items():
+            if name not in names:
+                raise AdminError(400, f"the rate limit has no {name}")
+            if not (isinstance(value, bool) if name == "enabled" else _is_amount(value)):
+                raise AdminError(400, f"{name} of the rate limit has a wrong value")
+        for name, value in given.items():
+            setattr(limit, name, value)
+        return {name: getattr(limit, name) for name in names}
+
     # --- outages, faults, log ---
 
     def _outages(self, _body: Any, _path: dict[str, str]) -> Any:
@@ -317,6 +331,10 @@ def _object(body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise AdminError(400, "the body must be a JSON object")
     return body
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def _runtime(runtime: Runtime) -> dict[str, Any]:

@@ -151,6 +151,20 @@ def test_outages_are_switched_one_by_one(admin: Admin, compass: MockCompass, pai
     assert paired.configuration()
 
 
+def test_the_rate_limit_is_changed(admin: Admin, compass: MockCompass, paired: Client) -> None:
+    """Smaller, so that a test need not send thousands of requests, and off."""
+    assert admin("PATCH", "/rate-limit", {"capacity": 0}) == {
+        "enabled": True,
+        "capacity": 0,
+        "fill": 300,
+        "interval": 30.0,
+    }
+    answer = paired.post(compass.director_url, NAMES)
+    assert (answer.status_code, answer.text) == (429, "local_rate_limited")
+    admin("PATCH", "/rate-limit", {"enabled": False})
+    assert names(paired) == []
+
+
 def test_an_action_fault_replays_admin_calls(admin: Admin, paired: Client) -> None:
     """So paging races can be ordered from another process."""
     (one,) = admin("POST", "/applications", {"name": "one"})["ids"]
@@ -179,6 +193,9 @@ def test_an_action_fault_replays_admin_calls(admin: Admin, paired: Client) -> No
         ("POST", "/faults", {"kind": "action"}, 400, "calls"),
         ("POST", "/faults", {"kind": "reset", "nonsense": 1}, 400, "nonsense"),
         ("PATCH", "/settings", {"nonsense": 1}, 400, "nonsense"),
+        ("PATCH", "/rate-limit", {"nonsense": 1}, 400, "nonsense"),
+        ("PATCH", "/rate-limit", {"capacity": True}, 400, "capacity"),
+        ("PATCH", "/rate-limit", {"interval": "long"}, 400, "interval"),
         ("PATCH", "/settings", {"certificate_validity": "long"}, 400, "wrong type"),
     ],
 )
