@@ -12,7 +12,6 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(she
 	$(p) -c 'import sys, venv; print("$(p)") if sys.version_info >= (3, 11) else None' 2>/dev/null)))
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
-PACKAGES := workqueue informers controller e2e
 
 # For `make image` and `make e2e-kind`. Without KIND_BIN and KIND_IMAGE, kind and its node image are downloaded.
 DOCKER ?= docker
@@ -20,13 +19,27 @@ DOCKER_BUILDKIT ?= $(shell $(DOCKER) buildx version >/dev/null 2>&1 && echo 1 ||
 IMAGE ?= compass-runtime-agent:dev
 MOCK_IMAGE ?= compass-runtime-agent-mock-compass:dev
 IMAGE_ARGS ?= --quiet
+IMAGE_LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
+, := ,
 KIND_BIN ?= $(shell command -v kind)
 KIND_IMAGE ?=
 SCENARIOS ?= e2e/scenarios
 
+# Percent of lines and branches of workqueue, informers and controller that `make test` runs. It only goes up.
+COVERAGE_FLOOR ?= 90
+
+# For `make release` and `make image-multiarch`.
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+IMAGE_REPOSITORY ?= ghcr.io/example/compass-runtime-agent
+PLATFORMS ?= linux/amd64,linux/arm64
+PUSH ?=
+# The time in archives: two builds of one commit give the same bytes.
+COMMITTED = SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+
 .PHONY: help
 help: ## List these commands
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 .venv/.complete: requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none found in PATH (or set PYTHON=...)" >&2; exit 1; }
@@ -50,7 +63,17 @@ playground: setup ## The same, left running, with the kubectl commands to try
 
 .PHONY: test
 test: setup ## Unit and integration tests
+	@$(BIN)/python -m release.helm >/dev/null
 	@$(PYTEST) tests/integration tests/unit -m "not slow" --numprocesses auto --dist loadscope --no-loadscope-reorder $(ARGS)
+
+.PHONY: coverage
+coverage: setup ## The same tests, and how much of the product's code they run; fails below the floor
+	@$(BIN)/python -m release.helm >/dev/null
+	@rm -rf build/coverage
+	@$(PYTEST) tests/integration tests/unit -m "not slow" --numprocesses auto --dist loadscope --no-loadscope-reorder \
+		--timeout 240 --cov --cov-report= $(ARGS)
+	@$(BIN)/coverage html --quiet --directory build/coverage/html
+	@$(BIN)/coverage report --fail-under=$(COVERAGE_FLOOR)
 
 .PHONY: chaos
 chaos: setup ## The long tests: kills, frozen caches, lost events, random histories
@@ -62,8 +85,14 @@ e2e: setup ## The end-to-end suite on the local control plane
 
 .PHONY: image
 image: ## Build the images of the agent and of the mock Compass
-	@DOCKER_BUILDKIT=$(DOCKER_BUILDKIT) $(DOCKER) build $(IMAGE_ARGS) --target agent --tag $(IMAGE) .
+	@DOCKER_BUILDKIT=$(DOCKER_BUILDKIT) $(DOCKER) build $(IMAGE_ARGS) --target agent --tag $(IMAGE) $(IMAGE_LABELS) .
 	@DOCKER_BUILDKIT=$(DOCKER_BUILDKIT) $(DOCKER) build $(IMAGE_ARGS) --target mock-compass --tag $(MOCK_IMAGE) .
+
+.PHONY: image-multiarch
+image-multiarch: ## Build the agent's image for each of PLATFORMS, with SBOM and provenance; PUSH=1 pushes it
+	@mkdir -p build
+	@$(DOCKER) buildx build --platform $(PLATFORMS) --sbom=true --provenance=mode=max --target agent $(IMAGE_LABELS) \
+		--tag $(IMAGE) $(if $(PUSH),--push,--output type=oci$(,)dest=build/image.oci.tar) .
 
 .PHONY: e2e-kind
 e2e-kind: setup image ## The end-to-end suite in a kind cluster: Pods, from the images
@@ -75,12 +104,50 @@ e2e-kind: setup image ## The end-to-end suite in a kind cluster: Pods, from the 
 soak: ## Half an hour of faults at random in kind (ARGS="--soak-seconds=...")
 	@$(MAKE) --no-print-directory e2e-kind SCENARIOS=e2e/scenarios/soak.py ARGS="--capture=no $(ARGS)"
 
+.PHONY: release
+release: setup ## Build what a release consists of into dist/: wheels, sdist, install.yaml, Helm chart, image, checksums
+	@rm -rf dist
+	@$(COMMITTED) $(BIN)/python -m release --version $(VERSION) --image $(IMAGE_REPOSITORY) --output dist
+	@$(COMMITTED) $(BIN)/python -m hatchling build --target sdist --target wheel --directory dist
+	@cd toolkit && $(COMMITTED) ../$(BIN)/python -m hatchling build --target wheel --directory ../dist
+	@if $(DOCKER) info >/dev/null 2>&1; then $(MAKE) --no-print-directory release-image; \
+		else echo "no Docker here: the image is left out" >&2; fi
+	@cd dist && sha256sum * >SHA256SUMS && echo dist/SHA256SUMS
+
+.PHONY: release-image
+release-image: image
+	@$(DOCKER) tag $(IMAGE) $(IMAGE_REPOSITORY):$(VERSION)
+	@file=dist/compass-runtime-agent-image-$(VERSION)-$$($(DOCKER) image inspect --format '{{.Os}}-{{.Architecture}}' \
+		$(IMAGE)).tar.gz && $(DOCKER) save $(IMAGE_REPOSITORY):$(VERSION) | gzip -9n >$$file && echo $$file
+
+.PHONY: docs
+docs: build/docs/.complete build/docs/mermaid.min.js ## Build the docs site into build/site; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict --quiet
+
+build/docs/.complete: requirements/docs.txt
+	@$(PYTHON) -m venv --clear build/docs
+	@build/docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@touch $@
+
+# Diagrams are drawn in the reader's browser, by a script that the site itself serves.
+MERMAID := 11.17.2
+MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
+build/docs/mermaid.min.js: build/docs/.complete
+	@cd build/docs && npm pack --silent mermaid@$(MERMAID) >/dev/null
+	@tar -xzOf build/docs/mermaid-$(MERMAID).tgz package/dist/mermaid.min.js >$@
+	@echo "$(MERMAID_SHA256)  $@" | sha256sum --check --quiet
+
 .PHONY: lint
 lint: .venv/.complete ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+.PHONY: lint-workflows
+lint-workflows: ## actionlint, built by Go
+	@GOBIN=$(CURDIR)/build/bin go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+	@build/bin/actionlint
 
 .PHONY: format
 format: .venv/.complete ## Put code into the project's format
@@ -100,6 +167,8 @@ lock: .venv/.complete ## Resolve the dependencies anew into requirements/
 		--no-header --extra test pyproject.toml --output-file requirements/dev.txt
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
 		--no-header --extra e2e --constraint requirements/dev.txt pyproject.toml --output-file requirements/e2e.txt
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+		--no-header --group docs --output-file requirements/docs.txt
 	@echo hatchling | $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 		--no-emit-index-url --no-header - --output-file requirements/build.txt
 

@@ -14,7 +14,7 @@ from controller.runtime.health import Check
 from controller.runtime.http_server import HTTPServer, ServerBindError
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.manager import BuildControllers, GracePeriodExceeded, Manager
-from controller.runtime.metrics import Metrics
+from controller.runtime.metrics import ControllerMetrics, Metrics
 from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result, TerminalError
 from controller.runtime.signals import stop_on_signals
 from controller.runtime.term import Term, TermEnded
@@ -24,6 +24,7 @@ __all__ = [
     "BuildControllers",
     "Check",
     "Controller",
+    "ControllerMetrics",
     "EventRecorder",
     "EventType",
     "GracePeriodExceeded",

@@ -51,6 +51,20 @@ def fetch(directory: Path, report: Report, *, cache: Path, environ: Mapping[str,
     report(f"built in {duration(time.monotonic() - started)}")
 
 
+def install(
+    package: str, directory: Path, report: Report, *, cache: Path, environ: Mapping[str, str] = os.environ
+) -> None:
+    """Build the command of a Go package, like `example.org/cmd/tool@v1.2.3`, into `directory`. Raises SourceFailed."""
+    go = _find_go(cache, report, environ)
+    environment = _go_environment(environ) | {"GOBIN": str(directory.absolute())}
+    _run(
+        [str(go), "install", "-v", "-trimpath", "-ldflags", "-s -w", package],
+        f"compiling {package}",
+        report,
+        env=environment,
+    )
+
+
 def _version_flags() -> str:
     """A module build knows no git tag; without these, clients see v0.0.0-master."""
     major, minor, _ = VERSION.removeprefix("v").split(".")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,10 @@ class Bench:
     def _wait_for_cycles(self, count: int) -> None:
         """Until the status of that many more cycles is written, so that all work of the last one is in."""
         for _ in range(count):
-            last = self._attempt()
-            self.world.wait_for("the next cycle", lambda last=last: self._attempt() != last, timeout=WAIT)
+            self.world.wait_for("the next cycle", partial(self._is_after, self._attempt()), timeout=WAIT)
+
+    def _is_after(self, last: str) -> bool:
+        return self._attempt() != last
 
     def _attempt(self) -> str:
         text: str = (self.world.connection() or {})["status"]["synchronizationStatus"][

@@ -70,7 +70,7 @@ def _fields(prefix: str, schema: Object) -> Iterator[tuple[str, str, str]]:
 
 
 def _type(schema: Object) -> str:
-    kind: str = schema.get("format", schema["type"])
+    kind: str = schema["format"] if "format" in schema else schema["type"]
     return f"{_type(schema['items'])} array" if kind == "array" else kind
 
 

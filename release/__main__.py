@@ -1,0 +1,55 @@
+"""Writes install.yaml and the Helm chart of a version into a folder."""
+
+import argparse
+import os
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from controller.settings import variables
+from e2e.controlplane.assets import find_assets
+from release.chart import NAME, archive, chart
+from release.manifests import ROOT, objects, render
+
+
+def main() -> int:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    parser = argparse.ArgumentParser(prog="python -m release", description=__doc__)
+    parser.add_argument("--version", default=project["version"], help="has to be the one of pyproject.toml")
+    parser.add_argument("--image", required=True, metavar="NAME", help="where the image is, without a tag")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    options = parser.parse_args()
+    version: str = project["version"]
+    if options.version != version:
+        print(f"error: the version is {version} in pyproject.toml, and {options.version} is asked for", file=sys.stderr)
+        return 1
+    kubectl = find_assets().kubectl
+    options.output.mkdir(parents=True, exist_ok=True)
+    manifests = render(kubectl, image=f"{options.image}:{version}", labels={"app.kubernetes.io/version": version})
+    write(
+        options.output / "install.yaml", f"# {NAME} {version}: kubectl apply --server-side -f install.yaml\n{manifests}"
+    )
+    files = chart(
+        objects(render(kubectl, image=f"{options.image}:{version}")),
+        version=version,
+        description=project["description"],
+        home=project["urls"]["Source"],
+        image=options.image,
+        settings=variables(),
+    )
+    modified = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    path = options.output / f"{NAME}-chart-{version}.tgz"
+    path.write_bytes(archive(files, modified=modified))
+    print(path)
+    return 0
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+    print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""A Helm chart made from the manifests that kustomize renders.
+
+The manifests stay the only source: their values become the chart's defaults, and a template stands in their places. So
+the chart with its defaults renders what kustomize renders. What is fixed text is in the folder chart/.
+"""
+
+import copy
+import gzip
+import io
+import json
+import tarfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from controller.settings import Variable
+from release.manifests import Object
+
+NAME = "compass-runtime-agent"
+NAMESPACE = "kyma-system"
+"""The namespace of the agent in the manifests."""
+
+_FIXED = Path(__file__).parent / "chart"
+_NAMESPACE_TEMPLATE = f'{{{{ include "{NAME}.namespace" . }}}}'
+
+# Ends of lines that mark places in the manifests until these are text, and what then replaces them.
+_PLACES = {
+    ": NAMESPACE-PLACE": f": {_NAMESPACE_TEMPLATE}",
+    ": IMAGE-PLACE": ': "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"',
+    ": PULL-POLICY-PLACE": ": {{ .Values.image.pullPolicy }}",
+    ": REPLICAS-PLACE": ": {{ .Values.replicas }}",
+    ": RESOURCES-PLACE": ":{{- toYaml .Values.resources | nindent 10 }}",
+    "- ENV-PLACE": """{{- range $name, $value := .Values.env }}
+        - name: {{ $name }}
+          value: {{ tpl (toString $value) $ | quote }}
+        {{- end }}""",
+}
+
+#: A namespace that is there already, as in Kyma, is left alone; one that the chart made stays when the chart goes.
+_NAMESPACE_GUARD = """{{{{- if not (lookup "v1" "Namespace" "" "{name}") }}}}
+{text}{{{{- end }}}}
+"""
+
+_VALUES_HEAD = {
+    "image": "# The image. An empty tag is the version of the chart.",
+    "replicas": "# One replica works, the others stand by.",
+    "namespace": "# Of the agent and its Secrets. Empty: that of the release.",
+    "env": "# Settings: docs/operations.md explains each. Values may hold templates. null takes a variable away.",
+    "resources": "# No limit of CPU: a throttled process cannot renew its Lease.",
+}
+
+
+def chart(
+    rendered: Sequence[Object],
+    *,
+    version: str,
+    description: str,
+    home: str,
+    image: str,
+    settings: Sequence[Variable],
+) -> dict[str, str]:
+    """Files of the chart, by their path in it. `image` is a name without a tag.
+
+    Raises ValueError when the manifests hold what would be taken for a template.
+    """
+    if "{{" in yaml.safe_dump_all(rendered):
+        raise ValueError("a manifest holds '{{', which Helm would take for a template")
+    values: Object = {}
+    files: dict[str, str] = {}
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for obj in map(copy.deepcopy, rendered):
+        kind, name = obj["kind"], obj["metadata"]["name"]
+        if kind == "CustomResourceDefinition":
+            files[f"crds/{name}.yaml"] = _dump(obj)
+        elif kind == "Namespace":
+            if name != NAMESPACE:  # helm install --create-namespace makes the agent's own
+                kinds[kind].append(_namespace(obj))
+        else:
+            if kind == "Deployment":
+                values = _take_values(obj, image=image, settings=settings)
+            kinds[kind].append(_templated(_in_any_namespace(obj)))
+    for kind, texts in kinds.items():
+        files[f"templates/{kind.lower()}.yaml"] = "---\n".join(texts)
+    meta = yaml.safe_load((_FIXED / "Chart.yaml").read_text())
+    meta |= {"version": version, "appVersion": version, "description": description, "home": home, "sources": [home]}
+    return files | {
+        "Chart.yaml": _dump(meta),
+        "values.yaml": "\n".join(f"{head}\n{_dump({key: values[key]})}" for key, head in _VALUES_HEAD.items()),
+        "values.schema.json": json.dumps(_schema([variable.name for variable in settings]), indent=2) + "\n",
+        "templates/_helpers.tpl": (_FIXED / "_helpers.tpl").read_text(),
+        "templates/NOTES.txt": (_FIXED / "NOTES.txt").read_text(),
+    }
+
+
+def archive(files: Mapping[str, str], *, modified: int) -> bytes:
+    """The chart as Helm's tar.gz; the same files and time (seconds since 1970) give the same bytes."""
+    tarred = io.BytesIO()
+    with tarfile.open(fileobj=tarred, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path, text in sorted(files.items()):
+            data = text.encode()
+            info = tarfile.TarInfo(f"{NAME}/{path}")
+            info.size, info.mtime = len(data), modified
+            tar.addfile(info, io.BytesIO(data))
+    return gzip.compress(tarred.getvalue(), mtime=modified)
+
+
+def _dump(value: object) -> str:
+    return yaml.safe_dump(value, sort_keys=False, width=10_000)
+
+
+def _take_values(deployment: Object, *, image: str, settings: Sequence[Variable]) -> Object:
+    """Takes what users may change out of the Deployment, and leaves words in its places."""
+    spec = deployment["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    env = {variable["name"]: _movable(variable["value"]) for variable in container["env"] if "value" in variable}
+    # What is not set because its default is the manifests' namespace has to follow the chart's.
+    env |= {v.name: _movable(v.default) for v in settings if v.name not in env and _movable(v.default) != v.default}
+    values = {
+        "image": {"repository": image, "tag": "", "pullPolicy": container["imagePullPolicy"]},
+        "replicas": spec["replicas"],
+        "namespace": "",
+        "env": env,
+        "resources": container["resources"],
+    }
+    spec["replicas"] = "REPLICAS-PLACE"
+    container |= {
+        "image": "IMAGE-PLACE",
+        "imagePullPolicy": "PULL-POLICY-PLACE",
+        "env": [*(variable for variable in container["env"] if "value" not in variable), "ENV-PLACE"],
+        "resources": "RESOURCES-PLACE",
+    }
+    return values
+
+
+def _movable(value: str) -> str:
+    """A value that is the agent's namespace, or begins with it as in `kyma-system/name`."""
+    head, slash, rest = value.partition("/")
+    return f"{_NAMESPACE_TEMPLATE}{slash}{rest}" if head == NAMESPACE else value
+
+
+def _in_any_namespace(value: Any) -> Any:
+    match value:
+        case dict():
+            return {
+                key: "NAMESPACE-PLACE" if key == "namespace" and part == NAMESPACE else _in_any_namespace(part)
+                for key, part in value.items()
+            }
+        case list():
+            return [_in_any_namespace(part) for part in value]
+        case _:
+            return value
+
+
+def _templated(obj: Object) -> str:
+    text = _dump(obj)
+    for word, template in _PLACES.items():
+        text = text.replace(f"{word}\n", f"{template}\n")
+    return text
+
+
+def _namespace(obj: Object) -> str:
+    obj["metadata"].setdefault("annotations", {})["helm.sh/resource-policy"] = "keep"
+    return _NAMESPACE_GUARD.format(name=obj["metadata"]["name"], text=_dump(obj))
+
+
+def _schema(variables: Sequence[str]) -> Object:
+    """JSON schema of the values: a name that does not exist is an error and not passed over."""
+    text = {"type": "string"}
+    return {
+        "$schema": "https://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "global": {"type": "object"},
+            "image": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["repository"],
+                "properties": {
+                    "repository": {"type": "string", "minLength": 1},
+                    "tag": text,
+                    "pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
+                },
+            },
+            "replicas": {"type": "integer", "minimum": 0},
+            "namespace": text,
+            "env": {
+                "type": "object",
+                "propertyNames": {"enum": list(variables)},
+                "additionalProperties": {"type": ["string", "number", "boolean"]},
+            },
+            "resources": {"type": "object"},
+        },
+    }

@@ -1,0 +1,3 @@
+{{- define "compass-runtime-agent.namespace" -}}
+{{ .Values.namespace | default .Release.Namespace }}
+{{- end }}

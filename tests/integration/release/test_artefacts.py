@@ -1,0 +1,203 @@
+"""install.yaml and the Helm chart: the same objects as kustomize renders, and a real API server takes them."""
+
+import json
+import subprocess
+import sys
+import tarfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from controller.settings import Settings, variables
+from e2e.controlplane import ControlPlane
+from e2e.world import NAMESPACES
+from release.helm import find_helm
+from release.manifests import ROOT, objects, render
+
+#: The first test on a machine may have to build helm.
+pytestmark = pytest.mark.timeout(900)
+
+IMAGE = "registry.example.com/agent"
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+KUBERNETES = "1.36.3"
+
+Object = dict[str, Any]
+Template = Callable[..., list[Object]]
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make release` puts into dist/ of manifests."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "release", "--image", IMAGE, "--output", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chart(dist: Path) -> Path:
+    (archive,) = dist.glob("*.tgz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(dist, filter="data")
+    return dist / "compass-runtime-agent"
+
+
+def helm(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(find_helm()), *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def template(chart: Path) -> Template:
+    """Renders the chart as it would be installed, CRDs included."""
+
+    def run(*arguments: str, namespace: str = "kyma-system") -> list[Object]:
+        told = helm(
+            *("template", "agent", chart, "--namespace", namespace),
+            *("--include-crds", "--kube-version", KUBERNETES, *arguments),
+        )
+        assert told.returncode == 0, told.stderr
+        return list(yaml.safe_load_all(told.stdout))
+
+    return run
+
+
+def by_name(objects: list[Object]) -> dict[tuple[str, str, str], Object]:
+    named = {(o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]): o for o in objects}
+    assert len(named) == len(objects)
+    return named
+
+
+def environment(deployment: Object) -> dict[str, str]:
+    """The variables with a value of their own."""
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
+
+
+def the_deployment(objects: list[Object]) -> Object:
+    (deployment,) = [obj for obj in objects if obj["kind"] == "Deployment"]
+    return deployment
+
+
+def test_the_chart_renders_what_kustomize_renders(control_plane: ControlPlane, template: Template) -> None:
+    """With its defaults, in kyma-system. Only the order of the variables and of the objects differs."""
+    expected = by_name(objects(render(control_plane.assets.kubectl, image=f"{IMAGE}:{VERSION}")))
+    del expected["Namespace", "", "kyma-system"]  # helm install --create-namespace makes it
+    found = by_name(template())
+    assert found.keys() == expected.keys()
+
+    key = ("Deployment", "kyma-system", "compass-runtime-agent")
+    ours, theirs = environment(found[key]), environment(expected[key])
+    assert ours.items() >= theirs.items()
+    defaults = {variable.name: variable.default for variable in variables()}
+    assert {name: value for name, value in ours.items() if name not in theirs} == {
+        name: defaults[name] for name in ours.keys() - theirs.keys()
+    }
+    for side in (found, expected):
+        (container,) = side[key]["spec"]["template"]["spec"]["containers"]
+        container["env"] = [variable for variable in container["env"] if "value" not in variable]
+    annotations = found["Namespace", "", "istio-system"]["metadata"].pop("annotations")
+    assert annotations == {"helm.sh/resource-policy": "keep"}
+    assert found == expected
+
+
+def test_helm_finds_no_fault_with_the_chart(chart: Path) -> None:
+    told = helm("lint", chart, "--strict")
+    assert told.returncode == 0, told.stdout
+
+
+def test_values_reach_the_deployment(template: Template) -> None:
+    deployment = the_deployment(
+        template(
+            *("--set", "image.repository=registry.local/agent", "--set", "image.tag=9.9.9", "--set", "replicas=1"),
+            *("--set", "env.APP_LOG_LEVEL=debug", "--set", "env.APP_HEALTH_PORT=9000"),
+            *("--set", "env.APP_MAX_DELETION_PERCENT=null", "--set", "resources.limits.memory=2Gi"),
+        )
+    )
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.local/agent:9.9.9"
+    assert deployment["spec"]["replicas"] == 1
+    assert container["resources"]["limits"] == {"memory": "2Gi"}
+    env = environment(deployment)
+    assert (env["APP_LOG_LEVEL"], env["APP_HEALTH_PORT"]) == ("debug", "9000")
+    assert "APP_MAX_DELETION_PERCENT" not in env
+
+
+@pytest.mark.parametrize(
+    ("namespace", "arguments"), [("elsewhere", ()), ("kyma-system", ("--set", "namespace=elsewhere"))]
+)
+def test_the_agent_moves_to_another_namespace(template: Template, namespace: str, arguments: tuple[str, ...]) -> None:
+    """All of it: its objects, subjects of bindings, Secrets, Lease. What belongs to Istio and Kyma stays."""
+    moved = template(*arguments, namespace=namespace)
+    assert {o["metadata"].get("namespace") for o in moved} == {None, "elsewhere", "istio-system", "default"}
+    for obj in moved:
+        for subject in obj.get("subjects", ()):
+            assert subject["namespace"] == "elsewhere"
+    settings = Settings.from_environment(environment(the_deployment(moved)))
+    assert settings.cluster_certificates_secret.namespace == "elsewhere"
+    assert settings.integration_namespace == settings.leader_election_namespace == "elsewhere"
+    left = {name for name, value in settings.describe().items() if "kyma-system" in value}
+    assert left == {"APP_CENTRAL_GATEWAY_SERVICE_URL"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--set", "env.APP_LOG_LEVLE=debug"), "APP_LOG_LEVLE"),
+        (("--set", "replica=1"), "replica"),
+        (("--set", "replicas=two"), "replicas"),
+        (("--set", "image.repository="), "repository"),
+    ],
+)
+def test_a_wrong_value_is_named(chart: Path, arguments: tuple[str, ...], told: str) -> None:
+    answer = helm("template", "agent", chart, "--kube-version", KUBERNETES, *arguments)
+    assert answer.returncode != 0
+    assert told in answer.stderr
+
+
+@pytest.mark.parametrize("source", ["install.yaml", "chart"])
+def test_a_real_api_server_takes_it(dist: Path, chart: Path, template: Template, source: str, tmp_path: Path) -> None:
+    """Applied with strict validation on an empty cluster, twice; the second time nothing changes."""
+    if source == "install.yaml":
+        file = dist / source
+    else:
+        file = tmp_path / "chart.yaml"
+        file.write_text(yaml.safe_dump_all(template()))
+    count = len([obj for obj in yaml.safe_load_all(file.read_text()) if obj])
+    with ControlPlane() as control_plane:
+        kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig")
+        for namespace in NAMESPACES if source == "chart" else ():
+            control_plane.create_namespace(namespace)
+        command = [str(control_plane.assets.kubectl), "--kubeconfig", str(kubeconfig)]
+        apply = [*command, "apply", "--server-side", "--validate=strict", "--filename", str(file)]
+        for _ in range(2):
+            told = subprocess.run(apply, capture_output=True, text=True, check=False)
+            assert told.returncode == 0, told.stderr
+            assert told.stdout.count("serverside-applied") == count
+        get = [*command, "get", "deployment", "--all-namespaces", "--output", "json"]
+        answer = json.loads(subprocess.run(get, capture_output=True, check=True).stdout)
+        (deployment,) = answer["items"]
+        assert deployment["metadata"]["generation"] == 1
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == f"{IMAGE}:{VERSION}"
+
+
+def test_a_version_that_is_not_the_projects_is_refused(tmp_path: Path) -> None:
+    """A tag that does not agree with pyproject.toml makes no release."""
+    command = [sys.executable, "-m", "release", "--version", "7.7.7", "--image", IMAGE, "--output", str(tmp_path)]
+    told = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert told.returncode == 1
+    assert "7.7.7" in told.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
+    found = []
+    for name in ("one", "two"):
+        command = [sys.executable, "-m", "release", "--image", IMAGE, "--output", str(tmp_path / name)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={"SOURCE_DATE_EPOCH": "1700000000"})
+        found.append({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
+    assert found[0] == found[1]
