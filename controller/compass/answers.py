@@ -12,15 +12,12 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from controller.compass.error_entries import ErrorEntry, read_errors
 from controller.compass.errors import CompassError, GraphQLError, InvalidAnswer, Refused, Unavailable, UnexpectedAnswer
+from controller.compass.foreign_text import plain_words
 from controller.compass.http import HttpAnswer
 from controller.compass.queries import Operation
-from controller.compass.redaction import Redactor, plain_words, secrets_within
-
-#: The Director's codes for a caller without rights: "insufficient scopes" is what it answers to a certificate that it
-#: cannot map to a Runtime. 24 and 25 are a tenant that is missing or unknown, which a new configuration mends, too.
-_REFUSING_CODES = frozenset({23, 24, 25, 26})
-_REFUSING_TEXT = "insufficient scopes"
+from controller.compass.redaction import Redactor
 
 #: Seconds that a server may ask for; longer ones are not believed.
 _MAX_RETRY_AFTER_DIGITS = 5
@@ -29,32 +26,9 @@ _MAX_RETRY_AFTER_DIGITS = 5
 #: limit asks again after a second, and then three answers in four are 429 (tests/benchmarks/bench_fleet.py).
 RATE_LIMIT_PAUSE = 30.0
 
-_NAME = re.compile(r"\w+")
-
-#: The Director puts a new id into each of its internal errors: "Internal Server Error [errorID=<uuid>, reason: ...]".
-_ERROR_ID = re.compile(r"\s*\[errorID=([\w-]+)\]|errorID=([\w-]+),?\s*")
-
+_JSON = "application/json"
 _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,60}")
 _HOST = re.compile(r"[a-z0-9.-]{1,253}")
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorEntry:
-    """One entry of an answer's `errors`. `path` is as sent: field names and list positions.
-
-    `error_id` is the Director's id of this one occurrence, "" without one; it is not part of `message`, so that the
-    same error has the same message.
-    """
-
-    message: str
-    path: tuple[str | int, ...]
-    code: int | None
-    error_id: str = ""
-
-    @property
-    def refuses(self) -> bool:
-        """Whether it says that our certificate or token does not give us the right."""
-        return self.code in _REFUSING_CODES or _REFUSING_TEXT in self.message.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +98,16 @@ class Received:
         return ", ".join(parts)
 
 
-def interpret(received: Received, *, operation: Operation, url: str, secrets: set[str], request_id: str) -> Answer:
+def interpret(
+    received: Received, *, operation: Operation, url: str, secrets: frozenset[str], request_id: str
+) -> Answer:
     """The GraphQL answer. `secrets` are those that were sent.
 
     Raises Refused, Unavailable, UnexpectedAnswer, or InvalidAnswer for GraphQL that is not well formed.
     """
     http, document = received.http, received.document
     if http.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or http.status >= 500:
-        errors = _errors(document, secrets, operation) if _is_graphql(document) else ()
+        errors = read_errors(document, operation, secrets) if _is_graphql(document) else ()
         told = errors[0].message if errors else received.text
         message = f"HTTP {http.status}: {told}" if told else f"HTTP {http.status}"
         raise Unavailable(message, status=http.status, retry_after=_pause(http))
@@ -141,7 +117,7 @@ def interpret(received: Received, *, operation: Operation, url: str, secrets: se
         raise UnexpectedAnswer(
             received.description, status=http.status, url=Redactor(secrets).clean(without_query(url))
         )
-    errors = _errors(document, secrets, operation)
+    errors = read_errors(document, operation, secrets)
     if http.status != HTTPStatus.OK and not errors:
         raise InvalidAnswer(f"HTTP {http.status} without a GraphQL error")
     if http.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -152,9 +128,6 @@ def interpret(received: Received, *, operation: Operation, url: str, secrets: se
     return Answer(data, errors, request_id)
 
 
-_JSON = "application/json"
-
-
 def _is_graphql(document: Any) -> bool:
     """Whether this is the form of a GraphQL answer. Other APIs have `errors`, too: a message makes them GraphQL's."""
     if not isinstance(document, dict):
@@ -162,43 +135,6 @@ def _is_graphql(document: Any) -> bool:
     errors = document.get("errors")
     return "data" in document or (
         isinstance(errors, list) and any(isinstance(entry, dict) and "message" in entry for entry in errors)
-    )
-
-
-def _errors(document: Any, secrets: set[str], operation: Operation) -> tuple[ErrorEntry, ...]:
-    entries = document.get("errors")
-    if entries is None or entries == []:
-        return ()
-    if not isinstance(entries, list):
-        raise InvalidAnswer("is not a list", path="errors")
-    redactor = Redactor(secrets | secrets_within(document))
-    # A path says what has failed, so a password that reads like a part of a field's name must not blur it.
-    asked_for = frozenset(_NAME.findall(operation.text))
-    read = (_error(entry if isinstance(entry, dict) else {}, redactor, asked_for) for entry in entries)
-    return tuple(sorted(read, key=_canonical))
-
-
-def _canonical(entry: ErrorEntry) -> tuple[str, int, tuple[str, ...]]:
-    code = -1 if entry.code is None else entry.code
-    return entry.message, code, tuple(map(str, entry.path))
-
-
-def _error(entry: dict[str, Any], redactor: Redactor, asked_for: frozenset[str]) -> ErrorEntry:
-    raw = entry.get("message")
-    raw = raw if isinstance(raw, str) else ""
-    path = entry.get("path")
-    extensions = entry.get("extensions")
-    code = extensions.get("error_code") if isinstance(extensions, dict) else None
-    error_id = next((first or second for first, second in _ERROR_ID.findall(raw)), "")
-    return ErrorEntry(
-        message=redactor.clean(_ERROR_ID.sub("", raw)) or "an error without a message",
-        path=tuple(
-            redactor.clean(step) if isinstance(step, str) and step not in asked_for else step
-            for step in (path if isinstance(path, list) else ())
-            if isinstance(step, str) or type(step) is int
-        ),
-        code=code if type(code) is int else None,
-        error_id=redactor.clean(error_id),
     )
 
 

@@ -25,7 +25,7 @@ from controller.compass.errors import (
 )
 from controller.compass.http import HttpAnswer, HttpClient
 from controller.compass.queries import Operation
-from controller.compass.redaction import Redactor, masked, secrets_within
+from controller.compass.redaction import Redactor, masked, masked_headers, secrets_repeated, sent_secrets
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class _Call:
         self._variables = dict(variables)
         self._headers = dict(headers)
         self._request_id = request_id
-        self._secrets = secrets_within(self._headers)
+        self._secrets = sent_secrets(self._headers)
         self._received: Received | None = None
 
     def body(self) -> bytes:
@@ -134,22 +134,21 @@ class _Call:
 
     def record(self, outcome: str) -> dict[str, str]:
         """The call for the log. No text of it holds a secret."""
-        received = self._received
-        redactor = Redactor(self._secrets | secrets_within(received.document if received else None))
-        if received is None:
-            answer = ""
-        elif received.document is None:
-            answer = received.description
-        else:
-            answer = redactor.mask(masked(received.document))
+        answer = ""
+        secrets = set(self._secrets)
+        if self._received is not None:
+            document = self._received.document
+            answer = self._received.description if document is None else masked(document)
+            secrets |= secrets_repeated(document, answer)
+        redactor = Redactor(secrets)
         return {
             "operation": self._operation.name,
             "outcome": outcome,
             "request_id": self._request_id,
             "query": self._operation.text,
             "variables": redactor.mask(masked(self._variables)),
-            "headers": redactor.mask(masked(self._headers)),
-            "answer": answer[:_MAX_LOGGED_ANSWER],
+            "headers": masked_headers(self._headers),
+            "answer": redactor.mask(answer)[:_MAX_LOGGED_ANSWER],
         }
 
     def interpret(self, http: HttpAnswer) -> Answer:

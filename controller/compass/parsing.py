@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from controller.compass.errors import InvalidAnswer
+from controller.compass.foreign_text import one_line
 from controller.compass.types import (
     ApiDefinition,
     BasicCredentials,
@@ -40,6 +41,9 @@ class Page(NamedTuple):
     total: int
     cursor: str | None
 
+
+#: Characters of a GraphQL type's name that are kept, for a warning.
+_MAX_KIND = 60
 
 _NO_PAGE = Page([], 0, None)
 
@@ -153,7 +157,7 @@ def _credentials(auth: dict[str, Any]) -> Credentials | None:
     except InvalidAnswer as error:
         error.prepend("credential")
         raise
-    return UnsupportedCredentials(kind)
+    return UnsupportedCredentials(one_line(kind, _MAX_KIND))
 
 
 def _csrf_token_url(auth: dict[str, Any]) -> str | None:

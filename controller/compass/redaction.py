@@ -1,88 +1,108 @@
-"""Text of others, made fit for a log, an Event or a status."""
+"""Which fields of an answer hold secrets, and how secrets are kept out of texts.
 
+What is not known to be harmless is a secret: a field is shown only when it is named here, and whatever is below any
+other field is masked in the log, and in every text that repeats it. So a kind of credentials that is asked for in
+future is redacted without a change here.
+"""
+
+import base64
 import json
 import re
-from collections.abc import Iterable
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice, repeat
 from typing import Any
 
-#: Enough to recognise an error by; a proxy's error page would fill a status otherwise.
-MAX_FOREIGN_TEXT = 300
+from controller.compass.foreign_text import message_without_data, one_line, printable
+
+_MASK = "[redacted]"
+
+#: Fields and variables whose values are shown.
+SHOWN_FIELDS = frozenset(
+    {
+        "__typename",
+        "after",
+        "application",
+        "bundle",
+        "certificateSecuredConnectorURL",
+        "directorURL",
+        "endCursor",
+        "error",
+        "error_code",
+        "first",
+        "hasNextPage",
+        "id",
+        "key",
+        "keyAlgorithm",
+        "name",
+        "nested",
+        "revokeCertificate",
+        "runtime",
+        "subject",
+        "totalCount",
+        "type",
+    }
+)
+
+#: Fields whose values are not shown, being long or somebody's text, but are no secrets: other texts may repeat them.
+UNSHOWN_FIELDS = frozenset(
+    {
+        "caCertificate",
+        "certificateChain",
+        "clientCertificate",
+        "csr",
+        "description",
+        "instanceAuthRequestInputSchema",
+        "labels",
+        "targetURL",
+        "tokenEndpointURL",
+        "url",
+        "value",
+    }
+)
+
+#: Objects and lists of them, whose own fields decide. Below any other field everything is a secret.
+_STRUCTURE = frozenset(
+    {
+        "",  # the document itself
+        "apiDefinitions",
+        "application",
+        "applicationsForRuntime",
+        "auths",
+        "bundle",
+        "bundles",
+        "certificateSigningRequestInfo",
+        "configuration",
+        "credential",
+        "csrf",
+        "data",
+        "defaultInstanceAuth",
+        "errors",
+        "eventDefinitions",
+        "extensions",
+        "managementPlaneInfo",
+        "pageInfo",
+        "requestAuth",
+        "runtime",
+        "setRuntimeLabel",
+        "signCertificateSigningRequest",
+        "token",
+        "viewer",
+    }
+)
+
+_NAMES = SHOWN_FIELDS | UNSHOWN_FIELDS | _STRUCTURE | {"message", "path"}
+
+_SHOWN_HEADERS = frozenset({"Tenant"})
 
 #: Deeper than any answer of Compass goes; a JSON parser lets a thousand levels through.
 _MAX_DEPTH = 50
 
-_MASK = "[redacted]"
+#: Longer than any value that is shown.
+_MAX_VALUE = 200
 
-#: Field names whose values are secrets, in what Compass answers. Compared in lower case.
-_SECRET_FIELDS = frozenset(
-    {
-        "token",
-        "username",
-        "password",
-        "clientid",
-        "clientsecret",
-        "certificate",
-        "additionalheaders",
-        "additionalqueryparams",
-        "connector-token",
-        "authorization",
-    }
-)
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
-
-
-#: Plain texts that proxies answer with. A body is quoted only when it has no other words than these texts have, so that
-#: nothing else that a body may hold gets into an error or a log by way of a quotation.
-_PROXY_TEXTS = (
-    # Envoy and Istio
-    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-    "retried and the latest reset reason: local connection failure, transport failure reason: delayed connect error",
-    "reset reason: connection termination, connection timeout, remote reset, local reset, overflow, protocol error",
-    "no healthy upstream",
-    "upstream request timeout",
-    "stream timeout",
-    "local_rate_limited",
-    "fault filter abort",
-    "RBAC: access denied",
-    "Jwt is missing",
-    "Jwt is expired",
-    "Jwt verification fails",
-    "request headers too large",
-    # nginx, Go's net/http, and whoever answers with the name of the status
-    "404 page not found",
-    "default backend - 404",
-    "Bad Request",
-    "Unauthorized",
-    "Forbidden",
-    "Method Not Allowed",
-    "Request Timeout",
-    "Payload Too Large",
-    "Request Entity Too Large",
-    "Too Many Requests",
-    "Internal Server Error",
-    "Bad Gateway",
-    "Service Unavailable",
-    "Service Temporarily Unavailable",
-    "Gateway Timeout",
-)
-_PROXY_WORDS = frozenset(word.rstrip(".,:").lower() for text in _PROXY_TEXTS for word in text.split())
-_NUMBER = re.compile("[1-9][0-9]{2}")
-_MAX_PLAIN_BYTES = 200
-
-
-def plain_words(body: bytes) -> str:
-    """The body as text when every word of it is one that proxies use, else "".
-
-    Nothing else is harmless for certain: a body that is nearly JSON, or JSON behind a prefix, holds passwords in clear.
-    """
-    if len(body) > _MAX_PLAIN_BYTES or not body.isascii():
-        return ""
-    words = body.decode("ascii").split()
-    others = [word for word in words if word.rstrip(".,:").lower() not in _PROXY_WORDS]
-    # One other word may be a number, such as the status or the errno of a failed connection.
-    harmless = not others or (len(others) == 1 and _NUMBER.fullmatch(others[0]))
-    return " ".join(words) if harmless else ""
+#: Parts of an answer that the log shows. An answer of a thousand applications would bury it.
+_MAX_PARTS = 1000
 
 
 class Redactor:
@@ -91,54 +111,96 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # Longest first, or a secret that contains another one would stay readable around the mask. One pass for all,
         # as a short secret may well occur in the mask itself.
-        known = sorted({form for secret in secrets if secret for form in _forms(secret)}, key=len, reverse=True)
+        known = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, known))) if known else None
 
     def clean(self, text: str) -> str:
-        """One line of at most MAX_FOREIGN_TEXT characters without secrets and control characters."""
-        # Masked on both sides of the stripping: it may break a secret up, or put one together.
-        text = self.mask(_UNPRINTABLE.sub(" ", self.mask(text)).strip())
-        text = self.mask(_UNPRINTABLE.sub("", text))
-        return text if len(text) <= MAX_FOREIGN_TEXT else text[: MAX_FOREIGN_TEXT - 1] + "\u2026"
+        """One short line without secrets and without anything that is not printable."""
+        whole = "".join(filter(str.isprintable, text))
+        if self.mask(whole) != whole and self.mask(text) == text:
+            text = whole  # what is not printable was hiding a secret
+        return one_line(self.mask(printable(self.mask(text))))
 
     def mask(self, text: str) -> str:
         """The text with every secret masked, uncut."""
         return text if self._pattern is None else self._pattern.sub(_MASK, text)
 
 
-def _forms(secret: str) -> tuple[str, str]:
-    """The secret as it is and as it looks inside JSON."""
-    return secret, json.dumps(secret)[1:-1]
+def _forms(secret: str) -> tuple[str, ...]:
+    """The secret as it is, and as it looks inside JSON, a URL or a header. Nothing for an empty one."""
+    if not secret:
+        return ()
+    encoded = base64.b64encode(secret.encode(errors="replace")).decode()
+    return secret, json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="", errors="replace"), encoded
 
 
-def secrets_within(value: Any) -> set[str]:
-    """Every text below a field that holds secrets, at any depth of an answer."""
-    found: set[str] = set()
-    pending = [(value, False)]
+def sent_secrets(headers: Mapping[str, str]) -> frozenset[str]:
+    """The values of headers that are secrets."""
+    return frozenset(value for name, value in headers.items() if name not in _SHOWN_HEADERS)
+
+
+def secrets_repeated(document: Any, text: str) -> set[str]:
+    """The secrets of an answer that occur in a text which is to be shown."""
+    return {secret for secret in _secret_texts(document) if any(form in text for form in _forms(secret))}
+
+
+def _secret_texts(document: Any) -> Iterator[str]:
+    """Every text of a field that is not known to be harmless, at any depth."""
+    pending: list[Iterator[tuple[str | None, Any]]] = [iter([("", document)])]
     while pending:
-        item, secret = pending.pop()
-        if isinstance(item, dict):
-            pending.extend((inner, secret or key.lower() in _SECRET_FIELDS) for key, inner in item.items())
-        elif isinstance(item, list):
-            pending.extend((inner, secret) for inner in item)
-        elif secret and isinstance(item, str):
-            found.add(item)
-    return found
+        for name, item in pending[-1]:
+            if isinstance(item, dict):
+                pending.append(iter(item.items()) if name in _STRUCTURE else zip(repeat(None), item.values()))
+                break
+            if isinstance(item, list):
+                pending.append(zip(repeat(name), item))
+                break
+            if isinstance(item, str) and (name not in _NAMES or name in _STRUCTURE):
+                yield item
+        else:
+            pending.pop()
 
 
 def masked(value: Any) -> str:
-    """An answer or a set of headers as JSON with every secret field masked whole, for query logging."""
+    """An answer, the variables of a call or its headers as JSON for the log: what may be shown, and masks."""
+    return json.dumps(_Masking().mask("", value, 0))
 
-    def mask(item: Any, depth: int) -> Any:
-        if depth > _MAX_DEPTH:
+
+def _is_name(step: Any) -> bool:
+    return isinstance(step, str) and step in _NAMES
+
+
+def masked_headers(headers: Mapping[str, str]) -> str:
+    """Headers of a request as JSON for the log."""
+    return json.dumps({name: value if name in _SHOWN_HEADERS else _MASK for name, value in headers.items()})
+
+
+class _Masking:
+    """One rendering for the log, which ends after so many parts however large the answer is."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_PARTS
+
+    def mask(self, name: str, item: Any, depth: int) -> Any:
+        self._left -= 1
+        if self._left <= 0 or depth > _MAX_DEPTH:
             return "..."
-        if isinstance(item, dict):
-            return {
-                key: _MASK if key.lower() in _SECRET_FIELDS and inner is not None else mask(inner, depth + 1)
-                for key, inner in item.items()
-            }
-        if isinstance(item, list):
-            return [mask(inner, depth + 1) for inner in item]
-        return item
+        if isinstance(item, (dict, list)):
+            return self._structure(name, item, depth + 1)
+        if item is None or (name in SHOWN_FIELDS and not isinstance(item, str)):
+            return item
+        if isinstance(item, str) and name in SHOWN_FIELDS:
+            return one_line(item, _MAX_VALUE)
+        return message_without_data(printable(item)) if name == "message" and isinstance(item, str) else _MASK
 
-    return json.dumps(mask(value, 0))
+    def _structure(self, name: str, item: dict[str, Any] | list[Any], depth: int) -> Any:
+        if name == "path" and isinstance(item, list):
+            return [step if type(step) is int or _is_name(step) else "?" for step in item[:_MAX_DEPTH]]
+        if name not in _STRUCTURE:
+            return _MASK
+        if isinstance(item, list):
+            return [self.mask(name, inner, depth) for inner in islice(item, max(0, self._left))]
+        return {
+            key if key in _NAMES else "?": self.mask(key, inner, depth)
+            for key, inner in islice(item.items(), max(0, self._left))
+        }

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from controller.compass.errors import InvalidAnswer
-from controller.compass.redaction import Redactor
+from controller.compass.foreign_text import one_line
 
 _JSON_TYPES = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", int: "a number", float: "a number"}
+
+
+#: Ids have 36 characters; a label is part of a status.
+_MAX_LABEL = 64
 
 
 @contextlib.contextmanager
@@ -21,6 +25,10 @@ def within(outer: str) -> Iterator[None]:
     except InvalidAnswer as error:
         error.prepend(outer)
         raise
+
+
+#: Ids have 36 characters; a label is part of a status.
+_MAX_LABEL = 64
 
 
 @contextlib.contextmanager
@@ -108,4 +116,4 @@ def _id_or_type(item: dict[str, Any]) -> tuple[str, str]:
 def label(item: dict[str, Any]) -> str:
     """What to call an item in the path of an error: its id, or "?"."""
     value = item.get("id")
-    return Redactor().clean(value) if isinstance(value, str) and value else "?"
+    return one_line(value, _MAX_LABEL) if isinstance(value, str) and value else "?"

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
+from controller.compass.foreign_text import shown_name
 from controller.compass.types import (
     ApiDefinition,
     Application,
@@ -21,6 +24,9 @@ KIND = "Application"
 
 MANAGED_BY_LABEL = "applicationconnector.kyma-project.io/managed-by"
 MANAGED_BY = "compass-runtime-agent"
+
+#: What an API server takes as one request, in bytes. etcd's default is half of it, but may be set higher.
+MAX_APPLICATION_BYTES = 3 * 1024 * 1024
 
 _NO_DESCRIPTION = "Description not provided"
 
@@ -144,14 +150,14 @@ class _Conversion:
             case None:
                 return None
             case UnsupportedCredentials(kind):
-                self.warnings.append(f"bundle {bundle.id}: credentials of the kind {kind} cannot be served")
+                self.warnings.append(f"bundle {shown_name(bundle.id)}: credentials of the kind {kind} cannot be served")
                 return None
             case BasicCredentials(username, password) as basic if username and password:
                 return basic
             case OAuthCredentials(client_id, client_secret) as oauth if client_id and client_secret:
                 return oauth
             case _:
-                self.warnings.append(f"bundle {bundle.id}: its credentials are empty")
+                self.warnings.append(f"bundle {shown_name(bundle.id)}: its credentials are empty")
                 return None
 
 
@@ -167,6 +173,14 @@ def _entry(
         "gatewayUrl": "",
         "credentials": credentials,
     }
+
+
+def application_problem(desired: Desired) -> str | None:
+    """Why the API server would refuse the Application itself; None when it would not."""
+    size = len(orjson.dumps(desired.spec))
+    if size > MAX_APPLICATION_BYTES:
+        return f"its spec would have {size} bytes, more than the {MAX_APPLICATION_BYTES} that an API server takes"
+    return None
 
 
 def is_managed(application: Object) -> bool:

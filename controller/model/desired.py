@@ -2,15 +2,25 @@
 
 import enum
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
 
+from controller.compass.foreign_text import shown_name
 from controller.compass.types import Application, Assignment, IncompleteApplication
 from controller.model import names
-from controller.model.application import ConversionSettings, Desired, desired_application, is_managed
+from controller.model.application import (
+    ConversionSettings,
+    Desired,
+    application_problem,
+    desired_application,
+    is_managed,
+)
 from controller.model.secrets import Object, secrets_problem
+
+#: Applications of one name that a message lists.
+_MAX_LISTED = 10
 
 
 class Reason(enum.StrEnum):
@@ -20,11 +30,15 @@ class Reason(enum.StrEnum):
     INCOMPLETE = "Incomplete"
     INVALID_NAME = "InvalidName"
     INVALID_SECRET = "InvalidSecret"  # noqa: S105 - a reason, not a secret
+    TOO_LARGE = "TooLarge"
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An application that is reported and left as it is. `ids` are the Director's, several when names clash."""
+    """An application that is reported and left as it is. `ids` are the Director's, several when names clash.
+
+    `name` is fit to show: one that no object can have is cut, and has no unprintable characters.
+    """
 
     name: str
     ids: tuple[str, ...]
@@ -71,18 +85,18 @@ def desired_set(
     for application in assigned:
         groups[name_of(application.name)].append(application)
     by_name: dict[str, Desired] = {}
-    problems: dict[str, Problem] = {}
+    problems: list[Problem] = []
     for name, group in groups.items():
         result = _convert(name, group, settings, known.get(name))
         if isinstance(result, Problem):
-            problems[name] = result
+            problems.append(result)
         else:
             by_name[name] = result
     for problem in _sharing_secrets(by_name):
-        problems[problem.name] = problem
+        problems.append(problem)
         by_name.pop(problem.name, None)
-    kept = frozenset(application_id for problem in problems.values() for application_id in problem.ids)
-    return DesiredSet(by_name, problems, kept)
+    kept = frozenset(application_id for problem in problems for application_id in problem.ids)
+    return DesiredSet(by_name, {problem.name: problem for problem in problems}, kept)
 
 
 def _convert(
@@ -92,22 +106,25 @@ def _convert(
     known: Desired | None,
 ) -> Desired | Problem:
     group = sorted(group, key=attrgetter("id"))
+    shown = shown_name(name)
     ids = tuple(application.id for application in group)
     if len(group) > 1:
-        clashing = ", ".join(f"{application.name!r} ({application.id})" for application in group)
-        message = f"several applications of the Director get the name {name!r}: {clashing}"
-        return Problem(name, ids, Reason.DUPLICATE_NAME, message)
+        clashing = [f"{shown_name(application.name)!r} ({shown_name(application.id)})" for application in group]
+        message = f"several applications of the Director get the name {shown!r}: {_listed(clashing)}"
+        return Problem(shown, ids, Reason.DUPLICATE_NAME, message)
     if problem := names.name_problem(name):
-        return Problem(name, ids, Reason.INVALID_NAME, f"its name {problem}")
+        return Problem(shown, ids, Reason.INVALID_NAME, f"its name {problem}")
     application = group[0]
     if known is not None and known.source == application:
         return known
     if isinstance(application, IncompleteApplication):
         message = f"could not be read completely from the Director: {application.reason}"
-        return Problem(name, ids, Reason.INCOMPLETE, message)
+        return Problem(shown, ids, Reason.INCOMPLETE, message)
     desired = desired_application(application, name, settings)
     if problem := secrets_problem(desired.secrets, settings.reserved_secrets):
-        return Problem(name, ids, Reason.INVALID_SECRET, problem)
+        return Problem(shown, ids, Reason.INVALID_SECRET, problem)
+    if problem := application_problem(desired):
+        return Problem(shown, ids, Reason.TOO_LARGE, problem)
     return desired
 
 
@@ -122,9 +139,14 @@ def _sharing_secrets(by_name: Mapping[str, Desired]) -> list[Problem]:
             name,
             (by_name[name].application_id,),
             Reason.INVALID_SECRET,
-            f"its Secret {secret_name!r} would also belong to {', '.join(sorted(sharing - {name}))}",
+            f"its Secret {secret_name!r} would also belong to {_listed(sorted(sharing - {name}))}",
         )
         for secret_name, sharing in sorted(owners.items())
         if len(sharing) > 1
         for name in sorted(sharing)
     ]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = len(texts) - _MAX_LISTED
+    return ", ".join(texts[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

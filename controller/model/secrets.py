@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.compass.foreign_text import shown_name
 from controller.compass.types import BasicCredentials, Bundle, OAuthCredentials
 from controller.model import go_json, names
 
@@ -70,9 +71,9 @@ def secrets_problem(secrets: Sequence[DesiredSecret], reserved: Collection[str])
     times = Counter(secret.name for secret in secrets)
     for secret in secrets:
         if secret.name in reserved:
-            return f"its Secret would have the name {secret.name!r}, which belongs to this agent"
+            return f"its Secret would have the name {shown_name(secret.name)!r}, which belongs to this agent"
         if times[secret.name] > 1:
-            return f"{times[secret.name]} of its Secrets would have the name {secret.name!r}"
+            return f"{times[secret.name]} of its Secrets would have the name {shown_name(secret.name)!r}"
         if problem := secret_problem(secret):
             return problem
     return None
@@ -81,12 +82,12 @@ def secrets_problem(secrets: Sequence[DesiredSecret], reserved: Collection[str])
 def secret_problem(secret: DesiredSecret) -> str | None:
     """Why Kubernetes would refuse this Secret; None when it would not."""
     if problem := names.name_problem(secret.name):
-        return f"the name of its Secret {secret.name!r} {problem}"
+        return f"the name of its Secret {shown_name(secret.name)!r} {problem}"
     for label, value in secret.labels.items():
         if problem := names.label_value_problem(value):
             return f"the value for the label {label!r} of its Secret {problem}"
     if sum(map(_decoded_length, secret.data.values())) > MAX_SECRET_BYTES:
-        return f"the values of its Secret {secret.name!r} are larger than {MAX_SECRET_BYTES} bytes"
+        return f"the values of its Secret {shown_name(secret.name)!r} are larger than {MAX_SECRET_BYTES} bytes"
     return None
 
 

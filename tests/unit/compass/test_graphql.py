@@ -21,8 +21,8 @@ from controller.compass import (
     client_context,
 )
 from controller.compass.answers import Answer
+from controller.compass.foreign_text import MAX_FOREIGN_TEXT
 from controller.compass.queries import CONFIGURATION
-from controller.compass.redaction import MAX_FOREIGN_TEXT
 from tests.unit.compass.https_server import SECRET_TOKEN, Server, http
 
 SCOPES = "insufficient scopes provided [actual=; required=application:read]"
@@ -30,7 +30,7 @@ SCOPES = "insufficient scopes provided [actual=; required=application:read]"
 
 def execute(transport: Transport, url: str, *, timeout: float = 5.0) -> Answer:
     headers = {"Connector-Token": SECRET_TOKEN, "Tenant": "tenant-1"}
-    return transport.execute(url, CONFIGURATION, {"a": 1}, headers=headers, request_id="id-1", timeout=timeout)
+    return transport.execute(url, CONFIGURATION, {"first": 1}, headers=headers, request_id="id-1", timeout=timeout)
 
 
 def error(message: str, code: Any = None, path: Any = None) -> dict[str, Any]:
@@ -78,7 +78,12 @@ FAILURES = [
     ("errors is a text", http({"errors": "x", "data": {}}), InvalidAnswer, {"path": "errors"}),
     ("data under 404", http({"data": {"a": 1}}, 404), InvalidAnswer, {}),
     ("data under 401", http({"data": {"a": 1}}, 401), InvalidAnswer, {}),
-    ("resolver error", http(error("Invalid data", 22, ["a", 1, "b"])), GraphQLError, {"code": 22, "path": "a.1.b"}),
+    (
+        "resolver error",
+        http(error("Invalid data", 22, ["token", 1, "b"])),
+        GraphQLError,
+        {"code": 22, "path": "token.1.?"},
+    ),
     ("tenant, HTTP 400", http(error("Tenant not found", 25), 400), Refused, {"code": 25}),
     ("validation, HTTP 422", http(error("Cannot query field"), 422), GraphQLError, {"code": None}),
     ("code is a text", http(error("x", "22")), GraphQLError, {"code": None}),
@@ -152,7 +157,7 @@ def test_a_request_is_json_with_variables_and_carries_its_id(transport: Transpor
     server.answer = lambda _: http({"data": {"x": 1}})
     assert execute(transport, server.url).whole() == {"x": 1}
     (request,) = server.requests
-    assert json.loads(request.body) == {"query": CONFIGURATION.text, "variables": {"a": 1}}
+    assert json.loads(request.body) == {"query": CONFIGURATION.text, "variables": {"first": 1}}
     assert request.headers["content-type"] == "application/json; charset=utf-8"
     assert request.headers["accept"] == "application/json; charset=utf-8"
     assert request.headers["x-request-id"] == "id-1"
@@ -162,11 +167,11 @@ def test_a_request_is_json_with_variables_and_carries_its_id(transport: Transpor
 
 def test_a_partial_result_keeps_data_and_errors_but_is_never_whole(transport: Transport, server: Server) -> None:
     """Errors beside data make an answer partial."""
-    entry = {"message": "no", "path": ["a"], "extensions": {"error_code": 22}}
+    entry = {"message": "no", "path": ["token"], "extensions": {"error_code": 22}}
     server.answer = lambda _: http({"data": {"a": None, "b": 1}, "errors": [entry]})
     answer = execute(transport, server.url)
     assert answer.data == {"a": None, "b": 1}
-    assert [(e.message, e.path, e.code) for e in answer.errors] == [("no", ("a",), 22)]
+    assert [(e.message, e.path, e.code) for e in answer.errors] == [("no", ("token",), 22)]
     with pytest.raises(GraphQLError):
         answer.whole()
 
@@ -318,15 +323,18 @@ def test_failed_calls_are_logged_with_secrets_masked_and_others_not_at_all(
         execute(transport, server.url)
         assert not caplog.records
         server.answer = lambda _: http(
-            {"data": {"token": {"token": "next-token-1"}, "n": 7}, "errors": [{"message": "next-token-1 is broken"}]}
+            {
+                "data": {"token": {"token": "next-token-1"}, "first": 7},
+                "errors": [{"message": "next-token-1 is broken"}],
+            }
         )
         execute(transport, server.url)
     transport.close()
     (record,) = caplog.records
     shown = str(record.__dict__)
     assert record.__dict__["operation"] == "configuration"
-    assert record.__dict__["variables"] == '{"a": 1}'
-    assert '"n": 7' in record.__dict__["answer"]
+    assert record.__dict__["variables"] == '{"first": 1}'
+    assert '"first": 7' in record.__dict__["answer"]
     assert "is broken" in record.__dict__["answer"]
     assert "tenant-1" in record.__dict__["headers"]
     assert "next-token-1" not in shown

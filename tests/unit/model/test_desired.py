@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.compass import Application, Assignment, BasicCredentials, Bundle, IncompleteApplication
-from controller.model import ConversionSettings, DesiredSet, Reason, desired_set
+from controller.compass import (
+    Application,
+    Assignment,
+    BasicCredentials,
+    Bundle,
+    IncompleteApplication,
+    UnsupportedCredentials,
+)
+from controller.compass.foreign_text import shown_name
+from controller.model import ConversionSettings, DesiredSet, Reason, desired_application, desired_set
 
 SETTINGS = ConversionSettings(gateway_url="http://gateway", reserved_secrets=frozenset({"compass-agent-configuration"}))
 PARAMS = "params-" * 4  # 26 bytes of it are the same with another "params-" before it
@@ -61,7 +69,11 @@ def test_a_normalised_name_is_used_throughout() -> None:
 PROBLEMS = [
     ("upper case", [app(1, "Shop")], {"Shop": Reason.INVALID_NAME}),
     ("empty", [app(1, "")], {"": Reason.INVALID_NAME}),
-    ("too long", [app(1, "a" * 254)], {"a" * 254: Reason.INVALID_NAME}),
+    ("too long", [app(1, "a" * 254)], {shown_name("a" * 254): Reason.INVALID_NAME}),
+    ("two million characters", [app(1, "a" * 2_000_000)], {shown_name("a" * 2_000_000): Reason.INVALID_NAME}),
+    ("twice, too long", [app(1, "a" * 254), app(2, "a" * 254)], {shown_name("a" * 254): Reason.DUPLICATE_NAME}),
+    ("not printable", [app(1, "a\n\x1b[31m")], {shown_name("a\n\x1b[31m"): Reason.INVALID_NAME}),
+    ("too large", [app(1, "shop", bundle("b", description="d" * 4_000_000))], {"shop": Reason.TOO_LARGE}),
     ("twice", [app(1, "shop"), app(2, "shop")], {"shop": Reason.DUPLICATE_NAME}),
     (
         "twice, one incomplete",
@@ -99,6 +111,9 @@ def test_what_cannot_be_applied_is_a_problem_and_the_others_are_applied(
     assert {name: problem.reason for name, problem in result.problems.items()} == reasons
     assert {i for problem in result.problems.values() for i in problem.ids} == {item.id for item in applications}
     assert all(problem.message and problem.name == name for name, problem in result.problems.items())
+    for text in [text for problem in result.problems.values() for text in (problem.name, problem.message)]:
+        assert text.isprintable()
+        assert len(text) < 1000
     for item in applications:
         assert not result.removes(stored(item.name, item.id))
         assert not result.removes(stored("name-before", item.id))
@@ -114,6 +129,31 @@ def test_clashing_applications_are_all_named() -> None:
     (problem,) = desire(app(1, "My Shop"), app(2, "my-shop"), labels={}).problems.values()
     for text in ("'My Shop' (id-1)", "'my-shop' (id-2)", "'mp-my-shop'"):
         assert text in problem.message
+
+
+def test_very_many_clashing_applications_make_a_short_message() -> None:
+    """Some are named, the others counted; none of them is deleted."""
+    result = desire(*(app(n, "shop") for n in range(1000)))
+    (problem,) = result.problems.values()
+    assert problem.message.endswith("and 990 more")
+    assert len(result.kept_ids) == 1000
+    secrets = desire(*(app(n, f"{'a' * 30}-{n:03}", bundle("b")) for n in range(500)))
+    assert all(len(problem.message) < 1000 for problem in secrets.problems.values())
+
+
+def test_two_problems_that_are_shown_alike_keep_both_applications() -> None:
+    """Whatever a name is made to look like."""
+    lookalike = shown_name("a" * 300)
+    result = desire(app(1, "a" * 300), app(2, lookalike))
+    assert result.kept_ids == {"id-1", "id-2"}
+
+
+def test_warnings_are_short_and_printable() -> None:
+    """They become Events; a bundle's id is the Director's text."""
+    odd = Bundle(id="b\n" + "x" * 2_000_000, name="n" * 100, credentials=UnsupportedCredentials("Kind"))
+    for warning in desired_application(app(1, "shop", odd), "shop", SETTINGS).warnings:
+        assert warning.isprintable()
+        assert len(warning) < 300
 
 
 def test_what_is_gone_is_removed_and_nothing_else() -> None:

@@ -1,0 +1,106 @@
+"""The `errors` of a GraphQL answer, in an order and with texts that are the same whenever the errors are.
+
+The Director sends errors in a new order each time, with an id of this one occurrence inside; and what it says may
+repeat secrets of the request or of the answer.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from controller.compass.errors import InvalidAnswer
+from controller.compass.foreign_text import message_without_data
+from controller.compass.queries import Operation
+from controller.compass.redaction import Redactor, secrets_repeated
+
+#: The Director's codes for a caller without rights: "insufficient scopes" is what it answers to a certificate that it
+#: cannot map to a Runtime. 24 and 25 are a tenant that is missing or unknown, which a new configuration mends, too.
+_REFUSING_CODES = frozenset({23, 24, 25, 26})
+_REFUSING_TEXT = "insufficient scopes"
+
+_NAME = re.compile(r"\w+")
+
+#: The Director's internal errors: "Internal Server Error [errorID=<uuid>, reason: ...]".
+_ERROR_ID = re.compile(r"\s*\[errorID=([\w-]{1,64})\]|errorID=([\w-]{1,64}),?\s*")
+
+#: Characters of different messages that are read; the text of one error is a hundred.
+_MAX_MESSAGES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEntry:
+    """One entry of an answer's `errors`. `path` is as sent: field names and list positions.
+
+    `error_id` is the Director's id of this one occurrence, "" without one; it is not part of `message`, so that the
+    same error has the same message.
+    """
+
+    message: str
+    path: tuple[str | int, ...]
+    code: int | None
+    error_id: str = ""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it says that our certificate or token does not give us the right."""
+        return self.code in _REFUSING_CODES or _REFUSING_TEXT in self.message.lower()
+
+
+def read_errors(document: dict[str, Any], operation: Operation, secrets: frozenset[str]) -> tuple[ErrorEntry, ...]:
+    """The errors, sorted by message, code and path. `secrets` are those that were sent.
+
+    Raises InvalidAnswer when they are no list.
+    """
+    entries = document.get("errors")
+    if entries is None:
+        return ()
+    if not isinstance(entries, list):
+        raise InvalidAnswer("is not a list", path="errors")
+    clean = _Cleaning(document, [text for entry in entries for text in _texts(entry)], secrets)
+    asked_for = frozenset(_NAME.findall(operation.text))
+    read = [_error(entry if isinstance(entry, dict) else {}, clean, asked_for) for entry in entries]
+    return tuple(sorted(read, key=_canonical))
+
+
+class _Cleaning:
+    """Makes the texts of an answer's errors fit to show."""
+
+    def __init__(self, document: dict[str, Any], texts: list[str], secrets: frozenset[str]) -> None:
+        self._read = "\n".join(sorted(set(texts)))[:_MAX_MESSAGES]
+        joined = "".join(filter(str.isprintable, self._read))  # what is not printable may break a secret up
+        self._redactor = Redactor(secrets | secrets_repeated(document, f"{self._read}\n{joined}"))
+
+    def __call__(self, text: str) -> str:
+        return self._redactor.clean(text) if text in self._read else "an error with a message that is not shown"
+
+
+def _texts(entry: Any) -> tuple[str, str]:
+    """Message and error id."""
+    raw = entry.get("message") if isinstance(entry, dict) else None
+    if not isinstance(raw, str):
+        return "", ""
+    ids = _ERROR_ID.search(raw)
+    return message_without_data(_ERROR_ID.sub("", raw)), (ids[1] or ids[2]) if ids else ""
+
+
+def _error(entry: dict[str, Any], clean: _Cleaning, asked_for: frozenset[str]) -> ErrorEntry:
+    path = entry.get("path")
+    extensions = entry.get("extensions")
+    code = extensions.get("error_code") if isinstance(extensions, dict) else None
+    message, error_id = map(clean, _texts(entry))
+    return ErrorEntry(
+        message=message or "an error without a message",
+        # Of the names only those that were asked for: any other text may be anything.
+        path=tuple(
+            step if type(step) is int or step in asked_for else "?"
+            for step in (path if isinstance(path, list) else ())
+            if isinstance(step, str) or type(step) is int
+        ),
+        code=code if type(code) is int else None,
+        error_id=error_id,
+    )
+
+
+def _canonical(entry: ErrorEntry) -> tuple[str, int, tuple[str, ...]]:
+    code = -1 if entry.code is None else entry.code
+    return entry.message, code, tuple(map(str, entry.path))

@@ -1,0 +1,352 @@
+"""What Compass sends never gets into an error or the query log, unless it is known to be harmless."""
+
+import base64
+import dataclasses
+import json
+import logging
+import traceback
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from graphql import FieldNode, InlineFragmentNode, OperationDefinitionNode, SelectionSetNode, parse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.compass import Transport, client_context, types
+from controller.compass.answers import Answer
+from controller.compass.errors import CompassError, GraphQLError
+from controller.compass.foreign_text import MAX_FOREIGN_TEXT, message_without_data, one_line, plain_words, shown_name
+from controller.compass.http import HttpAnswer
+from controller.compass.queries import CONFIGURATION, OPERATIONS, Operation
+from controller.compass.redaction import SHOWN_FIELDS, UNSHOWN_FIELDS, Redactor, secrets_repeated
+
+SENT = "s3nt-T0ken-Aa_9"
+RECEIVED = "r3ceived-T0ken-Bb_8"
+CONFIGURED = {"data": {"configuration": {"token": {"token": RECEIVED}}}}
+DOCUMENT = json.dumps(CONFIGURED)
+
+#: The only fields whose values are secrets. A new field is a decision: here, in SHOWN_FIELDS or in UNSHOWN_FIELDS.
+SECRET_FIELDS = {
+    "additionalHeaders",
+    "additionalQueryParams",
+    "clientId",
+    "clientSecret",
+    "password",
+    "token",
+    "username",
+}
+
+
+class CannedHttp:
+    def __init__(self, answer: HttpAnswer) -> None:
+        self._answer = answer
+
+    def post(self, *_: object, **__: object) -> HttpAnswer:
+        return self._answer
+
+
+@pytest.fixture(scope="module")
+def logging_transport() -> Transport:
+    return Transport(client_context(), log_queries=True)
+
+
+def shown(
+    transport: Transport,
+    caplog: pytest.LogCaptureFixture,
+    body: bytes,
+    status: int = 200,
+    operation: Operation = CONFIGURATION,
+) -> str:
+    """All that is shown of a call that got this answer: error, traceback, representations, query log."""
+    transport._http = CannedHttp(HttpAnswer(status, body, "", content_type="application/json"))  # type: ignore[assignment]
+    caplog.clear()
+    parts = []
+    with caplog.at_level(logging.DEBUG, logger="controller"):
+        try:
+            answer: Answer = transport.execute(
+                "https://compass.example.com/",
+                operation,
+                {"csr": "c"},
+                headers={"Connector-Token": SENT, "Tenant": "tenant-1"},
+                request_id="id-1",
+            )
+            parts += [repr(answer), str(answer.error()) if answer.errors else ""]
+        except CompassError as error:
+            parts += traceback.format_exception(error)
+            parts += [str(error.__dict__), repr(error)]
+    return "".join(parts) + "".join(str(record.__dict__) for record in caplog.records)
+
+
+NEARLY_JSON = {
+    "a leading NUL": "\0" + DOCUMENT,
+    "a leading form feed": "\f" + DOCUMENT,
+    "a byte order mark": "\ufeff" + DOCUMENT,
+    "no-break space": "\u00a0" + DOCUMENT,
+    "server-sent events": f"event: message\ndata: {DOCUMENT}\n\n",
+    "server-sent text": f"data: {RECEIVED}\n\n",
+    "JSON in JSON": json.dumps(DOCUMENT),
+    "JSON in JSON in JSON": json.dumps(json.dumps(DOCUMENT)),
+    "JSON in a list": json.dumps([DOCUMENT]),
+    "JSON in a field": json.dumps({"result": DOCUMENT}),
+    "JSON in data": json.dumps({"data": DOCUMENT}),
+    "JSON in data of an error": json.dumps({"data": DOCUMENT, "errors": [{"message": "no"}]}),
+    "JSON in a message": json.dumps({"errors": [{"message": DOCUMENT}]}),
+    "JSON in JSON in a message": json.dumps({"errors": [{"message": json.dumps(DOCUMENT)}]}),
+    "JSON after words in a message": json.dumps({"errors": [{"message": f"cannot read {DOCUMENT}"}]}),
+    "a secret that is named in a message": json.dumps({"errors": [{"message": f"bad token: {RECEIVED}"}]}),
+    "an authorization in a message": json.dumps({"errors": [{"message": f"header Authorization: Bearer {RECEIVED}"}]}),
+    "URL-encoded in a message": json.dumps({"errors": [{"message": "%7B%22token%22%3A%22" + RECEIVED}]}),
+    "HTML-encoded in a message": json.dumps({"errors": [{"message": f"token&quot;:&quot;{RECEIVED}"}]}),
+    "XML in a message": json.dumps({"errors": [{"message": f"<token>{RECEIVED}</token>"}]}),
+    "in a path": json.dumps({"errors": [{"message": "no", "path": ["configuration", RECEIVED]}]}),
+    "in extensions": json.dumps({"errors": [{"message": "no", "extensions": {"token": RECEIVED}}]}),
+    "as a key": json.dumps({"data": {RECEIVED: 1}, "errors": [{"message": "no"}]}),
+    "as a number of another field": json.dumps({"data": {"secret": 12345678901}, "errors": [{"message": "no"}]}),
+    "a prefix against hijacking": ")]}',\n" + DOCUMENT,
+    "a loop": "for(;;);" + DOCUMENT,
+    "a callback": f"callback({DOCUMENT});",
+    "JSON lines": DOCUMENT + "\n" + DOCUMENT,
+    "cut off": DOCUMENT[:-5],
+    "its end only": DOCUMENT[-40:],
+    "single quotes": str(CONFIGURED),
+    "YAML": f"token: {RECEIVED}",
+    "a form": f"token={RECEIVED}&x=1",
+    "bare": RECEIVED,
+    "among words of a proxy": f"upstream request timeout {RECEIVED}",
+    "base64": base64.b64encode(DOCUMENT.encode()).decode(),
+    "HTML": f"<html><body>{RECEIVED}</body></html>",
+    "UTF-16": DOCUMENT.encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 422, 429, 500, 503])
+@pytest.mark.parametrize("body", NEARLY_JSON.values(), ids=NEARLY_JSON)
+def test_a_body_that_is_nearly_json_shows_nothing(
+    logging_transport: Transport, caplog: pytest.LogCaptureFixture, body: str | bytes, status: int
+) -> None:
+    """Neither a secret that we sent nor one that only the answer holds, in no form that it came in."""
+    raw = body.encode() if isinstance(body, str) else body
+    for secret in (RECEIVED, SENT):
+        told = shown(logging_transport, caplog, raw.replace(RECEIVED.encode(), secret.encode()), status)
+        assert secret not in told
+        assert secret[:8] not in told
+        assert base64.b64encode(DOCUMENT.encode()).decode()[:40] not in told
+    assert "12345678901" not in told
+    assert "Compass call failed" in told
+
+
+READABLE = [
+    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+    "the latest reset reason: remote connection failure, transport failure reason: delayed connect error: 111",
+    "local_rate_limited",
+    "no healthy upstream",
+    "Payload Too Large",
+    "404 page not found\n",
+    "RBAC: access denied",
+    "default backend - 404",
+]
+
+
+@pytest.mark.parametrize("text", READABLE)
+def test_what_proxies_say_is_readable(text: str) -> None:
+    """Their texts, line end or not, in capitals or not."""
+    assert plain_words(text.encode()) == text.strip()
+    assert plain_words(text.upper().encode()) == text.strip().upper()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "timeout timeout2", "no healthy upstream hunter2", "403 405", "1234", "error " * 50]
+)
+def test_other_words_are_not(text: str) -> None:
+    """One that is not known is enough."""
+    assert plain_words(text.encode()) == ""
+
+
+MESSAGES = {
+    "insufficient scopes provided [actual=; required=application:read]": None,
+    "Invalid data [reason=page size must be between 1 and 200]": None,
+    "The operation is not allowed [reason=requesting runtime should be in same scenario as the requested application "
+    "resource]": None,
+    'Cannot query field "viewer" on type "Query".': None,
+    "Tenant not found [externalTenant=6f0c1a4e-0000-4000-8000-000000000001]": None,
+    "Internal Server Error [reason: input: runtime doesn't exist]": None,
+    "invalid token provided": None,
+    'Error while signing: {"csr": "x"}': "Error while signing: (followed by data)",
+    "{}": "(followed by data)",
+    "x" * 5000: "a message of 5000 characters",
+}
+
+
+@pytest.mark.parametrize(("message", "told"), MESSAGES.items(), ids=lambda value: str(value)[:40])
+def test_what_the_director_says_is_readable_up_to_where_data_begins(message: str, told: str | None) -> None:
+    """None stands for: as it is."""
+    assert message_without_data(message) == (message if told is None else told)
+
+
+def leaves(selections: SelectionSetNode | None) -> Iterator[FieldNode]:
+    for node in selections.selections if selections else ():
+        if isinstance(node, InlineFragmentNode):
+            yield from leaves(node.selection_set)
+        elif isinstance(node, FieldNode):
+            yield from leaves(node.selection_set) if node.selection_set else [node]
+
+
+def definition(operation: Operation) -> OperationDefinitionNode:
+    (found,) = parse(operation.text).definitions
+    assert isinstance(found, OperationDefinitionNode)
+    return found
+
+
+def test_every_field_that_is_asked_for_is_a_decision() -> None:
+    """Secret, shown, or neither; a field in no list fails here, and is redacted until somebody decides."""
+    asked_for = {leaf.name.value for operation in OPERATIONS for leaf in leaves(definition(operation).selection_set)}
+    decided = SECRET_FIELDS | SHOWN_FIELDS | UNSHOWN_FIELDS
+    assert asked_for <= decided
+    assert asked_for >= SECRET_FIELDS
+    assert not SECRET_FIELDS & (SHOWN_FIELDS | UNSHOWN_FIELDS)
+    assert not SHOWN_FIELDS & UNSHOWN_FIELDS
+
+
+def filled(selections: SelectionSetNode | None, canaries: list[str]) -> dict[str, Any]:
+    """An answer to a selection with a canary in every field that is not shown, of all kinds of credentials."""
+    answer: dict[str, Any] = {}
+    for node in selections.selections if selections else ():
+        if isinstance(node, InlineFragmentNode):
+            answer |= filled(node.selection_set, canaries)
+        elif isinstance(node, FieldNode) and node.selection_set is not None:
+            answer[node.name.value] = [filled(node.selection_set, canaries), filled(node.selection_set, canaries)]
+        elif isinstance(node, FieldNode) and node.name.value not in SHOWN_FIELDS:
+            canaries.append(f"canary-{node.name.value}-{len(canaries)}")
+            inner: Any = {"X": [canaries[-1]], "Y": None} if node.name.value.startswith("additional") else canaries[-1]
+            answer[node.name.value] = inner
+    return answer
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=[f"{o.name}-{n}" for n, o in enumerate(OPERATIONS)])
+def test_no_value_of_any_operation_is_shown(
+    logging_transport: Transport, caplog: pytest.LogCaptureFixture, operation: Operation
+) -> None:
+    """An error beside the data repeats all of it; what is a secret is in no text and no log."""
+    canaries: list[str] = []
+    data = filled(definition(operation).selection_set, canaries)
+    errors = [{"message": f"cannot use {canary}"} for canary in canaries] + [{"message": "boom"}]
+    told = shown(logging_transport, caplog, json.dumps({"data": data, "errors": errors}).encode(), operation=operation)
+    assert "Compass call failed" in told
+    for canary in canaries:
+        if canary.split("-")[1] in SECRET_FIELDS:
+            assert canary not in told
+        else:
+            assert (
+                canary
+                not in "".join(str(record.__dict__.get("answer")) for record in caplog.records).split("errors")[0]
+            )
+
+
+def test_a_kind_of_credentials_that_is_not_known_yet_is_redacted(
+    logging_transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A field is a secret until it is named."""
+    auth = {
+        "credential": {
+            "__typename": "CertificateData",
+            "privateKey": "k3y-of-a-new-kind",
+            "n": [{"a": "n3sted-secret"}],
+        }
+    }
+    data = {"applicationsForRuntime": {"data": [{"bundles": {"data": [{"defaultInstanceAuth": auth}]}}]}}
+    errors = [{"message": "cannot use k3y-of-a-new-kind"}, {"message": "nor n3sted-secret"}]
+    told = shown(logging_transport, caplog, json.dumps({"data": data, "errors": errors}).encode())
+    assert "CertificateData" in told
+    assert "k3y-of-a" not in told
+    assert "n3sted" not in told
+
+
+def test_no_representation_of_credentials_shows_them() -> None:
+    """Of all kinds there are; a new one is among them as soon as it is a member of the union."""
+    harmless = {"kind", "token_url"}
+    for kind in typing.get_args(types.Credentials):
+        values = {field.name: f"canary-{field.name}" for field in dataclasses.fields(kind)}
+        told = repr(kind(**values))
+        assert {name for name, value in values.items() if value in told} <= harmless
+    bundle = types.Bundle("b", "n", headers={"X": ["canary"]}, query_params={"Y": ["canary"]})
+    assert "canary" not in repr(bundle)
+    assert "canary" not in repr(types.Configuration("s", "k", token="canary"))
+
+
+@given(st.text(), st.integers(min_value=2, max_value=50))
+def test_a_line_is_printable_and_short(text: str, limit: int) -> None:
+    """Whatever the text: no control characters, no escape sequences, no marks of direction, no line breaks."""
+    line = one_line(text, limit)
+    assert line.isprintable()
+    assert len(line) <= limit
+
+
+CONTROLS = [
+    "\x00",
+    "\x1b[31m",
+    "\r\n",
+    "\u2028",
+    "\u202e",
+    "\u2066",
+    "\u061c",
+    "\ufeff",
+    "\U000e0041",
+    "\x9b",
+    "\u00ad",
+]
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=ascii)
+def test_what_is_not_printable_gets_through_nowhere(control: str) -> None:
+    """Neither in a line nor in a name, and it does not hide a secret."""
+    for text in (one_line(f"a{control}b"), shown_name(f"a{control}b"), Redactor(["secret"]).clean(f"a{control}b")):
+        assert text.isprintable()
+        assert text[0] == "a"
+    assert "secret"[3:] not in Redactor(["secret"]).clean(f"sec{control[0]}ret")
+
+
+def test_a_name_is_shown_as_it_is_or_cut_and_told_from_others() -> None:
+    """Two million characters become a line; two names that begin alike stay two."""
+    assert shown_name("mp-shop") == "mp-shop"
+    assert shown_name("a" * 253) == "a" * 253
+    names = [shown_name("a" * 2_000_000), shown_name("a" * 1_999_999 + "b"), shown_name("a\nb"), shown_name("a\rb")]
+    assert len(set(names)) == len(names)
+    assert all(len(name) < 100 and name.isprintable() for name in names)
+    assert "2000000 characters" in names[0]
+
+
+def test_a_secret_is_masked_in_each_form_it_may_come_in() -> None:
+    """As it is, inside JSON, in a URL, in base64."""
+    secret = 'p"w/ä&'
+    for form in (secret, json.dumps(secret), "p%22w%2F%C3%A4%26", base64.b64encode(secret.encode()).decode()):
+        assert "[redacted]" in Redactor([secret]).clean(f"x {form} y")
+        assert secrets_repeated({"data": {"password": secret}}, f"x {form} y") == {secret}
+
+
+def test_an_answer_with_very_much_to_mask_is_shown_in_part(
+    logging_transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log gets the beginning, whatever the size."""
+    items = [{"id": str(n), "name": "n" * 1000, "password": "hunter2hunter2"} for n in range(20_000)]
+    body = json.dumps({"data": {"bundles": items}, "errors": [{"message": "no"}]}).encode()
+    told = shown(logging_transport, caplog, body)
+    (record,) = caplog.records
+    assert len(record.__dict__["answer"]) <= 10_000
+    assert "hunter2" not in told
+
+
+def test_an_error_of_two_megabytes_is_short(logging_transport: Transport, caplog: pytest.LogCaptureFixture) -> None:
+    """Its message, and its place."""
+    entry = {"message": "m" * 2_000_000, "path": ["p" * 2_000_000]}
+    body = json.dumps({"data": None, "errors": [entry]}).encode()
+    told = shown(logging_transport, caplog, body)
+    assert len(told) < 20_000
+    answer = logging_transport.execute(
+        "https://compass.example.com/", CONFIGURATION, {}, headers={"Connector-Token": SENT}, request_id=""
+    )
+    error = answer.error()
+    assert isinstance(error, GraphQLError)
+    assert len(str(error)) <= MAX_FOREIGN_TEXT + 20
+    assert error.path == "?"
