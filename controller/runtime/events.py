@@ -2,7 +2,8 @@
 
 - ``event`` never blocks and never fails: it puts the event into a bounded buffer. A full buffer drops it, and says so.
 - What is said again about an object raises the count of the Event that exists.
-- An object that is talked about too much is silenced: 25 events, then one each 5 minutes.
+- What is said too often is silenced: 25 Events of one reason about an object, then one each 5 minutes. Every reason has
+  a budget of its own, so that a storm of one never hides another. (client-go has one budget for an object.)
 - Events about cluster-scoped objects go to namespace ``default``.
 - What the API server refuses is logged, once a change; only a server that does not answer is asked again.
 
@@ -10,8 +11,9 @@ The text of an event is public to everyone who may read Events: the caller keeps
 """
 
 import logging
+import math
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,7 +45,8 @@ _NAME_LIMIT = 253 - 17
 # People read Events: a quarter of a second later is soon enough, and costs four wake-ups a second.
 _POLL_SECONDS = 0.25
 _REQUEST_TIMEOUT = 5.0
-# What is left of the buffer at the stop is written for so long.
+# What is left of the buffer at the stop is written for so long, requests that hang included: well within the grace
+# period.
 _FLUSH_SECONDS = 5.0
 
 _MERGE_PATCH = "application/merge-patch+json"
@@ -68,7 +71,7 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Observation:
-    """One call of ``event``. Equal observations are the same event; the time is no part of that."""
+    """What was said by ``event``. Equal observations are the same event; the time is no part of that."""
 
     api_version: str
     kind: str
@@ -83,7 +86,8 @@ class _Observation:
 
     @property
     def subject(self) -> tuple[str, ...]:
-        return self.api_version, self.kind, self.namespace, self.name, self.uid
+        """What has a budget of its own."""
+        return self.api_version, self.kind, self.namespace, self.name, self.uid, self.reason
 
     @property
     def event_namespace(self) -> str:
@@ -101,8 +105,17 @@ class _Known:
 
 
 @dataclass(slots=True)
+class _Waiting:
+    """What waits to be written: how often it was said, first and last."""
+
+    first: _Observation
+    last: _Observation
+    count: int = 1
+
+
+@dataclass(slots=True)
 class _Bucket:
-    """Tokens of one object, as of a moment (monotonic seconds)."""
+    """Tokens of one subject, as of a moment (monotonic seconds)."""
 
     tokens: float
     at: float
@@ -132,12 +145,15 @@ class EventRecorder:
         self._component = component
         self._clock = clock
         self._lock = threading.Lock()
-        self._buffer: deque[_Observation] = deque()
+        # In the order in which it was said first. No subject has more here than may be written at once.
+        self._buffer: dict[_Observation, _Waiting] = {}
+        self._buffered: Counter[tuple[str, ...]] = Counter()  # of the same, by subject
         self._dropped = 0
         # Below: used by the writing thread alone.
         self._known: _LRU[_Observation, _Known] = _LRU()
         self._buckets: _LRU[tuple[str, ...], _Bucket] = _LRU()
         self._last_stamp = 0
+        self._flush_until = math.inf  # monotonic
         self._reported = ""
 
     def event(self, obj: Mapping[str, Any], type: EventType, reason: str, message: str) -> None:  # noqa: A002
@@ -162,42 +178,53 @@ class EventRecorder:
             seen_at=self._clock.time(),
         )
         with self._lock:
-            if len(self._buffer) < _BUFFER:
-                self._buffer.append(observation)
+            waiting = self._buffer.get(observation)
+            if waiting is not None:
+                waiting.last = observation
+                waiting.count += 1
+            elif len(self._buffer) < _BUFFER and self._buffered[observation.subject] < _SPAM_BURST:
+                self._buffer[observation] = _Waiting(observation, observation)
+                self._buffered[observation.subject] += 1
             else:
                 self._dropped += 1
 
     def run(self, stop: threading.Event) -> None:
         """Write events until stop is set, then what is left, within five seconds. Blocks."""
         while not self._clock.sleep(_POLL_SECONDS, stop):
-            while not stop.is_set() and (observation := self._next()) is not None:
-                self._record(observation, stop)
-        deadline = self._clock.monotonic() + _FLUSH_SECONDS
-        while self._clock.monotonic() < deadline and (observation := self._next()) is not None:
-            self._record(observation, stop)
+            while not stop.is_set() and (waiting := self._next()) is not None:
+                self._record(waiting, stop)
+        self._flush_until = self._clock.monotonic() + _FLUSH_SECONDS
+        while self._clock.monotonic() < self._flush_until and (waiting := self._next()) is not None:
+            self._record(waiting, stop)
         if self._buffer:
             log.warning("Events not written before the stop", extra={"count": len(self._buffer)})
 
-    def _next(self) -> _Observation | None:
+    def _next(self) -> _Waiting | None:
         with self._lock:
-            observation = self._buffer.popleft() if self._buffer else None
+            waiting = None
+            if self._buffer:
+                waiting = self._buffer.pop(next(iter(self._buffer)))
+                self._buffered[waiting.first.subject] -= 1
+                if not self._buffered[waiting.first.subject]:
+                    del self._buffered[waiting.first.subject]
             dropped, self._dropped = self._dropped, 0
         if dropped:
-            log.warning("Events dropped, the buffer was full", extra={"count": dropped})
-        return observation
+            log.warning("Events dropped, too many were waiting", extra={"count": dropped})
+        return waiting
 
-    def _record(self, observation: _Observation, stop: threading.Event) -> None:
-        """Write one event, unless its object is silenced; try again while the server does not answer."""
+    def _record(self, waiting: _Waiting, stop: threading.Event) -> None:
+        """Write one event, unless it is silenced; try again while the server does not answer."""
+        observation = waiting.last
         known = self._known.find(observation)
         if known is not None:
             if known.expires_at <= self._clock.monotonic():
                 known = None
             else:
                 # Counted before the filter, so that the count is right with the next write that passes it.
-                known.count += 1
+                known.count += waiting.count
         if not self._allowed(observation.subject):
             return
-        event = known or _Known(self._event_name(observation), observation.seen_at, 1, 0.0)
+        event = known or _Known(self._event_name(waiting.first), waiting.first.seen_at, waiting.count, 0.0)
         exists = known is not None
         for _ in range(_TRIES):
             try:
@@ -246,7 +273,11 @@ class EventRecorder:
             log.debug("Event was written already", extra={"event": event.name})
 
     def _request(self, method: str, path: str, body: dict[str, Any], content_type: str = "application/json") -> None:
-        self._client.request(method, path, body=body, content_type=content_type, timeout=_REQUEST_TIMEOUT)
+        left = self._flush_until - self._clock.monotonic()
+        if left <= 0:
+            raise ConnectionFailed("no time is left to write Events", reason=ConnectionFailed.TIMEOUT)
+        timeout = min(_REQUEST_TIMEOUT, left)
+        self._client.request(method, path, body=body, content_type=content_type, timeout=timeout)
 
     def _event_name(self, observation: _Observation) -> str:
         """``<object>.<nanoseconds in hexadecimal>``, never the same twice."""

@@ -88,7 +88,7 @@ def test_the_same_event_again_raises_the_count(api, recording):
     recording.event()
     recording.event()
     recording.write()
-    assert api.methods() == ["POST", "PATCH", "PATCH"]
+    assert api.methods() == ["POST", "PATCH"]
     (event,) = api.objects.values()
     assert event["count"] == 3
     assert event["firstTimestamp"] == "2026-01-01T00:00:00Z"
@@ -119,7 +119,7 @@ def test_the_version_of_the_object_does_not_tell_events_apart(api, recording):
     recording.event()
     recording.event({**APPLICATION, "metadata": {**APPLICATION["metadata"], "resourceVersion": "8"}})
     recording.write()
-    assert api.methods() == ["POST", "PATCH"]
+    assert [event["count"] for event in api.objects.values()] == [2]
 
 
 def test_an_event_deleted_on_the_server_begins_anew(api, recording):
@@ -146,7 +146,7 @@ def test_after_an_hour_an_event_begins_anew(api, recording):
 
 class TestSpam:
     def test_25_events_then_one_each_five_minutes(self, api, recording):
-        """The bucket is per object: 25 at once, one more per 300 s; others are not affected."""
+        """The budget is per object and reason: 25 at once, one more per 300 s; others are not affected."""
         for number in range(40):
             recording.event(message=f"Message {number}")
         recording.write()
@@ -164,11 +164,36 @@ class TestSpam:
         recording.write()
         assert len(api.objects) == 27
 
+    @pytest.mark.parametrize("written_between", [True, False], ids=["as they come", "in one go"])
+    def test_a_storm_of_one_reason_hides_no_other(self, written_between, api, recording):
+        """Neither in the budget nor in the buffer, however many there are."""
+        for number in range(1200):
+            recording.event(message=f"Message {number}")
+            if written_between and number % 100 == 0:
+                recording.write()
+        recording.event(message="The token was refused", reason="Suspected")
+        recording.write()
+        reasons = [event["reason"] for event in api.objects.values()]
+        assert reasons.count("Suspected") == 1
+        assert reasons.count("Broken") == 25
+
+    def test_repetitions_that_wait_are_one_write(self, api, recording):
+        """With their number, and the times of the first and the last."""
+        for _ in range(40):
+            recording.event()
+            recording.clock.set_time(recording.clock.time() + 1)
+        recording.write()
+        (event,) = api.objects.values()
+        assert event["count"] == 40
+        assert event["firstTimestamp"] == "2026-01-01T00:00:00Z"
+        assert event["lastTimestamp"] == "2026-01-01T00:00:39Z"
+        assert api.methods() == ["POST"]
+
     def test_silenced_repetitions_are_counted(self, api, recording):
         """The next write that passes tells how often it really happened."""
         for _ in range(40):
             recording.event()
-        recording.write()
+            recording.write()
         (event,) = api.objects.values()
         assert event["count"] == 25
         recording.clock.advance(300)
@@ -307,6 +332,20 @@ class TestStop:
             recording.event(message=f"Message {number}")
         threads.end()
         assert len(api.objects) == 10
+
+    def test_a_server_that_hangs_does_not_hold_up_the_end(self, api, recording, threads):
+        """No request may take longer than what is left of the five seconds."""
+        timeouts: list[float] = []
+
+        def slow(timeout: float) -> None:
+            timeouts.append(timeout)
+            recording.clock.advance(min(timeout, 2))
+
+        api.hang = slow
+        for number in range(10):
+            recording.event(message=f"Message {number}")
+        threads.end()
+        assert timeouts == [5, 3, 1]
 
     def test_a_dead_server_does_not_hold_up_the_end(self, api, recording, threads, caplog):
         """After five seconds the rest is given up, and said so."""
