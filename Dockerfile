@@ -44,7 +44,8 @@ LABEL org.opencontainers.image.title="compass-runtime-agent" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /rootfs /
 # The path is for `kubectl exec ... -- compass-runtime-agent status`.
-ENV PATH=/app LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/app LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    BUILD_VERSION=${VERSION} BUILD_REVISION=${REVISION}
 USER 65535:65535
 EXPOSE 8080 8090
 # No ENTRYPOINT, and this path: Deployments of the agent in Go name it as the first of their args.

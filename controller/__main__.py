@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from controller import commands
 from controller.agent import build
@@ -21,6 +20,7 @@ from controller.runtime import (
     stop_on_signals,
 )
 from controller.settings import Settings, SettingsError, variables
+from controller.version import COMMIT, VERSION
 from informers import Client
 from informers.errors import ConfigurationError
 
@@ -35,7 +35,7 @@ This one holds big caches of plain objects for long, decodes answers of megabyte
 collection walks in vain through what lives on: a cycle over 5,000 unchanged Applications took 1,170 ms of CPU with the
 default, and 600 ms without.
 """
-_USER_AGENT = f"compass-runtime-agent/{version('compass-runtime-agent')}"  # also the field manager of what it writes
+_USER_AGENT = f"compass-runtime-agent/{VERSION}"  # also the field manager of what it writes
 _ENDED = (GracePeriodExceeded, RunnableFailed, ServerBindError)
 
 
@@ -88,7 +88,7 @@ def _ask(question: str) -> bool:
 def _run(settings: Settings, client: Client, metrics: Metrics, refusals: Refusals) -> int:
     gc.set_threshold(*_GC_THRESHOLDS)
     stop = stop_on_signals()
-    _log.info("starting", extra=settings.describe())
+    _log.info("starting", extra={"version": VERSION, "commit": COMMIT, **settings.describe()})
     if settings.skip_compass_tls_verify:
         _log.warning("the servers of Compass are not verified: APP_SKIP_COMPASS_TLS_VERIFY is for tests only")
     try:
@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Settings are environment variables:\n{settings}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"compass-runtime-agent {VERSION} (commit {COMMIT})")
     parser.add_argument("--kubeconfig", help="path of a kubeconfig; default: $KUBECONFIG, in-cluster, ~/.kube/config")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=False)
     subparsers.add_parser("run", help="run the agent (the default)")

@@ -47,7 +47,7 @@ class ClusterMetrics:
         self._line = logging.getLogger(f"{__name__}.line")
         self._line.propagate = False
         handler = logging.StreamHandler(stream or sys.stderr)
-        handler.setFormatter(JsonFormatter())
+        handler.setFormatter(JsonFormatter(timestamp="time", message="msg"))
         self._line.handlers = [handler]
 
     def run(self, stop: threading.Event) -> None:

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from controller.connection.status import State
+from controller.version import COMMIT, VERSION
 
 _PREFIX = "compass_runtime_agent_"
 _RESULTS = ("success", "error")
@@ -20,6 +21,9 @@ class AgentMetrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(_PREFIX + name, text, labels, registry=registry)
 
+        gauge("build_info", "1, with the version and the commit of this build.", "version", "commit").labels(
+            VERSION, COMMIT
+        ).set(1)
         self._state = gauge("connection_state", "1 for the state of the CompassConnection, 0 for others.", "state")
         self._not_before = gauge("certificate_not_before_timestamp_seconds", "Start of the certificate's validity.")
         self._not_after = gauge("certificate_not_after_timestamp_seconds", "End of the certificate's validity.")

@@ -30,6 +30,7 @@ OWN_PACKAGES = ("controller", "informers", "workqueue")
 _NOT_EXTRA = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime", "taskName"}
 # Text that needs no quotes is free of these, of white space, and of control characters.
 _QUOTED = frozenset("\"'=\\")
+# What ends the program by its own wish. In another thread than the main one it would end that thread in silence.
 _MAIN_THREAD_TYPES = (KeyboardInterrupt, SystemExit)
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
@@ -53,7 +54,9 @@ def bound() -> Mapping[str, object]:
 
 class _Formatter(logging.Formatter):
     def _fields(self, record: logging.LogRecord) -> dict[str, object]:
-        """Everything of the record beyond time, level, logger and message, in the order it is printed."""
+        """Everything of the record beyond time, level, logger and message, in the order it is printed. What is None is
+        not known or not there, and is left out.
+        """
         fields = dict(_context.get())
         fields.update((key, value) for key, value in record.__dict__.items() if key not in _NOT_EXTRA)
         if record.exc_info and record.exc_info[1] is not None:
@@ -62,7 +65,7 @@ class _Formatter(logging.Formatter):
             fields["traceback"] = "".join(traceback.format_exception(error))
         if record.stack_info:
             fields["stack"] = record.stack_info
-        return fields
+        return {key: value for key, value in fields.items() if value is not None}
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -80,17 +83,23 @@ class TextFormatter(_Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """One JSON object: time, level (lower case), logger, msg, then the record's keys.
+    """One JSON object: timestamp, level (lower case), logger, message, then the record's keys.
 
-    A key of the record that clashes with one of the first four is printed with a trailing underscore.
+    These are the names that Kyma's own components use; the constructor takes others for time and message. A key of the
+    record that clashes with one of the first four is printed with a trailing underscore.
     """
 
+    def __init__(self, *, timestamp: str = "timestamp", message: str = "message") -> None:
+        super().__init__()
+        self._names = timestamp, message
+
     def format(self, record: logging.LogRecord) -> str:
+        timestamp, message = self._names
         line: dict[str, object] = {
-            "time": _timestamp(record),
+            timestamp: _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "msg": record.getMessage(),
+            message: record.getMessage(),
         }
         for key, value in self._fields(record).items():
             line[f"{key}_" if key in line else key] = value
@@ -104,6 +113,8 @@ def _text_value(value: object) -> str:
         text = json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"))
     elif isinstance(value, bool):
         text = "true" if value else "false"
+    elif isinstance(value, float) and value.is_integer():
+        text = str(int(value))
     else:
         text = str(value)
     if text and text.isprintable() and " " not in text and not _QUOTED.intersection(text):
@@ -147,7 +158,7 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 
 
 def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
-    if args.exc_value is None or issubclass(args.exc_type, _MAIN_THREAD_TYPES):
+    if args.exc_value is None:
         return
     logging.getLogger(__name__).critical(
         "Uncaught exception in a thread",

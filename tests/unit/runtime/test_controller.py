@@ -143,7 +143,7 @@ class TestOutcomes:
             assert second.wait(WAIT)
             assert seen == [failures]
             assert metrics.registry.get_sample_value("controller_runtime_active_workers", {"controller": "test"}) == 1
-        for name in ("success", "error", "requeue", "requeue_after"):
+        for name in ("success", "error", "requeue_after"):
             assert sample(metrics.registry, "controller_runtime_reconcile_total", result=name) == (name == result)
         assert sample(metrics.registry, "controller_runtime_reconcile_errors_total") == errors
         assert sample(metrics.registry, "controller_runtime_terminal_reconcile_errors_total") == terminal

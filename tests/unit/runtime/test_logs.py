@@ -55,7 +55,7 @@ class TestText:
             (7, "7"),
             (0.5, "0.5"),
             (True, "true"),
-            (None, "None"),
+            (180.0, "180"),
             (["a", 1], r'"[\"a\",1]"'),
             ({"a": 1}, r'"{\"a\":1}"'),
         ],
@@ -86,24 +86,32 @@ class TestText:
 
 class TestJson:
     def test_members(self):
-        """time, level in lower case, logger, msg, then the keys with their types."""
+        """timestamp, level in lower case, logger, message, then the keys with their types."""
         with logs.bind(reconcileID="1"):
             (line,) = lines("json", {"number": 7, "flag": True, "list": [1], "text": 'a "b"\n', "other": object})
         record = json.loads(line)
-        assert list(record)[:4] == ["time", "level", "logger", "msg"]
+        assert list(record)[:4] == ["timestamp", "level", "logger", "message"]
         assert record["level"] == "info"
         assert record["logger"] == "controller.test"
-        assert record["msg"] == "Message"
+        assert record["message"] == "Message"
         assert record["reconcileID"] == "1"
         assert (record["number"], record["flag"], record["list"], record["text"]) == (7, True, [1], 'a "b"\n')
         assert record["other"] == str(object)
 
     def test_a_key_never_hides_time_or_level(self):
         """Clashing keys get an underscore."""
-        (line,) = lines("json", {"level": "mine", "time": "mine"})
+        (line,) = lines("json", {"level": "mine", "timestamp": "mine"})
         record = json.loads(line)
         assert record["level"] == "info"
-        assert (record["level_"], record["time_"]) == ("mine", "mine")
+        assert (record["level_"], record["timestamp_"]) == ("mine", "mine")
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_what_is_not_there_is_not_printed(output):
+    """Neither None nor null."""
+    (line,) = lines(output, {"retry_after": None, "number": 7})
+    assert "retry_after" not in line
+    assert "number" in line
 
 
 HOSTILE = "\x1b[2J\x9b31m\u202eabc\u2028\nFORGED\x00\ud800"
@@ -116,7 +124,7 @@ def test_no_text_of_others_controls_the_terminal(output, value):
     (line,) = lines(output, {"key": value, "msg": HOSTILE})
     assert line.isprintable()
     if output == "json":
-        assert json.loads(line)["msg"].startswith("\x1b[2J\x9b31m")
+        assert json.loads(line)["message"].startswith("\x1b[2J\x9b31m")
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
@@ -201,6 +209,11 @@ class TestLevels:
             "Uncaught exception in a thread",
             0,
         ),
+        (
+            "import threading; t = threading.Thread(target=lambda: exit(1)); t.start(); t.join()",
+            "Uncaught exception in a thread",
+            0,
+        ),
         ("import warnings; warnings.warn('careful', DeprecationWarning, 1)", "careful", 0),
         ("raise SystemExit(3)", "", 3),
     ],
@@ -214,6 +227,6 @@ def test_everything_reaches_the_log(code, logged, status):
     assert result.returncode == status
     if logged:
         records = [json.loads(line) for line in result.stderr.splitlines()]
-        assert any(logged in record["msg"] for record in records)
+        assert any(logged in record["message"] for record in records)
     else:
         assert result.stderr == ""

@@ -1,0 +1,25 @@
+"""Which build of the agent this is."""
+
+import os
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+_SOURCE = Path(__file__).parent.parent
+_UNKNOWN = "unknown"
+
+
+def _commit_of_source() -> str:
+    """The commit that is checked out, where the program runs from its source."""
+    if not (_SOURCE / ".git").exists():
+        return _UNKNOWN
+    command = ["git", "-C", str(_SOURCE), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=5).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return _UNKNOWN
+
+
+# The image has both in its environment.
+VERSION = os.environ.get("BUILD_VERSION") or version("compass-runtime-agent")
+COMMIT = os.environ.get("BUILD_REVISION") or _commit_of_source()
