@@ -25,13 +25,13 @@ from functools import partial
 from typing import Any, Self, cast
 from urllib.parse import urlencode, urlsplit
 
-import orjson
 import urllib3
 from kubernetes.client import ApiClient, Configuration
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from informers import configuration as configurations
 from informers.configuration import Credentials
+from informers.encoding import decode, encode
 from informers.errors import ConnectionFailed
 from informers.exchange import Exchange, make_cuttable
 from informers.interrupt import Interrupt, Interrupted, Overdue
@@ -331,7 +331,7 @@ class Client:
             read_timeout=timeout,
             interrupt=interrupt or self._closed,
             stop=interrupt.event if interrupt else _retries_end_with.get() or self._closed.event,
-            body=None if body is None else orjson.dumps(body),
+            body=None if body is None else encode(body),
             content_type=content_type,
         )
         exchange = Exchange()
@@ -343,7 +343,7 @@ class Client:
         if not data:
             return {}
         try:
-            answer = orjson.loads(data)
+            answer = decode(data)
         except ValueError as error:
             raise unexpected(response, f"{method} {path}: the answer is not JSON") from error
         if not isinstance(answer, dict):

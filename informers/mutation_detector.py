@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
+from informers.encoding import decode, encode
 from informers.resource import object_key
 from workqueue.clock import REAL_CLOCK, Clock
 
@@ -42,7 +41,10 @@ class MutationDetector:
 
     def add(self, obj: Object) -> None:
         """Watch over the object for two minutes."""
-        entry = (self._clock.monotonic(), obj, orjson.dumps(obj))
+        try:
+            entry = (self._clock.monotonic(), obj, encode(obj))
+        except ValueError:
+            return  # nested so deeply that there is no way to remember it
         with self._lock:
             self._watched.append(entry)
 
@@ -54,8 +56,8 @@ class MutationDetector:
             while self._watched and now - self._watched[0][0] > KEEP_SECONDS:
                 self._watched.popleft()
         for _, obj, before in entries:
-            if orjson.dumps(obj) != before:
-                original = orjson.loads(before)
+            if encode(obj) != before:
+                original = decode(before)
                 path = _first_difference(original, obj, "")
                 what = f"{original.get('kind', 'object')} {object_key(original)}"
                 raise CacheMutated(f"cached {what} was changed by its reader at {path}: copy objects to change them")

@@ -43,8 +43,11 @@ Object = dict[str, Any]
 MIN_WATCH_TIMEOUT = 300.0
 # A watch that ends sooner than this without an event is no progress: listing with a wait is better than a tight loop.
 SHORT_WATCH = 1.0
-# A streamed list is slow, not broken; but an operator should hear of it.
+# A streamed list that still brings objects after this is slow, and an operator should hear of it; one that brings none
+# is none: the server ignores sendInitialEvents, and would be waited for without end.
 BOOKMARK_WARNING_PERIOD = 10.0
+# So long may a streamed list take. Where changes come all the time, they look like the objects of a list.
+STREAMED_LIST_TIMEOUT = 300.0
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 INTERNAL_ERROR = "InternalError"
 
@@ -130,6 +133,8 @@ class Reflector:
         self._version_unavailable = False
         # The first list came in pages although the server's cache was asked: it has none, so later lists are paged too.
         self._paginated = False
+        # Until a server turns out to take a streamed list for a plain watch.
+        self._streams_lists = options.watch_list
         self._last_error: KubernetesError | None = None
 
     @property
@@ -159,13 +164,16 @@ class Reflector:
     def stop(self) -> None:
         """End run(). Idempotent; does not wait."""
         self._interrupt.set()
+        self._stop_watcher()
+
+    def _stop_watcher(self) -> None:
         with self._lock:
             watcher = self._watcher
         if watcher is not None:
             watcher.stop()
 
     def _list_and_watch(self) -> None:
-        stream = self._streamed_list() if self._options.watch_list else None
+        stream = self._streamed_list() if self._streams_lists else None
         if stream is None:
             self._list()
         if self._resync_period > 0:
@@ -212,12 +220,12 @@ class Reflector:
         while True:
             gathered = _Gathered(self._transform)
             try:
-                stream = self._open(
-                    "" if self._version_unavailable else self._version,
-                    resource_version_match="NotOlderThan",
-                    send_initial_events=True,
-                )
-                with self._warnings_without_bookmark(stream.started):
+                with self._patience(gathered):
+                    stream = self._open(
+                        "" if self._version_unavailable else self._version,
+                        resource_version_match="NotOlderThan",
+                        send_initial_events=True,
+                    )
                     complete = self._consume(stream, gathered, until_initial_end=True)
             except (Expired, TooLargeResourceVersion) as error:
                 if not self._version_unavailable:
@@ -233,6 +241,9 @@ class Reflector:
                 complete = False
             if complete:
                 break
+            if not self._streams_lists:
+                log.warning("the server does not stream lists, using LIST", extra={"informer": self._name})
+                return None
             # client-go starts over at once; but a server that cuts each stream short would be asked for everything
             # again and again without a pause.
             self._wait()
@@ -248,14 +259,23 @@ class Reflector:
         return stream
 
     @contextmanager
-    def _warnings_without_bookmark(self, started: float) -> Iterator[None]:
-        def warn() -> None:
-            waited = self._clock.monotonic() - started
-            log.warning(
-                "streamed list is not complete yet", extra={"informer": self._name, "waited_seconds": round(waited)}
-            )
+    def _patience(self, gathered: "_Gathered") -> Iterator[None]:
+        """Warn while the streamed list takes long; end it, and all others to come, when it makes no progress."""
+        started = self._clock.monotonic()
+        seen = 0
 
-        with self._every(BOOKMARK_WARNING_PERIOD, warn):
+        def look() -> None:
+            nonlocal seen
+            waited = self._clock.monotonic() - started
+            if gathered.events == seen or waited >= STREAMED_LIST_TIMEOUT:
+                self._streams_lists = False
+                self._stop_watcher()
+                return
+            seen = gathered.events
+            extra = {"informer": self._name, "waited_seconds": round(waited), "objects": len(gathered.objects)}
+            log.warning("streamed list is not complete yet", extra=extra)
+
+        with self._every(BOOKMARK_WARNING_PERIOD, look):
             yield
 
     # ---- watch
@@ -448,17 +468,20 @@ class _Gathered:
         self._transform = transform
         self.objects: dict[str, Object] = {}
         self.version = ""
+        self.events = 0
 
     def add(self, obj: Object) -> None:
         # Transformed here, and again by the store, to hold less while the list is gathered. What that fails for is left
         # to the store: it exists, so it must not be missing here.
         with suppress(TransformFailed):
             obj = self._transform(obj) if self._transform else obj
+        self.events += 1
         self.objects[object_key(obj)] = obj
 
     update = add
 
     def delete(self, obj: Object) -> None:
+        self.events += 1
         self.objects.pop(object_key(obj), None)
 
     def bookmark(self, version: str) -> None:

@@ -5,7 +5,6 @@ The texts are for operators. They name host and cause, never a URL's query, a he
 
 import ssl
 
-import orjson
 import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -17,6 +16,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from informers.encoding import decode
 from informers.errors import ApiError, ConnectionFailed, error_from_status
 
 _MAX_FOREIGN_TEXT = 200
@@ -25,7 +25,7 @@ _MAX_FOREIGN_TEXT = 200
 def error_of(response: urllib3.BaseHTTPResponse) -> ApiError:
     """The error of an answer whose status is not 2xx; its body has been read."""
     try:
-        status = orjson.loads(response.data or b"")
+        status = decode(response.data or b"")
     except ValueError:
         status = None
     if not isinstance(status, dict) or status.get("kind") != "Status":

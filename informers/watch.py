@@ -9,10 +9,10 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import orjson
 import urllib3
 from kubernetes.watch import Watch
 
+from informers.encoding import decode
 from informers.errors import ConnectionFailed
 from informers.exchange import Exchange
 from informers.interrupt import Interrupt
@@ -101,7 +101,7 @@ class WatchStream(Watch):  # type: ignore[misc]
             log.warning("blank line in a watch skipped")
             return None
         try:
-            parsed = orjson.loads(data)
+            parsed = decode(data)
             event = WatchEvent(parsed["type"], parsed["object"])
         except (ValueError, TypeError, KeyError):
             event = None

@@ -25,6 +25,7 @@ class InProcess:
         self.list_faults: deque[KubernetesError] = deque()
         self.watch_faults: deque[KubernetesError | list[WatchEvent]] = deque()
         self.lists = 0
+        self.sent = 0  # events, and taken by their reader
         self._page_size = page_size  # the server's own limit: it may send less than it was asked for
         self._open: set[_Watch] = set()
 
@@ -84,6 +85,7 @@ class _Watch:
             return
         for event in self._first:
             yield WatchEvent(event.type, event.object)
+            self._owner.sent += 1
         cluster = self._owner.cluster
         while not self._stopped.is_set():
             # Nothing is yielded with the lock held: the reader may keep the iterator as it is for as long as it likes.
@@ -100,6 +102,7 @@ class _Watch:
                 if self._stopped.is_set():
                     return
                 yield WatchEvent(event.type, event.object)
+                self._owner.sent += 1
             self._since = events[-1].version
         else:
             return

@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 from kubernetes.client import Configuration
 
-from informers import ApiError, Client, ConnectionFailed, Interrupt, TooManyRequests, WatchStream, no_retries_after
+from informers import (
+    ApiError,
+    Client,
+    ConnectionFailed,
+    Interrupt,
+    ResourceListerWatcher,
+    TooManyRequests,
+    WatchStream,
+    no_retries_after,
+)
 from informers.configuration import Credentials
 from tests.support.apiserver.objects import WIDGETS, widget
 from tests.support.apiserver.server import Answer, MisbehavingServer, NoAnswer
@@ -192,6 +201,29 @@ def test_each_call_has_a_timeout(server: MisbehavingServer, call: Callable[[Clie
     server.inject("list", NoAnswer())
     with pytest.raises(ConnectionFailed, match=r"no answer within 0\.2 s"):
         call(server.client())
+
+
+class TestListTimeout:
+    """A list may take longer than other requests, and how long is the caller's to say."""
+
+    def test_is_longer(self, server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its first byte may come when any other request would have been given up."""
+        monkeypatch.setattr("informers.client.REQUEST_TIMEOUT", SHORT)
+        server.cluster.put("a")
+        client, answer = server.client(), threading.Event()
+        server.inject("other", NoAnswer())
+        server.inject("list", NoAnswer(until=answer))
+        threading.Timer(4 * SHORT, answer.set).start()
+        assert len(client.list(WIDGETS)["items"]) == 1
+        with pytest.raises(ConnectionFailed):
+            client.get(WIDGETS, "a", namespace="default")
+
+    def test_of_an_informer(self, server: MisbehavingServer) -> None:
+        """Is a setting of where it lists."""
+        server.inject("list", NoAnswer())
+        source = ResourceListerWatcher(server.client(), WIDGETS, list_timeout=SHORT)
+        with pytest.raises(ConnectionFailed, match=r"within 0\.2 s"):
+            source.list(limit=None, continue_="", resource_version="", interrupt=Interrupt())
 
 
 class TestRetryAfter:

@@ -562,31 +562,64 @@ def test_index(cluster: Cluster, source: InProcess, start: Start) -> None:
     eventually(lambda: informer.indexer.index_values("namespace") == [])
 
 
-def test_warning_while_a_streamed_list_is_slow(
-    source: InProcess, clock: VirtualClock, start: Start, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Each ten seconds without the end of the initial events there is a warning."""
-    never = threading.Event()
+class Ignorant(InProcess):
+    """Takes a streamed list for a plain watch, as a server does that does not know sendInitialEvents."""
 
-    class Slow:
-        def open(self) -> None:
-            pass
+    def watch(self, *, send_initial_events: bool | None = None, **arguments: Any) -> Any:
+        return super().watch(send_initial_events=False, **arguments)
 
-        def __iter__(self) -> Iterator[Any]:
-            never.wait(10)
-            yield from ()
 
-        def stop(self) -> None:
-            never.set()
+class TestStreamedListWithoutEnd:
+    """It is waited for as long as it makes progress, and then done without."""
 
-        close = stop
+    @pytest.fixture
+    def source(self, cluster: Cluster) -> InProcess:
+        return Ignorant(cluster)
 
-    source.watch = lambda **_: Slow()  # type: ignore[method-assign,assignment,return-value]
-    informer = SharedInformer(source, name="widgets", clock=clock)
-    start(informer)
-    for _ in range(2):
+    def start_streaming(self, source: InProcess, clock: VirtualClock, start: Start) -> SharedInformer:
+        informer = SharedInformer(source, name="widgets", clock=clock)
+        start(informer)
         clock.wait_for_waiters(1)
+        return informer
+
+    @pytest.mark.parametrize("objects", [0, 3])
+    def test_is_replaced_by_a_list(
+        self, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start, objects: int
+    ) -> None:
+        """Ten seconds without an event are enough; the informer never asks for one again."""
+        for number in range(objects):
+            cluster.put(f"w{number}")
+        informer = self.start_streaming(source, clock, start)
+        if objects:
+            eventually(lambda: source.sent == objects)
+            clock.advance(10)
+            clock.wait_for_waiters(1)
+        assert source.lists == 0
         clock.advance(10)
-    clock.wait_for_waiters(1)
-    warnings = [record for record in caplog.records if "not complete" in record.message]
-    assert [getattr(record, "waited_seconds", None) for record in warnings] == [10, 20]
+        eventually(lambda: informer.has_synced)
+        assert len(informer.indexer) == objects
+        cluster.put("later")
+        eventually(lambda: informer.lister().get("later", "default"))
+        with cluster.changed:
+            cluster.delete("later")
+            cluster.compact()
+        clock.wait_for_waiters(1)
+        clock.advance(60)
+        eventually(lambda: informer.lister().get("later", "default") is None)
+        assert source.lists == 2
+
+    def test_where_changes_never_end(
+        self, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Each ten seconds there is a warning; after five minutes that was no list."""
+        informer = self.start_streaming(source, clock, start)
+        for number in range(30):
+            clock.wait_for_waiters(1)  # its last look is over
+            cluster.put(f"w{number}")
+            eventually(lambda number=number: source.sent > number)  # type: ignore[misc]
+            assert source.lists == 0
+            clock.advance(10)
+        eventually(lambda: informer.has_synced)
+        assert len(informer.indexer) == 30
+        warnings = [record for record in caplog.records if "not complete" in record.message]
+        assert [getattr(record, "waited_seconds", None) for record in warnings] == [*range(10, 300, 10)]

@@ -1,0 +1,110 @@
+"""JSON: quick for nearly all that an API server sends, and slow but right for the rest.
+
+orjson takes no text nested deeper than 1,024 levels and no lone surrogates. An API server takes 10,000 levels, and one
+such object in a list must not cost all the others.
+"""
+
+import json
+import re
+from typing import Any, NoReturn
+
+import orjson
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def decode(data: bytes) -> Any:
+    """The value of a JSON text. Raises ValueError."""
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        return _Decoder(data.decode()).value()
+
+
+def encode(value: object) -> bytes:
+    """The JSON text of a value. Raises TypeError for a value that JSON does not know, ValueError for too deep a one."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # what orjson raises for depth too
+        try:
+            return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+        except RecursionError:
+            raise ValueError("the object is nested too deeply to be written as JSON") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"not JSON: {constant}")
+
+
+_SCALARS = json.JSONDecoder(parse_constant=_refuse)
+
+
+class _Decoder:
+    """One JSON text, read without recursion: its depth costs memory only."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def value(self) -> Any:
+        root: list[Any] = []
+        # Of each container that is open: itself, and what closes it. The root holds the one value.
+        open_: list[tuple[Any, str]] = [(root, "")]
+        is_first = True  # in its container
+        while True:
+            container, end = open_[-1]
+            if not end and root:
+                break
+            if end and self._take(end):
+                open_.pop()
+                is_first = False
+                continue
+            if not is_first:
+                self._expect(",")
+            is_first = False
+            key = self._key() if end == "}" else None
+            child = self._begin()
+            if isinstance(child, (dict, list)):
+                open_.append((child, "}" if isinstance(child, dict) else "]"))
+                is_first = True
+            if key is None:
+                container.append(child)
+            else:
+                container[key] = child
+        self._skip_space()
+        if self._at != len(self._text):
+            raise self._error("nothing more")
+        return root[0]
+
+    def _key(self) -> str:
+        key = self._begin()
+        if not isinstance(key, str):
+            raise self._error("a name before this")
+        self._expect(":")
+        return key
+
+    def _begin(self) -> Any:
+        """A string, number or word; of a container only its beginning."""
+        for bracket, container in (("{", dict), ("[", list)):
+            if self._take(bracket):
+                return container()
+        value, self._at = _SCALARS.raw_decode(self._text, self._at)
+        return value
+
+    def _take(self, token: str) -> bool:
+        self._skip_space()
+        found = self._text.startswith(token, self._at)
+        self._at += len(token) if found else 0
+        return found
+
+    def _expect(self, token: str) -> None:
+        if not self._take(token):
+            raise self._error(repr(token))
+
+    def _skip_space(self) -> None:
+        space = _SPACE.match(self._text, self._at)
+        self._at = space.end() if space else self._at
+
+    def _error(self, wanted: str) -> ValueError:
+        # Without the text, which may hold secrets.
+        return ValueError(f"not JSON: {wanted} was expected at character {self._at}")

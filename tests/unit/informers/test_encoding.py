@@ -1,0 +1,115 @@
+"""JSON that the quick parser does not take."""
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from informers import ReflectorOptions, ResourceListerWatcher, SharedInformer
+from informers.encoding import _Decoder, decode, encode
+from tests.support.apiserver.objects import WIDGETS, widget, widget_list
+from tests.support.apiserver.server import Answer, MisbehavingServer, Raw
+from tests.support.apiserver.waiting import HastyClock, eventually
+
+Start = Callable[[SharedInformer], threading.Event]
+
+DEEP = 9_000  # an API server takes 10,000 levels
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+)
+
+
+@given(VALUES, st.sampled_from([None, 0, 3]))
+def test_slow_decoder_reads_what_json_is(value: Any, indent: int | None) -> None:
+    """Whatever it is, with and without spaces."""
+    text = json.dumps(value, indent=indent)
+    assert _Decoder(text).value() == value
+    assert decode(text.encode()) == value
+
+
+@given(
+    VALUES, st.integers(0, 200), st.sampled_from(['"', ",", ":", "[", "]", "{", "}", "1", " ", "x", "\\", "\n", "-"])
+)
+def test_slow_decoder_takes_nothing_else(value: Any, at: int, extra: str) -> None:
+    """With a character too many, the verdict is that of the standard library."""
+    text = json.dumps(value)
+    text = text[: at % (len(text) + 1)] + extra + text[at % (len(text) + 1) :]
+    try:
+        expected: Any = json.loads(text)
+    except ValueError:
+        with pytest.raises(ValueError):
+            _Decoder(text).value()
+    else:
+        assert _Decoder(text).value() == expected
+
+
+@pytest.mark.parametrize("text", ["", "[1,]", '{"a":1,}', "[1 2]", '{"a" 1}', "[", '{"a":', "1 2", "01", '"\n"', "NaN"])
+def test_nonsense(text: str) -> None:
+    """Is none."""
+    with pytest.raises(ValueError):
+        decode(text.encode())
+
+
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
+def test_depth(begin: str, end: str) -> None:
+    """Costs memory only."""
+    value = decode((begin * DEEP + "1" + end * DEEP).encode())
+    depth = 0
+    while value != 1:
+        (value,) = value.values() if isinstance(value, dict) else value
+        depth += 1
+    assert depth == DEEP
+
+
+def test_what_the_quick_writer_does_not_take() -> None:
+    """Is written slowly, or refused in words."""
+    value: Any = 1
+    for _ in range(400):
+        value = {"a": value}
+    assert json.loads(encode(value)) == value
+    assert json.loads(encode({"a": "\ud800"})) == {"a": "\ud800"}
+    with pytest.raises(TypeError):
+        encode({"a": object()})
+    for _ in range(DEEP):
+        value = [value]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        encode(value)
+
+
+DEEP_OBJECT = json.dumps(widget("deep", 1, nested="HERE")).replace('"HERE"', "[" * DEEP + "]" * DEEP)
+
+
+def test_deep_object_in_a_list(server: MisbehavingServer, start: Start) -> None:
+    """It is cached like the others, with the detector of changes looking on."""
+    page = json.dumps(widget_list([widget("a", 1), "HERE"], 1)).replace('"HERE"', DEEP_OBJECT)  # type: ignore[list-item]
+    server.inject("list", Answer(200, body=page.encode()))
+    informer = informer_of(server, watch_list=False)
+    start(informer)
+    eventually(lambda: informer.indexer.keys() == ["default/a", "default/deep"])
+    server.cluster.put("b")
+    eventually(lambda: len(informer.indexer) == 3)
+    assert server.verbs() == ["list", "watch"]
+
+
+@pytest.mark.parametrize("watch_list", [False, True], ids=["watch", "streamed list"])
+def test_deep_object_in_a_watch(server: MisbehavingServer, start: Start, watch_list: bool) -> None:
+    """It costs no new list."""
+    server.cluster.put("a")
+    server.inject("watch", Raw(f'{{"type": "ADDED", "object": {DEEP_OBJECT}}}\n'.encode()))
+    informer = informer_of(server, watch_list=watch_list)
+    start(informer)
+    server.cluster.put("b")
+    eventually(lambda: sorted(informer.indexer.keys()) == ["default/a", "default/b", "default/deep"])
+    assert server.verbs() == (["watch"] if watch_list else ["list", "watch"])
+
+
+def informer_of(server: MisbehavingServer, *, watch_list: bool) -> SharedInformer:
+    clock = HastyClock()
+    lister_watcher = ResourceListerWatcher(server.client(clock=clock), WIDGETS)
+    options = ReflectorOptions(watch_list=watch_list)
+    return SharedInformer(lister_watcher, name="widgets", clock=clock, options=options)
