@@ -8,24 +8,28 @@ from pathlib import Path
 
 import requests
 
+from controller.settings import ObjectName
 from e2e.agent_process import AgentProcess
 from e2e.scenarios.compass import Compass
+from e2e.scenarios.deployed import AGENT_IMAGE
+from e2e.scenarios.local_deployment import DeploymentController
 from e2e.scenarios.stage import Stage
-from e2e.world import CA_SECRET, World
+from e2e.world import World
 
 _REPLICAS = 2
 _LOOK_SECONDS = 0.1  # how soon an agent that ended is noticed; a kubelet is slower
 _PROBE_SECONDS = 2.0
+SERVICE_ACCOUNT = "system:serviceaccount:kyma-system:compass-runtime-agent"
 
 
 class LocalStage(Stage):
     """A World, and what a Deployment and a kubelet do for its agents."""
 
-    ca_secret = CA_SECRET
+    ca_secret = ObjectName("istio-system", "kyma-gateway-certs-cacert")
 
     def __init__(self, directory: Path, **settings: str) -> None:
         """``settings`` of the agents, names without their prefix."""
-        self._settings = settings
+        self._settings = {"CA_CERTIFICATES_SECRET": str(self.ca_secret), **settings}
         self._stack = ExitStack()
         self._world = self._stack.enter_context(World.local(directory))
         self._world.install_crds()
@@ -55,7 +59,7 @@ class LocalStage(Stage):
 
     def stop_agents(self) -> None:
         for name in self.replicas():
-            self._take(name).agent.stop()
+            self._end(name)
 
     def replicas(self) -> set[str]:
         with self._lock:
@@ -71,14 +75,14 @@ class LocalStage(Stage):
         self._agents[replica].agent.kill()
 
     def delete(self, replica: str) -> None:
-        self._take(replica).agent.stop()
+        self._end(replica)
         self._add()
 
     def roll(self) -> None:
         for name in sorted(self.replicas()):
             fresh = self._add()
             self.wait_for(f"{fresh.name} to be ready", fresh.ready)
-            self._take(name).agent.stop()
+            self._end(name)
 
     def uninstall(self) -> None:
         self.stop_agents()
@@ -105,14 +109,41 @@ class LocalStage(Stage):
         finally:
             self._world.control_plane.start_apiserver()
 
+    @contextmanager
+    def deployments(self) -> Iterator[None]:
+        controller = DeploymentController(
+            self.client, image=AGENT_IMAGE, start=self._add_from, stop=lambda replica: self._end(replica.name)
+        )
+        stop = threading.Event()
+        thread = threading.Thread(target=controller.run, args=(stop,), name="deployments", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
     # --- Deployment and kubelet ---
 
-    def _add(self) -> "_Replica":
+    def _add_from(self, environment: dict[str, str]) -> "_Replica":
+        """With the rights of the ServiceAccount, and with the authority of the mock where one is mounted."""
+        kubeconfig = self._world.control_plane.write_kubeconfig(
+            self._world.directory / "service-account", user=SERVICE_ACCOUNT, groups=()
+        )
+        settings = {name.removeprefix("APP_"): value for name, value in environment.items()}
+        if settings.setdefault("COMPASS_CA_FILE", ""):
+            settings["COMPASS_CA_FILE"] = str(self._world.ca_file)
+        return self._add(kubeconfig, **settings | {"METRICS_PORT": "0"})
+
+    def _end(self, name: str) -> None:
+        self._take(name).agent.stop()
+
+    def _add(self, kubeconfig: Path | None = None, **settings: str) -> "_Replica":
         self._number += 1
         name = f"agent-{self._number}"
         port = _free_port()
-        settings = {"LEADER_ELECTION": "true", "HEALTH_PORT": str(port), **self._settings}
-        replica = _Replica(name, self._world.agent(name, kubeconfig=None, **settings), port)
+        settings = {"LEADER_ELECTION": "true", **self._settings, **settings, "HEALTH_PORT": str(port)}
+        replica = _Replica(name, self._world.agent(name, kubeconfig=kubeconfig, **settings), port)
         replica.agent.start()
         with self._lock:
             self._agents[name] = replica

@@ -76,6 +76,10 @@ class Stage(Cluster, ABC):
         """Replace all replicas as a rolling update does; returns when it is done."""
 
     @abstractmethod
+    def deployments(self) -> AbstractContextManager[None]:
+        """Inside the block the Deployment of the agent is what runs, whoever has made it. Outside it may be ignored."""
+
+    @abstractmethod
     def uninstall(self) -> None:
         """Take the agent away, and nothing else. ``start_agents`` brings it back."""
 

@@ -1,10 +1,7 @@
 """Coming after the agent in Go, and going."""
 
-import copy
-from typing import Any
-
-from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, SECRET
-from e2e.cluster import CLUSTER_SECRET, CONFIGURATION, Object
+from e2e.cluster import CLUSTER_SECRET
+from e2e.kyma.go_agent import leave_objects
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios.stage import Stage
 
@@ -14,7 +11,7 @@ ERP = "mp-harbour-logistics-erp"
 def test_upgrade_from_the_agent_in_go(connected: Stage) -> None:
     """Its objects are taken over as they are: no second pairing, no Application created anew, nothing of users lost."""
     connected.stop_agents()
-    _turn_into_those_of_the_agent_in_go(connected)
+    leave_objects(connected, connected.compass.configuration(token="used long ago"))  # noqa: S106 - it is no token
     connected.kubectl("label", "application", ERP, "application-type=erp", "--overwrite")
     before, credentials = connected.applications(), connected.secret(CLUSTER_SECRET)
     issued = len(connected.compass.certificates())
@@ -58,38 +55,3 @@ def test_uninstall(connected: Stage) -> None:
         name: obj["metadata"]["uid"] for name, obj in before.items()
     }
     assert len(connected.compass.certificates()) == issued
-
-
-def _turn_into_those_of_the_agent_in_go(stage: Stage) -> None:
-    """The objects in the cluster lose what the agent in Go does not write. Its configuration is a Secret, used up."""
-    credentials = stage.client.get(SECRET, CLUSTER_SECRET.name, namespace=CLUSTER_SECRET.namespace)
-    kept = {key: credentials["data"][key] for key in ("crt", "key", "crtChain")}
-    stage.put(SECRET, {"metadata": _name(credentials), "data": kept})
-
-    stage.remove(CONFIG_MAP, CONFIGURATION.name, CONFIGURATION.namespace)
-    stage.configure(stage.compass.configuration(token="used long ago"), secret=True)  # noqa: S106 - it is no token
-
-    connection = stage.connection()
-    assert connection is not None
-    stage.delete_connection()
-    created = stage.client.create(
-        COMPASS_CONNECTION,
-        {
-            "apiVersion": COMPASS_CONNECTION.api_version,
-            "kind": COMPASS_CONNECTION.kind,
-            "metadata": {"name": connection["metadata"]["name"]},
-            "spec": {"managementInfo": connection["spec"]["managementInfo"]},
-        },
-    )
-    known = ("connectionState", "connectionStatus", "synchronizationStatus")
-    status = {key: connection["status"][key] for key in known}
-    stage.client.update(COMPASS_CONNECTION, {**created, "status": status}, subresource="status")
-
-    for application in stage.applications().values():
-        plain: dict[str, Any] = copy.deepcopy(application)
-        plain["metadata"].pop("annotations", None)
-        stage.client.update(APPLICATION, plain)
-
-
-def _name(obj: Object) -> Object:
-    return {"name": obj["metadata"]["name"], "namespace": obj["metadata"]["namespace"]}

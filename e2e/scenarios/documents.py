@@ -1,0 +1,66 @@
+"""The commands of a page, to be run as they are written."""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+from e2e.scenarios.stage import CommandFailed, Stage
+
+_ROOT = Path(__file__).parents[2]
+_HEADING = re.compile(r"(#+) (.+)")
+_SECONDS = 300.0
+
+
+def commands(page: str, heading: str) -> list[str]:
+    """The indented blocks below a heading, up to the next one; a command that goes on in the next line is one."""
+    lines = (_ROOT / "docs" / page).read_text().splitlines()
+    (start,) = [number for number, line in enumerate(lines) if _is_heading(line, heading)]
+    found: list[str] = []
+    for line in lines[start + 1 :]:
+        if _HEADING.fullmatch(line):
+            break
+        if not re.match(r" {4,}\S", line):
+            continue
+        if found and found[-1].endswith("\\"):
+            found[-1] = f"{found[-1][:-1]} {line.strip()}"
+        else:
+            found.append(line.strip())
+    return found
+
+
+def run(stage: Stage, command: str, *, files: dict[str, str] | None = None, directory: Path) -> str:
+    """What a command prints, run in a shell where the repository is, with ``kubectl`` and these files beside it.
+
+    ``directory``: an empty one, or that of the command before. Raises CommandFailed.
+    """
+    _furnish(directory, stage.kubectl_binary, files or {})
+    path = f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "KUBECONFIG": str(stage.kubeconfig)}
+    done = subprocess.run(
+        ["bash", "-c", command],
+        check=False,
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+    )
+    if done.returncode:
+        raise CommandFailed(done.returncode, shlex.split(command), done.stdout, done.stderr)
+    return done.stdout
+
+
+def _furnish(directory: Path, kubectl: Path, files: dict[str, str]) -> None:
+    (directory / "bin").mkdir(exist_ok=True)
+    for link, target in (("config", _ROOT / "config"), ("e2e", _ROOT / "e2e"), ("bin/kubectl", kubectl)):
+        if not (directory / link).is_symlink():
+            (directory / link).symlink_to(target)
+    for name, text in files.items():
+        (directory / name).write_text(text)
+
+
+def _is_heading(line: str, heading: str) -> bool:
+    found = _HEADING.fullmatch(line)
+    return found is not None and found[2] == heading
