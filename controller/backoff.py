@@ -1,7 +1,7 @@
 """When something that failed may be tried again: growing delays with jitter, forgotten as soon as something changed.
 
 A queue's rate limiter cannot do this: it delays a key, but any event on the key ends the delay, and writing down a
-failure is itself an event. So the delay sits here, in front of the call that must not be hammered.
+failure is itself an event. So the delay sits here, in front of the call that must not be repeated without a pause.
 """
 
 import threading
@@ -12,10 +12,11 @@ from workqueue.clock import Clock
 BASE_SECONDS = 1.0  # a pod that waits for its Compass at start should not wait long
 _FACTOR = 2.0
 _JITTER = 0.2  # of the delay: a thousand Runtimes that lost one Connector must not come back together
+_MAX_DOUBLINGS = 32  # any cap is reached by then; more would overflow
 
 
 class Backoff:
-    """Delays for one thing at a time. Another thing (a changed token, say) may be tried at once."""
+    """Delays for one thing at a time. Another thing (a changed token, say) may be tried at once. Thread-safe."""
 
     def __init__(self, *, cap: float, clock: Clock, random: Callable[[], float], base: float = BASE_SECONDS) -> None:
         self._base = min(base, cap)
@@ -40,7 +41,7 @@ class Backoff:
         with self._lock:
             self._failures = self._failures + 1 if what == self._what else 1
             self._what = what
-            delay = min(self._cap, self._base * _FACTOR ** min(self._failures - 1, 32))
+            delay = min(self._cap, self._base * _FACTOR ** min(self._failures - 1, _MAX_DOUBLINGS))
             # A server tells all its clients the same at_least: they must not come back in the same moment either.
             delay = max(delay, min(at_least or 0.0, self._cap)) * (1 + _JITTER * self._random())
             self._next = self._clock.monotonic() + delay

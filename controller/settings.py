@@ -224,6 +224,13 @@ class Settings:
     minimal_sync_time: float = _var(
         "MINIMAL_COMPASS_SYNC_TIME", "10s", _duration, "Minimum time between two fetches from the Director."
     )
+    refusal_tolerance: float = _var(
+        "REFUSAL_TOLERANCE",
+        "2m",
+        _positive_duration,
+        "How long Compass has to refuse the certificate, at least two sync periods, before a configured token is tried "
+        "that is not newer. An outage of its database looks like a refusal.",
+    )
     renewal_threshold: float = _var(
         "CERT_VALIDITY_RENEWAL_THRESHOLD",
         "0.3",

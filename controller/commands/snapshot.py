@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from controller.connection.configured import Configured
+from controller.connection.configuration import ConfigurationReader
 from controller.connection.credentials import CredentialsStore
 from controller.connection.store import ConnectionStore
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
@@ -23,7 +23,7 @@ class Snapshot:
     connection: Object | None
     connections: ConnectionStore
     credentials: CredentialsStore
-    configured: Configured
+    configurations: ConfigurationReader
 
 
 def take(client: Client, settings: Settings) -> Snapshot:
@@ -44,7 +44,7 @@ def take(client: Client, settings: Settings) -> Snapshot:
             ca_secrets=MutationCache(of_secret(settings.ca_certificates_secret), clock=clock),
             ca_name=settings.ca_certificates_secret,
         ),
-        configured=Configured(
+        configurations=ConfigurationReader(
             client,
             secrets=of_secret(settings.configuration_secret),
             secret_name=settings.configuration_secret,

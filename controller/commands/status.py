@@ -90,7 +90,7 @@ def _report(taken: snapshot.Snapshot, settings: Settings, now: float) -> dict[st
 
 
 def _credentials(credentials: StoredCredentials) -> dict[str, Any]:
-    connection = credentials.connection
+    connection = credentials.registration
     return {
         "certificate": {
             "notBefore": cc.timestamp(credentials.not_before),

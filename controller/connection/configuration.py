@@ -7,56 +7,153 @@ reported and not silently completed from another:
 2. the Secret ``APP_AGENT_CONFIGURATION_SECRET``
 3. the ConfigMap ``APP_AGENT_CONFIGURATION_CONFIG_MAP``
 
-    ConfigurationError            names the object and each key in it that is missing or cannot be used
-    ├── NothingConfigured         none of the three places exists
-    └── TokenSecretUnusable       the Secret of a tokenSecretRef, which nobody watches: look again after a while
+Whoever may write CompassConnections must not be able to have any Secret sent to any URL. So the Secret of a
+``tokenSecretRef`` is used only when its owner has labelled it as one, and only a value that looks like a token is sent.
 """
 
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 from urllib.parse import urlsplit
 
+from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName
+from informers.client import Client
+from informers.errors import Forbidden, NotFound
+from informers.lister import Lister
+from informers.resource import Resource
+
+TOKEN_LABEL = "compass.kyma-project.io/pairing-token"  # noqa: S105 - the name of a label
+"""Label, with the value "true", by which the owner of a Secret agrees that a ``tokenSecretRef`` may name it."""
+
+SPEC_PAIRING = "CompassConnection spec.pairing"
 
 _CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN = "CONNECTOR_URL", "RUNTIME_ID", "TENANT", "TOKEN"
+_KEYS = (_CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN)
+_SPEC_NAMES = {_CONNECTOR_URL: "connectorUrl", _RUNTIME_ID: "runtimeId", _TENANT: "tenant", _TOKEN: "token"}
 _MAX_VALUE = 4096  # longer values would not fit a header
 
+_TOKEN_SHAPE = re.compile(r"[A-Za-z0-9._~+/-]{32,1024}={0,2}")
+"""Tokens of Compass are some 90 characters of base64url. Keys, certificates and kubeconfigs have spaces or lines."""
+
+Object = dict[str, Any]
 ReadSecret = Callable[[ObjectName], Mapping[str, Any] | None]
-"""Gives a Secret as the API server has it, or None; raises TokenSecretUnusable or informers.ApiError."""
+"""Gives a Secret as the API server has it, or None when there is none. Raises informers.ApiError."""
 
 
-class ConfigurationError(Exception):
-    """Pairing is not possible with what is configured."""
+class ProblemKind(Enum):
+    NOTHING = auto()
+    """None of the three places exists, so nobody asks for a pairing either."""
+    UNUSABLE = auto()
+    TOKEN_SECRET = auto()
+    """It is the Secret of a tokenSecretRef, which nobody watches: look again after a while."""
 
 
-class NothingConfigured(ConfigurationError):
-    """There is nothing to pair with, so nobody asks for a pairing either."""
+@dataclass(frozen=True)
+class ConfigurationProblem:
+    """Pairing is not possible with what is configured. ``text`` names the object and each key that is at fault."""
 
-
-class TokenSecretUnusable(ConfigurationError):
-    """The Secret of ``spec.pairing.tokenSecretRef`` is missing, unreadable or has no token."""
+    kind: ProblemKind
+    text: str
 
 
 @dataclass(frozen=True)
 class PairingConfiguration:
-    """How to pair. ``origin`` names the object it came from, for messages."""
+    """How to pair. ``origin`` names the object that it came from, for messages.
+
+    ``literal``: the token itself is in the CompassConnection, where many may read it.
+    """
 
     origin: str
     connector_url: str
     runtime_id: str
     tenant: str
     token: str = field(repr=False)
-    from_connection: bool = False
+    literal: bool = False
+
+    @property
+    def from_connection(self) -> bool:
+        return self.origin == SPEC_PAIRING
 
     @property
     def fingerprint(self) -> str:
         """Equal for equal configurations, and telling nothing of the token: to see whether something changed."""
         parts = "\0".join((self.connector_url, self.runtime_id, self.tenant, self.token))
         return hashlib.sha256(parts.encode()).hexdigest()
+
+
+class _Unusable(Exception):
+    def __init__(self, text: str, kind: ProblemKind = ProblemKind.UNUSABLE) -> None:
+        super().__init__(text)
+        self.problem = ConfigurationProblem(kind, text)
+
+
+class ConfigurationReader:
+    """Reads ConfigMap and Secret from the caches, and the Secret of a tokenSecretRef from the API server."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        secrets: Lister,
+        secret_name: ObjectName,
+        config_maps: Lister,
+        config_map_name: ObjectName,
+    ) -> None:
+        self._client = client
+        self._secrets = secrets
+        self._secret_name = secret_name
+        self._config_maps = config_maps
+        self._config_map_name = config_map_name
+
+    def resolve(
+        self, connection: Mapping[str, Any] | None, *, live: bool = False
+    ) -> PairingConfiguration | ConfigurationProblem:
+        """The configuration in force, or what is wrong with it. Raises informers.ApiError of what is read.
+
+        ``live`` asks the API server and not the caches: an operator changes the configuration and then deletes the
+        CompassConnection, but these come through different watches, and the deletion may be here first.
+        """
+        return resolve(
+            connection,
+            self._read(SECRET, self._secret_name) if live else self._secret(),
+            self._read(CONFIG_MAP, self._config_map_name) if live else self._config_map(),
+            secret_name=self._secret_name,
+            config_map_name=self._config_map_name,
+            read_secret=lambda name: self._read(SECRET, name),
+        )
+
+    def identity(self, connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
+        """Runtime id and tenant as far as they are configured: for credentials that do not tell them.
+
+        Those are the ones of the Go agent, which reads both from its configuration at each synchronisation.
+        """
+        pairing = _strings((connection or {}).get("spec", {}).get("pairing"))
+        for values, runtime_id, tenant in (
+            (pairing, "runtimeId", "tenant"),
+            (_secret_strings(self._secret()), _RUNTIME_ID, _TENANT),
+            (_strings((self._config_map() or {}).get("data")), _RUNTIME_ID, _TENANT),
+        ):
+            if values.get(runtime_id) and values.get(tenant):
+                return values[runtime_id].strip(), values[tenant].strip()
+        return None
+
+    def _secret(self) -> Mapping[str, Any] | None:
+        return self._secrets.get(self._secret_name.name, self._secret_name.namespace)
+
+    def _config_map(self) -> Mapping[str, Any] | None:
+        return self._config_maps.get(self._config_map_name.name, self._config_map_name.namespace)
+
+    def _read(self, resource: Resource, name: ObjectName) -> Mapping[str, Any] | None:
+        try:
+            return self._client.get(resource, name.name, namespace=name.namespace)
+        except NotFound:
+            return None
 
 
 def resolve(
@@ -67,37 +164,28 @@ def resolve(
     secret_name: ObjectName,
     config_map_name: ObjectName,
     read_secret: ReadSecret,
-) -> PairingConfiguration:
-    """The configuration to pair with; raises ConfigurationError saying what is missing where."""
+) -> PairingConfiguration | ConfigurationProblem:
+    """The configuration to pair with, or what is missing where."""
     pairing = _pairing_of(connection)
-    if pairing is not None:
-        return _from_connection(pairing, read_secret)
-    if secret is not None:
-        return _from_keys(f"Secret {secret_name}", _decoded(f"Secret {secret_name}", secret))
-    if config_map is not None:
-        return _from_keys(f"ConfigMap {config_map_name}", _strings(config_map.get("data")))
-    raise NothingConfigured(
+    try:
+        if pairing is not None:
+            return _from_connection(pairing, read_secret)
+        if secret is not None:
+            return _from_keys(f"Secret {secret_name}", _decoded(f"Secret {secret_name}", secret))
+        if config_map is not None:
+            return _from_keys(f"ConfigMap {config_map_name}", _strings(config_map.get("data")))
+    except _Unusable as error:
+        return error.problem
+    return ConfigurationProblem(
+        ProblemKind.NOTHING,
         f"no configuration to pair with: there is neither a ConfigMap {config_map_name} nor a Secret {secret_name}, "
-        f"and the CompassConnection has no spec.pairing with a token"
+        f"and the CompassConnection has no spec.pairing with a token",
     )
 
 
-def runtime_identity(
-    secret: Mapping[str, Any] | None, config_map: Mapping[str, Any] | None, connection: Mapping[str, Any] | None
-) -> tuple[str, str] | None:
-    """Runtime id and tenant as far as they are configured: for connections whose credentials do not tell them.
-
-    Those are the ones that were established by the Go agent, which reads both from its configuration at each sync.
-    """
-    pairing = _strings((connection or {}).get("spec", {}).get("pairing"))
-    for values, runtime_id, tenant in (
-        (pairing, "runtimeId", "tenant"),
-        (_secret_strings(secret), _RUNTIME_ID, _TENANT),
-        (_strings((config_map or {}).get("data")), _RUNTIME_ID, _TENANT),
-    ):
-        if values.get(runtime_id) and values.get(tenant):
-            return values[runtime_id].strip(), values[tenant].strip()
-    return None
+def has_literal_token(connection: Mapping[str, Any] | None) -> bool:
+    """Whether ``spec.pairing`` holds a token itself."""
+    return bool(_strings((connection or {}).get("spec", {}).get("pairing")).get("token"))
 
 
 def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
@@ -107,8 +195,13 @@ def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
         return False
     try:
         return _from_connection(pairing, lambda _: None).fingerprint == fingerprint
-    except ConfigurationError:
+    except _Unusable:
         return False
+
+
+def remove_token(connection: Object) -> None:
+    """Take a literal token out of ``spec.pairing``; addresses and ids stay."""
+    connection["spec"]["pairing"].pop("token", None)
 
 
 def secret_value(secret: Mapping[str, Any], key: str) -> str:
@@ -130,34 +223,53 @@ def _pairing_of(connection: Mapping[str, Any] | None) -> Mapping[str, Any] | Non
 
 
 def _from_connection(pairing: Mapping[str, Any], read_secret: ReadSecret) -> PairingConfiguration:
-    origin = "CompassConnection spec.pairing"
     values = _strings(pairing)
     token = values.get("token", "")
+    literal = bool(token)
     reference = pairing.get("tokenSecretRef")
-    if not token and isinstance(reference, Mapping):
-        name = ObjectName(str(reference.get("namespace", "")), str(reference.get("name", "")))
-        key = str(reference.get("key") or _TOKEN)
-        if not name.namespace or not name.name:
-            raise ConfigurationError(f"{origin}: tokenSecretRef needs namespace and name")
-        found = read_secret(name)
-        if found is None:
-            raise TokenSecretUnusable(f"{origin}: the Secret {name} of tokenSecretRef does not exist")
-        try:
-            token = secret_value(found, key)
-        except ValueError as error:
-            raise TokenSecretUnusable(f"Secret {name} of {origin}.tokenSecretRef: key {key} {error}") from error
-        if not token.strip():
-            raise TokenSecretUnusable(f"{origin}: the Secret {name} of tokenSecretRef has no value under the key {key}")
-    names = {_CONNECTOR_URL: "connectorUrl", _RUNTIME_ID: "runtimeId", _TENANT: "tenant", _TOKEN: "token"}
-    data = {key: values.get(name, "") for key, name in names.items()} | {_TOKEN: token}
-    return _from_keys(origin, data, names=names, from_connection=True)
+    if not literal and isinstance(reference, Mapping):
+        token = _referenced_token(_strings(reference), read_secret)
+    data = {key: values.get(name, "") for key, name in _SPEC_NAMES.items()} | {_TOKEN: token}
+    return _from_keys(SPEC_PAIRING, data, names=_SPEC_NAMES, literal=literal)
+
+
+def _referenced_token(reference: Mapping[str, str], read_secret: ReadSecret) -> str:
+    name = ObjectName(reference.get("namespace", ""), reference.get("name", ""))
+    key = reference.get("key") or _TOKEN
+    if not name.namespace or not name.name:
+        raise _Unusable(f"{SPEC_PAIRING}: tokenSecretRef needs namespace and name")
+    where = f"{SPEC_PAIRING}: the Secret {name} of tokenSecretRef"
+
+    def unusable(problem: str) -> _Unusable:
+        return _Unusable(f"{where} {problem}", ProblemKind.TOKEN_SECRET)
+
+    try:
+        secret = read_secret(name)
+    except Forbidden as error:
+        raise unusable(f"cannot be read: {error}") from error
+    if secret is None:
+        raise unusable("does not exist")
+    if (secret["metadata"].get("labels") or {}).get(TOKEN_LABEL) != "true":
+        raise unusable(
+            f"is not used, because it does not have the label {TOKEN_LABEL}: "
+            f'"true", by which its owner agrees that it is sent to the Connector'
+        )
+    try:
+        token = secret_value(secret, key).strip()
+    except ValueError as error:
+        raise unusable(f"has no token: key {key} {error}") from error
+    if not token:
+        raise unusable(f"has no value under the key {key}")
+    if not _TOKEN_SHAPE.fullmatch(token):
+        raise unusable(f"holds no one-time token under the key {key}: the value has another form and is not sent")
+    return token
 
 
 def _from_keys(
-    origin: str, data: Mapping[str, str], *, names: Mapping[str, str] | None = None, from_connection: bool = False
+    origin: str, data: Mapping[str, str], *, names: Mapping[str, str] | None = None, literal: bool = False
 ) -> PairingConfiguration:
     problems, values = [], {}
-    for key in (_CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN):
+    for key in _KEYS:
         name = names[key] if names else key
         value = values[key] = data.get(key, "").strip()
         if not value:
@@ -167,14 +279,14 @@ def _from_keys(
         elif key == _CONNECTOR_URL and not _is_https_url(value):
             problems.append(f"{name} is not a URL that starts with https:// and has no user name in it")
     if problems:
-        raise ConfigurationError(f"{origin}: {', '.join(problems)}")
+        raise _Unusable(f"{origin}: {', '.join(problems)}")
     return PairingConfiguration(
         origin=origin,
         connector_url=values[_CONNECTOR_URL],
         runtime_id=values[_RUNTIME_ID],
         tenant=values[_TENANT],
         token=values[_TOKEN],
-        from_connection=from_connection,
+        literal=literal,
     )
 
 
@@ -189,7 +301,7 @@ def _is_https_url(text: str) -> bool:
 
 def _decoded(origin: str, secret: Mapping[str, Any]) -> dict[str, str]:
     values, problems = {}, []
-    for key in (_CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN):
+    for key in _KEYS:
         if key not in (secret.get("data") or {}):
             continue
         try:
@@ -197,7 +309,7 @@ def _decoded(origin: str, secret: Mapping[str, Any]) -> dict[str, str]:
         except ValueError as error:
             problems.append(f"{key} {error}")
     if problems:
-        raise ConfigurationError(f"{origin}: {', '.join(problems)}")
+        raise _Unusable(f"{origin}: {', '.join(problems)}")
     return values
 
 
@@ -206,7 +318,7 @@ def _secret_strings(secret: Mapping[str, Any] | None) -> dict[str, str]:
         return {}
     try:
         return _decoded("", secret)
-    except ConfigurationError:
+    except _Unusable:
         return {}  # it is reported where pairing needs it
 
 

@@ -7,44 +7,52 @@ Two Secrets, as the Go agent and the Istio gateway know them:
 | ``APP_CLUSTER_CERTIFICATES_SECRET`` | ``crt`` | client certificate, PEM |
 | | ``key`` | its private key, PKCS#1 PEM |
 | | ``crtChain`` | client certificate, CA (and root), PEM |
-| | ``connection`` | what else belongs to this connection: runtime id, tenant, URLs (JSON) |
-| | ``pairing`` | a pairing under way: key, second token, subject (JSON); gone when it is done |
+| | ``connection`` | the registration: runtime id, tenant, URLs (JSON) |
+| | ``pairing`` | a pairing under way: key, next token, subject (JSON); gone when it is done |
 | ``APP_CA_CERTIFICATES_SECRET`` | ``cacert`` | CA certificate (and root), PEM |
 
-One write of the first Secret switches key, certificate and connection together, so a reader never sees a half. The
+One write of the first Secret switches key, certificate and registration together, so a reader never sees a half. The
 second Secret follows from ``crtChain`` and can be written again at any time. Other keys, labels and annotations
 survive.
 
     CredentialsError          the stored credentials cannot be used: says which key of which Secret
     ├── CredentialsMissing    there are none at all
-    └── CredentialsReplaced   others are stored by now
+    └── CredentialsReplaced   others are stored by now, or none
 """
 
 import base64
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import orjson
 
 from controller.compass import certificates
 from controller.compass.errors import CompassError
-from controller.connection.configuration import PairingConfiguration, secret_value
+from controller.connection import writing
+from controller.connection.configuration import (
+    SPEC_PAIRING,
+    ConfigurationProblem,
+    PairingConfiguration,
+    ProblemKind,
+    secret_value,
+)
 from controller.resources import SECRET
 from controller.settings import ObjectName
 from informers.client import Client
-from informers.errors import AlreadyExists, Conflict, NotFound
+from informers.errors import NotFound
 from informers.mutation_cache import MutationCache
 
-_T = TypeVar("_T", "Connection", "Pairing")
+_T = TypeVar("_T", "Registration", "Pairing")
 
-_MAX_CONFLICTS = 5  # each retry starts from what the API server has, so more mean a fight that back-off should end
-
-_CRT, _KEY, _CHAIN, _CONNECTION, _PAIRING, _CACERT = "crt", "key", "crtChain", "connection", "pairing", "cacert"
+_CRT, _KEY, _CHAIN, _REGISTRATION, _PAIRING, _CACERT = "crt", "key", "crtChain", "connection", "pairing", "cacert"
 
 Object = dict[str, Any]
+Data = dict[str, str]
+Values = Mapping[str, bytes | None]
+"""Keys of a Secret with their new values; None takes the key away."""
 
 
 class CredentialsError(Exception):
@@ -56,43 +64,58 @@ class CredentialsMissing(CredentialsError):
 
 
 class CredentialsReplaced(CredentialsError):
-    """While a call to Compass was under way, other credentials were stored."""
+    """While a call to Compass was under way, other credentials were stored, or the stored ones were deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connection:
-    """What belongs to the certificate: who we are, and where. ``paired_with`` is the configuration's fingerprint."""
+class Registration:
+    """What belongs to the certificate: who we are, and where Compass is.
+
+    ``origin`` names the object with the configuration that won it, ``paired_with`` is that configuration's fingerprint;
+    both are "" when that is not known. ``asked_by`` is the uid of the CompassConnection that was there then, or "".
+    ``acquired`` is when this certificate came, epoch seconds, 0 when not known.
+    """
 
     runtime_id: str
     tenant: str
     connector_url: str
     director_url: str
     paired_with: str = ""
+    origin: str = ""
+    asked_by: str = ""
+    acquired: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """A pairing whose first token is spent: all that is needed to go on after a restart."""
+    """A pairing under way: all that is needed to go on after a restart.
+
+    ``token`` is the one to use next. Without a ``key`` that is the configured one: it was taken out of the
+    CompassConnection, and nothing else has happened. ``beside`` is the fingerprint of what else was configured then,
+    ``asked_by`` the uid of the CompassConnection, "" for none. ``since`` is when the token was given, epoch seconds.
+    """
 
     configuration: str  # fingerprint of the configuration that it began with
     origin: str
-    from_connection: bool
     runtime_id: str
     tenant: str
     token_url: str
-    connector_url: str
-    director_url: str
-    subject: str
-    key: str = field(repr=False)
     token: str = field(repr=False)
+    key: str = field(default="", repr=False)
+    subject: str = ""
+    connector_url: str = ""
+    director_url: str = ""
+    beside: str = ""
+    asked_by: str = ""
+    since: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredCredentials:
-    """A key and its certificate chain, proven to belong together, and the connection they were won for."""
+    """A key and its certificate chain, proven to belong together, and the registration they were won for."""
 
     pair: certificates.Credentials
-    connection: Connection | None  # None: stored by the Go agent, which keeps this elsewhere
+    registration: Registration | None  # None: stored by the Go agent, which keeps this elsewhere
 
     @property
     def fingerprint(self) -> str:
@@ -133,9 +156,122 @@ class CredentialsStore:
         self.cluster_name = cluster_name
         self.ca_name = ca_name
 
+    # --- the client's Secret ---
+
     def load(self) -> StoredCredentials:
         """The stored credentials; raises CredentialsError saying what is missing or wrong."""
+        return self._loaded(self._cluster_secret())
+
+    def load_registration(self) -> Registration | None:
+        """The registration alone, which may be readable when key and certificate are not."""
         secret = self._cluster_secret()
+        return None if secret is None else _load(Registration, secret, _REGISTRATION)
+
+    def load_pairing(self) -> Pairing | None:
+        """The pairing under way, if any; one that cannot be read counts as none."""
+        secret = self._cluster_secret()
+        return None if secret is None else _load(Pairing, secret, _PAIRING)
+
+    @contextmanager
+    def in_use(self, credentials: StoredCredentials) -> Iterator[None]:
+        """A call to Compass with these credentials; raises CredentialsReplaced when others are usable by its end.
+
+        What such a call tells, a refusal above all, is about a connection that is no more.
+        """
+        try:
+            yield
+        finally:
+            if self._replaced(credentials):
+                raise CredentialsReplaced(f"the Secret {self.cluster_name} holds other credentials by now")
+
+    def save_pairing(self, pairing: Pairing | None) -> None:
+        """Keep the pairing, or forget it; raises informers.ApiError."""
+        self._write_cluster({_PAIRING: None if pairing is None else orjson.dumps(asdict(pairing))})
+
+    def save(
+        self,
+        *,
+        key_pem: bytes,
+        chain_pem: bytes,
+        registration: Registration,
+        replacing: StoredCredentials | None = None,
+    ) -> StoredCredentials:
+        """Switch to new credentials, and end the pairing that won them; gives them as `load` will.
+
+        ``replacing``: the ones that they were renewed from. When these are no longer stored, nothing is written: who
+        deleted or replaced them did not want what follows from them.
+
+        Raises InvalidCredentials, with nothing written, when key and chain do not belong together; CredentialsReplaced;
+        or informers.ApiError.
+        """
+        fresh = read_credentials(key_pem, chain_pem, registration)
+        leaf = certificates.parse_chain(chain_pem)[:1]
+        self._write_cluster(
+            {
+                _CRT: certificates.chain_to_pem(leaf),
+                _KEY: key_pem,
+                _CHAIN: chain_pem,
+                _REGISTRATION: orjson.dumps(asdict(registration)),
+                _PAIRING: None,
+            },
+            replacing=replacing,
+        )
+        return fresh
+
+    def save_registration(self, registration: Registration, credentials: StoredCredentials) -> None:
+        """Keep what belongs to that certificate; raises CredentialsReplaced or informers.ApiError."""
+        self._write_cluster({_REGISTRATION: orjson.dumps(asdict(registration))}, replacing=credentials)
+
+    def check_writable(self) -> None:
+        """Try a write of the client's Secret without storing anything, before a token or a certificate is spent on it.
+
+        A value does change: an immutable Secret takes a write that changes nothing. Raises informers.ApiError.
+        """
+        self._write_cluster({_PAIRING: b"dry run"}, dry_run=True)
+
+    # --- the gateway's Secret ---
+
+    def ca_secret_exists(self) -> bool:
+        return self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace) is not None
+
+    def ca_secret_differs(self, ca_pem: bytes) -> bool:
+        """Whether the gateway's Secret has anything else than these certificates."""
+        secret = self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace)
+        return ((secret or {}).get("data") or {}).get(_CACERT) != base64.b64encode(ca_pem).decode()
+
+    def save_ca(self, ca_pem: bytes, *, dry_run: bool = False) -> None:
+        """Hand the CA certificates to the gateway; raises informers.ApiError."""
+        self._write(self._ca_secrets, self.ca_name, partial(_merged, {_CACERT: ca_pem}), dry_run=dry_run)
+
+    # --- both ---
+
+    def delete_client(self) -> None:
+        """Remove the client's Secret, as it is in the cache; raises informers.ApiError.
+
+        Conflict when it has changed: it may hold other credentials.
+        """
+        self._delete(self._cluster_secrets, self.cluster_name)
+
+    def delete_ca(self) -> None:
+        """Remove the gateway's Secret; raises informers.ApiError."""
+        self._delete(self._ca_secrets, self.ca_name)
+
+    def _delete(self, cache: MutationCache, name: ObjectName) -> None:
+        secret = cache.get(name.name, name.namespace)
+        if secret is None:
+            return
+        metadata = secret["metadata"]
+        with suppress(NotFound):
+            self._client.delete(
+                SECRET,
+                name.name,
+                namespace=name.namespace,
+                uid=metadata["uid"],
+                resource_version=metadata["resourceVersion"],
+            )
+        cache.deleted(name.name, name.namespace, base=secret)
+
+    def _loaded(self, secret: Object | None) -> StoredCredentials:
         if secret is None:
             raise CredentialsMissing(f"the Secret {self.cluster_name} does not exist")
         if not {_KEY, _CRT, _CHAIN} & (secret.get("data") or {}).keys():
@@ -153,71 +289,7 @@ class CredentialsStore:
             pair = _read_pair(*values)
         except CredentialsError as error:
             raise CredentialsError(f"Secret {self.cluster_name}: {error}") from error
-        return StoredCredentials(pair=pair, connection=_load(Connection, secret, _CONNECTION))
-
-    @contextmanager
-    def in_use(self, credentials: StoredCredentials) -> Iterator[None]:
-        """A call to Compass with these credentials; raises CredentialsReplaced when others are usable by its end.
-
-        What such a call tells, a refusal above all, is about a connection that is no more.
-        """
-        try:
-            yield
-        finally:
-            if self._replaced(credentials):
-                raise CredentialsReplaced(f"the Secret {self.cluster_name} holds other credentials by now")
-
-    def load_pairing(self) -> Pairing | None:
-        """The pairing under way, if any; one that cannot be read counts as none."""
-        secret = self._cluster_secret()
-        return None if secret is None else _load(Pairing, secret, _PAIRING)
-
-    def save_pairing(self, pairing: Pairing | None) -> None:
-        """Keep the pairing, or forget it; raises informers.ApiError."""
-        self._write_cluster({_PAIRING: None if pairing is None else orjson.dumps(asdict(pairing))})
-
-    def save(self, *, key_pem: bytes, chain_pem: bytes, connection: Connection) -> StoredCredentials:
-        """Switch to new credentials, and end the pairing that won them; gives them as `load` will.
-
-        Raises InvalidCredentials, with nothing written, when key and chain do not belong together; or
-        informers.ApiError.
-        """
-        fresh = StoredCredentials(pair=certificates.load_credentials(key_pem, chain_pem), connection=connection)
-        leaf = certificates.parse_chain(chain_pem)[:1]
-        self._write_cluster(
-            {
-                _CRT: certificates.chain_to_pem(leaf),
-                _KEY: key_pem,
-                _CHAIN: chain_pem,
-                _CONNECTION: orjson.dumps(asdict(connection)),
-                _PAIRING: None,
-            }
-        )
-        return fresh
-
-    def save_connection(self, connection: Connection) -> None:
-        """Keep what belongs to the certificate, the certificate staying as it is; raises informers.ApiError."""
-        self._write_cluster({_CONNECTION: orjson.dumps(asdict(connection))})
-
-    def ca_secret_exists(self) -> bool:
-        return self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace) is not None
-
-    def save_ca(self, ca_pem: bytes) -> None:
-        """Hand the CA certificates to the gateway; raises informers.ApiError."""
-        self._write(self._ca_secrets, self.ca_name, {_CACERT: ca_pem})
-
-    def check_writable(self) -> None:
-        """Try both writes without storing anything, before a token is spent on them; raises informers.ApiError."""
-        self._write(self._cluster_secrets, self.cluster_name, {}, dry_run=True)
-        self._write(self._ca_secrets, self.ca_name, {}, dry_run=True)
-
-    def delete(self) -> None:
-        """Remove both Secrets; raises informers.ApiError."""
-        for name in (self.cluster_name, self.ca_name):
-            try:
-                self._client.delete(SECRET, name.name, namespace=name.namespace)
-            except NotFound:
-                continue
+        return StoredCredentials(pair=pair, registration=_load(Registration, secret, _REGISTRATION))
 
     def _replaced(self, credentials: StoredCredentials) -> bool:
         try:
@@ -228,55 +300,88 @@ class CredentialsStore:
     def _cluster_secret(self) -> Object | None:
         return self._cluster_secrets.get(self.cluster_name.name, self.cluster_name.namespace)
 
-    def _write_cluster(self, values: Mapping[str, bytes | None]) -> None:
-        self._write(self._cluster_secrets, self.cluster_name, values)
+    def _write_cluster(
+        self, values: Values, *, replacing: StoredCredentials | None = None, dry_run: bool = False
+    ) -> None:
+        def data(secret: Object | None) -> Data:
+            if replacing is not None:
+                self._assert_stored(secret, replacing)
+            return _merged(values, secret)
+
+        self._write(self._cluster_secrets, self.cluster_name, data, dry_run=dry_run)
+
+    def _assert_stored(self, secret: Object | None, credentials: StoredCredentials) -> None:
+        try:
+            if self._loaded(secret).fingerprint == credentials.fingerprint:
+                return
+        except CredentialsError:
+            pass
+        raise CredentialsReplaced(f"the Secret {self.cluster_name} no longer holds the credentials that were renewed")
 
     def _write(
-        self, cache: MutationCache, name: ObjectName, values: Mapping[str, bytes | None], *, dry_run: bool = False
+        self, cache: MutationCache, name: ObjectName, data: Callable[[Object | None], Data], *, dry_run: bool = False
     ) -> None:
-        base = cache.get(name.name, name.namespace)
-        for _ in range(_MAX_CONFLICTS):
-            try:
-                written = self._write_onto(base, name, values, dry_run=dry_run)
-            except (AlreadyExists, Conflict):
-                base = self._get_live(cache, name)
-            except NotFound:
-                if base is None:
-                    raise  # the namespace is missing
-                base = self._get_live(cache, name)
-            else:
-                if written is not None and not dry_run:
-                    cache.mutated(written, base=base)
-                return
-        raise Conflict(f"the Secret {name} kept changing while it was written", status=409, reason="Conflict")
+        def wanted(secret: Object | None) -> Object | None:
+            values = data(secret)
+            if secret is None:
+                return _new_secret(name, values) if values else None
+            return secret if values == (secret.get("data") or {}) else {**secret, "data": values}
 
-    def _write_onto(
-        self, base: Object | None, name: ObjectName, values: Mapping[str, bytes | None], *, dry_run: bool
-    ) -> Object | None:
-        data = dict((base or {}).get("data") or {})
-        for key, value in values.items():
-            if value is None:
-                data.pop(key, None)
-            else:
-                data[key] = base64.b64encode(value).decode()
-        if base is None and not data and not dry_run:
-            return None
-        if base is None:
-            wanted: Object = {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": name.name, "namespace": name.namespace},
-                "data": data,
-            }
-            return self._client.create(SECRET, wanted, namespace=name.namespace, dry_run=dry_run)
-        if dry_run or data != (base.get("data") or {}):
-            return self._client.update(SECRET, {**base, "data": data}, namespace=name.namespace, dry_run=dry_run)
-        return None
+        def write(base: Object | None, obj: Object) -> Object:
+            send = self._client.create if base is None else self._client.update
+            written = send(SECRET, obj, namespace=name.namespace, dry_run=dry_run)
+            if not dry_run:
+                cache.mutated(written, base=base)
+            return written
 
-    def _get_live(self, cache: MutationCache, name: ObjectName) -> Object | None:
-        return cache.refresh(
-            name.name, name.namespace, lambda: self._client.get(SECRET, name.name, namespace=name.namespace)
+        writing.apply(
+            wanted,
+            what=f"the Secret {name}",
+            read=lambda: cache.get(name.name, name.namespace),
+            read_live=lambda: cache.refresh(
+                name.name, name.namespace, lambda: self._client.get(SECRET, name.name, namespace=name.namespace)
+            ),
+            write=write,
         )
+
+
+def read_credentials(key_pem: bytes, chain_pem: bytes, registration: Registration) -> StoredCredentials:
+    """Credentials as `CredentialsStore.load` gives them; raises InvalidCredentials when the two do not fit."""
+    return StoredCredentials(pair=certificates.load_credentials(key_pem, chain_pem), registration=registration)
+
+
+def pairing_matches(pairing: Pairing, configuration: PairingConfiguration | ConfigurationProblem) -> bool:
+    """Whether a pairing under way is the one that the configuration asks for.
+
+    A literal token is taken out of the CompassConnection when its pairing begins. So a pairing that began there goes on
+    until a new token is put there, or something else that is configured changes. One that began with a tokenSecretRef
+    goes on without that Secret, since its token is spent.
+    """
+    if isinstance(configuration, ConfigurationProblem) and configuration.kind is ProblemKind.TOKEN_SECRET:
+        return pairing.origin == SPEC_PAIRING and not pairing.beside
+    if pairing.beside and not (isinstance(configuration, PairingConfiguration) and configuration.from_connection):
+        return pairing.beside == fingerprint_of(configuration)
+    return pairing.configuration == fingerprint_of(configuration)
+
+
+def fingerprint_of(configuration: PairingConfiguration | ConfigurationProblem) -> str:
+    """Equal for equal configurations, those that cannot be used included."""
+    return configuration.fingerprint if isinstance(configuration, PairingConfiguration) else configuration.text
+
+
+def _merged(values: Values, secret: Object | None) -> Data:
+    data = dict((secret or {}).get("data") or {})
+    for key, value in values.items():
+        if value is None:
+            data.pop(key, None)
+        else:
+            data[key] = base64.b64encode(value).decode()
+    return data
+
+
+def _new_secret(name: ObjectName, data: Data) -> Object:
+    metadata = {"name": name.name, "namespace": name.namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
 
 
 @lru_cache(maxsize=4)  # checking a 4096 bit key takes longer than all the rest of a reconcile
@@ -289,17 +394,6 @@ def _read_pair(key_pem: bytes, certificate_pem: bytes, chain_pem: bytes) -> cert
     if certificates.describe(leaf).fingerprint != pair.leaf.fingerprint:
         raise CredentialsError(f"{_CHAIN} does not begin with the certificate in {_CRT}")
     return pair
-
-
-def pairing_matches(pairing: Pairing, configuration: PairingConfiguration | None) -> bool:
-    """Whether a pairing under way is the one that the configuration asks for.
-
-    A literal token is removed from the CompassConnection as soon as it is spent. So a pairing that began there goes on
-    until somebody puts a new token into the CompassConnection.
-    """
-    if configuration is None or (pairing.from_connection and not configuration.from_connection):
-        return pairing.from_connection
-    return pairing.configuration == configuration.fingerprint
 
 
 def _load(kind: type[_T], secret: Mapping[str, Any], key: str) -> _T | None:

@@ -1,54 +1,118 @@
-"""What the reconcilers learn of the connection while they use it.
+"""What is learnt of the connection while it is used: the sync reports it here, as values, and the connection decides.
 
-Nothing here has to survive a restart: the first calls to Compass tell it again.
+Nothing of it has to survive a restart: the first calls to Compass tell it again.
 """
 
 import threading
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
-CONNECTOR = "Connector"
-DIRECTOR = "Director"
+from controller.compass.errors import CompassError
+from controller.connection.reasons import Failure
+from controller.connection.status import State
+from workqueue.clock import Clock
+
+
+class Party(StrEnum):
+    CONNECTOR = "Connector"
+    DIRECTOR = "Director"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Somebody does not accept a certificate. ``since``: the first of an unbroken run of refusals, epoch seconds."""
+
+    by: Party
+    certificate: str
+    failure: Failure
+    since: float = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whose certificate it is, as the Director says. ``actual`` is None when it does not say.
+
+    ``settled``: it need not be asked again.
+    """
+
+    certificate: str
+    configured: str
+    actual: str | None
+    settled: bool
+
+
+@dataclass(frozen=True)
+class HealthFacts:
+    """What was known at one moment. ``connector_accepted_at``: epoch seconds; None when it has failed to since."""
+
+    refusals: tuple[Refusal, ...] = ()
+    verdict: Verdict | None = None
+    connector_accepted_at: float | None = None
+    sync_state: State | None = None
 
 
 class Health:
-    """Who refuses our credentials, and when the Connector last accepted them."""
+    """Thread-safe. Subscribers are called, outside the lock, when something means something else than before."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._refusals: Mapping[str, str] = MappingProxyType({})
-        self._checked_at: float | None = None
+        self._facts = HealthFacts()
+        self._subscribers: list[Callable[[], None]] = []
 
-    @property
-    def suspicion(self) -> str | None:
-        """Why the connection may be lost; None when nobody refuses it.
+    def subscribe(self, subscriber: Callable[[], None]) -> None:
+        """Have a controller look again whenever something has changed."""
+        self._subscribers.append(subscriber)
 
-        A refusal proves nothing: a revoked certificate, an unregistered Runtime and a Director without its database
+    def facts(self) -> HealthFacts:
+        return self._facts
+
+    def refused(self, by: Party, certificate: str, error: CompassError) -> None:
+        """A refusal proves nothing: a revoked certificate, an unregistered Runtime and a Director without its database
         answer alike. So credentials are kept, and only a successful pairing replaces them.
         """
-        return "; ".join(f"{by}: {error}" for by, error in self._refusals.items()) or None
 
-    @property
-    def checked_at(self) -> float | None:
-        """When the Connector last accepted the certificate, epoch seconds; None when it failed to since."""
-        return self._checked_at
+        def change(facts: HealthFacts) -> HealthFacts:
+            earlier = next((r for r in facts.refusals if (r.by, r.certificate) == (by, certificate)), None)
+            since = earlier.since if earlier else self._clock.time()
+            fresh = Refusal(by, certificate, Failure.of(error), since)
+            others = [r for r in facts.refusals if r.by != by]
+            return replace(facts, refusals=tuple(sorted((*others, fresh), key=lambda r: r.by)))
 
-    def refused(self, by: str, error: str) -> None:
-        with self._lock:
-            self._refusals = MappingProxyType({**self._refusals, by: error})
+        self._change(change)
 
-    def accepted(self, by: str) -> None:
-        with self._lock:
-            self._refusals = MappingProxyType({name: text for name, text in self._refusals.items() if name != by})
+    def accepted(self, by: Party) -> None:
+        """It answered a call with the certificate."""
+        self._change(lambda facts: replace(facts, refusals=tuple(r for r in facts.refusals if r.by != by)))
 
-    def connector_answered(self, at: float) -> None:
-        self._checked_at = at
+    def connector_answered(self) -> None:
+        """The Connector accepted the certificate just now."""
+        now = self._clock.time()
+        self._change(lambda facts: replace(facts, connector_accepted_at=now))
+        self.accepted(Party.CONNECTOR)
 
     def connector_failed(self) -> None:
-        self._checked_at = None
+        """It cannot be said that the Connector accepts the certificate."""
+        self._change(lambda facts: replace(facts, connector_accepted_at=None))
 
-    def replaced(self, at: float) -> None:
+    def identified(self, verdict: Verdict) -> None:
+        """The Director says whose certificate it is, or does not say."""
+        self._change(lambda facts: replace(facts, verdict=verdict))
+
+    def synchronised(self, state: State) -> None:
+        """What came of the last synchronisation: the state to go back to when the connection works again."""
+        self._change(lambda facts: replace(facts, sync_state=state))
+
+    def replaced(self) -> None:
         """There are new credentials: what was said of the old ones is void."""
+        now = self._clock.time()
+        self._change(lambda _: HealthFacts(connector_accepted_at=now))
+
+    def _change(self, change: Callable[[HealthFacts], HealthFacts]) -> None:
         with self._lock:
-            self._refusals = MappingProxyType({})
-            self._checked_at = at
+            before, self._facts = self._facts, change(self._facts)
+            after = self._facts
+        if (before.refusals, before.verdict) != (after.refusals, after.verdict):
+            for subscriber in self._subscribers:
+                subscriber()

@@ -1,202 +1,252 @@
 """One pairing: a one-time token becomes a key and a certificate in the cluster, whatever interrupts it.
 
+    0  a literal token is taken out of the CompassConnection, which many may read, into the client's Secret
     1  the Connector trades the configured token for a second one, and tells the subject
     2  key, second token and subject are stored
     3  the Connector signs, which spends the second token
     4  key and certificate are stored, and the notes of step 2 go
 
-A restart goes on at 3. Two moments cannot be made safe, since the Connector spends a token before its answer is here:
-from 1 to 2 and from 3 to 4, each as long as one answer and one write take. Whoever is stopped just then needs a new
-token, and is told so. A write that fails does not matter: what is to be written is kept and written later.
+A restart goes on where the last process was stopped. Two moments cannot be made safe, since the Connector spends a
+token before its answer is here: from 1 to 2 and from 3 to 4, each as long as one answer and one write take. Whoever is
+stopped just then needs a new token, and is told so. A write that fails does not matter: what is to be written is kept
+and written later.
 """
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from controller.compass import certificates
-from controller.compass.errors import CompassError, GraphQLError, InvalidAnswer, InvalidCredentials, Refused
+from controller.compass.errors import (
+    CompassError,
+    GraphQLError,
+    InvalidAnswer,
+    InvalidCredentials,
+    Refused,
+    Unavailable,
+)
 from controller.compass.types import SignedCertificate
 from controller.connection import configuration as sources
+from controller.connection import revocation
 from controller.connection.configuration import PairingConfiguration
-from controller.connection.credentials import (
-    Connection,
-    CredentialsStore,
-    Pairing,
-    StoredCredentials,
-    pairing_matches,
-)
-from controller.connection.sessions import Sessions, announced_urls, request_id
-from controller.connection.store import ConnectionStore
+from controller.connection.credentials import Pairing, Registration, StoredCredentials
+from controller.connection.facts import Facts, Unstored, is_final
+from controller.connection.policy import Pair, Resume
+from controller.connection.reasons import Failure, PairingFailed, Token
+from controller.connection.sessions import announced_urls, request_id
+from controller.connection.tools import Tools
 from controller.resources import CONNECTION_NAME
 from informers.errors import ApiError
 
 _log = logging.getLogger(__name__)
 
-_TOKEN_SPENT = (Refused, GraphQLError, InvalidAnswer, InvalidCredentials)
-"""After one of these, a pairing under way cannot go on: its token is spent, or its key is unreadable."""
-
-Object = dict[str, Any]
+_RETRIEVE = "Failed to retrieve certificate"
+_PRESERVE = "Failed to preserve certificate"
 
 
-class PairingFailed(Exception):
-    """``reason`` and ``advice`` are for people; ``request_id`` for Compass' operators; ``__cause__`` is the error."""
+@dataclass(frozen=True)
+class HasPaired:
+    """The new credentials, stored, and where the token came from."""
 
-    def __init__(self, reason: str, *, advice: str = "", request_id: str = "") -> None:
-        super().__init__(f"{reason} ({advice})" if advice else reason)
-        self.request_id = request_id
+    credentials: StoredCredentials
+    origin: str
+    ca_pem: bytes
 
 
-class PairingProcedure:
-    """Not thread-safe: one worker pairs."""
+@dataclass(frozen=True)
+class HasNotPaired:
+    """``what``: the configuration; ``final``: its token is gone; ``unstored``: what still is to be written."""
 
-    def __init__(
-        self,
-        *,
-        connections: ConnectionStore,
-        credentials: CredentialsStore,
-        sessions: Sessions,
-        new_key: Callable[[], RSAPrivateKey],
-    ) -> None:
-        self._connections = connections
-        self._credentials = credentials
-        self._sessions = sessions
-        self._new_key = new_key
+    what: str
+    failed: PairingFailed
+    final: bool
+    unstored: Unstored | None
+
+
+class Pairer:
+    """Carries out one step after the other. Not thread-safe: one worker pairs."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
         self._key: RSAPrivateKey | None = None  # made before a token is spent, and good for the next try
-        self._offered: Pairing | None = None  # step 1 is done, step 2 is not
-        self._signed: tuple[Pairing, SignedCertificate] | None = None  # step 3 is done, step 4 is not
-        self._failed_after: tuple[str, str] = ("", "")  # a configuration whose token is spent, and what failed then
 
-    def under_way(self, configuration: PairingConfiguration | None) -> Pairing | None:
-        """The pairing to go on with, if there is one for this configuration."""
-        for pairing in (self._offered, self._credentials.load_pairing()):
-            if pairing is not None and pairing_matches(pairing, configuration):
-                return pairing
-        return None
-
-    def run(self, configuration: PairingConfiguration | None, pairing: Pairing | None) -> tuple[StoredCredentials, str]:
-        """Pair, or go on with ``pairing``. Gives the new credentials, stored, and where the token came from.
-
-        Raises PairingFailed.
-        """
-        resumed = pairing is not None
+    def run(self, decision: Pair | Resume, facts: Facts) -> HasPaired | HasNotPaired:
+        """Pair, or go on with a pairing under way. Raises RevokedMeanwhile."""
+        progress = _Progress(decision.pairing if isinstance(decision, Resume) else None, facts.memory.unstored)
+        what = progress.pairing.configuration if progress.pairing else facts.what
+        origin = progress.pairing.origin if progress.pairing else _configured(decision).origin
         try:
-            if pairing is None:
-                if configuration is None:
-                    raise ValueError("there is neither a configuration nor a pairing under way")
-                pairing = self._offered = self._begin(configuration)
-            return self._finish(pairing), pairing.origin
+            if progress.pairing is None:
+                progress.pairing = self._begin(_configured(decision), facts)
+            if not progress.pairing.key:
+                self._remove_literal_token(progress.begun)
+                self._trade(progress)
+            if progress.signed is None:
+                self._sign(progress, facts)
+            return self._store(progress)
         except ApiError as error:
-            raise PairingFailed(f"Failed to preserve certificate: {error}") from error
+            failed = PairingFailed(_PRESERVE, origin, Token.UNTOUCHED, Failure.of(error))
+            return HasNotPaired(what, failed, final=False, unstored=progress.unstored)
         except CompassError as error:
-            raise self._told(error, configuration, pairing, resumed=resumed) from error
+            return self._stopped(error, progress, what, origin)
 
-    def _begin(self, configuration: PairingConfiguration) -> Pairing:
-        self._credentials.check_writable()
-        if self._key is None:
-            self._key = self._new_key()
-        identifier = request_id(configuration.runtime_id)
-        _log.info("pairing with Compass", extra={"origin": configuration.origin, "url": configuration.connector_url})
-        with self._sessions.pairing_connector() as connector:
-            offered = connector.configuration(
-                configuration.connector_url, token=configuration.token, request_id=identifier
-            )
-        connector_url, director_url = announced_urls(offered, request_id=identifier)
-        return Pairing(
+    def _begin(self, configuration: PairingConfiguration, facts: Facts) -> Pairing:
+        pairing = Pairing(
             configuration=configuration.fingerprint,
             origin=configuration.origin,
-            from_connection=configuration.from_connection,
             runtime_id=configuration.runtime_id,
             tenant=configuration.tenant,
             token_url=configuration.connector_url,
+            token=configuration.token,
+            beside=facts.beside if configuration.literal else "",
+            asked_by=facts.connection["metadata"]["uid"] if facts.connection else "",
+            since=int(facts.now),
+        )
+        if configuration.literal:
+            self._tools.credentials.save_pairing(pairing)
+        else:
+            self._tools.credentials.check_writable()
+        return pairing
+
+    def _trade(self, progress: "_Progress") -> None:
+        """Step 1: the token is spent once this is sent."""
+        pairing = progress.begun
+        if self._key is None:
+            self._key = self._tools.new_key()
+        identifier = request_id(pairing.runtime_id)
+        _log.info("pairing with Compass", extra={"origin": pairing.origin, "url": pairing.token_url})
+        with self._tools.sessions.passing_connector(None) as connector:
+            offered = connector.configuration(pairing.token_url, token=pairing.token, request_id=identifier)
+        progress.traded = True
+        connector_url, director_url = announced_urls(offered, request_id=identifier)
+        progress.pairing = replace(
+            pairing,
             connector_url=connector_url,
             director_url=director_url,
             subject=offered.subject,
             key=certificates.key_to_pem(self._key).decode(),
             token=offered.token or "",
+            since=int(self._tools.clock.time()),
         )
 
-    def _finish(self, pairing: Pairing) -> StoredCredentials:
-        if self._signed is None or self._signed[0] != pairing:
-            self._credentials.save_pairing(pairing)
-            self._offered = None
-            connection = self._connections.get(CONNECTION_NAME)
-            if connection is not None:
-                self._connections.update(connection, lambda obj: _remove_literal_token(obj, pairing))
-            csr = certificates.build_csr(pairing.subject, _rsa_key(pairing.key))
-            with self._sessions.pairing_connector() as connector:
-                signed = connector.sign(
-                    pairing.token_url, csr, token=pairing.token, request_id=request_id(pairing.runtime_id)
-                )
-            self._signed = (pairing, signed)
-        signed = self._signed[1]
-        known = Connection(
+    def _sign(self, progress: "_Progress", facts: Facts) -> None:
+        """Steps 2 and 3."""
+        pairing = progress.begun
+        self._tools.credentials.save_pairing(pairing)
+        progress.stored = True
+        self._remove_literal_token(pairing)
+        # The mark of a revocation is on the API server before anything is revoked; the cache is not as quick.
+        if revocation.is_newly_marked(self._tools.connections.get_live(CONNECTION_NAME), facts.connection):
+            raise revocation.RevokedMeanwhile
+        csr = certificates.build_csr(pairing.subject, _rsa_key(pairing.key))
+        with self._tools.sessions.passing_connector(None) as connector:
+            progress.signed = connector.sign(
+                pairing.token_url, csr, token=pairing.token, request_id=request_id(pairing.runtime_id)
+            )
+
+    def _store(self, progress: "_Progress") -> HasPaired:
+        pairing, signed = progress.begun, progress.signed
+        assert signed is not None
+        registration = Registration(
             runtime_id=pairing.runtime_id,
             tenant=pairing.tenant,
             connector_url=pairing.connector_url,
             director_url=pairing.director_url,
             paired_with=pairing.configuration,
+            origin=pairing.origin,
+            asked_by=pairing.asked_by,
+            acquired=int(self._tools.clock.time()),
         )
-        fresh = self._credentials.save(key_pem=pairing.key.encode(), chain_pem=signed.chain_pem, connection=known)
-        self._signed = self._key = self._offered = None
-        self._failed_after = ("", "")
-        self._save_ca(signed.ca_pem)
-        return fresh
+        stored = self._tools.credentials.save(
+            key_pem=pairing.key.encode(), chain_pem=signed.chain_pem, registration=registration
+        )
+        self._key = None
+        return HasPaired(stored, pairing.origin, signed.ca_pem)
 
-    def _save_ca(self, ca_pem: bytes) -> None:
-        """The gateway's copy of the CA: no reason to fail a pairing, since renewal looks after it from now on."""
-        try:
-            self._credentials.save_ca(ca_pem)
-        except ApiError as error:
-            _log.warning(
-                "CA certificate not stored", extra={"secret": str(self._credentials.ca_name), "error": str(error)}
-            )
+    def _stopped(self, error: CompassError, progress: "_Progress", what: str, origin: str) -> HasNotPaired:
+        token = _what_became_of_the_token(error, progress)
+        failed = PairingFailed(_RETRIEVE, origin, token, Failure.of(error))
+        final = is_final(failed, progress.pairing, self._tools.clock.time())
+        if token is Token.SPENT and progress.pairing is not None:
+            self._forget()
+        return HasNotPaired(what, failed, final, unstored=None if final else progress.unstored)
 
-    def _told(
-        self, error: CompassError, configuration: PairingConfiguration | None, pairing: Pairing | None, *, resumed: bool
-    ) -> PairingFailed:
-        """The failure with what to do about it; a pairing that cannot go on is forgotten."""
-        advice = ""
-        if isinstance(error, _TOKEN_SPENT):
-            origin = pairing.origin if pairing else configuration.origin if configuration else ""
-            what = pairing.configuration if pairing else configuration.fingerprint if configuration else ""
-            earlier = self._failed_after[1] if self._failed_after[0] == what else ""
-            if pairing is not None and resumed and isinstance(error, Refused):
-                advice = "an answer of the Connector was lost, and the one-time token with it"
-            elif isinstance(error, Refused):
-                advice = earlier or "the one-time token is unknown, expired or used"
-            elif isinstance(error, InvalidCredentials):
-                advice = "the notes of the pairing under way were changed"
-            else:
-                advice = "the one-time token is used up by now"
-            if not isinstance(error, Refused) or pairing is not None:
-                self._failed_after = (what, f"before, its one-time token was used up: {error}")
-            advice += f"; put a new one-time token into {origin}"
-            self._forget(pairing)
-        text = f"Failed to retrieve certificate: {error}"
-        return PairingFailed(text, advice=advice, request_id=error.request_id)
-
-    def _forget(self, pairing: Pairing | None) -> None:
-        self._offered = self._signed = None
-        if pairing is None:
-            return
+    def _forget(self) -> None:
+        """A pairing that cannot go on."""
         self._key = None  # it may be the one that the notes had, and those are not to be trusted
         try:
-            self._credentials.save_pairing(None)
+            self._tools.credentials.save_pairing(None)
         except ApiError as error:
-            _log.warning("a pairing that failed is not forgotten yet", extra={"error": str(error)})
+            _log.warning("a pairing that failed cannot be removed from its Secret yet", extra={"error": str(error)})
+
+    def _remove_literal_token(self, pairing: Pairing) -> None:
+        """A newer one stays: it was not used."""
+        connection = self._tools.connections.get(CONNECTION_NAME)
+        if connection is None or not sources.holds_token(connection, pairing.configuration):
+            return
+
+        def change(obj: dict[str, object]) -> None:
+            if sources.holds_token(obj, pairing.configuration):
+                sources.remove_token(obj)
+
+        self._tools.connections.apply_to(connection, change)
+
+
+@dataclass
+class _Progress:
+    """How far one run is. ``traded``: the configured token is spent in this run."""
+
+    pairing: Pairing | None
+    earlier: Unstored | None
+    traded: bool = False
+    stored: bool = False
+    signed: SignedCertificate | None = None
+
+    def __post_init__(self) -> None:
+        if self.earlier is not None and self.earlier.pairing == self.pairing:
+            self.signed = self.earlier.signed
+
+    @property
+    def begun(self) -> Pairing:
+        assert self.pairing is not None
+        return self.pairing
+
+    @property
+    def unstored(self) -> Unstored | None:
+        """An answer of the Connector that is not in the cluster."""
+        pairing = self.pairing
+        if pairing is None or not pairing.key:
+            return None
+        earlier = self.earlier is not None and self.earlier.pairing == pairing
+        if self.signed is not None or (not self.stored and (self.traded or earlier)):
+            return Unstored(pairing, self.signed)
+        return None
+
+
+def _configured(decision: Pair | Resume) -> PairingConfiguration:
+    assert isinstance(decision, Pair)
+    return decision.configuration
+
+
+def _what_became_of_the_token(error: CompassError, progress: _Progress) -> Token:
+    second = progress.pairing is not None and bool(progress.pairing.key)
+    match error:
+        case Refused():
+            return Token.ANSWER_LOST if second else Token.REFUSED
+        case GraphQLError() | InvalidAnswer() | InvalidCredentials():
+            return Token.SPENT
+        case Unavailable(status=status) if status >= 500:
+            return Token.UNCERTAIN
+        case _:
+            return Token.UNTOUCHED
 
 
 def _rsa_key(pem: str) -> RSAPrivateKey:
-    key = certificates.load_key(pem.encode())
+    try:
+        key = certificates.load_key(pem.encode())
+    except InvalidCredentials as error:
+        raise InvalidCredentials(f"the notes of the pairing under way were changed: {error}", part="key") from error
     if not isinstance(key, RSAPrivateKey):
-        raise InvalidCredentials("the key of the pairing under way is no RSA key", part="key")
+        raise InvalidCredentials("the notes of the pairing under way were changed: their key is no RSA key", part="key")
     return key
-
-
-def _remove_literal_token(obj: Object, pairing: Pairing) -> None:
-    """A token that is spent has no business in an object that many may read. A newer one stays: it was not used."""
-    if sources.holds_token(obj, pairing.configuration):
-        obj["spec"]["pairing"].pop("token")

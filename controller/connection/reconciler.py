@@ -1,323 +1,277 @@
-"""Makes true: there are valid credentials, or pairing is being tried.
+"""Makes true: there are credentials that Compass accepts, or it is told what is in the way.
 
-| credentials | CompassConnection | what is done |
-|---|---|---|
-| none, unreadable, expired (loss) | any | pair with the configured token |
-| usable | deleted, new, or ConnectionFailed, with a token configured that did not win them | pair: a reconnect |
-| usable | else | keep them, and tell of them what the CompassConnection lacks |
-| refused (loss is suspected) | any | keep them, and try the configured token meanwhile |
-| any but usable | marked as revoked | wait until something else is configured |
+Each reconcile gathers the facts, decides on one thing, tells what there is, and does it. What came of it is a fact of
+the next reconcile, which follows at once.
 """
 
 import logging
+import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
 from controller.backoff import Backoff
-from controller.compass import certificates
-from controller.compass.errors import Unavailable
-from controller.connection import revocation
-from controller.connection import status as cc
-from controller.connection.configuration import (
-    ConfigurationError,
-    NothingConfigured,
-    PairingConfiguration,
-    TokenSecretUnusable,
+from controller.compass.errors import CompassError, Refused
+from controller.connection import policy
+from controller.connection.configuration import ConfigurationReader
+from controller.connection.credentials import CredentialsReplaced, StoredCredentials
+from controller.connection.facts import (
+    Asked,
+    Facts,
+    Limits,
+    MaintenanceTrouble,
+    Memory,
+    Paired,
+    PairingTrouble,
+    Renewed,
+    Waits,
 )
-from controller.connection.configured import Configured
-from controller.connection.credentials import (
-    Connection,
-    CredentialsError,
-    CredentialsMissing,
-    CredentialsStore,
-    StoredCredentials,
-)
-from controller.connection.health import Health
-from controller.connection.pair import PairingFailed, PairingProcedure
-from controller.connection.sessions import Sessions
-from controller.connection.store import Change, ConnectionStore
+from controller.connection.gathering import Gatherer
+from controller.connection.health import Health, Party
+from controller.connection.maintain import HasRenewed, Maintainer
+from controller.connection.pair import HasNotPaired, Pairer
+from controller.connection.reasons import Failure, GatewaySecretFailed
+from controller.connection.report import Report
+from controller.connection.revocation import RevokedMeanwhile
+from controller.connection.tools import Tools
+from controller.context import Context, connection_name, name_of, rate_limiter
 from controller.metrics import AgentMetrics
-from controller.resources import CONNECTION_NAME
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
+from controller.runtime.controller import Controller
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
-from workqueue.clock import Clock
+from informers.errors import ApiError
 
 _log = logging.getLogger(__name__)
 
-_LOOK_AGAIN_SECONDS = 10.0
-"""For what no event tells: the Secret of a tokenSecretRef, which may be any, is not watched."""
+_PERIOD_JITTER = 0.1
 
-_CLOCK_CHECK_SECONDS = 60.0
-"""Expiry is a matter of the wall clock, which may be set while a timer of the monotonic clock runs."""
 
-_TO_RECONNECT = "to reconnect, configure a new one-time token"
+@dataclass(frozen=True, kw_only=True)
+class Pauses:
+    """Of what may fail again and again: a pairing, calls to the Connector with a certificate, the gateway's Secret."""
 
-Object = dict[str, Any]
+    pairing: Backoff
+    maintenance: Backoff
+    gateway: Backoff
 
 
 class ConnectionReconciler:
-    """Keyed by the name of a CompassConnection."""
+    """Keyed by the name of a CompassConnection. ``_memory`` is all that it keeps from one reconcile to the next."""
 
     def __init__(
         self,
+        tools: Tools,
         *,
-        connections: ConnectionStore,
-        credentials: CredentialsStore,
-        configured: Configured,
-        sessions: Sessions,
+        configurations: ConfigurationReader,
         health: Health,
-        backoff: Backoff,
+        limits: Limits,
         recorder: EventRecorder,
+        pauses: Pauses,
         metrics: AgentMetrics,
-        clock: Clock,
-        new_key: Callable[[], RSAPrivateKey] = certificates.new_key,
+        jitter: Callable[[], float],
     ) -> None:
-        self._connections = connections
-        self._credentials = credentials
-        self._configured = configured
-        self._pairing = PairingProcedure(
-            connections=connections, credentials=credentials, sessions=sessions, new_key=new_key
-        )
+        self._gatherer = Gatherer(tools, configurations=configurations, health=health, limits=limits)
+        self._report = Report(tools.connections, recorder)
+        self._pairer = Pairer(tools)
+        self._maintainer = Maintainer(tools)
         self._health = health
-        self._backoff = backoff
-        self._recorder = recorder
+        self._pauses = pauses
         self._metrics = metrics
-        self._clock = clock
-        self._spared = ""  # a configuration whose token is known to be spent, and the suspicion is young
-        self._outlook = ""  # what became of the configured token while the connection is suspected to be lost
-        self._failure = ""  # of the last pairing; its token may have gone from the configuration since
+        self._clock = tools.clock
+        self._jitter = jitter
+        self._sync_period = limits.sync_period
+        self._gateway_secret = str(tools.credentials.ca_name)
+        self._memory = Memory()
 
     def reconcile(self, name: str) -> Result:
-        connection = self._connections.get(name)
         if name != CONNECTION_NAME:
-            return self._ignore(name, connection)
-        credentials, problem = self._usable_credentials(connection)
-        if credentials is None:
-            return self._pair(connection, problem)
-        known = credentials.connection
-        if known is None:
-            return self._pair(connection, "Runtime id, tenant or URLs of the stored credentials are not known")
-        if self._reconnect_is_wanted(connection, known):
-            return self._pair(connection, "")
-        if self._health.suspicion is None:
-            return self._keep(connection, credentials, known)
-        return self._suspect(connection, credentials, known)
-
-    def _ignore(self, name: str, connection: Object | None) -> Result:
-        if connection is not None:
-            self._recorder.event(
-                connection,
-                "Warning",
-                "Ignored",
-                f"only the CompassConnection {CONNECTION_NAME} is served; this one has no effect",
-            )
-            _log.warning("CompassConnection ignored", extra={"connection": name, "served": CONNECTION_NAME})
-        return Result()
-
-    # --- what there is ---
-
-    def _usable_credentials(self, connection: Object | None) -> tuple[StoredCredentials | None, str]:
-        try:
-            credentials = self._credentials.load()
-        except CredentialsMissing as error:
-            return None, str(error) if cc.was_established(connection) else ""  # before the first pairing, no loss
-        except CredentialsError as error:
-            return None, str(error)
-        if self._clock.time() >= credentials.not_after:
-            return None, f"the client certificate expired at {cc.timestamp(credentials.not_after)}"
-        return self._complete(connection, credentials), ""
-
-    def _complete(self, connection: Object | None, credentials: StoredCredentials) -> StoredCredentials:
-        """Credentials that the Go agent left behind: write down what it keeps in other places."""
-        if credentials.connection is not None:
-            return credentials
-        identity = self._configured.identity(connection)
-        urls = (connection or {}).get("spec", {}).get("managementInfo") or {}
-        if identity is None or not urls.get("directorUrl") or not urls.get("connectorUrl"):
-            return credentials
-        known = Connection(
-            runtime_id=identity[0],
-            tenant=identity[1],
-            connector_url=urls["connectorUrl"],
-            director_url=urls["directorUrl"],
-        )
-        self._credentials.save_connection(known)
-        _log.info("connection of an earlier agent taken over", extra={"runtime": known.runtime_id})
-        return replace(credentials, connection=known)
-
-    def _reconnect_is_wanted(self, connection: Object | None, known: Connection) -> bool:
-        """Whether the operator asks for new credentials although the stored ones are usable.
-
-        Deleting the CompassConnection asks for it, or making one that does not tell of them. But when the configured
-        token is the very one that won them, or there is none, a pairing is neither possible nor meant: it is what is
-        found after a crash between storing credentials and telling of them.
-        """
-        state = cc.state_of(connection)
-        if connection is not None and state is None:
-            if connection.get("spec", {}).get("managementInfo") == _management_info(known):
-                return False  # somebody wiped the status
-        elif state not in (None, cc.State.CONNECTION_FAILED):
-            return False
-        configuration, missing = self._resolve(connection)
-        if configuration is None:
-            return not isinstance(missing, NothingConfigured)  # for its problem to be told
-        return configuration.fingerprint != known.paired_with
-
-    def _resolve(self, connection: Object | None) -> tuple[PairingConfiguration | None, ConfigurationError | None]:
-        deleted_or_new = cc.state_of(connection) is None
-        try:
-            return self._configured.resolve(connection, live=deleted_or_new), None
-        except ConfigurationError as error:
-            return None, error
-
-    # --- what is done ---
-
-    def _keep(self, connection: Object | None, credentials: StoredCredentials, known: Connection) -> Result:
-        self._backoff.succeeded()
-        self._spared = self._outlook = ""
-        self._write(connection, self._description(credentials, known, paired_now=False))
-        left = credentials.not_after - self._clock.time()
-        return Result(requeue_after=min(max(0.0, left), _CLOCK_CHECK_SECONDS))
-
-    def _suspect(self, connection: Object | None, credentials: StoredCredentials, known: Connection) -> Result:
-        """The credentials are refused: see whether the configured token works, and keep them until it does."""
-        # An unknown tenant or Runtime is refused like a revoked certificate, so whoever reads this has to see both.
-        suspicion = f"{self._health.suspicion} (asked as Runtime {known.runtime_id} of tenant {known.tenant})"
-        configuration, missing = self._resolve(connection)
-        spent = configuration is not None and configuration.fingerprint == known.paired_with
-        if configuration is not None and spent and self._spared != configuration.fingerprint:
-            # Refusals may be over in a moment, and a token that is known to be spent is the least of hopes.
-            self._spared = configuration.fingerprint
-            self._backoff.failed(configuration.fingerprint)
-        left = max(0.0, credentials.not_after - self._clock.time())
-        if configuration is None:
-            self._outlook = ""
-            self._tell_suspicion(connection, f"{suspicion}; {_TO_RECONNECT}; {missing}")
-            return Result(requeue_after=min(_LOOK_AGAIN_SECONDS, left))
-        delay = self._backoff.wait(configuration.fingerprint)
-        if delay > 0:
-            outlook = self._outlook or f"{_TO_RECONNECT} in {configuration.origin}"
-            self._tell_suspicion(connection, f"{suspicion}; {outlook}")
-            return Result(requeue_after=min(delay, left))
-        return self._pair(connection, suspicion, suspected=True)
-
-    def _pair(self, connection: Object | None, problem: str, *, suspected: bool = False) -> Result:
-        configuration, missing = self._resolve(connection)
-        if revocation.is_marked(connection, configuration):
-            self._tell_failure(connection, revocation.reason(configuration))
+            self._report.ignore(name)
             return Result()
-        under_way = self._pairing.under_way(configuration)
-        what = under_way.configuration if under_way else configuration.fingerprint if configuration else None
-        if what is None:
-            text = str(missing)
-            if self._failure and isinstance(missing, NothingConfigured):
-                text += f"; the last pairing ended so: {self._failure}"
-            self._tell_failure(connection, _because(text, problem))
-            return Result(requeue_after=_LOOK_AGAIN_SECONDS if isinstance(missing, TokenSecretUnusable) else None)
-        delay = self._backoff.wait(what)
-        if delay > 0:
-            return Result(requeue_after=delay)
+        facts = self._facts()
+        self._memory = facts.memory
+        decision = policy.decide(facts)
+        if facts.usable:
+            self._metrics.certificate(facts.current.not_before, facts.current.not_after)
+        if self._report.tell(facts, decision):
+            self._remember(news=None)
+            if isinstance(decision, policy.Keep):
+                self._pauses.pairing.succeeded()
+                self._remember(trouble=None)
+        if isinstance(decision, policy.Rest):
+            return Result(requeue_after=decision.look_again)
         try:
-            fresh, origin = self._pairing.run(configuration, under_way)
-        except PairingFailed as failure:
-            return self._failed(connection, failure, problem, what=what, suspected=suspected)
-        self._paired(fresh, origin)
+            self._carry_out(decision, facts)
+        except (RevokedMeanwhile, CredentialsReplaced) as error:
+            _log.info("the connection has changed meanwhile", extra={"reason": str(error)})
         return Result(requeue_after=0.0)
 
-    def _paired(self, fresh: StoredCredentials, origin: str) -> None:
-        self._backoff.succeeded()
-        self._spared = self._outlook = self._failure = ""
-        self._metrics.pairing("success")
-        self._health.replaced(self._clock.time())
-        known = fresh.connection
-        if known is None:
-            raise ValueError("pairing gave credentials without what belongs to them")
-        _log.info("paired with Compass", extra={"runtime": known.runtime_id, "fingerprint": fresh.fingerprint})
-        connection = self._connections.put(CONNECTION_NAME, self._description(fresh, known, paired_now=True))
-        self._recorder.event(
-            connection,
-            "Normal",
-            "Connected",
-            f"paired with Compass through {origin} as Runtime {known.runtime_id}; the certificate is valid until "
-            f"{cc.timestamp(fresh.not_after)}",
+    def _facts(self) -> Facts:
+        facts = self._gatherer.gather(CONNECTION_NAME, self._memory)
+        waits = Waits(
+            pairing=self._pauses.pairing.wait(facts.what),
+            maintenance=self._pauses.maintenance.wait(facts.credentials.fingerprint if facts.credentials else ""),
+            gateway=self._pauses.gateway.wait(self._gateway_secret),
         )
+        return replace(facts, waits=waits)
 
-    def _failed(
-        self, connection: Object | None, failure: PairingFailed, problem: str, *, what: str, suspected: bool
-    ) -> Result:
-        self._metrics.pairing("error")
-        cause = failure.__cause__
-        delay = self._backoff.failed(what, at_least=cause.retry_after if isinstance(cause, Unavailable) else None)
-        identified = f"x-request-id: {failure.request_id} failed: " if failure.request_id else ""
-        prefix, _, rest = str(failure).partition(": ")
-        text = f"{prefix}: {identified}{rest}"
-        if suspected:
-            self._outlook = f"pairing anew failed too: {text}"
-            self._tell_suspicion(connection, f"{problem}; {self._outlook}", event=f"{problem}; {failure}")
+    def _carry_out(self, decision: policy.Action, facts: Facts) -> None:
+        match decision:
+            case policy.Pair() | policy.Resume():
+                self._pair(decision, facts)
+            case policy.GiveUp():
+                self._maintainer.give_up_pairing()
+            case policy.Adopt(registration):
+                self._maintainer.adopt(registration, facts)
+            case policy.Renew(cause):
+                self._renew(cause, facts)
+            case policy.Check():
+                self._check(facts)
+            case policy.Share():
+                self._share(facts.current.ca_pem)
+
+    # --- pairing ---
+
+    def _pair(self, decision: policy.Pair | policy.Resume, facts: Facts) -> None:
+        outcome = self._pairer.run(decision, facts)
+        if isinstance(outcome, HasNotPaired):
+            self._metrics.pairing("error")
+            self._pauses.pairing.failed(outcome.what, at_least=outcome.failed.failure.retry_after)
+            since = facts.trouble.since if facts.trouble else self._clock.monotonic()
+            trouble = PairingTrouble(outcome.what, outcome.failed, since, outcome.final)
+            self._remember(trouble=trouble, unstored=outcome.unstored)
+            return
+        fresh = outcome.credentials
+        _log.info("paired with Compass", extra={"origin": outcome.origin, "fingerprint": fresh.fingerprint})
+        self._metrics.pairing("success")
+        self._pauses.pairing.succeeded()
+        self._remember(trouble=None, unstored=None)
+        self._put_into_use(fresh, Paired(fresh.fingerprint, outcome.origin))
+        self._share(outcome.ca_pem)
+
+    # --- maintenance ---
+
+    def _check(self, facts: Facts) -> None:
+        try:
+            self._maintainer.check(facts)
+        except (CompassError, ApiError) as error:
+            self._maintenance_failed(facts, error, renewing=False)
         else:
-            self._failure = text
-            self._tell_failure(connection, _because(text, problem), event=_because(str(failure), problem))
-        return Result(requeue_after=delay)
+            self._accepted(facts.current)
 
-    # --- what is told ---
-
-    def _write(self, connection: Object | None, change: Change) -> Object | None:
-        """Change the CompassConnection that was reconciled, or create one where there was none.
-
-        One that is deleted at this moment asks for a reconnect: it is not created again, and this gives None.
-        """
-        if connection is None:
-            return self._connections.put(CONNECTION_NAME, change)
-        return self._connections.update(connection, change)
-
-    def _description(self, credentials: StoredCredentials, known: Connection, *, paired_now: bool) -> Change:
-        now = self._clock.time()
-        validity = cc.Validity(credentials.not_before, credentials.not_after)
-
-        def change(obj: Object) -> None:
-            obj.setdefault("spec", {})["managementInfo"] = _management_info(known)
-            if paired_now:
-                revocation.unmark(obj)
-            if paired_now or cc.state_of(obj) in (None, cc.State.CONNECTION_FAILED):
-                cc.paired(obj, validity=validity, runtime_id=known.runtime_id, tenant=known.tenant, now=now)
-            cc.describe_runtime(obj, runtime_id=known.runtime_id, tenant=known.tenant)
-            cc.certificate_known(obj, validity=validity)
-
-        return change
-
-    def _tell_failure(self, connection: Object | None, text: str, *, event: str = "") -> None:
-        """Write the failure where the operator looks. The same failure again is written once."""
-        if cc.state_of(connection) is cc.State.CONNECTION_FAILED and cc.connection_error(connection) == cc.shorten(
-            text
-        ):
+    def _renew(self, cause: policy.RenewalCause, facts: Facts) -> None:
+        if cause is policy.RenewalCause.CA_MISSING and not self._share(facts.current.ca_pem, dry_run=True):
+            return  # a certificate would be issued for nothing
+        try:
+            outcome = self._maintainer.renew(cause, facts)
+        except (CompassError, ApiError) as error:
+            self._remember(fresh=None)
+            self._maintenance_failed(facts, error, renewing=True)
             return
-        _log.warning("no connection to Compass", extra={"error": text})
-        now = self._clock.time()
-        written = self._connections.put(CONNECTION_NAME, lambda obj: cc.connection_failed(obj, text, now=now))
-        self._recorder.event(written, "Warning", "PairingFailed", event or text)
-
-    def _tell_suspicion(self, connection: Object | None, text: str, *, event: str = "") -> None:
-        """The same for a connection that may be lost."""
-        now = self._clock.time()
-        wanted: Object = {}
-        cc.maintenance_failed(wanted, text, now=now)
-        if (cc.state_of(connection), cc.connection_error(connection)) == (
-            cc.state_of(wanted),
-            cc.connection_error(wanted),
-        ):
+        if isinstance(outcome, HasRenewed):
+            _log.info("certificate renewed", extra={"fingerprint": outcome.credentials.fingerprint})
+            self._metrics.renewal("success")
+            self._put_into_use(outcome.credentials, Renewed(outcome.credentials.fingerprint, cause.value))
+            self._share(outcome.ca_pem)
             return
-        _log.warning("the connection to Compass may be lost", extra={"error": text})
-        written = self._write(connection, lambda obj: cc.maintenance_failed(obj, text, now=now))
-        if written is not None:
-            self._recorder.event(written, "Warning", "ConnectionSuspected", event or text)
+        self._remember(fresh=outcome.fresh)
+        if outcome.failure is None:
+            self._accepted(facts.current)
+        else:
+            self._metrics.renewal("error")
+            self._pause_maintenance(facts, outcome.failure, renewing=True)
+
+    def _maintenance_failed(self, facts: Facts, error: CompassError | ApiError, *, renewing: bool) -> None:
+        certificate = facts.current.fingerprint
+        if renewing:
+            self._metrics.renewal("error")
+        if isinstance(error, CompassError):
+            self._health.connector_failed()
+        if isinstance(error, Refused):
+            self._health.refused(Party.CONNECTOR, certificate, error)
+        self._pause_maintenance(facts, Failure.of(error), renewing=renewing)
+
+    def _pause_maintenance(self, facts: Facts, failure: Failure, *, renewing: bool) -> None:
+        certificate = facts.current.fingerprint
+        self._pauses.maintenance.failed(certificate, at_least=failure.retry_after)
+        trouble = MaintenanceTrouble(certificate, failure, renewing)
+        self._remember(maintenance=trouble, asked=self._asked(certificate))
+
+    def _accepted(self, credentials: StoredCredentials) -> None:
+        """The Connector accepts the certificate."""
+        self._pauses.maintenance.succeeded()
+        self._health.connector_answered()
+        self._remember(maintenance=None, asked=self._asked(credentials.fingerprint))
+
+    def _put_into_use(self, fresh: StoredCredentials, news: Paired | Renewed) -> None:
+        """They replace those before, and what was known of these is void."""
+        self._pauses.maintenance.succeeded()
+        if isinstance(news, Paired):
+            self._health.replaced()
+        else:
+            self._health.connector_answered()
+        self._remember(fresh=None, maintenance=None, news=news, asked=self._asked(fresh.fingerprint))
+
+    def _share(self, ca_pem: bytes, *, dry_run: bool = False) -> bool:
+        """The gateway's copy is nothing that a connection could fail for: it is told, and tried again."""
+        try:
+            self._maintainer.share(ca_pem, dry_run=dry_run)
+        except ApiError as error:
+            self._pauses.gateway.failed(self._gateway_secret)
+            self._remember(gateway=GatewaySecretFailed(self._gateway_secret, Failure.of(error)))
+            return False
+        self._pauses.gateway.succeeded()
+        self._remember(gateway=None)
+        return True
+
+    # --- memory ---
+
+    def _asked(self, certificate: str) -> Asked:
+        now = self._clock.monotonic()
+        period = self._sync_period * (1 + _PERIOD_JITTER * self._jitter())
+        return Asked(certificate, at=now, next=now + period)
+
+    def _remember(self, **changes: Any) -> None:
+        self._memory = replace(self._memory, **changes)
 
 
-def _because(text: str, problem: str) -> str:
-    return f"{text} (pairing is needed: {problem})" if problem else text
-
-
-def _management_info(connection: Connection) -> Object:
-    return {"connectorUrl": connection.connector_url, "directorUrl": connection.director_url}
+def build(context: Context) -> Controller[str]:
+    """The controller of this reconciler."""
+    process, settings = context.process, context.process.settings
+    reconciler = ConnectionReconciler(
+        Tools(
+            connections=context.connections,
+            credentials=context.credentials,
+            sessions=process.sessions,
+            clock=process.clock,
+            new_key=process.new_key,
+        ),
+        configurations=ConfigurationReader(
+            context.client,
+            secrets=process.caches.configuration_secret.lister(),
+            secret_name=settings.configuration_secret,
+            config_maps=process.caches.configuration_map.lister(),
+            config_map_name=settings.configuration_config_map,
+        ),
+        health=context.health,
+        limits=Limits.of(settings),
+        recorder=process.recorder,
+        pauses=Pauses(pairing=context.backoff(), maintenance=context.backoff(), gateway=context.backoff()),
+        metrics=process.agent_metrics,
+        jitter=random.random,
+    )
+    controller: Controller[str] = Controller(
+        "connection",
+        reconciler.reconcile,
+        rate_limiter=rate_limiter(settings.sync_period),
+        clock=process.clock,
+        metrics=process.metrics,
+        kind=COMPASS_CONNECTION.kind,
+    )
+    caches = process.caches
+    controller.watches(caches.connections, name_of)
+    for cache in (caches.configuration_map, caches.configuration_secret, caches.cluster_secret, caches.ca_secret):
+        controller.watches(cache, connection_name)
+    context.health.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
+    controller.enqueue(CONNECTION_NAME)  # there may be no object at all to wake it, and then it creates one
+    return controller

@@ -8,41 +8,71 @@ configuration is another one, or the CompassConnection is deleted, the mark mean
 from collections.abc import Mapping
 from typing import Any
 
-from controller.connection.configuration import PairingConfiguration
+from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
+
+
+class RevokedMeanwhile(Exception):
+    """The connection was marked as revoked after it was decided to pair or to renew."""
+
 
 ANNOTATION = "compass.kyma-project.io/revoked-with"
+
+PROOF = "compass.kyma-project.io/revoked-certificate"
+"""Annotation with the fingerprint of a certificate that is proven to be revoked: `revoke` can be run again."""
 
 _UNCONFIGURED = "none"
 
 Object = dict[str, Any]
+Configuration = PairingConfiguration | ConfigurationProblem
 
 
-def reason(configuration: PairingConfiguration | None) -> str:
-    """Why there is no connection, and how to get one."""
-    place = configuration.origin if configuration else "the configuration"
-    return f"the certificate was revoked by an operator; to connect, put a new one-time token into {place}"
-
-
-def mark(connection: Object, configuration: PairingConfiguration | None) -> None:
-    """Note that the connection is revoked while this is configured; None: nothing that could be paired with."""
+def mark(connection: Object, configuration: Configuration) -> None:
+    """Note that the connection is revoked while this is configured."""
     connection["metadata"].setdefault("annotations", {})[ANNOTATION] = _value(configuration)
 
 
-def is_marked(connection: Mapping[str, Any] | None, configuration: PairingConfiguration | None) -> bool:
+def has_mark(connection: Mapping[str, Any] | None) -> bool:
+    """Whether there is a mark, for whatever configuration."""
+    return _mark(connection) is not None
+
+
+def is_newly_marked(connection: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None) -> bool:
+    """Whether a revocation has begun since the CompassConnection was seen ``earlier``."""
+    return _mark(connection) not in (None, _mark(earlier))
+
+
+def is_marked(connection: Mapping[str, Any] | None, configuration: Configuration) -> bool:
     """Whether the connection was revoked and nothing else was configured since."""
+    return _mark(connection) == _value(configuration)
+
+
+def note_proof(connection: Object, certificate: str) -> None:
+    """Note that this certificate is revoked."""
+    connection["metadata"].setdefault("annotations", {})[PROOF] = certificate
+
+
+def is_proven(connection: Mapping[str, Any] | None, certificate: str) -> bool:
+    """Whether it was noted that this certificate is revoked."""
     annotations = (connection or {}).get("metadata", {}).get("annotations") or {}
-    found: object = annotations.get(ANNOTATION)
-    return found == _value(configuration)
+    found: object = annotations.get(PROOF)
+    return found == certificate
 
 
 def unmark(connection: Object) -> None:
-    """There is a new connection."""
+    """There is a new connection, or the old one was not revoked."""
     annotations = connection["metadata"].get("annotations")
     if annotations:
         annotations.pop(ANNOTATION, None)
+        annotations.pop(PROOF, None)
         if not annotations:
             del connection["metadata"]["annotations"]
 
 
-def _value(configuration: PairingConfiguration | None) -> str:
-    return _UNCONFIGURED if configuration is None else configuration.fingerprint
+def _mark(connection: Mapping[str, Any] | None) -> str | None:
+    annotations = (connection or {}).get("metadata", {}).get("annotations") or {}
+    mark: str | None = annotations.get(ANNOTATION)
+    return mark
+
+
+def _value(configuration: Configuration) -> str:
+    return _UNCONFIGURED if isinstance(configuration, ConfigurationProblem) else configuration.fingerprint

@@ -1,11 +1,14 @@
 """Clients of Connector and Director, each over the connections of one certificate.
 
-A pooled TLS connection keeps speaking for the certificate it was opened with. So when the certificate switches, the
-pool of the old one is dropped.
+A pooled TLS connection keeps speaking for the certificate it was opened with, and trusts what it trusted then. So when
+the certificate switches, or the file with the CAs of Compass changes, the old pool is dropped.
 """
 
+import hashlib
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from controller.compass import tls
@@ -15,7 +18,7 @@ from controller.compass.errors import InvalidAnswer, InvalidRequest
 from controller.compass.graphql import Observe, Transport
 from controller.compass.http import check_url
 from controller.compass.types import Configuration
-from controller.connection.credentials import Connection, StoredCredentials
+from controller.connection.credentials import Registration, StoredCredentials
 
 
 def request_id(runtime_id: str = "") -> str:
@@ -51,17 +54,22 @@ class Sessions:
         self._log_queries = log_queries
         self._observe = observe
         self._lock = threading.Lock()
-        self._transport: tuple[str, Transport] | None = None
+        self._transport: tuple[tuple[str, str], Transport] | None = None  # and what it was opened for
 
-    def pairing_connector(self) -> "PairingSession":
-        """A Connector client without a certificate, for one pairing; close it."""
-        return PairingSession(self._open(None))
+    @contextmanager
+    def passing_connector(self, credentials: StoredCredentials | None) -> Iterator[ConnectorClient]:
+        """A Connector client for a few calls: without a certificate, or with one that is not in use (yet)."""
+        transport = self._open(credentials)
+        try:
+            yield ConnectorClient(transport)
+        finally:
+            transport.close()
 
     def connector(self, credentials: StoredCredentials) -> ConnectorClient:
         return ConnectorClient(self._transport_of(credentials))
 
-    def director(self, credentials: StoredCredentials, connection: Connection) -> DirectorClient:
-        return DirectorClient(self._transport_of(credentials), connection.director_url, tenant=connection.tenant)
+    def director(self, credentials: StoredCredentials, registration: Registration) -> DirectorClient:
+        return DirectorClient(self._transport_of(credentials), registration.director_url, tenant=registration.tenant)
 
     def close(self) -> None:
         with self._lock:
@@ -70,30 +78,27 @@ class Sessions:
             transport[1].close()
 
     def _transport_of(self, credentials: StoredCredentials) -> Transport:
+        opened_for = (credentials.fingerprint, self._trusted())
         with self._lock:
-            if self._transport is not None and self._transport[0] == credentials.fingerprint:
+            if self._transport is not None and self._transport[0] == opened_for:
                 return self._transport[1]
             fresh = self._open(credentials)
-            old, self._transport = self._transport, (credentials.fingerprint, fresh)
+            old, self._transport = self._transport, (opened_for, fresh)
         if old is not None:
             old[1].close()
         return fresh
+
+    def _trusted(self) -> str:
+        """A fingerprint of the CA file; "" when there is none, or it cannot be read: opening a pool tells of that."""
+        if self._ca_file is None:
+            return ""
+        try:
+            return hashlib.sha256(self._ca_file.read_bytes()).hexdigest()
+        except OSError:
+            return ""
 
     def _open(self, credentials: StoredCredentials | None) -> Transport:
         context = tls.client_context(
             credentials.pair if credentials else None, ca_file=self._ca_file, skip_verify=self._skip_verify
         )
         return Transport(context, log_queries=self._log_queries, observe=self._observe)
-
-
-class PairingSession:
-    """A ConnectorClient that ends with its `with` block."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def __enter__(self) -> ConnectorClient:
-        return ConnectorClient(self._transport)
-
-    def __exit__(self, *_: object) -> None:
-        self._transport.close()

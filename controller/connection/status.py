@@ -18,7 +18,7 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from controller.text import clean
 
@@ -45,10 +45,20 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Validity:
-    """When a client certificate is valid; epoch seconds."""
+    """When a client certificate is valid, and when it came; epoch seconds."""
 
     not_before: float
     not_after: float
+    acquired: float = 0.0  # 0: not known
+
+
+class Addresses(Protocol):
+    """Where Connector and Director are for the certificate."""
+
+    @property
+    def connector_url(self) -> str: ...
+    @property
+    def director_url(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -105,47 +115,53 @@ def shorten(text: str) -> str:
     return clean(text, _MAX_MESSAGE)
 
 
-def paired(connection: Object, *, validity: Validity, runtime_id: str, tenant: str, now: float) -> None:
-    """Pairing succeeded: there are new credentials, and all that was said of older ones is void."""
+def established(connection: Object, *, now: float) -> None:
+    """There are credentials that this CompassConnection does not tell of; what it says of others is void."""
     status = connection.setdefault("status", {})
     status["connectionState"] = State.CONNECTED.value
-    status["connectionStatus"] = _connection_status(
-        established=now, last_sync=now, last_success=now, renewed=None, acquired=now, validity=validity
-    )
-    status["runtime"] = {"id": runtime_id, "tenant": tenant}
+    status["connectionStatus"] = _connection_status(established=now, last_success=now)
 
 
-def connection_failed(connection: Object, error: str, *, now: float) -> None:
-    """There are no usable credentials and pairing failed with ``error``."""
-    _connection_problem(connection, State.CONNECTION_FAILED, error, now)
+def failed(connection: Object, state: State, error: str, *, now: float) -> None:
+    """The connection is lost, or may be lost, for the reason in ``error``."""
+    part = _connection_part(connection)
+    part["lastSync"] = timestamp(now)
+    part["error"] = shorten(error)
+    connection["status"]["connectionState"] = state.value
 
 
-def maintenance_failed(connection: Object, error: str, *, now: float) -> None:
-    """The credentials could not be used or renewed just now."""
-    _connection_problem(
-        connection,
-        State.CONNECTION_MAINTENANCE_FAILED,
-        f"Error while trying to maintain connection: {error}",
-        now,
-    )
-
-
-def maintained(connection: Object, *, now: float) -> None:
-    """The Connector accepted the credentials."""
+def works(connection: Object, *, state: State, now: float) -> None:
+    """The connection works again; ``state`` is what the last synchronisation came to."""
     part = _connection_part(connection)
     part["lastSync"] = part["lastSuccess"] = timestamp(now)
     part.pop("error", None)
-    status = connection["status"]
-    if state_of(connection) in (None, *CONNECTION_LOST):
-        status["connectionState"] = State.CONNECTED.value
+    connection["status"]["connectionState"] = state.value
 
 
-def renewed(connection: Object, *, validity: Validity, now: float) -> None:
-    """The certificate was replaced by a fresh one."""
-    maintained(connection, now=now)
+def clear_error(connection: Object) -> None:
+    """Nothing is wrong with the connection, whatever somebody may have written."""
+    _connection_part(connection).pop("error", None)
+
+
+def contacted(connection: Object, *, at: float) -> None:
+    """The Connector accepted the certificate then."""
     part = _connection_part(connection)
-    part["renewed"] = timestamp(now)
-    part["certificateStatus"] = _certificate_status(now, validity)
+    part["lastSync"] = part["lastSuccess"] = timestamp(at)
+
+
+def renewed(connection: Object, *, now: float) -> None:
+    """The certificate was replaced by a fresh one."""
+    contacted(connection, at=now)
+    _connection_part(connection)["renewed"] = timestamp(now)
+
+
+def warn(connection: Object, text: str) -> None:
+    """Tell what needs attention and stops nothing; "" for nothing."""
+    part = _connection_part(connection)
+    if text:
+        part["warning"] = shorten(text)
+    else:
+        part.pop("warning", None)
 
 
 def describe_runtime(connection: Object, *, runtime_id: str, tenant: str) -> None:
@@ -153,12 +169,24 @@ def describe_runtime(connection: Object, *, runtime_id: str, tenant: str) -> Non
     connection.setdefault("status", {})["runtime"] = {"id": runtime_id, "tenant": tenant}
 
 
-def certificate_known(connection: Object, *, validity: Validity) -> None:
-    """Make the certificate's dates those of the certificate, should someone have edited or wiped them."""
+def describe_certificate(connection: Object, validity: Validity | None) -> None:
+    """Make the dates those of the certificate, whoever may have edited or wiped them; None: there is no certificate.
+
+    When it was acquired stays as it is told where the credentials do not know it.
+    """
     part = _connection_part(connection)
-    known = part.setdefault("certificateStatus", _certificate_status(None, None))
-    known["notBefore"], known["notAfter"] = timestamp(validity.not_before), timestamp(validity.not_after)
-    known.setdefault("acquired", None)
+    known = part.get("certificateStatus") or {}
+    dates: dict[str, str] = {}
+    if validity is not None:
+        acquired = timestamp(validity.acquired) if validity.acquired else known.get("acquired")
+        dates = {"notBefore": timestamp(validity.not_before), "notAfter": timestamp(validity.not_after)}
+        dates |= {"acquired": acquired} if acquired else {}
+    part["certificateStatus"] = dates
+
+
+def management_info(registration: Addresses) -> Object:
+    """``spec.managementInfo``: where Compass is."""
+    return {"connectorUrl": registration.connector_url, "directorUrl": registration.director_url}
 
 
 def sync_failed(connection: Object, error: str, *, now: float) -> None:
@@ -177,8 +205,11 @@ def synchronized(
     counts: ApplicationCounts,
     apply_error: str | None,
     labels_error: str | None,
-) -> None:
-    """A fetch was carried out, wholly or with errors. A label error is told only when all Applications are right."""
+) -> State:
+    """A fetch was carried out, wholly or with errors. A label error is told only when all Applications are right.
+
+    Gives the state that follows, also when a lost connection hides it.
+    """
     part = _synchronization_part(connection)
     part["lastAttempt"] = part["lastSuccessfulFetch"] = timestamp(fetched_at)
     connection["status"]["applications"] = {
@@ -201,6 +232,7 @@ def synchronized(
         part.pop("error", None)
         part["lastSuccessfulApplication"] = timestamp(now)
     _set_sync_state(connection, state)
+    return state
 
 
 def failures_text(failed: Mapping[str, str]) -> str:
@@ -211,39 +243,53 @@ def failures_text(failed: Mapping[str, str]) -> str:
     return f"{shown}; and {more} more" if more > 0 else shown
 
 
+_Truth = Literal["True", "False", "Unknown"]
+
+_CONDITIONS: Mapping[State | None, tuple[_Truth, _Truth]] = {
+    # state: (Connected, Synchronized); Ready is true when both are
+    None: ("Unknown", "Unknown"),
+    State.CONNECTION_FAILED: ("False", "Unknown"),
+    State.CONNECTION_MAINTENANCE_FAILED: ("False", "Unknown"),
+    State.CONNECTED: ("True", "Unknown"),
+    State.SYNCHRONIZATION_FAILED: ("True", "False"),
+    State.RESOURCE_APPLICATION_FAILED: ("True", "False"),
+    State.METADATA_UPDATE_FAILED: ("True", "False"),
+    State.SYNCHRONIZED: ("True", "True"),
+}
+
+_PENDING = "Pending"
+
+
 def derive_conditions(connection: Object, *, now: float) -> None:
     """Conditions and observedGeneration from the state, so that ``kubectl wait --for=condition=Ready`` works."""
     status = connection.setdefault("status", {})
     state = state_of(connection)
+    connection_part = status.get("connectionStatus") or {}
+    error = connection_part.get("error", "")
     sync_error = (status.get("synchronizationStatus") or {}).get("error", "")
-    connection_error = (status.get("connectionStatus") or {}).get("error", "")
-    if state in CONNECTION_LOST:
-        connected, synced = ("False", connection_error), ("Unknown", connection_error)
-        connected_reason = synced_reason = state.value
-    elif state is State.SYNCHRONIZED:
-        connected, synced = ("True", ""), ("True", "")
-        connected_reason, synced_reason = "Connected", state.value
-    elif state is State.CONNECTED or state is None:
-        known = "Unknown" if state is None else "True"
-        connected, synced = (known, ""), ("Unknown", "waiting for the first answer of the Director")
-        connected_reason, synced_reason = "Connected" if state else "Pending", "Pending"
+    connected, synchronized = _CONDITIONS[state]
+    lost = state in CONNECTION_LOST
+    reason = state.value if state is not None else _PENDING
+    connected_reason = reason if lost or state is None else State.CONNECTED.value
+    if lost:
+        synchronized_reason, synchronized_message = reason, error
+    elif synchronized == "Unknown":
+        synchronized_reason, synchronized_message = _PENDING, "waiting for the first answer of the Director"
     else:
-        connected, synced = ("True", ""), ("False", sync_error)
-        connected_reason, synced_reason = "Connected", state.value
-    ready = "True" if connected[0] == synced[0] == "True" else "False"
-    ready_message = connected[1] if connected[0] != "True" else synced[1]
-    ready_reason = (state.value if state else "Pending") if ready == "False" else "Ready"
+        synchronized_reason, synchronized_message = reason, "" if synchronized == "True" else sync_error
+    ready = connected == synchronized == "True"
+    generation = connection.get("metadata", {}).get("generation", 0)
     status["conditions"] = _merged_conditions(
         status.get("conditions"),
         [
-            ("Ready", ready, ready_reason, ready_message),
-            ("Connected", connected[0], connected_reason, connected[1]),
-            ("Synchronized", synced[0], synced_reason, synced[1]),
+            ("Ready", "True" if ready else "False", "Ready" if ready else reason, synchronized_message),
+            ("Connected", connected, connected_reason, error if lost else connection_part.get("warning", "")),
+            ("Synchronized", synchronized, synchronized_reason, synchronized_message),
         ],
-        generation=connection.get("metadata", {}).get("generation", 0),
+        generation=generation,
         now=now,
     )
-    status["observedGeneration"] = connection.get("metadata", {}).get("generation", 0)
+    status["observedGeneration"] = generation
 
 
 def drop_additions(connection: Object) -> None:
@@ -251,6 +297,9 @@ def drop_additions(connection: Object) -> None:
     status = connection.get("status", {})
     for name in ("conditions", "observedGeneration", "runtime", "applications"):
         status.pop(name, None)
+    part = status.get("connectionStatus")
+    if isinstance(part, dict):
+        part.pop("warning", None)
 
 
 def _merged_conditions(
@@ -274,13 +323,6 @@ def _merged_conditions(
     return conditions
 
 
-def _connection_problem(connection: Object, state: State, error: str, now: float) -> None:
-    part = _connection_part(connection)
-    part["lastSync"] = timestamp(now)
-    part["error"] = shorten(error)
-    connection["status"]["connectionState"] = state.value
-
-
 def _set_sync_state(connection: Object, state: State) -> None:
     if state_of(connection) not in CONNECTION_LOST:
         connection["status"]["connectionState"] = state.value
@@ -294,9 +336,7 @@ def _status(connection: Mapping[str, Any] | None) -> Mapping[str, Any]:
 def _connection_part(connection: Object) -> Object:
     part: Object | None = connection.setdefault("status", {}).get("connectionStatus")
     if not isinstance(part, dict):
-        part = _connection_status(
-            established=None, last_sync=None, last_success=None, renewed=None, acquired=None, validity=None
-        )
+        part = _connection_status(established=None, last_success=None)
         connection["status"]["connectionStatus"] = part
     return part
 
@@ -310,29 +350,13 @@ def _synchronization_part(connection: Object) -> Object:
     return part
 
 
-def _connection_status(
-    *,
-    established: float | None,
-    last_sync: float | None,
-    last_success: float | None,
-    renewed: float | None,
-    acquired: float | None,
-    validity: Validity | None,
-) -> Object:
+def _connection_status(*, established: float | None, last_success: float | None) -> Object:
     return {
-        "certificateStatus": _certificate_status(acquired, validity),
+        "certificateStatus": {},
         "established": _optional(established),
         "lastSuccess": _optional(last_success),
-        "lastSync": _optional(last_sync),
-        "renewed": _optional(renewed),
-    }
-
-
-def _certificate_status(acquired: float | None, validity: Validity | None) -> Object:
-    return {
-        "acquired": _optional(acquired),
-        "notAfter": _optional(validity.not_after if validity else None),
-        "notBefore": _optional(validity.not_before if validity else None),
+        "lastSync": _optional(last_success),
+        "renewed": None,
     }
 
 

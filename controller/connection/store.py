@@ -11,18 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 from controller.connection import status as cc
-from controller.resources import COMPASS_CONNECTION
+from controller.connection import writing
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from informers.client import Client
-from informers.errors import AlreadyExists, Conflict, NotFound
+from informers.errors import NotFound
 from informers.mutation_cache import MutationCache
 from workqueue.clock import Clock
 
 _log = logging.getLogger(__name__)
 
-_MAX_CONFLICTS = 5  # each retry starts from what the API server has, so more mean a fight that back-off should end
-
 Object = dict[str, Any]
 Change = Callable[[Object], None]
+"""Modifies the copy of a CompassConnection that it is given."""
 
 
 class ConnectionStore:
@@ -38,88 +38,93 @@ class ConnectionStore:
         """The object as the cache has it, own writes included; shared, so read-only."""
         return self._cache.get(name)
 
-    def update(self, connection: Object, change: Change) -> Object | None:
-        """Applies ``change`` to a copy of what the object is now, and writes what differs.
+    def get_live(self, name: str) -> Object | None:
+        """The object as the API server has it. Raises informers.ApiError."""
+        return self._cache.refresh(name, None, lambda: self._client.get(COMPASS_CONNECTION, name))
 
-        Gives it as stored, or None when it is gone. Another object of its name is not touched: what that one asks for
-        is still to be read. Raises informers.ApiError.
-        """
-        metadata = connection["metadata"]
-        return self._change(metadata["name"], change, uid=metadata["uid"], create=False)
-
-    def put(self, name: str, change: Change) -> Object:
-        """The same for whatever object has the name, and an absent one is created.
+    def apply(self, name: str, change: Change) -> Object:
+        """Change whatever object has the name; an absent one is created. Gives it as stored.
 
         Raises informers.ApiError: NotFound without the CRD.
         """
-        stored = self._change(name, change, uid=None, create=True)
+        stored = self._apply(name, change, lambda _: True)
         assert stored is not None
         return stored
 
-    def _change(self, name: str, change: Change, *, uid: str | None, create: bool) -> Object | None:
-        base = _only(uid, self._cache.get(name))
-        for _ in range(_MAX_CONFLICTS):
-            try:
-                if base is None:
-                    return self._create(name, change) if create else None
-                return self._write(base, change)
-            except (Conflict, AlreadyExists):
-                base = _only(uid, self._get_live(name))
-            except NotFound:
-                if base is None:
-                    raise  # the CRD is gone
-                self._has_status_subresource = None  # it may have gone away with the CRD
-                base = _only(uid, self._get_live(name))
-        raise Conflict(f"CompassConnection {name} kept changing while it was written", status=409, reason="Conflict")
+    def apply_to(self, connection: Object | None, change: Change) -> Object | None:
+        """Change this very object; None: create one where there is none. Gives it as stored.
 
-    def _create(self, name: str, change: Change) -> Object:
-        wanted: Object = {
-            "apiVersion": COMPASS_CONNECTION.api_version,
-            "kind": COMPASS_CONNECTION.kind,
-            "metadata": {"name": name},
-            "spec": {"managementInfo": {"connectorUrl": "", "directorUrl": ""}},
-        }
-        self._apply(wanted, change)
-        status = wanted.get("status")
+        Gives None, with nothing written, when the object is gone or another one has its name: what that one asks for
+        is still to be read. Raises informers.ApiError.
+        """
+        name = CONNECTION_NAME if connection is None else connection["metadata"]["name"]
+        return self._apply(name, change, lambda base: _uid(base) == _uid(connection))
+
+    def _apply(self, name: str, change: Change, concerns: Callable[[Object | None], bool]) -> Object | None:
+        concerned = True
+
+        def changed(base: Object | None) -> Object | None:
+            nonlocal concerned
+            concerned = concerns(base)
+            if not concerned:
+                return None
+            wanted = _empty(name) if base is None else copy.deepcopy(base)
+            change(wanted)
+            if self._status_subresource():
+                cc.derive_conditions(wanted, now=self._clock.time())
+            else:
+                cc.drop_additions(wanted)
+            return wanted
+
+        stored = writing.apply(
+            changed,
+            what=f"CompassConnection {name}",
+            read=lambda: self._cache.get(name),
+            read_live=lambda: self.get_live(name),
+            write=self._write,
+        )
+        return stored if concerned else None
+
+    def _write(self, base: Object | None, wanted: Object) -> Object:
+        if base is None:
+            return self._create(wanted)
+        try:
+            return self._write_parts(base, wanted) if self._status_subresource() else self._write_whole(base, wanted)
+        except NotFound:
+            self._has_status_subresource = None  # it may have gone away with the CRD
+            raise
+
+    def _create(self, wanted: Object) -> Object:
         created = self._client.create(COMPASS_CONNECTION, wanted)
         self._cache.mutated(created, base=None)
-        if created.get("status") == status:
+        if created.get("status") == wanted.get("status"):
             return created
-        return self._write(created, change)  # with a status subresource, creation drops the status
+        # With a status subresource, creation drops the status.
+        return self._write(created, {**created, "status": wanted.get("status", {})})
 
-    def _write(self, base: Object, change: Change) -> Object:
-        wanted = copy.deepcopy(base)
-        self._apply(wanted, change)
+    def _write_parts(self, base: Object, wanted: Object) -> Object:
         current = base
-        if self._status_subresource():
-            if _without_status(wanted) != _without_status(base):
-                current = self._put({**wanted, "status": base.get("status", {})}, base=current)
-            if wanted.get("status") != base.get("status"):
-                wanted["metadata"] = current["metadata"]
-                current = self._put(wanted, base=current, subresource="status")
-        elif wanted != base:
-            current = self._put(wanted, base=current)
-            if current.get("status") != wanted.get("status"):
-                self._has_status_subresource = None
-                if self._status_subresource():
-                    _log.info("the CompassConnection CRD was replaced by one with a status subresource")
-                    return self._write(current, change)
+        if _without_status(wanted) != _without_status(base):
+            current = self._put({**wanted, "status": base.get("status", {})}, base=current)
+        if wanted.get("status") != base.get("status"):
+            told = {**wanted, "metadata": current["metadata"]}
+            cc.derive_conditions(told, now=self._clock.time())  # of the generation that the spec has by now
+            current = self._put(told, base=current, subresource="status")
+        return current
+
+    def _write_whole(self, base: Object, wanted: Object) -> Object:
+        current = self._put(wanted, base=base)
+        if current.get("status") != wanted.get("status"):
+            self._has_status_subresource = None
+            if self._status_subresource():
+                _log.info("the CompassConnection CRD was replaced by one with a status subresource")
+                return self._write_parts(current, {**current, "status": wanted.get("status", {})})
         return current
 
     def _put(self, obj: Object, *, base: Object, subresource: str | None = None) -> Object:
         written = self._client.update(COMPASS_CONNECTION, obj, subresource=subresource)
         self._cache.mutated(written, base=base)
         return written
-
-    def _apply(self, obj: Object, change: Change) -> None:
-        change(obj)
-        if self._status_subresource():
-            cc.derive_conditions(obj, now=self._clock.time())
-        else:
-            cc.drop_additions(obj)
-
-    def _get_live(self, name: str) -> Object | None:
-        return self._cache.refresh(name, None, lambda: self._client.get(COMPASS_CONNECTION, name))
 
     def _status_subresource(self) -> bool:
         if self._has_status_subresource is None:
@@ -129,8 +134,17 @@ class ConnectionStore:
         return self._has_status_subresource
 
 
-def _only(uid: str | None, obj: Object | None) -> Object | None:
-    return obj if obj is not None and uid in (None, obj["metadata"]["uid"]) else None
+def _empty(name: str) -> Object:
+    return {
+        "apiVersion": COMPASS_CONNECTION.api_version,
+        "kind": COMPASS_CONNECTION.kind,
+        "metadata": {"name": name},
+        "spec": {"managementInfo": {"connectorUrl": "", "directorUrl": ""}},
+    }
+
+
+def _uid(obj: Object | None) -> str | None:
+    return None if obj is None else obj["metadata"]["uid"]
 
 
 def _without_status(obj: Object) -> Object:

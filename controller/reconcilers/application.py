@@ -8,6 +8,7 @@ objects survives. What cannot be applied is left as it is, but for the annotatio
 import logging
 from collections.abc import Collection
 
+from controller.context import Context, Process, name_of, rate_limiter
 from controller.metrics import AgentMetrics
 from controller.model.application import Desired, is_managed, merge_application
 from controller.model.desired import DesiredSet
@@ -18,11 +19,14 @@ from controller.reconcilers.application_secrets import (
     ApplicationSecrets,
     ForeignObject,
     Object,
+    owning_applications,
+    reserved_secrets,
 )
 from controller.reconcilers.objects import Objects, Stale
 from controller.reconcilers.progress import Plan, Progress
 from controller.resources import APPLICATION, SECRET
 from controller.runtime import logs
+from controller.runtime.controller import Controller
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import ReconcileFailed, Result
 from informers.client import Client
@@ -32,6 +36,8 @@ from workqueue.clock import Clock
 
 _log = logging.getLogger(__name__)
 
+_WORKERS = 8  # the API server answers a write in some milliseconds; more threads only wait for each other
+_RETRY_CAP = 300.0  # what Kubernetes refuses is often a quota or a policy, which people change within minutes
 _TRIES = 3  # of one name with fresh data each time; more would be a fight, which back-off should end
 
 
@@ -238,3 +244,39 @@ class ApplicationReconciler:
 
 def _is_being_deleted(obj: Object) -> bool:
     return bool(obj["metadata"].get("deletionTimestamp"))
+
+
+class ApplicationController(Controller[str]):
+    """The controller of this reconciler, and the reconciler itself for whoever decides what there is to do."""
+
+    def __init__(self, applications: ApplicationReconciler, process: Process) -> None:
+        super().__init__(
+            "application",
+            applications.reconcile,
+            workers=_WORKERS,
+            rate_limiter=rate_limiter(_RETRY_CAP),
+            clock=process.clock,
+            metrics=process.metrics,
+            kind=APPLICATION.kind,
+        )
+        self.applications = applications
+
+
+def build(context: Context) -> ApplicationController:
+    """The controller of this reconciler."""
+    process, caches = context.process, context.process.caches
+    applications = ApplicationReconciler(
+        context.client,
+        applications=caches.applications.lister(),
+        secrets=caches.application_secrets.lister(),
+        namespace=process.settings.integration_namespace,
+        reserved=reserved_secrets(process.settings),
+        progress=context.progress,
+        recorder=process.recorder,
+        metrics=process.agent_metrics,
+        clock=process.clock,
+    )
+    controller = ApplicationController(applications, process)
+    controller.watches(caches.applications, name_of)
+    controller.watches(caches.application_secrets, owning_applications)
+    return controller

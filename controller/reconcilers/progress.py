@@ -39,14 +39,18 @@ class Outcome:
 
 
 class Progress:
-    """Thread-safe. ``on_conclusion`` is called outside the lock, whenever there is something new to conclude."""
+    """Thread-safe. Subscribers are called outside the lock, whenever there is something new to conclude."""
 
-    def __init__(self, on_conclusion: Callable[[], None]) -> None:
-        self._on_conclusion = on_conclusion
+    def __init__(self) -> None:
+        self._subscribers: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._plan: Plan | None = None
         self._pending: set[str] = set()
         self._failed: dict[str, str] = {}
+
+    def subscribe(self, subscriber: Callable[[], None]) -> None:
+        """Have somebody conclude."""
+        self._subscribers.append(subscriber)
 
     @property
     def plan(self) -> Plan | None:
@@ -105,4 +109,5 @@ class Progress:
                 self._failed[name] = error
             conclude = not self._pending and (was_pending or before != error)
         if conclude:
-            self._on_conclusion()
+            for subscriber in self._subscribers:
+                subscriber()

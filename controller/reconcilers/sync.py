@@ -6,6 +6,7 @@ status.
 """
 
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,22 +17,25 @@ from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Assignment
 from controller.connection import status as cc
 from controller.connection.credentials import (
-    Connection,
     CredentialsError,
     CredentialsReplaced,
     CredentialsStore,
+    Registration,
     StoredCredentials,
 )
-from controller.connection.health import DIRECTOR, Health
+from controller.connection.health import Health, Party
+from controller.connection.identity import Identity
 from controller.connection.sessions import Sessions, request_id
 from controller.connection.store import ConnectionStore
+from controller.context import Context, connection_name, rate_limiter, served_name
 from controller.metrics import AgentMetrics
 from controller.model.application import ConversionSettings
 from controller.model.desired import DesiredSet, Problem, desired_set
-from controller.reconcilers.application import ApplicationReconciler
+from controller.reconcilers.application import ApplicationController, ApplicationReconciler
 from controller.reconcilers.application_secrets import reserved_secrets
 from controller.reconcilers.deletions import CONFIRM_DELETIONS, DeletionGuard, Verdict
 from controller.reconcilers.progress import Outcome, Plan, Progress
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.runtime import logs
 from controller.runtime.controller import Controller
 from controller.runtime.events import EventRecorder
@@ -86,7 +90,7 @@ class SyncReconciler:
         recorder: EventRecorder,
         metrics: AgentMetrics,
         clock: Clock,
-        random: Callable[[], float],
+        jitter: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._conversion = ConversionSettings(
@@ -101,11 +105,12 @@ class SyncReconciler:
         self._workers = workers
         self._progress = progress
         self._health = health
+        self._identity = Identity(health)
         self._backoff = backoff
         self._recorder = recorder
         self._metrics = metrics
         self._clock = clock
-        self._random = random
+        self._jitter = jitter
         self._guard = DeletionGuard(settings.max_deletion_percent)
         self._request_pause = max(settings.minimal_sync_time, _MIN_REQUEST_PAUSE)
         self._fetch: _Fetch | None = None
@@ -119,14 +124,16 @@ class SyncReconciler:
         connection = self._connections.get(name)
         state = cc.state_of(connection)
         self._metrics.connection_state(state)
-        if connection is None or state in (None, cc.State.CONNECTION_FAILED):
+        if connection is None or state is None:
             return Result()
         try:
             credentials = self._credentials.load()
         except CredentialsError:
             return Result()
-        known = credentials.connection
+        known = credentials.registration
         if known is None or self._clock.time() >= credentials.not_after:
+            return Result()
+        if state is cc.State.CONNECTION_FAILED and not self._identity.is_another(credentials, known):
             return Result()
         # A new object, a new certificate or another Runtime: what was fetched before says nothing about them.
         of = (connection["metadata"]["uid"], credentials.fingerprint, known)
@@ -151,34 +158,40 @@ class SyncReconciler:
         return bool(fetch.plan.held) and _confirmation(connection) == fetch.confirmation
 
     def _synchronise(
-        self, connection: Object, credentials: StoredCredentials, known: Connection, of: tuple[object, ...], what: str
+        self, connection: Object, credentials: StoredCredentials, known: Registration, of: tuple[object, ...], what: str
     ) -> Result:
         began, at = self._clock.monotonic(), self._clock.time()
         identifier = request_id(known.runtime_id)
         requested = cc.flag(connection, "resyncNow")
         if requested:
             # Reset when acted upon, not when it worked: else a Compass that fails would be asked in a tight loop.
-            self._connections.update(connection, _without_resync_now)
+            self._connections.apply_to(connection, _without_resync_now)
         try:
             director = self._sessions.director(credentials, known)
             with self._credentials.in_use(credentials), logs.bind(requestID=identifier):
+                if not self._identity.may_be_ours(director, credentials, known, request_id=identifier):
+                    return Result(requeue_after=self._backoff.failed(what))
                 assignment = director.fetch(known.runtime_id, request_id=identifier)
+                if not self._identity.may_be_ours(director, credentials, known, request_id=identifier, served=True):
+                    return Result(requeue_after=self._backoff.failed(what))
         except CredentialsReplaced:
             return Result(requeue_after=0.0)
         except CompassError as error:
+            if isinstance(error, Refused):
+                self._health.refused(Party.DIRECTOR, credentials.fingerprint, error)
             return self._fetch_failed(connection, error, what, identifier)
         finally:
             if requested:
                 self._next_request = self._clock.monotonic() + self._request_pause
         self._backoff.succeeded()
-        self._health.accepted(DIRECTOR)
+        self._health.accepted(Party.DIRECTOR)
         with logs.bind(requestID=identifier):
             plan, confirmation, held_because = self._take_over(connection, assignment, identifier)
         self._fetch = _Fetch(of, plan, began, at, assignment.labels, confirmation, held_because)
         period = max(self._settings.sync_period, self._settings.minimal_sync_time)
         # A Director that takes longer than the period to answer is left a rest, too.
         rested = self._clock.monotonic() + self._settings.minimal_sync_time
-        self._next_fetch = max(began + period * (1 + _PERIOD_JITTER * self._random()), rested)
+        self._next_fetch = max(began + period * (1 + _PERIOD_JITTER * self._jitter()), rested)
         again = self._conclude(connection, credentials, known)
         return Result(requeue_after=_earlier(self._next_fetch - self._clock.monotonic(), again))
 
@@ -188,17 +201,9 @@ class SyncReconciler:
         self._next_fetch = self._clock.monotonic()  # nothing is concluded from an older fetch before one succeeds again
         self._metrics.sync_failed()
         text = f"Failed to fetch configuration: x-request-id: {identifier} failed: {error}"
-        refused = isinstance(error, Refused)
-        if refused:
-            self._health.refused(DIRECTOR, str(error))
         now = self._clock.time()
-
-        def change(obj: Object) -> None:
-            cc.sync_failed(obj, text, now=now)
-            if refused:
-                cc.maintenance_failed(obj, f"the Director does not accept the certificate: {error}", now=now)
-
-        written = self._connections.update(connection, change)
+        self._health.synchronised(cc.State.SYNCHRONIZATION_FAILED)
+        written = self._connections.apply_to(connection, lambda obj: cc.sync_failed(obj, text, now=now))
         if written is not None:
             # Without the number of the call: the same failure again is the same Event again.
             self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
@@ -241,7 +246,7 @@ class SyncReconciler:
         confirmation = _confirmation(connection)
         verdict = self._guard.judge(gone, managed=managed, confirmation=confirmation)
         if confirmation is not None:
-            self._connections.update(connection, lambda obj: _remove_confirmation(obj, confirmation))
+            self._connections.apply_to(connection, lambda obj: _remove_confirmation(obj, confirmation))
             if not verdict.confirmed:
                 text = f"removed the annotation {CONFIRM_DELETIONS}: it confirms nothing that is held back now"
                 self._recorder.event(connection, "Warning", "ConfirmationVoid", text)
@@ -273,7 +278,7 @@ class SyncReconciler:
                 self._recorder.event(about, "Warning", problem.reason, f"{name}: {problem.message}")
         self._problems = wanted.problems
 
-    def _conclude(self, connection: Object, credentials: StoredCredentials, known: Connection) -> float | None:
+    def _conclude(self, connection: Object, credentials: StoredCredentials, known: Registration) -> float | None:
         """Tell the outcome, once the last Application was tried or when an outcome changed.
 
         Gives the seconds after which to look again, if it was too early to tell.
@@ -308,9 +313,10 @@ class SyncReconciler:
         before = cc.state_of(self._connections.get(connection["metadata"]["name"]))
 
         def change(obj: Object) -> None:
-            if self._health.suspicion is None and self._health.checked_at is not None:
-                cc.maintained(obj, now=self._health.checked_at)
-            cc.synchronized(
+            health = self._health.facts()
+            if health.connector_accepted_at is not None and not health.refusals:
+                cc.contacted(obj, at=health.connector_accepted_at)
+            state = cc.synchronized(
                 obj,
                 fetched_at=fetch.at,
                 now=now,
@@ -318,8 +324,9 @@ class SyncReconciler:
                 apply_error=apply_error or None,
                 labels_error=labels_error or None,
             )
+            self._health.synchronised(state)
 
-        written = self._connections.update(connection, change)
+        written = self._connections.apply_to(connection, change)
         state = cc.state_of(written)
         self._metrics.connection_state(state)
         if written is None or state == before:
@@ -330,7 +337,7 @@ class SyncReconciler:
         told = {"state": state, "applications": counts.desired, "failed": len(counts.failed), "error": error}
         _log.log(logging.WARNING if error else logging.INFO, "synchronisation concluded", extra=told)
 
-    def _report_labels(self, director: DirectorClient, known: Connection, labels: Mapping[str, Any]) -> str:
+    def _report_labels(self, director: DirectorClient, known: Registration, labels: Mapping[str, Any]) -> str:
         """Report the URLs that the Director does not have yet; gives the errors, "" when there is none."""
         errors = []
         for key, value in (
@@ -368,3 +375,36 @@ def _earlier(seconds: float, other: float | None) -> float:
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_NAMES_SHOWN])
     return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
+
+
+def build(context: Context, application: ApplicationController) -> Controller[str]:
+    """The controller of this reconciler; ``application`` does what it finds."""
+    process, settings = context.process, context.process.settings
+    reconciler = SyncReconciler(
+        settings=settings,
+        connections=context.connections,
+        credentials=context.credentials,
+        sessions=process.sessions,
+        applications=application.applications,
+        workers=application,
+        progress=context.progress,
+        health=context.health,
+        backoff=context.backoff(),
+        recorder=process.recorder,
+        metrics=process.agent_metrics,
+        clock=process.clock,
+        jitter=random.random,
+    )
+    controller: Controller[str] = Controller(
+        "sync",
+        reconciler.reconcile,
+        rate_limiter=rate_limiter(settings.sync_period),
+        clock=process.clock,
+        metrics=process.metrics,
+        kind=COMPASS_CONNECTION.kind,
+    )
+    controller.watches(process.caches.connections, served_name)
+    controller.watches(process.caches.cluster_secret, connection_name)
+    context.progress.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
+    context.health.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
+    return controller

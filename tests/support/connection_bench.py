@@ -1,23 +1,24 @@
-"""Connection and renewal reconciler on virtual time, over an API server and a Connector in memory.
+"""The connection's reconciler on virtual time, over an API server and a Connector in memory.
 
-``settle`` runs them as their controllers would: again after each write that they would hear of, and at the end of each
-delay that they ask for while the clock moves.
+``settle`` runs it as its controller would: again after each write that it would hear of, and at the end of each delay
+that it asks for while the clock moves.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from prometheus_client import CollectorRegistry
 
 from controller.backoff import Backoff
-from controller.connection.configured import Configured
+from controller.connection.configuration import ConfigurationReader
 from controller.connection.credentials import CredentialsStore
+from controller.connection.facts import Limits
 from controller.connection.health import Health
-from controller.connection.reconciler import ConnectionReconciler
-from controller.connection.renew import RenewalPolicy, RenewalReconciler
+from controller.connection.reconciler import ConnectionReconciler, Pauses
 from controller.connection.store import ConnectionStore
+from controller.connection.tools import Tools
 from controller.metrics import AgentMetrics
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
@@ -76,7 +77,12 @@ class Bench:
         self.server = ObjectStore(subresource=subresource)
         self.connector = ConnectorBorder(clock=self.clock.time)
         self.connector.settings.certificate_validity = validity
-        self.policy = RenewalPolicy(threshold=threshold, minimal_sync_time=minimal_sync_time, sync_period=SYNC_PERIOD)
+        self.limits = Limits(
+            renewal_threshold=threshold,
+            minimal_sync_time=minimal_sync_time,
+            sync_period=SYNC_PERIOD,
+            refusal_tolerance=2 * SYNC_PERIOD,
+        )
         self.reconciles = 0
         self.restart()
 
@@ -84,7 +90,7 @@ class Bench:
         """A new process: everything in memory is gone."""
         server, clock = self.server, self.clock
         self.recorder = Recorder()
-        self.health = Health()
+        self.health = Health(clock)
         self.connections = ConnectionStore(
             server,  # type: ignore[arg-type]
             MutationCache(server.lister(COMPASS_CONNECTION), clock=clock),
@@ -98,82 +104,74 @@ class Bench:
             ca_secrets=MutationCache(secrets, clock=clock),
             ca_name=CA,
         )
-        metrics = AgentMetrics(CollectorRegistry())
 
         def backoff() -> Backoff:
             return Backoff(cap=SYNC_PERIOD, clock=clock, random=random.Random(1).random)
 
-        self.connection_reconciler = ConnectionReconciler(
-            connections=self.connections,
-            credentials=self.credentials,
-            configured=Configured(
+        self.reconciler = ConnectionReconciler(
+            Tools(
+                connections=self.connections,
+                credentials=self.credentials,
+                sessions=self.connector,
+                clock=clock,
+                new_key=pooled_key,
+            ),
+            configurations=ConfigurationReader(
                 server,  # type: ignore[arg-type]
                 secrets=secrets,
                 secret_name=CONFIGURATION,
                 config_maps=server.lister(CONFIG_MAP),
                 config_map_name=CONFIGURATION,
             ),
-            sessions=self.connector,
             health=self.health,
-            backoff=backoff(),
+            limits=self.limits,
             recorder=self.recorder,  # type: ignore[arg-type]
-            metrics=metrics,
-            clock=clock,
-            new_key=pooled_key,
+            pauses=Pauses(pairing=backoff(), maintenance=backoff(), gateway=backoff()),
+            metrics=AgentMetrics(CollectorRegistry()),
+            jitter=lambda: 0.0,
         )
-        self.renewal_reconciler = RenewalReconciler(
-            policy=self.policy,
-            connections=self.connections,
-            credentials=self.credentials,
-            sessions=self.connector,
-            health=self.health,
-            backoff=backoff(),
-            recorder=self.recorder,  # type: ignore[arg-type]
-            metrics=metrics,
-            clock=clock,
-            random=lambda: 0.0,
-            new_key=pooled_key,
-        )
-        self._due: dict[str, float] = {"connection": 0.0, "renewal": 0.0}
+        self.health.subscribe(self._wake)
+        self.due = 0.0
 
     # --- time ---
 
     def settle(self) -> None:
         """Reconcile until nothing more is due at this moment."""
-        self._due = dict.fromkeys(self._due, self.clock.monotonic())
-        self._work()
+        self._wake()
+        self.work()
 
     def run(self, seconds: float) -> None:
         """Let that much time pass, reconciling whenever it is asked for."""
         self.settle()
         end = self.clock.monotonic() + seconds
-        while (due := min(self._due.values())) <= end:
-            self.clock.advance(max(0.0, due - self.clock.monotonic()))
-            self._work()
+        while self.due <= end:
+            self.clock.advance(max(0.0, self.due - self.clock.monotonic()))
+            self.work()
         self.clock.advance(end - self.clock.monotonic())
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Reconcile as long as it is due at this moment."""
         for _ in range(_MAX_ROUNDS):
-            now = self.clock.monotonic()
-            ready = [name for name, due in self._due.items() if due <= now]
-            if not ready:
+            if self.due > self.clock.monotonic():
                 return
-            for name in ready:
-                self._reconcile(name)
+            self._reconcile()
         raise AssertionError(f"a loop: {_MAX_ROUNDS} rounds of reconciles without any time passing")
 
-    def _reconcile(self, name: str) -> None:
+    def _wake(self) -> None:
+        self.due = self.clock.monotonic()
+
+    def _reconcile(self) -> None:
         self.reconciles += 1
         before = sum(self.server.writes.values())
-        reconcile: Callable[[str], Any] = getattr(self, f"{name}_reconciler").reconcile
+        self.due = float("inf")
         try:
-            after = reconcile(CONNECTION_NAME).requeue_after
+            after = self.reconciler.reconcile(CONNECTION_NAME).requeue_after
         except ApiError:
             after = 1.0  # the queue's rate limiter has its own tests
-        now = self.clock.monotonic()
-        self._due[name] = float("inf") if after is None else now + after
+        if after is not None:
+            self.due = min(self.due, self.clock.monotonic() + after)
         if sum(self.server.writes.values()) != before:
-            self._due = dict.fromkeys(self._due, now)  # each hears of each write
+            self._wake()  # it hears of each write
 
     # --- the world ---
 

@@ -24,9 +24,10 @@ from controller.compass.types import (
     Bundle,
     Credentials,
     IncompleteApplication,
+    Viewer,
 )
 from controller.connection import status as cc
-from controller.connection.credentials import Connection, CredentialsReplaced
+from controller.connection.credentials import CredentialsReplaced, Registration
 from controller.connection.health import Health
 from controller.metrics import AgentMetrics
 from controller.reconcilers.application import ApplicationReconciler
@@ -177,6 +178,10 @@ class Director:
         self.error: CompassError | None = None
         self.label_error: CompassError | None = None
         self.fetches = 0
+        self.viewer_id: str | None = "runtime"
+
+    def viewer(self, *, request_id: str) -> Viewer | None:
+        return None if self.viewer_id is None else Viewer(self.viewer_id, "RUNTIME")
 
     def fetch(self, _runtime_id: str, *, request_id: str) -> Assignment:
         self.fetches += 1
@@ -218,7 +223,7 @@ class _Connections:
     def get(self, _name: str) -> Object | None:
         return self.object
 
-    def update(self, connection: Object, change: Callable[[Object], None]) -> Object | None:
+    def apply_to(self, connection: Object, change: Callable[[Object], None]) -> Object | None:
         if self.object is None or self.object["metadata"]["uid"] != connection["metadata"]["uid"]:
             return None
         wanted = copy.deepcopy(self.object)
@@ -233,7 +238,7 @@ class _Connections:
 
 @dataclass
 class _StoredCredentials:
-    connection: Connection
+    registration: Registration
     fingerprint: str = "first"
     not_after: float = float("inf")
 
@@ -260,7 +265,7 @@ class Agent:
         self.priorities: list[tuple[str, int]] = []
         self.connections = _Connections(self, self.clock)
         self.credentials = _StoredCredentials(
-            Connection(runtime_id="runtime", tenant="t", connector_url="https://c", director_url="https://d")
+            Registration(runtime_id="runtime", tenant="t", connector_url="https://c", director_url="https://d")
         )
         self.metrics = AgentMetrics(CollectorRegistry())
         self._indexers = {
@@ -269,7 +274,8 @@ class Agent:
         }
         self._undelivered: list[tuple[str, Object | None, Object | None]] = []
         self.lagging = False
-        self.progress = Progress(self._conclude)
+        self.progress = Progress()
+        self.progress.subscribe(self._conclude)
         self.applications = ApplicationReconciler(
             cluster,  # type: ignore[arg-type]
             applications=Lister(self._indexers[APPLICATION.plural]),
@@ -281,8 +287,8 @@ class Agent:
             metrics=self.metrics,
             clock=self.clock,
         )
-        health = Health()
-        health.connector_answered(self.clock.time())
+        health = Health(self.clock)
+        health.connector_answered()
         self.sync = SyncReconciler(
             settings=Settings(**settings),
             connections=self.connections,  # type: ignore[arg-type]
@@ -296,7 +302,7 @@ class Agent:
             recorder=self.recorder,  # type: ignore[arg-type]
             metrics=self.metrics,
             clock=self.clock,
-            random=lambda: 0.0,
+            jitter=lambda: 0.0,
         )
         self.relist()
         cluster.watch(self._watched)

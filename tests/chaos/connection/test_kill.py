@@ -174,7 +174,7 @@ def test_a_renewal_that_is_killed_anywhere_ends_synchronized(
         point += 1
         before, signed = certificate(world), issued(world)
         world.patch_connection({"spec": {"refreshCredentialsNow": True}})
-        victim = start_victim("renewal", point)
+        victim = start_victim("connection", point)
 
         def renewed() -> bool:
             return "refreshCredentialsNow" not in (world.connection() or {})["spec"]

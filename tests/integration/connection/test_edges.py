@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from controller.connection.configuration import TOKEN_LABEL
 from controller.resources import APPLICATION, COMPASS_CONNECTION, SECRET
 from e2e.mock_compass.examples import generate
 from e2e.mock_compass.faults import HTML_503, Fault
@@ -93,7 +94,11 @@ def test_a_provisioner_pairs_through_the_compass_connection(world: World, agent:
     world.patch_connection({"spec": {"pairing": {**pairing, "tokenSecretRef": reference}}})
     wait_for_error(world, "the Secret kyma-system/one-time of tokenSecretRef does not exist")
     token = base64.b64encode(world.compass.issue_token().encode()).decode()
-    world.put(SECRET, {"metadata": {"name": "one-time", "namespace": "kyma-system"}, "data": {"TOKEN": token}})
+    metadata = {"name": "one-time", "namespace": "kyma-system"}
+    world.put(SECRET, {"metadata": metadata, "data": {"TOKEN": token}})
+    world.patch_connection({"metadata": {"labels": {"look": "once"}}})
+    wait_for_error(world, f"does not have the label {TOKEN_LABEL}")
+    world.put(SECRET, {"metadata": {**metadata, "labels": {TOKEN_LABEL: "true"}}, "data": {"TOKEN": token}})
     world.patch_connection({"metadata": {"labels": {"look": "now"}}})  # or wait for ten seconds
     world.wait_for_state("Synchronized")
     assert certificate(world) != before
@@ -205,12 +210,13 @@ def test_an_outage_is_no_loss(world: World, agent: StartAgent) -> None:
 
 
 def test_a_revoked_certificate_is_suspected_and_the_new_token_switches_over(world: World, agent: StartAgent) -> None:
-    """Refusals keep credentials and Applications; the used token is tried rarely, a new one at once."""
+    """Refusals keep credentials and Applications; the used token is not tried, and a newer one at once."""
     synchronized(world, agent)
     before = certificate(world)
     world.compass.state.revoke_all(world.compass.runtime_id)
     wait_for_error(world, "configure a new one-time token in ConfigMap")
     assert world.state() == "ConnectionMaintenanceFailed"
+    world.configure({**world.configuration(), "TOKEN": "made-up"})
     wait_for_error(world, "pairing anew failed too", "put a new one-time token into ConfigMap")
     assert certificate(world) == before
     assert len(world.applications()) == 3
@@ -269,7 +275,7 @@ def test_an_expired_certificate_is_loss(world: World, agent: StartAgent) -> None
     number = world.compass.faults.add(
         Fault(kind="status", target="connector", operation="signCertificateSigningRequest", status=503)
     )
-    wait_for_error(world, "renewal failed, the certificate is valid for")
+    wait_for_error(world, "renewal failed, the certificate is valid until ")
     assert world.state() == "ConnectionMaintenanceFailed"
     wait_for_error(world, "the client certificate expired at")
     assert world.state() == "ConnectionFailed"

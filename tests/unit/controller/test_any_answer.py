@@ -134,7 +134,7 @@ def test_any_answer_while_pairing(install: Answering) -> None:
         with pytest.raises(CredentialsError):
             bench.credentials.load()
     else:
-        assert bench.credentials.load().connection is not None
+        assert bench.credentials.load().registration is not None
     assert_nothing_leaks(bench, text.getvalue(), tokens)
 
     bench.connector.answer = true  # type: ignore[method-assign]
@@ -155,7 +155,7 @@ def test_any_answer_while_connected(install: Answering) -> None:
     bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda o: o["spec"].update(refreshCredentialsNow=True))
     with log() as text:
         bench.run(20)
-        assert bench.credentials.load().connection is not None
+        assert bench.credentials.load().registration is not None
     assert bench.state in ("Connected", "ConnectionMaintenanceFailed")
     assert bool(bench.error) == (bench.state == "ConnectionMaintenanceFailed")
     assert_nothing_leaks(bench, text.getvalue(), tokens)
@@ -169,7 +169,7 @@ def test_any_answer_while_connected(install: Answering) -> None:
 def _synchronized() -> tuple[Agent, DirectorBorder]:
     director = DirectorBorder(3)
     agent = Agent(Cluster(), director.client())  # type: ignore[arg-type]
-    agent.credentials.connection = replace(agent.credentials.connection, runtime_id=RUNTIME)
+    agent.credentials.registration = replace(agent.credentials.registration, runtime_id=RUNTIME)
     agent.settle()
     assert agent.state == "Synchronized"
     return agent, director

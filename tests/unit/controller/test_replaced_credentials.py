@@ -46,9 +46,9 @@ def test_what_the_connector_says_of_the_credentials_before_is_void(operation: st
         return answer
 
     bench.connector.intervene = switch
-    bench.renewal_reconciler.reconcile(CONNECTION_NAME)
+    bench.reconciler.reconcile(CONNECTION_NAME)
 
     assert _stored(bench)["data"] == after["data"]
-    assert bench.health.suspicion is None
+    assert bench.health.facts().refusals == ()
     assert (bench.state, bench.error) == ("Connected", "")
     assert bench.recorder.reasons == []

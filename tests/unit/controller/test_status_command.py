@@ -39,7 +39,7 @@ def bench() -> Bench:
             labels_error=None,
         )
 
-    bench.connections.put(CONNECTION_NAME, synchronised)
+    bench.connections.apply(CONNECTION_NAME, synchronised)
     return bench
 
 

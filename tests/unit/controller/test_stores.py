@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from controller.connection.credentials import Connection, CredentialsStore
+from controller.connection.credentials import CredentialsStore, Registration
 from controller.connection.store import ConnectionStore
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from informers import Indexer, Lister, MutationCache, Resource
@@ -46,9 +46,9 @@ def test_what_was_written_after_a_conflict_is_seen_and_can_be_undone(server: Obj
     """Somebody wrote unseen: the own write went on top of that, and the next one begins where it ended."""
     store = connections(server)
     server.edit(COMPASS_CONNECTION, CONNECTION_NAME, annotate("somebody's"))
-    written = store.put(CONNECTION_NAME, annotate("own"))
+    written = store.apply(CONNECTION_NAME, annotate("own"))
     assert store.get(CONNECTION_NAME) == written
-    store.put(CONNECTION_NAME, remove_annotation("own"))
+    store.apply(CONNECTION_NAME, remove_annotation("own"))
     stored = server.get(COMPASS_CONNECTION, CONNECTION_NAME)
     assert stored["metadata"]["annotations"] == {"somebody's": "here"}
 
@@ -68,7 +68,7 @@ def test_a_status_written_after_a_conflict_between_two_writes_is_seen(server: Ob
         obj["status"]["connectionState"] = "MetadataUpdateFailed"
 
     server.before = between
-    written = store.put(CONNECTION_NAME, change)
+    written = store.apply(CONNECTION_NAME, change)
     assert store.get(CONNECTION_NAME) == written == server.get(COMPASS_CONNECTION, CONNECTION_NAME)
     assert written["status"]["connectionState"] == "MetadataUpdateFailed"
 
@@ -77,7 +77,7 @@ def test_what_is_created_after_an_unseen_deletion_is_seen(server: ObjectStore) -
     """And not the object that is gone."""
     store = connections(server)
     server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
-    created = store.put(CONNECTION_NAME, annotate("own"))
+    created = store.apply(CONNECTION_NAME, annotate("own"))
     assert store.get(CONNECTION_NAME) == created == server.get(COMPASS_CONNECTION, CONNECTION_NAME)
 
 
@@ -92,8 +92,8 @@ def test_credentials_written_after_a_conflict_are_the_ones_in_use(server: Object
         ca_name=CA,
     )
     server.edit(SECRET, CLUSTER.name, annotate("somebody's"), CLUSTER.namespace)
-    moved = Connection(
+    moved = Registration(
         runtime_id="runtime", tenant="tenant", connector_url="https://moved", director_url="https://moved"
     )
-    store.save_connection(moved)
-    assert store.load().connection == moved
+    store.save_registration(moved, store.load())
+    assert store.load().registration == moved

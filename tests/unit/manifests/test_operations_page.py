@@ -9,7 +9,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from controller.connection import status
+from controller.connection import report, status
 from controller.metrics import AgentMetrics
 from controller.model.desired import Reason
 from controller.runtime import Metrics
@@ -104,11 +104,15 @@ def test_every_event_is_listed() -> None:
         "ResourceApplicationFailed",
         "MetadataUpdateFailed",
     }
+    given |= {event for _, event in report.TOLD.values()} | {event for event in report.REMARKED.values() if event}
     for file in (ROOT / "controller").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "event":
-                reason = node.args[2]
-                given |= {str(part.value) for part in ast.walk(reason) if isinstance(part, ast.Constant)}
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if node.func.attr in ("event", "_emit"):
+                reason = node.args[2 if node.func.attr == "event" else 1]
+                texts = (part.value for part in ast.walk(reason) if isinstance(part, ast.Constant))
+                given |= {text for text in texts if isinstance(text, str)}
     given -= {"Pending"}  # for a state that nothing sets
     assert sorted(names(section("Events"))) == sorted(given)
 

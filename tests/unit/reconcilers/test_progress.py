@@ -26,7 +26,8 @@ def _set(*names: str, incomplete: tuple[str, ...] = ()) -> DesiredSet:
 def test_concludes_with_the_last_pending_name() -> None:
     """One conclusion for a set, whatever order the outcomes come in."""
     conclusions = _Conclusions()
-    progress = Progress(conclusions)
+    progress = Progress()
+    progress.subscribe(conclusions)
     plan = progress.publish(_set("a", "b", "c"), pending=["a", "b"], held=(), request_id="r")
     progress.succeeded("b", plan)
     assert (conclusions.count, progress.outcome().synced) == (0, 2)
@@ -39,7 +40,8 @@ def test_concludes_with_the_last_pending_name() -> None:
 def test_concludes_again_only_when_an_outcome_changes() -> None:
     """Retries that fail alike are no news; a recovery and a new failure are."""
     conclusions = _Conclusions()
-    progress = Progress(conclusions)
+    progress = Progress()
+    progress.subscribe(conclusions)
     plan = progress.publish(_set("a"), pending=["a"], held=(), request_id="r")
     for error, count in (("x", 1), ("x", 1), ("y", 2)):
         progress.failed("a", plan, error)
@@ -52,7 +54,8 @@ def test_concludes_again_only_when_an_outcome_changes() -> None:
 def test_an_outcome_of_an_earlier_set_does_not_count() -> None:
     """A worker that began before the publication says nothing about what is wanted now."""
     conclusions = _Conclusions()
-    progress = Progress(conclusions)
+    progress = Progress()
+    progress.subscribe(conclusions)
     before = progress.publish(_set("a"), pending=["a"], held=(), request_id="r")
     now = progress.publish(_set("a"), pending=["a"], held=(), request_id="r")
     progress.succeeded("a", before)
@@ -65,7 +68,7 @@ def test_an_outcome_of_an_earlier_set_does_not_count() -> None:
 
 def test_a_failing_deletion_counts_as_failed_and_not_as_desired() -> None:
     """What is being deleted is wanted by nobody, but its failure is told."""
-    progress = Progress(lambda: None)
+    progress = Progress()
     plan = progress.publish(_set("a"), pending=["gone"], held=(), request_id="r")
     progress.failed("gone", plan, "refused")
     outcome = progress.outcome()
@@ -74,7 +77,7 @@ def test_a_failing_deletion_counts_as_failed_and_not_as_desired() -> None:
 
 def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> None:
     """Between publication and retry a name stays failed; one that needs no work any more does not."""
-    progress = Progress(lambda: None)
+    progress = Progress()
     plan = progress.publish(_set("a", "b"), pending=["a", "b"], held=(), request_id="r")
     progress.failed("a", plan, "refused")
     progress.failed("b", plan, "refused")
@@ -84,7 +87,7 @@ def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> No
 
 def test_problems_of_the_set_are_failures_from_the_start() -> None:
     """An application that could not be read is desired and failed, without anybody trying it."""
-    progress = Progress(lambda: None)
+    progress = Progress()
     progress.publish(_set("a", incomplete=("b",)), pending=[], held=(), request_id="r")
     outcome = progress.outcome()
     assert (outcome.desired, outcome.synced) == (2, 1)
@@ -93,7 +96,7 @@ def test_problems_of_the_set_are_failures_from_the_start() -> None:
 
 def test_set_and_holds_come_as_one() -> None:
     """A plan never combines the set of one publication with the holds of another."""
-    progress = Progress(lambda: None)
+    progress = Progress()
     assert progress.plan is None
     first = progress.publish(_set("a"), pending=[], held=(), request_id="r")
     second = progress.publish(_set(), pending=[], held=["a"], request_id="r")

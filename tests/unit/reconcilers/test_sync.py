@@ -185,7 +185,8 @@ def test_a_new_runtime_certificate_or_object_is_synchronised_at_once(
     """What was fetched for another Runtime, or before a reconnect, says nothing any more."""
     fetches = director.fetches
     if what == "runtime":
-        synced.credentials.connection = replace(synced.credentials.connection, runtime_id="another")
+        synced.credentials.registration = replace(synced.credentials.registration, runtime_id="another")
+        director.viewer_id = "another"
     elif what == "certificate":
         synced.credentials.fingerprint = "second"
     else:

@@ -1,0 +1,383 @@
+"""All that a decision about the connection depends on, gathered at one moment. What follows from it is in `policy`."""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from controller.compass.types import SignedCertificate
+from controller.connection import configuration as sources
+from controller.connection import revocation
+from controller.connection import status as cc
+from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
+from controller.connection.credentials import Pairing, Registration, StoredCredentials, fingerprint_of, pairing_matches
+from controller.connection.health import HealthFacts, Refusal
+from controller.connection.reasons import Failure, GatewaySecretFailed, PairingFailed, Token
+from controller.settings import Settings
+
+Object = dict[str, Any]
+
+_SECOND_TOKEN_SECONDS = 300.0
+"""How long the token lives that the Connector gives for the configured one. After that, its refusal is final."""
+
+_FIRST_TOKEN_SECONDS = 3600.0
+"""The same for the one-time token of a Runtime."""
+
+
+class GatewaySecret(Enum):
+    """The gateway's copy of the CA certificates."""
+
+    AS_WANTED = auto()
+    DIFFERENT = auto()
+    MISSING = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What an operator has set; seconds, and a part of the validity."""
+
+    renewal_threshold: float
+    minimal_sync_time: float
+    sync_period: float
+    refusal_tolerance: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        return cls(
+            renewal_threshold=settings.renewal_threshold,
+            minimal_sync_time=settings.minimal_sync_time,
+            sync_period=settings.sync_period,
+            refusal_tolerance=max(settings.refusal_tolerance, 2 * settings.sync_period),
+        )
+
+    def renewal_due_at(self, *, not_before: float, not_after: float, acquired: float = 0.0) -> float:
+        """The moment from which a certificate is too old; epoch seconds.
+
+        One that is past its threshold when it comes, for its short validity or for clocks that differ, is used for a
+        half of the time that it has left: so renewals do not follow each other without a pause.
+        """
+        validity = not_after - not_before
+        margin = max(validity * self.renewal_threshold, min(2 * self.minimal_sync_time, validity / 2))
+        threshold = not_after - margin
+        return threshold if acquired < threshold else (acquired + not_after) / 2
+
+
+# --- what is remembered from one reconcile to the next; a restart may lose all of it ---
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The configuration when it was last looked at. ``since``: when it was first seen, epoch and monotonic seconds.
+
+    ``changed``: another one was seen before it, so ``since`` is when it was changed.
+    """
+
+    fingerprint: str
+    since: float
+    since_monotonic: float
+    changed: bool
+
+
+@dataclass(frozen=True)
+class PairingTrouble:
+    """What came of the last try to pair with the configuration ``what``. ``since``: the first failure, monotonic."""
+
+    what: str
+    failed: PairingFailed
+    since: float
+    final: bool
+
+
+@dataclass(frozen=True)
+class MaintenanceTrouble:
+    """What came of the last call to the Connector with a certificate."""
+
+    certificate: str
+    failure: Failure
+    renewing: bool
+
+
+@dataclass(frozen=True)
+class Unstored:
+    """An answer of the Connector that could not be written down yet: it must not be asked for again."""
+
+    pairing: Pairing
+    signed: SignedCertificate | None = None
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A renewed certificate that does not replace the one in use yet. ``received``: epoch seconds."""
+
+    replaces: str
+    key_pem: bytes = field(repr=False)
+    signed: SignedCertificate
+    registration: Registration
+    received: float
+
+    @property
+    def valid_from(self) -> float:
+        """Epoch seconds."""
+        return self.signed.leaf.not_before.timestamp()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The last call to the Connector with a certificate. Monotonic seconds; ``next``: when it is due again."""
+
+    certificate: str
+    at: float
+    next: float
+
+
+@dataclass(frozen=True)
+class Paired:
+    """News that are not told yet. ``origin``: where the token came from."""
+
+    certificate: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """News that are not told yet. ``why``: for people."""
+
+    certificate: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    seen: Seen | None = None
+    trouble: PairingTrouble | None = None
+    unstored: Unstored | None = None
+    fresh: Fresh | None = None
+    maintenance: MaintenanceTrouble | None = None
+    gateway: GatewaySecretFailed | None = None
+    asked: Asked | None = None
+    news: Paired | Renewed | None = None
+
+
+# --- facts ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits:
+    """Seconds until something that failed may be tried again."""
+
+    pairing: float = 0.0
+    maintenance: float = 0.0
+    gateway: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """``credentials`` can be read, though they may have expired; else ``problem`` says what is wrong with them.
+
+    ``configuration`` is None while nothing depends on it. ``beside``: the fingerprint of what is configured beside the
+    CompassConnection. ``under_way``: a pairing, for whatever configuration. ``takeover``: what belongs to credentials
+    of the Go agent. ``paired_with``: the configuration that won the credentials, readable or not.
+    """
+
+    now: float
+    monotonic: float
+    limits: Limits
+    connection: Object | None = None
+    credentials: StoredCredentials | None = None
+    problem: str = ""
+    configuration: PairingConfiguration | ConfigurationProblem | None = None
+    beside: str = ""
+    under_way: Pairing | None = None
+    takeover: Registration | None = None
+    paired_with: str = ""
+    gateway: GatewaySecret = GatewaySecret.AS_WANTED
+    health: HealthFacts = field(default_factory=HealthFacts)
+    memory: Memory = field(default_factory=Memory)
+    waits: Waits = field(default_factory=Waits)
+
+    # --- the credentials ---
+
+    @property
+    def usable(self) -> bool:
+        """There are credentials to work with, whoever may refuse them."""
+        return (
+            self.credentials is not None
+            and self.credentials.registration is not None
+            and self.now < self.credentials.not_after
+        )
+
+    @property
+    def current(self) -> StoredCredentials:
+        """The usable credentials."""
+        assert self.credentials is not None
+        return self.credentials
+
+    @property
+    def registration(self) -> Registration:
+        """What belongs to the usable credentials."""
+        assert self.credentials is not None
+        assert self.credentials.registration is not None
+        return self.credentials.registration
+
+    @property
+    def loss(self) -> str:
+        """What is wrong with the credentials; "" when there never were any, or nothing is."""
+        if self.credentials is None:
+            return self.problem
+        if self.now >= self.credentials.not_after:
+            return f"the client certificate expired at {cc.timestamp(self.credentials.not_after)}"
+        if self.credentials.registration is None:
+            return "Runtime id, tenant or URLs of the stored credentials are not known"
+        return ""
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Of the present certificate: what was said of an earlier one is void."""
+        return tuple(r for r in self.health.refusals if r.certificate == self.current.fingerprint)
+
+    @property
+    def refused_for(self) -> float:
+        """Seconds since somebody first refused the certificate."""
+        return max((self.now - refusal.since for refusal in self.refusals), default=0.0)
+
+    @property
+    def wrong_runtime(self) -> str | None:
+        """The Runtime that the certificate belongs to, when that is another one than the configured."""
+        verdict = self.health.verdict
+        if verdict is None or verdict.actual is None or verdict.certificate != self.current.fingerprint:
+            return None
+        return verdict.actual if verdict.actual != self.registration.runtime_id else None
+
+    @property
+    def renewal_due_at(self) -> float:
+        """Epoch seconds."""
+        return self.limits.renewal_due_at(
+            not_before=self.current.not_before,
+            not_after=self.current.not_after,
+            acquired=self.registration.acquired,
+        )
+
+    @property
+    def past_threshold_on_arrival(self) -> bool:
+        """The certificate was too old when it came."""
+        of_its_validity = self.limits.renewal_due_at(
+            not_before=self.current.not_before, not_after=self.current.not_after
+        )
+        return self.registration.acquired >= of_its_validity
+
+    @property
+    def fresh(self) -> Fresh | None:
+        """A renewed certificate that waits to replace this one."""
+        fresh = self.memory.fresh
+        return fresh if fresh is not None and fresh.replaces == self.current.fingerprint else None
+
+    @property
+    def asked(self) -> Asked | None:
+        """The last call to the Connector with this certificate."""
+        asked = self.memory.asked
+        return asked if asked is not None and asked.certificate == self.current.fingerprint else None
+
+    @property
+    def maintenance(self) -> MaintenanceTrouble | None:
+        """What is wrong between the Connector and this certificate."""
+        trouble = self.memory.maintenance
+        return trouble if trouble is not None and trouble.certificate == self.current.fingerprint else None
+
+    # --- pairing ---
+
+    @property
+    def pairing(self) -> Pairing | None:
+        """The pairing under way that the configuration asks for, the one in memory being the further."""
+        for pairing in (self.memory.unstored.pairing if self.memory.unstored else None, self.under_way):
+            if pairing is not None and self.configuration is not None and pairing_matches(pairing, self.configuration):
+                return pairing
+        return None
+
+    @property
+    def what(self) -> str:
+        """The fingerprint of the configuration that a pairing would be for."""
+        if self.pairing is not None:
+            return self.pairing.configuration
+        return "" if self.configuration is None else fingerprint_of(self.configuration)
+
+    @property
+    def trouble(self) -> PairingTrouble | None:
+        """What came of the last try of that pairing."""
+        trouble = self.memory.trouble
+        return trouble if trouble is not None and trouble.what == self.what else None
+
+    @property
+    def revoked(self) -> bool:
+        """An operator has revoked the connection, and nothing else was configured since."""
+        return self.configuration is not None and revocation.is_marked(self.connection, self.configuration)
+
+    @property
+    def established(self) -> bool:
+        """This very CompassConnection has told of a connection."""
+        return cc.was_established(self.connection)
+
+    @property
+    def reconnect_wanted(self) -> bool:
+        """Whether new credentials are asked for although there are usable ones.
+
+        That is what a token in the CompassConnection asks for, and a CompassConnection that does not know the stored
+        credentials: the one before was deleted. But the token that won them is spent, and with none configured a
+        pairing is neither possible nor meant: that is also what is found after a crash between storing credentials and
+        telling of them. When a pairing has failed for long enough, the credentials win.
+        """
+        configuration = self.configuration
+        if configuration is None or fingerprint_of(configuration) == self.registration.paired_with:
+            return False
+        if isinstance(configuration, ConfigurationProblem) and configuration.kind is ProblemKind.NOTHING:
+            return self.pairing is not None
+        if not (self.knows_nothing_of_credentials or sources.has_literal_token(self.connection) or self._taken_over):
+            return False
+        return not self.reconnect_is_hopeless
+
+    @property
+    def knows_nothing_of_credentials(self) -> bool:
+        """The CompassConnection is new: neither its status nor its addresses are those of the stored credentials."""
+        if self.connection is None:
+            return True
+        if self.connection["metadata"]["uid"] == self.registration.asked_by:
+            return False  # they were won for it, and it is about to tell of them
+        urls = self.connection.get("spec", {}).get("managementInfo")
+        return not self.established and urls != cc.management_info(self.registration)
+
+    @property
+    def _taken_over(self) -> bool:
+        """A token was taken out of the CompassConnection, and its pairing has not ended."""
+        return self.pairing is not None and bool(self.pairing.beside)
+
+    @property
+    def reconnect_is_hopeless(self) -> bool:
+        """It has failed for longer than an outage explains, and not because Compass could not be reached."""
+        tolerance = self.limits.refusal_tolerance
+        if self.trouble is not None:
+            failed = self.trouble.failed.token not in (Token.UNTOUCHED, Token.UNCERTAIN)
+            return failed and self.monotonic - self.trouble.since >= tolerance
+        seen = self.memory.seen
+        problem = isinstance(self.configuration, ConfigurationProblem) and self.pairing is None
+        return problem and seen is not None and self.monotonic - seen.since_monotonic >= tolerance
+
+    @property
+    def token_is_newer(self) -> bool:
+        """The configured token came after the credentials, or after somebody began to refuse them."""
+        configuration = self.configuration
+        if not isinstance(configuration, PairingConfiguration):
+            return self.pairing is not None
+        won_elsewhere = configuration.origin != self.registration.origin
+        if self.registration.paired_with and not won_elsewhere:
+            return configuration.fingerprint != self.registration.paired_with
+        seen = self.memory.seen
+        refused_since = self.now - self.refused_for
+        return seen is not None and seen.changed and seen.since >= min(refused_since, self.registration.acquired)
+
+
+def is_final(failed: PairingFailed, pairing: Pairing | None, now: float) -> bool:
+    """Whether a pairing that failed like this can be given up. A mere refusal ends it when its token has expired."""
+    if failed.token is Token.SPENT:
+        return True
+    if failed.token not in (Token.REFUSED, Token.ANSWER_LOST) or pairing is None:
+        return False
+    lifetime = _SECOND_TOKEN_SECONDS if pairing.key else _FIRST_TOKEN_SECONDS
+    return now - pairing.since >= lifetime

@@ -1,0 +1,138 @@
+"""What is done with credentials that work: asking the Connector, renewing the certificate, sharing its CA.
+
+A renewal needs no token. The old certificate stays in use until the new one is valid, was accepted by the Connector and
+is stored. Whoever is stopped in between renews again.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+
+from controller.compass import certificates
+from controller.compass.errors import CompassError, Refused
+from controller.connection import revocation, texts
+from controller.connection.credentials import Registration, StoredCredentials, read_credentials
+from controller.connection.facts import Facts, Fresh
+from controller.connection.policy import RenewalCause
+from controller.connection.reasons import Failure
+from controller.connection.sessions import announced_urls, request_id
+from controller.connection.tools import Tools
+from controller.resources import CONNECTION_NAME
+from informers.errors import ApiError
+
+_log = logging.getLogger(__name__)
+
+
+class RenewedCertificateUnusable(CompassError):
+    """What the Connector has signed must not replace a certificate that works."""
+
+
+@dataclass(frozen=True)
+class HasRenewed:
+    """The new credentials, stored."""
+
+    credentials: StoredCredentials
+    ca_pem: bytes
+
+
+@dataclass(frozen=True)
+class HasSigned:
+    """A new certificate that is not in use yet: it is not valid yet, or putting it into use has failed."""
+
+    fresh: Fresh
+    failure: Failure | None
+
+
+class Maintainer:
+    """Not thread-safe: one worker maintains.
+
+    Methods raise CompassError, informers.ApiError, and CredentialsReplaced when the credentials that they are about are
+    not stored any more.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    def check(self, facts: Facts) -> None:
+        """Ask the Connector, and write down where Compass is when it has moved."""
+        registration = facts.registration
+        connector = self._tools.sessions.connector(facts.current)
+        identifier = request_id(registration.runtime_id)
+        with self._tools.credentials.in_use(facts.current):
+            offered = connector.configuration(registration.connector_url, request_id=identifier)
+        urls = announced_urls(offered, request_id=identifier)
+        moved = replace(registration, connector_url=urls[0], director_url=urls[1])
+        if moved != registration:
+            self._tools.credentials.save_registration(moved, facts.current)
+            _log.info("Compass has moved", extra={"connector": urls[0], "director": urls[1]})
+
+    def renew(self, cause: RenewalCause, facts: Facts) -> HasRenewed | HasSigned:
+        """Also raises revocation.RevokedMeanwhile."""
+        self._tools.credentials.check_writable()  # before a certificate is issued that could not be stored
+        fresh = facts.fresh
+        if fresh is None:
+            _log.info("renewing the certificate", extra={"reason": cause.value})
+            fresh = self._sign(facts)
+        now = self._tools.clock.time()
+        not_after = fresh.signed.leaf.not_after.timestamp()
+        if now >= not_after:
+            difference = texts.clock_difference(now - not_after)
+            raise RenewedCertificateUnusable(f"the renewed certificate is expired when it comes: {difference}")
+        if now < fresh.valid_from:
+            return HasSigned(fresh, None)
+        try:
+            return self._put_into_use(fresh, facts, now)
+        except Refused as error:
+            text = f"the Connector does not accept the renewed certificate: {error}"
+            raise RenewedCertificateUnusable(text, request_id=error.request_id) from error
+        except (CompassError, ApiError) as error:
+            return HasSigned(fresh, Failure.of(error))
+
+    def share(self, ca_pem: bytes, *, dry_run: bool = False) -> None:
+        """Write the gateway's copy of the CA certificates."""
+        self._tools.credentials.save_ca(ca_pem, dry_run=dry_run)
+
+    def adopt(self, registration: Registration, facts: Facts) -> None:
+        """Write down what belongs to the certificate."""
+        assert facts.credentials is not None
+        self._tools.credentials.save_registration(registration, facts.credentials)
+        _log.info("registration of the certificate written down", extra={"runtime": registration.runtime_id})
+
+    def give_up_pairing(self) -> None:
+        """Forget the pairing under way."""
+        self._tools.credentials.save_pairing(None)
+
+    def _sign(self, facts: Facts) -> Fresh:
+        credentials, registration = facts.current, facts.registration
+        connector = self._tools.sessions.connector(credentials)
+        identifier = request_id(registration.runtime_id)
+        with self._tools.credentials.in_use(credentials):
+            offered = connector.configuration(registration.connector_url, request_id=identifier)
+        urls = announced_urls(offered, request_id=identifier)
+        key = self._tools.new_key()
+        csr = certificates.build_csr(offered.subject, key)
+        # The mark of a revocation is on the API server before anything is revoked; the cache is not as quick.
+        if revocation.is_newly_marked(self._tools.connections.get_live(CONNECTION_NAME), facts.connection):
+            raise revocation.RevokedMeanwhile
+        with self._tools.credentials.in_use(credentials):
+            signed = connector.sign(registration.connector_url, csr, request_id=request_id(registration.runtime_id))
+        return Fresh(
+            replaces=credentials.fingerprint,
+            key_pem=certificates.key_to_pem(key),
+            signed=signed,
+            registration=replace(registration, connector_url=urls[0], director_url=urls[1]),
+            received=self._tools.clock.time(),
+        )
+
+    def _put_into_use(self, fresh: Fresh, facts: Facts, now: float) -> HasRenewed:
+        """Store it, once the Connector has accepted it."""
+        registration = replace(fresh.registration, acquired=int(now))
+        credentials = read_credentials(fresh.key_pem, fresh.signed.chain_pem, registration)
+        with self._tools.sessions.passing_connector(credentials) as connector:
+            connector.configuration(registration.connector_url, request_id=request_id(registration.runtime_id))
+        stored = self._tools.credentials.save(
+            key_pem=fresh.key_pem,
+            chain_pem=fresh.signed.chain_pem,
+            registration=registration,
+            replacing=facts.current,
+        )
+        return HasRenewed(stored, fresh.signed.ca_pem)

@@ -1,0 +1,455 @@
+"""What is to be done about the connection: a pure function from facts to one decision.
+
+Three tables, read from the top; the first row that applies decides. `WITHOUT_CREDENTIALS` and `WITH_CREDENTIALS` give
+decisions. `PAIRING` gives the next step of a pairing, or what stands in its way; both of the others ask it.
+
+A decision either does something, or rests with a reason (None when all is well) until the next look. docs/connection.md
+shows the tables.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from controller.connection import status as cc
+from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
+from controller.connection.credentials import Pairing, Registration, fingerprint_of
+from controller.connection.facts import Facts, GatewaySecret, Renewed
+from controller.connection.reasons import (
+    MaintenanceFailed,
+    NotConfigured,
+    Obstacle,
+    Reason,
+    ReconnectFailed,
+    RenewalFailed,
+    RevokedByOperator,
+    Suspected,
+    TokenUsed,
+    Unpaired,
+    WrongRuntime,
+)
+
+_T = TypeVar("_T")
+
+_LOOK_AGAIN_SECONDS = 10.0
+"""For what no event tells: the Secret of a tokenSecretRef, which may be any, is not watched."""
+
+_CLOCK_CHECK_SECONDS = 60.0
+"""Expiry is a matter of the wall clock, which may be set while a timer of the monotonic clock runs."""
+
+_JUST_NOW_SECONDS = 5.0
+"""So fresh has the Connector's word on the certificate to be before a token is tried in its place."""
+
+_SHORTEST_LOOK_SECONDS = 0.001  # rounding must not turn a wait into a loop
+
+
+class RenewalCause(StrEnum):
+    """Why the certificate is renewed, for people."""
+
+    TOO_OLD = "the threshold of its validity is crossed"
+    ASKED_FOR = "refreshCredentialsNow is set"
+    CA_MISSING = "the Secret with the CA certificates is missing"
+
+
+# --- decisions ---
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Trade the configured token for credentials."""
+
+    configuration: PairingConfiguration
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a pairing under way."""
+
+    pairing: Pairing
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Forget a pairing that was to replace credentials that work."""
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Write down beside the certificate what belongs to it."""
+
+    registration: Registration
+
+
+@dataclass(frozen=True)
+class Renew:
+    """Have a new certificate signed, or put one into use that was signed before."""
+
+    cause: RenewalCause
+
+
+@dataclass(frozen=True)
+class Check:
+    """Ask the Connector whether it accepts the certificate, and where Compass is."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Write the gateway's copy of the CA certificates."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """All is well."""
+
+    look_again: float | None = None
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Something failed and is tried again without anybody's help."""
+
+    reason: Reason
+    look_again: float | None = None
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Somebody has to do what the text of the reason says."""
+
+    reason: Reason
+    look_again: float | None = None
+
+
+Action = Pair | Resume | GiveUp | Adopt | Renew | Check | Share
+Rest = Keep | Wait | Blocked
+Decision = Action | Rest
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What stands in the way of a pairing. ``by_itself``: it is tried again without anybody's help."""
+
+    obstacle: Obstacle
+    by_itself: bool = False
+
+
+@dataclass(frozen=True)
+class Rule(Generic[_T]):
+    """A row of a table. ``when`` in words is for people; docs/connection.md has the same."""
+
+    when: str
+    applies: Callable[[Facts], bool]
+    then: Callable[[Facts], _T]
+
+
+def decide(facts: Facts) -> Decision:
+    """The one thing to do now. Knows of nothing but the facts."""
+    decision = _first(WITH_CREDENTIALS if facts.usable else WITHOUT_CREDENTIALS, facts).then(facts)
+    return replace(decision, look_again=_next_look(facts)) if isinstance(decision, Rest) else decision
+
+
+def pairing_step(facts: Facts) -> Pair | Resume | Stop:
+    """The next step of the pairing that is configured or under way, or what stands in its way."""
+    return _first(PAIRING, facts).then(facts)
+
+
+def _first(rules: "tuple[Rule[_T], ...]", facts: Facts) -> "Rule[_T]":
+    return next(rule for rule in rules if rule.applies(facts))
+
+
+def _otherwise(_: Facts) -> bool:
+    return True
+
+
+# --- the next step of a pairing ---
+
+
+def _failed_for_good(facts: Facts) -> bool:
+    return facts.trouble is not None and facts.trouble.final
+
+
+def _failed_just_now(facts: Facts) -> bool:
+    return facts.trouble is not None and facts.waits.pairing > 0
+
+
+def _what_failed(facts: Facts) -> Stop:
+    assert facts.trouble is not None
+    return Stop(facts.trouble.failed, by_itself=not facts.trouble.final)
+
+
+def _resume(facts: Facts) -> Resume:
+    assert facts.pairing is not None
+    return Resume(facts.pairing)
+
+
+def _not_configured(facts: Facts) -> Stop:
+    assert isinstance(facts.configuration, ConfigurationProblem)
+    earlier = facts.memory.trouble
+    nothing = facts.configuration.kind is ProblemKind.NOTHING
+    return Stop(NotConfigured(facts.configuration, after=earlier.failed if earlier and nothing else None))
+
+
+def _configured(facts: Facts) -> PairingConfiguration:
+    assert isinstance(facts.configuration, PairingConfiguration)
+    return facts.configuration
+
+
+def _origin(facts: Facts) -> str:
+    return facts.configuration.origin if isinstance(facts.configuration, PairingConfiguration) else ""
+
+
+PAIRING: tuple[Rule[Pair | Resume | Stop], ...] = (
+    Rule(
+        "an operator has revoked the connection, and nothing else was configured since",
+        lambda facts: facts.revoked,
+        lambda facts: Stop(RevokedByOperator(_origin(facts))),
+    ),
+    Rule("the last try cost the token", _failed_for_good, _what_failed),
+    Rule("the last try failed, and the pause is not over", _failed_just_now, _what_failed),
+    Rule("a pairing is under way for what is configured", lambda facts: facts.pairing is not None, _resume),
+    Rule(
+        "nothing is configured that could be used",
+        lambda facts: not isinstance(facts.configuration, PairingConfiguration),
+        _not_configured,
+    ),
+    Rule(
+        "the configured token has won the stored credentials",
+        lambda facts: fingerprint_of(_configured(facts)) == facts.paired_with,
+        lambda facts: Stop(TokenUsed(_origin(facts))),
+    ),
+    Rule("otherwise", _otherwise, lambda facts: Pair(_configured(facts))),
+)
+
+
+# --- without usable credentials ---
+
+
+def _pair_or_say_why_not(facts: Facts) -> Pair | Resume | Wait | Blocked:
+    step = pairing_step(facts)
+    if not isinstance(step, Stop):
+        return step
+    reason = Unpaired(step.obstacle, loss=facts.loss)
+    return Wait(reason) if step.by_itself else Blocked(reason)
+
+
+def _takeover(facts: Facts) -> Adopt:
+    assert facts.takeover is not None
+    return Adopt(facts.takeover)
+
+
+WITHOUT_CREDENTIALS: tuple[Rule[Decision], ...] = (
+    Rule(
+        "the Go agent has left credentials, and it is configured what belongs to them",
+        lambda facts: facts.takeover is not None and facts.credentials is not None,
+        _takeover,
+    ),
+    Rule("otherwise", _otherwise, _pair_or_say_why_not),
+)
+
+
+# --- with usable credentials ---
+
+
+def _token_can_be_tried(facts: Facts) -> bool:
+    return facts.configuration is not None and not isinstance(pairing_step(facts), Stop)
+
+
+def _step(facts: Facts) -> Decision:
+    step = pairing_step(facts)
+    assert not isinstance(step, Stop)
+    return step
+
+
+def _runtime_is_corrected(facts: Facts) -> bool:
+    configured = facts.configuration
+    return isinstance(configured, PairingConfiguration) and configured.runtime_id == facts.wrong_runtime
+
+
+def _correct_runtime(facts: Facts) -> Adopt:
+    configured = _configured(facts)
+    return Adopt(
+        replace(
+            facts.registration,
+            runtime_id=configured.runtime_id,
+            paired_with=configured.fingerprint,
+            origin=configured.origin,
+        )
+    )
+
+
+def _another_token_for_the_right_runtime(facts: Facts) -> bool:
+    return facts.wrong_runtime is not None and facts.token_is_newer and _token_can_be_tried(facts)
+
+
+def _wrong_runtime(facts: Facts) -> Blocked:
+    registration = facts.registration
+    return Blocked(WrongRuntime(facts.wrong_runtime or "", registration.runtime_id, registration.origin))
+
+
+def _token_may_replace_refused_credentials(facts: Facts) -> bool:
+    """Refusals may be those of an outage, and a token that was not meant for now must outlive it."""
+    if not facts.refusals or not _token_can_be_tried(facts):
+        return False
+    return facts.token_is_newer or facts.refused_for >= facts.limits.refusal_tolerance
+
+
+def _connector_was_asked(facts: Facts) -> bool:
+    """Just now, and it had an answer: no token is spent on an outage, or while the certificate works again."""
+    just_now = facts.asked is not None and facts.monotonic - facts.asked.at <= _JUST_NOW_SECONDS
+    answered = facts.maintenance is None or any(r.failure == facts.maintenance.failure for r in facts.refusals)
+    return just_now and answered
+
+
+def _connector_may_be_asked(facts: Facts) -> bool:
+    if facts.waits.maintenance <= 0:
+        return True
+    seen, asked = facts.memory.seen, facts.asked
+    # A new token waits for no pause.
+    return seen is not None and asked is not None and seen.since_monotonic > asked.at
+
+
+def _renewal_cause(facts: Facts) -> RenewalCause | None:
+    if facts.revoked:
+        return None  # who revokes must find no other certificate afterwards
+    if facts.fresh is not None:
+        return RenewalCause.TOO_OLD if facts.now >= facts.fresh.valid_from else None
+    if facts.now >= facts.renewal_due_at:
+        return RenewalCause.TOO_OLD
+    done = isinstance(facts.memory.news, Renewed)  # and the wish is taken away with the telling of it
+    if cc.flag(facts.connection, "refreshCredentialsNow") and not done:
+        return RenewalCause.ASKED_FOR
+    if facts.gateway is GatewaySecret.MISSING and facts.memory.gateway is None:
+        return RenewalCause.CA_MISSING
+    return None
+
+
+def _renewal_is_due(facts: Facts) -> bool:
+    return facts.waits.maintenance <= 0 and _renewal_cause(facts) is not None
+
+
+def _renew(facts: Facts) -> Renew:
+    cause = _renewal_cause(facts)
+    assert cause is not None
+    return Renew(cause)
+
+
+def _check_is_due(facts: Facts) -> bool:
+    period_is_over = facts.asked is None or facts.monotonic >= facts.asked.next
+    return facts.waits.maintenance <= 0 and (period_is_over or facts.maintenance is not None)
+
+
+def _share_is_due(facts: Facts) -> bool:
+    if facts.gateway is GatewaySecret.AS_WANTED or facts.waits.gateway > 0:
+        return False
+    return facts.gateway is GatewaySecret.DIFFERENT or facts.memory.gateway is not None
+
+
+def _not_reconnected(facts: Facts) -> Wait | Blocked:
+    step = pairing_step(facts)
+    assert isinstance(step, Stop)
+    reason = ReconnectFailed(step.obstacle)
+    return Wait(reason) if step.by_itself else Blocked(reason)
+
+
+def _suspected(facts: Facts) -> Wait | Blocked:
+    step = pairing_step(facts)
+    obstacle = step.obstacle if isinstance(step, Stop) else None
+    refusals = tuple((refusal.by.value, refusal.failure) for refusal in facts.refusals)
+    reason = Suspected(refusals, facts.registration.runtime_id, facts.registration.tenant, obstacle)
+    by_itself = not isinstance(step, Stop) or step.by_itself
+    return Wait(reason) if by_itself else Blocked(reason)
+
+
+def _maintenance_failed(facts: Facts) -> Wait:
+    trouble = facts.maintenance
+    assert trouble is not None
+    if trouble.renewing:
+        return Wait(RenewalFailed(trouble.failure, facts.current.not_after))
+    return Wait(MaintenanceFailed(trouble.failure))
+
+
+WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
+    Rule(
+        "they belong to the Runtime that is configured by now, and were stored for another",
+        _runtime_is_corrected,
+        _correct_runtime,
+    ),
+    Rule(
+        "they belong to another Runtime than the configured one, and a newer token can be tried",
+        _another_token_for_the_right_runtime,
+        _step,
+    ),
+    Rule(
+        "they belong to another Runtime than the configured one",
+        lambda facts: facts.wrong_runtime is not None,
+        _wrong_runtime,
+    ),
+    Rule(
+        "new ones are wanted, and a token can be tried",
+        lambda facts: facts.reconnect_wanted and _token_can_be_tried(facts),
+        _step,
+    ),
+    Rule(
+        "new ones were wanted, and pairing failed for too long",
+        lambda facts: facts.under_way is not None and facts.reconnect_is_hopeless and not facts.refusals,
+        lambda _: GiveUp(),
+    ),
+    Rule(
+        "they are refused for too long or a token is newer, one can be tried, and the Connector was asked just now",
+        lambda facts: _token_may_replace_refused_credentials(facts) and _connector_was_asked(facts),
+        _step,
+    ),
+    Rule(
+        "the same, and the Connector was not asked just now",
+        lambda facts: _token_may_replace_refused_credentials(facts) and _connector_may_be_asked(facts),
+        lambda _: Check(),
+    ),
+    Rule("the certificate is too old, or its renewal is asked for", _renewal_is_due, _renew),
+    Rule("the Connector was not asked for a period", _check_is_due, lambda _: Check()),
+    Rule(
+        "the gateway's Secret has other CA certificates, or could not be written",
+        _share_is_due,
+        lambda _: Share(),
+    ),
+    Rule("new ones are wanted", lambda facts: facts.reconnect_wanted, _not_reconnected),
+    Rule("they are refused", lambda facts: bool(facts.refusals), _suspected),
+    Rule("the Connector could not be asked", lambda facts: facts.maintenance is not None, _maintenance_failed),
+    Rule("otherwise", _otherwise, lambda _: Keep()),
+)
+
+
+# --- the time of the next look ---
+
+
+def _next_look(facts: Facts) -> float | None:
+    """Seconds until something is due that no event tells; None: only an event changes anything."""
+    looks = [*_pairing_looks(facts), *(_maintenance_looks(facts) if facts.usable else ())]
+    ahead = [look for look in looks if look > 0]  # what is past was acted upon, or is nothing to act upon
+    return max(min(ahead), _SHORTEST_LOOK_SECONDS) if ahead else None
+
+
+def _pairing_looks(facts: Facts) -> list[float]:
+    looks = []
+    if facts.trouble is not None and not facts.trouble.final:
+        looks.append(facts.waits.pairing)
+    configuration = facts.configuration
+    if isinstance(configuration, ConfigurationProblem) and configuration.kind is ProblemKind.TOKEN_SECRET:
+        looks.append(_LOOK_AGAIN_SECONDS)
+    return looks
+
+
+def _maintenance_looks(facts: Facts) -> list[float]:
+    looks = [_CLOCK_CHECK_SECONDS, facts.current.not_after - facts.now]
+    if facts.waits.maintenance > 0:
+        looks.append(facts.waits.maintenance)
+    elif facts.asked is not None:
+        looks.append(facts.asked.next - facts.monotonic)
+    renewal = facts.fresh.valid_from if facts.fresh is not None else facts.renewal_due_at
+    looks.append(max(renewal - facts.now, facts.waits.maintenance))
+    if facts.gateway is not GatewaySecret.AS_WANTED:
+        looks.append(facts.waits.gateway)
+    tolerance = facts.limits.refusal_tolerance
+    if facts.refusals and facts.refused_for < tolerance:
+        looks.append(tolerance - facts.refused_for)
+    return looks

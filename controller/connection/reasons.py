@@ -1,0 +1,171 @@
+"""Why the connection is not as it should be: values that are compared, and whose texts `texts` makes at the very end.
+
+Ids that change with each call are no part of a comparison: the same failure again is the same reason.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from controller.compass.errors import CompassError, Unavailable
+from controller.connection.configuration import ConfigurationProblem
+from informers.errors import ApiError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call that failed. ``text`` is for people, ``request_id`` for Compass' operators; ``retry_after`` in seconds."""
+
+    kind: type[Exception]
+    text: str
+    request_id: str = field(default="", compare=False)
+    retry_after: float | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, error: CompassError | ApiError) -> "Failure":
+        return cls(
+            kind=type(error),
+            text=str(error),
+            request_id=error.request_id if isinstance(error, CompassError) else "",
+            retry_after=error.retry_after if isinstance(error, Unavailable) else None,
+        )
+
+
+# --- why no pairing comes about ---
+
+
+class Token(Enum):
+    """What has become of the one-time token of a pairing that failed."""
+
+    UNTOUCHED = auto()
+    """Nothing was sent, or something else than Compass answered."""
+    UNCERTAIN = auto()
+    """A part of Compass did not answer: another part may have taken the token before."""
+    REFUSED = auto()
+    """The Connector refused it: unknown, used, expired, or a Compass that cannot look it up."""
+    ANSWER_LOST = auto()
+    """The second token is refused: most likely the Connector has signed, and its answer did not get here."""
+    SPENT = auto()
+    """The Connector took it and answered with an error."""
+
+
+@dataclass(frozen=True)
+class NotConfigured:
+    """What is configured cannot be used. ``after``: the last pairing, whose token may have gone from there since."""
+
+    problem: ConfigurationProblem
+    after: "PairingFailed | None" = None
+
+
+@dataclass(frozen=True)
+class RevokedByOperator:
+    origin: str
+
+
+@dataclass(frozen=True)
+class TokenUsed:
+    """The configured token is the one that won the credentials."""
+
+    origin: str
+
+
+@dataclass(frozen=True)
+class PairingFailed:
+    """``step``: what could not be done, in the words of the Go agent."""
+
+    step: str
+    origin: str
+    token: Token
+    failure: Failure
+
+
+Obstacle = NotConfigured | RevokedByOperator | TokenUsed | PairingFailed
+
+
+# --- reasons ---
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """There are no usable credentials. ``loss`` says what became of them, "" before the first pairing."""
+
+    obstacle: Obstacle
+    loss: str = ""
+
+
+@dataclass(frozen=True)
+class Suspected:
+    """The credentials are refused, which may mean that the connection is lost."""
+
+    refusals: tuple[tuple[str, Failure], ...]
+    runtime_id: str
+    tenant: str
+    obstacle: Obstacle | None
+
+
+@dataclass(frozen=True)
+class ReconnectFailed:
+    """A new pairing is wanted and does not come about. The stored credentials stay in use."""
+
+    obstacle: Obstacle
+
+
+@dataclass(frozen=True)
+class MaintenanceFailed:
+    """The Connector could not be asked."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class RenewalFailed:
+    """``valid_until``: epoch seconds."""
+
+    failure: Failure
+    valid_until: float
+
+
+@dataclass(frozen=True)
+class WrongRuntime:
+    """The certificate belongs to another Runtime than the configured one. ``origin``: where that is configured."""
+
+    actual: str
+    configured: str
+    origin: str
+
+
+Reason = Unpaired | Suspected | ReconnectFailed | MaintenanceFailed | RenewalFailed | WrongRuntime
+
+
+# --- remarks: what needs attention and stops nothing ---
+
+
+@dataclass(frozen=True)
+class GatewaySecretFailed:
+    secret: str
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class ShortLived:
+    """The certificate was past its renewal threshold when it came. All in epoch seconds."""
+
+    not_before: float
+    not_after: float
+    acquired: float
+    next_renewal: float
+
+
+@dataclass(frozen=True)
+class RenewalWaits:
+    """A fresh certificate is here and not valid yet. It replaces the one in use at ``valid_from``; epoch seconds."""
+
+    valid_from: float
+    received: float
+
+
+@dataclass(frozen=True)
+class RevocationUnfinished:
+    """An operator has begun to revoke the certificate, and it is still here."""
+
+
+Remark = GatewaySecretFailed | ShortLived | RenewalWaits | RevocationUnfinished

@@ -1,0 +1,211 @@
+"""The one place that writes the connection's part of the CompassConnection, and its Events.
+
+What is told is a function of the facts and of what was decided. A reason is told when it is another one than before,
+so what fails again and again costs one write and one Event.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.connection import configuration as sources
+from controller.connection import revocation, texts
+from controller.connection import status as cc
+from controller.connection.facts import Facts, Paired, Renewed
+from controller.connection.policy import Blocked, Decision, Keep, Wait
+from controller.connection.reasons import (
+    GatewaySecretFailed,
+    MaintenanceFailed,
+    Reason,
+    ReconnectFailed,
+    Remark,
+    RenewalFailed,
+    RenewalWaits,
+    RevocationUnfinished,
+    ShortLived,
+    Suspected,
+    Unpaired,
+    WrongRuntime,
+)
+from controller.connection.status import State
+from controller.connection.store import ConnectionStore
+from controller.resources import CONNECTION_NAME
+from controller.runtime.events import EventRecorder, EventType
+
+_log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+TOLD: Mapping[type[Reason], tuple[State, str]] = {
+    Unpaired: (State.CONNECTION_FAILED, "PairingFailed"),
+    WrongRuntime: (State.CONNECTION_FAILED, "WrongRuntime"),
+    ReconnectFailed: (State.CONNECTION_MAINTENANCE_FAILED, "PairingFailed"),
+    Suspected: (State.CONNECTION_MAINTENANCE_FAILED, "ConnectionSuspected"),
+    MaintenanceFailed: (State.CONNECTION_MAINTENANCE_FAILED, "ConnectionMaintenanceFailed"),
+    RenewalFailed: (State.CONNECTION_MAINTENANCE_FAILED, "RenewalFailed"),
+}
+"""By reason: the state that it means, and the reason of its Event."""
+
+REMARKED: Mapping[type[Remark], str] = {
+    GatewaySecretFailed: "GatewaySecretFailed",
+    ShortLived: "CertificateShortLived",
+    RenewalWaits: "RenewalWaits",
+    RevocationUnfinished: "",  # what `revoke` does in passing; it is worth an Event to nobody
+}
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What was told last. ``text`` has the ids of the call that first failed so; later ones are not worth a write."""
+
+    reason: Reason | None
+    text: str
+    remarks: tuple[Remark, ...]
+
+
+class Report:
+    """Not thread-safe: one worker tells."""
+
+    def __init__(self, connections: ConnectionStore, recorder: EventRecorder) -> None:
+        self._connections = connections
+        self._recorder = recorder
+        self._told = _Told(None, "", ())
+
+    def tell(self, facts: Facts, decision: Decision) -> bool:
+        """Write what is new, and only that; gives whether there is a CompassConnection to tell it to.
+
+        Before something is done, only what there is is told: how it is comes with the decision after that. Raises
+        informers.ApiError, and then all of it is told the next time.
+        """
+        resting = isinstance(decision, Keep | Wait | Blocked)
+        if not resting and not _in_use(facts):
+            return False
+        if not resting:
+            return self._connections.apply_to(facts.connection, lambda obj: _describe(obj, facts)) is not None
+        reason = decision.reason if isinstance(decision, Wait | Blocked) else None
+        told = self._rendered(reason, _remarks(facts))
+        written = self._connections.apply_to(facts.connection, lambda obj: _tell(obj, facts, told))
+        if written is None:
+            return False
+        self._announce(written, facts, told)
+        self._told = told
+        return True
+
+    def ignore(self, name: str) -> None:
+        """Tell that a CompassConnection of another name has no effect."""
+        connection = self._connections.get(name)
+        if connection is None:
+            return
+        text = f"only the CompassConnection {CONNECTION_NAME} is served; this one has no effect"
+        self._emit(connection, "Ignored", text)
+        _log.warning("CompassConnection ignored", extra={"connection": name, "served": CONNECTION_NAME})
+
+    def _rendered(self, reason: Reason | None, remarks: tuple[Remark, ...]) -> _Told:
+        if reason == self._told.reason:
+            return replace(self._told, remarks=remarks)
+        return _Told(reason, texts.reason_text(reason) if reason is not None else "", remarks)
+
+    def _announce(self, written: Object, facts: Facts, told: _Told) -> None:
+        before, news = facts.connection, facts.memory.news
+        if isinstance(news, Paired):
+            self._emit(written, "Connected", _paired_text(facts, news), kind="Normal")
+        elif isinstance(news, Renewed):
+            self._emit(written, "CertificateRenewed", _renewed_text(facts, news), kind="Normal")
+        elif told.reason is None and cc.state_of(before) in cc.CONNECTION_LOST:
+            text = "the credentials can be used, and the Connector accepts the certificate"
+            self._emit(written, "ConnectionRestored", text, kind="Normal")
+        if told.reason is not None and told.reason != self._told.reason and not _says(before, told):
+            _log.warning("the connection to Compass is not as it should be", extra={"error": told.text})
+            self._emit(written, TOLD[type(told.reason)][1], texts.reason_text(told.reason, with_ids=False))
+        for remark in told.remarks:
+            event = REMARKED[type(remark)]
+            if event and remark not in self._told.remarks:
+                self._emit(written, event, texts.remark_text(remark))
+
+    def _emit(self, obj: Object, reason: str, text: str, *, kind: EventType = "Warning") -> None:
+        self._recorder.event(obj, kind, reason, text)
+
+
+def _in_use(facts: Facts) -> bool:
+    """The stored credentials are the ones that this CompassConnection is to tell of."""
+    return facts.usable and not facts.reconnect_wanted
+
+
+def _tell(obj: Object, facts: Facts, told: _Told) -> None:
+    _describe(obj, facts)
+    if told.reason is not None:
+        if not _says(obj, told):
+            cc.failed(obj, TOLD[type(told.reason)][0], told.text, now=facts.now)
+    elif cc.state_of(obj) in (None, *cc.CONNECTION_LOST):
+        cc.works(obj, state=facts.health.sync_state or State.CONNECTED, now=facts.now)
+    else:
+        cc.clear_error(obj)
+    cc.warn(obj, "; ".join(texts.remark_text(remark) for remark in told.remarks))
+
+
+def _describe(obj: Object, facts: Facts) -> None:
+    """What there is: the certificate, whose it is, where Compass is. No token stays that nobody needs any more."""
+    _describe_certificate(obj, facts)
+    if not _in_use(facts):
+        return
+    news = facts.memory.news
+    registration = facts.registration
+    untold = cc.state_of(obj) in (None, State.CONNECTION_FAILED) and not cc.was_established(obj)
+    if isinstance(news, Paired) or untold or cc.state_of(obj) is None or facts.knows_nothing_of_credentials:
+        cc.established(obj, now=facts.now)
+        _describe_certificate(obj, facts)
+    if isinstance(news, Paired):
+        revocation.unmark(obj)
+    if isinstance(news, Renewed):
+        cc.renewed(obj, now=facts.now)
+        obj["spec"].pop("refreshCredentialsNow", None)
+    obj.setdefault("spec", {})["managementInfo"] = cc.management_info(registration)
+    cc.describe_runtime(obj, runtime_id=registration.runtime_id, tenant=registration.tenant)
+    if sources.has_literal_token(obj) and (
+        facts.reconnect_is_hopeless or sources.holds_token(obj, registration.paired_with)
+    ):
+        sources.remove_token(obj)
+
+
+def _describe_certificate(obj: Object, facts: Facts) -> None:
+    credentials = facts.credentials
+    if credentials is None:
+        cc.describe_certificate(obj, None)
+        return
+    acquired = credentials.registration.acquired if credentials.registration else 0
+    cc.describe_certificate(obj, cc.Validity(credentials.not_before, credentials.not_after, acquired))
+
+
+def _says(obj: Mapping[str, Any] | None, told: _Told) -> bool:
+    state = TOLD[type(told.reason)][0] if told.reason is not None else None
+    return (cc.state_of(obj), cc.connection_error(obj)) == (state, cc.shorten(told.text))
+
+
+def _remarks(facts: Facts) -> tuple[Remark, ...]:
+    if not facts.usable:
+        return ()
+    remarks: list[Remark] = []
+    if facts.memory.gateway is not None:
+        remarks.append(facts.memory.gateway)
+    if facts.fresh is not None and facts.now < facts.fresh.valid_from:
+        remarks.append(RenewalWaits(facts.fresh.valid_from, facts.fresh.received))
+    elif facts.past_threshold_on_arrival:
+        certificate = facts.current
+        remarks.append(
+            ShortLived(certificate.not_before, certificate.not_after, facts.registration.acquired, facts.renewal_due_at)
+        )
+    if facts.revoked:
+        remarks.append(RevocationUnfinished())
+    return tuple(remarks)
+
+
+def _paired_text(facts: Facts, news: Paired) -> str:
+    return (
+        f"paired with Compass through {news.origin} as Runtime {facts.registration.runtime_id}; the certificate is "
+        f"valid until {cc.timestamp(facts.current.not_after)}"
+    )
+
+
+def _renewed_text(facts: Facts, news: Renewed) -> str:
+    return f"renewed because {news.why}; valid until {cc.timestamp(facts.current.not_after)}"

@@ -1,0 +1,165 @@
+"""What the controllers share. Each reconciler's module builds its own controller from it; `agent` lists them."""
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from controller.backoff import Backoff
+from controller.connection.credentials import CredentialsStore
+from controller.connection.health import Health
+from controller.connection.sessions import Sessions
+from controller.connection.store import ConnectionStore
+from controller.metrics import AgentMetrics
+from controller.model.secrets import SECRETS_SELECTOR
+from controller.reconcilers.application_secrets import BY_APPLICATION, owning_applications
+from controller.reconcilers.progress import Progress
+from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
+from controller.runtime import Metrics
+from controller.runtime.events import EventRecorder
+from controller.settings import ObjectName, Settings
+from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer
+from workqueue import Clock, ItemExponentialFailureRateLimiter
+
+_RETRY_BASE = 0.005  # seconds, as controllers in Go begin
+_COMPASS_RETRY_CAP = 300.0  # of what Compass does not answer or accept: the cap when the sync period is longer
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """What lives as long as the process."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    agent_metrics: AgentMetrics
+    recorder: EventRecorder
+    sessions: Sessions
+    caches: "Caches"
+    new_key: Callable[[], RSAPrivateKey]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What lives as long as one term of leadership: all that is remembered begins anew with the next one."""
+
+    process: Process
+    client: Client
+    connections: ConnectionStore
+    credentials: CredentialsStore
+    health: Health
+    progress: Progress
+
+    @classmethod
+    def of_term(cls, process: Process, client: Client) -> "Context":
+        """``client`` writes in this term only."""
+        settings, caches, clock = process.settings, process.caches, process.clock
+        return cls(
+            process=process,
+            client=client,
+            connections=ConnectionStore(client, MutationCache(caches.connections.lister(), clock=clock), clock=clock),
+            credentials=CredentialsStore(
+                client,
+                cluster_secrets=MutationCache(caches.cluster_secret.lister(), clock=clock),
+                cluster_name=settings.cluster_certificates_secret,
+                ca_secrets=MutationCache(caches.ca_secret.lister(), clock=clock),
+                ca_name=settings.ca_certificates_secret,
+            ),
+            health=Health(clock),
+            progress=Progress(),
+        )
+
+    @property
+    def retry_cap(self) -> float:
+        """Seconds after which what Compass does not answer or accept is tried again at the latest."""
+        return min(self.process.settings.sync_period, _COMPASS_RETRY_CAP)
+
+    def backoff(self) -> Backoff:
+        """A pause of its own in front of calls to Compass."""
+        return Backoff(cap=self.retry_cap, clock=self.process.clock, random=random.random)
+
+
+def rate_limiter(cap: float) -> ItemExponentialFailureRateLimiter[str]:
+    """Delays of a key whose reconcile has raised; seconds."""
+    return ItemExponentialFailureRateLimiter(_RETRY_BASE, cap)
+
+
+# --- which key an object wakes ---
+
+
+def name_of(obj: Object) -> Iterable[str]:
+    return (obj["metadata"]["name"],)
+
+
+def served_name(obj: Object) -> Iterable[str]:
+    """The one CompassConnection that is served; others wake nobody."""
+    return (CONNECTION_NAME,) if obj["metadata"]["name"] == CONNECTION_NAME else ()
+
+
+def connection_name(_: Object) -> Iterable[str]:
+    """Whatever it is, it belongs to the CompassConnection."""
+    return (CONNECTION_NAME,)
+
+
+class Caches:
+    """Everything that the agent reads of the cluster. Single Secrets are watched by name, so RBAC can be as narrow."""
+
+    def __init__(self, settings: Settings, client: Client, metrics: Metrics, clock: Clock) -> None:
+        self._client, self._metrics, self._clock = client, metrics, clock
+        self.connections = self._of(COMPASS_CONNECTION, "compassconnections")
+        self.configuration_map = self._one(CONFIG_MAP, "configuration-configmap", settings.configuration_config_map)
+        self.configuration_secret = self._one(SECRET, "configuration-secret", settings.configuration_secret)
+        self.cluster_secret = self._one(SECRET, "cluster-certificates-secret", settings.cluster_certificates_secret)
+        self.ca_secret = self._one(SECRET, "ca-certificates-secret", settings.ca_certificates_secret)
+        self.applications = self._of(APPLICATION, "applications")
+        self.application_secrets = SharedInformer(
+            ResourceListerWatcher(
+                client, SECRET, namespace=settings.integration_namespace, label_selector=SECRETS_SELECTOR
+            ),
+            name="application-secrets",
+            indexers={BY_APPLICATION: owning_applications},
+            transform=_without_managed_fields,
+            clock=clock,
+            metrics=metrics,
+        )
+
+    def all(self) -> Iterable[SharedInformer]:
+        return (
+            self.connections,
+            self.configuration_map,
+            self.configuration_secret,
+            self.cluster_secret,
+            self.ca_secret,
+            self.applications,
+            self.application_secrets,
+        )
+
+    def _of(self, resource: Resource, name: str) -> SharedInformer:
+        return SharedInformer(
+            ResourceListerWatcher(self._client, resource),
+            name=name,
+            transform=_without_managed_fields,
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+
+    def _one(self, resource: Resource, name: str, wanted: ObjectName) -> SharedInformer:
+        return SharedInformer(
+            ResourceListerWatcher(
+                self._client, resource, namespace=wanted.namespace, field_selector=f"metadata.name={wanted.name}"
+            ),
+            name=name,
+            transform=_without_managed_fields,
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+
+
+def _without_managed_fields(obj: Object) -> Object:
+    """They are a third of an object, and nothing here reads them."""
+    obj["metadata"].pop("managedFields", None)
+    return obj
