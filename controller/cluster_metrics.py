@@ -15,10 +15,11 @@ The line tells all or nothing: when one source fails, for instance because no me
 import logging
 import sys
 import threading
-from collections.abc import Mapping
 from typing import Any, TextIO
 
+from controller.model.fields import member, objects
 from controller.runtime.logs import JsonFormatter
+from controller.text import clean
 from informers import ApiError, Client, Resource
 from workqueue import Clock
 
@@ -31,6 +32,8 @@ PERSISTENT_VOLUMES = Resource(
 )
 
 _INSTANCE_TYPES = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type")  # the second until 1.17
+_NOTHING = "0"
+_MAX_TEXT = 253
 _QUANTITIES = {"cpu": "cpu", "ephemeralStorage": "ephemeral-storage", "memory": "memory", "pods": "pods"}
 
 Object = dict[str, Any]
@@ -53,13 +56,17 @@ class ClusterMetrics:
     def run(self, stop: threading.Event) -> None:
         """Blocks until stop is set."""
         while not self._clock.sleep(self._interval, stop):
-            try:
-                info = self._cluster_info()
-            except ApiError as error:
-                _log.warning("cluster metrics cannot be read", extra={"error": str(error)})
-                continue
-            self._line.info("Cluster metrics logged successfully.", extra={"metrics": True, "clusterInfo": info})
+            self.write_line()
         _log.info("Logging stopped.")
+
+    def write_line(self) -> None:
+        """Write the line, or a warning why there is none."""
+        try:
+            info = self._cluster_info()
+        except ApiError as error:
+            _log.warning("cluster metrics cannot be read", extra={"error": str(error)})
+        else:
+            self._line.info("Cluster metrics logged successfully.", extra={"metrics": True, "clusterInfo": info})
 
     def _cluster_info(self) -> Object:
         return {
@@ -69,38 +76,47 @@ class ClusterMetrics:
         }
 
     def _items(self, resource: Resource) -> list[Object]:
-        items: list[Object] = self._client.list(resource)["items"]
-        return items
+        return objects(self._client.list(resource).get("items"))
+
+
+# The metrics API is a server of somebody else, so nothing is taken for granted: what has another shape is left out.
 
 
 def _node(node: Object) -> Object:
-    labels = node["metadata"].get("labels") or {}
+    metadata = member(node, "metadata")
+    labels = member(metadata, "labels")
     return {
-        "nodeName": node["metadata"]["name"],
-        "instanceType": next((labels[name] for name in _INSTANCE_TYPES if name in labels), ""),
-        "capacity": _quantities(node.get("status", {}).get("capacity")),
+        "nodeName": _text(metadata, "name"),
+        "instanceType": next((text for name in _INSTANCE_TYPES if (text := _text(labels, name))), ""),
+        "capacity": _quantities(member(member(node, "status"), "capacity")),
     }
 
 
 def _usage(metrics: Object) -> Object:
     return {
-        "nodeName": metrics["metadata"]["name"],
-        "startCollectingTimestamp": metrics.get("timestamp"),
-        "usage": _quantities(metrics.get("usage")),
+        "nodeName": _text(member(metrics, "metadata"), "name"),
+        "startCollectingTimestamp": _text(metrics, "timestamp") or None,
+        "usage": _quantities(member(metrics, "usage")),
     }
-
-
-def _quantities(given: Mapping[str, str] | None) -> dict[str, str]:
-    return {name: str((given or {}).get(resource, "0")) for name, resource in _QUANTITIES.items()}
 
 
 def _volume(volume: Object) -> Object:
-    spec = volume.get("spec", {})
+    spec = member(volume, "spec")
     told: Object = {
-        "name": volume["metadata"]["name"],
-        "capacity": str((spec.get("capacity") or {}).get("storage", "0")),
+        "name": _text(member(volume, "metadata"), "name"),
+        "capacity": _text(member(spec, "capacity"), "storage") or _NOTHING,
     }
-    claim = spec.get("claimRef")
+    claim = member(spec, "claimRef")
     if claim:
-        told["claim"] = {"name": claim.get("name", ""), "namespace": claim.get("namespace", "")}
+        told["claim"] = {"name": _text(claim, "name"), "namespace": _text(claim, "namespace")}
     return told
+
+
+def _quantities(given: Object) -> dict[str, str]:
+    return {name: _text(given, resource) or _NOTHING for name, resource in _QUANTITIES.items()}
+
+
+def _text(obj: Object, name: str) -> str:
+    """A text or a number as a text, no longer than any name in Kubernetes; "" for anything else."""
+    value = obj.get(name)
+    return clean(str(value), _MAX_TEXT) if isinstance(value, (str, int, float)) else ""

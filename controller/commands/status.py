@@ -11,6 +11,7 @@ from typing import Any, Literal, TextIO
 from controller.commands import snapshot
 from controller.connection import status as cc
 from controller.connection.credentials import CredentialsError, StoredCredentials
+from controller.model.fields import member
 from controller.settings import Settings
 from controller.text import clean
 from informers import Client
@@ -54,9 +55,9 @@ def cannot_tell(why: str, *, output: Output, out: TextIO, err: TextIO) -> int:
 
 
 def _report(taken: snapshot.Snapshot, settings: Settings, now: float) -> dict[str, Any]:
-    told = _object(taken.connection, "status")
-    connection, sync = _object(told, "connectionStatus"), _object(told, "synchronizationStatus")
-    urls = _object(_object(taken.connection, "spec"), "managementInfo")
+    told = member(taken.connection, "status")
+    connection, sync = member(told, "connectionStatus"), member(told, "synchronizationStatus")
+    urls = member(member(taken.connection, "spec"), "managementInfo")
     report: dict[str, Any] = {
         "healthy": False,
         "problems": [],
@@ -148,7 +149,7 @@ def _lines(report: Mapping[str, Any], now: float) -> list[str]:
 
 
 def _applications(report: Mapping[str, Any]) -> str:
-    counts = _object(report, "applications")
+    counts = member(report, "applications")
     if not counts:
         return ""
     text = f"{counts.get('synced', 0)} of {counts.get('desired', 0)} as Compass wants them"
@@ -173,9 +174,3 @@ def _moment(text: object, now: float) -> str:
     distance = abs(now - at)
     told = next((f"{distance / size:.0f} {unit}" for unit, size in _UNITS if distance >= 2 * size), f"{distance:.0f} s")
     return f"{text} ({told} ago)" if at <= now else f"{text} (in {told})"
-
-
-def _object(holder: object, name: str) -> Mapping[str, Any]:
-    """A member that is an object; an empty one in place of anything else, which people may have written."""
-    value = holder.get(name) if isinstance(holder, Mapping) else None
-    return value if isinstance(value, Mapping) else {}

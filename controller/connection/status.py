@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+from controller.model import fields
 from controller.text import clean
 
 _MAX_NAMES_IN_ERROR = 10  # enough to see a pattern, and short enough to read in a terminal
@@ -96,7 +97,7 @@ def state_of(connection: Mapping[str, Any] | None) -> State | None:
 
 def flag(connection: Mapping[str, Any] | None, name: str) -> bool:
     """``spec.resyncNow`` or ``spec.refreshCredentialsNow``."""
-    return (connection or {}).get("spec", {}).get(name) is True
+    return connection is not None and fields.spec(connection).get(name) is True
 
 
 def connection_error(connection: Mapping[str, Any] | None) -> str:

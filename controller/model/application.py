@@ -16,7 +16,7 @@ from controller.compass.types import (
     OAuthCredentials,
     UnsupportedCredentials,
 )
-from controller.model import names
+from controller.model import fields, names
 from controller.model.secrets import DesiredSecret, Object, credentials_secret, params_secret
 
 API_VERSION = "applicationconnector.kyma-project.io/v1alpha1"
@@ -185,7 +185,7 @@ def application_problem(desired: Desired) -> str | None:
 
 def is_managed(application: Object) -> bool:
     """Whether the agent may change this object: it has been made from an application of the Director."""
-    return isinstance((application.get("spec") or {}).get("compassMetadata"), dict)
+    return isinstance(fields.spec(application).get("compassMetadata"), dict)
 
 
 def merge_application(actual: Object | None, desired: Desired) -> Object | None:
@@ -199,7 +199,7 @@ def merge_application(actual: Object | None, desired: Desired) -> Object | None:
     if not is_managed(actual):
         raise ValueError(f"the Application {desired.name} is not managed by this agent")
     metadata, spec = actual["metadata"], actual["spec"]
-    labels = metadata.get("labels") or {}
+    labels = fields.labels(actual)
     if labels.get(MANAGED_BY_LABEL) == MANAGED_BY and all(
         _same(spec.get(field), value) for field, value in desired.spec.items()
     ):

@@ -67,7 +67,8 @@ class DesiredSet:
         name = application["metadata"]["name"]
         if name in self.by_name or name in self.problems:
             return False
-        return application["spec"]["compassMetadata"].get("applicationId") not in self.kept_ids
+        application_id = application["spec"]["compassMetadata"].get("applicationId")
+        return not isinstance(application_id, str) or application_id not in self.kept_ids
 
 
 def desired_set(

@@ -8,7 +8,7 @@ from typing import Any
 
 from controller.compass.foreign_text import shown_name
 from controller.compass.types import BasicCredentials, Bundle, OAuthCredentials
-from controller.model import go_json, names
+from controller.model import fields, go_json, names
 
 #: What an API server takes as the sum of a Secret's values, in bytes.
 MAX_SECRET_BYTES = 1024 * 1024
@@ -120,8 +120,8 @@ def merge_secret(actual: Object | None, desired: DesiredSecret, *, namespace: st
             "data": dict(desired.data),
         }
     metadata = actual["metadata"]
-    labels = metadata.get("labels") or {}
-    references = _references(metadata.get("ownerReferences") or [], reference)
+    labels = fields.labels(actual)
+    references = _references(fields.owner_references(actual), reference)
     if (
         (actual.get("data") or {}) == desired.data
         and desired.labels.items() <= labels.items()

@@ -8,6 +8,7 @@ Without the annotation an Application is as Compass wants it, too. Those that th
 their next change, so an upgrade writes none of them.
 """
 
+from controller.model import fields
 from controller.model.secrets import Object
 
 SYNC_STATUS = "compass.kyma-project.io/sync-status"
@@ -20,12 +21,10 @@ DELETION_HELD = "DeletionHeld"
 
 def tells(application: Object, status: str) -> bool:
     """Whether the Application has this status, for which no annotation at all stands for SYNCED."""
-    annotations = application["metadata"].get("annotations") or {}
-    return bool(annotations.get(SYNC_STATUS, SYNCED) == status)
+    return fields.annotations(application).get(SYNC_STATUS, SYNCED) == status
 
 
 def with_sync_status(application: Object, status: str) -> Object:
     """The Application with this status in its annotation. `application` is not changed."""
-    metadata = application["metadata"]
-    annotations = {**(metadata.get("annotations") or {}), SYNC_STATUS: status}
-    return {**application, "metadata": {**metadata, "annotations": annotations}}
+    annotations = {**fields.annotations(application), SYNC_STATUS: status}
+    return {**application, "metadata": {**application["metadata"], "annotations": annotations}}

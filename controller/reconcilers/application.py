@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from controller.context import Context, Process, name_of, rate_limiter
 from controller.metrics import AgentMetrics
+from controller.model import fields
 from controller.model.application import Desired, is_managed, merge_application
 from controller.model.desired import DesiredSet
 from controller.model.sync_status import DELETION_HELD, SECRETS_FAILED, SYNCED, tells, with_sync_status
@@ -195,9 +196,7 @@ class ApplicationReconciler:
         unwanted = [*self._secrets.unwanted(desired.name, desired.secrets), *hidden]
         self._secrets.remove(unwanted, NOT_WANTED)
         bundles = {service["id"] for service in desired.spec["services"]}
-        vanished = [
-            secret for secret in unwanted if (secret["metadata"].get("labels") or {}).get("bundleId") in bundles
-        ]
+        vanished = [secret for secret in unwanted if fields.labels(secret).get("bundleId") in bundles]
         if vanished:
             # A Director that hides credentials from this Runtime looks the same as one that has none any more.
             names = ", ".join(secret["metadata"]["name"] for secret in vanished)

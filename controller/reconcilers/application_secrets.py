@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from controller.model import fields
 from controller.model.application import Desired
 from controller.model.names import name_problem, params_secret_name, secret_name
 from controller.model.secrets import DesiredSecret, merge_secret
@@ -42,7 +43,7 @@ def owning_applications(secret: Object) -> list[str]:
     These are its owners, and the one that its labels name, so a Secret is found also after somebody took its reference
     or its labels away. Labels prove nothing for a Secret that a controller of another kind owns.
     """
-    references = secret["metadata"].get("ownerReferences") or ()
+    references = fields.owner_references(secret)
     owners = [reference["name"] for reference in references if _is_to_application(reference)]
     labelled = _labelled_application(secret)
     if labelled is None or labelled in owners:
@@ -53,13 +54,13 @@ def owning_applications(secret: Object) -> list[str]:
 
 
 def _is_to_application(reference: Object) -> bool:
-    group = str(reference.get("apiVersion", "")).split("/")[0]
-    return (reference.get("kind"), group) == (APPLICATION.kind, APPLICATION.group)
+    group: str = reference["apiVersion"].split("/")[0]
+    return (reference["kind"], group) == (APPLICATION.kind, APPLICATION.group)
 
 
 def _labelled_application(secret: Object) -> str | None:
     """The Application that the labels name, when the Secret's own name is the one that follows from them."""
-    labels = secret["metadata"].get("labels") or {}
+    labels = fields.labels(secret)
     application, bundle_id = labels.get("app"), labels.get("bundleId")
     if not application or not bundle_id:
         return None
@@ -160,14 +161,12 @@ class ApplicationSecrets:
 def _named_secrets(application: Object) -> set[str]:
     """Names of the Secrets that an Application names, whatever a user has made of it."""
     entries = [
-        entry for service in _objects(application["spec"].get("services")) for entry in _objects(service.get("entries"))
+        entry
+        for service in fields.objects(fields.spec(application).get("services"))
+        for entry in fields.objects(service.get("entries"))
     ]
     found = [entry.get("requestParametersSecretName") for entry in entries]
     found += [
-        credentials.get("secretName") for entry in entries for credentials in _objects([entry.get("credentials")])
+        credentials.get("secretName") for entry in entries for credentials in fields.objects([entry.get("credentials")])
     ]
     return {name for name in found if isinstance(name, str) and name_problem(name) is None}
-
-
-def _objects(value: object) -> list[Object]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

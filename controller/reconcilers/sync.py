@@ -29,6 +29,7 @@ from controller.connection.sessions import Sessions, request_id
 from controller.connection.store import ConnectionStore
 from controller.context import Context, connection_name, rate_limiter, served_name
 from controller.metrics import AgentMetrics
+from controller.model import fields
 from controller.model.application import ConversionSettings
 from controller.model.desired import DesiredSet, Problem, desired_set
 from controller.reconcilers.application import ApplicationController, ApplicationReconciler
@@ -354,8 +355,7 @@ class SyncReconciler:
 
 
 def _confirmation(connection: Object) -> str | None:
-    value = (connection["metadata"].get("annotations") or {}).get(CONFIRM_DELETIONS)
-    return value if isinstance(value, str) else None
+    return fields.annotations(connection).get(CONFIRM_DELETIONS)
 
 
 def _remove_confirmation(obj: Object, value: str) -> None:
@@ -365,7 +365,7 @@ def _remove_confirmation(obj: Object, value: str) -> None:
 
 
 def _without_resync_now(obj: Object) -> None:
-    obj["spec"].pop("resyncNow", None)
+    fields.spec(obj).pop("resyncNow", None)
 
 
 def _earlier(seconds: float, other: float | None) -> float:

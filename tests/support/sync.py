@@ -30,6 +30,7 @@ from controller.connection import status as cc
 from controller.connection.credentials import CredentialsReplaced, Registration
 from controller.connection.health import Health
 from controller.metrics import AgentMetrics
+from controller.model import fields
 from controller.reconcilers.application import ApplicationReconciler
 from controller.reconcilers.application_secrets import BY_APPLICATION, owning_applications, reserved_secrets
 from controller.reconcilers.progress import Progress
@@ -163,8 +164,7 @@ class Cluster:
 def _selected(plural: str, obj: Object | None) -> Object | None:
     """What a watch with the agent's label selector sees of an object."""
     if plural == SECRET.plural and obj is not None:
-        labels = obj["metadata"].get("labels") or {}
-        return obj if {"app", "bundleId"} <= labels.keys() else None
+        return obj if {"app", "bundleId"} <= fields.labels(obj).keys() else None
     return obj
 
 
@@ -267,7 +267,8 @@ class Agent:
         self.credentials = _StoredCredentials(
             Registration(runtime_id="runtime", tenant="t", connector_url="https://c", director_url="https://d")
         )
-        self.metrics = AgentMetrics(CollectorRegistry())
+        self.registry = CollectorRegistry()
+        self.metrics = AgentMetrics(self.registry)
         self._indexers = {
             APPLICATION.plural: Indexer(),
             SECRET.plural: Indexer({BY_APPLICATION: owning_applications}),

@@ -1,24 +1,20 @@
 """Whatever Connector and Director answer: no crash, no secret told, no wrong state; and the truth mends it all."""
 
-import copy
-import io
 import json
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.compass.http import HttpAnswer
 from controller.connection.credentials import CredentialsError
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
-from controller.runtime.logs import TextFormatter
 from tests.support.connection_bench import Bench
 from tests.support.director_border import RUNTIME, DirectorBorder, truthful
+from tests.support.fuzzing import PLACES, any_json, log, planted, quickly
 from tests.support.sync import Agent, Cluster
 
 SECRET = "a-secret-that-Compass-knows"
@@ -31,40 +27,8 @@ TEXTS = st.text(max_size=12) | st.sampled_from(
     [SECRET, f"bad token {SECRET}", "insufficient scopes provided", "x" * 5000]
 )
 KEYS = st.sampled_from(["data", "errors", "message", "configuration", "token", "result", "extensions", "error_code"])
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
-    max_leaves=8,
-)
+VALUES = any_json(TEXTS, KEYS)
 BODIES = st.binary(max_size=64) | VALUES.map(lambda value: json.dumps(value).encode())
-PLACES = st.lists(st.integers(min_value=0, max_value=7), max_size=8)
-"""A way down into a document: at each level the n-th member, as far as there are any."""
-
-quickly = settings(max_examples=20, deadline=None, derandomize=True)
-
-
-def planted(document: Any, way: list[int], value: Any) -> Any:
-    """The document with ``value`` where the way ends."""
-    if not way or not isinstance(document, (dict, list)) or not document:
-        return value
-    changed: Any = copy.copy(document)
-    key = list(document)[way[0] % len(document)] if isinstance(document, dict) else way[0] % len(document)
-    changed[key] = planted(document[key], way[1:], value)
-    return changed
-
-
-@contextmanager
-def log() -> Iterator[io.StringIO]:
-    """All that is logged inside, as the process would print it."""
-    text = io.StringIO()
-    handler = logging.StreamHandler(text)
-    handler.setFormatter(TextFormatter())
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield text
-    finally:
-        root.removeHandler(handler)
 
 
 def secrets_of(bench: Bench) -> set[str]:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
 
 from controller.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES, ClusterMetrics
 from informers import ApiError, NotFound, Resource
+from tests.support.fuzzing import PLACES, VALUES, planted, quickly
 from workqueue.testing import VirtualClock
 
 INTERVAL = 1800.0
@@ -25,11 +27,12 @@ class Cluster:
     def __init__(self) -> None:
         self.objects: dict[Resource, list[Object]] = {NODES: [], NODE_METRICS: [], PERSISTENT_VOLUMES: []}
         self.failing: dict[Resource, ApiError] = {}
+        self.answer: Object | None = None
 
     def list(self, resource: Resource) -> Object:
         if resource in self.failing:
             raise self.failing[resource]
-        return {"metadata": {}, "items": self.objects[resource]}
+        return self.answer or {"metadata": {}, "items": self.objects[resource]}
 
 
 class Run:
@@ -156,3 +159,45 @@ def test_the_end_is_told(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.INFO):
         Run(cluster).end()
     assert caplog.messages == ["Logging stopped."]
+
+
+NODE: Object = {
+    "metadata": {"name": "a", "labels": {"node.kubernetes.io/instance-type": "m5"}},
+    "status": {"capacity": CAPACITY},
+    "timestamp": "2026-11-21T12:00:00Z",
+    "usage": {"cpu": "250m"},
+    "spec": {"capacity": {"storage": "8Gi"}, "claimRef": {"name": "data", "namespace": "db"}},
+}
+
+
+def _lines(cluster: Cluster, answer: Object | None) -> list[Object]:
+    """What one and a second, empty answer make of the log."""
+    stream = io.StringIO()
+    metrics = ClusterMetrics(cluster, interval=INTERVAL, clock=VirtualClock(), stream=stream)  # type: ignore[arg-type]
+    for cluster.answer in (answer, None):
+        metrics.write_line()
+    text = stream.getvalue()
+    assert all(line.isprintable() for line in text.splitlines())
+    assert len(text) < 100_000
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("answer", [{"items": None}, {}, {"items": {}}, {"items": [None, 1, "x", []]}], ids=str)
+def test_a_list_of_nothing_usable_is_an_empty_one(cluster: Cluster, answer: Object) -> None:
+    """A metrics API is a server of somebody else, and sends null for no items."""
+    for line in _lines(cluster, answer):
+        assert line["clusterInfo"] == {"resources": [], "usage": [], "persistentVolumes": []}
+
+
+@quickly
+@given(way=PLACES, value=VALUES)
+def test_whatever_an_item_holds_the_line_comes(way: list[int], value: Any) -> None:
+    """What has another shape counts as not told; a name as long as a book is cut; the next line is right again."""
+    planted_item = planted(NODE, way, value)
+    first, second = _lines(Cluster(), {"items": [planted_item, NODE]})
+    assert first["clusterInfo"]["resources"][-1] == {
+        "nodeName": "a",
+        "instanceType": "m5",
+        "capacity": {"cpu": "4", "ephemeralStorage": "51474912Ki", "memory": "16393272Ki", "pods": "110"},
+    }
+    assert second["clusterInfo"] == {"resources": [], "usage": [], "persistentVolumes": []}

@@ -1,0 +1,51 @@
+"""Reading those parts of an object that people write, whatever they have made of them.
+
+The API server promises little of them: a CRD may be replaced by one that lets everything pass. What has another shape
+than it should counts as absent.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+Object = dict[str, Any]
+
+_OWNER_TEXTS = ("apiVersion", "kind", "name", "uid")
+
+
+def spec(obj: Mapping[str, Any]) -> Object:
+    """The spec, {} for none."""
+    return member(obj, "spec")
+
+
+def labels(obj: Mapping[str, Any]) -> dict[str, str]:
+    """The labels that are texts."""
+    return _texts(obj, "labels")
+
+
+def annotations(obj: Mapping[str, Any]) -> dict[str, str]:
+    """The annotations that are texts."""
+    return _texts(obj, "annotations")
+
+
+def owner_references(obj: Mapping[str, Any]) -> list[Object]:
+    """The complete ownerReferences."""
+    return [
+        reference
+        for reference in objects(obj["metadata"].get("ownerReferences"))
+        if all(isinstance(reference.get(name), str) for name in _OWNER_TEXTS)
+    ]
+
+
+def member(obj: object, name: str) -> Object:
+    """A member that is an object; {} for anything else."""
+    found = obj.get(name) if isinstance(obj, Mapping) else None
+    return found if isinstance(found, dict) else {}
+
+
+def objects(value: object) -> list[Object]:
+    """The items of a list that are objects; [] for anything else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _texts(obj: Mapping[str, Any], name: str) -> dict[str, str]:
+    return {key: value for key, value in member(obj["metadata"], name).items() if isinstance(value, str)}

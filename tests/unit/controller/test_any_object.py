@@ -1,0 +1,155 @@
+"""Whatever people write into objects: no exception leaves a reconcile, no secret is told, and memory is bounded."""
+
+import copy
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+
+from controller.reconcilers.application import SecretsFailed
+from controller.resources import APPLICATION, SECRET
+from informers.errors import KubernetesError
+from tests.support.fuzzing import PLACES, VALUES, log, planted, quickly, strings
+from tests.support.sync import Agent, Cluster, Director, application
+
+Object = dict[str, Any]
+
+NAME = "shop"
+PASSWORD = "canary-of-Compass"
+THEIRS = "canary-of-a-user"
+
+#: What the API server sets, or what makes the object another one.
+_FIXED = ("name", "namespace", "uid", "resourceVersion")
+
+
+class _StrictAgent(Agent):
+    """Fails with what a reconcile raises and the controller does not expect."""
+
+    def step(self, name: str) -> Exception | None:
+        error = super().step(name)
+        if error is not None and not isinstance(error, (KubernetesError, SecretsFailed)):
+            raise error
+        return error
+
+
+def _synchronized() -> _StrictAgent:
+    director = Director()
+    director.applications = [application(NAME, secret=PASSWORD), application("other")]
+    agent = _StrictAgent(Cluster(), director)
+    agent.settle()
+    assert agent.state == "Synchronized"
+    return agent
+
+
+def _edited(obj: Object, way: list[int], value: Any) -> Object:
+    """The object with any value in any place that people may write."""
+    metadata = obj["metadata"]
+    whole = {
+        "metadata": {
+            "labels": {},
+            "annotations": {},
+            "ownerReferences": [],
+            "finalizers": [],
+            **{key: item for key, item in metadata.items() if key not in _FIXED},
+        },
+        **{key: item for key, item in obj.items() if key not in ("metadata", "kind", "apiVersion")},
+    }
+    changed = planted(whole, way, value)
+    changed = changed if isinstance(changed, dict) else {"spec": changed}
+    given = changed.get("metadata")
+    free = {key: item for key, item in given.items() if key not in _FIXED} if isinstance(given, dict) else {}
+    return {**changed, "metadata": free | {key: metadata[key] for key in _FIXED if key in metadata}}
+
+
+def assert_nothing_is_told(agent: Agent, text: str) -> None:
+    """No secret in any place that people or machines read, and nothing there that harms a terminal."""
+    metrics = generate_latest(agent.registry).decode()
+    told = [text, metrics, *strings(agent.recorder.events), *strings(agent.connections.object)]
+    assert not [place for place in told if PASSWORD in place or THEIRS in place]
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+@quickly
+@given(way=PLACES, value=VALUES)
+def test_any_value_in_any_place_of_an_application(way: list[int], value: Any) -> None:
+    """It is put right, or left alone as one of a user; the other Application is right throughout."""
+    agent = _synchronized()
+    before = copy.deepcopy(agent.cluster.applications()[NAME])
+    with log() as text:
+        agent.cluster.put(APPLICATION, _edited(before, way, value))
+        agent.settle()
+        agent.cycle(60)
+        assert agent.state in ("Synchronized", "ResourceApplicationFailed")
+        assert all(place.isprintable() for place in strings(agent.status))
+        agent.director.applications = [application("other", description="changed")]
+        agent.cycle(60)
+    assert agent.cluster.applications()["other"]["spec"]["description"] == "changed"
+    assert agent.state == "Synchronized"
+    assert_nothing_is_told(agent, text.getvalue())
+
+
+@quickly
+@given(name=st.sampled_from(["shop-id-shop-bundle", "theirs"]), way=PLACES, value=VALUES)
+def test_any_value_in_any_place_of_a_secret(name: str, way: list[int], value: Any) -> None:
+    """Labels, owners, data: of the agent's own and of one that is like it."""
+    agent = _synchronized()
+    secret = copy.deepcopy(agent.cluster.secrets()["shop-id-shop-bundle"])
+    secret["metadata"]["name"] = name
+    secret["data"] |= {"key": THEIRS} if name == "theirs" else {}
+    with log() as text:
+        agent.cluster.put(SECRET, _edited(secret, way, value))
+        agent.settle()
+        agent.cycle(60)
+        assert agent.state in ("Synchronized", "ResourceApplicationFailed")
+        agent.director.applications = [application("other", description="changed")]
+        agent.cycle(60)
+    assert agent.cluster.applications().keys() == {"other"}
+    assert_nothing_is_told(agent, text.getvalue())
+
+
+@quickly
+@given(way=PLACES, value=VALUES)
+def test_any_value_in_any_place_of_the_compass_connection(way: list[int], value: Any) -> None:
+    """As far as the synchronisation reads it: annotations, spec, and a status that somebody has edited."""
+    agent = _synchronized()
+    assert agent.connections.object is not None
+    with log() as text:
+        agent.connections.object = _edited(agent.connections.object, way, value)
+        agent.sync_due = True
+        agent.settle()
+        agent.cycle(60)
+    assert agent.cluster.applications().keys() == {NAME, "other"}
+    assert_nothing_is_told(agent, text.getvalue())
+
+
+HUGE = "x" * 1_500_000  # about as much as etcd takes in one object
+
+HUGE_PLACES: list[tuple[str, Callable[[Object], Any]]] = [
+    ("annotation", lambda obj: obj["metadata"].setdefault("annotations", {}).update(huge=HUGE)),
+    ("label", lambda obj: obj["metadata"]["labels"].update(huge=HUGE)),
+    ("description", lambda obj: obj["spec"].update(description=HUGE)),
+    ("services", lambda obj: obj["spec"].update(services=[{"id": str(n), "entries": []} for n in range(50_000)])),
+]
+
+
+@pytest.mark.parametrize("edit", [row[1] for row in HUGE_PLACES], ids=[row[0] for row in HUGE_PLACES])
+def test_the_largest_object_costs_a_few_times_its_size(edit: Callable[[Object], Any]) -> None:
+    """Put right, told in a line of the log that does not hold it, and not kept."""
+    agent = _synchronized()
+    edited = copy.deepcopy(agent.cluster.applications()[NAME])
+    edit(edited)
+    agent.cluster.put(APPLICATION, edited)
+    tracemalloc.start()
+    try:
+        with log() as text:
+            agent.settle()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert agent.state == "Synchronized"
+    assert peak < 100_000_000
+    assert len(text.getvalue()) < 20_000
