@@ -43,8 +43,8 @@ help: ## List these commands
 
 .venv/.complete: requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none found in PATH (or set PYTHON=...)" >&2; exit 1; }
-	@echo "creating .venv with $$($(PYTHON) --version) and the locked packages ..."
-	@$(PYTHON) -m venv --clear .venv
+	@echo "filling .venv with $$($(PYTHON) --version) and the locked packages ..."
+	@[ "$$($(BIN)/python --version 2>&1)" = "$$($(PYTHON) --version)" ] || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@

@@ -1,7 +1,7 @@
 """The pages of Kyma's dashboard: what Busola's schemas allow, and what the pages show of real objects.
 
-The tables below are Busola's published schemas of the sections general, list, details and form, and its pages on widgets
-(version 0.5 of extensions). They are stricter: a key that Busola would pass over is an error here.
+The tables below say what Busola's published schemas of the sections general, list, details and form and its pages on
+widgets say (extensions of version 0.5). They are stricter: a key that Busola would ignore is an error here.
 """
 
 import re
