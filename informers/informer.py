@@ -118,6 +118,11 @@ class SharedInformer:
         """What listing or watching fails with just now; None when it works or was not begun."""
         return self._reflector.last_error if self._reflector else None
 
+    def retry_now(self) -> None:
+        """If listing or watching has failed and waits, try again at once: the cause may be over. From any thread."""
+        if self._reflector is not None:
+            self._reflector.retry_now()
+
     def add_event_handler(self, handlers: EventHandlers, *, resync_period: float | None = None) -> Registration:
         """Call `handlers` from now on, first for all that is in the cache.
 

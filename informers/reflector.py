@@ -126,6 +126,7 @@ class Reflector:
         self._watch_error_handler = watch_error_handler or self._log_error
         self._backoff = Backoff(clock, random)
         self._interrupt = Interrupt()
+        self._wake = threading.Event()  # ends a wait after a failure
         self._lock = threading.Lock()
         self._watcher: Watcher | None = None  # guarded by _lock: what stop() has to wake
         self._version = ""
@@ -161,9 +162,14 @@ class Reflector:
         except Interrupted:
             return
 
+    def retry_now(self) -> None:
+        """End the wait after a failure, if there is one: its cause may be over. From any thread."""
+        self._wake.set()
+
     def stop(self) -> None:
         """End run(). Idempotent; does not wait."""
         self._interrupt.set()
+        self._wake.set()
         self._stop_watcher()
 
     def _stop_watcher(self) -> None:
@@ -418,8 +424,10 @@ class Reflector:
             self._store.resync()
 
     def _wait(self) -> None:
-        if self._clock.sleep(self._backoff.next(), self._interrupt.event):
-            raise Interrupted
+        self._wake.clear()
+        self._check_stop()  # after clear(): either it sees the flag of stop(), or the sleep is ended by it
+        self._clock.sleep(self._backoff.next(), self._wake)
+        self._check_stop()
 
     def _check_stop(self) -> None:
         if self._interrupt.is_set():

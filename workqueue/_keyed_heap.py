@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -21,6 +21,10 @@ class KeyedHeap(Generic[K]):
         self._heap: list[tuple[float, int, K]] = []
         self._entries: dict[K, tuple[float, int, K]] = {}  # the entry of each key that counts
         self._arrivals = itertools.count()  # unique, so two keys are never compared
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys, in no order. The heap may change meanwhile."""
+        return iter([*self._entries])
 
     def __len__(self) -> int:
         return len(self._entries)

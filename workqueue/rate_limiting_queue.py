@@ -33,6 +33,18 @@ class RateLimitingQueue(DelayingQueue[K]):
         """Add a key again when the rate limiter says so."""
         self.add_after(key, self._rate_limiter.when(key), priority=priority)
 
+    def retry_now(self) -> None:
+        """End the delays of all keys that failed and wait to be tried again: the cause may be over.
+
+        Their failures stay counted, and what waits for another reason goes on waiting.
+        """
+        with self._lock:
+            now = self._clock.monotonic()
+            for key in self._delayed:
+                if self._rate_limiter.num_requeues(key):
+                    self._delayed.push(key, now)
+            self._promote_locked()
+
     def forget(self, key: K) -> None:
         """Stop counting failures of a key: it succeeded, or it is given up."""
         self._rate_limiter.forget(key)

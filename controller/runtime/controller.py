@@ -123,6 +123,10 @@ class Controller(Generic[K]):
         """Have the key reconciled as soon as a worker is free."""
         self.queue.add(key, priority=priority)
 
+    def retry_now(self) -> None:
+        """Try all keys again that failed and wait: the cause may be over."""
+        self.queue.retry_now()
+
     def watches(
         self,
         informer: Informer,

@@ -30,6 +30,7 @@ from controller.runtime.health import Check, HealthHandler, MetricsHandler
 from controller.runtime.http_server import HTTPServer
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.metrics import Metrics
+from controller.runtime.recovery import Recovery
 from controller.runtime.term import Term, TermEnded
 from informers import Client, KubernetesError
 from workqueue import REAL_CLOCK, Clock
@@ -66,6 +67,7 @@ class Informer(Protocol):
     def has_synced(self) -> bool: ...
     @property
     def last_error(self) -> KubernetesError | None: ...
+    def retry_now(self) -> None: ...
     def run(self, stop: threading.Event) -> None: ...
 
 
@@ -200,6 +202,9 @@ class Manager:
     def _start(self, stop: threading.Event) -> None:
         for informer in self._informers:
             self._informer_group.start(informer.name, informer.run, until_stop=True)
+        if self._informers:
+            recovery = Recovery(self._client, self._informers, on_return=self._retry_now, clock=self._clock)
+            self._informer_group.start("recovery", recovery.run, until_stop=True)
         for name, run in self._early_runnables:
             self._runnable_group.start(name, run, until_stop=False)
         if not self._wait_for_caches(stop):
@@ -278,6 +283,10 @@ class Manager:
                 return
             if self._clock.sleep(_SYNC_POLL_SECONDS, stop):
                 return
+
+    def _retry_now(self) -> None:
+        for controller in self._controllers:
+            controller.retry_now()
 
     def _stopped_leading(self, lost: LeaderElectionLost | None) -> None:
         if lost is None:

@@ -195,3 +195,33 @@ class TestRateLimitingQueue:
         queue.add_rate_limited("b")
         clock.advance(1)
         assert [queue.get(), queue.get()] == ["b", "a"]
+
+
+def test_retry_now_ends_the_delays_of_failed_keys_only(clock: VirtualClock) -> None:
+    """They keep their priority and their count of failures; a key that waits for another reason goes on waiting."""
+    queue: RateLimitingQueue[str] = RateLimitingQueue(ItemExponentialFailureRateLimiter(base=100), clock=clock)
+    queue.add_rate_limited("low", priority=-5)
+    queue.add_rate_limited("high", priority=5)
+    queue.add_after("later", 50)
+    assert len(queue) == 0
+    queue.retry_now()
+    assert [queue.get_with_priority() for _ in range(len(queue))] == [("high", 5), ("low", -5)]
+    queue.done("low")
+    queue.add_rate_limited("low")
+    clock.advance(199)
+    assert queue.get() == "later"
+    assert len(queue) == 0
+    clock.advance(1)
+    assert queue.get() == "low"
+
+
+def test_retry_now_wakes_a_waiting_worker(clock: VirtualClock, threads) -> None:
+    """Nobody has to add a key for that."""
+    queue: RateLimitingQueue[str] = RateLimitingQueue(ItemExponentialFailureRateLimiter(base=100), clock=clock)
+    queue.add_rate_limited("a")
+    got: list[str] = []
+    threads.start(lambda: got.append(queue.get()))
+    clock.wait_for_waiters(1)
+    queue.retry_now()
+    threads.join()
+    assert got == ["a"]

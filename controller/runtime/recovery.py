@@ -1,0 +1,75 @@
+"""Notices that the API server is back, so that nobody waits out a back-off that has grown while it was away.
+
+After an outage of minutes an informer waits up to a minute before it asks again, and a key that failed waits up to the
+cap of its limiter. That spares a server that comes back to thousands of clients. Here it would leave the cluster as it
+is for just as long. So the server is asked once a second whether it is ready, which costs it nothing; and when it is,
+what failed is tried again.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from informers import ApiError, ConnectionFailed, KubernetesError, ServerError
+from workqueue import Clock
+
+log = logging.getLogger(__name__)
+
+# Not just any request: before a server is done with its start it refuses what is sent to it, and waits would go on.
+_READY_PATH = "/readyz"
+_PERIOD = 1.0
+_REQUEST_TIMEOUT = 2.0
+# What fails for so long after the return fails for another reason; its own back-off is right for that.
+_RETRY_SECONDS = 10.0
+
+
+class Informer(Protocol):
+    @property
+    def last_error(self) -> KubernetesError | None: ...
+    def retry_now(self) -> None: ...
+
+
+class Client(Protocol):
+    def request(self, method: str, path: str, *, timeout: float | None = None) -> dict[str, Any]: ...
+
+
+class Recovery:
+    """Run it beside the informers. on_return is called when the API server answers again after an outage."""
+
+    def __init__(
+        self, client: Client, informers: Sequence[Informer], *, on_return: Callable[[], None], clock: Clock
+    ) -> None:
+        self._client = client
+        self._informers = informers
+        self._on_return = on_return
+        self._clock = clock
+
+    def run(self, stop: threading.Event) -> None:
+        """Wait for outages until stop is set. Blocks."""
+        while not self._clock.sleep(_PERIOD, stop):
+            if any(isinstance(informer.last_error, ConnectionFailed) for informer in self._informers):
+                self._wait_for_return(stop)
+
+    def _wait_for_return(self, stop: threading.Event) -> None:
+        while not self._is_ready():
+            if self._clock.sleep(_PERIOD, stop):
+                return
+        log.info("The API server answers again")
+        self._on_return()
+        give_up_at = self._clock.monotonic() + _RETRY_SECONDS
+        while failing := [informer for informer in self._informers if informer.last_error is not None]:
+            for informer in failing:
+                informer.retry_now()
+            if self._clock.monotonic() >= give_up_at or self._clock.sleep(_PERIOD, stop):
+                return
+
+    def _is_ready(self) -> bool:
+        try:
+            self._client.request("GET", _READY_PATH, timeout=_REQUEST_TIMEOUT)
+        except (ConnectionFailed, ServerError):
+            return False
+        except ApiError:
+            # The answer is no JSON, or only others may ask this: there is a server that answers.
+            return True
+        return True

@@ -1,0 +1,134 @@
+"""Back-offs end when the API server is back, and not before."""
+
+from typing import Any
+
+import pytest
+
+from controller.runtime.recovery import Recovery
+from informers import ApiError, ConnectionFailed, Forbidden, ServerError
+from informers.errors import KubernetesError
+from workqueue.testing import VirtualClock
+
+REFUSED = ConnectionFailed("refused", reason=ConnectionFailed.REFUSED)
+FORBIDDEN = Forbidden("forbidden", status=403, reason="Forbidden")
+NOT_JSON = ApiError("GET /readyz: the answer is not JSON", status=200, reason="UnexpectedServerResponse")
+
+
+class FakeInformer:
+    """Fails until it is told to try again and the server lets it."""
+
+    def __init__(self, clock: VirtualClock, error: KubernetesError | None) -> None:
+        self._clock = clock
+        self.last_error = error
+        self.fails_with: KubernetesError | None = error
+        self.retries: list[float] = []
+
+    def retry_now(self) -> None:
+        self.retries.append(self._clock.monotonic())
+        self.last_error = self.fails_with
+
+
+class Server:
+    """What /readyz answers, and when it was asked."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.answer: ApiError | None = REFUSED
+        self.asked: list[float] = []
+
+    def request(self, method: str, path: str, *, timeout: float | None = None) -> dict[str, Any]:
+        assert (method, path) == ("GET", "/readyz")
+        assert timeout is not None
+        self.asked.append(self._clock.monotonic())
+        if self.answer is not None:
+            raise self.answer
+        return {}
+
+
+class Bench:
+    def __init__(self, clock: VirtualClock, threads: Any, *errors: KubernetesError | None) -> None:
+        self._clock = clock
+        self.server = Server(clock)
+        self.informers = [FakeInformer(clock, error) for error in errors]
+        self.returns: list[float] = []
+        recovery = Recovery(
+            self.server, self.informers, on_return=lambda: self.returns.append(clock.monotonic()), clock=clock
+        )
+        threads.start(recovery.run)
+        clock.wait_for_waiters(1)
+
+    def run(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self._clock.advance(1)
+            self._clock.wait_for_waiters(1)
+
+
+@pytest.mark.parametrize("error", [None, FORBIDDEN, ServerError("slow", status=503)], ids=str)
+def test_without_an_outage_nothing_is_asked(error, clock, threads):
+    """An informer that is refused or meets an overloaded server keeps its back-off."""
+    bench = Bench(clock, threads, error)
+    bench.run(60)
+    assert bench.server.asked == []
+    assert bench.informers[0].retries == []
+
+
+@pytest.mark.parametrize("answer", [NOT_JSON, FORBIDDEN, None], ids=["ok", "not allowed to ask", "json"])
+def test_within_a_second_of_the_return_what_failed_is_tried_again(answer, clock, threads):
+    """However long the outage was; those that did not fail are left alone."""
+    bench = Bench(clock, threads, REFUSED, REFUSED, None)
+    bench.run(1800)
+    assert len(bench.server.asked) == 1800
+    assert bench.informers[0].retries == []
+    bench.server.answer = answer
+    for informer in bench.informers:
+        informer.fails_with = None
+    bench.run(10)
+    assert [informer.retries for informer in bench.informers] == [[1801], [1801], []]
+    assert bench.returns == [1801]
+    assert len(bench.server.asked) == 1801
+
+
+def test_a_server_that_starts_is_not_back_yet(clock, threads):
+    """It answers, but would refuse: its /readyz says so."""
+    bench = Bench(clock, threads, REFUSED)
+    bench.run(3)
+    bench.server.answer = ServerError("readyz check failed", status=500)
+    bench.run(5)
+    assert bench.informers[0].retries == []
+    bench.server.answer = NOT_JSON
+    bench.run(1)
+    assert bench.informers[0].retries == [9]
+
+
+def test_what_fails_after_the_return_is_tried_for_ten_seconds(clock, threads):
+    """Rights, say, come a moment after the server; what is refused for longer than that goes back to its back-off."""
+    bench = Bench(clock, threads, REFUSED, REFUSED)
+    bench.run(2)
+    bench.server.answer = NOT_JSON
+    late, broken = bench.informers
+    late.fails_with = broken.fails_with = FORBIDDEN
+    bench.run(4)
+    late.fails_with = None
+    bench.run(60)
+    assert late.retries == [3, 4, 5, 6, 7]
+    assert broken.retries == [*range(3, 14)]
+    assert bench.returns == [3]
+
+
+def test_each_outage_is_noticed(clock, threads):
+    """The second one as the first."""
+    bench = Bench(clock, threads, REFUSED)
+    (informer,) = bench.informers
+    for _ in range(2):
+        bench.run(5)
+        bench.server.answer, informer.fails_with = NOT_JSON, None
+        bench.run(5)
+        bench.server.answer, informer.fails_with, informer.last_error = REFUSED, REFUSED, REFUSED
+    assert len(bench.returns) == 2
+
+
+def test_it_stops_in_every_phase(clock, threads):
+    """Also while the server is away."""
+    bench = Bench(clock, threads, REFUSED)
+    bench.run(3)
+    threads.end()
