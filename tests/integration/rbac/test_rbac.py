@@ -162,8 +162,8 @@ RACES = (
     Race("PATCH", "/events/", "delete"),
 )
 
-#: Calls that are written for several resources and made for fewer; and the one that needs no right of ours, and is made in
-#: an outage of the API server only: any answer will do, and Kubernetes lets everyone ask whether it is ready.
+#: Calls that are written for several resources and made for fewer; and one that is made in an outage of the API server
+#: only, and needs no right of ours: any answer will do, and Kubernetes lets everyone ask whether it is ready.
 NEVER_MADE = {
     ("controller/reconcilers/objects.py", "read", APPLICATION.plural),
     ("controller/runtime/recovery.py", "_is_ready", ""),
