@@ -34,6 +34,7 @@ from informers.configuration import Credentials
 from informers.encoding import decode, encode
 from informers.errors import ConnectionFailed
 from informers.exchange import Exchange, make_cuttable
+from informers.exec_plugin import Certificate
 from informers.interrupt import Interrupt, Interrupted, Overdue
 from informers.metrics import NoRequestMetrics, RequestMetrics
 from informers.resource import Resource
@@ -137,6 +138,8 @@ class Client:
         self._clock = clock
         self._metrics = metrics or NoRequestMetrics()
         self._closed = Interrupt()
+        self._certificate_lock = threading.Lock()
+        self._certificate: Certificate | None = None  # of a plugin, in use; guarded by _certificate_lock
         self._error_when_closed: Callable[[], BaseException] = _closed
         if not configuration.verify_ssl:
             log.warning(
@@ -421,12 +424,15 @@ class Client:
 
     def _exchange(self, request: _Request, exchange: Exchange) -> urllib3.BaseHTTPResponse:
         """Send the request and read the answer, in a thread that its caller may leave alone."""
-        headers = {"Accept": "application/json", "User-Agent": self._user_agent}
+        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent})
         if request.body is not None:
             headers["Content-Type"] = request.content_type
         authorization = self._credentials.authorization()
         if authorization is not None:
             headers["Authorization"] = authorization
+        for name, value in self._credentials.impersonation:
+            headers.add(name, value)
+        self._use_certificate()
         while True:
             try:
                 with exchange:
@@ -452,6 +458,18 @@ class Client:
             response.read(cache_content=True)
             response.release_conn()
         return cast("urllib3.BaseHTTPResponse", response)
+
+    def _use_certificate(self) -> None:
+        """Make new connections with the plugin's certificate, if there is one, and none with an earlier one."""
+        certificate = self._credentials.certificate()
+        if certificate is None:
+            return
+        with self._certificate_lock:
+            if certificate != self._certificate:
+                self._certificate = certificate
+                settings = {"cert_file": certificate[0], "key_file": certificate[1]}
+                self._pool.connection_pool_kw = self._pool.connection_pool_kw | settings
+                self._pool.clear()
 
 
 def _closed() -> ConnectionFailed:

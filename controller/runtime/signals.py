@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +24,34 @@ def stop_on_signals() -> threading.Event:
     stop = threading.Event()
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    for number in SIGNALS:
-        signal.signal(number, lambda *_: None)
+    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     signal.set_wakeup_fd(writer.fileno())
+    _leave_alone_forked_children(before)
     # The thread keeps the writer: closed by the garbage collector, its number could come to mean another file.
     threading.Thread(target=_watch, args=(reader, writer, stop), name="signals", daemon=True).start()
     return stop
+
+
+def _leave_alone_forked_children(handlers: dict[signal.Signals, Any]) -> None:
+    """Give a child process its handlers back: it shares the socket, so a signal to it would stop this process instead.
+
+    A signal that comes before that is done waits meanwhile.
+    """
+    of_thread = threading.local()
+
+    def block() -> None:
+        of_thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, of_thread.mask)
+
+    def restore() -> None:
+        signal.set_wakeup_fd(-1)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=restore)
 
 
 def _watch(reader: socket.socket, _writer: socket.socket, stop: threading.Event) -> None:

@@ -1,10 +1,15 @@
 """The client against a real API server."""
 
 import base64
+import json
+import warnings
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from e2e.controlplane import ControlPlane, pki
 from informers import (
@@ -90,6 +95,69 @@ def test_errors(admin: Client, namespace: str, control_plane: ControlPlane, tmp_
         nobody.list(CONFIG_MAPS)
 
 
+def who(client: Client) -> dict[str, Any]:
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    answer = client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
+    info: dict[str, Any] = answer["status"]["userInfo"]
+    return info
+
+
+def test_certificates_of_a_plugin(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """Each new one is used at once, on a new connection."""
+    config = yaml.safe_load(control_plane.kubeconfig())
+    printed = tmp_path / "printed"
+    config["users"][0]["user"] = {
+        "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "cat", "args": [str(printed)]}
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    clock = VirtualClock()
+    client = Client(*load(str(path), clock=clock), clock=clock)
+    for name in ("one", "two"):
+        user = yaml.safe_load(control_plane.kubeconfig(name, ()))["users"][0]["user"]
+        status = {
+            "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
+            "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
+            "expirationTimestamp": datetime.fromtimestamp(clock.time() + 60, tz=UTC).isoformat(),
+        }
+        credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+        printed.write_text(json.dumps(credential))
+        assert who(client)["username"] == name
+        assert who(client)["username"] == name
+        clock.advance(60)
+    client.close()
+
+
+def test_acting_as_somebody_else(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """The kubeconfig's `as`, `as-groups` and the rest."""
+    config = yaml.safe_load(control_plane.kubeconfig())
+    extra = {"example.com/team": ["blue"]}
+    config["users"][0]["user"] |= {"as": "jane", "as-uid": "u1", "as-groups": ["one", "two"], "as-user-extra": extra}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    with closing(Client.load(str(path))) as client:
+        info = who(client)
+    assert (info["username"], info["uid"], info["extra"]) == ("jane", "u1", extra)
+    assert {"one", "two"} <= set(info["groups"])
+
+
+def test_unverified_server(control_plane: ControlPlane, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Is told once, with the setting, and not by a warning of a library at each request."""
+    config = yaml.safe_load(control_plane.kubeconfig())
+    cluster = config["clusters"][0]["cluster"]
+    del cluster["certificate-authority-data"]
+    cluster["insecure-skip-tls-verify"] = True
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    with closing(Client.load(str(path))) as client, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            assert who(client)["username"] == "admin"
+    assert not [each for each in caught if "nverified" in str(each.message)]
+    (record,) = [record for record in caplog.records if "not verified" in record.message]
+    assert "insecure-skip-tls-verify" in record.message
+
+
 def test_unknown_authority(control_plane: ControlPlane, tmp_path: Path) -> None:
     """A server that the kubeconfig's authority has not signed is not talked to, and the text says why."""
     text = control_plane.kubeconfig()
@@ -119,20 +187,18 @@ def test_token_rotation(admin: Client, namespace: str, control_plane: ControlPla
     clock = VirtualClock()
     client = Client(*load(None, clock=clock, environ=environ, service_account=tmp_path), clock=clock)
 
-    def who() -> str:
-        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        answer = client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
-        return str(answer["status"]["userInfo"]["username"])
+    def user() -> str:
+        return str(who(client)["username"])
 
-    assert who() == f"system:serviceaccount:{namespace}:agent"
+    assert user() == f"system:serviceaccount:{namespace}:agent"
     token.write_text("not a token")
-    assert who().endswith(":agent"), "the token in hand is used for a minute"
+    assert user().endswith(":agent"), "the token in hand is used for a minute"
     clock.advance(60)
     with pytest.raises(Unauthorized):
-        who()
+        user()
     token.write_text(new_token())
     clock.advance(1)
     with pytest.raises(Unauthorized) as caught:
-        who()
+        user()
     assert "not a token" not in str(caught.value)
-    assert who().endswith(":agent"), "the refusal made the client read the file again"
+    assert user().endswith(":agent"), "the refusal made the client read the file again"

@@ -101,6 +101,7 @@ class Request:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    header_list: list[tuple[str, str]]  # the same, with those that were sent several times
     body: bytes
 
 
@@ -238,7 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         is_collection = self.command == "GET" and url.path.endswith("/widgets")
         verb = "other" if not is_collection else "watch" if query.get("watch") == "true" else "list"
-        fault = self.owner.arrived(Request(verb, self.command, url.path, query, dict(self.headers.items()), body))
+        fault = self.owner.arrived(
+            Request(verb, self.command, url.path, query, dict(self.headers.items()), self.headers.items(), body)
+        )
         try:
             self._answer(verb, query, fault)
         except Refused as refused:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from informers import ConfigurationError
+from informers import Client, ConfigurationError
 from informers.configuration import load
+from tests.support.apiserver.server import Answer, MisbehavingServer
 from workqueue.testing import VirtualClock
 
 
@@ -127,3 +128,46 @@ def test_tokens(tmp_path: Path, account: Path) -> None:
     assert literal.authorization() == "Bearer literal-token"
     _, none = load(kubeconfig(tmp_path / "c", "http://c:1"), clock=clock)
     assert none.authorization() is None
+
+
+class TestImpersonation:
+    """`as` and what belongs to it: each request says whom it acts as."""
+
+    def test_headers(self, tmp_path: Path, server: MisbehavingServer) -> None:
+        """User, uid, each group, and extra fields with their names quoted."""
+        user = {
+            "as": "jane",
+            "as-uid": "u1",
+            "as-groups": ["a", "b"],
+            "as-user-extra": {"example.com/team": ["x", "y"]},
+        }
+        clock = VirtualClock()
+        server.inject("other", Answer(200, body=b"{}"))
+        client = Client(*load(kubeconfig(tmp_path / "config", server.url, user), clock=clock))
+        client.request("GET", "/x")
+        client.close()
+        sent = [(name, value) for name, value in server.requests[-1].header_list if name.startswith("Impersonate")]
+        assert sent == [
+            ("Impersonate-User", "jane"),
+            ("Impersonate-Uid", "u1"),
+            ("Impersonate-Group", "a"),
+            ("Impersonate-Group", "b"),
+            ("Impersonate-Extra-example.com%2Fteam", "x"),
+            ("Impersonate-Extra-example.com%2Fteam", "y"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("user", "text"),
+        [
+            ({"as-groups": ["a"]}, "but not as: whom to act as"),
+            ({"as-uid": "u1"}, "but not as: whom to act as"),
+            ({"as": "jane\r\nX-Injected: 1"}, "as is not a text"),
+            ({"as": "jane", "as-groups": [1]}, "as-groups is not a text"),
+            ({"as": "jane", "as-user-extra": {"a": [""]}}, "as-user-extra is not a text"),
+            ({"as": "jane", "as-user-extra": ["a"]}, "not a kubeconfig"),
+        ],
+    )
+    def test_nonsense(self, tmp_path: Path, user: dict[str, Any], text: str) -> None:
+        """Is refused when the file is read, never ignored."""
+        with pytest.raises(ConfigurationError, match=text):
+            load(kubeconfig(tmp_path / "config", "http://a:1", user), clock=VirtualClock())

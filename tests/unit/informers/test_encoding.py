@@ -18,8 +18,9 @@ from tests.support.apiserver.waiting import HastyClock, eventually
 Start = Callable[[SharedInformer], threading.Event]
 
 DEEP = 9_000  # an API server takes 10,000 levels
+NUMBERS = st.integers(-(2**63), 2**64 - 1)  # what the API has
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
 )
 
