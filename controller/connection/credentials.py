@@ -328,8 +328,10 @@ class CredentialsStore:
             return secret if values == (secret.get("data") or {}) else {**secret, "data": values}
 
         def write(base: Object | None, obj: Object) -> Object:
-            send = self._client.create if base is None else self._client.update
-            written = send(SECRET, obj, namespace=name.namespace, dry_run=dry_run)
+            if base is None:
+                written = self._client.create(SECRET, obj, namespace=name.namespace, dry_run=dry_run)
+            else:
+                written = self._client.update(SECRET, obj, namespace=name.namespace, dry_run=dry_run)
             if not dry_run:
                 cache.mutated(written, base=base)
             return written

@@ -15,7 +15,7 @@ import yaml
 import controller.__main__
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.rights import missing, needed
-from controller.settings import Settings
+from controller.settings import ObjectName, Settings
 from e2e.cluster import encoded
 from e2e.controlplane import ControlPlane
 from e2e.mock_compass.examples import landscape
@@ -61,6 +61,9 @@ def _resource(kind: str, plural: str, *, namespaced: bool = True) -> Resource:
     group = "rbac.authorization.k8s.io" if kind != "ServiceAccount" else ""
     return Resource(group=group, version="v1", plural=plural, kind=kind, namespaced=namespaced)
 
+
+#: Where the deployed agent puts the CA for the gateway.
+CA = ObjectName("istio-system", "kyma-gateway-certs-cacert")
 
 KINDS = {
     "ServiceAccount": _resource("ServiceAccount", "serviceaccounts"),
@@ -241,6 +244,7 @@ def _change_things(world: World, number: int) -> None:
     """Everything is created, updated and deleted once."""
     world.compass.put_application(_application("mp-changing", f"password-{number}"))
     world.compass.put_application(_application("mp-changing", f"password-{number}-changed"))
+    world.client.patch(SECRET, CA.name, {"data": {"cacert": encoded("edited")}}, namespace=CA.namespace)
     world.patch_connection({"spec": {"refreshCredentialsNow": True, "resyncNow": True}})
     world.wait_for(
         "the change",
