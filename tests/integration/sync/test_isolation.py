@@ -1,5 +1,6 @@
 """One application that cannot be applied holds up no other; whatever the Director answers breaks nothing."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,7 @@ PASSWORD = "gangway-4711"
 
 LONG_LABEL = "mp-" + "l" * 61
 LONG_NAME = "mp-" + "n" * 251
+LONG_NAME_SHOWN = f"mp-{'n' * 56}\u2026 (254 characters, {hashlib.sha256(LONG_NAME.encode()).hexdigest()[:8]})"
 
 
 def director_application(name: str, *, password: str | None = PASSWORD, **more: Any) -> Object:
@@ -97,7 +99,7 @@ def test_what_cannot_be_applied_is_reported_and_the_others_are_applied(
 ) -> None:
     """Each is named in the error of the status and has an Event; each recovers once its cause is gone."""
     mine = world.put(APPLICATION, {"metadata": {"name": "mp-foreign"}, "spec": {"description": "mine"}})
-    bad = ["mp-foreign", LONG_LABEL, LONG_NAME, "mp-refused", "mp-too-large", "mp-twin"]
+    bad = ["mp-foreign", LONG_LABEL, LONG_NAME_SHOWN, "mp-refused", "mp-too-large", "mp-twin"]
     for name in ("mp-fine", "mp-also-fine", "mp-foreign", LONG_LABEL, LONG_NAME, "mp-refused"):
         world.compass.put_application(director_application(name))
     world.compass.put_application(director_application("mp-too-large", password="x" * (1 << 20)))
