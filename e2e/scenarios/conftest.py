@@ -3,17 +3,24 @@
 import os
 import time
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from controller.resources import CONFIG_MAP
 from e2e.controlplane import find_assets
+from e2e.kyma.go_agent import leave_objects
+from e2e.kyma.operator import Operator
 from e2e.scenarios.artifacts import save
 from e2e.scenarios.deployed import AGENT_IMAGE, MOCK_IMAGE, DeployedStage, Images
+from e2e.scenarios.documents import Page
 from e2e.scenarios.local import LocalStage
 from e2e.scenarios.stage import Stage, run
+from e2e.world import OWN_CRDS
 
+CONFIG = OWN_CRDS.parent
 ARTIFACTS = Path("artifacts/e2e")
 
 _FAILED = pytest.StashKey[bool]()
@@ -91,3 +98,42 @@ def connected(stage: Stage) -> Stage:
     """A paired cluster with the example landscape, all synchronised, whatever ran before."""
     stage.connect()
     return stage
+
+
+@pytest.fixture
+def upgrade(stage: Stage, tmp_path: Path) -> Page:
+    """docs/upgrade.md."""
+    return Page(stage, "upgrade.md", tmp_path)
+
+
+@pytest.fixture
+def go_agent(connected: Stage) -> Iterator[Stage]:
+    """A cluster that the agent in Go has paired and synchronised, with nothing of this agent in it but the CRDs."""
+    connected.stop_agents()
+    leave_objects(connected, connected.compass.configuration(token="used long ago"))  # noqa: S106 - it is no token
+    with _without_agent(connected):
+        yield connected
+
+
+@pytest.fixture
+def bare(stage: Stage) -> Iterator[Stage]:
+    """A cluster that has the namespaces and the CRDs, and nothing else of an agent."""
+    stage.compass.reset()
+    stage.disconnect()
+    with _without_agent(stage):
+        yield stage
+
+
+@contextmanager
+def _without_agent(stage: Stage) -> Iterator[None]:
+    """Inside the block no agent is installed, and a Deployment of it runs. What is left at its end is removed."""
+    stage.uninstall()
+    stage.remove(CONFIG_MAP, "compass-ca", "kyma-system")
+    with stage.deployments():
+        yield
+        for folder in ("kyma", "agent"):
+            stage.kubectl("delete", "--ignore-not-found", "-k", str(CONFIG / folder))
+        Operator(stage.client).remove()
+        stage.kubectl("apply", "-k", str(CONFIG / "crd"))
+    authority = {"ca.crt": stage.compass.ca_pem}
+    stage.put(CONFIG_MAP, {"metadata": {"name": "compass-ca", "namespace": "kyma-system"}, "data": authority})

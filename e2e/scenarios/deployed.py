@@ -47,6 +47,7 @@ class Images:
 class DeployedStage(Stage):
     """``node_shell``: for what nobody can do through the API server; without it there are no outages of that."""
 
+    has_pods = True
     ca_secret = ObjectName("istio-system", "kyma-gateway-certs-cacert")  # as config/manager sets it
 
     def __init__(

@@ -10,6 +10,7 @@ from e2e.scenarios.stage import CommandFailed, Stage
 
 _ROOT = Path(__file__).parents[2]
 _HEADING = re.compile(r"(#+) (.+)")
+_IN_THE_POD = " exec deployment/compass-runtime-agent -- compass-runtime-agent "
 _SECONDS = 300.0
 
 
@@ -28,6 +29,24 @@ def commands(page: str, heading: str) -> list[str]:
         else:
             found.append(line.strip())
     return found
+
+
+class Page:
+    """Runs what a page of docs/ says, in a folder of its own."""
+
+    def __init__(self, stage: Stage, name: str, directory: Path) -> None:
+        self._stage, self._name, self._directory = stage, name, directory
+
+    def follow(self, heading: str) -> None:
+        """Every command below the heading."""
+        for command in commands(self._name, heading):
+            print(f"$ {command}")
+            print(self._run(command))
+
+    def _run(self, command: str) -> str:
+        if not self._stage.has_pods and _IN_THE_POD in command:
+            return self._stage.command(*command.partition(_IN_THE_POD)[2].split())
+        return run(self._stage, command, files={"ca.crt": self._stage.compass.ca_pem}, directory=self._directory)
 
 
 def run(stage: Stage, command: str, *, files: dict[str, str] | None = None, directory: Path) -> str:

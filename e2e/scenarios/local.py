@@ -25,6 +25,7 @@ SERVICE_ACCOUNT = "system:serviceaccount:kyma-system:compass-runtime-agent"
 class LocalStage(Stage):
     """A World, and what a Deployment and a kubelet do for its agents."""
 
+    has_pods = False
     ca_secret = ObjectName("istio-system", "kyma-gateway-certs-cacert")
 
     def __init__(self, directory: Path, **settings: str) -> None:

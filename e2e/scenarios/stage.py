@@ -37,6 +37,8 @@ class Stage(Cluster, ABC):
     ca_secret: ObjectName
     kubectl_binary: Path
     kubeconfig: Path
+    has_pods: bool
+    """Whether the agents are Pods, and objects without an owner are collected."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)

@@ -3,41 +3,21 @@
 The operator is the emulation of e2e/kyma: it applies its manifests again every few seconds while all this happens.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from controller.resources import CONFIG_MAP, SECRET
+from controller.resources import SECRET
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
-from e2e.kyma.go_agent import complaints, leave_objects
+from e2e.kyma.go_agent import complaints
 from e2e.kyma.operator import DEPLOYMENT, NAME, Operator
 from e2e.mock_compass.examples import landscape
-from e2e.scenarios.documents import commands, run
+from e2e.scenarios.documents import Page
 from e2e.scenarios.stage import Stage
-from e2e.world import OWN_CRDS
 from informers import NotFound
 
-CONFIG = OWN_CRDS.parent
-PAGE = "upgrade.md"
 ERP = "mp-harbour-logistics-erp"
 PERIOD = 2.0  # of the operator; the real one is slower
 
 Object = dict[str, Any]
-
-
-class Page:
-    """Runs what docs/upgrade.md says, in one folder."""
-
-    def __init__(self, stage: Stage, directory: Path) -> None:
-        self._stage, self._directory = stage, directory
-
-    def follow(self, heading: str) -> None:
-        """Every command below the heading."""
-        for command in commands(PAGE, heading):
-            print(f"$ {command}")
-            print(run(self._stage, command, files={"ca.crt": self._stage.compass.ca_pem}, directory=self._directory))
 
 
 class Before:
@@ -66,36 +46,14 @@ class Before:
         assert {key: kept.get(key) for key in ("crt", "key", "crtChain")} == self._credentials
 
 
-@pytest.fixture
-def page(stage: Stage, tmp_path: Path) -> Page:
-    return Page(stage, tmp_path)
-
-
-@pytest.fixture
-def go_agent(connected: Stage) -> Iterator[Stage]:
-    """A cluster that the agent in Go has paired and synchronised, with nothing of this agent in it but CRDs."""
-    connected.stop_agents()
-    leave_objects(connected, connected.compass.configuration(token="used long ago"))  # noqa: S106 - it is no token
-    connected.uninstall()
-    connected.remove(CONFIG_MAP, "compass-ca", "kyma-system")
-    with connected.deployments():
-        yield connected
-        for folder in ("kyma", "agent"):
-            connected.kubectl("delete", "--ignore-not-found", "-k", str(CONFIG / folder))
-        Operator(connected.client).remove()
-        connected.kubectl("apply", "-k", str(CONFIG / "crd"))
-    ca = {"metadata": {"name": "compass-ca", "namespace": "kyma-system"}, "data": {"ca.crt": connected.compass.ca_pem}}
-    connected.put(CONFIG_MAP, ca)
-
-
-def test_where_kymas_operator_runs(go_agent: Stage, page: Page) -> None:
+def test_where_kymas_operator_runs(go_agent: Stage, upgrade: Page) -> None:
     """Upgrade, drift, sync, scaling by the operator, and back: nothing is lost, and the agent in Go could go on."""
     stage = go_agent
     with Operator(stage.client, period=PERIOD) as operator:
         operator.wait_until_applied()
         before = Before(stage)
 
-        page.follow("Where Kyma's operator runs")
+        upgrade.follow("Where Kyma's operator runs")
         stage.wait_for_leader()
         stage.wait_for_landscape()
         before.check()
@@ -119,25 +77,25 @@ def test_where_kymas_operator_runs(go_agent: Stage, page: Page) -> None:
         stage.wait_for_landscape()
         before.check()
 
-        page.follow("Back with Kyma's operator")
+        upgrade.follow("Back with Kyma's operator")
         stage.wait_for("this agent to be gone", lambda: not _runs(stage))
         operator.wait_until_applied(2)
         before.check()
         assert complaints(stage, ca_secret=stage.ca_secret) == []
 
 
-def test_where_it_does_not_run(go_agent: Stage, page: Page) -> None:
+def test_where_it_does_not_run(go_agent: Stage, upgrade: Page) -> None:
     """The manifests of the agent in Go were applied once, with its CRDs; and they are again in the end."""
     stage = go_agent
     Operator(stage.client).apply()
     before = Before(stage)
 
-    page.follow("Where it does not run")
+    upgrade.follow("Where it does not run")
     stage.wait_for_leader()
     stage.wait_for_landscape()
     before.check()
 
-    page.follow("Back without it")
+    upgrade.follow("Back without it")
     assert stage.lease_holder() == ""
     Operator(stage.client).apply()
     before.check()
