@@ -27,6 +27,7 @@ from informers import (
     EventHandlers,
     KubernetesError,
     Registration,
+    no_retries_after,
     split_key,
     wait_for_sync,
 )
@@ -220,7 +221,8 @@ class Controller(Generic[K]):
 
     def _run_worker(self, stop: threading.Event) -> None:
         try:
-            self._worker(stop)
+            with no_retries_after(stop):
+                self._worker(stop)
         except BaseException as error:  # noqa: BLE001 - raised by run()
             self._failures.append(error)
             stop.set()

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 from controller.runtime.term import TermEnded
+from informers import no_retries_after
 from workqueue import Clock
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class Group:
     def _run(self, name: str, run: Run, until_stop: bool) -> None:
         failure: RunnableFailed | None = None
         try:
-            run(self.stop_event)
+            with no_retries_after(self.stop_event):
+                run(self.stop_event)
             if until_stop and not self.stop_event.is_set():
                 failure = RunnableFailed(f"{name} ended although nobody stopped it")
         except TermEnded:
