@@ -114,6 +114,11 @@ class SharedInformer:
         return self._indexer.resource_version
 
     @property
+    def is_watching(self) -> bool:
+        """Whether a watch is open just now, so that the cache is at most moments behind the server."""
+        return self._reflector is not None and self._reflector.is_watching
+
+    @property
     def last_error(self) -> KubernetesError | None:
         """What listing or watching fails with just now; None when it works or was not begun."""
         return self._reflector.last_error if self._reflector else None

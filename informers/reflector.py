@@ -137,6 +137,12 @@ class Reflector:
         # Until a server turns out to take a streamed list for a plain watch.
         self._streams_lists = options.watch_list
         self._last_error: KubernetesError | None = None
+        self._watching = False
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether a watch is open and keeps the store up to date just now. Between two watches it is not."""
+        return self._watching
 
     @property
     def last_sync_resource_version(self) -> str:
@@ -303,7 +309,11 @@ class Reflector:
                     self._wait()
                     continue
             try:
-                self._consume(stream, self._store, publish=self._publish, in_order=in_order)
+                self._watching = True
+                try:
+                    self._consume(stream, self._store, publish=self._publish, in_order=in_order)
+                finally:
+                    self._watching = False
             except _ShortWatch:
                 log.info("watch was closed at once", extra={"informer": self._name})
                 return

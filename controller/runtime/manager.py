@@ -67,6 +67,8 @@ class Informer(Protocol):
     def has_synced(self) -> bool: ...
     @property
     def last_error(self) -> KubernetesError | None: ...
+    @property
+    def is_watching(self) -> bool: ...
     def retry_now(self) -> None: ...
     def run(self, stop: threading.Event) -> None: ...
 
@@ -277,7 +279,7 @@ class Manager:
     def _wait_for_watches(self, stop: threading.Event) -> None:
         """Wait until no watch is interrupted, so that the term does not begin with caches of before an outage."""
         give_up_at = self._clock.monotonic() + _CATCH_UP_SECONDS
-        while interrupted := [informer.name for informer in self._informers if informer.last_error is not None]:
+        while interrupted := [informer.name for informer in self._informers if not informer.is_watching]:
             if self._clock.monotonic() >= give_up_at:
                 log.warning("Caches may be out of date", extra={"informers": ", ".join(interrupted)})
                 return

@@ -20,13 +20,15 @@ log = logging.getLogger(__name__)
 _READY_PATH = "/readyz"
 _PERIOD = 1.0
 _REQUEST_TIMEOUT = 2.0
-# What fails for so long after the return fails for another reason; its own back-off is right for that.
+# What does not watch so long after the return has another reason; its own back-off is right for that.
 _RETRY_SECONDS = 10.0
 
 
 class Informer(Protocol):
     @property
     def last_error(self) -> KubernetesError | None: ...
+    @property
+    def is_watching(self) -> bool: ...
     def retry_now(self) -> None: ...
 
 
@@ -58,8 +60,9 @@ class Recovery:
         log.info("The API server answers again")
         self._on_return()
         give_up_at = self._clock.monotonic() + _RETRY_SECONDS
-        while failing := [informer for informer in self._informers if informer.last_error is not None]:
-            for informer in failing:
+        # Not only those that tell an error: one whose watch has expired in the outage waits before it lists, too.
+        while waiting := [informer for informer in self._informers if not informer.is_watching]:
+            for informer in waiting:
                 informer.retry_now()
             if self._clock.monotonic() >= give_up_at or self._clock.sleep(_PERIOD, stop):
                 return

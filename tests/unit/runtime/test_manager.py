@@ -78,6 +78,10 @@ class FakeInformer:
             raise self.failure
         self._run(stop)
 
+    @property
+    def is_watching(self) -> bool:
+        return self.last_error is None
+
     def retry_now(self) -> None:
         """Nothing waits."""
 

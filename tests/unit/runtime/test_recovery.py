@@ -22,8 +22,14 @@ class FakeInformer:
         self.last_error = error
         self.fails_with: KubernetesError | None = error
         self.retries: list[float] = []
+        self.expired = False
+
+    @property
+    def is_watching(self) -> bool:
+        return self.last_error is None and not self.expired
 
     def retry_now(self) -> None:
+        self.expired = False
         self.retries.append(self._clock.monotonic())
         self.last_error = self.fails_with
 
@@ -86,6 +92,16 @@ def test_within_a_second_of_the_return_what_failed_is_tried_again(answer, clock,
     assert [informer.retries for informer in bench.informers] == [[1801], [1801], []]
     assert bench.returns == [1801]
     assert len(bench.server.asked) == 1801
+
+
+def test_a_watch_that_expired_in_the_outage_is_listed_anew_at_once(clock, threads):
+    """A server that was restarted does not know old versions any more. That is no error, and waits all the same."""
+    bench = Bench(clock, threads, REFUSED, None)
+    bench.run(3)
+    bench.informers[1].expired = True
+    bench.server.answer, bench.informers[0].fails_with = NOT_JSON, None
+    bench.run(3)
+    assert bench.informers[1].retries == [4]
 
 
 def test_a_server_that_starts_is_not_back_yet(clock, threads):
