@@ -3,11 +3,12 @@
 - A Controller reconciles keys from a queue with a number of workers, and tries failed keys again.
 - A Manager starts informers, controllers and servers in order, waits for caches, and stops all within a grace period.
 - A LeaderElector lets one of several processes work, by a Lease.
+- Predicates, owner references, finalizers and create_or_update are what most reconcilers need besides.
 - Metrics carry the names that dashboards for Go controllers use.
 - Events and logs tell people what happens, and never hold up the work.
 """
 
-from controller.runtime.controller import LOW_PRIORITY, Controller, Predicate
+from controller.runtime.controller import LOW_PRIORITY, Controller
 from controller.runtime.events import EventRecorder, EventType
 from controller.runtime.group import RunnableFailed
 from controller.runtime.health import Check
@@ -15,9 +16,20 @@ from controller.runtime.http_server import HTTPServer, ServerBindError
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.manager import BuildControllers, GracePeriodExceeded, Manager
 from controller.runtime.metrics import ControllerMetrics, Metrics
+from controller.runtime.ownership import keys_of_owners, set_controller
+from controller.runtime.predicates import (
+    Predicate,
+    all_of,
+    annotations_changed,
+    any_of,
+    generation_changed,
+    labels_changed,
+    negate,
+)
 from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result, TerminalError
 from controller.runtime.signals import stop_on_signals
 from controller.runtime.term import Term, TermEnded
+from controller.runtime.writes import add_finalizer, create_or_update, is_being_deleted, remove_finalizer
 
 __all__ = [
     "LOW_PRIORITY",
@@ -43,5 +55,17 @@ __all__ = [
     "Term",
     "TermEnded",
     "TerminalError",
+    "add_finalizer",
+    "all_of",
+    "annotations_changed",
+    "any_of",
+    "create_or_update",
+    "generation_changed",
+    "is_being_deleted",
+    "keys_of_owners",
+    "labels_changed",
+    "negate",
+    "remove_finalizer",
+    "set_controller",
     "stop_on_signals",
 ]

@@ -20,6 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from controller.runtime import logs
 from controller.runtime.metrics import Metrics
+from controller.runtime.predicates import Predicate
 from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result, TerminalError
 from controller.runtime.term import TermEnded
 from informers import (
@@ -55,12 +56,6 @@ _RETRIES_WITH_PRIORITY = 3
 # What may happen to a program without mistakes: one line of the log says it all. Anything else is a mistake in the
 # program, what would be a panic in Go: it is counted apart and logged with its traceback.
 _EXPECTED_ERRORS = (KubernetesError, OSError, ReconcileFailed)
-
-
-class Predicate(Protocol):
-    """Whether an event is worth a reconcile. ``old`` is None for an add, ``new`` is None for a delete."""
-
-    def __call__(self, old: Object | None, new: Object | None, /) -> bool: ...
 
 
 class Informer(Protocol):

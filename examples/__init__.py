@@ -1,0 +1,1 @@
+"""Small controllers built on the toolkit: workqueue, informers and controller.runtime."""
