@@ -21,6 +21,7 @@ from enum import Enum, auto
 from typing import Any
 from urllib.parse import urlsplit
 
+from controller.model import fields
 from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName
 from informers.client import Client
@@ -206,7 +207,7 @@ def remove_token(connection: Object) -> None:
 
 def secret_value(secret: Mapping[str, Any], key: str) -> str:
     """The text under a key of a Secret; "" when the key is absent. Raises ValueError when it is no text."""
-    value = (secret.get("data") or {}).get(key)
+    value = fields.member(secret, "data").get(key)
     if value is None:
         return ""
     try:
@@ -249,7 +250,7 @@ def _referenced_token(reference: Mapping[str, str], read_secret: ReadSecret) -> 
         raise unusable(f"cannot be read: {error}") from error
     if secret is None:
         raise unusable("does not exist")
-    if (secret["metadata"].get("labels") or {}).get(TOKEN_LABEL) != "true":
+    if fields.labels(secret).get(TOKEN_LABEL) != "true":
         raise unusable(
             f"is not used, because it does not have the label {TOKEN_LABEL}: "
             f'"true", by which its owner agrees that it is sent to the Connector'
@@ -302,7 +303,7 @@ def _is_https_url(text: str) -> bool:
 def _decoded(origin: str, secret: Mapping[str, Any]) -> dict[str, str]:
     values, problems = {}, []
     for key in _KEYS:
-        if key not in (secret.get("data") or {}):
+        if key not in fields.member(secret, "data"):
             continue
         try:
             values[key] = secret_value(secret, key)

@@ -39,6 +39,7 @@ from controller.connection.configuration import (
     ProblemKind,
     secret_value,
 )
+from controller.model.fields import member
 from controller.resources import SECRET
 from controller.settings import ObjectName
 from informers.client import Client
@@ -237,7 +238,7 @@ class CredentialsStore:
     def ca_secret_differs(self, ca_pem: bytes) -> bool:
         """Whether the gateway's Secret has anything else than these certificates."""
         secret = self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace)
-        return ((secret or {}).get("data") or {}).get(_CACERT) != base64.b64encode(ca_pem).decode()
+        return member(secret, "data").get(_CACERT) != base64.b64encode(ca_pem).decode()
 
     def save_ca(self, ca_pem: bytes, *, dry_run: bool = False) -> None:
         """Hand the CA certificates to the gateway; raises informers.ApiError."""
@@ -274,7 +275,7 @@ class CredentialsStore:
     def _loaded(self, secret: Object | None) -> StoredCredentials:
         if secret is None:
             raise CredentialsMissing(f"the Secret {self.cluster_name} does not exist")
-        if not {_KEY, _CRT, _CHAIN} & (secret.get("data") or {}).keys():
+        if not {_KEY, _CRT, _CHAIN} & member(secret, "data").keys():
             raise CredentialsMissing(f"the Secret {self.cluster_name} holds no credentials")
         values = []
         for name in (_KEY, _CRT, _CHAIN):
@@ -325,7 +326,7 @@ class CredentialsStore:
             values = data(secret)
             if secret is None:
                 return _new_secret(name, values) if values else None
-            return secret if values == (secret.get("data") or {}) else {**secret, "data": values}
+            return secret if values == member(secret, "data") else {**secret, "data": values}
 
         def write(base: Object | None, obj: Object) -> Object:
             if base is None:
@@ -372,7 +373,7 @@ def fingerprint_of(configuration: PairingConfiguration | ConfigurationProblem) -
 
 
 def _merged(values: Values, secret: Object | None) -> Data:
-    data = dict((secret or {}).get("data") or {})
+    data = dict(member(secret, "data"))
     for key, value in values.items():
         if value is None:
             data.pop(key, None)

@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.connection import status as cc
 from controller.connection import writing
+from controller.model import fields
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from informers.client import Client
 from informers.errors import NotFound
@@ -19,6 +20,20 @@ from informers.mutation_cache import MutationCache
 from workqueue.clock import Clock
 
 _log = logging.getLogger(__name__)
+
+_OBJECTS = (
+    ("spec",),
+    ("spec", "managementInfo"),
+    ("spec", "pairing"),
+    ("spec", "pairing", "tokenSecretRef"),
+    ("status",),
+    ("status", "connectionStatus"),
+    ("status", "connectionStatus", "certificateStatus"),
+    ("status", "synchronizationStatus"),
+    ("status", "applications"),
+    ("status", "runtime"),
+)
+"""Where a CompassConnection has objects."""
 
 Object = dict[str, Any]
 Change = Callable[[Object], None]
@@ -35,12 +50,13 @@ class ConnectionStore:
         self._has_status_subresource: bool | None = None
 
     def get(self, name: str) -> Object | None:
-        """The object as the cache has it, own writes included; shared, so read-only."""
-        return self._cache.get(name)
+        """The object as the cache has it, own writes included; shared, so read-only. See ``well_formed``."""
+        return _well_formed_or_none(self._cache.get(name))
 
     def get_live(self, name: str) -> Object | None:
         """The object as the API server has it. Raises informers.ApiError."""
-        return self._cache.refresh(name, None, lambda: self._client.get(COMPASS_CONNECTION, name))
+        live = self._cache.refresh(name, None, lambda: self._client.get(COMPASS_CONNECTION, name))
+        return _well_formed_or_none(live)
 
     def apply(self, name: str, change: Change) -> Object:
         """Change whatever object has the name; an absent one is created. Gives it as stored.
@@ -68,7 +84,7 @@ class ConnectionStore:
             concerned = concerns(base)
             if not concerned:
                 return None
-            wanted = _empty(name) if base is None else copy.deepcopy(base)
+            wanted = _empty(name) if base is None else copy.deepcopy(well_formed(base))
             change(wanted)
             if self._status_subresource():
                 cc.derive_conditions(wanted, now=self._clock.time())
@@ -80,7 +96,7 @@ class ConnectionStore:
             changed,
             what=f"CompassConnection {name}",
             read=lambda: self._cache.get(name),
-            read_live=lambda: self.get_live(name),
+            read_live=lambda: self._cache.refresh(name, None, lambda: self._client.get(COMPASS_CONNECTION, name)),
             write=self._write,
         )
         return stored if concerned else None
@@ -132,6 +148,35 @@ class ConnectionStore:
             names = {resource["name"] for resource in self._client.request("GET", group)["resources"]}
             self._has_status_subresource = f"{COMPASS_CONNECTION.plural}/status" in names
         return self._has_status_subresource
+
+
+def well_formed(connection: Object) -> Object:
+    """The object without what has another type than it should, at any place that the agent reads.
+
+    The CRD checks types, but it may be replaced by one that lets everything pass. ``spec`` is always there. The object
+    is not changed; it is returned itself when there is nothing to leave out.
+    """
+    for path in _OBJECTS:
+        connection = _without_other_types(connection, path)
+    annotations = fields.annotations(connection)
+    if annotations != connection["metadata"].get("annotations", {}):
+        connection = {**connection, "metadata": {**connection["metadata"], "annotations": annotations}}
+    return connection if "spec" in connection else {**connection, "spec": {}}
+
+
+def _without_other_types(holder: Object, path: tuple[str, ...]) -> Object:
+    name, *rest = path
+    if name not in holder:
+        return holder
+    value = holder[name]
+    if not isinstance(value, dict):
+        return {key: item for key, item in holder.items() if key != name}
+    inner = _without_other_types(value, tuple(rest)) if rest else value
+    return holder if inner is value else {**holder, name: inner}
+
+
+def _well_formed_or_none(connection: Object | None) -> Object | None:
+    return None if connection is None else well_formed(connection)
 
 
 def _empty(name: str) -> Object:

@@ -22,6 +22,7 @@ from controller.connection.tools import Tools
 from controller.metrics import AgentMetrics
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
+from e2e.cluster import encoded
 from informers import MutationCache
 from informers.errors import ApiError
 from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT, ConnectorBorder
@@ -185,7 +186,8 @@ class Bench:
         } | changes
         resource = CONFIG_MAP if kind == "ConfigMap" else SECRET
         metadata = {"name": CONFIGURATION.name, "namespace": CONFIGURATION.namespace}
-        self.server.put(resource, {"metadata": metadata, "data": data})
+        stored = {key: encoded(value) for key, value in data.items()} if resource is SECRET else data
+        self.server.put(resource, {"metadata": metadata, "data": stored})
         return data
 
     def paired(self) -> "Bench":

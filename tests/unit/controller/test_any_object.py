@@ -1,5 +1,6 @@
 """Whatever people write into objects: no exception leaves a reconcile, no secret is told, and memory is bounded."""
 
+import contextlib
 import copy
 import tracemalloc
 from collections.abc import Callable
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
 from controller.reconcilers.application import SecretsFailed
-from controller.resources import APPLICATION, SECRET
-from informers.errors import KubernetesError
+from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
+from controller.settings import ObjectName
+from informers import Resource
+from informers.errors import KubernetesError, NotFound
+from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, Bench
 from tests.support.fuzzing import PLACES, VALUES, log, planted, quickly, strings
 from tests.support.sync import Agent, Cluster, Director, application
 
@@ -124,6 +128,66 @@ def test_any_value_in_any_place_of_the_compass_connection(way: list[int], value:
         agent.cycle(60)
     assert agent.cluster.applications().keys() == {NAME, "other"}
     assert_nothing_is_told(agent, text.getvalue())
+
+
+# --- what the connection is made of ---
+
+CANARY = "canary-that-a-user-wrote-into-a-field"
+
+_CONNECTION_PARTS: list[tuple[Resource, ObjectName]] = [
+    (CONFIG_MAP, CONFIGURATION),
+    (SECRET, CONFIGURATION),
+    (SECRET, CLUSTER),
+    (SECRET, CA),
+    (COMPASS_CONNECTION, ObjectName("", CONNECTION_NAME)),
+]
+
+
+@quickly
+@given(
+    part=st.sampled_from(_CONNECTION_PARTS),
+    way=PLACES,
+    value=VALUES | st.sampled_from([CANARY, {"token": CANARY}, {"pairing": {"token": CANARY}}, {"TOKEN": CANARY}]),
+    subresource=st.booleans(),
+    paired=st.booleans(),
+)
+def test_any_value_in_any_place_of_what_a_connection_is_made_of(
+    part: tuple[Resource, ObjectName], way: list[int], value: Any, subresource: bool, paired: bool
+) -> None:
+    """Configuration, credentials, CA, CompassConnection: told and tried again, until there is a fresh token."""
+    resource, where = part
+    bench = Bench(subresource=subresource)
+    token = bench.configure(kind="Secret" if part == (SECRET, CONFIGURATION) else "ConfigMap")["TOKEN"]
+    secrets = {token}
+    if paired or part not in _CONNECTION_PARTS[:2]:
+        bench.settle()
+        secrets.add(bench.server.get(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)["data"]["key"])
+
+    def edit(obj: Object) -> None:
+        edited = _edited(obj, way, value)
+        obj.clear()
+        obj.update(edited)
+
+    with log() as text:
+        bench.server.edit(resource, where.name, edit, namespace=where.namespace or None)
+        before = _status(bench)
+        bench.run(400)
+    told = [text.getvalue(), *strings(bench.recorder.events), *(set(strings(_status(bench))) - set(strings(before)))]
+    assert not [place for place in told for secret in (CANARY, *secrets) if secret in place]
+    assert all(line.isprintable() for line in text.getvalue().splitlines())
+    for kind, each in _CONNECTION_PARTS:
+        with contextlib.suppress(NotFound):
+            bench.server.delete(kind, each.name, namespace=each.namespace or None)
+    bench.configure()
+    bench.run(400)
+    assert bench.state == "Connected", bench.error
+
+
+def _status(bench: Bench) -> Any:
+    try:
+        return bench.connection.get("status")
+    except NotFound:
+        return None
 
 
 HUGE = "x" * 1_500_000  # about as much as etcd takes in one object
