@@ -25,7 +25,7 @@ from informers import (
     WatchStream,
 )
 from informers.errors import error_from_status
-from tests.support.apiserver.waiting import eventually
+from informers.testing.waiting import eventually
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")

@@ -7,7 +7,7 @@ from typing import Any
 
 import informers
 from informers import Client, Resource
-from tests.support.apiserver.waiting import eventually
+from informers.testing.waiting import eventually
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 

@@ -7,7 +7,7 @@ import pytest
 
 from informers import SharedInformer
 from informers.mutation_detector import ENVIRONMENT_VARIABLE
-from tests.support.apiserver.server import MisbehavingServer
+from informers.testing.server import FakeAPIServer
 
 
 @pytest.fixture(autouse=True)
@@ -16,9 +16,9 @@ def _mutation_detector(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[MisbehavingServer]:
+def server() -> Iterator[FakeAPIServer]:
     """An API server on the loopback that can be told to misbehave."""
-    with MisbehavingServer() as running:
+    with FakeAPIServer() as running:
         yield running
 
 

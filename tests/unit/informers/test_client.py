@@ -26,9 +26,9 @@ from informers import (
     Unauthorized,
 )
 from informers import configuration as configurations
-from tests.support.apiserver.objects import WIDGETS, status, widget
-from tests.support.apiserver.server import Answer, CloseWithoutAnswer, MisbehavingServer, NoAnswer
-from tests.support.apiserver.waiting import HastyClock, eventually
+from informers.testing.objects import WIDGETS, status, widget
+from informers.testing.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
+from informers.testing.waiting import HastyClock, eventually
 from workqueue.clock import REAL_CLOCK
 from workqueue.testing import VirtualClock
 
@@ -87,7 +87,7 @@ ERRORS: dict[str, tuple[int, bytes, type[ApiError], str]] = {
 
 
 @pytest.mark.parametrize(("code", "body", "error_type", "reason"), ERRORS.values(), ids=ERRORS.keys())
-def test_errors(server: MisbehavingServer, code: int, body: bytes, error_type: type[ApiError], reason: str) -> None:
+def test_errors(server: FakeAPIServer, code: int, body: bytes, error_type: type[ApiError], reason: str) -> None:
     """Each refusal has its type, and carries what the server said."""
     server.inject("other", Answer(code, body=body))
     with pytest.raises(ApiError) as caught:
@@ -97,7 +97,7 @@ def test_errors(server: MisbehavingServer, code: int, body: bytes, error_type: t
     assert caught.value.message
 
 
-def test_details_and_text(server: MisbehavingServer) -> None:
+def test_details_and_text(server: FakeAPIServer) -> None:
     """details are the server's; the text ends with code and reason."""
     body = status(409, "Conflict", "changed meanwhile", name="a", retryAfterSeconds=3)
     server.inject("other", Answer(409, body=json.dumps(body).encode()))
@@ -112,7 +112,7 @@ class TestRetry:
     """429 and 5xx that carry Retry-After are sent again, up to ten times."""
 
     @pytest.mark.parametrize("code", [429, 500, 503])
-    def test_is_sent_again(self, server: MisbehavingServer, code: int) -> None:
+    def test_is_sent_again(self, server: FakeAPIServer, code: int) -> None:
         """After the wait the server asks for."""
         server.inject("other", Answer(code, retry_after="3"), Answer(200, body=b'{"a": 1}'))
         clock, metrics = HastyClock(), Metrics()
@@ -125,14 +125,14 @@ class TestRetry:
     @pytest.mark.parametrize(
         "answer", [Answer(429), Answer(500), Answer(429, retry_after="soon"), Answer(409, retry_after="1")]
     )
-    def test_is_not_sent_again(self, server: MisbehavingServer, answer: Answer) -> None:
+    def test_is_not_sent_again(self, server: FakeAPIServer, answer: Answer) -> None:
         """Not without the header, nor for other answers."""
         server.inject("other", answer)
         with pytest.raises(ApiError):
             server.client(clock=HastyClock()).request("GET", "/x")
         assert len(server.requests) == 1
 
-    def test_gives_up(self, server: MisbehavingServer) -> None:
+    def test_gives_up(self, server: FakeAPIServer) -> None:
         """Eleven requests in all; the error says what the server asked for."""
         server.inject("other", *[Answer(429, "TooManyRequests", retry_after="1")] * 20)
         with pytest.raises(TooManyRequests) as caught:
@@ -140,7 +140,7 @@ class TestRetry:
         assert len(server.requests) == 11
         assert caught.value.retry_after == 1.0
 
-    def test_close_ends_the_wait(self, server: MisbehavingServer) -> None:
+    def test_close_ends_the_wait(self, server: FakeAPIServer) -> None:
         """A closed client waits no longer and sends nothing more."""
         server.inject("other", Answer(429, "TooManyRequests", retry_after="25"))
         metrics = Metrics()
@@ -167,7 +167,7 @@ class TestRetry:
 class TestConnectionFailed:
     """Without an answer the error names the host and the cause."""
 
-    def test_refused(self, server: MisbehavingServer) -> None:
+    def test_refused(self, server: FakeAPIServer) -> None:
         """Nobody listens."""
         metrics = Metrics()
         client = server.client(metrics=metrics)
@@ -178,7 +178,7 @@ class TestConnectionFailed:
             client.request("GET", "/x")
         assert metrics.requests == [("GET", "<error>", client.host)]
 
-    def test_closed(self, server: MisbehavingServer) -> None:
+    def test_closed(self, server: FakeAPIServer) -> None:
         """The connection ends instead of an answer."""
         server.inject("other", CloseWithoutAnswer())
         with pytest.raises(ConnectionFailed, match="the connection broke") as caught:
@@ -186,7 +186,7 @@ class TestConnectionFailed:
         assert caught.value.reason == ConnectionFailed.BROKEN
         assert caught.value.__cause__ is not None
 
-    def test_idle_connection_that_was_closed(self, server: MisbehavingServer) -> None:
+    def test_idle_connection_that_was_closed(self, server: FakeAPIServer) -> None:
         """The server may close an idle connection just as it is used again: what only reads is sent again, once."""
         answer = Answer(200, body=b"{}")
         server.inject("other", answer, CloseWithoutAnswer(), answer, CloseWithoutAnswer(), CloseWithoutAnswer(), answer)
@@ -201,7 +201,7 @@ class TestConnectionFailed:
             client.request("POST", "/x", body={})
         assert [request.method for request in server.requests] == ["GET"] * 6 + ["POST"]
 
-    def test_timeout(self, server: MisbehavingServer) -> None:
+    def test_timeout(self, server: FakeAPIServer) -> None:
         """No answer in time."""
         server.inject("other", NoAnswer())
         with pytest.raises(ConnectionFailed, match=r"no answer within 0\.05 s") as caught:
@@ -214,13 +214,13 @@ class TestConnectionFailed:
             _client("http://apiserver.invalid:1").request("GET", "/x")
         assert caught.value.reason == ConnectionFailed.DNS
 
-    def test_tls(self, server: MisbehavingServer) -> None:
+    def test_tls(self, server: FakeAPIServer) -> None:
         """No TLS on the other side."""
         with pytest.raises(ConnectionFailed, match="TLS failed: ") as caught:
             _client(server.url.replace("http:", "https:")).request("GET", "/x")
         assert caught.value.reason == ConnectionFailed.TLS
 
-    def test_credentials_in_the_address_are_not_told(self, server: MisbehavingServer) -> None:
+    def test_credentials_in_the_address_are_not_told(self, server: FakeAPIServer) -> None:
         """A password in the URL of the server is in no text."""
         url = server.url.replace("http://", "http://user:s3cret@")
         server.refuse()
@@ -232,34 +232,34 @@ class TestConnectionFailed:
 class TestRequests:
     """What goes over the wire."""
 
-    def sent(self, server: MisbehavingServer) -> tuple[str, str, dict[str, str], Any]:
+    def sent(self, server: FakeAPIServer) -> tuple[str, str, dict[str, str], Any]:
         request = server.requests[-1]
         return request.method, request.path, request.query, json.loads(request.body) if request.body else None
 
     @pytest.fixture(autouse=True)
-    def _answers(self, server: MisbehavingServer) -> None:
+    def _answers(self, server: FakeAPIServer) -> None:
         server.inject("other", *[Answer(200, body=b"{}")] * 3)
 
-    def test_get(self, server: MisbehavingServer) -> None:
+    def test_get(self, server: FakeAPIServer) -> None:
         """Names are quoted; cluster-scoped resources have no namespace."""
         server.client().get(WIDGETS, "a/b c", namespace="default")
         assert server.requests[-1].path == "/apis/example.com/v1/namespaces/default/widgets/a%2Fb%20c"
         server.client().get(NODES, "n1")
         assert server.requests[-1].path == "/api/v1/nodes/n1"
 
-    def test_create(self, server: MisbehavingServer) -> None:
+    def test_create(self, server: FakeAPIServer) -> None:
         """The namespace is the object's unless given."""
         server.client().create(WIDGETS, widget("a", 1), dry_run=True)
         path = "/apis/example.com/v1/namespaces/default/widgets"
         assert self.sent(server) == ("POST", path, {"dryRun": "All"}, widget("a", 1))
 
-    def test_update_of_a_subresource(self, server: MisbehavingServer) -> None:
+    def test_update_of_a_subresource(self, server: FakeAPIServer) -> None:
         """PUT to the subresource of the object."""
         server.client().update(WIDGETS, widget("a", 1), subresource="status")
         path = "/apis/example.com/v1/namespaces/default/widgets/a/status"
         assert self.sent(server) == ("PUT", path, {}, widget("a", 1))
 
-    def test_patch(self, server: MisbehavingServer) -> None:
+    def test_patch(self, server: FakeAPIServer) -> None:
         """A merge patch unless told otherwise."""
         client = server.client()
         client.patch(WIDGETS, "a", {"spec": None}, namespace="default")
@@ -269,14 +269,14 @@ class TestRequests:
         assert server.requests[-1].headers["Content-Type"] == "application/json-patch+json"
         assert self.sent(server)[3] == [{"op": "remove"}]
 
-    def test_delete(self, server: MisbehavingServer) -> None:
+    def test_delete(self, server: FakeAPIServer) -> None:
         """Preconditions go into the body."""
         server.client().delete(WIDGETS, "a", namespace="default", uid="u", resource_version="7")
         assert self.sent(server)[3]["preconditions"] == {"uid": "u", "resourceVersion": "7"}
         server.client().delete(WIDGETS, "a", namespace="default")
         assert "preconditions" not in self.sent(server)[3]
 
-    def test_watch(self, server: MisbehavingServer) -> None:
+    def test_watch(self, server: FakeAPIServer) -> None:
         """Bookmarks are asked for; nothing is sent before the stream is opened."""
         client = server.client(user_agent="agent/1")
         stream = client.watch(WIDGETS, label_selector="a=b", resource_version="7", timeout_seconds=300)
@@ -288,7 +288,7 @@ class TestRequests:
         assert server.requests[-1].query == query | {"labelSelector": "a=b", "timeoutSeconds": "300"}
         assert server.requests[-1].headers["User-Agent"] == "agent/1"
 
-    def test_keepalive(self, server: MisbehavingServer) -> None:
+    def test_keepalive(self, server: FakeAPIServer) -> None:
         """Connections are probed by the system, and given up when nothing is acknowledged."""
         pool = server.client()._pool
         with pool.urlopen("GET", f"{server.url}/x", preload_content=False) as response:
@@ -305,7 +305,7 @@ class TestRequests:
             (("create", WIDGETS, {"metadata": {"name": "a"}}), "neither argument nor object names a namespace"),
         ],
     )
-    def test_nonsense(self, server: MisbehavingServer, arguments: tuple[Any, ...], text: str) -> None:
+    def test_nonsense(self, server: FakeAPIServer, arguments: tuple[Any, ...], text: str) -> None:
         """Arguments that fit no request raise ValueError and send nothing."""
         method, *rest = arguments
         with pytest.raises(ValueError, match=text):
@@ -314,7 +314,7 @@ class TestRequests:
             server.client().create(WIDGETS, widget("a", 1), namespace="other")
         assert not server.requests
 
-    def test_connections_are_reused(self, server: MisbehavingServer) -> None:
+    def test_connections_are_reused(self, server: FakeAPIServer) -> None:
         """Requests one after another, refusals too, share one connection."""
         client = server.client()
         for _ in range(3):
@@ -358,7 +358,7 @@ class TestTokenFile:
         clock.advance(60)
         assert token.token() == "first"
 
-    def test_refusal_drops_it(self, path: Path, server: MisbehavingServer) -> None:
+    def test_refusal_drops_it(self, path: Path, server: FakeAPIServer) -> None:
         """After a 401 the file is read again, unless it was read after the refused request was sent."""
         clock = VirtualClock()
         token = configurations.TokenFile(path, clock)

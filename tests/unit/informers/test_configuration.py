@@ -10,7 +10,7 @@ import yaml
 
 from informers import Client, ConfigurationError
 from informers.configuration import load
-from tests.support.apiserver.server import Answer, MisbehavingServer
+from informers.testing.server import Answer, FakeAPIServer
 from workqueue.testing import VirtualClock
 
 
@@ -133,7 +133,7 @@ def test_tokens(tmp_path: Path, account: Path) -> None:
 class TestImpersonation:
     """`as` and what belongs to it: each request says whom it acts as."""
 
-    def test_headers(self, tmp_path: Path, server: MisbehavingServer) -> None:
+    def test_headers(self, tmp_path: Path, server: FakeAPIServer) -> None:
         """User, uid, each group, and extra fields with their names quoted."""
         user = {
             "as": "jane",

@@ -25,9 +25,9 @@ from informers import (
     no_retries_after,
 )
 from informers.configuration import Credentials
-from tests.support.apiserver.objects import WIDGETS, widget
-from tests.support.apiserver.server import Answer, MisbehavingServer, NoAnswer
-from tests.support.apiserver.waiting import HastyClock, eventually
+from informers.testing.objects import WIDGETS, widget
+from informers.testing.server import Answer, FakeAPIServer, NoAnswer
+from informers.testing.waiting import HastyClock, eventually
 from workqueue.clock import REAL_CLOCK
 
 SHORT = 0.2  # a deadline
@@ -162,7 +162,7 @@ def test_timeout_ends_a_connect_that_is_swallowed() -> None:
         assert time.monotonic() - begun < LONG
 
 
-def test_what_was_not_sent_in_time_is_never_sent(server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_not_sent_in_time_is_never_sent(server: FakeAPIServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that the name resolution held up for too long does not happen later, when nobody expects it."""
     resolve, let_go, resolved = socket.getaddrinfo, threading.Event(), threading.Event()
 
@@ -195,7 +195,7 @@ TYPED_CALLS: dict[str, Callable[[Client], object]] = {
 
 
 @pytest.mark.parametrize("call", TYPED_CALLS.values(), ids=TYPED_CALLS.keys())
-def test_each_call_has_a_timeout(server: MisbehavingServer, call: Callable[[Client], object]) -> None:
+def test_each_call_has_a_timeout(server: FakeAPIServer, call: Callable[[Client], object]) -> None:
     """Not only request()."""
     server.inject("other", NoAnswer())
     server.inject("list", NoAnswer())
@@ -206,7 +206,7 @@ def test_each_call_has_a_timeout(server: MisbehavingServer, call: Callable[[Clie
 class TestListTimeout:
     """A list may take longer than other requests, and how long is the caller's to say."""
 
-    def test_is_longer(self, server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_longer(self, server: FakeAPIServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its first byte may come when any other request would have been given up."""
         monkeypatch.setattr("informers.client.REQUEST_TIMEOUT", SHORT)
         server.cluster.put("a")
@@ -218,7 +218,7 @@ class TestListTimeout:
         with pytest.raises(ConnectionFailed):
             client.get(WIDGETS, "a", namespace="default")
 
-    def test_of_an_informer(self, server: MisbehavingServer) -> None:
+    def test_of_an_informer(self, server: FakeAPIServer) -> None:
         """Is a setting of where it lists."""
         server.inject("list", NoAnswer())
         source = ResourceListerWatcher(server.client(), WIDGETS, list_timeout=SHORT)
@@ -229,7 +229,7 @@ class TestListTimeout:
 class TestRetryAfter:
     """The waits between two tries count too."""
 
-    def test_a_wait_that_does_not_fit_is_not_begun(self, server: MisbehavingServer) -> None:
+    def test_a_wait_that_does_not_fit_is_not_begun(self, server: FakeAPIServer) -> None:
         """The error tells how long the server asks to wait; the caller may know better what to do meanwhile."""
         server.inject("other", Answer(429, "TooManyRequests", retry_after="3"))
         clock = HastyClock()
@@ -238,7 +238,7 @@ class TestRetryAfter:
         assert caught.value.retry_after == 3.0
         assert clock.sleeps == []
 
-    def test_waits_add_up(self, server: MisbehavingServer) -> None:
+    def test_waits_add_up(self, server: FakeAPIServer) -> None:
         """The third wait of 3 s would be over after 9 s."""
         server.inject("other", *[Answer(503, retry_after="3")] * 10)
         clock = HastyClock()
@@ -247,7 +247,7 @@ class TestRetryAfter:
         assert clock.sleeps == [3.0, 3.0]
         assert len(server.requests) == 3
 
-    def test_the_try_after_a_wait_has_what_is_left(self, server: MisbehavingServer) -> None:
+    def test_the_try_after_a_wait_has_what_is_left(self, server: FakeAPIServer) -> None:
         """Not the whole timeout once more."""
         server.inject("other", Answer(503, retry_after="50"), NoAnswer())
         begun = time.monotonic()
@@ -255,7 +255,7 @@ class TestRetryAfter:
             server.client(clock=HastyClock()).request("GET", "/x", timeout=50.5)
         assert time.monotonic() - begun < LONG
 
-    def test_a_stop_ends_the_wait(self, server: MisbehavingServer) -> None:
+    def test_a_stop_ends_the_wait(self, server: FakeAPIServer) -> None:
         """Of the thread that asked for it, and then nothing is sent again; first tries still are."""
         server.inject("other", *[Answer(429, "TooManyRequests", retry_after="25")] * 2, Answer(200, body=b"{}"))
         metrics = Retries()
@@ -280,7 +280,7 @@ class TestRetryAfter:
         assert len(errors) == 2
         assert [request.path for request in server.requests] == ["/x", "/x", "/last"]
 
-    def test_the_stop_of_others_does_not(self, server: MisbehavingServer) -> None:
+    def test_the_stop_of_others_does_not(self, server: FakeAPIServer) -> None:
         """It belongs to the block, and to its thread."""
         server.inject("other", Answer(429, "TooManyRequests", retry_after="3"), Answer(200, body=b"{}"))
         stop = threading.Event()
@@ -333,7 +333,7 @@ class Retries:
 class TestInterrupt:
     """A request can be told to end at once."""
 
-    def test_ends_a_request(self, server: MisbehavingServer) -> None:
+    def test_ends_a_request(self, server: FakeAPIServer) -> None:
         """Also one that is not answered; what comes later is refused at once."""
         server.inject("list", NoAnswer())
         client, interrupt = server.client(), Interrupt()
@@ -344,7 +344,7 @@ class TestInterrupt:
             assert caught.value.reason == ConnectionFailed.CLOSED
         assert len(server.requests) == 1
 
-    def test_close_ends_all_requests(self, server: MisbehavingServer) -> None:
+    def test_close_ends_all_requests(self, server: FakeAPIServer) -> None:
         """Of a client that is closed nobody waits for an answer."""
         server.inject("other", NoAnswer())
         client = server.client()
@@ -379,7 +379,7 @@ def test_stop_wakes_a_watch_whose_end_is_that_of_its_connection(peer: Callable[[
     stream.close()
 
 
-def test_stop_of_a_watch_that_waits_for_its_second_try(server: MisbehavingServer) -> None:
+def test_stop_of_a_watch_that_waits_for_its_second_try(server: FakeAPIServer) -> None:
     """It is not sent again."""
     server.inject("watch", Answer(429, "TooManyRequests", retry_after="60"))
     metrics = Retries()

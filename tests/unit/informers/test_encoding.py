@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from informers import ReflectorOptions, ResourceListerWatcher, SharedInformer
 from informers.encoding import _Decoder, decode, encode
-from tests.support.apiserver.objects import WIDGETS, widget, widget_list
-from tests.support.apiserver.server import Answer, MisbehavingServer, Raw
-from tests.support.apiserver.waiting import HastyClock, eventually
+from informers.testing.objects import WIDGETS, widget, widget_list
+from informers.testing.server import Answer, FakeAPIServer, Raw
+from informers.testing.waiting import HastyClock, eventually
 
 Start = Callable[[SharedInformer], threading.Event]
 
@@ -85,7 +85,7 @@ def test_what_the_quick_writer_does_not_take() -> None:
 DEEP_OBJECT = json.dumps(widget("deep", 1, nested="HERE")).replace('"HERE"', "[" * DEEP + "]" * DEEP)
 
 
-def test_deep_object_in_a_list(server: MisbehavingServer, start: Start) -> None:
+def test_deep_object_in_a_list(server: FakeAPIServer, start: Start) -> None:
     """It is cached like the others, with the detector of changes looking on."""
     page = json.dumps(widget_list([widget("a", 1), "HERE"], 1)).replace('"HERE"', DEEP_OBJECT)  # type: ignore[list-item]
     server.inject("list", Answer(200, body=page.encode()))
@@ -98,7 +98,7 @@ def test_deep_object_in_a_list(server: MisbehavingServer, start: Start) -> None:
 
 
 @pytest.mark.parametrize("watch_list", [False, True], ids=["watch", "streamed list"])
-def test_deep_object_in_a_watch(server: MisbehavingServer, start: Start, watch_list: bool) -> None:
+def test_deep_object_in_a_watch(server: FakeAPIServer, start: Start, watch_list: bool) -> None:
     """It costs no new list."""
     server.cluster.put("a")
     server.inject("watch", Raw(f'{{"type": "ADDED", "object": {DEEP_OBJECT}}}\n'.encode()))
@@ -109,7 +109,7 @@ def test_deep_object_in_a_watch(server: MisbehavingServer, start: Start, watch_l
     assert server.verbs() == (["watch"] if watch_list else ["list", "watch"])
 
 
-def informer_of(server: MisbehavingServer, *, watch_list: bool) -> SharedInformer:
+def informer_of(server: FakeAPIServer, *, watch_list: bool) -> SharedInformer:
     clock = HastyClock()
     lister_watcher = ResourceListerWatcher(server.client(clock=clock), WIDGETS)
     options = ReflectorOptions(watch_list=watch_list)

@@ -11,7 +11,7 @@ import yaml
 
 from informers import Client, ConfigurationError, Unauthorized
 from informers.configuration import load
-from tests.support.apiserver.server import Answer, MisbehavingServer
+from informers.testing.server import Answer, FakeAPIServer
 from workqueue.testing import VirtualClock
 
 OK = Answer(200, body=b"{}")
@@ -78,15 +78,15 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
-def client_of(plugin: Plugin, server: MisbehavingServer, clock: VirtualClock, **changes: Any) -> Client:
+def client_of(plugin: Plugin, server: FakeAPIServer, clock: VirtualClock, **changes: Any) -> Client:
     return Client(*load(plugin.kubeconfig(server.url, **changes), clock=clock), clock=clock)
 
 
-def tokens(server: MisbehavingServer) -> list[str | None]:
+def tokens(server: FakeAPIServer) -> list[str | None]:
     return [request.headers.get("Authorization") for request in server.requests]
 
 
-def test_runs_once_for_all_requests(server: MisbehavingServer, plugin: Plugin, clock: VirtualClock) -> None:
+def test_runs_once_for_all_requests(server: FakeAPIServer, plugin: Plugin, clock: VirtualClock) -> None:
     """Also for those that come together."""
     server.inject("other", *[OK] * 8)
     client = client_of(plugin, server, clock)
@@ -99,7 +99,7 @@ def test_runs_once_for_all_requests(server: MisbehavingServer, plugin: Plugin, c
     client.close()
 
 
-def test_refused_credentials_are_obtained_anew(server: MisbehavingServer, plugin: Plugin, clock: VirtualClock) -> None:
+def test_refused_credentials_are_obtained_anew(server: FakeAPIServer, plugin: Plugin, clock: VirtualClock) -> None:
     """After a 401, without an expiry, and once for all requests that were refused."""
     server.inject("other", OK, REFUSED, REFUSED, OK, OK)
     client = client_of(plugin, server, clock)
@@ -117,7 +117,7 @@ def test_refused_credentials_are_obtained_anew(server: MisbehavingServer, plugin
     client.close()
 
 
-def test_expired_credentials_are_obtained_anew(server: MisbehavingServer, plugin: Plugin, clock: VirtualClock) -> None:
+def test_expired_credentials_are_obtained_anew(server: FakeAPIServer, plugin: Plugin, clock: VirtualClock) -> None:
     """When the time that the program named has come."""
     plugin.prints(token="token-%d", expirationTimestamp="2026-01-01T01:00:00Z")
     server.inject("other", *[OK] * 3)
@@ -145,7 +145,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("text", "changes", "why"), BAD.values(), ids=BAD.keys())
 def test_failure(
-    server: MisbehavingServer, plugin: Plugin, clock: VirtualClock, text: str, changes: dict[str, Any], why: str
+    server: FakeAPIServer, plugin: Plugin, clock: VirtualClock, text: str, changes: dict[str, Any], why: str
 ) -> None:
     """Nothing is sent without credentials, the error says why and repeats no secret; the next request tries again."""
     plugin.prints_text(text)
@@ -162,7 +162,7 @@ def test_failure(
     client.close()
 
 
-def test_without_a_command(server: MisbehavingServer, plugin: Plugin, clock: VirtualClock) -> None:
+def test_without_a_command(server: FakeAPIServer, plugin: Plugin, clock: VirtualClock) -> None:
     """Is told when the kubeconfig is read."""
     path = Path(plugin.kubeconfig(server.url))
     path.write_text(path.read_text().replace("command:", "commando:"))

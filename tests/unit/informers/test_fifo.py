@@ -7,7 +7,7 @@ import pytest
 
 from informers import TransformFailed
 from informers.fifo import BATCH_SIZE, Bookmark, Change, RealFIFO, Removal, ReplacedAll, SyncAll, Upsert, guarded
-from tests.support.apiserver.objects import widget
+from informers.testing.objects import widget
 
 Object = dict[str, Any]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from informers import CacheMutated, Indexer, Lister, index_by_namespace, object_key
-from tests.support.apiserver.objects import widget
+from informers.testing.objects import widget
 
 Object = dict[str, Any]
 

@@ -22,10 +22,10 @@ from informers import (
     wait_for_sync,
 )
 from informers.metrics import NoInformerMetrics
-from tests.support.apiserver.cluster import Cluster
-from tests.support.apiserver.in_process import InProcess, api_error
-from tests.support.apiserver.objects import widget
-from tests.support.apiserver.waiting import HastyClock, eventually
+from informers.testing.cluster import Cluster
+from informers.testing.in_process import InProcess, api_error
+from informers.testing.objects import widget
+from informers.testing.waiting import HastyClock, eventually
 from workqueue.clock import Clock
 from workqueue.testing import VirtualClock
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from informers import Forbidden, ReflectorOptions, SharedInformer
-from tests.support.apiserver.cluster import Cluster
-from tests.support.apiserver.in_process import InProcess, api_error
-from tests.support.apiserver.waiting import HastyClock, eventually
+from informers.testing.cluster import Cluster
+from informers.testing.in_process import InProcess, api_error
+from informers.testing.waiting import HastyClock, eventually
 
 Start = Callable[[SharedInformer], threading.Event]
 

@@ -15,23 +15,24 @@ from informers import (
     ResourceListerWatcher,
     ServerError,
     SharedInformer,
+    object_key,
     wait_for_sync,
 )
-from tests.support.apiserver.objects import WIDGETS, status
-from tests.support.apiserver.server import (
+from informers.testing.objects import WIDGETS, status
+from informers.testing.server import (
     Answer,
     CloseAtOnce,
     CloseWithoutAnswer,
     CutMidLine,
     EndMidLine,
     ErrorEvent,
+    FakeAPIServer,
     Fault,
-    MisbehavingServer,
     NoAnswer,
     Raw,
     Silent,
 )
-from tests.support.apiserver.waiting import HastyClock, eventually
+from informers.testing.waiting import HastyClock, eventually
 from workqueue.clock import REAL_CLOCK, Clock
 
 Start = Callable[[SharedInformer], threading.Event]
@@ -40,7 +41,7 @@ PAGE_502 = b"<html><body>Bad Gateway from a proxy</body></html>"
 
 
 def informer_for(
-    server: MisbehavingServer, *, clock: Clock | None = None, watch_list: bool = False, watch_read_timeout: float = 70.0
+    server: FakeAPIServer, *, clock: Clock | None = None, watch_list: bool = False, watch_read_timeout: float = 70.0
 ) -> SharedInformer:
     clock = clock or HastyClock()
     client = server.client(clock=clock, watch_read_timeout=watch_read_timeout)
@@ -48,8 +49,8 @@ def informer_for(
     return SharedInformer(ResourceListerWatcher(client, WIDGETS), name="widgets", clock=clock, options=options)
 
 
-def equal(informer: SharedInformer, server: MisbehavingServer) -> bool:
-    cached = {obj["metadata"]["name"]: obj for obj in informer.indexer.list()}
+def equal(informer: SharedInformer, server: FakeAPIServer) -> bool:
+    cached = {object_key(obj): obj for obj in informer.indexer.list()}
     return cached == server.cluster.objects
 
 
@@ -87,7 +88,7 @@ FAULTS: dict[str, tuple[str, list[Fault], list[str]]] = {
 
 
 @pytest.mark.parametrize(("verb", "faults", "verbs"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults(server: MisbehavingServer, start: Start, verb: str, faults: list[Fault], verbs: list[str]) -> None:
+def test_faults(server: FakeAPIServer, start: Start, verb: str, faults: list[Fault], verbs: list[str]) -> None:
     """After each fault the cache equals the server again, by these requests and no others."""
     server.cluster.put("a")
     server.inject(verb, *faults)
@@ -102,7 +103,7 @@ def test_faults(server: MisbehavingServer, start: Start, verb: str, faults: list
 
 
 @pytest.mark.parametrize("fault", [CutMidLine(after=1), EndMidLine(after=1)])
-def test_cut_line(server: MisbehavingServer, start: Start, fault: Fault) -> None:
+def test_cut_line(server: FakeAPIServer, start: Start, fault: Fault) -> None:
     """A line that the end cut off is dropped: the watch resumes after the last whole event, with no list."""
     server.inject("watch", fault)
     informer = informer_for(server)
@@ -115,7 +116,7 @@ def test_cut_line(server: MisbehavingServer, start: Start, fault: Fault) -> None
     assert server.requests[-1].query["resourceVersion"] == whole["metadata"]["resourceVersion"]
 
 
-def test_half_open(server: MisbehavingServer, start: Start) -> None:
+def test_half_open(server: FakeAPIServer, start: Start) -> None:
     """A silent connection is given up after the read timeout and resumed from the last version, with no list."""
     server.cluster.put("a")
     server.inject("watch", Silent())
@@ -129,7 +130,7 @@ def test_half_open(server: MisbehavingServer, start: Start) -> None:
     assert server.requests[1].query["resourceVersion"] == server.requests[2].query["resourceVersion"]
 
 
-def test_server_away(server: MisbehavingServer, start: Start) -> None:
+def test_server_away(server: FakeAPIServer, start: Start) -> None:
     """While the server is away the informer says so and keeps its cache; afterwards it resumes with no list."""
     server.cluster.put("a")
     informer = informer_for(server)
@@ -149,7 +150,7 @@ def test_server_away(server: MisbehavingServer, start: Start) -> None:
     assert informer.last_error is None
 
 
-def test_history_lost_while_away(server: MisbehavingServer, start: Start) -> None:
+def test_history_lost_while_away(server: FakeAPIServer, start: Start) -> None:
     """What vanished while the history was lost is told to the handlers as a tombstone."""
     server.cluster.put("a")
     server.cluster.put("b")
@@ -168,7 +169,7 @@ def test_history_lost_while_away(server: MisbehavingServer, start: Start) -> Non
 
 
 @pytest.mark.parametrize("expired", [False, True], ids=["whole", "expired on the way"])
-def test_pages(server: MisbehavingServer, start: Start, expired: bool) -> None:
+def test_pages(server: FakeAPIServer, start: Start, expired: bool) -> None:
     """All pages make one list; when the pages expire on the way, it is read once more as a whole."""
     for number in range(1100):
         server.cluster.put(f"w{number}")
@@ -186,7 +187,7 @@ def test_pages(server: MisbehavingServer, start: Start, expired: bool) -> None:
     )
 
 
-def test_streamed_list(server: MisbehavingServer, start: Start) -> None:
+def test_streamed_list(server: FakeAPIServer, start: Start) -> None:
     """The list comes as the first events of the watch that then goes on: one request in all."""
     server.cluster.put("a")
     informer = informer_for(server, watch_list=True)
@@ -197,7 +198,7 @@ def test_streamed_list(server: MisbehavingServer, start: Start) -> None:
     assert server.verbs() == ["watch"]
 
 
-def test_streamed_list_falls_back(server: MisbehavingServer, start: Start) -> None:
+def test_streamed_list_falls_back(server: FakeAPIServer, start: Start) -> None:
     """A server that refuses to stream is listed."""
     server.cluster.put("a")
     server.inject("watch", Answer(422, "Invalid"))
@@ -221,7 +222,7 @@ PHASES: dict[str, tuple[str, list[Fault]]] = {
 
 @pytest.mark.parametrize("watch_list", [False, True], ids=["list", "streamed list"])
 @pytest.mark.parametrize(("verb", "faults"), PHASES.values(), ids=PHASES.keys())
-def test_stop(server: MisbehavingServer, verb: str, faults: list[Fault], watch_list: bool) -> None:
+def test_stop(server: FakeAPIServer, verb: str, faults: list[Fault], watch_list: bool) -> None:
     """A stop takes effect within a second, whatever the informer waits for, and nothing is sent after it."""
     before = set(threading.enumerate())
     verb = "watch" if watch_list else verb
@@ -251,7 +252,7 @@ def test_stop(server: MisbehavingServer, verb: str, faults: list[Fault], watch_l
     ],
 )
 def test_last_error_tells_the_operator(
-    server: MisbehavingServer, start: Start, answer: Answer, error_type: type[Exception], text: str
+    server: FakeAPIServer, start: Start, answer: Answer, error_type: type[Exception], text: str
 ) -> None:
     """While nothing can be listed last_error says why, in words; pages of proxies are left out."""
     server.inject("list", *[answer] * 1000)
@@ -264,7 +265,7 @@ def test_last_error_tells_the_operator(
     assert not informer.has_synced
 
 
-def test_wait_for_sync_ends_with_the_stop(server: MisbehavingServer) -> None:
+def test_wait_for_sync_ends_with_the_stop(server: FakeAPIServer) -> None:
     """False when the stop came before the first list."""
     informer = informer_for(server)
     stop = threading.Event()

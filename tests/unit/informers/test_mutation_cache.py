@@ -12,7 +12,7 @@ import pytest
 
 from informers import Indexer, Lister, MutationCache, NotFound
 from informers.mutation_cache import TTL
-from tests.support.apiserver.objects import widget
+from informers.testing.objects import widget
 from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]

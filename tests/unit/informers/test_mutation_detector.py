@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from informers.mutation_detector import ENVIRONMENT_VARIABLE, KEEP_SECONDS, CacheMutated, MutationDetector
-from tests.support.apiserver.objects import widget
+from informers.testing.objects import widget
 from workqueue.testing import VirtualClock
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from informers import ReflectorOptions, ResourceListerWatcher, SharedInformer
-from tests.support.apiserver.objects import WIDGETS, widget, widget_list
-from tests.support.apiserver.server import Answer, MisbehavingServer, Raw
-from tests.support.apiserver.waiting import HastyClock, eventually
+from informers.testing.objects import WIDGETS, widget, widget_list
+from informers.testing.server import Answer, FakeAPIServer, Raw
+from informers.testing.waiting import HastyClock, eventually
 
 Start = Callable[[SharedInformer], threading.Event]
 Object = dict[str, Any]
@@ -36,7 +36,7 @@ ODD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
-def test_in_a_list(server: MisbehavingServer, start: Start, odd: object, caplog: pytest.LogCaptureFixture) -> None:
+def test_in_a_list(server: FakeAPIServer, start: Start, odd: object, caplog: pytest.LogCaptureFixture) -> None:
     """The others are listed, and the watch goes on from there."""
     page = widget_list([widget("a", 1), odd, widget("b", 1)], 1)  # type: ignore[list-item]
     server.inject("list", Answer(200, body=json.dumps(page).encode()))
@@ -54,7 +54,7 @@ ODD_EVENTS = ODD | {"a version that is no text": with_metadata(resourceVersion=5
 
 @pytest.mark.parametrize("watch_list", [False, True], ids=["watch", "streamed list"])
 @pytest.mark.parametrize("odd", ODD_EVENTS.values(), ids=ODD_EVENTS.keys())
-def test_in_a_watch(server: MisbehavingServer, start: Start, odd: object, watch_list: bool) -> None:
+def test_in_a_watch(server: FakeAPIServer, start: Start, odd: object, watch_list: bool) -> None:
     """It ends with its kind's cache right, whatever that took."""
     server.cluster.put("a")
     server.inject("watch", Raw(json.dumps({"type": "ADDED", "object": odd}).encode() + b"\n"))
@@ -64,7 +64,7 @@ def test_in_a_watch(server: MisbehavingServer, start: Start, odd: object, watch_
     eventually(lambda: informer.indexer.keys() == ["default/a", "default/b"])
 
 
-def informer_of(server: MisbehavingServer, *, watch_list: bool) -> SharedInformer:
+def informer_of(server: FakeAPIServer, *, watch_list: bool) -> SharedInformer:
     clock = HastyClock()
     lister_watcher = ResourceListerWatcher(server.client(clock=clock), WIDGETS)
     options = ReflectorOptions(watch_list=watch_list)

@@ -14,8 +14,8 @@ from informers import (
     TooManyRequests,
     WatchEvent,
 )
-from tests.support.apiserver.objects import bookmark, status, widget
-from tests.support.apiserver.script import EXPIRED, GONE, Page, Run, Step, Stop, Stream, failure
+from informers.testing.objects import bookmark, status, widget
+from informers.testing.script import EXPIRED, GONE, Page, Run, Step, Stop, Stream, failure
 
 REFUSED = failure(ConnectionFailed, ConnectionFailed.REFUSED)
 RESET = failure(ConnectionFailed, ConnectionFailed.BROKEN)

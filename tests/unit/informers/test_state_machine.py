@@ -21,10 +21,10 @@ from informers import (
     WatchEvent,
     object_key,
 )
-from tests.support.apiserver.cluster import Cluster
-from tests.support.apiserver.in_process import InProcess, api_error
-from tests.support.apiserver.objects import status
-from tests.support.apiserver.waiting import HastyClock, eventually
+from informers.testing.cluster import Cluster
+from informers.testing.in_process import InProcess, api_error
+from informers.testing.objects import status
+from informers.testing.waiting import HastyClock, eventually
 
 Object = dict[str, Any]
 
@@ -168,7 +168,7 @@ class InformerMachine(RuleBasedStateMachine):
             assert not history.broken
 
     def view(self, objs: Any) -> dict[str, Object]:
-        return {obj["metadata"]["name"]: obj for obj in list(objs)}
+        return {object_key(obj): obj for obj in list(objs)}
 
     def teardown(self) -> None:
         if not hasattr(self, "thread"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kubernetes.watch import Watch
 
 from informers import WatchEvent, WatchStream
-from tests.support.apiserver.objects import widget
+from informers.testing.objects import widget
 
 
 class Pieces:

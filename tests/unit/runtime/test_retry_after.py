@@ -8,7 +8,7 @@ import pytest
 from controller.runtime import Controller, Result
 from controller.runtime.group import Group
 from informers import Client
-from tests.support.apiserver.server import Answer, MisbehavingServer
+from informers.testing.server import Answer, FakeAPIServer
 from workqueue.clock import REAL_CLOCK
 
 TEST_TIMEOUT = 20.0  # seconds; less than the server asks to wait, more than any machine needs to stop
@@ -28,9 +28,9 @@ class Waiting:
 
 
 @pytest.fixture
-def busy() -> Iterator[tuple[Client, Waiting, MisbehavingServer]]:
+def busy() -> Iterator[tuple[Client, Waiting, FakeAPIServer]]:
     waiting = Waiting()
-    with MisbehavingServer() as server:
+    with FakeAPIServer() as server:
         server.inject("other", *[Answer(429, "TooManyRequests", retry_after="25")] * 5)
         yield server.client(metrics=waiting), waiting, server
 
@@ -53,7 +53,7 @@ def in_group(work: Callable[[], object], stop: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("run", [in_controller, in_group])
-def test_stop(busy: tuple[Client, Waiting, MisbehavingServer], run: Callable[..., None]) -> None:
+def test_stop(busy: tuple[Client, Waiting, FakeAPIServer], run: Callable[..., None]) -> None:
     """The wait ends, and the request is not sent again."""
     client, waiting, server = busy
     stop, ended = threading.Event(), threading.Event()

@@ -7,8 +7,7 @@ from typing import Any
 
 from informers import ApiError, Interrupt, KubernetesError, Resource, WatchEvent
 from informers.errors import error_from_status
-from tests.support.apiserver.cluster import Cluster, Refused
-from tests.support.apiserver.objects import WIDGETS
+from informers.testing.cluster import Cluster, Refused
 
 Object = dict[str, Any]
 
@@ -31,7 +30,7 @@ class InProcess:
 
     @property
     def resource(self) -> Resource:
-        return WIDGETS
+        return self.cluster.resource
 
     def list(self, *, limit: int | None, continue_: str, resource_version: str, interrupt: Interrupt) -> Object:
         self.lists += 1

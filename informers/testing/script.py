@@ -21,7 +21,7 @@ from informers import (
     split_key,
 )
 from informers.metrics import NoInformerMetrics
-from tests.support.apiserver.objects import WIDGETS, bookmark, status, widget, widget_list
+from informers.testing.objects import WIDGETS, bookmark, status, widget, widget_list
 
 Object = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """The state of cluster.py behind real HTTP on the loopback, with faults to order.
 
-    with MisbehavingServer() as server:
+    with FakeAPIServer() as server:
         server.cluster.put("a")
         server.inject("watch", CutMidLine(), Silent())     # the next watch is cut, the one after it goes silent
         client = server.client()
@@ -10,6 +10,7 @@ was asked, in order.
 """
 
 import json
+import re
 import socket
 import threading
 from collections import defaultdict, deque
@@ -17,15 +18,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, NamedTuple, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from kubernetes.client import Configuration
 
-from informers import Client
+from informers.client import MERGE_PATCH, Client
 from informers.configuration import Credentials
-from tests.support.apiserver.cluster import Cluster, Event, Refused
-from tests.support.apiserver.objects import status
+from informers.resource import Resource
+from informers.testing.cluster import Cluster, Event, Refused
+from informers.testing.objects import status
 
 Object = dict[str, Any]
 
@@ -105,7 +107,7 @@ class Request:
     body: bytes
 
 
-class MisbehavingServer:
+class FakeAPIServer:
     """Started by `with`; refuse() and listen() close and open its port meanwhile."""
 
     def __init__(self, cluster: Cluster | None = None) -> None:
@@ -218,7 +220,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    owner: MisbehavingServer
+    owner: FakeAPIServer
     protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
@@ -237,43 +239,72 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        is_collection = self.command == "GET" and url.path.endswith("/widgets")
+        place = _place(self.owner.cluster.resource, url.path)
+        is_collection = self.command == "GET" and place is not None and not place.name
         verb = "other" if not is_collection else "watch" if query.get("watch") == "true" else "list"
         fault = self.owner.arrived(
             Request(verb, self.command, url.path, query, dict(self.headers.items()), self.headers.items(), body)
         )
         try:
-            self._answer(verb, query, fault)
+            if not self._misbehave(fault):
+                self._answer(verb, query, fault, place, body)
         except Refused as refused:
             self._send(refused.body["code"], json.dumps(refused.body).encode())
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - names of the base class
 
-    def _answer(self, verb: str, query: dict[str, str], fault: Fault | None) -> None:
+    def _misbehave(self, fault: Fault | None) -> bool:
+        """True when the fault is all the answer there is."""
         match fault:
             case Answer():
                 default = json.dumps(status(fault.code, fault.reason)).encode()
                 self._send(fault.code, default if fault.body is None else fault.body, fault)
-                return
+                return True
             case CloseWithoutAnswer():
                 self.close_connection = True
-                return
+                return True
             case NoAnswer(until=None):
                 self.owner.closing.wait()
                 self.close_connection = True
-                return
+                return True
             case NoAnswer(until=event) if event is not None:
                 event.wait()
+        return False
+
+    def _answer(
+        self, verb: str, query: dict[str, str], fault: Fault | None, place: "_Place | None", body: bytes
+    ) -> None:
+        if place is None:
+            raise Refused(status(404, "NotFound"))
+        if query.get("labelSelector") or query.get("fieldSelector"):
+            raise Refused(status(400, "BadRequest", "this server knows no selectors"))
         if verb == "list":
-            limit = int(query.get("limit", 0)) or None
             page = self.owner.cluster.list(
-                limit=limit, continue_=query.get("continue", ""), resource_version=query.get("resourceVersion", "")
+                limit=int(query.get("limit", 0)) or None,
+                continue_=query.get("continue", ""),
+                resource_version=query.get("resourceVersion", ""),
+                namespace=place.namespace,
             )
             self._send(200, json.dumps(page).encode())
         elif verb == "watch":
-            self._watch(query, fault)
+            self._watch(query, fault, place.namespace)
         else:
-            self._send(404, json.dumps(status(404, "NotFound")).encode())
+            self._send(200, json.dumps(self._written_or_read(place, json.loads(body or b"{}"))).encode())
+
+    def _written_or_read(self, place: "_Place", body: Object) -> Object:
+        cluster, name, namespace = self.owner.cluster, place.name, place.namespace
+        match self.command:
+            case "GET":
+                return cluster.get(name, namespace)
+            case "POST" if not name:
+                return cluster.create(body, namespace)
+            case "PUT" if name:
+                return cluster.update(name, namespace, body)
+            case "PATCH" if name and self.headers["Content-Type"] == MERGE_PATCH:
+                return cluster.patch(name, namespace, body)
+            case "DELETE" if name:
+                return cluster.remove(name, namespace, body.get("preconditions") or {})
+        raise Refused(status(405, "MethodNotAllowed", f"this server does not know {self.command} here"))
 
     def _send(self, code: int, body: bytes, answer: Answer | None = None) -> None:
         self.send_response(code)
@@ -284,10 +315,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _watch(self, query: dict[str, str], fault: Fault | None) -> None:
+    def _watch(self, query: dict[str, str], fault: Fault | None, namespace: str) -> None:
         cluster = self.owner.cluster
         version = query.get("resourceVersion", "")
-        first, since = cluster.start_of_watch(version, query.get("sendInitialEvents") == "true")
+        first, since = cluster.start_of_watch(version, query.get("sendInitialEvents") == "true", namespace)
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
@@ -306,7 +337,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._chunk(json.dumps({"type": "ERROR", "object": body}).encode() + b"\n")
                 self._chunk(b"")
                 return
-        for number, event in enumerate(self._events(first, since)):
+        events = (event for event in self._events(first, since) if _is_of(namespace, event))
+        for number, event in enumerate(events):
             line = json.dumps({"type": event.type, "object": event.object}).encode() + b"\n"
             if isinstance(fault, (CutMidLine, EndMidLine)) and number == fault.after:
                 self._chunk(line[: len(line) // 2])
@@ -336,3 +368,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+
+class _Place(NamedTuple):
+    """Where a path leads among the objects of a kind. namespace: "" for all; name: "" for the collection."""
+
+    namespace: str
+    name: str
+
+
+def _place(resource: Resource, path: str) -> _Place | None:
+    prefix = resource.path().removesuffix(f"/{resource.plural}")
+    pattern = rf"{re.escape(prefix)}(?:/namespaces/([^/]+))?/{re.escape(resource.plural)}(?:/([^/]+))?"
+    found = re.fullmatch(pattern, path)
+    return None if found is None else _Place(unquote(found[1] or ""), unquote(found[2] or ""))
+
+
+def _is_of(namespace: str, event: Event) -> bool:
+    return event.type in ("BOOKMARK", "ERROR") or namespace in ("", event.object["metadata"].get("namespace"))
