@@ -262,6 +262,91 @@ def test_registration_of_another_informer_is_left_alone(cluster: Cluster, source
     eventually(lambda: len(recorder.log) == 1)
 
 
+def test_one_set_of_handlers_can_be_registered_twice(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """It is then called twice, and each registration is removed by itself."""
+    informer, recorder = make(source), Recorder()
+    first, second = (informer.add_event_handler(recorder.handlers) for _ in range(2))
+    cluster.put("a")
+    start(informer)
+    eventually(lambda: recorder.log == ["+a initial"] * 2)
+    informer.remove_event_handler(first)
+    cluster.put("b")
+    eventually(lambda: recorder.log[2:] == ["+b"])
+    informer.remove_event_handler(second)
+    cluster.put("c")
+    eventually(lambda: informer.lister().get("c", "default"))
+    assert len(recorder.log) == 3
+
+
+def test_removed_handler_can_be_waited_for(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """Removal returns while a call is in progress; join() when it is over and no other will come."""
+    informer = make(source)
+    entered, release, left = (threading.Event() for _ in range(3))
+
+    def slow(obj: Object, initial: bool) -> None:
+        entered.set()
+        release.wait(60)
+        left.set()
+
+    registration = informer.add_event_handler(EventHandlers(on_add=slow))
+    cluster.put("a")
+    cluster.put("b")
+    start(informer)
+    assert entered.wait(60)
+    informer.remove_event_handler(registration)
+    assert not left.is_set()
+    release.set()
+    registration.join()
+    assert left.is_set()
+
+
+def test_handlers_come_and_go_while_objects_change(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """Each sees a whole history while it is there; none is left over."""
+    informer = make(source)
+    start(informer)
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def come_and_go() -> None:
+        try:
+            while not over.is_set():
+                recorder = Recorder()
+                registration = informer.add_event_handler(recorder.handlers)
+                eventually(lambda: registration.has_synced)  # noqa: B023
+                informer.remove_event_handler(registration)
+                registration.join()
+                known: set[str] = set()
+                for line in recorder.log:
+                    assert (line[1] in known) == (line[0] in "~=-"), recorder.log
+                    known ^= {line[1]} if line[0] in "+-" else set()
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            failures.append(error)
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(300):
+        cluster.put("abc"[number % 3])
+        if number % 7 == 0:
+            cluster.delete("abc"[number % 3])
+    over.set()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    assert informer._registrations == []
+
+
+def test_handler_can_be_removed_after_the_end(source: InProcess) -> None:
+    """It does nothing then."""
+    informer = make(source)
+    registration = informer.add_event_handler(EventHandlers())
+    stop = threading.Event()
+    stop.set()
+    informer.run(stop)
+    informer.remove_event_handler(registration)
+    informer.remove_event_handler(registration)
+
+
 def test_runs_once(source: InProcess) -> None:
     """An informer cannot be run again, nor be given handlers after its end."""
     informer = make(source)

@@ -84,6 +84,10 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
         [PAGE, Stream((INTERNAL,)), PAGE, Stop()],
         [*START, "WATCH rv=10", "WAIT 0.8", "LIST rv=10", "REPLACE a,b @10"],
     ),
+    "an object that cannot be read any more and was deleted is missing from the list that its error costs": (
+        [PAGE, Stream(("ADDED corrupt 11", status(500, "StoreReadError"))), Page("a b", "12"), Stop()],
+        [*START, "WATCH rv=10", "ADD corrupt", "WAIT 0.8", "LIST rv=11", "REPLACE a,b @12"],
+    ),
     "an unknown Status in the stream costs a list": (
         [PAGE, Stream((status(418, "Teapot"),)), PAGE, Stop()],
         [*START, "WATCH rv=10", "WAIT 0.8", "LIST rv=10", "REPLACE a,b @10"],
