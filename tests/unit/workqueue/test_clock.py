@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.unit.workqueue.conftest import Threads
 from workqueue import RealClock
 from workqueue.testing import VirtualClock
 
@@ -31,7 +32,7 @@ class TestVirtualClock:
         with pytest.raises(ValueError, match="cannot advance"):
             clock.advance(seconds)
 
-    def test_wait_times_out_at_its_deadline(self, clock, threads) -> None:
+    def test_wait_times_out_at_its_deadline(self, clock: VirtualClock, threads: Threads) -> None:
         """A wait ends with False when its deadline is reached, and not earlier."""
         condition = threading.Condition()
         results: list[bool] = []
@@ -49,7 +50,7 @@ class TestVirtualClock:
         threads.join()
         assert results == [False]
 
-    def test_wait_ends_on_notify(self, clock, threads) -> None:
+    def test_wait_ends_on_notify(self, clock: VirtualClock, threads: Threads) -> None:
         """A notified wait returns True, whether it had a deadline or not."""
         condition = threading.Condition()
         results: list[bool] = []
@@ -73,7 +74,7 @@ class TestVirtualClock:
         with condition:
             assert clock.wait(condition, timeout) is False
 
-    def test_sleep_ends_by_time_or_stop(self, clock, threads) -> None:
+    def test_sleep_ends_by_time_or_stop(self, clock: VirtualClock, threads: Threads) -> None:
         """sleep() is False when the time has passed, True when stop was set first."""
         never, stopped = threading.Event(), threading.Event()
         results: dict[str, bool] = {}
@@ -94,7 +95,7 @@ class TestVirtualClock:
         assert clock.sleep(-1, stop) is True
         assert clock.sleep(10, stop) is True
 
-    def test_woken_threads_do_not_count_as_waiting(self, clock, threads) -> None:
+    def test_woken_threads_do_not_count_as_waiting(self, clock: VirtualClock, threads: Threads) -> None:
         """A thread is no waiter from the notify, deadline or stop on, even if it did not run since."""
         condition, stop = threading.Condition(), threading.Event()
         gate = threading.Lock()
@@ -120,7 +121,9 @@ class TestVirtualClock:
             clock.wait_for_waiters(1, timeout=0.05)
         gate.release()
 
-    def test_notified_thread_is_counted_again_only_when_it_waits_again(self, clock, threads, eager_switching) -> None:
+    def test_notified_thread_is_counted_again_only_when_it_waits_again(
+        self, clock: VirtualClock, threads: Threads, eager_switching: None
+    ) -> None:
         """After notify() and wait_for_waiters(1) the waiter has done its round, and its effect is seen."""
         condition = threading.Condition()
         rounds, wanted = 0, 0
@@ -145,7 +148,7 @@ class TestVirtualClock:
             wanted = 500
             condition.notify()
 
-    def test_advance_steps_a_loop_exactly(self, clock, threads, eager_switching) -> None:
+    def test_advance_steps_a_loop_exactly(self, clock: VirtualClock, threads: Threads, eager_switching: None) -> None:
         """advance() and wait_for_waiters(1) let a periodic thread do exactly one period."""
         stop = threading.Event()
         ticks = 0
@@ -180,7 +183,7 @@ class TestRealClock:
         assert clock.sleep(0.01, threading.Event()) is False
         assert time.monotonic() - started >= 0.02
 
-    def test_infinite_times_are_waited_for(self, threads) -> None:
+    def test_infinite_times_are_waited_for(self, threads: Threads) -> None:
         """An infinite timeout waits for the notify or the stop instead of raising OverflowError."""
         clock, condition, stop = RealClock(), threading.Condition(), threading.Event()
         results: list[bool] = []

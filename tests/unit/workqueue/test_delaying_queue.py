@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from tests.unit.workqueue.conftest import Threads
 from workqueue import DelayingQueue, ShutDown
 from workqueue.testing import VirtualClock
 
@@ -125,7 +126,7 @@ def test_delay_that_ends_before_done_keeps_its_place(queue: DelayingQueue[str], 
     assert [queue.get(), queue.get()] == ["b", "a"]
 
 
-def test_waiting_worker_wakes_at_the_deadline(queue, clock, threads) -> None:
+def test_waiting_worker_wakes_at_the_deadline(queue: DelayingQueue[str], clock: VirtualClock, threads: Threads) -> None:
     """No add is needed to wake it, and it does not wake earlier."""
     got: list[str] = []
     queue.add_after("a", 5)
@@ -139,7 +140,9 @@ def test_waiting_worker_wakes_at_the_deadline(queue, clock, threads) -> None:
     assert got == ["a"]
 
 
-def test_waiting_worker_learns_of_an_earlier_deadline(queue, clock, threads) -> None:
+def test_waiting_worker_learns_of_an_earlier_deadline(
+    queue: DelayingQueue[str], clock: VirtualClock, threads: Threads
+) -> None:
     """One that sleeps without a deadline, or until a later one, wakes in time for a new key."""
     got: list[str] = []
     threads.start(lambda: got.append(queue.get()))
@@ -153,7 +156,9 @@ def test_waiting_worker_learns_of_an_earlier_deadline(queue, clock, threads) -> 
     assert got == ["early"]
 
 
-def test_each_waiting_worker_watches_the_deadlines(queue, clock, threads, waits) -> None:
+def test_each_waiting_worker_watches_the_deadlines(
+    queue: DelayingQueue[str], clock: VirtualClock, threads: Threads, waits: list[float | None]
+) -> None:
     """All of them know the first one: were it one only, and that one busy later, the next key would be late."""
     got: list[str] = []
     for _ in range(2):
@@ -172,7 +177,9 @@ def test_each_waiting_worker_watches_the_deadlines(queue, clock, threads, waits)
     assert sorted(got) == ["a", "b"]
 
 
-def test_workers_wake_for_all_keys_of_one_moment(queue, clock, threads) -> None:
+def test_workers_wake_for_all_keys_of_one_moment(
+    queue: DelayingQueue[str], clock: VirtualClock, threads: Threads
+) -> None:
     """Two keys due together go to two waiting workers."""
     got: list[str] = []
     for _ in range(3):
@@ -188,7 +195,9 @@ def test_workers_wake_for_all_keys_of_one_moment(queue, clock, threads) -> None:
     assert sorted(got) == ["a", "b", "c"]
 
 
-def test_waiting_worker_looks_again_each_ten_seconds(queue, clock, threads, waits) -> None:
+def test_waiting_worker_looks_again_each_ten_seconds(
+    queue: DelayingQueue[str], clock: VirtualClock, threads: Threads, waits: list[float | None]
+) -> None:
     """Insurance: a deadline a day away is not slept for in one go."""
     queue.add_after("a", 86_400)
     got: list[str] = []
@@ -202,7 +211,9 @@ def test_waiting_worker_looks_again_each_ten_seconds(queue, clock, threads, wait
     assert got == ["a"]
 
 
-def test_worker_of_a_queue_without_delays_sleeps_for_good(queue, clock, threads, waits) -> None:
+def test_worker_of_a_queue_without_delays_sleeps_for_good(
+    queue: DelayingQueue[str], clock: VirtualClock, threads: Threads, waits: list[float | None]
+) -> None:
     """Nothing delayed, no wake-ups: an idle queue costs nothing."""
     threads.start(queue.get)
     clock.wait_for_waiters(1)
@@ -212,7 +223,7 @@ def test_worker_of_a_queue_without_delays_sleeps_for_good(queue, clock, threads,
     assert waits == [None]
 
 
-def test_delays_end_on_the_machines_clock(threads) -> None:
+def test_delays_end_on_the_machines_clock(threads: Threads) -> None:
     """With the real clock a sleeping worker gets the key too, and an endless delay disturbs nobody."""
     queue: DelayingQueue[str] = DelayingQueue()
     queue.add_after("never", math.inf)
@@ -243,7 +254,9 @@ def test_shutdown_keeps_what_is_due(queue: DelayingQueue[str], clock: VirtualClo
     assert queue.get() == "a"
 
 
-def test_shutdown_wakes_a_worker_that_waits_for_a_deadline(queue, clock, threads) -> None:
+def test_shutdown_wakes_a_worker_that_waits_for_a_deadline(
+    queue: DelayingQueue[str], clock: VirtualClock, threads: Threads
+) -> None:
     """It leaves at once, not at the deadline."""
 
     def leave() -> None:

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from tests.unit.workqueue.conftest import Threads
 from workqueue import DelayingQueue, Queue, RateLimitingQueue, ShutDown, default_controller_rate_limiter
 from workqueue.testing import VirtualClock
 
@@ -99,7 +100,7 @@ def test_len_counts_queued_keys_only(queue: Queue[str]) -> None:
     assert len(queue) == 2
 
 
-def test_get_blocks_until_add(queue, clock, threads) -> None:
+def test_get_blocks_until_add(queue: Queue[str], clock: VirtualClock, threads: Threads) -> None:
     """A worker that finds nothing sleeps until a key comes; one key wakes one worker."""
     got: list[str] = []
     for _ in range(2):
@@ -112,7 +113,7 @@ def test_get_blocks_until_add(queue, clock, threads) -> None:
     assert sorted(got) == ["a", "b"]
 
 
-def test_done_of_a_dirty_key_wakes_a_waiting_worker(queue, clock, threads) -> None:
+def test_done_of_a_dirty_key_wakes_a_waiting_worker(queue: Queue[str], clock: VirtualClock, threads: Threads) -> None:
     """The key that done() queues again goes to whoever waits in get()."""
     queue.add("a")
     queue.get()
@@ -133,7 +134,7 @@ class TestShutDown:
         queue.shut_down()
         queue.add("a")
         assert queue.shutting_down is True
-        with pytest.raises(ShutDown):
+        with pytest.raises(ShutDown):  # type: ignore[unreachable]  # shut_down() changed what mypy has narrowed
             queue.get()
 
     def test_queued_keys_are_still_handed_out(self, queue: Queue[str]) -> None:
@@ -157,7 +158,7 @@ class TestShutDown:
         queue.done("a")
         assert take_all(queue) == ["a"]
 
-    def test_waiting_workers_leave(self, queue, clock, threads) -> None:
+    def test_waiting_workers_leave(self, queue: Queue[str], clock: VirtualClock, threads: Threads) -> None:
         """All of them, not one."""
 
         def leave() -> None:
@@ -185,7 +186,7 @@ class TestDrain:
         queue.shut_down_with_drain()
         assert queue.shutting_down is True
 
-    def test_waits_for_keys_that_workers_have(self, queue, clock, threads) -> None:
+    def test_waits_for_keys_that_workers_have(self, queue: Queue[str], clock: VirtualClock, threads: Threads) -> None:
         """It returns with the last done()."""
         queue.add("a")
         queue.add("b")
@@ -199,7 +200,7 @@ class TestDrain:
         queue.done("b")
         threads.join()
 
-    def test_waits_for_queued_keys(self, queue, clock, threads) -> None:
+    def test_waits_for_queued_keys(self, queue: Queue[str], clock: VirtualClock, threads: Threads) -> None:
         """Also if no worker has any at the moment: what was accepted gets done."""
         queue.add("a")
         drain = threads.start(queue.shut_down_with_drain)
@@ -209,7 +210,9 @@ class TestDrain:
         queue.done("a")
         threads.join()
 
-    def test_waits_for_keys_added_while_processing(self, queue, clock, threads) -> None:
+    def test_waits_for_keys_added_while_processing(
+        self, queue: Queue[str], clock: VirtualClock, threads: Threads
+    ) -> None:
         """Their second round is part of the work."""
         queue.add("a")
         queue.get()
@@ -222,7 +225,7 @@ class TestDrain:
         queue.done("a")
         threads.join()
 
-    def test_later_adds_are_ignored(self, queue, clock, threads) -> None:
+    def test_later_adds_are_ignored(self, queue: Queue[str], clock: VirtualClock, threads: Threads) -> None:
         """From its start on, not only from its end."""
         queue.add("a")
         queue.get()
@@ -234,7 +237,7 @@ class TestDrain:
         threads.join()
         assert len(queue) == 0
 
-    def test_shut_down_ends_the_wait(self, queue, clock, threads) -> None:
+    def test_shut_down_ends_the_wait(self, queue: Queue[str], clock: VirtualClock, threads: Threads) -> None:
         """A worker that never gives its key back cannot hold up a process that must go; all drainers are let go."""
         queue.add("a")
         queue.get()
@@ -244,7 +247,7 @@ class TestDrain:
         queue.shut_down()
         threads.join()
 
-    def test_all_drainers_return(self, queue, clock, threads) -> None:
+    def test_all_drainers_return(self, queue: Queue[str], clock: VirtualClock, threads: Threads) -> None:
         """The last done() releases each thread that drains."""
         queue.add("a")
         queue.get()

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from tests.unit.workqueue.conftest import Threads
 from workqueue import (
     BucketRateLimiter,
     ItemExponentialFailureRateLimiter,
@@ -141,7 +142,7 @@ def test_default_item_based_limiter() -> None:
     assert limiter.when("a") == 1000
 
 
-def test_counts_are_exact_with_many_threads(threads, eager_switching) -> None:
+def test_counts_are_exact_with_many_threads(threads: Threads, eager_switching: None) -> None:
     """No failure is lost, no token is given twice."""
     counter = ItemExponentialFailureRateLimiter[str]()
     bucket = BucketRateLimiter[str](qps=1, burst=1, clock=VirtualClock())
@@ -215,7 +216,7 @@ def test_retry_now_ends_the_delays_of_failed_keys_only(clock: VirtualClock) -> N
     assert queue.get() == "low"
 
 
-def test_retry_now_wakes_a_waiting_worker(clock: VirtualClock, threads) -> None:
+def test_retry_now_wakes_a_waiting_worker(clock: VirtualClock, threads: Threads) -> None:
     """Nobody has to add a key for that."""
     queue: RateLimitingQueue[str] = RateLimitingQueue(ItemExponentialFailureRateLimiter(base=100), clock=clock)
     queue.add_rate_limited("a")

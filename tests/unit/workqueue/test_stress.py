@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from tests.unit.workqueue.conftest import Threads
 from workqueue import DelayingQueue, Queue, ShutDown
 from workqueue.testing import VirtualClock
 
@@ -62,7 +63,7 @@ def produce(queue: Queue[int], desired: Desired, seed: int) -> None:
 
 
 @pytest.mark.parametrize("drain", [False, True], ids=["shut_down", "shut_down_with_drain"])
-def test_all_work_is_done_by_one_worker_at_a_time(threads, eager_switching, drain: bool) -> None:
+def test_all_work_is_done_by_one_worker_at_a_time(threads: Threads, eager_switching: None, drain: bool) -> None:
     """For both shutdowns: after the last add of each key a worker starts on it, and never two at once."""
     queue: Queue[int] = Queue()
     desired = Desired()
@@ -85,7 +86,7 @@ def test_all_work_is_done_by_one_worker_at_a_time(threads, eager_switching, drai
 
 
 @pytest.mark.parametrize("drain", [False, True], ids=["shut_down", "shut_down_with_drain"])
-def test_shutdown_amid_adds_hangs_nobody(threads, eager_switching, drain: bool) -> None:
+def test_shutdown_amid_adds_hangs_nobody(threads: Threads, eager_switching: None, drain: bool) -> None:
     """Adds, gets and dones that race with the shutdown all end, and what was handed out was with one worker."""
     for seed in range(20):
         queue: Queue[int] = Queue()
@@ -100,7 +101,7 @@ def test_shutdown_amid_adds_hangs_nobody(threads, eager_switching, drain: bool) 
         assert len(queue) == 0
 
 
-def test_delayed_keys_reach_the_workers(clock: VirtualClock, threads, eager_switching) -> None:
+def test_delayed_keys_reach_the_workers(clock: VirtualClock, threads: Threads, eager_switching: None) -> None:
     """Delays of many producers all end in work while time goes on, whether workers sleep or race."""
     queue: DelayingQueue[int] = DelayingQueue(clock=clock)
     desired = Desired()
@@ -126,7 +127,7 @@ def test_delayed_keys_reach_the_workers(clock: VirtualClock, threads, eager_swit
     queue.shut_down()
 
 
-def test_every_key_is_handed_out_once(threads) -> None:
+def test_every_key_is_handed_out_once(threads: Threads) -> None:
     """100,000 distinct keys through 8 workers: none is missing, none comes twice."""
     count = 100_000
     queue: Queue[int] = Queue()
