@@ -76,7 +76,7 @@ def test_what_the_quick_writer_does_not_take() -> None:
     assert json.loads(encode({"a": "\ud800"})) == {"a": "\ud800"}
     with pytest.raises(TypeError):
         encode({"a": object()})
-    for _ in range(DEEP):
+    for _ in range(100_000):  # Python 3.13 writes as deep as an API server reads
         value = [value]
     with pytest.raises(ValueError, match="nested too deeply"):
         encode(value)
