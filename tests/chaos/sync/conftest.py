@@ -6,10 +6,10 @@ import pytest
 
 from e2e.world import World
 from tests.chaos.sync.scenario import STATES, Snapshot, clear, direct, outcome
-from tests.integration.sync.conftest import compass, log, servers, world
+from tests.integration.sync.conftest import compass, log, servers, start, world
 from tests.support.agent_thread import AgentThread
 
-__all__ = ["compass", "log", "servers", "world"]
+__all__ = ["compass", "log", "servers", "start", "world"]
 
 
 @pytest.fixture
