@@ -16,7 +16,7 @@ from controller.context import Caches, Context, Process
 from controller.metrics import AgentMetrics
 from controller.reconcilers import application, sync
 from controller.resources import COMPONENT
-from controller.rights import RightsCheck, needed
+from controller.rights import RightsCheck, StatusTeller, needed
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics
 from controller.runtime.events import EventRecorder
 from controller.settings import Settings
@@ -60,13 +60,14 @@ def build(
             observe=agent_metrics.compass_call,
         ),
         caches=Caches(settings, client, metrics, clock),
+        rights=RightsCheck(client, needed(settings), refused=refused or threading.Event(), clock=clock),
         new_key=new_key,
     )
     for informer in process.caches.all():
         manager.add_informer(informer)
-    rights = RightsCheck(client, needed(settings), refused=refused or threading.Event(), clock=clock)
-    manager.add_early_runnable("rights", rights.run)
-    manager.add_ready_check("rights", rights.check)
+    process.rights.tell(StatusTeller(process.connections(client)))
+    manager.add_early_runnable("rights", process.rights.run)
+    manager.add_ready_check("rights", process.rights.check)
     manager.add_runnable("events", process.recorder.run, leader_only=False)
     cluster_metrics = ClusterMetrics(client, interval=settings.metrics_logging_interval, clock=clock)
     manager.add_runnable("cluster-metrics", cluster_metrics.run, leader_only=True)

@@ -17,6 +17,7 @@ from controller.model.secrets import SECRETS_SELECTOR
 from controller.reconcilers.application_secrets import BY_APPLICATION, owning_applications
 from controller.reconcilers.progress import Progress
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
+from controller.rights import RightsCheck
 from controller.runtime import Metrics
 from controller.runtime.events import EventRecorder
 from controller.settings import ObjectName, Settings
@@ -40,7 +41,13 @@ class Process:
     recorder: EventRecorder
     sessions: Sessions
     caches: "Caches"
+    rights: RightsCheck
     new_key: Callable[[], RSAPrivateKey]
+
+    def connections(self, client: Client) -> ConnectionStore:
+        """A store that writes through this client."""
+        cache = MutationCache(self.caches.connections.lister(), clock=self.clock)
+        return ConnectionStore(client, cache, clock=self.clock, overlay=self.rights.overlay)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +68,7 @@ class Context:
         return cls(
             process=process,
             client=client,
-            connections=ConnectionStore(client, MutationCache(caches.connections.lister(), clock=clock), clock=clock),
+            connections=process.connections(client),
             credentials=CredentialsStore(
                 client,
                 cluster_secrets=MutationCache(caches.cluster_secret.lister(), clock=clock),

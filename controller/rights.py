@@ -9,8 +9,11 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, SECRET
+from controller.connection import status as cc
+from controller.connection.store import ConnectionStore
+from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.runtime.leader_election import LEASES
 from controller.settings import ObjectName, Settings
 from informers import ApiError, Client, RequestMetrics, Resource
@@ -20,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
+
+Object = dict[str, Any]
 
 _PAUSE_SECONDS = 10.0
 """Between two checks at least. A check is some thirty small requests."""
@@ -96,6 +101,24 @@ class Refusals:
         self._metrics.retry(verb=verb, code=code, host=host)
 
 
+class StatusTeller:
+    """Tells in the CompassConnection, where there is one, what is missing.
+
+    Every replica does so, whoever leads: without rights nobody may be able to lead, or to fill its caches. All write
+    the same, and only what differs.
+    """
+
+    def __init__(self, connections: ConnectionStore) -> None:
+        """``connections`` with RightsCheck.overlay."""
+        self._connections = connections
+
+    def __call__(self, missing: tuple[Right, ...]) -> None:
+        """Raises informers.ApiError."""
+        connection = self._connections.get_live(CONNECTION_NAME)
+        if connection is not None:
+            self._connections.apply_to(connection, _nothing if missing else cc.rights_restored)
+
+
 class RightsCheck:
     """Knows which rights are missing. ``run`` finds out; everything else reads."""
 
@@ -106,20 +129,29 @@ class RightsCheck:
         *,
         refused: threading.Event,
         clock: Clock,
-        on_change: Callable[[tuple[Right, ...]], None] = lambda _: None,
     ) -> None:
-        """``refused`` is set when a request was refused; ``on_change`` is told what is missing when that changes."""
+        """``refused`` is set when a request was refused."""
         self._client = client
         self._rights = tuple(rights)
         self._refused = refused
         self._clock = clock
-        self._on_change = on_change
         self._missing: tuple[Right, ...] = ()
+        self._told: tuple[Right, ...] = ()
+        self._tell: Callable[[tuple[Right, ...]], None] = lambda _: None
 
     @property
     def missing(self) -> tuple[Right, ...]:
         """As of the last check; () before the first."""
         return self._missing
+
+    def tell(self, tell: Callable[[tuple[Right, ...]], None]) -> None:
+        """Have what is missing told when it changes; again and again as long as that raises informers.ApiError."""
+        self._tell = tell
+
+    def overlay(self, connection: Object) -> None:
+        """What is missing stays told, whatever else is written into the CompassConnection."""
+        if self._missing:
+            cc.rights_missing(connection, str(RightsMissing(self._missing)))
 
     def check(self) -> None:
         """A check of readiness: raises RightsMissing while something is missing."""
@@ -149,8 +181,18 @@ class RightsCheck:
                 _log.error("rights are missing", extra={"rights": describe(found), "remedy": "apply config/rbac"})
             else:
                 _log.info("all rights are there again")
-            self._on_change(found)
+        if found != self._told:
+            try:
+                self._tell(found)
+            except ApiError as error:
+                _log.warning("missing rights cannot be told in the CompassConnection", extra={"error": str(error)})
+                return True
+            self._told = found
         return bool(found)
+
+
+def _nothing(_: Object) -> None:
+    """The overlay says it all."""
 
 
 def _rights(resource: Resource, *verbs: str, namespace: str = "", subresource: str = "") -> list[Right]:

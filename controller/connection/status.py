@@ -38,6 +38,8 @@ class State(StrEnum):
     SYNCHRONIZED = "Synchronized"
 
 
+_RIGHTS = "Rights are missing: "
+
 CONNECTION_LOST = frozenset({State.CONNECTION_FAILED, State.CONNECTION_MAINTENANCE_FAILED})
 """States of a connection over which no synchronisation may report: their error has to be mended first."""
 
@@ -234,6 +236,23 @@ def synchronized(
         part["lastSuccessfulApplication"] = timestamp(now)
     _set_sync_state(connection, state)
     return state
+
+
+def rights_missing(connection: Object, text: str) -> None:
+    """The agent may not do what it has to. That is told over whatever else is said of the synchronisation."""
+    _connection_part(connection)  # the CRD of the Go agent has no status without it
+    _synchronization_part(connection)["error"] = shorten(_RIGHTS + text)
+    _set_sync_state(connection, State.SYNCHRONIZATION_FAILED)
+
+
+def rights_restored(connection: Object) -> None:
+    """Take it back, and have what was missed synchronised at once. Nothing where it was not told."""
+    part = _synchronization_part(connection)
+    if not str(part.get("error", "")).startswith(_RIGHTS):
+        return
+    del part["error"]
+    _set_sync_state(connection, State.CONNECTED)
+    connection["spec"]["resyncNow"] = True
 
 
 def failures_text(failed: Mapping[str, str]) -> str:

@@ -43,7 +43,9 @@ Change = Callable[[Object], None]
 class ConnectionStore:
     """Applies changes to a CompassConnection: never a write when nothing differs, never a change lost to a conflict."""
 
-    def __init__(self, client: Client, cache: MutationCache, *, clock: Clock) -> None:
+    def __init__(self, client: Client, cache: MutationCache, *, clock: Clock, overlay: Change = lambda _: None) -> None:
+        """``overlay`` is applied on top of every change: what holds whoever writes."""
+        self._overlay = overlay
         self._client = client
         self._cache = cache
         self._clock = clock
@@ -86,6 +88,7 @@ class ConnectionStore:
                 return None
             wanted = _empty(name) if base is None else copy.deepcopy(well_formed(base))
             change(wanted)
+            self._overlay(wanted)
             if self._status_subresource():
                 cc.derive_conditions(wanted, now=self._clock.time())
             else:

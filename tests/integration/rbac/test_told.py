@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import Operator
 from e2e.mock_compass.server import MockCompass
@@ -14,7 +15,16 @@ from e2e.world import NAMESPACES, World
 from tests.integration.rbac.audit import Object, read_manifests
 from tests.integration.rbac.test_rbac import CONFIG, KINDS, USER
 
+SYNCHRONIZED = {
+    "metadata": {"name": CONNECTION_NAME},
+    "spec": {"managementInfo": {"connectorUrl": "https://connector", "directorUrl": "https://director"}},
+    "status": {"connectionState": "Synchronized", "connectionStatus": {"certificateStatus": {}}},
+}
+SECONDS = 120.0  # a limit for a busy machine; what is waited for takes ten at most
 WATCH = "watch applications.applicationconnector.kyma-project.io"
+
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
@@ -58,19 +68,26 @@ class Agent:
 
 
 def test_at_the_start(world: World) -> None:
-    """Where Kyma's operator has reset the rights to those of the agent in Go, a Pod never gets ready."""
+    """Where Kyma's operator has reset the rights to those of the agent in Go, a Pod never gets ready.
+
+    Nobody leads without a lease. The status tells of it nevertheless: it had said Synchronized.
+    """
     Operator(world.client).apply()
+    world.put(COMPASS_CONNECTION, SYNCHRONIZED)
     agent = Agent(world)
-    world.wait_for("the missing right in the log", lambda: WATCH in agent.log())
+    world.wait_for("the missing right in the log", lambda: WATCH in agent.log(), timeout=SECONDS)
     status, text = agent.readiness("rights")
     assert status == 500
     assert WATCH in text
     assert "get, update leases.coordination.k8s.io compass-runtime-agent in kyma-system" in text
     assert agent.readiness()[0] == 500
+    world.wait_for_state("SynchronizationFailed", timeout=SECONDS)
+    assert WATCH in world.sync_error()
 
     for manifest in _roles():
         world.client.create(KINDS[manifest["kind"]], manifest)
-    world.wait_for("readiness", lambda: agent.readiness()[0] == 200)
+    world.wait_for("readiness", lambda: agent.readiness()[0] == 200, timeout=SECONDS)
+    world.wait_for("an end of what the status says", lambda: WATCH not in world.sync_error(), timeout=SECONDS)
 
 
 def test_after_it_had_synchronised(world: World) -> None:
@@ -80,18 +97,27 @@ def test_after_it_had_synchronised(world: World) -> None:
         world.client.create(KINDS[manifest["kind"]], manifest)
     world.configure()
     agent = Agent(world)
-    world.wait_for_state("Synchronized")
-    world.wait_for("readiness", lambda: agent.readiness()[0] == 200)
+    world.wait_for_state("Synchronized", timeout=SECONDS)
+    world.wait_for("readiness", lambda: agent.readiness()[0] == 200, timeout=SECONDS)
 
     (role,) = [manifest for manifest in _roles() if manifest["kind"] == "ClusterRole"]
     rules = [rule for rule in role["rules"] if rule["resources"] != ["applications"]]
     world.put(KINDS["ClusterRole"], {**role, "rules": rules})
     world.control_plane.kill_apiserver()  # which ends the watches that were allowed when they began
     world.control_plane.start_apiserver()
-    world.wait_for("the end of readiness", lambda: agent.readiness()[0] == 500, timeout=90)
+    world.wait_for("the end of readiness", lambda: agent.readiness()[0] == 500, timeout=SECONDS)
     status, text = agent.readiness("rights")
     assert status == 500
     assert WATCH in text
+    world.wait_for("the status", lambda: WATCH in world.sync_error(), timeout=SECONDS)
+    assert world.state() == "SynchronizationFailed"
+    (ready,) = [one for one in (world.connection() or {})["status"]["conditions"] if one["type"] == "Ready"]
+    assert ready["status"] == "False"
+    assert WATCH in ready["message"]
+
+    world.put(KINDS["ClusterRole"], role)
+    world.wait_for_state("Synchronized", timeout=SECONDS)
+    assert world.sync_error() == ""
 
 
 def _roles() -> list[Object]:

@@ -1,10 +1,12 @@
 """Which rights are missing: when the API server is asked, and how it is told."""
 
+import copy
 import threading
 from typing import Any
 
 import pytest
 
+from controller.connection import status as cc
 from controller.rights import Refusals, Right, RightsCheck, RightsMissing, describe, needed
 from controller.settings import Settings
 from informers import ApiError, ConnectionFailed
@@ -46,8 +48,8 @@ class Bench:
             rights,
             refused=self.refused,
             clock=self.clock,
-            on_change=self.told.append,
         )
+        self.check.tell(self.told.append)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.check.run, args=(self._stop,))
 
@@ -168,3 +170,71 @@ def test_without_leader_election_no_lease_is_needed() -> None:
     settings = Settings.from_environment({"APP_LEADER_ELECTION": "false"})
     assert "leases" not in {right.resource for right in needed(settings)}
     assert "leases" in {right.resource for right in needed(Settings.from_environment({}))}
+
+
+def _synchronized() -> dict[str, Any]:
+    return {
+        "spec": {},
+        "status": {"connectionState": "Synchronized", "connectionStatus": {"certificateStatus": {}}},
+    }
+
+
+def test_missing_rights_stay_told_whatever_else_is() -> None:
+    """A leader that can still write its status does not hide that it works with old caches."""
+    with Bench(WATCH) as bench:
+        bench.server.denied = {("watch", "applications")}
+        bench.refused.set()
+        bench.later()
+        connection = _synchronized()
+        bench.check.overlay(connection)
+        assert connection["status"]["connectionState"] == "SynchronizationFailed"
+        assert "lacks rights: watch applications" in connection["status"]["synchronizationStatus"]["error"]
+        bench.server.denied = set()
+        bench.later()
+        connection = _synchronized()
+        bench.check.overlay(connection)
+        assert connection == _synchronized()
+
+
+def test_a_lost_connection_is_not_hidden_by_missing_rights() -> None:
+    """Its own error has to be mended first; the missing rights are told beside it."""
+    connection = _synchronized()
+    connection["status"]["connectionState"] = "ConnectionFailed"
+    cc.rights_missing(connection, "watch")
+    assert connection["status"]["connectionState"] == "ConnectionFailed"
+    assert connection["status"]["synchronizationStatus"]["error"] == "Rights are missing: watch"
+
+
+def test_rights_that_are_back_have_what_was_missed_synchronised() -> None:
+    """Only what was told is taken back: the error of a Director stays, and asks for nothing."""
+    connection = _synchronized()
+    cc.rights_missing(connection, "watch")
+    cc.rights_restored(connection)
+    assert connection["status"]["connectionState"] == "Connected"
+    assert "error" not in connection["status"]["synchronizationStatus"]
+    assert connection["spec"] == {"resyncNow": True}
+
+    failed = _synchronized()
+    cc.sync_failed(failed, "Failed to fetch configuration: 503", now=0)
+    expected = copy.deepcopy(failed)
+    cc.rights_restored(failed)
+    assert failed == expected
+
+
+def test_what_could_not_be_told_is_told_again() -> None:
+    """The API server may refuse that write as well, or be away."""
+    bench = Bench(WATCH)
+    bench.server.denied = {("watch", "applications")}
+    answers: list[ApiError | None] = [ConnectionFailed("away", reason=ConnectionFailed.REFUSED), None]
+    told: list[tuple[Right, ...]] = []
+
+    def tell(missing: tuple[Right, ...]) -> None:
+        told.append(missing)
+        if error := answers.pop(0):
+            raise error
+
+    bench.check.tell(tell)
+    with bench:
+        bench.later()
+        bench.later()
+        assert told == [(WATCH,), (WATCH,)]
