@@ -15,7 +15,7 @@ CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 def test_readme_example(admin: Client, namespace: str) -> None:
     """It does what it says, for what exists and for what comes."""
     readme = Path(informers.__file__).parent / "README.md"
-    (example,) = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    example = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)[0]
     scope: dict[str, Any] = {}
     exec(compile(example, str(readme), "exec"), scope)
 
