@@ -13,7 +13,8 @@ FILES = {path: path.read_text() for folder in FOLDERS for path in sorted(folder.
 ROWS = [
     [cell.strip() for cell in line.strip("| ").split(" | ")]
     for line in (ROOT / "docs" / "client-go-parity.md").read_text().splitlines()
-    if line.startswith("| ") and not line.startswith(("| client-go |", "| controller-runtime |", "| trap |"))
+    if line.startswith("| ")
+    and not line.startswith(("| client-go |", "| controller-runtime |", "| trap |", "| test of "))
 ]
 
 
@@ -31,7 +32,7 @@ def test_named_tests_exist(row: list[str]) -> None:
         return
     names = re.findall(r"`([^`]+)`", tests)
     cases = re.findall(r'"([^"]+)"', tests)
-    assert names or cases or tests.startswith("all "), tests
+    assert names or cases or tests.startswith(("all ", "does not apply: ")), tests
     for name in names:
         assert _exists(name), name
     for case in cases:

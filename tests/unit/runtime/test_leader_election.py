@@ -117,6 +117,15 @@ class TestAcquire:
         }
         assert a.master_status == 1
 
+    @pytest.mark.parametrize("spec", [{}, None], ids=str)
+    def test_a_lease_without_a_record_is_taken(self, spec, api, clock, threads):
+        """Somebody made the object beforehand, say to be able to restrict rights to it by name."""
+        api.objects[PATH] = {"metadata": {"name": "lock", "namespace": "ns", "resourceVersion": "0"}, "spec": spec}
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        assert a.started.wait(WAIT)
+        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
+
     def test_a_released_lease_is_taken_at_once(self, api, clock, threads):
         """Nobody holds it: no need to wait for it to expire. A takeover counts as a transition, labels survive."""
         api.objects[PATH] = lease("", duration=1)
@@ -551,6 +560,28 @@ class TestRelease:
         assert a.events == [(0, "started"), (0, "stopped")]
         assert a.lost is None
         assert a.master_status == 0
+
+    @pytest.mark.parametrize("method", ["PUT", "GET"])
+    def test_a_stop_during_a_renewal_releases_the_lease(self, method, api, clock, threads):
+        """Whichever request of it was under way, and though it failed."""
+        self.run(api, clock, threads)
+        api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
+        hanging, release, failed = threading.Event(), threading.Event(), []
+
+        def hang(asked: str, _path: str) -> None:
+            if asked == method and not failed:
+                failed.append(asked)
+                hanging.set()
+                release.wait(WAIT)
+                raise ConnectionFailed("broken", reason=ConnectionFailed.BROKEN)
+
+        api.before = hang
+        clock.advance(2)
+        assert hanging.wait(WAIT)
+        threads.stop.set()
+        release.set()
+        threads.join()
+        assert api.objects[PATH]["spec"]["holderIdentity"] == ""
 
     def test_a_lease_is_kept_while_work_goes_on(self, api, clock, threads):
         """Whoever cannot end its work lets the lease expire instead."""

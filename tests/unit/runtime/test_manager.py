@@ -194,6 +194,22 @@ class TestOrder:
             "informer ends",
         ]
 
+    def test_no_thread_is_left_after_the_stop(self, api, clock, threads, story):
+        """Neither of the manager, nor of its servers, the election, informers and controllers."""
+        before = {*threading.enumerate()}
+        manager = make_manager(
+            api, clock, leader_election=ELECTION, health_address="127.0.0.1:0", metrics_address="127.0.0.1:0"
+        )
+        informer = FakeInformer(story)
+        manager.add_informer(informer)
+        manager.add_runnable("part", story.runnable("part"), leader_only=False)
+        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
+        manager.add_controllers(lambda _client: [Controller("apps", lambda _key: Result(), workers=4, clock=clock)])
+        threads.start(manager.run)
+        story.wait_for("leader part starts")
+        threads.end()
+        assert_soon(lambda: {*threading.enumerate()} <= before)
+
     def test_without_election_the_leader_parts_start_at_once(self, api, clock, threads, story):
         """A single replica needs no lease."""
         manager = make_manager(api, clock)
@@ -356,6 +372,28 @@ class TestFailures:
         assert "stuck part" in str(raised)
         story.wait_for("part is told to stop")
         assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
+        release.set()
+
+    def test_a_failure_outranks_what_does_not_end_after_it(self, api, clock, threads, story, caplog):
+        """run() raises what ended the process; the log names what it could not wait for."""
+        release = threading.Event()
+
+        def fail(_stop: threading.Event) -> None:
+            story.wait_for("stuck part starts")
+            raise ValueError("boom")
+
+        manager = make_manager(api, clock, grace_period=30)
+        manager.add_runnable("stuck part", story.runnable("stuck part", release=release), leader_only=True)
+        manager.add_runnable("failing part", fail, leader_only=True)
+        threads.start(manager.run)
+        story.wait_for("stuck part is told to stop")
+        clock.wait_for_waiters(1)
+        clock.advance(30)
+        raised = threads.error()
+        assert isinstance(raised, RunnableFailed)
+        assert "boom" in str(raised)
+        (told,) = [r for r in caplog.records if r.getMessage() == "The grace period is over"]
+        assert told.still_running == "stuck part"
         release.set()
 
     def test_the_lease_is_renewed_during_the_grace_period(self, api, clock, threads, story):

@@ -1,11 +1,20 @@
 """Rules of the plain queue: de-duplication, order, one worker per key, both shutdowns."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 
 from tests.unit.workqueue.conftest import Threads
-from workqueue import DelayingQueue, Queue, RateLimitingQueue, ShutDown, default_controller_rate_limiter
+from workqueue import (
+    DelayingQueue,
+    ItemExponentialFailureRateLimiter,
+    Queue,
+    RateLimitingQueue,
+    ShutDown,
+    default_controller_rate_limiter,
+)
 from workqueue.testing import VirtualClock
 
 
@@ -273,3 +282,25 @@ def test_incomparable_keys_are_fine(clock: VirtualClock) -> None:
     for key in keys:
         queue.add(key)
     assert [queue.get() for _ in keys] == keys
+
+
+def test_a_key_that_is_done_is_not_kept(clock: VirtualClock) -> None:
+    """A queue that lives for months must not hold what went through it."""
+
+    class Key:
+        """Something that can be watched going away."""
+
+    queue: RateLimitingQueue[Key] = RateLimitingQueue(ItemExponentialFailureRateLimiter(), clock=clock)
+    key = Key()
+    gone = weakref.ref(key)
+    queue.add_rate_limited(key)
+    clock.advance(1)
+    assert queue.get() is key
+    queue.add(key)
+    queue.done(key)
+    assert queue.get() is key
+    queue.forget(key)
+    queue.done(key)
+    del key
+    gc.collect()
+    assert gone() is None
