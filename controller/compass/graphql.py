@@ -98,8 +98,11 @@ class Transport:
             outcome = _OUTCOMES[type(error)]
             raise
         finally:
+            seconds = self._monotonic() - started
             if self._observe is not None:
-                self._observe(operation.name, outcome, self._monotonic() - started)
+                self._observe(operation.name, outcome, seconds)
+            told = {"operation": operation.name, "outcome": outcome, "seconds": round(seconds, 3)}
+            log.debug("Called Compass", extra={**told, "requestID": request_id})
             if self._log_queries and outcome != "success":
                 log.info("Compass call failed", extra=call.record(outcome))
         return answer

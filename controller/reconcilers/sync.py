@@ -126,16 +126,16 @@ class SyncReconciler:
         state = cc.state_of(connection)
         self._metrics.connection_state(state)
         if connection is None or state is None:
-            return Result()
+            return _nothing("there is no CompassConnection, or it has no state yet")
         try:
             credentials = self._credentials.load()
-        except CredentialsError:
-            return Result()
+        except CredentialsError as error:
+            return _nothing(str(error))
         known = credentials.registration
         if known is None or self._clock.time() >= credentials.not_after:
-            return Result()
+            return _nothing("the certificate has expired, or the Runtime that it is for is not known")
         if state is cc.State.CONNECTION_FAILED and not self._identity.is_another(credentials, known):
-            return Result()
+            return _nothing("the connection has failed")
         # A new object, a new certificate or another Runtime: what was fetched before says nothing about them.
         of = (connection["metadata"]["uid"], credentials.fingerprint, known)
         what = f"{credentials.fingerprint} {known.director_url}"
@@ -352,6 +352,12 @@ class SyncReconciler:
             except CompassError as error:
                 errors.append(f"{key}: {error}")
         return "; ".join(errors)
+
+
+def _nothing(why: str) -> Result:
+    """Nobody can be asked; when that changes, its event comes here."""
+    _log.debug("skipped", extra={"why": why})
+    return Result()
 
 
 def _confirmation(connection: Object) -> str | None:

@@ -273,6 +273,7 @@ class Controller(Generic[K]):
         else:
             # Forget first: else the next failure would be delayed by failures that are over.
             self.queue.forget(key)
+            log.debug("Reconciled", extra={"requeueAfter": result.requeue_after})
             if result.requeue_after is None:
                 self._metrics.results["success"].inc()
             else:
