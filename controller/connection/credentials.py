@@ -195,12 +195,12 @@ class CredentialsStore:
         key_pem: bytes,
         chain_pem: bytes,
         registration: Registration,
-        replacing: StoredCredentials | None = None,
+        replacing: StoredCredentials | Pairing | None = None,
     ) -> StoredCredentials:
         """Switch to new credentials, and end the pairing that won them; gives them as `load` will.
 
-        ``replacing``: the ones that they were renewed from. When these are no longer stored, nothing is written: who
-        deleted or replaced them did not want what follows from them.
+        ``replacing``: what they follow from, credentials that are renewed or a pairing under way. When that is not
+        stored any more, nothing is written: whoever deleted or replaced it may not want what follows from it.
 
         Raises InvalidCredentials, with nothing written, when key and chain do not belong together; CredentialsReplaced;
         or informers.ApiError.
@@ -302,7 +302,7 @@ class CredentialsStore:
         return self._cluster_secrets.get(self.cluster_name.name, self.cluster_name.namespace)
 
     def _write_cluster(
-        self, values: Values, *, replacing: StoredCredentials | None = None, dry_run: bool = False
+        self, values: Values, *, replacing: StoredCredentials | Pairing | None = None, dry_run: bool = False
     ) -> None:
         def data(secret: Object | None) -> Data:
             if replacing is not None:
@@ -311,13 +311,16 @@ class CredentialsStore:
 
         self._write(self._cluster_secrets, self.cluster_name, data, dry_run=dry_run)
 
-    def _assert_stored(self, secret: Object | None, credentials: StoredCredentials) -> None:
-        try:
-            if self._loaded(secret).fingerprint == credentials.fingerprint:
-                return
-        except CredentialsError:
-            pass
-        raise CredentialsReplaced(f"the Secret {self.cluster_name} no longer holds the credentials that were renewed")
+    def _assert_stored(self, secret: Object | None, wanted: StoredCredentials | Pairing) -> None:
+        if isinstance(wanted, Pairing):
+            stored = secret is not None and _load(Pairing, secret, _PAIRING) == wanted
+        else:
+            try:
+                stored = self._loaded(secret).fingerprint == wanted.fingerprint
+            except CredentialsError:
+                stored = False
+        if not stored:
+            raise CredentialsReplaced(f"the Secret {self.cluster_name} was changed by somebody else")
 
     def _write(
         self, cache: MutationCache, name: ObjectName, data: Callable[[Object | None], Data], *, dry_run: bool = False

@@ -58,7 +58,9 @@ class Gatherer:
             health=self._health.facts(),
             memory=memory,
         )
-        return self._with_configuration(facts) if _configuration_matters(facts) else facts
+        if _configuration_matters(facts):
+            return self._with_configuration(facts)
+        return replace(facts, memory=replace(memory, seen=None))
 
     def _load(self, connection: Object | None) -> tuple[StoredCredentials | None, str]:
         try:

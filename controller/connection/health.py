@@ -51,6 +51,11 @@ class HealthFacts:
     connector_accepted_at: float | None = None
     sync_state: State | None = None
 
+    @property
+    def director_answered(self) -> bool:
+        """The last question to the Director was answered."""
+        return self.sync_state not in (None, State.SYNCHRONIZATION_FAILED)
+
 
 class Health:
     """Thread-safe. Subscribers are called, outside the lock, when something means something else than before."""

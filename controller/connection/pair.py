@@ -14,6 +14,7 @@ and written later.
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -30,7 +31,7 @@ from controller.compass.types import SignedCertificate
 from controller.connection import configuration as sources
 from controller.connection import revocation
 from controller.connection.configuration import PairingConfiguration
-from controller.connection.credentials import Pairing, Registration, StoredCredentials
+from controller.connection.credentials import CredentialsReplaced, Pairing, Registration, StoredCredentials
 from controller.connection.facts import Facts, Unstored, is_final
 from controller.connection.policy import Pair, Resume
 from controller.connection.reasons import Failure, PairingFailed, Token
@@ -84,7 +85,7 @@ class Pairer:
                 self._trade(progress)
             if progress.signed is None:
                 self._sign(progress, facts)
-            return self._store(progress)
+            return self._store(progress, facts)
         except ApiError as error:
             failed = PairingFailed(_PRESERVE, origin, Token.UNTOUCHED, Failure.of(error))
             return HasNotPaired(what, failed, final=False, unstored=progress.unstored)
@@ -105,13 +106,12 @@ class Pairer:
         )
         if configuration.literal:
             self._tools.credentials.save_pairing(pairing)
-        else:
-            self._tools.credentials.check_writable()
         return pairing
 
     def _trade(self, progress: "_Progress") -> None:
         """Step 1: the token is spent once this is sent."""
         pairing = progress.begun
+        self._tools.credentials.check_writable()
         if self._key is None:
             self._key = self._tools.new_key()
         identifier = request_id(pairing.runtime_id)
@@ -136,16 +136,14 @@ class Pairer:
         self._tools.credentials.save_pairing(pairing)
         progress.stored = True
         self._remove_literal_token(pairing)
-        # The mark of a revocation is on the API server before anything is revoked; the cache is not as quick.
-        if revocation.is_newly_marked(self._tools.connections.get_live(CONNECTION_NAME), facts.connection):
-            raise revocation.RevokedMeanwhile
+        self._assert_not_revoked(facts)
         csr = certificates.build_csr(pairing.subject, _rsa_key(pairing.key))
         with self._tools.sessions.passing_connector(None) as connector:
             progress.signed = connector.sign(
                 pairing.token_url, csr, token=pairing.token, request_id=request_id(pairing.runtime_id)
             )
 
-    def _store(self, progress: "_Progress") -> HasPaired:
+    def _store(self, progress: "_Progress", facts: Facts) -> HasPaired:
         pairing, signed = progress.begun, progress.signed
         assert signed is not None
         registration = Registration(
@@ -158,9 +156,17 @@ class Pairer:
             asked_by=pairing.asked_by,
             acquired=int(self._tools.clock.time()),
         )
-        stored = self._tools.credentials.save(
-            key_pem=pairing.key.encode(), chain_pem=signed.chain_pem, registration=registration
+        save = partial(
+            self._tools.credentials.save,
+            key_pem=pairing.key.encode(),
+            chain_pem=signed.chain_pem,
+            registration=registration,
         )
+        try:
+            stored = save(replacing=pairing)
+        except CredentialsReplaced:
+            self._assert_not_revoked(facts)
+            stored = save()  # somebody has deleted or edited the Secret, and needs the new credentials all the more
         self._key = None
         return HasPaired(stored, pairing.origin, signed.ca_pem)
 
@@ -171,6 +177,11 @@ class Pairer:
         if token is Token.SPENT and progress.pairing is not None:
             self._forget()
         return HasNotPaired(what, failed, final, unstored=None if final else progress.unstored)
+
+    def _assert_not_revoked(self, facts: Facts) -> None:
+        """The mark of a revocation is on the API server before anything is revoked; the cache is not as quick."""
+        if revocation.is_newly_marked(self._tools.connections.get_live(CONNECTION_NAME), facts.connection):
+            raise revocation.RevokedMeanwhile
 
     def _forget(self) -> None:
         """A pairing that cannot go on."""
@@ -234,8 +245,12 @@ def _what_became_of_the_token(error: CompassError, progress: _Progress) -> Token
     match error:
         case Refused():
             return Token.ANSWER_LOST if second else Token.REFUSED
-        case GraphQLError() | InvalidAnswer() | InvalidCredentials():
+        case InvalidCredentials():
             return Token.SPENT
+        case GraphQLError():
+            return Token.SPENT if second else Token.UNCERTAIN
+        case InvalidAnswer():
+            return Token.UNCERTAIN
         case Unavailable(status=status) if status >= 500:
             return Token.UNCERTAIN
         case _:

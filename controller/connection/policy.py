@@ -71,7 +71,7 @@ class Resume:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Forget a pairing that was to replace credentials that work."""
+    """Forget a pairing under way, since the credentials work."""
 
 
 @dataclass(frozen=True)
@@ -267,12 +267,15 @@ def _runtime_is_corrected(facts: Facts) -> bool:
 
 
 def _correct_runtime(facts: Facts) -> Adopt:
-    configured = _configured(facts)
+    configured, registration = _configured(facts), facts.registration
+    before = replace(configured, runtime_id=registration.runtime_id, tenant=registration.tenant)
+    same_token = before.fingerprint == registration.paired_with
     return Adopt(
         replace(
-            facts.registration,
+            registration,
             runtime_id=configured.runtime_id,
-            paired_with=configured.fingerprint,
+            tenant=configured.tenant,
+            paired_with=configured.fingerprint if same_token else registration.paired_with,
             origin=configured.origin,
         )
     )
@@ -345,6 +348,12 @@ def _share_is_due(facts: Facts) -> bool:
     return facts.gateway is GatewaySecret.DIFFERENT or facts.memory.gateway is not None
 
 
+def _pairing_is_superfluous(facts: Facts) -> bool:
+    """Both Connector and Director have accepted the credentials, since this process began."""
+    accepted = facts.asked is not None and facts.maintenance is None and facts.health.director_answered
+    return facts.under_way is not None and accepted and not facts.refusals and not facts.reconnect_wanted
+
+
 def _not_reconnected(facts: Facts) -> Wait | Blocked:
     step = pairing_step(facts)
     assert isinstance(step, Stop)
@@ -381,19 +390,9 @@ WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
         _step,
     ),
     Rule(
-        "they belong to another Runtime than the configured one",
-        lambda facts: facts.wrong_runtime is not None,
-        _wrong_runtime,
-    ),
-    Rule(
         "new ones are wanted, and a token can be tried",
         lambda facts: facts.reconnect_wanted and _token_can_be_tried(facts),
         _step,
-    ),
-    Rule(
-        "new ones were wanted, and pairing failed for too long",
-        lambda facts: facts.under_way is not None and facts.reconnect_is_hopeless and not facts.refusals,
-        lambda _: GiveUp(),
     ),
     Rule(
         "they are refused for too long or a token is newer, one can be tried, and the Connector was asked just now",
@@ -411,6 +410,12 @@ WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
         "the gateway's Secret has other CA certificates, or could not be written",
         _share_is_due,
         lambda _: Share(),
+    ),
+    Rule("a pairing is under way that nobody needs any more", _pairing_is_superfluous, lambda _: GiveUp()),
+    Rule(
+        "they belong to another Runtime than the configured one",
+        lambda facts: facts.wrong_runtime is not None,
+        _wrong_runtime,
     ),
     Rule("new ones are wanted", lambda facts: facts.reconnect_wanted, _not_reconnected),
     Rule("they are refused", lambda facts: bool(facts.refusals), _suspected),

@@ -3,7 +3,7 @@
 Ids that change with each call are no part of a comparison: the same failure again is the same reason.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from controller.compass.errors import CompassError, Unavailable
@@ -39,13 +39,13 @@ class Token(Enum):
     UNTOUCHED = auto()
     """Nothing was sent, or something else than Compass answered."""
     UNCERTAIN = auto()
-    """A part of Compass did not answer: another part may have taken the token before."""
+    """A part of Compass failed, or answered with nonsense: another part may have taken the token before."""
     REFUSED = auto()
     """The Connector refused it: unknown, used, expired, or a Compass that cannot look it up."""
     ANSWER_LOST = auto()
     """The second token is refused: most likely the Connector has signed, and its answer did not get here."""
     SPENT = auto()
-    """The Connector took it and answered with an error."""
+    """The Connector took it and signed nothing."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,23 @@ class TokenUsed:
 
 @dataclass(frozen=True)
 class PairingFailed:
-    """``step``: what could not be done, in the words of the Go agent."""
+    """``step``: what could not be done, in the words of the Go agent.
+
+    ``after``: an earlier failure of this pairing that may have cost the token which is refused now.
+    """
 
     step: str
     origin: str
     token: Token
     failure: Failure
+    after: Failure | None = None
+
+    def following(self, earlier: "PairingFailed | None") -> "PairingFailed":
+        """The same after another failure of this pairing: a refusal alone would hide what cost the token."""
+        if earlier is None or self.token not in (Token.REFUSED, Token.ANSWER_LOST):
+            return self
+        cost = earlier.failure if earlier.token in (Token.UNCERTAIN, Token.SPENT) else earlier.after
+        return replace(self, after=cost)
 
 
 Obstacle = NotConfigured | RevokedByOperator | TokenUsed | PairingFailed

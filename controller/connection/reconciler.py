@@ -138,7 +138,8 @@ class ConnectionReconciler:
             self._metrics.pairing("error")
             self._pauses.pairing.failed(outcome.what, at_least=outcome.failed.failure.retry_after)
             since = facts.trouble.since if facts.trouble else self._clock.monotonic()
-            trouble = PairingTrouble(outcome.what, outcome.failed, since, outcome.final)
+            failed = outcome.failed.following(facts.trouble.failed if facts.trouble else None)
+            trouble = PairingTrouble(outcome.what, failed, since, outcome.final)
             self._remember(trouble=trouble, unstored=outcome.unstored)
             return
         fresh = outcome.credentials

@@ -3,9 +3,11 @@
 A text says what failed, why, and what to do.
 """
 
+from controller.compass.errors import UnexpectedAnswer
 from controller.connection import status as cc
 from controller.connection.configuration import SPEC_PAIRING
 from controller.connection.reasons import (
+    Failure,
     GatewaySecretFailed,
     MaintenanceFailed,
     NotConfigured,
@@ -69,9 +71,11 @@ def obstacle_text(obstacle: Obstacle, *, with_ids: bool = True) -> str:
             return f"the certificate was revoked by an operator; to connect, {_new_token(origin)}"
         case TokenUsed(origin):
             return f"the configured one-time token is used; {_new_token(origin)}"
-        case PairingFailed(step, origin, token, failure):
+        case PairingFailed(step, origin, token, failure, after):
             identified = f"x-request-id: {failure.request_id} failed: " if with_ids and failure.request_id else ""
-            advice = _advice(token, origin)
+            advice = _advice(token, failure, origin)
+            if after is not None:
+                advice = f"the one-time token may have been used up before: {after.text}; {_new_token(origin)}"
             return f"{step}: {identified}{failure.text}{f' ({advice})' if advice else ''}"
 
 
@@ -124,10 +128,10 @@ def _way_out(obstacle: Obstacle | None, with_ids: bool) -> str:
             return f"pairing anew failed too: {obstacle_text(obstacle, with_ids=with_ids)}"
 
 
-def _advice(token: Token, origin: str) -> str:
+def _advice(token: Token, failure: Failure, origin: str) -> str:
     match token:
         case Token.UNTOUCHED:
-            return ""
+            return "the one-time token is not used up, and is tried again" if failure.kind is UnexpectedAnswer else ""
         case Token.UNCERTAIN:
             return f"the one-time token may be used up by this; if it is refused from now on, {_new_token(origin)}"
         case Token.REFUSED:
