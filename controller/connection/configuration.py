@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -81,7 +82,7 @@ class PairingConfiguration:
     def from_connection(self) -> bool:
         return self.origin == SPEC_PAIRING
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Equal for equal configurations, and telling nothing of the token: to see whether something changed."""
         parts = "\0".join((self.connector_url, self.runtime_id, self.tenant, self.token))

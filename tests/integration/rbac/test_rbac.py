@@ -246,6 +246,8 @@ def _change_things(world: World, number: int) -> None:
     world.compass.put_application(_application("mp-changing", f"password-{number}-changed"))
     world.client.patch(SECRET, CA.name, {"data": {"cacert": encoded("edited")}}, namespace=CA.namespace)
     world.patch_connection({"spec": {"refreshCredentialsNow": True, "resyncNow": True}})
+    authorities = Settings.from_environment(world.environment(**_settings())).ca_certificates_secret
+    world.client.patch(SECRET, authorities.name, {"data": {"cacert": "eA=="}}, namespace=authorities.namespace)
     world.wait_for(
         "the change",
         lambda: (
