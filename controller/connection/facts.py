@@ -79,11 +79,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class PairingTrouble:
-    """What came of the last try to pair with the configuration ``what``. ``since``: the first failure, monotonic."""
+    """What came of the last try to pair with the configuration ``what``.
+
+    ``since``: the first failure, ``tried``: the last one; monotonic seconds.
+    """
 
     what: str
     failed: PairingFailed
     since: float
+    tried: float
     final: bool
 
 

@@ -38,7 +38,7 @@ _LOOK_AGAIN_SECONDS = 10.0
 _CLOCK_CHECK_SECONDS = 60.0
 """Expiry is a matter of the wall clock, which may be set while a timer of the monotonic clock runs."""
 
-_JUST_NOW_SECONDS = 5.0
+_JUST_NOW_SECONDS = 1.0
 """So fresh has the Connector's word on the certificate to be before a token is tried in its place."""
 
 _SHORTEST_LOOK_SECONDS = 0.001  # rounding must not turn a wait into a loop
@@ -299,9 +299,12 @@ def _token_may_replace_refused_credentials(facts: Facts) -> bool:
 
 def _connector_was_asked(facts: Facts) -> bool:
     """Just now, and it had an answer: no token is spent on an outage, or while the certificate works again."""
-    just_now = facts.asked is not None and facts.monotonic - facts.asked.at <= _JUST_NOW_SECONDS
+    asked, trouble = facts.asked, facts.trouble
+    if asked is None or facts.monotonic - asked.at > _JUST_NOW_SECONDS:
+        return False
+    since_last_try = trouble is None or asked.at >= trouble.tried
     answered = facts.maintenance is None or any(r.failure == facts.maintenance.failure for r in facts.refusals)
-    return just_now and answered
+    return since_last_try and answered
 
 
 def _connector_may_be_asked(facts: Facts) -> bool:

@@ -137,9 +137,10 @@ class ConnectionReconciler:
         if isinstance(outcome, HasNotPaired):
             self._metrics.pairing("error")
             self._pauses.pairing.failed(outcome.what, at_least=outcome.failed.failure.retry_after)
-            since = facts.trouble.since if facts.trouble else self._clock.monotonic()
+            now = self._clock.monotonic()
+            since = facts.trouble.since if facts.trouble else now
             failed = outcome.failed.following(facts.trouble.failed if facts.trouble else None)
-            trouble = PairingTrouble(outcome.what, failed, since, outcome.final)
+            trouble = PairingTrouble(outcome.what, failed, since, now, outcome.final)
             self._remember(trouble=trouble, unstored=outcome.unstored)
             return
         fresh = outcome.credentials

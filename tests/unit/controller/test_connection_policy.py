@@ -149,7 +149,7 @@ def under_way(configuration: object) -> Pairing:
 
 def trouble(what: str, token: Token, *, final: bool, since: float) -> PairingTrouble:
     failed = PairingFailed("Failed to retrieve certificate", CONFIG_MAP, token, REFUSAL)
-    return PairingTrouble(what, failed, MONOTONIC - since, final)
+    return PairingTrouble(what, failed, MONOTONIC - since, MONOTONIC - 5, final)
 
 
 REFUSALS = {
@@ -286,7 +286,8 @@ def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:
         if isinstance(decision, Pair | Resume):
             assert facts.token_is_newer or facts.refused_for >= TOLERANCE
             assert facts.asked is not None
-            assert MONOTONIC - facts.asked.at <= 5
+            assert MONOTONIC - facts.asked.at <= 1
+            assert facts.trouble is None or facts.asked.at >= facts.trouble.tried
             assert facts.maintenance is None or facts.maintenance.failure == REFUSAL
 
 
