@@ -331,11 +331,10 @@ class Facts:
         configuration = self.configuration
         if configuration is None or fingerprint_of(configuration) == self.registration.paired_with:
             return False
-        if isinstance(configuration, ConfigurationProblem) and configuration.kind is ProblemKind.NOTHING:
-            return self.pairing is not None
-        if not (self.knows_nothing_of_credentials or sources.has_literal_token(self.connection) or self._taken_over):
-            return False
-        return not self.reconnect_is_hopeless
+        asked_for = sources.has_literal_token(self.connection) or self._taken_over
+        if isinstance(configuration, PairingConfiguration) or configuration.kind is not ProblemKind.NOTHING:
+            asked_for = asked_for or self.knows_nothing_of_credentials
+        return asked_for and not self.reconnect_is_hopeless
 
     @property
     def knows_nothing_of_credentials(self) -> bool:

@@ -352,9 +352,11 @@ def _share_is_due(facts: Facts) -> bool:
 
 
 def _pairing_is_superfluous(facts: Facts) -> bool:
-    """Both Connector and Director have accepted the credentials, since this process began."""
-    accepted = facts.asked is not None and facts.maintenance is None and facts.health.director_answered
-    return facts.under_way is not None and accepted and not facts.refusals and not facts.reconnect_wanted
+    """It failed for too long, or Connector and Director have both accepted the credentials since this process began."""
+    if facts.under_way is None or facts.refusals or facts.reconnect_wanted:
+        return False
+    accepted = facts.asked is not None and facts.maintenance is None
+    return accepted and (facts.reconnect_is_hopeless or facts.health.director_answered)
 
 
 def _not_reconnected(facts: Facts) -> Wait | Blocked:

@@ -95,7 +95,7 @@ class ConnectionReconciler:
             self._metrics.certificate(facts.current.not_before, facts.current.not_after)
         if self._report.tell(facts, decision):
             self._remember(news=None)
-            if isinstance(decision, policy.Keep):
+            if isinstance(decision, policy.Keep) and facts.under_way is None:
                 self._pauses.pairing.succeeded()
                 self._remember(trouble=None)
         if isinstance(decision, policy.Rest):

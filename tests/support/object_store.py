@@ -12,7 +12,7 @@ from typing import Any
 
 from controller.resources import COMPASS_CONNECTION
 from informers import Lister, Resource
-from informers.errors import AlreadyExists, Conflict, Invalid, NotFound
+from informers.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from informers.indexer import Indexer
 
 Object = dict[str, Any]
@@ -29,6 +29,7 @@ class ObjectStore:
         self.reads: Counter[str] = Counter()
         self.before: Callable[[str, str], None] = lambda _verb, _kind: None
         self.lagging = False
+        self.forbidden: set[str] = set()  # keys of objects that nobody may write
         self._objects: dict[tuple[str, str], Object] = {}
         self._indexers: dict[str, Indexer] = {}
         self._versions = itertools.count(1)
@@ -52,7 +53,7 @@ class ObjectStore:
 
     def create(self, resource: Resource, obj: Object, *, namespace: str | None = None, dry_run: bool = False) -> Object:
         self.before("dry-run" if dry_run else "create", resource.kind)
-        key = _key(obj["metadata"]["name"], namespace)
+        key = self._allowed(_key(obj["metadata"]["name"], namespace))
         if (resource.plural, key) in self._objects:
             raise AlreadyExists(f"{key} exists", status=409, reason="AlreadyExists")
         stored = self._admitted(resource, copy.deepcopy(obj))
@@ -72,12 +73,14 @@ class ObjectStore:
     ) -> Object:
         self.before("dry-run" if dry_run else "update", resource.kind)
         namespace = namespace or obj["metadata"].get("namespace")
-        key = _key(obj["metadata"]["name"], namespace)
+        key = self._allowed(_key(obj["metadata"]["name"], namespace))
         present = self._objects.get((resource.plural, key))
         if present is None or (subresource and not self.subresource):
             raise NotFound(f"{key} not found", status=404, reason="NotFound")
         if obj["metadata"].get("resourceVersion") != present["metadata"]["resourceVersion"]:
             raise Conflict(f"{key} was changed", status=409, reason="Conflict")
+        if present.get("immutable") and obj.get("data") != present.get("data"):
+            raise Invalid("data: Forbidden: field is immutable when `immutable` is set", status=422, reason="Invalid")
         stored = self._admitted(resource, copy.deepcopy(obj))
         if subresource:
             stored = {**copy.deepcopy(present), "status": stored.get("status", {})}
@@ -123,6 +126,11 @@ class ObjectStore:
         obj = copy.deepcopy(obj)
         obj["metadata"].setdefault("uid", f"uid-{next(self._versions)}")
         self._store(resource, key, obj, "edit", dry_run=False)
+
+    def _allowed(self, key: str) -> str:
+        if key in self.forbidden:
+            raise Forbidden("secrets is forbidden", status=403, reason="Forbidden")
+        return key
 
     def _admitted(self, resource: Resource, obj: Object) -> Object:
         if resource == COMPASS_CONNECTION and not self.subresource:

@@ -1,0 +1,535 @@
+"""What went wrong between the parts of the connection, each as the rule that must hold, on virtual time."""
+
+import base64
+import copy
+import itertools
+from typing import Any
+
+import pytest
+
+from controller.compass.errors import Refused
+from controller.compass.http import HttpAnswer
+from controller.connection.configuration import TOKEN_LABEL, ConfigurationProblem, resolve
+from controller.connection.health import Party, Verdict
+from controller.connection.status import State
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
+from controller.settings import ObjectName
+from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
+from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT
+
+HOUR, DAY = 3600.0, 86400.0
+JSON = "application/json"
+PAIRING = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT}
+
+
+@pytest.fixture(params=[True, False], ids=["own CRD", "CRD of the Go agent"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return Bench(subresource=request.param)
+
+
+def signed(bench: Bench) -> int:
+    return len(bench.connector.state.certificates())
+
+
+def secret(bench: Bench, name: ObjectName = CLUSTER) -> dict[str, Any]:
+    return copy.deepcopy(bench.server.get(SECRET, name.name, namespace=name.namespace))
+
+
+def warning(bench: Bench) -> str:
+    return str(bench.connection["status"]["connectionStatus"].get("warning", ""))
+
+
+def create_connection(bench: Bench, **spec: Any) -> None:
+    """As `kubectl replace --force` does: deleted and created anew at once, with the addresses of the one before."""
+    before = bench.connection["spec"].get("managementInfo", {"connectorUrl": "", "directorUrl": ""})
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.server.create(
+        COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"managementInfo": before, **spec}}
+    )
+
+
+def refresh(bench: Bench) -> None:
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda o: o["spec"].update(refreshCredentialsNow=True))
+
+
+# --- renewal ---
+
+
+@pytest.mark.parametrize(
+    ("validity", "behind"), [(60, 0), (20, 0), (90 * DAY, 80 * DAY)], ids=["a minute", "20 s", "clocks 80 days apart"]
+)
+def test_certificates_that_are_due_when_they_come_are_renewed_with_pauses(validity: float, behind: float) -> None:
+    """Each is used for a half of what it has left; status and one Event say why."""
+    bench = Bench(validity=validity)
+    bench.connector.state.clock = lambda: bench.clock.time() - behind
+    bench.configure()
+    bench.run(20)
+    assert signed(bench) <= 3
+    certificate = bench.credentials.load()
+    left = certificate.not_after - bench.clock.time()
+    before = signed(bench)
+    bench.run(left)
+    assert bench.state == "Connected"
+    assert 0 < signed(bench) - before <= 4
+    if behind:
+        assert "the certificate was due for renewal when it came" in warning(bench)
+        assert "Check the clocks of Compass and of this cluster" in warning(bench)
+        assert "CertificateShortLived" in bench.recorder.reasons
+
+
+def test_a_renewed_certificate_that_has_expired_does_not_replace_one_that_works(bench: Bench) -> None:
+    """The Connector's clock went far back: the old one stays in use, and the difference is told."""
+    bench.paired()
+    before = bench.fingerprint()
+    bench.connector.state.clock = lambda: bench.clock.time() - 3 * DAY
+    bench.connector.intervene = _accept_any_clock(bench)
+    refresh(bench)
+    bench.run(HOUR)
+    assert bench.fingerprint() == before
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert "the renewed certificate is expired when it comes" in bench.error
+    assert "the clocks of Compass and of this cluster differ by 2 d or more" in bench.error
+    assert signed(bench) < 1 + HOUR / SYNC_PERIOD + 10
+
+
+def test_a_renewed_certificate_that_is_not_valid_yet_waits(bench: Bench) -> None:
+    """The Connector's clock is two hours ahead: the old one is used until then, and only one is signed."""
+    bench.paired()
+    before = bench.fingerprint()
+    real = bench.connector.state.clock
+    bench.connector.state.clock = lambda: bench.clock.time() + 2 * HOUR
+    refresh(bench)
+    bench.run(HOUR)
+    assert bench.fingerprint() == before
+    assert (bench.state, bench.error) == ("Connected", "")
+    assert signed(bench) == 2
+    if bench.server.subresource:
+        assert "the clocks of Compass and of this cluster differ by 2 h or more" in warning(bench)
+    assert bench.recorder.reasons.count("RenewalWaits") == 1
+    bench.connector.state.clock = real
+    bench.run(HOUR + 1)
+    assert bench.fingerprint() != before
+    assert signed(bench) == 2
+    assert warning(bench) == ""
+
+
+def _accept_any_clock(bench: Bench) -> Any:
+    """A Connector that believes every certificate to be in force, as one whose clock is wrong may."""
+    alive = bench.connector._client
+
+    def client(headers: Any, credentials: Any) -> Any:
+        return alive(headers, credentials) if credentials is None else credentials.pair.leaf.common_name
+
+    bench.connector._client = client  # type: ignore[method-assign]
+    return lambda _: None
+
+
+def test_a_renewed_certificate_that_the_connector_does_not_accept_is_not_used(bench: Bench) -> None:
+    """Tried before it replaces one that works."""
+    bench.paired()
+    before = bench.fingerprint()
+    answered = itertools.count()
+
+    def refuse_the_trial(operation: str) -> HttpAnswer | None:
+        if operation == "configuration" and next(answered) % 2 == 1:
+            return HttpAnswer(400, b"", "", JSON)
+        return None
+
+    bench.connector.intervene = refuse_the_trial
+    refresh(bench)
+    bench.settle()
+    assert bench.fingerprint() == before
+    assert "the Connector does not accept the renewed certificate: HTTP 400" in bench.error
+    bench.connector.intervene = lambda _: None
+    bench.run(SYNC_PERIOD)
+    assert bench.fingerprint() != before
+    assert bench.state == "Connected"
+
+
+# --- Secrets that cannot be written ---
+
+
+def test_a_ca_secret_that_cannot_be_written_is_in_nobodys_way(bench: Bench) -> None:
+    """Pairing and renewal go on; it is told once, tried again, and written when that is possible."""
+
+    bench.server.forbidden.add(f"{CA.namespace}/{CA.name}")
+    bench.paired()
+    first = bench.fingerprint()
+    refresh(bench)
+    bench.run(HOUR)
+    assert bench.fingerprint() != first
+    assert (bench.state, bench.error) == ("Connected", "")
+    assert signed(bench) == 2
+    if bench.server.subresource:
+        assert f"cannot be written to the Secret {CA}: secrets is forbidden" in warning(bench)
+        connected = next(c for c in bench.connection["status"]["conditions"] if c["type"] == "Connected")
+        assert (connected["status"], connected["message"]) == ("True", warning(bench))
+    assert bench.recorder.reasons.count("GatewaySecretFailed") == 1
+    bench.server.forbidden.clear()
+    bench.run(SYNC_PERIOD * 1.3)
+    assert secret(bench, CA)["data"]["cacert"]
+    assert warning(bench) == ""
+    assert signed(bench) == 2
+
+
+@pytest.mark.parametrize("immutable", [True, False])
+def test_an_immutable_client_secret_is_told_before_anything_is_spent(immutable: bool) -> None:
+    """Neither a token nor a certificate."""
+    bench = Bench()
+    metadata = {"name": CLUSTER.name, "namespace": CLUSTER.namespace}
+    bench.server.put(SECRET, {"metadata": metadata, "immutable": immutable, "data": {"mine": "eA=="}})
+    bench.configure()
+    bench.run(60)
+    if not immutable:
+        assert bench.state == "Connected"
+        return
+    assert bench.connector.calls == []
+    assert "Failed to preserve certificate: " in bench.error
+    assert "immutable" in bench.error
+    bench.server.put(SECRET, {"metadata": metadata, "data": {}})
+    bench.run(SYNC_PERIOD)
+    assert bench.state == "Connected"
+    bench.server.edit(SECRET, CLUSTER.name, lambda o: o.update(immutable=True), CLUSTER.namespace)
+    calls = len(bench.connector.calls)
+    refresh(bench)
+    bench.run(60)
+    assert signed(bench) == 1
+    assert "signCertificateSigningRequest" not in bench.connector.calls[calls:]
+    assert "renewal failed" in bench.error
+    assert "immutable" in bench.error
+
+
+# --- credentials that work win ---
+
+
+def test_credentials_that_come_back_are_used_whatever_token_is_configured(bench: Bench) -> None:
+    """The Secret deleted and restored while the ConfigMap holds a dead token."""
+    bench.paired()
+    kept = secret(bench)
+    bench.configure(TOKEN="dead")
+    bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+    bench.run(60)
+    assert bench.state == "ConnectionFailed"
+    bench.server.put(SECRET, {"metadata": {"name": CLUSTER.name, "namespace": CLUSTER.namespace}, "data": kept["data"]})
+    bench.settle()
+    assert (bench.state, bench.error) == ("Connected", "")
+    calls = len(bench.connector.calls)
+    bench.run(HOUR)
+    assert bench.state == "Connected"
+    assert len(bench.connector.calls) - calls <= HOUR / SYNC_PERIOD + 1, "the dead token is left alone"
+    assert "ConnectionRestored" in bench.recorder.reasons
+
+
+@pytest.mark.parametrize("told", ["HTTP 400", "TENANT is empty"])
+def test_a_reconnect_that_fails_leaves_the_credentials_in_use_in_the_end(bench: Bench, told: str) -> None:
+    """Told as long as it may still come about; then what works is used, with the Event left to tell."""
+    bench.paired()
+    before = bench.fingerprint()
+    bench.configure(TOKEN="dead") if told == "HTTP 400" else bench.configure(TENANT="")
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.run(60)
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert told in bench.error
+    assert "the stored credentials stay in use" in bench.error
+    bench.run(3 * SYNC_PERIOD)
+    assert (bench.state, bench.error) == ("Connected", "")
+    assert bench.fingerprint() == before
+    assert bench.recorder.reasons.count("PairingFailed") == 1
+    bench.configure()
+    bench.run(HOUR)
+    assert bench.fingerprint() == before, "from now on, the configuration is ignored as ever"
+
+
+# --- spec.pairing ---
+
+
+def test_a_connection_that_somebody_creates_with_a_token_is_a_wish_to_pair() -> None:
+    """Also when it has the very addresses of the one before: `kubectl replace --force`."""
+    bench = Bench().paired()
+    before = bench.fingerprint()
+    create_connection(bench, pairing={**PAIRING, "token": bench.connector.token()})
+    bench.settle()
+    assert bench.fingerprint() != before
+    assert bench.state == "Connected"
+    assert bench.connection["spec"]["pairing"] == PAIRING
+
+
+@pytest.mark.parametrize("token", ["dead", "used", "works later"])
+def test_a_literal_token_is_taken_out_whatever_becomes_of_it(token: str) -> None:
+    """At once, before it is known whether it works; one that Compass cannot take now is not lost."""
+    bench = Bench()
+    used = bench.connector.token()
+    bench.server.put(
+        COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": {**PAIRING, "token": used}}}
+    )
+    bench.settle()
+    before, calls = bench.fingerprint(), len(bench.connector.calls)
+    value = {"dead": "dead", "used": used}.get(token) or bench.connector.token()
+    if token == "works later":
+        bench.connector.outages.begin("database", delay=0.0)
+    create_connection(bench, pairing={**PAIRING, "token": value})
+    bench.settle()
+    assert "token" not in bench.connection["spec"]["pairing"]
+    assert value not in str(bench.connection)
+    if token == "used":
+        assert len(bench.connector.calls) == calls, "it is known to be used"
+    if token == "works later":
+        bench.restart()
+        bench.run(30)
+        bench.connector.outages.clear()
+        bench.run(SYNC_PERIOD)
+        assert bench.fingerprint() != before
+    else:
+        bench.run(3 * SYNC_PERIOD)
+        assert bench.fingerprint() == before
+    assert bench.state == "Connected"
+
+
+# --- a configured token beside refused credentials ---
+
+
+def suspect(bench: Bench) -> None:
+    """The Director refuses, and the sync tells it."""
+    bench.health.refused(Party.DIRECTOR, bench.fingerprint(), Refused("insufficient scopes", status=200, code=23))
+
+
+def test_a_token_that_is_not_newer_outlives_short_refusals() -> None:
+    """Won through spec.pairing, with another token in the ConfigMap: tried after the tolerance only."""
+    bench = Bench()
+    bench.server.put(
+        COMPASS_CONNECTION,
+        {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": {**PAIRING, "token": bench.connector.token()}}},
+    )
+    bench.configure()
+    bench.settle()
+    before = bench.fingerprint()
+    suspect(bench)
+    bench.run(2 * SYNC_PERIOD - 1)
+    assert signed(bench) == 1
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert "the configured one-time token is tried if that goes on" in bench.error
+    bench.run(2)
+    assert bench.fingerprint() != before
+    assert bench.state == "Connected"
+
+
+def test_a_token_that_comes_while_the_credentials_are_refused_is_tried_at_once() -> None:
+    """Wherever it comes from."""
+    bench = Bench()
+    bench.server.put(
+        COMPASS_CONNECTION,
+        {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": {**PAIRING, "token": bench.connector.token()}}},
+    )
+    bench.settle()
+    before = bench.fingerprint()
+    suspect(bench)
+    bench.run(60)
+    assert bench.fingerprint() == before
+    bench.configure(kind="ConfigMap")
+    bench.settle()
+    assert bench.fingerprint() != before
+
+
+def test_a_deletion_tries_a_token_at_once_however_short_the_refusals() -> None:
+    """An operator has asked for it."""
+    bench = Bench()
+    bench.server.put(
+        COMPASS_CONNECTION,
+        {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": {**PAIRING, "token": bench.connector.token()}}},
+    )
+    bench.configure()
+    bench.settle()
+    before = bench.fingerprint()
+    suspect(bench)
+    bench.settle()
+    assert bench.fingerprint() == before
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.settle()
+    assert bench.fingerprint() != before
+
+
+def test_a_refusal_of_the_certificate_before_is_no_failure(bench: Bench) -> None:
+    """It was sent before the new pairing, and arrives after it."""
+    bench.paired()
+    old = bench.fingerprint()
+    bench.configure()
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.settle()
+    assert bench.fingerprint() != old
+    bench.recorder.events.clear()
+    bench.health.refused(Party.DIRECTOR, old, Refused("insufficient scopes", status=200, code=23))
+    bench.run(10)
+    assert (bench.state, bench.error) == ("Connected", "")
+    assert bench.recorder.events == []
+
+
+# --- a token is called spent only when it is ---
+
+FOREIGN = {
+    "not found": HttpAnswer(404, b"<html>404</html>", "", "text/html"),
+    "not found, as Oathkeeper says it": HttpAnswer(404, b'{"error":{"code":404,"message":"no"}}', "", JSON),
+    "a redirect": HttpAnswer(302, b"", "", location="https://login.example"),
+    "a login page": HttpAnswer(200, b"<html>sign in</html>", "", "text/html"),
+    "a proxy that forbids": HttpAnswer(403, b"<html>blocked</html>", "", "text/html"),
+    "a proxy that wants a password": HttpAnswer(401, b"<html>who are you</html>", "", "text/html"),
+    "an empty page": HttpAnswer(200, b"", "", "text/html"),
+    "other JSON": HttpAnswer(200, b'{"status":"up"}', "", JSON),
+    "too large": HttpAnswer(413, b"Payload Too Large", "", "text/plain"),
+    "nothing": HttpAnswer(502, b"", ""),
+    "too many": HttpAnswer(429, b"local_rate_limited", "", "text/plain"),
+}
+
+
+@pytest.mark.parametrize("operation", ["configuration", "signCertificateSigningRequest"])
+@pytest.mark.parametrize("answer", FOREIGN.values(), ids=FOREIGN)
+def test_an_answer_that_is_not_the_connectors_costs_nothing(operation: str, answer: HttpAnswer) -> None:
+    """The same pairing goes on when the Connector answers; what was answered is told, and the URL to check."""
+    bench = Bench()
+    bench.configure()
+    bench.connector.intervene = lambda called: answer if called == operation else None
+    bench.run(100)
+    assert bench.state == "ConnectionFailed"
+    assert f"HTTP {answer.status}" in bench.error
+    if answer.status not in (429, 502):
+        assert "check the URL" in bench.error
+        assert CONNECTOR_URL in bench.error
+        assert "the one-time token is not used up, and is tried again" in bench.error
+    bench.connector.intervene = lambda _: None
+    bench.run(SYNC_PERIOD)
+    assert bench.state == "Connected"
+    assert bench.connector.calls[-1] == "signCertificateSigningRequest"
+    assert signed(bench) == 1
+
+
+def test_an_empty_400_says_all_that_it_may_mean() -> None:
+    """It is what Compass answers to half a dozen causes."""
+    bench = Bench()
+    bench.configure(TOKEN="unknown")
+    bench.settle()
+    for part in (
+        "HTTP 400, empty answer",
+        "unknown, used or expired",
+        "while its Director or its database is down",
+        "put a new one-time token into ConfigMap kyma-system/compass-agent-configuration",
+    ):
+        assert part in bench.error
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_pairing_whose_second_token_has_expired_is_not_tried_for_ever(restarted: bool) -> None:
+    """Until then a refusal may be an outage. After that, only another configuration helps, and begins at once."""
+    bench = Bench()
+    bench.configure()
+    bench.connector.intervene = lambda called: HttpAnswer(400, b"", "", JSON) if called.startswith("sign") else None
+    bench.run(100)
+    assert bench.credentials.load_pairing() is not None
+    if restarted:
+        bench.restart()
+    bench.run(400)
+    assert bench.state == "ConnectionFailed"
+    assert "an answer of the Connector was lost, and the one-time token with it" in bench.error
+    assert "put a new one-time token into ConfigMap" in bench.error
+    calls, writes = len(bench.connector.calls), sum(bench.server.writes.values())
+    bench.run(HOUR)
+    assert len(bench.connector.calls) == calls
+    assert sum(bench.server.writes.values()) == writes
+    bench.connector.intervene = lambda _: None
+    bench.configure()
+    bench.settle()
+    assert bench.state == "Connected"
+
+
+# --- what is told ---
+
+
+def test_ids_that_change_are_no_news(bench: Bench) -> None:
+    """Fifty failures with a new errorID each: one Event, and the status is written once."""
+    bench.paired()
+    ids = itertools.count()
+
+    def fail(_operation: str) -> HttpAnswer:
+        text = f"Internal Server Error [errorID=6f0c1a4e-0000-4000-8000-{next(ids):012d}, reason: input: no]"
+        body = f'{{"errors": [{{"message": "{text}", "extensions": {{"error_code": 10}}}}], "data": null}}'
+        return HttpAnswer(200, body.encode(), "", JSON)
+
+    bench.run(SYNC_PERIOD - 1)
+    bench.recorder.events.clear()
+    bench.connector.intervene = fail
+    bench.run(10)
+    writes = sum(bench.server.writes.values())
+    bench.run(50 * SYNC_PERIOD)
+    assert next(ids) > 40
+    assert sum(bench.server.writes.values()) == writes
+    assert bench.recorder.reasons == ["ConnectionMaintenanceFailed"]
+
+
+@pytest.mark.parametrize("state", [State.SYNCHRONIZED, State.RESOURCE_APPLICATION_FAILED, State.METADATA_UPDATE_FAILED])
+def test_after_an_outage_of_the_connector_alone_the_state_of_the_sync_is_back_at_once(
+    bench: Bench, state: State
+) -> None:
+    """The Director answered throughout, so nobody waits for its first answer."""
+    bench.paired()
+    bench.health.synchronised(state)
+    bench.connector.outages.begin("connector")
+    bench.run(SYNC_PERIOD + 5)
+    assert bench.state == "ConnectionMaintenanceFailed"
+    bench.connector.outages.clear()
+    bench.run(SYNC_PERIOD * 1.3)
+    assert bench.state == state
+
+
+def test_a_certificate_of_another_runtime_is_told_with_both_ids_and_the_place(bench: Bench) -> None:
+    """ConnectionFailed; the corrected RUNTIME_ID is enough, no token is needed."""
+    data = bench.configure()
+    bench.settle()
+    bench.health.identified(Verdict(bench.fingerprint(), RUNTIME, "the-real-one", settled=False))
+    bench.settle()
+    assert bench.state == "ConnectionFailed"
+    for part in (
+        "belongs to Runtime the-real-one",
+        f"RUNTIME_ID in ConfigMap {CONFIGURATION} is {RUNTIME}",
+        f"correct RUNTIME_ID in ConfigMap {CONFIGURATION}",
+    ):
+        assert part in bench.error
+    assert bench.recorder.reasons[-1] == "WrongRuntime"
+    before = bench.fingerprint()
+    bench.configure(**{**data, "RUNTIME_ID": "the-real-one"})
+    bench.settle()
+    assert (bench.state, bench.error) == ("Connected", "")
+    assert bench.fingerprint() == before
+    registration = bench.credentials.load().registration
+    assert registration is not None
+    assert registration.runtime_id == "the-real-one"
+    assert signed(bench) == 1
+
+
+# --- the Secret of a reference ---
+
+
+@pytest.mark.parametrize(
+    ("labels", "value", "told"),
+    [
+        ({}, "t" * 43, f"does not have the label {TOKEN_LABEL}"),
+        ({TOKEN_LABEL: "yes"}, "t" * 43, f"does not have the label {TOKEN_LABEL}"),
+        ({TOKEN_LABEL: "true"}, "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n", "holds no one-time token"),
+        ({TOKEN_LABEL: "true"}, '{"kind": "Config", "users": []}' * 3, "holds no one-time token"),
+        ({TOKEN_LABEL: "true"}, "short", "holds no one-time token"),
+        ({TOKEN_LABEL: "true"}, "t" * 2000, "holds no one-time token"),
+        ({TOKEN_LABEL: "true"}, "", "has no value under the key TOKEN"),
+    ],
+    ids=["no label", "another value", "a key", "a kubeconfig", "a password", "too long", "empty"],
+)
+def test_only_a_token_whose_owner_agrees_is_sent(labels: dict[str, str], value: str, told: str) -> None:
+    """Not any Secret that a CompassConnection names; the error says what is missing, and never the value."""
+    referenced = {
+        "metadata": {"name": "s", "namespace": "n", "labels": labels},
+        "data": {"TOKEN": base64.b64encode(value.encode()).decode(), "other": "c2VjcmV0"},
+    }
+    connection = {"spec": {"pairing": {**PAIRING, "tokenSecretRef": {"namespace": "n", "name": "s"}}}}
+    found = resolve(
+        connection, None, None, secret_name=CLUSTER, config_map_name=CLUSTER, read_secret=lambda _: referenced
+    )
+    assert isinstance(found, ConfigurationProblem)
+    assert "the Secret n/s of tokenSecretRef" in found.text
+    assert told in found.text
+    assert value == "" or value not in found.text
