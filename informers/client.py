@@ -413,6 +413,9 @@ class Client:
             ) from error
         finally:
             if code == "<error>":
+                if not exchange.on_new_connection:
+                    # What made it fail, a route that is gone, say, will have hit all that are idle: do not try each.
+                    self._pool.clear()
                 exchange.cut()
                 exchange.release()
             seconds = self._clock.monotonic() - started
