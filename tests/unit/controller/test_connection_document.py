@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from controller.connection.policy import PAIRING, WITH_CREDENTIALS, WITHOUT_CREDENTIALS
+from controller.connection.report import TOLD
 from controller.connection.revocation import ANNOTATION
 from controller.connection.status import State
 
@@ -37,6 +39,20 @@ def test_the_diagram_has_each_state() -> None:
     """And no other."""
     nodes = set(re.findall(r"(\w+) --> ", DIAGRAM)) | set(re.findall(r"--> (\w+)", DIAGRAM))
     assert nodes - {"answers"} == {state.value for state in State}
+
+
+def test_the_tables_are_those_of_the_policy() -> None:
+    """Each rule, in the order in which the first that applies decides."""
+    decides = TEXT[TEXT.index("## How it decides") : TEXT.index("## Lost")]
+    rows = [row.split("|")[1].strip() for row in decides.splitlines() if row.startswith("| ")]
+    rules = [rule.when for table in (WITHOUT_CREDENTIALS, WITH_CREDENTIALS, PAIRING) for rule in table]
+    assert [row for row in rows if row != "when"] == rules
+
+
+def test_each_state_that_a_reason_means_has_an_edge() -> None:
+    """The reasons that the policy gives."""
+    targets = set(re.findall(r"--> (\w+): \d+", DIAGRAM))
+    assert {state.value for state, _ in TOLD.values()} <= targets
 
 
 def test_the_annotation_is_the_one_in_use() -> None:

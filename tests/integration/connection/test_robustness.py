@@ -1,0 +1,217 @@
+"""What went wrong between the parts of the connection, on a real API server with real TLS."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from controller.compass.certificates import build_csr, key_to_pem
+from controller.compass.connector import ConnectorClient
+from controller.resources import SECRET
+from e2e.mock_compass import MockCompass
+from e2e.mock_compass.examples import generate
+from e2e.mock_compass.faults import Fault
+from e2e.world import CA_SECRET, CLUSTER_SECRET, OWN_CRDS, World, encoded
+from informers import Forbidden
+from tests.integration.connection.conftest import StartAgent
+from tests.integration.connection.observing import (
+    certificate,
+    issued,
+    synchronized,
+    wait_for_error,
+    wait_for_event,
+    wait_for_fetches,
+)
+from tests.integration.connection.test_commands import revoke
+from tests.support.agent_thread import small_key
+
+
+def test_a_certificate_of_another_runtime_changes_nothing_until_the_id_is_corrected(
+    world: World, agent: StartAgent
+) -> None:
+    """The Director would serve the other Runtime: it is neither asked for it nor told of labels."""
+    good = world.configuration()
+    other = world.compass.state.register_runtime(tenant=world.compass.tenant)
+    for application in generate(2):
+        world.compass.state.put_application(application, assign_to=(other,))
+    world.configure({**good, "RUNTIME_ID": other})
+    agent()
+    error = wait_for_error(world, world.compass.runtime_id, other)
+    assert f"RUNTIME_ID in ConfigMap kyma-system/compass-agent-configuration is {other}" in error
+    assert world.state() == "ConnectionFailed"
+    wait_for_event(world, "WrongRuntime")
+    operations = {call.operation for call in world.compass.requests.all() if call.target == "director"}
+    assert operations == {"viewer"}
+    assert world.applications() == {}
+
+    world.configure(good)  # the token is used, and not needed
+    world.wait_for_state("Synchronized")
+    assert world.connection_error() == ""
+    assert world.applications() == {}
+    assert issued(world) == 1
+
+
+def test_credentials_that_come_back_win_over_a_dead_token(world: World, agent: StartAgent) -> None:
+    """The Secret is deleted and restored while a token is configured that does not work."""
+    synchronized(world, agent)
+    kept = world.client.get(SECRET, CLUSTER_SECRET.name, namespace=CLUSTER_SECRET.namespace)
+    world.configure({**world.configuration(), "TOKEN": "dead"})
+    world.client.delete(SECRET, CLUSTER_SECRET.name, namespace=CLUSTER_SECRET.namespace)
+    wait_for_error(world, "HTTP 400", "put a new one-time token into ConfigMap")
+    world.put(
+        SECRET,
+        {
+            "metadata": {"name": CLUSTER_SECRET.name, "namespace": CLUSTER_SECRET.namespace},
+            "data": kept["data"],
+        },
+    )
+    world.wait_for_state("Synchronized")
+    assert world.connection_error() == ""
+    assert issued(world) == 1
+
+
+def test_an_immutable_client_secret_costs_no_token(world: World, agent: StartAgent) -> None:
+    """A dry run of a write that changes something tells it."""
+    metadata = {"name": CLUSTER_SECRET.name, "namespace": CLUSTER_SECRET.namespace}
+    world.put(SECRET, {"metadata": metadata, "immutable": True, "data": {"mine": "eA=="}})
+    world.configure()
+    agent()
+    wait_for_error(world, "Failed to preserve certificate", "immutable")
+    assert world.compass.requests.count("connector") == 0
+    world.client.delete(SECRET, CLUSTER_SECRET.name, namespace=CLUSTER_SECRET.namespace)
+    world.wait_for_state("Synchronized")
+    assert issued(world) == 1
+
+
+def test_a_changed_file_of_authorities_is_used_without_a_restart(
+    world: World, agent: StartAgent, tmp_path: Path
+) -> None:
+    """Compass moves to another authority: first nobody is trusted, then the file has the right one."""
+    right = world.ca_file.read_text()
+    with MockCompass(state_directory=tmp_path / "another") as another:
+        world.ca_file.write_text(another.ca_pem)
+    world.configure()
+    agent()
+    wait_for_error(world, "not trusted")
+    world.ca_file.write_text(right)
+    world.wait_for_state("Synchronized")
+    assert issued(world) == 1
+
+
+def test_kubectl_shows_ready_and_an_empty_cell_without_a_certificate(
+    world: World, agent: StartAgent, crds: Path
+) -> None:
+    """Before the first pairing, and after a revocation."""
+    if crds != OWN_CRDS:
+        pytest.skip("this CRD has no columns")
+    agent()
+    wait_for_error(world, "no configuration")
+    assert _expiry(world) == ("False", "")
+    world.configure()
+    world.wait_for_state("Synchronized")
+    ready, expiry = _expiry(world)
+    assert ready == "True"
+    assert expiry.endswith("Z")
+    assert revoke(world)[0] == 0
+    wait_for_error(world, "revoked by an operator")
+    assert _expiry(world) == ("False", "")
+
+
+def _expiry(world: World) -> tuple[str, str]:
+    """The columns READY and CERTIFICATE EXPIRES as kubectl prints them."""
+    arguments = ["get", "cc", "compass-connection", "--kubeconfig", str(world.kubeconfig)]
+    kubectl = world.control_plane.assets.kubectl
+    printed = subprocess.run([kubectl, *arguments], check=True, capture_output=True, text=True).stdout
+    header, row = printed.splitlines()
+    columns = ("READY", "APPLICATIONS", "CERTIFICATE EXPIRES", "LAST SYNC")
+    starts = [header.index(name) for name in columns]
+    cells = [row[begin:end].strip() for begin, end in zip(starts, [*starts[1:], None], strict=True)]
+    return cells[0], cells[2]
+
+
+# --- revoke ---
+
+
+def test_a_page_of_a_proxy_is_no_revocation(world: World, agent: StartAgent) -> None:
+    """The certificate still works: nothing is changed, and the exit status says so."""
+    synchronized(world, agent)
+    before = certificate(world)
+    number = world.compass.faults.add(
+        Fault(kind="status", operation="revokeCertificate", status=403, body="<html>blocked</html>")
+    )
+    code, text = revoke(world)
+    assert code == 1
+    assert "could not be revoked, and nothing was changed" in text
+    world.compass.faults.remove(number)
+    wait_for_fetches(world, 1)
+    assert (world.state(), certificate(world)) == ("Synchronized", before)
+
+
+def test_a_certificate_that_was_renewed_meanwhile_is_revoked_as_well(
+    world: World, agent: StartAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal under way stores its certificate right after the first one is revoked."""
+    synchronized(world, agent).stop()
+    revoke_at_connector = ConnectorClient.revoke
+
+    def renewed_meanwhile(self: ConnectorClient, url: str, *, request_id: str) -> None:
+        signed = _sign_another(self, url) if issued(world) == 1 else {}
+        revoke_at_connector(self, url, request_id=request_id)
+        if signed:
+            world.client.patch(SECRET, CLUSTER_SECRET.name, {"data": signed}, namespace=CLUSTER_SECRET.namespace)
+
+    monkeypatch.setattr(ConnectorClient, "revoke", renewed_meanwhile)
+    code, text = revoke(world)
+    assert code == 0, text
+    assert issued(world) == 2
+    assert all(world.compass.state.is_revoked(c.fingerprint) for c in world.compass.state.certificates())
+    assert world.secret(CLUSTER_SECRET) is None
+
+
+def _sign_another(connector: ConnectorClient, url: str) -> dict[str, str]:
+    """What a renewal stores."""
+    key = small_key()
+    subject = connector.configuration(url, request_id="renewal").subject
+    signed = connector.sign(url, build_csr(subject, key), request_id="renewal")
+    leaf, chain = signed.certificate_pem.decode(), signed.chain_pem.decode()
+    return {"key": encoded(key_to_pem(key).decode()), "crt": encoded(leaf), "crtChain": encoded(chain)}
+
+
+def test_a_gateway_secret_that_cannot_be_deleted_does_not_stop_it(
+    world: World, agent: StartAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named, and what matters is done."""
+    synchronized(world, agent).stop()
+    delete = world.client.delete
+
+    def forbidden(resource: object, name: str, **options: object) -> object:
+        if name == CA_SECRET.name:
+            raise Forbidden("secrets is forbidden", status=403, reason="Forbidden")
+        return delete(resource, name, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.client, "delete", forbidden)
+    code, text = revoke(world)
+    assert code == 0, text
+    assert f"The Secret {CA_SECRET} is left behind" in text
+    assert world.secret(CLUSTER_SECRET) is None
+
+
+def test_a_run_that_was_ended_after_the_revocation_is_finished_by_the_next(
+    world: World, agent: StartAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The certificate is refused by then; that it is revoked was noted."""
+    synchronized(world, agent).stop()
+    delete = world.client.delete
+
+    def broken(resource: object, name: str, **options: object) -> object:
+        raise Forbidden("secrets is forbidden", status=403, reason="Forbidden")
+
+    monkeypatch.setattr(world.client, "delete", broken)
+    code, text = revoke(world)
+    assert code == 1
+    assert "Run the command again" in text
+    monkeypatch.setattr(world.client, "delete", delete)
+    code, text = revoke(world)
+    assert code == 0, text
+    assert "a run before has seen to that" in text
+    assert world.secret(CLUSTER_SECRET) is None
