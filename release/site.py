@@ -21,6 +21,7 @@ PAGES = {
     "CODE_OF_CONDUCT.md": "conduct.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "report.md",
+    "examples/README.md": "api/examples.md",
     "informers/README.md": "api/informers.md",
     "workqueue/README.md": "api/workqueue.md",
 }
