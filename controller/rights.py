@@ -151,7 +151,7 @@ class RightsCheck:
     def overlay(self, connection: Object) -> None:
         """What is missing stays told, whatever else is written into the CompassConnection."""
         if self._missing:
-            cc.rights_missing(connection, str(RightsMissing(self._missing)))
+            cc.rights_missing(connection, f"{describe(self._missing)}; apply config/rbac")
 
     def check(self) -> None:
         """A check of readiness: raises RightsMissing while something is missing."""

@@ -188,7 +188,7 @@ def test_missing_rights_stay_told_whatever_else_is() -> None:
         connection = _synchronized()
         bench.check.overlay(connection)
         assert connection["status"]["connectionState"] == "SynchronizationFailed"
-        assert "lacks rights: watch applications" in connection["status"]["synchronizationStatus"]["error"]
+        assert "Rights are missing: watch applications" in connection["status"]["synchronizationStatus"]["error"]
         bench.server.denied = set()
         bench.later()
         connection = _synchronized()
