@@ -265,6 +265,8 @@ class Manager:
 
     def _begin_term(self, term: Term | None, group: Group, stop: threading.Event) -> None:
         self._wait_for_watches(stop)
+        if stop.is_set():
+            return
         client = self._client if term is None else self._client.until(term, TermEnded)
         controllers = [controller for build in self._builders for controller in build(client)]
         names = {*self._runnable_names}

@@ -3,6 +3,8 @@
 The period of the sync is an hour, so that nothing here comes right by a fetch that was due anyway.
 """
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,3 +115,21 @@ def test_without_leader_election(world: World) -> None:
     print(f"without leader election: right {took:.1f} s after the return")
     assert took < PROMISED + SLACK
     assert agent.ended() is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_an_api_server_that_hangs(world: World) -> None:
+    """It takes connections and requests, and answers nothing: what is under way is cut off, and no process ends."""
+    running = agents(world, 2)
+    apiserver = world.control_plane.apiserver._process._process.pid
+    os.kill(apiserver, signal.SIGSTOP)
+    try:
+        time.sleep(25)  # the outage itself
+        assert [agent.ended() for agent in running] == [None, None]
+    finally:
+        os.kill(apiserver, signal.SIGCONT)
+    took = come_right(world, since=time.monotonic())
+    print(f"an API server that hung: right {took:.1f} s after it went on")
+    assert took < PROMISED + SLACK
+    assert [agent.ended() for agent in running] == [None, None]
