@@ -8,12 +8,14 @@ socket shut down, which wakes a blocked send or recv (closing the socket would n
 import logging
 import os
 import socket
+import ssl
 import threading
 from types import TracebackType
 from typing import Any, Self, cast
 
 import urllib3
 from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from informers.interrupt import Interrupted
 
@@ -121,11 +123,28 @@ class _Telling:
 
 
 class _Quiet:
-    """A mixin for urllib3's pools of HTTPS connections: whoever turns verification off is told so once, by Client."""
+    """A mixin for urllib3's pools of HTTPS connections: whoever turns verification off is told so once, by Client.
+
+    It also gives each connection its context.
+    """
 
     def _validate_conn(self, connection: Any) -> None:
         if connection.is_closed:
+            connection.ssl_context = _lenient_context(connection)
             connection.connect()
+
+
+def _lenient_context(connection: Any) -> ssl.SSLContext:
+    """What urllib3 makes for a new connection, but for VERIFY_X509_STRICT, which it sets since Python 3.13.
+
+    That flag refuses the certificates of clusters whose authority gives them no key identifiers; client-go and older
+    Pythons accept them. urllib3 adds the cluster's authority and the client's certificate.
+    """
+    context = create_urllib3_context(cert_reqs=resolve_cert_reqs(connection.cert_reqs))
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not (connection.ca_certs or connection.ca_cert_dir or connection.ca_cert_data):
+        context.load_default_certs()
+    return context
 
 
 def _pool_class(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
