@@ -11,7 +11,7 @@ from controller.resources import SECRET
 from e2e.mock_compass import MockCompass
 from e2e.mock_compass.examples import generate
 from e2e.mock_compass.faults import Fault
-from e2e.world import CA_SECRET, CLUSTER_SECRET, OWN_CRDS, World, encoded
+from e2e.world import CA_SECRET, CLUSTER_SECRET, World, encoded
 from informers import Forbidden
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import (
@@ -24,6 +24,7 @@ from tests.integration.connection.observing import (
 )
 from tests.integration.connection.test_commands import revoke
 from tests.support.agent_thread import small_key
+from tests.support.crd_sets import OWN
 
 
 def test_a_certificate_of_another_runtime_changes_nothing_until_the_id_is_corrected(
@@ -98,12 +99,9 @@ def test_a_changed_file_of_authorities_is_used_without_a_restart(
     assert issued(world) == 1
 
 
-def test_kubectl_shows_ready_and_an_empty_cell_without_a_certificate(
-    world: World, agent: StartAgent, crds: Path
-) -> None:
+@pytest.mark.parametrize("crds", [OWN], indirect=True, scope="package")  # the Go agent's CRD has no columns
+def test_kubectl_shows_ready_and_an_empty_cell_without_a_certificate(world: World, agent: StartAgent) -> None:
     """Before the first pairing, and after a revocation."""
-    if crds != OWN_CRDS:
-        pytest.skip("this CRD has no columns")
     agent()
     wait_for_error(world, "no configuration")
     assert _expiry(world) == ("False", "")
