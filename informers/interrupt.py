@@ -1,13 +1,15 @@
 """Blocking calls that their caller can leave: when it is told to stop, and when the time for them is over.
 
-Nothing can take a thread out of name resolution, connect() or a TLS handshake. Such a call runs in a thread of its own;
-its caller waits for the result, the stop or the timeout, whichever comes first.
+Nothing can take a thread out of name resolution, connect() or a TLS handshake. Such a call runs in another thread; its
+caller waits for the result, the stop or the timeout, whichever comes first.
 """
 
 import logging
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
+
+from informers.threads import run_in_thread
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class Interrupt:
                 raise Interrupted
             self._calls.add(cast("_Call[object]", call))
         try:
-            threading.Thread(target=call.run, name=thread_name, daemon=True).start()
+            run_in_thread(thread_name, call.run)
             return call.result(timeout)
         finally:
             with self._lock:
