@@ -33,7 +33,7 @@ CLUSTER = ObjectName("kyma-system", "cluster-client-certificates")
 CA = ObjectName("istio-system", "ca-certificates")
 CONFIGURATION = ObjectName("kyma-system", "compass-agent-configuration")
 SYNC_PERIOD = 180.0
-_MAX_ROUNDS = 20  # of reconciles without time passing: more are a loop
+MAX_ROUNDS = 20  # of reconciles without time passing: more are a loop
 
 _KEYS: list[Any] = []
 
@@ -152,11 +152,11 @@ class Bench:
 
     def work(self) -> None:
         """Reconcile as long as it is due at this moment."""
-        for _ in range(_MAX_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             if self.due > self.clock.monotonic():
                 return
             self._reconcile()
-        raise AssertionError(f"a loop: {_MAX_ROUNDS} rounds of reconciles without any time passing")
+        raise AssertionError(f"a loop: {MAX_ROUNDS} rounds of reconciles without any time passing")
 
     def _wake(self) -> None:
         self.due = self.clock.monotonic()

@@ -25,7 +25,7 @@ from e2e.mock_compass.replies import UNAUTHENTICATED, Reply
 from e2e.mock_compass.state import State
 
 TENANT = "tenant-1"
-RUNTIME = "runtime-1"
+RUNTIME = "6f0c1a4e-0000-4000-8000-000000000001"
 CONNECTOR_URL = "https://connector.example/graphql"
 SECURED_URL = "https://mtls.example/connector"
 DIRECTOR_URL = "https://mtls.example/director"
@@ -58,7 +58,7 @@ class ConnectorBorder(Sessions):
         self.outages = Outages()
         self.intervene: Callable[[str], HttpAnswer | None] = lambda _operation: None
         self.calls: list[str] = []
-        self._sleep = sleep
+        self.sleep = sleep
         self._connector = connector.executor()
         self._director = director.executor(Disorder(0))
 
@@ -105,7 +105,7 @@ class ConnectorBorder(Sessions):
         return HttpAnswer(200, orjson.dumps(operation.run(DirectorContext(self.state, runtime))), "", _JSON)
 
     def _instead(self, reply: Reply) -> HttpAnswer:
-        self._sleep(reply.delay)
+        self.sleep(reply.delay)
         return HttpAnswer(reply.status, reply.text().encode(), "", reply.content_type or "")
 
     def _client(self, headers: Mapping[str, str], credentials: StoredCredentials | None) -> str | None:

@@ -27,8 +27,10 @@ from controller.compass.types import (
     Viewer,
 )
 from controller.connection import status as cc
-from controller.connection.credentials import CredentialsReplaced, Registration
+from controller.connection.credentials import CredentialsReplaced, CredentialsStore, Registration
 from controller.connection.health import Health
+from controller.connection.sessions import Sessions
+from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.model import fields
 from controller.reconcilers.application import ApplicationReconciler
@@ -252,10 +254,19 @@ class _Sessions:
 
 
 class Agent:
-    """Both reconcilers, one step at a time."""
+    """Both reconcilers, one step at a time. With what else is given, the rest of an agent can be beside them."""
 
     def __init__(
-        self, cluster: Cluster, director: Director, clock: VirtualClock | None = None, **settings: Any
+        self,
+        cluster: Cluster,
+        director: Director,
+        clock: VirtualClock | None = None,
+        *,
+        health: Health | None = None,
+        connections: ConnectionStore | None = None,
+        credentials: CredentialsStore | None = None,
+        sessions: Sessions | None = None,
+        **settings: Any,
     ) -> None:
         self.cluster, self.director = cluster, director
         self.clock = clock or VirtualClock()
@@ -288,13 +299,14 @@ class Agent:
             metrics=self.metrics,
             clock=self.clock,
         )
-        health = Health(self.clock)
-        health.connector_answered()
+        if health is None:
+            health = Health(self.clock)
+            health.connector_answered()
         self.sync = SyncReconciler(
             settings=Settings(**settings),
-            connections=self.connections,  # type: ignore[arg-type]
-            credentials=self,  # type: ignore[arg-type]
-            sessions=_Sessions(director),  # type: ignore[arg-type]
+            connections=connections or self.connections,  # type: ignore[arg-type]
+            credentials=credentials or self,  # type: ignore[arg-type]
+            sessions=sessions or _Sessions(director),  # type: ignore[arg-type]
             applications=self.applications,
             workers=self,  # type: ignore[arg-type]
             progress=self.progress,
