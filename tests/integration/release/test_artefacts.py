@@ -201,3 +201,30 @@ def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={"SOURCE_DATE_EPOCH": "1700000000"})
         found.append({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
     assert found[0] == found[1]
+
+
+def test_helm_installs_upgrades_and_uninstalls(chart: Path, tmp_path: Path) -> None:
+    """On a real API server. What others may need stays: CRDs, and the namespace that the chart made."""
+    with ControlPlane() as control_plane:
+        kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig")
+        release = ("compass-runtime-agent", "--namespace", "kyma-system", "--kubeconfig", kubeconfig)
+
+        def names(kind: str) -> set[str]:
+            command = [str(control_plane.assets.kubectl), "--kubeconfig", str(kubeconfig)]
+            get = [*command, "get", kind, "--all-namespaces", "--output", "json"]
+            found = json.loads(subprocess.run(get, capture_output=True, check=True).stdout)["items"]
+            return {item["metadata"]["name"] for item in found}
+
+        for arguments in (
+            ("install", *release, chart, "--create-namespace"),
+            ("upgrade", *release, chart, "--set", "replicas=1"),
+        ):
+            told = helm(*arguments)
+            assert told.returncode == 0, told.stderr
+            assert names("deployments") == {"compass-runtime-agent"}
+            assert {"istio-system", "kyma-system"} <= names("namespaces")
+        told = helm("uninstall", *release)
+        assert told.returncode == 0, told.stderr
+        assert names("deployments") == set()
+        assert "istio-system" in names("namespaces")
+        assert len(names("customresourcedefinitions")) == 2
