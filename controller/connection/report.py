@@ -82,7 +82,10 @@ class Report:
         if not resting and not _in_use(facts):
             return False
         if not resting:
-            return self._connections.apply_to(facts.connection, lambda obj: _describe(obj, facts)) is not None
+            described = self._connections.apply_to(facts.connection, lambda obj: _describe(obj, facts))
+            if described is not None:
+                self._announce_news(described, facts)
+            return described is not None
         reason = decision.reason if isinstance(decision, Wait | Blocked) else None
         told = self._rendered(reason, _remarks(facts))
         written = self._connections.apply_to(facts.connection, lambda obj: _tell(obj, facts, told))
@@ -107,12 +110,9 @@ class Report:
         return _Told(reason, texts.reason_text(reason) if reason is not None else "", remarks)
 
     def _announce(self, written: Object, facts: Facts, told: _Told) -> None:
-        before, news = facts.connection, facts.memory.news
-        if isinstance(news, Paired):
-            self._emit(written, "Connected", _paired_text(facts, news), kind="Normal")
-        elif isinstance(news, Renewed):
-            self._emit(written, "CertificateRenewed", _renewed_text(facts, news), kind="Normal")
-        elif told.reason is None and cc.state_of(before) in cc.CONNECTION_LOST:
+        before = facts.connection
+        self._announce_news(written, facts)
+        if facts.memory.news is None and told.reason is None and cc.state_of(before) in cc.CONNECTION_LOST:
             text = "the credentials can be used, and the Connector accepts the certificate"
             self._emit(written, "ConnectionRestored", text, kind="Normal")
         if told.reason is not None and told.reason != self._told.reason and not _says(before, told):
@@ -122,6 +122,13 @@ class Report:
             event = REMARKED[type(remark)]
             if event and remark not in self._told.remarks:
                 self._emit(written, event, texts.remark_text(remark))
+
+    def _announce_news(self, written: Object, facts: Facts) -> None:
+        news = facts.memory.news
+        if isinstance(news, Paired):
+            self._emit(written, "Connected", _paired_text(facts, news), kind="Normal")
+        elif isinstance(news, Renewed):
+            self._emit(written, "CertificateRenewed", _renewed_text(facts, news), kind="Normal")
 
     def _emit(self, obj: Object, reason: str, text: str, *, kind: EventType = "Warning") -> None:
         self._recorder.event(obj, kind, reason, text)

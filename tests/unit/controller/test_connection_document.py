@@ -3,13 +3,20 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from controller.connection.configuration import TOKEN_LABEL
 from controller.connection.policy import PAIRING, WITH_CREDENTIALS, WITHOUT_CREDENTIALS
+from controller.connection.reasons import Failure, PairingFailed, Reason, Token, Unpaired, WrongRuntime
 from controller.connection.report import TOLD
 from controller.connection.revocation import ANNOTATION
 from controller.connection.status import State
+from controller.connection.texts import reason_text
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "connection.md").read_text()
+TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text()
+FAILURE = Failure(Exception, "...")
 DIAGRAM = TEXT[TEXT.index("```mermaid") : TEXT.index("| edge |")]
 TABLE = TEXT[TEXT.index("| edge |") : TEXT.index("## Lost")]
 
@@ -53,6 +60,27 @@ def test_each_state_that_a_reason_means_has_an_edge() -> None:
     """The reasons that the policy gives."""
     targets = set(re.findall(r"--> (\w+): \d+", DIAGRAM))
     assert {state.value for state, _ in TOLD.values()} <= targets
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Unpaired(PairingFailed("", "...", Token.REFUSED, FAILURE)),
+        Unpaired(PairingFailed("", "...", Token.UNCERTAIN, FAILURE)),
+        Unpaired(PairingFailed("", "...", Token.ANSWER_LOST, FAILURE)),
+        WrongRuntime("...", "...", "..."),
+    ],
+    ids=lambda reason: type(reason).__name__,
+)
+def test_troubleshooting_has_the_very_texts(reason: Reason) -> None:
+    """With dots for what differs; of a failed pairing, what is said of its token."""
+    text = reason_text(reason).removeprefix(": ... (").removesuffix(")")
+    assert f"`{text}`" in TROUBLESHOOTING
+
+
+def test_troubleshooting_names_the_label() -> None:
+    """As the error does."""
+    assert f'does not have the label {TOKEN_LABEL}: "true"' in TROUBLESHOOTING
 
 
 def test_the_annotation_is_the_one_in_use() -> None:
