@@ -123,11 +123,7 @@ class Manager:
         self._error: RunnableFailed | GracePeriodExceeded | None = None
         self._late: list[str] = []
 
-        self._health = HealthHandler("/healthz")
-        self._ready = HealthHandler("/readyz")
-        self._health.add("workers", self._check_workers)
-        self._health.add("informers", self._check_informers)
-        self._ready.add("informers", self._check_synced)
+        self._health, self._ready = self._health_handlers()
         self.health_server = HTTPServer(
             "health", health_address, {handler.path: handler for handler in (self._health, self._ready)}
         )
@@ -135,6 +131,13 @@ class Manager:
             "metrics", metrics_address, {MetricsHandler.path: MetricsHandler(self.metrics.registry)}
         )
         self._servers = [server for server in (self.health_server, self.metrics_server) if server.enabled]
+
+    def _health_handlers(self) -> tuple[HealthHandler, HealthHandler]:
+        health, ready = HealthHandler("/healthz"), HealthHandler("/readyz")
+        health.add("workers", self._check_workers)
+        health.add("informers", self._check_informers)
+        ready.add("informers", self._check_synced)
+        return health, ready
 
     def add_informer(self, informer: Informer) -> None:
         """Run the informer, and wait for its cache before any reconcile. Raises ValueError when its name is taken."""

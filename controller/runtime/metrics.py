@@ -91,104 +91,118 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
+        self._add_controller_metrics()
+        self._add_queue_metrics()
+        self._add_client_metrics()
+        self._add_informer_metrics()
+        self._add_election_metrics()
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(name, text, labels, registry=registry)
-
-        def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(name, text, labels, registry=registry, buckets=buckets)
-
+    def _add_controller_metrics(self) -> None:
         prefix = "controller_runtime_"
-        self._reconcile_total = counter(
+        self._reconcile_total = self._counter(
             prefix + "reconcile_total", "Reconciles, by controller and result.", "controller", "result"
         )
-        self._reconcile_errors = counter(prefix + "reconcile_errors_total", "Reconciles that failed.", "controller")
-        self._terminal_errors = counter(
+        self._reconcile_errors = self._counter(
+            prefix + "reconcile_errors_total", "Reconciles that failed.", "controller"
+        )
+        self._terminal_errors = self._counter(
             prefix + "terminal_reconcile_errors_total", "Reconciles that failed for good.", "controller"
         )
-        self._panics = counter(
+        self._panics = self._counter(
             prefix + "reconcile_panics_total", "Reconciles that ended in a programming error.", "controller"
         )
-        self._reconcile_seconds = histogram(
+        self._reconcile_seconds = self._histogram(
             prefix + "reconcile_time_seconds", "Seconds a reconcile took.", "controller", buckets=RECONCILE_BUCKETS
         )
-        self._max_concurrent = gauge(prefix + "max_concurrent_reconciles", "Workers of the controller.", "controller")
-        self._active_workers = gauge(prefix + "active_workers", "Workers that reconcile just now.", "controller")
+        self._max_concurrent = self._gauge(
+            prefix + "max_concurrent_reconciles", "Workers of the controller.", "controller"
+        )
+        self._active_workers = self._gauge(prefix + "active_workers", "Workers that reconcile just now.", "controller")
 
+    def _add_queue_metrics(self) -> None:
         queue = ("name", "controller")
-        self._depth = gauge("workqueue_depth", "Keys waiting in the queue.", *queue)
-        self._adds = counter("workqueue_adds_total", "Keys added to the queue.", *queue)
-        self._latency = histogram(
+        self._depth = self._gauge("workqueue_depth", "Keys waiting in the queue.", *queue)
+        self._adds = self._counter("workqueue_adds_total", "Keys added to the queue.", *queue)
+        self._latency = self._histogram(
             "workqueue_queue_duration_seconds", "Seconds a key waited.", *queue, buckets=WORKQUEUE_BUCKETS
         )
-        self._work = histogram(
+        self._work = self._histogram(
             "workqueue_work_duration_seconds", "Seconds the work on a key took.", *queue, buckets=WORKQUEUE_BUCKETS
         )
-        self._unfinished = gauge(
+        self._unfinished = self._gauge(
             "workqueue_unfinished_work_seconds",
             "Seconds of work in progress that work_duration has not seen yet, summed over the workers. "
             "A value that keeps growing tells of stuck workers.",
             *queue,
         )
-        self._longest = gauge(
+        self._longest = self._gauge(
             "workqueue_longest_running_processor_seconds", "Seconds the longest work in progress has taken.", *queue
         )
-        self._retries = counter("workqueue_retries_total", "Keys added with a delay.", *queue)
+        self._retries = self._counter("workqueue_retries_total", "Keys added with a delay.", *queue)
 
-        self._requests = counter(
+    def _add_client_metrics(self) -> None:
+        self._requests = self._counter(
             "rest_client_requests_total", "HTTP requests to the API server.", "code", "method", "host"
         )
-        self._request_seconds = histogram(
+        self._request_seconds = self._histogram(
             "rest_client_request_duration_seconds",
             "Seconds until the API server answered.",
             *("verb", "host"),
             buckets=REST_CLIENT_BUCKETS,
         )
-        self._request_retries = counter(
+        self._request_retries = self._counter(
             "rest_client_request_retries_total", "HTTP requests sent again.", "code", "verb", "host"
         )
 
+    def _add_informer_metrics(self) -> None:
         reflector = "reflector_"
-        self._lists = counter(reflector + "lists_total", "Lists read by the reflector.", "name")
-        self._list_seconds = histogram(
+        self._lists = self._counter(reflector + "lists_total", "Lists read by the reflector.", "name")
+        self._list_seconds = self._histogram(
             reflector + "list_duration_seconds", "Seconds a list took.", "name", buckets=REFLECTOR_BUCKETS
         )
-        self._items_per_list = histogram(
+        self._items_per_list = self._histogram(
             reflector + "items_per_list", "Objects in a list.", "name", buckets=REFLECTOR_BUCKETS
         )
-        self._watches = counter(reflector + "watches_total", "Watches begun by the reflector.", "name")
-        self._short_watches = counter(
+        self._watches = self._counter(reflector + "watches_total", "Watches begun by the reflector.", "name")
+        self._short_watches = self._counter(
             reflector + "short_watches_total", "Watches that ended at once and without an event.", "name"
         )
-        self._watch_seconds = histogram(
+        self._watch_seconds = self._histogram(
             reflector + "watch_duration_seconds", "Seconds a watch lasted.", "name", buckets=REFLECTOR_BUCKETS
         )
-        self._items_per_watch = histogram(
+        self._items_per_watch = self._histogram(
             reflector + "items_per_watch", "Events in a watch.", "name", buckets=REFLECTOR_BUCKETS
         )
-        self._last_version = gauge(
+        self._last_version = self._gauge(
             reflector + "last_resource_version", "The resourceVersion the cache has caught up with.", "name"
         )
-        self._store_version = gauge(
+        self._store_version = self._gauge(
             "informer_store_resource_version", "The resourceVersion the cache has caught up with.", "name"
         )
-        self._queued_items = gauge("informer_queued_items", "Changes between reflector and cache.", "name")
-        self._processing_seconds = histogram(
+        self._queued_items = self._gauge("informer_queued_items", "Changes between reflector and cache.", "name")
+        self._processing_seconds = self._histogram(
             "informer_processing_latency_seconds",
             "Seconds until a batch of changes was in the cache.",
             "name",
             buckets=REFLECTOR_BUCKETS,
         )
 
-        self._leader = gauge(
+    def _add_election_metrics(self) -> None:
+        self._leader = self._gauge(
             "leader_election_master_status", "1 while this process holds the lease of that name, else 0.", "name"
         )
-        self._slow_path = counter(
+        self._slow_path = self._counter(
             "leader_election_slowpath_total", "Renewals that had to read the lease first.", "name"
         )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
 
     def controller(self, name: str, *, workers: int) -> ControllerMetrics:
         """Return the metrics of a controller; all its series exist from now on."""
