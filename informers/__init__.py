@@ -1,5 +1,6 @@
 """Informers for Kubernetes: a correct list+watch, indexed caches and a client of plain dicts. See README.md."""
 
+import informers._deferred  # noqa: F401 - first, before the official client is imported
 from informers.client import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Client, no_retries_after
 from informers.errors import (
     AlreadyExists,

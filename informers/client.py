@@ -26,15 +26,15 @@ from typing import Any, Self, cast
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client.configuration import Configuration
+from kubernetes.client.rest import RESTClientObject
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from informers import configuration as configurations
-from informers.configuration import Credentials
+from informers.configuration import Certificate, Credentials
 from informers.encoding import decode, encode
 from informers.errors import ConnectionFailed
 from informers.exchange import Exchange, make_cuttable
-from informers.exec_plugin import Certificate
 from informers.interrupt import Interrupt, Interrupted, Overdue
 from informers.metrics import NoRequestMetrics, RequestMetrics
 from informers.resource import Resource
@@ -129,8 +129,7 @@ class Client:
         configuration.connection_pool_maxsize = pool_maxsize
         self._base = configuration.host.rstrip("/")
         self._host: str = urlsplit(self._base).netloc.rpartition("@")[2]
-        self._api_client = ApiClient(configuration)
-        self._pool = self._api_client.rest_client.pool_manager
+        self._pool = RESTClientObject(configuration).pool_manager
         make_cuttable(self._pool)
         self._credentials = credentials
         self._user_agent = user_agent or f"compass-informers (python {platform.python_version()})"
@@ -182,7 +181,7 @@ class Client:
     def close(self) -> None:
         """End all requests but watches and lists of informers, which end with these. Requests begun later fail."""
         self._closed.set()
-        self._api_client.close()
+        self._pool.clear()
 
     def get(
         self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None
@@ -414,6 +413,9 @@ class Client:
             ) from error
         finally:
             if code == "<error>":
+                if not exchange.on_new_connection:
+                    # What made it fail, a route that is gone, say, will have hit all that are idle: do not try each.
+                    self._pool.clear()
                 exchange.cut()
                 exchange.release()
             seconds = self._clock.monotonic() - started

@@ -10,18 +10,17 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
-import yaml
-from kubernetes.client import Configuration
-from kubernetes.config import ConfigException
+from kubernetes.client.configuration import Configuration
+from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.incluster_config import InClusterConfigLoader
-from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 from informers.errors import ConfigurationError
-from informers.exec_plugin import Certificate, ExecPlugin
 from workqueue.clock import Clock
+
+if TYPE_CHECKING:
+    from informers.exec_plugin import ExecPlugin
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +32,9 @@ _TOKEN_PERIOD = 60.0
 _TOKEN_LEEWAY = 10.0
 
 Headers = tuple[tuple[str, str], ...]
+
+Certificate = tuple[str, str]
+"""Paths of a client certificate and its key."""
 
 
 class TokenFile:
@@ -92,7 +94,7 @@ class Credentials:
         configuration: Configuration,
         token_file: TokenFile | None = None,
         *,
-        plugin: ExecPlugin | None = None,
+        plugin: "ExecPlugin | None" = None,
         impersonation: Headers = (),
     ) -> None:
         self._configuration = configuration
@@ -153,82 +155,10 @@ def load(
 
 
 def _from_kubeconfig(path: str, clock: Clock) -> tuple[Configuration, Credentials]:
-    if not any(Path(part).expanduser().exists() for part in path.split(os.pathsep) if part):
-        raise ConfigurationError(f"kubeconfig {path} does not exist")
-    configuration = Configuration()
-    try:
-        merged: Any = KubeConfigMerger(path).config
-        user = _User(merged, path)
-        # The official client would sign in without credentials when the plugin fails, and never ask it again.
-        plugin_config = user.pop_exec()
-        KubeConfigLoader(merged, config_base_path=None).load_and_set(configuration)
-        plugin = None
-        if plugin_config is not None and not configuration.api_key:
-            plugin = ExecPlugin.of_kubeconfig(
-                plugin_config, directory=user.directory, cluster=user.cluster(), clock=clock
-            )
-        impersonation = user.impersonation()
-    except yaml.YAMLError as error:
-        # Not chained: the original quotes the line at fault, which may hold a token.
-        raise ConfigurationError(f"kubeconfig {path} cannot be used: {_cause(error)}") from None
-    except (ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigurationError(f"kubeconfig {path} cannot be used: {_cause(error)}") from error
-    token_file = TokenFile(user.token_path, clock) if user.token_path else None
-    return configuration, Credentials(configuration, token_file, plugin=plugin, impersonation=impersonation)
+    # Imported when there is one: what kubeconfig files need (OAuth, YAML) is 10 MiB that a Pod has no use for.
+    from informers.kubeconfig import load as load_kubeconfig  # noqa: PLC0415
 
-
-class _User:
-    """The user of the current context of a merged kubeconfig, as far as the official client leaves it out."""
-
-    def __init__(self, merged: Any, path: str) -> None:
-        self._merged = merged
-        self._context = merged["contexts"].get_with_name(merged["current-context"])["context"]
-        name = self._context.safe_get("user")
-        entry: Any = merged["users"].get_with_name(name, safe=True) if name and merged.safe_get("users") else None
-        self._user: Any = entry["user"] if entry and entry.safe_get("user") else None
-        self.directory = str(Path((entry.path if entry else None) or path).parent)
-
-    @property
-    def token_path(self) -> Path | None:
-        """The tokenFile, which the official client reads only once."""
-        token_file = self._get("tokenFile")
-        return Path(self.directory) / str(token_file) if token_file else None
-
-    def pop_exec(self) -> Any:
-        """The node `exec`, taken out of the user; None without."""
-        if not self._get("exec"):
-            return None
-        node = self._user["exec"]
-        del self._user.value["exec"]
-        return node
-
-    def cluster(self) -> Any:
-        return self._merged["clusters"].get_with_name(self._context["cluster"])["cluster"]
-
-    def impersonation(self) -> Headers:
-        """Headers for `as` and what belongs to it (client-go transport/round_trippers.go). Raises ConfigException."""
-        headers: list[tuple[str, str]] = []
-        for key, header in (("as", "Impersonate-User"), ("as-uid", "Impersonate-Uid")):
-            headers += [(header, value) for value in _texts(key, self._get(key))]
-        headers += [("Impersonate-Group", value) for value in _texts("as-groups", self._get("as-groups"))]
-        for extra, values in (self._get("as-user-extra") or {}).items():
-            header = f"Impersonate-Extra-{quote(str(extra), safe='')}"
-            headers += [(header, value) for value in _texts("as-user-extra", values)]
-        if headers and headers[0][0] != "Impersonate-User":
-            raise ConfigException("as-uid, as-groups or as-user-extra is set, but not as: whom to act as")
-        return tuple(headers)
-
-    def _get(self, key: str) -> Any:
-        return self._user.safe_get(key) if self._user is not None else None
-
-
-def _texts(key: str, value: Any) -> list[str]:
-    """One text or several, as they can stand in a header."""
-    values = [] if value in (None, "") else value if isinstance(value, list) else [value]
-    for each in values:
-        if not isinstance(each, str) or not each or not each.isprintable():
-            raise ConfigException(f"{key} is not a text, or a list of texts, on one line")
-    return list(values)
+    return load_kubeconfig(path, clock)
 
 
 def _in_cluster(environ: Mapping[str, str], service_account: Path, clock: Clock) -> tuple[Configuration, Credentials]:
@@ -247,12 +177,4 @@ def _in_cluster(environ: Mapping[str, str], service_account: Path, clock: Clock)
 
 
 def _cause(error: BaseException) -> str:
-    """A text without the file's content."""
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    if isinstance(error, yaml.MarkedYAMLError):
-        where = error.problem_mark
-        return f"not valid YAML at line {where.line + 1}, column {where.column + 1}" if where else "not valid YAML"
-    if isinstance(error, (ConfigException, ConfigurationError)):
-        return str(error)
-    return f"not a kubeconfig ({type(error).__name__})"
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__

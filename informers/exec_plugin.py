@@ -11,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kubernetes.config import ConfigException
+from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.exec_provider import ExecProvider
 
+from informers.configuration import Certificate
 from informers.errors import ConfigurationError
 from workqueue.clock import Clock
 
@@ -22,9 +23,6 @@ log = logging.getLogger(__name__)
 # Seconds for which a thread waits for a program that another thread has started.
 PATIENCE = 30.0
 _MAX_FOREIGN_TEXT = 200
-
-Certificate = tuple[str, str]
-"""Paths of a client certificate and its key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ for long, and shows the state after some change that the server has made: old pe
 of one object.
 """
 
+import inspect
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -42,7 +44,7 @@ class Indexer:
         # Index name -> value -> keys. The keys are in a dict for its order. No value has an empty set of keys.
         self._indices: dict[str, dict[str, dict[str, None]]] = {name: {} for name in self._functions}
         self._resource_version = ""
-        self._observers: tuple[Observer, ...] = ()
+        self._observers: tuple[Callable[[], Observer | None], ...] = ()
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -98,9 +100,13 @@ class Indexer:
                 self._indices[name] = index
 
     def observe(self, observer: Observer) -> None:
-        """Call `observer` after each write, in the writer's thread and outside the lock."""
+        """Call `observer` after each write, in the writer's thread and outside the lock.
+
+        A method is called for as long as its object lives: being observed keeps nothing alive.
+        """
+        reference = weakref.WeakMethod(observer) if inspect.ismethod(observer) else lambda: observer
         with self._lock:
-            self._observers = (*self._observers, observer)
+            self._observers = (*(known for known in self._observers if known() is not None), reference)
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -174,8 +180,10 @@ class Indexer:
                 index.setdefault(value, {})[key] = None
 
     def _tell(self, before: Mapping[str, Object | None]) -> None:
-        for observer in self._observers:
-            observer(before)
+        for reference in self._observers:
+            observer = reference()
+            if observer is not None:
+                observer(before)
 
 
 def _values(index: str, function: IndexFunction, obj: Object | None) -> dict[str, None]:

@@ -53,7 +53,8 @@ class WatchStream(Watch):  # type: ignore[misc]
         """open_response sends the request over the exchange, and ends with a ConnectionFailed when the interrupt comes
         first; the exchange stays attached to the connection that the answer is read from.
         """
-        super().__init__()
+        # Not the constructor of the base: it makes a client with a pool of its own, which nothing here would use.
+        self._stop = False
         self._open_response = open_response
         self._interrupt = Interrupt()
         self._exchange = Exchange()

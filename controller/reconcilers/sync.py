@@ -1,7 +1,7 @@
-"""Makes true: the desired set of Applications is what the Director says now, and the Runtime's labels are reported.
+"""Fetches from the Director what the cluster should hold, and reports the Runtime's labels there.
 
-It fetches and decides, and never writes an Application itself: it publishes the desired set, enqueues the names that
-differ, and tells the outcome when the last of them was tried. When nothing differs, a cycle costs one write: the
+It decides and never writes an Application itself: it publishes the desired set, enqueues the names that differ, and
+writes the outcome into the status when the last of them was tried. When nothing differs, a cycle costs one write: the
 status.
 """
 
@@ -214,7 +214,7 @@ class SyncReconciler:
     def _take_over(self, connection: Object, assignment: Assignment, identifier: str) -> tuple[Plan, str, str]:
         """Publish what was fetched as the desired set, and enqueue what differs from it.
 
-        Also gives what would confirm the deletions that are held back, and why they are: "" when none is.
+        Also returns what would confirm the deletions that are held back, and why they are: "" when none is.
         """
         before = self._progress.plan
         wanted = desired_set(assignment, self._conversion, previous=before.desired if before is not None else None)
@@ -280,9 +280,9 @@ class SyncReconciler:
         self._problems = wanted.problems
 
     def _conclude(self, connection: Object, credentials: StoredCredentials, known: Registration) -> float | None:
-        """Tell the outcome, once the last Application was tried or when an outcome changed.
+        """Write the outcome into the status, once the last Application was tried or when an outcome changed.
 
-        Gives the seconds after which to look again, if it was too early to tell.
+        Returns the seconds after which to look again when it was too early, else None.
         """
         fetch, now = self._fetch, self._clock.monotonic()
         assert fetch is not None
@@ -339,7 +339,7 @@ class SyncReconciler:
         _log.log(logging.WARNING if error else logging.INFO, "synchronisation concluded", extra=told)
 
     def _report_labels(self, director: DirectorClient, known: Registration, labels: Mapping[str, Any]) -> str:
-        """Report the URLs that the Director does not have yet; gives the errors, "" when there is none."""
+        """Report the URLs that the Director does not have yet; returns the errors, "" when there is none."""
         errors = []
         for key, value in (
             (EVENTS_LABEL, self._settings.runtime_events_url),

@@ -28,8 +28,18 @@ def stop_on_signals() -> threading.Event:
     signal.set_wakeup_fd(writer.fileno())
     _leave_alone_forked_children(before)
     # The thread keeps the writer: closed by the garbage collector, its number could come to mean another file.
-    threading.Thread(target=_watch, args=(reader, writer, stop), name="signals", daemon=True).start()
+    threading.Thread(target=_run, args=(reader, writer, stop), name="signals", daemon=True).start()
     return stop
+
+
+def _run(reader: socket.socket, writer: socket.socket, stop: threading.Event) -> None:
+    try:
+        _watch(reader, writer, stop)
+    except BaseException:
+        # Nobody would hear the next signal: better to stop now, in order.
+        log.exception("Signals cannot be received any more, stopping")
+        stop.set()
+        raise
 
 
 def _leave_alone_forked_children(handlers: dict[signal.Signals, Any]) -> None:

@@ -97,6 +97,7 @@ def test_where_it_does_not_run(go_agent: Stage, upgrade: Page) -> None:
 
     upgrade.follow("Back without it")
     assert stage.lease_holder() == ""
+    assert any("status subresource" in one for one in complaints(stage, ca_secret=stage.ca_secret))
     Operator(stage.client).apply()
     before.check()
     assert complaints(stage, ca_secret=stage.ca_secret) == []

@@ -396,3 +396,36 @@ def _opened(stream: WatchStream) -> None:
     with contextlib.suppress(ApiError):
         stream.open()
     stream.close()
+
+
+def test_idle_connections_that_died_in_silence_are_met_once(peer: Callable[[Behaviour], Peer]) -> None:
+    """A route that goes away kills all of them, and tells nobody. One request hangs, the next is on a new connection.
+
+    Leader election has time for two tries: were each dead connection met in turn, the lease would be lost.
+    """
+    dead = threading.Event()
+    together = threading.Barrier(3)
+
+    def answer(connection: socket.socket) -> None:
+        born_dead = dead.is_set()
+        while connection.recv(10_000):
+            if not born_dead and not dead.is_set():
+                together.wait(LONG)  # so that three connections are open at once, and idle afterwards
+            if dead.is_set() and not born_dead:
+                continue
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+
+    server = peer(answer)
+    configuration = Configuration()
+    configuration.host = f"http://{server.address}"
+    client = Client(configuration, Credentials(configuration))
+    threads = [threading.Thread(target=client.request, args=("GET", "/")) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    dead.set()
+    with pytest.raises(ConnectionFailed):
+        client.request("PUT", "/", body={}, timeout=SHORT)
+    assert client.request("PUT", "/", body={}, timeout=LONG) == {}
+    client.close()

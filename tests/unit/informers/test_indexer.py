@@ -1,5 +1,7 @@
 """The cache and its indices."""
 
+import gc
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -155,3 +157,25 @@ class IndexMachine(RuleBasedStateMachine):
 
 TestIndexMachine = IndexMachine.TestCase
 TestIndexMachine.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
+
+
+def test_being_observed_keeps_nothing_alive() -> None:
+    """A cache of own writes goes with the term of leadership that it was made for; the store stays."""
+
+    class Watcher:
+        def __init__(self) -> None:
+            self.seen: list[object] = []
+
+        def look(self, before: object) -> None:
+            self.seen.append(before)
+
+    indexer = Indexer()
+    staying, leaving = Watcher(), Watcher()
+    gone = weakref.ref(leaving)
+    for watcher in (staying, leaving):
+        indexer.observe(watcher.look)
+    del leaving, watcher
+    gc.collect()
+    assert gone() is None
+    indexer.put("a", {"metadata": {"name": "a"}}, "1")
+    assert staying.seen == [{"a": None}]
