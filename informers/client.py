@@ -336,7 +336,7 @@ class Client:
             body=None if body is None else encode(body),
             content_type=content_type,
         )
-        exchange = Exchange()
+        exchange = Exchange(self._closed.is_set)
         try:
             response = self._send(request, exchange)
         finally:

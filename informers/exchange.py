@@ -10,6 +10,7 @@ import os
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -31,7 +32,9 @@ class Exchange:
     socket's descriptor, which stays valid whatever urllib3 and TLS do with theirs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_over: Callable[[], bool] = lambda: False) -> None:
+        """is_over: asked right before anything is sent; when it says so, nothing is, even if nobody called cut()."""
+        self._is_over = is_over
         self._lock = threading.Lock()
         self._is_cut = False
         self._socket: socket.socket | None = None
@@ -82,6 +85,11 @@ class Exchange:
                 self._socket.close()
                 self._socket = None
 
+    def check(self) -> None:
+        """Raises Interrupted when nothing may be sent any more."""
+        if self._is_cut or self._is_over():
+            raise Interrupted
+
     def attach(self, sock: Any, *, new: bool) -> None:
         """The request goes over this connection. Raises Interrupted when it was cut off already."""
         with self._lock:
@@ -120,6 +128,15 @@ class _Telling:
         if exchange is not None and self.sock is not None:
             exchange.attach(self.sock, new=False)
         super().request(*arguments, **keywords)  # type: ignore[misc]
+
+    def send(self, *arguments: Any, **keywords: Any) -> None:
+        exchange = _exchange_of_thread()
+        if exchange is not None:
+            if self.sock is None:
+                self.connect()  # type: ignore[attr-defined]
+            # Here, and not when the request began: a process may have been frozen since, or the handshake have hung.
+            exchange.check()
+        super().send(*arguments, **keywords)  # type: ignore[misc]
 
 
 class _Quiet:

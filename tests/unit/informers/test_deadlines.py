@@ -25,6 +25,7 @@ from informers import (
     no_retries_after,
 )
 from informers.configuration import Credentials
+from informers.exchange import Exchange
 from informers.testing.objects import WIDGETS, widget
 from informers.testing.server import Answer, FakeAPIServer, NoAnswer
 from informers.testing.waiting import HastyClock, eventually
@@ -182,6 +183,40 @@ def test_what_was_not_sent_in_time_is_never_sent(server: FakeAPIServer, monkeypa
     assert resolved.wait(60)
     eventually(lambda: not [t for t in set(threading.enumerate()) - before if t.name == "request"])
     assert not server.requests
+
+
+class _Frozen(Interrupt):
+    """Over by the clock, as a term of leadership is, in a process that was frozen: nobody called set()."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_over = False
+
+    def is_set(self) -> bool:
+        return self.is_over or super().is_set()
+
+
+@pytest.mark.parametrize("is_connected", [False, True], ids=["new connection", "connection kept"])
+def test_nothing_is_sent_for_a_term_that_ended_meanwhile(
+    server: FakeAPIServer, monkeypatch: pytest.MonkeyPatch, *, is_connected: bool
+) -> None:
+    """A process that wakes after its time, right before the bytes of a write would go out, keeps them."""
+    term, kept = _Frozen(), server.client()
+    client = kept.until(term, lambda: RuntimeError("over"))
+    if is_connected:
+        client.list(WIDGETS)
+    sent = len(server.requests)
+    attach = Exchange.attach
+
+    def freeze(exchange: Exchange, *arguments: Any, **keywords: Any) -> None:
+        attach(exchange, *arguments, **keywords)
+        term.is_over = True
+
+    monkeypatch.setattr(Exchange, "attach", freeze)
+    with pytest.raises(RuntimeError, match="over"):
+        client.create(WIDGETS, widget("a", 1))
+    kept.list(WIDGETS)
+    assert [each.method for each in server.requests[sent:]] == ["GET"]
 
 
 TYPED_CALLS: dict[str, Callable[[Client], object]] = {
