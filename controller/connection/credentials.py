@@ -50,6 +50,8 @@ _T = TypeVar("_T", "Registration", "Pairing")
 
 _CRT, _KEY, _CHAIN, _REGISTRATION, _PAIRING, _CACERT = "crt", "key", "crtChain", "connection", "pairing", "cacert"
 
+_LAST_SECOND = 253402300799  # of the year 9999
+
 Object = dict[str, Any]
 Data = dict[str, str]
 Values = Mapping[str, bytes | None]
@@ -409,12 +411,15 @@ def _load(kind: type[_T], secret: Mapping[str, Any], key: str) -> _T | None:
         return None
     if not isinstance(values, dict):
         return None
-    known = {f.name for f in fields(kind)}
+    known = {f.name: values[f.name] for f in fields(kind) if f.name in values and _fits(values[f.name], f.type)}
     try:
-        loaded = kind(**{name: value for name, value in values.items() if name in known})
+        return kind(**known)
     except TypeError:
-        return None  # something is missing
-    fits = all(
-        isinstance(getattr(loaded, f.name), f.type if isinstance(f.type, type) else object) for f in fields(kind)
-    )
-    return loaded if fits else None
+        return None  # something without a default is missing
+
+
+def _fits(value: object, wanted: object) -> bool:
+    """Whether a field may have the value; numbers are epoch seconds, which have to be a time that can be written."""
+    if wanted is int:
+        return isinstance(value, int) and 0 <= value <= _LAST_SECOND
+    return isinstance(value, str)

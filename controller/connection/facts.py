@@ -158,6 +158,7 @@ class Memory:
     maintenance: MaintenanceTrouble | None = None
     gateway: GatewaySecretFailed | None = None
     asked: Asked | None = None
+    renewed_at: float | None = None  # monotonic seconds
     news: Paired | Renewed | None = None
 
 
@@ -285,6 +286,11 @@ class Facts:
         """What is wrong between the Connector and this certificate."""
         trouble = self.memory.maintenance
         return trouble if trouble is not None and trouble.certificate == self.current.fingerprint else None
+
+    @property
+    def since_renewal(self) -> float:
+        """Seconds since this process last renewed the certificate; infinite before the first time."""
+        return float("inf") if self.memory.renewed_at is None else self.monotonic - self.memory.renewed_at
 
     # --- pairing ---
 

@@ -41,6 +41,9 @@ _CLOCK_CHECK_SECONDS = 60.0
 _JUST_NOW_SECONDS = 1.0
 """So fresh has the Connector's word on the certificate to be before a token is tried in its place."""
 
+_BETWEEN_RENEWALS_SECONDS = 1.0
+"""However short the certificates are valid. One that is valid for less than this cannot be kept."""
+
 _SHORTEST_LOOK_SECONDS = 0.001  # rounding must not turn a wait into a loop
 
 
@@ -320,14 +323,23 @@ def _renewal_cause(facts: Facts) -> RenewalCause | None:
         return None  # who revokes must find no other certificate afterwards
     if facts.fresh is not None:
         return RenewalCause.TOO_OLD if facts.now >= facts.fresh.valid_from else None
+    if facts.since_renewal < _BETWEEN_RENEWALS_SECONDS:
+        return None
     if facts.now >= facts.renewal_due_at:
         return RenewalCause.TOO_OLD
+    if facts.since_renewal < _between_wishes(facts):
+        return None
     done = isinstance(facts.memory.news, Renewed)  # and the wish is taken away with the telling of it
     if cc.flag(facts.connection, "refreshCredentialsNow") and not done:
         return RenewalCause.ASKED_FOR
     if facts.gateway is GatewaySecret.MISSING and facts.memory.gateway is None:
         return RenewalCause.CA_MISSING
     return None
+
+
+def _between_wishes(facts: Facts) -> float:
+    """Seconds between renewals for another cause than age: a tool may set the field, or delete the Secret, for ever."""
+    return max(facts.limits.minimal_sync_time, _BETWEEN_RENEWALS_SECONDS)
 
 
 def _renewal_is_due(facts: Facts) -> bool:
@@ -457,6 +469,7 @@ def _maintenance_looks(facts: Facts) -> list[float]:
         looks.append(facts.asked.next - facts.monotonic)
     renewal = facts.fresh.valid_from if facts.fresh is not None else facts.renewal_due_at
     looks.append(max(renewal - facts.now, facts.waits.maintenance))
+    looks += [pause - facts.since_renewal for pause in (_BETWEEN_RENEWALS_SECONDS, _between_wishes(facts))]
     if facts.gateway is not GatewaySecret.AS_WANTED:
         looks.append(facts.waits.gateway)
     tolerance = facts.limits.refusal_tolerance

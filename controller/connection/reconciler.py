@@ -173,6 +173,7 @@ class ConnectionReconciler:
         if isinstance(outcome, HasRenewed):
             _log.info("certificate renewed", extra={"fingerprint": outcome.credentials.fingerprint})
             self._metrics.renewal("success")
+            self._remember(renewed_at=self._clock.monotonic())
             self._put_into_use(outcome.credentials, Renewed(outcome.credentials.fingerprint, cause.value))
             self._share(outcome.ca_pem)
             return

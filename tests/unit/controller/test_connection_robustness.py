@@ -1,10 +1,12 @@
 """What went wrong between the parts of the connection, each as the rule that must hold, on virtual time."""
 
 import base64
+import contextlib
 import copy
 import itertools
 from typing import Any
 
+import orjson
 import pytest
 
 from controller.compass.errors import Refused
@@ -14,6 +16,7 @@ from controller.connection.health import Party, Verdict
 from controller.connection.status import State
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
+from informers.errors import NotFound
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
 from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT
 
@@ -146,6 +149,74 @@ def test_a_renewed_certificate_that_the_connector_does_not_accept_is_not_used(be
     bench.run(SYNC_PERIOD)
     assert bench.fingerprint() != before
     assert bench.state == "Connected"
+
+
+def test_a_wish_to_renew_that_somebody_sets_for_ever_is_granted_with_pauses() -> None:
+    """A GitOps tool that sets it each second: a certificate in APP_MINIMAL_COMPASS_SYNC_TIME, and none is forgotten."""
+    bench = Bench(minimal_sync_time=15).paired()
+    for _ in range(120):
+        refresh(bench)
+        bench.run(1)
+    assert 120 / 15 - 1 <= signed(bench) - 1 <= 120 / 15 + 1
+    bench.run(16)
+    assert "refreshCredentialsNow" not in bench.connection["spec"]
+    assert bench.state == "Connected"
+
+
+def test_a_wish_to_renew_that_a_webhook_sets_in_each_write_is_no_loop() -> None:
+    bench = Bench(minimal_sync_time=15).paired()
+    admit = bench.server._admitted
+
+    def admit_with_the_wish(resource: Any, obj: dict[str, Any]) -> dict[str, Any]:
+        admitted = admit(resource, obj)
+        if resource == COMPASS_CONNECTION:
+            admitted["spec"]["refreshCredentialsNow"] = True
+        return admitted
+
+    bench.server._admitted = admit_with_the_wish  # type: ignore[method-assign]
+    refresh(bench)
+    bench.run(600)
+    assert signed(bench) <= 600 / 15 + 2
+    assert bench.state == "Connected"
+
+
+def test_a_gateway_secret_that_is_deleted_again_and_again_costs_no_certificate_each_time() -> None:
+    bench = Bench(minimal_sync_time=15).paired()
+    for _ in range(120):
+        with contextlib.suppress(NotFound):
+            bench.server.delete(SECRET, CA.name, namespace=CA.namespace)
+        bench.run(1)
+    assert 1 < signed(bench) <= 1 + 120 / 15 + 1
+    bench.run(16)
+    assert bench.server.get(SECRET, CA.name, namespace=CA.namespace)
+
+
+def test_certificates_of_a_second_are_no_loop() -> None:
+    """They cannot be kept, since Compass counts in seconds. That is told, and costs a few calls."""
+    bench = Bench(validity=1)
+    bench.configure()
+    bench.run(HOUR)
+    assert signed(bench) <= 10
+    assert bench.state == "ConnectionFailed"
+    assert "the client certificate expired" in bench.error
+
+
+@pytest.mark.parametrize("acquired", [10**18, 2**62, -1, -(10**15), 1.5, "yesterday", None, []])
+def test_a_registration_with_a_nonsensical_time_is_used_without_it(acquired: object) -> None:
+    """It is told and renewed as always; the reconciler does not fail, and the connection is not lost."""
+    bench = Bench().paired()
+    before = bench.fingerprint()
+
+    def edit(obj: dict[str, Any]) -> None:
+        registration = orjson.loads(base64.b64decode(obj["data"]["connection"])) | {"acquired": acquired}
+        obj["data"]["connection"] = base64.b64encode(orjson.dumps(registration)).decode()
+
+    bench.server.edit(SECRET, CLUSTER.name, edit, namespace=CLUSTER.namespace)
+    bench.run(HOUR)
+    assert (bench.state, bench.error) == ("Connected", "")
+    assert bench.fingerprint() == before
+    bench.run(7 * HOUR)
+    assert bench.fingerprint() != before
 
 
 # --- Secrets that cannot be written ---
