@@ -412,8 +412,12 @@ class TestWorkers:
 class TestPriorities:
     """controller-runtime: a retry keeps the priority of its key (pkg/internal/controller: "priority" of the queue)."""
 
-    def handed_out(self, clock, threads, reconcile: Callable[[str, int], Result]) -> Controller[str]:
-        """Start a controller with one worker whose reconcile is told with which priority it got the key."""
+    def handed_out(
+        self, clock, threads, reconcile: Callable[[str, int], Result], waiting: Iterable[tuple[str, int]] = ()
+    ) -> Controller[str]:
+        """Start a controller with one worker whose reconcile is told with which priority it got the key. The keys in
+        `waiting` with their priorities wait for the worker already when it starts.
+        """
         controller: Controller[str] = Controller(
             "test", lambda key: reconcile(key, got[-1]), clock=clock, rate_limiter=ItemExponentialFailureRateLimiter()
         )
@@ -426,6 +430,8 @@ class TestPriorities:
             return key, priority
 
         controller.queue.get_with_priority = get_with_priority  # type: ignore[method-assign]
+        for key, priority in waiting:
+            controller.enqueue(key, priority=priority)
         threads.start(controller.run)
         return controller
 
@@ -481,12 +487,14 @@ class TestPriorities:
         a higher priority have stepped back.
         """
         tried: dict[str, int] = {}
+        attempts: dict[str, int] = {}  # how often the failing ones had been tried when all had been
         done = threading.Event()
 
         def reconcile(key: str, _priority: int) -> Result:
             clock.advance(0.05)
             tried[key] = tried.get(key, 0) + 1
-            if len(tried) == 300:
+            if len(tried) == 300 and not done.is_set():
+                attempts.update((key, count) for key, count in tried.items() if key.startswith("failing"))
                 done.set()
             if key.startswith("failing"):
                 raise OSError
@@ -495,12 +503,8 @@ class TestPriorities:
         for_all = [(f"failing {n}", failing_priority) for n in range(60)] + [
             (f"fresh {n}", LOW_PRIORITY) for n in range(240)
         ]
-        controller = self.handed_out(clock, threads, reconcile)
-        for key, priority in for_all:
-            controller.enqueue(key, priority=priority)
+        self.handed_out(clock, threads, reconcile, for_all)
         assert done.wait(WAIT)
-        attempts = {key: count for key, count in tried.items() if key.startswith("failing")}
-        threads.end()
         assert max(attempts.values()) <= (2 if failing_priority == LOW_PRIORITY else 5)
 
 
