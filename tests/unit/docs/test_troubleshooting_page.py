@@ -1,6 +1,6 @@
 """What docs/troubleshooting.md quotes is what the agent prints: each quoted text is found in the texts of the source.
 
-A quotation may have placeholders, `<host>`, and stands for one text of the program with other values in their place.
+A quotation may have placeholders, `<host>` or `...`, where the program puts values. It may be a part of a text.
 """
 
 import ast
@@ -18,6 +18,7 @@ PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 NOT_OURS = {
     "kubectl get cc": "a command",
     "replicas": "a field of the Deployment",
+    "status.connectionStatus.warning": "a field of the CompassConnection",
     "certificate verify failed": "OpenSSL",
     "insufficient scopes": "the Director",
     "unknown CA": "an alert of TLS",
@@ -25,7 +26,7 @@ NOT_OURS = {
     "certificate revoked": "an alert of TLS",
 }
 
-_PLACEHOLDER = re.compile(r"<[^>]*>")
+_PLACEHOLDER = re.compile(r"<[^>]*>|\.\.\.")
 _HOLE = "\0"
 
 
@@ -72,6 +73,8 @@ def _could_print(template: str, text: str) -> bool:
     parts = template.split(_HOLE)
     if len(parts) == 1 or sum(map(len, parts)) * 3 < len(text):
         return False  # hardly anything but values
+    begin = max(0, parts[0].find(text[:12]))  # the page may quote from the middle on
+    parts[0] = parts[0][begin:]
     return re.fullmatch(".*".join(map(re.escape, parts)), text, re.DOTALL) is not None
 
 
