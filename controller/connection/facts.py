@@ -242,7 +242,7 @@ class Facts:
     @property
     def refused_for(self) -> float:
         """Seconds since somebody first refused the certificate."""
-        return max((self.now - refusal.since for refusal in self.refusals), default=0.0)
+        return max((self.monotonic - refusal.since for refusal in self.refusals), default=0.0)
 
     @property
     def wrong_runtime(self) -> str | None:
@@ -254,11 +254,12 @@ class Facts:
 
     @property
     def renewal_due_at(self) -> float:
-        """Epoch seconds."""
+        """Epoch seconds. A certificate that came in the future says that the clock was wrong then."""
+        acquired = self.registration.acquired
         return self.limits.renewal_due_at(
             not_before=self.current.not_before,
             not_after=self.current.not_after,
-            acquired=self.registration.acquired,
+            acquired=acquired if acquired <= self.now else 0,
         )
 
     @property
@@ -378,8 +379,10 @@ class Facts:
         if self.registration.paired_with and not won_elsewhere:
             return configuration.fingerprint != self.registration.paired_with
         seen = self.memory.seen
-        refused_since = self.now - self.refused_for
-        return seen is not None and seen.changed and seen.since >= min(refused_since, self.registration.acquired)
+        if seen is None or not seen.changed:
+            return False
+        refused_since = self.monotonic - self.refused_for
+        return seen.since_monotonic >= refused_since or seen.since >= self.registration.acquired
 
 
 def is_final(failed: PairingFailed, pairing: Pairing | None, now: float) -> bool:

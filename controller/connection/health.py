@@ -21,7 +21,7 @@ class Party(StrEnum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Somebody does not accept a certificate. ``since``: the first of an unbroken run of refusals, epoch seconds."""
+    """Somebody does not accept a certificate. ``since``: the first of an unbroken run, monotonic seconds."""
 
     by: Party
     certificate: str
@@ -80,7 +80,7 @@ class Health:
 
         def change(facts: HealthFacts) -> HealthFacts:
             earlier = next((r for r in facts.refusals if (r.by, r.certificate) == (by, certificate)), None)
-            since = earlier.since if earlier else self._clock.time()
+            since = earlier.since if earlier else self._clock.monotonic()
             fresh = Refusal(by, certificate, Failure.of(error), since)
             others = [r for r in facts.refusals if r.by != by]
             return replace(facts, refusals=tuple(sorted((*others, fresh), key=lambda r: r.by)))

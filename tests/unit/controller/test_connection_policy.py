@@ -154,12 +154,12 @@ def trouble(what: str, token: Token, *, final: bool, since: float) -> PairingTro
 
 REFUSALS = {
     "nobody refuses": (),
-    "refused just now": (Refusal(Party.CONNECTOR, "present", REFUSAL, NOW - 10),),
+    "refused just now": (Refusal(Party.CONNECTOR, "present", REFUSAL, MONOTONIC - 10),),
     "refused for long": (
-        Refusal(Party.CONNECTOR, "present", REFUSAL, NOW - TOLERANCE - 1),
-        Refusal(Party.DIRECTOR, "present", REFUSAL, NOW - 10),
+        Refusal(Party.CONNECTOR, "present", REFUSAL, MONOTONIC - TOLERANCE - 1),
+        Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10),
     ),
-    "an earlier certificate was refused": (Refusal(Party.DIRECTOR, "earlier", REFUSAL, NOW - 10),),
+    "an earlier certificate was refused": (Refusal(Party.DIRECTOR, "earlier", REFUSAL, MONOTONIC - 10),),
 }
 MAINTENANCE = {
     "never asked": (None, None),

@@ -191,6 +191,20 @@ def test_a_gateway_secret_that_is_deleted_again_and_again_costs_no_certificate_e
     assert bench.server.get(SECRET, CA.name, namespace=CA.namespace)
 
 
+def test_a_clock_that_was_ahead_while_pairing_does_not_stop_the_renewal() -> None:
+    """Set right afterwards, it makes the certificate one that came after its end."""
+    bench = Bench()
+    compass = bench.clock.time()
+    bench.connector.state.clock = lambda: compass + bench.clock.monotonic()
+    bench.clock.set_time(compass + DAY)
+    bench.configure()
+    bench.run(1)
+    bench.clock.set_time(compass + bench.clock.monotonic())
+    bench.run(8 * HOUR)
+    assert bench.state == "Connected", bench.error
+    assert signed(bench) == 2
+
+
 def test_certificates_of_a_second_are_no_loop() -> None:
     """They cannot be kept, since Compass counts in seconds. That is told, and costs a few calls."""
     bench = Bench(validity=1)
@@ -378,9 +392,12 @@ def suspect(bench: Bench) -> None:
     bench.health.refused(Party.DIRECTOR, bench.fingerprint(), Refused("insufficient scopes", status=200, code=23))
 
 
-def test_a_token_that_is_not_newer_outlives_short_refusals() -> None:
-    """Won through spec.pairing, with another token in the ConfigMap: tried after the tolerance only."""
-    bench = Bench()
+@pytest.mark.parametrize("step", [0, -DAY, DAY], ids=["", "clock set back", "clock set forward"])
+def test_a_token_that_is_not_newer_outlives_short_refusals(step: float) -> None:
+    """Won through spec.pairing, with another token in the ConfigMap: tried after the tolerance only, by any clock."""
+    bench = Bench(validity=90 * DAY)
+    compass = bench.clock.time()
+    bench.connector.state.clock = lambda: compass + bench.clock.monotonic()
     bench.server.put(
         COMPASS_CONNECTION,
         {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": {**PAIRING, "token": bench.connector.token()}}},
@@ -389,6 +406,7 @@ def test_a_token_that_is_not_newer_outlives_short_refusals() -> None:
     bench.settle()
     before = bench.fingerprint()
     suspect(bench)
+    bench.clock.set_time(bench.clock.time() + step)
     bench.run(2 * SYNC_PERIOD - 1)
     assert signed(bench) == 1
     assert bench.state == "ConnectionMaintenanceFailed"
