@@ -10,9 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from controller.cluster_metrics import ClusterMetrics
 from controller.compass import certificates
+from controller.compass.limits import Limits
 from controller.connection import reconciler as connection
 from controller.connection.sessions import Sessions
 from controller.context import Caches, Context, Process
+from controller.memory import memory_limit
 from controller.metrics import AgentMetrics
 from controller.reconcilers import application, sync
 from controller.resources import COMPONENT
@@ -56,6 +58,12 @@ def build(
         sessions=Sessions(
             ca_file=settings.compass_ca_file,
             skip_verify=settings.skip_compass_tls_verify,
+            limits=Limits(
+                applications=settings.max_applications,
+                pages=settings.max_pages,
+                seconds=settings.fetch_timeout,
+                memory_limit=memory_limit(),
+            ),
             log_queries=settings.query_logging,
             observe=agent_metrics.compass_call,
         ),

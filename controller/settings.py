@@ -30,6 +30,8 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _MAX_SUBDOMAIN = 253
 _MAX_PORT = 65535
+_MAX_NUMBER = 1_000_000
+_MAX_FETCH_SECONDS = 540.0
 
 
 class SettingsError(Exception):
@@ -101,7 +103,14 @@ def _whole_seconds(text: str) -> float:
     return seconds
 
 
-_DURATIONS = (_duration, _positive_duration, _whole_seconds)
+def _fetch_timeout(text: str) -> float:
+    seconds = parse_duration(text)
+    if not 1 <= seconds <= _MAX_FETCH_SECONDS:
+        raise ValueError("a duration from 1s to 9m such as 5m (a worker that is busy for 10m counts as stuck)")
+    return seconds
+
+
+_DURATIONS = (_duration, _fetch_timeout, _positive_duration, _whole_seconds)
 
 
 def _boolean(text: str) -> bool:
@@ -121,6 +130,12 @@ def _fraction(text: str) -> float:
     if not 0 < value < 1:
         raise ValueError(expected)
     return value
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_NUMBER:
+        raise ValueError(f"a whole number from 1 to {_MAX_NUMBER}")
+    return int(text)
 
 
 def _percent(text: str) -> int:
@@ -231,6 +246,16 @@ class Settings:
         "How long Compass has to refuse the certificate, at least two sync periods, before a configured token is tried "
         "that is not newer. An outage of its database looks like a refusal.",
     )
+    fetch_timeout: float = _var(
+        "FETCH_TIMEOUT", "5m", _fetch_timeout, "A fetch from the Director that takes longer is given up. Up to 9m."
+    )
+    max_applications: int = _var(
+        "MAX_APPLICATIONS",
+        "20000",
+        _number,
+        "More Applications are not taken from Compass. Each stands for 16 KiB of memory that all may take together.",
+    )
+    max_pages: int = _var("MAX_PAGES", "5000", _number, "A fetch that needs more requests to the Director is given up.")
     renewal_threshold: float = _var(
         "CERT_VALIDITY_RENEWAL_THRESHOLD",
         "0.3",

@@ -26,11 +26,13 @@ from controller.compass.errors import (
     InvalidCredentials,
     InvalidRequest,
     Refused,
+    TooLarge,
     Unavailable,
     UnexpectedAnswer,
 )
 from controller.compass.graphql import Observe, Transport
 from controller.compass.http import check_url
+from controller.compass.limits import Limits
 from controller.compass.tls import client_context
 from controller.compass.types import (
     ApiDefinition,
@@ -66,10 +68,12 @@ __all__ = [
     "InvalidAnswer",
     "InvalidCredentials",
     "InvalidRequest",
+    "Limits",
     "OAuthCredentials",
     "Observe",
     "Refused",
     "SignedCertificate",
+    "TooLarge",
     "Transport",
     "Unavailable",
     "UnexpectedAnswer",

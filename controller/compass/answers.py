@@ -13,9 +13,18 @@ from urllib.parse import urlsplit
 import orjson
 
 from controller.compass.error_entries import ErrorEntry, read_errors
-from controller.compass.errors import CompassError, GraphQLError, InvalidAnswer, Refused, Unavailable, UnexpectedAnswer
+from controller.compass.errors import (
+    CompassError,
+    GraphQLError,
+    InvalidAnswer,
+    Refused,
+    TooLarge,
+    Unavailable,
+    UnexpectedAnswer,
+)
 from controller.compass.foreign_text import plain_words
 from controller.compass.http import HttpAnswer
+from controller.compass.limits import parsing_takes, size
 from controller.compass.queries import Operation
 from controller.compass.redaction import Redactor
 
@@ -35,12 +44,14 @@ _HOST = re.compile(r"[a-z0-9.-]{1,253}")
 class Answer:
     """A GraphQL answer: `data`, and the errors beside it. With both, it is a partial result.
 
-    The errors are sorted by message, code and path: the Director sends them in a new order each time.
+    The errors are sorted by message, code and path: the Director sends them in a new order each time. `memory` is what
+    the answer takes, in bytes.
     """
 
     data: dict[str, Any] | None = field(repr=False)
     errors: tuple[ErrorEntry, ...]
     request_id: str
+    memory: int = 0
 
     def whole(self) -> dict[str, Any]:
         """The data of an answer without errors. Raises Refused, GraphQLError or InvalidAnswer otherwise."""
@@ -65,17 +76,22 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An HTTP answer, and its body as JSON. `document` is None when the body is not JSON."""
+    """An HTTP answer, and its body as JSON. `document` is None when the body is not JSON; `memory` is what it takes."""
 
     http: HttpAnswer
     document: Any = field(repr=False)
+    memory: int = 0
 
     @classmethod
-    def read(cls, http: HttpAnswer) -> "Received":
+    def read(cls, http: HttpAnswer, *, max_memory: int) -> "Received":
+        """Parse the body. Raises TooLarge when that would take more than so many bytes of memory."""
+        memory = parsing_takes(http.body)
+        if memory > max_memory:
+            raise TooLarge(f"reading the answer would take more than {size(max_memory)} of memory", single=True)
         try:
-            return cls(http, orjson.loads(http.body))
+            return cls(http, orjson.loads(http.body), memory)
         except orjson.JSONDecodeError:
-            return cls(http, None)
+            return cls(http, None, memory)
 
     @property
     def text(self) -> str:
@@ -106,11 +122,16 @@ def interpret(
     Raises Refused, Unavailable, UnexpectedAnswer, or InvalidAnswer for GraphQL that is not well formed.
     """
     http, document = received.http, received.document
-    if http.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or http.status >= 500:
+    if http.is_outage:
         errors = read_errors(document, operation, secrets) if _is_graphql(document) else ()
         told = errors[0].message if errors else received.text
         message = f"HTTP {http.status}: {told}" if told else f"HTTP {http.status}"
-        raise Unavailable(message, status=http.status, retry_after=_pause(http))
+        raise Unavailable(
+            message,
+            status=http.status,
+            retry_after=_pause(http),
+            timed_out=http.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT),
+        )
     if http.status == HTTPStatus.BAD_REQUEST and not http.body.strip() and _media_type(http) in ("", _JSON):
         raise Refused("HTTP 400, empty answer", status=http.status)
     if not _is_graphql(document) or 300 <= http.status < 400:
@@ -125,7 +146,7 @@ def interpret(
     data = document.get("data")
     if data is not None and not isinstance(data, dict):
         raise InvalidAnswer("is not an object", path="data")
-    return Answer(data, errors, request_id)
+    return Answer(data, errors, request_id, received.memory)
 
 
 def _is_graphql(document: Any) -> bool:

@@ -6,6 +6,7 @@
     ├── Unavailable          no usable answer: refused, timed out, DNS, TLS, HTTP 429 or 5xx; an outage
     ├── Refused              Compass does not accept the certificate or the token; loss is suspected
     ├── UnexpectedAnswer     something else than Compass answered: a 404, a redirect, a page; the URL may be wrong
+    ├── TooLarge             an answer, or all of them, exceed a bound; the message says which, and how to raise it
     ├── InvalidAnswer        an answer that is not what the protocol promises; `path` names the field
     └── GraphQLError         the resolver's own error; `code` is the Director's error code
 
@@ -40,15 +41,23 @@ class InvalidCredentials(CompassError):
 class Unavailable(CompassError):
     """Compass cannot be reached or cannot answer just now. Says nothing about credentials: never spend a token on it.
 
-    `status` is the HTTP status, 0 when there was no HTTP answer; `retry_after` is in seconds, None when not given.
+    `status` is the HTTP status, 0 when there was no HTTP answer; `retry_after` is in seconds, None when not given;
+    `timed_out` is whether the answer took too long.
     """
 
     def __init__(
-        self, message: str, *, status: int = 0, retry_after: float | None = None, request_id: str = ""
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        retry_after: float | None = None,
+        timed_out: bool = False,
+        request_id: str = "",
     ) -> None:
         super().__init__(message, request_id=request_id)
         self.status = status
         self.retry_after = retry_after
+        self.timed_out = timed_out
 
 
 class Refused(CompassError):
@@ -81,6 +90,14 @@ class UnexpectedAnswer(CompassError):
         self.answered = answered
         self.status = status
         self.url = url
+
+
+class TooLarge(CompassError):
+    """A bound was exceeded. `single` is whether it was one answer's: with less asked for, it may be kept."""
+
+    def __init__(self, message: str, *, single: bool = False, request_id: str = "") -> None:
+        super().__init__(message, request_id=request_id)
+        self.single = single
 
 
 class InvalidAnswer(CompassError):

@@ -3,6 +3,8 @@
 import hashlib
 import re
 
+from controller.text import clean
+
 #: Enough to recognise an error by; a proxy's error page would fill a status otherwise.
 MAX_FOREIGN_TEXT = 300
 
@@ -78,17 +80,9 @@ def plain_words(body: bytes) -> str:
     return " ".join(words) if harmless else ""
 
 
-def printable(text: str) -> str:
-    """The text as one line: control characters, escape sequences, marks of direction and the like become spaces."""
-    if text.isprintable():
-        return text
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
 def one_line(text: str, limit: int = MAX_FOREIGN_TEXT) -> str:
     """The text as one line of at most `limit` characters."""
-    line = printable(text)
-    return line if len(line) <= limit else line[: limit - 1] + "\u2026"
+    return clean(text, limit)
 
 
 def shown_name(name: str) -> str:

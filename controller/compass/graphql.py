@@ -20,10 +20,12 @@ from controller.compass.errors import (
     InvalidAnswer,
     InvalidRequest,
     Refused,
+    TooLarge,
     Unavailable,
     UnexpectedAnswer,
 )
 from controller.compass.http import HttpAnswer, HttpClient
+from controller.compass.limits import Limits, body_limit
 from controller.compass.queries import Operation
 from controller.compass.redaction import Redactor, masked, masked_headers, secrets_repeated, sent_secrets
 
@@ -44,6 +46,7 @@ _OUTCOMES: Mapping[type[CompassError], str] = {
     Unavailable: "unavailable",
     Refused: "refused",
     UnexpectedAnswer: "unexpected_answer",
+    TooLarge: "too_large",
     InvalidAnswer: "invalid_answer",
     GraphQLError: "graphql_error",
 }
@@ -52,18 +55,21 @@ _OUTCOMES: Mapping[type[CompassError], str] = {
 class Transport:
     """Sends operations over one pool of connections. May be used by several threads.
 
-    With `log_queries`, a call that fails logs operation, variables, headers and answer, secrets masked.
+    With `log_queries`, a call that fails logs operation, variables, headers and answer, secrets masked. No answer takes
+    more than `answer_memory` bytes of memory.
     """
 
     def __init__(
         self,
         context: ssl.SSLContext,
         *,
+        answer_memory: int = Limits().answer_memory,
         log_queries: bool = False,
         observe: Observe | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._http = HttpClient(context)
+        self._http = HttpClient(context, max_bytes=body_limit(answer_memory))
+        self._answer_memory = answer_memory
         self._log_queries = log_queries
         self._observe = observe
         self._monotonic = monotonic
@@ -81,17 +87,20 @@ class Transport:
         headers: Mapping[str, str],
         request_id: str,
         timeout: float = TOTAL_TIMEOUT,
+        answer_part: float = 1.0,
     ) -> Answer:
-        """Call one operation; `timeout` is for the whole call, in seconds.
+        """Call one operation; `timeout` is for the whole call, in seconds. The answer may take that part of the memory
+        for answers.
 
-        Raises InvalidRequest, Unavailable, Refused, UnexpectedAnswer or InvalidAnswer. GraphQL errors are in the
-        answer, as they may stand beside usable data.
+        Raises InvalidRequest, Unavailable, Refused, UnexpectedAnswer, TooLarge or InvalidAnswer. GraphQL errors are in
+        the answer, as they may stand beside usable data.
         """
         call = _Call(url, operation, variables, headers, request_id)
         started = self._monotonic()
         outcome = "failure"
         try:
-            answer = call.interpret(self._http.post(url, call.body(), headers=call.all_headers(), timeout=timeout))
+            http = self._http.post(url, call.body(), headers=call.all_headers(), timeout=timeout)
+            answer = call.interpret(http, max_memory=int(self._answer_memory * answer_part))
             outcome = _OUTCOMES[type(answer.error())] if answer.errors else "success"
         except CompassError as error:
             error.request_id = request_id
@@ -131,7 +140,7 @@ class _Call:
             "x-request-id": self._request_id,
             "Content-Type": "application/json; charset=utf-8",
             "Accept": "application/json; charset=utf-8",
-            "Accept-Encoding": "gzip, deflate",
+            "Accept-Encoding": "gzip",
             "User-Agent": "compass-runtime-agent",
         }
 
@@ -154,8 +163,8 @@ class _Call:
             "answer": redactor.mask(answer)[:_MAX_LOGGED_ANSWER],
         }
 
-    def interpret(self, http: HttpAnswer) -> Answer:
-        self._received = Received.read(http)
+    def interpret(self, http: HttpAnswer, *, max_memory: int) -> Answer:
+        self._received = Received.read(http, max_memory=max_memory)
         return interpret(
             self._received,
             operation=self._operation,

@@ -14,8 +14,10 @@ import ssl
 import threading
 import time
 import urllib.parse
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, cast
 
 import requests
@@ -24,15 +26,16 @@ import requests.utils
 import urllib3
 import urllib3.exceptions
 
-from controller.compass.errors import CompassError, InvalidAnswer, InvalidRequest, Refused, Unavailable
+from controller.compass.errors import CompassError, InvalidRequest, Refused, TooLarge, Unavailable
+from controller.compass.limits import size
 
 #: A peer that has not accepted a connection by then is not going to. Seconds, for each address of a host.
 CONNECT_TIMEOUT = 10.0
 
-#: 500 applications of the usual kind are 1 MiB. More than this is no answer to anything the agent asks.
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
 
-_CHUNK_BYTES = 256 * 1024
+#: zlib's way to say: with the header of gzip.
+_GZIP = 16 + zlib.MAX_WBITS
 
 #: TLS alerts by which a server turns a client certificate down (RFC 8446, 6.2), in OpenSSL's spelling.
 _CERTIFICATE_ALERTS = re.compile(
@@ -54,11 +57,17 @@ class HttpAnswer:
     content_type: str = ""
     location: str = ""
 
+    @property
+    def is_outage(self) -> bool:
+        """Whether the status means the same whatever the body says."""
+        return _is_outage(self.status)
+
 
 class HttpClient:
     """Posts over one pool of connections, all of one TLS context. May be used by several threads."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         context.sslsocket_class = _DeadlineSocket
         self._adapter = _Adapter(context)
         self._verify = context.verify_mode != ssl.CERT_NONE
@@ -73,8 +82,8 @@ class HttpClient:
     def post(self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
         """Send and read; `timeout` is for both together, in seconds.
 
-        Raises InvalidRequest, Unavailable, InvalidAnswer (too large), or Refused when the server's TLS turned our
-        certificate down. An HTTP error status is an answer.
+        Raises InvalidRequest, Unavailable, TooLarge for a body of more than `max_bytes` (decompressed), or Refused when
+        the server's TLS turned our certificate down. An HTTP error status is an answer.
         """
         request = _prepare(url, body, headers)
         proxies = requests.utils.get_environ_proxies(url, no_proxy=None)
@@ -92,11 +101,15 @@ class HttpClient:
                 named = response.headers.get
                 return HttpAnswer(
                     response.status_code,
-                    _read(response),
+                    _read(response, self._max_bytes),
                     named("Retry-After", ""),
                     content_type=named("Content-Type", ""),
                     location=named("Location", ""),
                 )
+
+
+def _is_outage(status: int) -> bool:
+    return status >= 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 def check_url(url: str) -> None:
@@ -191,14 +204,23 @@ def _prepare(url: str, body: bytes, headers: Mapping[str, str]) -> requests.Prep
         raise InvalidRequest("the address is not an https URL") from None
 
 
-def _read(response: requests.Response) -> bytes:
-    chunks, size = [], 0
-    for chunk in response.iter_content(_CHUNK_BYTES):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            raise InvalidAnswer(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
-    return b"".join(chunks)
+def _read(response: requests.Response, max_bytes: int) -> bytes:
+    """The body, decompressed. At no time more of it is in memory than may be."""
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip"):
+        raise Unavailable("the answer is compressed in a way that was not asked for")
+    unzip = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
+    body = bytearray()
+    for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
+        # A kilobyte may become a megabyte: no more is decompressed than there is room for, and a byte to tell by.
+        body += chunk if unzip is None else unzip.decompress(chunk, max_bytes + 1 - len(body))
+        if len(body) > max_bytes:
+            if _is_outage(response.status_code):
+                return b""
+            raise TooLarge(f"the answer is larger than {size(max_bytes)}", single=True)
+    if unzip is not None and body and not unzip.eof:
+        raise Unavailable("the answer was cut off")
+    return bytes(body)
 
 
 @contextlib.contextmanager
@@ -210,7 +232,7 @@ def _failures_told(url: str, timeout: float) -> Iterator[None]:
     """
     try:
         yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError, zlib.error) as error:
         failure = _failure(error, url, timeout)
     else:
         return
@@ -240,12 +262,12 @@ def _failure(error: BaseException, url: str, timeout: float) -> CompassError:
         (urllib3.exceptions.TimeoutError, too_slow),
         (ConnectionResetError, "the connection was reset"),
         (http.client.IncompleteRead, "the answer was cut off"),  # urllib3's is one of these
-        (urllib3.exceptions.DecodeError, "the answer is not compressed the way it says"),
+        (zlib.error, "the answer is not compressed the way it says"),
         (ssl.SSLError, "the TLS connection failed"),
     )
     for kind, message in kinds:
         if any(isinstance(cause, kind) for cause in causes):
-            return Unavailable(message)
+            return Unavailable(message, timed_out=message == too_slow)
     return Unavailable(f"no usable HTTP answer ({type(causes[-1]).__name__})")
 
 

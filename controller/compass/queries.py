@@ -105,6 +105,19 @@ ASSIGNED_IDS = Operation(
 }}""",
 )
 
+#: For an application that is too large or too slow to be read: the least that tells which it is.
+OUTLINE = Operation(
+    "applicationsForRuntime",
+    "director",
+    f"""query Outline($runtime: ID!, $first: Int!, $after: PageCursor) {{
+  applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {{
+    data {{ id name }}{_PAGE}
+  }}
+}}""",
+)
+
+LABELS = Operation("runtime", "director", "query Labels($runtime: ID!) { runtime(id: $runtime) { labels } }")
+
 MORE_BUNDLES = Operation(
     "bundles",
     "director",
@@ -154,6 +167,8 @@ OPERATIONS = (
     FIRST_PAGE,
     NEXT_PAGE,
     ASSIGNED_IDS,
+    OUTLINE,
+    LABELS,
     MORE_BUNDLES,
     MORE_APIS,
     MORE_EVENTS,

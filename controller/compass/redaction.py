@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, repeat
 from typing import Any
 
-from controller.compass.foreign_text import message_without_data, one_line, printable
+from controller.compass.foreign_text import message_without_data, one_line
+from controller.text import printable
 
 _MASK = "[redacted]"
 
@@ -191,7 +192,7 @@ class _Masking:
             return item
         if isinstance(item, str) and name in SHOWN_FIELDS:
             return one_line(item, _MAX_VALUE)
-        return message_without_data(printable(item)) if name == "message" and isinstance(item, str) else _MASK
+        return printable(message_without_data(item)) if name == "message" and isinstance(item, str) else _MASK
 
     def _structure(self, name: str, item: dict[str, Any] | list[Any], depth: int) -> Any:
         if name == "path" and isinstance(item, list):

@@ -111,12 +111,12 @@ class IncompleteApplication:
 class Assignment:
     """What is assigned to a Runtime: together the two tuples name every assigned application exactly once.
 
-    `labels` are the Runtime's labels as sent.
+    `labels` are those of the Runtime's labels that are texts.
     """
 
     applications: tuple[Application, ...]
     incomplete: tuple[IncompleteApplication, ...]
-    labels: Mapping[str, Any]
+    labels: Mapping[str, str]
 
     @property
     def names_are_normalized(self) -> bool:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from controller.compass.errors import InvalidAnswer
+from controller.compass.errors import CompassError, InvalidAnswer
 from controller.compass.foreign_text import one_line
 
 _JSON_TYPES = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", int: "a number", float: "a number"}
@@ -36,7 +36,7 @@ def numbered(request_id: str) -> Iterator[None]:
     """Give a failure that is found in an answer the number of its call."""
     try:
         yield
-    except InvalidAnswer as error:
+    except CompassError as error:
         error.request_id = request_id
         raise
 

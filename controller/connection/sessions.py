@@ -17,6 +17,7 @@ from controller.compass.director import DirectorClient
 from controller.compass.errors import InvalidAnswer, InvalidRequest
 from controller.compass.graphql import Observe, Transport
 from controller.compass.http import check_url
+from controller.compass.limits import Limits
 from controller.compass.types import Configuration
 from controller.connection.credentials import Registration, StoredCredentials
 
@@ -47,10 +48,17 @@ class Sessions:
     """Thread-safe. The methods raise InvalidRequest when the CA file, InvalidCredentials when the pair is unusable."""
 
     def __init__(
-        self, *, ca_file: Path | None, skip_verify: bool, log_queries: bool = False, observe: Observe | None = None
+        self,
+        *,
+        ca_file: Path | None,
+        skip_verify: bool,
+        limits: Limits | None = None,
+        log_queries: bool = False,
+        observe: Observe | None = None,
     ) -> None:
         self._ca_file = ca_file
         self._skip_verify = skip_verify
+        self._limits = limits or Limits()
         self._log_queries = log_queries
         self._observe = observe
         self._lock = threading.Lock()
@@ -69,7 +77,12 @@ class Sessions:
         return ConnectorClient(self._transport_of(credentials))
 
     def director(self, credentials: StoredCredentials, registration: Registration) -> DirectorClient:
-        return DirectorClient(self._transport_of(credentials), registration.director_url, tenant=registration.tenant)
+        return DirectorClient(
+            self._transport_of(credentials),
+            registration.director_url,
+            tenant=registration.tenant,
+            limits=self._limits,
+        )
 
     def close(self) -> None:
         with self._lock:
@@ -101,4 +114,9 @@ class Sessions:
         context = tls.client_context(
             credentials.pair if credentials else None, ca_file=self._ca_file, skip_verify=self._skip_verify
         )
-        return Transport(context, log_queries=self._log_queries, observe=self._observe)
+        return Transport(
+            context,
+            answer_memory=self._limits.answer_memory,
+            log_queries=self._log_queries,
+            observe=self._observe,
+        )

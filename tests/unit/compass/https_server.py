@@ -18,6 +18,9 @@ from cryptography.x509.oid import NameOID
 
 SECRET_TOKEN = "s3cr3t-t0ken-Aa_9"
 
+#: The largest body that a client of a test takes.
+MAX_BYTES = 100_000
+
 
 class Authority:
     """Issues certificates, all with serial number 2 as the Connector does."""

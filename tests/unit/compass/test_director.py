@@ -33,7 +33,8 @@ from controller.compass import (
     UnsupportedCredentials,
     Viewer,
 )
-from controller.compass import director as module
+from controller.compass import fetch as fetching
+from controller.compass import nested as module
 from tests.unit.compass.https_server import Request, Server, http
 
 PASSWORD = "p4ssw0rd-Xyz"
@@ -227,7 +228,7 @@ def test_all_fields_are_read(director: DirectorClient, fake: FakeDirector, serve
         Application(id="app-0002", name="shop 2"),
     )
     assert result.incomplete == ()
-    assert result.labels == {"isNormalized": "true", "scenarios": ["DEFAULT"]}
+    assert result.labels == {"isNormalized": "true"}
     assert PASSWORD not in repr(result)
     assert server.requests[0].headers["tenant"] == "tenant-1"
     assert server.requests[0].headers["x-request-id"] == "r_1"
@@ -307,7 +308,7 @@ def test_a_set_that_never_holds_still_is_given_up(director: DirectorClient, fake
         fetch(director)
     assert caught.value.path == "applicationsForRuntime"
     assert caught.value.request_id == "r_1"
-    assert fake.seen.count("FirstPage") == module.READ_ATTEMPTS
+    assert fake.seen.count("FirstPage") == fetching.READ_ATTEMPTS
 
 
 @pytest.mark.parametrize("total", [0, 2, 4])

@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,11 +13,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from controller.compass import InvalidAnswer, InvalidRequest, Refused, Unavailable, check_url, client_context
-from controller.compass import http as module
+from controller.compass import InvalidRequest, Refused, TooLarge, Unavailable, check_url, client_context
 from controller.compass.certificates import Credentials
 from controller.compass.http import HttpAnswer, HttpClient
-from tests.unit.compass.https_server import SECRET_TOKEN, Authority, Server, http, pem, server_context
+from tests.unit.compass.https_server import MAX_BYTES, SECRET_TOKEN, Authority, Server, http, pem, server_context
 
 #: Real seconds a call gets where its end is awaited; the machine may be slow, so the proof is a multiple of it.
 SHORT = 0.5
@@ -24,7 +24,7 @@ SHORT = 0.5
 
 @pytest.fixture
 def client(trusting: ssl.SSLContext) -> Iterator[HttpClient]:
-    client = HttpClient(trusting)
+    client = HttpClient(trusting, max_bytes=MAX_BYTES)
     yield client
     client.close()
 
@@ -124,15 +124,50 @@ def test_a_broken_answer_is_an_outage(client: HttpClient, server: Server, sent: 
         post(client, server.url)
 
 
-@pytest.mark.parametrize("compressed", [False, True])
-def test_an_answer_is_bounded_in_size(
-    client: HttpClient, server: Server, monkeypatch: pytest.MonkeyPatch, compressed: bool
-) -> None:
-    """What counts is the size after decompression."""
-    monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 100_000)
-    body = b" " * 1_000_000
-    server.answer = lambda _: http(gzip.compress(body), Content_Encoding="gzip") if compressed else http(body)
-    with pytest.raises(InvalidAnswer, match="larger than 100000 bytes"):
+def zipped(body: bytes) -> bytes:
+    return http(gzip.compress(body), Content_Encoding="gzip")
+
+
+@pytest.mark.parametrize("answer", [http, zipped])
+def test_an_answer_is_bounded_in_size(client: HttpClient, server: Server, answer: Callable[[bytes], bytes]) -> None:
+    """What counts is the size after decompression; the largest that may be is taken whole."""
+    for size in (0, 1, MAX_BYTES - 1, MAX_BYTES):
+        server.answer = lambda _, size=size: answer(b" " * size)  # type: ignore[misc]
+        assert post(client, server.url).body == b" " * size
+    for size in (MAX_BYTES + 1, 20_000_000):
+        server.answer = lambda _, size=size: answer(b" " * size)  # type: ignore[misc]
+        with pytest.raises(TooLarge, match=r"larger than 0\.0954 MiB") as caught:
+            post(client, server.url)
+        assert caught.value.single
+
+
+def test_a_gzip_bomb_is_not_decompressed(client: HttpClient, server: Server) -> None:
+    """At no time there is more of it in memory than may be: a few bytes become a gigabyte otherwise."""
+    bomb = zipped(b"\0" * 200_000_000)
+    server.answer = lambda _: bomb
+    tracemalloc.start()
+    with pytest.raises(TooLarge):
+        post(client, server.url)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+@pytest.mark.parametrize("status", [503, 429, 408])
+def test_an_outage_is_one_however_large_its_page(client: HttpClient, server: Server, status: int) -> None:
+    """The body is left, and the status is what counts."""
+    server.answer = lambda _: http(b"x" * (MAX_BYTES + 1), status)
+    answer = post(client, server.url)
+    assert (answer.status, answer.body) == (status, b"")
+
+
+def test_gzip_is_all_that_is_asked_for_and_understood(client: HttpClient, server: Server) -> None:
+    """Another compression is no answer, neither is one that ends too early."""
+    server.answer = lambda _: http(b"x", Content_Encoding="br")
+    with pytest.raises(Unavailable, match="compressed in a way that was not asked for"):
+        post(client, server.url)
+    server.answer = lambda _: http(gzip.compress(b"x" * 1000)[:-9], Content_Encoding="gzip")
+    with pytest.raises(Unavailable, match="cut off"):
         post(client, server.url)
 
 
@@ -169,7 +204,7 @@ def test_netrc_and_cookies_are_not_used(
 
 def test_a_server_of_an_unknown_authority_is_not_spoken_to(server: Server) -> None:
     """Without the CA file the server's certificate is not trusted; nothing is sent, and it is no refusal."""
-    client = HttpClient(client_context())
+    client = HttpClient(client_context(), max_bytes=MAX_BYTES)
     with pytest.raises(Unavailable, match="not trusted"):
         post(client, server.url)
     client.close()
@@ -184,7 +219,7 @@ def test_no_other_roots_are_added_to_the_context(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
     context = client_context(ca_file=ca_file)
     before = context.cert_store_stats()
-    client = HttpClient(context)
+    client = HttpClient(context, max_bytes=MAX_BYTES)
     server.answer = lambda _: http("{}")
     post(client, server.url)
     client.close()
@@ -209,7 +244,7 @@ def test_a_certificate_for_another_host_is_not_trusted(client: HttpClient, serve
 
 def test_verification_can_be_skipped(server: Server) -> None:
     """Only on demand."""
-    client = HttpClient(client_context(skip_verify=True))
+    client = HttpClient(client_context(skip_verify=True), max_bytes=MAX_BYTES)
     server.answer = lambda _: http("{}")
     assert post(client, server.url).status == 200
     client.close()
@@ -219,7 +254,7 @@ def test_the_client_certificate_is_presented(
     server: Server, ca_file: Path, client_pair: Credentials, client_key: rsa.RSAPrivateKey
 ) -> None:
     """The context of a pair is what the server sees."""
-    client = HttpClient(client_context(client_pair, ca_file=ca_file))
+    client = HttpClient(client_context(client_pair, ca_file=ca_file), max_bytes=MAX_BYTES)
     server.answer = lambda _: http("{}")
     post(client, server.url)
     client.close()
@@ -234,7 +269,7 @@ def test_a_certificate_that_the_server_turns_down_is_a_refusal(
     server.context.maximum_version = version
     stranger = Authority("Stranger")
     leaf = stranger.issue("client", client_key.public_key())
-    client = HttpClient(client_context(Credentials(client_key, (leaf,)), ca_file=ca_file))
+    client = HttpClient(client_context(Credentials(client_key, (leaf,)), ca_file=ca_file), max_bytes=MAX_BYTES)
     with pytest.raises(Refused, match="TLS alert: unknown CA"):
         post(client, server.url)
     client.close()

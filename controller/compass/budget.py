@@ -1,0 +1,63 @@
+"""What one fetch may use up: time and pages. Every call of the fetch goes through here."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from controller.compass.answers import Answer
+from controller.compass.errors import TooLarge, Unavailable
+from controller.compass.graphql import TOTAL_TIMEOUT
+from controller.compass.limits import Limits
+from controller.compass.queries import Operation
+
+
+class Call(Protocol):
+    """A call of the Director; raises any CompassError."""
+
+    def __call__(
+        self, operation: Operation, variables: dict[str, Any], *, timeout: float, answer_part: float
+    ) -> Answer: ...
+
+
+class Budget:
+    """The budget of one fetch, whose time begins now. `monotonic` is the clock."""
+
+    def __init__(self, call: Call, limits: Limits, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._call = call
+        self._limits = limits
+        self._monotonic = monotonic
+        self._deadline = monotonic() + limits.seconds
+        self._pages = 0
+
+    def call(
+        self,
+        operation: Operation,
+        variables: dict[str, Any],
+        *,
+        timeout: float = TOTAL_TIMEOUT,
+        answer_part: float = 1.0,
+    ) -> Answer:
+        """Call the Director. Raises Unavailable when the time of the fetch is up, TooLarge after too many pages."""
+        self._pages += 1
+        if self._pages > self._limits.pages:
+            raise TooLarge(
+                f"a fetch takes more than {self._limits.pages} pages; raise APP_MAX_PAGES if Compass assigns so much"
+            )
+        left = self._deadline - self._monotonic()
+        if left <= 0:
+            raise self._too_slow()
+        try:
+            return self._call(operation, variables, timeout=min(timeout, left), answer_part=answer_part)
+        except TooLarge as error:
+            raise TooLarge(f"{error}{self._limits.answer_advice()}", single=True) from None
+        except Unavailable as error:
+            if error.timed_out and self._monotonic() >= self._deadline:
+                raise self._too_slow() from error
+            raise
+
+    def _too_slow(self) -> Unavailable:
+        return Unavailable(
+            f"the Director did not give everything within {self._limits.seconds:g} s; raise APP_FETCH_TIMEOUT if it "
+            f"needs more",
+            timed_out=True,
+        )

@@ -1,0 +1,146 @@
+"""How much of Compass is taken in: bounds that keep the agent within its memory and its time, whatever is answered.
+
+Parsed JSON takes a multiple of its bytes. An answer of the usual kind takes 6 bytes of memory for each of its own, one
+of nothing but brackets takes 50. So an answer is weighed by what parsing it will take, and an Application by what it
+will take in all: as a value, as the object that is wanted, and as the object in the cache. The figures are measured
+(tests/benchmarks/bench_memory.py), and tests hold them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from sys import getsizeof
+
+from controller.compass.types import Application, BasicCredentials, Bundle, OAuthCredentials, Parameters
+
+MIB = 2**20
+
+#: What the process takes before it has read anything.
+_OWN = 64 * MIB
+
+#: The most that parsing one answer may take: 3 MiB of the usual kind. No API server takes a larger object.
+_ANSWER = 48 * MIB
+
+#: The parts of what the memory limit leaves that one answer and all Applications may take.
+_ANSWER_PART = 9
+_APPLICATIONS_PART = 3 / 4
+
+#: Memory that the setting for the number of Applications stands for, each: more than twice what usual ones take.
+_PER_ALLOWED_APPLICATION = 16 * 1024
+
+# Bytes of memory that parsing takes at most: for a byte, for an object or a list, for a comma.
+_PER_BYTE, _PER_OPENING, _PER_COMMA = 8, 320, 128
+
+# Bytes of memory that these take in all, beside their texts.
+_PER_APPLICATION = 4200
+_PER_CLIENT_ID = 240
+_PER_BUNDLE = 1500
+_PER_CREDENTIALS = 3000
+_PER_PARAMETERS = 3000
+_PER_PARAMETER = 550
+_PER_API = 1500
+_PER_EVENT = 1200
+_PER_TEXT_BYTE = 4
+_MAX_SEGMENT = 60  # of a name in an address
+_EMPTY_TEXT = getsizeof("")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one fetch. `applications` and `pages` are numbers, `seconds` is for the whole of it.
+
+    `memory_limit` is what the container may take, None when there is no such limit; all memory is in bytes.
+    """
+
+    applications: int = 20_000
+    pages: int = 5_000
+    seconds: float = 300.0
+    memory_limit: int | None = None
+
+    @property
+    def answer_memory(self) -> int:
+        """What parsing one answer may take."""
+        return _ANSWER if self.memory_limit is None else min(_ANSWER, self._left // _ANSWER_PART)
+
+    @property
+    def applications_memory(self) -> int:
+        """What all Applications together may take."""
+        allowed = self.applications * _PER_ALLOWED_APPLICATION
+        return allowed if self.memory_limit is None else min(allowed, int(self._left * _APPLICATIONS_PART))
+
+    @property
+    def _left(self) -> int:
+        return max((self.memory_limit or 0) - _OWN, _OWN // 4)
+
+    def answer_advice(self) -> str:
+        """How to have larger answers taken; "" when nothing helps."""
+        if self.answer_memory == _ANSWER or self.memory_limit is None:
+            return ""
+        return f"; raise the container's memory limit of {size(self.memory_limit)}"
+
+    def applications_advice(self) -> str:
+        """How to have more Applications taken."""
+        if self.applications_memory < self.applications * _PER_ALLOWED_APPLICATION and self.memory_limit is not None:
+            return f"raise the container's memory limit of {size(self.memory_limit)}"
+        return "raise APP_MAX_APPLICATIONS and the container's memory limit"
+
+
+def size(memory: int) -> str:
+    """Bytes as people write them."""
+    return f"{memory / MIB:.3g} MiB"
+
+
+def body_limit(answer_memory: int) -> int:
+    """Bytes of the largest body that may be parsed with so much memory."""
+    return answer_memory // _PER_BYTE
+
+
+def parsing_takes(body: bytes) -> int:
+    """Bytes of memory that parsing this JSON takes at most."""
+    openings = body.count(b"{") + body.count(b"[")
+    return _PER_BYTE * len(body) + _PER_OPENING * openings + _PER_COMMA * body.count(b",")
+
+
+def application_takes(application: Application) -> int:
+    """Bytes of memory that this application takes in all."""
+    return (
+        _PER_APPLICATION
+        + _PER_CLIENT_ID * len(application.auth_ids)
+        + text_takes(application.id, application.name, application.description, *application.auth_ids)
+        + sum(_bundle_takes(bundle, application) for bundle in application.bundles)
+    )
+
+
+def _bundle_takes(bundle: Bundle, application: Application) -> int:
+    takes = _PER_BUNDLE + text_takes(bundle.id, bundle.name, bundle.description, bundle.auth_request_schema)
+    match bundle.credentials:
+        case BasicCredentials(user, password):
+            takes += _PER_CREDENTIALS + text_takes(user, password)
+        case OAuthCredentials(client_id, secret, url):
+            takes += _PER_CREDENTIALS + text_takes(client_id, secret, url)
+    for parameters in (bundle.headers, bundle.query_params):
+        if parameters is not None:
+            takes += _PER_PARAMETERS + _parameters_take(parameters)
+    # Each entry of an API has the names of application and bundle in its address, and in those of its Secrets.
+    names = (
+        len(application.name) + len(bundle.id) + min(len(bundle.name), _MAX_SEGMENT) + len(bundle.csrf_token_url or "")
+    )
+    per_api = _PER_API + _PER_TEXT_BYTE * names
+    takes += sum(per_api + text_takes(api.id, api.name, api.target_url) for api in bundle.apis)
+    return takes + sum(_PER_EVENT + text_takes(event.id, event.name) for event in bundle.events)
+
+
+def _parameters_take(parameters: Parameters) -> int:
+    return sum(
+        _PER_PARAMETER + text_takes(name, *(values or ())) + _PER_CLIENT_ID * len(values or ())
+        for name, values in parameters.items()
+    )
+
+
+def labels_take(labels: Mapping[str, str]) -> int:
+    """Bytes of memory that labels take."""
+    return sum(_PER_CLIENT_ID + text_takes(key, value) for key, value in labels.items())
+
+
+def text_takes(*texts: str | None) -> int:
+    """Bytes of memory for the characters of texts. One character outside of Latin-1 widens all of its text."""
+    return _PER_TEXT_BYTE * sum(getsizeof(text) - _EMPTY_TEXT for text in texts if text)

@@ -1,0 +1,273 @@
+"""A fetch stays within its bounds: what does not fit is reported, and holds up nothing else. On a virtual clock."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.compass import Assignment, Limits, TooLarge, Unavailable
+from controller.compass.answers import Answer
+from controller.compass.budget import Call
+from controller.compass.fetch import Fetch, PageSize
+from controller.compass.limits import MIB
+from controller.compass.nested import FOLLOW_UP_TIMEOUT, MAX_SLOW_APPLICATIONS
+from controller.compass.queries import FIRST_PAGE, LABELS, MORE_BUNDLES, NEXT_PAGE, Operation
+
+LIMITS = Limits()
+PER_PAGE = 500
+
+
+def page(items: list[Any], start: int, first: int) -> dict[str, Any]:
+    end = start + first
+    more = end < len(items)
+    return {
+        "data": items[start:end],
+        "pageInfo": {"endCursor": str(end) if more else "", "hasNextPage": more},
+        "totalCount": len(items),
+    }
+
+
+@dataclass
+class App:
+    """An application by what an answer with it takes: memory, seconds, and bundles, ten in a page."""
+
+    id: str
+    memory: int = 1000
+    seconds: float = 0.006
+    bundles: int = 0
+    hangs_in_follow_ups: bool = False
+    auths: int = 0
+
+    def item(self) -> dict[str, Any]:
+        found = page([{"id": f"{n}", "name": ""} for n in range(self.bundles)], 0, 10)
+        return {"id": self.id, "name": self.id, "bundles": found, "auths": [{"id": f"{n}"} for n in range(self.auths)]}
+
+
+@dataclass
+class Director:
+    """Answers on a clock of its own, and gives up a call that takes too long or too much."""
+
+    apps: list[App]
+    now: float = 0.0
+    down: bool = False
+    seconds_per_call: float = 0.0
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    labels_memory: int = 0
+
+    def __call__(
+        self, operation: Operation, variables: dict[str, Any], *, timeout: float, answer_part: float
+    ) -> Answer:
+        self.calls.append((operation.text.split()[1].split("(")[0], variables))
+        data, memory, seconds = self._answer(operation, variables)
+        seconds += self.seconds_per_call
+        if self.down or seconds > timeout:
+            self.now += timeout
+            raise Unavailable(f"no complete answer within {timeout:g} s", timed_out=True)
+        self.now += seconds
+        if memory > LIMITS.answer_memory * answer_part:
+            raise TooLarge("the answer is too large", single=True)
+        return Answer(data, (), "", memory)
+
+    def _answer(self, operation: Operation, variables: dict[str, Any]) -> tuple[dict[str, Any], int, float]:
+        if operation is LABELS:
+            return {"runtime": {"labels": {}}}, 0, 0.0
+        if operation is MORE_BUNDLES:
+            app = next(app for app in self.apps if app.id == variables["application"])
+            found = page([{"id": f"{n}", "name": ""} for n in range(app.bundles)], int(variables.get("after", 0)), 10)
+            return {"application": {"id": app.id, "bundles": found}}, 0, 1e9 if app.hangs_in_follow_ups else 0.01
+        some = page(self.apps, int(variables.get("after", 0)), variables["first"])
+        if operation in (FIRST_PAGE, NEXT_PAGE):
+            listed = {**some, "data": [app.item() for app in some["data"]]}
+            memory, seconds = sum(app.memory for app in some["data"]), sum(app.seconds for app in some["data"])
+            memory += self.labels_memory if operation is FIRST_PAGE else 0
+            return {"runtime": {"labels": {}}, "applicationsForRuntime": listed}, memory, seconds
+        names = {**some, "data": [{"id": app.id, "name": app.id} for app in some["data"]]}
+        return {"applicationsForRuntime": names}, 0, 0.0
+
+    def fetch(self, limits: Limits = LIMITS) -> Assignment:
+        call: Call = self
+        return Fetch(call, "runtime-1", per_page=PER_PAGE, limits=limits, monotonic=lambda: self.now).run()
+
+    def asked(self, name: str) -> int:
+        return sum(called == name for called, _ in self.calls)
+
+
+def apps(count: int, **fields: Any) -> list[App]:
+    return [App(f"app-{n:05}", **fields) for n in range(count)]
+
+
+def names(found: Any) -> list[str]:
+    return [app.id for app in found]
+
+
+def test_pages_shrink_until_an_answer_fits_and_grow_again() -> None:
+    """Usual applications are read as usual, also behind large ones."""
+    director = Director(apps(600) + [App(f"big-{n}", LIMITS.answer_memory // 3) for n in range(5)] + apps(0))
+    director.apps += [App(f"small-{n:04}") for n in range(2000)]
+    result = director.fetch()
+    assert names(result.applications) == [app.id for app in director.apps]
+    assert result.incomplete == ()
+    firsts = [variables["first"] for name, variables in director.calls if name in ("FirstPage", "NextPage")]
+    assert firsts[0] == PER_PAGE
+    assert min(firsts) <= 3
+    assert firsts[-1] == PER_PAGE
+    assert len(firsts) < 40
+
+
+def test_an_application_too_large_for_a_page_of_its_own_is_named_and_left() -> None:
+    """All others are read."""
+    director = Director([*apps(300), App("huge", LIMITS.answer_memory + 1), *apps(0)])
+    director.apps += [App(f"more-{n}") for n in range(300)]
+    result = director.fetch()
+    assert len(result.applications) == 600
+    ((name, reason),) = [(app.name, app.reason) for app in result.incomplete]
+    assert name == "huge"
+    assert reason.startswith("too large: ")
+    assert director.asked("Outline") == 1
+
+
+def test_how_to_have_larger_applications_is_part_of_the_reason_where_it_helps() -> None:
+    """A small memory limit makes for small answers."""
+    limits = Limits(memory_limit=128 * MIB)
+    director = Director([App("huge", LIMITS.answer_memory + 1)])
+    (incomplete,) = director.fetch(limits).incomplete
+    assert incomplete.reason.endswith("; raise the container's memory limit of 128 MiB")
+
+
+@pytest.mark.parametrize("first_of_all", [True, False])
+def test_labels_are_read_although_the_first_application_is_not(first_of_all: bool) -> None:
+    """Without them nobody would know whether names are normalised."""
+    director = Director([App("huge", LIMITS.answer_memory + 1 if first_of_all else 1), *apps(3)])
+    result = director.fetch()
+    assert len(result.incomplete) == first_of_all
+    assert len(result.applications) == 4 - first_of_all
+    assert director.asked("Labels") == first_of_all
+
+
+SIZES = st.lists(st.sampled_from([1, 1000, 100_000, 5_000_000, 30_000_000, 60_000_000, 10**9]), max_size=60)
+
+
+@settings(deadline=None)
+@given(SIZES)
+def test_whatever_the_sizes_every_application_is_accounted_for(sizes: list[int]) -> None:
+    """Complete when it fits into an answer, incomplete when it does not; and the number of calls is bounded."""
+    director = Director([App(f"app-{n:03}", size) for n, size in enumerate(sizes)])
+    result = director.fetch()
+    fitting = [app.id for app in director.apps if app.memory <= LIMITS.answer_memory]
+    assert names(result.applications) == fitting
+    assert len(result.incomplete) == len(sizes) - len(fitting)
+    assert len(director.calls) <= 12 + 8 * len(sizes)
+
+
+def test_equal_sizes_are_not_tried_too_large_over_and_over() -> None:
+    """A page grows only when twice as many are likely to fit."""
+    director = Director(apps(1000, memory=1_000_000))
+    assert len(director.fetch().applications) == 1000
+    assert director.asked("FirstPage") + director.asked("NextPage") < 60
+
+
+def test_a_slow_application_does_not_hold_up_the_others() -> None:
+    """Its page is divided until it stands alone; then it is incomplete, and the rest is read as usual."""
+    director = Director([*apps(250), App("slow", seconds=1e9), *apps(0)])
+    director.apps += [App(f"more-{n:04}") for n in range(900)]
+    result = director.fetch()
+    assert len(result.applications) == 1150
+    assert names(result.incomplete) == ["slow"]
+    assert result.incomplete[0].reason == "no complete answer within 15 s"
+    assert director.now < 150
+
+
+def test_a_director_that_does_not_answer_at_all_is_an_outage_at_once() -> None:
+    """One page and one short question, not one for each size of a page."""
+    director = Director(apps(1000), down=True)
+    with pytest.raises(Unavailable, match="no complete answer within 10 s"):
+        director.fetch()
+    assert director.now == 40.0
+
+
+def test_follow_up_pages_that_hang_leave_their_application_incomplete() -> None:
+    """The others are complete; after a few slow ones no more time is spent on follow-ups."""
+    slow = [App(f"slow-{n}", bundles=25, hangs_in_follow_ups=True) for n in range(10)]
+    director = Director([App("many", bundles=45), *slow, *apps(100), App("late", bundles=25)])
+    result = director.fetch()
+    assert names(result.applications) == ["many", *names(apps(100))]
+    assert [len(app.bundles) for app in result.applications[:1]] == [45]
+    assert names(result.incomplete) == [*names(slow), "late"]
+    assert result.incomplete[0].reason == f"no complete answer within {FOLLOW_UP_TIMEOUT:g} s"
+    assert "did not answer in time for 3 other applications" in result.incomplete[-1].reason
+    assert director.now < MAX_SLOW_APPLICATIONS * FOLLOW_UP_TIMEOUT + 5
+
+
+@pytest.mark.parametrize("seconds_per_call", [0.5, 3.0, 29.0, 31.0, 1e9])
+def test_a_fetch_ends_within_its_time(seconds_per_call: float) -> None:
+    """However slow the Director is; the error says which bound it was."""
+    limits = Limits(seconds=60.0)
+    director = Director(apps(2000, memory=10_000_000), seconds_per_call=seconds_per_call)
+    with pytest.raises(Unavailable) as caught:
+        director.fetch(limits)
+    assert director.now <= 60.0 + 1e-9
+    if seconds_per_call < 10:
+        assert "did not give everything within 60 s; raise APP_FETCH_TIMEOUT" in str(caught.value)
+
+
+RAISE_BOTH = "raise APP_MAX_APPLICATIONS and the container's memory limit"
+
+BOUNDS: list[tuple[Director, Limits, str]] = [
+    (
+        Director(apps(11)),
+        Limits(applications=10),
+        "Compass assigns 11 Applications, and APP_MAX_APPLICATIONS is 10; raise it, and the container's memory limit",
+    ),
+    (
+        Director(apps(60, memory=40_000_000)),
+        Limits(pages=50),
+        "a fetch takes more than 50 pages; raise APP_MAX_PAGES if Compass assigns so much",
+    ),
+    (
+        Director(apps(99, auths=5000)),
+        Limits(applications=1000),
+        f"the Applications of Compass take more than 15.6 MiB; {RAISE_BOTH}",
+    ),
+    (
+        Director(apps(10, auths=50_000)),
+        Limits(memory_limit=100 * MIB),
+        "the Applications of Compass take more than 27 MiB; raise the container's memory limit of 100 MiB",
+    ),
+]
+
+
+@pytest.mark.parametrize(("director", "limits", "told"), BOUNDS, ids=["number", "pages", "memory", "memory limit"])
+def test_a_bound_is_named_with_the_way_to_raise_it(director: Director, limits: Limits, told: str) -> None:
+    """Nothing is applied of what is not complete."""
+    with pytest.raises(TooLarge) as caught:
+        director.fetch(limits)
+    assert str(caught.value) == told
+    assert not caught.value.single
+
+
+@pytest.mark.parametrize("memory_limit", [None, 2**33, 2**30, 2**29, 2**28, 200 * MIB, 128 * MIB])
+def test_all_together_fits_into_the_memory_limit(memory_limit: int | None) -> None:
+    """What the process takes itself, all Applications, an answer, its body, and the follow-ups within it."""
+    limits = Limits(memory_limit=memory_limit)
+    answer = limits.answer_memory
+    in_all = 64 * MIB + limits.applications_memory + answer + 2 * answer // 8 + 2 * answer // 4
+    assert in_all < min(memory_limit or 2**29, 2**29)
+    assert answer > MIB
+
+
+def test_more_applications_are_allowed_more_memory() -> None:
+    """The setting is the one knob, as long as there is memory."""
+    assert Limits(applications=40_000).applications_memory == 2 * Limits(applications=20_000).applications_memory
+    small = Limits(applications=40_000, memory_limit=2**29).applications_memory
+    assert small == Limits(applications=20_000, memory_limit=2**29 + 1).applications_memory or small < 2**29
+
+
+@given(st.lists(st.booleans(), max_size=50))
+def test_a_page_is_never_empty_nor_larger_than_the_most(steps: list[bool]) -> None:
+    """Whatever comes."""
+    size = PageSize(500)
+    for grows in steps:
+        size.grow(0.1) if grows else size.shrink(8)
+        assert 1 <= size.first <= 500
