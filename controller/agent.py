@@ -55,18 +55,7 @@ def build(
         metrics=metrics,
         agent_metrics=agent_metrics,
         recorder=EventRecorder(client, COMPONENT, clock=clock),
-        sessions=Sessions(
-            ca_file=settings.compass_ca_file,
-            skip_verify=settings.skip_compass_tls_verify,
-            limits=Limits(
-                applications=settings.max_applications,
-                pages=settings.max_pages,
-                seconds=settings.fetch_timeout,
-                memory_limit=memory_limit(),
-            ),
-            log_queries=settings.query_logging,
-            observe=agent_metrics.compass_call,
-        ),
+        sessions=_sessions(settings, agent_metrics),
         caches=Caches(settings, client, metrics, clock),
         rights=RightsCheck(client, needed(settings), refused=refused or threading.Event(), clock=clock),
         new_key=new_key,
@@ -81,6 +70,22 @@ def build(
     manager.add_runnable("cluster-metrics", cluster_metrics.run, leader_only=True)
     manager.add_controllers(lambda client: _controllers(Context.of_term(process, client)))
     return manager
+
+
+def _sessions(settings: Settings, metrics: AgentMetrics) -> Sessions:
+    limits = Limits(
+        applications=settings.max_applications,
+        pages=settings.max_pages,
+        seconds=settings.fetch_timeout,
+        memory_limit=memory_limit(),
+    )
+    return Sessions(
+        ca_file=settings.compass_ca_file,
+        skip_verify=settings.skip_compass_tls_verify,
+        limits=limits,
+        log_queries=settings.query_logging,
+        observe=metrics.compass_call,
+    )
 
 
 def _controllers(context: Context) -> Iterable[Controller[str]]:
