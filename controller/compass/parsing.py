@@ -145,7 +145,11 @@ def _auth(item: dict[str, Any]) -> tuple[Credentials | None, str | None, Paramet
 def _credentials(auth: dict[str, Any]) -> Credentials | None:
     credential = optional_object(auth, "credential")
     if credential is None:
-        return None
+        strategy = optional_text(auth, "accessStrategy")
+        # "open" is an API that anybody may call. Others name a way to sign in that is agreed on elsewhere.
+        if not strategy or strategy == "open":
+            return None
+        return UnsupportedCredentials(f"access strategy {one_line(strategy, _MAX_KIND)}")
     try:
         kind = filled_text(credential, "__typename")
         if kind == "BasicCredentialData":

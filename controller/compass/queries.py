@@ -36,6 +36,7 @@ _BUNDLES = f"""data {{
           ... on BasicCredentialData {{ username password }}
           ... on OAuthCredentialData {{ clientId clientSecret url }}
         }}
+        accessStrategy
         additionalHeaders
         additionalQueryParams
         requestAuth {{ csrf {{ tokenEndpointURL }} }}

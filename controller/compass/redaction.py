@@ -22,6 +22,7 @@ _MASK = "[redacted]"
 SHOWN_FIELDS = frozenset(
     {
         "__typename",
+        "accessStrategy",
         "after",
         "application",
         "bundle",

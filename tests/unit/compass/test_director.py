@@ -236,6 +236,34 @@ def test_all_fields_are_read(director: DirectorClient, fake: FakeDirector, serve
 
 
 @pytest.mark.parametrize(
+    ("auth", "credentials"),
+    [
+        ({"credential": None, "accessStrategy": None}, None),
+        ({"credential": None, "accessStrategy": ""}, None),
+        ({"credential": None, "accessStrategy": "open"}, None),
+        ({"credential": None}, None),
+        (
+            {"credential": None, "accessStrategy": "sap:cmp-mtls:v1"},
+            UnsupportedCredentials("access strategy sap:cmp-mtls:v1"),
+        ),
+        (
+            {
+                "credential": {"__typename": "BasicCredentialData", "username": "u", "password": PASSWORD},
+                "accessStrategy": "sap:cmp-mtls:v1",
+            },
+            BasicCredentials("u", PASSWORD),
+        ),
+    ],
+)
+def test_an_access_strategy_other_than_open_is_credentials_that_cannot_be_served(
+    fake: FakeDirector, director: DirectorClient, auth: dict[str, Any], credentials: Any
+) -> None:
+    """An open API needs no Secret; with credentials beside it, a strategy says nothing more."""
+    fake.applications = [application(1, bundle(0, apis=1, auth=auth))]
+    assert fetch(director).applications[0].bundles[0].credentials == credentials
+
+
+@pytest.mark.parametrize(
     ("labels", "normalized"),
     [
         ({"isNormalized": "true"}, True),

@@ -332,7 +332,7 @@ def test_an_answer_with_very_much_to_mask_is_shown_in_part(
     items = [{"id": str(n), "name": "n" * 1000, "password": "hunter2hunter2"} for n in range(20_000)]
     body = json.dumps({"data": {"bundles": items}, "errors": [{"message": "no"}]}).encode()
     told = shown(logging_transport, caplog, body)
-    (record,) = caplog.records
+    (record,) = (record for record in caplog.records if hasattr(record, "answer"))
     assert len(record.__dict__["answer"]) <= 10_000
     assert "hunter2" not in told
 
