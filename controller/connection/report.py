@@ -155,6 +155,8 @@ def _describe(obj: Object, facts: Facts) -> None:
     """What there is: the certificate, whose it is, where Compass is. No token stays that nobody needs any more."""
     _describe_certificate(obj, facts)
     if not _in_use(facts):
+        if not facts.usable and facts.trouble is not None and facts.trouble.final:
+            _remove_token(obj, facts.trouble.what)  # put there again after it was given up; it hides what else is
         return
     news = facts.memory.news
     registration = facts.registration
@@ -169,9 +171,14 @@ def _describe(obj: Object, facts: Facts) -> None:
         obj["spec"].pop("refreshCredentialsNow", None)
     obj.setdefault("spec", {})["managementInfo"] = cc.management_info(registration)
     cc.describe_runtime(obj, runtime_id=registration.runtime_id, tenant=registration.tenant)
-    if sources.has_literal_token(obj) and (
-        facts.reconnect_is_hopeless or sources.holds_token(obj, registration.paired_with)
-    ):
+    if sources.has_literal_token(obj) and facts.reconnect_is_hopeless:
+        sources.remove_token(obj)
+    _remove_token(obj, registration.paired_with)
+
+
+def _remove_token(obj: Object, configuration: str) -> None:
+    """The literal one of that configuration."""
+    if sources.holds_token(obj, configuration):
         sources.remove_token(obj)
 
 

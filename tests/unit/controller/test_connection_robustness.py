@@ -384,6 +384,29 @@ def test_each_success_is_told_also_when_the_next_thing_is_done_at_once() -> None
     assert "refreshCredentialsNow" not in bench.connection["spec"]
 
 
+def test_a_literal_token_that_was_given_up_is_taken_out_when_it_comes_again() -> None:
+    """A GitOps tool applies it for ever. It neither stays readable nor hides the Secret with a good one."""
+    bench = Bench()
+    bench.settle()
+
+    def apply_it() -> None:
+        pairing = {**PAIRING, "token": "dead" * 10}
+        bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(pairing=pairing))
+        bench.run(1)
+
+    apply_it()
+    bench.run(2 * HOUR)
+    calls = len(bench.connector.calls)
+    for _ in range(10):
+        apply_it()
+        assert "token" not in bench.connection["spec"]["pairing"]
+    assert len(bench.connector.calls) == calls
+    assert "put a new one-time token into CompassConnection spec.pairing" in bench.error
+    bench.configure(kind="Secret")
+    bench.run(SYNC_PERIOD)
+    assert bench.state == "Connected"
+
+
 # --- a configured token beside refused credentials ---
 
 
