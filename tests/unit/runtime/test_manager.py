@@ -393,7 +393,8 @@ class TestFailures:
         assert isinstance(raised, RunnableFailed)
         assert "boom" in str(raised)
         (told,) = [r for r in caplog.records if r.getMessage() == "The grace period is over"]
-        assert told.still_running == "stuck part"
+        # The thread that starts the parts may be among them: on this clock the grace period takes no time.
+        assert "stuck part" in told.still_running.split(", ")
         release.set()
 
     def test_the_lease_is_renewed_during_the_grace_period(self, api, clock, threads, story):
