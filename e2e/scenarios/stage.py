@@ -145,11 +145,13 @@ class Stage(Cluster, ABC):
 
     def wait_for_landscape(self) -> dict[str, Object]:
         """Synchronized, and the Applications are those of the example landscape; gives them."""
-        wanted = len(landscape())
+        wanted = sorted(application.get("description") or "Description not provided" for application in landscape())
 
         def there() -> dict[str, Object]:
+            # A scenario before this one may have left others, or the same ones changed, and the state is of then.
             found = self.applications()
-            return found if len(found) == wanted and self.state() == "Synchronized" else {}
+            as_wanted = sorted(str(application["spec"].get("description")) for application in found.values()) == wanted
+            return found if as_wanted and self.state() == "Synchronized" else {}
 
         return self.wait_for("the example landscape", there)
 
