@@ -37,9 +37,11 @@ def test_documented_log_commands_reach_the_leader(connected: Stage, command: str
         pytest.skip("processes have files, and no kubectl logs")
     leader = connected.wait_for_leader()
     if "--previous" in command:
+        ended = f"{leader} before"
+        earlier = connected.logs().get(ended)  # of one that was killed before this
         connected.kill(leader)
-        connected.wait_for("the container before", lambda: f"{leader} before" in connected.logs())
-        wanted = connected.logs()[f"{leader} before"]
+        connected.wait_for("the container before", lambda: connected.logs().get(ended) not in (None, earlier))
+        wanted = connected.logs()[ended]
     else:
         wanted = connected.logs()[leader]
     printed = run(connected, command.replace("POD", leader), directory=tmp_path)
