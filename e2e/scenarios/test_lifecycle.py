@@ -50,8 +50,8 @@ def test_uninstall(connected: Stage) -> None:
         "the change",
         lambda: connected.applications()[ERP]["spec"]["description"] == "Changed while nobody was there",
     )
-    after = connected.wait_for_landscape()
-    assert {name: obj["metadata"]["uid"] for name, obj in after.items()} == {
+    connected.wait_for("the state Synchronized", lambda: connected.state() == "Synchronized")
+    assert {name: obj["metadata"]["uid"] for name, obj in connected.applications().items()} == {
         name: obj["metadata"]["uid"] for name, obj in before.items()
     }
     assert len(connected.compass.certificates()) == issued
