@@ -5,17 +5,16 @@ The last two fill the cache, so each happens once on a machine. When two process
 waits and says so. A folder appears in the cache complete or not at all.
 """
 
-import contextlib
-import fcntl
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from e2e.controlplane import build, download
+from e2e.controlplane.cache_lock import lock
 from e2e.controlplane.errors import AssetsUnavailable, SourceFailed
 from e2e.controlplane.progress import Report, to_stderr
 
@@ -78,7 +77,7 @@ def find_assets(
         return assets
     failures.append(f"cache: nothing complete in {cache}")
     try:
-        with _lock(cache, report):
+        with lock(cache, report, what="the binaries of the control plane"):
             # The one that held the lock may have done the work.
             if assets := _from_cache(cache, sources):
                 return assets
@@ -165,16 +164,3 @@ def _missing(directory: Path, names: Sequence[str]) -> list[str]:
 
 def _executable(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
-
-
-@contextlib.contextmanager
-def _lock(cache: Path, report: Report) -> Iterator[None]:
-    """One process at a time works in the cache. The kernel gives the lock back when its holder dies."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("another process is getting the binaries of the control plane; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
