@@ -54,7 +54,6 @@ class WatchStream(Watch):  # type: ignore[misc]
         first; the exchange stays attached to the connection that the answer is read from.
         """
         # Not the constructor of the base: it makes a client with a pool of its own, which nothing here would use.
-        self._stop = False
         self._open_response = open_response
         self._interrupt = Interrupt()
         self._exchange = Exchange()
