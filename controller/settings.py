@@ -225,7 +225,7 @@ class Settings:
         "AGENT_CONFIGURATION_SECRET",
         "kyma-system/compass-agent-configuration",
         _object_name,
-        "Secret with CONNECTOR_URL, RUNTIME_ID, TENANT and TOKEN. It wins over the ConfigMap.",
+        "Secret with CONNECTOR_URL, RUNTIME_ID, TENANT and TOKEN. It takes precedence over the ConfigMap.",
     )
     configuration_config_map: ObjectName = _var(
         "AGENT_CONFIGURATION_CONFIG_MAP",
@@ -234,7 +234,10 @@ class Settings:
         "ConfigMap with the same keys.",
     )
     sync_period: float = _var(
-        "CONTROLLER_SYNC_PERIOD", "20s", _positive_duration, "How often the Connector and the Director are asked."
+        "CONTROLLER_SYNC_PERIOD",
+        "20s",
+        _positive_duration,
+        "Period of the checks at the Connector and the fetches from the Director.",
     )
     minimal_sync_time: float = _var(
         "MINIMAL_COMPASS_SYNC_TIME", "10s", _duration, "Minimum time between two fetches from the Director."
@@ -243,24 +246,24 @@ class Settings:
         "REFUSAL_TOLERANCE",
         "2m",
         _positive_duration,
-        "How long Compass has to refuse the certificate, at least two sync periods, before a configured token is tried "
-        "that is not newer. An outage of its database looks like a refusal.",
+        "How long Compass must refuse the certificate before the agent tries a configured token that is not newer than "
+        "the certificate. At least two sync periods. An outage of the Director's database looks like a refusal.",
     )
     fetch_timeout: float = _var(
-        "FETCH_TIMEOUT", "5m", _fetch_timeout, "A fetch from the Director that takes longer is given up. Up to 9m."
+        "FETCH_TIMEOUT", "5m", _fetch_timeout, "Timeout of a fetch from the Director. At most 9m."
     )
     max_applications: int = _var(
         "MAX_APPLICATIONS",
         "20000",
         _number,
-        "More Applications are not taken from Compass. Each stands for 16 KiB of memory that all may take together.",
+        "Maximum number of Applications. All together may use 16 KiB of memory for each of this number.",
     )
-    max_pages: int = _var("MAX_PAGES", "5000", _number, "A fetch that needs more requests to the Director is given up.")
+    max_pages: int = _var("MAX_PAGES", "5000", _number, "Maximum number of requests to the Director in one fetch.")
     renewal_threshold: float = _var(
         "CERT_VALIDITY_RENEWAL_THRESHOLD",
         "0.3",
         _fraction,
-        "The certificate is renewed when less than this part of its validity is left.",
+        "The certificate is renewed when less than this fraction of its validity is left.",
     )
     cluster_certificates_secret: ObjectName = _var(
         "CLUSTER_CERTIFICATES_SECRET",
@@ -278,22 +281,25 @@ class Settings:
         "COMPASS_CA_FILE",
         "",
         _optional(_readable_file),
-        "PEM file with the CA certificates that may sign the servers of Compass, when it is a private CA.",
+        "PEM file with CA certificates. Needed when a private CA has signed the servers of Compass.",
     )
     skip_compass_tls_verify: bool = _var(
-        "SKIP_COMPASS_TLS_VERIFY", "false", _boolean, "Do not verify the servers of Compass. For tests only."
+        "SKIP_COMPASS_TLS_VERIFY",
+        "false",
+        _boolean,
+        "Do not verify the server certificates of Compass. For tests only.",
     )
     skip_apps_tls_verify: bool = _var(
-        "SKIP_APPS_TLS_VERIFY", "false", _boolean, "spec.skipVerify of Applications when they are created."
+        "SKIP_APPS_TLS_VERIFY", "false", _boolean, "Value of spec.skipVerify in new Applications."
     )
     central_gateway_url: str = _var(
         "CENTRAL_GATEWAY_SERVICE_URL",
         "http://central-application-gateway.kyma-system.svc.cluster.local:8082",
         _url,
-        "Start of centralGatewayUrl in Applications.",
+        "Prefix of centralGatewayUrl in Applications.",
     )
     integration_namespace: str = _var(
-        "INTEGRATION_NAMESPACE", "kyma-system", _namespace, "Namespace of the Secrets that belong to Applications."
+        "INTEGRATION_NAMESPACE", "kyma-system", _namespace, "Namespace of the Secrets of Applications."
     )
     runtime_events_url: str = _var(
         "RUNTIME_EVENTS_URL", "https://gateway.kyma.local", _url, "Reported as the label runtime_eventServiceUrl."
@@ -305,19 +311,19 @@ class Settings:
         "MAX_DELETION_PERCENT",
         "",
         _optional(_percent),
-        "Hold a sync back that would delete more than this part of the managed Applications, until it is confirmed.",
+        "Deletions of more than this percentage of the managed Applications wait for a confirmation.",
     )
     query_logging: bool = _var(
-        "QUERY_LOGGING", "false", _boolean, "Log a failed call to Compass with query and answer, secrets left out."
+        "QUERY_LOGGING", "false", _boolean, "Log the query and the answer of failed calls to Compass, without secrets."
     )
     metrics_logging_interval: float = _var(
-        "METRICS_LOGGING_TIME_INTERVAL", "30m", _positive_duration, "How often the cluster metrics line is logged."
+        "METRICS_LOGGING_TIME_INTERVAL", "30m", _positive_duration, "Period of the log line with cluster metrics."
     )
     health_port: int = _var("HEALTH_PORT", "8090", _port, "Port of /healthz and /readyz.")
     metrics_port: int = _var("METRICS_PORT", "8080", _port, "Port of /metrics.")
     gateway_port: int = _var("GATEWAY_PORT", "8080", _port, "Accepted for compatibility; not used.")
     leader_election: bool = _var(
-        "LEADER_ELECTION", "true", _boolean, "Elect one active replica through a Lease. Needed with several replicas."
+        "LEADER_ELECTION", "true", _boolean, "Elect one active replica with a Lease. Required with several replicas."
     )
     leader_election_namespace: str = _var(
         "LEADER_ELECTION_NAMESPACE", "kyma-system", _namespace, "Namespace of the Lease."
@@ -326,22 +332,25 @@ class Settings:
         "LEASE_DURATION",
         "10s",
         _whole_seconds,
-        "Another replica takes over when the Lease has not been renewed for so long.",
+        "Another replica takes over when the Lease was not renewed for this time.",
     )
     lease_renew_deadline: float = _var(
         "LEASE_RENEW_DEADLINE",
         "7s",
         _positive_duration,
-        "A leader that cannot renew the Lease for so long stops its work.",
+        "The leader stops its work when it cannot renew the Lease for this time.",
     )
     lease_retry_period: float = _var(
-        "LEASE_RETRY_PERIOD", "2s", _positive_duration, "How often the Lease is renewed, and looked at by the others."
+        "LEASE_RETRY_PERIOD",
+        "2s",
+        _positive_duration,
+        "Period of the renewals of the Lease by the leader, and of the checks by the standbys.",
     )
     pod_uid: str = _var(
         "POD_UID",
         "",
         str,
-        "uid of the Pod, by the downward API: a restarted container then takes over its own Lease at once.",
+        "uid of the Pod, from the downward API. A restarted container then takes over its own Lease at once.",
     )
     log_level: str = _var("LOG_LEVEL", "info", _log_level, "One of debug, info, warning, error.")
     log_format: Literal["text", "json"] = _var("LOG_FORMAT", "text", _log_format, "text or json.")
