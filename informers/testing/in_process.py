@@ -52,6 +52,11 @@ class InProcess:
     ) -> "_Watch":
         return _Watch(self, resource_version, bool(send_initial_events))
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether a stream is open."""
+        return bool(self._open)
+
     def end_watches(self) -> None:
         """Close all streams, in good order."""
         for watch in list(self._open):

@@ -665,6 +665,8 @@ class TestStreamedListWithoutEnd:
         informer = SharedInformer(source, name="widgets", clock=clock)
         start(informer)
         clock.wait_for_waiters(1)
+        # The clock is waited on before the stream is open, and only an open one can be ended for its silence.
+        eventually(lambda: source.is_watched)
         return informer
 
     @pytest.mark.parametrize("objects", [0, 3])
