@@ -23,7 +23,7 @@ survive.
 import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
@@ -111,6 +111,10 @@ class Pairing:
     beside: str = ""
     asked_by: str = ""
     since: int = 0
+
+    def is_same(self, other: "Pairing") -> bool:
+        """Whether both have the same token and key: Runtime id and tenant may be corrected while it is under way."""
+        return (self.key, self.token) == (other.key, other.token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,7 +319,8 @@ class CredentialsStore:
 
     def _assert_stored(self, secret: Object | None, wanted: StoredCredentials | Pairing) -> None:
         if isinstance(wanted, Pairing):
-            stored = secret is not None and _load(Pairing, secret, _PAIRING) == wanted
+            under_way = None if secret is None else _load(Pairing, secret, _PAIRING)
+            stored = under_way is not None and under_way.is_same(wanted)
         else:
             try:
                 stored = self._loaded(secret).fingerprint == wanted.fingerprint
@@ -358,18 +363,29 @@ def read_credentials(key_pem: bytes, chain_pem: bytes, registration: Registratio
     return StoredCredentials(pair=certificates.load_credentials(key_pem, chain_pem), registration=registration)
 
 
-def pairing_matches(pairing: Pairing, configuration: PairingConfiguration | ConfigurationProblem) -> bool:
-    """Whether a pairing under way is the one that the configuration asks for.
+def going_on(pairing: Pairing, configuration: PairingConfiguration | ConfigurationProblem) -> Pairing | None:
+    """A pairing under way as the configuration wants it by now; None when it asks for another one, or for none.
 
     A literal token is taken out of the CompassConnection when its pairing begins. So a pairing that began there goes on
     until a new token is put there, or something else that is configured changes. One that began with a tokenSecretRef
-    goes on without that Secret, since its token is spent.
+    goes on without that Secret, since its token is spent. The Connector does not ask for Runtime id and tenant. So when
+    they are edited, the pairing goes on for the new ones: its token is as good for them, and may be spent.
     """
     if isinstance(configuration, ConfigurationProblem) and configuration.kind is ProblemKind.TOKEN_SECRET:
-        return pairing.origin == SPEC_PAIRING and not pairing.beside
+        return pairing if pairing.origin == SPEC_PAIRING and not pairing.beside else None
     if pairing.beside and not (isinstance(configuration, PairingConfiguration) and configuration.from_connection):
-        return pairing.beside == fingerprint_of(configuration)
-    return pairing.configuration == fingerprint_of(configuration)
+        return pairing if pairing.beside == fingerprint_of(configuration) else None
+    if not isinstance(configuration, PairingConfiguration):
+        return None
+    before = replace(configuration, runtime_id=pairing.runtime_id, tenant=pairing.tenant)
+    if pairing.configuration not in (configuration.fingerprint, before.fingerprint):
+        return None
+    return replace(
+        pairing,
+        configuration=configuration.fingerprint,
+        runtime_id=configuration.runtime_id,
+        tenant=configuration.tenant,
+    )
 
 
 def fingerprint_of(configuration: PairingConfiguration | ConfigurationProblem) -> str:

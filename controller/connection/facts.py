@@ -9,7 +9,7 @@ from controller.connection import configuration as sources
 from controller.connection import revocation
 from controller.connection import status as cc
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
-from controller.connection.credentials import Pairing, Registration, StoredCredentials, fingerprint_of, pairing_matches
+from controller.connection.credentials import Pairing, Registration, StoredCredentials, fingerprint_of, going_on
 from controller.connection.health import HealthFacts, Refusal
 from controller.connection.reasons import Failure, GatewaySecretFailed, PairingFailed, Token
 from controller.settings import Settings
@@ -298,10 +298,11 @@ class Facts:
     @property
     def pairing(self) -> Pairing | None:
         """The pairing under way that the configuration asks for, the one in memory being the further."""
-        for pairing in (self.memory.unstored.pairing if self.memory.unstored else None, self.under_way):
-            if pairing is not None and self.configuration is not None and pairing_matches(pairing, self.configuration):
-                return pairing
-        return None
+        if self.configuration is None:
+            return None
+        known = (self.memory.unstored.pairing if self.memory.unstored else None, self.under_way)
+        wanted = (going_on(pairing, self.configuration) for pairing in known if pairing is not None)
+        return next((pairing for pairing in wanted if pairing is not None), None)
 
     @property
     def what(self) -> str:

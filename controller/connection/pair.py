@@ -81,7 +81,7 @@ class Pairer:
             if progress.pairing is None:
                 progress.pairing = self._begin(_configured(decision), facts)
             if not progress.pairing.key:
-                self._remove_literal_token(progress.begun)
+                self._take_over_literal_token(progress.pairing, facts)
                 self._trade(progress)
             if progress.signed is None:
                 self._sign(progress, facts)
@@ -93,7 +93,7 @@ class Pairer:
             return self._stopped(error, progress, what, origin)
 
     def _begin(self, configuration: PairingConfiguration, facts: Facts) -> Pairing:
-        pairing = Pairing(
+        return Pairing(
             configuration=configuration.fingerprint,
             origin=configuration.origin,
             runtime_id=configuration.runtime_id,
@@ -104,9 +104,12 @@ class Pairer:
             asked_by=facts.connection["metadata"]["uid"] if facts.connection else "",
             since=int(facts.now),
         )
-        if configuration.literal:
+
+    def _take_over_literal_token(self, pairing: Pairing, facts: Facts) -> None:
+        """Step 0. The notes are written before the CompassConnection loses what they say."""
+        if pairing.beside and pairing != facts.under_way:
             self._tools.credentials.save_pairing(pairing)
-        return pairing
+        self._remove_literal_token(pairing)
 
     def _trade(self, progress: "_Progress") -> None:
         """Step 1: the token is spent once this is sent."""
@@ -215,7 +218,7 @@ class _Progress:
     signed: SignedCertificate | None = None
 
     def __post_init__(self) -> None:
-        if self.earlier is not None and self.earlier.pairing == self.pairing:
+        if self.earlier is not None and self.pairing is not None and self.earlier.pairing.is_same(self.pairing):
             self.signed = self.earlier.signed
 
     @property
@@ -229,7 +232,7 @@ class _Progress:
         pairing = self.pairing
         if pairing is None or not pairing.key:
             return None
-        earlier = self.earlier is not None and self.earlier.pairing == pairing
+        earlier = self.earlier is not None and self.earlier.pairing.is_same(pairing)
         if self.signed is not None or (not self.stored and (self.traded or earlier)):
             return Unstored(pairing, self.signed)
         return None

@@ -16,7 +16,7 @@ from controller.connection.health import Party, Verdict
 from controller.connection.status import State
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
-from informers.errors import NotFound
+from informers.errors import NotFound, ServerError
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
 from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT
 
@@ -563,6 +563,67 @@ def test_a_pairing_whose_second_token_has_expired_is_not_tried_for_ever(restarte
     bench.configure()
     bench.settle()
     assert bench.state == "Connected"
+
+
+def _not_signing(called: str) -> HttpAnswer | None:
+    return HttpAnswer(503, b"", "") if called.startswith("sign") else None
+
+
+@pytest.mark.parametrize("ids", [{"RUNTIME_ID": "another"}, {"TENANT": "another"}], ids=["RUNTIME_ID", "TENANT"])
+@pytest.mark.parametrize("stopped", ["before signing", "restarted", "notes not stored", "certificate not stored"])
+def test_ids_that_are_edited_while_a_pairing_is_under_way_cost_no_token(
+    bench: Bench, stopped: str, ids: dict[str, str]
+) -> None:
+    """The token is spent by then. The pairing goes on with what it has, for the ids that are configured by now."""
+    data = bench.configure()
+
+    def refuse(verb: str, kind: str) -> None:
+        step = "configuration" if stopped == "notes not stored" else "signCertificateSigningRequest"
+        if kind == "Secret" and step in bench.connector.calls:
+            raise ServerError("etcd is away", status=500)
+
+    if stopped in ("before signing", "restarted"):
+        bench.connector.intervene = _not_signing
+    else:
+        bench.server.before = refuse
+    bench.settle()
+    assert bench.state == "ConnectionFailed"
+    bench.configure(**data | ids)
+    if stopped == "restarted":
+        bench.restart()
+    bench.settle()
+    bench.connector.intervene = lambda _: None
+    bench.server.before = lambda *_: None
+    bench.run(SYNC_PERIOD)
+    assert (bench.state, bench.error) == ("Connected", "")
+    registration = bench.credentials.load().registration
+    assert registration is not None
+    assert {"RUNTIME_ID": registration.runtime_id, "TENANT": registration.tenant}.items() >= ids.items()
+    assert signed(bench) == 1
+    token_calls = bench.connector.calls[: bench.connector.calls.index("signCertificateSigningRequest")]
+    assert token_calls == ["configuration"]
+
+
+def test_ids_that_are_edited_with_a_literal_token_that_waits_are_used() -> None:
+    """Taken out of the CompassConnection, not taken by Compass yet, and put there again with another Runtime."""
+    bench = Bench()
+    bench.connector.outages.begin("gateway")
+    token = bench.connector.token()
+    metadata = {"name": CONNECTION_NAME}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": metadata, "spec": {"pairing": {**PAIRING, "token": token}}})
+    bench.run(5)
+    assert "token" not in bench.connection["spec"]["pairing"]
+    corrected = {**PAIRING, "runtimeId": "another", "token": token}
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(pairing=corrected))
+    bench.run(5)
+    assert "token" not in bench.connection["spec"]["pairing"]
+    bench.connector.outages.clear()
+    bench.run(SYNC_PERIOD)
+    assert (bench.state, bench.error) == ("Connected", "")
+    registration = bench.credentials.load().registration
+    assert registration is not None
+    assert registration.runtime_id == "another"
+    assert signed(bench) == 1
 
 
 # --- what is told ---
