@@ -1,6 +1,6 @@
 """All that a decision about the connection depends on, gathered at one moment. What follows from it is in `policy`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -328,6 +328,34 @@ class Facts:
         return cc.was_established(self.connection)
 
     @property
+    def token_has_won(self) -> bool:
+        """The configured token has won the stored credentials, maybe with another Runtime id or tenant."""
+        configured = self.configuration
+        if not isinstance(configured, PairingConfiguration) or not self.paired_with:
+            return False
+        before = configured
+        if self.credentials is not None and self.credentials.registration is not None:
+            won = self.credentials.registration
+            before = replace(configured, runtime_id=won.runtime_id, tenant=won.tenant)
+        return self.paired_with in (configured.fingerprint, before.fingerprint)
+
+    @property
+    def corrected(self) -> Registration | None:
+        """The registration with the ids that are configured by now beside the token that won it; None: the same."""
+        configured, stored = self.configuration, self.registration
+        if not isinstance(configured, PairingConfiguration) or not self.token_has_won:
+            return None
+        if (configured.runtime_id, configured.tenant) == (stored.runtime_id, stored.tenant):
+            return None
+        return replace(
+            stored,
+            runtime_id=configured.runtime_id,
+            tenant=configured.tenant,
+            paired_with=configured.fingerprint,
+            origin=configured.origin,
+        )
+
+    @property
     def reconnect_wanted(self) -> bool:
         """Whether new credentials are asked for although there are usable ones.
 
@@ -337,7 +365,7 @@ class Facts:
         telling of them. When a pairing has failed for long enough, the credentials win.
         """
         configuration = self.configuration
-        if configuration is None or fingerprint_of(configuration) == self.registration.paired_with:
+        if configuration is None or self.token_has_won:
             return False
         asked_for = sources.has_literal_token(self.connection) or self._taken_over
         if isinstance(configuration, PairingConfiguration) or configuration.kind is not ProblemKind.NOTHING:
@@ -378,7 +406,7 @@ class Facts:
             return self.pairing is not None
         won_elsewhere = configuration.origin != self.registration.origin
         if self.registration.paired_with and not won_elsewhere:
-            return configuration.fingerprint != self.registration.paired_with
+            return not self.token_has_won
         seen = self.memory.seen
         if seen is None or not seen.changed:
             return False

@@ -14,8 +14,9 @@ from typing import Generic, TypeVar
 
 from controller.connection import status as cc
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
-from controller.connection.credentials import Pairing, Registration, fingerprint_of
+from controller.connection.credentials import Pairing, Registration
 from controller.connection.facts import Facts, GatewaySecret, Renewed
+from controller.connection.health import Party
 from controller.connection.reasons import (
     MaintenanceFailed,
     NotConfigured,
@@ -218,7 +219,7 @@ PAIRING: tuple[Rule[Pair | Resume | Stop], ...] = (
     ),
     Rule(
         "the configured token has won the stored credentials",
-        lambda facts: fingerprint_of(_configured(facts)) == facts.paired_with,
+        lambda facts: facts.token_has_won,
         lambda facts: Stop(TokenUsed(_origin(facts))),
     ),
     Rule("otherwise", _otherwise, lambda facts: Pair(_configured(facts))),
@@ -270,18 +271,31 @@ def _runtime_is_corrected(facts: Facts) -> bool:
 
 
 def _correct_runtime(facts: Facts) -> Adopt:
-    configured, registration = _configured(facts), facts.registration
-    before = replace(configured, runtime_id=registration.runtime_id, tenant=registration.tenant)
-    same_token = before.fingerprint == registration.paired_with
-    return Adopt(
-        replace(
-            registration,
-            runtime_id=configured.runtime_id,
-            tenant=configured.tenant,
-            paired_with=configured.fingerprint if same_token else registration.paired_with,
-            origin=configured.origin,
-        )
+    configured = _configured(facts)
+    registration = replace(
+        facts.registration,
+        runtime_id=configured.runtime_id,
+        tenant=configured.tenant,
+        origin=configured.origin,
     )
+    return Adopt(facts.corrected or registration)
+
+
+def _other_ids_may_be_meant(facts: Facts) -> bool:
+    """The Connector does not ask for Runtime id and tenant, the Director refuses those it does not know."""
+    only_director = all(refusal.by is Party.DIRECTOR for refusal in facts.refusals)
+    return bool(facts.refusals) and only_director and facts.corrected is not None
+
+
+def _connector_accepted_since(facts: Facts) -> bool:
+    """While the database is down, the Director refuses everybody, but then the Connector does so too."""
+    accepted = facts.maintenance is None and _connector_was_asked(facts)
+    return accepted and facts.asked is not None and facts.asked.at >= facts.monotonic - facts.refused_for
+
+
+def _correct_ids(facts: Facts) -> Adopt:
+    assert facts.corrected is not None
+    return Adopt(facts.corrected)
 
 
 def _another_token_for_the_right_runtime(facts: Facts) -> bool:
@@ -400,6 +414,17 @@ WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
         "they belong to the Runtime that is configured by now, and were stored for another",
         _runtime_is_corrected,
         _correct_runtime,
+    ),
+    Rule(
+        "the Director alone refuses them, their token is configured with other ids, and the Connector accepted them "
+        "just now",
+        lambda facts: _other_ids_may_be_meant(facts) and _connector_accepted_since(facts),
+        _correct_ids,
+    ),
+    Rule(
+        "the same, and the Connector was not asked for that just now",
+        lambda facts: _other_ids_may_be_meant(facts) and _connector_may_be_asked(facts),
+        lambda _: Check(),
     ),
     Rule(
         "they belong to another Runtime than the configured one, and a newer token can be tried",

@@ -236,6 +236,18 @@ def test_an_unknown_tenant_is_shown_and_the_right_one_is_tried_at_once(world: Wo
     world.wait_for_state("Synchronized")
 
 
+def test_a_tenant_that_is_corrected_needs_no_other_token(world: World, agent: StartAgent) -> None:
+    """The certificate is good for both."""
+    right = world.configuration()
+    world.configure({**right, "TENANT": "no-such-tenant"})
+    agent()
+    wait_for_error(world, "of tenant no-such-tenant)")
+    world.configure(right)
+    world.wait_for_state("Synchronized")
+    assert world.connection_error() == ""
+    assert issued(world) == 1
+
+
 def test_a_refusal_that_ends_by_itself_costs_nothing(world: World, agent: StartAgent) -> None:
     """The Director's "insufficient scopes" may be its database: when it is over, the old certificate goes on."""
     synchronized(world, agent)

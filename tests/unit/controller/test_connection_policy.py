@@ -155,6 +155,7 @@ def trouble(what: str, token: Token, *, final: bool, since: float) -> PairingTro
 REFUSALS = {
     "nobody refuses": (),
     "refused just now": (Refusal(Party.CONNECTOR, "present", REFUSAL, MONOTONIC - 10),),
+    "refused by the Director alone": (Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10),),
     "refused for long": (
         Refusal(Party.CONNECTOR, "present", REFUSAL, MONOTONIC - TOLERANCE - 1),
         Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10),
@@ -274,8 +275,18 @@ def test_a_token_that_is_known_to_be_used_is_never_tried() -> None:
     for facts, decision in ALL:
         if isinstance(decision, Pair):
             assert decision.configuration.fingerprint != facts.paired_with
+            assert not facts.usable or decision.configuration.token != USED.token, "nor for other ids"
         if isinstance(decision, Pair | Resume):
             assert facts.trouble is None or not facts.trouble.final
+
+
+def test_other_ids_are_used_only_when_the_director_alone_refuses() -> None:
+    """Or when it has said whose the certificate is. A database that is down makes the Connector refuse as well."""
+    for facts, decision in ALL:
+        if isinstance(decision, Adopt) and facts.usable and facts.wrong_runtime is None:
+            assert {refusal.by for refusal in facts.refusals} == {Party.DIRECTOR}
+            assert facts.asked is not None
+            assert facts.maintenance is None
 
 
 def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:

@@ -626,6 +626,44 @@ def test_ids_that_are_edited_with_a_literal_token_that_waits_are_used() -> None:
     assert signed(bench) == 1
 
 
+@pytest.mark.parametrize("ids", [{"RUNTIME_ID": "another"}, {"TENANT": "another"}], ids=["RUNTIME_ID", "TENANT"])
+def test_ids_that_are_corrected_after_the_pairing_need_no_other_token(bench: Bench, ids: dict[str, str]) -> None:
+    """The Director refuses the old ones, the Connector does not care: the certificate is used with the new ones."""
+    data = bench.configure()
+    bench.settle()
+    before, calls = bench.fingerprint(), len(bench.connector.calls)
+    bench.configure(**data | ids)
+    bench.run(60)
+    suspect(bench)
+    bench.settle()
+    registration = bench.credentials.load().registration
+    assert registration is not None
+    assert {"RUNTIME_ID": registration.runtime_id, "TENANT": registration.tenant}.items() >= ids.items()
+    assert bench.connector.calls[calls:] == ["configuration"], "asked whether it accepts the certificate"
+    bench.health.accepted(Party.DIRECTOR)
+    bench.settle()
+    assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
+
+
+def test_ids_that_were_edited_do_not_matter_in_an_outage(bench: Bench) -> None:
+    """Both refuse, as they do while the database is down: nothing is changed, and no token is tried."""
+    data = bench.configure()
+    bench.settle()
+    bench.configure(**data | {"TENANT": "another"})
+    bench.run(60)
+    bench.connector.outages.begin("database")
+    suspect(bench)
+    bench.run(HOUR)
+    assert "the configured one-time token is used" not in bench.error
+    assert "to reconnect, configure a new one-time token in ConfigMap" in bench.error
+    bench.connector.outages.clear()
+    bench.health.accepted(Party.DIRECTOR)
+    bench.run(SYNC_PERIOD * 1.3)
+    registration = bench.credentials.load().registration
+    assert registration is not None
+    assert (bench.state, registration.tenant, signed(bench)) == ("Connected", TENANT, 1)
+
+
 # --- what is told ---
 
 
