@@ -180,8 +180,8 @@ def resolve(
         return error.problem
     return ConfigurationProblem(
         ProblemKind.NOTHING,
-        f"no configuration to pair with: there is neither a ConfigMap {config_map_name} nor a Secret {secret_name}, "
-        f"and the CompassConnection has no spec.pairing with a token",
+        f"no pairing configuration found: there is neither a ConfigMap {config_map_name} nor a Secret {secret_name}, "
+        f"and the CompassConnection has no token in spec.pairing",
     )
 
 
@@ -254,7 +254,7 @@ def _referenced_token(reference: Mapping[str, str], read_secret: ReadSecret) -> 
     if fields.labels(secret).get(TOKEN_LABEL) != "true":
         raise unusable(
             f"is not used, because it does not have the label {TOKEN_LABEL}: "
-            f'"true", by which its owner agrees that it is sent to the Connector'
+            f'"true", with which its owner allows the agent to send it to the Connector'
         )
     try:
         token = secret_value(secret, key).strip()
@@ -263,7 +263,9 @@ def _referenced_token(reference: Mapping[str, str], read_secret: ReadSecret) -> 
     if not token:
         raise unusable(f"has no value under the key {key}")
     if not _TOKEN_SHAPE.fullmatch(token):
-        raise unusable(f"holds no one-time token under the key {key}: the value has another form and is not sent")
+        raise unusable(
+            f"has no one-time token under the key {key}: the value does not look like a token and is not sent"
+        )
     return token
 
 

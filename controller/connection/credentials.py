@@ -189,7 +189,7 @@ class CredentialsStore:
             yield
         finally:
             if self._replaced(credentials):
-                raise CredentialsReplaced(f"the Secret {self.cluster_name} holds other credentials by now")
+                raise CredentialsReplaced(f"the Secret {self.cluster_name} has other credentials now")
 
     def save_pairing(self, pairing: Pairing | None) -> None:
         """Keep the pairing, or forget it; raises informers.ApiError."""
@@ -327,7 +327,7 @@ class CredentialsStore:
             except CredentialsError:
                 stored = False
         if not stored:
-            raise CredentialsReplaced(f"the Secret {self.cluster_name} was changed by somebody else")
+            raise CredentialsReplaced(f"the Secret {self.cluster_name} was changed by another client")
 
     def _write(
         self, cache: MutationCache, name: ObjectName, data: Callable[[Object | None], Data], *, dry_run: bool = False

@@ -49,7 +49,9 @@ class Identity:
             verdict = Verdict(credentials.fingerprint, registration.runtime_id, actual, settled)
             self._health.identified(verdict)
             if settled and actual is None:
-                _log.warning("the Director does not say whose certificate it is, so RUNTIME_ID cannot be checked")
+                _log.warning(
+                    "The Director does not return the Runtime of the certificate, so RUNTIME_ID cannot be checked"
+                )
         return verdict.actual in (None, registration.runtime_id)
 
     def _verdict(self, credentials: StoredCredentials, registration: Registration) -> Verdict | None:

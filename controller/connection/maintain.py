@@ -63,20 +63,22 @@ class Maintainer:
         moved = replace(registration, connector_url=urls[0], director_url=urls[1])
         if moved != registration:
             self._tools.credentials.save_registration(moved, facts.current)
-            _log.info("Compass has moved", extra={"connector": urls[0], "director": urls[1]})
+            _log.info("The URLs of Compass have changed", extra={"connector": urls[0], "director": urls[1]})
 
     def renew(self, cause: RenewalCause, facts: Facts) -> HasRenewed | HasSigned:
         """Also raises revocation.RevokedMeanwhile."""
         self._tools.credentials.check_writable()  # before a certificate is issued that could not be stored
         fresh = facts.fresh
         if fresh is None:
-            _log.info("renewing the certificate", extra={"reason": cause.value})
+            _log.info("Renewing the certificate", extra={"reason": cause.value})
             fresh = self._sign(facts)
         now = self._tools.clock.time()
         not_after = fresh.signed.leaf.not_after.timestamp()
         if now >= not_after:
             difference = texts.clock_difference(now - not_after)
-            raise RenewedCertificateUnusable(f"the renewed certificate is expired when it comes: {difference}")
+            raise RenewedCertificateUnusable(
+                f"the renewed certificate had already expired when it was received: {difference}"
+            )
         if now < fresh.valid_from:
             return HasSigned(fresh, None)
         try:
@@ -95,7 +97,7 @@ class Maintainer:
         """Write down what belongs to the certificate."""
         assert facts.credentials is not None
         self._tools.credentials.save_registration(registration, facts.credentials)
-        _log.info("registration of the certificate written down", extra={"runtime": registration.runtime_id})
+        _log.info("Stored the registration of the certificate", extra={"runtime": registration.runtime_id})
 
     def give_up_pairing(self) -> None:
         """Forget the pairing under way."""

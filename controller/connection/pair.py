@@ -118,7 +118,7 @@ class Pairer:
         if self._key is None:
             self._key = self._tools.new_key()
         identifier = request_id(pairing.runtime_id)
-        _log.info("pairing with Compass", extra={"origin": pairing.origin, "url": pairing.token_url})
+        _log.info("Pairing with Compass", extra={"origin": pairing.origin, "url": pairing.token_url})
         with self._tools.sessions.passing_connector(None) as connector:
             offered = connector.configuration(pairing.token_url, token=pairing.token, request_id=identifier)
         progress.traded = True
@@ -192,7 +192,7 @@ class Pairer:
         try:
             self._tools.credentials.save_pairing(None)
         except ApiError as error:
-            _log.warning("a pairing that failed cannot be removed from its Secret yet", extra={"error": str(error)})
+            _log.warning("Cannot remove a failed pairing from its Secret yet", extra={"error": str(error)})
 
     def _remove_literal_token(self, pairing: Pairing) -> None:
         """A newer one stays: it was not used."""
@@ -264,7 +264,7 @@ def _rsa_key(pem: str) -> RSAPrivateKey:
     try:
         key = certificates.load_key(pem.encode())
     except InvalidCredentials as error:
-        raise InvalidCredentials(f"the notes of the pairing under way were changed: {error}", part="key") from error
+        raise InvalidCredentials(f"the stored state of the pairing was changed: {error}", part="key") from error
     if not isinstance(key, RSAPrivateKey):
-        raise InvalidCredentials("the notes of the pairing under way were changed: their key is no RSA key", part="key")
+        raise InvalidCredentials("the stored state of the pairing was changed: its key is not an RSA key", part="key")
     return key

@@ -51,7 +51,7 @@ _SHORTEST_LOOK_SECONDS = 0.001  # rounding must not turn a wait into a loop
 class RenewalCause(StrEnum):
     """Why the certificate is renewed, for people."""
 
-    TOO_OLD = "the threshold of its validity is crossed"
+    TOO_OLD = "its validity is below the renewal threshold"
     ASKED_FOR = "refreshCredentialsNow is set"
     CA_MISSING = "the Secret with the CA certificates is missing"
 

@@ -103,7 +103,7 @@ class ConnectionReconciler:
         try:
             self._carry_out(decision, facts)
         except (RevokedMeanwhile, CredentialsReplaced) as error:
-            _log.info("the connection has changed meanwhile", extra={"reason": str(error)})
+            _log.info("The connection has changed during the reconcile", extra={"reason": str(error)})
         return Result(requeue_after=0.0)
 
     def _facts(self) -> Facts:
@@ -144,7 +144,7 @@ class ConnectionReconciler:
             self._remember(trouble=trouble, unstored=outcome.unstored)
             return
         fresh = outcome.credentials
-        _log.info("paired with Compass", extra={"origin": outcome.origin, "fingerprint": fresh.fingerprint})
+        _log.info("Paired with Compass", extra={"origin": outcome.origin, "fingerprint": fresh.fingerprint})
         self._metrics.pairing("success")
         self._pauses.pairing.succeeded()
         self._remember(trouble=None, unstored=None)
@@ -171,7 +171,7 @@ class ConnectionReconciler:
             self._maintenance_failed(facts, error, renewing=True)
             return
         if isinstance(outcome, HasRenewed):
-            _log.info("certificate renewed", extra={"fingerprint": outcome.credentials.fingerprint})
+            _log.info("Certificate renewed", extra={"fingerprint": outcome.credentials.fingerprint})
             self._metrics.renewal("success")
             self._remember(renewed_at=self._clock.monotonic())
             self._put_into_use(outcome.credentials, Renewed(outcome.credentials.fingerprint, cause.value))

@@ -100,7 +100,7 @@ class Report:
         connection = self._connections.get(name)
         if connection is None:
             return
-        text = f"only the CompassConnection {CONNECTION_NAME} is served; this one has no effect"
+        text = f"Only the CompassConnection {CONNECTION_NAME} is used; this one has no effect"
         self._emit(connection, "Ignored", text)
         _log.warning("CompassConnection ignored", extra={"connection": name, "served": CONNECTION_NAME})
 
@@ -113,10 +113,10 @@ class Report:
         before = facts.connection
         self._announce_news(written, facts)
         if facts.memory.news is None and told.reason is None and cc.state_of(before) in cc.CONNECTION_LOST:
-            text = "the credentials can be used, and the Connector accepts the certificate"
+            text = "The credentials are valid, and the Connector accepts the certificate"
             self._emit(written, "ConnectionRestored", text, kind="Normal")
         if told.reason is not None and told.reason != self._told.reason and not _says(before, told):
-            _log.warning("the connection to Compass is not as it should be", extra={"error": told.text})
+            _log.warning("Connection to Compass failed", extra={"error": told.text})
             self._emit(written, TOLD[type(told.reason)][1], texts.reason_text(told.reason, with_ids=False))
         for remark in told.remarks:
             event = REMARKED[type(remark)]
@@ -216,10 +216,10 @@ def _remarks(facts: Facts) -> tuple[Remark, ...]:
 
 def _paired_text(facts: Facts, news: Paired) -> str:
     return (
-        f"paired with Compass through {news.origin} as Runtime {facts.registration.runtime_id}; the certificate is "
+        f"Paired with Compass through {news.origin} as Runtime {facts.registration.runtime_id}; the certificate is "
         f"valid until {cc.timestamp(facts.current.not_after)}"
     )
 
 
 def _renewed_text(facts: Facts, news: Renewed) -> str:
-    return f"renewed because {news.why}; valid until {cc.timestamp(facts.current.not_after)}"
+    return f"Renewed because {news.why}; the certificate is valid until {cc.timestamp(facts.current.not_after)}"

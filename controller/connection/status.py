@@ -38,7 +38,7 @@ class State(StrEnum):
     SYNCHRONIZED = "Synchronized"
 
 
-_RIGHTS = "Rights are missing: "
+_RIGHTS = "Missing permissions: "
 
 CONNECTION_LOST = frozenset({State.CONNECTION_FAILED, State.CONNECTION_MAINTENANCE_FAILED})
 """States of a connection over which no synchronisation may report: their error has to be mended first."""
@@ -294,7 +294,7 @@ def derive_conditions(connection: Object, *, now: float) -> None:
     if lost:
         synchronized_reason, synchronized_message = reason, error
     elif synchronized == "Unknown":
-        synchronized_reason, synchronized_message = _PENDING, "waiting for the first answer of the Director"
+        synchronized_reason, synchronized_message = _PENDING, "Waiting for the first answer of the Director"
     else:
         synchronized_reason, synchronized_message = reason, "" if synchronized == "True" else sync_error
     ready = connected == synchronized == "True"

@@ -136,7 +136,7 @@ class ConnectionStore:
         if current.get("status") != wanted.get("status"):
             self._has_status_subresource = None
             if self._status_subresource():
-                _log.info("the CompassConnection CRD was replaced by one with a status subresource")
+                _log.info("The CompassConnection CRD was replaced by one with a status subresource")
                 return self._write_parts(current, {**current, "status": wanted.get("status", {})})
         return current
 

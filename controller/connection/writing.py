@@ -45,4 +45,4 @@ def apply(
             if base is None:
                 raise  # its namespace or its CRD is missing
             base = read_live()
-    raise Conflict(f"{what} kept changing while it was written", status=409, reason="Conflict")
+    raise Conflict(f"{what} was changed by other clients at each attempt to write it", status=409, reason="Conflict")

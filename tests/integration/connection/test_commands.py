@@ -102,7 +102,7 @@ def test_status_tells_the_connection_as_an_operator_reads_it(world: World, agent
     wait_for_error(world, "no configuration")
     code, text = status(world)
     assert code == UNHEALTHY
-    assert "Error:        no configuration to pair with" in text
+    assert "Error:        no pairing configuration found" in text
     world.configure()
     world.wait_for_state("Synchronized")
     code, text = status(world)

@@ -217,7 +217,7 @@ def test_a_revoked_certificate_is_suspected_and_the_new_token_switches_over(worl
     wait_for_error(world, "configure a new one-time token in ConfigMap")
     assert world.state() == "ConnectionMaintenanceFailed"
     world.configure({**world.configuration(), "TOKEN": "made-up"})
-    wait_for_error(world, "pairing anew failed too", "put a new one-time token into ConfigMap")
+    wait_for_error(world, "a new pairing failed too", "put a new one-time token into ConfigMap")
     assert certificate(world) == before
     assert len(world.applications()) == 3
     world.configure()
@@ -287,7 +287,7 @@ def test_an_expired_certificate_is_loss(world: World, agent: StartAgent) -> None
     number = world.compass.faults.add(
         Fault(kind="status", target="connector", operation="signCertificateSigningRequest", status=503)
     )
-    wait_for_error(world, "renewal failed, the certificate is valid until ")
+    wait_for_error(world, "the certificate could not be renewed and is valid until ")
     assert world.state() == "ConnectionMaintenanceFailed"
     wait_for_error(world, "the client certificate expired at")
     assert world.state() == "ConnectionFailed"

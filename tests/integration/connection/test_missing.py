@@ -51,7 +51,7 @@ def test_rights_definitions_and_configuration_are_asked_for_one_after_the_other(
     world.install_crds()
     wait_for_error(
         world,
-        "no configuration to pair with",
+        "no pairing configuration found",
         "ConfigMap kyma-system/compass-agent-configuration",
         "Secret kyma-system/compass-agent-configuration",
     )

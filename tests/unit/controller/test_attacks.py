@@ -20,9 +20,9 @@ _KUBECONFIG = "apiVersion: v1\nkind: Config\nusers:\n- name: admin\n  user: {tok
 ATTACKS: list[tuple[str, dict[str, str], str, str]] = [
     ("a Secret whose owner has not agreed", {}, "t" * 90, "does not have the label"),
     ("a label of another value", {TOKEN_LABEL: "yes"}, "t" * 90, "does not have the label"),
-    ("a private key", {TOKEN_LABEL: "true"}, _PEM, "holds no one-time token"),
-    ("a kubeconfig", {TOKEN_LABEL: "true"}, _KUBECONFIG, "holds no one-time token"),
-    ("a short password", {TOKEN_LABEL: "true"}, "hunter2", "holds no one-time token"),
+    ("a private key", {TOKEN_LABEL: "true"}, _PEM, "has no one-time token"),
+    ("a kubeconfig", {TOKEN_LABEL: "true"}, _KUBECONFIG, "has no one-time token"),
+    ("a short password", {TOKEN_LABEL: "true"}, "hunter2", "has no one-time token"),
 ]
 
 

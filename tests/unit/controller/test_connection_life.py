@@ -282,7 +282,7 @@ def test_a_renewal_that_fails_tells_the_time_left_and_ends_in_loss_only_at_expir
     end = bench.credentials.load().not_after
     bench.run(end - bench.clock.time() - 2 * HOUR - 60)
     assert bench.state == "ConnectionMaintenanceFailed"
-    assert f"renewal failed, the certificate is valid until {timestamp(end)}: HTTP 503" in bench.error
+    assert f"the certificate could not be renewed and is valid until {timestamp(end)}: HTTP 503" in bench.error
     assert "RenewalFailed" in bench.recorder.reasons
     bench.run(2 * HOUR + 300)
     assert bench.state == "ConnectionFailed"
@@ -436,7 +436,7 @@ def test_a_failed_pairing_stays_told_when_its_token_has_gone_from_the_object() -
     bench.connector.intervene = lambda op: HttpAnswer(200, body, "") if op.startswith("sign") else None
     bench.run(60)
     assert "token" not in bench.connection["spec"]["pairing"]
-    assert "no configuration to pair with" in bench.error
+    assert "no pairing configuration found" in bench.error
     assert "Invalid common name provided" in bench.error
     assert "put a new one-time token into CompassConnection spec.pairing" in bench.error
 
@@ -587,7 +587,7 @@ def test_a_pairing_under_way_that_was_tampered_with_is_given_up() -> None:
         )
     )
     bench.settle()
-    assert "the notes of the pairing under way were changed" in bench.error
+    assert "the stored state of the pairing was changed" in bench.error
     assert bench.credentials.load_pairing() is None
     bench.configure()
     bench.settle()

@@ -57,7 +57,7 @@ NEWER = replace(USED, token="newer")
 ELSEWHERE = replace(NEWER, origin="Secret kyma-system/compass-agent-configuration")
 LITERAL = replace(NEWER, origin=SPEC_PAIRING, literal=True)
 CORRECTED = replace(USED, runtime_id="another")
-NOTHING = ConfigurationProblem(ProblemKind.NOTHING, "no configuration to pair with")
+NOTHING = ConfigurationProblem(ProblemKind.NOTHING, "no pairing configuration found")
 INCOMPLETE = ConfigurationProblem(ProblemKind.UNUSABLE, f"{CONFIG_MAP}: TENANT is empty")
 TOKEN_SECRET = ConfigurationProblem(ProblemKind.TOKEN_SECRET, "the Secret x/y of tokenSecretRef does not exist")
 CONFIGURATIONS = (USED, NEWER, ELSEWHERE, LITERAL, CORRECTED, NOTHING, INCOMPLETE, TOKEN_SECRET)
@@ -348,7 +348,7 @@ def test_every_blocked_says_what_to_do() -> None:
                 "put a new one-time token into",
                 "configure a new one-time token",
                 "correct RUNTIME_ID in",
-                "no configuration to pair with",
+                "no pairing configuration found",
                 "TENANT is empty",
                 "does not exist",
             )

@@ -28,15 +28,17 @@ UPSTREAM = (
 NOBODY = "HTTP 400, empty answer"
 NO_SCOPES = "graphql: insufficient scopes provided"
 NEW_TOKEN = "put a new one-time token into ConfigMap kyma-system/compass-agent-configuration"
-SPENT_BEFORE = "the one-time token may have been used up before: HTTP 503"
-MAY_BE_SPENT = "the one-time token may be used up by this; if it is refused from now on, put a new one-time token into"
+SPENT_BEFORE = "an earlier attempt may have used the one-time token: HTTP 503"
+MAY_BE_SPENT = (
+    "this attempt may have used the one-time token; if Compass refuses the token now, put a new one-time token into"
+)
 UNKNOWN_OR_DOWN = (
-    "the one-time token is unknown, used or expired, or Compass answers the same while its Director or its database is "
-    "down; else put a new one-time token into"
+    "the one-time token is unknown, used or expired, or Compass gives the same answer while its Director or its "
+    "database is down; if Compass is available, put a new one-time token into"
 )
 LOST_OR_DOWN = (
-    "an answer of the Connector was lost, and the one-time token with it, or Compass answers the same while its "
-    "Director or its database is down; else put a new one-time token into"
+    "the answer of the Connector was lost and the one-time token is used, or Compass gives the same answer while "
+    "its Director or its database is down; if Compass is available, put a new one-time token into"
 )
 
 
