@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         client = Client.load(options.kubeconfig, user_agent=_USER_AGENT, metrics=refusals)
     except ConfigurationError as error:
-        return _cannot_begin(options, f"no way to reach a Kubernetes API server: {error}")
+        return _cannot_begin(options, f"no usable configuration for the Kubernetes API server: {error}")
     if command == "run":
         return _run(settings, client, metrics, refusals)
     try:
@@ -88,17 +88,19 @@ def _ask(question: str) -> bool:
 def _run(settings: Settings, client: Client, metrics: Metrics, refusals: Refusals) -> int:
     gc.set_threshold(*_GC_THRESHOLDS)
     stop = stop_on_signals()
-    _log.info("starting", extra={"version": VERSION, "commit": COMMIT, **settings.describe()})
+    _log.info("Starting", extra={"version": VERSION, "commit": COMMIT, **settings.describe()})
     if settings.skip_compass_tls_verify:
-        _log.warning("the servers of Compass are not verified: APP_SKIP_COMPASS_TLS_VERIFY is for tests only")
+        _log.warning(
+            "The server certificates of Compass are not verified: APP_SKIP_COMPASS_TLS_VERIFY is for tests only"
+        )
     try:
         build(settings, client, metrics, refused=refusals.seen).run(stop)
     except _ENDED as error:
-        _log.error("ended", extra={"reason": f"{type(error).__name__}: {error}"})
+        _log.error("Process ended with an error", extra={"reason": f"{type(error).__name__}: {error}"})
         return 1
     finally:
         client.close()
-    _log.info("stopped")
+    _log.info("Stopped")
     return 0
 
 
@@ -115,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=False)
     subparsers.add_parser("run", help="run the agent (the default)")
     status = subparsers.add_parser(
-        "status", help="tell how the connection is; exit status 0: all is well, 1: something is wrong, 3: cannot tell"
+        "status", help="show the state of the connection; exit status 0: healthy, 1: a problem, 3: unknown"
     )
     status.add_argument("-o", "--output", choices=("text", "json"), default="text")
     revoke = subparsers.add_parser("revoke", help="revoke the certificate and delete the credentials")

@@ -64,7 +64,7 @@ class ClusterMetrics:
         try:
             info = self._cluster_info()
         except ApiError as error:
-            _log.warning("cluster metrics cannot be read", extra={"error": str(error)})
+            _log.warning("Cannot read the cluster metrics", extra={"error": str(error)})
         else:
             self._line.info("Cluster metrics logged successfully.", extra={"metrics": True, "clusterInfo": info})
 

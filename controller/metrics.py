@@ -21,7 +21,7 @@ class AgentMetrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(_PREFIX + name, text, labels, registry=registry)
 
-        gauge("build_info", "1, with the version and the commit of this build.", "version", "commit").labels(
+        gauge("build_info", "Always 1. Version and commit of this build.", "version", "commit").labels(
             VERSION, COMMIT
         ).set(1)
         self._state = gauge("connection_state", "1 for the state of the CompassConnection, 0 for others.", "state")
@@ -30,14 +30,14 @@ class AgentMetrics:
         self._applications = gauge("applications", "Applications: desired, synced, failed.", "status")
         self._pairings = counter("pairing_attempts_total", "Attempts to pair with the Connector.", "result")
         self._renewals = counter("certificate_renewals_total", "Attempts to renew the certificate.", "result")
-        self._syncs = counter("syncs_total", "Fetches from the Director and what became of them.", "result")
+        self._syncs = counter("syncs_total", "Syncs, by result.", "result")
         self._sync_seconds = Histogram(
             _PREFIX + "sync_duration_seconds",
-            "From asking the Director to the last outcome of an Application.",
+            "Duration of syncs, from the fetch to the result of the last Application.",
             buckets=_SYNC_BUCKETS,
             registry=registry,
         )
-        self._last_sync = gauge("last_successful_sync_timestamp_seconds", "When everything was as the Director says.")
+        self._last_sync = gauge("last_successful_sync_timestamp_seconds", "Time of the last successful sync.")
         self._writes = counter("object_writes_total", "Applications and Secrets written.", "kind", "operation")
         self._calls = counter("compass_calls_total", "Calls to Connector and Director.", "operation", "outcome")
         self._call_seconds = Histogram(

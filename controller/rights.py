@@ -48,7 +48,9 @@ class RightsMissing(Exception):
 
     def __init__(self, rights: Iterable[Right]) -> None:
         self.rights = tuple(sorted(rights))
-        super().__init__(f"the ServiceAccount of the agent lacks rights: {describe(self.rights)}; apply config/rbac")
+        super().__init__(
+            f"the ServiceAccount of the agent lacks permissions: {describe(self.rights)}; apply config/rbac"
+        )
 
 
 def needed(settings: Settings) -> tuple[Right, ...]:
@@ -173,19 +175,22 @@ class RightsCheck:
         try:
             found = missing(self._client, self._rights)
         except ApiError as error:
-            _log.warning("the rights of the agent cannot be checked", extra={"error": str(error)})
+            _log.warning("Cannot check the permissions of the agent", extra={"error": str(error)})
             return True
         if found != self._missing:
             self._missing = found
             if found:
-                _log.error("rights are missing", extra={"rights": describe(found), "remedy": "apply config/rbac"})
+                _log.error("Permissions are missing", extra={"rights": describe(found), "remedy": "apply config/rbac"})
             else:
-                _log.info("all rights are there again")
+                _log.info("All permissions are granted again")
         if found != self._told:
             try:
                 self._tell(found)
             except ApiError as error:
-                _log.warning("missing rights cannot be told in the CompassConnection", extra={"error": str(error)})
+                _log.warning(
+                    "Cannot write the missing permissions to the status of the CompassConnection",
+                    extra={"error": str(error)},
+                )
                 return True
             self._told = found
         return bool(found)

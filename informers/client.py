@@ -142,7 +142,7 @@ class Client:
         self._error_when_closed: Callable[[], BaseException] = _closed
         if not configuration.verify_ssl:
             log.warning(
-                "the certificate of the API server is not verified: insecure-skip-tls-verify is set in the kubeconfig",
+                "The certificate of the API server is not verified: insecure-skip-tls-verify is set in the kubeconfig",
                 extra={"server": self._host},
             )
 
@@ -382,7 +382,7 @@ class Client:
             if wait is None or not retries_left or self._clock.monotonic() + wait >= deadline:
                 raise error
             self._metrics.retry(verb=request.method, code=str(response.status), host=self._host)
-            log.info("request will be sent again", extra={"status": response.status, "wait_seconds": wait})
+            log.info("Retrying the request", extra={"status": response.status, "wait_seconds": wait})
             stopped = self._clock.sleep(wait, request.stop)
             left = deadline - self._clock.monotonic()
             if stopped or left <= 0:
@@ -455,7 +455,7 @@ class Client:
                 # may happen to several in a row, but each of them once, and a new connection ends it.
                 if request.method != "GET" or exchange.on_new_connection or exchange.is_cut:
                     raise
-                log.debug("request on an idle connection is sent again", extra={"cause": type(error).__name__})
+                log.debug("Retrying a request that failed on an idle connection", extra={"cause": type(error).__name__})
         if request.stream and not 200 <= response.status < 300:
             response.read(cache_content=True)
             response.release_conn()

@@ -62,7 +62,7 @@ class TokenFile:
             except (OSError, UnicodeError, ConfigurationError) as error:
                 if self._token is None:
                     raise ConfigurationError(f"cannot read a token from {self._path}: {_cause(error)}") from error
-                log.warning("token file cannot be read, keeping the old token", extra={"path": str(self._path)})
+                log.warning("Cannot read the token file, keeping the old token", extra={"path": str(self._path)})
                 return self._token
             self._token = token
             self._read_at = now

@@ -71,7 +71,7 @@ class ExecPlugin:
         """What to sign in with. Raises ConfigurationError when the program fails, or runs too long."""
         # Whoever needs it next tries again; threads that wait for a program that hangs must not pile up.
         if not self._lock.acquire(timeout=PATIENCE):
-            raise ConfigurationError(f"the credential plugin {self._command} has not ended after {PATIENCE:g} s")
+            raise ConfigurationError(f"the credential plugin {self._command} did not finish within {PATIENCE:g} s")
         try:
             known = self._credentials
             if known is not None and (known.expires is None or self._clock.time() < known.expires):
@@ -82,7 +82,7 @@ class ExecPlugin:
             except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
                 raise ConfigurationError(f"the credential plugin {self._command} failed: {_cause(error)}") from error
             self._obtained_at = now
-            log.info("credentials obtained from a plugin", extra={"command": self._command})
+            log.info("Credential plugin returned credentials", extra={"command": self._command})
             return self._credentials
         finally:
             self._lock.release()

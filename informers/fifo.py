@@ -107,7 +107,7 @@ class RealFIFO:
             obj = self._transformed(obj)
         except TransformFailed:
             # It is gone all the same.
-            log.exception("deleted object cannot be transformed, passed on as it was", extra={"key": key})
+            log.exception("Cannot transform a deleted object, passing it on unchanged", extra={"key": key})
         self._put(Removal(key, obj))
 
     def replace(self, objs: Iterable[Object], version: str) -> None:
@@ -124,7 +124,7 @@ class RealFIFO:
             # One line and one traceback: a transform that fails for one often fails for thousands.
             first = next(iter(failures))
             extra = {"objects": len(failures), "first": first}
-            log.error("listed objects cannot be transformed, skipped", extra=extra, exc_info=failures[first])
+            log.error("Cannot transform listed objects, skipping them", extra=extra, exc_info=failures[first])
         with self._condition:
             change = ReplacedAll(objects, version, initial=not self._populated, kept=frozenset(failures))
             if change.initial:

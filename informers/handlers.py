@@ -175,7 +175,7 @@ class Registration:
                 case Deleted(obj_or_tombstone):
                     self._handlers.on_delete(obj_or_tombstone)
         except BaseException:  # SystemExit, or a panic of an extension module, must not end the thread
-            log.exception("event handler failed, change skipped", extra={"informer": self._informer_name})
+            log.exception("Event handler failed, skipping the change", extra={"informer": self._informer_name})
             self._clock.sleep(PAUSE_AFTER_ERROR, self._stopped)
         finally:
             if isinstance(notification, Added) and notification.is_initial_list:

@@ -152,7 +152,7 @@ class SharedInformer:
                     other.set_resync_check(period)
             elif period and (not self._check_period or period < self._check_period):
                 log.warning(
-                    "resync period of a late handler replaced by that of the running informer",
+                    "Resync period of the handler replaced by that of the running informer",
                     extra={"informer": self._name, "asked_seconds": period, "seconds": self._check_period},
                 )
             registration.set_resync_check(self._check_period)
@@ -343,6 +343,6 @@ def wait_for_sync(synced: Iterable[HasSynced], stop: threading.Event, clock: Clo
 
 def _at_least_minimum(period: float) -> float:
     if 0 < period < MINIMUM_RESYNC_PERIOD:
-        log.warning("resync period raised to one second")
+        log.warning("Resync period raised to one second")
         return MINIMUM_RESYNC_PERIOD
     return period

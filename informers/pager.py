@@ -41,7 +41,7 @@ def list_all(list_page: ListPage, resource: Resource, *, resource_version: str, 
         try:
             page = _Page(list_page(limit=limit, continue_=page.continue_, resource_version=""), resource)
         except Expired:
-            log.info("paged list expired on the way, listing all at once", extra={"resource": resource.plural})
+            log.info("Paged list expired, listing without pages", extra={"resource": resource.plural})
             page = _Page(list_page(limit=None, continue_="", resource_version=resource_version), resource)
             return ListResult(page.items, page.resource_version, paginated)
         items += page.items
@@ -79,5 +79,5 @@ def _is_usable(item: object, resource: Resource) -> bool:
             return True
     else:
         fault = f"it is no {resource.kind}"
-    log.error("object in a list skipped", extra={"resource": resource.plural, "cause": fault})
+    log.error("Skipped an object in a list", extra={"resource": resource.plural, "cause": fault})
     return False

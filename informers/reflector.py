@@ -247,14 +247,14 @@ class Reflector:
                 complete = False
             except KubernetesError as error:
                 if not _is_retriable(error):
-                    log.info("streamed list failed, using LIST", extra={"informer": self._name, "cause": str(error)})
+                    log.info("Streamed list failed, using LIST", extra={"informer": self._name, "cause": str(error)})
                     return None
                 self._last_error = _forget_frames(error)
                 complete = False
             if complete:
                 break
             if not self._streams_lists:
-                log.warning("the server does not stream lists, using LIST", extra={"informer": self._name})
+                log.warning("The server does not stream lists, using LIST", extra={"informer": self._name})
                 return None
             # client-go starts over at once; but a server that cuts each stream short would be asked for everything
             # again and again without a pause.
@@ -285,7 +285,7 @@ class Reflector:
                 return
             seen = gathered.events
             extra = {"informer": self._name, "waited_seconds": round(waited), "objects": len(gathered.objects)}
-            log.warning("streamed list is not complete yet", extra=extra)
+            log.warning("Streamed list is not complete yet", extra=extra)
 
         with self._every(BOOKMARK_WARNING_PERIOD, look):
             yield
@@ -315,11 +315,11 @@ class Reflector:
                 finally:
                     self._watching = False
             except _ShortWatch:
-                log.info("watch was closed at once", extra={"informer": self._name})
+                log.info("Watch was closed immediately", extra={"informer": self._name})
                 return
             except Expired:
                 # The version is kept: "not older than" it is what the next list has to be.
-                log.info("watch expired", extra={"informer": self._name})
+                log.info("Watch expired", extra={"informer": self._name})
                 return
             except TooManyRequests as error:
                 self._last_error = _forget_frames(error)
@@ -329,7 +329,7 @@ class Reflector:
                     stream = None
                     continue
                 self._last_error = _forget_frames(error)
-                log.warning("watch ended with an error", extra={"informer": self._name, "cause": str(error)})
+                log.warning("Watch ended with an error", extra={"informer": self._name, "cause": str(error)})
                 return
             stream = None
 
@@ -390,7 +390,7 @@ class Reflector:
                 version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
                 is_of_kind = obj.get("kind") == kind and obj.get("apiVersion") == api_version
                 if not is_of_kind or not version or not isinstance(version, str):
-                    self._log_skipped("watch event is not about an object of this kind, skipped", event_type)
+                    self._log_skipped("Skipped a watch event without an object of this kind", event_type)
                     continue
                 try:
                     if event_type == ADDED:
@@ -402,9 +402,9 @@ class Reflector:
                     elif event_type == BOOKMARK:
                         store.bookmark(version)
                     else:
-                        self._log_skipped("watch event of unknown type", event_type)
+                        self._log_skipped("Skipped a watch event of an unknown type", event_type)
                 except (KubernetesError, ValueError) as error:
-                    self._log_skipped("object cannot be stored, skipped", event_type, error)
+                    self._log_skipped("Cannot store an object, skipping it", event_type, error)
                 publishing = publishing or event_type != ADDED
                 if publishing:
                     publish(version)
@@ -469,7 +469,7 @@ class Reflector:
 
     def _log_error(self, error: KubernetesError) -> None:
         reason = error.reason if isinstance(error, ApiError) else type(error).__name__
-        log.warning("cannot list or watch", extra={"informer": self._name, "reason": reason, "cause": str(error)})
+        log.warning("Cannot list or watch", extra={"informer": self._name, "reason": reason, "cause": str(error)})
 
     def _log_skipped(self, message: str, event_type: object, error: Exception | None = None) -> None:
         extra = {"informer": self._name, "event_type": str(event_type)[:20]}

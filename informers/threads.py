@@ -42,7 +42,7 @@ def _serve(tasks: "queue.SimpleQueue[Task]") -> None:
         try:
             work()
         except BaseException:  # nobody else would hear of it
-            log.exception("a call in a thread of its own failed", extra={"task": thread.name})
+            log.exception("A call in a separate thread failed", extra={"task": thread.name})
         del work  # what it holds on to
         thread.name = _IDLE_NAME
         _idle.append(tasks)

@@ -91,14 +91,14 @@ class WatchStream(Watch):  # type: ignore[misc]
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             # ValueError: the file below the response was closed under a read.
             if not self._interrupt.is_set():
-                log.info("watch connection ended", extra={"cause": type(error).__name__})
+                log.info("Watch connection ended", extra={"cause": type(error).__name__})
         finally:
             self._close(response)
 
     def unmarshal_event(self, data: bytes, return_type: object = None) -> WatchEvent | None:  # noqa: ARG002
         """The event of one line; None for a blank one."""
         if not data or data.isspace():
-            log.warning("blank line in a watch skipped")
+            log.warning("Skipped a blank line in a watch")
             return None
         try:
             parsed = decode(data)
@@ -106,7 +106,7 @@ class WatchStream(Watch):  # type: ignore[misc]
         except (ValueError, TypeError, KeyError):
             event = None
         if event is None or not isinstance(event.object, dict):
-            log.warning("undecodable line in a watch", extra={"bytes": len(data)})
+            log.warning("Cannot decode a line of a watch", extra={"bytes": len(data)})
             return WatchEvent(ERROR, _UNDECODABLE)
         return event
 

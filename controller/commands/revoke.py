@@ -51,7 +51,7 @@ def revoke(
     except _Failed as failure:
         print(failure, file=out)
     except ApiError as error:
-        print(f"Stopped by the API server: {error}. Run the command again.", file=out)
+        print(f"The API server returned an error: {error}. Run the command again.", file=out)
     else:
         return DONE
     return FAILED
@@ -109,13 +109,13 @@ class _Revocation:
                     return
             else:
                 return
-        raise _Failed("The certificate is replaced again and again. Stop the agent, and run the command again.")
+        raise _Failed("The certificate was replaced at each attempt. Stop the agent, and run the command again.")
 
     def _revoke(self, credentials: StoredCredentials, *, anything_done: bool) -> None:
         certificate = credentials.fingerprint
         connection = self._taken.connections.get(CONNECTION_NAME)
         if revocation.is_proven(connection, certificate):
-            print("The certificate is revoked: a run before has seen to that.", file=self._out)
+            print("The certificate was already revoked by an earlier run.", file=self._out)
             return
         try:
             told = self._at_connector(credentials)
@@ -138,7 +138,7 @@ class _Revocation:
         except Refused as error:
             if self._now() < credentials.not_after and _is_accepted(sessions.director(credentials, registration)):
                 raise
-            return f"There is nothing left to revoke, Compass does not accept the certificate any more: {error}"
+            return f"There is nothing to revoke: Compass no longer accepts the certificate: {error}"
         finally:
             sessions.close()
         return "The certificate is revoked."
@@ -147,7 +147,7 @@ class _Revocation:
         try:
             self._taken.credentials.delete_ca()
         except ApiError as error:
-            print(f"The Secret {self._settings.ca_certificates_secret} is left behind: {error}", file=self._out)
+            print(f"The Secret {self._settings.ca_certificates_secret} could not be deleted: {error}", file=self._out)
         origin = configuration.origin if isinstance(configuration, PairingConfiguration) else ""
         reason = texts.reason_text(Unpaired(RevokedByOperator(origin)))
 
@@ -169,5 +169,5 @@ def _is_accepted(director: DirectorClient) -> bool:
 
 def _registration(credentials: StoredCredentials) -> Registration:
     if credentials.registration is None:
-        raise _Failed("It is not known where the certificate is to be revoked: the agent has not taken it over yet.")
+        raise _Failed("The URL of the Connector is unknown, because the agent has not adopted the credentials yet.")
     return credentials.registration

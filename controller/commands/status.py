@@ -109,17 +109,17 @@ def _problems(
     """Everything that keeps the connection from being healthy, in words."""
     problems = []
     if not report["exists"]:
-        problems.append("there is no CompassConnection: no agent has run, or it may not create one")
+        problems.append("there is no CompassConnection: no agent has run, or the agent may not create it")
     elif report["state"] != cc.State.SYNCHRONIZED:
-        problems.append(f"the state is {report['state'] or 'not told yet'}")
+        problems.append(f"the state is {report['state'] or 'not known yet'}")
     if credentials is None:
         problems.append(f"there are no usable credentials: {report['certificateError']}")
     elif now >= credentials.not_after:
         problems.append(f"the certificate expired at {cc.timestamp(credentials.not_after)}")
     elif now < credentials.not_before:
         problems.append(
-            f"the certificate is not valid before {cc.timestamp(credentials.not_before)}, and here it is "
-            f"{cc.timestamp(now)}: one of the clocks is wrong"
+            f"the certificate is not valid before {cc.timestamp(credentials.not_before)}, and the "
+            f"local time is {cc.timestamp(now)}: check the clocks"
         )
     fetched = cc.parse_timestamp(report["lastFetch"])
     stale = max(_PERIODS_UNTIL_STALE * settings.sync_period, _MIN_SECONDS_UNTIL_STALE)
@@ -130,7 +130,7 @@ def _problems(
 
 def _lines(report: Mapping[str, Any], now: float) -> list[str]:
     rows: list[tuple[str, object]] = [
-        ("State", report["state"] or ("not told yet" if report["exists"] else "no CompassConnection")),
+        ("State", report["state"] or ("not known yet" if report["exists"] else "no CompassConnection")),
         ("Runtime", report["runtime"] or "unknown"),
         ("Tenant", report["tenant"] or "unknown"),
         ("Connector", report["connectorUrl"] or "unknown"),
@@ -152,7 +152,7 @@ def _applications(report: Mapping[str, Any]) -> str:
     counts = member(report, "applications")
     if not counts:
         return ""
-    text = f"{counts.get('synced', 0)} of {counts.get('desired', 0)} as Compass wants them"
+    text = f"{counts.get('synced', 0)} of {counts.get('desired', 0)} in sync"
     if counts.get("failed"):
         failing = counts.get("failing")
         names = ", ".join(map(str, failing)) if isinstance(failing, list) else ""

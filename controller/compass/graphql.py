@@ -113,7 +113,7 @@ class Transport:
             told = {"operation": operation.name, "outcome": outcome, "seconds": round(seconds, 3)}
             log.debug("Called Compass", extra={**told, "requestID": request_id})
             if self._log_queries and outcome != "success":
-                log.info("Compass call failed", extra=call.record(outcome))
+                log.info("Call to Compass failed", extra=call.record(outcome))
         return answer
 
 

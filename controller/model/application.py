@@ -150,7 +150,9 @@ class _Conversion:
             case None:
                 return None
             case UnsupportedCredentials(kind):
-                self.warnings.append(f"bundle {shown_name(bundle.id)}: credentials of the kind {kind} cannot be served")
+                self.warnings.append(
+                    f"bundle {shown_name(bundle.id)}: credentials of the kind {kind} are not supported"
+                )
                 return None
             case BasicCredentials(username, password) as basic if username and password:
                 return basic
@@ -179,7 +181,7 @@ def application_problem(desired: Desired) -> str | None:
     """Why the API server would refuse the Application itself; None when it would not."""
     size = len(orjson.dumps(desired.spec))
     if size > MAX_APPLICATION_BYTES:
-        return f"its spec would have {size} bytes, more than the {MAX_APPLICATION_BYTES} that an API server takes"
+        return f"its spec would have {size} bytes; the API server accepts at most {MAX_APPLICATION_BYTES}"
     return None
 
 

@@ -111,7 +111,7 @@ def _convert(
     ids = tuple(application.id for application in group)
     if len(group) > 1:
         clashing = [f"{shown_name(application.name)!r} ({shown_name(application.id)})" for application in group]
-        message = f"several applications of the Director get the name {shown!r}: {_listed(clashing)}"
+        message = f"several applications of the Director have the name {shown!r}: {_listed(clashing)}"
         return Problem(shown, ids, Reason.DUPLICATE_NAME, message)
     if problem := names.name_problem(name):
         return Problem(shown, ids, Reason.INVALID_NAME, f"its name {problem}")
@@ -119,7 +119,7 @@ def _convert(
     if known is not None and known.source == application:
         return known
     if isinstance(application, IncompleteApplication):
-        message = f"could not be read completely from the Director: {application.reason}"
+        message = f"the Director did not return it completely: {application.reason}"
         return Problem(shown, ids, Reason.INCOMPLETE, message)
     desired = desired_application(application, name, settings)
     if problem := secrets_problem(desired.secrets, settings.reserved_secrets):

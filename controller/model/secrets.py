@@ -71,7 +71,7 @@ def secrets_problem(secrets: Sequence[DesiredSecret], reserved: Collection[str])
     times = Counter(secret.name for secret in secrets)
     for secret in secrets:
         if secret.name in reserved:
-            return f"its Secret would have the name {shown_name(secret.name)!r}, which belongs to this agent"
+            return f"its Secret would have the name {shown_name(secret.name)!r}, which the agent uses itself"
         if times[secret.name] > 1:
             return f"{times[secret.name]} of its Secrets would have the name {shown_name(secret.name)!r}"
         if problem := secret_problem(secret):

@@ -75,14 +75,14 @@ class ApplicationReconciler:
     def reconcile(self, name: str) -> Result:
         plan = self._progress.plan
         if plan is None:
-            _log.debug("skipped", extra={"why": "the Director has not answered yet, so nothing is known to be wrong"})
+            _log.debug("Skipped", extra={"why": "no sync has finished yet"})
             return Result()
         with logs.bind(requestID=plan.request_id):
             try:
                 self._make_true(name, plan)
             except ForeignObject as error:
                 self._failed(name, plan, str(error))
-                _log.warning("Application is not as desired", extra={"error": str(error)})
+                _log.warning("Cannot apply the Application", extra={"error": str(error)})
                 return Result()  # when the foreign object goes or changes, its event comes here
             except (KubernetesError, SecretsFailed) as error:
                 self._failed(name, plan, str(error))
@@ -165,14 +165,16 @@ class ApplicationReconciler:
 
     def _leave(self, name: str, status: str) -> None:
         """Reported already, and left as it is: the Application only says so."""
-        _log.debug("skipped", extra={"why": status})
+        _log.debug("Skipped", extra={"why": status})
         application = self._to_mark(name, status)
         if application is not None:
             self._applications.write(with_sync_status(application, status), application)
 
     def _apply(self, desired: Desired, application: Object | None) -> None:
         if application is not None and not is_managed(application):
-            raise ForeignObject("an Application of this name exists that is not managed by Compass; it is left alone")
+            raise ForeignObject(
+                "an Application with this name exists and is not managed by Compass; it stays unchanged"
+            )
         if application is None:
             application = self._create(desired)  # its Secrets need its uid
         hidden = self._secrets.hidden(application, desired.secrets)
@@ -200,7 +202,7 @@ class ApplicationReconciler:
         if vanished:
             # A Director that hides credentials from this Runtime looks the same as one that has none any more.
             names = ", ".join(secret["metadata"]["name"] for secret in vanished)
-            text = f"the Director does not send credentials or parameters of a bundle any more; removed: {names}"
+            text = f"The Director no longer returns credentials or parameters of a bundle; removed: {names}"
             self._recorder.event(application, "Warning", "CredentialsVanished", text)
 
     def _remove(self, name: str, wanted: DesiredSet) -> None:
@@ -213,10 +215,10 @@ class ApplicationReconciler:
         elif wanted.removes(application):
             hidden = self._secrets.hidden(application, ())
             if not _is_being_deleted(application):
-                self._applications.delete(application, "Compass does not assign it any more")
+                self._applications.delete(application, "it is no longer assigned in Compass")
             self._secrets.remove([*self._secrets.unwanted(name, ()), *hidden], NOT_ASSIGNED)
         else:
-            _log.debug("skipped", extra={"why": "its application has a problem under another name"})
+            _log.debug("Skipped", extra={"why": "the application has a problem under another name"})
             return
         self._told.pop(name, None)
 

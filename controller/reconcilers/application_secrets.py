@@ -15,9 +15,9 @@ from informers.errors import ApiError, ConnectionFailed
 BY_APPLICATION = "application"
 """Index of the Secrets: names of the Applications that they belong to."""
 
-NOT_ASSIGNED = "Compass does not assign its Application any more"
-NOT_WANTED = "Compass sends no credentials or parameters for it any more"
-_REPLACED = "it is immutable and differed from what Compass assigns"
+NOT_ASSIGNED = "its Application is no longer assigned in Compass"
+NOT_WANTED = "Compass no longer returns credentials or parameters for it"
+_REPLACED = "it is immutable and differs from what Compass assigns"
 
 Object = dict[str, Any]
 
@@ -106,7 +106,7 @@ class ApplicationSecrets:
     def _apply(self, desired: DesiredSecret, owner: Object) -> None:
         present = self._secrets.get(desired.name)
         if present is not None and not self._owns(owner["metadata"]["name"], present):
-            raise ForeignObject("exists and does not belong to this Application; it is left alone")
+            raise ForeignObject("exists and does not belong to this Application; it stays unchanged")
         merged = self._merged(present, desired, owner)
         if merged is None:
             return

@@ -83,9 +83,9 @@ class Objects:
             raise Stale(error) from error
         self._cache.mutated(written, base=base)
         if base is None:
-            self._tell("created", name, why="Compass assigns it, and it did not exist")
+            self._tell("created", name, why="Compass assigns it, and it does not exist")
         else:
-            self._tell("updated", name, why="it differed from what Compass assigns", fields=changed_fields(base, obj))
+            self._tell("updated", name, why="it differs from what Compass assigns", fields=changed_fields(base, obj))
         return written
 
     def delete(self, base: Object, why: str) -> None:

@@ -126,14 +126,14 @@ class SyncReconciler:
         state = cc.state_of(connection)
         self._metrics.connection_state(state)
         if connection is None or state is None:
-            return _nothing("there is no CompassConnection, or it has no state yet")
+            return _nothing("there is no CompassConnection, or it has no state")
         try:
             credentials = self._credentials.load()
         except CredentialsError as error:
             return _nothing(str(error))
         known = credentials.registration
         if known is None or self._clock.time() >= credentials.not_after:
-            return _nothing("the certificate has expired, or the Runtime that it is for is not known")
+            return _nothing("the certificate has expired, or its Runtime is unknown")
         if state is cc.State.CONNECTION_FAILED and not self._identity.is_another(credentials, known):
             return _nothing("the connection has failed")
         # A new object, a new certificate or another Runtime: what was fetched before says nothing about them.
@@ -208,7 +208,7 @@ class SyncReconciler:
         if written is not None:
             # Without the number of the call: the same failure again is the same Event again.
             self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
-        _log.warning("fetching from the Director failed", extra={"error": text})
+        _log.warning("Fetch from the Director failed", extra={"error": text})
         return Result(requeue_after=delay)
 
     def _take_over(self, connection: Object, assignment: Assignment, identifier: str) -> tuple[Plan, str, str]:
@@ -232,7 +232,7 @@ class SyncReconciler:
             self._workers.enqueue(name, priority=_MASS_PRIORITY)
         self._tell_problems(connection, wanted, managed)
         _log.info(
-            "fetched from the Director",
+            "Fetched from the Director",
             extra={
                 "applications": len(wanted.by_name),
                 "differing": len(changed) + len(new),
@@ -249,7 +249,10 @@ class SyncReconciler:
         if confirmation is not None:
             self._connections.apply_to(connection, lambda obj: _remove_confirmation(obj, confirmation))
             if not verdict.confirmed:
-                text = f"removed the annotation {CONFIRM_DELETIONS}: it confirms nothing that is held back now"
+                text = (
+                    f"Removed the annotation {CONFIRM_DELETIONS}: it does not match the deletions that wait for a "
+                    f"confirmation now"
+                )
                 self._recorder.event(connection, "Warning", "ConfirmationVoid", text)
         self._guard.settle(gone, verdict)
         if not verdict.held and verdict.fresh * 2 > managed:
@@ -333,10 +336,10 @@ class SyncReconciler:
         if written is None or state == before:
             return
         error = apply_error or labels_error
-        text = error or f"{counts.synced} Applications are as the Director says"
+        text = error or f"{counts.synced} Applications are in sync with the Director"
         self._recorder.event(written, "Warning" if error else "Normal", state or "Pending", text)
         told = {"state": state, "applications": counts.desired, "failed": len(counts.failed), "error": error}
-        _log.log(logging.WARNING if error else logging.INFO, "synchronisation concluded", extra=told)
+        _log.log(logging.WARNING if error else logging.INFO, "Sync finished", extra=told)
 
     def _report_labels(self, director: DirectorClient, known: Registration, labels: Mapping[str, Any]) -> str:
         """Report the URLs that the Director does not have yet; returns the errors, "" when there is none."""
@@ -356,7 +359,7 @@ class SyncReconciler:
 
 def _nothing(why: str) -> Result:
     """Nobody can be asked; when that changes, its event comes here."""
-    _log.debug("skipped", extra={"why": why})
+    _log.debug("Skipped", extra={"why": why})
     return Result()
 
 

@@ -261,10 +261,10 @@ class Controller(Generic[K]):
                 raise TypeError(f"a reconciler returns a Result, not {type(result).__name__}")  # noqa: TRY301
         except TermEnded:
             # The next term begins anew, in whatever process. No failure, and nothing to try again.
-            log.info("Reconcile given up: the term of leadership is over")
+            log.info("Reconcile aborted: the term of leadership has ended")
         except TerminalError as error:
             # Not forgotten: should an event bring the key back and it fail again, the delays go on growing.
-            log.warning("Reconcile failed, and is not tried again", extra={"reason": str(error)})
+            log.warning("Reconcile failed and is not retried", extra={"reason": str(error)})
             self._metrics.errors.inc()
             self._metrics.terminal_errors.inc()
             self._metrics.results["error"].inc()

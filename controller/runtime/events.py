@@ -163,7 +163,7 @@ class EventRecorder:
         """
         metadata = obj.get("metadata") or {}
         if not (obj.get("apiVersion") and obj.get("kind") and metadata.get("name")):
-            log.error("An event about an object without apiVersion, kind or name", extra={"reason": reason})
+            log.error("Cannot write an Event for an object without apiVersion, kind or name", extra={"reason": reason})
             return
         observation = _Observation(
             api_version=obj["apiVersion"],
@@ -209,7 +209,7 @@ class EventRecorder:
                     del self._buffered[waiting.first.subject]
             dropped, self._dropped = self._dropped, 0
         if dropped:
-            log.warning("Events dropped, too many were waiting", extra={"count": dropped})
+            log.warning("Dropped Events because the buffer is full", extra={"count": dropped})
         return waiting
 
     def _record(self, waiting: _Waiting, stop: threading.Event) -> None:
@@ -270,12 +270,12 @@ class EventRecorder:
             self._request("POST", EVENTS.path(observation.event_namespace), self._body(observation, event))
         except AlreadyExists:
             # The name is never used twice: an earlier try did reach the server.
-            log.debug("Event was written already", extra={"event": event.name})
+            log.debug("The Event already exists", extra={"event": event.name})
 
     def _request(self, method: str, path: str, body: dict[str, Any], content_type: str = "application/json") -> None:
         left = self._flush_until - self._clock.monotonic()
         if left <= 0:
-            raise ConnectionFailed("no time is left to write Events", reason=ConnectionFailed.TIMEOUT)
+            raise ConnectionFailed("the process is stopping", reason=ConnectionFailed.TIMEOUT)
         timeout = min(_REQUEST_TIMEOUT, left)
         self._client.request(method, path, body=body, content_type=content_type, timeout=timeout)
 
@@ -315,7 +315,7 @@ class EventRecorder:
         if text != self._reported:
             self._reported = text
             extra = {"object": observation.name, "event": observation.reason, "reason": str(error)}
-            log.warning("Cannot write an event", extra=extra)
+            log.warning("Cannot write an Event", extra=extra)
 
 
 def _timestamp(epoch_seconds: float) -> str:

@@ -14,7 +14,7 @@ Run = Callable[[threading.Event], None]
 
 
 class RunnableFailed(Exception):
-    """A part of the process ended by an error, or ended although it should run until the stop."""
+    """A component of the process ended by an error, or ended although it should run until the stop."""
 
 
 class Group:
@@ -69,9 +69,9 @@ class Group:
             with no_retries_after(self.stop_event):
                 run(self.stop_event)
             if until_stop and not self.stop_event.is_set():
-                failure = RunnableFailed(f"{name} ended although nobody stopped it")
+                failure = RunnableFailed(f"{name} ended unexpectedly")
         except TermEnded:
-            log.debug("A part ended with its term", extra={"part": name})
+            log.debug("A component ended with its term", extra={"part": name})
         except BaseException as error:  # noqa: BLE001 - SystemExit of a thread would otherwise end it silently
             failure = RunnableFailed(f"{name}: {type(error).__name__}: {error}")
             failure.__cause__ = error
@@ -79,5 +79,5 @@ class Group:
             self._running.remove(name)
             self._changed.notify_all()
         if failure is not None:
-            log.error("A part of the process ended", exc_info=failure, extra={"part": name})
+            log.error("A component of the process ended", exc_info=failure, extra={"part": name})
             self._on_failure(failure)

@@ -30,9 +30,9 @@ class HealthHandler:
         self._lock = threading.Lock()
 
     def add(self, name: str, check: Check) -> None:
-        """Add a check. Raises ValueError when the name is taken or cannot stand in a path."""
+        """Add a check. Raises ValueError when the name is taken or not usable in a path."""
         if not name or "/" in name:
-            raise ValueError(f"health check name {name!r} cannot stand in a path")
+            raise ValueError(f"health check name {name!r} is not usable in a path")
         with self._lock:
             if name in self._checks:
                 raise ValueError(f"health check {name!r} exists already")

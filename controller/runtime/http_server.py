@@ -73,7 +73,7 @@ class HTTPServer:
     def port(self) -> int:
         """The port it listens on. Raises RuntimeError before bind."""
         if self._server is None:
-            raise RuntimeError(f"{self.name} server: does not listen yet")
+            raise RuntimeError(f"{self.name} server: it does not listen yet")
         port: int = self._server.server_address[1]
         return port
 
@@ -90,7 +90,7 @@ class HTTPServer:
         bind."""
         server = self._server
         if server is None:
-            raise RuntimeError(f"{self.name} server: does not listen yet")
+            raise RuntimeError(f"{self.name} server: it does not listen yet")
         log.info("Server started", extra={"server": self.name, "port": self.port})
         try:
             while not stop.is_set():

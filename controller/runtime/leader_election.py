@@ -184,7 +184,7 @@ class LeaderElector:
         return lost
 
     def _acquire(self, stop: threading.Event) -> Term | None:
-        log.info("Waiting for the lease", extra=self._context)
+        log.info("Waiting for the Lease", extra=self._context)
         while not stop.is_set():
             began = self._clock.monotonic()
             if self._try():
@@ -207,7 +207,7 @@ class LeaderElector:
     def _lead(self, term: Term, stop: threading.Event) -> LeaderElectionLost | None:
         """Renew until stop is set (None), or the lease is lost."""
         self._metrics.leading(self._config.name, holds=True)
-        log.info("Acquired the lease", extra=self._context)
+        log.info("Acquired the Lease", extra=self._context)
         ended = threading.Event()
         failures: list[BaseException] = []
 
@@ -236,7 +236,7 @@ class LeaderElector:
             if self._try():
                 term.renewed(began)
             elif not self.is_leader:
-                return LeaderElectionLost(f"the lease {self._config.name} is held by {self._holder or 'nobody'}")
+                return LeaderElectionLost(f"the Lease {self._config.name} is held by {self._holder or 'nobody'}")
             if term.is_set():
                 # The watchdog may have said so already; a renewal that succeeded later must not revive the leader.
                 return self._deadline_missed()
@@ -254,7 +254,7 @@ class LeaderElector:
 
     def _deadline_missed(self) -> LeaderElectionLost:
         return LeaderElectionLost(
-            f"the lease {self._config.name} was not renewed within {self._config.renew_deadline:g} s"
+            f"the Lease {self._config.name} was not renewed within {self._config.renew_deadline:g} s"
         )
 
     def _end(self, term: Term | None, lost: LeaderElectionLost | None) -> None:
@@ -274,7 +274,7 @@ class LeaderElector:
             held = self._try_acquire_or_renew()
         except (Conflict, AlreadyExists) as error:
             # Somebody was faster: what an election is about.
-            log.debug("Lost a race for the lease", extra={**self._context, "reason": str(error)})
+            log.debug("Another replica updated the Lease first", extra={**self._context, "reason": str(error)})
             return False
         except KubernetesError as error:
             self._report_error(error)
@@ -290,7 +290,7 @@ class LeaderElector:
             except ConnectionFailed:
                 raise  # reading would not succeed either
             except ApiError as error:
-                log.debug("Lease not renewed at the first try", extra={**self._context, "reason": str(error)})
+                log.debug("First attempt to renew the Lease failed", extra={**self._context, "reason": str(error)})
             else:
                 return True
             self._metrics.slow_path(self._config.name)
@@ -335,11 +335,11 @@ class LeaderElector:
             except Conflict:
                 continue
             except KubernetesError as error:
-                log.warning("Cannot release the lease", extra={**self._context, "reason": str(error)})
+                log.warning("Cannot release the Lease", extra={**self._context, "reason": str(error)})
                 return
-            log.info("Released the lease", extra=self._context)
+            log.info("Released the Lease", extra=self._context)
             return
-        log.warning("Cannot release the lease", extra={**self._context, "reason": "it keeps changing"})
+        log.warning("Cannot release the Lease", extra={**self._context, "reason": "it was changed at each attempt"})
 
     # The record.
 
@@ -367,7 +367,7 @@ class LeaderElector:
             self._observed_at = self._clock.monotonic()
         if self._holder != self._reported_holder:
             self._reported_holder = self._holder
-            log.info("The lease has a new holder", extra={**self._context, "holder": self._holder or "nobody"})
+            log.info("The Lease has a new holder", extra={**self._context, "holder": self._holder or "nobody"})
 
     def _next_spec(self) -> dict[str, Any]:
         """Return the record that makes this process the holder, or keeps it so."""
@@ -425,6 +425,6 @@ class LeaderElector:
             return
         self._reported_error = text
         if text:
-            log.warning("Cannot read or write the lease", extra={**self._context, "reason": text})
+            log.warning("Cannot read or write the Lease", extra={**self._context, "reason": text})
         else:
-            log.info("The lease can be read and written again", extra=self._context)
+            log.info("The Lease can be read and written again", extra=self._context)

@@ -237,7 +237,7 @@ class Manager:
             if self._clock.monotonic() >= report_at:
                 report_at += _REPORT_SECONDS
                 for informer in missing:
-                    reason = str(informer.last_error or "the list has not come in yet")
+                    reason = str(informer.last_error or "the list is not complete yet")
                     log.warning("Still waiting for a cache", extra={"informer": informer.name, "reason": reason})
             if self._clock.sleep(_SYNC_POLL_SECONDS, stop):
                 return False
@@ -253,7 +253,7 @@ class Manager:
             if late:
                 # Its requests are refused, but what else it does cannot go on beside the next term.
                 names = ", ".join(late)
-                self._fail(GracePeriodExceeded(f"running {self._grace_period:g} s after the lease was lost: {names}"))
+                self._fail(GracePeriodExceeded(f"running {self._grace_period:g} s after the Lease was lost: {names}"))
             if self._stopping:
                 return
 
@@ -321,7 +321,7 @@ class Manager:
         if isinstance(self._error, GracePeriodExceeded):
             return
         if self._late:
-            log.error("The grace period is over", extra={"still_running": ", ".join(self._late)})
+            log.error("The grace period has ended", extra={"still_running": ", ".join(self._late)})
         self._server_group.stop(self._clock.monotonic() + self._grace_period)
         # Whatever the grace period has left, releasing takes one or two requests, and each of them has a timeout.
         self._election_group.stop(self._clock.monotonic() + self._grace_period)

@@ -106,7 +106,7 @@ class Metrics:
             prefix + "reconcile_errors_total", "Reconciles that failed.", "controller"
         )
         self._terminal_errors = self._counter(
-            prefix + "terminal_reconcile_errors_total", "Reconciles that failed for good.", "controller"
+            prefix + "terminal_reconcile_errors_total", "Reconciles that failed and are not retried.", "controller"
         )
         self._panics = self._counter(
             prefix + "reconcile_panics_total", "Reconciles that ended in a programming error.", "controller"
@@ -117,7 +117,7 @@ class Metrics:
         self._max_concurrent = self._gauge(
             prefix + "max_concurrent_reconciles", "Workers of the controller.", "controller"
         )
-        self._active_workers = self._gauge(prefix + "active_workers", "Workers that reconcile just now.", "controller")
+        self._active_workers = self._gauge(prefix + "active_workers", "Workers that are busy with a key.", "controller")
 
     def _add_queue_metrics(self) -> None:
         queue = ("name", "controller")
@@ -131,8 +131,8 @@ class Metrics:
         )
         self._unfinished = self._gauge(
             "workqueue_unfinished_work_seconds",
-            "Seconds of work in progress that work_duration has not seen yet, summed over the workers. "
-            "A value that keeps growing tells of stuck workers.",
+            "Seconds of work in progress that work_duration has not observed yet, summed over the workers. "
+            "A value that keeps growing means that workers are stuck.",
             *queue,
         )
         self._longest = self._gauge(
@@ -151,7 +151,7 @@ class Metrics:
             buckets=REST_CLIENT_BUCKETS,
         )
         self._request_retries = self._counter(
-            "rest_client_request_retries_total", "HTTP requests sent again.", "code", "verb", "host"
+            "rest_client_request_retries_total", "Retried HTTP requests.", "code", "verb", "host"
         )
 
     def _add_informer_metrics(self) -> None:
@@ -163,9 +163,9 @@ class Metrics:
         self._items_per_list = self._histogram(
             reflector + "items_per_list", "Objects in a list.", "name", buckets=REFLECTOR_BUCKETS
         )
-        self._watches = self._counter(reflector + "watches_total", "Watches begun by the reflector.", "name")
+        self._watches = self._counter(reflector + "watches_total", "Watches started by the reflector.", "name")
         self._short_watches = self._counter(
-            reflector + "short_watches_total", "Watches that ended at once and without an event.", "name"
+            reflector + "short_watches_total", "Watches that ended within a second and without an event.", "name"
         )
         self._watch_seconds = self._histogram(
             reflector + "watch_duration_seconds", "Seconds a watch lasted.", "name", buckets=REFLECTOR_BUCKETS
@@ -182,17 +182,17 @@ class Metrics:
         self._queued_items = self._gauge("informer_queued_items", "Changes between reflector and cache.", "name")
         self._processing_seconds = self._histogram(
             "informer_processing_latency_seconds",
-            "Seconds until a batch of changes was in the cache.",
+            "Seconds to write a batch of changes to the cache.",
             "name",
             buckets=REFLECTOR_BUCKETS,
         )
 
     def _add_election_metrics(self) -> None:
         self._leader = self._gauge(
-            "leader_election_master_status", "1 while this process holds the lease of that name, else 0.", "name"
+            "leader_election_master_status", "1 while this process holds the Lease, else 0.", "name"
         )
         self._slow_path = self._counter(
-            "leader_election_slowpath_total", "Renewals that had to read the lease first.", "name"
+            "leader_election_slowpath_total", "Renewals that had to read the Lease first.", "name"
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -37,7 +37,7 @@ def _run(reader: socket.socket, writer: socket.socket, stop: threading.Event) ->
         _watch(reader, writer, stop)
     except BaseException:
         # Nobody would hear the next signal: better to stop now, in order.
-        log.exception("Signals cannot be received any more, stopping")
+        log.exception("Cannot receive signals any more, stopping")
         stop.set()
         raise
 
@@ -70,7 +70,7 @@ def _watch(reader: socket.socket, _writer: socket.socket, stop: threading.Event)
             continue
         name = signal.Signals(number[0]).name
         if stop.is_set():
-            log.error("Second signal, ending at once", extra={"signal": name})
+            log.error("Received a second signal, exiting", extra={"signal": name})
             os._exit(1)
         log.info("Stopping", extra={"signal": name})
         stop.set()

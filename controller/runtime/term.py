@@ -17,7 +17,7 @@ class TermEnded(BaseException):
     """
 
     def __init__(self) -> None:
-        super().__init__("the term of leadership is over")
+        super().__init__("the term of leadership has ended")
 
 
 class Term(Interrupt):

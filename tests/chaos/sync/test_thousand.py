@@ -46,7 +46,7 @@ def test_unchanged_cycles_write_the_status_and_nothing_else(world: World, start:
     assert len(world.applications()) == APPLICATIONS
 
     def cycles() -> int:
-        return agent.log.count("fetched from the Director")
+        return agent.log.count("Fetched from the Director")
 
     first = cycles()
     world.wait_for("a quiet cycle", lambda: cycles() > first + 1, timeout=120)  # Events come a little later

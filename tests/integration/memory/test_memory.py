@@ -109,7 +109,7 @@ def test_one_application_that_is_too_large_leaves_the_others(context: ssl.SSLCon
     with LargeDirector(context, Tenant(600, huge)) as director:
         told = fetched(director.url, ca_file)
     assert told["applied"] == 599
-    assert told["problems"] == [f"could not be read completely from the Director: too large: {TOO_LARGE}"]
+    assert told["problems"] == [f"the Director did not return it completely: too large: {TOO_LARGE}"]
     assert told["peak"] < MOST
 
 

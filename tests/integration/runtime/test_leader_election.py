@@ -153,7 +153,7 @@ def leader_and_standby(first: Replica, second: Replica) -> tuple[Replica, Replic
 def test_a_killed_leader_is_replaced_when_its_lease_expires(start, admin, namespace):
     """SIGKILL leaves no time to release: the standby leads within the lease and one try, and never before."""
     leader, standby = leader_and_standby(start("a"), start("b"))
-    standby.wait_for_log("Waiting for the lease")
+    standby.wait_for_log("Waiting for the Lease")
     leader.wait_for("leading", after=time.monotonic())
     assert standby.beats() == []
     leader.process.send_signal(signal.SIGKILL)
@@ -191,7 +191,7 @@ def test_a_restarted_container_takes_over_from_its_predecessor(start, admin, nam
     first = start("a", LONG, pod_uid="7c1e5a4c-0000-0000-0000-000000000001")
     first.wait_for("leading")
     other = start("b", LONG, pod_uid="7c1e5a4c-0000-0000-0000-000000000002")
-    other.wait_for_log("Waiting for the lease")
+    other.wait_for_log("Waiting for the Lease")
     first.process.send_signal(signal.SIGKILL)
     first.end()
     second = start("c", LONG, pod_uid="7c1e5a4c-0000-0000-0000-000000000001")
@@ -205,7 +205,7 @@ def test_a_restarted_container_takes_over_from_its_predecessor(start, admin, nam
 def test_a_stopped_leader_releases_its_lease(start, admin, namespace):
     """SIGTERM: the standby leads at its next try, long before the lease would expire; the two never lead together."""
     leader, standby = leader_and_standby(start("a", LONG), start("b", LONG))
-    standby.wait_for_log("Waiting for the lease")
+    standby.wait_for_log("Waiting for the Lease")
     leader.process.send_signal(signal.SIGTERM)
     assert leader.end() == 0
     stopped = leader.wait_for("stopped")
@@ -260,13 +260,13 @@ def test_a_missing_namespace_and_missing_rights_are_waited_for(
 
     allow("configmaps", "", "configmaps", ["list", "watch"])
     replica = start("a", kubeconfig=kubeconfig, namespace=missing)
-    replica.wait_for_log("Cannot read or write the lease")
+    replica.wait_for_log("Cannot read or write the Lease")
     replica.wait_for_log("is forbidden")
     allow("leases", LEASES.group, LEASES.plural, ["get", "create", "update"])
     replica.wait_for_log(f'namespaces \\"{missing}\\" not found')
     control_plane.create_namespace(missing)
     replica.wait_for("leading")
-    told = [line for line in replica.log if "Cannot read or write the lease" in line]
+    told = [line for line in replica.log if "Cannot read or write the Lease" in line]
     assert len(told) == len({line.split("reason=")[1] for line in told})
 
 

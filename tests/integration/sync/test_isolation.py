@@ -155,7 +155,7 @@ def test_compass_cannot_write_the_agents_own_configuration(world: World, start: 
     start(CONTROLLER_SYNC_PERIOD="1s")
     world.wait_for_state("ResourceApplicationFailed")
     assert "its Secret would have the name 'compass-agent-configuration'" in world.sync_error()
-    _wait_for_event(world, "InvalidSecret", "belongs to this agent")
+    _wait_for_event(world, "InvalidSecret", "which the agent uses itself")
     assert set(world.applications()) == {"mp-fine"}
     assert world.secret(CONFIGURATION) is None
 

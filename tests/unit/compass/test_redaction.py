@@ -134,7 +134,7 @@ def test_a_body_that_is_nearly_json_shows_nothing(
         assert secret[:8] not in told
         assert base64.b64encode(DOCUMENT.encode()).decode()[:40] not in told
     assert "12345678901" not in told
-    assert "Compass call failed" in told
+    assert "Call to Compass failed" in told
 
 
 READABLE = [
@@ -233,7 +233,7 @@ def test_no_value_of_any_operation_is_shown(
     data = filled(definition(operation).selection_set, canaries)
     errors = [{"message": f"cannot use {canary}"} for canary in canaries] + [{"message": "boom"}]
     told = shown(logging_transport, caplog, json.dumps({"data": data, "errors": errors}).encode(), operation=operation)
-    assert "Compass call failed" in told
+    assert "Call to Compass failed" in told
     for canary in canaries:
         if canary.split("-")[1] in SECRET_FIELDS:
             assert canary not in told

@@ -188,7 +188,7 @@ def test_missing_rights_stay_told_whatever_else_is() -> None:
         connection = _synchronized()
         bench.check.overlay(connection)
         assert connection["status"]["connectionState"] == "SynchronizationFailed"
-        assert "Rights are missing: watch applications" in connection["status"]["synchronizationStatus"]["error"]
+        assert "Missing permissions: watch applications" in connection["status"]["synchronizationStatus"]["error"]
         bench.server.denied = set()
         bench.later()
         connection = _synchronized()
@@ -202,7 +202,7 @@ def test_a_lost_connection_is_not_hidden_by_missing_rights() -> None:
     connection["status"]["connectionState"] = "ConnectionFailed"
     cc.rights_missing(connection, "watch")
     assert connection["status"]["connectionState"] == "ConnectionFailed"
-    assert connection["status"]["synchronizationStatus"]["error"] == "Rights are missing: watch"
+    assert connection["status"]["synchronizationStatus"]["error"] == "Missing permissions: watch"
 
 
 def test_rights_that_are_back_have_what_was_missed_synchronised() -> None:

@@ -66,10 +66,10 @@ PROBLEMS: list[tuple[str, Callable[[Bench], Any], str]] = [
     ("never paired", lambda bench: bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME), "no CompassConnection"),
     ("credentials gone", lambda b: b.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace), "no usable"),
     ("expired", lambda bench: bench.clock.advance(11 * 3600), "the certificate expired at "),
-    ("not yet valid", _clock_goes_back, "one of the clocks is wrong"),
+    ("not yet valid", _clock_goes_back, "check the clocks"),
     ("no agent", lambda bench: bench.clock.advance(3600), "check that an agent runs"),
     ("failed", _edit_status(connectionState="SynchronizationFailed"), "the state is SynchronizationFailed"),
-    ("no state", _edit_status(connectionState=None), "the state is not told yet"),
+    ("no state", _edit_status(connectionState=None), "the state is not known yet"),
     ("any state", _edit_status(connectionState={"a": 1}), "the state is {'a': 1}"),
 ]
 

@@ -494,7 +494,7 @@ class TestTransform:
         kept = informer.lister().get("a", "default")
         assert kept is not None
         assert kept["metadata"]["resourceVersion"] == "2"
-        (record,) = [record for record in caplog.records if "cannot be transformed" in record.message]
+        (record,) = [record for record in caplog.records if "Cannot transform" in record.message]
         assert (getattr(record, "objects", 0), getattr(record, "first", "")) == (2, "default/a")
         broken.clear()
         cluster.put("a")

@@ -95,7 +95,7 @@ def test_each_write_is_one_line_with_the_fetch_behind_it(
     assert _value(lines[3], "fields") == '["spec.description"]'
     assert _value(lines[6], "fields") == '["spec.services[id-shop-bundle].entries[id-shop-api].targetUrl"]'
     assert all(_value(line, "why") for line in lines)
-    fetches = [_value(line, "requestID") for line in log.lines("fetched from the Director")]
+    fetches = [_value(line, "requestID") for line in log.lines("Fetched from the Director")]
     assert len(set(fetches)) == len(fetches) == 3
     assert [fetches.index(_value(line, "requestID")) for line in lines] == [0, 0, 1, 1, 1, 1, 1, 2, 2]
     text = log.text.getvalue()
@@ -128,5 +128,5 @@ def test_debug_names_what_is_skipped_and_why(agent: Agent, director: Director, c
     director.applications = [replace(application("twin"), id=number) for number in ("1", "2")]
     agent.settle()
     agent.step("twin")
-    skipped = [line for line in log.text.getvalue().splitlines() if " DEBUG " in line and " skipped " in line]
-    assert [_value(line, "why")[:24] for line in skipped] == ["the Director has not ans", "DuplicateName"]
+    skipped = [line for line in log.text.getvalue().splitlines() if " DEBUG " in line and " Skipped " in line]
+    assert [_value(line, "why")[:24] for line in skipped] == ["no sync has finished yet", "DuplicateName"]

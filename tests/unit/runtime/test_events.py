@@ -235,7 +235,7 @@ class TestNeverInTheWay:
         for number in range(3):
             recording.event(message=f"Message {number}")
         recording.write()
-        told = [r for r in caplog.records if r.getMessage() == "Cannot write an event"]
+        told = [r for r in caplog.records if r.getMessage() == "Cannot write an Event"]
         assert len(told) == 1
         assert "events is forbidden" in told[0].reason
         api.before = lambda _method, _path: None
@@ -304,7 +304,7 @@ class TestNeverInTheWay:
         recording.event(broken)
         recording.write()
         assert api.requests == []
-        assert "An event about an object" in caplog.text
+        assert "Cannot write an Event for an object" in caplog.text
 
 
 def test_long_texts_are_cut(api, recording):

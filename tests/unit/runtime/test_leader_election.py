@@ -261,14 +261,14 @@ class TestAcquire:
         a = Candidate(api, clock, "a")
         threads.start(a.elector.run)
         step(clock, 30, waiters=1)
-        told = [r for r in caplog.records if r.getMessage() == "Cannot read or write the lease"]
+        told = [r for r in caplog.records if r.getMessage() == "Cannot read or write the Lease"]
         assert len(told) == 1
         assert error.message in told[0].reason
         assert not a.started.is_set()
         api.before = lambda _method, _path: None
         step(clock, 4, waiters=1)
         assert a.started.wait(WAIT)
-        assert "The lease can be read and written again" in [r.getMessage() for r in caplog.records]
+        assert "The Lease can be read and written again" in [r.getMessage() for r in caplog.records]
 
     def test_on_stopped_comes_even_if_it_never_led(self, api, clock, threads):
         """Whoever waits for the end of the election gets it once, without an error."""
@@ -637,4 +637,4 @@ class TestRelease:
         api.before = fail
         threads.end()
         assert a.events[-1] == (0, "stopped")
-        assert "Cannot release the lease" in [r.getMessage() for r in caplog.records]
+        assert "Cannot release the Lease" in [r.getMessage() for r in caplog.records]

@@ -331,7 +331,7 @@ class TestFailures:
         manager = make_manager(api, clock)
         manager.add_controllers(lambda _client: [controller])
         threads.start(manager.run)
-        assert "although nobody stopped it" in str(threads.error())
+        assert "ended unexpectedly" in str(threads.error())
 
     def test_a_runnable_may_end(self, api, clock, threads, story):
         """A task that has done its work is no failure."""
@@ -392,7 +392,7 @@ class TestFailures:
         raised = threads.error()
         assert isinstance(raised, RunnableFailed)
         assert "boom" in str(raised)
-        (told,) = [r for r in caplog.records if r.getMessage() == "The grace period is over"]
+        (told,) = [r for r in caplog.records if r.getMessage() == "The grace period has ended"]
         # The thread that starts the parts may be among them: on this clock the grace period takes no time.
         assert "stuck part" in told.still_running.split(", ")
         release.set()
@@ -564,7 +564,7 @@ class TestLostLease:
         raised = threads.error()
         assert isinstance(raised, GracePeriodExceeded)
         assert "stuck part" in str(raised)
-        assert "lease was lost" in str(raised)
+        assert "Lease was lost" in str(raised)
         assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
         release.set()
 
