@@ -222,7 +222,7 @@ class TestNeverInTheWay:
         release.set()
         recording.write()
         assert len(api.objects) == 1 + 1000
-        (dropped,) = [r for r in caplog.records if r.getMessage().startswith("Events dropped")]
+        (dropped,) = [r for r in caplog.records if r.getMessage().startswith("Dropped Events")]
         assert dropped.count == 5
 
     def test_a_refusal_is_logged_once_and_not_retried(self, api, recording, caplog):
