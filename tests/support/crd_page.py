@@ -1,4 +1,4 @@
-"""docs/crd.md, made of the CRD: ``python -m tests.support.crd_page`` writes it."""
+"""Generate docs/crd.md from the CRD: ``python -m tests.support.crd_page`` writes the page."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +14,11 @@ Object = dict[str, Any]
 
 _HEAD = """# CompassConnection
 
-Made of [the CRD](../config/crd/compassconnections.yaml) by `python -m tests.support.crd_page`.
+This page is generated from [the CRD](../config/crd/compassconnections.yaml) by `python -m tests.support.crd_page`.
 
-One object, `compass-connection`, without a namespace: the agent creates it, and whoever provisions clusters may. An
-example is in [config/samples](../config/samples/compassconnection.yaml); what the states and conditions mean is in
-[operations.md](operations.md#states).
+There is one CompassConnection, `compass-connection`, without a namespace. The agent creates it if no provisioner has
+created it before. See the example in [config/samples](../config/samples/compassconnection.yaml), and the meaning of states
+and conditions in [operations.md](operations.md#states).
 """
 
 
@@ -75,16 +75,16 @@ def _type(schema: Object) -> str:
 
 
 def _meaning(field: Object, *, required: bool) -> str:
-    told = [field.get("description", "").rstrip(".")]
+    parts = [field.get("description", "").rstrip(".")]
     if required:
-        told.append("Required")
+        parts.append("Required")
     if "default" in field:
-        told.append(f"Default: `{field['default']}`")
+        parts.append(f"Default: `{field['default']}`")
     if "enum" in field:
-        told.append("One of " + ", ".join(f"`{value}`" for value in field["enum"]))
+        parts.append("One of " + ", ".join(f"`{value}`" for value in field["enum"]))
     if "pattern" in field:
-        told.append(f"Has to match `{field['pattern']}`")
-    return " ".join(f"{part}." for part in told if part)
+        parts.append(f"Must match `{field['pattern']}`")
+    return " ".join(f"{part}." for part in parts if part)
 
 
 def _rules(path: str, schema: Object) -> Iterator[tuple[str, str]]:
