@@ -17,8 +17,8 @@ _HEAD = """# CompassConnection
 This page is generated from [the CRD](../config/crd/compassconnections.yaml) by `python -m tests.support.crd_page`.
 
 There is one CompassConnection, `compass-connection`, without a namespace. The agent creates it if no provisioner has
-created it before. See the example in [config/samples](../config/samples/compassconnection.yaml), and the meaning of states
-and conditions in [operations.md](operations.md#states).
+created it before. See the example in [config/samples](../config/samples/compassconnection.yaml), and the meaning of
+states and conditions in [operations.md](operations.md#states).
 """
 
 
