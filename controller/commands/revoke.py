@@ -169,5 +169,6 @@ def _is_accepted(director: DirectorClient) -> bool:
 
 def _registration(credentials: StoredCredentials) -> Registration:
     if credentials.registration is None:
-        raise _Failed("The URL of the Connector is unknown, because the agent has not adopted the credentials yet.")
+        why = credentials.damage or "the agent has not adopted the credentials yet"
+        raise _Failed(f"The URL of the Connector is unknown: {why}.")
     return credentials.registration

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
+from controller.compass.errors import InvalidRequest
+from controller.compass.http import check_url
 from controller.model import fields
 from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName
@@ -131,7 +132,7 @@ class ConfigurationReader:
         )
 
     def identity(self, connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
-        """Runtime id and tenant as far as they are configured: for credentials that do not tell them.
+        """Runtime id and tenant where both are configured and usable: for credentials that do not tell them.
 
         Those are the ones of the Go agent, which reads both from its configuration at each synchronisation.
         """
@@ -141,8 +142,9 @@ class ConfigurationReader:
             (_secret_strings(self._secret()), _RUNTIME_ID, _TENANT),
             (_strings((self._config_map() or {}).get("data")), _RUNTIME_ID, _TENANT),
         ):
-            if values.get(runtime_id) and values.get(tenant):
-                return values[runtime_id].strip(), values[tenant].strip()
+            ids = (values.get(runtime_id, "").strip(), values.get(tenant, "").strip())
+            if not any(map(fault_of, ids)):
+                return ids
         return None
 
     def _secret(self) -> Mapping[str, Any] | None:
@@ -217,6 +219,24 @@ def secret_value(secret: Mapping[str, Any], key: str) -> str:
         raise ValueError("is not base64 of UTF-8 text") from error
 
 
+def fault_of(value: str) -> str:
+    """Why a value cannot be sent in a header, for people; "" when it can."""
+    if not value:
+        return "is empty"
+    if len(value) > _MAX_VALUE or not value.isprintable() or not value.isascii() or value != value.strip():
+        return f"is not one line of printable ASCII of at most {_MAX_VALUE} characters"
+    return ""
+
+
+def fault_of_url(value: str) -> str:
+    """Why a value is no address of Compass, for people; "" when it is one."""
+    try:
+        check_url(value)
+    except InvalidRequest:
+        return fault_of(value) or "is not a URL that starts with https:// and has no user name in it"
+    return fault_of(value)
+
+
 def _pairing_of(connection: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     pairing = (connection or {}).get("spec", {}).get("pairing")
     if isinstance(pairing, Mapping) and (pairing.get("token") or pairing.get("tokenSecretRef")):
@@ -276,12 +296,11 @@ def _from_keys(
     for key in _KEYS:
         name = names[key] if names else key
         value = values[key] = data.get(key, "").strip()
-        if not value:
-            problems.append(f"{name} is missing" if key not in data else f"{name} is empty")
-        elif len(value) > _MAX_VALUE or not value.isprintable() or not value.isascii():
-            problems.append(f"{name} is not one line of printable ASCII of at most {_MAX_VALUE} characters")
-        elif key == _CONNECTOR_URL and not _is_https_url(value):
-            problems.append(f"{name} is not a URL that starts with https:// and has no user name in it")
+        fault = (fault_of_url if key == _CONNECTOR_URL else fault_of)(value)
+        if key not in data:
+            fault = "is missing"
+        if fault:
+            problems.append(f"{name} {fault}")
     if problems:
         raise _Unusable(f"{origin}: {', '.join(problems)}")
     return PairingConfiguration(
@@ -292,15 +311,6 @@ def _from_keys(
         token=values[_TOKEN],
         literal=literal,
     )
-
-
-def _is_https_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:
-        return False
-    return parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc and " " not in text
 
 
 def _decoded(origin: str, secret: Mapping[str, Any]) -> dict[str, str]:

@@ -37,6 +37,8 @@ from controller.connection.configuration import (
     ConfigurationProblem,
     PairingConfiguration,
     ProblemKind,
+    fault_of,
+    fault_of_url,
     secret_value,
 )
 from controller.model.fields import member
@@ -122,7 +124,9 @@ class StoredCredentials:
     """A key and its certificate chain, proven to belong together, and the registration they were won for."""
 
     pair: certificates.Credentials
-    registration: Registration | None  # None: stored by the Go agent, which keeps this elsewhere
+    registration: Registration | None  # None: stored by the Go agent, which keeps this elsewhere, or damaged
+    damage: str = ""
+    """Which value of the stored registration cannot be used, and where it is; "" for none."""
 
     @property
     def fingerprint(self) -> str:
@@ -170,7 +174,7 @@ class CredentialsStore:
         return self._loaded(self._cluster_secret())
 
     def load_registration(self) -> Registration | None:
-        """The registration alone, which may be readable when key and certificate are not."""
+        """The registration alone and as it is: readable also when key, certificate or a value of it cannot be used."""
         secret = self._cluster_secret()
         return None if secret is None else _load(Registration, secret, _REGISTRATION)
 
@@ -296,7 +300,12 @@ class CredentialsStore:
             pair = _read_pair(*values)
         except CredentialsError as error:
             raise CredentialsError(f"Secret {self.cluster_name}: {error}") from error
-        return StoredCredentials(pair=pair, registration=_load(Registration, secret, _REGISTRATION))
+        registration = _load(Registration, secret, _REGISTRATION)
+        fault = fault_of_registration(registration) if registration is not None else ""
+        if fault:
+            damage = f"Secret {self.cluster_name}: in the key connection, {fault}"
+            return StoredCredentials(pair=pair, registration=None, damage=damage)
+        return StoredCredentials(pair=pair, registration=registration)
 
     def _replaced(self, credentials: StoredCredentials) -> bool:
         try:
@@ -363,6 +372,28 @@ def read_credentials(key_pem: bytes, chain_pem: bytes, registration: Registratio
     return StoredCredentials(pair=certificates.load_credentials(key_pem, chain_pem), registration=registration)
 
 
+def fault_of_registration(registration: Registration) -> str:
+    """Which value cannot be used, and why; "" for none."""
+    faults = (
+        ("runtime_id", fault_of(registration.runtime_id)),
+        ("tenant", fault_of(registration.tenant)),
+        ("connector_url", fault_of_url(registration.connector_url)),
+        ("director_url", fault_of_url(registration.director_url)),
+    )
+    return ", ".join(f"{name} {fault}" for name, fault in faults if fault)
+
+
+def fault_of_pairing(pairing: Pairing) -> str:
+    """Which value of the notes cannot be used, and why; "" for none. Key and subject show when they are used."""
+    urls = {"token_url": pairing.token_url}
+    if pairing.key:
+        urls |= {"connector_url": pairing.connector_url, "director_url": pairing.director_url}
+    texts = {"runtime_id": pairing.runtime_id, "tenant": pairing.tenant, "token": pairing.token}
+    faults = {name: fault_of(value) for name, value in texts.items()}
+    faults |= {name: fault_of_url(value) for name, value in urls.items()}
+    return ", ".join(f"{name} {fault}" for name, fault in faults.items() if fault)
+
+
 def going_on(pairing: Pairing, configuration: PairingConfiguration | ConfigurationProblem) -> Pairing | None:
     """A pairing under way as the configuration wants it by now; None when it asks for another one, or for none.
 
@@ -385,6 +416,7 @@ def going_on(pairing: Pairing, configuration: PairingConfiguration | Configurati
         configuration=configuration.fingerprint,
         runtime_id=configuration.runtime_id,
         tenant=configuration.tenant,
+        token_url=configuration.connector_url,
     )
 
 

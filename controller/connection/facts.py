@@ -180,7 +180,7 @@ class Facts:
 
     ``configuration`` is None while nothing depends on it. ``beside``: the fingerprint of what is configured beside the
     CompassConnection. ``under_way``: a pairing, for whatever configuration. ``takeover``: what belongs to credentials
-    of the Go agent. ``paired_with``: the configuration that won the credentials, readable or not.
+    of the Go agent, or to damaged ones. ``paired_with``: the configuration that won the credentials, readable or not.
     """
 
     now: float
@@ -231,7 +231,7 @@ class Facts:
         if self.now >= self.credentials.not_after:
             return f"the client certificate expired at {cc.timestamp(self.credentials.not_after)}"
         if self.credentials.registration is None:
-            return "Runtime id, tenant or URLs of the stored credentials are not known"
+            return self.credentials.damage or "Runtime id, tenant or URLs of the stored credentials are not known"
         return ""
 
     @property
@@ -416,7 +416,7 @@ class Facts:
 
 def is_final(failed: PairingFailed, pairing: Pairing | None, now: float) -> bool:
     """Whether a pairing that failed like this can be given up. A mere refusal ends it when its token has expired."""
-    if failed.token is Token.SPENT:
+    if failed.token in (Token.SPENT, Token.LOST):
         return True
     if failed.token not in (Token.REFUSED, Token.ANSWER_LOST) or pairing is None:
         return False

@@ -6,12 +6,19 @@ from typing import Any
 from controller.connection import configuration as sources
 from controller.connection import revocation
 from controller.connection import status as cc
-from controller.connection.configuration import ConfigurationProblem, ConfigurationReader, PairingConfiguration
+from controller.connection.configuration import (
+    ConfigurationProblem,
+    ConfigurationReader,
+    PairingConfiguration,
+    fault_of,
+    fault_of_url,
+)
 from controller.connection.credentials import (
     CredentialsError,
     CredentialsMissing,
     Registration,
     StoredCredentials,
+    fault_of_registration,
     fingerprint_of,
 )
 from controller.connection.facts import Facts, GatewaySecret, Limits, Memory, Seen
@@ -52,7 +59,7 @@ class Gatherer:
             credentials=credentials,
             problem=problem,
             under_way=self._credentials.load_pairing(),
-            takeover=self._takeover(connection, credentials),
+            takeover=self._takeover(connection, credentials, registration),
             paired_with=registration.paired_with if registration else "",
             gateway=self._gateway(credentials),
             health=self._health.facts(),
@@ -70,20 +77,23 @@ class Gatherer:
         except CredentialsError as error:
             return None, str(error)
 
-    def _takeover(self, connection: Object | None, credentials: StoredCredentials | None) -> Registration | None:
-        """What belongs to credentials that the Go agent left: it keeps that in other places."""
+    def _takeover(
+        self, connection: Object | None, credentials: StoredCredentials | None, stored: Registration | None
+    ) -> Registration | None:
+        """What belongs to credentials of the Go agent, which keeps it in other places, or to damaged ones of ours."""
         if credentials is None or credentials.registration is not None:
             return None
-        identity = self._configurations.identity(connection)
+        ids = self._configurations.identity(connection) or ("", "")
         urls = (connection or {}).get("spec", {}).get("managementInfo") or {}
-        if identity is None or not urls.get("directorUrl") or not urls.get("connectorUrl"):
-            return None
-        return Registration(
-            runtime_id=identity[0],
-            tenant=identity[1],
-            connector_url=urls["connectorUrl"],
-            director_url=urls["directorUrl"],
+        known = stored or Registration(runtime_id="", tenant="", connector_url="", director_url="")
+        found = replace(
+            known,
+            runtime_id=ids[0] if fault_of(known.runtime_id) else known.runtime_id,
+            tenant=ids[1] if fault_of(known.tenant) else known.tenant,
+            connector_url=_usable_url(known.connector_url, urls.get("connectorUrl")),
+            director_url=_usable_url(known.director_url, urls.get("directorUrl")),
         )
+        return None if fault_of_registration(found) else found
 
     def _gateway(self, credentials: StoredCredentials | None) -> GatewaySecret:
         if credentials is None or not credentials.ca_pem:
@@ -102,6 +112,11 @@ class Gatherer:
             beside = fingerprint_of(self._configurations.resolve(None))
         memory = replace(facts.memory, seen=_seen(configuration, facts))
         return replace(facts, configuration=configuration, beside=beside, memory=memory)
+
+
+def _usable_url(*candidates: object) -> str:
+    urls = (value for value in candidates if isinstance(value, str) and not fault_of_url(value))
+    return next(urls, "")
 
 
 def _configuration_matters(facts: Facts) -> bool:

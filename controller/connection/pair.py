@@ -31,7 +31,13 @@ from controller.compass.types import SignedCertificate
 from controller.connection import configuration as sources
 from controller.connection import revocation
 from controller.connection.configuration import PairingConfiguration
-from controller.connection.credentials import CredentialsReplaced, Pairing, Registration, StoredCredentials
+from controller.connection.credentials import (
+    CredentialsReplaced,
+    Pairing,
+    Registration,
+    StoredCredentials,
+    fault_of_pairing,
+)
 from controller.connection.facts import Facts, Unstored, is_final
 from controller.connection.policy import Pair, Resume
 from controller.connection.reasons import Failure, PairingFailed, Token
@@ -44,6 +50,10 @@ _log = logging.getLogger(__name__)
 
 _RETRIEVE = "Failed to retrieve certificate"
 _PRESERVE = "Failed to preserve certificate"
+
+
+class _NotesChanged(CompassError):
+    """Somebody has edited the notes of the pairing under way. Nothing was sent."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Pairer:
         try:
             if progress.pairing is None:
                 progress.pairing = self._begin(_configured(decision), facts)
+            self._assert_usable(progress.pairing)
             if not progress.pairing.key:
                 self._take_over_literal_token(progress.pairing, facts)
                 self._trade(progress)
@@ -140,7 +151,7 @@ class Pairer:
         progress.stored = True
         self._remove_literal_token(pairing)
         self._assert_not_revoked(facts)
-        csr = certificates.build_csr(pairing.subject, _rsa_key(pairing.key))
+        csr = self._signing_request(pairing)
         with self._tools.sessions.passing_connector(None) as connector:
             progress.signed = connector.sign(
                 pairing.token_url, csr, token=pairing.token, request_id=request_id(pairing.runtime_id)
@@ -177,7 +188,7 @@ class Pairer:
         token = _what_became_of_the_token(error, progress)
         failed = PairingFailed(_RETRIEVE, origin, token, Failure.of(error))
         final = is_final(failed, progress.pairing, self._tools.clock.time())
-        if token is Token.SPENT and progress.pairing is not None:
+        if token in (Token.SPENT, Token.LOST) and progress.pairing is not None:
             self._forget()
         return HasNotPaired(what, failed, final, unstored=None if final else progress.unstored)
 
@@ -185,6 +196,26 @@ class Pairer:
         """The mark of a revocation is on the API server before anything is revoked; the cache is not as quick."""
         if revocation.is_newly_marked(self._tools.connections.get_live(CONNECTION_NAME), facts.connection):
             raise revocation.RevokedMeanwhile
+
+    def _assert_usable(self, pairing: Pairing) -> None:
+        fault = fault_of_pairing(pairing)
+        if fault:
+            raise self._changed(fault)
+
+    def _signing_request(self, pairing: Pairing) -> bytes:
+        try:
+            key = certificates.load_key(pairing.key.encode())
+            if not isinstance(key, RSAPrivateKey):
+                raise self._changed("key is not an RSA key")
+            return certificates.build_csr(pairing.subject, key)
+        except InvalidCredentials as error:
+            raise self._changed(f"key: {error}") from error
+        except InvalidAnswer as error:
+            raise self._changed(f"subject: {error.problem}") from error
+
+    def _changed(self, fault: str) -> _NotesChanged:
+        where = f"Secret {self._tools.credentials.cluster_name}, key pairing"
+        return _NotesChanged(f"the stored state of the pairing was changed ({where}): {fault}")
 
     def _forget(self) -> None:
         """A pairing that cannot go on."""
@@ -246,6 +277,8 @@ def _configured(decision: Pair | Resume) -> PairingConfiguration:
 def _what_became_of_the_token(error: CompassError, progress: _Progress) -> Token:
     second = progress.pairing is not None and bool(progress.pairing.key)
     match error:
+        case _NotesChanged():
+            return Token.LOST
         case Refused():
             return Token.ANSWER_LOST if second else Token.REFUSED
         case InvalidCredentials():
@@ -258,13 +291,3 @@ def _what_became_of_the_token(error: CompassError, progress: _Progress) -> Token
             return Token.UNCERTAIN
         case _:
             return Token.UNTOUCHED
-
-
-def _rsa_key(pem: str) -> RSAPrivateKey:
-    try:
-        key = certificates.load_key(pem.encode())
-    except InvalidCredentials as error:
-        raise InvalidCredentials(f"the stored state of the pairing was changed: {error}", part="key") from error
-    if not isinstance(key, RSAPrivateKey):
-        raise InvalidCredentials("the stored state of the pairing was changed: its key is not an RSA key", part="key")
-    return key

@@ -244,7 +244,7 @@ def _takeover(facts: Facts) -> Adopt:
 
 WITHOUT_CREDENTIALS: tuple[Rule[Decision], ...] = (
     Rule(
-        "the Go agent has left credentials, and it is configured what belongs to them",
+        "what belongs to the credentials is not stored, as by the Go agent, or damaged, and it is known from elsewhere",
         lambda facts: facts.takeover is not None and facts.credentials is not None,
         _takeover,
     ),

@@ -46,6 +46,8 @@ class Token(Enum):
     """The second token is refused: most likely the Connector has signed, and its answer did not get here."""
     SPENT = auto()
     """The Connector took it and signed nothing."""
+    LOST = auto()
+    """The notes of the pairing were changed, and with them goes the token that they held."""
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,8 @@ def _advice(token: Token, failure: Failure, origin: str) -> str:
             )
         case Token.SPENT:
             return f"the one-time token has been used; {_new_token(origin)}"
+        case Token.LOST:
+            return f"the pairing cannot continue; {_new_token(origin)}"
 
 
 def _new_token(origin: str) -> str:

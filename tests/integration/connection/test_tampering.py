@@ -77,7 +77,10 @@ def test_what_can_be_known_again_is_put_back_without_a_token(world: World, agent
     synchronized(world, agent)
     known = (world.secret(CLUSTER_SECRET) or {})["connection"].split('"paired_with"')[0]
     ca = world.secret(CA_SECRET)
-    for nonsense in ("nonsense", '{"runtime_id": 1}', ""):
+    stored = (world.secret(CLUSTER_SECRET) or {})["connection"]
+    bad_url = stored.replace(world.compass.secured_connector_url, "nonsense")
+    assert bad_url != stored
+    for nonsense in ("nonsense", '{"runtime_id": 1}', "", bad_url):
         edit_secret(world, {"connection": encoded(nonsense), "pairing": encoded("{}"), "mine": encoded("x")})
         world.wait_for(
             "who we are", lambda: (world.secret(CLUSTER_SECRET) or {})["connection"].startswith(known.rstrip(", "))

@@ -364,19 +364,25 @@ def test_takeover_of_what_the_go_agent_left(bench: Bench) -> None:
     assert bench.connector.calls[calls:] == ["configuration"]
 
 
-def test_a_takeover_that_lacks_the_runtime_id_says_so(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("runtime_id", "fault"), [("", "is empty"), ("line\nbreak", "is not one line of printable ASCII")]
+)
+def test_a_takeover_that_lacks_the_runtime_id_says_so(bench: Bench, runtime_id: str, fault: str) -> None:
     """The message names what to add where; adding it is enough."""
     data = bench.configure()
     bench.settle()
     secret = bench.server.get(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
     del secret["data"]["connection"]
     bench.server.put(SECRET, secret)
-    bench.configure(RUNTIME_ID="", TOKEN=data["TOKEN"])
+    bench.configure(RUNTIME_ID=runtime_id, TOKEN=data["TOKEN"])
     bench.restart()
     bench.settle()
     assert bench.state == "ConnectionFailed"
-    assert "RUNTIME_ID is empty" in bench.error
+    assert f"RUNTIME_ID {fault}" in bench.error
     assert "are not known" in bench.error
+    bench.configure(TOKEN=data["TOKEN"])
+    bench.settle()
+    assert (bench.state, bench.error) == ("Connected", "")
 
 
 def test_a_deletion_that_overtakes_the_new_token_is_a_reconnect_all_the_same(bench: Bench) -> None:

@@ -664,6 +664,144 @@ def test_ids_that_were_edited_do_not_matter_in_an_outage(bench: Bench) -> None:
     assert (bench.state, registration.tenant, signed(bench)) == ("Connected", TENANT, 1)
 
 
+# --- what people write into our own Secret ---
+
+
+def edit_notes(bench: Bench, key: str, /, **values: object) -> None:
+    """Of the registration (``connection``) or of a pairing under way (``pairing``)."""
+
+    def edit(obj: dict[str, Any]) -> None:
+        notes = orjson.loads(base64.b64decode(obj["data"][key])) | values
+        obj["data"][key] = base64.b64encode(orjson.dumps(notes)).decode()
+
+    bench.server.edit(SECRET, CLUSTER.name, edit, namespace=CLUSTER.namespace)
+
+
+BAD_VALUES = ("line\nbreak", "nul\x00", "\x1b[31m", "ü", " ", "", "x" * 5000)
+BAD_URLS = ("nonsense", "http://plain.example", "https://user@host.example", "https://host.example\n/", "")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(field, value) for field in ("runtime_id", "tenant") for value in BAD_VALUES]
+    + [(field, value) for field in ("connector_url", "director_url") for value in BAD_URLS],
+)
+def test_a_damaged_registration_is_read_anew_where_else_it_is(field: str, value: str) -> None:
+    """From the CompassConnection and the configuration. No token is spent, and nothing is lost."""
+    bench = Bench().paired()
+    before, calls = bench.credentials.load().registration, len(bench.connector.calls)
+    edit_notes(bench, "connection", **{field: value})
+    bench.run(10)
+    assert (bench.state, bench.error) == ("Connected", "")
+    assert bench.credentials.load().registration == before
+    assert bench.connector.calls[calls:] in ([], ["configuration"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("connector_url", "nonsense", "is not a URL that starts with https://"),
+        ("director_url", "", "is empty"),
+        ("runtime_id", "line\nbreak", "is not one line of printable ASCII"),
+        ("tenant", "\x1b[31m", "is not one line of printable ASCII"),
+    ],
+)
+def test_a_damaged_registration_that_is_nowhere_else_is_told_and_a_new_token_mends_it(
+    bench: Bench, field: str, value: str, fault: str
+) -> None:
+    """The error names the Secret, its key, the field, and the cure. The token that is used is not tried."""
+    data = bench.configure()
+    bench.settle()
+    calls = len(bench.connector.calls)
+    empty = {"connectorUrl": "", "directorUrl": ""}
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(managementInfo=empty))
+    edit_notes(bench, "connection", **{field: value})
+    if field in ("runtime_id", "tenant"):
+        bench.configure(**data | {"RUNTIME_ID": "line\nbreak", "TENANT": "line\nbreak"})
+    bench.run(60)
+    assert bench.state == "ConnectionFailed"
+    assert f"Secret {CLUSTER}: in the key connection, {field} {fault}" in bench.error
+    assert len(bench.connector.calls) == calls
+    if field.endswith("_url"):
+        assert "put a new one-time token into ConfigMap" in bench.error
+    else:
+        assert "RUNTIME_ID is not one line of printable ASCII" in bench.error
+    bench.configure()
+    bench.settle()
+    assert (bench.state, bench.error) == ("Connected", "")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("subject", "nonsense", "subject: a part of the distinguished name has no '='"),
+        ("subject", "", "subject: a part of the distinguished name has no '='"),
+        ("subject", "CN=" + "x" * 200, "subject: cannot be put into a signing request"),
+        ("token", "line\nbreak", "token is not one line of printable ASCII"),
+        ("token", "", "token is empty"),
+        ("key", "garbage", "key: the private key is not a readable"),
+        ("connector_url", "nonsense", "connector_url is not a URL that starts with https://"),
+        ("director_url", "", "director_url is empty"),
+    ],
+)
+def test_damaged_notes_of_a_pairing_are_told_and_end_it(field: str, value: str, told: str, restarted: bool) -> None:
+    """Told is what is wrong with them and where they are. Nothing is sent, so nothing is said to be used up by that."""
+    bench = Bench()
+    bench.configure()
+    bench.connector.intervene = _not_signing
+    bench.settle()
+    calls = len(bench.connector.calls)
+    bench.connector.intervene = lambda _: None
+    edit_notes(bench, "pairing", **{field: value})
+    if restarted:
+        bench.restart()
+    bench.run(10)
+    assert bench.state == "ConnectionFailed"
+    assert f"the stored state of the pairing was changed (Secret {CLUSTER}, key pairing): {told}" in bench.error
+    assert "the pairing cannot continue; put a new one-time token into ConfigMap" in bench.error
+    assert len(bench.connector.calls) == calls
+    assert bench.credentials.load_pairing() is None
+    bench.run(HOUR)
+    assert len(bench.connector.calls) == calls
+    bench.configure()
+    bench.settle()
+    assert (bench.state, bench.error) == ("Connected", "")
+
+
+@pytest.mark.parametrize("field", ["runtime_id", "tenant", "token_url"])
+def test_damaged_notes_that_are_configured_too_are_put_right(bench: Bench, field: str) -> None:
+    """The pairing goes on with what is configured."""
+    data = bench.configure()
+    bench.connector.intervene = _not_signing
+    bench.settle()
+    edit_notes(bench, "pairing", **{field: "line\nbreak"})
+    bench.restart()
+    bench.connector.intervene = lambda _: None
+    bench.settle()
+    assert (bench.state, bench.error) == ("Connected", "")
+    registration = bench.credentials.load().registration
+    assert registration is not None
+    assert (registration.runtime_id, registration.tenant) == (data["RUNTIME_ID"], data["TENANT"])
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+@pytest.mark.parametrize("key", ["RUNTIME_ID", "TENANT", "TOKEN", "CONNECTOR_URL"])
+@pytest.mark.parametrize("inside", ["\n", "\r\n", "\x00", "\x1b", "\u2028", "\x7f"])
+def test_a_line_break_inside_a_configured_value_is_told_with_key_and_place(kind: str, key: str, inside: str) -> None:
+    """Not one character of it is sent or shown. At an end of the value it is left out, as `echo` writes one."""
+    bench = Bench()
+    bench.configure(kind=kind, **{key: f"https://some{inside}thing"})
+    bench.run(60)
+    assert bench.state == "ConnectionFailed"
+    assert f"{kind} {CONFIGURATION}: {key} is not one line of printable ASCII" in bench.error
+    assert bench.connector.calls == []
+    data = bench.configure(kind=kind)
+    bench.configure(kind=kind, **{key: value + "\n" for key, value in data.items()})
+    bench.settle()
+    assert bench.state == "Connected"
+
+
 # --- what is told ---
 
 
