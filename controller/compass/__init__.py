@@ -3,7 +3,7 @@
 * Every failure is a CompassError of a kind that callers can act upon (`controller.compass.errors`).
 * No secret enters a message, a repr or a log record.
 * What a client returns is complete and type-checked, or it raises.
-* Nothing is retried and nothing is remembered between calls, but pooled connections.
+* Nothing is retried. Between calls nothing is remembered but pooled connections, and what a text of the Director said.
 """
 
 from controller.compass.certificates import (

@@ -4,6 +4,7 @@ Status and body are weighed together: the Connector reports some errors by the s
 by a page of its own, and the Director writes GraphQL errors under 200 and 4xx alike.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from controller.compass import pages
 from controller.compass.error_entries import ErrorEntry, read_errors
 from controller.compass.errors import (
     CompassError,
@@ -83,15 +85,23 @@ class Received:
     memory: int = 0
 
     @classmethod
-    def read(cls, http: HttpAnswer, *, max_memory: int) -> "Received":
-        """Parse the body. Raises TooLarge when that would take more than so many bytes of memory."""
+    def read(cls, http: HttpAnswer, *, max_memory: int, whole_applications: bool = False) -> "Received":
+        """Parse the body, of a list of whole applications all but these.
+
+        Raises TooLarge when parsing all of it would take more than so many bytes of memory.
+        """
         memory = parsing_takes(http.body)
         if memory > max_memory:
             raise TooLarge(f"reading the answer would take more than {size(max_memory)} of memory", single=True)
-        try:
-            return cls(http, orjson.loads(http.body), memory)
-        except orjson.JSONDecodeError:
-            return cls(http, None, memory)
+        if whole_applications:
+            with contextlib.suppress(ValueError):
+                return cls(http, pages.document(http.body), memory)
+        return cls(http, _parsed(http.body), memory)
+
+    @property
+    def whole_document(self) -> Any:
+        """The document with its applications parsed, too."""
+        return _parsed(self.http.body)
 
     @property
     def text(self) -> str:
@@ -112,6 +122,13 @@ class Received:
         else:
             parts.append("JSON, but not GraphQL")
         return ", ".join(parts)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def interpret(

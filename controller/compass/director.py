@@ -10,6 +10,7 @@ from controller.compass.fetch import APPLICATIONS_PER_PAGE, Fetch
 from controller.compass.graphql import TOTAL_TIMEOUT, Transport
 from controller.compass.limits import Limits
 from controller.compass.queries import SET_RUNTIME_LABEL, VIEWER, Operation
+from controller.compass.readings import Readings
 from controller.compass.types import Assignment, Viewer
 from controller.compass.values import filled_text, numbered, required_object, text, within
 
@@ -17,7 +18,8 @@ from controller.compass.values import filled_text, numbered, required_object, te
 class DirectorClient:
     """Calls the Director over `transport` (mTLS). `tenant` is the external tenant id, "" to send none.
 
-    Every method raises any CompassError. `request_id` is sent as x-request-id. `limits` bound a fetch.
+    Every method raises any CompassError. `request_id` is sent as x-request-id. `limits` bound a fetch; `readings` are
+    what earlier ones have read.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class DirectorClient:
         *,
         tenant: str,
         limits: Limits | None = None,
+        readings: Readings | None = None,
         applications_per_page: int = APPLICATIONS_PER_PAGE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -34,6 +37,7 @@ class DirectorClient:
         self._url = url
         self._headers = {"Tenant": tenant} if tenant else {}
         self._limits = limits or Limits()
+        self._readings = readings or Readings()
         self._applications_per_page = applications_per_page
         self._monotonic = monotonic
 
@@ -62,6 +66,7 @@ class DirectorClient:
             runtime_id,
             per_page=self._applications_per_page,
             limits=self._limits,
+            readings=self._readings,
             monotonic=self._monotonic,
         )
         with numbered(request_id):

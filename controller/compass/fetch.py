@@ -15,14 +15,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from controller.compass import nested, parsing
+from msgspec import Raw
+
+from controller.compass import nested, pages, parsing
 from controller.compass.answers import Answer
 from controller.compass.budget import Budget, Call
 from controller.compass.errors import InvalidAnswer, TooLarge, Unavailable
 from controller.compass.graphql import TOTAL_TIMEOUT
-from controller.compass.limits import Limits, application_takes, labels_take, size, text_takes
-from controller.compass.parsing import Page
+from controller.compass.limits import Limits, labels_take, size, text_takes
+from controller.compass.pages import Item
+from controller.compass.parsing import Object, Page
 from controller.compass.queries import ASSIGNED_IDS, FIRST_PAGE, LABELS, NEXT_PAGE, OUTLINE
+from controller.compass.readings import Read, Readings
 from controller.compass.types import Application, Assignment, IncompleteApplication
 from controller.compass.values import filled_text, optional_object, required_object, text, within
 
@@ -64,7 +68,10 @@ class PageSize:
 
 
 class Fetch:
-    """One fetch for a Runtime: labels, and the applications collected so far by id."""
+    """One fetch for a Runtime: labels, and the applications collected so far by id.
+
+    What `readings` have is not parsed again; those of this fetch take their place when it has succeeded.
+    """
 
     def __init__(
         self,
@@ -73,6 +80,7 @@ class Fetch:
         *,
         per_page: int,
         limits: Limits,
+        readings: Readings | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._budget = Budget(call, limits, monotonic)
@@ -85,6 +93,8 @@ class Fetch:
         self._labels: dict[str, str] | None = None
         self._applications: dict[str, Application | IncompleteApplication] = {}
         self._memory = 0
+        self._readings = readings or Readings()
+        self._reading = self._readings.begin()
 
     def run(self) -> Assignment:
         """Raises InvalidAnswer with path "applicationsForRuntime" when no reading was consistent, TooLarge or
@@ -97,6 +107,7 @@ class Fetch:
             except _InconsistentError as change:
                 problem = str(change)
             else:
+                self._readings.keep(self._reading)
                 found = self._applications.values()
                 return Assignment(
                     applications=tuple(item for item in found if isinstance(item, Application)),
@@ -107,6 +118,7 @@ class Fetch:
 
     def _read_all(self) -> None:
         self._applications.clear()
+        self._reading = self._readings.begin()
         self._labels = None
         self._memory = 0
         page = self._read_page(None)
@@ -124,7 +136,7 @@ class Fetch:
         if len(self._applications) != total:
             raise _InconsistentError(f"the total is {total}, and {len(self._applications)} were read")
 
-    def _read_page(self, cursor: str | None) -> "_Read":
+    def _read_page(self, cursor: str | None) -> "_PageRead":
         """Collect the next applications, as many as an answer can hold; at the beginning with the labels."""
         operation = FIRST_PAGE if cursor is None else NEXT_PAGE
         while True:
@@ -155,15 +167,15 @@ class Fetch:
                 del answer  # what else it holds need not be in memory while follow-up pages are read
                 return self._take(page, broken)
 
-    def _skip(self, cursor: str | None, reason: str) -> "_Read":
+    def _skip(self, cursor: str | None, reason: str) -> "_PageRead":
         """Pass over the next application, of which only id and name can be read."""
         page = self._outline(cursor)
         for item in page.items:
             application_id, name = filled_text(item, "id"), text(item, "name")
-            self._collect(IncompleteApplication(application_id, name, reason))
-        return _Read.of(page)
+            self._collect_incomplete(IncompleteApplication(application_id, name, reason))
+        return _PageRead.of(page)
 
-    def _outline(self, cursor: str | None) -> Page:
+    def _outline(self, cursor: str | None) -> Page[Object]:
         """A page with id and name of the next application only."""
         answer = self._budget.call(OUTLINE, self._variables(cursor, 1), timeout=_OUTLINE_TIMEOUT)
         return parsing.page(answer.whole(), _LIST)
@@ -198,42 +210,56 @@ class Fetch:
         self._labels = {key: value for key, value in labels.items() if isinstance(value, str)}
         self._account(labels_take(self._labels))
 
-    def _page_of(self, answer: Answer, *, with_labels: bool) -> tuple[Page, dict[int, str]]:
+    def _page_of(self, answer: Answer, *, with_labels: bool) -> tuple[Page[Item], dict[int, str]]:
         """A page of applications, and what is wrong with which of them."""
         broken = _errors_by_position(answer)
         required_object(answer.data or {}, _LIST)
         if with_labels:
             self._read_labels(answer)
-        return parsing.page(answer.data or {}, _LIST), broken
+        return parsing.page_of(answer.data or {}, _LIST, pages.items), broken
 
-    def _take(self, page: Page, broken: Mapping[int, str]) -> "_Read":
+    def _take(self, page: Page[Item], broken: Mapping[int, str]) -> "_PageRead":
         """Collect the applications of one page. Empties its list of items, to have their memory back."""
         if page.total > self._limits.applications:
             raise TooLarge(
                 f"Compass assigns {page.total} Applications, and APP_MAX_APPLICATIONS is {self._limits.applications}; "
                 f"raise it, and the container's memory limit"
             )
-        read = _Read.of(page)
+        read = _PageRead.of(page)
         page.items.reverse()
         for position in range(read.count):
-            item = page.items.pop()
-            with within(f"{_LIST}.data[{position}]"):
-                application_id, name = filled_text(item, "id"), text(item, "name")
-            reason = broken.get(position)
-            if reason is None:
-                self._collect(self._reader.read(application_id, name, item))
-            else:
-                self._collect(IncompleteApplication(application_id, name, reason))
+            self._take_item(page.items.pop(), position, broken.get(position))
         return read
 
-    def _collect(self, application: Application | IncompleteApplication) -> None:
+    def _take_item(self, item: Item, position: int, reason: str | None) -> None:
+        raw = item if isinstance(item, Raw) else None
+        if raw is not None and reason is None and (known := self._reading.known(raw)) is not None:
+            self._collect(known)
+            return
+        with within(f"{_LIST}.data[{position}]"):
+            fields = pages.parsed(item)
+            application_id, name = filled_text(fields, "id"), text(fields, "name")
+        if reason is not None:
+            self._collect_incomplete(IncompleteApplication(application_id, name, reason))
+            return
+        found = self._reader.read(application_id, name, fields)
+        if isinstance(found, Application):
+            self._collect(self._reading.add(found, None if self._reader.has_followed_up else raw))
+        else:
+            self._collect_incomplete(found)
+
+    def _collect(self, read: Read) -> None:
+        self._add(read.application)
+        self._account(read.memory)
+
+    def _collect_incomplete(self, application: IncompleteApplication) -> None:
+        self._add(application)
+        self._account(text_takes(application.id, application.name, application.reason))
+
+    def _add(self, application: Application | IncompleteApplication) -> None:
         if application.id in self._applications:
             raise _InconsistentError("an application came twice")
         self._applications[application.id] = application
-        if isinstance(application, Application):
-            self._account(application_takes(application))
-        else:
-            self._account(text_takes(application.id, application.name, application.reason))
 
     def _account(self, memory: int) -> None:
         self._memory += memory
@@ -242,7 +268,7 @@ class Fetch:
             raise TooLarge(f"the Applications of Compass take more than {most}; {self._limits.applications_advice()}")
 
 
-class _Read:
+class _PageRead:
     """What is left of a page when its applications are taken out: the answer's memory is free again."""
 
     def __init__(self, count: int, total: int, cursor: str | None) -> None:
@@ -251,7 +277,7 @@ class _Read:
         self.cursor = cursor
 
     @classmethod
-    def of(cls, page: Page) -> "_Read":
+    def of(cls, page: Page[Any]) -> "_PageRead":
         return cls(len(page.items), page.total, page.cursor)
 
 

@@ -149,7 +149,7 @@ class _Call:
         answer = ""
         secrets = set(self._secrets)
         if self._received is not None:
-            document = self._received.document
+            document = self._received.whole_document
             answer = self._received.description if document is None else masked(document)
             secrets |= secrets_repeated(document, answer)
         redactor = Redactor(secrets)
@@ -164,7 +164,9 @@ class _Call:
         }
 
     def interpret(self, http: HttpAnswer, *, max_memory: int) -> Answer:
-        self._received = Received.read(http, max_memory=max_memory)
+        self._received = Received.read(
+            http, max_memory=max_memory, whole_applications=self._operation.whole_applications
+        )
         return interpret(
             self._received,
             operation=self._operation,

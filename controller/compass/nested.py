@@ -19,7 +19,7 @@ from controller.compass.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from controller.compass.parsing import Page
+from controller.compass.parsing import Object, Page
 from controller.compass.queries import MORE_APIS, MORE_BUNDLES, MORE_EVENTS, Operation
 from controller.compass.types import ApiDefinition, Application, Bundle, EventDefinition, IncompleteApplication
 from controller.compass.values import filled_text, optional_text, required_object
@@ -53,6 +53,11 @@ class ApplicationReader:
         self._budget = budget
         self._slow = 0
         self._follow_ups = 0
+
+    @property
+    def has_followed_up(self) -> bool:
+        """Whether the application read last has more than its item of the page says."""
+        return self._follow_ups > 0
 
     def read(self, application_id: str, name: str, item: dict[str, Any]) -> Application | IncompleteApplication:
         """The application of an item of a page; what is missing is asked for."""
@@ -94,7 +99,7 @@ class ApplicationReader:
 
     def _more(
         self, operation: Operation, application_id: str, cursor: str | None, *, bundle_id: str | None = None
-    ) -> Page:
+    ) -> Page[Object]:
         """A page of a nested list. The application's name is not asked for: here it would be the raw one."""
         variables = {"application": application_id, "nested": NESTED_PER_PAGE}
         if cursor is not None:
@@ -130,7 +135,7 @@ def _is_about_one_application(error: CompassError) -> bool:
 
 
 def _whole(
-    page: Page, field: str, parse: Callable[[dict[str, Any]], T], read: Callable[[str | None], Page]
+    page: Page[Object], field: str, parse: Callable[[dict[str, Any]], T], read: Callable[[str | None], Page[Object]]
 ) -> tuple[T, ...]:
     """All items of a nested list; `read` gives the page behind a cursor, and the first one for None.
 
@@ -154,10 +159,10 @@ def _whole(
 
 
 def _gather(
-    page: Page,
+    page: Page[Object],
     field: str,
     parse: Callable[[dict[str, Any]], T],
-    read: Callable[[str | None], Page],
+    read: Callable[[str | None], Page[Object]],
     gathered: dict[str, T],
 ) -> bool:
     """Read a list from this page to its end. False when its pages do not belong together."""

@@ -6,7 +6,7 @@ whatever the order.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from controller.compass.errors import InvalidAnswer
 from controller.compass.foreign_text import one_line
@@ -32,12 +32,15 @@ from controller.compass.values import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+Object = dict[str, Any]
 
 
-class Page(NamedTuple):
+class Page(NamedTuple, Generic[R]):
     """One page of a list, its items still raw. `cursor` leads to the next page, None when this is the last."""
 
-    items: list[dict[str, Any]]
+    items: list[R]
     total: int
     cursor: str | None
 
@@ -45,25 +48,27 @@ class Page(NamedTuple):
 #: Characters of a GraphQL type's name that are kept, for a warning.
 _MAX_KIND = 60
 
-_NO_PAGE = Page([], 0, None)
 
-
-def page(holder: dict[str, Any], field: str) -> Page:
+def page(holder: Object, field: str) -> Page[Object]:
     """A page; null is an empty one."""
+    return page_of(holder, field, objects)
+
+
+def page_of(holder: Object, field: str, items: Callable[[Object, str], list[R]]) -> Page[R]:
+    """A page of which `items` takes out the data."""
     value = holder.get(field)
     if value is None:
-        return _NO_PAGE
+        return Page([], 0, None)
     if not isinstance(value, dict):
         raise wrong(field, "an object", value)
     try:
-        return _page(value)
+        return _page(value, items(value, "data"))
     except InvalidAnswer as error:
         error.prepend(field)
         raise
 
 
-def _page(value: dict[str, Any]) -> Page:
-    items = objects(value, "data")
+def _page(value: Object, items: list[R]) -> Page[R]:
     total = value.get("totalCount")
     info = value.get("pageInfo")
     if type(total) is not int:

@@ -10,11 +10,15 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One GraphQL document with one operation. `schema` is the API that it is for."""
+    """One GraphQL document with one operation. `schema` is the API that it is for.
+
+    `whole_applications`: it lists applications with all that they hold, which are not parsed with the rest of it.
+    """
 
     name: str
     schema: Literal["connector", "director"]
     text: str
+    whole_applications: bool = False
 
 
 _PAGE = """
@@ -86,6 +90,7 @@ FIRST_PAGE = Operation(
   runtime(id: $runtime) {{ labels }}
   {_APPLICATIONS}
 }}""",
+    whole_applications=True,
 )
 
 NEXT_PAGE = Operation(
@@ -94,6 +99,7 @@ NEXT_PAGE = Operation(
     f"""query NextPage($runtime: ID!, $first: Int!, $after: PageCursor, $nested: Int!) {{
   {_APPLICATIONS}
 }}""",
+    whole_applications=True,
 )
 
 ASSIGNED_IDS = Operation(

@@ -18,6 +18,7 @@ from controller.compass.errors import InvalidAnswer, InvalidRequest
 from controller.compass.graphql import Observe, Transport
 from controller.compass.http import check_url
 from controller.compass.limits import Limits
+from controller.compass.readings import Readings
 from controller.compass.types import Configuration
 from controller.connection.credentials import Registration, StoredCredentials
 
@@ -62,6 +63,7 @@ class Sessions:
         self._log_queries = log_queries
         self._observe = observe
         self._lock = threading.Lock()
+        self._readings = Readings()
         self._transport: tuple[tuple[str, str], Transport] | None = None  # and what it was opened for
 
     @contextmanager
@@ -82,6 +84,7 @@ class Sessions:
             registration.director_url,
             tenant=registration.tenant,
             limits=self._limits,
+            readings=self._readings,
         )
 
     def close(self) -> None:

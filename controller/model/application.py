@@ -187,7 +187,8 @@ def application_problem(desired: Desired) -> str | None:
 
 def is_managed(application: Object) -> bool:
     """Whether the agent may change this object: it has been made from an application of the Director."""
-    return isinstance(fields.spec(application).get("compassMetadata"), dict)
+    spec = application.get("spec")
+    return isinstance(spec, dict) and isinstance(spec.get("compassMetadata"), dict)
 
 
 def merge_application(actual: Object | None, desired: Desired) -> Object | None:

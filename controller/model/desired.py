@@ -3,7 +3,7 @@
 import enum
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
 
@@ -50,22 +50,21 @@ class Problem:
 class DesiredSet:
     """What the Director assigns: `by_name` is to be applied, `problems` (by name) are left as they are.
 
-    The two have no name in common, and together name every assigned application.
+    The two have no name in common, and together name every assigned application. `source` is what they were made from.
     """
 
     by_name: Mapping[str, Desired]
     problems: Mapping[str, Problem]
     kept_ids: frozenset[str]
+    source: Assignment = field(repr=False, compare=False)
 
     def removes(self, application: Object) -> bool:
         """Whether this Application of the cluster is to be deleted: it is managed, and gone from the Director.
 
         One with a problem stays, also under the name that it had before.
         """
-        if not is_managed(application):
-            return False
         name = application["metadata"]["name"]
-        if name in self.by_name or name in self.problems:
+        if name in self.by_name or name in self.problems or not is_managed(application):
             return False
         application_id = application["spec"]["compassMetadata"].get("applicationId")
         return not isinstance(application_id, str) or application_id not in self.kept_ids
@@ -77,8 +76,10 @@ def desired_set(
     """Convert what was fetched, in whatever order. Never fails: what cannot be applied becomes a problem.
 
     What has not changed since `previous`, made with the same settings, is taken from there: to compare an application
-    costs a fraction of converting it.
+    costs a fraction of converting it. When nothing has changed, the set is `previous` itself.
     """
+    if previous is not None and _says_the_same(assignment, previous.source):
+        return previous
     known = previous.by_name if previous is not None else {}
     groups: defaultdict[str, list[Application | IncompleteApplication]] = defaultdict(list)
     assigned: Iterable[Application | IncompleteApplication] = chain(assignment.applications, assignment.incomplete)
@@ -97,7 +98,16 @@ def desired_set(
         problems.append(problem)
         by_name.pop(problem.name, None)
     kept = frozenset(application_id for problem in problems for application_id in problem.ids)
-    return DesiredSet(by_name, {problem.name: problem for problem in problems}, kept)
+    return DesiredSet(by_name, {problem.name: problem for problem in problems}, kept, assignment)
+
+
+def _says_the_same(assignment: Assignment, before: Assignment) -> bool:
+    """Whether two answers of the Director make the same set: of the labels only one matters."""
+    return (
+        assignment.applications == before.applications
+        and assignment.incomplete == before.incomplete
+        and assignment.names_are_normalized == before.names_are_normalized
+    )
 
 
 def _convert(

@@ -42,6 +42,9 @@ _RETRY_CAP = 300.0  # what Kubernetes refuses is often a quota or a policy, whic
 _TRIES = 3  # of one name with fresh data each time; more would be a fight, which back-off should end
 
 
+_Compared = tuple[Desired, tuple[str, ...], Object | None, list[Object | None]]
+
+
 class SecretsFailed(ReconcileFailed):
     """The Application is right as far as it can be, and some of its Secrets are not."""
 
@@ -71,6 +74,7 @@ class ApplicationReconciler:
         self._progress = progress
         self._recorder = recorder
         self._told: dict[str, tuple[str, ...]] = {}  # warnings that have become Events, by Application
+        self._equal: dict[str, _Compared] = {}  # what the last `differing` found equal, by Application
 
     def reconcile(self, name: str) -> Result:
         plan = self._progress.plan
@@ -107,23 +111,42 @@ class ApplicationReconciler:
         ]
 
     def differing(self, wanted: DesiredSet, held: Collection[str]) -> list[str]:
-        """Names whose objects are not as the set wants them: all that need work, except deletions of Applications."""
+        """Names whose objects are not as the set wants them: all that need work, except deletions of Applications.
+
+        Called by one thread.
+        """
+        compared = {name: self._to_compare(desired) for name, desired in wanted.by_name.items()}
+        different = [
+            name
+            for name, values in compared.items()
+            # Nearly always all of them are the very objects that were found equal before.
+            if values != self._equal.get(name) and self._differ(*values)
+        ]
+        for name in different:
+            del compared[name]
+        self._equal = compared
         return [
-            *(name for name, desired in wanted.by_name.items() if self._differs(desired)),
+            *different,
             *(name for name, problem in wanted.problems.items() if self._to_mark(name, problem.reason.value)),
             *(name for name in held if self._to_mark(name, DELETION_HELD)),
             *(name for name in self._secrets.owners() if self._is_orphaned(name, wanted)),
         ]
 
-    def _differs(self, desired: Desired) -> bool:
-        application = self._applications.get(desired.name)
+    def _to_compare(self, desired: Desired) -> "_Compared":
+        """All that it depends on whether anything is to be done for this Application."""
+        told = self._told.get(desired.name, ())
+        return desired, told, self._applications.get(desired.name), self._secrets.to_compare(desired)
+
+    def _differ(
+        self, desired: Desired, told: tuple[str, ...], application: Object | None, secrets: list[Object | None]
+    ) -> bool:
         if application is None or not is_managed(application):
             return True
         return (
             merge_application(application, desired) is not None
             or not tells(application, SYNCED)
-            or self._told.get(desired.name, ()) != desired.warnings
-            or self._secrets.differ(desired, application)
+            or told != desired.warnings
+            or self._secrets.differ(desired, application, secrets)
         )
 
     def _to_mark(self, name: str, status: str) -> Object | None:

@@ -1,6 +1,6 @@
 """The Secrets of Applications: whose a Secret is, and making those of one Application what they should be."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from controller.model import fields
@@ -80,13 +80,19 @@ class ApplicationSecrets:
         """Names of all Applications that Secrets belong to, whether they exist or not."""
         return self._secrets.lister.indexer.index_values(BY_APPLICATION)
 
-    def differ(self, desired: Desired, application: Object) -> bool:
-        """Whether any of them needs a write."""
-        for secret in desired.secrets:
-            present = self._secrets.get(secret.name)
-            if present is None or self._merged(present, secret, application) is not None:
+    def to_compare(self, desired: Desired) -> list[Object | None]:
+        """The Secrets that the Application should have, in their order, and then others that belong to it."""
+        wanted = [secret.name for secret in desired.secrets]
+        owned = [secret["metadata"]["name"] for secret in self._secrets.lister.by_index(BY_APPLICATION, desired.name)]
+        return [self._secrets.get(name) for name in (*wanted, *(name for name in owned if name not in wanted))]
+
+    def differ(self, desired: Desired, application: Object, present: Sequence[Object | None]) -> bool:
+        """Whether any of them needs a write; ``present`` is what `to_compare` has given."""
+        count = len(desired.secrets)
+        for wanted, secret in zip(desired.secrets, present[:count], strict=True):
+            if secret is None or self._merged(secret, wanted, application) is not None:
                 return True
-        return bool(self.unwanted(desired.name, desired.secrets))
+        return any(secret is not None and self._owns(desired.name, secret) for secret in present[count:])
 
     def apply(self, wanted: Iterable[DesiredSecret], owner: Object) -> list[str]:
         """Write those that differ. Gives what could not be done: one that is refused must not hold up the others.

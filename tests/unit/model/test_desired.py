@@ -197,3 +197,20 @@ def test_what_has_not_changed_is_not_made_again() -> None:
     assert after.by_name["mp-one"] is before.by_name["mp-one"]
     assert after.by_name["mp-two"].spec["description"] == "changed"
     assert after.problems.keys() == {"mp-three"}
+
+
+def test_an_answer_that_says_the_same_gives_the_same_set() -> None:
+    """The very set of before, problems included; whatever else the Runtime's labels are."""
+    applications, incomplete = (app(1, "one"), app(2, "!")), (IncompleteApplication("id-3", "three", "boom"),)
+    before = desired_set(Assignment(applications, incomplete, NORMALIZED), SETTINGS)
+    again = Assignment((app(1, "one"), app(2, "!")), incomplete, {**NORMALIZED, "more": "x"})
+    assert desired_set(again, SETTINGS, previous=before) is before
+    for changed in (
+        replace(again, labels={}),
+        replace(again, incomplete=(replace(incomplete[0], reason="other"),)),
+        replace(again, applications=applications[:1]),
+        replace(again, applications=(replace(applications[0], description="x"), applications[1])),
+    ):
+        after = desired_set(changed, SETTINGS, previous=before)
+        assert after is not before
+        assert after == desired_set(changed, SETTINGS)

@@ -1,5 +1,6 @@
 """The sync reconciler on virtual time: when it asks the Director, what it publishes, and what it tells."""
 
+import copy
 import re
 from dataclasses import replace
 
@@ -9,9 +10,9 @@ from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unav
 from controller.compass.types import Assignment, IncompleteApplication
 from controller.model.sync_status import SYNC_STATUS
 from controller.reconcilers.deletions import CONFIRM_DELETIONS
-from controller.resources import APPLICATION
+from controller.resources import APPLICATION, SECRET
 from informers.errors import Forbidden
-from tests.support.sync import Agent, Cluster, Director, application
+from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
 
 PERIOD = 20.0
 
@@ -496,3 +497,82 @@ def test_failing_labels_do_not_undo_the_sync(agent: Agent, director: Director, c
     director.label_error = None
     agent.cycle(PERIOD)
     assert agent.state == "Synchronized"
+
+
+@pytest.mark.parametrize("what", ["spec", "annotation", "gone", "secret", "secret is gone", "user's", "label"])
+def test_an_unchanged_answer_hides_no_drift(synced: Agent, cluster: Cluster, what: str) -> None:
+    """What differs from the same answer is found by the cycle itself, whether or not an event has woken anybody."""
+    synced.cycle(PERIOD)
+    before = copy.deepcopy(cluster.applications()), copy.deepcopy(cluster.secrets())
+    edited, secret = copy.deepcopy(before[0]["app-003"]), copy.deepcopy(before[1]["app-003-id-app-003-bundle"])
+    if what == "spec":
+        edited["spec"]["description"] = "edited"
+        cluster.put(APPLICATION, edited)
+    elif what == "annotation":
+        edited["metadata"]["annotations"][SYNC_STATUS] = "edited"
+        cluster.put(APPLICATION, edited)
+    elif what == "label":
+        edited["metadata"]["labels"] = {}
+        cluster.put(APPLICATION, edited)
+    elif what == "gone":
+        cluster.remove(APPLICATION, "app-003")
+    elif what == "user's":
+        del edited["spec"]["compassMetadata"]
+        cluster.put(APPLICATION, edited)
+    elif what == "secret":
+        cluster.put(SECRET, {**secret, "data": {}})
+    else:
+        cluster.remove(SECRET, secret["metadata"]["name"], NAMESPACE)
+    synced.deliver()
+    synced.queue.clear()
+    synced.cycle(PERIOD)
+    if what == "user's":
+        assert synced.state == "ResourceApplicationFailed"
+        return
+    assert synced.state == "Synchronized"
+    assert [*cluster.applications()["app-003"]["spec"]] == [*before[0]["app-003"]["spec"]]
+    assert {name: obj["spec"] for name, obj in cluster.applications().items()} == {
+        name: obj["spec"] for name, obj in before[0].items()
+    }
+    assert {name: obj["data"] for name, obj in cluster.secrets().items()} == {
+        name: obj["data"] for name, obj in before[1].items()
+    }
+
+
+def test_an_own_write_that_the_cache_never_shows_is_looked_at_again(synced: Agent, director: Director) -> None:
+    """What was found equal was the write; when the cache is believed again, which still shows the old, that counts."""
+    synced.lagging = True
+    director.applications[3] = application("app-003", description="new")
+    synced.cycle(PERIOD)
+    assert synced.state == "Synchronized"
+    synced.priorities.clear()
+    synced.cycle(PERIOD)
+    assert not synced.priorities
+    synced.cycle(60.0)
+    assert [name for name, _ in synced.priorities] == ["app-003"]
+
+
+def test_problems_and_held_deletions_of_an_unchanged_answer_are_told_each_time(
+    cluster: Cluster, director: Director
+) -> None:
+    """The status says them after each cycle; Events do so once."""
+    agent = Agent(cluster, director, max_deletion_percent=20)
+    _assign(director, 10)
+    agent.settle()
+    _assign(director, 6)
+    director.incomplete = [IncompleteApplication("id-app-009", "app-009", "bundles: refused")]
+    agent.cycle(PERIOD)
+    plan = agent.progress.plan
+    for _ in range(3):
+        assert agent.connections.object is not None
+        agent.connections.object["status"]["synchronizationStatus"] = {}
+        agent.cycle(PERIOD)
+        assert "bundles: refused" in agent.sync_error
+        assert "3 of 10 Applications would be deleted" in agent.sync_error
+        assert agent.state == "ResourceApplicationFailed"
+        assert agent.progress.plan is not None
+        assert plan is not None
+        assert agent.progress.plan.desired is plan.desired
+        assert agent.progress.plan.held == {"app-006", "app-007", "app-008"}
+    assert len(agent.recorder.of("DeletionsHeld")) == len(agent.recorder.of("Incomplete")) == 1
+    assert len(cluster.applications()) == 10
