@@ -55,14 +55,14 @@ def test_uninstall_for_good(bare: Stage, upgrade: Page, tmp_path: Path) -> None:
     """Nothing that was not there before the installation is there after the commands, but Events."""
     before = _inventory(bare)
     bare.kubectl("apply", "-k", str(DOCS.parent / "config/agent"))
-    for command in commands("upgrade.md", "Where it does not run"):
+    for command in commands("upgrade.md", "Without Kyma's operator"):
         if "compass-ca" in command or "private-ca" in command:
             run(bare, command, files={"ca.crt": bare.compass.ca_pem}, directory=tmp_path)
     bare.configure(bare.compass.configuration())
     bare.kubectl("--namespace", "kyma-system", "rollout", "status", "deployment/compass-runtime-agent")
     bare.wait_for_landscape()
 
-    upgrade.follow("For good")
+    upgrade.follow("Completely")
     bare.wait_for("the processes to end", lambda: not bare.replicas())
     if not bare.has_pods:  # nobody collects what has lost its owner
         for name in bare.secrets():

@@ -53,7 +53,7 @@ def test_where_kymas_operator_runs(go_agent: Stage, upgrade: Page) -> None:
         operator.wait_until_applied()
         before = Before(stage)
 
-        upgrade.follow("Where Kyma's operator runs")
+        upgrade.follow("With Kyma's operator")
         stage.wait_for_leader()
         stage.wait_for_landscape()
         before.check()
@@ -90,12 +90,12 @@ def test_where_it_does_not_run(go_agent: Stage, upgrade: Page) -> None:
     Operator(stage.client).apply()
     before = Before(stage)
 
-    upgrade.follow("Where it does not run")
+    upgrade.follow("Without Kyma's operator")
     stage.wait_for_leader()
     stage.wait_for_landscape()
     before.check()
 
-    upgrade.follow("Back without it")
+    upgrade.follow("Back without Kyma's operator")
     assert stage.lease_holder() == ""
     assert any("status subresource" in one for one in complaints(stage, ca_secret=stage.ca_secret))
     Operator(stage.client).apply()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from e2e.scenarios.documents import commands
+
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = sorted(
     path
@@ -67,3 +69,10 @@ def test_the_table_of_modules_is_complete() -> None:
     missing = {module for module in modules if module not in named and not module.startswith(folders)}
     gone = {name for name in named if not (ROOT / name).exists()}
     assert (missing, gone) == (set(), set())
+
+
+@pytest.mark.parametrize("scenario", sorted((ROOT / "e2e/scenarios").glob("test_*.py")), ids=lambda path: path.stem)
+def test_each_section_that_a_scenario_follows_has_commands(scenario: Path) -> None:
+    """The scenarios run in a cluster only; this finds a renamed heading of docs/upgrade.md earlier."""
+    headings = re.findall(r'\b(?:upgrade\.follow\(|commands\("upgrade\.md", )"([^"]+)"\)', scenario.read_text())
+    assert all(commands("upgrade.md", heading) for heading in headings)
