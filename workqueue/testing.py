@@ -96,7 +96,7 @@ class VirtualClock:
             self._unregister(waiter)
         return True
 
-    def wait_for_waiters(self, count: int, timeout: float = 10.0) -> None:
+    def wait_for_waiters(self, count: int, timeout: float = 60.0) -> None:
         """Block until at least ``count`` threads wait on this clock, with or without a deadline.
 
         A thread that has been notified, whose deadline was reached or whose stop event is set does not count, even if

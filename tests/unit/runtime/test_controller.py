@@ -25,7 +25,7 @@ from workqueue import ItemExponentialFailureRateLimiter
 from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
-WAIT = 20.0
+WAIT = 60.0
 
 
 class Script:

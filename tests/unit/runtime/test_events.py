@@ -10,7 +10,7 @@ from informers import ConnectionFailed, Forbidden
 from workqueue.testing import VirtualClock
 
 EVENTS = "/api/v1/namespaces/{}/events"
-WAIT = 20.0
+WAIT = 60.0
 APPLICATION = {
     "apiVersion": "app.example/v1",
     "kind": "Application",

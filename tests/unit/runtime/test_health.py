@@ -15,7 +15,7 @@ from controller.runtime import HTTPServer, ServerBindError
 from controller.runtime.health import HealthHandler, MetricsHandler
 from controller.runtime.http_server import MAX_CONNECTIONS, Request, Response, parse_address
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 
 def passing() -> None:

@@ -11,7 +11,7 @@ from informers import ConnectionFailed, Forbidden, NotFound, ServerError
 from workqueue.testing import VirtualClock
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
-WAIT = 20.0
+WAIT = 60.0
 
 
 class Candidate:

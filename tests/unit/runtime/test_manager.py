@@ -26,7 +26,7 @@ from workqueue.testing import VirtualClock
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
 ELECTION = LeaderElectionConfig(name="lock", namespace="ns", identity="a")
-WAIT = 20.0
+WAIT = 60.0
 
 
 class Story:
