@@ -251,7 +251,7 @@ def _from_connection(pairing: Mapping[str, Any], read_secret: ReadSecret) -> Pai
     reference = pairing.get("tokenSecretRef")
     if not literal and isinstance(reference, Mapping):
         token = _referenced_token(_strings(reference), read_secret)
-    data = {key: values.get(name, "") for key, name in _SPEC_NAMES.items()} | {_TOKEN: token}
+    data = {key: values[name] for key, name in _SPEC_NAMES.items() if name in values} | {_TOKEN: token}
     return _from_keys(SPEC_PAIRING, data, names=_SPEC_NAMES, literal=literal)
 
 

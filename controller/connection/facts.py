@@ -23,6 +23,10 @@ _FIRST_TOKEN_SECONDS = 3600.0
 """The same for the one-time token of a Runtime."""
 
 
+_APPLIED_AGAIN_SECONDS = 3600.0
+"""Tools that apply the objects of a repository do so more often than this."""
+
+
 class GatewaySecret(Enum):
     """The gateway's copy of the CA certificates."""
 
@@ -81,7 +85,8 @@ class Seen:
 class PairingTrouble:
     """What came of the last try to pair with the configuration ``what``.
 
-    ``since``: the first failure, ``tried``: the last one; monotonic seconds.
+    ``since``: the first failure, ``tried``: the last one, ``applied``: when its literal token was last found in the
+    CompassConnection; monotonic seconds.
     """
 
     what: str
@@ -89,6 +94,16 @@ class PairingTrouble:
     since: float
     tried: float
     final: bool
+    applied: float = 0.0
+
+    def is_hopeless(self, now: float, tolerance: float) -> bool:
+        """It has failed for longer than an outage explains, and not because Compass could not be reached."""
+        failed = self.failed.token not in (Token.UNTOUCHED, Token.UNCERTAIN)
+        return failed and now - self.since >= tolerance
+
+    def is_recent(self, now: float) -> bool:
+        """The token was tried, or applied again, not so long ago that nobody can mean it any more."""
+        return now - max(self.tried, self.applied) < _APPLIED_AGAIN_SECONDS
 
 
 @dataclass(frozen=True)
@@ -365,12 +380,27 @@ class Facts:
         telling of them. When a pairing has failed for long enough, the credentials win.
         """
         configuration = self.configuration
-        if configuration is None or self.token_has_won:
+        if configuration is None or self.reconnect_is_hopeless:
             return False
-        asked_for = sources.has_literal_token(self.connection) or self._taken_over
-        if isinstance(configuration, PairingConfiguration) or configuration.kind is not ProblemKind.NOTHING:
-            asked_for = asked_for or self.knows_nothing_of_credentials
-        return asked_for and not self.reconnect_is_hopeless
+        if self._taken_over:
+            return True
+        if self.token_has_won:
+            return False
+        nothing = isinstance(configuration, ConfigurationProblem) and configuration.kind is ProblemKind.NOTHING
+        return sources.has_literal_token(self.connection) or (self.knows_nothing_of_credentials and not nothing)
+
+    @property
+    def in_use(self) -> bool:
+        """The stored credentials are the ones that this CompassConnection is to tell of, whoever wants new ones."""
+        return self.usable and not (self.reconnect_wanted and self.knows_nothing_of_credentials)
+
+    @property
+    def reconnect_trouble(self) -> PairingTrouble | None:
+        """What came of a token in the CompassConnection while the stored credentials stay in use."""
+        trouble = self.memory.trouble
+        if trouble is None or trouble.failed.origin != sources.SPEC_PAIRING or not self.in_use:
+            return None
+        return trouble if self.reconnect_wanted or trouble.is_recent(self.monotonic) else None
 
     @property
     def knows_nothing_of_credentials(self) -> bool:
@@ -392,8 +422,7 @@ class Facts:
         """It has failed for longer than an outage explains, and not because Compass could not be reached."""
         tolerance = self.limits.refusal_tolerance
         if self.trouble is not None:
-            failed = self.trouble.failed.token not in (Token.UNTOUCHED, Token.UNCERTAIN)
-            return failed and self.monotonic - self.trouble.since >= tolerance
+            return self.trouble.is_hopeless(self.monotonic, tolerance)
         seen = self.memory.seen
         problem = isinstance(self.configuration, ConfigurationProblem) and self.pairing is None
         return problem and seen is not None and self.monotonic - seen.since_monotonic >= tolerance

@@ -459,7 +459,11 @@ WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
         lambda facts: facts.wrong_runtime is not None,
         _wrong_runtime,
     ),
-    Rule("new ones are wanted", lambda facts: facts.reconnect_wanted, _not_reconnected),
+    Rule(
+        "new ones are wanted, and this CompassConnection has not told of any yet",
+        lambda facts: not facts.in_use,
+        _not_reconnected,
+    ),
     Rule("they are refused", lambda facts: bool(facts.refusals), _suspected),
     Rule("the Connector could not be asked", lambda facts: facts.maintenance is not None, _maintenance_failed),
     Rule("otherwise", _otherwise, lambda _: Keep()),

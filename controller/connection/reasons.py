@@ -181,4 +181,11 @@ class RevocationUnfinished:
     """An operator has begun to revoke the certificate, and it is still here."""
 
 
-Remark = GatewaySecretFailed | ShortLived | RenewalWaits | RevocationUnfinished
+@dataclass(frozen=True)
+class TokenFailed:
+    """A token in the CompassConnection does not lead to a pairing. The stored credentials stay in use."""
+
+    obstacle: Obstacle
+
+
+Remark = GatewaySecretFailed | TokenFailed | ShortLived | RenewalWaits | RevocationUnfinished

@@ -13,7 +13,7 @@ from typing import Any
 from controller.backoff import Backoff
 from controller.compass.errors import CompassError, Refused
 from controller.connection import policy
-from controller.connection.configuration import ConfigurationReader
+from controller.connection.configuration import ConfigurationReader, has_literal_token
 from controller.connection.credentials import CredentialsReplaced, StoredCredentials
 from controller.connection.facts import (
     Asked,
@@ -95,7 +95,7 @@ class ConnectionReconciler:
             self._metrics.certificate(facts.current.not_before, facts.current.not_after)
         if self._report.tell(facts, decision):
             self._remember(news=None)
-            if isinstance(decision, policy.Keep) and facts.under_way is None:
+            if isinstance(decision, policy.Keep) and facts.under_way is None and facts.reconnect_trouble is None:
                 self._pauses.pairing.succeeded()
                 self._remember(trouble=None)
         if isinstance(decision, policy.Rest):
@@ -108,6 +108,9 @@ class ConnectionReconciler:
 
     def _facts(self) -> Facts:
         facts = self._gatherer.gather(CONNECTION_NAME, self._memory)
+        if facts.trouble is not None and has_literal_token(facts.connection):
+            applied = replace(facts.trouble, applied=facts.monotonic)
+            facts = replace(facts, memory=replace(facts.memory, trouble=applied))
         waits = Waits(
             pairing=self._pauses.pairing.wait(facts.what),
             maintenance=self._pauses.maintenance.wait(facts.credentials.fingerprint if facts.credentials else ""),

@@ -12,11 +12,13 @@ from typing import Any
 from controller.connection import configuration as sources
 from controller.connection import revocation, texts
 from controller.connection import status as cc
+from controller.connection.configuration import ConfigurationProblem
 from controller.connection.facts import Facts, Paired, Renewed
 from controller.connection.policy import Blocked, Decision, Keep, Wait
 from controller.connection.reasons import (
     GatewaySecretFailed,
     MaintenanceFailed,
+    NotConfigured,
     Reason,
     ReconnectFailed,
     Remark,
@@ -25,6 +27,7 @@ from controller.connection.reasons import (
     RevocationUnfinished,
     ShortLived,
     Suspected,
+    TokenFailed,
     Unpaired,
     WrongRuntime,
 )
@@ -49,6 +52,7 @@ TOLD: Mapping[type[Reason], tuple[State, str]] = {
 
 REMARKED: Mapping[type[Remark], str] = {
     GatewaySecretFailed: "GatewaySecretFailed",
+    TokenFailed: "PairingFailed",
     ShortLived: "CertificateShortLived",
     RenewalWaits: "RenewalWaits",
     RevocationUnfinished: "",  # what `revoke` does in passing; it is worth an Event to nobody
@@ -79,7 +83,7 @@ class Report:
         informers.ApiError, and then all of it is told the next time.
         """
         resting = isinstance(decision, Keep | Wait | Blocked)
-        if not resting and not _in_use(facts):
+        if not resting and not facts.in_use:
             return False
         if not resting:
             described = self._connections.apply_to(facts.connection, lambda obj: _describe(obj, facts))
@@ -134,11 +138,6 @@ class Report:
         self._recorder.event(obj, kind, reason, text)
 
 
-def _in_use(facts: Facts) -> bool:
-    """The stored credentials are the ones that this CompassConnection is to tell of."""
-    return facts.usable and not facts.reconnect_wanted
-
-
 def _tell(obj: Object, facts: Facts, told: _Told) -> None:
     _describe(obj, facts)
     if told.reason is not None:
@@ -154,7 +153,9 @@ def _tell(obj: Object, facts: Facts, told: _Told) -> None:
 def _describe(obj: Object, facts: Facts) -> None:
     """What there is: the certificate, whose it is, where Compass is. No token stays that nobody needs any more."""
     _describe_certificate(obj, facts)
-    if not _in_use(facts):
+    if facts.under_way is not None and facts.under_way.beside:
+        _remove_token(obj, facts.under_way.configuration)  # applied again while its pairing goes on
+    if not facts.in_use:
         if not facts.usable and facts.trouble is not None and facts.trouble.final:
             _remove_token(obj, facts.trouble.what)  # put there again after it was given up; it hides what else is
         return
@@ -200,6 +201,10 @@ def _remarks(facts: Facts) -> tuple[Remark, ...]:
     if not facts.usable:
         return ()
     remarks: list[Remark] = []
+    if facts.reconnect_trouble is not None:
+        remarks.append(TokenFailed(facts.reconnect_trouble.failed))
+    elif facts.in_use and facts.reconnect_wanted and isinstance(facts.configuration, ConfigurationProblem):
+        remarks.append(TokenFailed(NotConfigured(facts.configuration)))
     if facts.memory.gateway is not None:
         remarks.append(facts.memory.gateway)
     if facts.fresh is not None and facts.now < facts.fresh.valid_from:

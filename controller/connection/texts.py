@@ -23,6 +23,7 @@ from controller.connection.reasons import (
     ShortLived,
     Suspected,
     Token,
+    TokenFailed,
     TokenUsed,
     Unpaired,
     WrongRuntime,
@@ -83,6 +84,11 @@ def remark_text(remark: Remark) -> str:
     match remark:
         case GatewaySecretFailed(secret, failure):
             return f"the CA certificates for the gateway could not be written to the Secret {secret}: {failure.text}"
+        case TokenFailed(obstacle):
+            return (
+                f"the pairing with the token from {SPEC_PAIRING} failed, and the stored credentials are used: "
+                f"{obstacle_text(obstacle, with_ids=False)}; if a tool applies the old token again, replace it there"
+            )
         case ShortLived(not_before, not_after, acquired, next_renewal):
             return (
                 f"the certificate was already due for renewal when it was received at {cc.timestamp(acquired)}: it is "

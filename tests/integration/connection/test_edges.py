@@ -49,6 +49,36 @@ def test_each_fault_of_the_configuration_is_told_and_each_repair_is_tried_at_onc
     wait_for_event(world, "PairingFailed", "Connected", "Synchronized")
 
 
+@pytest.mark.parametrize("crds", [OWN], indirect=True, scope="package")  # the Go agent's CRD has no spec.pairing
+def test_a_dead_token_that_a_tool_applies_for_ever_changes_no_state(world: World, agent: StartAgent) -> None:
+    """Told in the warning and an Event, with what to do; taken out each time; a good one in its place is used."""
+    good = world.configuration()
+    synchronized(world, agent)
+    before = certificate(world)
+    pairing = {"connectorUrl": good["CONNECTOR_URL"], "runtimeId": good["RUNTIME_ID"], "tenant": good["TENANT"]}
+
+    def taken_out() -> bool:
+        return "token" not in (world.connection() or {})["spec"]["pairing"]
+
+    for _ in range(20):
+        world.patch_connection({"spec": {"pairing": {**pairing, "token": "dead" * 10}}})
+        world.wait_for("the token to be taken out", taken_out)
+        assert (world.state(), world.connection_error()) == ("Synchronized", "")
+    wait_for_event(world, "PairingFailed")
+    told = world.wait_for(
+        "the warning", lambda: (world.connection() or {})["status"]["connectionStatus"].get("warning", "")
+    )
+    assert "put a new one-time token into CompassConnection spec.pairing" in told
+    assert certificate(world) == before
+
+    world.patch_connection({"spec": {"pairing": {**pairing, "token": good["TOKEN"]}}})
+    world.wait_for("the new certificate", lambda: certificate(world) != before)
+    world.wait_for(
+        "the warning to go", lambda: not (world.connection() or {})["status"]["connectionStatus"].get("warning")
+    )
+    world.wait_for_state("Synchronized")
+
+
 def test_the_secret_wins_over_the_config_map(world: World, agent: StartAgent) -> None:
     """With both, only the Secret is read; a half-filled one is told, not completed from the ConfigMap."""
     good = world.configuration()

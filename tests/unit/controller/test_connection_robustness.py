@@ -407,6 +407,69 @@ def test_a_literal_token_that_was_given_up_is_taken_out_when_it_comes_again() ->
     assert bench.state == "Connected"
 
 
+def apply_literal(bench: Bench, token: str) -> None:
+    """As a GitOps tool does, for ever."""
+    pairing = {**PAIRING, "token": token}
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(pairing=pairing))
+
+
+def test_a_dead_literal_token_that_is_applied_again_and_again_changes_no_state() -> None:
+    """The credentials work throughout. The warning and one Event name the token that fails, and what to do."""
+    bench = Bench().paired()
+    before, calls = bench.fingerprint(), len(bench.connector.calls)
+    bench.recorder.events.clear()
+    for _ in range(2 * int(HOUR) // 10):
+        apply_literal(bench, "dead" * 10)
+        for _ in range(10):
+            bench.run(1)
+            assert (bench.state, bench.error) == ("Connected", "")
+            assert "token" not in bench.connection["spec"]["pairing"]
+        assert "the pairing with the token from CompassConnection spec.pairing failed" in warning(bench)
+        assert "put a new one-time token into CompassConnection spec.pairing" in warning(bench)
+    assert bench.recorder.reasons == ["PairingFailed"]
+    assert len(bench.connector.calls) - calls <= 2 * HOUR / SYNC_PERIOD + 12, "it is given up after some tries"
+    assert bench.fingerprint() == before
+    bench.run(HOUR + 60)
+    assert warning(bench) == "", "nobody applies it any more"
+    apply_literal(bench, bench.connector.token())
+    bench.settle()
+    assert bench.fingerprint() != before
+    assert (bench.state, bench.error, warning(bench)) == ("Connected", "", "")
+
+
+def test_a_literal_token_beside_incomplete_data_is_told_and_changes_no_state() -> None:
+    """The warning names what is missing. Completed, it is used."""
+    bench = Bench().paired()
+    before, token = bench.fingerprint(), bench.connector.token()
+    incomplete = {key: value for key, value in PAIRING.items() if key != "tenant"}
+    bench.server.edit(
+        COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(pairing={**incomplete, "token": token})
+    )
+    bench.run(60)
+    assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
+    assert "CompassConnection spec.pairing: tenant is missing" in warning(bench)
+    assert bench.recorder.reasons[-1] == "PairingFailed"
+    apply_literal(bench, token)
+    bench.settle()
+    assert bench.fingerprint() != before
+    assert warning(bench) == ""
+
+
+def test_a_literal_token_outlives_an_outage_whatever_token_is_configured_beside_it() -> None:
+    """The one in the ConfigMap has won the credentials that it is to replace."""
+    bench = Bench().paired()
+    bench.health.synchronised(State.SYNCHRONIZED)
+    before = bench.fingerprint()
+    bench.connector.outages.begin("database", delay=0.0)
+    apply_literal(bench, bench.connector.token())
+    bench.run(30)
+    assert bench.fingerprint() == before
+    bench.connector.outages.clear()
+    bench.run(SYNC_PERIOD)
+    assert bench.fingerprint() != before
+    assert (bench.error, warning(bench)) == ("", "")
+
+
 # --- a configured token beside refused credentials ---
 
 
