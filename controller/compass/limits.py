@@ -9,8 +9,16 @@ will take in all: as a value, as the object that is wanted, and as the object in
 from collections.abc import Mapping
 from dataclasses import dataclass
 from sys import getsizeof
+from typing import assert_never
 
-from controller.compass.types import Application, BasicCredentials, Bundle, OAuthCredentials, Parameters
+from controller.compass.types import (
+    Application,
+    BasicCredentials,
+    Bundle,
+    OAuthCredentials,
+    Parameters,
+    UnsupportedCredentials,
+)
 
 MIB = 2**20
 
@@ -117,6 +125,10 @@ def _bundle_takes(bundle: Bundle, application: Application) -> int:
             takes += _PER_CREDENTIALS + text_takes(user, password)
         case OAuthCredentials(client_id, secret, url):
             takes += _PER_CREDENTIALS + text_takes(client_id, secret, url)
+        case None | UnsupportedCredentials():
+            pass
+        case other:
+            assert_never(other)
     for parameters in (bundle.headers, bundle.query_params):
         if parameters is not None:
             takes += _PER_PARAMETERS + _parameters_take(parameters)

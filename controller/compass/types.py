@@ -33,7 +33,10 @@ class UnsupportedCredentials:
     kind: str
 
 
-Credentials = BasicCredentials | OAuthCredentials | UnsupportedCredentials
+UsableCredentials = BasicCredentials | OAuthCredentials
+"""The kinds that a Secret can be made of. A new kind goes in here; mypy then names each place that has to handle it."""
+
+Credentials = UsableCredentials | UnsupportedCredentials
 
 #: Header or query parameter name -> its values; the Director may send null for the values of a name.
 Parameters = Mapping[str, Sequence[str] | None]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
 import orjson
 
@@ -15,6 +15,7 @@ from controller.compass.types import (
     EventDefinition,
     OAuthCredentials,
     UnsupportedCredentials,
+    UsableCredentials,
 )
 from controller.model import fields, names
 from controller.model.secrets import DesiredSecret, Object, credentials_secret, params_secret
@@ -135,18 +136,24 @@ class _Conversion:
             return _NO_CREDENTIALS
         secret = credentials_secret(self._application, bundle, usable)
         self.secrets.append(secret)
-        credentials: Object = {"type": "Basic", "secretName": secret.name}
-        if isinstance(usable, OAuthCredentials):
-            credentials["type"] = "OAuth"
-            if usable.token_url:
-                credentials["authenticationUrl"] = usable.token_url
+        credentials: Object = {"secretName": secret.name}
+        match usable:
+            case BasicCredentials():
+                credentials["type"] = "Basic"
+            case OAuthCredentials(token_url=token_url):
+                credentials["type"] = "OAuth"
+                if token_url:
+                    credentials["authenticationUrl"] = token_url
+            case other:
+                assert_never(other)
         if bundle.csrf_token_url is not None:
             credentials["csrfInfo"] = {"tokenEndpointURL": bundle.csrf_token_url}
         return credentials
 
-    def _usable(self, bundle: Bundle) -> BasicCredentials | OAuthCredentials | None:
-        """The bundle's credentials when a Secret can be made of them."""
-        match bundle.credentials:
+    def _usable(self, bundle: Bundle) -> UsableCredentials | None:
+        """The bundle's credentials if a Secret can be made of them, else None; the reason is a warning."""
+        credentials = bundle.credentials
+        match credentials:
             case None:
                 return None
             case UnsupportedCredentials(kind):
@@ -154,13 +161,16 @@ class _Conversion:
                     f"bundle {shown_name(bundle.id)}: credentials of the kind {kind} are not supported"
                 )
                 return None
-            case BasicCredentials(username, password) as basic if username and password:
-                return basic
-            case OAuthCredentials(client_id, client_secret) as oauth if client_id and client_secret:
-                return oauth
-            case _:
-                self.warnings.append(f"bundle {shown_name(bundle.id)}: its credentials are empty")
-                return None
+            case BasicCredentials(username, password):
+                complete = bool(username and password)
+            case OAuthCredentials(client_id, client_secret):
+                complete = bool(client_id and client_secret)
+            case other:
+                assert_never(other)
+        if not complete:
+            self.warnings.append(f"bundle {shown_name(bundle.id)}: its credentials are empty")
+            return None
+        return credentials
 
 
 def _entry(

@@ -4,10 +4,10 @@ import base64
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
 from controller.compass.foreign_text import shown_name
-from controller.compass.types import BasicCredentials, Bundle, OAuthCredentials
+from controller.compass.types import BasicCredentials, Bundle, OAuthCredentials, UsableCredentials
 from controller.model import fields, go_json, names
 
 #: What an API server takes as the sum of a Secret's values, in bytes.
@@ -34,14 +34,15 @@ class DesiredSecret:
     data: Mapping[str, str] = field(repr=False)
 
 
-def credentials_secret(
-    application: str, bundle: Bundle, credentials: BasicCredentials | OAuthCredentials
-) -> DesiredSecret:
-    """The Secret that the gateway reads user name and password, or client id and secret, from."""
-    if isinstance(credentials, BasicCredentials):
-        values = {"username": credentials.username, "password": credentials.password}
-    else:
-        values = {"clientId": credentials.client_id, "clientSecret": credentials.client_secret}
+def credentials_secret(application: str, bundle: Bundle, credentials: UsableCredentials) -> DesiredSecret:
+    """The Secret from which the gateway reads user name and password, or client id and client secret."""
+    match credentials:
+        case BasicCredentials(username, password):
+            values = {"username": username, "password": password}
+        case OAuthCredentials(client_id, client_secret):
+            values = {"clientId": client_id, "clientSecret": client_secret}
+        case other:
+            assert_never(other)
     return _secret(names.secret_name(application, bundle.id), application, bundle.id, values)
 
 
