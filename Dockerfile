@@ -15,6 +15,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY workqueue workqueue
 COPY informers informers
 COPY controller controller
+COPY kubectl_compass kubectl_compass
 # The models of the Kubernetes client are not compiled: two or three of hundreds are imported.
 RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /build/bin/pip --python /app/venv/bin/python install --quiet --no-deps /wheels/*.whl \

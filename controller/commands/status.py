@@ -6,6 +6,7 @@ case; what keeps the command from telling goes to standard error as well.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
 from controller.commands import snapshot
@@ -31,6 +32,17 @@ _PERIODS_UNTIL_STALE = 5
 _MIN_SECONDS_UNTIL_STALE = 900.0  # the command may not know the period that the agent runs with
 
 
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What is known of the client certificate; times in epoch seconds, "" for what is not known."""
+
+    not_before: float
+    not_after: float
+    fingerprint: str = ""
+    runtime_id: str = ""
+    tenant: str = ""
+
+
 def status(client: Client, settings: Settings, *, output: Output, now: float, out: TextIO, err: TextIO) -> int:
     """Print what there is; gives the exit status. ``now`` is in epoch seconds."""
     try:
@@ -38,97 +50,108 @@ def status(client: Client, settings: Settings, *, output: Output, now: float, ou
     except KubernetesError as error:
         why = clean(f"the connection cannot be read: {error}", _MAX_TEXT)
         return cannot_tell(why, output=output, out=out, err=err)
-    report = _report(taken, settings, now)
+    try:
+        certificate: Certificate | str = _of_credentials(taken.credentials.load())
+    except CredentialsError as error:
+        certificate = str(error)
+    told = report(taken.connection, certificate, settings, now=now)
     if output == "json":
-        print(json.dumps(report, indent=2), file=out)
+        print(json.dumps(told, indent=2), file=out)
     else:
-        print("\n".join(_lines(report, now)), file=out)
-    return HEALTHY if report["healthy"] else UNHEALTHY
+        print("\n".join(lines(told, now)), file=out)
+    return HEALTHY if told["healthy"] else UNHEALTHY
 
 
 def cannot_tell(why: str, *, output: Output, out: TextIO, err: TextIO) -> int:
     """Print why the connection cannot be read, in printable words; gives the exit status."""
     if output == "json":
-        print(json.dumps({"healthy": None, "problems": [why]}, indent=2), file=out)
+        print(json.dumps(unknown(why), indent=2), file=out)
     print(f"compass-runtime-agent: {why}", file=err)
     return UNKNOWN
 
 
-def _report(taken: snapshot.Snapshot, settings: Settings, now: float) -> dict[str, Any]:
-    told = member(taken.connection, "status")
-    connection, sync = member(told, "connectionStatus"), member(told, "synchronizationStatus")
-    urls = member(member(taken.connection, "spec"), "managementInfo")
-    report: dict[str, Any] = {
+def unknown(why: str) -> dict[str, Any]:
+    """The report when the connection cannot be read."""
+    return {"healthy": None, "problems": [why]}
+
+
+def report(
+    connection: Mapping[str, Any] | None, certificate: Certificate | str, settings: Settings, *, now: float
+) -> dict[str, Any]:
+    """All there is to say of the connection, for JSON. ``certificate``: a text says why there is no usable one."""
+    told = member(connection, "status")
+    contact, sync = member(told, "connectionStatus"), member(told, "synchronizationStatus")
+    urls = member(member(connection, "spec"), "managementInfo")
+    known = certificate if isinstance(certificate, Certificate) else None
+    found: dict[str, Any] = {
         "healthy": False,
         "problems": [],
-        "exists": taken.connection is not None,
+        "exists": connection is not None,
         "state": told.get("connectionState") or None,
-        "runtime": None,
-        "tenant": None,
+        "runtime": (known.runtime_id or None) if known else None,
+        "tenant": (known.tenant or None) if known else None,
         "connectorUrl": urls.get("connectorUrl") or None,
         "directorUrl": urls.get("directorUrl") or None,
-        "established": connection.get("established"),
-        "renewed": connection.get("renewed"),
-        "lastContact": connection.get("lastSuccess"),
-        "connectionError": connection.get("error"),
+        "established": contact.get("established"),
+        "renewed": contact.get("renewed"),
+        "lastContact": contact.get("lastSuccess"),
+        "connectionError": contact.get("error"),
         "lastSync": sync.get("lastSuccessfulApplication"),
         "lastFetch": sync.get("lastSuccessfulFetch"),
         "syncError": sync.get("error"),
         "applications": told.get("applications"),
-        "certificate": None,
-        "certificateError": None,
+        "certificate": _dates(known) if known else None,
+        "certificateError": None if known else certificate,
     }
-    credentials: StoredCredentials | None = None
-    try:
-        credentials = taken.credentials.load()
-    except CredentialsError as error:
-        report["certificateError"] = str(error)
-    else:
-        report |= _credentials(credentials)
-    report["problems"] = _problems(report, credentials, settings, now)
-    report["healthy"] = not report["problems"]
-    return report
+    found["problems"] = _problems(found, known, settings, now)
+    found["healthy"] = not found["problems"]
+    return found
 
 
-def _credentials(credentials: StoredCredentials) -> dict[str, Any]:
+def _of_credentials(credentials: StoredCredentials) -> Certificate:
     connection = credentials.registration
+    return Certificate(
+        not_before=credentials.not_before,
+        not_after=credentials.not_after,
+        fingerprint=credentials.fingerprint,
+        runtime_id=connection.runtime_id if connection else "",
+        tenant=connection.tenant if connection else "",
+    )
+
+
+def _dates(certificate: Certificate) -> dict[str, str | None]:
     return {
-        "certificate": {
-            "notBefore": cc.timestamp(credentials.not_before),
-            "notAfter": cc.timestamp(credentials.not_after),
-            "fingerprint": credentials.fingerprint,
-        },
-        "runtime": connection.runtime_id if connection else None,
-        "tenant": connection.tenant if connection else None,
+        "notBefore": cc.timestamp(certificate.not_before),
+        "notAfter": cc.timestamp(certificate.not_after),
+        "fingerprint": certificate.fingerprint or None,
     }
 
 
-def _problems(
-    report: Mapping[str, Any], credentials: StoredCredentials | None, settings: Settings, now: float
-) -> list[str]:
+def _problems(found: Mapping[str, Any], certificate: Certificate | None, settings: Settings, now: float) -> list[str]:
     """Everything that keeps the connection from being healthy, in words."""
     problems = []
-    if not report["exists"]:
+    if not found["exists"]:
         problems.append("there is no CompassConnection: no agent has run, or the agent may not create it")
-    elif report["state"] != cc.State.SYNCHRONIZED:
-        problems.append(f"the state is {report['state'] or 'not known yet'}")
-    if credentials is None:
-        problems.append(f"there are no usable credentials: {report['certificateError']}")
-    elif now >= credentials.not_after:
-        problems.append(f"the certificate expired at {cc.timestamp(credentials.not_after)}")
-    elif now < credentials.not_before:
+    elif found["state"] != cc.State.SYNCHRONIZED:
+        problems.append(f"the state is {found['state'] or 'not known yet'}")
+    if certificate is None:
+        problems.append(f"there are no usable credentials: {found['certificateError']}")
+    elif now >= certificate.not_after:
+        problems.append(f"the certificate expired at {cc.timestamp(certificate.not_after)}")
+    elif now < certificate.not_before:
         problems.append(
-            f"the certificate is not valid before {cc.timestamp(credentials.not_before)}, and the "
+            f"the certificate is not valid before {cc.timestamp(certificate.not_before)}, and the "
             f"local time is {cc.timestamp(now)}: check the clocks"
         )
-    fetched = cc.parse_timestamp(report["lastFetch"])
+    fetched = cc.parse_timestamp(found["lastFetch"])
     stale = max(_PERIODS_UNTIL_STALE * settings.sync_period, _MIN_SECONDS_UNTIL_STALE)
     if fetched is not None and now - fetched > stale:
-        problems.append(f"the Director last answered at {report['lastFetch']}: check that an agent runs")
+        problems.append(f"the Director last answered at {found['lastFetch']}: check that an agent runs")
     return problems
 
 
-def _lines(report: Mapping[str, Any], now: float) -> list[str]:
+def lines(report: Mapping[str, Any], now: float) -> list[str]:
+    """The report for people, each line printable."""
     rows: list[tuple[str, object]] = [
         ("State", report["state"] or ("not known yet" if report["exists"] else "no CompassConnection")),
         ("Runtime", report["runtime"] or "unknown"),

@@ -1,0 +1,233 @@
+"""The commands that look at the connection or ask something of the agent: status, pair, resync, renew, reconnect.
+
+Each of the last four asks through the API server, waits, and ends with the report of ``status``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from controller.commands.status import HEALTHY, UNHEALTHY, Certificate, lines, report
+from controller.connection import status as cc
+from controller.model.fields import member
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
+from controller.settings import format_duration
+from informers import NotFound
+from kubectl_compass import pairing
+from kubectl_compass.arguments import Output
+from kubectl_compass.cluster import Cluster
+from kubectl_compass.output import show
+from kubectl_compass.pairing import Unusable
+from kubectl_compass.waiting import Done, Progress, TimedOut, Waiting
+from workqueue import Clock
+
+_ASK_AGAIN_SECONDS = 10.0
+
+Object = dict[str, Any]
+
+
+class Failed(Exception):
+    """What was asked for cannot be; the text says why."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a command works with. ``timeout``: seconds that it waits for the agent."""
+
+    cluster: Cluster
+    output: Output
+    out: TextIO
+    err: TextIO
+    clock: Clock
+    timeout: float = 0.0
+
+    def waiting(self, progress: Progress, known: Object | None) -> Waiting:
+        progress.say(f"waiting for the agent, at most {format_duration(self.timeout)}")
+        return Waiting(self.cluster.connection, progress, clock=self.clock, timeout=self.timeout, known=known)
+
+
+def status(desk: Desk) -> int:
+    """Print the report; gives the exit status."""
+    found = _report(desk)
+    _show(desk, found)
+    return HEALTHY if found["healthy"] else UNHEALTHY
+
+
+def pair(desk: Desk, token: str, addresses: Mapping[str, str]) -> int:
+    """Store the token and wait until it has won a connection that works. Raises Unusable when nothing was changed.
+
+    ``addresses``: what is given of CONNECTOR_URL, RUNTIME_ID and TENANT.
+    """
+    before = desk.cluster.connection()
+    state = cc.state_of(before)
+    if state is not None and state not in cc.CONNECTION_LOST:
+        raise Unusable(
+            "nothing was changed: the connection works, so the agent would leave the token alone. To pair anew: "
+            "kubectl compass reconnect --token-stdin"
+        )
+    named = pairing.named_in_connection(before)
+    if named:
+        raise Unusable(
+            f"nothing was changed: the CompassConnection {named}, which wins over the Secret that this command writes; "
+            f"put the token there, or remove spec.pairing"
+        )
+    progress = Progress(desk.err, desk.clock)
+    _store(desk, token, addresses, progress)
+    established = _established(before)
+
+    def paired(connection: Object | None) -> bool:
+        return _is_synchronized(connection) and _established(connection) not in (None, established)
+
+    return _conclude(desk, desk.waiting(progress, before), paired)
+
+
+def resync(desk: Desk) -> int:
+    """Ask for a synchronisation and wait for its outcome."""
+    before = _existing(desk)
+    progress = Progress(desk.err, desk.clock)
+    _ask(desk, "resyncNow")
+    waiting = desk.waiting(progress, before)
+    request = _Request(desk, "resyncNow", "synchronizationStatus", before)
+    return _conclude(desk, waiting, request.is_answered, wanted=_is_synchronized)
+
+
+def renew(desk: Desk) -> int:
+    """Ask for a new certificate and wait for it."""
+    before = _existing(desk)
+    renewed = member(member(before, "status"), "connectionStatus").get("renewed")
+    progress = Progress(desk.err, desk.clock)
+    _ask(desk, "refreshCredentialsNow")
+
+    def done(connection: Object | None) -> bool:
+        now = member(member(connection, "status"), "connectionStatus").get("renewed")
+        return now not in (None, renewed) and not cc.flag(connection, "refreshCredentialsNow")
+
+    return _conclude(desk, desk.waiting(progress, before), done)
+
+
+def reconnect(desk: Desk, token: str) -> int:
+    """Delete the CompassConnection, which asks for a new pairing, and wait for that. ``token``: "" for none."""
+    before = _existing(desk)
+    progress = Progress(desk.err, desk.clock)
+    if token:
+        _store(desk, token, {}, progress)
+    uid = before["metadata"]["uid"]
+    desk.cluster.client.delete(COMPASS_CONNECTION, CONNECTION_NAME, uid=uid)
+    progress.say("the CompassConnection is deleted, which asks the agent to pair anew")
+
+    def paired(connection: Object | None) -> bool:
+        return connection is not None and connection["metadata"]["uid"] != uid and _is_synchronized(connection)
+
+    return _conclude(desk, desk.waiting(progress, before), paired)
+
+
+class _Request:
+    """A flag of the spec, and when it is answered: the agent took it away, and a part of the status changed after that.
+
+    Times in the status are whole seconds. A synchronisation in the same second as the one before, with the same
+    outcome, changes nothing; so it is asked for a second time when nothing was heard for a while.
+    """
+
+    def __init__(self, desk: Desk, flag: str, part: str, before: Object) -> None:
+        self._desk, self._flag, self._part = desk, flag, part
+        self._known = self._outcome(before)
+        self._begun_at: float | None = None
+        self._asked_again = False
+
+    def is_answered(self, connection: Object | None) -> bool:
+        outcome = self._outcome(connection)
+        if self._begun_at is None:
+            if cc.flag(connection, self._flag):
+                self._known = outcome  # of what was under way before
+                return False
+            self._begun_at = self._desk.clock.monotonic()
+        if outcome != self._known:
+            return True
+        late = self._desk.clock.monotonic() - self._begun_at >= _ASK_AGAIN_SECONDS
+        if late and not self._asked_again:
+            self._asked_again = True
+            _ask(self._desk, self._flag)
+        return False
+
+    def _outcome(self, connection: Object | None) -> object:
+        return member(member(connection, "status"), self._part)
+
+
+def _existing(desk: Desk) -> Object:
+    connection = desk.cluster.connection()
+    if connection is None:
+        raise Failed(
+            "there is no CompassConnection: no agent has run, or it may not create one; kubectl compass doctor"
+        )
+    return connection
+
+
+def _ask(desk: Desk, flag: str) -> None:
+    try:
+        desk.cluster.client.patch(COMPASS_CONNECTION, CONNECTION_NAME, {"spec": {flag: True}})
+    except NotFound as error:
+        raise Failed("the CompassConnection was deleted meanwhile") from error
+
+
+def _store(desk: Desk, token: str, addresses: Mapping[str, str], progress: Progress) -> None:
+    result, where = pairing.store(desk.cluster.client, desk.cluster.settings, {**addresses, "TOKEN": token})
+    progress.say(f"the one-time token for Runtime {result.runtime_id} at {result.connector_url} is in {where}")
+
+
+def _is_synchronized(connection: Object | None) -> bool:
+    return cc.state_of(connection) is cc.State.SYNCHRONIZED
+
+
+def _established(connection: Object | None) -> object:
+    return member(member(connection, "status"), "connectionStatus").get("established")
+
+
+def _conclude(desk: Desk, waiting: Waiting, done: Done, *, wanted: Done = lambda _: True) -> int:
+    """Wait, and print the report; the exit status says whether it came about as ``wanted``."""
+    try:
+        came = wanted(waiting.until(done))
+    except TimedOut as error:
+        print(
+            f"kubectl compass: {error}. The agent goes on trying; kubectl compass doctor looks for the cause.",
+            file=desk.err,
+        )
+        came = False
+    _show(desk, _report(desk))
+    return HEALTHY if came else UNHEALTHY
+
+
+def _report(desk: Desk) -> dict[str, Any]:
+    """That of the agent's own ``status``, from what the CompassConnection tells, and who works."""
+    cluster = desk.cluster
+    connection = cluster.connection()
+    found = report(connection, _certificate(connection), cluster.settings, now=desk.clock.time())
+    runtime = member(member(connection, "status"), "runtime")
+    found["runtime"], found["tenant"] = runtime.get("id"), runtime.get("tenant")
+    replicas = cluster.replicas
+    found["leader"] = cluster.leader() or None
+    found["replicas"] = None if replicas is None else {"wanted": replicas.wanted, "ready": replicas.ready}
+    if cluster.settings.leader_election and not found["leader"]:
+        found["problems"].append("no replica holds the Lease, so nobody works")
+    if replicas is not None and not replicas.ready:
+        found["problems"].append(f"none of {replicas.wanted} replicas is ready")
+    found["healthy"] = not found["problems"]
+    return found
+
+
+def _certificate(connection: Object | None) -> Certificate | str:
+    told = member(member(member(connection, "status"), "connectionStatus"), "certificateStatus")
+    begin, end = cc.parse_timestamp(told.get("notBefore")), cc.parse_timestamp(told.get("notAfter"))
+    if begin is None or end is None:
+        return "the CompassConnection tells of no certificate"
+    return Certificate(not_before=begin, not_after=end)
+
+
+def _show(desk: Desk, found: Mapping[str, Any]) -> None:
+    def people() -> list[str]:
+        rows = lines(found, desk.clock.time())
+        replicas = found["replicas"]
+        told = f"{replicas['ready']} of {replicas['wanted']} ready" if replicas else "not a Deployment"
+        at = next((number for number, row in enumerate(rows) if row.startswith("Problem:")), len(rows))
+        return [*rows[:at], f"{'Leader:':<14}{found['leader'] or 'none'}", f"{'Replicas:':<14}{told}", *rows[at:]]
+
+    show(found, desk.output, desk.out, lines=people)

@@ -1,0 +1,162 @@
+"""The cluster with the agent in it, as an operator's kubeconfig reaches it.
+
+What the API server answers in JSON is asked through ``informers.Client``, as the agent does. Logs, and commands in a
+Pod, are left to kubectl itself: a plugin runs where kubectl is, which has the streaming protocol and the user's way of
+signing in. The official client's own stream would be a second implementation of it, with another set of errors.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from controller.model import fields
+from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
+from controller.runtime.leader_election import LEASES
+from controller.settings import Settings
+from controller.version import VERSION
+from informers import Client, NotFound, Resource
+from kubectl_compass.arguments import Connect
+
+DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
+PODS = Resource(group="", version="v1", plural="pods", kind="Pod")
+
+_USER_AGENT = f"kubectl-compass/{VERSION}"
+_DEFAULT_KUBECONFIG = "~/.kube/config"
+_CA_FILE = "APPCOMPASSCAFILE"
+
+Object = dict[str, Any]
+
+
+class KubectlFailed(Exception):
+    """kubectl cannot be run. What it said itself is on standard error."""
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """How many Pods the Deployment wants, and how many of them are ready."""
+
+    wanted: int
+    ready: int
+
+
+class Cluster:
+    """Reads are made anew with each call, but for the Deployment, whose settings hold for a whole command.
+
+    The methods raise informers.ApiError.
+    """
+
+    def __init__(
+        self, client: Client, connect: Connect, *, environment: Mapping[str, str], kubectl: str = "kubectl"
+    ) -> None:
+        self.client = client
+        self.namespace = connect.namespace
+        self._environment = environment
+        self._kubectl = [kubectl]
+        for option, value in (("--kubeconfig", connect.kubeconfig), ("--context", connect.context)):
+            if value:
+                self._kubectl.append(f"{option}={value}")
+
+    @cached_property
+    def deployment(self) -> Object | None:
+        """None where the agent runs without one, as a process."""
+        return _existing(self.client, DEPLOYMENTS, COMPONENT, self.namespace)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Those that the agent runs with, as far as they can be read from here; raises SettingsError.
+
+        From the Deployment, else from the environment of this process. A file of the Pod is not there to be read.
+        """
+        given = self._environment if self.deployment is None else environment_of(self.deployment)
+        return Settings.from_environment(
+            {name: value for name, value in given.items() if name.upper().replace("_", "") != _CA_FILE}
+        )
+
+    @property
+    def replicas(self) -> Replicas | None:
+        """None without a Deployment."""
+        if self.deployment is None:
+            return None
+        wanted = fields.spec(self.deployment).get("replicas", 1)
+        return Replicas(wanted, fields.member(self.deployment, "status").get("readyReplicas", 0))
+
+    def connection(self) -> Object | None:
+        """The CompassConnection; None when there is none, or no such kind of object."""
+        return _existing(self.client, COMPASS_CONNECTION, CONNECTION_NAME, None)
+
+    def holder(self) -> str:
+        """The identity in the Lease; "" when nobody holds it."""
+        lease = _existing(self.client, LEASES, COMPONENT, self.settings.leader_election_namespace)
+        return str(fields.member(lease, "spec").get("holderIdentity") or "")
+
+    def leader(self) -> str:
+        """The name of the Pod that leads; "" when none does. A Pod's name is the first part of its identity."""
+        return self.holder().partition("_")[0]
+
+    def kubectl(self, *arguments: str) -> list[str]:
+        """A command of kubectl for this cluster and namespace."""
+        return [*self._kubectl, f"--namespace={self.namespace}", *arguments]
+
+
+@contextmanager
+def open_cluster(connect: Connect, environment: Mapping[str, str]) -> Iterator[Cluster]:
+    """The cluster that kubectl would talk to; raises informers.ConfigurationError."""
+    with _kubeconfig(connect, environment) as path:
+        client = Client.load(path, user_agent=_USER_AGENT)
+    try:
+        yield Cluster(client, connect, environment=environment)
+    finally:
+        client.close()
+
+
+def environment_of(deployment: Object) -> dict[str, str]:
+    """The variables of the agent's container that have a value of their own."""
+    containers = fields.objects(_pod_spec(deployment).get("containers"))
+    container = next((c for c in containers if c.get("name") == COMPONENT), {})
+    variables = fields.objects(container.get("env"))
+    return {
+        v["name"]: v["value"] for v in variables if isinstance(v.get("name"), str) and isinstance(v.get("value"), str)
+    }
+
+
+def run(command: list[str]) -> int:
+    """Run it with the streams of this process; gives its exit status. Raises KubectlFailed."""
+    try:
+        return subprocess.run(command, check=False).returncode  # noqa: S603 - kubectl, without a shell
+    except OSError as error:
+        raise KubectlFailed(f"{command[0]} cannot be run: {error.strerror}") from error
+
+
+def _pod_spec(deployment: Object) -> Object:
+    return fields.member(fields.member(fields.spec(deployment), "template"), "spec")
+
+
+def _existing(client: Client, resource: Resource, name: str, namespace: str | None) -> Object | None:
+    try:
+        return client.get(resource, name, namespace=namespace)
+    except NotFound:
+        return None
+
+
+@contextmanager
+def _kubeconfig(connect: Connect, environment: Mapping[str, str]) -> Iterator[str | None]:
+    """What ``Client.load`` is to read; None for its own search.
+
+    Another context than the current one is said by a small file before and after the others. Of several files, kubectl
+    takes the first that names a current context, and the official client the last.
+    """
+    if not connect.context:
+        yield connect.kubeconfig or environment.get("KUBECONFIG") or None
+        return
+    named = connect.kubeconfig or environment.get("KUBECONFIG") or str(Path(_DEFAULT_KUBECONFIG).expanduser())
+    with tempfile.TemporaryDirectory(prefix="kubectl-compass-") as folder:
+        choice = Path(folder) / "context"
+        choice.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": connect.context}))
+        yield os.pathsep.join((str(choice), named, str(choice)))

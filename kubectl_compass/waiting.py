@@ -1,0 +1,90 @@
+"""Waiting for the agent, with a line of progress for each change of what the CompassConnection tells."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from controller.connection import status as cc
+from controller.model.fields import member
+from controller.settings import format_duration
+from controller.text import clean
+from informers import ConnectionFailed, ServerError, TooManyRequests
+from workqueue import Clock
+
+_POLL_SECONDS = 0.5
+_MAX_TEXT = 1024
+_PASSING = (ConnectionFailed, ServerError, TooManyRequests)
+"""Errors of an API server that is restarted or busy; the others stay."""
+
+Object = dict[str, Any]
+Read = Callable[[], Object | None]
+Done = Callable[[Object | None], bool]
+
+
+class TimedOut(Exception):
+    """What was waited for did not come about in time."""
+
+
+class Progress:
+    """Lines on standard error, each with the seconds since the beginning."""
+
+    def __init__(self, err: TextIO, clock: Clock) -> None:
+        self._err = err
+        self._clock = clock
+        self._began = clock.monotonic()
+
+    def say(self, text: str) -> None:
+        """One line, whatever is in the text."""
+        print(clean(text, _MAX_TEXT), file=self._err, flush=True)
+
+    def step(self, text: str) -> None:
+        """What has come about by now."""
+        self.say(f"{self._clock.monotonic() - self._began:4.0f} s  {text}")
+
+
+class Waiting:
+    """Waits for conditions of one CompassConnection, all of them together at most ``timeout`` seconds."""
+
+    def __init__(self, read: Read, progress: Progress, *, clock: Clock, timeout: float, known: Object | None) -> None:
+        """``known``: how the CompassConnection was before anything was asked for, which is no news."""
+        self._read = read
+        self._progress = progress
+        self._clock = clock
+        self._timeout = timeout
+        self._deadline = clock.monotonic() + timeout
+        self._told = situation(known)
+        self._never = threading.Event()
+
+    def until(self, done: Done) -> Object | None:
+        """The CompassConnection that ``done`` is true for; raises TimedOut, or informers.ApiError for what stays."""
+        while True:
+            try:
+                connection = self._read()
+            except _PASSING as error:
+                self._tell(f"the API server does not answer: {error}")
+            else:
+                self._tell(situation(connection))
+                if done(connection):
+                    return connection
+            if self._clock.monotonic() >= self._deadline:
+                raise TimedOut(f"not within {format_duration(self._timeout)}")
+            self._clock.sleep(_POLL_SECONDS, self._never)
+
+    def _tell(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            self._progress.step(text)
+
+
+def situation(connection: Object | None) -> str:
+    """State and errors in one line."""
+    if connection is None:
+        return "there is no CompassConnection"
+    told = member(connection, "status")
+    text = str(told.get("connectionState") or "the agent has not told a state yet")
+    counts = member(told, "applications")
+    if text == cc.State.SYNCHRONIZED and counts:
+        text = f"{text}: {counts.get('synced', 0)} of {counts.get('desired', 0)} Applications as Compass wants them"
+    part = "connectionStatus" if text in cc.CONNECTION_LOST else "synchronizationStatus"
+    error = member(told, part).get("error")
+    return f"{text}: {error}" if error else text

@@ -1,0 +1,208 @@
+"""kubectl compass beside a running agent: what each command asks for comes about, and it tells and ends accordingly."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from controller.resources import COMPASS_CONNECTION, SECRET
+from e2e.world import CONFIGURATION, World
+from informers import Client
+from kubectl_compass import actions
+from kubectl_compass.actions import Desk, Failed
+from kubectl_compass.arguments import Connect
+from kubectl_compass.cluster import Cluster, open_cluster
+from kubectl_compass.pairing import Unusable
+from tests.integration.connection.conftest import StartAgent
+from tests.integration.connection.observing import certificate, issued, synchronized, wait_for_error
+from tests.support.agent_thread import leaked
+from workqueue import RealClock
+
+#: There is no Deployment and no Lease in these worlds.
+ENVIRONMENT = {"APP_LEADER_ELECTION": "false", "APP_COMPASS_CA_FILE": "/only/in/the/Pod"}
+
+
+@dataclass
+class Plugin:
+    """Runs commands in this process; ``out`` and ``err`` are of the last one."""
+
+    cluster: Cluster
+    out: str = ""
+    err: str = ""
+
+    def desk(self, output: str = "json", timeout: float = 60.0) -> Desk:
+        self._out, self._err = io.StringIO(), io.StringIO()
+        return Desk(self.cluster, output, self._out, self._err, RealClock(), timeout)  # type: ignore[arg-type]
+
+    def said(self) -> str:
+        self.out, self.err = self._out.getvalue(), self._err.getvalue()
+        return self.out + self.err
+
+
+@pytest.fixture
+def plugin(world: World, tokens: set[str]) -> Iterator[Plugin]:
+    """Nothing that it says has a token in it."""
+    client = Client.load(str(world.kubeconfig))
+    plugin = Plugin(Cluster(client, Connect("", "", "kyma-system"), environment=ENVIRONMENT))
+    yield plugin
+    client.close()
+    assert not leaked(plugin.out + plugin.err, tokens)
+
+
+def addresses(world: World) -> dict[str, str]:
+    return {key: value for key, value in world.configuration(token="-").items() if key != "TOKEN"}
+
+
+def test_pair_from_nothing(world: World, agent: StartAgent, plugin: Plugin) -> None:
+    """The four values become a Secret without a copy of the token, and the command ends when all is synchronised."""
+    agent()
+    wait_for_error(world, "no configuration")
+    code = actions.pair(plugin.desk(), world.compass.issue_token(), addresses(world))
+    plugin.said()
+    assert code == 0, plugin.err
+    assert json.loads(plugin.out)["state"] == world.state() == "Synchronized"
+    assert "is in the Secret kyma-system/compass-agent-configuration, which is new\n" in plugin.err
+    assert "Synchronized" in plugin.err.splitlines()[-1]
+    secret = world.client.get(SECRET, CONFIGURATION.name, namespace=CONFIGURATION.namespace)
+    assert "annotations" not in secret["metadata"]
+
+
+def test_pair_where_addresses_are_configured(world: World, agent: StartAgent, plugin: Plugin) -> None:
+    """The ConfigMap has them; a later token goes into the Secret that the first one made."""
+    world.configure(world.configuration(token="used" * 10))
+    agent()
+    wait_for_error(world, "the one-time token is unknown")
+    assert actions.pair(plugin.desk(), world.compass.issue_token(), {}) == 0, plugin.said()
+    assert "it wins over the ConfigMap kyma-system/compass-agent-configuration from now on" in plugin.said()
+    with pytest.raises(Unusable, match="the connection works"):
+        actions.pair(plugin.desk(), world.compass.issue_token(), {})
+    assert issued(world) == 1
+
+
+def test_pair_writes_nothing_that_the_agent_could_not_use(world: World, plugin: Plugin) -> None:
+    with pytest.raises(Unusable, match="CONNECTOR_URL is missing, RUNTIME_ID is missing"):
+        actions.pair(plugin.desk(), world.compass.issue_token(), {"TENANT": "t"})
+    assert world.secret(CONFIGURATION) is None
+    world.configure(secret=True)
+    before = world.secret(CONFIGURATION)
+    with pytest.raises(Unusable, match="CONNECTOR_URL is not a URL that starts with https://"):
+        actions.pair(plugin.desk(), world.compass.issue_token(), {"CONNECTOR_URL": "http://plain"})
+    assert world.secret(CONFIGURATION) == before
+
+
+def test_a_refused_token_ends_the_wait_with_the_reason(world: World, agent: StartAgent, plugin: Plugin) -> None:
+    agent()
+    wait_for_error(world, "no configuration")
+    code = actions.pair(plugin.desk(timeout=5), "a" * 64, addresses(world))
+    plugin.said()
+    assert code == 1
+    assert "ConnectionFailed: " in plugin.err
+    assert "not within 5s" in plugin.err
+    assert "the one-time token is unknown, used or expired" in json.loads(plugin.out)["connectionError"]
+
+
+def test_resync(world: World, agent: StartAgent, plugin: Plugin) -> None:
+    """Again and again: also two of them within a second."""
+    synchronized(world, agent, CONTROLLER_SYNC_PERIOD="1h")
+    fetches = world.compass.requests.count("director")
+    for number in (1, 2):
+        assert actions.resync(plugin.desk()) == 0, plugin.said()
+        assert world.compass.requests.count("director") >= fetches + number
+        assert not (world.connection() or {})["spec"].get("resyncNow")
+    report = json.loads(plugin.said() and plugin.out)
+    assert report["applications"] is None or report["applications"]["synced"] == 3
+
+
+def test_renew(world: World, agent: StartAgent, plugin: Plugin) -> None:
+    synchronized(world, agent)
+    before = certificate(world)
+    assert actions.renew(plugin.desk("yaml")) == 0, plugin.said()
+    assert certificate(world) != before
+    assert issued(world) == 2
+    plugin.said()
+    assert yaml.safe_load(plugin.out)["renewed"]
+
+
+def test_reconnect_with_a_new_token(world: World, agent: StartAgent, plugin: Plugin) -> None:
+    synchronized(world, agent)
+    before = (world.connection() or {})["metadata"]["uid"]
+    assert actions.reconnect(plugin.desk("text"), world.compass.issue_token()) == 0, plugin.said()
+    connection = world.connection() or {}
+    assert connection["metadata"]["uid"] != before
+    assert issued(world) == 2
+    plugin.said()
+    assert "State:        Synchronized\n" in plugin.out
+    assert "the CompassConnection is deleted" in plugin.err
+
+
+def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:
+    """Nothing can be asked of an agent that never ran; status says the same."""
+    for command in (actions.resync, actions.renew, lambda desk: actions.reconnect(desk, "")):
+        with pytest.raises(Failed, match="there is no CompassConnection"):
+            command(plugin.desk())
+    assert actions.status(plugin.desk()) == 1
+    plugin.said()
+    assert json.loads(plugin.out)["problems"][0].startswith("there is no CompassConnection")
+
+
+def run(world: World, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As people do: kubectl finds the plugin in PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [str(world.control_plane.assets.kubectl), *arguments],
+        env={"PATH": path, "HOME": str(world.directory), **ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        input="",
+    )
+
+
+def test_kubectl_runs_it(world: World, agent: StartAgent) -> None:
+    """With kubectl's own ways to name a cluster, and exit statuses that a script can tell apart."""
+    synchronized(world, agent)
+    told = run(world, "compass", "status", "-o", "json", KUBECONFIG=str(world.kubeconfig))
+    assert (told.returncode, told.stderr) == (0, "")
+    assert json.loads(told.stdout)["healthy"] is True
+    told = run(world, "compass", "status", "--kubeconfig", str(world.kubeconfig))
+    assert told.returncode == 0
+    assert told.stdout.startswith("State:        Synchronized\n")
+
+    told = run(world, "compass", "status", KUBECONFIG="/nowhere")
+    assert told.returncode == 2
+    assert "/nowhere does not exist" in told.stderr
+    assert run(world, "compass", "pair").returncode == 2
+    told = run(world, "compass", "pair", "--token-stdin", KUBECONFIG=str(world.kubeconfig))
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "no one-time token on standard input" in told.stderr
+
+    config = yaml.safe_load(world.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    gone = world.directory / "gone"
+    gone.write_text(yaml.safe_dump(config))
+    told = run(world, "compass", "status", "-o", "json", KUBECONFIG=str(gone))
+    assert told.returncode == 3
+    assert json.loads(told.stdout)["healthy"] is None
+    assert "refused" in told.stderr
+
+
+def test_another_context_than_the_current_one(world: World) -> None:
+    """As kubectl: also in one of several files."""
+    config = yaml.safe_load(world.kubeconfig.read_text())
+    (context,) = config["contexts"]
+    other = {**config, "contexts": [{**context, "name": "other"}], "current-context": "none"}
+    first, second = world.directory / "first", world.directory / "second"
+    first.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": "none"}))
+    second.write_text(yaml.safe_dump(other))
+    environment = {"KUBECONFIG": f"{first}{os.pathsep}{second}"}
+    with open_cluster(Connect("", "other", "kyma-system"), environment) as cluster:
+        assert cluster.connection() is None
+    with open_cluster(Connect(str(second), "other", "kyma-system"), {}) as cluster:
+        assert cluster.client.list(COMPASS_CONNECTION)["items"] == []
