@@ -63,7 +63,7 @@ def addresses(world: World) -> dict[str, str]:
 def test_pair_from_nothing(world: World, agent: StartAgent, plugin: Plugin) -> None:
     """The four values become a Secret without a copy of the token, and the command ends when all is synchronised."""
     agent()
-    wait_for_error(world, "no configuration")
+    world.wait_for_state("ConnectionFailed")
     code = actions.pair(plugin.desk(), world.compass.issue_token(), addresses(world))
     plugin.said()
     assert code == 0, plugin.err
@@ -99,7 +99,7 @@ def test_pair_writes_nothing_that_the_agent_could_not_use(world: World, plugin: 
 
 def test_a_refused_token_ends_the_wait_with_the_reason(world: World, agent: StartAgent, plugin: Plugin) -> None:
     agent()
-    wait_for_error(world, "no configuration")
+    world.wait_for_state("ConnectionFailed")
     code = actions.pair(plugin.desk(timeout=5), "a" * 64, addresses(world))
     plugin.said()
     assert code == 1
