@@ -1,8 +1,11 @@
 """Keys, certificate signing requests and certificates, as the Connector wants and gives them."""
 
+import hashlib
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -38,19 +41,37 @@ _ATTRIBUTE_FOLLOWS = re.compile(r"\s*(C|ST|L|O|OU|CN)\s*=", re.IGNORECASE)
 _ESCAPE = re.compile(r"((?:\\[0-9A-Fa-f]{2})+)|\\(.)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Credentials:
     """A client key and its certificate chain (leaf first), read and found to belong together."""
 
     key: PrivateKeyTypes
     chain: tuple[x509.Certificate, ...]
 
-    @property
+    @cached_property
     def leaf(self) -> CertificateInfo:
         return describe(self.chain[0])
 
     def __repr__(self) -> str:
         return f"Credentials({self.leaf!r})"
+
+
+class _OwnKeys:
+    """Recognises the keys that this process has written, by their digests. Thread-safe."""
+
+    _MOST = 8  # a renewal has two at a time: the one in use, and the next one
+
+    def __init__(self) -> None:
+        self._digests: deque[bytes] = deque(maxlen=self._MOST)
+
+    def add(self, pem: bytes) -> None:
+        self._digests.append(hashlib.sha256(pem).digest())
+
+    def holds(self, pem: bytes) -> bool:
+        return hashlib.sha256(pem).digest() in self._digests.copy()
+
+
+_own_keys = _OwnKeys()
 
 
 def new_key() -> rsa.RSAPrivateKey:
@@ -60,15 +81,23 @@ def new_key() -> rsa.RSAPrivateKey:
 
 def key_to_pem(key: rsa.RSAPrivateKey) -> bytes:
     """PEM without encryption, PKCS#1 ("RSA PRIVATE KEY"): the only form that the Go agent reads back."""
-    return key.private_bytes(
+    pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
+    _own_keys.add(pem)
+    return pem
 
 
 def load_key(pem: bytes) -> PrivateKeyTypes:
-    """Read a private key in any unencrypted PEM form. Raises InvalidCredentials (part "key")."""
+    """Read a private key in any unencrypted PEM form. Raises InvalidCredentials (part "key").
+
+    Takes a quarter of a second, which OpenSSL needs to check that the numbers of a key are what they should be; nothing
+    for a key that this process has written.
+    """
     try:
-        return serialization.load_pem_private_key(pem, password=None)
+        return serialization.load_pem_private_key(
+            pem, password=None, unsafe_skip_rsa_key_validation=_own_keys.holds(pem)
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # Not chained: the parser's text may quote the material.
         raise InvalidCredentials("the private key is not a readable, unencrypted PEM key", part="key") from None

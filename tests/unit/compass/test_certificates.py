@@ -2,6 +2,7 @@
 
 import datetime
 import ssl
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -138,6 +139,51 @@ def test_a_stored_key_is_pkcs1(client_key: rsa.RSAPrivateKey) -> None:
     """The form that the Go agent reads at its restart."""
     assert certificates.key_to_pem(client_key).startswith(b"-----BEGIN RSA PRIVATE KEY-----\n")
     assert certificates.load_key(certificates.key_to_pem(client_key)).private_numbers() == client_key.private_numbers()  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether OpenSSL was asked to check the numbers, for each key that is read."""
+    found: list[bool] = []
+    load = serialization.load_pem_private_key
+
+    def noted(*args: Any, unsafe_skip_rsa_key_validation: bool) -> Any:
+        found.append(not unsafe_skip_rsa_key_validation)
+        return load(*args, unsafe_skip_rsa_key_validation=unsafe_skip_rsa_key_validation)
+
+    monkeypatch.setattr(serialization, "load_pem_private_key", noted)
+    return found
+
+
+def test_a_key_of_this_process_is_not_checked_again(checked: list[bool]) -> None:
+    """That takes a quarter of a second. One of another process is checked, and so is one with a single bit changed."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    elsewhere = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    certificates.load_key(elsewhere)
+    own = certificates.key_to_pem(key)
+    certificates.load_key(own)
+    assert checked == [True, False]
+    numbers = key.private_numbers()
+    other = rsa.RSAPrivateNumbers(
+        numbers.p, numbers.q, numbers.d, numbers.dmp1, numbers.dmq1, numbers.iqmp ^ 2, numbers.public_numbers
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    changed = other.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    with pytest.raises(InvalidCredentials):
+        certificates.load_key(changed)
+    assert checked == [True, False, True]
+
+
+def test_only_a_few_keys_are_recognised(checked: list[bool], client_key: rsa.RSAPrivateKey) -> None:
+    """However often the certificate is renewed."""
+    first = certificates.key_to_pem(client_key)
+    for _ in range(20):
+        certificates.key_to_pem(rsa.generate_private_key(public_exponent=65537, key_size=1024))
+    certificates.load_key(first)
+    assert checked == [True]
 
 
 def test_a_stored_pair_is_checked(client_key: rsa.RSAPrivateKey, authority: Authority) -> None:

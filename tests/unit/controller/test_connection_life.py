@@ -1,8 +1,10 @@
 """The life of the connection on virtual time: what is done when, how often, and what it costs."""
 
 import base64
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
@@ -25,6 +27,25 @@ def bench(request: pytest.FixtureRequest) -> Bench:
 
 class Killed(BaseException):
     """The process ends here."""
+
+
+def test_a_pairing_and_a_renewal_check_no_key_that_was_just_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL takes a quarter of a second to check one, and each is read three times."""
+    checked = []
+    load = serialization.load_pem_private_key
+
+    def noted(*args: Any, unsafe_skip_rsa_key_validation: bool) -> Any:
+        if not unsafe_skip_rsa_key_validation:
+            checked.append(args)
+        return load(*args, unsafe_skip_rsa_key_validation=unsafe_skip_rsa_key_validation)
+
+    monkeypatch.setattr(serialization, "load_pem_private_key", noted)
+    bench = Bench().paired()
+    before = bench.fingerprint()
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda o: o["spec"].update(refreshCredentialsNow=True))
+    bench.settle()
+    assert bench.fingerprint() != before
+    assert not checked
 
 
 # --- crashes ---
