@@ -12,10 +12,12 @@ from controller.cluster_metrics import ClusterMetrics
 from controller.compass import certificates
 from controller.compass.limits import Limits
 from controller.connection import reconciler as connection
+from controller.connection.credentials import CredentialsError
 from controller.connection.sessions import Sessions
 from controller.context import Caches, Context, Process
 from controller.memory import memory_limit
 from controller.metrics import AgentMetrics
+from controller.prepared_key import PreparedKey
 from controller.reconcilers import application, sync
 from controller.resources import COMPONENT
 from controller.rights import RightsCheck, StatusTeller, needed
@@ -49,6 +51,8 @@ def build(
         metrics=metrics,
     )
     agent_metrics = AgentMetrics(metrics.registry)
+    caches = Caches(settings, client, metrics, clock)
+    key = _prepared_key(new_key, caches, client, clock)
     process = Process(
         settings=settings,
         clock=clock,
@@ -56,20 +60,40 @@ def build(
         agent_metrics=agent_metrics,
         recorder=EventRecorder(client, COMPONENT, clock=clock),
         sessions=_sessions(settings, agent_metrics),
-        caches=Caches(settings, client, metrics, clock),
+        caches=caches,
         rights=RightsCheck(client, needed(settings), refused=refused or threading.Event(), clock=clock),
-        new_key=new_key,
+        new_key=key.take,
     )
     for informer in process.caches.all():
         manager.add_informer(informer)
     process.rights.tell(StatusTeller(process.connections(client)))
     manager.add_early_runnable("rights", process.rights.run)
+    manager.add_early_runnable("client-key", key.run)
     manager.add_ready_check("rights", process.rights.check)
     manager.add_runnable("events", process.recorder.run, leader_only=False)
     cluster_metrics = ClusterMetrics(client, interval=settings.metrics_logging_interval, clock=clock)
     manager.add_runnable("cluster-metrics", cluster_metrics.run, leader_only=True)
     manager.add_controllers(lambda client: _controllers(Context.of_term(process, client)))
     return manager
+
+
+def _prepared_key(new_key: Callable[[], RSAPrivateKey], caches: Caches, client: Client, clock: Clock) -> PreparedKey:
+    return PreparedKey(
+        new_key, caches=caches.of_pairing(), is_expected=lambda: _expects_pairing(caches, client), clock=clock
+    )
+
+
+def _expects_pairing(caches: Caches, client: Client) -> bool:
+    """Whether a key will be needed: there are no credentials, none on their way, and something is configured."""
+    credentials = caches.credentials(client)
+    try:
+        credentials.load()
+    except CredentialsError:
+        pairing = credentials.load_pairing()
+        return (pairing is None or not pairing.key) and any(
+            cache.lister().list() for cache in (caches.configuration_map, caches.configuration_secret)
+        )
+    return False
 
 
 def _sessions(settings: Settings, metrics: AgentMetrics) -> Sessions:

@@ -1,7 +1,7 @@
 """What the controllers share. Each reconciler's module builds its own controller from it; `agent` lists them."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,18 +64,12 @@ class Context:
     @classmethod
     def of_term(cls, process: Process, client: Client) -> "Context":
         """``client`` writes in this term only."""
-        settings, caches, clock = process.settings, process.caches, process.clock
+        caches, clock = process.caches, process.clock
         return cls(
             process=process,
             client=client,
             connections=process.connections(client),
-            credentials=CredentialsStore(
-                client,
-                cluster_secrets=MutationCache(caches.cluster_secret.lister(), clock=clock),
-                cluster_name=settings.cluster_certificates_secret,
-                ca_secrets=MutationCache(caches.ca_secret.lister(), clock=clock),
-                ca_name=settings.ca_certificates_secret,
-            ),
+            credentials=caches.credentials(client),
             health=Health(clock),
             progress=Progress(),
         )
@@ -116,7 +110,7 @@ class Caches:
     """Everything that the agent reads of the cluster. Single Secrets are watched by name, so RBAC can be as narrow."""
 
     def __init__(self, settings: Settings, client: Client, metrics: Metrics, clock: Clock) -> None:
-        self._client, self._metrics, self._clock = client, metrics, clock
+        self._settings, self._client, self._metrics, self._clock = settings, client, metrics, clock
         self.connections = self._of(COMPASS_CONNECTION, "compassconnections")
         self.configuration_map = self._one(CONFIG_MAP, "configuration-configmap", settings.configuration_config_map)
         self.configuration_secret = self._one(SECRET, "configuration-secret", settings.configuration_secret)
@@ -143,6 +137,20 @@ class Caches:
             self.ca_secret,
             self.applications,
             self.application_secrets,
+        )
+
+    def of_pairing(self) -> Collection[SharedInformer]:
+        """Those that tell whether there are credentials, and whether any are asked for."""
+        return (self.configuration_map, self.configuration_secret, self.cluster_secret)
+
+    def credentials(self, client: Client) -> CredentialsStore:
+        """A store over these caches that writes through this client."""
+        return CredentialsStore(
+            client,
+            cluster_secrets=MutationCache(self.cluster_secret.lister(), clock=self._clock),
+            cluster_name=self._settings.cluster_certificates_secret,
+            ca_secrets=MutationCache(self.ca_secret.lister(), clock=self._clock),
+            ca_name=self._settings.ca_certificates_secret,
         )
 
     def _of(self, resource: Resource, name: str) -> SharedInformer:

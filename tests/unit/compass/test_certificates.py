@@ -147,9 +147,9 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     found: list[bool] = []
     load = serialization.load_pem_private_key
 
-    def noted(*args: Any, unsafe_skip_rsa_key_validation: bool) -> Any:
+    def noted(*args: Any, unsafe_skip_rsa_key_validation: bool, **more: Any) -> Any:
         found.append(not unsafe_skip_rsa_key_validation)
-        return load(*args, unsafe_skip_rsa_key_validation=unsafe_skip_rsa_key_validation)
+        return load(*args, unsafe_skip_rsa_key_validation=unsafe_skip_rsa_key_validation, **more)
 
     monkeypatch.setattr(serialization, "load_pem_private_key", noted)
     return found

@@ -34,10 +34,10 @@ def test_a_pairing_and_a_renewal_check_no_key_that_was_just_made(monkeypatch: py
     checked = []
     load = serialization.load_pem_private_key
 
-    def noted(*args: Any, unsafe_skip_rsa_key_validation: bool) -> Any:
+    def noted(*args: Any, unsafe_skip_rsa_key_validation: bool, **more: Any) -> Any:
         if not unsafe_skip_rsa_key_validation:
             checked.append(args)
-        return load(*args, unsafe_skip_rsa_key_validation=unsafe_skip_rsa_key_validation)
+        return load(*args, unsafe_skip_rsa_key_validation=unsafe_skip_rsa_key_validation, **more)
 
     monkeypatch.setattr(serialization, "load_pem_private_key", noted)
     bench = Bench().paired()
