@@ -24,7 +24,7 @@ from controller.version import COMMIT, VERSION
 from informers import Client
 from informers.errors import ConfigurationError
 
-_log = logging.getLogger("controller")
+log = logging.getLogger("controller")
 
 _USAGE_ERROR = 2
 
@@ -88,19 +88,20 @@ def _ask(question: str) -> bool:
 def _run(settings: Settings, client: Client, metrics: Metrics, refusals: Refusals) -> int:
     gc.set_threshold(*_GC_THRESHOLDS)
     stop = stop_on_signals()
-    _log.info("Starting", extra={"version": VERSION, "commit": COMMIT, **settings.describe()})
+    log.info("Starting", extra={"version": VERSION, "commit": COMMIT, **settings.describe()})
     if settings.skip_compass_tls_verify:
-        _log.warning(
+        log.warning(
             "The server certificates of Compass are not verified: APP_SKIP_COMPASS_TLS_VERIFY is for tests only"
         )
     try:
         build(settings, client, metrics, refused=refusals.seen).run(stop)
     except _ENDED as error:
-        _log.error("Process ended with an error", extra={"reason": f"{type(error).__name__}: {error}"})
+        text = f"{type(error).__name__}: {error}"  # expected errors, so without a traceback
+        log.error("Process ended with an error", extra={"error": text})  # noqa: TRY400
         return 1
     finally:
         client.close()
-    _log.info("Stopped")
+    log.info("Stopped")
     return 0
 
 

@@ -23,7 +23,7 @@ from controller.text import clean
 from informers import ApiError, Client, Resource
 from workqueue import Clock
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 NODES = Resource(group="", version="v1", plural="nodes", kind="Node", namespaced=False)
 NODE_METRICS = Resource(group="metrics.k8s.io", version="v1beta1", plural="nodes", kind="NodeMetrics", namespaced=False)
@@ -57,14 +57,14 @@ class ClusterMetrics:
         """Blocks until stop is set."""
         while not self._clock.sleep(self._interval, stop):
             self.write_line()
-        _log.info("Logging stopped.")
+        log.info("Logging stopped.")
 
     def write_line(self) -> None:
         """Write the line, or a warning why there is none."""
         try:
             info = self._cluster_info()
         except ApiError as error:
-            _log.warning("Cannot read the cluster metrics", extra={"error": str(error)})
+            log.warning("Cannot read the cluster metrics", extra={"error": str(error)})
         else:
             self._line.info("Cluster metrics logged successfully.", extra={"metrics": True, "clusterInfo": info})
 

@@ -19,7 +19,7 @@ from controller.settings import ObjectName, Settings
 from informers import ApiError, Client, RequestMetrics, Resource
 from workqueue import Clock
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
@@ -175,19 +175,19 @@ class RightsCheck:
         try:
             found = missing(self._client, self._rights)
         except ApiError as error:
-            _log.warning("Cannot check the permissions of the agent", extra={"error": str(error)})
+            log.warning("Cannot check the permissions of the agent", extra={"error": str(error)})
             return True
         if found != self._missing:
             self._missing = found
             if found:
-                _log.error("Permissions are missing", extra={"rights": describe(found), "remedy": "apply config/rbac"})
+                log.error("Permissions are missing", extra={"rights": describe(found), "remedy": "apply config/rbac"})
             else:
-                _log.info("All permissions are granted again")
+                log.info("All permissions are granted again")
         if found != self._told:
             try:
                 self._tell(found)
             except ApiError as error:
-                _log.warning(
+                log.warning(
                     "Cannot write the missing permissions to the status of the CompassConnection",
                     extra={"error": str(error)},
                 )

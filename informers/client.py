@@ -382,7 +382,7 @@ class Client:
             if wait is None or not retries_left or self._clock.monotonic() + wait >= deadline:
                 raise error
             self._metrics.retry(verb=request.method, code=str(response.status), host=self._host)
-            log.info("Retrying the request", extra={"status": response.status, "wait_seconds": wait})
+            log.info("Retrying the request", extra={"status": response.status, "waitSeconds": wait})
             stopped = self._clock.sleep(wait, request.stop)
             left = deadline - self._clock.monotonic()
             if stopped or left <= 0:
@@ -455,7 +455,7 @@ class Client:
                 # may happen to several in a row, but each of them once, and a new connection ends it.
                 if request.method != "GET" or exchange.on_new_connection or exchange.is_cut:
                     raise
-                log.debug("Retrying a request that failed on an idle connection", extra={"cause": type(error).__name__})
+                log.debug("Retrying a request that failed on an idle connection", extra={"error": type(error).__name__})
         if request.stream and not 200 <= response.status < 300:
             response.read(cache_content=True)
             response.release_conn()

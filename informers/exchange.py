@@ -76,7 +76,7 @@ class Exchange:
             try:
                 self._socket.shutdown(socket.SHUT_RDWR)
             except OSError as error:
-                log.debug("The socket was already disconnected", extra={"cause": type(error).__name__})
+                log.debug("The socket was already disconnected", extra={"error": type(error).__name__})
 
     def release(self) -> None:
         """Let go of the socket. Idempotent."""

@@ -153,7 +153,7 @@ class SharedInformer:
             elif period and (not self._check_period or period < self._check_period):
                 log.warning(
                     "Resync period of the handler replaced by that of the running informer",
-                    extra={"informer": self._name, "asked_seconds": period, "seconds": self._check_period},
+                    extra={"informer": self._name, "requestedSeconds": period, "seconds": self._check_period},
                 )
             registration.set_resync_check(self._check_period)
             self._registrations.append(registration)

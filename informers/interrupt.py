@@ -134,5 +134,5 @@ class _Call(Generic[T]):
         if self._error is None:
             self._abandon(cast("T", self._result))
         else:
-            log.debug("An abandoned call failed", extra={"cause": type(self._error).__name__})
+            log.debug("An abandoned call failed", extra={"error": type(self._error).__name__})
             self._error = None

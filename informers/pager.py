@@ -79,5 +79,5 @@ def _is_usable(item: object, resource: Resource) -> bool:
             return True
     else:
         fault = f"it is no {resource.kind}"
-    log.error("Skipped an object in a list", extra={"resource": resource.plural, "cause": fault})
+    log.error("Skipped an object in a list", extra={"resource": resource.plural, "error": fault})
     return False

@@ -247,7 +247,7 @@ class Reflector:
                 complete = False
             except KubernetesError as error:
                 if not _is_retriable(error):
-                    log.info("Streamed list failed, using LIST", extra={"informer": self._name, "cause": str(error)})
+                    log.info("Streamed list failed, using LIST", extra={"informer": self._name, "error": str(error)})
                     return None
                 self._last_error = _forget_frames(error)
                 complete = False
@@ -284,7 +284,7 @@ class Reflector:
                 self._stop_watcher()
                 return
             seen = gathered.events
-            extra = {"informer": self._name, "waited_seconds": round(waited), "objects": len(gathered.objects)}
+            extra = {"informer": self._name, "waitedSeconds": round(waited), "objects": len(gathered.objects)}
             log.warning("Streamed list is not complete yet", extra=extra)
 
         with self._every(BOOKMARK_WARNING_PERIOD, look):
@@ -329,7 +329,7 @@ class Reflector:
                     stream = None
                     continue
                 self._last_error = _forget_frames(error)
-                log.warning("Watch ended with an error", extra={"informer": self._name, "cause": str(error)})
+                log.warning("Watch ended with an error", extra={"informer": self._name, "error": str(error)})
                 return
             stream = None
 
@@ -469,14 +469,14 @@ class Reflector:
 
     def _log_error(self, error: KubernetesError) -> None:
         reason = error.reason if isinstance(error, ApiError) else type(error).__name__
-        log.warning("Cannot list or watch", extra={"informer": self._name, "reason": reason, "cause": str(error)})
+        log.warning("Cannot list or watch", extra={"informer": self._name, "reason": reason, "error": str(error)})
 
     def _log_skipped(self, message: str, event_type: object, error: Exception | None = None) -> None:
-        extra = {"informer": self._name, "event_type": str(event_type)[:20]}
+        extra = {"informer": self._name, "eventType": str(event_type)[:20]}
         if isinstance(error, TransformFailed):  # a mistake in the program; all else is one in the data
             log.error(message, extra=extra, exc_info=error)
         else:
-            log.error(message, extra=extra | ({"cause": str(error)} if error else {}))
+            log.error(message, extra=extra | ({"error": str(error)} if error else {}))
 
 
 class _Gathered:

@@ -91,7 +91,7 @@ class WatchStream(Watch):  # type: ignore[misc]
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             # ValueError: the file below the response was closed under a read.
             if not self._interrupt.is_set():
-                log.info("Watch connection ended", extra={"cause": type(error).__name__})
+                log.info("Watch connection ended", extra={"error": type(error).__name__})
         finally:
             self._close(response)
 

@@ -10,7 +10,7 @@ from controller.compass.director import DirectorClient
 from controller.connection.credentials import Registration, StoredCredentials
 from controller.connection.health import Health, Verdict
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Identity:
@@ -49,7 +49,7 @@ class Identity:
             verdict = Verdict(credentials.fingerprint, registration.runtime_id, actual, settled)
             self._health.identified(verdict)
             if settled and actual is None:
-                _log.warning(
+                log.warning(
                     "The Director does not return the Runtime of the certificate, so RUNTIME_ID cannot be checked"
                 )
         return verdict.actual in (None, registration.runtime_id)

@@ -19,7 +19,7 @@ from controller.connection.tools import Tools
 from controller.resources import CONNECTION_NAME
 from informers.errors import ApiError
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class RenewedCertificateUnusable(CompassError):
@@ -63,14 +63,14 @@ class Maintainer:
         moved = replace(registration, connector_url=urls[0], director_url=urls[1])
         if moved != registration:
             self._tools.credentials.save_registration(moved, facts.current)
-            _log.info("The URLs of Compass have changed", extra={"connector": urls[0], "director": urls[1]})
+            log.info("The URLs of Compass have changed", extra={"connector": urls[0], "director": urls[1]})
 
     def renew(self, cause: RenewalCause, facts: Facts) -> HasRenewed | HasSigned:
         """Also raises revocation.RevokedMeanwhile."""
         self._tools.credentials.check_writable()  # before a certificate is issued that could not be stored
         fresh = facts.fresh
         if fresh is None:
-            _log.info("Renewing the certificate", extra={"reason": cause.value})
+            log.info("Renewing the certificate", extra={"reason": cause.value})
             fresh = self._sign(facts)
         now = self._tools.clock.time()
         not_after = fresh.signed.leaf.not_after.timestamp()
@@ -97,7 +97,7 @@ class Maintainer:
         """Write down what belongs to the certificate."""
         assert facts.credentials is not None
         self._tools.credentials.save_registration(registration, facts.credentials)
-        _log.info("Stored the registration of the certificate", extra={"runtime": registration.runtime_id})
+        log.info("Stored the registration of the certificate", extra={"runtime": registration.runtime_id})
 
     def give_up_pairing(self) -> None:
         """Forget the pairing under way."""

@@ -46,7 +46,7 @@ from controller.connection.tools import Tools
 from controller.resources import CONNECTION_NAME
 from informers.errors import ApiError
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _RETRIEVE = "Failed to retrieve certificate"
 _PRESERVE = "Failed to preserve certificate"
@@ -129,7 +129,7 @@ class Pairer:
         if self._key is None:
             self._key = self._tools.new_key()
         identifier = request_id(pairing.runtime_id)
-        _log.info("Pairing with Compass", extra={"origin": pairing.origin, "url": pairing.token_url})
+        log.info("Pairing with Compass", extra={"origin": pairing.origin, "url": pairing.token_url})
         with self._tools.sessions.passing_connector(None) as connector:
             offered = connector.configuration(pairing.token_url, token=pairing.token, request_id=identifier)
         progress.traded = True
@@ -223,7 +223,7 @@ class Pairer:
         try:
             self._tools.credentials.save_pairing(None)
         except ApiError as error:
-            _log.warning("Cannot remove a failed pairing from its Secret yet", extra={"error": str(error)})
+            log.warning("Cannot remove a failed pairing from its Secret yet", extra={"error": str(error)})
 
     def _remove_literal_token(self, pairing: Pairing) -> None:
         """A newer one stays: it was not used."""

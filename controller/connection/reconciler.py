@@ -42,7 +42,7 @@ from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
 from informers.errors import ApiError
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _PERIOD_JITTER = 0.1
 
@@ -103,7 +103,7 @@ class ConnectionReconciler:
         try:
             self._carry_out(decision, facts)
         except (RevokedMeanwhile, CredentialsReplaced) as error:
-            _log.info("The connection has changed during the reconcile", extra={"reason": str(error)})
+            log.info("The connection has changed during the reconcile", extra={"error": str(error)})
         return Result(requeue_after=0.0)
 
     def _facts(self) -> Facts:
@@ -147,7 +147,7 @@ class ConnectionReconciler:
             self._remember(trouble=trouble, unstored=outcome.unstored)
             return
         fresh = outcome.credentials
-        _log.info("Paired with Compass", extra={"origin": outcome.origin, "fingerprint": fresh.fingerprint})
+        log.info("Paired with Compass", extra={"origin": outcome.origin, "fingerprint": fresh.fingerprint})
         self._metrics.pairing("success")
         self._pauses.pairing.succeeded()
         self._remember(trouble=None, unstored=None)
@@ -174,7 +174,7 @@ class ConnectionReconciler:
             self._maintenance_failed(facts, error, renewing=True)
             return
         if isinstance(outcome, HasRenewed):
-            _log.info("Certificate renewed", extra={"fingerprint": outcome.credentials.fingerprint})
+            log.info("Certificate renewed", extra={"fingerprint": outcome.credentials.fingerprint})
             self._metrics.renewal("success")
             self._remember(renewed_at=self._clock.monotonic())
             self._put_into_use(outcome.credentials, Renewed(outcome.credentials.fingerprint, cause.value))

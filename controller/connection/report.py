@@ -36,7 +36,7 @@ from controller.connection.store import ConnectionStore
 from controller.resources import CONNECTION_NAME
 from controller.runtime.events import EventRecorder, EventType
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -106,7 +106,7 @@ class Report:
             return
         text = f"Only the CompassConnection {CONNECTION_NAME} is used; this one has no effect"
         self._emit(connection, "Ignored", text)
-        _log.warning("CompassConnection ignored", extra={"connection": name, "served": CONNECTION_NAME})
+        log.warning("CompassConnection ignored", extra={"connection": name, "served": CONNECTION_NAME})
 
     def _rendered(self, reason: Reason | None, remarks: tuple[Remark, ...]) -> _Told:
         if reason == self._told.reason:
@@ -120,7 +120,7 @@ class Report:
             text = "The credentials are valid, and the Connector accepts the certificate"
             self._emit(written, "ConnectionRestored", text, kind="Normal")
         if told.reason is not None and told.reason != self._told.reason and not _says(before, told):
-            _log.warning("Connection to Compass failed", extra={"error": told.text})
+            log.warning("Connection to Compass failed", extra={"error": told.text})
             self._emit(written, TOLD[type(told.reason)][1], texts.reason_text(told.reason, with_ids=False))
         for remark in told.remarks:
             event = REMARKED[type(remark)]

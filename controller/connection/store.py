@@ -19,7 +19,7 @@ from informers.errors import NotFound
 from informers.mutation_cache import MutationCache
 from workqueue.clock import Clock
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _OBJECTS = (
     ("spec",),
@@ -136,7 +136,7 @@ class ConnectionStore:
         if current.get("status") != wanted.get("status"):
             self._has_status_subresource = None
             if self._status_subresource():
-                _log.info("The CompassConnection CRD was replaced by one with a status subresource")
+                log.info("The CompassConnection CRD was replaced by one with a status subresource")
                 return self._write_parts(current, {**current, "status": wanted.get("status", {})})
         return current
 

@@ -35,7 +35,7 @@ from informers.errors import KubernetesError
 from informers.lister import Lister
 from workqueue.clock import Clock
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _WORKERS = 8  # the API server answers a write in some milliseconds; more threads only wait for each other
 _RETRY_CAP = 300.0  # what Kubernetes refuses is often a quota or a policy, which people change within minutes
@@ -79,14 +79,14 @@ class ApplicationReconciler:
     def reconcile(self, name: str) -> Result:
         plan = self._progress.plan
         if plan is None:
-            _log.debug("Skipped", extra={"why": "no sync has finished yet"})
+            log.debug("Skipped", extra={"reason": "no sync has finished yet"})
             return Result()
         with logs.bind(requestID=plan.request_id):
             try:
                 self._make_true(name, plan)
             except ForeignObject as error:
                 self._failed(name, plan, str(error))
-                _log.warning("Cannot apply the Application", extra={"error": str(error)})
+                log.warning("Cannot apply the Application", extra={"error": str(error)})
                 return Result()  # when the foreign object goes or changes, its event comes here
             except (KubernetesError, SecretsFailed) as error:
                 self._failed(name, plan, str(error))
@@ -188,7 +188,7 @@ class ApplicationReconciler:
 
     def _leave(self, name: str, status: str) -> None:
         """Reported already, and left as it is: the Application only says so."""
-        _log.debug("Skipped", extra={"why": status})
+        log.debug("Skipped", extra={"reason": status})
         application = self._to_mark(name, status)
         if application is not None:
             self._applications.write(with_sync_status(application, status), application)
@@ -241,7 +241,7 @@ class ApplicationReconciler:
                 self._applications.delete(application, "it is no longer assigned in Compass")
             self._secrets.remove([*self._secrets.unwanted(name, ()), *hidden], NOT_ASSIGNED)
         else:
-            _log.debug("Skipped", extra={"why": "the application has a problem under another name"})
+            log.debug("Skipped", extra={"reason": "the application has a problem under another name"})
             return
         self._told.pop(name, None)
 

@@ -18,7 +18,7 @@ from informers.mutation_cache import MutationCache
 from informers.resource import Resource
 from workqueue.clock import Clock
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
@@ -83,13 +83,14 @@ class Objects:
             raise Stale(error) from error
         self._cache.mutated(written, base=base)
         if base is None:
-            self._tell("created", name, why="Compass assigns it, and it does not exist")
+            self._log_write("Created", name, reason="Compass assigns it, and it does not exist")
         else:
-            self._tell("updated", name, why="it differs from what Compass assigns", fields=changed_fields(base, obj))
+            fields = changed_fields(base, obj)
+            self._log_write("Updated", name, reason="it differs from what Compass assigns", fields=fields)
         return written
 
-    def delete(self, base: Object, why: str) -> None:
-        """Delete the object as it was read, or nothing; ``why`` is for the log."""
+    def delete(self, base: Object, reason: str) -> None:
+        """Delete the object if it is still as it was read; ``reason`` is for the log."""
         metadata = base["metadata"]
         name = metadata["name"]
         try:
@@ -106,16 +107,16 @@ class Objects:
             self._read_again(name)
             raise Stale(error) from error
         else:
-            self._tell("deleted", name, why=why)
+            self._log_write("Deleted", name, reason=reason)
         self._cache.deleted(name, self._namespace, base=base)
 
     def _read_again(self, name: str) -> None:
-        """Lay what the API server has now over the cache, which is behind or does not hold objects without labels."""
+        """Put the object of the API server over the cache, which is behind or has no objects without labels."""
         self._cache.refresh(
             name, self._namespace, lambda: self._client.get(self._resource, name, namespace=self._namespace)
         )
 
-    def _tell(self, what: str, name: str, **about: object) -> None:
+    def _log_write(self, what: str, name: str, **about: object) -> None:
         shown = f"{self._namespace}/{name}" if self._namespace else name
-        _log.info(what, extra={"kind": self._resource.kind, "object": shown, **about})
-        self._metrics.written(self._resource.kind, what.removesuffix("d"))
+        log.info(what, extra={"kind": self._resource.kind, "object": shown, **about})
+        self._metrics.written(self._resource.kind, what.lower().removesuffix("d"))

@@ -44,7 +44,7 @@ from controller.runtime.reconcile import Result
 from controller.settings import Settings
 from workqueue.clock import Clock
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 EVENTS_LABEL = "runtime_eventServiceUrl"
 CONSOLE_LABEL = "runtime_consoleUrl"
@@ -208,7 +208,7 @@ class SyncReconciler:
         if written is not None:
             # Without the number of the call: the same failure again is the same Event again.
             self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
-        _log.warning("Fetch from the Director failed", extra={"error": text})
+        log.warning("Fetch from the Director failed", extra={"error": text})
         return Result(requeue_after=delay)
 
     def _take_over(self, connection: Object, assignment: Assignment, identifier: str) -> tuple[Plan, str, str]:
@@ -231,7 +231,7 @@ class SyncReconciler:
         for name in new:
             self._workers.enqueue(name, priority=_MASS_PRIORITY)
         self._tell_problems(connection, wanted, managed)
-        _log.info(
+        log.info(
             "Fetched from the Director",
             extra={
                 "applications": len(wanted.by_name),
@@ -339,7 +339,7 @@ class SyncReconciler:
         text = error or f"{counts.synced} Applications are in sync with the Director"
         self._recorder.event(written, "Warning" if error else "Normal", state or "Pending", text)
         told = {"state": state, "applications": counts.desired, "failed": len(counts.failed), "error": error}
-        _log.log(logging.WARNING if error else logging.INFO, "Sync finished", extra=told)
+        log.log(logging.WARNING if error else logging.INFO, "Sync finished", extra=told)
 
     def _report_labels(self, director: DirectorClient, known: Registration, labels: Mapping[str, Any]) -> str:
         """Report the URLs that the Director does not have yet; returns the errors, "" when there is none."""
@@ -359,7 +359,7 @@ class SyncReconciler:
 
 def _nothing(why: str) -> Result:
     """Nobody can be asked; when that changes, its event comes here."""
-    _log.debug("Skipped", extra={"why": why})
+    log.debug("Skipped", extra={"reason": why})
     return Result()
 
 

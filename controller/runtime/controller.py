@@ -264,7 +264,7 @@ class Controller(Generic[K]):
             log.info("Reconcile aborted: the term of leadership has ended")
         except TerminalError as error:
             # Not forgotten: should an event bring the key back and it fail again, the delays go on growing.
-            log.warning("Reconcile failed and is not retried", extra={"reason": str(error)})
+            log.warning("Reconcile failed and is not retried", extra={"error": str(error)})
             self._metrics.errors.inc()
             self._metrics.terminal_errors.inc()
             self._metrics.results["error"].inc()
@@ -289,7 +289,7 @@ class Controller(Generic[K]):
         requeues = self.queue.num_requeues(key)
         if isinstance(error, _EXPECTED_ERRORS):
             reason = str(error) or type(error).__name__
-            log.warning("Reconcile failed", extra={"reason": reason, "requeues": requeues})
+            log.warning("Reconcile failed", extra={"error": reason, "requeues": requeues})
         else:
             self._metrics.panics.inc()
             log.error("Reconcile failed", exc_info=error, extra={"requeues": requeues})

@@ -314,7 +314,7 @@ class EventRecorder:
         text = f"{type(error).__name__} {getattr(error, 'reason', '')}"
         if text != self._reported:
             self._reported = text
-            extra = {"object": observation.name, "event": observation.reason, "reason": str(error)}
+            extra = {"object": observation.name, "event": observation.reason, "error": str(error)}
             log.warning("Cannot write an Event", extra=extra)
 
 

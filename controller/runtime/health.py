@@ -83,7 +83,7 @@ class HealthHandler:
             before = self._reported.get(name, "")
             self._reported[name] = failure
         if failure and not before:
-            log.warning("Health check failed", extra={"path": self.path, "check": name, "reason": failure})
+            log.warning("Health check failed", extra={"path": self.path, "check": name, "error": failure})
         elif before and not failure:
             log.info("Health check passed again", extra={"path": self.path, "check": name})
         return failure

@@ -274,7 +274,7 @@ class LeaderElector:
             held = self._try_acquire_or_renew()
         except (Conflict, AlreadyExists) as error:
             # Somebody was faster: what an election is about.
-            log.debug("Another replica updated the Lease first", extra={**self._context, "reason": str(error)})
+            log.debug("Another replica updated the Lease first", extra={**self._context, "error": str(error)})
             return False
         except KubernetesError as error:
             self._report_error(error)
@@ -290,7 +290,7 @@ class LeaderElector:
             except ConnectionFailed:
                 raise  # reading would not succeed either
             except ApiError as error:
-                log.debug("First attempt to renew the Lease failed", extra={**self._context, "reason": str(error)})
+                log.debug("First attempt to renew the Lease failed", extra={**self._context, "error": str(error)})
             else:
                 return True
             self._metrics.slow_path(self._config.name)
@@ -335,11 +335,11 @@ class LeaderElector:
             except Conflict:
                 continue
             except KubernetesError as error:
-                log.warning("Cannot release the Lease", extra={**self._context, "reason": str(error)})
+                log.warning("Cannot release the Lease", extra={**self._context, "error": str(error)})
                 return
             log.info("Released the Lease", extra=self._context)
             return
-        log.warning("Cannot release the Lease", extra={**self._context, "reason": "it was changed at each attempt"})
+        log.warning("Cannot release the Lease", extra={**self._context, "error": "it was changed at each attempt"})
 
     # The record.
 
@@ -425,6 +425,6 @@ class LeaderElector:
             return
         self._reported_error = text
         if text:
-            log.warning("Cannot read or write the Lease", extra={**self._context, "reason": text})
+            log.warning("Cannot read or write the Lease", extra={**self._context, "error": text})
         else:
             log.info("The Lease can be read and written again", extra=self._context)

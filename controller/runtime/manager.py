@@ -238,7 +238,7 @@ class Manager:
                 report_at += _REPORT_SECONDS
                 for informer in missing:
                     reason = str(informer.last_error or "the list is not complete yet")
-                    log.warning("Still waiting for a cache", extra={"informer": informer.name, "reason": reason})
+                    log.warning("Still waiting for a cache", extra={"informer": informer.name, "error": reason})
             if self._clock.sleep(_SYNC_POLL_SECONDS, stop):
                 return False
         log.info("Caches are filled")
@@ -298,7 +298,7 @@ class Manager:
     def _stopped_leading(self, lost: LeaderElectionLost | None) -> None:
         if lost is None:
             return
-        log.warning("Leader election lost", extra={"reason": str(lost)})
+        log.warning("Leader election lost", extra={"error": str(lost)})
         with self._lock:
             self.elected.clear()
             self._leader_group.tell_to_stop()
@@ -321,7 +321,7 @@ class Manager:
         if isinstance(self._error, GracePeriodExceeded):
             return
         if self._late:
-            log.error("The grace period has ended", extra={"still_running": ", ".join(self._late)})
+            log.error("The grace period has ended", extra={"stillRunning": ", ".join(self._late)})
         self._server_group.stop(self._clock.monotonic() + self._grace_period)
         # Whatever the grace period has left, releasing takes one or two requests, and each of them has a timeout.
         self._election_group.stop(self._clock.monotonic() + self._grace_period)

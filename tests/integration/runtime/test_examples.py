@@ -188,8 +188,8 @@ class TestConfigCopier:
         self.create(admin, home, a, b, "missing-namespace")
         wait_for(lambda: find(admin, "settings", b))
         told = wait_for(lambda: [r for r in caplog.records if r.getMessage() == "Reconcile failed"])[0]
-        assert f"{a}/settings exists and is no copy" in told.reason
-        assert "missing-namespace" in told.reason
+        assert f"{a}/settings exists and is no copy" in told.error
+        assert "missing-namespace" in told.error
         assert told.exc_info is None
         assert find(admin, "settings", a)["data"] == {"of": "others"}
 

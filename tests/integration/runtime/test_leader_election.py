@@ -267,7 +267,7 @@ def test_a_missing_namespace_and_missing_rights_are_waited_for(
     control_plane.create_namespace(missing)
     replica.wait_for("leading")
     told = [line for line in replica.log if "Cannot read or write the Lease" in line]
-    assert len(told) == len({line.split("reason=")[1] for line in told})
+    assert len(told) == len({line.split("error=")[1] for line in told})
 
 
 @pytest.mark.slow

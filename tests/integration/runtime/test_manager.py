@@ -159,7 +159,7 @@ def test_a_kind_that_does_not_exist_yet_is_waited_for(admin, run, caplog):
     assert get(manager.health_server.port, "/readyz")[0] == 500
     (record,) = [r for r in caplog.records if r.getMessage() == "Still waiting for a cache"]
     assert record.informer == "things"
-    assert "404" in record.reason
+    assert "404" in record.error
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     admin.create(
         CRDS,

@@ -712,4 +712,4 @@ class TestStreamedListWithoutEnd:
         eventually(lambda: informer.has_synced)
         assert len(informer.indexer) == 30
         warnings = [record for record in caplog.records if "not complete" in record.message]
-        assert [getattr(record, "waited_seconds", None) for record in warnings] == [*range(10, 300, 10)]
+        assert [getattr(record, "waitedSeconds", None) for record in warnings] == [*range(10, 300, 10)]

@@ -34,7 +34,7 @@ class Log:
         return [line for line in self.text.getvalue()[self._begin :].splitlines() if found.search(line)]
 
     def writes(self) -> list[str]:
-        return self.lines("created", "updated", "deleted")
+        return self.lines("Created", "Updated", "Deleted")
 
 
 @pytest.fixture
@@ -75,26 +75,26 @@ def test_each_write_is_one_line_with_the_fetch_behind_it(
 
     lines = log.writes()
     told = [
-        (re.search(r" (created|updated|deleted) ", line)[1], _value(line, "kind"), _value(line, "object"))  # type: ignore[index]
+        (re.search(r" (Created|Updated|Deleted) ", line)[1], _value(line, "kind"), _value(line, "object"))  # type: ignore[index]
         for line in lines
     ]
     secret = f"kyma-system/{SECRET_NAME}"
     assert told == [
-        ("created", "Application", NAME),
-        ("created", "Secret", secret),
-        ("updated", "Secret", secret),
-        ("updated", "Application", NAME),
-        ("deleted", "Secret", secret),
-        ("created", "Secret", secret),
-        ("updated", "Application", NAME),
-        ("deleted", "Application", NAME),
-        ("deleted", "Secret", secret),
+        ("Created", "Application", NAME),
+        ("Created", "Secret", secret),
+        ("Updated", "Secret", secret),
+        ("Updated", "Application", NAME),
+        ("Deleted", "Secret", secret),
+        ("Created", "Secret", secret),
+        ("Updated", "Application", NAME),
+        ("Deleted", "Application", NAME),
+        ("Deleted", "Secret", secret),
     ]
     assert len(told) == sum(count for what, count in cluster.requests.items() if not what.startswith("get"))
     assert _value(lines[2], "fields") == '["data.password"]'
     assert _value(lines[3], "fields") == '["spec.description"]'
     assert _value(lines[6], "fields") == '["spec.services[id-shop-bundle].entries[id-shop-api].targetUrl"]'
-    assert all(_value(line, "why") for line in lines)
+    assert all(_value(line, "reason") for line in lines)
     fetches = [_value(line, "requestID") for line in log.lines("Fetched from the Director")]
     assert len(set(fetches)) == len(fetches) == 3
     assert [fetches.index(_value(line, "requestID")) for line in lines] == [0, 0, 1, 1, 1, 1, 1, 2, 2]
@@ -119,7 +119,7 @@ def test_debug_says_why_nothing_is_asked(agent: Agent, log: Log) -> None:
     agent.status["connectionState"] = "ConnectionFailed"
     agent.step_sync()
     skipped = [line for line in log.text.getvalue().splitlines() if " DEBUG " in line]
-    assert [_value(line, "why")[:24] for line in skipped] == ["there is no CompassConne", "the connection has faile"]
+    assert [_value(line, "reason")[:24] for line in skipped] == ["there is no CompassConne", "the connection has faile"]
 
 
 def test_debug_names_what_is_skipped_and_why(agent: Agent, director: Director, cluster: Cluster, log: Log) -> None:
@@ -129,4 +129,4 @@ def test_debug_names_what_is_skipped_and_why(agent: Agent, director: Director, c
     agent.settle()
     agent.step("twin")
     skipped = [line for line in log.text.getvalue().splitlines() if " DEBUG " in line and " Skipped " in line]
-    assert [_value(line, "why")[:24] for line in skipped] == ["no sync has finished yet", "DuplicateName"]
+    assert [_value(line, "reason")[:24] for line in skipped] == ["no sync has finished yet", "DuplicateName"]

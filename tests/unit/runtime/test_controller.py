@@ -239,7 +239,7 @@ class TestOutcomes:
         (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
         assert record.levelno == logging.WARNING
         assert record.exc_info is None
-        assert text in record.reason
+        assert text in record.error
 
     def test_what_ends_a_worker_ends_the_controller(self, clock, threads):
         """Not even a failure in reporting a failure is unseen: run() raises it."""

@@ -237,7 +237,7 @@ class TestNeverInTheWay:
         recording.write()
         told = [r for r in caplog.records if r.getMessage() == "Cannot write an Event"]
         assert len(told) == 1
-        assert "events is forbidden" in told[0].reason
+        assert "events is forbidden" in told[0].error
         api.before = lambda _method, _path: None
         recording.event()
         recording.write()

@@ -159,7 +159,7 @@ class TestChecks:
             "Health check passed again",
             "Health check failed",
         ]
-        assert told[0].reason == "reason for the log"
+        assert told[0].error == "reason for the log"
 
     @pytest.mark.parametrize("name", ["", "a/b", "taken"])
     def test_names_stand_in_a_path_and_are_unique(self, name):

@@ -263,7 +263,7 @@ class TestAcquire:
         step(clock, 30, waiters=1)
         told = [r for r in caplog.records if r.getMessage() == "Cannot read or write the Lease"]
         assert len(told) == 1
-        assert error.message in told[0].reason
+        assert error.message in told[0].error
         assert not a.started.is_set()
         api.before = lambda _method, _path: None
         step(clock, 4, waiters=1)

@@ -262,7 +262,7 @@ class TestCaches:
         clock.wait_for_waiters(2)
         assert len(told()) in (5, 6)  # the sixth is due within a tenth of a second of the end
         assert {r.informer for r in told()} == {"applications"}
-        assert "applications is forbidden" in told()[0].reason
+        assert "applications is forbidden" in told()[0].error
         assert "leader part starts" not in story.told
         missing.has_synced, missing.last_error = True, None
         clock.advance(0.1)
@@ -394,7 +394,7 @@ class TestFailures:
         assert "boom" in str(raised)
         (told,) = [r for r in caplog.records if r.getMessage() == "The grace period has ended"]
         # The thread that starts the parts may be among them: on this clock the grace period takes no time.
-        assert "stuck part" in told.still_running.split(", ")
+        assert "stuck part" in told.stillRunning.split(", ")
         release.set()
 
     def test_the_lease_is_renewed_during_the_grace_period(self, api, clock, threads, story):
