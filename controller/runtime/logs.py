@@ -163,5 +163,5 @@ def _log_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     logging.getLogger(__name__).critical(
         "Uncaught exception in a thread",
         exc_info=(args.exc_type, args.exc_value, args.exc_traceback),
-        extra={"thread_name": args.thread.name if args.thread else "?"},
+        extra={"failedThread": args.thread.name if args.thread else "?"},
     )

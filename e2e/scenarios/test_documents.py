@@ -47,7 +47,7 @@ def test_documented_log_commands_reach_the_leader(connected: Stage, command: str
     printed = run(connected, command.replace("POD", leader), directory=tmp_path)
     ends = wanted.splitlines()[-30:]
     if "grep" in command:
-        ends = [line for line in wanted.splitlines() if re.search("updated|created|deleted", line)][-3:]
+        ends = [line for line in wanted.splitlines() if re.search("Updated|Created|Deleted", line)][-3:]
     assert any(line in printed for line in ends)
 
 
