@@ -41,8 +41,8 @@ def test_messages_are_constants_in_one_form(path: Path) -> None:
     for call in calls(path):
         message, *values = call.args
         assert not values, ast.unparse(call)
-        if isinstance(message, ast.Constant) and message.value not in AS_THE_GO_AGENT:
-            assert re.fullmatch(r"[A-Z].*[^.]", message.value), message.value
+        if isinstance(message, ast.Constant) and str(message.value) not in AS_THE_GO_AGENT:
+            assert re.fullmatch(r"[A-Z].*[^.]", str(message.value)), message.value
         assert not isinstance(message, ast.JoinedStr), ast.unparse(call)
         for keyword in call.keywords:
             if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict):
