@@ -19,6 +19,7 @@ from e2e.scenarios.documents import Page
 from e2e.scenarios.local import LocalStage
 from e2e.scenarios.stage import Stage, run
 from e2e.world import OWN_CRDS
+from informers import NotFound
 
 CONFIG = OWN_CRDS.parent
 ARTIFACTS = Path("artifacts/e2e")
@@ -119,6 +120,7 @@ def go_agent(connected: Stage) -> Iterator[Stage]:
 def bare(stage: Stage) -> Iterator[Stage]:
     """A cluster that has the namespaces and the CRDs, and nothing else of an agent."""
     stage.compass.reset()
+    _install_crds(stage)  # there are none when this is the first scenario
     stage.disconnect()
     with _without_agent(stage):
         yield stage
@@ -134,6 +136,19 @@ def _without_agent(stage: Stage) -> Iterator[None]:
         for folder in ("kyma", "agent"):
             stage.kubectl("delete", "--ignore-not-found", "-k", str(CONFIG / folder))
         Operator(stage.client).remove()
-        stage.kubectl("apply", "-k", str(CONFIG / "crd"))
+        _install_crds(stage)
     authority = {"ca.crt": stage.compass.ca_pem}
     stage.put(CONFIG_MAP, {"metadata": {"name": "compass-ca", "namespace": "kyma-system"}, "data": authority})
+
+
+def _install_crds(stage: Stage) -> None:
+    stage.kubectl("apply", "-k", str(CONFIG / "crd"))
+    stage.wait_for("the CRDs to be served", lambda: _serves_applications(stage))
+
+
+def _serves_applications(stage: Stage) -> bool:
+    try:
+        stage.applications()
+    except NotFound:
+        return False
+    return True

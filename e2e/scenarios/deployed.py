@@ -45,7 +45,7 @@ class Images:
 
 
 class DeployedStage(Stage):
-    """``node_shell``: for what nobody can do through the API server; without it there are no outages of that."""
+    """``node_shell``: for what nobody can do through the API server; without it there are no outages, and no frost."""
 
     has_pods = True
     ca_secret = ObjectName("istio-system", "kyma-gateway-certs-cacert")  # as config/manager sets it
@@ -99,13 +99,53 @@ class DeployedStage(Stage):
         if self._node_shell is None:  # nobody but its node can send a Pod's first process a SIGKILL
             self._in_agents_namespace("delete", "pod", replica, "--force", "--grace-period=0")
             return
-        pod = self.client.get(_POD, replica, namespace=_NAMESPACE)
-        container = pod["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
-        self._node_shell(f"grep -ls {container} /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs kill -9")
+        self._signal(self._container(replica), "KILL")
 
     def delete(self, replica: str) -> None:
         self._in_agents_namespace("delete", "pod", replica)
         self._in_agents_namespace("rollout", "status", _DEPLOYMENT, _WAIT)
+
+    def lose(self, replica: str) -> None:
+        """Frozen first: a Pod that is deleted by force is still told to end, and would release the lease."""
+        if self._node_shell is not None:
+            self._signal(self._container(replica), "STOP")
+        self._in_agents_namespace("delete", "pod", replica, "--force", "--grace-period=0")
+
+    @contextmanager
+    def frozen(self, replica: str) -> Iterator[None]:
+        container = self._container(replica)
+        self._signal(container, "STOP")
+        try:
+            yield
+        finally:
+            self._signal(container, "CONT")
+
+    @contextmanager
+    def settings(self, **settings: str) -> Iterator[None]:
+        wanted = {f"APP_{name}": value for name, value in settings.items()}
+        deployment = self._deployment()
+        assert deployment is not None
+        variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+        before = {variable["name"]: variable.get("value", "") for variable in variables}
+        self._set_env(*(f"{name}={value}" for name, value in wanted.items()))
+        try:
+            yield
+        finally:
+            self._set_env(*(f"{name}={before[name]}" if name in before else f"{name}-" for name in wanted))
+
+    def another_image(self) -> str:
+        another = f"{self._images.agent}-again"
+        if self._node_shell is not None:
+            names = (f"docker.io/library/{image}" for image in (self._images.agent, another))
+            self._node_shell(f"ctr --namespace k8s.io images tag --force {' '.join(names)}")
+        return another
+
+    def ask(self, replica: str, path: str) -> str:
+        port = 8080 if path == "metrics" else 8090
+        try:
+            return self.kubectl("get", "--raw", f"/api/v1/namespaces/{_NAMESPACE}/pods/{replica}:{port}/proxy/{path}")
+        except CommandFailed as error:
+            return str(error)
 
     def roll(self) -> None:
         self._in_agents_namespace("rollout", "restart", _DEPLOYMENT)
@@ -118,10 +158,10 @@ class DeployedStage(Stage):
         yield
 
     def uninstall(self) -> None:
-        self.kubectl("delete", "-k", str(AGENT_ALONE))
+        self.kubectl("delete", "--ignore-not-found", "-k", str(AGENT_ALONE))
         self._wait_until_gone()
         # The rights go with the Deployment, so the last leader cannot release it.
-        self._in_agents_namespace("delete", "lease", "compass-runtime-agent")
+        self._in_agents_namespace("delete", "--ignore-not-found", "lease", "compass-runtime-agent")
 
     def command(self, *arguments: str) -> str:
         return self._in_agents_namespace("exec", _DEPLOYMENT, "--", "compass-runtime-agent", *arguments)
@@ -130,11 +170,11 @@ class DeployedStage(Stage):
         """Of the containers that run, and of those that ran before them in the same Pods."""
         found = {}
         for name in sorted(self.replicas()):
-            found[name] = self._in_agents_namespace("logs", name)
-            try:
-                found[f"{name} before"] = self._in_agents_namespace("logs", name, "--previous")
-            except CommandFailed:
-                continue  # it is its first one
+            for what, which in ((name, ()), (f"{name} before", ("--previous",))):
+                try:
+                    found[what] = self._in_agents_namespace("logs", name, *which)
+                except CommandFailed:
+                    continue  # it has not started yet, or it is its first one
         return found
 
     def process_status(self) -> dict[str, str]:
@@ -153,14 +193,14 @@ class DeployedStage(Stage):
         except (CommandFailed, ApiError) as error:
             return f"the logs cannot be read: {error}"
 
-    def outage_missing(self) -> str:
-        return "" if self._node_shell else "there is no way to the node, to stop the API server on it"
+    def node_missing(self) -> str:
+        return "" if self._node_shell else "there is no way to the processes on the node"
 
     @contextmanager
     def api_server_outage(self) -> Iterator[None]:
         """It hangs, which clients notice later than a refusal, and is killed in the end: it is started again."""
         if self._node_shell is None:
-            raise RuntimeError(self.outage_missing())
+            raise RuntimeError(self.node_missing())
         self._node_shell("kill -STOP $(pidof kube-apiserver)")
         try:
             yield
@@ -184,6 +224,24 @@ class DeployedStage(Stage):
     def _pods(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.client.list(_POD, namespace=_NAMESPACE, label_selector=_SELECTOR)["items"]
         return found
+
+    def _container(self, replica: str) -> str:
+        pod = self.client.get(_POD, replica, namespace=_NAMESPACE)
+        identifier: str = pod["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
+        return identifier
+
+    def _signal(self, container: str, signal: str) -> None:
+        """To the processes of that container, if they are still there."""
+        if self._node_shell is None:
+            raise RuntimeError(self.node_missing())
+        self._node_shell(
+            f"grep -ls {container} /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs --no-run-if-empty kill -{signal}"
+        )
+
+    def _set_env(self, *changes: str) -> None:
+        self._in_agents_namespace("set", "env", _DEPLOYMENT, *changes)
+        self._in_agents_namespace("rollout", "status", _DEPLOYMENT, _WAIT)
+        self.wait_for("the old Pods to be gone", lambda: len(self._pods()) == _REPLICAS)
 
     def _wait_until_gone(self) -> None:
         self.wait_for("the Pods to be gone", lambda: not self._pods())

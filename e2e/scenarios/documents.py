@@ -1,9 +1,12 @@
 """The commands of a page, to be run as they are written."""
 
+import itertools
 import os
 import re
 import shlex
 import subprocess
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 from e2e.scenarios.stage import CommandFailed, Stage
@@ -31,15 +34,30 @@ def commands(page: str, heading: str) -> list[str]:
     return found
 
 
+def block(page: str, beginning: str) -> str:
+    """The indented block that begins so, whole, as one command for a shell."""
+    lines = (_ROOT / "docs" / page).read_text().splitlines()
+    (start,) = [number for number, line in enumerate(lines) if line.strip().startswith(beginning)]
+    indent = len(lines[start]) - len(lines[start].lstrip())
+    found = itertools.takewhile(lambda line: line.startswith(" " * indent), lines[start:])
+    return textwrap.dedent("\n".join(found))
+
+
 class Page:
     """Runs what a page of docs/ says, in a folder of its own."""
 
     def __init__(self, stage: Stage, name: str, directory: Path) -> None:
         self._stage, self._name, self._directory = stage, name, directory
 
-    def follow(self, heading: str) -> None:
-        """Every command below the heading."""
+    def follow(
+        self, heading: str, *, files: Mapping[str, str] | None = None, fill_in: Mapping[str, str] | None = None
+    ) -> None:
+        """Every command below the heading. ``files``: that a reader has made; ``fill_in``: for what by what."""
+        for name, text in (files or {}).items():
+            (self._directory / name).write_text(text)
         for command in commands(self._name, heading):
+            for example, own in (fill_in or {}).items():
+                command = command.replace(example, own)
             print(f"$ {command}")
             print(self._run(command))
 

@@ -1,5 +1,6 @@
 """The agents as processes on this machine, before a kube-apiserver and etcd that run here too."""
 
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from e2e.scenarios.stage import Stage
 from e2e.world import World
 
 _REPLICAS = 2
+_ANOTHER_IMAGE = f"{AGENT_IMAGE}-again"
 _LOOK_SECONDS = 0.1  # how soon an agent that ended is noticed; a kubelet is slower
 _PROBE_SECONDS = 2.0
 SERVICE_ACCOUNT = "system:serviceaccount:kyma-system:compass-runtime-agent"
@@ -30,7 +32,8 @@ class LocalStage(Stage):
 
     def __init__(self, directory: Path, **settings: str) -> None:
         """``settings`` of the agents, names without their prefix."""
-        self._settings = {"CA_CERTIFICATES_SECRET": str(self.ca_secret), **settings}
+        as_deployed = {"CA_CERTIFICATES_SECRET": str(self.ca_secret), "MAX_DELETION_PERCENT": "50"}
+        self._settings = as_deployed | settings
         self._stack = ExitStack()
         self._world = self._stack.enter_context(World.local(directory))
         self._world.install_crds()
@@ -70,7 +73,8 @@ class LocalStage(Stage):
         with self._lock:
             replicas = list(self._agents.values())
         # The others tell of it too, as the holder.
-        return next((replica.name for replica in replicas if f"identity={identity}" in replica.log.read_text()), None)
+        own = (f"identity={identity}", f'"identity":"{identity}"')  # as text, as JSON
+        return next((one.name for one in replicas if any(text in one.log.read_text() for text in own)), None)
 
     def kill(self, replica: str) -> None:
         self._agents[replica].agent.kill()
@@ -78,6 +82,36 @@ class LocalStage(Stage):
     def delete(self, replica: str) -> None:
         self._end(replica)
         self._add()
+
+    def lose(self, replica: str) -> None:
+        self._take(replica).agent.kill()
+        self._add()
+
+    @contextmanager
+    def frozen(self, replica: str) -> Iterator[None]:
+        agent = self._agents[replica].agent
+        agent.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            agent.signal(signal.SIGCONT)
+
+    @contextmanager
+    def settings(self, **settings: str) -> Iterator[None]:
+        before = self._settings
+        self._settings = {**before, **settings}
+        self.roll()
+        try:
+            yield
+        finally:
+            self._settings = before
+            self.roll()
+
+    def another_image(self) -> str:
+        return _ANOTHER_IMAGE
+
+    def ask(self, replica: str, path: str) -> str:
+        return self._agents[replica].ask(path)
 
     def roll(self) -> None:
         for name in sorted(self.replicas()):
@@ -113,7 +147,10 @@ class LocalStage(Stage):
     @contextmanager
     def deployments(self) -> Iterator[None]:
         controller = DeploymentController(
-            self.client, image=AGENT_IMAGE, start=self._add_from, stop=lambda replica: self._end(replica.name)
+            self.client,
+            images={AGENT_IMAGE, _ANOTHER_IMAGE},
+            start=self._add_from,
+            stop=lambda replica: self._end(replica.name),
         )
         stop = threading.Event()
         thread = threading.Thread(target=controller.run, args=(stop,), name="deployments", daemon=True)
@@ -132,9 +169,10 @@ class LocalStage(Stage):
             self._world.directory / "service-account", user=SERVICE_ACCOUNT, groups=()
         )
         settings = {name.removeprefix("APP_"): value for name, value in environment.items()}
+        settings.setdefault("MAX_DELETION_PERCENT", "")
         if settings.setdefault("COMPASS_CA_FILE", ""):
             settings["COMPASS_CA_FILE"] = str(self._world.ca_file)
-        return self._add(kubeconfig, **settings | {"METRICS_PORT": "0"})
+        return self._add(kubeconfig, **settings)
 
     def _end(self, name: str) -> None:
         self._take(name).agent.stop()
@@ -142,9 +180,11 @@ class LocalStage(Stage):
     def _add(self, kubeconfig: Path | None = None, **settings: str) -> "_Replica":
         self._number += 1
         name = f"agent-{self._number}"
-        port = _free_port()
-        settings = {"LEADER_ELECTION": "true", **self._settings, **settings, "HEALTH_PORT": str(port)}
-        replica = _Replica(name, self._world.agent(name, kubeconfig=kubeconfig, **settings), port)
+        health, metrics = _free_port(), _free_port()
+        ports = {"HEALTH_PORT": str(health), "METRICS_PORT": str(metrics)}
+        settings = {"LEADER_ELECTION": "true", **self._settings, **settings, **ports}
+        agent = self._world.agent(name, kubeconfig=kubeconfig, **settings)
+        replica = _Replica(name, agent, health=health, metrics=metrics)
         replica.agent.start()
         with self._lock:
             self._agents[name] = replica
@@ -165,17 +205,26 @@ class LocalStage(Stage):
 
 
 class _Replica:
-    def __init__(self, name: str, agent: AgentProcess, port: int) -> None:
+    def __init__(self, name: str, agent: AgentProcess, *, health: int, metrics: int) -> None:
         self.name = name
         self.agent = agent
         self.log = agent.log
-        self._url = f"http://127.0.0.1:{port}/readyz"
+        self._health, self._metrics = health, metrics
 
     def ready(self) -> bool:
         try:
-            return requests.get(self._url, timeout=_PROBE_SECONDS).ok
+            return requests.get(self._url("readyz"), timeout=_PROBE_SECONDS).ok
         except requests.RequestException:
             return False
+
+    def ask(self, path: str) -> str:
+        try:
+            return requests.get(self._url(path), timeout=_PROBE_SECONDS).text
+        except requests.RequestException as error:
+            return str(error)
+
+    def _url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self._metrics if path == 'metrics' else self._health}/{path}"
 
 
 def _free_port() -> int:

@@ -1,7 +1,7 @@
 """What Kubernetes does with the Deployment of the agent, on a machine without nodes: processes instead of Pods."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, Protocol
 
 from e2e.kyma.operator import DEPLOYMENT, NAME
@@ -23,21 +23,21 @@ class Replica(Protocol):
 class DeploymentController:
     """Has as many processes run as the Deployment says, with its environment, and tells its status.
 
-    New processes get ready before old ones are stopped. An image other than ``image`` is that of another agent, which
-    nobody can start here: it is told as available, and nothing runs.
+    New processes get ready before old ones are stopped. An image that is none of ``images`` is that of another agent,
+    which nobody can start here: it is told as available, and nothing runs.
     """
 
     def __init__(
         self,
         client: Client,
         *,
-        image: str,
+        images: Container[str],
         start: Callable[[dict[str, str]], Replica],
         stop: Callable[[Replica], None],
     ) -> None:
         """``start`` is given the environment of the container."""
         self._client = client
-        self._image = image
+        self._images = images
         self._start = start
         self._stop = stop
         self._running: list[tuple[Object, Replica]] = []  # with the template that each was started from
@@ -61,7 +61,7 @@ class DeploymentController:
         spec = deployment["spec"]
         template = spec["template"]["spec"]
         wanted: int = spec["replicas"]
-        foreign = template["containers"][0]["image"] != self._image
+        foreign = template["containers"][0]["image"] not in self._images
         self._scale(0 if foreign else wanted, template)
         ready = sum(replica.ready() for started_from, replica in self._running if started_from == template)
         self._tell(deployment, updated=wanted if foreign else ready, old=len(self._running) - ready if foreign else 0)

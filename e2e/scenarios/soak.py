@@ -64,7 +64,7 @@ class _Soak:
             self._delete_applications,
             self._change_what_is_assigned,
         ]
-        if not stage.outage_missing():
+        if not stage.node_missing():
             self._faults.append(self._api_server_outage)
 
     def fault(self) -> None:

@@ -74,6 +74,26 @@ class Stage(Cluster, ABC):
         """As ``kubectl delete pod`` does: it ends in order, and another one takes its place."""
 
     @abstractmethod
+    def lose(self, replica: str) -> None:
+        """It is gone without a word, as with its node: it releases no lease, and its name does not come back."""
+
+    @abstractmethod
+    def frozen(self, replica: str) -> AbstractContextManager[None]:
+        """Inside the block the replica stands still (SIGSTOP); after it, it goes on where it was."""
+
+    @abstractmethod
+    def settings(self, **settings: str) -> AbstractContextManager[None]:
+        """Inside the block all replicas run with these settings, names without their prefix. Both ends replace them."""
+
+    @abstractmethod
+    def another_image(self) -> str:
+        """Another name of the image of the agent, known where a Deployment runs."""
+
+    @abstractmethod
+    def ask(self, replica: str, path: str) -> str:
+        """What its servers answer: "metrics", "readyz", "readyz/rights"; or why there is no answer."""
+
+    @abstractmethod
     def roll(self) -> None:
         """Replace all replicas as a rolling update does; returns when it is done."""
 
@@ -99,8 +119,8 @@ class Stage(Cluster, ABC):
 
     # --- what may happen to the API server ---
 
-    def outage_missing(self) -> str:
-        """Why there is no ``api_server_outage``; "" where there is."""
+    def node_missing(self) -> str:
+        """Why nothing can be done where the processes run (``api_server_outage``, ``frozen``); "" where it can."""
         return ""
 
     @abstractmethod
@@ -120,13 +140,17 @@ class Stage(Cluster, ABC):
         """What a kubectl command prints; raises CalledProcessError, with what it said in ``stderr``."""
         return run([str(self.kubectl_binary), "--kubeconfig", str(self.kubeconfig), *arguments], stdin=stdin)
 
+    def lease(self) -> Object:
+        """The spec of the lease; {} while there is none."""
+        try:
+            spec: Object = self.client.request("GET", LEASE).get("spec") or {}
+        except NotFound:
+            return {}
+        return spec
+
     def lease_holder(self) -> str:
         """The identity in the lease; "" while there is none."""
-        try:
-            spec = self.client.request("GET", LEASE).get("spec") or {}
-        except NotFound:
-            return ""
-        holder: str = spec.get("holderIdentity") or ""
+        holder: str = self.lease().get("holderIdentity") or ""
         return holder
 
     def leader(self) -> str | None:
@@ -154,6 +178,17 @@ class Stage(Cluster, ABC):
             return found if as_wanted and self.state() == "Synchronized" else {}
 
         return self.wait_for("the example landscape", there)
+
+    def condition(self, kind: str) -> str:
+        """The status of a condition of the CompassConnection; "" without one."""
+        conditions = ((self.connection() or {}).get("status") or {}).get("conditions") or []
+        return next((str(one["status"]) for one in conditions if one["type"] == kind), "")
+
+    def collect_secrets(self) -> None:
+        """What the garbage collector does with the Secrets of Applications that are gone, where there is none."""
+        if not self.has_pods:
+            for name in self.secrets():
+                self.remove(SECRET, name, "kyma-system")
 
     def disconnect(self) -> None:
         """From whatever a scenario has left behind to a cluster that was never connected, and no agent in it."""

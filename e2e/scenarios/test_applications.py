@@ -1,6 +1,11 @@
 """The cluster's Applications follow the Director, and nobody else."""
 
+import re
+import shlex
+
+from controller.model.sync_status import DELETION_HELD, SYNC_STATUS, SYNCED
 from controller.resources import APPLICATION, SECRET
+from e2e.cluster import Object
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios.stage import Stage
 
@@ -11,6 +16,7 @@ def test_sync(connected: Stage) -> None:
     """What is assigned is there with its Secrets, and the Runtime's URLs are in the Director."""
     applications = connected.applications()
     assert len(applications) == len(landscape())
+    assert {_sync_status(application) for application in applications.values()} == {SYNCED}
     named = {
         (entry.get("credentials") or {}).get("secretName") or None
         for application in applications.values()
@@ -44,6 +50,35 @@ def test_delete(connected: Stage) -> None:
     assert connected.applications().keys() == others
 
 
+def test_protection_from_accidental_deletion(connected: Stage) -> None:
+    """More than half of the Applications are deleted only after a confirmation, as the manifests set it."""
+    before = connected.applications().keys()
+    kept = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
+    for application in landscape():
+        if application["id"] != kept["id"]:
+            connected.compass.unassign(application["id"])
+    connected.wait_for_state("ResourceApplicationFailed")
+    connected.wait_for("word of them all", lambda: _held(connected) == before - {ERP})
+    command = re.search(r"kubectl [^(]*", connected.sync_error())
+    assert command
+    connected.kubectl(*shlex.split(command[0])[1:])
+    connected.wait_for("them to go", lambda: connected.applications().keys() == {ERP})
+    connected.wait_for_state("Synchronized")
+
+
+def test_two_of_one_name(connected: Stage) -> None:
+    """Neither is applied, and the Event says which; the others are as they were."""
+    before = connected.applications()
+    for number in (1, 2):
+        connected.compass.put({"id": f"{number:08}-0000-4000-8000-000000000000", "name": f"Twin{'!' * number}"})
+    connected.wait_for_state("ResourceApplicationFailed")
+    connected.wait_for("the Event", lambda: connected.events("DuplicateName"))
+    assert "mp-twin" in connected.sync_error()
+    assert {name: obj["spec"] for name, obj in connected.applications().items()} == {
+        name: obj["spec"] for name, obj in before.items()
+    }
+
+
 def test_drift(connected: Stage) -> None:
     """What people edit or delete is put right without asking Compass; what is theirs stays."""
     before = connected.applications()[ERP]
@@ -61,6 +96,16 @@ def test_drift(connected: Stage) -> None:
         connected.client.delete(APPLICATION, ERP)
         connected.wait_for("the Application", lambda: ERP in connected.applications())
         connected.wait_for("its Secrets", lambda: secret in _secrets_of(connected, ERP))
+
+
+def _held(stage: Stage) -> set[str]:
+    """The Applications that say that their deletion is held."""
+    return {name for name, obj in stage.applications().items() if _sync_status(obj) == DELETION_HELD}
+
+
+def _sync_status(application: Object) -> str:
+    annotations = application["metadata"].get("annotations") or {}
+    return str(annotations.get(SYNC_STATUS, SYNCED))
 
 
 def _description(stage: Stage) -> str:

@@ -1,10 +1,22 @@
 """Two replicas, one of which leads: whichever goes, the other goes on."""
 
+import re
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import pytest
+
 from e2e.scenarios.drift_probe import DriftProbe
 from e2e.scenarios.stage import TAKE_OVER_SECONDS, Stage
 
 WEATHER = "mp-city-weather"
 LEASE_SECONDS = 10.0
+DOCUMENTED = "8 to 12 s"  # docs/operations.md, Failover
+
+_EDITS = 3
+# By what it tells, or by its end, if it did not answer to the kubelet for so long.
+_ENDED = re.compile(r"Leader election lost|\b[Ss]topped\b|\bStarting\b")
+_WRITE = re.compile(r"\b(created|updated|deleted)\b.*\bkind=(Application|Secret)\b")
 
 
 def test_leader_killed(connected: Stage) -> None:
@@ -46,3 +58,59 @@ def test_rolling_update(connected: Stage) -> None:
     assert probe.longest < LEASE_SECONDS
     connected.wait_for_landscape()
     assert len(connected.compass.certificates()) == issued
+
+
+def test_leader_lost(connected: Stage) -> None:
+    """Its Pod is gone without a word, as with its node: another replica takes over when the lease has expired."""
+    issued = len(connected.compass.certificates())
+    identity = connected.lease_holder()
+    connected.lose(connected.wait_for_leader())
+    lost = datetime.now(UTC)
+    connected.wait_for_leader(other_than=identity)
+    _tell_figures("gone", lost, connected)
+    connected.start_agents()
+    connected.wait_for_landscape()
+    assert len(connected.compass.certificates()) == issued
+
+
+def test_leader_frozen(connected: Stage) -> None:
+    """Another one takes over when the lease has expired; the frozen one, when it goes on, writes nothing.
+
+    An Application is edited all the while, so that there is something to write for both of them.
+    """
+    if reason := connected.node_missing():
+        pytest.skip(reason)
+    issued = len(connected.compass.certificates())
+    identity = connected.lease_holder()
+    leader = connected.wait_for_leader()
+    with ExitStack() as stack:
+        with connected.frozen(leader):
+            frozen = datetime.now(UTC)
+            before = connected.logs()[leader]
+            probe = stack.enter_context(DriftProbe(connected, WEATHER))
+            successor = connected.wait_for_leader(other_than=identity)
+            _tell_figures("frozen", frozen, connected)
+            connected.wait_for("an edit undone", lambda: probe.gaps)
+        undone = len(probe.gaps)
+        connected.wait_for("the end of its term", lambda: _ENDED.search(_since(connected, leader, before)))
+        connected.wait_for("more edits undone", lambda: len(probe.gaps) > undone + _EDITS)
+    written, acquired, _ = _since(connected, leader, before).partition("Acquired the Lease")
+    print("it leads again" if acquired else "it stands by")
+    assert not _WRITE.search(written)
+    assert successor != leader
+    connected.start_agents()
+    connected.wait_for_landscape()
+    assert len(connected.compass.certificates()) == issued
+
+
+def _since(stage: Stage, replica: str, before: str) -> str:
+    """What a replica has written since, also when its container was replaced meanwhile."""
+    logs = stage.logs()
+    whole = logs.get(f"{replica} before", "") + logs.get(replica, "")
+    return whole.removeprefix(before)
+
+
+def _tell_figures(case: str, vanished: datetime, stage: Stage) -> None:
+    acquired = datetime.fromisoformat(stage.lease()["acquireTime"])
+    seconds = (acquired - vanished).total_seconds()
+    print(f"a leader that is {case} was followed after {seconds:.1f} s; documented: {DOCUMENTED}, on an idle machine")

@@ -1,17 +1,24 @@
 """The life of a connection: paired, renewed, lost and won again."""
 
+import re
+
 from controller.resources import SECRET
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
 from e2e.scenarios.stage import Stage
 
+NOWHERE = "no-such-service.compass.svc.cluster.local"
+
 
 def test_pair(stage: Stage) -> None:
-    """An unconfigured agent says what it misses; with a one-time token it pairs, once, and synchronises."""
+    """An unconfigured agent says what it misses, a wrong URL which host; with a one-time token it pairs, once."""
     stage.compass.reset()
     stage.disconnect()
     stage.start_agents()
     stage.wait_for_state("ConnectionFailed")
     assert "compass-agent-configuration" in stage.connection_error()
+
+    stage.configure(stage.compass.configuration() | {"CONNECTOR_URL": f"https://{NOWHERE}/connector/graphql"})
+    stage.wait_for("the host", lambda: f"the host name {NOWHERE} cannot be resolved" in stage.connection_error())
 
     issued = len(stage.compass.certificates())
     stage.configure(stage.compass.configuration())
@@ -49,12 +56,20 @@ def test_reconnect_with_kubectl(connected: Stage) -> None:
 def test_revoke(connected: Stage) -> None:
     """The command revokes the certificate and deletes the credentials; only a new token connects again."""
     applications = connected.applications()
+    columns = _columns(connected)
+    assert columns["READY"] == "True"
+    assert columns["CERTIFICATE EXPIRES"]
     said = connected.command("revoke", "--yes")
     assert "The certificate is revoked." in said
     assert connected.compass.certificates()[-1]["revoked"]
     connected.wait_for_state("ConnectionFailed")
     assert connected.secret(CLUSTER_SECRET) is None
+    columns = _columns(connected)
+    assert columns["STATE"] == "ConnectionFailed"
+    assert columns["READY"] == "False"
+    assert columns["CERTIFICATE EXPIRES"] == ""
     assert _uids(connected.applications()) == _uids(applications)
+    assert any("the certificate was revoked by an operator" in text for text in connected.logs().values())
 
     connected.configure(connected.compass.configuration())
     after = connected.wait_for_landscape()
@@ -84,3 +99,10 @@ def _spec(stage: Stage) -> dict[str, object]:
 
 def _uids(applications: dict[str, dict[str, object]]) -> dict[str, object]:
     return {name: obj["metadata"]["uid"] for name, obj in applications.items()}  # type: ignore[index]
+
+
+def _columns(stage: Stage) -> dict[str, str]:
+    """What `kubectl get cc` shows of the CompassConnection, by the heads of its columns."""
+    heads, row = stage.kubectl("get", "cc").splitlines()
+    columns = [(found[0], found.start(), found.end()) for found in re.finditer(r"\S+(?: \S+)*(?:\s{2,}|$)", heads)]
+    return {head.strip(): row[begin:end].strip() for head, begin, end in columns}

@@ -1,21 +1,19 @@
 """What the pages tell an operator to type, beyond docs/upgrade.md."""
 
 import re
-import time
 from pathlib import Path
 
 import pytest
 
-from controller.resources import SECRET
-from e2e.scenarios.documents import Page, commands, run
+from controller.resources import CONFIG_MAP, SECRET
+from e2e.cluster import CONFIGURATION, Object
+from e2e.scenarios.documents import Page, block, commands, run
+from e2e.scenarios.inventory import inventory, new, settled
 from e2e.scenarios.stage import Stage
+from informers import Resource
 
 DOCS = Path(__file__).parents[2] / "docs"
-KINDS = (
-    "clusterroles,clusterrolebindings,roles,rolebindings,serviceaccounts,deployments,pods,poddisruptionbudgets,"
-    "networkpolicies,priorityclasses,leases,secrets,configmaps,services,customresourcedefinitions,"
-    "mutatingadmissionpolicies,mutatingadmissionpolicybindings"
-)
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 _LOGS = re.compile(r"kubectl [^`]*? logs .*")
 
@@ -53,34 +51,86 @@ def test_documented_log_commands_reach_the_leader(connected: Stage, command: str
 
 def test_uninstall_for_good(bare: Stage, upgrade: Page, tmp_path: Path) -> None:
     """Nothing that was not there before the installation is there after the commands, but Events."""
-    before = _inventory(bare)
-    bare.kubectl("apply", "-k", str(DOCS.parent / "config/agent"))
+    before = inventory(bare)
+    _install(bare, tmp_path)
+    upgrade.follow("Completely")
+    assert bare.compass.certificates()[-1]["revoked"]
+    _check_that_all_is_gone(bare, before)
+
+
+def test_uninstall_the_agent_alone(bare: Stage, upgrade: Page, tmp_path: Path) -> None:
+    """What the page lists is left, and nothing else. The commands that follow remove that, too, without an agent."""
+    before = inventory(bare)
+    applications = _install(bare, tmp_path)
+    secrets = bare.secrets()
+    upgrade.follow("The agent alone")
+    bare.wait_for("the processes to end", lambda: not bare.replicas())
+    assert bare.applications().keys() == applications.keys()
+    assert bare.secrets().keys() == secrets.keys()
+    assert new(bare, before) == {
+        "CompassConnection <none> compass-connection",
+        *(f"Application <none> {name}" for name in applications),
+        *(f"Secret kyma-system {name}" for name in secrets),
+        "Secret kyma-system cluster-client-certificates",
+        "Secret istio-system kyma-gateway-certs-cacert",
+        "ConfigMap kyma-system compass-agent-configuration",
+        "ConfigMap kyma-system compass-ca",
+    }
+    for command in commands("upgrade.md", "Completely"):
+        if "revoke" not in command:
+            run(bare, command, directory=tmp_path)
+    _check_that_all_is_gone(bare, before)
+
+
+def _install(stage: Stage, directory: Path) -> dict[str, Object]:
+    """As the pages say, with the private authority of the mock; gives the Applications that came."""
+    stage.kubectl("apply", "-k", str(DOCS.parent / "config/agent"))
     for command in commands("upgrade.md", "Without Kyma's operator"):
         if "compass-ca" in command or "private-ca" in command:
-            run(bare, command, files={"ca.crt": bare.compass.ca_pem}, directory=tmp_path)
-    bare.configure(bare.compass.configuration())
-    bare.kubectl("--namespace", "kyma-system", "rollout", "status", "deployment/compass-runtime-agent")
-    bare.wait_for_landscape()
-
-    upgrade.follow("Completely")
-    bare.wait_for("the processes to end", lambda: not bare.replicas())
-    if not bare.has_pods:  # nobody collects what has lost its owner
-        for name in bare.secrets():
-            bare.remove(SECRET, name, "kyma-system")
-    left = bare.wait_for("an end of what is going", lambda: _settled(bare)) - before
-    assert not left
-    assert not any("kyma-project.io" in name for name in _inventory(bare))
+            run(stage, command, files={"ca.crt": stage.compass.ca_pem}, directory=directory)
+    stage.configure(stage.compass.configuration())
+    stage.kubectl("--namespace", "kyma-system", "rollout", "status", "deployment/compass-runtime-agent")
+    return stage.wait_for_landscape()
 
 
-def _settled(stage: Stage) -> set[str]:
-    """What is there when two looks, a second apart, see the same."""
-    first = _inventory(stage)
-    time.sleep(1)
-    return first if first == _inventory(stage) else set()
+def _check_that_all_is_gone(stage: Stage, before: set[str]) -> None:
+    stage.wait_for("the processes to end", lambda: not stage.replicas())
+    stage.collect_secrets()
+    left = stage.wait_for("an end of what is going", lambda: settled(stage))
+    assert not left - before
+    assert not any("kyma-project.io" in name for name in left)
 
 
-def _inventory(stage: Stage) -> set[str]:
-    """Kind, namespace and name of what an installation could leave."""
-    columns = "custom-columns=KIND:.kind,NAMESPACE:.metadata.namespace,NAME:.metadata.name"
-    table = stage.kubectl("get", KINDS, "--all-namespaces", "--no-headers", "--output", columns)
-    return {" ".join(line.split()) for line in table.splitlines()}
+def test_no_copy_of_the_token_is_left(connected: Stage, tmp_path: Path) -> None:
+    """The documented ways to give it leave none in an annotation, and the command for an earlier way removes one."""
+    values = connected.compass.configuration()
+    establish = block("tutorials/establish.md", "kubectl apply --server-side -f - <<EOT")
+    for key, value in values.items():
+        establish = re.sub(rf"(?m)^(\s*{key}: ).*$", rf"\g<1>{value}", establish)
+    connected.remove(CONFIG_MAP, CONFIGURATION.name, CONFIGURATION.namespace)
+    run(connected, establish, directory=tmp_path)
+    assert LAST_APPLIED not in _annotations(connected, CONFIG_MAP)
+    assert _data(connected) == values
+
+    run(connected, establish.replace("--server-side ", "--server-side=false "), directory=tmp_path)
+    assert values["TOKEN"] in _annotations(connected, CONFIG_MAP)[LAST_APPLIED]
+    run(connected, block("tutorials/establish.md", "kubectl --namespace kyma-system annotate"), directory=tmp_path)
+    assert LAST_APPLIED not in _annotations(connected, CONFIG_MAP)
+    assert _data(connected) == values
+
+    (tmp_path / "compass.env").write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+    run(connected, block("tutorials/establish.md", "kubectl --namespace kyma-system create secret"), directory=tmp_path)
+    assert LAST_APPLIED not in _annotations(connected, SECRET)
+    assert connected.secret(CONFIGURATION) == values
+    assert not (tmp_path / "compass.env").exists()
+
+
+def _annotations(stage: Stage, resource: Resource) -> dict[str, str]:
+    found = stage.client.get(resource, CONFIGURATION.name, namespace=CONFIGURATION.namespace)
+    annotations: dict[str, str] = found["metadata"].get("annotations") or {}
+    return annotations
+
+
+def _data(stage: Stage) -> dict[str, str]:
+    data: dict[str, str] = stage.client.get(CONFIG_MAP, CONFIGURATION.name, namespace=CONFIGURATION.namespace)["data"]
+    return data

@@ -1,6 +1,7 @@
 """Compass or the API server is away for a while: nothing is lost, and nobody has to help."""
 
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,6 +11,8 @@ from e2e.mock_compass.examples import landscape
 from e2e.scenarios.stage import Stage
 
 ERP = "mp-harbour-logistics-erp"
+FETCHED = "Fetched from the Director"
+
 _OUTAGE_SECONDS = 4.0  # two periods of the sync, shorter than the agent's deadline to renew its lease
 _LONG_OUTAGE_SECONDS = 13.0  # longer than that deadline, which is 10 s
 
@@ -20,10 +23,7 @@ def test_compass_outage(connected: Stage) -> None:
     application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
     with connected.compass.outage():
         connected.wait_for_state("ConnectionMaintenanceFailed", "SynchronizationFailed")
-        ready = connected.kubectl(
-            "get", "cc", "compass-connection", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-        )
-        assert ready == "False"
+        assert connected.condition("Ready") == "False"
         connected.compass.change(application["id"], description="Changed while nobody could tell")
         assert connected.applications().keys() == applications.keys()
         assert connected.secret(CLUSTER_SECRET) == credentials
@@ -35,10 +35,31 @@ def test_compass_outage(connected: Stage) -> None:
     assert connected.secret(CLUSTER_SECRET) == credentials
 
 
+def test_outage_of_the_connector_alone(connected: Stage) -> None:
+    """Ready is back as soon as the Connector answers, without another fetch: the Director answered throughout.
+
+    With a period of an hour, nothing but the answer of the Connector can bring it back. The agents start in the outage.
+    """
+    compass = connected.compass
+    with ExitStack() as stack:
+        outage = stack.enter_context(ExitStack())
+        outage.enter_context(compass.outage("connector"))
+        stack.enter_context(connected.settings(CONTROLLER_SYNC_PERIOD="1h"))
+        leader = connected.wait_for_leader()
+        connected.wait_for("a fetch of the leader", lambda: FETCHED in connected.logs()[leader])
+        connected.wait_for_state("ConnectionMaintenanceFailed")
+        connected.wait_for("not ready", lambda: connected.condition("Ready") == "False")
+        fetches = compass.calls("director/applicationsForRuntime")
+        outage.close()
+        connected.wait_for("ready", lambda: connected.condition("Ready") == "True")
+        assert compass.calls("director/applicationsForRuntime") == fetches
+        assert connected.state() == "Synchronized"
+
+
 @pytest.mark.parametrize("seconds", [_OUTAGE_SECONDS, _LONG_OUTAGE_SECONDS], ids=["short", "longer than the lease"])
 def test_api_server_outage(connected: Stage, seconds: float) -> None:
     """Someone leads again afterwards, drift is undone, and what Compass has changed is there."""
-    if reason := connected.outage_missing():
+    if reason := connected.node_missing():
         pytest.skip(reason)
     issued = len(connected.compass.certificates())
     application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")

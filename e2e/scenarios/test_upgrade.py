@@ -5,19 +5,25 @@ The operator is the emulation of e2e/kyma: it applies its manifests again every 
 
 from typing import Any
 
+from controller.model.sync_status import SYNC_STATUS
 from controller.resources import SECRET
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
 from e2e.kyma.go_agent import complaints
 from e2e.kyma.operator import DEPLOYMENT, NAME, Operator
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios.documents import Page
+from e2e.scenarios.inventory import inventory, new
 from e2e.scenarios.stage import Stage
+from e2e.world import OWN_CRDS
 from informers import NotFound
 
 ERP = "mp-harbour-logistics-erp"
 PERIOD = 2.0  # of the operator; the real one is slower
+LACKS = "watch applications.applicationconnector.kyma-project.io"
 
 Object = dict[str, Any]
+
+_EXAMPLE = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
 
 
 class Before:
@@ -51,7 +57,7 @@ def test_where_kymas_operator_runs(go_agent: Stage, upgrade: Page) -> None:
     stage = go_agent
     with Operator(stage.client, period=PERIOD) as operator:
         operator.wait_until_applied()
-        before = Before(stage)
+        before, there = Before(stage), inventory(stage)
 
         upgrade.follow("With Kyma's operator")
         stage.wait_for_leader()
@@ -82,13 +88,78 @@ def test_where_kymas_operator_runs(go_agent: Stage, upgrade: Page) -> None:
         operator.wait_until_applied(2)
         before.check()
         assert complaints(stage, ca_secret=stage.ca_secret) == []
+        _remove_what_is_left(stage, upgrade, there)
+        before.check()
+
+
+def test_a_new_connection_with_kymas_operator(bare: Stage, upgrade: Page) -> None:
+    """Nobody has paired before: the agent waits at 0 replicas, pairs, is scaled, gets another image, is removed."""
+    stage = bare
+    issued = len(stage.compass.certificates())
+    with Operator(stage.client, period=PERIOD) as operator:
+        operator.wait_until_applied()
+        there = inventory(stage)
+        assert _deployment(stage)["spec"]["replicas"] == 0
+
+        configuration = stage.compass.configuration()
+        written = "".join(f"{key}={value}\n" for key, value in configuration.items())
+        upgrade.follow("A new connection with Kyma's operator", files={"compass.env": written})
+        applications = stage.wait_for_landscape()
+        assert len(stage.compass.certificates()) == issued + 1
+
+        stage.remove(SECRET, CONFIGURATION.name, CONFIGURATION.namespace)
+        stage.wait_for("no replica", lambda: _deployment(stage)["spec"]["replicas"] == 0 and not stage.replicas())
+        assert stage.applications() == applications
+        _change(stage, "Changed while nobody was there")
+        stage.configure(configuration, secret=True)
+        _wait_for_change(stage, "Changed while nobody was there")
+
+        if not stage.node_missing():  # a name that only this cluster knows
+            ran = stage.replicas()
+            _change(stage, "Seen by the next version")
+            image = {"registry.example.com/agent:2": stage.another_image()}
+            upgrade.follow("The next version with Kyma's operator", fill_in=image)
+            stage.wait_for("the end of the version before", lambda: stage.replicas() and not ran & stage.replicas())
+            stage.wait_for_leader()
+            _wait_for_change(stage, "Seen by the next version")
+        assert _uids(stage.applications()) == _uids(applications)
+        assert len(stage.compass.certificates()) == issued + 1
+
+        upgrade.follow("Completely with Kyma's operator")
+        operator.wait_until_applied(2)
+        assert stage.compass.certificates()[-1]["revoked"]
+        stage.collect_secrets()
+        assert not new(stage, there)
+        assert "compass-ca" not in str(_deployment(stage)["spec"])
+
+
+def test_without_its_roles(go_agent: Stage, upgrade: Page) -> None:
+    """An agent with the rights of the agent in Go is not ready, and says what it lacks; the roles are all it needs."""
+    stage = go_agent
+    with Operator(stage.client, period=PERIOD) as operator:
+        operator.wait_until_applied()
+        before = Before(stage)
+        stage.kubectl("apply", "-f", str(OWN_CRDS.parent / "kyma/policy.yaml"))
+        operator.wait_until_applied(2)
+        stage.wait_for("what is missing, in the log", lambda: any(LACKS in text for text in stage.logs().values()))
+        replica = next(name for name in stage.replicas() if LACKS in stage.logs().get(name, ""))
+        assert LACKS in stage.ask(replica, "readyz/rights")
+        stage.wait_for_state("SynchronizationFailed")
+        assert LACKS in stage.sync_error()
+        before.check()
+
+        upgrade.follow("With Kyma's operator")
+        stage.wait_for_leader()
+        stage.wait_for_landscape()
+        assert LACKS not in stage.sync_error()
+        before.check()
 
 
 def test_where_it_does_not_run(go_agent: Stage, upgrade: Page) -> None:
     """The manifests of the agent in Go were applied once, with its CRDs; and they are again in the end."""
     stage = go_agent
     Operator(stage.client).apply()
-    before = Before(stage)
+    before, there = Before(stage), inventory(stage)
 
     upgrade.follow("Without Kyma's operator")
     stage.wait_for_leader()
@@ -101,17 +172,39 @@ def test_where_it_does_not_run(go_agent: Stage, upgrade: Page) -> None:
     Operator(stage.client).apply()
     before.check()
     assert complaints(stage, ca_secret=stage.ca_secret) == []
+    _remove_what_is_left(stage, upgrade, there)
+    before.check()
+
+
+def _remove_what_is_left(stage: Stage, upgrade: Page, there: set[str]) -> None:
+    """It is what the page says, and its commands remove it, with nothing that the agent in Go needs."""
+    assert new(stage, there) == {"ConfigMap kyma-system compass-ca"}
+    assert "connection" in (stage.secret(CLUSTER_SECRET) or {})
+
+    upgrade.follow("What remains")
+    assert not new(stage, there)
+    assert not any(SYNC_STATUS in _annotations(obj) for obj in stage.applications().values())
+    assert (stage.secret(CLUSTER_SECRET) or {}).keys() == {"crt", "key", "crtChain"}
+    assert "compass-ca" not in str(_deployment(stage)["spec"])
+    assert complaints(stage, ca_secret=stage.ca_secret) == []
 
 
 def _resync(stage: Stage, description: str | None) -> None:
     """Have Compass change an Application, and ask for a synchronisation as the tutorials do."""
-    application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
+    wanted = _EXAMPLE["description"] if description is None else description
     if description is not None:
-        stage.compass.change(application["id"], description=description)
-    wanted = application["description"] if description is None else description
+        _change(stage, description)
     patch = '{"spec": {"resyncNow": true}}'
     stage.kubectl("patch", "compassconnection", "compass-connection", "--type=merge", "--patch", patch)
-    stage.wait_for("the change", lambda: stage.applications()[ERP]["spec"]["description"] == wanted)
+    _wait_for_change(stage, wanted)
+
+
+def _change(stage: Stage, description: str) -> None:
+    stage.compass.change(_EXAMPLE["id"], description=description)
+
+
+def _wait_for_change(stage: Stage, description: str) -> None:
+    stage.wait_for("the change", lambda: stage.applications()[ERP]["spec"]["description"] == description)
 
 
 def _quiet(before: Before) -> bool:
@@ -133,6 +226,11 @@ def _deployment(stage: Stage) -> Object:
         return stage.client.get(DEPLOYMENT, NAME, namespace="kyma-system")
     except NotFound:
         return {"metadata": {}, "spec": {"replicas": 0}}
+
+
+def _annotations(obj: Object) -> Object:
+    found: Object = obj["metadata"].get("annotations") or {}
+    return found
 
 
 def _uids(applications: dict[str, Object]) -> dict[str, str]:
