@@ -1,32 +1,32 @@
 """``compass-runtime-agent revoke``: end the connection for good, with nothing left that could be used.
 
 1  the CompassConnection is marked, so that a running agent neither renews the certificate nor pairs again
-2  the certificate is revoked at the Connector, over mTLS; that this is proven is noted in the CompassConnection
+2  the certificate is revoked at the Connector, over mTLS; that it was asked, and that this is proven, is noted in the
+   CompassConnection
 3  the Secret with key and certificate is deleted; if it holds another certificate by then, 2 follows for that one
 4  the gateway's Secret is deleted, if it can be
 5  the CompassConnection tells it (a running agent would write the very same)
 
-When 2 fails, the mark is taken away and nothing has changed. Proven is what the Connector confirms, and a refusal of
-its own while the Director answers and does not know the certificate either. Ended in between, the command can be run
-again. It ends with 0 only when all but 4 is done.
+When 2 has certainly not been done, the mark is taken away and nothing has changed. What proves it is in `proof`. Ended
+in between, the command can be run again. It ends with 0 only when all but 4 is done.
 """
 
-import time
 from collections.abc import Callable
 from typing import TextIO
 
 from controller.commands import snapshot
-from controller.compass.director import DirectorClient
-from controller.compass.errors import CompassError, Refused
+from controller.commands.proof import NotRevoked, Revoker, Unknown
 from controller.connection import revocation, texts
 from controller.connection import status as cc
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
 from controller.connection.credentials import CredentialsError, CredentialsMissing, Registration, StoredCredentials
+from controller.connection.facts import Limits
 from controller.connection.reasons import RevokedByOperator, Unpaired
-from controller.connection.sessions import Sessions, request_id
+from controller.connection.sessions import Sessions
 from controller.resources import CONNECTION_NAME
 from controller.settings import Settings
 from informers import ApiError, Client, Conflict
+from workqueue.clock import REAL_CLOCK, Clock
 
 DONE, FAILED = 0, 1
 
@@ -43,11 +43,11 @@ def revoke(
     *,
     confirm: Callable[[str], bool],
     out: TextIO,
-    now: Callable[[], float] = time.time,
+    clock: Clock = REAL_CLOCK,
 ) -> int:
     """Revoke, when ``confirm`` says yes to the question it is given; gives the exit status."""
     try:
-        _Revocation(client, settings, out, now).run(confirm)
+        _Revocation(client, settings, out, clock).run(confirm)
     except _Failed as failure:
         print(failure, file=out)
     except ApiError as error:
@@ -60,11 +60,11 @@ def revoke(
 class _Revocation:
     """One run. ``_taken`` is what there was when it was last read."""
 
-    def __init__(self, client: Client, settings: Settings, out: TextIO, now: Callable[[], float]) -> None:
+    def __init__(self, client: Client, settings: Settings, out: TextIO, clock: Clock) -> None:
         self._client = client
         self._settings = settings
         self._out = out
-        self._now = now
+        self._clock = clock
         self._taken = snapshot.take(client, settings)
 
     def run(self, confirm: Callable[[str], bool]) -> None:
@@ -119,29 +119,39 @@ class _Revocation:
             return
         try:
             told = self._at_connector(credentials)
-        except CompassError as error:
+        except Unknown as failure:
+            raise _Failed(str(failure)) from failure
+        except NotRevoked as failure:
             if anything_done:
-                raise _Failed(f"A renewed certificate could not be revoked: {error}. Run the command again.") from error
+                raise _Failed(f"For a certificate that was renewed meanwhile: {failure}") from failure
             self._taken.connections.apply(CONNECTION_NAME, revocation.unmark)
-            raise _Failed(f"The certificate could not be revoked, and nothing was changed: {error}") from error
+            raise _Failed(str(failure)) from failure
         self._taken.connections.apply(CONNECTION_NAME, lambda obj: revocation.note_proof(obj, certificate))
         print(told, file=self._out)
 
     def _at_connector(self, credentials: StoredCredentials) -> str:
-        """Gives what is proven; raises CompassError when nothing is."""
-        registration = _registration(credentials)
-        sessions = Sessions(ca_file=self._settings.compass_ca_file, skip_verify=self._settings.skip_compass_tls_verify)
+        """Gives what is proven; raises NotRevoked."""
+        certificate, now = credentials.fingerprint, self._clock.time()
+
+        def note(obj: dict[str, object]) -> None:
+            revocation.note_question(obj, certificate, now)
+
+        settings = self._settings
+        sessions = Sessions(ca_file=settings.compass_ca_file, skip_verify=settings.skip_compass_tls_verify)
         try:
-            sessions.connector(credentials).revoke(
-                registration.connector_url, request_id=request_id(registration.runtime_id)
+            return Revoker(
+                sessions=sessions,
+                tolerance=Limits.of(settings).refusal_tolerance,
+                clock=self._clock,
+                out=self._out,
+            ).revoke(
+                credentials,
+                _registration(credentials),
+                asked_before=revocation.was_asked(self._taken.connections.get(CONNECTION_NAME), certificate, now),
+                about_to_ask=lambda: self._taken.connections.apply(CONNECTION_NAME, note),
             )
-        except Refused as error:
-            if self._now() < credentials.not_after and _is_accepted(sessions.director(credentials, registration)):
-                raise
-            return f"There is nothing to revoke: Compass no longer accepts the certificate: {error}"
         finally:
             sessions.close()
-        return "The certificate is revoked."
 
     def _finish(self, configuration: PairingConfiguration | ConfigurationProblem) -> None:
         try:
@@ -152,19 +162,11 @@ class _Revocation:
         reason = texts.reason_text(Unpaired(RevokedByOperator(origin)))
 
         def change(obj: dict[str, object]) -> None:
-            cc.failed(obj, cc.State.CONNECTION_FAILED, reason, now=self._now())
+            cc.failed(obj, cc.State.CONNECTION_FAILED, reason, now=self._clock.time())
             cc.describe_certificate(obj, None)
 
         self._taken.connections.apply(CONNECTION_NAME, change)
         print(f"The credentials are deleted; {reason}.", file=self._out)
-
-
-def _is_accepted(director: DirectorClient) -> bool:
-    """Whether the Director knows whose certificate it is; raises CompassError when it does not answer."""
-    try:
-        return director.viewer(request_id=request_id()) is not None
-    except Refused:
-        return False
 
 
 def _registration(credentials: StoredCredentials) -> Registration:

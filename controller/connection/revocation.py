@@ -20,6 +20,12 @@ ANNOTATION = "compass.kyma-project.io/revoked-with"
 PROOF = "compass.kyma-project.io/revoked-certificate"
 """Annotation with the fingerprint of a certificate that is proven to be revoked: `revoke` can be run again."""
 
+QUESTION = "compass.kyma-project.io/revocation-asked"
+"""Annotation: the Connector accepted a certificate and was then asked to revoke it. Fingerprint, and epoch seconds."""
+
+_QUESTION_SECONDS = 3600.0
+"""After that, it must be asked anew whether the Connector accepts the certificate: much may have happened since."""
+
 _UNCONFIGURED = "none"
 
 Object = dict[str, Any]
@@ -58,12 +64,25 @@ def is_proven(connection: Mapping[str, Any] | None, certificate: str) -> bool:
     return found == certificate
 
 
+def note_question(connection: Object, certificate: str, now: float) -> None:
+    """Note that the Connector accepts this certificate, and is about to be asked to revoke it."""
+    connection["metadata"].setdefault("annotations", {})[QUESTION] = f"{certificate} {int(now)}"
+
+
+def was_asked(connection: Mapping[str, Any] | None, certificate: str, now: float) -> bool:
+    """Whether it was noted not long ago that the Connector accepted this certificate and was asked to revoke it."""
+    annotations = (connection or {}).get("metadata", {}).get("annotations") or {}
+    noted, _, at = str(annotations.get(QUESTION, "")).partition(" ")
+    return noted == certificate and at.isdecimal() and 0 <= now - int(at[:12]) < _QUESTION_SECONDS
+
+
 def unmark(connection: Object) -> None:
     """There is a new connection, or the old one was not revoked."""
     annotations = connection["metadata"].get("annotations")
     if annotations:
         annotations.pop(ANNOTATION, None)
         annotations.pop(PROOF, None)
+        annotations.pop(QUESTION, None)
         if not annotations:
             del connection["metadata"]["annotations"]
 

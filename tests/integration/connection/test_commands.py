@@ -13,12 +13,15 @@ from e2e.mock_compass.faults import Fault
 from e2e.world import CA_SECRET, CLUSTER_SECRET, World
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import certificate, issued, synchronized, wait_for_error, wait_for_fetches
+from workqueue.clock import REAL_CLOCK, Clock
 
 
-def revoke(world: World, confirm: Callable[[str], bool] = lambda _: True) -> tuple[int, str]:
+def revoke(
+    world: World, confirm: Callable[[str], bool] = lambda _: True, *, clock: Clock = REAL_CLOCK
+) -> tuple[int, str]:
     out = io.StringIO()
     settings = Settings.from_environment(world.environment())
-    return commands.revoke(world.client, settings, confirm=confirm, out=out), out.getvalue()
+    return commands.revoke(world.client, settings, confirm=confirm, out=out, clock=clock), out.getvalue()
 
 
 def status(world: World, output: str = "text") -> tuple[int, str]:
@@ -40,7 +43,7 @@ def test_revoke_ends_the_connection_until_something_else_is_configured(world: Wo
 
     code, text = revoke(world)
     assert code == 0, text
-    assert "The certificate is revoked." in text
+    assert "The certificate is revoked (x-request-id: " in text
     # What the agent had asked of Compass before may still be told in between.
     world.wait_for_state("ConnectionFailed")
     wait_for_error(world, "revoked by an operator", "put a new one-time token into ConfigMap")
@@ -99,7 +102,7 @@ def test_status_tells_the_connection_as_an_operator_reads_it(world: World, agent
     assert code == UNHEALTHY
     assert "there is no CompassConnection: no agent has run" in text
     agent()
-    wait_for_error(world, "no configuration")
+    wait_for_error(world, "no pairing configuration found")
     code, text = status(world)
     assert code == UNHEALTHY
     assert "Error:        no pairing configuration found" in text
