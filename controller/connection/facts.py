@@ -121,17 +121,22 @@ class Unstored:
 
     pairing: Pairing
     signed: SignedCertificate | None = None
+    request_id: str = ""  # of the call that signed it
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """A renewed certificate that does not replace the one in use yet. ``received``: epoch seconds."""
+    """A renewed certificate that does not replace the one in use yet. ``received``: epoch seconds.
+
+    ``request_id``: the x-request-id of the call that signed it.
+    """
 
     replaces: str
     key_pem: bytes = field(repr=False)
     signed: SignedCertificate
     registration: Registration
     received: float
+    request_id: str
 
     @property
     def valid_from(self) -> float:

@@ -28,10 +28,11 @@ class RenewedCertificateUnusable(CompassError):
 
 @dataclass(frozen=True)
 class HasRenewed:
-    """The new credentials, stored."""
+    """The new credentials, stored. ``request_id``: the x-request-id of the call that signed them."""
 
     credentials: StoredCredentials
     ca_pem: bytes
+    request_id: str
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,16 @@ class Maintainer:
         self._tools.credentials.check_writable()  # before a certificate is issued that could not be stored
         fresh = facts.fresh
         if fresh is None:
-            log.info("Renewing the certificate", extra={"reason": cause.value})
-            fresh = self._sign(facts)
+            identifier = request_id(facts.registration.runtime_id)
+            log.info("Renewing the certificate", extra={"reason": cause.value, "requestID": identifier})
+            fresh = self._sign(facts, identifier)
         now = self._tools.clock.time()
         not_after = fresh.signed.leaf.not_after.timestamp()
         if now >= not_after:
             difference = texts.clock_difference(now - not_after)
             raise RenewedCertificateUnusable(
-                f"the renewed certificate had already expired when it was received: {difference}"
+                f"the renewed certificate had already expired when it was received: {difference}",
+                request_id=fresh.request_id,
             )
         if now < fresh.valid_from:
             return HasSigned(fresh, None)
@@ -103,10 +106,9 @@ class Maintainer:
         """Forget the pairing under way."""
         self._tools.credentials.save_pairing(None)
 
-    def _sign(self, facts: Facts) -> Fresh:
+    def _sign(self, facts: Facts, identifier: str) -> Fresh:
         credentials, registration = facts.current, facts.registration
         connector = self._tools.sessions.connector(credentials)
-        identifier = request_id(registration.runtime_id)
         with self._tools.credentials.in_use(credentials):
             offered = connector.configuration(registration.connector_url, request_id=identifier)
         urls = announced_urls(offered, request_id=identifier)
@@ -116,13 +118,14 @@ class Maintainer:
         if revocation.is_newly_marked(self._tools.connections.get_live(CONNECTION_NAME), facts.connection):
             raise revocation.RevokedMeanwhile
         with self._tools.credentials.in_use(credentials):
-            signed = connector.sign(registration.connector_url, csr, request_id=request_id(registration.runtime_id))
+            signed = connector.sign(registration.connector_url, csr, request_id=identifier)
         return Fresh(
             replaces=credentials.fingerprint,
             key_pem=certificates.key_to_pem(key),
             signed=signed,
             registration=replace(registration, connector_url=urls[0], director_url=urls[1]),
             received=self._tools.clock.time(),
+            request_id=identifier,
         )
 
     def _put_into_use(self, fresh: Fresh, facts: Facts, now: float) -> HasRenewed:
@@ -130,11 +133,11 @@ class Maintainer:
         registration = replace(fresh.registration, acquired=int(now))
         credentials = read_credentials(fresh.key_pem, fresh.signed.chain_pem, registration)
         with self._tools.sessions.passing_connector(credentials) as connector:
-            connector.configuration(registration.connector_url, request_id=request_id(registration.runtime_id))
+            connector.configuration(registration.connector_url, request_id=fresh.request_id)
         stored = self._tools.credentials.save(
             key_pem=fresh.key_pem,
             chain_pem=fresh.signed.chain_pem,
             registration=registration,
             replacing=facts.current,
         )
-        return HasRenewed(stored, fresh.signed.ca_pem)
+        return HasRenewed(stored, fresh.signed.ca_pem, fresh.request_id)

@@ -58,11 +58,15 @@ class _NotesChanged(CompassError):
 
 @dataclass(frozen=True)
 class HasPaired:
-    """The new credentials, stored, and where the token came from."""
+    """The new credentials, stored, and where the token came from.
+
+    ``request_id``: the x-request-id of the call that signed them.
+    """
 
     credentials: StoredCredentials
     origin: str
     ca_pem: bytes
+    request_id: str
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,8 @@ class Pairer:
         if self._key is None:
             self._key = self._tools.new_key()
         identifier = request_id(pairing.runtime_id)
-        log.info("Pairing with Compass", extra={"origin": pairing.origin, "url": pairing.token_url})
+        told = {"origin": pairing.origin, "url": pairing.token_url, "requestID": identifier}
+        log.info("Pairing with Compass", extra=told)
         with self._tools.sessions.passing_connector(None) as connector:
             offered = connector.configuration(pairing.token_url, token=pairing.token, request_id=identifier)
         progress.traded = True
@@ -152,9 +157,10 @@ class Pairer:
         self._remove_literal_token(pairing)
         self._assert_not_revoked(facts)
         csr = self._signing_request(pairing)
+        progress.request_id = request_id(pairing.runtime_id)
         with self._tools.sessions.passing_connector(None) as connector:
             progress.signed = connector.sign(
-                pairing.token_url, csr, token=pairing.token, request_id=request_id(pairing.runtime_id)
+                pairing.token_url, csr, token=pairing.token, request_id=progress.request_id
             )
 
     def _store(self, progress: "_Progress", facts: Facts) -> HasPaired:
@@ -182,7 +188,7 @@ class Pairer:
             self._assert_not_revoked(facts)
             stored = save()  # somebody has deleted or edited the Secret, and needs the new credentials all the more
         self._key = None
-        return HasPaired(stored, pairing.origin, signed.ca_pem)
+        return HasPaired(stored, pairing.origin, signed.ca_pem, progress.request_id)
 
     def _stopped(self, error: CompassError, progress: "_Progress", what: str, origin: str) -> HasNotPaired:
         token = _what_became_of_the_token(error, progress)
@@ -247,10 +253,11 @@ class _Progress:
     traded: bool = False
     stored: bool = False
     signed: SignedCertificate | None = None
+    request_id: str = ""
 
     def __post_init__(self) -> None:
         if self.earlier is not None and self.pairing is not None and self.earlier.pairing.is_same(self.pairing):
-            self.signed = self.earlier.signed
+            self.signed, self.request_id = self.earlier.signed, self.earlier.request_id
 
     @property
     def begun(self) -> Pairing:
@@ -265,7 +272,7 @@ class _Progress:
             return None
         earlier = self.earlier is not None and self.earlier.pairing.is_same(pairing)
         if self.signed is not None or (not self.stored and (self.traded or earlier)):
-            return Unstored(pairing, self.signed)
+            return Unstored(pairing, self.signed, self.request_id)
         return None
 
 

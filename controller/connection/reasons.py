@@ -149,6 +149,19 @@ class WrongRuntime:
 Reason = Unpaired | Suspected | ReconnectFailed | MaintenanceFailed | RenewalFailed | WrongRuntime
 
 
+def request_id_of(reason: Reason) -> str:
+    """The x-request-id of the call that failed; "" when there was none."""
+    match reason:
+        case MaintenanceFailed(failure) | RenewalFailed(failure, _):
+            return failure.request_id
+        case Suspected(refusals, _, _, _):
+            return next((failure.request_id for _, failure in refusals), "")
+        case Unpaired(PairingFailed(failure=failure)) | ReconnectFailed(PairingFailed(failure=failure)):
+            return failure.request_id
+        case _:
+            return ""
+
+
 # --- remarks: what needs attention and stops nothing ---
 
 

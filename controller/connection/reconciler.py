@@ -147,7 +147,8 @@ class ConnectionReconciler:
             self._remember(trouble=trouble, unstored=outcome.unstored)
             return
         fresh = outcome.credentials
-        log.info("Paired with Compass", extra={"origin": outcome.origin, "fingerprint": fresh.fingerprint})
+        told = {"origin": outcome.origin, "fingerprint": fresh.fingerprint, "requestID": outcome.request_id}
+        log.info("Paired with Compass", extra=told)
         self._metrics.pairing("success")
         self._pauses.pairing.succeeded()
         self._remember(trouble=None, unstored=None)
@@ -174,7 +175,8 @@ class ConnectionReconciler:
             self._maintenance_failed(facts, error, renewing=True)
             return
         if isinstance(outcome, HasRenewed):
-            log.info("Certificate renewed", extra={"fingerprint": outcome.credentials.fingerprint})
+            told = {"fingerprint": outcome.credentials.fingerprint, "requestID": outcome.request_id}
+            log.info("Certificate renewed", extra=told)
             self._metrics.renewal("success")
             self._remember(renewed_at=self._clock.monotonic())
             self._put_into_use(outcome.credentials, Renewed(outcome.credentials.fingerprint, cause.value))

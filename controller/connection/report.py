@@ -30,6 +30,7 @@ from controller.connection.reasons import (
     TokenFailed,
     Unpaired,
     WrongRuntime,
+    request_id_of,
 )
 from controller.connection.status import State
 from controller.connection.store import ConnectionStore
@@ -120,7 +121,8 @@ class Report:
             text = "The credentials are valid, and the Connector accepts the certificate"
             self._emit(written, "ConnectionRestored", text, kind="Normal")
         if told.reason is not None and told.reason != self._told.reason and not _says(before, told):
-            log.warning("Connection to Compass failed", extra={"error": told.text})
+            call = {"requestID": identifier} if (identifier := request_id_of(told.reason)) else {}
+            log.warning("Connection to Compass failed", extra={"error": told.text, **call})
             self._emit(written, TOLD[type(told.reason)][1], texts.reason_text(told.reason, with_ids=False))
         for remark in told.remarks:
             event = REMARKED[type(remark)]
