@@ -1,6 +1,6 @@
 """One line of the log with what the cluster has and uses, for those who collect it from there.
 
-It is JSON whatever the format of the log is, with the fields that the agent in Go writes:
+It is JSON whatever the format of the log is, with the fields that the Go agent writes:
 
     {"time": ..., "level": "info", "logger": ..., "msg": "Cluster metrics logged successfully.", "metrics": true,
      "clusterInfo": {

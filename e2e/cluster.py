@@ -30,7 +30,7 @@ class Cluster:
         self.client = client
 
     def agent_logs(self) -> str:
-        """The end of the agents' logs, for whoever has to find out why something did not come about."""
+        """The end of the agents' logs, for the error of a condition that was not met."""
         return ""
 
     # --- what is changed ---

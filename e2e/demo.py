@@ -36,7 +36,7 @@ Object = dict[str, Any]
 
 
 class DemoFailed(Exception):
-    """Something did not come about."""
+    """A condition was not met in time."""
 
 
 class Teller:

@@ -18,7 +18,7 @@ Results go to standard output, progress and errors to standard error.
 
 exit status:
   0  done; of status and doctor: all is well
-  1  something is wrong, or what was asked for did not come about in time
+  1  there is a problem, or the requested result was not reached in time
   2  the command line, the kubeconfig or what is configured cannot be used; nothing was changed
   3  the API server or the agent does not tell
 """

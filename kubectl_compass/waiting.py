@@ -22,7 +22,7 @@ Done = Callable[[Object | None], bool]
 
 
 class TimedOut(Exception):
-    """What was waited for did not come about in time."""
+    """The condition was not met in time."""
 
 
 class Progress:
@@ -38,7 +38,7 @@ class Progress:
         print(clean(text, _MAX_TEXT), file=self._err, flush=True)
 
     def step(self, text: str) -> None:
-        """What has come about by now."""
+        """The progress so far."""
         self.say(f"{self._clock.monotonic() - self._began:4.0f} s  {text}")
 
 
@@ -84,7 +84,7 @@ def situation(connection: Object | None) -> str:
     text = str(told.get("connectionState") or "the agent has not told a state yet")
     counts = member(told, "applications")
     if text == cc.State.SYNCHRONIZED and counts:
-        text = f"{text}: {counts.get('synced', 0)} of {counts.get('desired', 0)} Applications as Compass wants them"
+        text = f"{text}: {counts.get('synced', 0)} of {counts.get('desired', 0)} Applications are in sync"
     part = "connectionStatus" if text in cc.CONNECTION_LOST else "synchronizationStatus"
     error = member(told, part).get("error")
     return f"{text}: {error}" if error else text

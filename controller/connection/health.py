@@ -31,7 +31,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whose certificate it is, as the Director says. ``actual`` is None when it does not say.
+    """The Runtime of the certificate, from the Director. ``actual`` is None if the answer does not contain it.
 
     ``settled``: it need not be asked again.
     """

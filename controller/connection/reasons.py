@@ -1,4 +1,4 @@
-"""Why the connection is not as it should be: values that are compared, and whose texts `texts` makes at the very end.
+"""Why the connection has failed: values that can be compared. `texts` converts them to text when they are written.
 
 Ids that change with each call are no part of a comparison: the same failure again is the same reason.
 """
@@ -30,7 +30,7 @@ class Failure:
         )
 
 
-# --- why no pairing comes about ---
+# --- why the agent cannot pair ---
 
 
 class Token(Enum):
@@ -117,7 +117,7 @@ class Suspected:
 
 @dataclass(frozen=True)
 class ReconnectFailed:
-    """A new pairing is wanted and does not come about. The stored credentials stay in use."""
+    """A new pairing was requested and fails. The stored credentials are used until it succeeds."""
 
     obstacle: Obstacle
 

@@ -11,7 +11,7 @@ two can never disagree. Each function changes the dict it is given; `controller.
 | SynchronizationFailed | the Director could not be asked |
 | ResourceApplicationFailed | at least one Application is not as the Director wants it |
 | MetadataUpdateFailed | the labels of the Runtime could not be reported |
-| Synchronized | everything is as the Director says |
+| Synchronized | all Applications are in sync with the Director |
 """
 
 import datetime

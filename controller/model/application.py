@@ -48,7 +48,7 @@ class ConversionSettings:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """One Application as it should be.
+    """The desired state of one Application.
 
     `spec` holds the agent's own fields only. `warnings` tell what of the Director's data could not be served; they
     name bundles and never values. `source` is what it was made from.

@@ -27,7 +27,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class DesiredSecret:
-    """A Secret as it should be, without namespace and owner. The values of `data` are base64, as in the API."""
+    """The desired state of a Secret, without namespace and owner. The values of `data` are base64, as in the API."""
 
     name: str
     labels: Mapping[str, str]

@@ -1,10 +1,10 @@
-"""What an Application tells of itself: whether it is as Compass wants it.
+"""The annotation of an Application that says whether it is in sync with Compass.
 
 An annotation, because that is what both CRDs store: the one that clusters have has no conditions, and its
 `status.installationStatus` belongs to the operator that once installed Applications. The annotation holds a word and no
 time, so a cycle in which nothing changes writes nothing; it goes into the same write as the fields that it is about.
 
-Without the annotation an Application is as Compass wants it, too. Those that the agent in Go has written get it with
+An Application without the annotation is in sync, too. Those that the Go agent has written get it with
 their next change, so an upgrade writes none of them.
 """
 

@@ -1,6 +1,6 @@
 """Makes one Application and its Secrets what Compass assigns.
 
-Woken by the desired set, by the Application and by its Secrets; so drift is put right from the caches, without asking
+Woken by the desired set, by the Application and by its Secrets; so drift is reverted from the caches, without asking
 Compass. Objects of users (no ``spec.compassMetadata``) are never touched, and what the agent does not own in its own
 objects survives. What cannot be applied is left as it is, but for the annotation that says so.
 """

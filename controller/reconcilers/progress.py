@@ -58,7 +58,7 @@ class Progress:
         return self._plan
 
     def publish(self, desired: DesiredSet, *, pending: Collection[str], held: Collection[str], request_id: str) -> Plan:
-        """Make a set the one that holds. ``pending`` are all names that are not as they should be: the caller enqueues
+        """Publish the current desired set. ``pending`` are all names that are not in sync: the caller enqueues
         them afterwards.
         """
         with self._lock:

@@ -1,1 +1,1 @@
-"""An emulation of Kyma's operator, and what the agent in Go needs to find when it comes back."""
+"""An emulation of Kyma's operator, and what the Go agent needs to find when it comes back."""

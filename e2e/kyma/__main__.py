@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--kubeconfig", help="path of a kubeconfig; default: $KUBECONFIG, ~/.kube/config")
     parser.add_argument("--domain", default="example.kyma.dev", help="of the cluster, for the URLs of the Runtime")
     parser.add_argument("--period", type=float, default=PERIOD, help="seconds between two applications")
-    parser.add_argument("--manifests", type=Path, help="a file with what is applied instead of the agent in Go")
+    parser.add_argument("--manifests", type=Path, help="a file with what is applied instead of the Go agent")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     stop = stop_on_signals()

@@ -1,4 +1,4 @@
-"""The agent in Go, told by its objects: what it leaves behind, and what it has to find when it comes back."""
+"""The Go agent, told by its objects: what it leaves behind, and what it has to find when it comes back."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ _SECRET_KEYS = {"Basic": {"username", "password"}, "OAuth": {"clientId", "client
 
 
 def leave_objects(cluster: Cluster, configuration: dict[str, str]) -> None:
-    """Take from the objects in the cluster what the agent in Go does not write. Its configuration is a Secret.
+    """Take from the objects in the cluster what the Go agent does not write. Its configuration is a Secret.
 
     No agent runs, and the CRD is the project's own, with a status subresource.
     """
@@ -55,7 +55,7 @@ def leave_objects(cluster: Cluster, configuration: dict[str, str]) -> None:
 
 
 def complaints(cluster: Cluster, *, ca_secret: ObjectName) -> list[str]:
-    """What the agent in Go would stumble over in the cluster; [] when it could go on from here.
+    """What the Go agent would stumble over in the cluster; [] when it could go on from here.
 
     It starts with the credentials and URLs that are stored, asks for the configuration in each cycle, writes status and
     spec with one PUT, and takes as its own each Application that has compassMetadata.

@@ -61,7 +61,7 @@ DEPLOYMENT = _RESOURCES["Deployment"]
 
 
 def go_agent_manifests() -> list[Object]:
-    """What the operator brings in its image: CRDs, rights and Deployment of the agent in Go."""
+    """What the operator brings in its image: CRDs, rights and Deployment of the Go agent."""
     files = (*sorted(GO_AGENT_CRDS.iterdir()), _MANIFESTS / "rbac.yaml", _MANIFESTS / "deployment.yaml")
     return [obj for file in files for obj in read_manifests(file)]
 

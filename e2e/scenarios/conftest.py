@@ -109,7 +109,7 @@ def upgrade(stage: Stage, tmp_path: Path) -> Page:
 
 @pytest.fixture
 def go_agent(connected: Stage) -> Iterator[Stage]:
-    """A cluster that the agent in Go has paired and synchronised, with nothing of this agent in it but the CRDs."""
+    """A cluster that the Go agent has paired and synchronised, with nothing of this agent in it but the CRDs."""
     connected.stop_agents()
     leave_objects(connected, connected.compass.configuration(token="used long ago"))  # noqa: S106 - it is no token
     with _without_agent(connected):

@@ -27,7 +27,7 @@ _EXPLAINED = re.compile(r"(informers|controller\.compass)\.errors\.\w+: ")  # an
 
 @pytest.mark.timeout(0)
 def test_soak(connected: Stage, request: pytest.FixtureRequest) -> None:
-    """Whatever happens in between, in the end the cluster is as the Director says, without a second pairing."""
+    """After all faults the cluster is in sync with the Director, without a second pairing."""
     seconds = float(request.config.getoption("--soak-seconds"))
     seed = int(request.config.getoption("--soak-seed") or time.time())
     print(f"\nsoak of {seconds:g} s, --soak-seed={seed}")

@@ -80,7 +80,7 @@ def test_two_of_one_name(connected: Stage) -> None:
 
 
 def test_drift(connected: Stage) -> None:
-    """What people edit or delete is put right without asking Compass; what is theirs stays."""
+    """Edits and deletions by users are reverted without a call to Compass; fields of users stay."""
     before = connected.applications()[ERP]
     connected.kubectl("label", "application", ERP, "team=harbour")
     patch = '{"spec": {"description": "edited by hand"}}'

@@ -10,7 +10,7 @@ NOWHERE = "no-such-service.compass.svc.cluster.local"
 
 
 def test_pair(stage: Stage) -> None:
-    """An unconfigured agent says what it misses, a wrong URL which host; with a one-time token it pairs, once."""
+    """An unconfigured agent reports what is missing, and the host of a wrong URL; with a token it pairs, once."""
     stage.compass.reset()
     stage.disconnect()
     stage.start_agents()

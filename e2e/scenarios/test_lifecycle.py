@@ -1,4 +1,4 @@
-"""Coming after the agent in Go, and going."""
+"""Coming after the Go agent, and going."""
 
 from e2e.cluster import CLUSTER_SECRET
 from e2e.kyma.go_agent import leave_objects

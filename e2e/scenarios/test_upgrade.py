@@ -1,4 +1,4 @@
-"""From the agent in Go to this one and back, by the commands of docs/upgrade.md; with Kyma's operator and without it.
+"""From the Go agent to this one and back, by the commands of docs/upgrade.md; with Kyma's operator and without it.
 
 The operator is the emulation of e2e/kyma: it applies its manifests again every few seconds while all this happens.
 """
@@ -53,7 +53,7 @@ class Before:
 
 
 def test_where_kymas_operator_runs(go_agent: Stage, upgrade: Page) -> None:
-    """Upgrade, drift, sync, scaling by the operator, and back: nothing is lost, and the agent in Go could go on."""
+    """Upgrade, drift, sync, scaling by the operator, and back: nothing is lost, and the Go agent could go on."""
     stage = go_agent
     with Operator(stage.client, period=PERIOD) as operator:
         operator.wait_until_applied()
@@ -156,7 +156,7 @@ def test_without_its_roles(go_agent: Stage, upgrade: Page) -> None:
 
 
 def test_where_it_does_not_run(go_agent: Stage, upgrade: Page) -> None:
-    """The manifests of the agent in Go were applied once, with its CRDs; and they are again in the end."""
+    """The manifests of the Go agent were applied once, with its CRDs; and they are again in the end."""
     stage = go_agent
     Operator(stage.client).apply()
     before, there = Before(stage), inventory(stage)

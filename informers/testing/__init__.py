@@ -15,7 +15,7 @@
 - Cluster is the state behind it. InProcess gives that state to an informer without HTTP.
 - script.Run plays a table of answers to a reflector in one thread, and writes down what it asked, stored and waited.
 - VirtualClock (of workqueue.testing) stands still until advance(). HastyClock skips every wait and counts it.
-- eventually() waits for what threads bring about.
+- eventually() waits for the effect of other threads.
 """
 
 from informers.testing.cluster import Cluster, Event, Refused

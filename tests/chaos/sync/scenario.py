@@ -110,7 +110,7 @@ def forget_attempts(world: World) -> None:
 
 
 def attempted(world: World) -> bool:
-    """Whether an agent has asked the Director and tried to bring about all that differs; well or not."""
+    """Whether an agent has fetched from the Director and tried to write all differences, with or without success."""
     status = (world.connection() or {}).get("status") or {}
     return bool(status.get("synchronizationStatus", {}).get("lastAttempt", _NEVER) != _NEVER)
 
@@ -147,7 +147,7 @@ def tamper(world: World, wanted: Snapshot, known: set[str]) -> None:
     Two things are left out, since nothing could tell the agent of them at once. What an agent has made itself and not
     seen yet, so what is not among the ``known`` uids, is not deleted or hidden: it looks as before that, so the agent
     believes its own write for a minute. And labels are taken only from Secrets that are ``wanted`` or that a standing
-    Application names: once that is gone too, only a reference to what is no more tells that a Secret is nobody's, which
+    Application names: when it is deleted too, only a dangling reference shows that a Secret has no owner, which
     is for the garbage collection of a cluster. That does not run here.
     """
     for name, secret in _secrets(world).items():

@@ -1,6 +1,6 @@
 """Random histories on a real API server, of the Director, of users and of two replicas of the agent.
 
-Whatever happens in whatever order and at whatever moment of the agents' work, the cluster ends up as the Director says,
+For any order and time of faults, the cluster ends up in sync with the Director,
 and what users made is as they made it. tests/unit/reconcilers/test_histories.py has the like on virtual time.
 """
 

@@ -122,7 +122,7 @@ def _restart_in_the_past(world: World, version: int, state: int, golden: Snapsho
 
 def test_every_event_after_the_nth_is_lost(paired: World, golden: list[Snapshot], log: AuditLog) -> None:
     """From one state to the next the watch tells the first n events and no more, for every state and n. What users do
-    before a list tells how things stand is put right, too.
+    before a list shows the current state is reverted, too.
     """
     log.clear()
     lost_in = 0

@@ -366,7 +366,7 @@ def test_renewal_happens_at_the_threshold_and_when_it_is_asked_for(world: World,
     )
     ca = world.secret(CA_SECRET)
     world.client.patch(SECRET, CA_SECRET.name, {"data": {"cacert": "eA=="}}, namespace=CA_SECRET.namespace)
-    world.wait_for("the CA to be put right", lambda: world.secret(CA_SECRET) == ca)
+    world.wait_for("the CA to be restored", lambda: world.secret(CA_SECRET) == ca)
     assert issued(world) == 3
     world.client.delete(SECRET, CA_SECRET.name, namespace=CA_SECRET.namespace)
     world.wait_for("a fourth certificate", lambda: issued(world) == 4)

@@ -1,4 +1,4 @@
-"""kubectl compass beside a running agent: what each command asks for comes about, and it tells and ends accordingly."""
+"""kubectl compass with a running agent: the result of each command, its output and its exit status."""
 
 import io
 import json

@@ -152,7 +152,7 @@ def test_a_nonsensical_spec_is_put_right(world: World, agent: StartAgent, urls: 
 
 @pytest.mark.parametrize("with_status", [True, False])
 def test_an_agent_that_starts_on_nonsense_recovers(world: World, agent: StartAgent, with_status: bool) -> None:
-    """A restart after somebody's edits is no crash loop: status, addresses and CA are put right at once."""
+    """A restart after edits is no crash loop: status, addresses and CA are restored at once."""
     synchronized(world, agent).stop()
     world.configure()
     edit_status(world, {"connectionState": "?", "connectionStatus": {"certificateStatus": {}}} if with_status else None)

@@ -195,7 +195,7 @@ def test_additions_stay(kyma: Kyma) -> None:
 
 
 def test_webhook(kyma: Kyma) -> None:
-    """A mutating webhook does what the policy does; without it the agent in Go comes back."""
+    """A mutating webhook does what the policy does; without it the Go agent comes back."""
     with Webhook(kyma.directory, image=OURS) as webhook, kyma.operator() as operator:
         operator.wait_until_applied()
         kyma.client.create(WEBHOOKS, webhook.configuration())

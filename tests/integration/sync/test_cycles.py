@@ -115,5 +115,5 @@ def test_labels_are_reported_and_their_failure_undoes_nothing(world: World, star
     assert labels() == expected
     calls = world.compass.requests.count("director", "setRuntimeLabel")
     world.compass.state.set_runtime_label(world.compass.runtime_id, "runtime_consoleUrl", "https://wrong")
-    world.wait_for("the label to be put right", lambda: labels() == expected)
+    world.wait_for("the label to be restored", lambda: labels() == expected)
     assert world.compass.requests.count("director", "setRuntimeLabel") == calls + 1

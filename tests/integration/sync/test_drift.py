@@ -1,6 +1,6 @@
 """What users and others change comes right from the cache, and what is theirs survives.
 
-The agent asks the Director once an hour here, so whatever is put right is put right without it.
+The agent fetches once an hour here, so it reverts drift without a fetch.
 """
 
 import copy

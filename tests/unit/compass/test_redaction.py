@@ -209,12 +209,19 @@ def test_every_field_that_is_asked_for_is_a_decision() -> None:
     assert not SHOWN_FIELDS & UNSHOWN_FIELDS
 
 
-def filled(selections: SelectionSetNode | None, canaries: list[str]) -> dict[str, Any]:
-    """An answer to a selection with a canary in every field that is not shown, of all kinds of credentials."""
-    answer: dict[str, Any] = {}
+def filled(
+    selections: SelectionSetNode | None, canaries: list[str], answer: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """An answer to a selection with a canary in every field that is not shown, of all kinds of credentials.
+
+    Kinds may share a field, so the fragments fill one ``answer``.
+    """
+    answer = {} if answer is None else answer
     for node in selections.selections if selections else ():
         if isinstance(node, InlineFragmentNode):
-            answer |= filled(node.selection_set, canaries)
+            filled(node.selection_set, canaries, answer)
+        elif isinstance(node, FieldNode) and node.name.value in answer:
+            continue
         elif isinstance(node, FieldNode) and node.selection_set is not None:
             answer[node.name.value] = [filled(node.selection_set, canaries), filled(node.selection_set, canaries)]
         elif isinstance(node, FieldNode) and node.name.value not in SHOWN_FIELDS:

@@ -80,7 +80,7 @@ def assert_nothing_is_told(agent: Agent, text: str) -> None:
 @quickly
 @given(way=PLACES, value=VALUES)
 def test_any_value_in_any_place_of_an_application(way: list[int], value: Any) -> None:
-    """It is put right, or left alone as one of a user; the other Application is right throughout."""
+    """It is reverted, or stays unchanged as one of a user; the other Application stays in sync."""
     agent = _synchronized()
     before = copy.deepcopy(agent.cluster.applications()[NAME])
     with log() as text:
@@ -202,7 +202,7 @@ HUGE_PLACES: list[tuple[str, Callable[[Object], Any]]] = [
 
 @pytest.mark.parametrize("edit", [row[1] for row in HUGE_PLACES], ids=[row[0] for row in HUGE_PLACES])
 def test_the_largest_object_costs_a_few_times_its_size(edit: Callable[[Object], Any]) -> None:
-    """Put right, told in a line of the log that does not hold it, and not kept."""
+    """Reverted, reported in a line of the log that does not hold it, and not kept."""
     agent = _synchronized()
     edited = copy.deepcopy(agent.cluster.applications()[NAME])
     edit(edited)

@@ -309,7 +309,7 @@ def test_credentials_that_come_back_are_used_whatever_token_is_configured(bench:
 
 @pytest.mark.parametrize("told", ["HTTP 400", "TENANT is empty"])
 def test_a_reconnect_that_fails_leaves_the_credentials_in_use_in_the_end(bench: Bench, told: str) -> None:
-    """Told as long as it may still come about; then what works is used, with the Event left to tell."""
+    """Reported while pairing may still succeed; then the working credentials are used, and the Event remains."""
     bench.paired()
     before = bench.fingerprint()
     bench.configure(TOKEN="dead") if told == "HTTP 400" else bench.configure(TENANT="")

@@ -13,7 +13,7 @@ ROLES = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 
 
 def test_no_role_has_a_name_that_the_operator_resets() -> None:
-    """Roles and bindings of config/rbac exist beside those of the agent in Go."""
+    """Roles and bindings of config/rbac exist beside those of the Go agent."""
     own = {_identity(obj) for file in _files(CONFIG / "rbac") for obj in read_manifests(file) if obj["kind"] in ROLES}
     operators = {_identity(obj) for obj in go_agent_manifests()}
     assert own

@@ -26,7 +26,7 @@ def one(kind: str, *folders: str) -> Object:
 
 
 def test_the_operator_finds_what_it_patches() -> None:
-    """Deployment, container and variables have the names, and the container the place, of the agent in Go."""
+    """Deployment, container and variables have the names, and the container the place, of the Go agent."""
     deployment = one("Deployment", "manager")
     assert (deployment["metadata"]["namespace"], deployment["metadata"]["name"]) == (
         "kyma-system",

@@ -89,7 +89,7 @@ def stored() -> dict[str, Any]:
 
 
 def test_what_others_wrote_is_no_difference_and_survives() -> None:
-    """Labels, annotations and references of others stay, also when the data is put right."""
+    """Labels, annotations and references of others stay, also when the data is reverted."""
     actual = stored()
     actual["metadata"]["labels"]["mine"] = "x"
     actual["metadata"]["annotations"] = {"a": "b"}

@@ -20,7 +20,7 @@ SECRET_NAME = "shop-id-shop-bundle"
 
 @pytest.fixture
 def synced(agent: Agent, director: Director, cluster: Cluster) -> Agent:
-    """One Application with one Secret, as it should be."""
+    """One Application with one Secret, in sync."""
     director.applications = [application(NAME)]
     agent.settle()
     assert agent.state == "Synchronized"
@@ -518,7 +518,7 @@ def test_an_application_whose_deletion_is_held_says_so(cluster: Cluster, directo
 
 
 def test_an_application_without_a_sync_status_is_not_written_for_it(synced: Agent, cluster: Cluster) -> None:
-    """The agent in Go has left thousands of them: the upgrade writes none that is right."""
+    """The Go agent has left thousands of them: the upgrade writes none that is right."""
     plain = copy.deepcopy(cluster.applications()[NAME])
     del plain["metadata"]["annotations"]
     cluster.put(APPLICATION, plain)

@@ -1,4 +1,4 @@
-"""Random histories: whatever happens in whatever order, the cluster ends up as the Director says."""
+"""Random histories: whatever happens in whatever order, the cluster ends up in sync with the Director."""
 
 import copy
 import os

@@ -23,7 +23,7 @@ def _assign(director: Director, count: int, prefix: str = "app") -> None:
 
 @pytest.fixture
 def synced(agent: Agent, director: Director, cluster: Cluster) -> Agent:
-    """Ten Applications, as they should be."""
+    """Ten Applications, in sync."""
     _assign(director, 10)
     agent.settle()
     assert agent.state == "Synchronized"
@@ -255,7 +255,7 @@ def test_failing_fetches_change_nothing(synced: Agent, director: Director, clust
 
 
 def test_an_outcome_does_not_hide_a_failing_director(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """With resyncNow a fetch fails within the period; a drift that is put right then does not say Synchronized."""
+    """With resyncNow a fetch fails within the period; reverted drift then does not lead to Synchronized."""
     director.error = Unavailable("down")
     _set_resync_now(synced)
     synced.settle()
