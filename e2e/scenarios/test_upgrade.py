@@ -134,7 +134,7 @@ def test_a_new_connection_with_kymas_operator(bare: Stage, upgrade: Page) -> Non
 
 
 def test_without_its_roles(go_agent: Stage, upgrade: Page) -> None:
-    """An agent with the rights of the agent in Go is not ready, and says what it lacks; the roles are all it needs."""
+    """An agent with the rights of the Go agent is not ready, and says what it lacks; the roles are all it needs."""
     stage = go_agent
     with Operator(stage.client, period=PERIOD) as operator:
         operator.wait_until_applied()
@@ -177,7 +177,7 @@ def test_where_it_does_not_run(go_agent: Stage, upgrade: Page) -> None:
 
 
 def _remove_what_is_left(stage: Stage, upgrade: Page, there: set[str]) -> None:
-    """It is what the page says, and its commands remove it, with nothing that the agent in Go needs."""
+    """It is what the page says, and its commands remove it, with nothing that the Go agent needs."""
     assert new(stage, there) == {"ConfigMap kyma-system compass-ca"}
     assert "connection" in (stage.secret(CLUSTER_SECRET) or {})
 
