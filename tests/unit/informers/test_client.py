@@ -203,9 +203,11 @@ class TestConnectionFailed:
 
     def test_timeout(self, server: FakeAPIServer) -> None:
         """No answer in time."""
+        client = server.client()
+        client.request("GET", "/x")  # connected: what is left to wait for is the answer
         server.inject("other", NoAnswer())
-        with pytest.raises(ConnectionFailed, match=r"no answer within 0\.05 s") as caught:
-            server.client().request("GET", "/x", timeout=0.05)
+        with pytest.raises(ConnectionFailed, match=r"no answer within 0\.2 s") as caught:
+            client.request("GET", "/x", timeout=0.2)
         assert caught.value.reason == ConnectionFailed.TIMEOUT
 
     def test_name(self) -> None:
