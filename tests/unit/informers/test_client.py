@@ -204,8 +204,8 @@ class TestConnectionFailed:
     def test_timeout(self, server: FakeAPIServer) -> None:
         """No answer in time."""
         client = server.client()
+        server.inject("other", Answer(200, {}), NoAnswer())
         client.request("GET", "/x")  # connected: what is left to wait for is the answer
-        server.inject("other", NoAnswer())
         with pytest.raises(ConnectionFailed, match=r"no answer within 0\.2 s") as caught:
             client.request("GET", "/x", timeout=0.2)
         assert caught.value.reason == ConnectionFailed.TIMEOUT
