@@ -126,7 +126,7 @@ def test_a_pairing_that_is_killed_anywhere_ends_synchronized(
         world.remove_all("kyma-system", "istio-system")
         world.configure()
         victim = start_victim("connection", point)
-        world.wait_for("its end", lambda v=victim: v.dead or world.state() == "Synchronized", timeout=_WAIT)
+        world.wait_for("its end", lambda v=victim: v.dead or world.state() == "Synchronized", timeout=_WAIT)  # type: ignore[misc]
         if not victim.dead:
             time.sleep(0.5)  # the last words of the pairing may follow the first synchronisation
         killed = victim.end()
@@ -179,14 +179,14 @@ def test_a_renewal_that_is_killed_anywhere_ends_synchronized(
         def renewed() -> bool:
             return "refreshCredentialsNow" not in (world.connection() or {})["spec"]
 
-        world.wait_for("its end", lambda v=victim: v.dead or renewed(), timeout=_WAIT)
+        world.wait_for("its end", lambda v=victim: v.dead or renewed(), timeout=_WAIT)  # type: ignore[misc]
         if not victim.dead:
             time.sleep(0.5)
         killed = victim.end()
         fetched = world.compass.requests.count("director")
         successor = agent(**_SETTINGS)
         world.wait_for("the renewal", renewed, timeout=_WAIT)
-        world.wait_for("a fetch", lambda f=fetched: world.compass.requests.count("director") > f, timeout=_WAIT)
+        world.wait_for("a fetch", lambda f=fetched: world.compass.requests.count("director") > f, timeout=_WAIT)  # type: ignore[misc]
         world.wait_for_state("Synchronized", timeout=_WAIT)
         assert certificate(world) != before
         assert issued(world) - signed <= 2

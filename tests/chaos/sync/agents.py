@@ -51,7 +51,7 @@ class MortalAgent(AgentThread):
     """As if killed after the n-th write: whatever it does after that, the cluster does not see it."""
 
     def __init__(self, world: World, *, writes: int, **settings: str) -> None:
-        super().__init__(world, **settings)
+        super().__init__(world, **settings)  # type: ignore[arg-type]
         self._guillotine = _Guillotine(writes)
 
     def new_client(self) -> Client:
@@ -146,7 +146,7 @@ class BlindAgent(AgentThread):
     """Loses events of Applications and Secrets: all after some, until it sees again."""
 
     def __init__(self, world: World, **settings: str) -> None:
-        super().__init__(world, **settings)
+        super().__init__(world, **settings)  # type: ignore[arg-type]
         self._sight = _Sight()
 
     def new_client(self) -> Client:

@@ -111,7 +111,7 @@ class FrozenAgent(AgentThread):
     """Started where all that is listed and watched is as it was at ``version``, until the cache goes on."""
 
     def __init__(self, world: World, *, version: int, **settings: str) -> None:
-        super().__init__(world, **settings)
+        super().__init__(world, **settings)  # type: ignore[arg-type]
         self._cache = _WatchCache(version)
 
     def new_client(self) -> Client:

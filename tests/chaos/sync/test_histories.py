@@ -251,7 +251,7 @@ def test_every_history_ends_as_the_director_says(paired: World, outcomes: Outcom
     """And every write on the way says which version it replaces."""
     log.clear()
     run_state_machine_as_test(
-        lambda: Histories(paired, outcomes),
+        lambda: Histories(paired, outcomes),  # type: ignore[arg-type]
         settings=settings(
             max_examples=int(_NEW or 12),
             derandomize=_NEW is None,

@@ -168,13 +168,13 @@ def test_an_unseen_write_is_believed_for_a_minute(paired: World, golden: list[Sn
     agent = BlindAgent(paired, CONTROLLER_SYNC_PERIOD="2s").start()
     try:
         _attempt(paired, "state 0")
-        agent.go_blind()
+        agent.go_blind()  # type: ignore[attr-defined]
         direct(paired, 1)
         paired.wait_for("a Secret of each", lambda: {"mp-a-mp-a-0", "mp-b-mp-b-0"} <= paired.secrets().keys())
         paired.remove(APPLICATION, "mp-a")
         hidden = {"metadata": {"labels": None}, "data": {"clientSecret": "eA=="}}
         paired.client.patch(SECRET, "mp-b-mp-b-0", hidden, namespace="kyma-system")
-        agent.see()
+        agent.see()  # type: ignore[attr-defined]
         _reach(paired, golden[1], "state 1")
     finally:
         agent.stop()

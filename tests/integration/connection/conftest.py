@@ -53,7 +53,7 @@ def world(cluster: ControlPlane, tmp_path: Path, authorities: Path, tokens: set[
             tokens.add(token)
             return token
 
-        compass.state.issue_token_for_client = noted  # type: ignore[method-assign]
+        compass.state.issue_token_for_client = noted  # type: ignore[assignment, method-assign]
         world = World(control_plane=cluster, compass=compass, directory=tmp_path)
         world.reset()
         try:
@@ -68,7 +68,7 @@ def agent(world: World, tokens: set[str]) -> Iterator[StartAgent]:
     agents: list[AgentThread] = []
 
     def start(**settings: str) -> AgentThread:
-        agents.append(AgentThread(world, **(_QUICK | settings)))
+        agents.append(AgentThread(world, **(_QUICK | settings)))  # type: ignore[arg-type]
         return agents[-1].start()
 
     yield start

@@ -36,7 +36,7 @@ def test_revoke_ends_the_connection_until_something_else_is_configured(world: Wo
     first = synchronized(world, agent)
     world.configure()  # a token that would work, and that revoke makes useless
     questions: list[str] = []
-    code, text = revoke(world, lambda question: bool(questions.append(question)))
+    code, text = revoke(world, lambda question: bool(questions.append(question)))  # type: ignore[func-returns-value]
     assert (code, text) == (1, "Nothing was changed.\n")
     assert world.compass.runtime_id in questions[0]
     assert world.state() == "Synchronized"

@@ -137,7 +137,7 @@ def test_custom_resources(admin: Client, namespace: str, start: Start, watch_lis
     handlers = EventHandlers(
         on_add=lambda obj, initial: log.append(f"+{obj['metadata']['name']} {initial}"),
         on_update=lambda old, new: log.append(f"~{old['spec']['size']}{new['spec']['size']}"),
-        on_delete=lambda obj: log.append(f"-{obj['metadata']['name']}"),
+        on_delete=lambda obj: log.append(f"-{obj['metadata']['name']}"),  # type: ignore[index]
     )
     informer = start(admin, WIDGETS, handlers, watch_list=watch_list, namespace=namespace)
     eventually(lambda: log == ["+before True"])
@@ -236,7 +236,7 @@ def test_many_objects_and_handlers(admin: Client, namespace: str, start: Start) 
     """20,000 objects in pages from etcd, and 50 handlers: each is told of each, once."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: admin.create(WIDGETS, widget(namespace, f"w{n}", size=n)), range(20_000)))
-    pages = []
+    pages: list[Any] = []
     token = ""
     while not pages or token:
         page = admin.list(WIDGETS, namespace=namespace, limit=500, continue_=token)

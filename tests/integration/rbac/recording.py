@@ -88,16 +88,16 @@ class RecordingClient(Client):
 
     recorder: Recorder
 
-    def list(self, resource: Resource, **options: Any) -> Object:  # type: ignore[override]
+    def list(self, resource: Resource, **options: Any) -> Object:
         if _origin()[0] == _LISTER_WATCHER:
             self.recorder.asked("LIST", resource.plural)
         return super().list(resource, **options)
 
-    def watch(self, resource: Resource, **options: Any) -> WatchStream:  # type: ignore[override]
+    def watch(self, resource: Resource, **options: Any) -> WatchStream:
         self.recorder.asked("WATCH", resource.plural)
         return super().watch(resource, **options)
 
-    def request(self, method: str, path: str, **options: Any) -> Object:  # type: ignore[override]
+    def request(self, method: str, path: str, **options: Any) -> Object:
         if _origin()[0] != _LISTER_WATCHER:
             self.recorder.asked(method, _plural(path))
             self.recorder.before(method, path, options.get("body"))

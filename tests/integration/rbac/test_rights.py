@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -15,8 +14,6 @@ from e2e.world import NAMESPACES, OWN_CRDS
 from informers import Client
 from tests.integration.rbac.audit import Object, Permission, permissions, read_manifests
 from tests.integration.rbac.test_rbac import APPLICATION_SECRETS, INTEGRATION_NAMESPACE, KINDS, USER
-
-T = TypeVar("T")
 
 #: As config/manager deploys it.
 SETTINGS = Settings.from_environment({"APP_CA_CERTIFICATES_SECRET": "istio-system/kyma-gateway-certs-cacert"})
@@ -91,8 +88,8 @@ def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -
         "create leases.coordination.k8s.io in kyma-system; "
         "get, update leases.coordination.k8s.io compass-runtime-agent in kyma-system"
     )
-    assert _in_the_end(lambda: describe(missing(agent, needed(SETTINGS))), told) == told
-    for manifest in read_manifests(RBAC):
+    assert _in_the_end(lambda: describe(missing(agent, needed(SETTINGS))), told) == told  # type: ignore[arg-type, comparison-overlap, return-value]
+    for manifest in read_manifests(RBAC):  # type: ignore[unreachable]
         if manifest["kind"] != "ServiceAccount":
             _create(admin, manifest)
     assert _in_the_end(lambda: missing(agent, needed(SETTINGS)), ()) == ()
@@ -120,7 +117,7 @@ def test_each_missing_right_is_named(admin: Client, agent: Client, right: Right)
     assert _in_the_end(lambda: missing(agent, needed(APART)), (right,)) == (right,)
 
 
-def _in_the_end(look: Callable[[], T], wanted: T) -> T:
+def _in_the_end(look: Callable[[], tuple[Right, ...]], wanted: tuple[Right, ...]) -> tuple[Right, ...]:
     """What is seen once it is what is wanted, or after a time in which every API server has read its own roles."""
     deadline = time.monotonic() + 10
     while (seen := look()) != wanted and time.monotonic() < deadline:

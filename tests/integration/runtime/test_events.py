@@ -35,7 +35,7 @@ def events_of(admin: Client, namespace: str, name: str) -> list[dict[str, Any]]:
     return items
 
 
-def test_events_of_a_namespaced_object_are_counted(admin, namespace, record):
+def test_events_of_a_namespaced_object_are_counted(admin: Client, namespace: str, record: Any) -> None:
     """The API server takes what the recorder writes; the second time the count rises."""
     made = admin.create(CONFIG_MAPS, {"metadata": {"name": "shop", "namespace": namespace}}, namespace=namespace)
     config_map = {"apiVersion": "v1", "kind": "ConfigMap"} | made
@@ -48,7 +48,7 @@ def test_events_of_a_namespaced_object_are_counted(admin, namespace, record):
     assert events["Broken"]["metadata"]["name"].startswith("shop.")
 
 
-def test_events_of_a_cluster_scoped_object_are_in_namespace_default(admin, namespace, record):
+def test_events_of_a_cluster_scoped_object_are_in_namespace_default(admin: Client, namespace: str, record: Any) -> None:
     """Where `kubectl describe` looks for them."""
     made = {"apiVersion": "v1", "kind": "Namespace"} | admin.get(NAMESPACES, namespace)
     record((made, "Normal", "Seen", "It is there"))
@@ -57,7 +57,7 @@ def test_events_of_a_cluster_scoped_object_are_in_namespace_default(admin, names
     assert "namespace" not in event["involvedObject"]
 
 
-def test_an_event_that_is_gone_is_written_anew(admin, namespace, record):
+def test_an_event_that_is_gone_is_written_anew(admin: Client, namespace: str, record: Any) -> None:
     """Somebody deleted it, or its time was over."""
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gone", "namespace": namespace}}
     record((config_map, "Normal", "Seen", "It is there"))

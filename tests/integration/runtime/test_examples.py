@@ -62,7 +62,7 @@ def wait_for(condition: Callable[[], Any]) -> Any:
     return value
 
 
-def find(admin: Client, name: str, namespace: str) -> Object | None:
+def find(admin: Client, name: str, namespace: str) -> Any:
     try:
         return admin.get(CONFIG_MAP, name, namespace=namespace)
     except NotFound:
@@ -89,7 +89,7 @@ class TestWebsite:
         wait_for(lambda: "status" in admin.get(WEBSITE, "hello", namespace=namespace))
         return namespace
 
-    def test_a_website_gets_a_page_that_belongs_to_it(self, admin, hello):
+    def test_a_website_gets_a_page_that_belongs_to_it(self, admin: Client, hello: str) -> None:
         """The page, its labels, its owner, and the status."""
         page = find(admin, "hello", hello)
         site = admin.get(WEBSITE, "hello", namespace=hello)
@@ -99,7 +99,7 @@ class TestWebsite:
         assert (owner["kind"], owner["uid"], owner["controller"]) == ("Website", site["metadata"]["uid"], True)
         assert site["status"] == {"observedGeneration": 1, "page": "hello"}
 
-    def test_the_page_follows_spec_and_labels(self, admin, hello):
+    def test_the_page_follows_spec_and_labels(self, admin: Client, hello: str) -> None:
         """A change of either is a reconcile."""
         admin.patch(WEBSITE, "hello", {"spec": {"title": "Bye"}}, namespace=hello)
         wait_for(lambda: "Bye" in find(admin, "hello", hello)["data"]["index.html"])
@@ -107,7 +107,7 @@ class TestWebsite:
         admin.patch(WEBSITE, "hello", {"metadata": {"labels": {"team": "b"}}}, namespace=hello)
         wait_for(lambda: find(admin, "hello", hello)["metadata"]["labels"]["team"] == "b")
 
-    def test_drift_is_undone(self, admin, hello):
+    def test_drift_is_undone(self, admin: Client, hello: str) -> None:
         """A page that somebody changes or deletes comes back."""
         admin.patch(CONFIG_MAP, "hello", {"data": {"index.html": "defaced"}}, namespace=hello)
         wait_for(lambda: "Hello" in find(admin, "hello", hello)["data"]["index.html"])
@@ -115,12 +115,12 @@ class TestWebsite:
         admin.delete(CONFIG_MAP, "hello", namespace=hello)
         wait_for(lambda: (page := find(admin, "hello", hello)) and page["metadata"]["uid"] != uid)
 
-    def test_a_status_is_no_reason_to_reconcile(self, admin, hello):
+    def test_a_status_is_no_reason_to_reconcile(self, admin: Client, hello: str) -> None:
         """Else each write of the status would cause the next reconcile."""
 
         def reconciles() -> float:
             labels = {"controller": "website"}
-            return self.metrics.registry.get_sample_value("controller_runtime_reconcile_time_seconds_count", labels)
+            return self.metrics.registry.get_sample_value("controller_runtime_reconcile_time_seconds_count", labels)  # type: ignore[no-any-return]
 
         admin.patch(WEBSITE, "hello", {"spec": {"title": "Bye"}}, namespace=hello)
         wait_for(lambda: admin.get(WEBSITE, "hello", namespace=hello)["status"]["observedGeneration"] == 2)
@@ -148,32 +148,32 @@ class TestConfigCopier:
         metadata = {"name": "settings", "namespace": namespace, "annotations": {COPY_TO: ",".join(targets)}}
         return admin.create(CONFIG_MAP, {"metadata": metadata, "data": {"colour": "red"}})
 
-    def test_copies_follow_their_source(self, admin, spaces):
+    def test_copies_follow_their_source(self, admin: Client, spaces: tuple[str, str, str]) -> None:
         """They are made, changed, and deleted where they are not wanted any more."""
         home, a, b = spaces
         self.create(admin, home, a, b)
         for space in (a, b):
-            copy = wait_for(lambda space=space: find(admin, "settings", space))
+            copy = wait_for(lambda space=space: find(admin, "settings", space))  # type: ignore[misc]
             assert copy["data"] == {"colour": "red"}
             assert copy["metadata"]["annotations"] == {COPIED_FROM: f"{home}/settings"}
         admin.patch(CONFIG_MAP, "settings", {"data": {"colour": "blue"}}, namespace=home)
         for space in (a, b):
-            wait_for(lambda space=space: find(admin, "settings", space)["data"] == {"colour": "blue"})
+            wait_for(lambda space=space: find(admin, "settings", space)["data"] == {"colour": "blue"})  # type: ignore[misc]
         admin.patch(CONFIG_MAP, "settings", {"metadata": {"annotations": {COPY_TO: a}}}, namespace=home)
         wait_for(lambda: find(admin, "settings", b) is None)
         assert find(admin, "settings", a) is not None
 
-    def test_a_source_goes_when_its_copies_have_gone(self, admin, spaces):
+    def test_a_source_goes_when_its_copies_have_gone(self, admin: Client, spaces: tuple[str, str, str]) -> None:
         """The finalizer keeps it until then, and nothing is left behind."""
         home, a, b = spaces
         self.create(admin, home, a, b)
         for space in (a, b):
-            wait_for(lambda space=space: find(admin, "settings", space))
+            wait_for(lambda space=space: find(admin, "settings", space))  # type: ignore[misc]
         admin.delete(CONFIG_MAP, "settings", namespace=home)
         wait_for(lambda: find(admin, "settings", home) is None)
         assert [find(admin, "settings", space) for space in (a, b)] == [None, None]
 
-    def test_a_copy_that_is_deleted_comes_back(self, admin, spaces):
+    def test_a_copy_that_is_deleted_comes_back(self, admin: Client, spaces: tuple[str, str, str]) -> None:
         """It leads back to its source."""
         home, a, _ = spaces
         self.create(admin, home, a)
@@ -181,7 +181,9 @@ class TestConfigCopier:
         admin.delete(CONFIG_MAP, "settings", namespace=a)
         wait_for(lambda: (copy := find(admin, "settings", a)) and copy["metadata"]["uid"] != uid)
 
-    def test_what_cannot_be_copied_holds_up_no_other(self, admin, spaces, caplog):
+    def test_what_cannot_be_copied_holds_up_no_other(
+        self, admin: Client, spaces: tuple[str, str, str], caplog: pytest.LogCaptureFixture
+    ) -> None:
         """A missing namespace and a ConfigMap of somebody else are told in one line; the third copy is made."""
         home, a, b = spaces
         admin.create(CONFIG_MAP, {"metadata": {"name": "settings", "namespace": a}, "data": {"of": "others"}})
@@ -194,7 +196,7 @@ class TestConfigCopier:
         assert find(admin, "settings", a)["data"] == {"of": "others"}
 
 
-def test_the_controller_of_the_readme(admin, admin_kubeconfig, namespace):
+def test_the_controller_of_the_readme(admin: Client, admin_kubeconfig: Path, namespace: str) -> None:
     """It runs as it is printed."""
     text = (EXAMPLES / "README.md").read_text()
     (code,) = re.findall(r"<!-- example: run by the tests -->\n```python\n(.*?)```", text, re.DOTALL)

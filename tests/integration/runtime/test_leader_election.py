@@ -150,7 +150,9 @@ def leader_and_standby(first: Replica, second: Replica) -> tuple[Replica, Replic
     raise AssertionError("nobody leads:\n" + "".join(first.log + second.log))
 
 
-def test_a_killed_leader_is_replaced_when_its_lease_expires(start, admin, namespace):
+def test_a_killed_leader_is_replaced_when_its_lease_expires(
+    start: Callable[..., Replica], admin: Client, namespace: str
+) -> None:
     """SIGKILL leaves no time to release: the standby leads within the lease and one try, and never before."""
     leader, standby = leader_and_standby(start("a"), start("b"))
     standby.wait_for_log("Waiting for the Lease")
@@ -168,7 +170,9 @@ def test_a_killed_leader_is_replaced_when_its_lease_expires(start, admin, namesp
     assert spec["leaseDurationSeconds"] == 3
 
 
-def test_a_frozen_leader_loses_its_lease_and_stands_by_when_it_wakes(start, admin, namespace):
+def test_a_frozen_leader_loses_its_lease_and_stands_by_when_it_wakes(
+    start: Callable[..., Replica], admin: Client, namespace: str
+) -> None:
     """SIGSTOP past the lease: the standby leads; the old leader, woken, ends its term, and leads again after it."""
     leader, standby = leader_and_standby(start("a"), start("b"))
     leader.process.send_signal(signal.SIGSTOP)
@@ -186,7 +190,9 @@ def test_a_frozen_leader_loses_its_lease_and_stands_by_when_it_wakes(start, admi
     assert leader.process.poll() is None
 
 
-def test_a_restarted_container_takes_over_from_its_predecessor(start, admin, namespace):
+def test_a_restarted_container_takes_over_from_its_predecessor(
+    start: Callable[..., Replica], admin: Client, namespace: str
+) -> None:
     """SIGKILL leaves the lease behind; the process that follows in the Pod leads at once, long before it expires."""
     first = start("a", LONG, pod_uid="7c1e5a4c-0000-0000-0000-000000000001")
     first.wait_for("leading")
@@ -202,7 +208,7 @@ def test_a_restarted_container_takes_over_from_its_predecessor(start, admin, nam
     assert lease(admin, namespace)["leaseTransitions"] == 1
 
 
-def test_a_stopped_leader_releases_its_lease(start, admin, namespace):
+def test_a_stopped_leader_releases_its_lease(start: Callable[..., Replica], admin: Client, namespace: str) -> None:
     """SIGTERM: the standby leads at its next try, long before the lease would expire; the two never lead together."""
     leader, standby = leader_and_standby(start("a", LONG), start("b", LONG))
     standby.wait_for_log("Waiting for the Lease")
@@ -220,7 +226,7 @@ def test_a_stopped_leader_releases_its_lease(start, admin, namespace):
 
 
 @pytest.mark.slow
-def test_five_replicas_have_one_leader_through_three_deaths(start):
+def test_five_replicas_have_one_leader_through_three_deaths(start: Callable[..., Replica]) -> None:
     """Whoever leads is killed; the spans in which they led do not overlap."""
     replicas = {name: start(name) for name in "abcde"}
     spans = []
@@ -239,8 +245,8 @@ def test_five_replicas_have_one_leader_through_three_deaths(start):
 
 
 def test_a_missing_namespace_and_missing_rights_are_waited_for(
-    start, admin, control_plane: ControlPlane, tmp_path, namespace
-):
+    start: Callable[..., Replica], admin: Client, control_plane: ControlPlane, tmp_path: Path, namespace: str
+) -> None:
     """The log says once what is wrong; when the cluster is mended the replica leads, without a restart."""
     missing = f"{namespace}-later"
     user = f"user-{namespace}"
@@ -271,7 +277,9 @@ def test_a_missing_namespace_and_missing_rights_are_waited_for(
 
 
 @pytest.mark.slow
-def test_an_outage_of_the_api_server_ends_the_term_and_not_the_process(start, tmp_path):
+def test_an_outage_of_the_api_server_ends_the_term_and_not_the_process(
+    start: Callable[..., Replica], tmp_path: Path
+) -> None:
     """The leader's part ends before the lease could be taken over; soon after the server is back it leads again."""
     durations = (8.0, 6.0, 0.5)
     with ControlPlane() as own:
@@ -290,7 +298,7 @@ def test_an_outage_of_the_api_server_ends_the_term_and_not_the_process(start, tm
 
 
 @pytest.mark.slow
-def test_two_replicas_never_write_at_the_same_time(start, tmp_path):
+def test_two_replicas_never_write_at_the_same_time(start: Callable[..., Replica], tmp_path: Path) -> None:
     """Whoever leads is frozen past its lease, ten times. No write is answered that its writer's lease does not cover.
 
     The replicas write the same object without a pause and without naming its version, so nothing but their terms keeps

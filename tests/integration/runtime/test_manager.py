@@ -4,6 +4,7 @@ import http.client
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,7 +78,7 @@ def get(port: int, path: str) -> tuple[int, str]:
     return answer
 
 
-def test_a_controller_follows_the_cluster(admin, admin_kubeconfig, namespace, run):
+def test_a_controller_follows_the_cluster(admin: Client, admin_kubeconfig: Path, namespace: str, run: Any) -> None:
     """Create, change, drift and delete are followed; health is good and every metric of the chain has moved."""
     metrics = Metrics()
     client = Client.load(str(admin_kubeconfig), metrics=metrics)
@@ -133,7 +134,9 @@ def test_a_controller_follows_the_cluster(admin, admin_kubeconfig, namespace, ru
 
 
 @pytest.mark.slow
-def test_a_kind_that_does_not_exist_yet_is_waited_for(admin, run, caplog):
+def test_a_kind_that_does_not_exist_yet_is_waited_for(
+    admin: Client, run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """The log names what is missing and why; when its definition comes the controller starts, without a restart."""
     group = f"{uuid.uuid4().hex[:8]}.example.com"
     things = Resource(group, "v1", "things", "Thing", namespaced=False)
@@ -158,8 +161,8 @@ def test_a_kind_that_does_not_exist_yet_is_waited_for(admin, run, caplog):
     assert get(manager.health_server.port, "/healthz") == (200, "ok")
     assert get(manager.health_server.port, "/readyz")[0] == 500
     (record,) = [r for r in caplog.records if r.getMessage() == "Still waiting for a cache"]
-    assert record.informer == "things"
-    assert "404" in record.error
+    assert record.informer == "things"  # type: ignore[attr-defined]
+    assert "404" in record.error  # type: ignore[attr-defined]
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     admin.create(
         CRDS,

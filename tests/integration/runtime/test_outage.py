@@ -34,7 +34,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def agents(world: World, count: int, **settings: str) -> list[AgentProcess]:
     started = [
-        world.agent(f"agent-{number}", CONTROLLER_SYNC_PERIOD="1h", LEADER_ELECTION="true", **settings)
+        world.agent(f"agent-{number}", CONTROLLER_SYNC_PERIOD="1h", LEADER_ELECTION="true", **settings)  # type: ignore[arg-type]
         for number in range(count)
     ]
     for agent in started:
@@ -122,7 +122,7 @@ def test_without_leader_election(world: World) -> None:
 def test_an_api_server_that_hangs(world: World) -> None:
     """It takes connections and requests, and answers nothing: what is under way is cut off, and no process ends."""
     running = agents(world, 2)
-    apiserver = world.control_plane.apiserver._process._process.pid
+    apiserver = world.control_plane.apiserver._process._process.pid  # type: ignore[union-attr]
     os.kill(apiserver, signal.SIGSTOP)
     try:
         time.sleep(25)  # the outage itself

@@ -68,7 +68,7 @@ def start(world: World) -> Iterator[StartAgent]:
     def start(**settings: str) -> AgentThread:
         if not agents:
             world.configure()
-        agents.append(AgentThread(world, **settings))
+        agents.append(AgentThread(world, **settings))  # type: ignore[arg-type]
         return agents[-1].start()
 
     yield start

@@ -153,7 +153,8 @@ def test_objects_of_the_go_agent_are_taken_over_as_they_are(world: World, start:
         },
     )
     user_made = world.put(
-        APPLICATION, {"metadata": {"name": "mp-users", "labels": OLD["metadata"]["labels"]}, "spec": {}}
+        APPLICATION,
+        {"metadata": {"name": "mp-users", "labels": OLD["metadata"]["labels"]}, "spec": {}},  # type: ignore[index]
     )
     world.compass.put_application(director_application("mp-old", password="p"))
     start(CONTROLLER_SYNC_PERIOD="1h")

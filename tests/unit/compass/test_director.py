@@ -104,7 +104,7 @@ class FakeDirector:
         self.before(self, request)
         for app in self.applications:
             self._shuffle(app)
-        return self.raw or http(self.after(self._answer(self.seen[-1], request.variables)))
+        return self.raw or http(self.after(self._answer(self.seen[-1], request.variables)))  # type: ignore[redundant-expr]
 
     def _shuffle(self, app: dict[str, Any]) -> None:
         """Everything inside an application comes in a new order for each request; applications are sorted by id."""
@@ -309,8 +309,8 @@ def at(call: int, change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Fa
 RACES = [
     ("one unassigned before what was read", at(2, lambda apps: apps.pop(0))),
     ("one assigned before what was read", at(2, lambda apps: apps.insert(0, application(9999)))),
-    ("one goes and one comes", at(2, lambda apps: (apps.pop(0), apps.append(application(9999))))),
-    ("one comes and one goes", at(2, lambda apps: (apps.insert(0, application(9999)), apps.pop()))),
+    ("one goes and one comes", at(2, lambda apps: (apps.pop(0), apps.append(application(9999))))),  # type: ignore[func-returns-value]
+    ("one comes and one goes", at(2, lambda apps: (apps.insert(0, application(9999)), apps.pop()))),  # type: ignore[func-returns-value]
     ("one goes after the last page", at(4, lambda apps: apps.pop())),
     ("all go", at(3, lambda apps: apps.clear())),
 ]
@@ -717,7 +717,8 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 PLACES = [[], ["runtime"], ["runtime", "labels"], ["applicationsForRuntime"], ["applicationsForRuntime", "data"]] + [
-    ["applicationsForRuntime", "data", 0, *row[0]] for row in INSIDE
+    ["applicationsForRuntime", "data", 0, *row[0]]  # type: ignore[list-item, misc]
+    for row in INSIDE
 ]
 
 

@@ -227,7 +227,7 @@ def test_whatever_comes_is_read_as_if_nothing_had_been_read_before(changes: list
     border = DirectorBorder(3)
     client = border.client()
     for way, value in changes:
-        border.intervene = lambda document, way=way, value=value: truthful(planted(document, way, value))
+        border.intervene = lambda document, way=way, value=value: truthful(planted(document, way, value))  # type: ignore[misc]
         assert outcome(lambda: client.fetch(RUNTIME, request_id="r")) == outcome(
             lambda: border.client().fetch(RUNTIME, request_id="r")
         )

@@ -41,7 +41,7 @@ def secrets_of(bench: Bench) -> set[str]:
         tokens.add(token)
         return token
 
-    bench.connector.state.issue_token_for_client = noted  # type: ignore[method-assign]
+    bench.connector.state.issue_token_for_client = noted  # type: ignore[assignment, method-assign]
     return tokens
 
 
@@ -76,7 +76,7 @@ def answers(draw: st.DrawFn) -> Answering:
             echoed = max(tokens, key=lambda token: token in headers.values(), default="")
             return HttpAnswer(fake.status, fake.body.replace(SECRET.encode(), echoed.encode()), fake.retry_after)
 
-        bench.connector.answer = answer  # type: ignore[method-assign]
+        bench.connector.answer = answer  # type: ignore[assignment, method-assign]
 
     return install
 

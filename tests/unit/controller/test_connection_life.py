@@ -553,7 +553,7 @@ def test_suspicion_without_a_configuration_says_what_is_missing() -> None:
     bench.run(HOUR)
     assert bench.state == "ConnectionMaintenanceFailed"
     assert "neither a ConfigMap" in bench.error
-    assert bench.credentials.load()
+    assert bench.credentials.load()  # type: ignore[truthy-bool]
 
 
 def test_the_cause_of_a_spent_token_stays_visible() -> None:

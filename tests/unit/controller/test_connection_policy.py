@@ -204,7 +204,7 @@ def combinations() -> Iterator[Facts]:
                 connection=obj,
                 credentials=credentials,
                 problem="" if credentials else "the Secret does not exist",
-                configuration=configuration,
+                configuration=configuration,  # type: ignore[arg-type]
                 under_way=under_way(configuration) if pairing else None,
                 takeover=REGISTRATION if name == "of the Go agent" and told else None,
                 paired_with=USED.fingerprint,

@@ -123,7 +123,7 @@ def test_an_outage_between_the_two_steps_of_a_pairing(bench: WholeBench, row: Ro
             began.append(operation)
             bench.connector.outages.begin(row.down)
 
-    bench.connector.intervene = begin  # type: ignore[assignment]
+    bench.connector.intervene = begin
     bench.run(seconds)
     assert began
     assert bench.state == "ConnectionFailed"

@@ -43,7 +43,7 @@ def test_the_key_that_was_made_ahead_is_taken() -> None:
     key = prepared(keys)
     key.run(threading.Event())
     assert keys.begun.wait(60)
-    assert [key.take(), key.take()] == ["key 0", "key 1"]
+    assert [key.take(), key.take()] == ["key 0", "key 1"]  # type: ignore[comparison-overlap]
     assert keys.made == ["key 0", "key 1"]
 
 
@@ -73,7 +73,7 @@ def test_what_was_asked_for_before_is_not_made_again() -> None:
     """The pairing was quicker than the caches of this thread."""
     keys = Keys()
     key = prepared(keys)
-    assert key.take() == "key 0"
+    assert key.take() == "key 0"  # type: ignore[comparison-overlap]
     key.run(threading.Event())
     assert keys.made == ["key 0"]
 
@@ -87,7 +87,7 @@ def test_a_failure_is_told_to_whoever_takes_the_key() -> None:
     with pytest.raises(MemoryError, match="no entropy"):
         key.take()
     keys.error = None
-    assert key.take() == "key 0"
+    assert key.take() == "key 0"  # type: ignore[comparison-overlap]
 
 
 def test_nothing_is_decided_before_the_caches_are_filled() -> None:
@@ -102,7 +102,7 @@ def test_nothing_is_decided_before_the_caches_are_filled() -> None:
     cache.has_synced = True
     runner.join(60)
     assert keys.begun.wait(60)
-    assert key.take() == "key 0"
+    assert key.take() == "key 0"  # type: ignore[comparison-overlap]
 
 
 def test_a_stop_ends_the_wait() -> None:

@@ -49,7 +49,7 @@ class Metrics:
 
 
 ERRORS: dict[str, tuple[int, bytes, type[ApiError], str]] = {
-    name: (code, json.dumps(status(code, reason, **details)).encode(), error_type, reason)
+    name: (code, json.dumps(status(code, reason, **details)).encode(), error_type, reason)  # type: ignore[arg-type]
     for name, code, reason, error_type, details in [
         ("400", 400, "BadRequest", BadRequest, {}),
         ("401", 401, "Unauthorized", Unauthorized, {}),
@@ -381,7 +381,7 @@ class TestTokenFile:
     def test_none_to_use(self, path: Path) -> None:
         """Without any token the error names the file."""
         path.unlink()
-        with pytest.raises(configurations.ConfigurationError, match=f"{path}: No such file"):
+        with pytest.raises(configurations.ConfigurationError, match=f"{path}: No such file"):  # type: ignore[attr-defined]
             configurations.TokenFile(path, VirtualClock()).token()
 
 

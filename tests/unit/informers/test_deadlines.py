@@ -372,7 +372,7 @@ class TestInterrupt:
         """Also one that is not answered; what comes later is refused at once."""
         server.inject("list", NoAnswer())
         client, interrupt = server.client(), Interrupt()
-        threading.Thread(target=lambda: (server.wait_for_request("list"), interrupt.set())).start()
+        threading.Thread(target=lambda: (server.wait_for_request("list"), interrupt.set())).start()  # type: ignore[func-returns-value]
         for _ in range(2):
             with pytest.raises(ConnectionFailed) as caught:
                 client.list(WIDGETS, interrupt=interrupt)
@@ -383,7 +383,7 @@ class TestInterrupt:
         """Of a client that is closed nobody waits for an answer."""
         server.inject("other", NoAnswer())
         client = server.client()
-        threading.Thread(target=lambda: (server.wait_for_request("other"), client.close())).start()
+        threading.Thread(target=lambda: (server.wait_for_request("other"), client.close())).start()  # type: ignore[func-returns-value]
         with pytest.raises(ConnectionFailed, match="the client is closed"):
             client.request("GET", "/x")
 
@@ -420,7 +420,7 @@ def test_stop_of_a_watch_that_waits_for_its_second_try(server: FakeAPIServer) ->
     metrics = Retries()
     stream = server.client(metrics=metrics).watch(WIDGETS)
     ended = threading.Event()
-    threading.Thread(target=lambda: (_opened(stream), ended.set()), daemon=True).start()
+    threading.Thread(target=lambda: (_opened(stream), ended.set()), daemon=True).start()  # type: ignore[func-returns-value]
     assert metrics.seen.wait(60)
     stream.stop()
     assert ended.wait(LONG)

@@ -183,8 +183,8 @@ def test_certificates(plugin: Plugin, clock: VirtualClock) -> None:
         clock.advance(1)
         credentials.refused(sent_at=clock.monotonic())
     assert [Path(certificate).exists() for certificate, _ in seen] == [False, False, True, True]
-    certificate, key = map(Path, seen[-1])
-    assert (certificate.read_text(), key.read_text()) == ("C4", "K4")
+    certificate, key = map(Path, seen[-1])  # type: ignore[assignment]
+    assert (certificate.read_text(), key.read_text()) == ("C4", "K4")  # type: ignore[union-attr]
     assert key.stat().st_mode & 0o077 == 0
     plugin.prints(clientCertificateData="C4", clientKeyData="K4")
     assert credentials.certificate() == seen[-1]

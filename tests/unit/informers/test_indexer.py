@@ -17,7 +17,7 @@ Object = dict[str, Any]
 
 
 def by_color(obj: Object) -> Iterable[str]:
-    return obj["spec"].get("colors", ())
+    return obj["spec"].get("colors", ())  # type: ignore[no-any-return]
 
 
 def filled(*objs: Object) -> Indexer:

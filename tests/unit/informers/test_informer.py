@@ -156,7 +156,7 @@ def test_cache_is_written_before_handlers_are_called(cluster: Cluster, source: I
             stale.append(obj["metadata"]["name"])
 
     seen: list[object] = []
-    informer.add_event_handler(EventHandlers(on_add=check, on_update=lambda _, new: (check(new), seen.append(new))))
+    informer.add_event_handler(EventHandlers(on_add=check, on_update=lambda _, new: (check(new), seen.append(new))))  # type: ignore[arg-type, func-returns-value]
     start(informer)
     eventually(lambda: informer.has_synced)
     for _ in range(200):
@@ -188,7 +188,7 @@ def test_slow_handler_holds_up_nobody(cluster: Cluster, source: InProcess, start
     """Another handler and the cache go on while one handler blocks; it is then told all, in order."""
     informer, slow, quick = make(source), Recorder(), Recorder()
     gate = threading.Event()
-    blocked = EventHandlers(on_add=lambda obj, initial: (gate.wait(10), slow.handlers.on_add(obj, initial)))  # type: ignore[arg-type,return-value]
+    blocked = EventHandlers(on_add=lambda obj, initial: (gate.wait(10), slow.handlers.on_add(obj, initial)))  # type: ignore[arg-type, func-returns-value]
     slow_registration = informer.add_event_handler(blocked)
     informer.add_event_handler(quick.handlers)
     cluster.put("a")

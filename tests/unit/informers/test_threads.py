@@ -14,7 +14,7 @@ def test_threads_are_used_again_and_end() -> None:
     used = set()
     for number in range(50):
         done = threading.Event()
-        run_in_thread(f"task-{number}", lambda done=done: (used.add(threading.get_ident()), done.set()))  # type: ignore[misc]
+        run_in_thread(f"task-{number}", lambda done=done: (used.add(threading.get_ident()), done.set()))  # type: ignore[arg-type, func-returns-value, misc]
         assert done.wait(60)
         eventually(lambda: {t.name for t in set(threading.enumerate()) - before} <= {"idle"})
     assert len(used) < 10  # one, but for a machine that takes a second between two tasks
@@ -26,7 +26,7 @@ def test_calls_that_come_together_do_not_wait_for_each_other() -> None:
     together = threading.Barrier(20)
     done = threading.Semaphore(0)
     for _ in range(20):
-        run_in_thread("task", lambda: (together.wait(60), done.release()))  # type: ignore[arg-type,return-value]
+        run_in_thread("task", lambda: (together.wait(60), done.release()))  # type: ignore[arg-type, func-returns-value]
     for _ in range(20):
         assert done.acquire(timeout=60)
 

@@ -38,7 +38,7 @@ class Pieces:
 
 
 def stream_of(*pieces: bytes, error: Exception | None = None) -> WatchStream:
-    return WatchStream(lambda *_: Pieces(list(pieces), error))  # type: ignore[arg-type,return-value]
+    return WatchStream(lambda *_: Pieces(list(pieces), error))  # type: ignore[arg-type]
 
 
 def line(name: str) -> bytes:
@@ -66,7 +66,8 @@ def test_long_line_in_many_pieces() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [None, urllib3.exceptions.ProtocolError("reset"), urllib3.exceptions.ReadTimeoutError(None, None, "late")]
+    "error",
+    [None, urllib3.exceptions.ProtocolError("reset"), urllib3.exceptions.ReadTimeoutError(None, None, "late")],  # type: ignore[arg-type]
 )
 def test_every_end_is_an_ordinary_one(error: Exception | None) -> None:
     """Also a break and a timeout; the line that was cut off is dropped."""
@@ -111,7 +112,7 @@ def test_is_a_watch_of_the_official_client() -> None:
 def test_stop_before_open() -> None:
     """A stream stopped early sends no request and is empty."""
     calls: list[Any] = []
-    stream = WatchStream(lambda *_: calls.append(1))  # type: ignore[arg-type,func-returns-value]
+    stream = WatchStream(lambda *_: calls.append(1))  # type: ignore[arg-type]
     stream.stop()
     stream.stop()
     assert list(stream) == []
@@ -122,7 +123,7 @@ def test_response_is_closed_at_the_end() -> None:
     """Whether the stream was read to its end or left."""
     for leave in (False, True):
         response = Pieces([line("a"), line("b")])
-        stream = WatchStream(lambda *_, response=response: response)  # type: ignore[misc]
+        stream = WatchStream(lambda *_, response=response: response)
         events = iter(stream)
         next(events)
         if leave:
@@ -135,9 +136,9 @@ def test_response_is_closed_at_the_end() -> None:
 def test_close_gives_back_what_was_never_read() -> None:
     """An open stream that nobody will read holds no connection after close()."""
     response = Pieces([line("a")])
-    stream = WatchStream(lambda *_: response)  # type: ignore[arg-type,return-value]
+    stream = WatchStream(lambda *_: response)  # type: ignore[arg-type]
     stream.close()
-    stream = WatchStream(lambda *_: response)  # type: ignore[arg-type,return-value]
+    stream = WatchStream(lambda *_: response)  # type: ignore[arg-type]
     stream.open()
     assert not response.closed
     stream.close()

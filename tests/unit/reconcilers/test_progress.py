@@ -101,4 +101,4 @@ def test_set_and_holds_come_as_one() -> None:
     first = progress.publish(_set("a"), pending=[], held=(), request_id="r")
     second = progress.publish(_set(), pending=[], held=["a"], request_id="r")
     assert progress.plan is second
-    assert (first.held, second.held, second.generation) == (frozenset(), {"a"}, first.generation + 1)
+    assert (first.held, second.held, second.generation) == (frozenset(), {"a"}, first.generation + 1)  # type: ignore[unreachable]

@@ -78,7 +78,7 @@ def test_an_answer_to_credentials_that_were_replaced_meanwhile_is_void(
             raise error
         return Assignment((), (), {})
 
-    director.fetch = switch_meanwhile  # type: ignore[method-assign]
+    director.fetch = switch_meanwhile  # type: ignore[assignment, method-assign]
     fetches = director.fetches
     synced.clock.advance(PERIOD)
     assert synced.step_sync() == 0.0
@@ -138,7 +138,7 @@ def test_resync_now_with_a_failing_director_does_not_loop(synced: Agent, directo
 def test_resync_now_in_a_loop_is_granted_once_a_pause(synced: Agent, director: Director) -> None:
     """The first at once, those that follow after the pause, none is lost; the pause is at least a second."""
     for pause, settings in ((10.0, {"minimal_sync_time": 10.0}), (1.0, {"minimal_sync_time": 0.0})):
-        agent = Agent(synced.cluster, director, sync_period=3600.0, **settings)
+        agent = Agent(synced.cluster, director, sync_period=3600.0, **settings)  # type: ignore[arg-type]
         agent.settle()
         began, fetches = agent.clock.monotonic(), director.fetches
         for _ in range(1000):

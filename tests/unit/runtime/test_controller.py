@@ -21,6 +21,7 @@ from controller.runtime import (
     logs,
 )
 from informers import ConnectionFailed, DeletedFinalStateUnknown, EventHandlers, Forbidden
+from tests.unit.runtime.conftest import Threads
 from workqueue import ItemExponentialFailureRateLimiter
 from workqueue.testing import VirtualClock
 
@@ -108,8 +109,17 @@ class TestOutcomes:
         ids=str,
     )
     def test_outcome_decides_metrics_and_when_the_key_comes_back(
-        self, outcome, result, errors, terminal, panics, again_after, failures, clock, threads
-    ):
+        self,
+        outcome: Any,
+        result: Any,
+        errors: Any,
+        terminal: Any,
+        panics: Any,
+        again_after: Any,
+        failures: Any,
+        clock: VirtualClock,
+        threads: Threads,
+    ) -> None:
         """Each outcome has one result, is counted as what it is, and brings the key back when its rule says so."""
         metrics = Metrics()
         # The second reconcile blocks: what is counted and queued after the first one stands still.
@@ -151,7 +161,7 @@ class TestOutcomes:
         assert sample(metrics.registry, "controller_runtime_reconcile_time_seconds_count") == 1
         release.set()
 
-    def run_script(self, clock, threads, script: Script, *, advance: Iterable[float]) -> None:
+    def run_script(self, clock: VirtualClock, threads: Threads, script: Script, *, advance: Iterable[float]) -> None:
         controller = Controller("test", script, clock=clock)
         threads.start(controller.run)
         controller.enqueue("a")
@@ -160,14 +170,14 @@ class TestOutcomes:
             clock.advance(seconds)
             clock.wait_for_waiters(1)
 
-    def test_failures_are_retried_with_doubling_delays(self, clock, threads):
+    def test_failures_are_retried_with_doubling_delays(self, clock: VirtualClock, threads: Threads) -> None:
         """5 ms, then twice as long each time."""
         script = Script(clock, *[OSError()] * 4)
         self.run_script(clock, threads, script, advance=[0.005, 0.010, 0.020, 0.040])
         assert script.times == [0, 0.005, 0.015, 0.035, 0.075]
 
     @pytest.mark.parametrize(("between", "wait"), [(Result(), None), (Result(requeue_after=60), 60)], ids=str)
-    def test_a_success_forgets_failures(self, between, wait, clock, threads):
+    def test_a_success_forgets_failures(self, between: Any, wait: Any, clock: VirtualClock, threads: Threads) -> None:
         """After a success, and before a requeue after a delay, the count of failures starts anew."""
         script = Script(clock, OSError(), OSError(), between, OSError())
         controller = Controller("test", script, clock=clock)
@@ -187,7 +197,7 @@ class TestOutcomes:
         clock.wait_for_waiters(1)
         assert len(script.calls) == 5
 
-    def test_a_terminal_error_is_not_forgotten(self, clock, threads):
+    def test_a_terminal_error_is_not_forgotten(self, clock: VirtualClock, threads: Threads) -> None:
         """When an event brings the key back and it fails otherwise, the delay has grown."""
         script = Script(clock, OSError(), TerminalError(), OSError())
         controller = Controller("test", script, clock=clock)
@@ -205,7 +215,9 @@ class TestOutcomes:
         clock.wait_for_waiters(1)
         assert len(script.calls) == 4
 
-    def test_an_error_is_logged_with_traceback_and_the_worker_goes_on(self, clock, threads, caplog):
+    def test_an_error_is_logged_with_traceback_and_the_worker_goes_on(
+        self, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """A reconcile that raises neither ends the worker nor goes unnoticed."""
         script = Script(clock, KeyError("spec"))
         controller = Controller("test", script, clock=clock)
@@ -230,7 +242,9 @@ class TestOutcomes:
         ],
         ids=lambda value: type(value).__name__,
     )
-    def test_a_failure_that_is_no_mistake_is_one_line_without_traceback(self, error, text, clock, threads, caplog):
+    def test_a_failure_that_is_no_mistake_is_one_line_without_traceback(
+        self, error: Exception, text: str, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """Whoever reads the log learns what failed and why, once for each try, and nothing of the program's inside."""
         controller = Controller("test", Script(clock, error), clock=clock)
         threads.start(controller.run)
@@ -239,9 +253,9 @@ class TestOutcomes:
         (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
         assert record.levelno == logging.WARNING
         assert record.exc_info is None
-        assert text in record.error
+        assert text in record.error  # type: ignore[attr-defined]
 
-    def test_what_ends_a_worker_ends_the_controller(self, clock, threads):
+    def test_what_ends_a_worker_ends_the_controller(self, clock: VirtualClock, threads: Threads) -> None:
         """Not even a failure in reporting a failure is unseen: run() raises it."""
 
         class BrokenMetric:
@@ -249,12 +263,12 @@ class TestOutcomes:
                 raise ValueError("the metrics are broken")
 
         controller = Controller("test", Script(clock), workers=2, clock=clock)
-        controller._metrics = replace(controller._metrics, active_workers=BrokenMetric(), errors=BrokenMetric())
+        controller._metrics = replace(controller._metrics, active_workers=BrokenMetric(), errors=BrokenMetric())  # type: ignore[arg-type]
         threads.start(controller.run)
         controller.enqueue("a")
         assert "metrics are broken" in str(threads.error())
 
-    def test_a_mistake_around_a_reconcile_costs_a_retry(self, clock, threads):
+    def test_a_mistake_around_a_reconcile_costs_a_retry(self, clock: VirtualClock, threads: Threads) -> None:
         """The worker goes on, and the key comes back."""
 
         class FailsOnce:
@@ -272,7 +286,7 @@ class TestOutcomes:
         script = Script(clock)
         metrics = Metrics()
         controller = Controller("test", script, clock=clock, metrics=metrics)
-        controller._metrics = replace(controller._metrics, active_workers=FailsOnce())
+        controller._metrics = replace(controller._metrics, active_workers=FailsOnce())  # type: ignore[arg-type]
         threads.start(controller.run)
         controller.enqueue("a")
         clock.wait_for_waiters(1)
@@ -282,7 +296,9 @@ class TestOutcomes:
         assert script.times == [0.005]
         assert sample(metrics.registry, "controller_runtime_reconcile_panics_total") == 1
 
-    def test_a_reconcile_whose_term_is_over_is_no_failure(self, clock, threads, caplog):
+    def test_a_reconcile_whose_term_is_over_is_no_failure(
+        self, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """Nothing is counted, and nobody tries it again: the next term begins anew."""
         metrics = Metrics()
         controller = Controller("test", Script(clock, TermEnded()), clock=clock, metrics=metrics)
@@ -294,14 +310,14 @@ class TestOutcomes:
         assert controller.queue.num_requeues("a") == 0
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-    def test_a_delay_is_a_finite_number(self, value):
+    def test_a_delay_is_a_finite_number(self, value: Any) -> None:
         """A delay that would never end is refused where it is made."""
         with pytest.raises(ValueError, match="finite"):
             Result(requeue_after=value)
 
 
 class TestWorkers:
-    def test_each_attempt_has_its_own_context(self, clock, threads):
+    def test_each_attempt_has_its_own_context(self, clock: VirtualClock, threads: Threads) -> None:
         """controller, key and a fresh reconcileID are bound during the reconcile, and gone after it."""
         seen: list[dict[str, object]] = []
 
@@ -318,7 +334,7 @@ class TestWorkers:
         assert seen[0]["reconcileID"] != seen[1]["reconcileID"]
         assert logs.bound() == {}
 
-    def test_one_key_is_never_reconciled_twice_at_once(self, clock, threads):
+    def test_one_key_is_never_reconciled_twice_at_once(self, clock: VirtualClock, threads: Threads) -> None:
         """While a worker has a key, the others do not get it, however often it is added."""
         inside = 0
         most = 0
@@ -349,7 +365,7 @@ class TestWorkers:
         assert most == 1
         assert done == ["a", "a"]
 
-    def test_workers_reconcile_different_keys_in_parallel(self, clock, threads):
+    def test_workers_reconcile_different_keys_in_parallel(self, clock: VirtualClock, threads: Threads) -> None:
         """As many keys as there are workers are under way together."""
         together = threading.Barrier(3, timeout=WAIT)
 
@@ -367,7 +383,7 @@ class TestWorkers:
         assert sample(metrics.registry, "controller_runtime_max_concurrent_reconciles") == 3
         assert sample(metrics.registry, "controller_runtime_reconcile_total", result="success") == 3
 
-    def test_no_reconcile_begins_after_the_stop(self, clock, threads):
+    def test_no_reconcile_begins_after_the_stop(self, clock: VirtualClock, threads: Threads) -> None:
         """The one under way ends, the queued ones are left to the next leader, and run returns after that."""
         entered = threading.Event()
         release = threading.Event()
@@ -393,14 +409,14 @@ class TestWorkers:
         assert calls == ["a"]
 
     @pytest.mark.parametrize("workers", [0, -1])
-    def test_there_is_at_least_one_worker(self, workers):
+    def test_there_is_at_least_one_worker(self, workers: Any) -> None:
         """A controller that could never work is refused."""
         with pytest.raises(ValueError, match="workers"):
             Controller("test", lambda _key: Result(), workers=workers)
 
-    def test_runs_once(self, clock, threads):
+    def test_runs_once(self, clock: VirtualClock, threads: Threads) -> None:
         """A controller cannot be run, nor given watches, a second time."""
-        controller = Controller("test", lambda _key: Result(), clock=clock)
+        controller = Controller("test", lambda _key: Result(), clock=clock)  # type: ignore[var-annotated]
         threads.start(controller.run)
         clock.wait_for_waiters(1)
         with pytest.raises(RuntimeError, match="twice"):
@@ -413,7 +429,11 @@ class TestPriorities:
     """controller-runtime: a retry keeps the priority of its key (pkg/internal/controller: "priority" of the queue)."""
 
     def handed_out(
-        self, clock, threads, reconcile: Callable[[str, int], Result], waiting: Iterable[tuple[str, int]] = ()
+        self,
+        clock: VirtualClock,
+        threads: Threads,
+        reconcile: Callable[[str, int], Result],
+        waiting: Iterable[tuple[str, int]] = (),
     ) -> Controller[str]:
         """Start a controller with one worker whose reconcile is told with which priority it got the key. The keys in
         `waiting` with their priorities wait for the worker already when it starts.
@@ -437,7 +457,9 @@ class TestPriorities:
 
     @pytest.mark.parametrize("outcome", [OSError(), Result(requeue_after=1), Result(requeue_after=0)], ids=str)
     @pytest.mark.parametrize("priority", [LOW_PRIORITY, 0, 10])
-    def test_a_key_that_comes_back_keeps_its_priority(self, outcome, priority, clock, threads):
+    def test_a_key_that_comes_back_keeps_its_priority(
+        self, outcome: Any, priority: Any, clock: VirtualClock, threads: Threads
+    ) -> None:
         """After a failure and after requeue_after."""
         priorities: list[int] = []
 
@@ -447,7 +469,7 @@ class TestPriorities:
                 return Result()
             if isinstance(outcome, Exception):
                 raise outcome
-            return outcome
+            return outcome  # type: ignore[no-any-return]
 
         controller = self.handed_out(clock, threads, reconcile)
         controller.enqueue("a", priority=priority)
@@ -456,7 +478,7 @@ class TestPriorities:
         clock.wait_for_waiters(1)
         assert priorities == [priority, priority]
 
-    def test_a_key_that_goes_on_failing_steps_back(self, clock, threads):
+    def test_a_key_that_goes_on_failing_steps_back(self, clock: VirtualClock, threads: Threads) -> None:
         """Three retries in its place; then behind all others, until an event brings it back or it succeeds."""
         priorities: list[int] = []
 
@@ -482,7 +504,9 @@ class TestPriorities:
         assert priorities[-1] == 5
 
     @pytest.mark.parametrize("failing_priority", [LOW_PRIORITY, 0, 10])
-    def test_fresh_keys_are_not_starved_by_failing_ones(self, failing_priority, clock, threads):
+    def test_fresh_keys_are_not_starved_by_failing_ones(
+        self, failing_priority: Any, clock: VirtualClock, threads: Threads
+    ) -> None:
         """60 of 300 keys fail, each reconcile takes 50 ms: all were tried after 15 s, or as soon as the failing ones of
         a higher priority have stepped back.
         """
@@ -509,11 +533,13 @@ class TestPriorities:
 
 
 class TestWatches:
-    def woken(self, clock, fire: Callable[[EventHandlers], None], **options: Any) -> list[tuple[str, int]]:
+    def woken(
+        self, clock: VirtualClock, fire: Callable[[EventHandlers], None], **options: Any
+    ) -> list[tuple[str, int]]:
         """Return the (key, priority) that one event adds, in order."""
         added: list[tuple[str, int]] = []
         informer = FakeInformer()
-        controller = Controller("test", lambda _key: Result(), clock=clock)
+        controller = Controller("test", lambda _key: Result(), clock=clock)  # type: ignore[var-annotated]
         keys = options.pop("keys", name_of)
         controller.watches(informer, keys, **options)
         controller.queue.add = lambda key, *, priority=0: added.append((key, priority))  # type: ignore[method-assign]
@@ -540,16 +566,16 @@ class TestWatches:
         ],
         ids=["initial", "add", "update", "resync", "both", "delete", "tombstone", "empty tombstone", "cluster-scoped"],
     )
-    def test_every_event_wakes_the_keys_it_concerns(self, event, expected, clock):
+    def test_every_event_wakes_the_keys_it_concerns(self, event: Any, expected: Any, clock: VirtualClock) -> None:
         """Old and new object are mapped, each key is added once; initial list and resync step back."""
         assert self.woken(clock, event) == expected
 
     @pytest.mark.parametrize("error", [KeyError("spec"), SystemExit()], ids=repr)
-    def test_a_mapping_that_fails_is_counted_and_told(self, error, clock):
+    def test_a_mapping_that_fails_is_counted_and_told(self, error: Exception, clock: VirtualClock) -> None:
         """Its event is lost, so it must not go unnoticed: the informer logs what is raised."""
         metrics = Metrics()
         informer = FakeInformer()
-        controller = Controller("test", lambda _key: Result(), clock=clock, metrics=metrics)
+        controller = Controller("test", lambda _key: Result(), clock=clock, metrics=metrics)  # type: ignore[var-annotated]
 
         def fail(_obj: Object) -> Iterable[str]:
             raise error
@@ -563,11 +589,11 @@ class TestWatches:
             informer.handlers.on_add(obj("a"), False)
         assert sample(metrics.registry, "controller_runtime_reconcile_panics_total") == 1
 
-    def test_a_fixed_priority_holds_for_every_event(self, clock):
+    def test_a_fixed_priority_holds_for_every_event(self, clock: VirtualClock) -> None:
         """The priority of a watch overrides the one of the initial list."""
         assert self.woken(clock, lambda h: h.on_add(obj("a"), True), priority=7) == [("a", 7)]
 
-    def test_an_object_may_map_to_many_keys_or_none(self, clock):
+    def test_an_object_may_map_to_many_keys_or_none(self, clock: VirtualClock) -> None:
         """Keys come in order and without doubles."""
         assert self.woken(clock, lambda h: h.on_add(obj("a"), False), keys=lambda _o: ["x", "y", "x"]) == [
             ("x", 0),
@@ -583,7 +609,7 @@ class TestWatches:
             (lambda h: h.on_delete(obj("a")), ("a", None)),
         ],
     )
-    def test_a_predicate_sees_old_and_new_and_can_refuse(self, event, seen, clock):
+    def test_a_predicate_sees_old_and_new_and_can_refuse(self, event: Any, seen: Any, clock: VirtualClock) -> None:
         """What the predicate does not want wakes nobody."""
         asked: list[tuple[str | None, str | None]] = []
 
@@ -594,7 +620,9 @@ class TestWatches:
         assert self.woken(clock, event, predicate=predicate) == []
         assert asked == [seen]
 
-    def test_no_reconcile_before_every_handler_has_seen_the_initial_list(self, clock, threads):
+    def test_no_reconcile_before_every_handler_has_seen_the_initial_list(
+        self, clock: VirtualClock, threads: Threads
+    ) -> None:
         """A reconcile never reads half a cache."""
         script = Script(clock)
         informer = FakeInformer()
@@ -603,7 +631,7 @@ class TestWatches:
         controller.watches(informer, name_of)
         threads.start(controller.run)
         clock.wait_for_waiters(1)
-        informer.handlers.on_add(obj("a"), True)
+        informer.handlers.on_add(obj("a"), True)  # type: ignore[union-attr]
         clock.advance(60)
         clock.wait_for_waiters(1)
         assert script.calls == []
@@ -612,7 +640,9 @@ class TestWatches:
         clock.wait_for_waiters(1)
         assert script.calls == [(61.0, "a")]
 
-    def test_a_stop_while_waiting_for_the_caches_ends_the_controller(self, clock, threads):
+    def test_a_stop_while_waiting_for_the_caches_ends_the_controller(
+        self, clock: VirtualClock, threads: Threads
+    ) -> None:
         """A controller that never got to work stops like any other."""
         informer = FakeInformer()
         informer.registration.has_synced = False
@@ -625,7 +655,7 @@ class TestWatches:
 
 
 class TestCheck:
-    def test_a_reconcile_over_the_bound_fails_the_check(self, clock, threads):
+    def test_a_reconcile_over_the_bound_fails_the_check(self, clock: VirtualClock, threads: Threads) -> None:
         """A stuck worker is noticed when its reconcile is older than the bound, not before."""
         entered = threading.Event()
         release = threading.Event()
@@ -648,7 +678,7 @@ class TestCheck:
         clock.wait_for_waiters(1)
         controller.check(stuck_after=600)
 
-    def test_a_stopped_controller_passes(self, clock, threads):
+    def test_a_stopped_controller_passes(self, clock: VirtualClock, threads: Threads) -> None:
         """Workers that ended because they were told to are not dead."""
         controller = Controller("test", Script(clock), clock=clock)
         threads.start(controller.run)

@@ -7,6 +7,7 @@ import pytest
 
 from controller.runtime.events import EventRecorder
 from informers import ConnectionFailed, Forbidden
+from tests.unit.runtime.conftest import FakeApi, Threads
 from workqueue.testing import VirtualClock
 
 EVENTS = "/api/v1/namespaces/{}/events"
@@ -38,11 +39,11 @@ class Recording:
 
 
 @pytest.fixture
-def recording(api, clock, threads) -> Recording:
+def recording(api: FakeApi, clock: VirtualClock, threads: Threads) -> Recording:
     return Recording(api, clock, threads)
 
 
-def test_an_event_of_a_cluster_scoped_object(api, recording):
+def test_an_event_of_a_cluster_scoped_object(api: FakeApi, recording: Recording) -> None:
     """It goes to namespace default; its name is the object's and the time in hexadecimal."""
     recording.event()
     recording.write()
@@ -71,7 +72,7 @@ def test_an_event_of_a_cluster_scoped_object(api, recording):
     }
 
 
-def test_an_event_of_a_namespaced_object(api, recording):
+def test_an_event_of_a_namespaced_object(api: FakeApi, recording: Recording) -> None:
     """It lives beside its object."""
     recording.event(SECRET)
     recording.write()
@@ -80,7 +81,7 @@ def test_an_event_of_a_namespaced_object(api, recording):
     assert api.objects[path]["involvedObject"]["namespace"] == "ns"
 
 
-def test_the_same_event_again_raises_the_count(api, recording):
+def test_the_same_event_again_raises_the_count(api: FakeApi, recording: Recording) -> None:
     """One Event object, patched: count and time of the last occurrence."""
     recording.event()
     recording.write()
@@ -105,7 +106,7 @@ def test_the_same_event_again_raises_the_count(api, recording):
     ],
     ids=["message", "reason", "object", "uid"],
 )
-def test_different_events_are_different_objects(other, api, recording):
+def test_different_events_are_different_objects(other: Any, api: FakeApi, recording: Recording) -> None:
     """Message, reason, object and its uid tell events apart, even in the same instant."""
     recording.event()
     recording.event(**other)
@@ -114,15 +115,15 @@ def test_different_events_are_different_objects(other, api, recording):
     assert len(api.objects) == 2
 
 
-def test_the_version_of_the_object_does_not_tell_events_apart(api, recording):
+def test_the_version_of_the_object_does_not_tell_events_apart(api: FakeApi, recording: Recording) -> None:
     """An object changes all the time; what happens to it is the same."""
     recording.event()
-    recording.event({**APPLICATION, "metadata": {**APPLICATION["metadata"], "resourceVersion": "8"}})
+    recording.event({**APPLICATION, "metadata": {**APPLICATION["metadata"], "resourceVersion": "8"}})  # type: ignore[dict-item]
     recording.write()
     assert [event["count"] for event in api.objects.values()] == [2]
 
 
-def test_an_event_deleted_on_the_server_begins_anew(api, recording):
+def test_an_event_deleted_on_the_server_begins_anew(api: FakeApi, recording: Recording) -> None:
     """The API server forgets Events after an hour: the next one creates an object with the count so far."""
     recording.event()
     recording.write()
@@ -133,7 +134,7 @@ def test_an_event_deleted_on_the_server_begins_anew(api, recording):
     assert event["count"] == 2
 
 
-def test_after_an_hour_an_event_begins_anew(api, recording):
+def test_after_an_hour_an_event_begins_anew(api: FakeApi, recording: Recording) -> None:
     """By then the server has dropped the old one; no request is wasted on finding out."""
     recording.event()
     recording.write()
@@ -145,7 +146,7 @@ def test_after_an_hour_an_event_begins_anew(api, recording):
 
 
 class TestSpam:
-    def test_25_events_then_one_each_five_minutes(self, api, recording):
+    def test_25_events_then_one_each_five_minutes(self, api: FakeApi, recording: Recording) -> None:
         """The budget is per object and reason: 25 at once, one more per 300 s; others are not affected."""
         for number in range(40):
             recording.event(message=f"Message {number}")
@@ -165,7 +166,9 @@ class TestSpam:
         assert len(api.objects) == 27
 
     @pytest.mark.parametrize("written_between", [True, False], ids=["as they come", "in one go"])
-    def test_a_storm_of_one_reason_hides_no_other(self, written_between, api, recording):
+    def test_a_storm_of_one_reason_hides_no_other(
+        self, written_between: Any, api: FakeApi, recording: Recording
+    ) -> None:
         """Neither in the budget nor in the buffer, however many there are."""
         for number in range(1200):
             recording.event(message=f"Message {number}")
@@ -177,7 +180,7 @@ class TestSpam:
         assert reasons.count("Suspected") == 1
         assert reasons.count("Broken") == 25
 
-    def test_repetitions_that_wait_are_one_write(self, api, recording):
+    def test_repetitions_that_wait_are_one_write(self, api: FakeApi, recording: Recording) -> None:
         """With their number, and the times of the first and the last."""
         for _ in range(40):
             recording.event()
@@ -189,7 +192,7 @@ class TestSpam:
         assert event["lastTimestamp"] == "2026-01-01T00:00:39Z"
         assert api.methods() == ["POST"]
 
-    def test_silenced_repetitions_are_counted(self, api, recording):
+    def test_silenced_repetitions_are_counted(self, api: FakeApi, recording: Recording) -> None:
         """The next write that passes tells how often it really happened."""
         for _ in range(40):
             recording.event()
@@ -203,7 +206,9 @@ class TestSpam:
 
 
 class TestNeverInTheWay:
-    def test_a_hanging_server_blocks_no_caller(self, api, recording, caplog):
+    def test_a_hanging_server_blocks_no_caller(
+        self, api: FakeApi, recording: Recording, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """1000 events wait; what is more is dropped and counted, and the caller never waits."""
         hanging = threading.Event()
         release = threading.Event()
@@ -223,9 +228,11 @@ class TestNeverInTheWay:
         recording.write()
         assert len(api.objects) == 1 + 1000
         (dropped,) = [r for r in caplog.records if r.getMessage().startswith("Dropped Events")]
-        assert dropped.count == 5
+        assert dropped.count == 5  # type: ignore[attr-defined]
 
-    def test_a_refusal_is_logged_once_and_not_retried(self, api, recording, caplog):
+    def test_a_refusal_is_logged_once_and_not_retried(
+        self, api: FakeApi, recording: Recording, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """Without the rights for Events the work goes on, and the log is not filled."""
 
         def refuse(_method: str, _path: str) -> None:
@@ -237,13 +244,13 @@ class TestNeverInTheWay:
         recording.write()
         told = [r for r in caplog.records if r.getMessage() == "Cannot write an Event"]
         assert len(told) == 1
-        assert "events is forbidden" in told[0].error
+        assert "events is forbidden" in told[0].error  # type: ignore[attr-defined]
         api.before = lambda _method, _path: None
         recording.event()
         recording.write()
         assert len(api.objects) == 1
 
-    def test_a_server_that_does_not_answer_is_asked_again(self, api, recording):
+    def test_a_server_that_does_not_answer_is_asked_again(self, api: FakeApi, recording: Recording) -> None:
         """Each 10 s, and the event is written once."""
         tries = []
 
@@ -261,7 +268,7 @@ class TestNeverInTheWay:
         assert len(tries) == 4
         assert len(api.objects) == 1
 
-    def test_it_gives_up_after_twelve_tries(self, api, recording):
+    def test_it_gives_up_after_twelve_tries(self, api: FakeApi, recording: Recording) -> None:
         """An event that old tells nobody anything."""
         tries = []
 
@@ -277,9 +284,9 @@ class TestNeverInTheWay:
             recording.clock.wait_for_waiters(1)
         assert len(tries) == 12
 
-    def test_an_answer_that_got_lost_makes_no_second_event(self, api, recording):
+    def test_an_answer_that_got_lost_makes_no_second_event(self, api: FakeApi, recording: Recording) -> None:
         """The request was done, the connection broke: the same name is tried again, and exists."""
-        lost = []
+        lost = []  # type: ignore[var-annotated]
         request = api.request
 
         def lose(*args: Any, **kwargs: Any) -> Any:
@@ -289,7 +296,7 @@ class TestNeverInTheWay:
                 raise ConnectionFailed("reset", reason=ConnectionFailed.BROKEN)
             return answer
 
-        api.request = lose
+        api.request = lose  # type: ignore[method-assign]
         recording.event()
         recording.write()
         recording.clock.advance(10)
@@ -299,7 +306,9 @@ class TestNeverInTheWay:
         assert event["count"] == 2
 
     @pytest.mark.parametrize("broken", [{}, {"kind": "Secret"}, {"apiVersion": "v1", "kind": "Secret", "metadata": {}}])
-    def test_an_object_without_a_name_is_logged(self, broken, api, recording, caplog):
+    def test_an_object_without_a_name_is_logged(
+        self, broken: Any, api: FakeApi, recording: Recording, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """A reconcile does not fail for an event that cannot be told."""
         recording.event(broken)
         recording.write()
@@ -307,7 +316,7 @@ class TestNeverInTheWay:
         assert "Cannot write an Event for an object" in caplog.text
 
 
-def test_long_texts_are_cut(api, recording):
+def test_long_texts_are_cut(api: FakeApi, recording: Recording) -> None:
     """Message and name keep within what the API server takes."""
     recording.event({**APPLICATION, "metadata": {"name": "n" * 253}}, message="m" * 2000)
     recording.write()
@@ -317,7 +326,7 @@ def test_long_texts_are_cut(api, recording):
     assert len(event["metadata"]["name"]) == 253
 
 
-def test_text_of_others_is_made_harmless(api, recording):
+def test_text_of_others_is_made_harmless(api: FakeApi, recording: Recording) -> None:
     """Events are printed by kubectl: what controls a terminal is written as an escape."""
     recording.event(message="\x1b[2Jgone\nFORGED\x9b\u202e")
     recording.write()
@@ -326,14 +335,16 @@ def test_text_of_others_is_made_harmless(api, recording):
 
 
 class TestStop:
-    def test_what_is_left_is_written(self, api, recording, threads):
+    def test_what_is_left_is_written(self, api: FakeApi, recording: Recording, threads: Threads) -> None:
         """The last words of the reconcilers get out."""
         for number in range(10):
             recording.event(message=f"Message {number}")
         threads.end()
         assert len(api.objects) == 10
 
-    def test_a_server_that_hangs_does_not_hold_up_the_end(self, api, recording, threads):
+    def test_a_server_that_hangs_does_not_hold_up_the_end(
+        self, api: FakeApi, recording: Recording, threads: Threads
+    ) -> None:
         """No request may take longer than what is left of the five seconds."""
         timeouts: list[float] = []
 
@@ -347,7 +358,9 @@ class TestStop:
         threads.end()
         assert timeouts == [5, 3, 1]
 
-    def test_a_dead_server_does_not_hold_up_the_end(self, api, recording, threads, caplog):
+    def test_a_dead_server_does_not_hold_up_the_end(
+        self, api: FakeApi, recording: Recording, threads: Threads, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """After five seconds the rest is given up, and said so."""
 
         def slow(_method: str, _path: str) -> None:
@@ -359,4 +372,4 @@ class TestStop:
             recording.event(message=f"Message {number}")
         threads.end()
         (told,) = [r for r in caplog.records if r.getMessage() == "Events not written before the stop"]
-        assert told.count == 7
+        assert told.count == 7  # type: ignore[attr-defined]

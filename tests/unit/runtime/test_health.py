@@ -104,14 +104,14 @@ class TestFormats:
             ({"a": passing}, "//readyz/../readyz", 200, "ok"),
         ],
     )
-    def test_answers(self, checks, path, status, body, serve):
+    def test_answers(self, checks: Any, path: str, status: int, body: Any, serve: Callable[..., HTTPServer]) -> None:
         """Status and body of each way to ask."""
         handler = HealthHandler("/readyz")
         for name, check in checks.items():
             handler.add(name, check)
         assert ask(serve(handler), path)[:2] == (status, body)
 
-    def test_plain_text_that_is_not_sniffed(self, serve):
+    def test_plain_text_that_is_not_sniffed(self, serve: Callable[..., HTTPServer]) -> None:
         """The headers of the original."""
         handler = HealthHandler("/healthz")
         handler.add("a", passing)
@@ -120,7 +120,7 @@ class TestFormats:
         assert headers["X-Content-Type-Options"] == "nosniff"
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-    def test_every_method_is_answered(self, method, serve):
+    def test_every_method_is_answered(self, method: Any, serve: Callable[..., HTTPServer]) -> None:
         """Probes of all kinds work; HEAD has no body."""
         handler = HealthHandler("/healthz")
         handler.add("a", passing)
@@ -128,7 +128,7 @@ class TestFormats:
         status, text, _ = ask(serve(handler), "/healthz", method=method, body=body)
         assert (status, text) == (200, "" if method == "HEAD" else "ok")
 
-    def test_a_connection_serves_many_requests(self, serve):
+    def test_a_connection_serves_many_requests(self, serve: Callable[..., HTTPServer]) -> None:
         """Kubelets and scrapers keep their connection."""
         handler = HealthHandler("/healthz")
         handler.add("a", passing)
@@ -140,7 +140,7 @@ class TestFormats:
 
 
 class TestChecks:
-    def test_only_changes_are_logged(self, serve, caplog):
+    def test_only_changes_are_logged(self, serve: Callable[..., HTTPServer], caplog: pytest.LogCaptureFixture) -> None:
         """A probe each second must not fill the log; the reason, withheld from the answer, is in it."""
         states = [False, False, True, True, False]
 
@@ -159,17 +159,17 @@ class TestChecks:
             "Health check passed again",
             "Health check failed",
         ]
-        assert told[0].error == "reason for the log"
+        assert told[0].error == "reason for the log"  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize("name", ["", "a/b", "taken"])
-    def test_names_stand_in_a_path_and_are_unique(self, name):
+    def test_names_stand_in_a_path_and_are_unique(self, name: str) -> None:
         """A check that could not be asked by its name is refused."""
         handler = HealthHandler("/healthz")
         handler.add("taken", passing)
         with pytest.raises(ValueError, match="health check"):
             handler.add(name, passing)
 
-    def test_a_slow_check_does_not_hold_up_others(self, serve):
+    def test_a_slow_check_does_not_hold_up_others(self, serve: Callable[..., HTTPServer]) -> None:
         """Each connection has its own thread."""
         entered = threading.Event()
         release = threading.Event()
@@ -198,7 +198,9 @@ class TestMetrics:
             ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text", "# EOF\n"),
         ],
     )
-    def test_format_follows_the_accept_header(self, accept, content_type, ends, serve):
+    def test_format_follows_the_accept_header(
+        self, accept: Any, content_type: Any, ends: Any, serve: Callable[..., HTTPServer]
+    ) -> None:
         """Prometheus text by default, OpenMetrics to those who ask for it."""
         registry = CollectorRegistry()
         counter = Counter("sheep", "Sheep counted.", registry=registry)
@@ -210,18 +212,20 @@ class TestMetrics:
         assert "sheep_total 1.0\n" in body
         assert content_type == "text/plain" or body.endswith(ends)
 
-    def test_a_collector_that_raises_answers_500(self, serve, caplog):
+    def test_a_collector_that_raises_answers_500(
+        self, serve: Callable[..., HTTPServer], caplog: pytest.LogCaptureFixture
+    ) -> None:
         """The scraper sees a failure, the log its reason."""
 
         class Broken:
-            def collect(self):
+            def collect(self) -> None:
                 raise RuntimeError("broken collector")
 
-            def describe(self):
+            def describe(self) -> Any:
                 return []
 
         registry = CollectorRegistry()
-        registry.register(Broken())
+        registry.register(Broken())  # type: ignore[arg-type]
         assert ask(serve(MetricsHandler(registry)), "/metrics")[:2] == (500, "internal server error\n")
         assert "broken collector" in caplog.text
 
@@ -231,18 +235,18 @@ class TestServer:
         ("address", "expected"),
         [(":8080", ("", 8080)), ("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:443", ("::1", 443))],
     )
-    def test_addresses(self, address, expected):
+    def test_addresses(self, address: str, expected: Any) -> None:
         """host:port as Go writes it."""
         assert parse_address(address) == expected
 
     @pytest.mark.parametrize("address", ["8080", "host", "host:", "host:http", ":65536", ":-1", ":٣"])
-    def test_a_bad_address_is_a_clear_error(self, address):
+    def test_a_bad_address_is_a_clear_error(self, address: str) -> None:
         """The error names the server and the address."""
         with pytest.raises(ServerBindError, match="test server: cannot listen on") as raised:
-            HTTPServer("test", address, {"/": lambda _request: None}).bind()
+            HTTPServer("test", address, {"/": lambda _request: None}).bind()  # type: ignore[dict-item, return-value]
         assert address in str(raised.value)
 
-    def test_a_port_in_use_is_a_clear_error(self, serve):
+    def test_a_port_in_use_is_a_clear_error(self, serve: Callable[..., HTTPServer]) -> None:
         """The error names the server, the address and the reason."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -252,7 +256,7 @@ class TestServer:
             assert isinstance(raised.value.__cause__, OSError)
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"] if socket.has_dualstack_ipv6() else ["127.0.0.1"])
-    def test_an_empty_host_listens_on_both_ip_versions(self, host, serve):
+    def test_an_empty_host_listens_on_both_ip_versions(self, host: Any, serve: Callable[..., HTTPServer]) -> None:
         """Probes come over IPv4 or IPv6, as the cluster has it."""
         handler = HealthHandler("/healthz")
         handler.add("a", passing)
@@ -263,11 +267,11 @@ class TestServer:
         connection.close()
 
     @pytest.mark.parametrize(("address", "enabled"), [("", False), ("0", False), (":0", True)])
-    def test_no_address_serves_nothing(self, address, enabled):
+    def test_no_address_serves_nothing(self, address: str, enabled: Any) -> None:
         """ "" and "0" switch a server off."""
         assert HTTPServer("test", address, {"/healthz": HealthHandler("/healthz")}).enabled is enabled
 
-    def test_stop_frees_the_port(self):
+    def test_stop_frees_the_port(self) -> None:
         """After the stop nobody is answered any more."""
         server = HTTPServer("test", "127.0.0.1:0", {"/healthz": HealthHandler("/healthz")})
         server.bind()
@@ -278,7 +282,7 @@ class TestServer:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
 
-    def test_garbage_is_survived(self, serve):
+    def test_garbage_is_survived(self, serve: Callable[..., HTTPServer]) -> None:
         """What is no HTTP gets an error or nothing, and the next client is served."""
         handler = HealthHandler("/healthz")
         handler.add("a", passing)
@@ -302,7 +306,7 @@ class TestManyClients:
     """Whoever holds connections does not keep others from being answered."""
 
     @pytest.fixture
-    def server(self, serve) -> HTTPServer:
+    def server(self, serve: Callable[..., HTTPServer]) -> HTTPServer:
         handler = HealthHandler("/healthz")
         handler.add("a", passing)
         return serve(handler, Large())
@@ -319,7 +323,7 @@ class TestManyClients:
         [b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"],
         ids=["say nothing", "say half of it", "stay after an answer"],
     )
-    def test_two_thousand_idle_clients(self, says, server):
+    def test_two_thousand_idle_clients(self, says: Any, server: HTTPServer) -> None:
         """Probes are answered meanwhile and afterwards; the number of connections and threads stays bounded."""
         clients = []
         for number in range(2000):
@@ -331,7 +335,7 @@ class TestManyClients:
         for client in clients:
             client.close()
 
-    def test_clients_that_do_not_read_the_answer(self, server):
+    def test_clients_that_do_not_read_the_answer(self, server: HTTPServer) -> None:
         """They are not waited for."""
         clients = [self.connect(server, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(3)]
         clients += [self.connect(server, b"") for _ in range(MAX_CONNECTIONS)]
@@ -340,7 +344,7 @@ class TestManyClients:
         for client in clients:
             client.close()
 
-    def test_who_is_active_keeps_the_connection(self, server):
+    def test_who_is_active_keeps_the_connection(self, server: HTTPServer) -> None:
         """A scraper's connection outlives hundreds of idle ones, as long as it is used."""
         scraper = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
         clients = []
@@ -355,7 +359,7 @@ class TestManyClients:
             client.close()
         scraper.close()
 
-    def test_an_idle_connection_is_closed(self, server, monkeypatch):
+    def test_an_idle_connection_is_closed(self, server: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also when nobody needs its place."""
         monkeypatch.setattr("controller.runtime.http_server._RequestHandler.timeout", 0.05)
         client = self.connect(server, b"")

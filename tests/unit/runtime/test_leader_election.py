@@ -8,6 +8,7 @@ import pytest
 
 from controller.runtime import LeaderElectionConfig, LeaderElectionLost, LeaderElector, Metrics, Term
 from informers import ConnectionFailed, Forbidden, NotFound, ServerError
+from tests.unit.runtime.conftest import FakeApi, Threads
 from workqueue.testing import VirtualClock
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
@@ -88,12 +89,12 @@ class TestConfig:
         ],
         ids=str,
     )
-    def test_durations_that_cannot_work_are_refused(self, config, message):
+    def test_durations_that_cannot_work_are_refused(self, config: Any, message: Any) -> None:
         """lease duration > renew deadline > retry period * 1.2 > 0, and the lease has a name."""
         with pytest.raises(ValueError, match=message):
             LeaderElectionConfig(**({"name": "lock", "namespace": "ns"} | config))
 
-    def test_defaults(self):
+    def test_defaults(self) -> None:
         """15 s, 10 s, 2 s; each process has an identity of its own that tells the host."""
         first, second = (LeaderElectionConfig(name="lock", namespace="ns") for _ in range(2))
         assert (first.lease_duration, first.renew_deadline, first.retry_period) == (15, 10, 2)
@@ -102,7 +103,7 @@ class TestConfig:
 
 
 class TestAcquire:
-    def test_a_missing_lease_is_created(self, api, clock, threads):
+    def test_a_missing_lease_is_created(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """The first holder ever: no transitions yet."""
         a = Candidate(api, clock, "a")
         threads.start(a.elector.run)
@@ -118,7 +119,9 @@ class TestAcquire:
         assert a.master_status == 1
 
     @pytest.mark.parametrize("spec", [{}, None], ids=str)
-    def test_a_lease_without_a_record_is_taken(self, spec, api, clock, threads):
+    def test_a_lease_without_a_record_is_taken(
+        self, spec: Any, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """Somebody made the object beforehand, say to be able to restrict rights to it by name."""
         api.objects[PATH] = {"metadata": {"name": "lock", "namespace": "ns", "resourceVersion": "0"}, "spec": spec}
         a = Candidate(api, clock, "a")
@@ -126,7 +129,7 @@ class TestAcquire:
         assert a.started.wait(WAIT)
         assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
 
-    def test_a_released_lease_is_taken_at_once(self, api, clock, threads):
+    def test_a_released_lease_is_taken_at_once(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """Nobody holds it: no need to wait for it to expire. A takeover counts as a transition, labels survive."""
         api.objects[PATH] = lease("", duration=1)
         a = Candidate(api, clock, "a")
@@ -137,7 +140,9 @@ class TestAcquire:
         assert api.objects[PATH]["metadata"]["labels"] == {"kept": "yes"}
 
     @pytest.mark.parametrize("duration", [15, 40, 3])
-    def test_a_lease_expires_by_the_duration_written_in_it(self, duration, api, clock, threads):
+    def test_a_lease_expires_by_the_duration_written_in_it(
+        self, duration: Any, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """Not by the own configuration: taken when the written duration has passed since the first look, and then at
         once, though tries come every 2 s.
         """
@@ -152,7 +157,7 @@ class TestAcquire:
         assert a.started.wait(WAIT)
         assert writes == [duration]
 
-    def test_expiry_counts_from_the_last_change_seen(self, api, clock, threads):
+    def test_expiry_counts_from_the_last_change_seen(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """A record that changes is alive, whatever its times say: the clocks of two machines are never compared."""
         api.objects[PATH] = lease("b")
         a = Candidate(api, clock, "a")
@@ -160,12 +165,14 @@ class TestAcquire:
         for beat in range(10):
             step(clock, 10, waiters=1)
             # An hour-old renewTime, as from a machine whose clock is slow.
-            api.change(PATH, lambda o, beat=beat: o["spec"].update(renewTime=f"2019-01-01T00:00:{beat:02}.000000Z"))
+            api.change(PATH, lambda o, beat=beat: o["spec"].update(renewTime=f"2019-01-01T00:00:{beat:02}.000000Z"))  # type: ignore[misc]
         assert not a.started.is_set()
         step(clock, 22, waiters=1)
         assert a.started.wait(WAIT)
 
-    def test_a_change_outside_the_record_is_no_sign_of_life(self, api, clock, threads):
+    def test_a_change_outside_the_record_is_no_sign_of_life(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """A new resourceVersion, say by a label, does not keep a dead holder's lease."""
         api.objects[PATH] = lease("b")
         a = Candidate(api, clock, "a")
@@ -185,7 +192,9 @@ class TestAcquire:
             ("host_uid-1", "uid-1", False),
         ],
     )
-    def test_the_lease_of_a_predecessor_in_the_pod_is_taken_at_once(self, holder, pod_uid, taken, api, clock, threads):
+    def test_the_lease_of_a_predecessor_in_the_pod_is_taken_at_once(
+        self, holder: Any, pod_uid: Any, taken: Any, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """A container that was killed and restarted need not wait for its own lease. It is another process, so that is
         a transition; and without the Pod's uid nobody can tell.
         """
@@ -202,7 +211,9 @@ class TestAcquire:
             clock.wait_for_waiters(1)
             assert not a.started.is_set()
 
-    def test_a_lease_deleted_under_its_holder_is_left_until_it_would_have_expired(self, api, clock, threads):
+    def test_a_lease_deleted_under_its_holder_is_left_until_it_would_have_expired(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """The holder does not know yet that its lease is gone, and still writes. It creates the lease again."""
         api.objects[PATH] = lease("b")
         a = Candidate(api, clock, "a")
@@ -214,7 +225,9 @@ class TestAcquire:
         clock.advance(0.5)
         assert a.started.wait(WAIT)
 
-    def test_while_the_server_is_away_it_is_asked_each_second(self, api, clock, threads):
+    def test_while_the_server_is_away_it_is_asked_each_second(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """So that the work goes on soon after the server is back."""
         tries: list[float] = []
 
@@ -231,7 +244,7 @@ class TestAcquire:
         clock.advance(1)
         assert a.started.wait(WAIT)
 
-    def test_only_one_of_many_gets_an_expired_lease(self, api, clock, threads):
+    def test_only_one_of_many_gets_an_expired_lease(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """The resourceVersion lets one write through; the others go on waiting."""
         api.objects[PATH] = lease("dead")
         candidates = [Candidate(api, clock, name) for name in "abcde"]
@@ -250,7 +263,9 @@ class TestAcquire:
         ],
         ids=lambda error: type(error).__name__,
     )
-    def test_errors_are_retried_and_logged_once_a_change(self, error, api, clock, threads, caplog):
+    def test_errors_are_retried_and_logged_once_a_change(
+        self, error: Exception, api: FakeApi, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """A missing right or namespace is told once, not every two seconds; mended, the lease is taken."""
 
         def fail(method: str, _path: str) -> None:
@@ -263,14 +278,14 @@ class TestAcquire:
         step(clock, 30, waiters=1)
         told = [r for r in caplog.records if r.getMessage() == "Cannot read or write the Lease"]
         assert len(told) == 1
-        assert error.message in told[0].error
+        assert error.message in told[0].error  # type: ignore[attr-defined]
         assert not a.started.is_set()
         api.before = lambda _method, _path: None
         step(clock, 4, waiters=1)
         assert a.started.wait(WAIT)
         assert "The Lease can be read and written again" in [r.getMessage() for r in caplog.records]
 
-    def test_on_stopped_comes_even_if_it_never_led(self, api, clock, threads):
+    def test_on_stopped_comes_even_if_it_never_led(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """Whoever waits for the end of the election gets it once, without an error."""
         api.objects[PATH] = lease("b")
         a = Candidate(api, clock, "a")
@@ -282,14 +297,14 @@ class TestAcquire:
 
 
 class TestRenew:
-    def lead(self, api, clock, threads) -> Candidate:
+    def lead(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> Candidate:
         a = Candidate(api, clock, "a")
         threads.start(a.elector.run)
         assert a.started.wait(WAIT)
         clock.wait_for_waiters(2)  # the elector and its watchdog
         return a
 
-    def test_a_renewal_is_one_request(self, api, clock, threads):
+    def test_a_renewal_is_one_request(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """The holder knows its record: it writes every 2 s without reading, and acquireTime stays."""
         a = self.lead(api, clock, threads)
         api.requests.clear()
@@ -300,7 +315,7 @@ class TestRenew:
         assert api.objects[PATH]["spec"]["leaseTransitions"] == 0
         assert a.slow_paths == 0
 
-    def test_a_lease_touched_by_others_is_read_again(self, api, clock, threads):
+    def test_a_lease_touched_by_others_is_read_again(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """A conflict on the fast path is no loss: who still is the holder writes on top of the new version."""
         a = self.lead(api, clock, threads)
         api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
@@ -311,19 +326,21 @@ class TestRenew:
         assert a.slow_paths == 1
         assert not a.stopped.is_set()
 
-    def test_another_holder_means_lost_at_once(self, api, clock, threads):
+    def test_another_holder_means_lost_at_once(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """As soon as the record names somebody else, without waiting for the deadline."""
         a = self.lead(api, clock, threads)
         api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
         clock.advance(2)
         assert a.stopped.wait(WAIT)
         assert a.events[-1] == (2, "lost")
-        assert "b" in str(a.lost)
+        assert "b" in str(a.lost)  # type: ignore[unreachable]
         assert a.master_status == 0
         threads.join()
         assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
 
-    def test_no_renewal_within_the_deadline_means_lost(self, api, clock, threads):
+    def test_no_renewal_within_the_deadline_means_lost(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """10 s after the last renewal that succeeded: 5 s before anybody else can take over."""
         a = self.lead(api, clock, threads)
         step(clock, 4, waiters=2)
@@ -337,9 +354,9 @@ class TestRenew:
         clock.advance(0.5)
         assert a.stopped.wait(WAIT)
         assert a.events[-1] == (14, "lost")
-        assert a.master_status == 0
+        assert a.master_status == 0  # type: ignore[unreachable]
 
-    def test_a_short_outage_is_survived(self, api, clock, threads):
+    def test_a_short_outage_is_survived(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """Renewals that fail for less than the deadline change nothing."""
         a = self.lead(api, clock, threads)
 
@@ -353,7 +370,9 @@ class TestRenew:
             step(clock, 4, waiters=2)
         assert a.events == [(0, "started")]
 
-    def test_a_request_that_hangs_does_not_delay_the_loss(self, api, clock, threads):
+    def test_a_request_that_hangs_does_not_delay_the_loss(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """The deadline is watched apart: even while a renewal does not return, the loss is told in time, once."""
         a = self.lead(api, clock, threads)
         hanging = threading.Event()
@@ -376,7 +395,9 @@ class TestRenew:
         assert a.events == [(0, "started"), (10, "lost")]
         assert a.master_status == 0
 
-    def test_the_deadline_counts_from_the_begin_of_the_renewal(self, api, clock, threads):
+    def test_the_deadline_counts_from_the_begin_of_the_renewal(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """An answer that took 4 s was recorded up to 4 s ago, and others count from there."""
         a = self.lead(api, clock, threads)
         slow = threading.Event()
@@ -409,7 +430,9 @@ class TestRenew:
         [(15.0, 10.0, 2.0), (10.0, 7.0, 2.0), (3.0, 2.0, 0.5), (15.0, 10.0, 8.0)],
         ids=str,
     )
-    def test_one_request_that_hangs_does_not_lose_the_lease(self, durations, api, clock, threads):
+    def test_one_request_that_hangs_does_not_lose_the_lease(
+        self, durations: Any, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """A try ends soon enough for a second one before the deadline, whichever request of it hangs."""
         duration, deadline, retry = durations
         a = Candidate(api, clock, "a", lease_duration=duration, renew_deadline=deadline, retry_period=retry)
@@ -432,7 +455,7 @@ class TestRenew:
             assert hung
         assert a.events == [(0, "started")]
 
-    def test_the_requests_of_a_try_share_its_time(self, api, clock, threads):
+    def test_the_requests_of_a_try_share_its_time(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """What the first request took is not there for the second."""
         self.lead(api, clock, threads)
         api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
@@ -448,7 +471,9 @@ class TestRenew:
         assert timeouts[:3] == pytest.approx([3.6, 2.6, 1.6])
 
     @pytest.mark.parametrize("failures", [1, 3])
-    def test_a_deleted_lease_that_cannot_be_created_at_once_is_not_lost(self, failures, api, clock, threads):
+    def test_a_deleted_lease_that_cannot_be_created_at_once_is_not_lost(
+        self, failures: Any, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """It is tried until the deadline, like every renewal."""
         a = self.lead(api, clock, threads)
         del api.objects[PATH]
@@ -465,7 +490,9 @@ class TestRenew:
         assert a.events == [(0, "started")]
         assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
 
-    def test_a_deleted_lease_that_another_has_created_is_lost_at_once(self, api, clock, threads):
+    def test_a_deleted_lease_that_another_has_created_is_lost_at_once(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """Not only at the next try: the other leads already."""
         a = self.lead(api, clock, threads)
         del api.objects[PATH]
@@ -479,7 +506,7 @@ class TestRenew:
         assert a.stopped.wait(WAIT)
         assert a.events[-1] == (2, "lost")
 
-    def test_a_frozen_leader_finds_its_term_over(self, api, clock, threads):
+    def test_a_frozen_leader_finds_its_term_over(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """The clock tells, before any thread of the election has run; and the renewal that succeeds does not revive it.
 
         Nobody else wanted the lease, so it leads again, in a new term.
@@ -504,7 +531,7 @@ class TestRenew:
         assert a.term is not first
         assert not a.term.is_set()
 
-    def test_the_term_is_over_when_the_loss_is_told(self, api, clock, threads):
+    def test_the_term_is_over_when_the_loss_is_told(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """Whoever hears of it may rely on that nothing more is sent."""
         a = self.lead(api, clock, threads)
         term = a.term
@@ -516,7 +543,7 @@ class TestRenew:
         threads.join()
         assert seen == [True]
 
-    def test_a_watchdog_that_fails_is_not_unseen(self, api, clock, threads):
+    def test_a_watchdog_that_fails_is_not_unseen(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """What went wrong is raised by run; the term is over."""
         a = self.lead(api, clock, threads)
 
@@ -534,7 +561,7 @@ class TestRenew:
         assert a.term is not None
         assert a.term.is_set()
 
-    def test_a_deleted_lease_is_created_again(self, api, clock, threads):
+    def test_a_deleted_lease_is_created_again(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """Deleting the object does not end the leader."""
         a = self.lead(api, clock, threads)
         del api.objects[PATH]
@@ -544,14 +571,16 @@ class TestRenew:
 
 
 class TestRelease:
-    def run(self, api, clock, threads, *, release: Callable[[], bool] = lambda: True) -> Candidate:
+    def run(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, *, release: Callable[[], bool] = lambda: True
+    ) -> Candidate:
         a = Candidate(api, clock, "a")
         threads.start(lambda stop: a.elector.run(stop, release=release))
         assert a.started.wait(WAIT)
         clock.wait_for_waiters(2)
         return a
 
-    def test_a_stop_releases_the_lease(self, api, clock, threads):
+    def test_a_stop_releases_the_lease(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """No holder, one second, the transitions stay: the next one need not wait."""
         a = self.run(api, clock, threads)
         threads.end()
@@ -562,11 +591,13 @@ class TestRelease:
         assert a.master_status == 0
 
     @pytest.mark.parametrize("method", ["PUT", "GET"])
-    def test_a_stop_during_a_renewal_releases_the_lease(self, method, api, clock, threads):
+    def test_a_stop_during_a_renewal_releases_the_lease(
+        self, method: Any, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """Whichever request of it was under way, and though it failed."""
         self.run(api, clock, threads)
         api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
-        hanging, release, failed = threading.Event(), threading.Event(), []
+        hanging, release, failed = threading.Event(), threading.Event(), []  # type: ignore[var-annotated]
 
         def hang(asked: str, _path: str) -> None:
             if asked == method and not failed:
@@ -583,16 +614,16 @@ class TestRelease:
         threads.join()
         assert api.objects[PATH]["spec"]["holderIdentity"] == ""
 
-    def test_a_lease_is_kept_while_work_goes_on(self, api, clock, threads):
+    def test_a_lease_is_kept_while_work_goes_on(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """Whoever cannot end its work lets the lease expire instead."""
         self.run(api, clock, threads, release=lambda: False)
         threads.end()
         assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
 
-    def test_a_conflict_on_release_is_retried(self, api, clock, threads):
+    def test_a_conflict_on_release_is_retried(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """Somebody touched the lease between reading and writing it."""
         self.run(api, clock, threads)
-        touched = []
+        touched = []  # type: ignore[var-annotated]
 
         def touch(method: str, _path: str) -> None:
             if method == "PUT" and not touched:
@@ -604,14 +635,16 @@ class TestRelease:
         assert touched
         assert api.objects[PATH]["spec"]["holderIdentity"] == ""
 
-    def test_the_lease_of_another_is_not_released(self, api, clock, threads):
+    def test_the_lease_of_another_is_not_released(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """It was lost without being noticed yet."""
         self.run(api, clock, threads)
         api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
         threads.end()
         assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
 
-    def test_a_release_does_not_wait_long_for_a_server_that_is_away(self, api, clock, threads):
+    def test_a_release_does_not_wait_long_for_a_server_that_is_away(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """Five seconds for all its requests: the process has to end."""
         self.run(api, clock, threads)
         timeouts: list[float] = []
@@ -621,13 +654,15 @@ class TestRelease:
             clock.advance(2)
 
         api.hang = slow
-        api.before = lambda method, _path: (
-            method == "PUT" and api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
+        api.before = lambda method, _path: (  # type: ignore[assignment]
+            method == "PUT" and api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))  # type: ignore[func-returns-value]
         )
         threads.end()
         assert timeouts == [5, 3, 1]
 
-    def test_a_failed_release_is_logged(self, api, clock, threads, caplog):
+    def test_a_failed_release_is_logged(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """The process ends all the same."""
         a = self.run(api, clock, threads)
 
@@ -637,4 +672,4 @@ class TestRelease:
         api.before = fail
         threads.end()
         assert a.events[-1] == (0, "stopped")
-        assert "Cannot release the Lease" in [r.getMessage() for r in caplog.records]
+        assert "Cannot release the Lease" in [r.getMessage() for r in caplog.records]  # type: ignore[unreachable]

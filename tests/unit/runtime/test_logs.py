@@ -61,31 +61,31 @@ class TestText:
         ],
         ids=repr,
     )
-    def test_values(self, value, printed):
+    def test_values(self, value: Any, printed: Any) -> None:
         """Quoted where it is needed, never more than a line."""
         (line,) = lines("text", {"key": value})
         assert line.endswith(f" INFO controller.test Message key={printed}")
 
-    def test_keys_come_in_order(self):
+    def test_keys_come_in_order(self) -> None:
         """Context first, then the record's own keys as they were given."""
         with logs.bind(controller="apps", key="ns/a"):
             (line,) = lines("text", {"zebra": 1, "ape": 2})
         assert line.endswith("Message controller=apps key=ns/a zebra=1 ape=2")
 
-    def test_time_is_utc_with_milliseconds(self):
+    def test_time_is_utc_with_milliseconds(self) -> None:
         """As Kubernetes writes it."""
         (line,) = lines("text", {})
         assert len(line.split()[0]) == len("2026-11-21T11:35:57.123Z")
         assert line.split()[0].endswith("Z")
 
-    def test_a_message_is_one_line(self):
+    def test_a_message_is_one_line(self) -> None:
         """A forged record cannot be injected by a message."""
         (line,) = lines("text", {"msg": "one\n2026-11-21T00:00:00.000Z ERROR forged"})
         assert r"one\n2026" in line
 
 
 class TestJson:
-    def test_members(self):
+    def test_members(self) -> None:
         """timestamp, level in lower case, logger, message, then the keys with their types."""
         with logs.bind(reconcileID="1"):
             (line,) = lines("json", {"number": 7, "flag": True, "list": [1], "text": 'a "b"\n', "other": object})
@@ -98,7 +98,7 @@ class TestJson:
         assert (record["number"], record["flag"], record["list"], record["text"]) == (7, True, [1], 'a "b"\n')
         assert record["other"] == str(object)
 
-    def test_a_key_never_hides_time_or_level(self):
+    def test_a_key_never_hides_time_or_level(self) -> None:
         """Clashing keys get an underscore."""
         (line,) = lines("json", {"level": "mine", "timestamp": "mine"})
         record = json.loads(line)
@@ -107,7 +107,7 @@ class TestJson:
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
-def test_what_is_not_there_is_not_printed(output):
+def test_what_is_not_there_is_not_printed(output: Any) -> None:
     """Neither None nor null."""
     (line,) = lines(output, {"retry_after": None, "number": 7})
     assert "retry_after" not in line
@@ -119,7 +119,7 @@ HOSTILE = "\x1b[2J\x9b31m\u202eabc\u2028\nFORGED\x00\ud800"
 
 @pytest.mark.parametrize("output", ["text", "json"])
 @pytest.mark.parametrize("value", [HOSTILE, [HOSTILE], {HOSTILE: HOSTILE}, ValueError(HOSTILE)], ids=type)
-def test_no_text_of_others_controls_the_terminal(output, value):
+def test_no_text_of_others_controls_the_terminal(output: Any, value: Any) -> None:
     """Escape sequences, also those of one byte, line ends and marks of direction are printed as escapes."""
     (line,) = lines(output, {"key": value, "msg": HOSTILE})
     assert line.isprintable()
@@ -128,7 +128,7 @@ def test_no_text_of_others_controls_the_terminal(output, value):
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
-def test_an_exception_is_part_of_its_record(output):
+def test_an_exception_is_part_of_its_record(output: Any) -> None:
     """One line with the error, its cause and the traceback."""
     stream = io.StringIO()
     logs.setup(output=output, stream=stream)
@@ -146,7 +146,7 @@ def test_an_exception_is_part_of_its_record(output):
 
 
 class TestContext:
-    def test_inner_keys_win_and_end_with_their_block(self):
+    def test_inner_keys_win_and_end_with_their_block(self) -> None:
         """Blocks nest."""
         with logs.bind(a=1, b=1):
             with logs.bind(b=2):
@@ -154,7 +154,7 @@ class TestContext:
             assert logs.bound() == {"a": 1, "b": 1}
         assert logs.bound() == {}
 
-    def test_threads_have_their_own(self):
+    def test_threads_have_their_own(self) -> None:
         """What one worker binds, another does not log."""
         seen: list[object] = []
         with logs.bind(a=1):
@@ -174,7 +174,7 @@ class TestLevels:
             ("error", ["error"], ["error"]),
         ],
     )
-    def test_what_is_printed(self, level, own, foreign):
+    def test_what_is_printed(self, level: Any, own: Any, foreign: Any) -> None:
         """The level holds for the own packages; libraries are never at DEBUG, where they print Secrets."""
         for name, expected in (("controller.x", own), ("informers.x", own), ("kubernetes.client.rest", foreign)):
             stream = io.StringIO()
@@ -183,7 +183,7 @@ class TestLevels:
                 getattr(logging.getLogger(name), each)("Message")
             assert [line.split()[1].lower() for line in stream.getvalue().splitlines()] == expected
 
-    def test_can_be_changed_while_running(self):
+    def test_can_be_changed_while_running(self) -> None:
         """set_level acts at once."""
         stream = io.StringIO()
         logs.setup(level="info", stream=stream)
@@ -194,7 +194,7 @@ class TestLevels:
         assert "Hidden" not in stream.getvalue()
 
     @pytest.mark.parametrize("wrong", [{"level": "loud"}, {"output": "xml"}])
-    def test_unknown_names_are_refused(self, wrong):
+    def test_unknown_names_are_refused(self, wrong: Any) -> None:
         """The error lists what there is."""
         with pytest.raises(ValueError, match=r"want one of (debug|text)"):
             logs.setup(**wrong)
@@ -218,7 +218,7 @@ class TestLevels:
         ("raise SystemExit(3)", "", 3),
     ],
 )
-def test_everything_reaches_the_log(code, logged, status):
+def test_everything_reaches_the_log(code: str, logged: str, status: int) -> None:
     """Uncaught errors of any thread and warnings are records of the same format."""
     program = f"from controller.runtime import logs\nlogs.setup(output='json')\n{code}"
     result = subprocess.run(

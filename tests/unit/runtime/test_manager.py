@@ -22,6 +22,7 @@ from controller.runtime import (
     TermEnded,
 )
 from informers import ConnectionFailed, EventHandlers, Forbidden
+from tests.unit.runtime.conftest import FakeApi, Threads
 from workqueue.testing import VirtualClock
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
@@ -119,7 +120,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 class TestOrder:
-    def test_start_and_stop(self, api, clock, threads, story):
+    def test_start_and_stop(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
         """Informers, runnables, the lease, leader-only parts; then backwards, and the lease is released at the end."""
         manager = make_manager(api, clock, leader_election=ELECTION)
         manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
@@ -155,7 +156,9 @@ class TestOrder:
         ]
         assert api.objects[PATH]["spec"]["holderIdentity"] == ""
 
-    def test_a_standby_runs_everything_but_the_leader_parts(self, api, clock, threads, story):
+    def test_a_standby_runs_everything_but_the_leader_parts(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """Caches are warm, metrics and health are served, nothing reconciles; a stop leaves the other's lease alone."""
         api.objects[PATH] = {
             "metadata": {"name": "lock", "resourceVersion": "0"},
@@ -177,7 +180,9 @@ class TestOrder:
         assert not manager.elected.is_set()
         assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
 
-    def test_an_early_part_does_not_wait_for_the_caches(self, api, clock, threads, story):
+    def test_an_early_part_does_not_wait_for_the_caches(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """It runs while they cannot be filled, so that it can find out why; and it ends with the other runnables."""
         manager = make_manager(api, clock, leader_election=ELECTION)
         manager.add_informer(FakeInformer(story, has_synced=False))
@@ -194,7 +199,9 @@ class TestOrder:
             "informer ends",
         ]
 
-    def test_no_thread_is_left_after_the_stop(self, api, clock, threads, story):
+    def test_no_thread_is_left_after_the_stop(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """Neither of the manager, nor of its servers, the election, informers and controllers."""
         before = {*threading.enumerate()}
         manager = make_manager(
@@ -210,7 +217,9 @@ class TestOrder:
         threads.end()
         assert_soon(lambda: {*threading.enumerate()} <= before)
 
-    def test_without_election_the_leader_parts_start_at_once(self, api, clock, threads, story):
+    def test_without_election_the_leader_parts_start_at_once(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """A single replica needs no lease."""
         manager = make_manager(api, clock)
         manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
@@ -219,7 +228,9 @@ class TestOrder:
         assert manager.elected.is_set()
         assert api.requests == []
 
-    def test_controllers_reconcile_while_leading(self, api, clock, threads, story):
+    def test_controllers_reconcile_while_leading(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """What was enqueued before is reconciled once the caches are filled."""
         reconciled = threading.Event()
 
@@ -240,8 +251,8 @@ class TestOrder:
 
 class TestCaches:
     def test_what_is_missing_is_told_each_ten_seconds_and_waited_for_without_end(
-        self, api, clock, threads, story, caplog
-    ):
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """A missing CRD or right can be mended while the process waits: no restart is needed, and the log says why."""
         missing = FakeInformer(story, "applications", has_synced=False)
         missing.last_error = Forbidden("applications is forbidden", status=403, reason="Forbidden")
@@ -268,7 +279,7 @@ class TestCaches:
         clock.advance(0.1)
         story.wait_for("leader part starts")
 
-    def test_a_stop_ends_the_wait(self, api, clock, threads, story):
+    def test_a_stop_ends_the_wait(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
         """A process that never got to work stops like any other, and never touches the lease."""
         manager = make_manager(api, clock, leader_election=ELECTION)
         manager.add_informer(FakeInformer(story, has_synced=False))
@@ -278,7 +289,7 @@ class TestCaches:
         assert story.told[-1] == "informer ends"
         assert api.requests == []
 
-    def test_readyz_follows_the_caches(self, api, clock, threads, story):
+    def test_readyz_follows_the_caches(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
         """Not ready before the caches are filled, but alive."""
         informer = FakeInformer(story, has_synced=False)
         manager = make_manager(api, clock, health_address="127.0.0.1:0")
@@ -294,7 +305,9 @@ class TestCaches:
 
 class TestFailures:
     @pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(3)], ids=repr)
-    def test_a_runnable_that_raises_ends_the_process(self, error, api, clock, threads, story):
+    def test_a_runnable_that_raises_ends_the_process(
+        self, error: Exception, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """Everything else is stopped in order, the lease is released, and run raises what happened."""
 
         def fail(_stop: threading.Event) -> None:
@@ -313,7 +326,9 @@ class TestFailures:
         assert story.told[-1] == "part ends"
         assert api.objects[PATH]["spec"]["holderIdentity"] == ""
 
-    def test_an_informer_that_ends_is_a_failure(self, api, clock, threads, story):
+    def test_an_informer_that_ends_is_a_failure(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """A cache that nobody keeps must not be worked with."""
         informer = FakeInformer(story)
         informer.failure = RuntimeError("index function failed")
@@ -324,16 +339,18 @@ class TestFailures:
         assert isinstance(raised, RunnableFailed)
         assert raised.__cause__ is informer.failure
 
-    def test_a_controller_that_ends_early_is_a_failure(self, api, clock, threads):
+    def test_a_controller_that_ends_early_is_a_failure(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """Nobody would reconcile its keys."""
-        controller = Controller("apps", lambda _key: Result(), clock=clock)
-        controller.run = lambda _stop: None  # type: ignore[method-assign]
+        controller = Controller("apps", lambda _key: Result(), clock=clock)  # type: ignore[var-annotated]
+        controller.run = lambda _stop: None  # type: ignore[assignment, method-assign]
         manager = make_manager(api, clock)
         manager.add_controllers(lambda _client: [controller])
         threads.start(manager.run)
         assert "ended unexpectedly" in str(threads.error())
 
-    def test_a_runnable_may_end(self, api, clock, threads, story):
+    def test_a_runnable_may_end(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
         """A task that has done its work is no failure."""
         manager = make_manager(api, clock)
         manager.add_runnable("task", lambda _stop: story.tell("done"), leader_only=True)
@@ -341,7 +358,9 @@ class TestFailures:
         story.wait_for("done")
         threads.end()
 
-    def test_a_server_that_cannot_listen_is_a_failure_at_once(self, api, clock, threads, story):
+    def test_a_server_that_cannot_listen_is_a_failure_at_once(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """Nothing else is started; servers that had started are given up."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             manager = make_manager(api, clock, metrics_address=f"127.0.0.1:{taken.getsockname()[1]}")
@@ -350,7 +369,9 @@ class TestFailures:
             assert isinstance(threads.error(), ServerBindError)
         assert story.told == []
 
-    def test_the_grace_period_bounds_the_stop(self, api, clock, threads, story):
+    def test_the_grace_period_bounds_the_stop(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """Parts that do not end are named, and the lease is left to expire: they may still write."""
         release = threading.Event()
         manager = make_manager(api, clock, leader_election=ELECTION, grace_period=30)
@@ -374,7 +395,9 @@ class TestFailures:
         assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
         release.set()
 
-    def test_a_failure_outranks_what_does_not_end_after_it(self, api, clock, threads, story, caplog):
+    def test_a_failure_outranks_what_does_not_end_after_it(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """run() raises what ended the process; the log names what it could not wait for."""
         release = threading.Event()
 
@@ -394,10 +417,12 @@ class TestFailures:
         assert "boom" in str(raised)
         (told,) = [r for r in caplog.records if r.getMessage() == "The grace period has ended"]
         # The thread that starts the parts may be among them: on this clock the grace period takes no time.
-        assert "stuck part" in told.stillRunning.split(", ")
+        assert "stuck part" in told.stillRunning.split(", ")  # type: ignore[attr-defined]
         release.set()
 
-    def test_the_lease_is_renewed_during_the_grace_period(self, api, clock, threads, story):
+    def test_the_lease_is_renewed_during_the_grace_period(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """Nobody else may start while the last reconciles end."""
         release = threading.Event()
         manager = make_manager(api, clock, leader_election=ELECTION)
@@ -455,7 +480,9 @@ class TestLostLease:
     """A lost lease ends the term, and not the process."""
 
     @pytest.mark.parametrize("outage", [15, 120, 1800], ids=["15 s", "2 min", "30 min"])
-    def test_an_outage_of_the_api_server_ends_the_term_only(self, outage, api, clock, threads, story):
+    def test_an_outage_of_the_api_server_ends_the_term_only(
+        self, outage: Any, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """The leader part ends at the renew deadline, all else goes on. A second after the return it leads again."""
         manager = make_manager(api, clock, leader_election=ELECTION)
         manager.add_informer(FakeInformer(story))
@@ -482,7 +509,9 @@ class TestLostLease:
         threads.end()
         assert api.objects[PATH]["spec"]["holderIdentity"] == ""
 
-    def test_it_stands_by_while_another_leads(self, api, clock, threads, story):
+    def test_it_stands_by_while_another_leads(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """And leads again when the other is gone."""
         manager = make_manager(api, clock, leader_election=ELECTION)
         manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
@@ -501,7 +530,9 @@ class TestLostLease:
         clock.advance(1)
         story.wait_for_count("leader part starts", 2)
 
-    def test_each_term_has_its_own_controllers_and_client(self, api, clock, threads):
+    def test_each_term_has_its_own_controllers_and_client(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
         """What one term remembers, plans or has queued is not there in the next, and its client sends nothing more."""
         terms = Term()
         manager = make_manager(api, clock, leader_election=ELECTION)
@@ -509,7 +540,7 @@ class TestLostLease:
         threads.start(manager.run)
         for number in (1, 2):
             assert manager.elected.wait(WAIT)
-            assert_soon(lambda number=number: terms.reconciled[-1:] == [(number, f"of term {number}")])
+            assert_soon(lambda number=number: terms.reconciled[-1:] == [(number, f"of term {number}")])  # type: ignore[misc]
             clock.wait_for_waiters(2)
             api.change(PATH, lambda o: o["spec"].update(holderIdentity="b", leaseDurationSeconds=1))
             clock.advance(2)
@@ -520,7 +551,9 @@ class TestLostLease:
             clock.advance(2)
         assert terms.reconciled == [(1, "of term 1"), (2, "of term 2")]
 
-    def test_a_reconcile_of_a_lost_term_sends_nothing_more(self, api, clock, threads, caplog):
+    def test_a_reconcile_of_a_lost_term_sends_nothing_more(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """It is given up, which is no failure: not logged as one, not counted, not tried again. The next term waits."""
         terms = Term()
         terms.release.clear()
@@ -545,7 +578,9 @@ class TestLostLease:
         assert api.requests[requests][:2] == ("GET", PATH)  # the elector's, not the reconcile's
         assert terms.reconciled[:1] in ([], [(2, "of term 2")])
 
-    def test_a_part_that_does_not_end_ends_the_process(self, api, clock, threads, story):
+    def test_a_part_that_does_not_end_ends_the_process(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """Two terms never work at the same time: what still runs after the grace period is named."""
         release = threading.Event()
         manager = make_manager(api, clock, leader_election=ELECTION, grace_period=30)
@@ -568,7 +603,9 @@ class TestLostLease:
         assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
         release.set()
 
-    def test_a_loss_during_the_stop_changes_nothing_of_it(self, api, clock, threads, story):
+    def test_a_loss_during_the_stop_changes_nothing_of_it(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """The parts end within the grace period; what is held by another is not released."""
         release = threading.Event()
         manager = make_manager(api, clock, leader_election=ELECTION)
@@ -586,7 +623,9 @@ class TestLostLease:
         assert clock.monotonic() == 2
         assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
 
-    def test_a_term_waits_for_interrupted_watches(self, api, clock, threads, story):
+    def test_a_term_waits_for_interrupted_watches(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """Caches of before an outage are not worked with, as long as they can be expected to come up to date."""
         informer = FakeInformer(story)
         informer.last_error = ConnectionFailed("connection refused", reason=ConnectionFailed.REFUSED)
@@ -603,7 +642,9 @@ class TestLostLease:
         clock.advance(0.1)
         story.wait_for("leader part starts")
 
-    def test_a_watch_that_stays_interrupted_does_not_hold_up_a_term_for_good(self, api, clock, threads, story, caplog):
+    def test_a_watch_that_stays_interrupted_does_not_hold_up_a_term_for_good(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """After ten seconds it begins, and the log says which cache may be old."""
         informer = FakeInformer(story, "applications")
         informer.last_error = Forbidden("applications is forbidden", status=403, reason="Forbidden")
@@ -617,11 +658,11 @@ class TestLostLease:
             clock.advance(0.1)
         story.wait_for("leader part starts")
         (told,) = [r for r in caplog.records if r.getMessage() == "Caches may be out of date"]
-        assert told.informers == "applications"
+        assert told.informers == "applications"  # type: ignore[attr-defined]
 
 
 class TestChecks:
-    def test_a_stuck_reconcile_fails_healthz(self, api, clock, threads):
+    def test_a_stuck_reconcile_fails_healthz(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """Kubernetes restarts the pod when a worker hangs for longer than the bound."""
         entered = threading.Event()
         release = threading.Event()
@@ -644,12 +685,14 @@ class TestChecks:
         assert "[-]workers failed: reason withheld\n" in body
         release.set()
 
-    def test_an_ended_informer_fails_healthz(self, api, clock, threads, story):
+    def test_an_ended_informer_fails_healthz(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
         """Even while the process, ending for it, waits for its other parts."""
         release = threading.Event()
         ended = threading.Event()
         informer = FakeInformer(story)
-        informer.run = lambda _stop: ended.wait(WAIT)  # type: ignore[method-assign]
+        informer.run = lambda _stop: ended.wait(WAIT)  # type: ignore[assignment, method-assign]
         manager = make_manager(api, clock, health_address="127.0.0.1:0")
         manager.add_informer(informer)
         manager.add_runnable("slow part", story.runnable("slow part", release=release), leader_only=True)
@@ -662,7 +705,7 @@ class TestChecks:
         release.set()
         assert isinstance(threads.error(), RunnableFailed)
 
-    def test_own_checks_are_asked(self, api, clock, threads):
+    def test_own_checks_are_asked(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """What a program adds counts like what is there."""
 
         def fail() -> None:
@@ -684,7 +727,7 @@ class TestChecks:
 
 
 class TestNames:
-    def test_names_are_unique(self, api, clock, story, threads):
+    def test_names_are_unique(self, api: FakeApi, clock: VirtualClock, story: Story, threads: Threads) -> None:
         """Two controllers of one name would share a queue's metrics. An informer may be called like a controller."""
         manager = make_manager(api, clock)
         manager.add_runnable("events", story.runnable("events"), leader_only=True)
@@ -698,7 +741,7 @@ class TestNames:
         threads.start(manager.run)
         assert "'apps' is taken" in str(threads.error())
 
-    def test_a_manager_runs_once(self, api, clock, threads, story):
+    def test_a_manager_runs_once(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
         """And nothing is added while it runs."""
         manager = make_manager(api, clock)
         manager.add_runnable("part", story.runnable("part"), leader_only=True)

@@ -1,5 +1,7 @@
 """The names, types, labels and buckets that dashboards for Go controllers rely on."""
 
+from typing import Any
+
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -68,7 +70,7 @@ def scrape(metrics: Metrics) -> dict[str, tuple[str, list[dict[str, str]], list[
 
 
 @pytest.mark.parametrize(("name", "kind", "labels"), NAMES)
-def test_names_types_and_labels(name, kind, labels, metrics):
+def test_names_types_and_labels(name: str, kind: Any, labels: Any, metrics: Metrics) -> None:
     """Every metric is there under the original's name, with its labels."""
     metrics.request(verb="GET", code="200", host="api:443", seconds=0.1)
     metrics.retry(verb="GET", code="429", host="api:443")
@@ -80,20 +82,20 @@ def test_names_types_and_labels(name, kind, labels, metrics):
 @pytest.mark.parametrize(
     "name", [name for name, _, _ in NAMES if not name.startswith(("process_", "python_", "rest_"))]
 )
-def test_series_exist_before_anything_happens(name, metrics):
+def test_series_exist_before_anything_happens(name: str, metrics: Metrics) -> None:
     """Pre-seeded: 0 everywhere but for the number of workers."""
     _, _, values = scrape(metrics)[name]
     assert values
     assert set(values) == ({3.0} if name == "controller_runtime_max_concurrent_reconciles" else {0.0})
 
 
-def test_each_result_is_seeded(metrics):
+def test_each_result_is_seeded(metrics: Metrics) -> None:
     """A rate over errors needs the series before the first error."""
     _, labels, _ = scrape(metrics)["controller_runtime_reconcile_total"]
     assert {each["result"] for each in labels} == {"success", "error", "requeue_after"}
 
 
-def test_no_series_tells_when_another_began(metrics):
+def test_no_series_tells_when_another_began(metrics: Metrics) -> None:
     """Such series double the number; controllers in Go do not have them."""
     metrics.request(verb="GET", code="200", host="api:443", seconds=0.1)
     for encode in (generate_latest, generate_openmetrics):
@@ -109,21 +111,21 @@ def test_no_series_tells_when_another_began(metrics):
         ("rest_client_request_duration_seconds", REST_CLIENT_BUCKETS),
     ],
 )
-def test_buckets(name, buckets, metrics):
+def test_buckets(name: str, buckets: Any, metrics: Metrics) -> None:
     """Quantiles of a Go and a Python controller can be compared."""
     metrics.request(verb="GET", code="200", host="api:443", seconds=0.1)
     _, labels, _ = scrape(metrics)[name]
     assert [float(each["le"]) for each in labels if "le" in each] == [*buckets, float("inf")]
 
 
-def test_numbers_of_buckets():
+def test_numbers_of_buckets() -> None:
     """40 for reconciles up to a minute, 12 decades from 10 ns, 12 for requests up to a minute."""
     assert (len(RECONCILE_BUCKETS), RECONCILE_BUCKETS[0], RECONCILE_BUCKETS[-1]) == (40, 0.005, 60)
     assert pytest.approx([10e-9 * 10**n for n in range(12)]) == WORKQUEUE_BUCKETS
     assert (len(REST_CLIENT_BUCKETS), REST_CLIENT_BUCKETS[0], REST_CLIENT_BUCKETS[-1]) == (12, 0.005, 60)
 
 
-def test_queue_gauges_are_asked_at_each_scrape(metrics):
+def test_queue_gauges_are_asked_at_each_scrape(metrics: Metrics) -> None:
     """No timer is between the queue and the scrape."""
     state = QueueGauges(1, 2.5, 3.5)
     hooks = metrics.new_queue_metrics("other", lambda: state)
@@ -148,7 +150,7 @@ def test_queue_gauges_are_asked_at_each_scrape(metrics):
     assert read("workqueue_work_duration_seconds_sum", labels) == 0.25
 
 
-def test_informer_hooks(metrics):
+def test_informer_hooks(metrics: Metrics) -> None:
     """Each hook of an informer shows in its metrics."""
     name = "applications"
     metrics.listed(name, seconds=0.5, items=7)
@@ -172,7 +174,7 @@ def test_informer_hooks(metrics):
     assert list(values.values()) == [1, 0.5, 7, 1, 1, 4, 300.25, 1234, 5, 1234, 0.125]
 
 
-def test_registries_are_apart():
+def test_registries_are_apart() -> None:
     """Two Metrics in one process share nothing."""
     first, second = Metrics(), Metrics()
     first.leading("lock", holds=True)

@@ -36,19 +36,19 @@ def reference(kind: str = "Shop", api_version: str = "shops.example/v1", **more:
         ([], SHOP, False, []),
     ],
 )
-def test_keys_of_owners(references, owner, controller_only, keys):
+def test_keys_of_owners(references: Any, owner: Any, controller_only: Any, keys: Any) -> None:
     """Group and kind count, the version does not; a cluster-scoped owner has no namespace."""
     assert [*keys_of_owners(owner, controller_only=controller_only)(owned_by(*references))] == keys
 
 
 @pytest.mark.parametrize("metadata", [{"name": "a"}, {"name": "a", "ownerReferences": None}])
-def test_an_object_without_owners_has_no_keys(metadata):
+def test_an_object_without_owners_has_no_keys(metadata: Any) -> None:
     """Most objects are nobody's."""
     assert [*keys_of_owners(SHOP)({"metadata": metadata})] == []
 
 
 @pytest.mark.parametrize("before", [None, [], [reference(controller=False)], [reference()]], ids=str)
-def test_set_controller(before):
+def test_set_controller(before: Any) -> None:
     """There is one reference to the owner, and it says that the owner is the controller; twice is as once."""
     obj: dict[str, Any] = {"metadata": {"name": "a", "ownerReferences": before}}
     for _ in range(2):
@@ -65,7 +65,7 @@ def test_set_controller(before):
         ]
 
 
-def test_other_owners_stay():
+def test_other_owners_stay() -> None:
     """They keep the object alive as before."""
     other = reference(name="other", uid="u-2", controller=False)
     obj = owned_by(other)
@@ -73,7 +73,7 @@ def test_other_owners_stay():
     assert obj["metadata"]["ownerReferences"][0] == other
 
 
-def test_another_controller_is_a_terminal_error():
+def test_another_controller_is_a_terminal_error() -> None:
     """Two controllers would fight for the object for ever."""
     obj = owned_by(reference(name="other", uid="u-2"))
     before = copy.deepcopy(obj)

@@ -39,13 +39,13 @@ def no(_old: Object | None, _new: Object | None, /) -> bool:
         (annotations_changed, obj(), obj("2", labels={"a": "1"}), False),
     ],
 )
-def test_changes(predicate, old, new, passes):
+def test_changes(predicate: Any, old: Any, new: Any, passes: Any) -> None:
     """What has changed decides; an empty map and none are the same; a kind without generation passes each change."""
     assert predicate(old, new) is passes
 
 
 @pytest.mark.parametrize("predicate", [generation_changed, labels_changed, annotations_changed])
-def test_adds_and_deletes_pass(predicate):
+def test_adds_and_deletes_pass(predicate: Any) -> None:
     """They judge changes only."""
     assert predicate(None, obj())
     assert predicate(obj(), None)
@@ -65,6 +65,6 @@ def test_adds_and_deletes_pass(predicate):
         (all_of(any_of(no, yes), negate(no)), True),
     ],
 )
-def test_combinations(predicate, passes):
+def test_combinations(predicate: Any, passes: Any) -> None:
     """And, or, not."""
     assert predicate(obj(), obj("2")) is passes

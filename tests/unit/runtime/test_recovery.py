@@ -7,6 +7,7 @@ import pytest
 from controller.runtime.recovery import Recovery
 from informers import ApiError, ConnectionFailed, Forbidden, ServerError
 from informers.errors import KubernetesError
+from tests.unit.runtime.conftest import Threads
 from workqueue.testing import VirtualClock
 
 REFUSED = ConnectionFailed("refused", reason=ConnectionFailed.REFUSED)
@@ -70,16 +71,18 @@ class Bench:
 
 
 @pytest.mark.parametrize("error", [None, FORBIDDEN, ServerError("slow", status=503)], ids=str)
-def test_without_an_outage_nothing_is_asked(error, clock, threads):
+def test_without_an_outage_nothing_is_asked(error: Exception, clock: VirtualClock, threads: Threads) -> None:
     """An informer that is refused or meets an overloaded server keeps its back-off."""
-    bench = Bench(clock, threads, error)
+    bench = Bench(clock, threads, error)  # type: ignore[arg-type]
     bench.run(60)
     assert bench.server.asked == []
     assert bench.informers[0].retries == []
 
 
 @pytest.mark.parametrize("answer", [NOT_JSON, FORBIDDEN, None], ids=["ok", "not allowed to ask", "json"])
-def test_within_a_second_of_the_return_what_failed_is_tried_again(answer, clock, threads):
+def test_within_a_second_of_the_return_what_failed_is_tried_again(
+    answer: Any, clock: VirtualClock, threads: Threads
+) -> None:
     """However long the outage was; those that did not fail are left alone."""
     bench = Bench(clock, threads, REFUSED, REFUSED, None)
     bench.run(1800)
@@ -94,7 +97,7 @@ def test_within_a_second_of_the_return_what_failed_is_tried_again(answer, clock,
     assert len(bench.server.asked) == 1801
 
 
-def test_a_watch_that_expired_in_the_outage_is_listed_anew_at_once(clock, threads):
+def test_a_watch_that_expired_in_the_outage_is_listed_anew_at_once(clock: VirtualClock, threads: Threads) -> None:
     """A server that was restarted does not know old versions any more. That is no error, and waits all the same."""
     bench = Bench(clock, threads, REFUSED, None)
     bench.run(3)
@@ -104,7 +107,7 @@ def test_a_watch_that_expired_in_the_outage_is_listed_anew_at_once(clock, thread
     assert bench.informers[1].retries == [4]
 
 
-def test_a_server_that_starts_is_not_back_yet(clock, threads):
+def test_a_server_that_starts_is_not_back_yet(clock: VirtualClock, threads: Threads) -> None:
     """It answers, but would refuse: its /readyz says so."""
     bench = Bench(clock, threads, REFUSED)
     bench.run(3)
@@ -116,7 +119,7 @@ def test_a_server_that_starts_is_not_back_yet(clock, threads):
     assert bench.informers[0].retries == [9]
 
 
-def test_what_fails_after_the_return_is_tried_for_ten_seconds(clock, threads):
+def test_what_fails_after_the_return_is_tried_for_ten_seconds(clock: VirtualClock, threads: Threads) -> None:
     """Rights, say, come a moment after the server; what is refused for longer than that goes back to its back-off."""
     bench = Bench(clock, threads, REFUSED, REFUSED)
     bench.run(2)
@@ -131,7 +134,7 @@ def test_what_fails_after_the_return_is_tried_for_ten_seconds(clock, threads):
     assert bench.returns == [3]
 
 
-def test_each_outage_is_noticed(clock, threads):
+def test_each_outage_is_noticed(clock: VirtualClock, threads: Threads) -> None:
     """The second one as the first."""
     bench = Bench(clock, threads, REFUSED)
     (informer,) = bench.informers
@@ -143,7 +146,7 @@ def test_each_outage_is_noticed(clock, threads):
     assert len(bench.returns) == 2
 
 
-def test_it_stops_in_every_phase(clock, threads):
+def test_it_stops_in_every_phase(clock: VirtualClock, threads: Threads) -> None:
     """Also while the server is away."""
     bench = Bench(clock, threads, REFUSED)
     bench.run(3)

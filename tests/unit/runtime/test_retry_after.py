@@ -47,7 +47,7 @@ def in_controller(work: Callable[[], object], stop: threading.Event) -> None:
 
 def in_group(work: Callable[[], object], stop: threading.Event) -> None:
     group = Group(REAL_CLOCK, on_failure=lambda _: None)
-    group.start("busy", lambda _: work(), until_stop=False)  # type: ignore[arg-type,return-value]
+    group.start("busy", lambda _: work(), until_stop=False)  # type: ignore[arg-type]
     stop.wait()
     assert group.stop(REAL_CLOCK.monotonic() + TEST_TIMEOUT) == []
 
@@ -61,7 +61,7 @@ def test_stop(busy: tuple[Client, Waiting, FakeAPIServer], run: Callable[..., No
     def work() -> None:
         client.request("POST", "/x", body={})
 
-    threading.Thread(target=lambda: (run(work, stop), ended.set()), daemon=True).start()
+    threading.Thread(target=lambda: (run(work, stop), ended.set()), daemon=True).start()  # type: ignore[func-returns-value]
     assert waiting.begun.wait(60)
     stop.set()
     assert ended.wait(TEST_TIMEOUT)

@@ -29,7 +29,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_asks_to_stop(number):
+def test_the_first_signal_asks_to_stop(number: int) -> None:
     """The event is set, and the process ends by itself."""
     process = start()
     process.send_signal(number)
@@ -39,7 +39,7 @@ def test_the_first_signal_asks_to_stop(number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_second_signal_ends_at_once(number):
+def test_the_second_signal_ends_at_once(number: int) -> None:
     """Whatever still runs, with status 1."""
     process = start("hang")
     process.send_signal(signal.SIGTERM)
@@ -64,7 +64,7 @@ print(stop.wait(float(sys.argv[1])), flush=True)
 """
 
 
-def test_a_forked_child_is_a_process_of_its_own():
+def test_a_forked_child_is_a_process_of_its_own() -> None:
     """A signal to it ends it, and does not stop its parent."""
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKED, "0.2"], capture_output=True, text=True, timeout=60, check=True
