@@ -204,7 +204,7 @@ class TestConnectionFailed:
     def test_timeout(self, server: FakeAPIServer) -> None:
         """No answer in time."""
         client = server.client()
-        server.inject("other", Answer(200, {}), NoAnswer())
+        server.inject("other", Answer(200, {}), NoAnswer())  # type: ignore[arg-type]
         client.request("GET", "/x")  # connected: what is left to wait for is the answer
         with pytest.raises(ConnectionFailed, match=r"no answer within 0\.2 s") as caught:
             client.request("GET", "/x", timeout=0.2)
