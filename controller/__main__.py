@@ -1,4 +1,4 @@
-"""The command line: ``compass-runtime-agent [run|status|revoke]``, or ``python -m controller``."""
+"""The command line: ``compass-runtime-agent [run|status|revoke|doctor]``, or ``python -m controller``."""
 
 import argparse
 import gc
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return commands.status(
                 client, settings, output=options.output, now=time.time(), out=sys.stdout, err=sys.stderr
             )
+        if command == "doctor":
+            return commands.doctor(client, settings, output=options.output, now=time.time, out=sys.stdout)
         return commands.revoke(client, settings, confirm=_yes if options.yes else _ask, out=sys.stdout)
     finally:
         client.close()
@@ -121,6 +123,10 @@ def _parser() -> argparse.ArgumentParser:
         "status", help="show the state of the connection; exit status 0: healthy, 1: a problem, 3: unknown"
     )
     status.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    doctor = subparsers.add_parser(
+        "doctor", help="check permissions, configuration, certificate, servers and clocks; exit status as of status"
+    )
+    doctor.add_argument("-o", "--output", choices=("text", "json"), default="text")
     revoke = subparsers.add_parser("revoke", help="revoke the certificate and delete the credentials")
     revoke.add_argument("--yes", action="store_true", help="do not ask")
     return parser

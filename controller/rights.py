@@ -214,9 +214,10 @@ def _credentials(name: ObjectName) -> list[Right]:
     return [*_named(SECRET, name, "list", "watch", "update"), *_rights(SECRET, "create", namespace=name.namespace)]
 
 
-def _allowed(client: Client, right: Right) -> bool:
+def attributes(right: Right) -> dict[str, str]:
+    """The resourceAttributes of an access review."""
     resource, _, subresource = right.resource.partition("/")
-    attributes = {
+    found = {
         "verb": right.verb,
         "group": right.group,
         "resource": resource,
@@ -224,10 +225,14 @@ def _allowed(client: Client, right: Right) -> bool:
         "namespace": right.namespace,
         "name": right.name,
     }
+    return {key: value for key, value in found.items() if value}
+
+
+def _allowed(client: Client, right: Right) -> bool:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+        "spec": {"resourceAttributes": attributes(right)},
     }
     answer = client.request("POST", _REVIEWS, body=review)
     return (answer.get("status") or {}).get("allowed") is True

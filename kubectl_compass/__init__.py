@@ -5,6 +5,8 @@
     waiting      wait for the agent and tell how far it is
     pairing      where the one-time token goes
     actions      status, pair, resync, renew, reconnect
+    in_pod       revoke, logs
+    doctor       what is wrong, and how to mend it
     output       results as text, JSON or YAML
     completion   ``kubectl_complete-compass``
 

@@ -11,9 +11,11 @@ from controller.settings import SettingsError
 from controller.text import clean
 from controller.version import COMMIT, VERSION
 from informers.errors import ApiError, ConfigurationError
-from kubectl_compass import actions, arguments, pairing
-from kubectl_compass.actions import Desk, Failed
+from kubectl_compass import actions, arguments, in_pod, pairing
+from kubectl_compass.actions import Failed
 from kubectl_compass.cluster import Cluster, KubectlFailed, open_cluster
+from kubectl_compass.desk import Desk
+from kubectl_compass.doctor import doctor
 from kubectl_compass.output import show
 from kubectl_compass.pairing import Unusable
 from workqueue import RealClock
@@ -72,8 +74,24 @@ def _command(options: argparse.Namespace, cluster: Cluster, token: str) -> int:
             return actions.resync(desk)
         case "renew":
             return actions.renew(desk)
-        case _:
+        case "reconnect":
             return actions.reconnect(desk, token)
+        case "revoke":
+            return in_pod.revoke(desk, confirm=_yes if options.yes else _ask)
+        case "logs":
+            return in_pod.logs(desk, follow=options.follow, tail=options.tail)
+        case _:
+            return doctor(desk)
+
+
+def _yes(_: str) -> bool:
+    return True
+
+
+def _ask(question: str) -> bool:
+    """No answer means no."""
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _token() -> str:

@@ -4,22 +4,19 @@ Each of the last four asks through the API server, waits, and ends with the repo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
-from controller.commands.status import HEALTHY, UNHEALTHY, Certificate, lines, report
+from controller.commands.status import HEALTHY, UNHEALTHY, Certificate, lines
+from controller.commands.status import report as report_of_agent
 from controller.connection import status as cc
 from controller.model.fields import member
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
-from controller.settings import format_duration
 from informers import NotFound
 from kubectl_compass import pairing
-from kubectl_compass.arguments import Output
-from kubectl_compass.cluster import Cluster
+from kubectl_compass.desk import Desk
 from kubectl_compass.output import show
 from kubectl_compass.pairing import Unusable
 from kubectl_compass.waiting import Done, Progress, TimedOut, Waiting
-from workqueue import Clock
 
 _ASK_AGAIN_SECONDS = 10.0
 
@@ -30,25 +27,9 @@ class Failed(Exception):
     """What was asked for cannot be; the text says why."""
 
 
-@dataclass(frozen=True)
-class Desk:
-    """What a command works with. ``timeout``: seconds that it waits for the agent."""
-
-    cluster: Cluster
-    output: Output
-    out: TextIO
-    err: TextIO
-    clock: Clock
-    timeout: float = 0.0
-
-    def waiting(self, progress: Progress, known: Object | None) -> Waiting:
-        progress.say(f"waiting for the agent, at most {format_duration(self.timeout)}")
-        return Waiting(self.cluster.connection, progress, clock=self.clock, timeout=self.timeout, known=known)
-
-
 def status(desk: Desk) -> int:
     """Print the report; gives the exit status."""
-    found = _report(desk)
+    found = report(desk)
     _show(desk, found)
     return HEALTHY if found["healthy"] else UNHEALTHY
 
@@ -192,15 +173,15 @@ def _conclude(desk: Desk, waiting: Waiting, done: Done, *, wanted: Done = lambda
             file=desk.err,
         )
         came = False
-    _show(desk, _report(desk))
+    _show(desk, report(desk))
     return HEALTHY if came else UNHEALTHY
 
 
-def _report(desk: Desk) -> dict[str, Any]:
+def report(desk: Desk) -> dict[str, Any]:
     """That of the agent's own ``status``, from what the CompassConnection tells, and who works."""
     cluster = desk.cluster
     connection = cluster.connection()
-    found = report(connection, _certificate(connection), cluster.settings, now=desk.clock.time())
+    found = report_of_agent(connection, _certificate(connection), cluster.settings, now=desk.clock.time())
     runtime = member(member(connection, "status"), "runtime")
     found["runtime"], found["tenant"] = runtime.get("id"), runtime.get("tenant")
     replicas = cluster.replicas

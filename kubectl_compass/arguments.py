@@ -82,6 +82,12 @@ def parser() -> argparse.ArgumentParser:
     add("renew", "have the certificate renewed now, and wait for the new one", timeout="2m")
     reconnect = add("reconnect", "have the agent pair anew, and wait until all is synchronised", timeout="2m")
     _add_token(reconnect, required=False)
+    revoke = add("revoke", "revoke the certificate and delete the credentials, in the leader's Pod")
+    revoke.add_argument("--yes", action="store_true", help="do not ask")
+    logs = add("logs", "print the log of the leader", output=False)
+    logs.add_argument("-f", "--follow", action="store_true", help="go on, also with the next leader, until interrupted")
+    logs.add_argument("--tail", type=_lines, default=100, metavar="NUMBER", help="of the last lines (100); -1: all")
+    add("doctor", "look for what is wrong, and say how to mend it")
     return top
 
 
@@ -100,6 +106,13 @@ def _where() -> argparse.ArgumentParser:
     where.add_argument("--context", metavar="NAME", help="context of the kubeconfig; default: the current one")
     where.add_argument("-n", "--namespace", metavar="NAME", help=f"where the agent is; default: {NAMESPACE}")
     return where
+
+
+def _lines(text: str) -> int:
+    try:
+        return max(int(text), -1)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("expected a number") from error
 
 
 def _seconds(text: str) -> float:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from controller.model import fields
 from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
@@ -87,14 +87,23 @@ class Cluster:
         wanted = fields.spec(self.deployment).get("replicas", 1)
         return Replicas(wanted, fields.member(self.deployment, "status").get("readyReplicas", 0))
 
+    @property
+    def service_account(self) -> str:
+        """The name of the agent's ServiceAccount."""
+        named = _pod_spec(self.deployment or {}).get("serviceAccountName")
+        return named if isinstance(named, str) else COMPONENT
+
     def connection(self) -> Object | None:
         """The CompassConnection; None when there is none, or no such kind of object."""
         return _existing(self.client, COMPASS_CONNECTION, CONNECTION_NAME, None)
 
+    def lease(self) -> Object | None:
+        """None where nobody has led yet, or leader election is off."""
+        return _existing(self.client, LEASES, COMPONENT, self.settings.leader_election_namespace)
+
     def holder(self) -> str:
         """The identity in the Lease; "" when nobody holds it."""
-        lease = _existing(self.client, LEASES, COMPONENT, self.settings.leader_election_namespace)
-        return str(fields.member(lease, "spec").get("holderIdentity") or "")
+        return str(fields.member(self.lease(), "spec").get("holderIdentity") or "")
 
     def leader(self) -> str:
         """The name of the Pod that leads; "" when none does. A Pod's name is the first part of its identity."""
@@ -103,6 +112,10 @@ class Cluster:
     def kubectl(self, *arguments: str) -> list[str]:
         """A command of kubectl for this cluster and namespace."""
         return [*self._kubectl, f"--namespace={self.namespace}", *arguments]
+
+    def in_pod(self, target: str, *arguments: str) -> list[str]:
+        """A command of the agent in ``target``, such as pod/NAME; beside it there may be a proxy of Istio."""
+        return self.kubectl("exec", target, f"--container={COMPONENT}", "--", COMPONENT, *arguments)
 
 
 @contextmanager
@@ -126,10 +139,10 @@ def environment_of(deployment: Object) -> dict[str, str]:
     }
 
 
-def run(command: list[str]) -> int:
+def run(command: list[str], *, stdout: TextIO | None = None) -> int:
     """Run it with the streams of this process; gives its exit status. Raises KubectlFailed."""
     try:
-        return subprocess.run(command, check=False).returncode  # noqa: S603 - kubectl, without a shell
+        return subprocess.run(command, check=False, stdout=stdout).returncode  # noqa: S603 - kubectl, without a shell
     except OSError as error:
         raise KubectlFailed(f"{command[0]} cannot be run: {error.strerror}") from error
 

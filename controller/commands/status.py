@@ -108,6 +108,11 @@ def report(
     return found
 
 
+def stale_after(settings: Settings) -> float:
+    """Seconds after which an answer of the Director is too old: no agent may run any more."""
+    return max(_PERIODS_UNTIL_STALE * settings.sync_period, _MIN_SECONDS_UNTIL_STALE)
+
+
 def _of_credentials(credentials: StoredCredentials) -> Certificate:
     connection = credentials.registration
     return Certificate(
@@ -144,8 +149,7 @@ def _problems(found: Mapping[str, Any], certificate: Certificate | None, setting
             f"local time is {cc.timestamp(now)}: check the clocks"
         )
     fetched = cc.parse_timestamp(found["lastFetch"])
-    stale = max(_PERIODS_UNTIL_STALE * settings.sync_period, _MIN_SECONDS_UNTIL_STALE)
-    if fetched is not None and now - fetched > stale:
+    if fetched is not None and now - fetched > stale_after(settings):
         problems.append(f"the Director last answered at {found['lastFetch']}: check that an agent runs")
     return problems
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from controller import commands
 from controller.resources import COMPASS_CONNECTION, SECRET
+from controller.settings import Settings
 from e2e.world import CONFIGURATION, World
 from informers import Client
 from kubectl_compass import actions
-from kubectl_compass.actions import Desk, Failed
+from kubectl_compass.actions import Failed
 from kubectl_compass.arguments import Connect
 from kubectl_compass.cluster import Cluster, open_cluster
+from kubectl_compass.desk import Desk
+from kubectl_compass.doctor import doctor
 from kubectl_compass.pairing import Unusable
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import certificate, issued, synchronized, wait_for_error
@@ -150,6 +155,39 @@ def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:
     assert actions.status(plugin.desk()) == 1
     plugin.said()
     assert json.loads(plugin.out)["problems"][0].startswith("there is no CompassConnection")
+
+
+def test_doctor_of_the_agent(world: World, agent: StartAgent) -> None:
+    """With its settings it reaches both servers; one that is down, or not trusted, is told with a cure."""
+    synchronized(world, agent)
+
+    def results(**settings: str) -> dict[str, dict[str, str]]:
+        out = io.StringIO()
+        known = Settings.from_environment(world.environment(**settings))
+        commands.doctor(world.client, known, output="json", now=time.time, out=out)
+        return {row["check"]: row for row in json.loads(out.getvalue())["findings"]}
+
+    found = results()
+    assert {check: row["result"] for check, row in found.items()} == dict.fromkeys(
+        ("permissions", "configuration", "certificate", "Connector", "Director", "clocks"), "ok"
+    )
+    found = results(COMPASS_CA_FILE="")
+    assert found["Connector"]["result"] == found["Director"]["result"] == "problem"
+    assert "is not trusted" in found["Director"]["text"]
+    assert "config/private-ca" in found["Director"]["cure"]
+
+
+def test_doctor_where_no_pod_runs(world: World, agent: StartAgent, plugin: Plugin) -> None:
+    """What can be seen from outside is seen, and what cannot is said."""
+    synchronized(world, agent)
+    assert doctor(plugin.desk()) == 1
+    plugin.said()
+    found = {row["check"]: row for row in json.loads(plugin.out)["findings"]}
+    assert found["Deployment"]["text"] == "there is no Deployment compass-runtime-agent in the namespace kyma-system"
+    assert found["permissions"]["result"] == "problem"  # there is no ServiceAccount with any either
+    assert found["inside the cluster"]["result"] == "unknown"
+    for check in ("CRD", "CompassConnection"):
+        assert found[check]["result"] == "ok", found[check]
 
 
 def run(world: World, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ NO_FILES, FILES = 4, 0
 @pytest.mark.parametrize(
     ("words", "candidates"),
     [
-        (["re"], ["resync", "renew", "reconnect"]),
+        (["re"], ["resync", "renew", "reconnect", "revoke"]),
         (["pair", "--t"], ["--tenant", "--timeout", "--token-stdin"]),
         (["status", "-o", ""], ["json", "text", "yaml"]),
         (["status", "--output=y"], ["--output=yaml"]),

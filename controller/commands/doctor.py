@@ -1,0 +1,253 @@
+"""``compass-runtime-agent doctor``: what can only be found out where the agent runs, with its settings and rights.
+
+`gather` looks once, `examine` is a pure function from what it saw to findings, each with its cure. ``kubectl compass
+doctor`` runs it in a Pod, and adds what is seen from outside.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from controller import rights
+from controller.commands import findings, snapshot
+from controller.commands.findings import Finding, ok, problem, unknown, warning
+from controller.commands.probe import Probe, Step, probe
+from controller.commands.status import Output
+from controller.compass import tls
+from controller.compass.errors import CompassError
+from controller.connection import status as cc
+from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
+from controller.connection.credentials import CredentialsError, StoredCredentials
+from controller.connection.texts import duration
+from controller.rights import Right
+from controller.settings import Settings
+from informers import ApiError, Client
+
+_PROBE_SECONDS = 10.0
+_CLOCKS_SECONDS = 30.0  # more than a request takes, less than what makes a new certificate unusable for long
+_OVERDUE = 2 / 3  # of the renewal threshold: the alert CompassCertificateExpiresSoon is at a fifth of the validity
+
+_PAIR = "kubectl compass pair --token-stdin, with a new one-time token of Compass"
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Why something could not be found out."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class CertificateFacts:
+    """Of the stored client certificate: its validity, and from which part of it left on it is renewed."""
+
+    not_before: float
+    not_after: float
+    renewal_threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """All that `gather` saw. ``now`` is in epoch seconds. ``certificate``: a text says why there is none."""
+
+    now: float
+    missing_rights: tuple[Right, ...] | Unknown
+    configuration: PairingConfiguration | ConfigurationProblem | Unknown
+    certificate: CertificateFacts | str | Unknown
+    probes: tuple[Probe, ...] | Unknown
+    ca_file: Path | None = None
+    skip_verify: bool = False
+
+
+def doctor(client: Client, settings: Settings, *, output: Output, now: Callable[[], float], out: TextIO) -> int:
+    """Print the findings; gives the exit status."""
+    found = examine(gather(client, settings, now=now))
+    if output == "json":
+        print(json.dumps(findings.to_json(found), indent=2), file=out)
+    else:
+        print("\n".join(findings.lines(found)), file=out)
+    return findings.exit_status(found)
+
+
+def gather(client: Client, settings: Settings, *, now: Callable[[], float]) -> Facts:
+    """Look at everything once. What cannot be read is Unknown."""
+    try:
+        missing: tuple[Right, ...] | Unknown = rights.missing(client, rights.needed(settings))
+    except ApiError as error:
+        missing = Unknown(str(error))
+    configuration: PairingConfiguration | ConfigurationProblem | Unknown
+    certificate: CertificateFacts | str | Unknown
+    credentials: StoredCredentials | None = None
+    try:
+        taken = snapshot.take(client, settings)
+        configuration = taken.configurations.resolve(taken.connection)
+    except ApiError as error:
+        configuration = certificate = Unknown(str(error))
+    else:
+        try:
+            credentials = taken.credentials.load()
+            certificate = CertificateFacts(credentials.not_before, credentials.not_after, settings.renewal_threshold)
+        except CredentialsError as error:
+            certificate = str(error)
+    return Facts(
+        now=now(),
+        missing_rights=missing,
+        configuration=configuration,
+        certificate=certificate,
+        probes=_probes(settings, configuration, credentials, now),
+        ca_file=settings.compass_ca_file,
+        skip_verify=settings.skip_compass_tls_verify,
+    )
+
+
+def _probes(
+    settings: Settings,
+    configuration: PairingConfiguration | ConfigurationProblem | Unknown,
+    credentials: StoredCredentials | None,
+    now: Callable[[], float],
+) -> tuple[Probe, ...] | Unknown:
+    """Of the servers that the agent calls as things are: those of the registration, or the one to pair with."""
+    registration = credentials.registration if credentials else None
+    if registration is not None:
+        urls = {"Connector": registration.connector_url, "Director": registration.director_url}
+    elif isinstance(configuration, PairingConfiguration):
+        urls = {"Connector": configuration.connector_url}
+    else:
+        return Unknown("no address of Compass is known yet")
+    try:
+        context = tls.client_context(
+            credentials.pair if registration and credentials else None,
+            ca_file=settings.compass_ca_file,
+            skip_verify=settings.skip_compass_tls_verify,
+        )
+    except CompassError as error:
+        return Unknown(str(error))
+    return tuple(probe(party, url, context, timeout=_PROBE_SECONDS, now=now) for party, url in urls.items())
+
+
+def examine(facts: Facts) -> list[Finding]:
+    """Knows of nothing but the facts."""
+    return [
+        _rights(facts),
+        _configuration(facts),
+        _certificate(facts),
+        *_servers(facts),
+        *_clocks(facts),
+    ]
+
+
+def _rights(facts: Facts) -> Finding:
+    check = "permissions"
+    if isinstance(facts.missing_rights, Unknown):
+        return unknown(check, f"the permissions of the agent cannot be checked: {facts.missing_rights.why}")
+    return rights_finding(facts.missing_rights)
+
+
+def rights_finding(missing: tuple[Right, ...]) -> Finding:
+    """Of what the ServiceAccount of the agent lacks."""
+    check = "permissions"
+    if not missing:
+        return ok(check, "the ServiceAccount of the agent has all permissions that it needs")
+    return problem(
+        check,
+        f"the ServiceAccount of the agent lacks permissions: {rights.describe(missing)}",
+        "kubectl apply -k config/rbac; in a Kyma cluster kubectl apply -k config/kyma",
+    )
+
+
+def _configuration(facts: Facts) -> Finding:
+    check, found = "configuration", facts.configuration
+    if isinstance(found, Unknown):
+        return unknown(check, f"the configuration cannot be read: {found.why}", "kubectl apply -k config/rbac")
+    if isinstance(found, PairingConfiguration):
+        return ok(check, f"complete, from {found.origin}, for Runtime {found.runtime_id}")
+    if isinstance(facts.certificate, CertificateFacts):
+        if found.kind is ProblemKind.NOTHING:
+            return ok(check, "none, and none is needed while the certificate is valid")
+        return warning(check, f"not usable for another pairing: {found.text}", "correct it before it is needed")
+    if found.kind is ProblemKind.NOTHING:
+        cure = f"{_PAIR}, and --connector-url, --runtime-id and --tenant"
+    else:
+        cure = "correct what the text names; kubectl compass pair writes the Secret"
+    return problem(check, found.text, cure)
+
+
+def _certificate(facts: Facts) -> Finding:
+    check, found = "certificate", facts.certificate
+    if isinstance(found, Unknown):
+        return unknown(check, f"the Secret with the client certificate cannot be read: {found.why}")
+    if isinstance(found, str):
+        return problem(check, f"there is no usable client certificate: {found}", _PAIR)
+    until = cc.timestamp(found.not_after)
+    if facts.now >= found.not_after:
+        return problem(check, f"the client certificate expired at {until}", _PAIR)
+    if facts.now < found.not_before:
+        return problem(
+            check,
+            f"the client certificate is not valid before {cc.timestamp(found.not_before)}, and the local time is "
+            f"{cc.timestamp(facts.now)}",
+            "correct the clock of the node or of Compass",
+        )
+    left = (found.not_after - facts.now) / (found.not_after - found.not_before)
+    if left < found.renewal_threshold * _OVERDUE:
+        return warning(
+            check,
+            f"the client certificate is valid until {until} and should have been renewed already",
+            "kubectl get events --field-selector reason=RenewalFailed; kubectl compass renew",
+        )
+    return ok(check, f"the client certificate is valid until {until}, and its key belongs to it")
+
+
+_CURES = {
+    Step.NAME: "check the host in CONNECTOR_URL, the DNS of the cluster, and that the NetworkPolicy lets DNS through",
+    Step.CONNECTION: "check egress rules, firewalls and proxies between the cluster and Compass, and that Compass runs",
+    Step.ANSWER: "check proxies between the cluster and Compass, and that Compass runs",
+}
+
+
+def _servers(facts: Facts) -> list[Finding]:
+    if isinstance(facts.probes, Unknown):
+        return [unknown("Compass", f"not asked: {facts.probes.why}")]
+    found = []
+    for probed in facts.probes:
+        via = f" through the proxy {probed.via}" if probed.via else ""
+        if probed.failed is None:
+            verified = "is not verified" if facts.skip_verify else "is verified"
+            text = f"{probed.url} answers{via} with HTTP {probed.status}; its TLS certificate {verified}"
+            if facts.skip_verify:
+                cure = "remove APP_SKIP_COMPASS_TLS_VERIFY; a private authority goes into config/private-ca"
+                found.append(warning(probed.party, text, cure))
+            else:
+                found.append(ok(probed.party, text))
+        else:
+            cure = _tls_cure(facts) if probed.failed is Step.TLS else _CURES[probed.failed]
+            found.append(problem(probed.party, f"{probed.url}{via}: {probed.text}", cure))
+    return found
+
+
+def _tls_cure(facts: Facts) -> str:
+    trusted = (
+        f"is its authority in {facts.ca_file}?" if facts.ca_file else "for a private authority use config/private-ca"
+    )
+    return f"{trusted}; a proxy must not open TLS; a refused client certificate needs a new pairing: {_PAIR}"
+
+
+def _clocks(facts: Facts) -> list[Finding]:
+    """One finding for all servers: that of the largest difference."""
+    probes = () if isinstance(facts.probes, Unknown) else facts.probes
+    differences = [p.received - p.date for p in probes if p.date is not None]
+    if not differences:
+        return []
+    largest = max(differences, key=abs)
+    if abs(largest) <= _CLOCKS_SECONDS:
+        return [ok("clocks", "the clocks of this node and of Compass agree")]
+    which = "ahead of" if largest > 0 else "behind"
+    return [
+        warning(
+            "clocks",
+            f"the clock of this node is {duration(largest)} {which} that of Compass",
+            "correct it (NTP on the node); certificates are valid by these clocks",
+        )
+    ]

@@ -1,0 +1,85 @@
+"""What ``doctor`` finds, inside the Pod and from outside."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from controller.commands.status import HEALTHY, UNHEALTHY, UNKNOWN
+from controller.text import clean
+
+_MAX_TEXT = 1024
+
+
+class Result(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check. ``cure``: what to do; "" when there is nothing to do."""
+
+    check: str
+    result: Result
+    text: str
+    cure: str = ""
+
+
+def ok(check: str, text: str) -> Finding:
+    return Finding(check, Result.OK, text)
+
+
+def warning(check: str, text: str, cure: str) -> Finding:
+    return Finding(check, Result.WARNING, text, cure)
+
+
+def problem(check: str, text: str, cure: str) -> Finding:
+    return Finding(check, Result.PROBLEM, text, cure)
+
+
+def unknown(check: str, text: str, cure: str = "") -> Finding:
+    return Finding(check, Result.UNKNOWN, text, cure)
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """UNHEALTHY with a problem, else UNKNOWN when a check could not be made, else HEALTHY; warnings do not count."""
+    results = {finding.result for finding in findings}
+    if Result.PROBLEM in results:
+        return UNHEALTHY
+    return UNKNOWN if Result.UNKNOWN in results else HEALTHY
+
+
+def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """``healthy`` is null when a check could not be made and no other found a problem."""
+    healthy = {HEALTHY: True, UNHEALTHY: False, UNKNOWN: None}[exit_status(findings)]
+    rows = [
+        {"check": f.check, "result": f.result.value, "text": _shown(f.text), "cure": _shown(f.cure) or None}
+        for f in findings
+    ]
+    return {"healthy": healthy, "findings": rows}
+
+
+def from_json(report: Mapping[str, Any]) -> list[Finding]:
+    """The findings of `to_json`; raises ValueError, KeyError or TypeError for anything else."""
+    return [
+        Finding(str(row["check"]), Result(row["result"]), str(row["text"]), str(row["cure"] or ""))
+        for row in report["findings"]
+    ]
+
+
+def lines(findings: Sequence[Finding]) -> list[str]:
+    """For people, each line printable: the result, the check, the text, and the cure below it."""
+    width = max((len(finding.check) for finding in findings), default=0)
+    told = []
+    for finding in findings:
+        told.append(f"{finding.result:<9}{finding.check:<{width}}  {_shown(finding.text)}")
+        if finding.cure:
+            told.append(f"{'':<9}{'':<{width}}  cure: {_shown(finding.cure)}")
+    return told
+
+
+def _shown(text: str) -> str:
+    return clean(text, _MAX_TEXT)

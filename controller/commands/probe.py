@@ -1,0 +1,100 @@
+"""One request to a server of Compass, step by step, to say which step fails: name, connection, TLS, answer.
+
+It goes the way that calls of the agent go: the same proxy, the same roots, the same client certificate. It carries no
+token. Whatever HTTP status comes back is an answer.
+"""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+import requests.utils
+
+_HTTPS = 443
+_PROXY = 8080
+_USER_AGENT = {"User-Agent": "compass-runtime-agent/doctor"}
+
+
+class Step(StrEnum):
+    """What failed."""
+
+    NAME = "name"
+    CONNECTION = "connection"
+    TLS = "TLS"
+    ANSWER = "answer"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What came of it. ``failed`` is None after an answer.
+
+    ``via``: host of the proxy, "" without. ``date``: the server's clock, None when it told none; ``received``: this
+    machine's clock at that moment; both in epoch seconds.
+    """
+
+    party: str
+    url: str
+    failed: Step | None = None
+    text: str = ""
+    via: str = ""
+    status: int = 0
+    date: float | None = None
+    received: float = 0.0
+
+
+def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now: Callable[[], float]) -> Probe:
+    """``timeout``: seconds for each step but the name. ``now``: the wall clock."""
+    proxy = urlsplit(requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url, no_proxy=None)) or "")
+    via = proxy.hostname or ""
+
+    def failed(step: Step, text: str) -> Probe:
+        return Probe(party, url, failed=step, text=text, via=via)
+
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or _HTTPS
+        first = (via, proxy.port or _PROXY) if via else (host, port)
+    except ValueError:
+        return failed(Step.NAME, "the URL cannot be read")
+    try:
+        socket.getaddrinfo(*first, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        return failed(Step.NAME, f"the host name {first[0]} cannot be resolved ({_cause(error)})")
+    connection = http.client.HTTPSConnection(*first, timeout=timeout, context=context)
+    if via:
+        connection.set_tunnel(host, port)
+    try:
+        connection.connect()
+    except ssl.SSLCertVerificationError as error:
+        return failed(Step.TLS, f"the certificate of the server is not trusted: {error.verify_message}")
+    except ssl.SSLError as error:
+        return failed(Step.TLS, f"the TLS connection failed: {error.reason or _cause(error)}")
+    except (OSError, http.client.HTTPException) as error:
+        return failed(Step.CONNECTION, f"no connection to {first[0]} port {first[1]}: {_cause(error)}")
+    try:
+        connection.request("GET", parts.path or "/", headers=_USER_AGENT)
+        answer = connection.getresponse()
+        date, received = answer.getheader("Date"), now()
+    except ssl.SSLError as error:  # an alert about the client certificate comes here in TLS 1.3
+        return failed(Step.TLS, f"the server ended the TLS connection: {error.reason or _cause(error)}")
+    except (OSError, http.client.HTTPException) as error:
+        return failed(Step.ANSWER, f"no answer: {_cause(error)}")
+    finally:
+        connection.close()
+    return Probe(party, url, via=via, status=answer.status, date=_epoch(date), received=received)
+
+
+def _epoch(date: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else None
+    except ValueError:
+        return None
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)

@@ -1,0 +1,178 @@
+"""What `rules` judge, read from a cluster. What cannot be read is Unknown, and the other checks go on."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from controller import rights
+from controller.commands.doctor import Unknown
+from controller.commands.findings import Finding, from_json
+from controller.model import fields
+from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT
+from controller.rights import Right
+from controller.settings import Settings, SettingsError
+from informers import ApiError, NotFound, Resource
+from kubectl_compass.cluster import PODS, Cluster
+from kubectl_compass.desk import Desk
+from workqueue import Clock
+
+CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
+EXPECTED_CRDS = (COMPASS_CONNECTION, APPLICATION)
+
+_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+_SELECTOR = f"app={COMPONENT}"
+_EXEC_SECONDS = 90.0  # the agent's doctor asks two servers, with ten seconds for each step
+_POLL_SECONDS = 0.5
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Lease:
+    """``holder`` is the identity, "" for none. ``renewed``: whether it was renewed while it was watched."""
+
+    holder: str
+    renewed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """``now`` in epoch seconds, of this machine. None stands for an object that does not exist.
+
+    ``inside``: what the agent's own doctor found in a Pod. ``missing_rights``: asked from outside when that is unknown.
+    """
+
+    now: float
+    namespace: str
+    crds: Mapping[str, Object | Unknown | None]
+    deployment: Object | Unknown | None
+    settings: Settings | Unknown
+    pods: tuple[Object, ...] | Unknown
+    lease: Lease | Unknown | None
+    connection: Object | Unknown | None
+    inside: tuple[Finding, ...] | Unknown
+    missing_rights: tuple[Right, ...] | Unknown
+
+
+def gather(desk: Desk) -> Facts:
+    """Look at everything. Raises informers.ConnectionFailed when there is no API server to ask."""
+    cluster = desk.cluster
+    cluster.client.request("GET", "/version")
+    crds = {_crd_name(resource): _attempt(partial(_crd, cluster, resource)) for resource in EXPECTED_CRDS}
+    deployment = _attempt(lambda: cluster.deployment)
+    settings = _attempt(lambda: cluster.settings)
+    pods = _attempt(lambda: _pods(cluster))
+    lease = _attempt(partial(_lease, cluster, settings, desk.clock)) if isinstance(settings, Settings) else settings
+    inside = _inside(cluster, _pod_to_ask(pods, lease))
+    missing: tuple[Right, ...] | Unknown = ()
+    if isinstance(settings, Unknown):
+        missing = settings
+    elif isinstance(inside, Unknown):
+        missing = _attempt(partial(_missing_rights, cluster, settings))
+    return Facts(
+        now=desk.clock.time(),
+        namespace=cluster.namespace,
+        crds=crds,
+        deployment=deployment,
+        settings=settings,
+        pods=pods,
+        lease=lease,
+        connection=_attempt(cluster.connection),
+        inside=inside,
+        missing_rights=missing,
+    )
+
+
+def running(pod: Object) -> bool:
+    """Whether the agent's container runs in it."""
+    statuses = fields.objects(fields.member(pod, "status").get("containerStatuses"))
+    return any(s.get("name") == COMPONENT and "running" in fields.member(s, "state") for s in statuses)
+
+
+def _attempt(look: Callable[[], T]) -> T | Unknown:
+    try:
+        return look()
+    except (ApiError, SettingsError) as error:
+        return Unknown(str(error))
+
+
+def _crd_name(resource: Resource) -> str:
+    return f"{resource.plural}.{resource.group}"
+
+
+def _crd(cluster: Cluster, resource: Resource) -> Object | None:
+    try:
+        return cluster.client.get(CRDS, _crd_name(resource))
+    except NotFound:
+        return None
+
+
+def _pods(cluster: Cluster) -> tuple[Object, ...]:
+    return tuple(cluster.client.list(PODS, namespace=cluster.namespace, label_selector=_SELECTOR)["items"])
+
+
+def _lease(cluster: Cluster, settings: Settings, clock: Clock) -> Lease | None:
+    """Watched until it is renewed, or for as long as it is valid: that takes no clock but this machine's own."""
+    first = cluster.lease()
+    if first is None:
+        return None
+    spec = fields.spec(first)
+    holder = str(spec.get("holderIdentity") or "")
+    seconds = spec.get("leaseDurationSeconds")
+    deadline = clock.monotonic() + (seconds if isinstance(seconds, int) else settings.lease_duration)
+    never = threading.Event()
+    while holder and clock.monotonic() < deadline:
+        now = fields.spec(cluster.lease() or {})
+        if (now.get("renewTime"), now.get("holderIdentity")) != (spec.get("renewTime"), spec.get("holderIdentity")):
+            return Lease(str(now.get("holderIdentity") or ""), renewed=True)
+        clock.sleep(_POLL_SECONDS, never)
+    return Lease(holder, renewed=False)
+
+
+def _pod_to_ask(pods: tuple[Object, ...] | Unknown, lease: Lease | Unknown | None) -> str:
+    """The leader's, else any in which the agent runs; "" when there is none."""
+    if isinstance(pods, Unknown):
+        return ""
+    names = sorted(pod["metadata"]["name"] for pod in pods if running(pod))
+    leader = lease.holder.partition("_")[0] if isinstance(lease, Lease) else ""
+    return leader if leader in names else next(iter(names), "")
+
+
+def _inside(cluster: Cluster, pod: str) -> tuple[Finding, ...] | Unknown:
+    if not pod:
+        return Unknown("no Pod of the agent runs")
+    command = cluster.in_pod(f"pod/{pod}", "doctor", "--output", "json")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_EXEC_SECONDS)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Unknown(f"kubectl exec in the Pod {pod} failed: {error}")
+    try:
+        return tuple(from_json(json.loads(done.stdout)))
+    except (ValueError, KeyError, TypeError):
+        said = done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}"
+        return Unknown(f"kubectl exec in the Pod {pod} failed: {said}")
+
+
+def _missing_rights(cluster: Cluster, settings: Settings) -> tuple[Right, ...]:
+    """Of the agent's ServiceAccount, as others see them; for when it cannot be asked itself."""
+    account = cluster.service_account
+    return tuple(right for right in rights.needed(settings) if not _allowed(cluster, account, right))
+
+
+def _allowed(cluster: Cluster, account: str, right: Right) -> bool:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{cluster.namespace}:{account}",
+            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{cluster.namespace}", "system:authenticated"],
+            "resourceAttributes": rights.attributes(right),
+        },
+    }
+    answer = cluster.client.request("POST", _REVIEWS, body=review)
+    return fields.member(answer, "status").get("allowed") is True

@@ -1,0 +1,190 @@
+"""From facts to findings. Pure functions; the order of the findings is that in which they are to be mended."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller.commands.doctor import Unknown, rights_finding
+from controller.commands.findings import Finding, ok, problem, unknown, warning
+from controller.commands.status import stale_after
+from controller.connection import status as cc
+from controller.connection.status import State
+from controller.model import fields
+from controller.resources import COMPASS_CONNECTION, COMPONENT
+from controller.settings import Settings
+from kubectl_compass.doctor.facts import Facts, running
+
+_VERSION = COMPASS_CONNECTION.version
+_SETTING_CANNOT_BE_USED = 2  # exit status of the agent
+_PAIR = "kubectl compass pair --token-stdin, with a new one-time token of Compass"
+
+Object = dict[str, Any]
+
+_CURES: Mapping[str, str] = {
+    State.CONNECTION_FAILED: f"what the text says; most often: {_PAIR}",
+    State.CONNECTION_MAINTENANCE_FAILED: f"wait, if Compass is down; if it refuses the certificate: {_PAIR}",
+    State.SYNCHRONIZATION_FAILED: "wait, if Compass is down; missing permissions: kubectl apply -k config/rbac",
+    State.RESOURCE_APPLICATION_FAILED: "kubectl get events --field-selector involvedObject.kind=Application; for "
+    "deletions that are held back: the command in the text",
+    State.METADATA_UPDATE_FAILED: "it is tried again with each synchronisation; look for errors of the Director",
+}
+
+
+def examine(facts: Facts) -> list[Finding]:
+    """Knows of nothing but the facts."""
+    return [
+        *_crds(facts),
+        _deployment(facts),
+        *_pods(facts),
+        _lease(facts),
+        *_inside(facts),
+        *_connection(facts),
+    ]
+
+
+def _logs(facts: Facts, more: str = "") -> str:
+    return f"kubectl -n {facts.namespace} logs --selector=app={COMPONENT} --prefix --tail=20{more}"
+
+
+def _crds(facts: Facts) -> list[Finding]:
+    return [_crd(name, crd) for name, crd in facts.crds.items()]
+
+
+def _crd(name: str, crd: Object | Unknown | None) -> Finding:
+    check = "CRD"
+    apply = "kubectl apply -k config/crd, but not where Kyma's operator runs: it brings them"
+    if isinstance(crd, Unknown):
+        return unknown(check, f"{name} cannot be read: {crd.why}")
+    if crd is None:
+        return problem(check, f"{name} is missing", apply)
+    versions = fields.objects(fields.spec(crd).get("versions"))
+    version = next((v for v in versions if v.get("name") == _VERSION and v.get("served") is True), None)
+    if version is None:
+        return problem(check, f"{name} does not serve {_VERSION}", apply)
+    conditions = fields.objects(fields.member(crd, "status").get("conditions"))
+    established = any(c.get("type") == "Established" and c.get("status") == "True" for c in conditions)
+    if not established:
+        return problem(check, f"{name} is not established", f"kubectl describe crd {name}")
+    if name.startswith(COMPASS_CONNECTION.plural) and "status" not in fields.member(version, "subresources"):
+        return ok(check, f"{name} is that of the agent in Go, which keeps no conditions; it is enough")
+    return ok(check, f"{name} is there")
+
+
+def _deployment(facts: Facts) -> Finding:
+    check, deployment = "Deployment", facts.deployment
+    if isinstance(deployment, Unknown):
+        return unknown(check, f"cannot be read: {deployment.why}")
+    if deployment is None:
+        return problem(
+            check,
+            f"there is no Deployment {COMPONENT} in the namespace {facts.namespace}",
+            "kubectl apply -k config/default, or name its namespace with --namespace",
+        )
+    if isinstance(facts.settings, Unknown):
+        return problem(
+            check,
+            f"the agent cannot start: {facts.settings.why}",
+            f"kubectl -n {facts.namespace} edit deployment {COMPONENT}",
+        )
+    wanted = fields.spec(deployment).get("replicas", 1)
+    ready = fields.member(deployment, "status").get("readyReplicas", 0)
+    text = f"{ready} of {wanted} replicas are ready"
+    if wanted == 0:
+        return problem(
+            check,
+            "replicas is 0; Kyma's operator does that while there is no Secret with the configuration",
+            f"in Kyma: {_PAIR}; elsewhere: kubectl -n {facts.namespace} scale deployment {COMPONENT} --replicas=2",
+        )
+    describe = f"kubectl -n {facts.namespace} describe pods --selector=app={COMPONENT}"
+    if not ready:
+        return problem(check, text, describe)
+    return ok(check, text) if ready >= wanted else warning(check, text, describe)
+
+
+def _pods(facts: Facts) -> list[Finding]:
+    if isinstance(facts.pods, Unknown):
+        return [unknown("Pod", f"cannot be read: {facts.pods.why}")]
+    return [finding for pod in facts.pods if (finding := _pod(facts, pod)) is not None]
+
+
+def _pod(facts: Facts, pod: Object) -> Finding | None:
+    """What keeps it from running; None when nothing does."""
+    check, name, status = "Pod", pod["metadata"]["name"], fields.member(pod, "status")
+    describe = f"kubectl -n {facts.namespace} describe pod {name}"
+    for condition in fields.objects(status.get("conditions")):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return problem(check, f"{name} is on no node: {condition.get('message')}", describe)
+    statuses = fields.objects(status.get("containerStatuses"))
+    container = next((s for s in statuses if s.get("name") == COMPONENT), {})
+    ended = [fields.member(fields.member(container, state), "terminated") for state in ("state", "lastState")]
+    if not running(pod):
+        if any(end.get("exitCode") == _SETTING_CANNOT_BE_USED for end in ended):
+            return problem(check, f"{name} ends at once: a variable cannot be used", _logs(facts))
+        waiting = fields.member(fields.member(container, "state"), "waiting")
+        reason = " ".join(str(waiting[key]) for key in ("reason", "message") if waiting.get(key))
+        return problem(check, f"{name} does not run: {reason or status.get('phase')}", describe)
+    for end in ended:
+        if end.get("reason") == "OOMKilled":
+            cure = "raise the memory limit of the Deployment: docs/operations.md, Bounds of a fetch"
+            return warning(check, f"{name} was killed for its memory at {end.get('finishedAt')}", cure)
+    return None
+
+
+def _lease(facts: Facts) -> Finding:
+    check, lease = "leader", facts.lease
+    if isinstance(facts.settings, Settings) and not facts.settings.leader_election:
+        return ok(check, "leader election is off")
+    if isinstance(lease, Unknown):
+        return unknown(check, f"the Lease cannot be read: {lease.why}")
+    if lease is None or not lease.holder:
+        return problem(check, "no replica holds the Lease, so nobody works", _logs(facts))
+    pod = lease.holder.partition("_")[0]
+    if not lease.renewed:
+        return problem(check, f"{pod} holds the Lease and did not renew it while it was watched", _logs(facts))
+    return ok(check, f"{pod} holds the Lease and renews it")
+
+
+def _inside(facts: Facts) -> list[Finding]:
+    """What the agent's own doctor found; without it, what can be said from outside."""
+    if not isinstance(facts.inside, Unknown):
+        return list(facts.inside)
+    check = "permissions"
+    missing = facts.missing_rights
+    seen = unknown(check, missing.why) if isinstance(missing, Unknown) else rights_finding(missing)
+    why = f"configuration, DNS, TLS and clocks are checked in a Pod of the agent: {facts.inside.why}"
+    return [seen, unknown("inside the cluster", why, "mend what keeps the Pods from running, then run this again")]
+
+
+def _connection(facts: Facts) -> list[Finding]:
+    check, connection = "CompassConnection", facts.connection
+    if isinstance(connection, Unknown):
+        return [unknown(check, f"cannot be read: {connection.why}")]
+    if connection is None:
+        cure = "see the findings above; the agent creates it as soon as one leads"
+        return [problem(check, "there is none: no agent has led yet, or it may not create it", cure)]
+    told = fields.member(connection, "status")
+    contact, sync = fields.member(told, "connectionStatus"), fields.member(told, "synchronizationStatus")
+    state = told.get("connectionState")
+    found = [_state(state, contact, sync)]
+    if contact.get("warning"):
+        found.append(
+            warning(check, str(contact["warning"]), "see docs/troubleshooting.md, A connection that was there")
+        )
+    fetched = cc.parse_timestamp(sync.get("lastSuccessfulFetch"))
+    if fetched is None or isinstance(facts.settings, Unknown):
+        return found
+    if facts.now - fetched > stale_after(facts.settings):
+        text = f"the Director last answered at {sync['lastSuccessfulFetch']}"
+        found.append(problem(check, text, "see the findings above; compare the clocks of this machine and the cluster"))
+    return found
+
+
+def _state(state: object, contact: Mapping[str, Any], sync: Mapping[str, Any]) -> Finding:
+    check = "CompassConnection"
+    if state == State.SYNCHRONIZED:
+        return ok(check, f"{state}; last synchronisation at {sync.get('lastSuccessfulApplication')}")
+    if state == State.CONNECTED:
+        return warning(check, f"{state}; the Director has not answered yet", "wait a moment; kubectl compass resync")
+    if not state:
+        return problem(check, "has no state yet", "see the findings above")
+    part = contact if str(state) in cc.CONNECTION_LOST else sync
+    return problem(check, f"{state}: {part.get('error') or 'no error is told'}", _CURES.get(str(state), ""))

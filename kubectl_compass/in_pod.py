@@ -1,0 +1,53 @@
+"""What needs the leader's Pod, and so kubectl: its log, and the agent's own ``revoke``."""
+
+import sys
+import threading
+from collections.abc import Callable
+
+from kubectl_compass.actions import Failed, report
+from kubectl_compass.cluster import run
+from kubectl_compass.desk import Desk
+from kubectl_compass.output import show
+from kubectl_compass.waiting import Progress
+
+_POLL_SECONDS = 0.5
+
+_QUESTION = (
+    "Revoke the client certificate of this cluster? The Applications stay, but are not updated until a new one-time "
+    "token is configured. [y/N] "
+)
+
+
+def logs(desk: Desk, *, follow: bool, tail: int) -> int:
+    """Print the last ``tail`` lines of the leader, and those to come, of each leader that follows."""
+    progress = Progress(desk.err, desk.clock)
+    never = threading.Event()
+    before = ""
+    while True:
+        holder = desk.cluster.holder()
+        if not holder and not follow:
+            raise Failed("no replica holds the Lease; kubectl compass doctor looks for the cause")
+        if holder in ("", before):
+            desk.clock.sleep(_POLL_SECONDS, never)
+            continue
+        pod = holder.partition("_")[0]
+        progress.say(f"the leader is {pod}")
+        options = [f"--tail={tail}", *(["--follow"] if follow else [])]
+        code = run(desk.cluster.kubectl("logs", pod, "--container=compass-runtime-agent", *options))
+        if not follow or code:
+            return code
+        progress.say("its log has ended; waiting for the next leader")
+        before = holder
+
+
+def revoke(desk: Desk, *, confirm: Callable[[str], bool]) -> int:
+    """Have the agent revoke its certificate, when ``confirm`` says yes; gives the exit status of its command."""
+    if not confirm(_QUESTION):
+        raise Failed("nothing was changed")
+    leader = desk.cluster.leader()
+    target = f"pod/{leader}" if leader else "deployment/compass-runtime-agent"
+    text = desk.output == "text"
+    code = run(desk.cluster.in_pod(target, "revoke", "--yes"), stdout=None if text else sys.stderr)
+    if not text:
+        show({"revoked": code == 0, **report(desk)}, desk.output, desk.out, lines=list)
+    return code

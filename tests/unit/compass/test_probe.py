@@ -1,0 +1,65 @@
+"""The probe of doctor says which step to a server fails."""
+
+import socket
+import ssl
+
+import pytest
+
+from controller.commands.probe import Probe, Step, probe
+from controller.compass import tls
+from tests.unit.compass.https_server import Server, http
+
+
+def probed(url: str, context: ssl.SSLContext) -> Probe:
+    return probe("Connector", url, context, timeout=20, now=lambda: 1000.0)
+
+
+def test_any_status_is_an_answer(server: Server, trusting: ssl.SSLContext) -> None:
+    """It carries no token, and brings the server's clock back."""
+    server.answer = lambda _: http("no", status=400, Date="Thu, 01 Jan 1970 00:16:00 GMT")
+    found = probed(server.url, trusting)
+    assert found == Probe("Connector", server.url, status=400, date=960.0, received=1000.0)
+    assert "connector-token" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize("date", ["", "yesterday"])
+def test_a_server_without_a_clock(server: Server, trusting: ssl.SSLContext, date: str) -> None:
+    server.answer = lambda _: http("", Date=date)
+    assert probed(server.url, trusting).date is None
+
+
+def test_a_name_that_nobody_knows(trusting: ssl.SSLContext) -> None:
+    found = probed("https://compass.invalid/graphql", trusting)
+    assert found.failed is Step.NAME
+    assert found.text.startswith("the host name compass.invalid cannot be resolved")
+
+
+def test_nobody_listens(trusting: ssl.SSLContext) -> None:
+    with socket.socket() as bound:  # and does not listen
+        bound.bind(("127.0.0.1", 0))
+        found = probed(f"https://127.0.0.1:{bound.getsockname()[1]}/", trusting)
+    assert found.failed is Step.CONNECTION
+    assert "refused" in found.text
+
+
+def test_a_server_of_another_authority(server: Server) -> None:
+    found = probed(server.url, tls.client_context())
+    assert found.failed is Step.TLS
+    assert found.text.startswith("the certificate of the server is not trusted: ")
+
+
+def test_no_http(server: Server, trusting: ssl.SSLContext) -> None:
+    server.answer = lambda _: b"nonsense\r\n"
+    assert probed(server.url, trusting).failed is Step.ANSWER
+
+
+def test_a_proxy_is_used_as_by_the_agent(trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is the one that has to be resolved."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
+    found = probed("https://compass.invalid/graphql", trusting)
+    assert (found.failed, found.via) == (Step.NAME, "proxy.invalid")
+    assert "proxy.invalid" in found.text
+
+
+def test_a_url_that_is_none(trusting: ssl.SSLContext) -> None:
+    assert probed("https://host:port/", trusting).failed is Step.NAME

@@ -1,0 +1,183 @@
+"""kubectl compass doctor: what is seen from outside, and what the cure is."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.commands.doctor import Unknown
+from controller.commands.findings import Finding, Result
+from controller.rights import Right
+from controller.settings import Settings
+from kubectl_compass.doctor.facts import Facts, Lease
+from kubectl_compass.doctor.rules import examine
+
+CONNECTIONS = "compassconnections.compass.kyma-project.io"
+APPLICATIONS = "applications.applicationconnector.kyma-project.io"
+NAME = "compass-runtime-agent"
+
+Object = dict[str, Any]
+
+
+def crd(*, version: str = "v1alpha1", established: str = "True", subresource: bool = True) -> Object:
+    served = {"name": version, "served": True, "subresources": {"status": {}} if subresource else {}}
+    return {
+        "spec": {"versions": [served]},
+        "status": {"conditions": [{"type": "Established", "status": established}]},
+    }
+
+
+def deployment(wanted: int = 2, ready: int = 2) -> Object:
+    return {"spec": {"replicas": wanted}, "status": {"readyReplicas": ready} if ready else {}}
+
+
+def pod(state: Object, last: Object | None = None, **status: Any) -> Object:
+    container = {"name": NAME, "state": state, "lastState": last or {}}
+    return {"metadata": {"name": "pod-1"}, "status": {"containerStatuses": [container], **status}}
+
+
+def connection(state: str | None = "Synchronized", *, error: str = "", sync: str = "", **contact: str) -> Object:
+    return {
+        "status": {
+            "connectionState": state,
+            "connectionStatus": {"error": error, **contact},
+            "synchronizationStatus": {"error": sync, "lastSuccessfulFetch": "1970-01-01T00:16:40Z"},
+        }
+    }
+
+
+RUNNING = pod({"running": {}})
+INSIDE = (Finding("permissions", Result.OK, "all"), Finding("clocks", Result.OK, "agree"))
+NO_POD = Unknown("no Pod of the agent runs")
+WELL = Facts(
+    now=1000.0,
+    namespace="kyma-system",
+    crds={CONNECTIONS: crd(), APPLICATIONS: crd()},
+    deployment=deployment(),
+    settings=Settings(),
+    pods=(RUNNING, RUNNING),
+    lease=Lease("pod-1_uid_x", renewed=True),
+    connection=connection(),
+    inside=INSIDE,
+    missing_rights=(),
+)
+OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "then"}}
+UNSCHEDULABLE: Object = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node fits"}]}
+
+
+def waiting(reason: str, last: Object | None = None) -> tuple[Object, ...]:
+    return (pod({"waiting": {"reason": reason}}, last),)
+
+
+#: What is so, the check that finds it, its result, and words of text and cure.
+TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
+    ({"crds": {CONNECTIONS: None}}, "CRD", Result.PROBLEM, f"{CONNECTIONS} is missing", "apply -k config/crd"),
+    ({"crds": {CONNECTIONS: crd(version="v1")}}, "CRD", Result.PROBLEM, "does not serve v1alpha1", "config/crd"),
+    ({"crds": {APPLICATIONS: crd(established="False")}}, "CRD", Result.PROBLEM, "not established", "describe crd"),
+    ({"crds": {CONNECTIONS: crd(subresource=False)}}, "CRD", Result.OK, "the agent in Go", ""),
+    ({"crds": {CONNECTIONS: Unknown("forbidden")}}, "CRD", Result.UNKNOWN, "forbidden", ""),
+    ({}, "Deployment", Result.OK, "2 of 2 replicas are ready", ""),
+    ({"deployment": None}, "Deployment", Result.PROBLEM, "there is no Deployment", "--namespace"),
+    ({"deployment": deployment(0, 0)}, "Deployment", Result.PROBLEM, "replicas is 0", "pair --token-stdin"),
+    ({"deployment": deployment(2, 0)}, "Deployment", Result.PROBLEM, "0 of 2", "describe pods"),
+    ({"deployment": deployment(2, 1)}, "Deployment", Result.WARNING, "1 of 2", "describe pods"),
+    ({"settings": Unknown("APP_LOG_LEVEL")}, "Deployment", Result.PROBLEM, "APP_LOG_LEVEL", "edit deployment"),
+    ({"deployment": Unknown("forbidden")}, "Deployment", Result.UNKNOWN, "forbidden", ""),
+    ({"pods": waiting("ImagePullBackOff")}, "Pod", Result.PROBLEM, "ImagePullBackOff", "describe pod pod-1"),
+    (
+        {"pods": waiting("CrashLoopBackOff", {"terminated": {"exitCode": 2}})},
+        "Pod",
+        Result.PROBLEM,
+        "a variable cannot be used",
+        "logs --selector",
+    ),
+    ({"pods": (pod({"running": {}}, OOM),)}, "Pod", Result.WARNING, "killed for its memory", "memory limit"),
+    ({"pods": (pod({}, **UNSCHEDULABLE),)}, "Pod", Result.PROBLEM, "no node fits", "describe pod"),
+    ({"pods": Unknown("forbidden")}, "Pod", Result.UNKNOWN, "forbidden", ""),
+    ({}, "leader", Result.OK, "pod-1 holds the Lease", ""),
+    ({"lease": None}, "leader", Result.PROBLEM, "no replica holds the Lease", "logs"),
+    ({"lease": Lease("", renewed=False)}, "leader", Result.PROBLEM, "no replica holds the Lease", "logs"),
+    ({"lease": Lease("pod-1_x", renewed=False)}, "leader", Result.PROBLEM, "did not renew", "logs"),
+    ({"lease": Unknown("forbidden")}, "leader", Result.UNKNOWN, "forbidden", ""),
+    ({"settings": Settings(leader_election=False), "lease": None}, "leader", Result.OK, "is off", ""),
+    ({"inside": NO_POD}, "inside the cluster", Result.UNKNOWN, "no Pod of the agent runs", "mend"),
+    ({"inside": NO_POD}, "permissions", Result.OK, "has all permissions", ""),
+    (
+        {"inside": NO_POD, "missing_rights": (Right("", "secrets", "a", "", "get"),)},
+        "permissions",
+        Result.PROBLEM,
+        "get secrets",
+        "config/rbac",
+    ),
+    ({"inside": NO_POD, "missing_rights": Unknown("no")}, "permissions", Result.UNKNOWN, "no", ""),
+    ({}, "CompassConnection", Result.OK, "Synchronized", ""),
+    ({"connection": None}, "CompassConnection", Result.PROBLEM, "there is none", "findings above"),
+    ({"connection": {}}, "CompassConnection", Result.PROBLEM, "no state", "findings above"),
+    ({"connection": Unknown("forbidden")}, "CompassConnection", Result.UNKNOWN, "forbidden", ""),
+    ({"connection": connection("Connected")}, "CompassConnection", Result.WARNING, "not answered yet", "wait"),
+    (
+        {"connection": connection("ConnectionFailed", error="why")},
+        "CompassConnection",
+        Result.PROBLEM,
+        "ConnectionFailed: why",
+        "pair",
+    ),
+    (
+        {"connection": connection("ConnectionMaintenanceFailed", error="why")},
+        "CompassConnection",
+        Result.PROBLEM,
+        "why",
+        "wait",
+    ),
+    (
+        {"connection": connection("SynchronizationFailed", sync="why")},
+        "CompassConnection",
+        Result.PROBLEM,
+        "why",
+        "config/rbac",
+    ),
+    (
+        {"connection": connection("ResourceApplicationFailed", sync="why")},
+        "CompassConnection",
+        Result.PROBLEM,
+        "why",
+        "kind=Application",
+    ),
+    ({"connection": connection("MetadataUpdateFailed", sync="x")}, "CompassConnection", Result.PROBLEM, "x", "tried"),
+]
+
+
+@pytest.mark.parametrize(("facts", "check", "result", "text", "cure"), TABLE)
+def test_each_fact_has_its_finding(facts: dict[str, Any], check: str, result: Result, text: str, cure: str) -> None:
+    """And whatever is a problem or a warning has a cure."""
+    found = [finding for finding in examine(replace(WELL, **facts)) if finding.check == check]
+    (first,) = [finding for finding in found if text in finding.text]
+    assert first.result is result
+    assert cure in first.cure
+    assert bool(first.cure) or result in (Result.OK, Result.UNKNOWN)
+
+
+def test_all_is_well() -> None:
+    """The agent's own findings are among them, and nothing has a cure."""
+    found = examine(WELL)
+    assert {finding.result for finding in found} == {Result.OK}
+    assert set(INSIDE) <= set(found)
+    assert not any(finding.cure for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"now": 1000.0 + 901.0}, "the Director last answered at 1970-01-01T00:16:40Z"),
+        ({"connection": connection(warning="look at this")}, "look at this"),
+    ],
+)
+def test_a_state_that_is_well_does_not_hide_what_is_not(facts: dict[str, Any], text: str) -> None:
+    found = [finding for finding in examine(replace(WELL, **facts)) if finding.check == "CompassConnection"]
+    assert [finding.result is Result.OK for finding in found] == [True, False]
+    assert text in found[1].text
+
+
+def test_whatever_the_object_holds_has_findings() -> None:
+    for status in ({"connectionState": {"a": 1}}, {"connectionStatus": 3, "synchronizationStatus": []}, None, 3):
+        assert examine(replace(WELL, connection={"status": status}))
