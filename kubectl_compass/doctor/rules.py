@@ -65,7 +65,7 @@ def _crd(name: str, crd: Object | Unknown | None) -> Finding:
     if not established:
         return problem(check, f"{name} is not established", f"kubectl describe crd {name}")
     if name.startswith(COMPASS_CONNECTION.plural) and "status" not in fields.member(version, "subresources"):
-        return ok(check, f"{name} is that of the agent in Go, which keeps no conditions; it is enough")
+        return ok(check, f"{name} is that of the Go agent, which keeps no conditions; it is enough")
     return ok(check, f"{name} is there")
 
 

@@ -74,7 +74,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({"crds": {CONNECTIONS: None}}, "CRD", Result.PROBLEM, f"{CONNECTIONS} is missing", "apply -k config/crd"),
     ({"crds": {CONNECTIONS: crd(version="v1")}}, "CRD", Result.PROBLEM, "does not serve v1alpha1", "config/crd"),
     ({"crds": {APPLICATIONS: crd(established="False")}}, "CRD", Result.PROBLEM, "not established", "describe crd"),
-    ({"crds": {CONNECTIONS: crd(subresource=False)}}, "CRD", Result.OK, "the agent in Go", ""),
+    ({"crds": {CONNECTIONS: crd(subresource=False)}}, "CRD", Result.OK, "the Go agent", ""),
     ({"crds": {CONNECTIONS: Unknown("forbidden")}}, "CRD", Result.UNKNOWN, "forbidden", ""),
     ({}, "Deployment", Result.OK, "2 of 2 replicas are ready", ""),
     ({"deployment": None}, "Deployment", Result.PROBLEM, "there is no Deployment", "--namespace"),
