@@ -164,7 +164,7 @@ def _established(connection: Object | None) -> object:
 
 
 def _conclude(desk: Desk, waiting: Waiting, done: Done, *, wanted: Done = lambda _: True) -> int:
-    """Wait, and print the report; the exit status says whether it came about as ``wanted``."""
+    """Wait, and print the report; the exit status says whether it is as ``wanted``."""
     try:
         came = wanted(waiting.until(done))
     except TimedOut as error:

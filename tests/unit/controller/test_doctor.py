@@ -72,7 +72,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
 
 @pytest.mark.parametrize(("facts", "check", "result", "text", "cure"), TABLE)
 def test_each_fact_has_its_finding(facts: dict[str, Any], check: str, result: Result, text: str, cure: str) -> None:
-    """And only what is not as it should be has a cure."""
+    """Only a warning or a problem has a cure."""
     (found,) = [finding for finding in examine(replace(WELL, **facts)) if finding.check == check]
     assert found.result is result
     assert text in found.text
