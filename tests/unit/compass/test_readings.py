@@ -275,7 +275,7 @@ def _asked_for(document: Any) -> Any:
         b"[]",
         b"{} {}",
         b"\xff",
-        b'{"data": {"applicationsForRuntime": {"data": ' + b"[" * 5000 + b"]" * 5000 + b"}}}",
+        b'{"data": {"applicationsForRuntime": {"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}}",
         b'{"data": {"applicationsForRuntime": {"data": [{"a": \xff}]}}}',
         b'{"data": {"applicationsForRuntime": {"data": 5}}}',
     ],
