@@ -185,6 +185,15 @@ sbom: image ## Take the list of packages (CycloneDX) out of the image, into buil
 		$(DOCKER) cp --quiet $$container:/usr/share/sbom/compass-runtime-agent.cdx.json build/
 	@echo build/compass-runtime-agent.cdx.json
 
+# Both sign with the identity of the workflow that runs them (keyless), or of whoever logs in.
+.PHONY: sign-image
+sign-image: ## Sign a pushed image, and the SBOM of each of its platforms, with cosign
+	@$(PYTHON) -m release.signing $(IMAGE)
+
+.PHONY: sign-release
+sign-release: ## Sign the checksums in dist/ with cosign
+	@cosign sign-blob --yes --bundle dist/SHA256SUMS.sigstore.json dist/SHA256SUMS
+
 .PHONY: clean
 clean: ## Remove what was made in this folder (not the cache)
 	@rm -rf .venv build dist artifacts .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
