@@ -155,8 +155,10 @@ format: .venv/.complete ## Put code into the project's format
 	@$(BIN)/ruff format .
 
 .PHONY: bench
-bench: setup ## The benchmarks, as tables with ratios
-	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit 1; done
+bench: setup ## The benchmarks, as tables with ratios (PEER=COMMAND: another agent beside this one)
+	@echo "== tests/benchmarks/bench_table.py"; $(BIN)/python tests/benchmarks/bench_table.py $(if $(PEER),--peer "$(PEER)")
+	@for bench in $(filter-out %/bench_table.py,$(wildcard tests/benchmarks/bench_*.py)); do \
+		echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit 1; done
 
 .PHONY: lock
 lock: .venv/.complete ## Resolve the dependencies anew into requirements/

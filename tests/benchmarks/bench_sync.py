@@ -146,9 +146,9 @@ class Bench:
         """What is stored, as requests that create it."""
         secrets: dict[str, list[Object]] = {}
         for secret in self.world.secrets().values():
-            secrets.setdefault(secret["metadata"]["labels"]["app"], []).append(_new(secret, SECRET.kind, "v1"))
+            secrets.setdefault(secret["metadata"]["labels"]["app"], []).append(new_object(secret, SECRET.kind, "v1"))
         return [
-            (_new(application, APPLICATION.kind, APPLICATION.api_version), secrets.get(name, []))
+            (new_object(application, APPLICATION.kind, APPLICATION.api_version), secrets.get(name, []))
             for name, application in self.world.applications().items()
         ]
 
@@ -200,7 +200,8 @@ class Bench:
         return min(times, default=0.0)
 
 
-def _new(obj: Object, kind: str, api_version: str) -> Object:
+def new_object(obj: Object, kind: str, api_version: str) -> Object:
+    """A stored object as it was before it was created."""
     kept = {key: value for key, value in obj["metadata"].items() if key in _WRITTEN}
     return {**obj, "kind": kind, "apiVersion": api_version, "metadata": kept}
 
