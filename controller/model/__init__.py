@@ -1,9 +1,9 @@
-"""Director data -> Kubernetes objects, as pure functions over plain dicts.
+"""Convert data of the Director to Kubernetes objects, with pure functions over plain dicts.
 
-* Names, fields and Secrets are those of the Go agent, to the byte: the Application Gateway looks things up by them.
-* The agent owns a few fields of an Application and nothing else of it; a merge sets these and keeps the rest.
-* A merge says None when there is nothing to write.
-* What Kubernetes would refuse is found in advance, for each application on its own.
+* Names, fields and Secrets are byte for byte those of the Go agent, because the Application Gateway uses them as keys.
+* The agent owns a few fields of an Application. A merge sets these and keeps all others.
+* A merge returns None if there is nothing to write.
+* Objects that Kubernetes would refuse are detected before the write, for each application separately.
 """
 
 from controller.model.application import (

@@ -1,4 +1,4 @@
-"""Director application -> Application object and its Secrets, and what to write when they differ from the cluster's."""
+"""Convert an application of the Director to an Application and its Secrets, and merge it with the stored objects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ KIND = "Application"
 MANAGED_BY_LABEL = "applicationconnector.kyma-project.io/managed-by"
 MANAGED_BY = "compass-runtime-agent"
 
-#: What an API server takes as one request, in bytes. etcd's default is half of it, but may be set higher.
+#: The limit of the API server for one request, in bytes. etcd's default is half of it, but may be set higher.
 MAX_APPLICATION_BYTES = 3 * 1024 * 1024
 
 _NO_DESCRIPTION = "Description not provided"
@@ -36,9 +36,9 @@ _NO_CREDENTIALS = {"type": "", "secretName": ""}
 
 @dataclass(frozen=True, slots=True)
 class ConversionSettings:
-    """`gateway_url` is the base of every centralGatewayUrl; `skip_verify` goes into new Applications.
+    """`gateway_url` is the prefix of each centralGatewayUrl; `skip_verify` is set in new Applications.
 
-    `reserved_secrets` are names of Secrets that Compass must not choose: those of the agent itself.
+    `reserved_secrets` are names of Secrets that Compass must not choose, because the agent uses them itself.
     """
 
     gateway_url: str
@@ -50,8 +50,8 @@ class ConversionSettings:
 class Desired:
     """The desired state of one Application.
 
-    `spec` holds the agent's own fields only. `warnings` tell what of the Director's data could not be served; they
-    name bundles and never values. `source` is what it was made from.
+    `spec` has only the fields that the agent owns. `warnings` describe data of the Director that is not supported; they
+    contain ids of bundles and never values. `source` is the application of the Director.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Desired:
 
 
 def desired_application(application: Application, name: str, settings: ConversionSettings) -> Desired:
-    """Convert one application; `name` is the one that the object gets."""
+    """Convert one application; `name` is the name of the object."""
     conversion = _Conversion(name, settings)
     services = [conversion.service(bundle) for bundle in application.bundles]
     spec = {
@@ -88,7 +88,9 @@ def desired_application(application: Application, name: str, settings: Conversio
 
 
 class _Conversion:
-    """The conversion of one application's bundles: gathers the Secrets that the services name, and the warnings."""
+    """The conversion of the bundles of one application. It collects the Secrets that the services refer to, and
+    warnings.
+    """
 
     def __init__(self, application: str, settings: ConversionSettings) -> None:
         self._application = application
@@ -130,7 +132,7 @@ class _Conversion:
         return entries
 
     def _credentials(self, bundle: Bundle) -> Object:
-        """What the bundle's API entries say of credentials. Without usable ones, csrf has nothing to protect."""
+        """The `credentials` of the bundle's API entries. Without usable credentials, csrf is left out."""
         usable = self._usable(bundle)
         if usable is None:
             return _NO_CREDENTIALS
@@ -188,7 +190,7 @@ def _entry(
 
 
 def application_problem(desired: Desired) -> str | None:
-    """Why the API server would refuse the Application itself; None when it would not."""
+    """Why the API server would refuse the Application; None if it would not."""
     size = len(orjson.dumps(desired.spec))
     if size > MAX_APPLICATION_BYTES:
         return f"its spec would have {size} bytes; the API server accepts at most {MAX_APPLICATION_BYTES}"
@@ -196,16 +198,16 @@ def application_problem(desired: Desired) -> str | None:
 
 
 def is_managed(application: Object) -> bool:
-    """Whether the agent may change this object: it has been made from an application of the Director."""
+    """Whether the agent may change this object: it was created from an application of the Director."""
     spec = application.get("spec")
     return isinstance(spec, dict) and isinstance(spec.get("compassMetadata"), dict)
 
 
 def merge_application(actual: Object | None, desired: Desired) -> Object | None:
-    """The Application to create (`actual` None) or to update; None when the agent's own fields are right already.
+    """The Application to create (`actual` None) or to update; None if the fields of the agent are equal already.
 
-    An update sets these fields alone: whatever others have written elsewhere survives. An absent field and one that is
-    empty are the same. `actual` must be managed and is not changed.
+    An update sets only these fields and keeps all others. An absent field and an empty one are equal. `actual` must be
+    managed and is not changed.
     """
     if actual is None:
         return _new(desired)
@@ -237,7 +239,7 @@ def _new(desired: Desired) -> Object:
             "providerDisplayName": "",
             "longDescription": "",
             "skipVerify": desired.skip_verify,
-            # The CRD's default is true; existing Applications rely on false.
+            # The CRD's default is true, but existing Applications rely on false.
             "encodeUrl": False,
         },
         "status": {"installationStatus": {"status": "", "description": ""}},
@@ -245,12 +247,12 @@ def _new(desired: Desired) -> Object:
 
 
 def _same(actual: Any, desired: Any) -> bool:
-    # Nearly always equal as they are, which is found out without building anything.
+    # Usually they are equal, and this comparison builds nothing.
     return bool(actual == desired) or _filled(actual) == _filled(desired)
 
 
 def _filled(value: Any) -> Any:
-    """The value without what is empty, at any depth: the Go agent omits some empty fields and writes others."""
+    """The value without empty parts, at any depth: the Go agent omits some empty fields and writes others."""
     if isinstance(value, dict):
         return {key: inner for key, item in value.items() if not _is_empty(inner := _filled(item))}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Everything that the Director assigns, as the set of Applications that the cluster should hold."""
+"""The desired set: the Applications that the Director assigns, as objects for the cluster."""
 
 import enum
 from collections import defaultdict
@@ -19,12 +19,12 @@ from controller.model.application import (
 )
 from controller.model.secrets import Object, secrets_problem
 
-#: Applications of one name that a message lists.
+#: Maximum number of applications with one name in a message.
 _MAX_LISTED = 10
 
 
 class Reason(enum.StrEnum):
-    """Why an assigned application is not applied. Fit for an Event's reason."""
+    """Why an assigned application cannot be applied. Used as the reason of an Event."""
 
     DUPLICATE_NAME = "DuplicateName"
     INCOMPLETE = "Incomplete"
@@ -35,9 +35,9 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An application that is reported and left as it is. `ids` are the Director's, several when names clash.
+    """An application that is reported and stays unchanged. `ids` are the Director's, several if names clash.
 
-    `name` is fit to show: one that no object can have is cut, and has no unprintable characters.
+    `name` can be displayed: an invalid name is shortened and has no unprintable characters.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class DesiredSet:
-    """What the Director assigns: `by_name` is to be applied, `problems` (by name) are left as they are.
+    """The assignment of the Director: `by_name` is applied, `problems` (by name) stay unchanged.
 
-    The two have no name in common, and together name every assigned application. `source` is what they were made from.
+    The two have no name in common, and together contain each assigned application. `source` is the assignment.
     """
 
     by_name: Mapping[str, Desired]
@@ -59,9 +59,9 @@ class DesiredSet:
     source: Assignment = field(repr=False, compare=False)
 
     def removes(self, application: Object) -> bool:
-        """Whether this Application of the cluster is to be deleted: it is managed, and gone from the Director.
+        """Whether this Application of the cluster has to be deleted: it is managed, and no longer assigned.
 
-        One with a problem stays, also under the name that it had before.
+        An application with a problem is kept, also under its former name.
         """
         name = application["metadata"]["name"]
         if name in self.by_name or name in self.problems or not is_managed(application):
@@ -73,10 +73,10 @@ class DesiredSet:
 def desired_set(
     assignment: Assignment, settings: ConversionSettings, *, previous: DesiredSet | None = None
 ) -> DesiredSet:
-    """Convert what was fetched, in whatever order. Never fails: what cannot be applied becomes a problem.
+    """Convert an assignment in any order. Never fails: an application that cannot be applied becomes a problem.
 
-    What has not changed since `previous`, made with the same settings, is taken from there: to compare an application
-    costs a fraction of converting it. When nothing has changed, the set is `previous` itself.
+    Unchanged applications are taken from `previous`, which was made with the same settings, because a comparison is
+    much faster than a conversion. If nothing has changed, the result is `previous` itself.
     """
     if previous is not None and _says_the_same(assignment, previous.source):
         return previous
@@ -102,7 +102,7 @@ def desired_set(
 
 
 def _says_the_same(assignment: Assignment, before: Assignment) -> bool:
-    """Whether two answers of the Director make the same set: of the labels only one matters."""
+    """Whether two assignments lead to the same set: of the labels, only one matters."""
     return (
         assignment.applications == before.applications
         and assignment.incomplete == before.incomplete
@@ -140,7 +140,7 @@ def _convert(
 
 
 def _sharing_secrets(by_name: Mapping[str, Desired]) -> list[Problem]:
-    """The Applications that would share a Secret with another one: they would overwrite it in turn, for ever."""
+    """The Applications that would share a Secret with another one: they would overwrite it again and again."""
     owners: defaultdict[str, set[str]] = defaultdict(set)
     for name, desired in by_name.items():
         for secret in desired.secrets:

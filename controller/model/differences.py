@@ -1,9 +1,9 @@
-"""Which fields of an object a write changes: for the log, so names and never values."""
+"""Names of the fields that a write changes, without values, for the log."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-#: Paths that one log line holds. An Application of a hundred changed APIs is not told field by field.
+#: Maximum number of paths in one log line. An Application with a hundred changed APIs has too many.
 MAX_PATHS = 20
 
 Object = dict[str, Any]
@@ -12,8 +12,8 @@ Object = dict[str, Any]
 def changed_fields(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Paths of the fields in which two versions of an object differ, such as "spec.services[ID].entries[ID].name".
 
-    Items of a list are named by their ids where all have one. A field that is absent and one that is empty are the
-    same. After MAX_PATHS the rest is counted.
+    Items of a list are named by their ids if all have one. An absent field and an empty one are equal. Only the number
+    of paths after MAX_PATHS is included.
     """
     paths = [
         path
@@ -42,7 +42,7 @@ def _changed(actual: Any, wanted: Any, path: str) -> Iterator[str]:
 
 
 def _by_id(value: Any) -> Mapping[str, Any] | None:
-    """A list's items by their ids; None when this is no list, or its items have no ids of their own."""
+    """Items of a list by their ids; None if it is not a list, or if the items have no unique ids."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
     items = {item["id"]: item for item in value if isinstance(item, Mapping) and isinstance(item.get("id"), str)}

@@ -1,7 +1,7 @@
-"""Reading those parts of an object that people write, whatever they have made of them.
+"""Read those parts of an object that users write, with any content.
 
-The API server promises little of them: a CRD may be replaced by one that lets everything pass. What has another shape
-than it should counts as absent.
+The API server guarantees little about them, because the CRD may be replaced by one without a schema. A field with an
+unexpected type is treated as absent.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ _OWNER_TEXTS = ("apiVersion", "kind", "name", "uid")
 
 
 def spec(obj: Mapping[str, Any]) -> Object:
-    """The spec, {} for none."""
+    """The spec, {} if absent."""
     return member(obj, "spec")
 
 
 def labels(obj: Mapping[str, Any]) -> dict[str, str]:
-    """The labels that are texts."""
+    """The labels with text values."""
     return _texts(obj, "labels")
 
 
 def annotations(obj: Mapping[str, Any]) -> dict[str, str]:
-    """The annotations that are texts."""
+    """The annotations with text values."""
     return _texts(obj, "annotations")
 
 

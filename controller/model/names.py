@@ -1,12 +1,13 @@
-"""Names of Kubernetes objects and path segments, to the byte as the Go agent and the Application Gateway make them."""
+"""Names of Kubernetes objects and path segments, byte for byte as in the Go agent and the Application Gateway."""
 
 import hashlib
 import re
 
-#: A Secret's name holds this many bytes of the application's name before "-" and the bundle's id: 63 with a UUID.
+#: The name of a Secret contains this many bytes of the application's name before "-" and the bundle's id: 63 with a
+#: UUID.
 _NAME_BYTES = 26
 
-#: The gateway cuts what it looks services up by to this many bytes.
+#: The gateway truncates the keys of its lookups to this many bytes.
 _SEGMENT_BYTES = 57
 
 _PREFIX = "mp-"
@@ -16,7 +17,7 @@ _NOT_IN_NAMES = re.compile(r"[^-a-z0-9]")
 _DASHES = re.compile(r"-+")
 _NOT_IN_SEGMENTS = re.compile(r"[^A-Za-z0-9]+")
 
-#: RFC 1123 subdomain, the form of most object names, and its greatest length.
+#: RFC 1123 subdomain, the form of most object names, and its maximum length.
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SUBDOMAIN_LENGTH = 253
 
@@ -25,9 +26,9 @@ _LABEL_VALUE_LENGTH = 63
 
 
 def application_name(name: str) -> str:
-    """The name that the Director's protocol derives when it has not normalised the name itself.
+    """The name that the Go agent derives when the Director has not normalised the name.
 
-    A name that the rule would leave as it is keeps it; "mp-Foo" is not such a one and becomes "mp-mp-foo".
+    A name that is normalised already stays unchanged; "mp-Foo" is not normalised and becomes "mp-mp-foo".
     """
     if name.startswith(_PREFIX) and _normal(name) == name:
         return name
@@ -35,19 +36,19 @@ def application_name(name: str) -> str:
 
 
 def _normal(name: str) -> str:
-    # By code point: U+0130 becomes a plain "i" that way, where str.lower() adds a combining dot.
+    # By code point: U+0130 becomes a plain "i"; str.lower() would add a combining dot.
     lower = name.lower() if name.isascii() else "".join(character.lower()[0] for character in name)
     return _DASHES.sub("-", _NOT_IN_NAMES.sub("-", lower)).removesuffix("-")
 
 
 def segment(name: str) -> str:
-    """A name as a path segment of the gateway. May be empty, and may end in "-" where it was cut."""
+    """A name as a path segment of the gateway. It may be empty, and may end in "-" where it was truncated."""
     dashed = _NOT_IN_SEGMENTS.sub("-", name).lower().removesuffix("-")
     return dashed[:_SEGMENT_BYTES].removeprefix("-")  # ASCII only, so characters are bytes
 
 
 def service_name(bundle_segment: str, bundle_id: str) -> str:
-    """The name of a bundle's service: its name's segment, and five hex digits that keep equal names apart."""
+    """The name of a bundle's service: the segment of its name, and five hex digits that make equal names unique."""
     digest = hashlib.sha1(bundle_id.encode(), usedforsecurity=False).hexdigest()
     return f"{bundle_segment}-{digest[:5]}".removeprefix("-")
 
@@ -67,7 +68,7 @@ def _cut(text: str) -> str:
 
 
 def name_problem(name: str) -> str | None:
-    """Why Kubernetes refuses this as an object's name; None when it does not."""
+    """Why Kubernetes refuses this object name; None if it is valid."""
     if len(name) > _SUBDOMAIN_LENGTH:
         return f"is longer than {_SUBDOMAIN_LENGTH} characters"
     if not _SUBDOMAIN.fullmatch(name):
@@ -76,7 +77,7 @@ def name_problem(name: str) -> str | None:
 
 
 def label_value_problem(value: str) -> str | None:
-    """Why Kubernetes refuses this as a label's value; None when it does not."""
+    """Why Kubernetes refuses this label value; None if it is valid."""
     if len(value) > _LABEL_VALUE_LENGTH:
         return f"is longer than {_LABEL_VALUE_LENGTH} characters"
     if not _LABEL_VALUE.fullmatch(value):

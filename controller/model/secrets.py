@@ -10,13 +10,13 @@ from controller.compass.foreign_text import shown_name
 from controller.compass.types import BasicCredentials, Bundle, OAuthCredentials, UsableCredentials
 from controller.model import fields, go_json, names
 
-#: What an API server takes as the sum of a Secret's values, in bytes.
+#: Maximum size of all values of a Secret in the API server, in bytes.
 MAX_SECRET_BYTES = 1024 * 1024
 
 _APP_LABEL = "app"
 _BUNDLE_LABEL = "bundleId"
 
-#: Selects all Secrets that are made here, those of the Go agent included.
+#: Selects all Secrets of this agent and of the Go agent.
 SECRETS_SELECTOR = f"{_APP_LABEL},{_BUNDLE_LABEL}"
 
 _OWNER_API_VERSION = "applicationconnector.kyma-project.io/v1alpha1"
@@ -47,9 +47,9 @@ def credentials_secret(application: str, bundle: Bundle, credentials: UsableCred
 
 
 def params_secret(application: str, bundle: Bundle) -> DesiredSecret | None:
-    """The Secret that the gateway reads headers and query parameters from; None when there are none.
+    """The Secret from which the gateway reads headers and query parameters; None if there are none.
 
-    A key is there when the Director sent a map for it, even an empty one.
+    It has a key if the Director has sent a map for it, even an empty one.
     """
     if not bundle.headers and not bundle.query_params:
         return None
@@ -64,10 +64,10 @@ def _secret(name: str, application: str, bundle_id: str, values: Mapping[str, st
 
 
 def secrets_problem(secrets: Sequence[DesiredSecret], reserved: Collection[str]) -> str | None:
-    """Why the Secrets of one Application cannot be written; None when they can.
+    """Why the Secrets of one Application cannot be written; None if they can.
 
-    Two of one name would overwrite each other for ever. One with a name in `reserved` would become the agent's own
-    configuration or credentials.
+    Two Secrets with the same name would overwrite each other. One with a name in `reserved` would replace the
+    configuration or the credentials of the agent.
     """
     times = Counter(secret.name for secret in secrets)
     for secret in secrets:
@@ -81,7 +81,7 @@ def secrets_problem(secrets: Sequence[DesiredSecret], reserved: Collection[str])
 
 
 def secret_problem(secret: DesiredSecret) -> str | None:
-    """Why Kubernetes would refuse this Secret; None when it would not."""
+    """Why Kubernetes would refuse this Secret; None if it would not."""
     if problem := names.name_problem(secret.name):
         return f"the name of its Secret {shown_name(secret.name)!r} {problem}"
     for label, value in secret.labels.items():
@@ -97,10 +97,10 @@ def _decoded_length(value: str) -> int:
 
 
 def merge_secret(actual: Object | None, desired: DesiredSecret, *, namespace: str, owner: Object) -> Object | None:
-    """The Secret to create (`actual` None) or to update; None when it is right already.
+    """The Secret to create (`actual` None) or to update; None if it is equal already.
 
-    Data and the reference to the owning Application are set exactly; other labels, annotations and references of
-    others survive. `owner` is the Application as stored, with its uid. `actual` is not changed.
+    Data and the reference to the owning Application are set exactly; other labels, annotations and references stay.
+    `owner` is the stored Application with its uid. `actual` is not changed.
     """
     reference = {
         "apiVersion": _OWNER_API_VERSION,
@@ -139,8 +139,8 @@ def merge_secret(actual: Object | None, desired: DesiredSecret, *, namespace: st
 
 
 def _references(present: list[Object], own: Object) -> list[Object]:
-    """The references with ours as the only one to an Application: one to an earlier uid would have the Secret
-    collected as garbage, or keep it alive.
+    """The references, with ours as the only one to an Application: with a reference to an earlier uid, the garbage
+    collector would delete the Secret or keep it.
     """
     if own in present and sum(map(_is_to_application, present)) == 1:
         return present

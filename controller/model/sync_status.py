@@ -1,18 +1,18 @@
 """The annotation of an Application that says whether it is in sync with Compass.
 
-An annotation, because that is what both CRDs store: the one that clusters have has no conditions, and its
-`status.installationStatus` belongs to the operator that once installed Applications. The annotation holds a word and no
-time, so a cycle in which nothing changes writes nothing; it goes into the same write as the fields that it is about.
+It is an annotation because both CRDs store it: the CRD of the Go agent has no conditions, and its
+`status.installationStatus` belongs to the operator that used to install Applications. The annotation has no time, so a
+sync without changes writes nothing. It is part of the same write as the fields of the Application.
 
-An Application without the annotation is in sync, too. Those that the Go agent has written get it with
-their next change, so an upgrade writes none of them.
+An Application without the annotation is in sync, too. Applications that the Go agent has written get it with their next
+change, so an upgrade writes none of them.
 """
 
 from controller.model import fields
 from controller.model.secrets import Object
 
 SYNC_STATUS = "compass.kyma-project.io/sync-status"
-"""Annotation of an Application: SYNCED, or one word for what is wrong. Events and the CompassConnection say more."""
+"""Annotation of an Application: SYNCED, or the kind of problem. Events and the CompassConnection have the details."""
 
 SYNCED = "Synced"
 SECRETS_FAILED = "SecretsFailed"
@@ -20,7 +20,7 @@ DELETION_HELD = "DeletionHeld"
 
 
 def tells(application: Object, status: str) -> bool:
-    """Whether the Application has this status, for which no annotation at all stands for SYNCED."""
+    """Whether the Application has this status. An absent annotation means SYNCED."""
     return fields.annotations(application).get(SYNC_STATUS, SYNCED) == status
 
 

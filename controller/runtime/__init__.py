@@ -1,11 +1,11 @@
-"""The generic core of a controller process, after controller-runtime; it knows nothing of what is controlled.
+"""The generic core of a controller process, after controller-runtime. It is independent of the resources it controls.
 
-- A Controller reconciles keys from a queue with a number of workers, and tries failed keys again.
+- A Controller reconciles keys from a queue with a number of workers, and retries failed keys.
 - A Manager starts informers, controllers and servers in order, waits for caches, and stops all within a grace period.
-- A LeaderElector lets one of several processes work, by a Lease.
-- Predicates, owner references, finalizers and create_or_update are what most reconcilers need besides.
-- Metrics carry the names that dashboards for Go controllers use.
-- Events and logs tell people what happens, and never hold up the work.
+- A LeaderElector elects one of several processes with a Lease.
+- Predicates, owner references, finalizers and create_or_update are helpers for reconcilers.
+- Metrics have the names that dashboards for Go controllers use.
+- Events and logs report what happens, and never block the work.
 """
 
 from controller.runtime.controller import LOW_PRIORITY, Controller

@@ -1,12 +1,11 @@
-"""A controller: watches feed keys into a queue, workers reconcile them one at a time per key.
+"""A controller: watches add keys to a queue, and workers reconcile each key one at a time.
 
-- The queue never hands a key to two workers, and keeps one entry a key: a reconcile sees every event before it.
-- Workers start only when each handler has seen the whole initial list: a reconcile never reads half a cache.
-- A reconcile that raises is logged, counted and tried again with growing delays; it never ends a worker, whatever it
-  raises.
-- A retry keeps the priority of its key, so it waits behind keys of this priority that were never tried. A key that goes
-  on failing steps back behind all others: keys that fail never starve those that do not.
-- After a stop no reconcile begins; those under way run to their end, ``run`` returns after the last.
+- The queue never gives a key to two workers and has one entry for each key, so a reconcile sees all earlier events.
+- Workers start when each handler has processed the whole initial list, so a reconcile never reads a partial cache.
+- A reconcile that raises is logged, counted and retried with exponential back-off. No exception ends a worker.
+- A retry keeps the priority of its key and waits behind new keys of this priority. A key that keeps failing gets the
+  lowest priority, so failing keys never starve the others.
+- After a stop no reconcile begins. Running reconciles finish, and ``run`` returns after the last one.
 
 Rules and their order are those of controller-runtime (pkg/internal/controller/controller.go).
 """
@@ -46,15 +45,16 @@ log = logging.getLogger(__name__)
 K = TypeVar("K")
 Object = dict[str, Any]
 
-# Keys of the initial list and of resyncs step back behind real changes (controller-runtime: handler.LowPriority).
+# Keys of the initial list and of resyncs have a lower priority than changes (controller-runtime: handler.LowPriority).
 LOW_PRIORITY = -100
 
-# So many retries keep the priority of their key: what a conflict or a hiccup costs. A key that fails more often than
-# that has the lowest of all until it succeeds; else slow failures of a high priority would take all workers for good.
+# A key keeps its priority for this number of retries, which is enough for conflicts and short failures. A key that
+# fails more often gets the lowest priority until it succeeds; otherwise slow failures of a high priority would occupy
+# all workers.
 _RETRIES_WITH_PRIORITY = 3
 
-# What may happen to a program without mistakes: one line of the log says it all. Anything else is a mistake in the
-# program, what would be a panic in Go: it is counted apart and logged with its traceback.
+# Failures that a correct program can have: one log line is enough. Any other exception is a programming error, like a
+# panic in Go, so it is counted separately and logged with its traceback.
 _EXPECTED_ERRORS = (KubernetesError, OSError, ReconcileFailed)
 
 
@@ -109,18 +109,18 @@ class Controller(Generic[K]):
         )
         self._watches: list[_Watch[K]] = []
         self._lock = threading.Lock()
-        # Of each reconcile under way: its key, and when it began (monotonic seconds).
+        # Key and start (monotonic seconds) of each reconcile in progress.
         self._running: dict[str, tuple[K, float]] = {}
         self._threads: list[threading.Thread] = []
-        self._failures: list[BaseException] = []  # what ended workers that should have gone on
+        self._failures: list[BaseException] = []  # errors that ended a worker
         self._started = False
 
     def enqueue(self, key: K, *, priority: int = 0) -> None:
-        """Have the key reconciled as soon as a worker is free."""
+        """Enqueue the key for a reconcile by the next free worker."""
         self.queue.add(key, priority=priority)
 
     def retry_now(self) -> None:
-        """Try all keys again that failed and wait: the cause may be over."""
+        """Retry all keys that wait in back-off, because the cause of their failures may be gone."""
         self.queue.retry_now()
 
     def watches(
@@ -131,22 +131,23 @@ class Controller(Generic[K]):
         predicate: Predicate | None = None,
         priority: int | None = None,
     ) -> None:
-        """Reconcile the keys that an object maps to whenever it is added, changed or deleted.
+        """Reconcile the keys that an object maps to when it is added, changed or deleted.
 
-        On a change the old and the new object are mapped, so that a key it no longer maps to hears of it too.
+        After a change, the keys of the old and of the new object are enqueued, so a key that it no longer maps to is
+        included.
         priority: of every key of this watch; by default 0, and LOW_PRIORITY for the initial list and for resyncs.
-        Raises RuntimeError once the controller runs.
+        Raises RuntimeError when the controller runs already.
         """
         if self._started:
             raise RuntimeError(f"controller {self.name}: watches() after run()")
         self._watches.append(_Watch(informer, keys, predicate, priority))
 
     def run(self, stop: threading.Event) -> None:
-        """Work until stop is set. Blocks. Raises RuntimeError when called twice, and what a worker cannot go on with;
-        stop is set then.
+        """Work until stop is set. Blocks. Raises RuntimeError when called twice, and errors that end a worker; stop is
+        set then.
 
-        The watches begin here, not before: a standby that leads much later would otherwise gather the keys of
-        everything that ever existed meanwhile.
+        The watches begin here and not earlier: otherwise a standby would collect the keys of all objects until it
+        leads.
         """
         if self._started:
             raise RuntimeError(f"controller {self.name}: run() called twice")
@@ -179,7 +180,7 @@ class Controller(Generic[K]):
     def _handlers(self, watch: _Watch[K]) -> EventHandlers:
         def add(objects: Iterable[Object], default_priority: int) -> None:
             priority = default_priority if watch.priority is None else watch.priority
-            # A dict keeps the order and drops the doubles.
+            # A dict keeps the order and drops duplicates.
             for key in dict.fromkeys(key for obj in objects for key in watch.keys(obj)):
                 self.queue.add(key, priority=priority)
 
@@ -189,7 +190,7 @@ class Controller(Generic[K]):
                     add((obj for obj in (old, new) if obj is not None), priority)
             except BaseException:
                 self._metrics.panics.inc()
-                raise  # the informer logs it, and goes on with the next change
+                raise  # the informer logs it and continues with the next change
 
         def on_add(obj: Object, is_initial_list: bool) -> None:
             take(None, obj, LOW_PRIORITY if is_initial_list else 0)
@@ -198,7 +199,8 @@ class Controller(Generic[K]):
             take(old, new, LOW_PRIORITY if _version(old) == _version(new) else 0)
 
         def on_delete(obj: Object | DeletedFinalStateUnknown) -> None:
-            # Of what was missed often only the name is known: enough for a mapping that reads metadata.
+            # If the deletion was missed, often only the name is known, which is enough for a mapping that reads
+            # metadata.
             last = obj.obj or _object_of_key(obj.key) if isinstance(obj, DeletedFinalStateUnknown) else obj
             take(last, None, 0)
 
@@ -229,7 +231,7 @@ class Controller(Generic[K]):
             except ShutDown:
                 return
             try:
-                # A queue that is shut down still hands out what it holds; the next leader reconciles it anyway.
+                # A queue that is shut down still returns its keys. The next leader reconciles them anyway.
                 if not stop.is_set():
                     self._attempt(key, priority)
             except BaseException as error:  # noqa: BLE001 - outside of the reconcile: metrics, say, or the log
@@ -238,7 +240,7 @@ class Controller(Generic[K]):
                 self.queue.done(key)
 
     def _attempt(self, key: K, priority: int) -> None:
-        """Reconcile one key once, and decide when it comes back."""
+        """Reconcile one key once, and decide when it is enqueued again."""
         reconcile_id = str(uuid.uuid4())
         context = {"controller": self.name, "controllerKind": self.kind, "key": str(key), "reconcileID": reconcile_id}
         began = self._clock.monotonic()
@@ -260,10 +262,11 @@ class Controller(Generic[K]):
             if not isinstance(result, Result):
                 raise TypeError(f"a reconciler returns a Result, not {type(result).__name__}")  # noqa: TRY301
         except TermEnded:
-            # The next term begins anew, in whatever process. No failure, and nothing to try again.
+            # Not a failure, and no retry: the next term starts with empty queues, maybe in another process.
             log.info("Reconcile aborted: the term of leadership has ended")
         except TerminalError as error:
-            # Not forgotten: should an event bring the key back and it fail again, the delays go on growing.
+            # The failures are not forgotten: if an event enqueues the key and it fails again, the back-off continues to
+            # grow.
             log.warning("Reconcile failed and is not retried", extra={"error": str(error)})
             self._metrics.errors.inc()
             self._metrics.terminal_errors.inc()
@@ -271,7 +274,7 @@ class Controller(Generic[K]):
         except BaseException as error:  # noqa: BLE001 - SystemExit, or a panic of an extension module, ends no worker
             self._failed(key, priority, error)
         else:
-            # Forget first: else the next failure would be delayed by failures that are over.
+            # Forget first, so that the next failure starts with the shortest back-off.
             self.queue.forget(key)
             log.debug("Reconciled", extra={"requeueAfter": result.requeue_after})
             if result.requeue_after is None:

@@ -1,13 +1,13 @@
 """Kubernetes Events about objects, written in the background (client-go: tools/record).
 
-- ``event`` never blocks and never fails: it puts the event into a bounded buffer. A full buffer drops it, and says so.
-- What is said again about an object raises the count of the Event that exists.
-- What is said too often is silenced: 25 Events of one reason about an object, then one each 5 minutes. Every reason has
-  a budget of its own, so that a storm of one never hides another. (client-go has one budget for an object.)
+- ``event`` never blocks and never fails. It adds the event to a bounded buffer; a full buffer drops it and logs that.
+- A repeated event increases the count of the existing Event.
+- Frequent events are dropped: 25 Events of one reason for an object, then one every 5 minutes. Each reason has its own
+  budget, so that many events of one reason never suppress another. (client-go has one budget for each object.)
 - Events about cluster-scoped objects go to namespace ``default``.
-- What the API server refuses is logged, once a change; only a server that does not answer is asked again.
+- A refusal by the API server is logged once until it changes. Only a server that does not answer leads to a retry.
 
-The text of an event is public to everyone who may read Events: the caller keeps secrets out of it.
+Everyone who may read Events can read the text of an event, so the caller must not put secrets into it.
 """
 
 import logging
@@ -35,17 +35,17 @@ _SPAM_BURST = 25
 _SPAM_REFILL_PER_SECOND = 1 / 300
 _TRIES = 12
 _RETRY_SECONDS = 10.0
-# The API server forgets an Event an hour after the last write (--event-ttl): then it is created anew.
+# The API server deletes an Event an hour after the last write (--event-ttl); a new one is created then.
 _WINDOW_SECONDS = 3600.0
 # The limit of the note in events.k8s.io, where core Events can be read too.
 _MESSAGE_LIMIT = 1024
 _DEFAULT_NAMESPACE = "default"
 # A name has at most 253 characters, 17 of them are the dot and 16 hexadecimal digits of the time.
 _NAME_LIMIT = 253 - 17
-# People read Events: a quarter of a second later is soon enough, and costs four wake-ups a second.
+# Events are for people, so a delay of a quarter of a second is acceptable, and it needs only four wake-ups a second.
 _POLL_SECONDS = 0.25
 _REQUEST_TIMEOUT = 5.0
-# What is left of the buffer at the stop is written for so long, requests that hang included: well within the grace
+# At the stop, the buffer is written for at most this time, including requests that hang. It is shorter than the grace
 # period.
 _FLUSH_SECONDS = 5.0
 
@@ -56,7 +56,7 @@ VT = TypeVar("VT")
 
 
 class Client(Protocol):
-    """What the recorder needs of the API client."""
+    """The methods of the API client that the recorder needs."""
 
     def request(
         self,
@@ -71,7 +71,7 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Observation:
-    """What was said by ``event``. Equal observations are the same event; the time is no part of that."""
+    """The arguments of ``event``. Equal observations are the same event; they do not include the time."""
 
     api_version: str
     kind: str
@@ -86,7 +86,7 @@ class _Observation:
 
     @property
     def subject(self) -> tuple[str, ...]:
-        """What has a budget of its own."""
+        """The unit that has its own budget."""
         return self.api_version, self.kind, self.namespace, self.name, self.uid, self.reason
 
     @property
@@ -96,7 +96,7 @@ class _Observation:
 
 @dataclass(slots=True)
 class _Known:
-    """An Event that was written: its name, and what it counts. ``expires_at`` is monotonic seconds."""
+    """An Event that was written: its name and count. ``expires_at`` is monotonic seconds."""
 
     name: str
     first_seen_at: float
@@ -106,7 +106,7 @@ class _Known:
 
 @dataclass(slots=True)
 class _Waiting:
-    """What waits to be written: how often it was said, first and last."""
+    """An observation that waits to be written: its count, first and last time."""
 
     first: _Observation
     last: _Observation
@@ -115,14 +115,14 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Bucket:
-    """Tokens of one subject, as of a moment (monotonic seconds)."""
+    """Tokens of one subject at a moment (monotonic seconds)."""
 
     tokens: float
     at: float
 
 
 class _LRU(OrderedDict[KT, VT], Generic[KT, VT]):
-    """Keeps the entries used last."""
+    """A cache that drops the least recently used entries."""
 
     def find(self, key: KT) -> VT | None:
         value = self.get(key)
@@ -145,11 +145,11 @@ class EventRecorder:
         self._component = component
         self._clock = clock
         self._lock = threading.Lock()
-        # In the order in which it was said first. No subject has more here than may be written at once.
+        # In the order of the first observation. No subject has more entries here than its budget allows.
         self._buffer: dict[_Observation, _Waiting] = {}
-        self._buffered: Counter[tuple[str, ...]] = Counter()  # of the same, by subject
+        self._buffered: Counter[tuple[str, ...]] = Counter()  # number of entries here, by subject
         self._dropped = 0
-        # Below: used by the writing thread alone.
+        # The attributes below are used only by the writing thread.
         self._known: _LRU[_Observation, _Known] = _LRU()
         self._buckets: _LRU[tuple[str, ...], _Bucket] = _LRU()
         self._last_stamp = 0
@@ -157,9 +157,10 @@ class EventRecorder:
         self._reported = ""
 
     def event(self, obj: Mapping[str, Any], type: EventType, reason: str, message: str) -> None:  # noqa: A002
-        """Record that something happened to obj, a Kubernetes object with apiVersion, kind and metadata.
+        """Record an event about obj, a Kubernetes object with apiVersion, kind and metadata.
 
-        reason: one word in UpperCamelCase, for machines; message: a sentence for people, cut off after 1024 characters.
+        reason: one word in UpperCamelCase, for machines; message: a sentence for people, truncated after 1024
+        characters.
         """
         metadata = obj.get("metadata") or {}
         if not (obj.get("apiVersion") and obj.get("kind") and metadata.get("name")):
@@ -189,7 +190,7 @@ class EventRecorder:
                 self._dropped += 1
 
     def run(self, stop: threading.Event) -> None:
-        """Write events until stop is set, then what is left, within five seconds. Blocks."""
+        """Write events until stop is set, then the rest of the buffer, within five seconds. Blocks."""
         while not self._clock.sleep(_POLL_SECONDS, stop):
             while not stop.is_set() and (waiting := self._next()) is not None:
                 self._record(waiting, stop)
@@ -213,14 +214,14 @@ class EventRecorder:
         return waiting
 
     def _record(self, waiting: _Waiting, stop: threading.Event) -> None:
-        """Write one event, unless it is silenced; try again while the server does not answer."""
+        """Write one event if its budget allows it; retry while the server does not answer."""
         observation = waiting.last
         known = self._known.find(observation)
         if known is not None:
             if known.expires_at <= self._clock.monotonic():
                 known = None
             else:
-                # Counted before the filter, so that the count is right with the next write that passes it.
+                # Count it before the filter, so that the next write that passes the filter has the right count.
                 known.count += waiting.count
         if not self._allowed(observation.subject):
             return
@@ -262,14 +263,14 @@ class EventRecorder:
             try:
                 self._request("PATCH", path, patch, _MERGE_PATCH)
             except NotFound:
-                # Expired or deleted on the server: it begins anew, with the count it has.
+                # It expired or was deleted on the server: create a new one with the current count.
                 event.name = self._event_name(observation)
             else:
                 return
         try:
             self._request("POST", EVENTS.path(observation.event_namespace), self._body(observation, event))
         except AlreadyExists:
-            # The name is never used twice: an earlier try did reach the server.
+            # Names are unique, so an earlier attempt has reached the server.
             log.debug("The Event already exists", extra={"event": event.name})
 
     def _request(self, method: str, path: str, body: dict[str, Any], content_type: str = "application/json") -> None:
@@ -280,7 +281,7 @@ class EventRecorder:
         self._client.request(method, path, body=body, content_type=content_type, timeout=timeout)
 
     def _event_name(self, observation: _Observation) -> str:
-        """``<object>.<nanoseconds in hexadecimal>``, never the same twice."""
+        """``<object>.<nanoseconds in hexadecimal>``, unique for each call."""
         self._last_stamp = max(int(observation.seen_at * 1e9), self._last_stamp + 1)
         return f"{observation.name[:_NAME_LIMIT]}.{self._last_stamp:x}"
 
@@ -309,8 +310,8 @@ class EventRecorder:
         }
 
     def _report(self, error: KubernetesError, observation: _Observation) -> None:
-        """Log a failure, but not the same one for each event: without the rights for Events all of them fail."""
-        # The text of a refusal names the event; what tells refusals apart is their kind.
+        """Log a failure once, not for each event: without permission for Events all of them fail."""
+        # The text of a refusal contains the name of the event, so failures are compared by type and reason.
         text = f"{type(error).__name__} {getattr(error, 'reason', '')}"
         if text != self._reported:
             self._reported = text

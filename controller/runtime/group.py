@@ -1,4 +1,4 @@
-"""Threads that are started and stopped together. None of them ends unseen."""
+"""Threads that are started and stopped together. No thread ends unnoticed."""
 
 import logging
 import threading
@@ -14,11 +14,11 @@ Run = Callable[[threading.Event], None]
 
 
 class RunnableFailed(Exception):
-    """A component of the process ended by an error, or ended although it should run until the stop."""
+    """A component of the process failed, or ended before the stop."""
 
 
 class Group:
-    """Threads that are started and stopped together, in the clock's time."""
+    """Threads that are started and stopped together, with waits on the given clock."""
 
     def __init__(self, clock: Clock, on_failure: Callable[[RunnableFailed], None]) -> None:
         self.stop_event = threading.Event()
@@ -31,7 +31,7 @@ class Group:
         self._abandoned = False
 
     def start(self, name: str, run: Run, *, until_stop: bool) -> None:
-        """Start a thread, unless the group was told to stop. until_stop: ending earlier counts as a failure."""
+        """Start a thread, unless the group was stopped. until_stop: ending earlier counts as a failure."""
         with self._changed:
             if self.stop_event.is_set():
                 return
@@ -40,7 +40,7 @@ class Group:
         threading.Thread(target=self._run, args=(name, run, until_stop), name=name, daemon=True).start()
 
     def stop(self, deadline: float) -> list[str]:
-        """Tell all threads to stop and wait until they did; return the names of those that have not by then."""
+        """Stop all threads and wait for them; return the names of those that have not ended by then."""
         with self._changed:
             self.stop_event.set()
             while self._running and not self._abandoned and (left := deadline - self._clock.monotonic()) > 0:
@@ -48,18 +48,18 @@ class Group:
             return list(self._running)
 
     def tell_to_stop(self) -> None:
-        """Tell all threads to stop, and return at once."""
+        """Stop all threads and return at once."""
         self.stop_event.set()
 
     def abandon(self) -> None:
-        """Tell all threads to stop and let nobody wait for them any longer."""
+        """Stop all threads and end all waits for them."""
         with self._changed:
             self._abandoned = True
             self.stop_event.set()
             self._changed.notify_all()
 
     def ended_early(self) -> list[str]:
-        """Names of the threads that ended without having been told to."""
+        """Names of the threads that have ended before the stop."""
         with self._changed:
             return [] if self.stop_event.is_set() else [name for name in self._started if name not in self._running]
 

@@ -1,8 +1,9 @@
-"""What the HTTP servers of a controller process answer: health and readiness on one port, metrics on another.
+"""The handlers of the HTTP servers: health and readiness on one port, metrics on another.
 
-Formats are controller-runtime's (pkg/healthz): 200 "ok", or 500 with a line a check; ``?verbose`` lists the checks of a
-success too, ``?exclude=name`` leaves one out, ``/readyz/name`` asks a single one. Every HTTP method is answered alike.
-The endpoints are open: the list names only the checks that failed, the reasons go to the log.
+Formats are those of controller-runtime (pkg/healthz): 200 "ok", or 500 with a line for each check. ``?verbose`` lists
+the checks of a success too, ``?exclude=name`` skips one, ``/readyz/name`` runs only one. All HTTP methods are
+equivalent. The endpoints need no authentication, so the list has only the names of failed checks; the log has the
+reasons.
 """
 
 import logging
@@ -16,12 +17,12 @@ from controller.runtime.http_server import NOT_FOUND, Request, Response
 
 log = logging.getLogger(__name__)
 
-# A check raises when it fails; the text of the error says why.
+# A check raises when it fails; the text of the error is the reason.
 Check = Callable[[], None]
 
 
 class HealthHandler:
-    """Serves the checks below one path, ``/healthz`` or ``/readyz``. Checks may be added while it serves."""
+    """Serves the checks below one path, ``/healthz`` or ``/readyz``. Checks can be added while it serves."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -72,7 +73,9 @@ class HealthHandler:
         return Response(500 if failed else 200, "".join(f"{line}\n" for line in lines).encode())
 
     def _failure(self, name: str, check: Check) -> str:
-        """Run a check; return why it failed, or "". Kubelets ask every few seconds, so only changes are logged."""
+        """Run a check; return the reason of a failure, or "". Kubelets call this every few seconds, so only changes are
+        logged.
+        """
         try:
             check()
         except Exception as error:  # noqa: BLE001 - a check fails by raising whatever it likes
@@ -90,7 +93,7 @@ class HealthHandler:
 
 
 class MetricsHandler:
-    """Serves a registry as Prometheus text or, to those who accept it, as OpenMetrics."""
+    """Serves a registry as Prometheus text, or as OpenMetrics to clients that accept it."""
 
     path = "/metrics"
 

@@ -1,8 +1,8 @@
-"""A small HTTP server that many clients cannot choke.
+"""A small HTTP server that stays available with many or slow clients.
 
-Each connection has a thread, so one that hangs holds up no other. The number of connections is limited; one more takes
-the place of the connection that has been without progress for the longest time. So thousands of clients that connect
-and say nothing, send a byte now and then, or do not read the answer, keep no probe from being answered.
+Each connection has its own thread, so a client that hangs does not block others. The number of connections is limited:
+a new one replaces the connection without progress for the longest time. So thousands of clients that send nothing, or
+do not read the answer, do not prevent answers to the probes.
 """
 
 import logging
@@ -21,16 +21,16 @@ log = logging.getLogger(__name__)
 
 # A kubelet and some scrapers need a handful.
 MAX_CONNECTIONS = 64
-# A client that sends or reads nothing for so long loses its connection and frees its thread.
+# A client that sends or reads nothing for this time loses its connection.
 _IDLE_SECONDS = 10.0
-# Clients that connect while so many wait to be accepted have to try again, a second later.
+# When this number of clients wait to be accepted, further ones have to retry after a second.
 _BACKLOG = 1024
-# The server looks for the stop so often.
+# Interval in which the server checks the stop event.
 _STOP_POLL_SECONDS = 0.1
 
 
 class ServerBindError(OSError):
-    """A server cannot listen on its address; the text names both, ``__cause__`` is the system's error."""
+    """A server cannot listen on its address. The text names both, ``__cause__`` is the system's error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ NOT_FOUND = Response(404, b"404 page not found\n")
 class HTTPServer:
     """Serves handlers, each on its path and everything below.
 
-    address: "host:port"; an empty host listens on every address of both IP versions, port 0 takes a free one.
+    address: "host:port"; an empty host listens on all addresses of both IP versions, port 0 selects a free one.
     """
 
     def __init__(self, name: str, address: str, handlers: Mapping[str, Handler]) -> None:
@@ -66,19 +66,19 @@ class HTTPServer:
 
     @property
     def enabled(self) -> bool:
-        """Whether there is anything to serve, and an address to serve it on ("" and "0" are none)."""
+        """Whether there is a handler, and an address to serve it on ("" and "0" are none)."""
         return self._address not in ("", "0") and bool(self._handlers)
 
     @property
     def port(self) -> int:
-        """The port it listens on. Raises RuntimeError before bind."""
+        """The port on which it listens. Raises RuntimeError before bind."""
         if self._server is None:
             raise RuntimeError(f"{self.name} server: it does not listen yet")
         port: int = self._server.server_address[1]
         return port
 
     def bind(self) -> None:
-        """Listen: clients can connect, and are answered once ``run`` is called. Raises ServerBindError."""
+        """Listen: clients can connect, and get answers when ``run`` is called. Raises ServerBindError."""
         try:
             host, port = parse_address(self._address)
             self._server = _Server(host, port, self._route)
@@ -86,8 +86,7 @@ class HTTPServer:
             raise ServerBindError(f"{self.name} server: cannot listen on {self._address!r}: {error}") from error
 
     def run(self, stop: threading.Event) -> None:
-        """Serve until stop is set. Connections under way are cut when the process ends. Raises RuntimeError before
-        bind."""
+        """Serve until stop is set. Raises RuntimeError before bind. Open connections are closed with the process."""
         server = self._server
         if server is None:
             raise RuntimeError(f"{self.name} server: it does not listen yet")
@@ -114,19 +113,19 @@ def parse_address(address: str) -> tuple[str, int]:
 
 
 class _Connections:
-    """The open connections, the one that has been without progress for the longest time first."""
+    """The open connections, ordered by progress: the one without progress for the longest time is first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: OrderedDict[socket.socket, None] = OrderedDict()
 
     def add(self, connection: socket.socket) -> None:
-        """Take one in; the first one loses its place when there are too many."""
+        """Add a connection; the first one is closed when there are too many."""
         with self._lock:
             self._open[connection] = None
             if len(self._open) > MAX_CONNECTIONS:
                 oldest, _ = self._open.popitem(last=False)
-                # Its thread wakes and closes it. close() here would not wake it.
+                # Its thread wakes up and closes it. close() here would not wake it up.
                 with suppress(OSError):
                     oldest.shutdown(socket.SHUT_RDWR)
 
@@ -142,7 +141,7 @@ class _Connections:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # Connections under way are not waited for: a scraper that hangs must not hold up the end of the process.
+    # Open connections are not waited for: a scraper that hangs must not delay the end of the process.
     block_on_close = False
     request_queue_size = _BACKLOG
     timeout = _STOP_POLL_SECONDS
@@ -158,7 +157,7 @@ class _Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         if self._both:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # Not HTTPServer's: that looks up its own host name, which can hang where DNS does.
+        # Not the method of HTTPServer: it looks up the host name, which can hang without DNS.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -173,7 +172,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet: clients that break off are none of this process's troubles, and the route logs its own."""
+        """Log nothing: aborted connections are not errors of this process, and the route logs its own errors."""
 
 
 class _RequestHandler(BaseHTTPRequestHandler):
@@ -184,7 +183,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         self.server.connections.progressed(self.connection)
         if self.command not in ("GET", "HEAD"):
-            # A body may follow that nobody reads; it must not be taken for the next request.
+            # The request may have a body, which must not be read as the next request.
             self.close_connection = True
         url = urlsplit(self.path)
         request = Request(
@@ -210,8 +209,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815 - names of http.server
 
     def version_string(self) -> str:
-        """Tell nobody which Python this is."""
+        """Do not disclose the Python version."""
         return "controller"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's signature
-        """Requests are not logged: kubelets and scrapers ask all the time."""
+        """Requests are not logged, because kubelets and scrapers send them all the time."""

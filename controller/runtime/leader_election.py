@@ -1,16 +1,16 @@
-"""Leader election on a coordination.k8s.io/v1 Lease, by client-go's rules (tools/leaderelection).
+"""Leader election with a coordination.k8s.io/v1 Lease, by client-go's rules (tools/leaderelection).
 
-- Whoever is not the holder watches the record change. Only when it has not changed for the duration written in it, by
-  the *own* clock, is the lease taken over. The times in the record are for people; clocks of two machines are never
-  compared, only their speed matters.
-- The holder renews every retry period. When no renewal has succeeded for the renew deadline its term is over, and that
-  is before anyone else can take over, because the deadline is shorter than the lease duration.
-- A holder that has ended its work releases the lease, so that the next one need not wait for it to expire.
-- A process may take over at once from a process of the same Pod that ran before it: the kubelet starts a container only
-  when the one before has ended.
+- A candidate observes changes of the record. It takes the Lease over when the record has not changed for the duration
+  that is written in it, by the candidate's *own* clock. The times in the record are for people. Clocks of two machines
+  are never compared; only their speed matters.
+- The holder renews every retry period. If no renewal succeeds within the renew deadline, its term ends. The deadline is
+  shorter than the lease duration, so this is before another process can take over.
+- A holder that has ended its work releases the Lease, so the next holder does not wait for it to expire.
+- A process may take over at once from an earlier process of the same Pod, because the kubelet starts a container only
+  when the previous one has ended.
 
-client-go leaves fencing to the caller. Here a term refuses requests by the clock, so that a process that was frozen
-while it led sends nothing in the name of its term when it runs again.
+client-go leaves fencing to the caller. Here a term refuses requests by the clock, so a process that was suspended while
+it led sends nothing in the name of its term when it continues.
 """
 
 import logging
@@ -42,34 +42,33 @@ log = logging.getLogger(__name__)
 
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
-# client-go's core clients and controller-runtime use these.
+# The values of client-go's core clients and controller-runtime.
 LEASE_DURATION = 15.0
 RENEW_DEADLINE = 10.0
 RETRY_PERIOD = 2.0
-# The deadline must leave room for more than one retry (client-go: JitterFactor).
+# The deadline must allow more than one retry (client-go: JitterFactor).
 JITTER_FACTOR = 1.2
-# While the API server cannot be reached a candidate asks this often: a try costs nothing then, and the work goes on as
-# soon as the server is back.
+# Interval of attempts while the API server cannot be reached. Attempts cost nothing then, and the work continues soon
+# after the server is back.
 _UNREACHABLE_RETRY_PERIOD = 1.0
-# The duration in a released lease: the next holder need hardly wait even if it did not see the empty holder.
+# The duration in a released Lease: the next holder waits only a moment, even if it did not see the empty holder.
 _RELEASED_DURATION = 1
-# A conflict on release means that the record changed in between; read it again that often.
+# A conflict on release means that the record has changed. It is read again this number of times.
 _RELEASE_TRIES = 3
-# Of all requests of the release together, so that the end of the process does not wait for a server that is away.
+# Limit of all requests of the release together, so that the process ends even if the server does not answer.
 _RELEASE_SECONDS = 5.0
 
 
 class LeaderElectionLost(Exception):
-    """The lease could not be renewed in time, or somebody else holds it."""
+    """The Lease could not be renewed in time, or another process holds it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderElectionConfig:
-    """Which lease is fought for, by whom, and how patiently. Durations are seconds.
+    """Configuration of the election. Durations are seconds.
 
-    identity: of this process, different from all others; "" for one that is made of the host's name, the Pod's uid and
-    a random part. pod_uid: of the Pod in which this process runs, "" when it is not known. The lease of a holder from
-    the same Pod is taken over at once.
+    identity: unique for each process; "" for one from the host name, the uid of the Pod and a random part. pod_uid: uid
+    of the Pod of this process, "" if unknown. The Lease of a holder from the same Pod is taken over at once.
 
     Raises ValueError unless lease_duration > renew_deadline > retry_period * JITTER_FACTOR > 0.
     """
@@ -104,17 +103,18 @@ class LeaderElectionConfig:
 
     @property
     def try_seconds(self) -> float:
-        """How long one try to renew may take: two fit between the retry period and the deadline, with a tenth to spare,
-        so that one that hangs does not lose the lease."""
+        """Timeout of one attempt to renew. Two attempts fit between the retry period and the deadline, with a tenth in
+        reserve, so that one request that hangs does not lose the Lease.
+        """
         return 0.9 * (self.renew_deadline - self.retry_period) / 2
 
     def is_predecessor(self, holder: str) -> bool:
-        """Whether the holder is a process that ran in this Pod before this one, and so has ended."""
+        """Whether the holder is an earlier process of this Pod, which has ended."""
         return bool(self.pod_uid) and f"_{self.pod_uid}_" in holder and holder != self.identity
 
 
 class Client(Protocol):
-    """What the election needs of the API client. A request ends within its timeout as a whole."""
+    """The methods of the API client that the election needs. A request ends within its timeout."""
 
     def request(
         self, method: str, path: str, *, body: dict[str, Any] | None = None, timeout: float | None = None
@@ -122,12 +122,12 @@ class Client(Protocol):
 
 
 class LeaderElector:
-    """Acquires the lease, keeps it, and gives it back; as often as ``run`` is called.
+    """Acquires the Lease, keeps it, and releases it, each time that ``run`` is called.
 
-    on_started: called with the new term when the lease is held, in the electing thread; it must return soon.
-    on_stopped: called exactly once in each run, also when the lease was never held: with LeaderElectionLost when it
-    slipped away, else with None. It comes at the renew deadline even while a request to the API server hangs, and it
-    must not block. The term is over by then.
+    on_started: called with the new term when the Lease is held, in the electing thread; it must return soon.
+    on_stopped: called exactly once in each run, even if the Lease was never held: with LeaderElectionLost if it was
+    lost, else with None. It is called at the renew deadline even while a request to the API server hangs, and must not
+    block. The term has ended by then.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class LeaderElector:
         self._clock = clock
         self._rng = rng
         self._metrics = metrics if metrics is not None else Metrics()
-        # The Lease as last read or written, and the moment (monotonic) its record was last seen to change.
+        # The Lease as last read or written, and the monotonic time of the last observed change of its record.
         self._lease: dict[str, Any] = {}
         self._observed_at = -math.inf
         self._try_ends_at = math.inf  # monotonic
@@ -161,14 +161,15 @@ class LeaderElector:
 
     @property
     def is_leader(self) -> bool:
-        """Whether the lease as last seen names this process."""
+        """Whether the last observed Lease names this process."""
         return self._holder == self._config.identity
 
     def run(self, stop: threading.Event, *, release: Callable[[], bool] = lambda: True) -> LeaderElectionLost | None:
-        """Fight for the lease until it is held, hold it until stop is set (None) or until it is lost. Blocks.
+        """Wait for the Lease, and hold it until stop is set (returns None) or until it is lost. Blocks.
 
-        After a loss run may be called again, once the work of the lost term has ended. release is asked at the end
-        whether the lease may be given back: not while work done in its name goes on.
+        After a loss, run may be called again when the work of the lost term has ended. release decides at the end
+        whether the
+        Lease may be released: it must not be while work of the term continues.
         """
         self._stopped = False
         term: Term | None = None
@@ -193,10 +194,10 @@ class LeaderElector:
         return None
 
     def _pause(self) -> float:
-        """Seconds until the next try to acquire.
+        """Seconds until the next attempt to acquire.
 
-        Half to one retry period, so that standbys do not ask in step. (client-go waits one to 2.2 retry periods, and
-        so notices later that the holder renews no more.) Not beyond the moment at which the lease expires.
+        Half to one retry period, so that standbys do not send requests at the same time. (client-go waits one to 2.2
+        retry periods, and so notices later that the holder has stopped.) Not later than the expiry of the Lease.
         """
         pause = self._config.retry_period * (1 + self._rng()) / 2
         if self._unreachable:
@@ -205,7 +206,7 @@ class LeaderElector:
         return min(pause, expires_in) if self._holder and expires_in > 0 else pause
 
     def _lead(self, term: Term, stop: threading.Event) -> LeaderElectionLost | None:
-        """Renew until stop is set (None), or the lease is lost."""
+        """Renew until stop is set (returns None) or the Lease is lost."""
         self._metrics.leading(self._config.name, holds=True)
         log.info("Acquired the Lease", extra=self._context)
         ended = threading.Event()
@@ -238,7 +239,7 @@ class LeaderElector:
             elif not self.is_leader:
                 return LeaderElectionLost(f"the Lease {self._config.name} is held by {self._holder or 'nobody'}")
             if term.is_set():
-                # The watchdog may have said so already; a renewal that succeeded later must not revive the leader.
+                # The watchdog may have ended the term already. A later renewal must not revive it.
                 return self._deadline_missed()
             last_chance = term.deadline - self._config.try_seconds
             if last_chance > self._clock.monotonic():
@@ -246,7 +247,7 @@ class LeaderElector:
         return None
 
     def _watch_deadline(self, term: Term, ended: threading.Event) -> None:
-        """Tell at the renew deadline that the lease is lost. A thread of its own, because any request may hang."""
+        """Report the loss of the Lease at the renew deadline, in a separate thread because any request may hang."""
         while not term.is_set():
             if self._clock.sleep(term.deadline - self._clock.monotonic(), ended):
                 return
@@ -268,12 +269,14 @@ class LeaderElector:
         self._on_stopped(lost)
 
     def _try(self) -> bool:
-        """Acquire or renew the lease; return whether it is held. Errors are logged once a change and mean False."""
+        """Acquire or renew the Lease; return whether it is held. Errors are logged once until they change, and mean
+        False.
+        """
         self._try_ends_at = self._clock.monotonic() + self._config.try_seconds
         try:
             held = self._try_acquire_or_renew()
         except (Conflict, AlreadyExists) as error:
-            # Somebody was faster: what an election is about.
+            # Another candidate was faster, which is normal in an election.
             log.debug("Another replica updated the Lease first", extra={**self._context, "error": str(error)})
             return False
         except KubernetesError as error:
@@ -284,11 +287,11 @@ class LeaderElector:
 
     def _try_acquire_or_renew(self) -> bool:
         if self.is_leader and not self._expired():
-            # The holder's record is its own: write without reading, the resourceVersion guards it.
+            # The holder owns its record: write without reading first; the resourceVersion protects it.
             try:
                 self._observe(self._write(self._next_spec()))
             except ConnectionFailed:
-                raise  # reading would not succeed either
+                raise  # reading would fail as well
             except ApiError as error:
                 log.debug("First attempt to renew the Lease failed", extra={**self._context, "error": str(error)})
             else:
@@ -298,7 +301,7 @@ class LeaderElector:
             self._observe(self._request("GET", self._path))
         except NotFound:
             if self._is_taken():
-                return False  # deleted while its holder works on
+                return False  # deleted while its holder works
             try:
                 self._observe(self._create())
             except AlreadyExists:
@@ -311,13 +314,13 @@ class LeaderElector:
         return True
 
     def _is_taken(self) -> bool:
-        """Whether another process holds the lease, as last seen, and may still write in its name."""
+        """Whether another process holds the Lease, as last observed, and may still write."""
         if not self._holder or self.is_leader or self._config.is_predecessor(self._holder):
             return False
         return not self._expired()
 
     def _release(self) -> None:
-        """Give the lease back. What fails is logged: then it expires by itself."""
+        """Release the Lease. Failures are logged; the Lease then expires."""
         self._try_ends_at = self._clock.monotonic() + _RELEASE_SECONDS
         for _ in range(_RELEASE_TRIES):
             try:
@@ -354,7 +357,7 @@ class LeaderElector:
 
     @property
     def _expires_at(self) -> float:
-        # The holder's own duration counts: it may be configured otherwise than this process.
+        # The duration in the record counts, because the holder may be configured differently.
         return self._observed_at + (self._spec.get("leaseDurationSeconds") or 0)
 
     def _expired(self) -> bool:
@@ -370,11 +373,11 @@ class LeaderElector:
             log.info("The Lease has a new holder", extra={**self._context, "holder": self._holder or "nobody"})
 
     def _next_spec(self) -> dict[str, Any]:
-        """Return the record that makes this process the holder, or keeps it so."""
+        """Return the record that makes or keeps this process the holder."""
         now = self._now()
         spec = {
             "holderIdentity": self._config.identity,
-            # At least 1: the API server takes no less, and client-go cuts fractions off too.
+            # At least 1, the minimum of the API server; client-go truncates fractions too.
             "leaseDurationSeconds": max(1, int(self._config.lease_duration)),
             "renewTime": now,
         }
@@ -387,7 +390,7 @@ class LeaderElector:
         """A metav1.MicroTime."""
         return datetime.fromtimestamp(self._clock.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
-    # The API.
+    # Requests to the API server.
 
     @property
     def _path(self) -> str:
@@ -412,7 +415,7 @@ class LeaderElector:
             raise ConnectionFailed("the API server answers too slowly", reason=ConnectionFailed.TIMEOUT)
         return self._client.request(method, path, body=body, timeout=left)
 
-    # What is told.
+    # Log messages.
 
     @property
     def _context(self) -> dict[str, str]:

@@ -1,10 +1,10 @@
-"""Log output: one line a record, as text or as JSON, with the context of the work it belongs to.
+"""Log output: one line for each record, as text or as JSON, with the context of the work.
 
-- Messages are constant; what varies is passed by ``extra=`` and printed as key=value (a member in JSON).
-- ``bind`` adds keys to every record that its thread logs inside the block: the controller adds controller, key and
-  reconcileID around each reconcile.
-- A record is one line whatever it holds: values are quoted, tracebacks are a key, control characters are escaped.
-- Libraries are never louder than INFO: the official Kubernetes client prints whole answers, Secrets included, at DEBUG.
+- Messages are constants. Values are in ``extra=`` and are printed as key=value (members in JSON).
+- ``bind`` adds keys to every record of its thread inside the block. The controller adds controller, key and reconcileID
+  to each reconcile.
+- A record is always one line: values are quoted, tracebacks are a key, control characters are escaped.
+- Libraries log at INFO or above: the official Kubernetes client logs whole answers, Secrets included, at DEBUG.
 """
 
 import json
@@ -24,13 +24,13 @@ from controller.text import printable
 Format = Literal["text", "json"]
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-# The packages whose debug records are written with nothing secret in them.
+# The packages whose debug records contain no secrets.
 OWN_PACKAGES = ("controller", "informers", "workqueue")
 
 _NOT_EXTRA = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "asctime", "taskName"}
-# Text that needs no quotes is free of these, of white space, and of control characters.
+# Text without quotes must not contain these, white space, or control characters.
 _QUOTED = frozenset("\"'=\\")
-# What ends the program by its own wish. In another thread than the main one it would end that thread in silence.
+# Exceptions that end the program on purpose. In another thread than the main one, they end that thread silently.
 _MAIN_THREAD_TYPES = (KeyboardInterrupt, SystemExit)
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
@@ -39,7 +39,7 @@ _context: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=_
 
 @contextmanager
 def bind(**keys: object) -> Iterator[None]:
-    """Add keys to every record logged by this thread inside the block; an inner bind of a key wins."""
+    """Add keys to every record of this thread inside the block. An inner bind of a key takes precedence."""
     token = _context.set({**_context.get(), **keys})
     try:
         yield
@@ -48,15 +48,13 @@ def bind(**keys: object) -> Iterator[None]:
 
 
 def bound() -> Mapping[str, object]:
-    """Return the keys bound just now, to carry them over to another thread by ``bind(**bound())``."""
+    """Return the keys that are bound now, to use them in another thread with ``bind(**bound())``."""
     return _context.get()
 
 
 class _Formatter(logging.Formatter):
     def _fields(self, record: logging.LogRecord) -> dict[str, object]:
-        """Everything of the record beyond time, level, logger and message, in the order it is printed. What is None is
-        not known or not there, and is left out.
-        """
+        """All values of the record except time, level, logger and message, in the order of the output, without None."""
         fields = dict(_context.get())
         fields.update((key, value) for key, value in record.__dict__.items() if key not in _NOT_EXTRA)
         if record.exc_info and record.exc_info[1] is not None:
@@ -83,10 +81,10 @@ class TextFormatter(_Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """One JSON object: timestamp, level (lower case), logger, message, then the record's keys.
+    """One JSON object: timestamp, level (lower case), logger, message, then the keys of the record.
 
-    These are the names that Kyma's own components use; the constructor takes others for time and message. A key of the
-    record that clashes with one of the first four is printed with a trailing underscore.
+    Kyma's components use these names; the constructor accepts others for time and message. A key of the record with one
+    of these four names gets an underscore at its end.
     """
 
     def __init__(self, *, timestamp: str = "timestamp", message: str = "message") -> None:
@@ -123,9 +121,9 @@ def _text_value(value: object) -> str:
 
 
 def setup(*, level: str = "info", output: Format = "text", stream: TextIO | None = None) -> None:
-    """Send every record of the process to one stream (stderr by default), uncaught errors and warnings included.
+    """Write all records of the process to one stream (stderr by default), including uncaught errors and warnings.
 
-    Raises ValueError when level or output is none of the known names. Calling it again replaces the former set-up.
+    Raises ValueError for an unknown level or output. A second call replaces the configuration.
     """
     formatters: dict[str, type[_Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
     if output not in formatters:
@@ -141,7 +139,7 @@ def setup(*, level: str = "info", output: Format = "text", stream: TextIO | None
 
 
 def set_level(level: str) -> None:
-    """Change the level of a running process. Raises ValueError when it is unknown."""
+    """Change the level of a running process. Raises ValueError for an unknown level."""
     number = LEVELS.get(level.lower())
     if number is None:
         raise ValueError(f"unknown log level {level!r}, want one of {', '.join(LEVELS)}")

@@ -1,22 +1,20 @@
-"""The manager starts and stops everything in a process in the right order, and ends it when a part of it fails.
+"""The manager starts and stops all components of a process in the right order, and ends it when a component fails.
 
 Start: HTTP servers, informers, early runnables, wait until the caches are filled, runnables, leader election,
-leader-only runnables and controllers. A cache that cannot be filled is waited for without end, and reported: the
-cluster may well be mended.
-Stop: the same backwards within the grace period, and at last the lease is released, so that the next leader starts only
-when this one has written its last word. controller-runtime stops plain runnables before leader-only ones; here they go
-after them, because what reconcilers use, such as the EventRecorder, has to outlast them.
+leader-only runnables and controllers. The manager waits for a cache without limit and logs the reason, because the
+cluster may be repaired.
+Stop: in reverse order within the grace period. The Lease is released last, so that the next leader starts when this one
+has finished its writes. controller-runtime stops plain runnables before leader-only ones. Here they stop after them,
+because reconcilers use them, for example the EventRecorder.
 
-A lost lease, say because the API server was away for longer than the renew deadline, does not end the process, other
-than in controller-runtime: the leader-only part ends, the caches stay, and the process fights for the lease again when
-that part has ended. Its requests are refused and cut off from the moment of the loss on (see ``term``). Each term has
-controllers of its own, built when it begins: so nothing that one term has found out, planned or queued can be taken for
-true in the next, when another process may have changed everything.
+If the Lease is lost, for example in an outage of the API server, the process continues, unlike in controller-runtime.
+The leader-only components end, the caches stay, and the process waits for the Lease again. From the moment of the loss,
+requests of the term are refused and aborted (see ``term``). Each term has its own controllers, which are built when it
+begins, so no term uses the memory, plans or queues of an earlier one, which may be outdated.
 
-Errors of ``run``:
-    ServerBindError         an HTTP server cannot listen
-    RunnableFailed          a part ended that should not have; ``__cause__`` is its error
-    GracePeriodExceeded     the parts it names had not ended in time; the lease is left to expire
+Errors of ``run``: ServerBindError         an HTTP server cannot listen RunnableFailed          a component ended
+unexpectedly; ``__cause__`` is its error GracePeriodExceeded     the named components have not ended in time; the Lease
+is left to expire
 """
 
 import logging
@@ -39,27 +37,27 @@ log = logging.getLogger(__name__)
 
 # controller-runtime's graceful shutdown period, and Kubernetes' terminationGracePeriodSeconds.
 GRACE_PERIOD = 30.0
-# Far above any reconcile that still does something: every request in it has a timeout of a minute or less.
+# Much longer than any working reconcile: each request has a timeout of a minute or less.
 STUCK_AFTER = 600.0
-# A reader of the log should see within a probe or two what is missing, yet not more than a few lines a minute.
+# Short enough that the log soon shows what is missing, and long enough for only a few lines a minute.
 _REPORT_SECONDS = 10.0
-# client-go polls HasSynced so often.
+# The interval in which client-go polls HasSynced.
 _SYNC_POLL_SECONDS = 0.1
-# So long a term waits at its begin for watches that are interrupted, so that it does not start from old caches. What is
-# still interrupted then is no reason to do nothing at all: every write names the version that it is based on.
+# A term waits this long for interrupted watches, so that it does not start with old caches. Then it starts anyway: each
+# write contains the version that it is based on.
 _CATCH_UP_SECONDS = 10.0
 
-# Makes the controllers of one term of leadership. All their requests go through the client that it is given, which
-# refuses them once the term is over.
+# Builds the controllers of one term. All their requests use the client that it gets, which refuses them when the term
+# has ended.
 BuildControllers = Callable[[Client], Iterable[Controller[Any]]]
 
 
 class GracePeriodExceeded(Exception):
-    """Parts of the process did not end within the grace period."""
+    """Components of the process have not ended within the grace period."""
 
 
 class Informer(Protocol):
-    """What the manager needs of a SharedInformer."""
+    """The methods of a SharedInformer that the manager needs."""
 
     @property
     def name(self) -> str: ...
@@ -74,11 +72,11 @@ class Informer(Protocol):
 
 
 class Manager:
-    """Runs informers, controllers and runnables until it is told to stop.
+    """Runs informers, controllers and runnables until it is stopped.
 
-    leader_election: None runs the leader-only parts at once.
+    leader_election: None starts the leader-only components at once.
     health_address, metrics_address: "host:port" to serve /healthz and /readyz, and /metrics; "" and "0" serve nothing.
-    grace_period: seconds in which all parts have to end.
+    grace_period: seconds in which all components have to end.
     stuck_after: seconds after which a reconcile makes /healthz fail.
     """
 
@@ -104,11 +102,11 @@ class Manager:
 
         self._informers: list[Informer] = []
         self._builders: list[BuildControllers] = []
-        self._controllers: list[Controller[Any]] = []  # of this term, or of the last one
+        self._controllers: list[Controller[Any]] = []  # of the current or the last term
         self._early_runnables: list[tuple[str, Run]] = []
         self._runnables: list[tuple[str, Run]] = []
         self._leader_runnables: list[tuple[str, Run]] = []
-        # An informer may be called like the controller that reads from it.
+        # An informer may have the same name as the controller that reads from it.
         self._informer_names: set[str] = set()
         self._runnable_names: set[str] = set()
 
@@ -148,29 +146,28 @@ class Manager:
     def add_controllers(self, build: BuildControllers) -> None:
         """Run controllers while this process leads.
 
-        ``build`` is called when a term begins, and makes controllers that know nothing of earlier terms. It is given
-        the client for all their requests. Without leader election there is one term, which lasts until the stop.
+        ``build`` is called when a term begins and returns new controllers. All their requests use the client that it
+        gets. Without leader election there is one term, which lasts until the stop.
         """
         self._refuse_when_running("controllers")
         self._builders.append(build)
 
     def add_runnable(self, name: str, run: Run, *, leader_only: bool) -> None:
-        """Run a function in a thread of its own; it must return soon after the event it is given is set.
+        """Run a function in its own thread. It must return soon after its event is set.
 
-        leader_only: while this process leads, so once in each term, for what may go on reading; what writes belongs
-        into a controller. Else once the caches are filled, until after the controllers have stopped. Raises ValueError
-        when the name is taken.
+        leader_only: run it in each term, for reads only; writes belong into a controller. Otherwise it runs from the
+        moment when the caches are filled until the controllers have stopped. Raises ValueError when the name is taken.
         """
         self._add_name(name, self._runnable_names)
         (self._leader_runnables if leader_only else self._runnables).append((name, run))
 
     def add_early_runnable(self, name: str, run: Run) -> None:
-        """The same from the start on, for what finds out why caches cannot be filled or nobody leads."""
+        """The same from the start on, for functions that find out why caches are not filled or no process leads."""
         self._add_name(name, self._runnable_names)
         self._early_runnables.append((name, run))
 
     def add_health_check(self, name: str, check: Check) -> None:
-        """Let /healthz fail, and so the pod be restarted, while check raises."""
+        """Let /healthz fail while check raises, so that the kubelet restarts the container."""
         self._health.add(name, check)
 
     def add_ready_check(self, name: str, check: Check) -> None:
@@ -178,9 +175,9 @@ class Manager:
         self._ready.add(name, check)
 
     def run(self, stop: threading.Event) -> None:
-        """Run everything until stop is set, then end everything. Blocks; the errors are listed above.
+        """Run everything until stop is set, then end everything. Blocks. See above for the errors.
 
-        Sets stop itself when a part fails. Signal handlers run in the main thread only, which is free to do so while
+        Sets stop itself when a component fails. Signal handlers run in the main thread only, which can run them while
         it waits here. Raises RuntimeError when called twice.
         """
         if self._stop is not None:
@@ -247,18 +244,18 @@ class Manager:
     # Terms of leadership.
 
     def _campaign(self, elector: LeaderElector, stop: threading.Event) -> None:
-        """Fight for the lease, and after each loss again, once the work of the lost term has ended."""
+        """Wait for the Lease, and again after each loss, when the work of the lost term has ended."""
         while elector.run(stop, release=lambda: not self._late) is not None:
             late = self._leader_group.stop(self._clock.monotonic() + self._grace_period)
             if late:
-                # Its requests are refused, but what else it does cannot go on beside the next term.
+                # Its requests are refused, but its other work must not overlap with the next term.
                 names = ", ".join(late)
                 self._fail(GracePeriodExceeded(f"running {self._grace_period:g} s after the Lease was lost: {names}"))
             if self._stopping:
                 return
 
     def _lead(self, term: Term | None) -> None:
-        """Start the leader-only part; without a term for good."""
+        """Start the leader-only components; without a term they run until the stop."""
         with self._lock:
             if self._stopping:
                 return
@@ -282,7 +279,7 @@ class Manager:
             group.start(controller.name, controller.run, until_stop=True)
 
     def _wait_for_watches(self, stop: threading.Event) -> None:
-        """Wait until no watch is interrupted, so that the term does not begin with caches of before an outage."""
+        """Wait until no watch is interrupted, so that the term does not begin with outdated caches."""
         give_up_at = self._clock.monotonic() + _CATCH_UP_SECONDS
         while interrupted := [informer.name for informer in self._informers if not informer.is_watching]:
             if self._clock.monotonic() >= give_up_at:
@@ -323,7 +320,7 @@ class Manager:
         if self._late:
             log.error("The grace period has ended", extra={"stillRunning": ", ".join(self._late)})
         self._server_group.stop(self._clock.monotonic() + self._grace_period)
-        # Whatever the grace period has left, releasing takes one or two requests, and each of them has a timeout.
+        # Releasing needs one or two requests, each with its own timeout, whatever is left of the grace period.
         self._election_group.stop(self._clock.monotonic() + self._grace_period)
 
     def _abandon(self) -> None:

@@ -1,18 +1,17 @@
-"""Prometheus metrics under the names, labels and buckets of controller-runtime and client-go.
+"""Prometheus metrics with the names, labels and buckets of controller-runtime and client-go.
 
-Existing dashboards and alerts for Go controllers work on them unchanged. One Metrics object holds one registry; it is
-passed to whoever measures, and nothing is registered globally.
+Existing dashboards and alerts for Go controllers work unchanged. One Metrics object has one registry, which is passed
+to all components that record metrics; nothing is registered globally.
 
 - controller_runtime_*: controller-runtime, pkg/internal/controller/metrics
 - workqueue_*: controller-runtime, pkg/internal/metrics/workqueue.go (labels name and controller)
 - rest_client_*: component-base, metrics/prometheus/restclient
 - leader_election_*: controller-runtime, pkg/metrics/leaderelection.go
 - reflector_*: client-go, tools/cache/reflector_metrics.go
-- informer_*: client-go, tools/cache/informer_metrics.go (label name only: it names group and resource here)
+- informer_*: client-go, tools/cache/informer_metrics.go (label name only: it contains group and resource here)
 - process_*, python_*: the process itself
 
-Every series whose labels are known beforehand exists from the start with the value 0, so that a rate or an alert on it
-never lacks its first sample.
+Each series with known labels exists from the start with the value 0, so that rates and alerts have a first sample.
 """
 
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from prometheus_client.process_collector import ProcessCollector
 from informers.metrics import InformerMetrics, RequestMetrics
 from workqueue import MetricsProvider, QueueGauges, QueueMetrics
 
-# controller-runtime's buckets of the reconcile time: fine up to a second, a minute at the most.
+# The buckets of controller-runtime for the reconcile time: fine up to a second, at most a minute.
 RECONCILE_BUCKETS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     *(1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 60),
@@ -34,18 +33,18 @@ RECONCILE_BUCKETS = (
 # ExponentialBuckets(10e-9, 10, 12): 10 ns to 1000 s.
 WORKQUEUE_BUCKETS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1000)
 REST_CLIENT_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-# client_golang's default buckets, which client-go's reflector metrics are served with.
+# The default buckets of client_golang, which client-go uses for reflector metrics.
 REFLECTOR_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-_VERSION_DIGITS = 20  # of the 64-bit number that etcd counts with
+_VERSION_DIGITS = 20  # of the 64-bit number in which etcd counts
 
-# controller-runtime has "requeue" too, for the deprecated Result.Requeue, which does not exist here.
+# controller-runtime also has "requeue", for the deprecated Result.Requeue, which does not exist here.
 RECONCILE_RESULTS = ("success", "error", "requeue_after")
 
 
 @dataclass(frozen=True, slots=True)
 class ControllerMetrics:
-    """The metrics of one controller, ready to be set."""
+    """The metrics of one controller with its labels set."""
 
     results: dict[str, Counter]
     errors: Counter
@@ -57,7 +56,7 @@ class ControllerMetrics:
 
 @dataclass(frozen=True, slots=True)
 class _QueueMetrics:
-    """The metrics of one queue: what workqueue.QueueMetrics asks for."""
+    """The metrics of one queue, as workqueue.QueueMetrics requires."""
 
     adds: Counter
     latency: Histogram
@@ -78,15 +77,15 @@ class _QueueMetrics:
 
 
 class Metrics:
-    """All metrics of the generic core, in a registry of their own.
+    """All metrics of the generic core, in their own registry.
 
-    A MetricsProvider of the workqueue, the metrics hooks of informers and of the API client, and what controllers and
-    the leader election report to. Further metrics of a program go into ``registry`` too.
+    It implements the MetricsProvider of the workqueue and the metrics hooks of informers and of the API client, and has
+    the metrics of controllers and leader election. A program can add its own metrics to ``registry``.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry = registry if registry is not None else CollectorRegistry()
-        # The time at which each series began, which doubles their number; controllers in Go do not serve it.
+        # The creation time of each series would double their number; controllers in Go do not serve it.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -256,8 +255,8 @@ class Metrics:
             self._short_watches.labels(name).inc()
 
     def resource_version(self, name: str, version: str) -> None:
-        # Opaque to everybody else; a dashboard only looks whether it moves. Servers other than Kubernetes' may send
-        # what is no number, or none that a gauge can take.
+        # The version is opaque; a dashboard only shows whether it changes. Servers other than Kubernetes' may send
+        # text, or a number that does not fit into a gauge.
         if version.isascii() and version.isdigit() and len(version) <= _VERSION_DIGITS:
             self._last_version.labels(name).set(int(version))
             self._store_version.labels(name).set(int(version))
@@ -269,7 +268,7 @@ class Metrics:
         self._processing_seconds.labels(name).observe(seconds)
 
     def informer(self, name: str) -> None:
-        """Let all series of an informer exist from now on."""
+        """Create all series of an informer."""
         for metric in (
             *(self._lists, self._list_seconds, self._items_per_list),
             *(self._watches, self._short_watches, self._watch_seconds, self._items_per_watch),
@@ -277,7 +276,7 @@ class Metrics:
         ):
             metric.labels(name)
 
-    # What the leader election reports.
+    # Reports of the leader election.
 
     def leading(self, lease: str, *, holds: bool) -> None:
         self._leader.labels(lease).set(1 if holds else 0)
@@ -287,7 +286,7 @@ class Metrics:
         self._slow_path.labels(lease).inc()
 
 
-# Checked here, so that a hook that changes is noticed where it has to be implemented.
+# Checked here, so that a changed protocol is noticed where it has to be implemented.
 _PROVIDER: type[MetricsProvider] = Metrics
 _INFORMER_HOOKS: type[InformerMetrics] = Metrics
 _REQUEST_HOOKS: type[RequestMetrics] = Metrics

@@ -13,7 +13,7 @@ Object = dict[str, Any]
 
 
 def keys_of_owners(owner: Resource, *, controller_only: bool = True) -> Callable[[Object], Iterable[str]]:
-    """A mapping for Controller.watches: the keys of an object's owners of that kind.
+    """A mapping for Controller.watches: the keys of an object's owners of this kind.
 
     Group and kind are compared, versions are not. controller_only: only the owner that is its controller.
     """
@@ -32,9 +32,9 @@ def keys_of_owners(owner: Resource, *, controller_only: bool = True) -> Callable
 
 
 def set_controller(obj: Object, owner: Mapping[str, Any]) -> None:
-    """Make ``owner``, an object as the API server has it, the controller of ``obj``, which is changed.
+    """Set ``owner``, an object from the API server, as the controller of ``obj``, which is changed.
 
-    Raises TerminalError when ``obj`` has another controller: two would fight for it.
+    Raises TerminalError when ``obj`` has another controller.
     """
     metadata = owner["metadata"]
     wanted = {

@@ -1,7 +1,7 @@
-"""Which events are worth a reconcile (controller-runtime: pkg/predicate).
+"""Filters for events (controller-runtime: pkg/predicate).
 
-A predicate is asked with the object before and after: None before an add, None after a delete. Those here let every add
-and every delete pass, and judge changes. They narrow what is reconciled, not what the cache holds.
+A predicate gets the object before and after the event: None before an add, None after a delete. The predicates here
+accept every add and every delete, and filter changes. They filter reconciles, not the contents of the cache.
 """
 
 from typing import Any, Protocol
@@ -10,16 +10,16 @@ Object = dict[str, Any]
 
 
 class Predicate(Protocol):
-    """Whether an event is worth a reconcile. ``old`` is None for an add, ``new`` is None for a delete."""
+    """Whether an event leads to a reconcile. ``old`` is None for an add, ``new`` is None for a delete."""
 
     def __call__(self, old: Object | None, new: Object | None, /) -> bool: ...
 
 
 def generation_changed(old: Object | None, new: Object | None, /) -> bool:
-    """The spec has changed: the API server counts ``generation`` up for that, and not for status and metadata.
+    """The spec has changed: the API server increases ``generation`` for that, and not for status and metadata.
 
-    Only for kinds that have a generation; of ConfigMaps and Secrets, which have none, every change passes. Resyncs do
-    not pass.
+    Only for kinds that have a generation. For ConfigMaps and Secrets, which have none, it accepts every change. It
+    rejects resyncs.
     """
     return _changed(old, new, "generation")
 
@@ -35,17 +35,17 @@ def annotations_changed(old: Object | None, new: Object | None, /) -> bool:
 
 
 def all_of(*predicates: Predicate) -> Predicate:
-    """Passes what all of them let pass."""
+    """Accepts an event if all of them accept it."""
     return lambda old, new: all(predicate(old, new) for predicate in predicates)
 
 
 def any_of(*predicates: Predicate) -> Predicate:
-    """Passes what at least one of them lets pass."""
+    """Accepts an event if at least one of them accepts it."""
     return lambda old, new: any(predicate(old, new) for predicate in predicates)
 
 
 def negate(predicate: Predicate) -> Predicate:
-    """Passes what it does not let pass."""
+    """Accepts an event if the other predicate rejects it."""
     return lambda old, new: not predicate(old, new)
 
 
@@ -55,5 +55,5 @@ def _changed(old: Object | None, new: Object | None, field: str) -> bool:
     before, after = old["metadata"].get(field), new["metadata"].get(field)
     if field == "generation" and before is None and after is None:
         return bool(old["metadata"].get("resourceVersion") != new["metadata"].get("resourceVersion"))
-    # An empty map and none at all are the same.
+    # An empty map and an absent one are equal.
     return (before or None) != (after or None)

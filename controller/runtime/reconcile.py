@@ -1,13 +1,13 @@
-"""What a reconciler is: a function from a key to a Result.
+"""A reconciler is a function from a key to a Result.
 
-A reconciler is level-triggered. It is told which object to look at, never what happened to it, so it
+A reconciler is level-triggered. It gets the key of an object, never a change. A reconciler
 
-- reads the present state, compares it with what should be, writes the difference;
-- returns a Result when it is done, with a delay when it wants to look again;
-- raises when it failed: the key comes back with growing delays. What can happen to a program without mistakes is a
-  ReconcileFailed, an OSError or an error of informers; anything else is logged with its traceback;
-- raises TerminalError when trying again cannot help: the key comes back only with the next event on it;
-- treats an object that is gone as success.
+- reads the current state, compares it with the desired state, and writes the difference;
+- returns a Result, with a delay if it wants to be called again;
+- raises if it has failed, and the key is retried with exponential back-off. A ReconcileFailed, an OSError or an error
+  of informers is expected; any other exception is logged with its traceback;
+- raises TerminalError if a retry cannot help; the key is reconciled again after the next event;
+- treats a deleted object as success.
 """
 
 import math
@@ -20,10 +20,10 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of a reconcile that did not fail.
+    """The result of a successful reconcile.
 
-    requeue_after: seconds until the key is to be looked at again; None means only when something happens to it.
-    Zero and less mean at once, so that a delay computed from a moment that has passed is never taken for "done".
+    requeue_after: seconds until the next reconcile of the key; None waits for the next event. Zero and less mean at
+    once, so that a delay computed from a past moment never means "done".
     """
 
     requeue_after: float | None = None
@@ -34,11 +34,12 @@ class Result:
 
 
 class ReconcileFailed(Exception):
-    """A failure whose text tells people all there is to know. Trying again may help."""
+    """An expected failure, whose text is sufficient without a traceback. The key is retried."""
 
 
 class TerminalError(Exception):
-    """A failure that trying again cannot mend. Counted and logged, not requeued (controller-runtime: TerminalError).
+    """A failure for which a retry cannot help. It is counted and logged, not requeued (controller-runtime:
+    TerminalError).
 
     Raise it ``from`` the error that caused it.
     """

@@ -1,9 +1,9 @@
-"""Notices that the API server is back, so that nobody waits out a back-off that has grown while it was away.
+"""Detects that the API server is available again, so that nothing waits for a back-off that has grown in the outage.
 
-After an outage of minutes an informer waits up to a minute before it asks again, and a key that failed waits up to the
-cap of its limiter. That spares a server that comes back to thousands of clients. Here it would leave the cluster as it
-is for just as long. So the server is asked once a second whether it is ready, which costs it nothing; and when it is,
-what failed is tried again.
+After an outage of minutes, an informer waits up to a minute before its next request, and a failed key waits up to the
+cap of its rate limiter. This protects a server with thousands of clients. For this agent it would only delay the work
+for as long. So the recovery asks the server once a second whether it is ready, which is a cheap request, and then
+retries everything that has failed.
 """
 
 import logging
@@ -16,11 +16,11 @@ from workqueue import Clock
 
 log = logging.getLogger(__name__)
 
-# Not just any request: before a server is done with its start it refuses what is sent to it, and waits would go on.
+# /readyz and not another request: while a server starts it refuses requests, and the waits would continue.
 _READY_PATH = "/readyz"
 _PERIOD = 1.0
 _REQUEST_TIMEOUT = 2.0
-# What does not watch so long after the return has another reason; its own back-off is right for that.
+# Informers that are not watching this long after the return have another problem, with their own back-off.
 _RETRY_SECONDS = 10.0
 
 
@@ -60,7 +60,7 @@ class Recovery:
         log.info("The API server answers again")
         self._on_return()
         give_up_at = self._clock.monotonic() + _RETRY_SECONDS
-        # Not only those that tell an error: one whose watch has expired in the outage waits before it lists, too.
+        # Not only informers with an error: one whose watch has expired in the outage waits before its list, too.
         while waiting := [informer for informer in self._informers if not informer.is_watching]:
             for informer in waiting:
                 informer.retry_now()
@@ -73,6 +73,6 @@ class Recovery:
         except (ConnectionFailed, ServerError):
             return False
         except ApiError:
-            # The answer is no JSON, or only others may ask this: there is a server that answers.
+            # The answer is not JSON, or the request is forbidden: the server is available.
             return True
         return True

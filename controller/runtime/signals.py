@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as an event: the first asks to stop, the second does not ask."""
+"""SIGTERM and SIGINT as an event: the first signal requests a stop, the second one ends the process."""
 
 import logging
 import os
@@ -13,13 +13,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def stop_on_signals() -> threading.Event:
-    """Return an event that is set by the first signal; the second one ends the process with status 1.
+    """Return an event that the first signal sets. The second signal ends the process with status 1.
 
-    Call it once, in the main thread (else ValueError), before anything that shall be stopped (controller-runtime:
+    Call it once, in the main thread (else ValueError), before anything that has to be stopped (controller-runtime:
     SetupSignalHandler).
 
-    The handlers themselves do nothing, for they may interrupt the main thread just where it holds the lock of the very
-    event they would have to set. Python writes the signal's number to a socket, and a thread reads it there.
+    The handlers themselves do nothing, because they may interrupt the main thread while it holds the lock of the event
+    that they would set. Python writes the signal's number to a socket, and a thread reads it there.
     """
     stop = threading.Event()
     reader, writer = socket.socketpair()
@@ -27,7 +27,7 @@ def stop_on_signals() -> threading.Event:
     before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     signal.set_wakeup_fd(writer.fileno())
     _leave_alone_forked_children(before)
-    # The thread keeps the writer: closed by the garbage collector, its number could come to mean another file.
+    # The thread keeps a reference to the writer. If the garbage collector closed it, its number could be reused.
     threading.Thread(target=_run, args=(reader, writer, stop), name="signals", daemon=True).start()
     return stop
 
@@ -36,16 +36,16 @@ def _run(reader: socket.socket, writer: socket.socket, stop: threading.Event) ->
     try:
         _watch(reader, writer, stop)
     except BaseException:
-        # Nobody would hear the next signal: better to stop now, in order.
+        # The next signal would be lost, so stop now.
         log.exception("Cannot receive signals any more, stopping")
         stop.set()
         raise
 
 
 def _leave_alone_forked_children(handlers: dict[signal.Signals, Any]) -> None:
-    """Give a child process its handlers back: it shares the socket, so a signal to it would stop this process instead.
+    """Restore the handlers in a child process: it shares the socket, so a signal to it would stop this process instead.
 
-    A signal that comes before that is done waits meanwhile.
+    A signal that arrives before that is delayed.
     """
     of_thread = threading.local()
 

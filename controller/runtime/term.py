@@ -1,8 +1,8 @@
-"""A term of leadership: the time from acquiring the lease until it is released, lost, or not renewed in time.
+"""A term of leadership: the time from acquiring the Lease until it is released, lost, or not renewed in time.
 
-What a leader writes, it writes in the name of its term. A term that is over never comes back: work that goes on in its
-name cannot send another request, and a request under way is cut off. So two processes never write at the same time, and
-one process never mixes the work of two terms.
+All writes of a leader belong to its term. A term that has ended never continues: its work cannot send another request,
+and requests in progress are aborted. So two processes never write at the same time, and one process never mixes the
+work of two terms.
 """
 
 from informers.interrupt import Interrupt
@@ -10,9 +10,9 @@ from workqueue import Clock
 
 
 class TermEnded(BaseException):
-    """The term that this work belongs to is over.
+    """The term of this work has ended.
 
-    It is no Exception, like other cancellations: code that reports failures, or repairs them, must not take it for one.
+    It is not an Exception, like other cancellations, so that code which reports or handles failures does not catch it.
     The controller handles it.
     """
 
@@ -21,14 +21,14 @@ class TermEnded(BaseException):
 
 
 class Term(Interrupt):
-    """Set when the term is over; requests of the term's client then raise TermEnded (informers.Client.until).
+    """Set when the term has ended; requests of the term's client then raise TermEnded (informers.Client.until).
 
-    It is over when set() is called, and from its deadline on whether or not any thread ran at that moment: a process
-    that was frozen past the deadline finds it over before it sends anything.
+    A term ends when set() is called, and at its deadline even if no thread runs at that moment: a process that was
+    suspended past the deadline finds that it has ended before it sends anything.
     """
 
     def __init__(self, *, renewed_at: float, renew_deadline: float, clock: Clock) -> None:
-        """renewed_at: monotonic seconds when the request that acquired the lease was begun."""
+        """renewed_at: monotonic seconds at the start of the request that acquired the Lease."""
         super().__init__()
         self._renewed_at = renewed_at
         self._renew_deadline = renew_deadline
@@ -36,7 +36,7 @@ class Term(Interrupt):
 
     @property
     def deadline(self) -> float:
-        """Monotonic seconds at which the term is over unless the lease is renewed before."""
+        """Monotonic seconds at which the term ends unless the Lease is renewed before."""
         return self._renewed_at + self._renew_deadline
 
     def is_set(self) -> bool:
@@ -45,6 +45,6 @@ class Term(Interrupt):
         return super().is_set()
 
     def renewed(self, began: float) -> None:
-        """Note a renewal whose request was begun at that moment. It cannot revive a term that is over."""
+        """Record a renewal whose request was started at this time. It cannot revive a term that has ended."""
         if not self.is_set():
             self._renewed_at = began

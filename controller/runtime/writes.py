@@ -1,7 +1,7 @@
-"""Writes that reconcilers do again and again (controller-runtime: pkg/controller/controllerutil).
+"""Common writes of reconcilers (controller-runtime: pkg/controller/controllerutil).
 
-All of them start from what was read, name its version, and write only what differs. So a write that is based on an old
-state is refused with a Conflict, and the key comes back.
+All of them are based on an object that was read, contain its version, and write only differences. A write that is based
+on an old version fails with a Conflict, and the key is retried.
 """
 
 import copy
@@ -16,11 +16,11 @@ Object = dict[str, Any]
 def create_or_update(
     client: Client, resource: Resource, wanted: Object, present: Object | None, change: Callable[[Object], None]
 ) -> Object:
-    """Make an object as ``change`` wants it; gives it as it is then.
+    """Create or update an object with ``change``; returns the stored object.
 
-    wanted: metadata (name, namespace) of the object when it has to be created. present: the object as it was read, say
-    from a cache, or None; it is not changed itself. change: what is to hold, applied to a copy; what it does not touch
-    stays as others have made it. Raises informers.AlreadyExists, Conflict and other ApiErrors.
+    wanted: metadata (name, namespace) of the object if it has to be created. present: the object as it was read, for
+    example from a cache, or None; it is not changed. change: sets the desired fields in a copy; other fields stay.
+    Raises informers.AlreadyExists, Conflict and other ApiErrors.
     """
     base: Object = wanted if present is None else present
     obj = copy.deepcopy(base) | {"apiVersion": resource.api_version, "kind": resource.kind}
@@ -31,9 +31,9 @@ def create_or_update(
 
 
 def add_finalizer(client: Client, resource: Resource, obj: Object, finalizer: str) -> Object:
-    """Keep ``obj`` from going away before ``remove_finalizer``; gives it as it is then.
+    """Prevent the deletion of ``obj`` before ``remove_finalizer``; returns the stored object.
 
-    To be called before anything is made that has to be cleaned up, and not for an object that is being deleted: the API
+    Call it before anything is created that has to be cleaned up, and not for an object that is being deleted: the API
     server refuses that.
     """
     if finalizer in _finalizers(obj):
@@ -42,7 +42,7 @@ def add_finalizer(client: Client, resource: Resource, obj: Object, finalizer: st
 
 
 def remove_finalizer(client: Client, resource: Resource, obj: Object, finalizer: str) -> None:
-    """Let ``obj`` go, once all is cleaned up. One that is gone already is fine."""
+    """Allow the deletion of ``obj`` after the cleanup. An object that is already deleted is not an error."""
     if finalizer not in _finalizers(obj):
         return
     try:
@@ -52,7 +52,7 @@ def remove_finalizer(client: Client, resource: Resource, obj: Object, finalizer:
 
 
 def is_being_deleted(obj: Object) -> bool:
-    """Somebody has deleted it, and it is still there because of its finalizers."""
+    """It was deleted, and it still exists because of its finalizers."""
     return bool(obj["metadata"].get("deletionTimestamp"))
 
 
@@ -61,12 +61,12 @@ def _finalizers(obj: Object) -> list[str]:
 
 
 def _set_finalizers(client: Client, resource: Resource, obj: Object, finalizers: list[str]) -> Object:
-    """The list as a whole, with the version that was read: somebody else's finalizer is never lost."""
+    """Replace the whole list with the version that was read, so that no finalizer of others is lost."""
     metadata = obj["metadata"]
     patch = {"metadata": {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"]}}
     return client.patch(resource, metadata["name"], patch, namespace=metadata.get("namespace"))
 
 
 def _same(obj: Object, present: Object) -> bool:
-    """apiVersion and kind are not in objects of a list, and so not in every cache."""
+    """Objects in a list have no apiVersion and kind, and neither have cached ones."""
     return all(obj.get(key) == present.get(key) for key in (obj.keys() | present.keys()) - {"apiVersion", "kind"})
