@@ -192,6 +192,13 @@ def has_literal_token(connection: Mapping[str, Any] | None) -> bool:
     return bool(_strings((connection or {}).get("spec", {}).get("pairing")).get("token"))
 
 
+def ids_of(connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """Runtime id and tenant in ``spec.pairing``, with or without a token; None when one of them cannot be used."""
+    pairing = _strings((connection or {}).get("spec", {}).get("pairing"))
+    ids = (pairing.get("runtimeId", "").strip(), pairing.get("tenant", "").strip())
+    return None if any(map(fault_of, ids)) else ids
+
+
 def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
     """Whether ``spec.pairing`` holds, as literal, the very token of the configuration with that fingerprint."""
     pairing = _strings(connection.get("spec", {}).get("pairing"))

@@ -361,19 +361,18 @@ class Facts:
 
     @property
     def corrected(self) -> Registration | None:
-        """The registration with the ids that are configured by now beside the token that won it; None: the same."""
+        """The registration with the ids that stand by now beside the token that won it; None: they are the same.
+
+        A literal token of the CompassConnection is gone by then, and the ids beside it stay.
+        """
         configured, stored = self.configuration, self.registration
-        if not isinstance(configured, PairingConfiguration) or not self.token_has_won:
+        ids, corrected = sources.ids_of(self.connection) if stored.origin == sources.SPEC_PAIRING else None, stored
+        if isinstance(configured, PairingConfiguration) and self.token_has_won:
+            ids = (configured.runtime_id, configured.tenant)
+            corrected = replace(stored, paired_with=configured.fingerprint, origin=configured.origin)
+        if ids is None or ids == (stored.runtime_id, stored.tenant):
             return None
-        if (configured.runtime_id, configured.tenant) == (stored.runtime_id, stored.tenant):
-            return None
-        return replace(
-            stored,
-            runtime_id=configured.runtime_id,
-            tenant=configured.tenant,
-            paired_with=configured.fingerprint,
-            origin=configured.origin,
-        )
+        return replace(corrected, runtime_id=ids[0], tenant=ids[1])
 
     @property
     def reconnect_wanted(self) -> bool:

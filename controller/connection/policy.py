@@ -265,20 +265,27 @@ def _step(facts: Facts) -> Decision:
     return step
 
 
-def _runtime_is_corrected(facts: Facts) -> bool:
+def _runtime_corrected(facts: Facts) -> Registration | None:
+    """The registration with the Runtime that the certificate belongs to, when that is configured by now."""
+    if facts.wrong_runtime is None:
+        return None
+    if facts.corrected is not None and facts.corrected.runtime_id == facts.wrong_runtime:
+        return facts.corrected
     configured = facts.configuration
-    return isinstance(configured, PairingConfiguration) and configured.runtime_id == facts.wrong_runtime
-
-
-def _correct_runtime(facts: Facts) -> Adopt:
-    configured = _configured(facts)
-    registration = replace(
+    if not isinstance(configured, PairingConfiguration) or configured.runtime_id != facts.wrong_runtime:
+        return None
+    return replace(
         facts.registration,
         runtime_id=configured.runtime_id,
         tenant=configured.tenant,
         origin=configured.origin,
     )
-    return Adopt(facts.corrected or registration)
+
+
+def _correct_runtime(facts: Facts) -> Adopt:
+    registration = _runtime_corrected(facts)
+    assert registration is not None
+    return Adopt(registration)
 
 
 def _other_ids_may_be_meant(facts: Facts) -> bool:
@@ -412,7 +419,7 @@ def _maintenance_failed(facts: Facts) -> Wait:
 WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
     Rule(
         "they belong to the Runtime that is configured by now, and were stored for another",
-        _runtime_is_corrected,
+        lambda facts: _runtime_corrected(facts) is not None,
         _correct_runtime,
     ),
     Rule(

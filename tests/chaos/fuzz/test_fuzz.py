@@ -39,4 +39,5 @@ def test_any_answer_and_any_object_for_ten_minutes() -> None:
         repeat = f"FUZZ_SEED={seed} pytest -x --hypothesis-seed={seed} {' '.join(TESTS)}"
         assert ran.returncode == 0, f"{repeat}\n{ran.stdout[-10_000:]}"
         rounds += 1
+        print(f"round {rounds}: seed {seed}, {ran.stdout.splitlines()[-1]}", flush=True)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MAX_RSS

@@ -929,6 +929,34 @@ def test_a_certificate_of_another_runtime_is_told_with_both_ids_and_the_place(be
     assert signed(bench) == 1
 
 
+@pytest.mark.parametrize("refused", [False, True], ids=["another's certificate", "refused by the Director alone"])
+def test_ids_in_the_compass_connection_are_corrected_there(refused: bool) -> None:
+    """Their token was taken out long ago, and another place has another one. Neither is needed."""
+    bench = Bench()
+    bench.configure()
+    pairing = {**PAIRING, "token": bench.connector.token()}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": pairing}})
+    bench.settle()
+    before, calls = bench.fingerprint(), len(bench.connector.calls)
+    bench.run(60)
+    if refused:
+        suspect(bench)
+    else:
+        bench.health.identified(Verdict(before, RUNTIME, "the-real-one", settled=False))
+        bench.settle()
+        assert "correct runtimeId in CompassConnection spec.pairing" in bench.error
+    corrected = {**PAIRING, "runtimeId": "the-real-one"}
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(pairing=corrected))
+    bench.settle()
+    registration = bench.credentials.load().registration
+    assert registration is not None
+    assert registration.runtime_id == "the-real-one"
+    bench.health.accepted(Party.DIRECTOR)
+    bench.settle()
+    assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
+    assert bench.connector.calls[calls:] in ([], ["configuration"]), "no token is tried"
+
+
 # --- the Secret of a reference ---
 
 
