@@ -29,25 +29,25 @@ log = logging.getLogger("controller")
 _USAGE_ERROR = 2
 
 _GC_THRESHOLDS = (50_000, 20, 20)
-"""Python's default, a collection of the young every 700 objects, is made for programs that leave rings of objects.
+"""Python's default is a collection every 700 objects, for programs that create reference cycles.
 
-This one holds big caches of plain objects for long, decodes answers of megabytes, and leaves next to no rings, so each
-collection walks in vain through what lives on: a cycle over 5,000 unchanged Applications took 1,170 ms of CPU with the
+This process has large caches of plain objects, decodes answers of megabytes, and creates almost no cycles, so each
+collection scans the caches and frees nothing. A sync of 5,000 unchanged Applications took 1,170 ms of CPU with the
 default, and 600 ms without.
 """
-_USER_AGENT = f"compass-runtime-agent/{VERSION}"  # also the field manager of what it writes
+_USER_AGENT = f"compass-runtime-agent/{VERSION}"  # also the field manager of its writes
 _ENDED = (GracePeriodExceeded, RunnableFailed, ServerBindError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; gives the exit status: 0 done, 1 failed, 2 cannot begin."""
+    """Runs one command; returns the exit status: 0 done, 1 failed, 2 cannot start."""
     options = _parser().parse_args(arguments)
     command = options.command or "run"
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
         return _cannot_begin(options, str(error))
-    # The commands speak for themselves, on stdout; only what is wrong is logged beside.
+    # The commands print to standard output; the log has only their problems.
     logs.setup(level=settings.log_level if command == "run" else "error", output=settings.log_format)
     metrics = Metrics()
     refusals = Refusals(metrics)

@@ -1,6 +1,6 @@
-"""Puts the agent together: informers feed controllers, controllers run reconcilers, the manager runs all.
+"""Builds the agent: informers trigger controllers, controllers run reconcilers, the manager runs them all.
 
-What a part does is told in its own module, and a reconciler's module builds its own controller.
+Each component is documented in its own module, and the module of a reconciler builds its controller.
 """
 
 import threading

@@ -1,7 +1,8 @@
-"""When something that failed may be tried again: growing delays with jitter, forgotten as soon as something changed.
+"""The time of the next attempt after a failure: exponential back-off with jitter, reset when something changes.
 
-A queue's rate limiter cannot do this: it delays a key, but any event on the key ends the delay, and writing down a
-failure is itself an event. So the delay sits here, in front of the call that must not be repeated without a pause.
+A queue's rate limiter is not sufficient: it delays a key, but any event of the key ends the delay, and writing the
+failure to the status is an event. So this back-off is applied before the call that must not be repeated without a
+pause.
 """
 
 import threading
@@ -9,14 +10,14 @@ from collections.abc import Callable
 
 from workqueue.clock import Clock
 
-BASE_SECONDS = 1.0  # a pod that waits for its Compass at start should not wait long
+BASE_SECONDS = 1.0  # a Pod that starts before its Compass should not wait long
 _FACTOR = 2.0
-_JITTER = 0.2  # of the delay: a thousand Runtimes that lost one Connector must not come back together
+_JITTER = 0.2  # of the delay: a thousand Runtimes that lost one Connector must not retry at the same time
 _MAX_DOUBLINGS = 32  # any cap is reached by then; more would overflow
 
 
 class Backoff:
-    """Delays for one thing at a time. Another thing (a changed token, say) may be tried at once. Thread-safe."""
+    """Delays for one subject at a time. Another subject (for example a changed token) has no delay. Thread-safe."""
 
     def __init__(self, *, cap: float, clock: Clock, random: Callable[[], float], base: float = BASE_SECONDS) -> None:
         self._base = min(base, cap)
@@ -29,25 +30,25 @@ class Backoff:
         self._next = 0.0
 
     def wait(self, what: str) -> float:
-        """Seconds until ``what`` may be tried; 0 means now."""
+        """Seconds until the next attempt for ``what``; 0 means now."""
         with self._lock:
             return max(0.0, self._next - self._clock.monotonic()) if what == self._what else 0.0
 
     def failed(self, what: str, *, at_least: float | None = None) -> float:
-        """Note a failure of ``what``; gives the seconds until it may be tried again.
+        """Record a failure of ``what``; returns the seconds until the next attempt.
 
-        ``at_least`` is what the server asked for, in seconds; it is bounded by the cap and gets jitter, too.
+        ``at_least`` is the server's Retry-After, in seconds. It is limited by the cap and gets jitter, too.
         """
         with self._lock:
             self._failures = self._failures + 1 if what == self._what else 1
             self._what = what
             delay = min(self._cap, self._base * _FACTOR ** min(self._failures - 1, _MAX_DOUBLINGS))
-            # A server tells all its clients the same at_least: they must not come back in the same moment either.
+            # A server sends the same at_least to all its clients, which must not retry at the same time.
             delay = max(delay, min(at_least or 0.0, self._cap)) * (1 + _JITTER * self._random())
             self._next = self._clock.monotonic() + delay
             return delay
 
     def succeeded(self) -> None:
-        """Start anew with the shortest delay."""
+        """Reset to the shortest delay."""
         with self._lock:
             self._what, self._failures, self._next = "", 0, 0.0

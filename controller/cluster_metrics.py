@@ -1,15 +1,14 @@
-"""One line of the log with what the cluster has and uses, for those who collect it from there.
+"""One log line with resources and usage of the cluster, for collectors of the log.
 
-It is JSON whatever the format of the log is, with the fields that the Go agent writes:
+It is JSON for any log format, with the fields of the Go agent:
 
     {"time": ..., "level": "info", "logger": ..., "msg": "Cluster metrics logged successfully.", "metrics": true,
-     "clusterInfo": {
-       "resources": [{"nodeName", "instanceType", "capacity": {"cpu", "ephemeralStorage", "memory", "pods"}}],
-       "usage": [{"nodeName", "startCollectingTimestamp", "usage": {"cpu", "memory", "ephemeralStorage", "pods"}}],
-       "persistentVolumes": [{"name", "capacity", "claim": {"name", "namespace"}}]}}
+    "clusterInfo": { "resources": [{"nodeName", "instanceType", "capacity": {"cpu", "ephemeralStorage", "memory",
+    "pods"}}], "usage": [{"nodeName", "startCollectingTimestamp", "usage": {"cpu", "memory", "ephemeralStorage",
+    "pods"}}], "persistentVolumes": [{"name", "capacity", "claim": {"name", "namespace"}}]}}
 
-Quantities are strings as Kubernetes writes them, "0" where it says nothing; a volume without a claim has no ``claim``.
-The line tells all or nothing: when one source fails, for instance because no metrics server runs, a warning says so.
+Quantities are strings as Kubernetes writes them, "0" if absent; a volume without a claim has no ``claim``. If one
+source fails, for example without a metrics server, no line is written, and a warning has the reason.
 """
 
 import logging
@@ -31,7 +30,10 @@ PERSISTENT_VOLUMES = Resource(
     group="", version="v1", plural="persistentvolumes", kind="PersistentVolume", namespaced=False
 )
 
-_INSTANCE_TYPES = ("node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type")  # the second until 1.17
+_INSTANCE_TYPES = (
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+)  # the name until Kubernetes 1.17
 _NOTHING = "0"
 _MAX_TEXT = 253
 _QUANTITIES = {"cpu": "cpu", "ephemeralStorage": "ephemeral-storage", "memory": "memory", "pods": "pods"}
@@ -40,7 +42,7 @@ Object = dict[str, Any]
 
 
 class ClusterMetrics:
-    """Writes the line once an interval; the first one after the first interval."""
+    """Writes the line once in each interval, the first time after one interval."""
 
     def __init__(self, client: Client, *, interval: float, clock: Clock, stream: TextIO | None = None) -> None:
         """``interval`` in seconds; ``stream`` is standard error by default."""
@@ -60,7 +62,7 @@ class ClusterMetrics:
         log.info("Logging stopped.")
 
     def write_line(self) -> None:
-        """Write the line, or a warning why there is none."""
+        """Write the line, or a warning with the reason why there is none."""
         try:
             info = self._cluster_info()
         except ApiError as error:
@@ -79,7 +81,7 @@ class ClusterMetrics:
         return objects(self._client.list(resource).get("items"))
 
 
-# The metrics API is a server of somebody else, so nothing is taken for granted: what has another shape is left out.
+# Another server implements the metrics API, so its answers are not trusted: unexpected shapes are left out.
 
 
 def _node(node: Object) -> Object:
@@ -117,6 +119,6 @@ def _quantities(given: Object) -> dict[str, str]:
 
 
 def _text(obj: Object, name: str) -> str:
-    """A text or a number as a text, no longer than any name in Kubernetes; "" for anything else."""
+    """A text or a number as text, no longer than any name in Kubernetes; "" for anything else."""
     value = obj.get(name)
     return clean(str(value), _MAX_TEXT) if isinstance(value, (str, int, float)) else ""

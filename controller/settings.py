@@ -1,12 +1,12 @@
 """The agent's settings, read from environment variables.
 
-Names, defaults and syntax are those of the Runtime Agent that clusters run today, so that an operator changes the image
-and nothing else. Rules that hold for every variable:
+Names, defaults and syntax are those of the Go agent, so that an operator only changes the image. Rules for all
+variables:
 
-- unset and empty both mean: the default;
+- unset and empty both mean the default;
 - ``APP_HEALTH_PORT`` may also be written ``APP_HEALTHPORT``, ``app_health_port`` or ``app_healthport``;
 - durations have Go's syntax (``180s``, ``1h30m``, ``300ms``; a bare number other than ``0`` is an error);
-- all errors are reported at once, each with the variable's name and what was expected.
+- all errors are reported together, each with the variable's name and the expected value.
 """
 
 # ruff: noqa: RUF009 -- _var() is dataclasses.field() with the variable beside it
@@ -35,7 +35,7 @@ _MAX_FETCH_SECONDS = 540.0
 
 
 class SettingsError(Exception):
-    """One or more environment variables cannot be used. ``problems`` has a line for each."""
+    """One or more environment variables are invalid. ``problems`` has a line for each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("invalid settings:\n" + "\n".join(f"  {problem}" for problem in problems))
@@ -70,7 +70,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """What parse_duration reads as so many seconds, as people write it: 3m, 1h30m, 300ms."""
+    """The duration for people in the syntax of parse_duration: 3m, 1h30m, 300ms."""
     if not seconds:
         return "0s"
     for unit, scale in (("ns", 1e9), ("us", 1e6), ("ms", 1e3)):
@@ -205,7 +205,7 @@ def _log_format(text: str) -> Literal["text", "json"]:
 
 
 def _var(name: str, default: str, parse: Callable[[str], _T], meaning: str) -> _T:
-    """A field read from APP_<name>; its default passes through the same parser as what an operator sets."""
+    """A field read from APP_<name>. Its default passes through the same parser as values of operators."""
     value: _T = field(
         default_factory=lambda: parse(default),
         metadata={"name": _PREFIX + name, "default": default, "parse": parse, "meaning": meaning},
@@ -357,7 +357,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """Reads all variables; raises SettingsError naming every one that cannot be used."""
+        """Read all variables; raises SettingsError with each invalid one."""
         values: dict[str, object] = {}
         problems = []
         for attribute in fields(cls):
@@ -378,14 +378,14 @@ class Settings:
         return settings
 
     def describe(self) -> dict[str, str]:
-        """Variable name -> value in use as an operator would write it, for the log line at start. What is not set is
+        """Variable name -> current value in the syntax of operators, for the log line at the start. Unset values are
         left out. No setting is a secret.
         """
         values = {field.metadata["name"]: _written(field, getattr(self, field.name)) for field in fields(self)}
         return {name: text for name, text in values.items() if text}
 
     def _contradictions(self) -> list[str]:
-        """What is wrong with values that are each right by themselves."""
+        """Problems of values that are each valid alone."""
         duration, deadline, retry = (
             f"APP_{name}={format_duration(value)}"
             for name, value in (

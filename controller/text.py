@@ -1,11 +1,11 @@
-"""Text that others have written, as it may be shown: in a status, an Event, a log line or a terminal."""
+"""Text from outside, made safe for a status, an Event, a log line or a terminal."""
 
 import json
 
 
 def printable(text: str) -> str:
-    """The text with an escape as in JSON for each character that is not printable: controls, line ends, marks that
-    change the direction of writing, lone surrogates. So it stays in its line, and moves no cursor.
+    """The text with a JSON escape for each unprintable character: controls, line ends, marks that change the direction
+    of writing, lone surrogates. So it stays in its line and cannot control a terminal.
     """
     if text.isprintable():
         return text
@@ -13,6 +13,6 @@ def printable(text: str) -> str:
 
 
 def clean(text: str, limit: int) -> str:
-    """The text in at most ``limit`` printable characters; an ellipsis takes the place of what was cut off."""
+    """The text in at most ``limit`` printable characters; an ellipsis replaces the rest."""
     shown = printable(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "\u2026"

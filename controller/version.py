@@ -1,4 +1,4 @@
-"""Which build of the agent this is."""
+"""Version and commit of this build."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ _UNKNOWN = "unknown"
 
 
 def _commit_of_source() -> str:
-    """The commit that is checked out, where the program runs from its source."""
+    """The checked-out commit, if the program runs from its sources."""
     if not (_SOURCE / ".git").exists():
         return _UNKNOWN
     command = ["git", "-C", str(_SOURCE), "rev-parse", "HEAD"]
@@ -20,6 +20,6 @@ def _commit_of_source() -> str:
         return _UNKNOWN
 
 
-# The image has both in its environment.
+# The image sets both in its environment.
 VERSION = os.environ.get("BUILD_VERSION") or version("compass-runtime-agent")
 COMMIT = os.environ.get("BUILD_REVISION") or _commit_of_source()

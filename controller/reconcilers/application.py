@@ -1,8 +1,9 @@
-"""Makes one Application and its Secrets what Compass assigns.
+"""Keeps one Application and its Secrets equal to what Compass assigns.
 
-Woken by the desired set, by the Application and by its Secrets; so drift is reverted from the caches, without asking
-Compass. Objects of users (no ``spec.compassMetadata``) are never touched, and what the agent does not own in its own
-objects survives. What cannot be applied is left as it is, but for the annotation that says so.
+Triggered by the desired set, by the Application and by its Secrets, so drift is reverted from the caches without a call
+to Compass. Objects of users (without ``spec.compassMetadata``) are never changed, and in its own objects the agent
+keeps the fields that it does not own. An application that cannot be applied stays unchanged except for the annotation
+that says so.
 """
 
 import logging
@@ -37,20 +38,22 @@ from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)
 
-_WORKERS = 8  # the API server answers a write in some milliseconds; more threads only wait for each other
-_RETRY_CAP = 300.0  # what Kubernetes refuses is often a quota or a policy, which people change within minutes
-_TRIES = 3  # of one name with fresh data each time; more would be a fight, which back-off should end
+_WORKERS = 8  # the API server answers a write within milliseconds; more threads would only wait for each other
+_RETRY_CAP = 300.0  # the cause of a refusal is often a quota or a policy, which people change within minutes
+_TRIES = (
+    3  # attempts for one name with fresh data; after that another client changes it all the time, and back-off applies
+)
 
 
 _Compared = tuple[Desired, tuple[str, ...], Object | None, list[Object | None]]
 
 
 class SecretsFailed(ReconcileFailed):
-    """The Application is right as far as it can be, and some of its Secrets are not."""
+    """The Application is up to date, but some of its Secrets could not be written."""
 
 
 class ApplicationReconciler:
-    """Keyed by the name of an Application; several names are worked on at the same time."""
+    """Keyed by the name of an Application; several names are reconciled at the same time."""
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class ApplicationReconciler:
         )
         self._progress = progress
         self._recorder = recorder
-        self._told: dict[str, tuple[str, ...]] = {}  # warnings that have become Events, by Application
+        self._told: dict[str, tuple[str, ...]] = {}  # warnings for which an Event was written, by Application
         self._equal: dict[str, _Compared] = {}  # what the last `differing` found equal, by Application
 
     def reconcile(self, name: str) -> Result:
@@ -87,12 +90,12 @@ class ApplicationReconciler:
             except ForeignObject as error:
                 self._failed(name, plan, str(error))
                 log.warning("Cannot apply the Application", extra={"error": str(error)})
-                return Result()  # when the foreign object goes or changes, its event comes here
+                return Result()  # a change or deletion of the foreign object triggers this key
             except (KubernetesError, SecretsFailed) as error:
                 self._failed(name, plan, str(error))
                 raise
             except Exception as error:
-                # A mistake in the program. Its text may quote data, so only its kind is told.
+                # A programming error. Its text may contain data, so only its type is reported.
                 self._failed(name, plan, f"unexpected {type(error).__name__}")
                 raise
         problem = plan.desired.problems.get(name)
@@ -103,7 +106,7 @@ class ApplicationReconciler:
         return Result()
 
     def managed(self) -> list[Object]:
-        """All Applications that the agent manages and that nobody deletes already, as the cache has them."""
+        """All cached Applications that the agent manages and that are not being deleted."""
         return [
             application
             for application in self._applications.lister.list()
@@ -111,7 +114,7 @@ class ApplicationReconciler:
         ]
 
     def differing(self, wanted: DesiredSet, held: Collection[str]) -> list[str]:
-        """Names whose objects are not as the set wants them: all that need work, except deletions of Applications.
+        """Names whose objects differ from the set, except those of Applications to delete.
 
         Called by one thread.
         """
@@ -119,7 +122,7 @@ class ApplicationReconciler:
         different = [
             name
             for name, values in compared.items()
-            # Nearly always all of them are the very objects that were found equal before.
+            # Usually all of them are the same objects that were equal before.
             if values != self._equal.get(name) and self._differ(*values)
         ]
         for name in different:
@@ -133,7 +136,7 @@ class ApplicationReconciler:
         ]
 
     def _to_compare(self, desired: Desired) -> "_Compared":
-        """All that it depends on whether anything is to be done for this Application."""
+        """All inputs of the decision whether this Application needs work."""
         told = self._told.get(desired.name, ())
         return desired, told, self._applications.get(desired.name), self._secrets.to_compare(desired)
 
@@ -150,14 +153,14 @@ class ApplicationReconciler:
         )
 
     def _to_mark(self, name: str, status: str) -> Object | None:
-        """The Application that has to get this status; None when there is none, or it has it."""
+        """The Application that needs this status; None if there is none, or if it has the status already."""
         application = self._applications.get(name)
         if application is None or not is_managed(application) or _is_being_deleted(application):
             return None
         return None if tells(application, status) else application
 
     def _is_orphaned(self, name: str, wanted: DesiredSet) -> bool:
-        """Whether there are Secrets of an Application that is not wanted, and not there or a user's."""
+        """Whether there are Secrets of an Application that is not desired and that is absent or belongs to a user."""
         if name in wanted.by_name or name in wanted.problems:
             return False
         application = self._applications.get(name)
@@ -187,7 +190,7 @@ class ApplicationReconciler:
             self._remove(name, plan.desired)
 
     def _leave(self, name: str, status: str) -> None:
-        """Reported already, and left as it is: the Application only says so."""
+        """The problem is reported already. The Application stays unchanged except for its status annotation."""
         log.debug("Skipped", extra={"reason": status})
         application = self._to_mark(name, status)
         if application is not None:
@@ -201,7 +204,7 @@ class ApplicationReconciler:
         if application is None:
             application = self._create(desired)  # its Secrets need its uid
         hidden = self._secrets.hidden(application, desired.secrets)
-        # Secrets first: at no moment does the Application name one that is not there yet.
+        # Secrets first, so that the Application never refers to a Secret that does not exist yet.
         problems = self._secrets.apply(desired.secrets, application)
         merged = merge_application(application, desired)
         status = SECRETS_FAILED if problems else SYNCED
@@ -223,13 +226,13 @@ class ApplicationReconciler:
         bundles = {service["id"] for service in desired.spec["services"]}
         vanished = [secret for secret in unwanted if fields.labels(secret).get("bundleId") in bundles]
         if vanished:
-            # A Director that hides credentials from this Runtime looks the same as one that has none any more.
+            # The answer is the same if the Director hides the credentials from this Runtime.
             names = ", ".join(secret["metadata"]["name"] for secret in vanished)
             text = f"The Director no longer returns credentials or parameters of a bundle; removed: {names}"
             self._recorder.event(application, "Warning", "CredentialsVanished", text)
 
     def _remove(self, name: str, wanted: DesiredSet) -> None:
-        """The Application first: once it is gone as it was seen, its Secrets are nobody's. A user's stays."""
+        """The Application first: after its deletion, its Secrets have no owner. A Secret of a user stays."""
         application = self._applications.get(name)
         if application is None:
             self._secrets.remove(self._secrets.unwanted(name, ()), NOT_ASSIGNED)
@@ -246,7 +249,7 @@ class ApplicationReconciler:
         self._told.pop(name, None)
 
     def _warn(self, desired: Desired, application: Object) -> None:
-        """Tells what of the Director's data is not served: once, and again when it changes."""
+        """Write an Event for data that is not supported: once, and again when it changes."""
         if self._told.get(desired.name, ()) == desired.warnings:
             return
         for warning in desired.warnings:
@@ -271,7 +274,7 @@ def _is_being_deleted(obj: Object) -> bool:
 
 
 class ApplicationController(Controller[str]):
-    """The controller of this reconciler, and the reconciler itself for whoever decides what there is to do."""
+    """The controller of this reconciler, together with the reconciler, which finds the names that need work."""
 
     def __init__(self, applications: ApplicationReconciler, process: Process) -> None:
         super().__init__(

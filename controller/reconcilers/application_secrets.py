@@ -1,4 +1,4 @@
-"""The Secrets of Applications: whose a Secret is, and making those of one Application what they should be."""
+"""The Secrets of Applications: to which Application a Secret belongs, and writes of the Secrets of one Application."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from controller.settings import Settings
 from informers.errors import ApiError, ConnectionFailed
 
 BY_APPLICATION = "application"
-"""Index of the Secrets: names of the Applications that they belong to."""
+"""Index of the Secrets by the names of their Applications."""
 
 NOT_ASSIGNED = "its Application is no longer assigned in Compass"
 NOT_WANTED = "Compass no longer returns credentials or parameters for it"
@@ -23,11 +23,11 @@ Object = dict[str, Any]
 
 
 class ForeignObject(Exception):
-    """An object of that name exists and is not the agent's."""
+    """An object with this name exists and was not created by the agent."""
 
 
 def reserved_secrets(settings: Settings) -> frozenset[str]:
-    """Names that no Secret of an Application may have, in whatever namespace: those of the agent's own objects."""
+    """Names that no Secret of an Application may have, in any namespace: those of the agent's own objects."""
     own = (
         settings.configuration_secret,
         settings.configuration_config_map,
@@ -40,8 +40,8 @@ def reserved_secrets(settings: Settings) -> frozenset[str]:
 def owning_applications(secret: Object) -> list[str]:
     """Names of the Applications that a Secret belongs to; the index function of BY_APPLICATION.
 
-    These are its owners, and the one that its labels name, so a Secret is found also after somebody took its reference
-    or its labels away. Labels prove nothing for a Secret that a controller of another kind owns.
+    These are its owners and the Application in its labels, so a Secret is found even if its reference or its labels
+    were removed. Labels are ignored for a Secret that a controller of another kind owns.
     """
     references = fields.owner_references(secret)
     owners = [reference["name"] for reference in references if _is_to_application(reference)]
@@ -59,7 +59,7 @@ def _is_to_application(reference: Object) -> bool:
 
 
 def _labelled_application(secret: Object) -> str | None:
-    """The Application that the labels name, when the Secret's own name is the one that follows from them."""
+    """The Application in the labels, if the Secret's name is the one that follows from the labels."""
     labels = fields.labels(secret)
     application, bundle_id = labels.get("app"), labels.get("bundleId")
     if not application or not bundle_id:
@@ -69,7 +69,7 @@ def _labelled_application(secret: Object) -> str | None:
 
 
 class ApplicationSecrets:
-    """Reads and writes the Secrets of one Application at a time; ``reserved`` names are never touched."""
+    """Reads and writes the Secrets of one Application at a time; Secrets with ``reserved`` names are never changed."""
 
     def __init__(self, secrets: Objects, *, namespace: str, reserved: frozenset[str]) -> None:
         self._secrets = secrets
@@ -77,17 +77,17 @@ class ApplicationSecrets:
         self._reserved = reserved
 
     def owners(self) -> Iterable[str]:
-        """Names of all Applications that Secrets belong to, whether they exist or not."""
+        """Names of all Applications that Secrets belong to, whether the Applications exist or not."""
         return self._secrets.lister.indexer.index_values(BY_APPLICATION)
 
     def to_compare(self, desired: Desired) -> list[Object | None]:
-        """The Secrets that the Application should have, in their order, and then others that belong to it."""
+        """The desired Secrets of the Application, in their order, and then other Secrets that belong to it."""
         wanted = [secret.name for secret in desired.secrets]
         owned = [secret["metadata"]["name"] for secret in self._secrets.lister.by_index(BY_APPLICATION, desired.name)]
         return [self._secrets.get(name) for name in (*wanted, *(name for name in owned if name not in wanted))]
 
     def differ(self, desired: Desired, application: Object, present: Sequence[Object | None]) -> bool:
-        """Whether any of them needs a write; ``present`` is what `to_compare` has given."""
+        """Whether any of them needs a write; ``present`` is the result of `to_compare`."""
         count = len(desired.secrets)
         for wanted, secret in zip(desired.secrets, present[:count], strict=True):
             if secret is None or self._merged(secret, wanted, application) is not None:
@@ -95,9 +95,9 @@ class ApplicationSecrets:
         return any(secret is not None and self._owns(desired.name, secret) for secret in present[count:])
 
     def apply(self, wanted: Iterable[DesiredSecret], owner: Object) -> list[str]:
-        """Write those that differ. Gives what could not be done: one that is refused must not hold up the others.
+        """Write the Secrets that differ. Returns the failures: a refused Secret must not block the others.
 
-        Raises Stale, and ConnectionFailed, where trying the next one is no use.
+        Raises Stale, and ConnectionFailed, if further writes are useless.
         """
         problems = []
         for secret in wanted:
@@ -127,7 +127,7 @@ class ApplicationSecrets:
             self._secrets.delete(secret, why)
 
     def unwanted(self, name: str, wanted: Iterable[DesiredSecret]) -> list[Object]:
-        """Secrets that the Application owns and should not, as far as they are not deleted already."""
+        """Secrets that the Application owns and should not, except those that are being deleted."""
         owned = self._secrets.lister.by_index(BY_APPLICATION, name)
         if not owned:
             return owned
@@ -138,16 +138,17 @@ class ApplicationSecrets:
         return [secret for secret in present if secret is not None and self._owns(name, secret)]
 
     def left_behind(self, name: str) -> list[Object]:
-        """The Secrets that the agent made for an Application which a user has taken over by removing compassMetadata.
+        """The Secrets that the agent created for an Application whose compassMetadata a user has removed.
 
-        Their names follow from their labels. Other Secrets that the Application owns are the user's.
+        Their names follow from their labels. Other Secrets of the Application belong to the user.
         """
         return [secret for secret in self.unwanted(name, ()) if _labelled_application(secret) == name]
 
     def hidden(self, application: Object, wanted: Iterable[DesiredSecret]) -> list[Object]:
-        """Secrets like the unwanted ones that the cache does not hold, because somebody took their labels away.
+        """Undesired Secrets that are not in the cache, because their labels were removed.
 
-        The Application still names them. Costs a request for each that it names and that is neither wanted nor cached.
+        The Application still refers to them. Needs a request for each referenced Secret that is neither desired nor
+        cached.
         """
         names = _named_secrets(application) - {secret.name for secret in wanted}
         uncached = [name for name in sorted(names) if self._secrets.lister.get(name, self._namespace) is None]
@@ -165,7 +166,7 @@ class ApplicationSecrets:
 
 
 def _named_secrets(application: Object) -> set[str]:
-    """Names of the Secrets that an Application names, whatever a user has made of it."""
+    """Names of the Secrets that an Application refers to, for any content of the Application."""
     entries = [
         entry
         for service in fields.objects(fields.spec(application).get("services"))

@@ -1,13 +1,13 @@
-"""How many Applications may be deleted at once: an operator's guard against a mistake in Compass."""
+"""The limit of deletions of Applications: a protection against mistakes in Compass."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 CONFIRM_DELETIONS = "compass.kyma-project.io/confirm-deletions"
-"""Annotation of the CompassConnection. Its value is the fingerprint of the deletions that may happen.
+"""Annotation of the CompassConnection. Its value is the fingerprint of the confirmed deletions.
 
-The next answer of the Director uses it up: it confirms what is held back then, or it is void.
+The next sync removes it: it confirms the deletions that wait then, or it has no effect.
 """
 
 _FINGERPRINT_DIGITS = 16
@@ -15,10 +15,10 @@ _FINGERPRINT_DIGITS = 16
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of the Applications that are gone from the Director.
+    """The decision about the Applications that are no longer assigned.
 
-    ``held`` must stay. ``fresh`` counts those that no earlier verdict let go, ``fingerprint`` names exactly these.
-    ``confirmed``: they would be held, and were confirmed.
+    ``held`` must stay. ``fresh`` counts those that no earlier verdict allowed, ``fingerprint`` identifies exactly
+    these. ``confirmed``: they exceed the limit and were confirmed.
     """
 
     held: frozenset[str]
@@ -28,16 +28,18 @@ class Verdict:
 
 
 def fingerprint(uids: Mapping[str, str]) -> str:
-    """Names a set of Applications, given as uids by name: these objects, and not later ones with the same names."""
+    """Identifies a set of Applications, given as uids by name: these objects, and not later ones with the same
+    names.
+    """
     text = "\n".join(f"{name} {uid}" for name, uid in sorted(uids.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
 
 
 class DeletionGuard:
-    """Holds back more than ``limit`` percent of the managed Applications; never anything when that is None.
+    """Holds back more than ``limit`` percent of the managed Applications; nothing if the limit is None.
 
-    What was let go once stays so until it is deleted or assigned again: deletions that take longer than a period, or
-    that fail, are not counted anew against the ever fewer Applications that are left.
+    A deletion that was allowed stays allowed until it is done or the Application is assigned again. So deletions that
+    take longer than a period, or that fail, are not counted again against the decreasing number of Applications.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -45,9 +47,10 @@ class DeletionGuard:
         self._allowed: frozenset[tuple[str, str]] = frozenset()
 
     def judge(self, gone: Mapping[str, str], *, managed: int, confirmation: str | None) -> Verdict:
-        """``gone`` has uids by name; ``managed`` counts all Applications of the agent, those that are gone included.
+        """``gone`` has uids by name; ``managed`` is the number of all Applications of the agent, including those in
+        ``gone``.
 
-        Nothing is remembered.
+        Does not change any state.
         """
         fresh = {name: uid for name, uid in gone.items() if (name, uid) not in self._allowed}
         name = fingerprint(fresh)
@@ -56,5 +59,5 @@ class DeletionGuard:
         return Verdict(frozenset(fresh if too_many and not confirmed else ()), len(fresh), name, confirmed)
 
     def settle(self, gone: Mapping[str, str], verdict: Verdict) -> None:
-        """Remember what was let go, once it is certain to be."""
+        """Remember the allowed deletions, when they are final."""
         self._allowed = frozenset((name, uid) for name, uid in gone.items() if name not in verdict.held)

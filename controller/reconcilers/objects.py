@@ -1,9 +1,9 @@
-"""Objects of one kind that the agent makes: read from a cache, written so that nothing unseen is overwritten.
+"""Objects of one kind that the agent writes: read from a cache, and never overwritten with outdated data.
 
-Every write says which version it replaces: an update carries the resourceVersion, a deletion uid and resourceVersion.
-When a write meets another version than the cache shows, the object is read from the API server, lies over the cache
-from then on, and Stale is raised: the caller begins anew. So a cache that lags, even for minutes, costs a request and
-no more. Every write is one line of the log.
+Every write contains the version that it replaces: an update has the resourceVersion, a deletion uid and
+resourceVersion. If the API server has another version than the cache, the object is read from the API server and put
+over the cache, and Stale is raised; the caller starts again. So an outdated cache, even for minutes, leads only to one
+more request. Each write is one log line.
 """
 
 import logging
@@ -24,7 +24,7 @@ Object = dict[str, Any]
 
 
 class Stale(Exception):
-    """A write met another version than the cache showed. ``cause`` is what the API server answered."""
+    """A write was based on an outdated version. ``cause`` is the answer of the API server."""
 
     def __init__(self, cause: ApiError) -> None:
         super().__init__(str(cause))
@@ -32,9 +32,9 @@ class Stale(Exception):
 
 
 class Objects:
-    """The objects of one kind in one namespace, or in the cluster when ``namespace`` is None.
+    """The objects of one kind in one namespace, or in the cluster if ``namespace`` is None.
 
-    What it gives is shared and read-only. Writes raise Stale, or informers.KubernetesError.
+    The returned objects are shared and read-only. Writes raise Stale, or informers.KubernetesError.
     """
 
     def __init__(
@@ -55,18 +55,18 @@ class Objects:
         self.lister = lister
 
     def get(self, name: str) -> Object | None:
-        """The object as the cache has it, own writes included."""
+        """The object in the cache, including own writes."""
         return self._cache.get(name, self._namespace)
 
     def read(self, name: str) -> Object | None:
-        """The object as the API server has it; raises informers.ApiError."""
+        """The object in the API server; raises informers.ApiError."""
         try:
             return self._client.get(self._resource, name, namespace=self._namespace)
         except NotFound:
             return None
 
     def write(self, obj: Object, base: Object | None) -> Object:
-        """Create the object (``base`` None), or replace ``base`` by it; gives it as stored."""
+        """Create the object (``base`` None), or replace ``base``; returns the stored object."""
         name = obj["metadata"]["name"]
         try:
             if base is None:
@@ -78,7 +78,7 @@ class Objects:
             raise Stale(error) from error
         except (Conflict, NotFound) as error:
             if base is None:
-                raise  # not the object, but what it needs: its namespace is missing, say, or is going away
+                raise  # not the object is missing, but for example its namespace
             self._read_again(name)
             raise Stale(error) from error
         self._cache.mutated(written, base=base)

@@ -1,8 +1,7 @@
-"""The desired set, and how far the cluster has come towards it: shared by the sync and the application reconciler.
+"""The desired set and the state of its application, shared by the sync and the application reconciler.
 
-The sync reconciler publishes a plan; the application reconciler looks up single names in it and reports each outcome;
-when the last outcome of what was published is in, or an outcome changes later, the sync reconciler is told to
-conclude.
+The sync reconciler publishes a plan. The application reconciler looks up names in it and reports each result. When the
+last result of a plan is reported, or a result changes later, the sync reconciler is triggered to write the status.
 """
 
 import threading
@@ -14,11 +13,11 @@ from controller.model.desired import DesiredSet
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What holds from one fetch to the next. One object, so that nobody combines the set of one with the holds of
-    another: that would delete what is held.
+    """The result of one fetch. It is one immutable object, so that a set is never combined with the held deletions of
+    another one: that would delete Applications that are held.
 
-    ``held`` names are gone from the set, and must not be deleted before somebody confirms it. ``request_id`` is the
-    x-request-id of the fetch.
+    ``held`` names are not in the set, and must not be deleted before a confirmation. ``request_id`` is the x-request-id
+    of the fetch.
     """
 
     generation: int
@@ -29,7 +28,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where the cluster stands. ``pending`` names have not been tried yet; ``failed`` has an error for each name."""
+    """The state of the cluster. ``pending`` names have no result yet; ``failed`` has an error for each name."""
 
     generation: int
     desired: int
@@ -39,7 +38,7 @@ class Outcome:
 
 
 class Progress:
-    """Thread-safe. Subscribers are called outside the lock, whenever there is something new to conclude."""
+    """Thread-safe. Subscribers are called outside the lock when there are new results for the status."""
 
     def __init__(self) -> None:
         self._subscribers: list[Callable[[], None]] = []
@@ -49,12 +48,12 @@ class Progress:
         self._failed: dict[str, str] = {}
 
     def subscribe(self, subscriber: Callable[[], None]) -> None:
-        """Have somebody conclude."""
+        """Register a callback for new results."""
         self._subscribers.append(subscriber)
 
     @property
     def plan(self) -> Plan | None:
-        """What holds now; None before the first answer of the Director."""
+        """The current plan; None before the first fetch."""
         return self._plan
 
     def publish(self, desired: DesiredSet, *, pending: Collection[str], held: Collection[str], request_id: str) -> Plan:
@@ -70,11 +69,11 @@ class Progress:
             return self._plan
 
     def succeeded(self, name: str, plan: Plan) -> None:
-        """The name is as ``plan`` wants it."""
+        """The name is in sync with ``plan``."""
         self._report(name, plan, None)
 
     def failed(self, name: str, plan: Plan, error: str) -> None:
-        """The name could not be made as ``plan`` wants it."""
+        """The name could not be synchronised with ``plan``."""
         self._report(name, plan, error)
 
     def outcome(self) -> Outcome:
@@ -98,7 +97,7 @@ class Progress:
     def _report(self, name: str, plan: Plan, error: str | None) -> None:
         with self._lock:
             if plan is not self._plan:
-                # About what was wanted before. If it matters still, the name is pending and will be tried again.
+                # The result of an earlier plan. If the name still matters it is pending and is reconciled again.
                 return
             was_pending = name in self._pending
             before = self._failed.get(name)

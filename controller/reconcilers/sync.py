@@ -1,8 +1,7 @@
-"""Fetches from the Director what the cluster should hold, and reports the Runtime's labels there.
+"""Fetches the assignment from the Director, and reports the labels of the Runtime to it.
 
-It decides and never writes an Application itself: it publishes the desired set, enqueues the names that differ, and
-writes the outcome into the status when the last of them was tried. When nothing differs, a cycle costs one write: the
-status.
+It never writes an Application. It publishes the desired set, enqueues the names that differ, and writes the results to
+the status when all of them are done. If nothing differs, a sync needs one write: the status.
 """
 
 import logging
@@ -50,10 +49,10 @@ EVENTS_LABEL = "runtime_eventServiceUrl"
 CONSOLE_LABEL = "runtime_consoleUrl"
 
 _PERIOD_JITTER = 0.1
-_MIN_CONCLUSION_SECONDS = 1.0  # failures that come and go must not turn into a write each
-_MIN_REQUEST_PAUSE = 1.0  # seconds between two fetches that resyncNow asks for, whatever the settings say
+_MIN_CONCLUSION_SECONDS = 1.0  # failures that alternate with successes must not lead to a write each
+_MIN_REQUEST_PAUSE = 1.0  # minimum seconds between two fetches that resyncNow requests, for any settings
 _NAMES_SHOWN = 5
-# A change must not wait behind thousands of new Applications, nor must drift, whose events come with priority 0.
+# A change must not wait for thousands of new Applications, and neither must drift, whose events have priority 0.
 _CHANGE_PRIORITY = 10
 _MASS_PRIORITY = -10
 
@@ -62,15 +61,15 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Fetch:
-    """The last fetch that succeeded: whom it was for, when it began, and what it says beside the Applications."""
+    """The last successful fetch: its subject, its start, and its results except the Applications."""
 
     of: tuple[object, ...]
     plan: Plan
     began: float  # monotonic
     at: float  # epoch
     labels: Mapping[str, Any]
-    confirmation: str  # what confirms the deletions that are held back
-    held_because: str  # "" when no deletion is held back
+    confirmation: str  # the value that confirms the held deletions
+    held_because: str  # "" if no deletion is held
 
 
 class SyncReconciler:
@@ -116,7 +115,7 @@ class SyncReconciler:
         self._request_pause = max(settings.minimal_sync_time, _MIN_REQUEST_PAUSE)
         self._fetch: _Fetch | None = None
         self._next_fetch = 0.0
-        self._next_request = 0.0  # when resyncNow is granted again, monotonic
+        self._next_request = 0.0  # monotonic time from which resyncNow is accepted again
         self._problems: Mapping[str, Problem] = {}
         self._concluded: tuple[Outcome, str] | None = None
         self._concluded_at = float("-inf")
@@ -136,7 +135,7 @@ class SyncReconciler:
             return _nothing("the certificate has expired, or its Runtime is unknown")
         if state is cc.State.CONNECTION_FAILED and not self._identity.is_another(credentials, known):
             return _nothing("the connection has failed")
-        # A new object, a new certificate or another Runtime: what was fetched before says nothing about them.
+        # For a new object, a new certificate or another Runtime, earlier results do not count.
         of = (connection["metadata"]["uid"], credentials.fingerprint, known)
         what = f"{credentials.fingerprint} {known.director_url}"
         overdue = self._is_overdue(connection, of)
@@ -151,11 +150,11 @@ class SyncReconciler:
         return Result(requeue_after=_earlier(wait, self._conclude(connection, credentials, known)))
 
     def _is_overdue(self, connection: Object, of: tuple[object, ...]) -> bool:
-        """Whether only the back-off after a failure may keep the Director from being asked."""
+        """Whether a fetch is due, and only the back-off after a failure may delay it."""
         fetch = self._fetch
         if fetch is None or fetch.of != of or self._clock.monotonic() >= self._next_fetch:
             return True
-        # Another confirmation would not release them, and must not have the Director asked over and over.
+        # Another confirmation would not confirm them, and must not lead to fetches in a loop.
         return bool(fetch.plan.held) and _confirmation(connection) == fetch.confirmation
 
     def _synchronise(
@@ -165,7 +164,7 @@ class SyncReconciler:
         identifier = request_id(known.runtime_id)
         requested = cc.flag(connection, "resyncNow")
         if requested:
-            # Reset when acted upon, not when it worked: else a Compass that fails would be asked in a tight loop.
+            # Reset it at the start and not after a success: otherwise a failing Compass would get requests in a loop.
             self._connections.apply_to(connection, _without_resync_now)
         try:
             director = self._sessions.director(credentials, known)
@@ -190,7 +189,7 @@ class SyncReconciler:
             plan, confirmation, held_because = self._take_over(connection, assignment, identifier)
         self._fetch = _Fetch(of, plan, began, at, assignment.labels, confirmation, held_because)
         period = max(self._settings.sync_period, self._settings.minimal_sync_time)
-        # A Director that takes longer than the period to answer is left a rest, too.
+        # If the Director needs more than a period for its answer, wait for the minimal time before the next fetch.
         rested = self._clock.monotonic() + self._settings.minimal_sync_time
         self._next_fetch = max(began + period * (1 + _PERIOD_JITTER * self._jitter()), rested)
         again = self._conclude(connection, credentials, known)
@@ -199,22 +198,22 @@ class SyncReconciler:
     def _fetch_failed(self, connection: Object, error: CompassError, what: str, identifier: str) -> Result:
         at_least = error.retry_after if isinstance(error, Unavailable) else None
         delay = self._backoff.failed(what, at_least=at_least)
-        self._next_fetch = self._clock.monotonic()  # nothing is concluded from an older fetch before one succeeds again
+        self._next_fetch = self._clock.monotonic()  # no status is written from an older fetch before the next success
         self._metrics.sync_failed()
         text = f"Failed to fetch configuration: x-request-id: {identifier} failed: {error}"
         now = self._clock.time()
         self._health.synchronised(cc.State.SYNCHRONIZATION_FAILED)
         written = self._connections.apply_to(connection, lambda obj: cc.sync_failed(obj, text, now=now))
         if written is not None:
-            # Without the number of the call: the same failure again is the same Event again.
+            # Without the request id, so that the same failure leads to the same Event.
             self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
         log.warning("Fetch from the Director failed", extra={"error": text})
         return Result(requeue_after=delay)
 
     def _take_over(self, connection: Object, assignment: Assignment, identifier: str) -> tuple[Plan, str, str]:
-        """Publish what was fetched as the desired set, and enqueue what differs from it.
+        """Publish the fetched assignment as the desired set, and enqueue the names that differ.
 
-        Also returns what would confirm the deletions that are held back, and why they are: "" when none is.
+        Also returns the value that confirms held deletions, and the reason why they are held: "" if there are none.
         """
         before = self._progress.plan
         wanted = desired_set(assignment, self._conversion, previous=before.desired if before is not None else None)
@@ -243,7 +242,7 @@ class SyncReconciler:
         return plan, verdict.fingerprint, self._explain_hold(connection, verdict, len(managed))
 
     def _judge(self, connection: Object, gone: Mapping[str, str], managed: int) -> Verdict:
-        """Decide on the deletions. A confirmation is used up, whether it is for these or for others."""
+        """Decide about the deletions. A confirmation is removed, whether it matches or not."""
         confirmation = _confirmation(connection)
         verdict = self._guard.judge(gone, managed=managed, confirmation=confirmation)
         if confirmation is not None:
@@ -275,7 +274,7 @@ class SyncReconciler:
         return text
 
     def _tell_problems(self, connection: Object, wanted: DesiredSet, managed: Mapping[str, Object]) -> None:
-        """An Event for each application that cannot be applied: once, and again when its problem changes."""
+        """Write an Event for each application that cannot be applied: once, and again when its problem changes."""
         for name, problem in wanted.problems.items():
             if self._problems.get(name) != problem:
                 about = managed.get(name, connection)
@@ -283,13 +282,13 @@ class SyncReconciler:
         self._problems = wanted.problems
 
     def _conclude(self, connection: Object, credentials: StoredCredentials, known: Registration) -> float | None:
-        """Write the outcome into the status, once the last Application was tried or when an outcome changed.
+        """Write the results to the status, when the last Application is done or when a result has changed.
 
-        Returns the seconds after which to look again when it was too early, else None.
+        Returns the seconds after which to try again if it was too early, else None.
         """
         fetch, now = self._fetch, self._clock.monotonic()
         assert fetch is not None
-        outcome = self._progress.outcome()  # of this fetch: no other reconcile publishes
+        outcome = self._progress.outcome()  # of this fetch, because no other reconcile publishes
         counts = cc.ApplicationCounts(outcome.desired, outcome.synced, outcome.failed)
         self._metrics.applications(desired=counts.desired, synced=counts.synced, failed=len(counts.failed))
         if outcome.pending:
@@ -342,7 +341,7 @@ class SyncReconciler:
         log.log(logging.WARNING if error else logging.INFO, "Sync finished", extra=told)
 
     def _report_labels(self, director: DirectorClient, known: Registration, labels: Mapping[str, Any]) -> str:
-        """Report the URLs that the Director does not have yet; returns the errors, "" when there is none."""
+        """Report the URLs that differ from the Director's labels; returns the errors, "" if there are none."""
         errors = []
         for key, value in (
             (EVENTS_LABEL, self._settings.runtime_events_url),
@@ -358,7 +357,7 @@ class SyncReconciler:
 
 
 def _nothing(why: str) -> Result:
-    """Nobody can be asked; when that changes, its event comes here."""
+    """There is nothing to fetch; a change triggers this key."""
     log.debug("Skipped", extra={"reason": why})
     return Result()
 
@@ -368,7 +367,7 @@ def _confirmation(connection: Object) -> str | None:
 
 
 def _remove_confirmation(obj: Object, value: str) -> None:
-    """Unless somebody has written another one meanwhile."""
+    """Remove the confirmation unless it has another value now."""
     if _confirmation(obj) == value:
         del obj["metadata"]["annotations"][CONFIRM_DELETIONS]
 
@@ -387,7 +386,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def build(context: Context, application: ApplicationController) -> Controller[str]:
-    """The controller of this reconciler; ``application`` does what it finds."""
+    """The controller of this reconciler; ``application`` applies its results."""
     process, settings = context.process, context.process.settings
     reconciler = SyncReconciler(
         settings=settings,
