@@ -18,14 +18,16 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
+import requests
+import requests.adapters
+import requests.utils
 import urllib3
 import urllib3.exceptions
 
 from controller.compass.errors import CompassError, InvalidRequest, Refused, TooLarge, Unavailable
 from controller.compass.limits import size
-from controller.compass.proxies import proxy_for, proxy_headers
 
 #: A peer that has not accepted a connection by then is not going to. Seconds, for each address of a host.
 CONNECT_TIMEOUT = 10.0
@@ -67,19 +69,15 @@ class HttpClient:
     def __init__(self, context: ssl.SSLContext, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         context.sslsocket_class = _DeadlineSocket
-        self._context = context
-        self._lock = threading.Lock()
-        self._managers: dict[str | None, urllib3.PoolManager] = {}  # by proxy
-        if context.verify_mode == ssl.CERT_NONE:
+        self._adapter = _Adapter(context)
+        self._verify = context.verify_mode != ssl.CERT_NONE
+        if not self._verify:
             # Once for each connection on stderr is no way to tell an operator; the settings are warned about at start.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def close(self) -> None:
         """Drop the pooled connections."""
-        with self._lock:
-            managers, self._managers = [*self._managers.values()], {}
-        for manager in managers:
-            manager.clear()
+        self._adapter.close()
 
     def post(self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
         """Send and read; `timeout` is for both together, in seconds.
@@ -87,44 +85,27 @@ class HttpClient:
         Raises InvalidRequest, Unavailable, TooLarge for a body of more than `max_bytes` (decompressed), or Refused when
         the server's TLS turned our certificate down. An HTTP error status is an answer.
         """
-        _check(url, headers)
+        request = _prepare(url, body, headers)
+        proxies = requests.utils.get_environ_proxies(url, no_proxy=None)
         with _failures_told(url, timeout), _deadline(timeout):
-            response = self._manager(proxy_for(url)).urlopen(
-                "POST",
-                url,
-                body=body,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout, total=timeout),
-                retries=False,
-                redirect=False,
-                preload_content=False,
+            response = self._adapter.send(
+                request,
+                stream=True,
+                # Taken as it is since requests 2.4; its type hints do not tell.
+                timeout=cast("Any", urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout, total=timeout)),
+                verify=self._verify,
+                proxies=proxies,
             )
-            # Closes a connection whose answer was not read to its end; another one is in the pool again already.
+            # Closes a connection whose answer was not read to its end, and gives it back to the pool otherwise.
             with contextlib.closing(response):
                 named = response.headers.get
                 return HttpAnswer(
-                    response.status,
+                    response.status_code,
                     _read(response, self._max_bytes),
                     named("Retry-After", ""),
                     content_type=named("Content-Type", ""),
                     location=named("Location", ""),
                 )
-
-    def _manager(self, proxy: str | None) -> urllib3.PoolManager:
-        """The connections through this proxy, or without one. All have the one context, and so its roots alone."""
-        with self._lock:
-            manager = self._managers.get(proxy)
-            if manager is None:
-                manager = self._managers[proxy] = self._new_manager(proxy)
-            return manager
-
-    def _new_manager(self, proxy: str | None) -> urllib3.PoolManager:
-        if proxy is None:
-            return urllib3.PoolManager(ssl_context=self._context)
-        try:
-            return urllib3.ProxyManager(proxy, proxy_headers=proxy_headers(proxy), ssl_context=self._context)
-        except ValueError as error:  # no address, or of another kind than http
-            raise urllib3.exceptions.ProxyError("the address cannot be used", error) from error
 
 
 def _is_outage(status: int) -> bool:
@@ -143,6 +124,23 @@ def check_url(url: str) -> None:
         raise InvalidRequest("the address is not an https URL")
     if user:
         raise InvalidRequest("the address must not hold a user name or a password")
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Sends with one SSLContext and nothing else. Used without a requests.Session, which has all the comforts."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Do nothing: the base class would add the roots of certifi to the context."""
 
 
 class _Deadline(threading.local):
@@ -194,25 +192,30 @@ def _deadline(seconds: float) -> Iterator[None]:
         _current.at = None
 
 
-def _check(url: str, headers: Mapping[str, str]) -> None:
+def _prepare(url: str, body: bytes, headers: Mapping[str, str]) -> requests.PreparedRequest:
     check_url(url)
     for name, value in headers.items():
         if not _HEADER_VALUE.fullmatch(value):
             raise InvalidRequest(f"the value for the header {name} is empty or not plain ASCII text")
+    try:
+        return requests.Request("POST", url, data=body, headers=dict(headers)).prepare()
+    except (requests.RequestException, UnicodeError):
+        # Not chained: the text of requests quotes what it did not like.
+        raise InvalidRequest("the address is not an https URL") from None
 
 
-def _read(response: urllib3.BaseHTTPResponse, max_bytes: int) -> bytes:
+def _read(response: requests.Response, max_bytes: int) -> bytes:
     """The body, decompressed. At no time more of it is in memory than may be."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip"):
         raise Unavailable("the answer is compressed in a way that was not asked for")
     unzip = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
     body = bytearray()
-    for chunk in response.stream(_CHUNK_BYTES, decode_content=False):
+    for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
         # A kilobyte may become a megabyte: no more is decompressed than there is room for, and a byte to tell by.
         body += chunk if unzip is None else unzip.decompress(chunk, max_bytes + 1 - len(body))
         if len(body) > max_bytes:
-            if _is_outage(response.status):
+            if _is_outage(response.status_code):
                 return b""
             raise TooLarge(f"the answer is larger than {size(max_bytes)}", single=True)
     if unzip is not None and body and not unzip.eof:
@@ -229,7 +232,7 @@ def _failures_told(url: str, timeout: float) -> Iterator[None]:
     """
     try:
         yield
-    except (urllib3.exceptions.HTTPError, OSError, UnicodeError, zlib.error) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError, zlib.error) as error:
         failure = _failure(error, url, timeout)
     else:
         return
@@ -254,7 +257,7 @@ def _failure(error: BaseException, url: str, timeout: float) -> CompassError:
         (urllib3.exceptions.NameResolutionError, f"the host name {host} cannot be resolved"),
         (urllib3.exceptions.ProxyError, "the proxy named in the environment cannot be used"),
         (ConnectionRefusedError, "the connection was refused"),
-        (urllib3.exceptions.ConnectTimeoutError, no_connection),
+        (requests.exceptions.ConnectTimeout, no_connection),
         (TimeoutError, too_slow),
         (urllib3.exceptions.TimeoutError, too_slow),
         (ConnectionResetError, "the connection was reset"),
@@ -269,7 +272,7 @@ def _failure(error: BaseException, url: str, timeout: float) -> CompassError:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that it wraps, outermost first: urllib3 hides the cause in args or `reason`."""
+    """The error and all that it wraps, outermost first: requests and urllib3 hide the cause in args or `reason`."""
     pending: list[BaseException] = [error]
     seen: set[int] = set()
     while pending:
