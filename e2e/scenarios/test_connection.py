@@ -60,7 +60,7 @@ def test_revoke(connected: Stage) -> None:
     assert columns["READY"] == "True"
     assert columns["CERTIFICATE EXPIRES"]
     said = connected.command("revoke", "--yes")
-    assert "The certificate is revoked." in said
+    assert "The certificate is revoked (x-request-id: " in said
     assert connected.compass.certificates()[-1]["revoked"]
     connected.wait_for_state("ConnectionFailed")
     assert connected.secret(CLUSTER_SECRET) is None

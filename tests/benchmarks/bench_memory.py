@@ -84,7 +84,7 @@ def print_factor(kind: str, body: bytes) -> None:
 
 
 def large(number: int) -> dict[str, Any]:
-    """50 KB of JSON."""
+    """28 KB of JSON."""
     return application(number, bundles=10, apis=10, events=10, text=500)
 
 
