@@ -4,7 +4,7 @@ Run: python tests/benchmarks/bench_table.py [--peer COMMAND] [--rounds 5] [--app
 
 Prints one table: medians, the least and the greatest in brackets. The contenders take turns, each against a cluster
 and a Compass that are as they were before, and each with the same environment: KUBECONFIG, and the settings as
-variables that begin with APP_. COMMAND is a program that reads those, such as the agent in Go, or a script that gives
+variables that begin with APP_. COMMAND is a program that reads those, such as the Go agent, or a script that gives
 it what else it needs and then becomes it (exec): the process itself is measured.
 
 Times of writes are those of the API server's audit log, times of answers those of the mock Compass, CPU and memory are
@@ -46,7 +46,7 @@ from e2e.world import NAMESPACES, OWN_CRDS, World
 from tests.benchmarks.bench_sync import new_object
 from tests.support.audit_log import AuditLog, Request
 
-PERIOD = 5.0  # seconds; the shortest that the agent in Go takes
+PERIOD = 5.0  # seconds; the shortest that the Go agent takes
 CYCLES = 5
 WAIT = 600.0  # seconds; how long anything may take on a busy machine
 THREADS = (1, 2, 4, 8)
