@@ -1,9 +1,11 @@
 """Where the scenarios run: ``--target local`` (the default), ``kind``, or ``cluster``, that of $KUBECONFIG."""
 
+import json
 import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +70,7 @@ def _stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         return DeployedStage(
             kubeconfig=cluster.kubeconfig_path.absolute(),
             kubectl=Path(kubectl),
-            images=images,
+            images=replace(images, labels=_labels(images.agent)),
             node_shell=partial(_docker_exec, f"{cluster.name}-control-plane"),
             clean_up=options.getoption("--keep-cluster"),
         )
@@ -82,6 +84,11 @@ def _stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def _docker_exec(container: str, command: str) -> str:
     return run(["docker", "exec", container, "sh", "-c", command])
+
+
+def _labels(image: str) -> dict[str, str]:
+    told: dict[str, str] = json.loads(run(["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image]))
+    return told
 
 
 @pytest.fixture(autouse=True)

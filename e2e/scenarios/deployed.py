@@ -1,9 +1,9 @@
 """The agents as Pods of config/default in a cluster with nodes, and the mock Compass as a Pod beside them."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,11 @@ NodeShell = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Images:
-    """As the nodes know them."""
+    """As the nodes know them. ``labels``: of the agent's, where somebody could be asked."""
 
     agent: str = AGENT_IMAGE
     mock_compass: str = MOCK_IMAGE
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class DeployedStage(Stage):
@@ -139,6 +140,9 @@ class DeployedStage(Stage):
             names = (f"docker.io/library/{image}" for image in (self._images.agent, another))
             self._node_shell(f"ctr --namespace k8s.io images tag --force {' '.join(names)}")
         return another
+
+    def image_labels(self) -> Mapping[str, str]:
+        return self._images.labels
 
     def ask(self, replica: str, path: str) -> str:
         port = 8080 if path == "metrics" else 8090

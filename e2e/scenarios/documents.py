@@ -51,15 +51,21 @@ class Page:
 
     def follow(
         self, heading: str, *, files: Mapping[str, str] | None = None, fill_in: Mapping[str, str] | None = None
-    ) -> None:
-        """Every command below the heading. ``files``: that a reader has made; ``fill_in``: for what by what."""
+    ) -> str:
+        """Every command below the heading; gives what they print.
+
+        ``files``: text by name, of files that the reader has made; ``fill_in``: what the reader writes, by the example.
+        """
         for name, text in (files or {}).items():
             (self._directory / name).write_text(text)
+        printed = []
         for command in commands(self._name, heading):
             for example, own in (fill_in or {}).items():
                 command = command.replace(example, own)
             print(f"$ {command}")
-            print(self._run(command))
+            printed.append(self._run(command))
+            print(printed[-1])
+        return "\n".join(printed)
 
     def _run(self, command: str) -> str:
         if not self._stage.has_pods and _IN_THE_POD in command:

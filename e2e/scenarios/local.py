@@ -3,7 +3,7 @@
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -109,6 +109,9 @@ class LocalStage(Stage):
 
     def another_image(self) -> str:
         return _ANOTHER_IMAGE
+
+    def image_labels(self) -> Mapping[str, str]:
+        return {}
 
     def ask(self, replica: str, path: str) -> str:
         return self._agents[replica].ask(path)

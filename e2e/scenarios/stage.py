@@ -8,7 +8,7 @@ A scenario uses nothing but what is here, so that it holds for both.
 
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -88,6 +88,10 @@ class Stage(Cluster, ABC):
     @abstractmethod
     def another_image(self) -> str:
         """Another name of the image of the agent, known where a Deployment runs."""
+
+    @abstractmethod
+    def image_labels(self) -> Mapping[str, str]:
+        """Of the image that the agents run from; {} where there is none, or nobody to ask."""
 
     @abstractmethod
     def ask(self, replica: str, path: str) -> str:

@@ -62,10 +62,13 @@ def test_audit_trail(connected: Stage) -> None:
 
 
 def test_build_and_metrics(connected: Stage) -> None:
-    """Version and commit are in the first line, in --version and in a metric. No metric has a series _created."""
+    """Version and commit are in the first line, in --version, in a metric and in the image. No series is _created."""
     said = re.fullmatch(r"compass-runtime-agent (\S+) \(commit (\S+)\)", connected.command("--version").strip())
     assert said
     version, commit = said.groups()
+    labels = connected.image_labels()
+    assert not labels or labels["org.opencontainers.image.version"] == version
+    assert not labels or labels["org.opencontainers.image.revision"] == commit
     for replica in connected.replicas():
         first = connected.logs()[replica].splitlines()[0]
         assert f"version={version} commit={commit}" in first

@@ -9,7 +9,7 @@ from controller.model.sync_status import SYNC_STATUS
 from controller.resources import SECRET
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
 from e2e.kyma.go_agent import complaints
-from e2e.kyma.operator import DEPLOYMENT, NAME, Operator
+from e2e.kyma.operator import DEPLOYMENT, FIELD_MANAGER, NAME, Operator
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios.documents import Page
 from e2e.scenarios.inventory import inventory, new
@@ -59,6 +59,7 @@ def test_where_kymas_operator_runs(go_agent: Stage, upgrade: Page) -> None:
         operator.wait_until_applied()
         before, there = Before(stage), inventory(stage)
 
+        assert FIELD_MANAGER in upgrade.follow("From the Go agent")
         upgrade.follow("With Kyma's operator")
         stage.wait_for_leader()
         stage.wait_for_landscape()
