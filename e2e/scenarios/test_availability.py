@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from e2e.scenarios import messages
 from e2e.scenarios.drift_probe import DriftProbe
 from e2e.scenarios.stage import TAKE_OVER_SECONDS, Stage
 
@@ -15,8 +16,8 @@ DOCUMENTED = "8 to 12 s"  # docs/operations.md, Failover
 
 _EDITS = 3
 # By what it tells, or by its end, if it did not answer to the kubelet for so long.
-_ENDED = re.compile(r"Leader election lost|\b[Ss]topped\b|\bStarting\b")
-_WRITE = re.compile(r"\b(created|updated|deleted)\b.*\bkind=(Application|Secret)\b")
+_ENDED = re.compile("|".join((messages.LOST, messages.STOPPED, messages.STARTING)))
+_WRITE = re.compile(rf"({messages.CREATED}|{messages.UPDATED}|{messages.DELETED}) .*\bkind=(Application|Secret)\b")
 
 
 def test_leader_killed(connected: Stage) -> None:
@@ -94,10 +95,11 @@ def test_leader_frozen(connected: Stage) -> None:
         undone = len(probe.gaps)
         connected.wait_for("the end of its term", lambda: _ENDED.search(_since(connected, leader, before)))
         connected.wait_for("more edits undone", lambda: len(probe.gaps) > undone + _EDITS)
-    written, acquired, _ = _since(connected, leader, before).partition("Acquired the Lease")
+    written, acquired, _ = _since(connected, leader, before).partition(messages.ACQUIRED)
     print("it leads again" if acquired else "it stands by")
     assert not _WRITE.search(written)
     assert successor != leader
+    assert _WRITE.search(connected.logs()[successor])  # where a write can be seen
     connected.start_agents()
     connected.wait_for_landscape()
     assert len(connected.compass.certificates()) == issued

@@ -4,6 +4,7 @@ import re
 
 from controller.resources import SECRET
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
+from e2e.scenarios import messages
 from e2e.scenarios.stage import Stage
 
 NOWHERE = "no-such-service.compass.svc.cluster.local"
@@ -69,7 +70,7 @@ def test_revoke(connected: Stage) -> None:
     assert columns["READY"] == "False"
     assert columns["CERTIFICATE EXPIRES"] == ""
     assert _uids(connected.applications()) == _uids(applications)
-    assert any("the certificate was revoked by an operator" in text for text in connected.logs().values())
+    assert any(messages.REVOKED in text for text in connected.logs().values())
 
     connected.configure(connected.compass.configuration())
     after = connected.wait_for_landscape()

@@ -8,6 +8,7 @@ from typing import Any
 from controller.resources import APPLICATION, SECRET
 from e2e.cluster import CLUSTER_SECRET
 from e2e.mock_compass.examples import landscape
+from e2e.scenarios import messages
 from e2e.scenarios.stage import Stage
 
 ERP = "mp-harbour-logistics-erp"
@@ -26,32 +27,35 @@ def test_audit_trail(connected: Stage) -> None:
         secret = next(name for name, obj in connected.secrets().items() if obj["metadata"]["labels"]["app"] == ERP)
 
         connected.compass.change(application["id"], description=MOVED)
-        updated = _wait_for_write(connected, "updated", "Application", ERP)
+        updated = _wait_for_write(connected, messages.UPDATED, "Application", ERP)
         assert "spec.description" in updated["fields"]
         connected.kubectl("annotate", "application", ERP, f"note={EDITED}")
         patch = json.dumps({"spec": {"description": EDITED}})
         connected.kubectl("patch", "application", ERP, "--type=merge", "--patch", patch)
-        undone = _wait_for_write(connected, "updated", "Application", ERP, after=updated)
+        undone = _wait_for_write(connected, messages.UPDATED, "Application", ERP, after=updated)
         assert undone["fields"] == updated["fields"]
         connected.client.delete(SECRET, secret, namespace="kyma-system")
-        again = _wait_for_write(connected, "created", "Secret", f"kyma-system/{secret}")
+        again = _wait_for_write(connected, messages.CREATED, "Secret", f"kyma-system/{secret}")
         connected.client.delete(APPLICATION, ERP)
-        created = _wait_for_write(connected, "created", "Application", ERP)
+        created = _wait_for_write(connected, messages.CREATED, "Application", ERP)
         connected.compass.unassign(application["id"])
-        deleted = _wait_for_write(connected, "deleted", "Application", ERP)
+        deleted = _wait_for_write(connected, messages.DELETED, "Application", ERP)
 
         asked = {request["request_id"] for request in connected.compass.call("GET", "/requests")}
         for line in (updated, undone, again, created, deleted):
-            assert line["why"]
+            assert line["reason"]
             assert line["requestID"] in asked
 
         before = connected.secret(CLUSTER_SECRET)
         patch = json.dumps({"spec": {"refreshCredentialsNow": True}})
         connected.kubectl("patch", "cc", "compass-connection", "--type=merge", "--patch", patch)
         connected.wait_for("another certificate", lambda: connected.secret(CLUSTER_SECRET) != before)
-        renewing = _wait_for(connected, "Renewing the certificate")
+        renewing = _wait_for(connected, messages.RENEWING)
         assert renewing["reason"]
-        assert _wait_for(connected, "Certificate renewed")["fingerprint"]
+        assert renewing["requestID"] in {
+            request["request_id"] for request in connected.compass.call("GET", "/requests")
+        }
+        assert _wait_for(connected, messages.RENEWED)["fingerprint"]
 
         lines = _lines(connected)
         assert all(line["timestamp"] and line["level"] and line["message"] for line in lines)
@@ -102,4 +106,4 @@ def _wait_for_write(stage: Stage, what: str, kind: str, name: str, *, after: Lin
         begin = 0 if after is None else lines.index(after) + 1
         return next((line for line in lines[begin:] if wanted.items() <= line.items()), {})
 
-    return stage.wait_for(f"a line that {kind} {name} was {what}", found)
+    return stage.wait_for(f"a line {what} {kind} {name}", found)

@@ -8,11 +8,10 @@ import pytest
 from controller.resources import APPLICATION, SECRET
 from e2e.cluster import CLUSTER_SECRET
 from e2e.mock_compass.examples import landscape
+from e2e.scenarios import messages
 from e2e.scenarios.stage import Stage
 
 ERP = "mp-harbour-logistics-erp"
-FETCHED = "Fetched from the Director"
-
 _OUTAGE_SECONDS = 4.0  # two periods of the sync, shorter than the agent's deadline to renew its lease
 _LONG_OUTAGE_SECONDS = 13.0  # longer than that deadline, which is 10 s
 
@@ -46,7 +45,7 @@ def test_outage_of_the_connector_alone(connected: Stage) -> None:
         outage.enter_context(compass.outage("connector"))
         stack.enter_context(connected.settings(CONTROLLER_SYNC_PERIOD="1h"))
         leader = connected.wait_for_leader()
-        connected.wait_for("a fetch of the leader", lambda: FETCHED in connected.logs()[leader])
+        connected.wait_for("a fetch of the leader", lambda: messages.FETCHED in connected.logs()[leader])
         connected.wait_for_state("ConnectionMaintenanceFailed")
         connected.wait_for("not ready", lambda: connected.condition("Ready") == "False")
         fetches = compass.calls("director/applicationsForRuntime")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.scenarios import messages
 from e2e.scenarios.documents import commands
 
 ROOT = Path(__file__).parents[3]
@@ -76,3 +77,9 @@ def test_each_section_that_a_scenario_follows_has_commands(scenario: Path) -> No
     """The scenarios run in a cluster only; this finds a renamed heading of docs/upgrade.md earlier."""
     headings = re.findall(r'\b(?:upgrade\.follow\(|commands\("upgrade\.md", )"([^"]+)"\)', scenario.read_text())
     assert all(commands("upgrade.md", heading) for heading in headings)
+
+
+def test_each_message_that_a_scenario_looks_for_is_one_of_the_agents() -> None:
+    """The scenarios run in a cluster only; this finds a message with other words earlier."""
+    source = "".join(path.read_text() for path in (ROOT / "controller").rglob("*.py"))
+    assert [text for name, text in vars(messages).items() if name.isupper() and text not in source] == []
