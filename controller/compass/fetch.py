@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from controller.compass import nested, pages, parsing
+from controller.compass import nested, pages, parsing, plain
 from controller.compass.answers import Answer
 from controller.compass.budget import Budget, Call
 from controller.compass.errors import InvalidAnswer, TooLarge, Unavailable
@@ -26,7 +26,7 @@ from controller.compass.limits import Limits, labels_take, size, text_takes
 from controller.compass.pages import Item
 from controller.compass.parsing import Object, Page
 from controller.compass.queries import ASSIGNED_IDS, FIRST_PAGE, LABELS, NEXT_PAGE, OUTLINE
-from controller.compass.readings import Read, Readings
+from controller.compass.readings import Read, Readings, digest_of
 from controller.compass.types import Application, Assignment, IncompleteApplication
 from controller.compass.values import filled_text, optional_object, required_object, text, within
 
@@ -232,10 +232,14 @@ class Fetch:
         return read
 
     def _take_item(self, item: Item, position: int, reason: str | None) -> None:
-        raw = item if isinstance(item, Raw) else None
-        if raw is not None and reason is None and (known := self._reading.known(raw)) is not None:
-            self._collect(known)
-            return
+        digest = digest_of(item) if isinstance(item, Raw) else None
+        if isinstance(item, Raw) and digest is not None and reason is None:
+            known = self._reading.known(digest)
+            if known is None and (application := plain.read(item)) is not None:
+                known = self._reading.add(application, digest)
+            if known is not None:
+                self._collect(known)
+                return
         with within(f"{_LIST}.data[{position}]"):
             fields = pages.parsed(item)
             application_id, name = filled_text(fields, "id"), text(fields, "name")
@@ -244,7 +248,7 @@ class Fetch:
             return
         found = self._reader.read(application_id, name, fields)
         if isinstance(found, Application):
-            self._collect(self._reading.add(found, None if self._reader.has_followed_up else raw))
+            self._collect(self._reading.add(found, None if self._reader.has_followed_up else digest))
         else:
             self._collect_incomplete(found)
 

@@ -150,11 +150,7 @@ def _auth(item: dict[str, Any]) -> tuple[Credentials | None, str | None, Paramet
 def _credentials(auth: dict[str, Any]) -> Credentials | None:
     credential = optional_object(auth, "credential")
     if credential is None:
-        strategy = optional_text(auth, "accessStrategy")
-        # "open" is an API that anybody may call. Others name a way to sign in that is agreed on elsewhere.
-        if not strategy or strategy == "open":
-            return None
-        return UnsupportedCredentials(f"access strategy {one_line(strategy, _MAX_KIND)}")
+        return credentials_of(optional_text(auth, "accessStrategy"))
     try:
         kind = filled_text(credential, "__typename")
         if kind == "BasicCredentialData":
@@ -167,6 +163,14 @@ def _credentials(auth: dict[str, Any]) -> Credentials | None:
         error.prepend("credential")
         raise
     return UnsupportedCredentials(one_line(kind, _MAX_KIND))
+
+
+def credentials_of(strategy: str | None) -> UnsupportedCredentials | None:
+    """What an access strategy stands for when there is no credential."""
+    # "open" is an API that anybody may call. Others name a way to sign in that is agreed on elsewhere.
+    if not strategy or strategy == "open":
+        return None
+    return UnsupportedCredentials(f"access strategy {one_line(strategy, _MAX_KIND)}")
 
 
 def _csrf_token_url(auth: dict[str, Any]) -> str | None:

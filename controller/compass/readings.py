@@ -50,22 +50,26 @@ class Reading:
         self.by_text: dict[bytes, Read] = {}
         self.by_id: dict[str, Read] = {}
 
-    def known(self, text: msgspec.Raw) -> Read | None:
-        """What this text has said before."""
-        digest = hashlib.sha256(text).digest()
+    def known(self, digest: bytes) -> Read | None:
+        """What the text of that digest has said before."""
         read = self._before_by_text.get(digest)
         if read is not None:
             self.by_text[digest] = self.by_id[read.application.id] = read
         return read
 
-    def add(self, application: Application, text: msgspec.Raw | None) -> Read:
-        """Take an application in; ``text`` when all of it was in there."""
+    def add(self, application: Application, digest: bytes | None) -> Read:
+        """Take an application in; with the digest of its text when all of it was in there."""
         before = self._before_by_id.get(application.id)
         if before is not None and before.application == application:
             read = before
         else:
             read = Read(application, application_takes(application))
         self.by_id[application.id] = read
-        if text is not None:
-            self.by_text[hashlib.sha256(text).digest()] = read
+        if digest is not None:
+            self.by_text[digest] = read
         return read
+
+
+def digest_of(text: msgspec.Raw) -> bytes:
+    """By which a text is known again."""
+    return hashlib.sha256(text).digest()

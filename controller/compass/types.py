@@ -7,7 +7,7 @@ and is stored in one order.
 """
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -91,14 +91,19 @@ class Application:
     bundles: tuple[Bundle, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "auth_ids", tuple(sorted(self.auth_ids)))
+        if len(self.auth_ids) > 1:
+            object.__setattr__(self, "auth_ids", tuple(sorted(self.auth_ids)))
         _keep_sorted(self, bundles=self.bundles)
 
 
-def _keep_sorted(value: Application | Bundle, **members: Iterable[Any]) -> None:
+_ID = attrgetter("id")
+
+
+def _keep_sorted(value: Application | Bundle, **members: tuple[Any, ...]) -> None:
     """Sort members of a value that is frozen from now on."""
     for name, items in members.items():
-        object.__setattr__(value, name, tuple(sorted(items, key=attrgetter("id"))))
+        if len(items) > 1:
+            object.__setattr__(value, name, tuple(sorted(items, key=_ID)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from controller.context import Context, Process, name_of, rate_limiter
 from controller.metrics import AgentMetrics
 from controller.model import fields
-from controller.model.application import Desired, is_managed, merge_application
+from controller.model.application import Desired, is_managed, merge_application, share_values
 from controller.model.desired import DesiredSet
 from controller.model.sync_status import DELETION_HELD, SECRETS_FAILED, SYNCED, tells, with_sync_status
 from controller.reconcilers.application_secrets import (
@@ -119,14 +119,15 @@ class ApplicationReconciler:
         Called by one thread.
         """
         compared = {name: self._to_compare(desired) for name, desired in wanted.by_name.items()}
-        different = [
-            name
-            for name, values in compared.items()
-            # Usually all of them are the same objects that were equal before.
-            if values != self._equal.get(name) and self._differ(*values)
-        ]
+        # Usually all of them are the same objects that were equal before.
+        changed = [name for name, values in compared.items() if values != self._equal.get(name)]
+        different = [name for name in changed if self._differ(*compared[name])]
         for name in different:
             del compared[name]
+        for name in compared.keys() & changed:
+            desired, _, application, _ = compared[name]
+            assert application is not None
+            share_values(application, desired)
         self._equal = compared
         return [
             *different,

@@ -8,8 +8,9 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
-from controller.compass import Assignment, CompassError, InvalidAnswer, TooLarge, pages
+from controller.compass import Application, Assignment, CompassError, InvalidAnswer, TooLarge, pages, plain
 from controller.compass.answers import Answer, Received
 from controller.compass.fetch import Fetch
 from controller.compass.http import HttpAnswer
@@ -49,7 +50,7 @@ def application(number: int = 1, **more: Any) -> dict[str, Any]:
 
 
 class Director:
-    """Answers with its applications in one page. ``parsed`` are the ids of those that were read field by field."""
+    """Answers with its applications in one page."""
 
     def __init__(self, *applications: dict[str, Any]) -> None:
         self.applications = [*applications]
@@ -72,15 +73,21 @@ class Director:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Ids of the applications that were read field by field."""
+    """Ids of the applications that were parsed, at once or field by field."""
     ids: list[str] = []
-    read = ApplicationReader.read
+    read, read_plain = ApplicationReader.read, plain.read
 
     def noted(reader: ApplicationReader, application_id: str, name: str, item: dict[str, Any]) -> Any:
         ids.append(application_id)
         return read(reader, application_id, name, item)
 
+    def noted_plain(text: Raw) -> Application | None:
+        found = read_plain(text)
+        ids.extend([found.id] if found else [])
+        return found
+
     monkeypatch.setattr(ApplicationReader, "read", noted)
+    monkeypatch.setattr(plain, "read", noted_plain)
     return ids
 
 

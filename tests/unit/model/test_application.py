@@ -17,6 +17,7 @@ from controller.compass import (
     UnsupportedCredentials,
 )
 from controller.model import ConversionSettings, Desired, desired_application, is_managed, merge_application
+from controller.model.application import share_values
 
 GATEWAY = "http://central-application-gateway.kyma-system.svc.cluster.local:8082"
 SETTINGS = ConversionSettings(gateway_url=GATEWAY)
@@ -342,3 +343,29 @@ def test_one_write_is_always_enough(services: Any, labels: Any, description: Any
     if merged is not None:
         assert merge_application(merged, desired) is None
         assert merged["metadata"]["labels"] == (labels or {}) | MANAGED_BY
+
+
+def test_what_is_equal_is_shared_and_means_the_same() -> None:
+    """The stored values take the place of the desired ones; what differs, or is absent, stays as it is desired."""
+    desired = desired_application(
+        Application(
+            "id", "shop", "text", bundles=(Bundle("b", "Bundle", apis=(ApiDefinition("a", "A", "https://t"),)),)
+        ),
+        "shop",
+        ConversionSettings("http://gateway"),
+    )
+    before = copy.deepcopy(desired)
+    stored = copy.deepcopy(merge_application(None, desired))
+    assert stored is not None
+    stored["spec"] |= {"description": "edited", "more": "of a user"}
+    del stored["spec"]["labels"]
+    original = copy.deepcopy(stored)
+    share_values(stored, desired)
+    assert desired == before
+    assert stored == original
+    assert desired.spec["services"] is stored["spec"]["services"]
+    assert desired.spec["compassMetadata"] is stored["spec"]["compassMetadata"]
+    merged = merge_application(stored, desired)
+    assert merged is not None
+    assert merged["spec"]["description"] == "text"
+    assert merged["spec"]["more"] == "of a user"
