@@ -13,6 +13,7 @@ from controller.connection import configuration as sources
 from controller.connection import revocation, texts
 from controller.connection import status as cc
 from controller.connection.configuration import ConfigurationProblem
+from controller.connection.credentials import fingerprint_of
 from controller.connection.facts import Facts, Paired, Renewed
 from controller.connection.policy import Blocked, Decision, Keep, Wait
 from controller.connection.reasons import (
@@ -177,6 +178,8 @@ def _describe(obj: Object, facts: Facts) -> None:
     if sources.has_literal_token(obj) and facts.reconnect_is_hopeless:
         sources.remove_token(obj)
     _remove_token(obj, registration.paired_with)
+    if facts.token_has_won and facts.configuration is not None:
+        _remove_token(obj, fingerprint_of(facts.configuration))  # the same with other ids
 
 
 def _remove_token(obj: Object, configuration: str) -> None:

@@ -929,6 +929,28 @@ def test_a_certificate_of_another_runtime_is_told_with_both_ids_and_the_place(be
     assert signed(bench) == 1
 
 
+def test_a_used_literal_token_with_other_ids_is_taken_out_and_not_tried() -> None:
+    """It stands in a repository, where somebody has edited the ids beside it. They are used when the old ones fail."""
+    bench = Bench()
+    token = bench.connector.token()
+    pairing = {**PAIRING, "token": token}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": pairing}})
+    bench.settle()
+    before, calls = bench.fingerprint(), len(bench.connector.calls)
+    edited = {**pairing, "tenant": "another"}
+    for _ in range(10):
+        bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(pairing=edited))
+        bench.run(10)
+        assert "token" not in bench.connection["spec"]["pairing"]
+        assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
+    assert len(bench.connector.calls) == calls
+    suspect(bench)
+    bench.settle()
+    registration = bench.credentials.load().registration
+    assert registration is not None
+    assert registration.tenant == "another"
+
+
 @pytest.mark.parametrize("refused", [False, True], ids=["another's certificate", "refused by the Director alone"])
 def test_ids_in_the_compass_connection_are_corrected_there(refused: bool) -> None:
     """Their token was taken out long ago, and another place has another one. Neither is needed."""
