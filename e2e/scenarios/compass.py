@@ -76,10 +76,10 @@ class Compass:
         issued: list[Object] = self.call("GET", f"/runtimes/{self.runtime_id}/certificates")
         return issued
 
-    def calls(self, operation: str) -> int:
-        """How often an operation such as "director/ApplicationsForRuntime" was asked for."""
-        count: int = self.call("GET", "/counters").get(operation, 0)
-        return count
+    def fetches(self) -> int:
+        """How often a page of Applications was asked for."""
+        counters: dict[str, int] = self.call("GET", "/counters")
+        return sum(number for operation, number in counters.items() if "applicationsForRuntime" in operation)
 
     @contextmanager
     def outage(self, name: str = "gateway") -> Iterator[None]:
