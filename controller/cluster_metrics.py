@@ -3,9 +3,10 @@
 It is JSON for any log format, with the fields of the Go agent:
 
     {"time": ..., "level": "info", "logger": ..., "msg": "Cluster metrics logged successfully.", "metrics": true,
-    "clusterInfo": { "resources": [{"nodeName", "instanceType", "capacity": {"cpu", "ephemeralStorage", "memory",
-    "pods"}}], "usage": [{"nodeName", "startCollectingTimestamp", "usage": {"cpu", "memory", "ephemeralStorage",
-    "pods"}}], "persistentVolumes": [{"name", "capacity", "claim": {"name", "namespace"}}]}}
+     "clusterInfo": {
+       "resources": [{"nodeName", "instanceType", "capacity": {"cpu", "ephemeralStorage", "memory", "pods"}}],
+       "usage": [{"nodeName", "startCollectingTimestamp", "usage": {"cpu", "memory", "ephemeralStorage", "pods"}}],
+       "persistentVolumes": [{"name", "capacity", "claim": {"name", "namespace"}}]}}
 
 Quantities are strings as Kubernetes writes them, "0" if absent; a volume without a claim has no ``claim``. If one
 source fails, for example without a metrics server, no line is written, and a warning has the reason.
