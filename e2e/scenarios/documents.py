@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,14 +79,12 @@ def run(stage: Stage, command: str, *, files: dict[str, str] | None = None, dire
 
     ``directory``: an empty one, or that of the command before. Raises CommandFailed.
     """
-    _furnish(directory, stage.kubectl_binary, files or {})
-    path = f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "KUBECONFIG": str(stage.kubeconfig)}
+    furnish(directory, stage.kubectl_binary, files or {})
     done = subprocess.run(
         ["bash", "-c", command],
         check=False,
         cwd=directory,
-        env=environment,
+        env=environment(stage, directory),
         capture_output=True,
         text=True,
         timeout=_SECONDS,
@@ -95,9 +94,19 @@ def run(stage: Stage, command: str, *, files: dict[str, str] | None = None, dire
     return done.stdout
 
 
-def _furnish(directory: Path, kubectl: Path, files: dict[str, str]) -> None:
+def environment(stage: Stage, directory: Path) -> dict[str, str]:
+    """Of a shell in a folder that `furnish` has prepared, for the cluster of the stage."""
+    path = f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "KUBECONFIG": str(stage.kubeconfig)}
+
+
+def furnish(directory: Path, kubectl: Path, files: dict[str, str]) -> None:
+    """Put into the folder what commands of the pages use: parts of the repository, kubectl with the plugin, files."""
     (directory / "bin").mkdir(exist_ok=True)
-    for link, target in (("config", _ROOT / "config"), ("e2e", _ROOT / "e2e"), ("bin/kubectl", kubectl)):
+    scripts = Path(sys.executable).parent
+    links = {"config": _ROOT / "config", "e2e": _ROOT / "e2e", "bin/kubectl": kubectl}
+    links |= {f"bin/{name}": scripts / name for name in ("kubectl-compass", "kubectl_complete-compass")}
+    for link, target in links.items():
         if not (directory / link).is_symlink():
             (directory / link).symlink_to(target)
     for name, text in files.items():

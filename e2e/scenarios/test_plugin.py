@@ -1,0 +1,128 @@
+"""Every command of docs/plugin.md, as it is written, in the order of the page."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from e2e.scenarios.documents import environment, furnish, run
+from e2e.scenarios.stage import Stage
+
+DOCS = Path(__file__).parents[2] / "docs"
+_NEEDS_PODS = ("doctor", "logs", "revoke")
+_EXAMPLE = {
+    "CONNECTOR_URL": "https://compass-gateway.example.com/connector/graphql",
+    "RUNTIME_ID": "5b8bb3b2-6d3c-4c29-9a1b-0c8f9c6c6a1e",
+    "TENANT": "3e64ebae-38b5-46a0-b1ed-9ccee153a0ae",
+}
+
+
+def _commands() -> list[str]:
+    """What the page shows after a dollar sign; a command may go on in the next line."""
+    text = (DOCS / "plugin.md").read_text().replace("\\\n", "")
+    return [re.sub(" +", " ", command) for command in re.findall(r"^ {4}\$ (.*)$", text, re.MULTILINE)]
+
+
+def _name(command: str) -> str:
+    return command.split()[2]
+
+
+class Terminal:
+    """Runs commands of the page for a stage, with a fresh token in the file `token`."""
+
+    def __init__(self, stage: Stage, directory: Path) -> None:
+        self.stage, self._directory = stage, directory
+
+    def run(self, command: str) -> str:
+        """What it prints on standard output. The addresses of the example become those of the mock."""
+        values = self.stage.compass.configuration()
+        for key, example in _EXAMPLE.items():
+            command = command.replace(example, values[key])
+        printed = run(self.stage, command, files={"token": values["TOKEN"] + "\n"}, directory=self._directory)
+        print(f"$ {command}\n{printed}")
+        assert values["TOKEN"] not in printed
+        return printed
+
+    def start(self, command: str, output: Path) -> "subprocess.Popen[bytes]":
+        """Without waiting for its end, in a process group of its own; all that it prints goes to the file."""
+        furnish(self._directory, self.stage.kubectl_binary, {})
+        with output.open("wb") as file:
+            return subprocess.Popen(
+                command.split(),
+                cwd=self._directory,
+                env=environment(self.stage, self._directory),
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+
+@pytest.fixture
+def terminal(connected: Stage, tmp_path: Path) -> Terminal:
+    return Terminal(connected, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in _commands() if _name(c) not in ("pair", "revoke") and "--follow" not in c]
+)
+def test_commands_of_a_working_connection(terminal: Terminal, command: str) -> None:
+    """Each ends with status 0 and says that all is well."""
+    stage = terminal.stage
+    if _name(command) in _NEEDS_PODS and not stage.has_pods:
+        pytest.skip("processes are no Pods")
+    certificates = len(stage.compass.certificates())
+    printed = terminal.run(command)
+    match _name(command):
+        case "doctor" if "json" in command:
+            assert json.loads(printed)["healthy"] is True
+        case "doctor":
+            assert "problem" not in printed
+        case "status" if "yaml" in command:
+            assert yaml.safe_load(printed)["healthy"] is True
+        case "logs":
+            log = stage.logs()[stage.wait_for_leader()]
+            assert any(line in log for line in printed.splitlines())
+        case "renew" | "reconnect":
+            assert len(stage.compass.certificates()) > certificates
+            assert "Synchronized" in printed
+        case _:
+            assert "Synchronized" in printed
+
+
+def test_the_log_of_the_leader_is_followed_to_the_next_one(terminal: Terminal, tmp_path: Path) -> None:
+    stage = terminal.stage
+    if not stage.has_pods:
+        pytest.skip("processes are no Pods")
+    (command,) = [command for command in _commands() if "--follow" in command]
+    leader, output = stage.wait_for_leader(), tmp_path / "output"
+    following = terminal.start(command, output)
+    try:
+        stage.wait_for("the first lines", lambda: f"the leader is {leader}" in output.read_text(errors="replace"))
+        stage.delete(leader)
+        successor = stage.wait_for_leader()
+        assert successor != leader
+        stage.wait_for("the next leader", lambda: f"the leader is {successor}" in output.read_text(errors="replace"))
+    finally:
+        os.killpg(following.pid, signal.SIGINT)
+        code = following.wait(30)
+    assert code == 130
+
+
+def test_revoke_and_pair_again(terminal: Terminal) -> None:
+    """The two commands that a working connection has no use for, one after the other."""
+    stage = terminal.stage
+    pair, revoke = (next(c for c in _commands() if _name(c) == name) for name in ("pair", "revoke"))
+    if stage.has_pods:
+        assert "The certificate is revoked." in terminal.run(revoke)
+        stage.wait_for_state("ConnectionFailed")
+        assert "ConnectionFailed" in terminal.run("kubectl compass doctor || true")
+    else:
+        stage.disconnect()
+        stage.start_agents()
+        stage.wait_for_state("ConnectionFailed")
+    assert "Synchronized" in terminal.run(pair)
