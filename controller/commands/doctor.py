@@ -7,6 +7,7 @@ doctor`` runs it in a Pod, and adds what is seen from outside.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TextIO
 
@@ -213,7 +214,9 @@ def _servers(facts: Facts) -> list[Finding]:
     found = []
     for probed in facts.probes:
         via = f" through the proxy {probed.via}" if probed.via else ""
-        if probed.failed is None:
+        if probed.failed is None and (cure := _odd_status(probed.status)):
+            found.append(warning(probed.party, f"{probed.url} answers{via} with HTTP {probed.status}", cure))
+        elif probed.failed is None:
             verified = "is not verified" if facts.skip_verify else "is verified"
             text = f"{probed.url} answers{via} with HTTP {probed.status}; its TLS certificate {verified}"
             if facts.skip_verify:
@@ -225,6 +228,15 @@ def _servers(facts: Facts) -> list[Finding]:
             cure = _tls_cure(facts) if probed.failed is Step.TLS else _CURES[probed.failed]
             found.append(problem(probed.party, f"{probed.url}{via}: {probed.text}", cure))
     return found
+
+
+def _odd_status(status: int) -> str:
+    """What to do about it; "" for one with which Compass answers a query without a token, such as 400."""
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return "a part of Compass is down: wait, or tell its operators"
+    if status == HTTPStatus.NOT_FOUND or 300 <= status < 400:
+        return "check the path in CONNECTOR_URL, and proxies between the cluster and Compass"
+    return ""
 
 
 def _tls_cure(facts: Facts) -> str:

@@ -1,7 +1,8 @@
 """One request to a server of Compass, step by step, to say which step fails: name, connection, TLS, answer.
 
 It goes the way that calls of the agent go: the same proxy, the same roots, the same client certificate. It carries no
-token. Whatever HTTP status comes back is an answer.
+token, and asks for nothing but the name of a type, which every GraphQL server has. Whatever HTTP status comes back is
+an answer.
 """
 
 import http.client
@@ -17,7 +18,8 @@ import requests.utils
 
 _HTTPS = 443
 _PROXY = 8080
-_USER_AGENT = {"User-Agent": "compass-runtime-agent/doctor"}
+_QUERY = b'{"query": "{ __typename }"}'
+_HEADERS = {"Content-Type": "application/json", "User-Agent": "compass-runtime-agent/doctor"}
 
 
 class Step(StrEnum):
@@ -77,7 +79,7 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
     except (OSError, http.client.HTTPException) as error:
         return failed(Step.CONNECTION, f"no connection to {first[0]} port {first[1]}: {_cause(error)}")
     try:
-        connection.request("GET", parts.path or "/", headers=_USER_AGENT)
+        connection.request("POST", parts.path or "/", body=_QUERY, headers=_HEADERS)
         answer = connection.getresponse()
         date, received = answer.getheader("Date"), now()
     except ssl.SSLError as error:  # an alert about the client certificate comes here in TLS 1.3

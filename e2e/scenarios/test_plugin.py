@@ -39,14 +39,21 @@ class Terminal:
         self.stage, self._directory = stage, directory
 
     def run(self, command: str) -> str:
-        """What it prints on standard output. The addresses of the example become those of the mock."""
+        """What it prints, progress included. The addresses of the example become those of the mock."""
         values = self.stage.compass.configuration()
         for key, example in _EXAMPLE.items():
             command = command.replace(example, values[key])
-        printed = run(self.stage, command, files={"token": values["TOKEN"] + "\n"}, directory=self._directory)
+        printed = run(
+            self.stage, f"( {command} ) 2>&1", files={"token": values["TOKEN"] + "\n"}, directory=self._directory
+        )
         print(f"$ {command}\n{printed}")
         assert values["TOKEN"] not in printed
         return printed
+
+    def findings(self) -> dict[str, dict[str, str]]:
+        """Of a doctor that finds a problem, by check."""
+        printed = self.run("kubectl compass doctor -o json || test $? = 1")
+        return {finding["check"]: finding for finding in json.loads(printed)["findings"]}
 
     def start(self, command: str, output: Path) -> "subprocess.Popen[bytes]":
         """Without waiting for its end, in a process group of its own; all that it prints goes to the file."""
@@ -118,7 +125,7 @@ def test_revoke_and_pair_again(terminal: Terminal) -> None:
     stage = terminal.stage
     pair, revoke = (next(c for c in _commands() if _name(c) == name) for name in ("pair", "revoke"))
     if stage.has_pods:
-        assert "The certificate is revoked." in terminal.run(revoke)
+        assert "The certificate is revoked" in terminal.run(revoke)
         stage.wait_for_state("ConnectionFailed")
         assert "ConnectionFailed" in terminal.run("kubectl compass doctor || true")
     else:
@@ -126,3 +133,23 @@ def test_revoke_and_pair_again(terminal: Terminal) -> None:
         stage.start_agents()
         stage.wait_for_state("ConnectionFailed")
     assert "Synchronized" in terminal.run(pair)
+
+
+def test_doctor_finds_what_is_wrong(terminal: Terminal) -> None:
+    """Compass is down; no replica runs. Each has a cure, and what cannot be checked is said."""
+    stage = terminal.stage
+    if not stage.has_pods:
+        pytest.skip("processes are no Pods")
+    with stage.compass.outage("gateway"):
+        stage.wait_for_state("ConnectionMaintenanceFailed", "SynchronizationFailed")
+        found = terminal.findings()
+        assert found["Director"]["result"] == "warning"
+        assert "HTTP 503" in found["Director"]["text"]
+        assert "a part of Compass is down" in found["Director"]["cure"]
+        assert found["CompassConnection"]["result"] == "problem"
+    stage.stop_agents()
+    found = terminal.findings()
+    assert "replicas is 0" in found["Deployment"]["text"]
+    assert found["leader"]["result"] == "problem"
+    assert found["permissions"]["result"] == "ok"  # asked from outside
+    assert found["inside the cluster"]["result"] == "unknown"

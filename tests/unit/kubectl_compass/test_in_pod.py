@@ -1,0 +1,87 @@
+"""What is left to kubectl: which commands are run, and what their ends mean."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubectl_compass import in_pod
+from kubectl_compass.actions import Failed
+from kubectl_compass.arguments import Connect
+from kubectl_compass.cluster import Cluster, KubectlFailed, run
+from kubectl_compass.desk import Desk
+from tests.support.object_store import ObjectStore
+from workqueue import RealClock
+
+ENVIRONMENT = {"APP_LEADER_ELECTION": "false"}
+
+
+class LeaseServer(ObjectStore):
+    """Holders of the Lease, one after the other; the last one stays."""
+
+    def __init__(self, *holders: str) -> None:
+        super().__init__()
+        self._holders = list(holders)
+
+    def get(self, resource: Any, name: str, *, namespace: str | None = None) -> dict[str, Any]:
+        if resource.kind != "Lease":
+            return super().get(resource, name, namespace=namespace)
+        holder = self._holders.pop(0) if len(self._holders) > 1 else self._holders[0]
+        return {"spec": {"holderIdentity": holder}}
+
+
+def desk(tmp_path: Path, script: str, *holders: str, output: str = "text", context: str = "") -> Desk:
+    """With a kubectl that writes its arguments to a file, and then does what the script says."""
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/commands\n{script}\n')
+    kubectl.chmod(0o755)
+    cluster = Cluster(
+        LeaseServer(*holders),  # type: ignore[arg-type]
+        Connect("", context, "there"),
+        environment=ENVIRONMENT,
+        kubectl=str(kubectl),
+    )
+    return Desk(cluster, output, io.StringIO(), io.StringIO(), RealClock())  # type: ignore[arg-type]
+
+
+def commands(tmp_path: Path) -> list[str]:
+    return (tmp_path / "commands").read_text().splitlines()
+
+
+def test_the_log_is_the_leaders(tmp_path: Path) -> None:
+    assert in_pod.logs(desk(tmp_path, "exit 0", "pod-1_uid_x", context="c"), follow=False, tail=7) == 0
+    assert commands(tmp_path) == ["--context=c --namespace=there logs pod-1 --container=compass-runtime-agent --tail=7"]
+
+
+def test_the_next_leader_is_followed(tmp_path: Path) -> None:
+    """As soon as there is one, also another container in the same Pod. An error of kubectl ends it."""
+    script = 'case "$*" in *pod-2*) exit 4;; esac'
+    told = desk(tmp_path, script, "pod-1_a", "pod-1_a", "", "pod-1_b", "pod-2_c")
+    assert in_pod.logs(told, follow=True, tail=1) == 4
+    assert [command.split()[2] for command in commands(tmp_path)] == ["pod-1", "pod-1", "pod-2"]
+
+
+def test_nobody_leads(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="no replica holds the Lease"):
+        in_pod.logs(desk(tmp_path, "", ""), follow=False, tail=1)
+
+
+@pytest.mark.parametrize(("holder", "target"), [("pod-1_a", "pod/pod-1"), ("", "deployment/compass-runtime-agent")])
+def test_the_agent_revokes(tmp_path: Path, holder: str, target: str) -> None:
+    """In the leader's Pod, in any other where nobody leads; the exit status is that of its command."""
+    assert in_pod.revoke(desk(tmp_path, "exit 1", holder), confirm=lambda _: True) == 1
+    assert commands(tmp_path) == [
+        f"--namespace=there exec {target} --container=compass-runtime-agent -- compass-runtime-agent revoke --yes"
+    ]
+
+
+def test_nothing_is_revoked_without_a_yes(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="nothing was changed"):
+        in_pod.revoke(desk(tmp_path, "", "pod-1_a"), confirm=lambda _: False)
+    assert not (tmp_path / "commands").exists()
+
+
+def test_no_kubectl() -> None:
+    with pytest.raises(KubectlFailed, match="cannot be run: No such file"):
+        run(["/nowhere/kubectl"])
