@@ -6,7 +6,7 @@
     pairing      where the one-time token goes
     actions      status, pair, resync, renew, reconnect
     in_pod       revoke, logs
-    doctor       what is wrong, and how to mend it
+    doctor       what is wrong, and how to fix it
     output       results as text, JSON or YAML
     completion   ``kubectl_complete-compass``
 

@@ -67,8 +67,9 @@ def resync(desk: Desk) -> int:
     before = _existing(desk)
     progress = Progress(desk.err, desk.clock)
     _ask(desk, "resyncNow")
+    progress.say("asked the agent for a sync (spec.resyncNow)")
     waiting = desk.waiting(progress, before)
-    request = _Request(desk, "resyncNow", "synchronizationStatus", before)
+    request = _Request(desk, "resyncNow", "synchronizationStatus", before, progress)
     return _conclude(desk, waiting, request.is_answered, wanted=_is_synchronized)
 
 
@@ -78,6 +79,7 @@ def renew(desk: Desk) -> int:
     renewed = member(member(before, "status"), "connectionStatus").get("renewed")
     progress = Progress(desk.err, desk.clock)
     _ask(desk, "refreshCredentialsNow")
+    progress.say("asked the agent for a new certificate (spec.refreshCredentialsNow)")
 
     def done(connection: Object | None) -> bool:
         now = member(member(connection, "status"), "connectionStatus").get("renewed")
@@ -94,7 +96,7 @@ def reconnect(desk: Desk, token: str) -> int:
         _store(desk, token, {}, progress)
     uid = before["metadata"]["uid"]
     desk.cluster.client.delete(COMPASS_CONNECTION, CONNECTION_NAME, uid=uid)
-    progress.say("the CompassConnection is deleted, which asks the agent to pair anew")
+    progress.say("deleted the CompassConnection, so that the agent pairs again")
 
     def paired(connection: Object | None) -> bool:
         return connection is not None and connection["metadata"]["uid"] != uid and _is_synchronized(connection)
@@ -109,7 +111,8 @@ class _Request:
     outcome, changes nothing; so it is asked for a second time when nothing was heard for a while.
     """
 
-    def __init__(self, desk: Desk, flag: str, part: str, before: Object) -> None:
+    def __init__(self, desk: Desk, flag: str, part: str, before: Object, progress: Progress) -> None:
+        self._progress = progress
         self._desk, self._flag, self._part = desk, flag, part
         self._known = self._outcome(before)
         self._begun_at: float | None = None
@@ -122,6 +125,7 @@ class _Request:
                 self._known = outcome  # of what was under way before
                 return False
             self._begun_at = self._desk.clock.monotonic()
+            self._progress.step("the agent has begun")
         if outcome != self._known:
             return True
         late = self._desk.clock.monotonic() - self._begun_at >= _ASK_AGAIN_SECONDS
@@ -151,8 +155,12 @@ def _ask(desk: Desk, flag: str) -> None:
 
 
 def _store(desk: Desk, token: str, addresses: Mapping[str, str], progress: Progress) -> None:
-    result, where = pairing.store(desk.cluster.client, desk.cluster.settings, {**addresses, "TOKEN": token})
-    progress.say(f"the one-time token for Runtime {result.runtime_id} at {result.connector_url} is in {where}")
+    stored = pairing.store(desk.cluster.client, desk.cluster.settings, {**addresses, "TOKEN": token})
+    configured = stored.configuration
+    progress.say(f"stored the one-time token for Runtime {configured.runtime_id} in the Secret {stored.secret}")
+    progress.say(f"the agent sends it to {configured.connector_url}")
+    if stored.hides:
+        progress.say(f"this Secret is new, and has precedence over the ConfigMap {stored.hides} from now on")
 
 
 def _is_synchronized(connection: Object | None) -> bool:

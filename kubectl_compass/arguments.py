@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     where = _where()
     top = argparse.ArgumentParser(
         prog=PROG,
-        description="The connection of this cluster to Compass: look at it, make it, mend it.",
+        description="The connection of this cluster to Compass: show it, create it, repair it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[where],
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     logs = add("logs", "print the log of the leader", output=False)
     logs.add_argument("-f", "--follow", action="store_true", help="go on, also with the next leader, until interrupted")
     logs.add_argument("--tail", type=_lines, default=100, metavar="NUMBER", help="of the last lines (100); -1: all")
-    add("doctor", "look for what is wrong, and say how to mend it")
+    add("doctor", "look for what is wrong, and say how to fix it")
     return top
 
 

@@ -7,6 +7,7 @@ is written.
 
 import base64
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, resolve
@@ -18,6 +19,15 @@ from informers import Client, NotFound
 _MAX_TOKEN = 4096
 
 Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is configured now, and in which Secret. ``hides``: the ConfigMap that was in use before, None without."""
+
+    configuration: PairingConfiguration
+    secret: ObjectName
+    hides: ObjectName | None = None
 
 
 class Unusable(Exception):
@@ -43,10 +53,10 @@ def named_in_connection(connection: Mapping[str, Any] | None) -> str:
     return "has a token in spec.pairing" if pairing.get("token") else ""
 
 
-def store(client: Client, settings: Settings, given: Mapping[str, str]) -> tuple[PairingConfiguration, str]:
+def store(client: Client, settings: Settings, given: Mapping[str, str]) -> Stored:
     """Write the token, and what else is given of CONNECTOR_URL, RUNTIME_ID and TENANT, over what is configured.
 
-    Gives the configuration that results, and in words where it is. Raises Unusable or informers.ApiError.
+    Raises Unusable or informers.ApiError.
     """
     name = settings.configuration_secret
     patch = {"data": {key: base64.b64encode(value.encode()).decode() for key, value in given.items()}}
@@ -55,10 +65,10 @@ def store(client: Client, settings: Settings, given: Mapping[str, str]) -> tuple
     except NotFound:
         return _create(client, settings, given)
     client.patch(SECRET, name.name, patch, namespace=name.namespace)
-    return result, f"the Secret {name}"
+    return Stored(result, name)
 
 
-def _create(client: Client, settings: Settings, given: Mapping[str, str]) -> tuple[PairingConfiguration, str]:
+def _create(client: Client, settings: Settings, given: Mapping[str, str]) -> Stored:
     """With the addresses of the ConfigMap, where there is one: it is not read any more once there is a Secret."""
     name, config_map = settings.configuration_secret, settings.configuration_config_map
     known = _config_map(client, config_map)
@@ -72,8 +82,7 @@ def _create(client: Client, settings: Settings, given: Mapping[str, str]) -> tup
     }
     result = _usable(settings, secret)
     client.create(SECRET, secret, namespace=name.namespace)
-    where = f"the Secret {name}, which is new"
-    return result, f"{where}; it wins over the ConfigMap {config_map} from now on" if known else where
+    return Stored(result, name, hides=config_map if known else None)
 
 
 def _config_map(client: Client, name: ObjectName) -> Object:

@@ -53,6 +53,7 @@ class Waiting:
         self._timeout = timeout
         self._deadline = clock.monotonic() + timeout
         self._told = situation(known)
+        self._anything_told = False
         self._never = threading.Event()
 
     def until(self, done: Done) -> Object | None:
@@ -65,6 +66,8 @@ class Waiting:
             else:
                 self._tell(situation(connection))
                 if done(connection):
+                    if not self._anything_told:  # the end is told in any case
+                        self._progress.step(self._told)
                     return connection
             if self._clock.monotonic() >= self._deadline:
                 raise TimedOut(f"not within {format_duration(self._timeout)}")
@@ -73,6 +76,7 @@ class Waiting:
     def _tell(self, text: str) -> None:
         if text != self._told:
             self._told = text
+            self._anything_told = True
             self._progress.step(text)
 
 

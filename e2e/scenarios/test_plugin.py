@@ -16,7 +16,7 @@ from e2e.scenarios.stage import Stage
 DOCS = Path(__file__).parents[2] / "docs"
 _NEEDS_PODS = ("doctor", "logs", "revoke")
 _EXAMPLE = {
-    "CONNECTOR_URL": "https://compass-gateway.example.com/connector/graphql",
+    "CONNECTOR_URL": "https://mock-compass.compass.svc:8443/connector/graphql",
     "RUNTIME_ID": "5b8bb3b2-6d3c-4c29-9a1b-0c8f9c6c6a1e",
     "TENANT": "3e64ebae-38b5-46a0-b1ed-9ccee153a0ae",
 }
@@ -85,8 +85,6 @@ def test_commands_of_a_working_connection(terminal: Terminal, command: str) -> N
     certificates = len(stage.compass.certificates())
     printed = terminal.run(command)
     match _name(command):
-        case "doctor" if "json" in command:
-            assert json.loads(printed)["healthy"] is True
         case "doctor":
             assert "problem" not in printed
         case "status" if "yaml" in command:

@@ -1,4 +1,4 @@
-"""From facts to findings. Pure functions; the order of the findings is that in which they are to be mended."""
+"""From facts to findings. Pure functions; the order of the findings is that in which they are to be fixed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -151,7 +151,7 @@ def _inside(facts: Facts) -> list[Finding]:
     missing = facts.missing_rights
     seen = unknown(check, missing.why) if isinstance(missing, Unknown) else rights_finding(missing)
     why = f"configuration, DNS, TLS and clocks are checked in a Pod of the agent: {facts.inside.why}"
-    return [seen, unknown("inside the cluster", why, "mend what keeps the Pods from running, then run this again")]
+    return [seen, unknown("inside the cluster", why, "fix what keeps the Pods from running, then run this again")]
 
 
 def _connection(facts: Facts) -> list[Finding]:

@@ -100,7 +100,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({"lease": Lease("pod-1_x", renewed=False)}, "leader", Result.PROBLEM, "did not renew", "logs"),
     ({"lease": Unknown("forbidden")}, "leader", Result.UNKNOWN, "forbidden", ""),
     ({"settings": Settings(leader_election=False), "lease": None}, "leader", Result.OK, "is off", ""),
-    ({"inside": NO_POD}, "inside the cluster", Result.UNKNOWN, "no Pod of the agent runs", "mend"),
+    ({"inside": NO_POD}, "inside the cluster", Result.UNKNOWN, "no Pod of the agent runs", "fix"),
     ({"inside": NO_POD}, "permissions", Result.OK, "has all permissions", ""),
     (
         {"inside": NO_POD, "missing_rights": (Right("", "secrets", "a", "", "get"),)},

@@ -1,8 +1,6 @@
 """Waiting for the agent: each change is one line, and the end is a condition or the time."""
 
 import io
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,26 +27,6 @@ class Steps:
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-
-@pytest.fixture
-def clock() -> Iterator[VirtualClock]:
-    """Moves by itself, half a second whenever somebody waits."""
-    clock, stop = VirtualClock(), threading.Event()
-
-    def move() -> None:
-        while not stop.is_set():
-            try:
-                clock.wait_for_waiters(1, timeout=0.05)
-            except TimeoutError:
-                continue
-            clock.advance(0.5)
-
-    thread = threading.Thread(target=move)
-    thread.start()
-    yield clock
-    stop.set()
-    thread.join()
 
 
 def wait(clock: VirtualClock, *answers: Object | Exception | None, known: Object | None = None) -> list[str]:
@@ -80,6 +58,11 @@ def test_each_change_is_one_line_with_the_seconds(clock: VirtualClock) -> None:
         "   2 s  Connected",
         "   2 s  Synchronized: 2 of 3 Applications are in sync",
     ]
+
+
+def test_the_end_is_told_also_where_nothing_has_changed(clock: VirtualClock) -> None:
+    end = connection("Synchronized")
+    assert wait(clock, end, known=end) == ["   0 s  Synchronized"]
 
 
 def test_it_ends_in_time(clock: VirtualClock) -> None:

@@ -1,0 +1,97 @@
+"""When a synchronisation that was asked for counts as done."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from controller.settings import Settings
+from kubectl_compass import actions
+from kubectl_compass.desk import Desk
+from workqueue.testing import VirtualClock
+
+Object = dict[str, Any]
+
+
+def connection(attempt: str, *, state: str = "Synchronized", asked: bool = False) -> Object:
+    return {
+        "metadata": {"uid": "u"},
+        "spec": {"resyncNow": True} if asked else {},
+        "status": {"connectionState": state, "synchronizationStatus": {"lastAttempt": attempt}},
+    }
+
+
+@dataclass
+class FakeCluster:
+    """``answers``: the CompassConnection at each look, the last one for ever."""
+
+    answers: list[Object]
+    patches: list[Object] = field(default_factory=list)
+    settings: Settings = field(default_factory=Settings)
+    replicas: None = None
+
+    @property
+    def client(self) -> "FakeCluster":
+        return self
+
+    def connection(self) -> Object:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def patch(self, _resource: object, _name: str, patch: Object) -> Object:
+        self.patches.append(patch)
+        return {}
+
+    def leader(self) -> str:
+        return "pod-1"
+
+
+def resync(clock: VirtualClock, *answers: Object) -> tuple[int, int, float, Object]:
+    """Exit status, how often it was asked for, the seconds it took, and the result."""
+    cluster, out = FakeCluster(list(answers)), io.StringIO()
+    desk = Desk(cluster, "json", out, io.StringIO(), clock, timeout=60)  # type: ignore[arg-type]
+    code = actions.resync(desk)
+    assert cluster.patches[0] == {"spec": {"resyncNow": True}}
+    return code, len(cluster.patches), clock.monotonic(), json.loads(out.getvalue())
+
+
+def test_an_outcome_after_the_flag_is_gone(clock: VirtualClock) -> None:
+    """That of a synchronisation which was under way before is none."""
+    code, asked, seconds, report = resync(
+        clock,
+        connection("1"),
+        connection("1", asked=True),
+        connection("2", asked=True),
+        connection("2"),
+        connection("3"),
+    )
+    assert (code, asked, seconds) == (0, 1, 1.5)
+    assert report["state"] == "Synchronized"
+
+
+def test_a_failure_is_an_outcome(clock: VirtualClock) -> None:
+    code, *_ = resync(clock, connection("1"), connection("2", state="SynchronizationFailed"))
+    assert code == 1
+
+
+def test_nothing_that_changes_is_asked_for_once_more(clock: VirtualClock) -> None:
+    """The times in the status are whole seconds, so the same outcome in the same second writes nothing."""
+    before = connection("1")
+    code, asked, seconds, _ = resync(clock, *[before] * 30, connection("2"))
+    assert (code, asked) == (0, 2)
+    assert seconds < 20
+
+
+def test_an_agent_that_does_nothing(clock: VirtualClock) -> None:
+    code, asked, seconds, report = resync(clock, connection("1", asked=True))
+    assert (code, asked, seconds) == (1, 1, 60.0)
+    assert report["exists"] is True
+
+
+@pytest.mark.parametrize("told", [{}, {"status": None}, {"status": {"connectionStatus": 3}}])
+def test_the_report_of_any_object(told: Object, clock: VirtualClock) -> None:
+    out = io.StringIO()
+    desk = Desk(FakeCluster([told]), "text", out, io.StringIO(), clock)  # type: ignore[arg-type]
+    assert actions.status(desk) == 1
+    assert "Problem:" in out.getvalue()
