@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from urllib.parse import urlsplit
-
-import requests.utils
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 _HTTPS = 443
-_PROXY = 8080
+_HTTP = 80
 _QUERY = b'{"query": "{ __typename }"}'
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "compass-runtime-agent/doctor"}
 
@@ -51,18 +50,18 @@ class Probe:
 
 def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now: Callable[[], float]) -> Probe:
     """``timeout``: seconds for each step but the name. ``now``: the wall clock."""
-    proxy = urlsplit(requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url, no_proxy=None)) or "")
-    via = proxy.hostname or ""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or _HTTPS
+        proxy = _proxy(host)
+        via = proxy.hostname or ""
+        first = (via, proxy.port or _HTTP) if via else (host, port)
+    except ValueError:
+        return Probe(party, url, failed=Step.NAME, text="the URL, or that of a proxy in the environment, is invalid")
 
     def failed(step: Step, text: str) -> Probe:
         return Probe(party, url, failed=step, text=text, via=via)
 
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or _HTTPS
-        first = (via, proxy.port or _PROXY) if via else (host, port)
-    except ValueError:
-        return failed(Step.NAME, "the URL cannot be read")
     try:
         socket.getaddrinfo(*first, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -89,6 +88,13 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
     finally:
         connection.close()
     return Probe(party, url, via=via, status=answer.status, date=_epoch(date), received=received)
+
+
+def _proxy(host: str) -> SplitResult:
+    """That of the environment, empty for none; raises ValueError. A proxy may be named without a scheme."""
+    proxies = getproxies()
+    named = "" if proxy_bypass(host) else proxies.get("https") or proxies.get("all") or ""
+    return urlsplit(named if "://" in named or not named else f"http://{named}")
 
 
 def _epoch(date: str | None) -> float | None:
