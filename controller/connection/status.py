@@ -325,8 +325,9 @@ def drop_additions(connection: Object) -> None:
 def _merged_conditions(
     present: object, wanted: list[tuple[str, str, str, str]], *, generation: int, now: float
 ) -> list[Object]:
-    conditions = [dict(c) for c in present if isinstance(c, Mapping)] if isinstance(present, list) else []
-    by_type = {condition.get("type"): condition for condition in conditions}
+    known = [c for c in present if isinstance(c, Mapping)] if isinstance(present, list) else []
+    conditions = [dict(c) for c in known if isinstance(c.get("type"), str)]
+    by_type = {condition["type"]: condition for condition in conditions}
     for kind, status, reason, message in wanted:
         condition = by_type.get(kind)
         if condition is None:

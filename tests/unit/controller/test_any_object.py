@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
+from controller.connection.status import derive_conditions
 from controller.reconcilers.application import SecretsFailed
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
@@ -128,6 +129,19 @@ def test_any_value_in_any_place_of_the_compass_connection(way: list[int], value:
         agent.cycle(60)
     assert agent.cluster.applications().keys() == {NAME, "other"}
     assert_nothing_is_told(agent, text.getvalue())
+
+
+@pytest.mark.parametrize("kind", [[], {}, None, 5, True, ["Ready"]], ids=str)
+def test_a_condition_of_no_type_is_left_out(kind: object) -> None:
+    """Others stay, whoever they are of."""
+    others = {"type": "Theirs", "status": "True"}
+    connection: Object = {
+        "metadata": {},
+        "status": {"conditions": [{"type": kind, "status": "True"}, others, "nonsense"]},
+    }
+    derive_conditions(connection, now=0.0)
+    types = [condition["type"] for condition in connection["status"]["conditions"]]
+    assert types == ["Theirs", "Ready", "Connected", "Synchronized"]
 
 
 # --- what the connection is made of ---
