@@ -205,20 +205,20 @@ def _origin(facts: Facts) -> str:
 
 PAIRING: tuple[Rule[Pair | Resume | Stop], ...] = (
     Rule(
-        "an operator has revoked the connection, and nothing else was configured since",
+        "an operator has revoked the connection, and the configuration has not changed since",
         lambda facts: facts.revoked,
         lambda facts: Stop(RevokedByOperator(_origin(facts))),
     ),
-    Rule("the last try cost the token", _failed_for_good, _what_failed),
-    Rule("the last try failed, and the pause is not over", _failed_just_now, _what_failed),
-    Rule("a pairing is under way for what is configured", lambda facts: facts.pairing is not None, _resume),
+    Rule("the last attempt used the token", _failed_for_good, _what_failed),
+    Rule("the last attempt failed, and its back-off has not ended", _failed_just_now, _what_failed),
+    Rule("a pairing with the current configuration is in progress", lambda facts: facts.pairing is not None, _resume),
     Rule(
-        "nothing is configured that could be used",
+        "there is no usable configuration",
         lambda facts: not isinstance(facts.configuration, PairingConfiguration),
         _not_configured,
     ),
     Rule(
-        "the configured token has won the stored credentials",
+        "the configured token has obtained the stored credentials",
         lambda facts: facts.token_has_won,
         lambda facts: Stop(TokenUsed(_origin(facts))),
     ),
@@ -244,7 +244,7 @@ def _takeover(facts: Facts) -> Adopt:
 
 WITHOUT_CREDENTIALS: tuple[Rule[Decision], ...] = (
     Rule(
-        "what belongs to the credentials is not stored, as by the Go agent, or damaged, and it is known from elsewhere",
+        "Runtime id, tenant or URLs are not stored (as by the Go agent) or damaged, and they are known from elsewhere",
         lambda facts: facts.takeover is not None and facts.credentials is not None,
         _takeover,
     ),
@@ -418,61 +418,62 @@ def _maintenance_failed(facts: Facts) -> Wait:
 
 WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
     Rule(
-        "they belong to the Runtime that is configured by now, and were stored for another",
+        "they belong to the Runtime that is configured now, and were stored for another one",
         lambda facts: _runtime_corrected(facts) is not None,
         _correct_runtime,
     ),
     Rule(
-        "the Director alone refuses them, their token is configured with other ids, and the Connector accepted them "
+        "only the Director refuses them, their token is configured with other ids, and the Connector accepted them "
         "just now",
         lambda facts: _other_ids_may_be_meant(facts) and _connector_accepted_since(facts),
         _correct_ids,
     ),
     Rule(
-        "the same, and the Connector was not asked for that just now",
+        "the same, and the Connector was not called just now for that",
         lambda facts: _other_ids_may_be_meant(facts) and _connector_may_be_asked(facts),
         lambda _: Check(),
     ),
     Rule(
-        "they belong to another Runtime than the configured one, and a newer token can be tried",
+        "they belong to a Runtime other than the configured one, and a newer token can be tried",
         _another_token_for_the_right_runtime,
         _step,
     ),
     Rule(
-        "new ones are wanted, and a token can be tried",
+        "new ones are requested, and a token can be tried",
         lambda facts: facts.reconnect_wanted and _token_can_be_tried(facts),
         _step,
     ),
     Rule(
-        "they are refused for too long or a token is newer, one can be tried, and the Connector was asked just now",
+        "they are refused for too long or a token is newer, a token can be tried, and "
+        "the Connector was called just now",
         lambda facts: _token_may_replace_refused_credentials(facts) and _connector_was_asked(facts),
         _step,
     ),
     Rule(
-        "the same, and the Connector was not asked just now",
+        "the same, and the Connector was not called just now",
         lambda facts: _token_may_replace_refused_credentials(facts) and _connector_may_be_asked(facts),
         lambda _: Check(),
     ),
-    Rule("the certificate is too old, or its renewal is asked for", _renewal_is_due, _renew),
-    Rule("the Connector was not asked for a period", _check_is_due, lambda _: Check()),
+    Rule("the certificate is due for renewal, or its renewal is requested", _renewal_is_due, _renew),
+    Rule("the Connector was not called for a period", _check_is_due, lambda _: Check()),
     Rule(
         "the gateway's Secret has other CA certificates, or could not be written",
         _share_is_due,
         lambda _: Share(),
     ),
-    Rule("a pairing is under way that nobody needs any more", _pairing_is_superfluous, lambda _: GiveUp()),
+    Rule("a pairing is in progress that is no longer needed", _pairing_is_superfluous, lambda _: GiveUp()),
     Rule(
-        "they belong to another Runtime than the configured one",
+        "they belong to a Runtime other than the configured one",
         lambda facts: facts.wrong_runtime is not None,
         _wrong_runtime,
     ),
     Rule(
-        "new ones are wanted, and this CompassConnection has not told of any yet",
+        "new ones are requested, and this CompassConnection has not been connected yet",
         lambda facts: not facts.in_use,
         _not_reconnected,
     ),
     Rule("they are refused", lambda facts: bool(facts.refusals), _suspected),
-    Rule("the Connector could not be asked", lambda facts: facts.maintenance is not None, _maintenance_failed),
+    Rule("the call to the Connector failed", lambda facts: facts.maintenance is not None, _maintenance_failed),
     Rule("otherwise", _otherwise, lambda _: Keep()),
 )
 
