@@ -141,7 +141,9 @@ class ConnectionReconciler:
             self._metrics.pairing("error")
             self._pauses.pairing.failed(outcome.what, at_least=outcome.failed.failure.retry_after)
             now = self._clock.monotonic()
-            since = facts.trouble.since if facts.trouble else now
+            # A certificate that is refused as well says that Compass may have an outage, and nothing of the token.
+            outage = facts.usable and bool(facts.refusals)
+            since = facts.trouble.since if facts.trouble and not outage else now
             failed = outcome.failed.following(facts.trouble.failed if facts.trouble else None)
             trouble = PairingTrouble(outcome.what, failed, since, now, outcome.final)
             self._remember(trouble=trouble, unstored=outcome.unstored)

@@ -470,6 +470,29 @@ def test_a_literal_token_outlives_an_outage_whatever_token_is_configured_beside_
     assert (bench.error, warning(bench)) == ("", "")
 
 
+@pytest.mark.parametrize("minutes", [2, 20])
+@pytest.mark.parametrize("how", ["spec.pairing", "deletion"])
+def test_a_token_is_not_given_up_for_an_outage_however_long(how: str, minutes: int) -> None:
+    """It is refused as the certificate is, so that says nothing of the token. It is tried again when that is over."""
+    bench = Bench().paired()
+    bench.health.synchronised(State.SYNCHRONIZED)
+    before = bench.fingerprint()
+    bench.connector.outages.begin("database", delay=0.0)
+    suspect(bench)
+    if how == "spec.pairing":
+        apply_literal(bench, bench.connector.token())
+    else:
+        bench.configure()
+        bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.run(minutes * 60)
+    assert bench.fingerprint() == before
+    bench.connector.outages.clear()
+    bench.health.accepted(Party.DIRECTOR)
+    bench.run(1.5 * SYNC_PERIOD)
+    assert bench.fingerprint() != before
+    assert (bench.state, bench.error) == ("Connected", "")
+
+
 # --- a configured token beside refused credentials ---
 
 
