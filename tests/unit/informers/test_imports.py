@@ -10,7 +10,9 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["pydantic", "oauthlib", "requests_oauthlib", "websocket", "kubernetes.dynamic"])
+@pytest.mark.parametrize(
+    "module", ["pydantic", "oauthlib", "requests_oauthlib", "websocket", "kubernetes.dynamic", "yaml"]
+)
 def test_parts_of_the_official_client_that_are_not_used_are_not_loaded(module: str) -> None:
     assert run(f"import informers, sys; print({module!r} in sys.modules)") == "False"
 
@@ -23,6 +25,7 @@ def test_parts_of_the_official_client_that_are_not_used_are_not_loaded(module: s
         "from kubernetes import client, config, dynamic, watch; config.load_incluster_config; client.ApiClient",
         "from kubernetes.config import load_config, ConfigException; import kubernetes.stream.ws_client",
         "import kubernetes; kubernetes.__version__",
+        "from kubernetes import utils; utils.create_from_yaml; utils.parse_quantity",
     ],
 )
 @pytest.mark.parametrize("first", ["import informers", "pass"])
