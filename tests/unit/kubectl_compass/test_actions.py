@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.settings import Settings
 from kubectl_compass import actions
+from kubectl_compass.arguments import Connect
+from kubectl_compass.cluster import Cluster
 from kubectl_compass.desk import Desk
+from tests.support.object_store import ObjectStore
 from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
@@ -87,6 +91,15 @@ def test_an_agent_that_does_nothing(clock: VirtualClock) -> None:
     code, asked, seconds, report = resync(clock, connection("1", asked=True))
     assert (code, asked, seconds) == (1, 1, 60.0)
     assert report["exists"] is True
+
+
+def test_no_secret_is_read(clock: VirtualClock) -> None:
+    """Neither the key nor anything else that is secret comes to the operator's machine."""
+    store = ObjectStore()
+    store.create(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}})
+    cluster = Cluster(store, Connect("", "", "kyma-system"), environment={})  # type: ignore[arg-type]
+    actions.status(Desk(cluster, "json", io.StringIO(), io.StringIO(), clock))
+    assert set(store.reads) == {"CompassConnection", "Deployment", "Lease"}
 
 
 @pytest.mark.parametrize("told", [{}, {"status": None}, {"status": {"connectionStatus": 3}}])
