@@ -1,11 +1,11 @@
-"""How long to wait after a failure, and how long to put up with one kind of it."""
+"""The wait after a failure, and the time for which one kind of failure is retried."""
 
 from collections.abc import Callable
 
 from workqueue.clock import Clock
 
-# client-go tools/cache/reflector.go: with the jitter the waits run from 0.8 s to just under a minute, which spares a
-# server that comes back to many clients at once.
+# client-go tools/cache/reflector.go: with the jitter the waits are 0.8 s to just under a minute, which protects a
+# server with many clients.
 INITIAL = 0.8
 FACTOR = 2.0
 CAP = 30.0
@@ -14,9 +14,9 @@ RESET_AFTER = 120.0
 
 
 class Backoff:
-    """Growing waits: 0.8 s, doubled at each step up to 30 s, each lengthened by up to 100 % at random.
+    """Exponential back-off: 0.8 s, doubled at each step up to 30 s, each increased by up to 100 % at random.
 
-    Starts anew when two minutes have passed since the last step (apimachinery wait.NewExponentialBackoffManager). Not
+    Reset when two minutes have passed since the last step (apimachinery wait.NewExponentialBackoffManager). Not
     thread-safe: it belongs to one loop.
     """
 
@@ -38,9 +38,9 @@ class Backoff:
 
 
 class RetryWindow:
-    """Whether a streak of errors is still short enough to try the same again (client-go: RetryWithDeadline).
+    """Whether a series of errors is still short enough for another try of the same (client-go: RetryWithDeadline).
 
-    The streak begins with its first error and is over when `reset_after` seconds pass without one.
+    The series begins with its first error and ends when `reset_after` seconds pass without one.
     """
 
     def __init__(self, clock: Clock, *, seconds: float, reset_after: float = 60.0) -> None:
@@ -51,7 +51,7 @@ class RetryWindow:
         self._last: float | None = None
 
     def should_retry(self) -> bool:
-        """Note one more error. True when its streak is not older than the window; never for a window of 0."""
+        """Record an error. True when the series is not older than the window; never for a window of 0."""
         now = self._clock.monotonic()
         if self._first is None or self._last is None or now - self._last >= self._reset_after:
             self._first = now

@@ -1,7 +1,7 @@
-"""The queue between reflector and informer: changes in the order in which the server told them.
+"""The queue between reflector and informer: changes in the order of the server.
 
-The model is client-go's RealFIFO with atomic replaces (the default since 1.36), not DeltaFIFO: nothing is merged per
-key, and a list is one entry that takes the place of the whole store in one step.
+The model is client-go's RealFIFO with atomic replaces (the default since 1.36), not DeltaFIFO: changes of a key are not
+merged, and a list is one entry that replaces the whole store in one step.
 """
 
 import logging
@@ -17,15 +17,16 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 Transform = Callable[[Object], Object]
-"""Makes the object to store out of the object as sent, which it may change; often it drops managedFields. It must be
-idempotent: an object that came in a streamed list goes through it twice."""
+"""Returns the object to store for the object as sent, which it may change; often it drops managedFields. It must be
+idempotent: it is called twice for an object of a streamed list.
+"""
 
-# client-go the_real_fifo.go: long enough to spread the cost of locks, short enough to let others have their turn.
+# client-go the_real_fifo.go: large enough to amortise locks, small enough to let other threads run.
 BATCH_SIZE = 1000
 
 
 def guarded(transform: Transform) -> Transform:
-    """`transform`, its errors turned into TransformFailed; so is a result that is no object."""
+    """`transform` with its errors converted to TransformFailed, also for a result that is not an object."""
 
     def transformed(obj: Object) -> Object:
         try:
@@ -40,7 +41,7 @@ def guarded(transform: Transform) -> Transform:
 
 
 class Upsert(NamedTuple):
-    """The object was added or changed. Which of the two, the store knows better than the server's event."""
+    """The object was added or changed. The store knows which of the two better than the server's event."""
 
     key: str
     obj: Object
@@ -54,9 +55,9 @@ class Removal(NamedTuple):
 
 
 class ReplacedAll(NamedTuple):
-    """These objects by key, and no others, exist at `version`. `initial`: the first thing ever to come.
+    """Exactly these objects, by key, exist at `version`. `initial`: the first change of all.
 
-    `kept`: keys of objects that exist too, but could not be transformed: what the store has of them stays.
+    `kept`: keys of objects that exist too, but could not be transformed: their stored versions stay.
     """
 
     objects: dict[str, Object]
@@ -66,11 +67,11 @@ class ReplacedAll(NamedTuple):
 
 
 class SyncAll(NamedTuple):
-    """Show all stored objects to the handlers that are due for a resync."""
+    """Send all stored objects to the handlers that are due for a resync."""
 
 
 class Bookmark(NamedTuple):
-    """Nothing has changed up to `version`."""
+    """There is no change up to `version`."""
 
     version: str
 
@@ -82,7 +83,7 @@ class RealFIFO:
     """An unbounded queue of changes with one consumer. Thread-safe.
 
     The transform, a guarded() one, runs once for each object, before it is queued. add() and update() raise its
-    TransformFailed, and all that take objects ValueError for one without a name; then nothing is queued.
+    TransformFailed, and all methods with objects raise ValueError for one without a name; then nothing is queued.
     """
 
     def __init__(self, transform: Transform | None = None) -> None:
@@ -90,12 +91,12 @@ class RealFIFO:
         self._condition = threading.Condition()
         self._changes: deque[Change] = deque()
         self._closed = False
-        # Set by the first change of all; what has_synced waits for, when that is a list.
+        # Set by the first change; if that is a list, has_synced waits for its keys.
         self._populated = False
         self._initial: ReplacedAll | None = None
 
     def add(self, obj: Object) -> None:
-        """Queue an object the server calls new."""
+        """Queue an object that is new on the server."""
         self._put(Upsert(object_key(obj), self._transformed(obj)))
 
     update = add
@@ -106,12 +107,14 @@ class RealFIFO:
         try:
             obj = self._transformed(obj)
         except TransformFailed:
-            # It is gone all the same.
+            # It is deleted in any case.
             log.exception("Cannot transform a deleted object, passing it on unchanged", extra={"key": key})
         self._put(Removal(key, obj))
 
     def replace(self, objs: Iterable[Object], version: str) -> None:
-        """Queue a whole list. An object that cannot be transformed is left as the store has it, and logged."""
+        """Queue a whole list. If an object cannot be transformed, its stored version stays, and the failure is
+        logged.
+        """
         objects: dict[str, Object] = {}
         failures: dict[str, TransformFailed] = {}
         for obj in objs:
@@ -121,7 +124,7 @@ class RealFIFO:
             except TransformFailed as error:
                 failures[key] = error
         if failures:
-            # One line and one traceback: a transform that fails for one often fails for thousands.
+            # One line and one traceback, because a transform that fails for one object often fails for thousands.
             first = next(iter(failures))
             extra = {"objects": len(failures), "first": first}
             log.error("Cannot transform listed objects, skipping them", extra=extra, exc_info=failures[first])
@@ -132,20 +135,20 @@ class RealFIFO:
             self._put_locked(change)
 
     def resync(self) -> None:
-        """Queue a resync of all that is stored."""
+        """Queue a resync of all stored objects."""
         with self._condition:
             self._changes.append(SyncAll())
             self._condition.notify()
 
     def bookmark(self, version: str) -> None:
-        """Queue the news that the server has got to `version` without a change for us."""
+        """Queue a new `version` without a change for this kind."""
         with self._condition:
             self._changes.append(Bookmark(version))
             self._condition.notify()
 
     @property
     def has_synced(self) -> bool:
-        """The first list was processed, or a single change came before any list."""
+        """The first list was processed, or a single change before any list."""
         with self._condition:
             return self._populated and self._initial is None
 
@@ -156,7 +159,7 @@ class RealFIFO:
     def pop(self, process: Callable[[list[Change]], None]) -> bool:
         """Wait for changes and process up to BATCH_SIZE of them, in order, outside the lock.
 
-        False when the queue was closed: what is left in it is dropped.
+        False when the queue is closed; the rest of its content is dropped.
         """
         with self._condition:
             while not self._changes and not self._closed:
@@ -176,7 +179,7 @@ class RealFIFO:
         return True
 
     def close(self) -> None:
-        """End pop(). Idempotent; changes that come later are ignored."""
+        """End pop(). Idempotent; later changes are ignored."""
         with self._condition:
             self._closed = True
             self._changes.clear()

@@ -1,7 +1,7 @@
-"""How changes reach those who asked for them: one buffer and one thread per handler.
+"""Delivery of changes to handlers: one buffer and one thread for each handler.
 
-A handler sees the changes of one object in order: add before update before delete. Handlers never wait for each other,
-and a slow one never delays the store. Buffers have no bound.
+A handler gets the changes of one object in order: add before update before delete. Handlers never wait for each other,
+and a slow one never delays the store. Buffers are unbounded.
 """
 
 import logging
@@ -22,9 +22,9 @@ PAUSE_AFTER_ERROR = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DeletedFinalStateUnknown:
-    """The object `key` is gone, noticed only by its absence from a list: when and in what state it went is unknown.
+    """The object `key` was deleted, and the deletion was detected only by its absence from a list.
 
-    obj is the last state that was seen, which may be old. Another object of that name may have lived since.
+    obj is the last observed state, which may be old. Another object of that name may have existed since.
     """
 
     key: str
@@ -45,14 +45,15 @@ def _ignore_delete(obj: Object | DeletedFinalStateUnknown) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EventHandlers:
-    """What to call. All objects are shared with the cache: read them, never change them.
+    """The callbacks. All objects are shared with the cache and must not be changed.
 
-    - on_add(obj, is_initial_list): True for what existed when the informer, or this handler, came.
-    - on_update(old, new): old and new are one object (`is`) in a resync. An object that was deleted and created again
-      under its name may come as one update: compare metadata.uid.
+    - on_add(obj, is_initial_list): True for objects that existed when the informer, or this handler, was added.
+    - on_update(old, new): old and new are the same object (`is`) in a resync. An object that was deleted and created
+      again
+      under its name may arrive as one update: compare metadata.uid.
     - on_delete(obj): the last state, or a DeletedFinalStateUnknown.
 
-    An exception of whatever kind is logged, costs the handler a pause of one second, and skips that one change.
+    Any exception is logged, delays the handler by one second, and skips that one change.
     """
 
     on_add: Callable[[Object, bool], None] = _ignore_add
@@ -104,8 +105,8 @@ class Registration:
 
     @property
     def has_synced(self) -> bool:
-        """The handler was called for everything in the informer's first list (and returned)."""
-        # In this order: the list reaches the buffer before the informer calls itself synced.
+        """The handler has returned from the calls for all objects of the informer's first list."""
+        # In this order: the list is in the buffer before the informer reports that it is synced.
         if not self._informer_has_synced():
             return False
         with self._condition:
@@ -114,14 +115,14 @@ class Registration:
     # ---- for the informer
 
     def set_resync_check(self, check_period: float) -> None:
-        """The informer looks each `check_period` seconds whether a resync is due; 0 for never."""
+        """The informer checks every `check_period` seconds whether a resync is due; 0 for never."""
         self._resync_period = max(self._requested_resync, check_period) if self._requested_resync else 0.0
         if check_period <= 0:
             self._resync_period = 0.0
         self._next_resync = self._clock.monotonic() + self._resync_period
 
     def take_resync(self) -> bool:
-        """Whether a resync is due now; the next one is then due a period later."""
+        """Whether a resync is due now; if so, the next one is due a period later."""
         now = self._clock.monotonic()
         if self._resync_period <= 0 or now < self._next_resync:
             return False
@@ -129,12 +130,12 @@ class Registration:
         return True
 
     def start(self) -> None:
-        """Begin to call the handler."""
+        """Start to call the handler."""
         self._thread = threading.Thread(target=self._run, name=f"{self._informer_name}-handler", daemon=True)
         self._thread.start()
 
     def notify(self, notifications: Sequence[Notification]) -> None:
-        """Put them at the end of the buffer."""
+        """Append them to the buffer."""
         initial = sum(1 for n in notifications if isinstance(n, Added) and n.is_initial_list)
         with self._condition:
             self._initial_pending += initial
@@ -142,7 +143,7 @@ class Registration:
             self._condition.notify()
 
     def stop(self) -> None:
-        """End after the call in progress; what is buffered is dropped. Idempotent, does not wait."""
+        """End after the call in progress and drop the buffer. Idempotent, does not wait."""
         with self._condition:
             self._stopped.set()
             self._condition.notify()

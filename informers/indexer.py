@@ -1,8 +1,7 @@
-"""The cache of an informer: objects by key and by whatever their index functions say.
+"""The cache of an informer: objects by key and by the values of index functions.
 
-Contract: objects handed out are shared with everybody and must not be changed. Reading is always possible, never blocks
-for long, and shows the state after some change that the server has made: old perhaps, but never a mixture of two states
-of one object.
+Contract: returned objects are shared and must not be changed. Reads never block for long and show the state after some
+change of the server: it may be old, but it is never a mixture of two states of one object.
 """
 
 import inspect
@@ -19,11 +18,12 @@ Object = dict[str, Any]
 Objects = list[Object]
 Keys = list[str]
 IndexFunction = Callable[[Object], Iterable[str]]
-"""The values an object is found by: none, one or several. Must be pure and must not raise: an error in it is a
-programming error and ends the informer."""
+"""The values of an object in the index: none, one or several. Must be pure and must not raise: an error is a
+programming error and ends the informer.
+"""
 
 Observer = Callable[[Mapping[str, Object | None]], None]
-"""Is told what was there before a write, by the keys that were written; None for nothing."""
+"""Gets the previous objects of a write, by key; None if there was none."""
 
 NAMESPACE_INDEX = "namespace"
 
@@ -51,7 +51,7 @@ class Indexer:
 
     @property
     def resource_version(self) -> str:
-        """The version of the server's state that the store has caught up with; "" before the first list."""
+        """The resourceVersion of the store; "" before the first list."""
         return self._resource_version
 
     @property
@@ -61,12 +61,12 @@ class Indexer:
             return dict(self._functions)
 
     def get(self, key: str) -> Object | None:
-        """The object of that key, None without."""
+        """The object with this key, or None."""
         with self._lock:
             return self._objects.get(key)
 
     def list(self) -> Objects:
-        """All objects, those known longest first."""
+        """All objects, in the order in which they were added."""
         with self._lock:
             return [*self._objects.values()]
 
@@ -76,17 +76,17 @@ class Indexer:
             return [*self._objects]
 
     def by_index(self, index: str, value: str) -> Objects:
-        """The objects for which the index function gives that value. Raises KeyError for an unknown index."""
+        """The objects for which the index function returns this value. Raises KeyError for an unknown index."""
         with self._lock:
             return [self._objects[key] for key in self._index_locked(index).get(value, ())]
 
     def index_values(self, index: str) -> Keys:
-        """All values that lead to an object. Raises KeyError for an unknown index."""
+        """All values of the index. Raises KeyError for an unknown index."""
         with self._lock:
             return [*self._index_locked(index)]
 
     def add_index_functions(self, functions: Mapping[str, IndexFunction]) -> None:
-        """More indices, over what is stored already too. Raises ValueError for a name in use."""
+        """Add indices, including objects that are stored already. Raises ValueError for a name in use."""
         with self._lock:
             for name in functions:
                 if name in self._functions:
@@ -102,7 +102,7 @@ class Indexer:
     def observe(self, observer: Observer) -> None:
         """Call `observer` after each write, in the writer's thread and outside the lock.
 
-        A method is called for as long as its object lives: being observed keeps nothing alive.
+        A method is called as long as its object lives: the store keeps only a weak reference.
         """
         reference = weakref.WeakMethod(observer) if inspect.ismethod(observer) else lambda: observer
         with self._lock:
@@ -110,12 +110,12 @@ class Indexer:
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Let no write happen meanwhile: for several reads of one state. Keep it short."""
+        """Block writes, for several reads of one state. Keep it short."""
         with self._lock:
             yield
 
     def put(self, key: str, obj: Object, version: str) -> Object | None:
-        """Store the object; returns the one it takes the place of."""
+        """Store the object; returns the replaced one."""
         with self._lock:
             old = self._objects.get(key)
             self._objects[key] = obj
@@ -134,7 +134,7 @@ class Indexer:
         return old
 
     def replace(self, objects: dict[str, Object], version: str) -> dict[str, Object]:
-        """Make `objects` the whole content, in one step; returns the content before."""
+        """Replace the whole content by `objects`, in one step; returns the previous content."""
         with self._lock:
             before = self._objects
             self._objects = objects
@@ -150,7 +150,7 @@ class Indexer:
         return before
 
     def caught_up(self, version: str) -> None:
-        """The content is right for this later version too (a bookmark)."""
+        """The content is also correct for this later version (a bookmark)."""
         with self._lock:
             self._resource_version = version
 
@@ -174,7 +174,7 @@ class Indexer:
                     )
                 del keys[key]
                 if not keys:
-                    # Values without objects would pile up where values never repeat.
+                    # Values without objects would accumulate if values never repeat.
                     del index[value]
             for value in after.keys() - before.keys():
                 index.setdefault(value, {})[key] = None
@@ -187,7 +187,7 @@ class Indexer:
 
 
 def _values(index: str, function: IndexFunction, obj: Object | None) -> dict[str, None]:
-    """What the object is found by, as keys. An error of the function says which object it is about."""
+    """The index values of the object, as keys. An error of the function names the object."""
     if obj is None:
         return {}
     try:

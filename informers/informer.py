@@ -31,22 +31,23 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 Audience = set[Registration]  # whom a notification is for; None for all
 
-# client-go minimumResyncPeriod: resyncs more often than this would do nothing else.
+# client-go's minimumResyncPeriod: more frequent resyncs would leave no time for other work.
 MINIMUM_RESYNC_PERIOD = 1.0
-# How long a thread outlives a run() that has failed.
+# Time for which threads may continue after a run() that has failed.
 FAILURE_POLL_PERIOD = 0.1
 # client-go syncedPollPeriod.
 SYNC_POLL_PERIOD = 0.1
 
 
 class SharedInformer:
-    """A cache kept equal to the API server, and handlers that hear of each change.
+    """A cache that is kept equal to the API server, and handlers for each change.
 
-    - The cache is written before a handler is called: a handler, and whoever it wakes, never reads older than its news.
-    - Per handler and object: add, then updates, then delete. Changes may be merged while the watch was down, but never
-      across a list: what vanished meanwhile comes as DeletedFinalStateUnknown.
+    - The cache is updated before a handler is called, so a handler never reads an object older than its notification.
+    - For each handler and object: add, then updates, then delete. Changes may be merged while the watch was down, but
+      not
+      across a list: a deletion that was not observed leads to a DeletedFinalStateUnknown.
     - Each handler has its own thread and buffer.
-    - run() once; handlers may come and go before and while it runs, not after.
+    - run() once; handlers may be added and removed before and during the run, not after.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class SharedInformer:
         watch_error_handler: Callable[[KubernetesError], None] | None = None,
         options: ReflectorOptions = DEFAULT_OPTIONS,
     ) -> None:
-        """resync_period: seconds between two looks at all objects, for handlers that ask for no other; 0 for never."""
+        """resync_period: seconds between two resyncs, the default for handlers; 0 for never."""
         self._lister_watcher = lister_watcher
         self._random = random
         self._watch_error_handler = watch_error_handler
@@ -78,13 +79,13 @@ class SharedInformer:
         self._reflector: Reflector | None = None
         self._detector = MutationDetector.from_environment()
         self._failure: BaseException | None = None
-        # Held while a batch goes into the store and out to the buffers, and while a handler joins: what a late handler
-        # is shown of the store, and what it is told afterwards, then fit together without gap or overlap.
+        # Held while a batch is written to the store and the buffers, and while a handler is added. So the initial
+        # objects of a late handler and its later notifications have neither a gap nor an overlap.
         self._distribution = threading.Lock()
         # All below are guarded by _distribution.
         self._registrations: list[Registration] = []
-        self._resyncing: Audience = set()  # those who were due when the informer last looked
-        self._resyncs: deque[Audience] = deque()  # whom each resync in the queue is for
+        self._resyncing: Audience = set()  # the handlers that were due at the last check
+        self._resyncs: deque[Audience] = deque()  # the handlers of each resync in the queue
         self._check_period = self._default_resync
         self._started = False
         self._stopped = False
@@ -100,40 +101,42 @@ class SharedInformer:
         return self._indexer
 
     def lister(self) -> Lister:
-        """The cache, to be read by name."""
+        """The lister of the cache."""
         return Lister(self._indexer)
 
     @property
     def has_synced(self) -> bool:
-        """The cache holds what the first list said. Handlers may still be busy with it: see Registration.has_synced."""
+        """The cache has the content of the first list. Handlers may not have processed it: see
+        Registration.has_synced.
+        """
         return self._fifo.has_synced
 
     @property
     def last_sync_resource_version(self) -> str:
-        """The version the cache has caught up with; opaque; "" before the first list."""
+        """The resourceVersion of the cache; opaque; "" before the first list."""
         return self._indexer.resource_version
 
     @property
     def is_watching(self) -> bool:
-        """Whether a watch is open just now, so that the cache is at most moments behind the server."""
+        """Whether a watch is open, so that the cache is at most moments behind the server."""
         return self._reflector is not None and self._reflector.is_watching
 
     @property
     def last_error(self) -> KubernetesError | None:
-        """What listing or watching fails with just now; None when it works or was not begun."""
+        """The current error of list or watch; None if there is none."""
         return self._reflector.last_error if self._reflector else None
 
     def retry_now(self) -> None:
-        """If listing or watching has failed and waits, try again at once: the cause may be over. From any thread."""
+        """End the back-off after a failure of list or watch, because its cause may be gone. From any thread."""
         if self._reflector is not None:
             self._reflector.retry_now()
 
     def add_event_handler(self, handlers: EventHandlers, *, resync_period: float | None = None) -> Registration:
-        """Call `handlers` from now on, first for all that is in the cache.
+        """Add handlers. They are first called for all objects in the cache.
 
         resync_period: seconds, at least 1; None for the informer's; 0 for never. The informer checks as often as the
-        shortest period asked for before it ran: a later handler cannot have a shorter one. Raises RuntimeError after
-        the informer has stopped.
+        shortest period that was requested before run(), so a later handler cannot have a shorter one. Raises
+        RuntimeError after the informer has stopped.
         """
         period = self._default_resync if resync_period is None else _at_least_minimum(resync_period)
         registration = Registration(
@@ -163,7 +166,9 @@ class SharedInformer:
         return registration
 
     def remove_event_handler(self, registration: Registration) -> None:
-        """Call it no more, after the call in progress. Idempotent; does not wait. Of another informer: does nothing."""
+        """Remove a handler after its call in progress. Idempotent; does not wait. Ignores handlers of another
+        informer.
+        """
         with self._distribution:
             if registration not in self._registrations:
                 return
@@ -171,9 +176,9 @@ class SharedInformer:
         registration.stop()
 
     def run(self, stop: threading.Event) -> None:
-        """Keep the cache until `stop` is set; returns when all threads of the informer but late LISTs have ended.
+        """Maintain the cache until `stop` is set. Returns when all threads have ended, except abandoned LISTs.
 
-        Raises RuntimeError when called twice, and what an index function or the mutation detector raised.
+        Raises RuntimeError when called twice, and errors of an index function or the mutation detector.
         """
         with self._distribution:
             if self._started:
@@ -232,7 +237,7 @@ class SharedInformer:
         )
 
     def _thread(self, role: str, work: Callable[[], None]) -> threading.Thread:
-        """A thread whose exception ends run(), and is raised by it."""
+        """A thread whose exception ends run(), which raises it."""
 
         def guarded_work() -> None:
             try:
@@ -244,7 +249,7 @@ class SharedInformer:
         return threading.Thread(target=guarded_work, name=f"{self._name}-{role}", daemon=True)
 
     def _close_on(self, stop: threading.Event, over: threading.Event) -> None:
-        # Two events cannot be waited for together. `stop` counts at once; after a failure nobody may ever set it.
+        # A thread cannot wait for two events. `stop` has an immediate effect; after a failure it may never be set.
         while not stop.wait(FAILURE_POLL_PERIOD) and not over.is_set():
             pass
         self._fifo.close()
@@ -314,7 +319,7 @@ class SharedInformer:
     def _should_resync(self) -> bool:
         """Whether any handler is due for a resync (client-go: sharedProcessor.shouldResync).
 
-        Stricter than client-go, where a resync that still waits in the queue is told to those whom the next look finds.
+        Stricter than client-go, where the handlers of a resync in the queue are those of the next check.
         """
         with self._distribution:
             self._resyncing = {registration for registration in self._registrations if registration.take_resync()}
@@ -331,7 +336,7 @@ class HasSynced(Protocol):
 
 
 def wait_for_sync(synced: Iterable[HasSynced], stop: threading.Event, clock: Clock = REAL_CLOCK) -> bool:
-    """Wait until all have synced; False when `stop` came first. Looks each 100 ms."""
+    """Wait until all have synced; False when `stop` was set first. Polls every 100 ms."""
     waiting = [*synced]
     while True:
         waiting = [one for one in waiting if not one.has_synced]

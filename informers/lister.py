@@ -17,15 +17,17 @@ class Lister:
 
     @property
     def indexer(self) -> Indexer:
-        """What is read."""
+        """The indexer."""
         return self._indexer
 
     def get(self, name: str, namespace: str | None = None) -> Object | None:
-        """The object, None when there is none (as far as the cache knows)."""
+        """The object, or None if the cache has none."""
         return self._indexer.get(make_key(name, namespace))
 
     def list(self, namespace: str | None = None) -> Objects:
-        """All objects (None or ""), or those of a namespace; with the index NAMESPACE_INDEX without a walk over all."""
+        """All objects (None or ""), or those of a namespace; with the index NAMESPACE_INDEX, not all objects are
+        visited.
+        """
         if not namespace:
             return self._indexer.list()
         if NAMESPACE_INDEX in self._indexer.index_functions:
@@ -33,5 +35,5 @@ class Lister:
         return [obj for obj in self._indexer.list() if obj["metadata"].get("namespace") == namespace]
 
     def by_index(self, index: str, value: str) -> Objects:
-        """The objects an index function gives that value for. Raises KeyError for an unknown index."""
+        """The objects for which an index function returns this value. Raises KeyError for an unknown index."""
         return self._indexer.by_index(index, value)

@@ -1,4 +1,4 @@
-"""Where a reflector gets its data from: any source that can list and watch one kind of object."""
+"""The data source of a reflector: any source that can list and watch one kind of object."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -18,10 +18,10 @@ class Watcher(Protocol):
     def __iter__(self) -> Iterator[WatchEvent]: ...
 
     def stop(self) -> None:
-        """End the watch, waking whoever opens or reads it. From any thread, idempotent."""
+        """End the watch, and the blocked open or read. From any thread, idempotent."""
 
     def close(self) -> None:
-        """stop(), and let go of the connection. By the thread that opens and reads; idempotent."""
+        """stop(), and release the connection. Called by the thread that opens and reads; idempotent."""
 
 
 class ListerWatcher(Protocol):
@@ -29,10 +29,10 @@ class ListerWatcher(Protocol):
 
     @property
     def resource(self) -> Resource:
-        """What is listed; events about objects of another kind are skipped."""
+        """The kind that is listed; events about objects of another kind are skipped."""
 
     def list(self, *, limit: int | None, continue_: str, resource_version: str, interrupt: Interrupt) -> dict[str, Any]:
-        """One page as the API sends it. Raises ApiError. Nobody waits for it any longer once `interrupt` is set."""
+        """One page as the API sends it. Raises ApiError. The result is ignored when `interrupt` is set."""
 
     def watch(
         self,

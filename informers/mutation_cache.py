@@ -1,8 +1,8 @@
-"""One's own writes, and what they ran into, seen at once: laid over a cache until the watch catches up.
+"""A view of a cache that includes own writes until the watch delivers them.
 
-Between a write and its watch event the cache shows the state before, and a reconciler that reads it would do its work
-twice. client-go (tools/cache/mutation_cache.go) compares resourceVersions by size. Here they stay opaque: a write is
-remembered together with the version it was based on, and counts as long as the cache still shows that version.
+Between a write and its watch event the cache has the old object, and a reconciler that reads it would repeat its work.
+client-go (tools/cache/mutation_cache.go) compares resourceVersions by size. Here they stay opaque: a write is stored
+together with the version that it was based on, and is valid as long as the cache has that version.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from workqueue.clock import REAL_CLOCK, Clock
 Object = dict[str, Any]
 Objects = list[Object]
 
-# An event takes milliseconds; a watch that is down is resumed well within this.
+# An event takes milliseconds, and a broken watch is resumed well within this time.
 TTL = 60.0
 
 _Identity = tuple[str, str] | None  # uid and resourceVersion; None: there is no object
@@ -28,7 +28,7 @@ _Identity = tuple[str, str] | None  # uid and resourceVersion; None: there is no
 @dataclass(frozen=True, slots=True)
 class _Entry:
     obj: Object | None  # None: deleted
-    bases: frozenset[_Identity]  # what the cache may show while this entry is ahead of it
+    bases: frozenset[_Identity]  # the versions that the cache may have while this entry is newer
     expires: float
 
 
@@ -42,10 +42,10 @@ _Expiring = TypeVar("_Expiring", _Entry, _Gone)
 
 
 class MutationCache:
-    """A lister's view with own writes in it. Thread-safe; objects are shared and read-only, those given to it too.
+    """A lister's view that includes own writes. Thread-safe; all objects are shared and read-only.
 
-    An entry ends as soon as the cache shows something it was not based on, be that the write itself or a later change
-    of somebody else, when the cache has seen its object go, and after `ttl` seconds at the latest.
+    An entry ends when the cache has a version that it was not based on (the write itself or a later change of another
+    client), when the cache has observed the deletion of its object, and after `ttl` seconds at the latest.
     """
 
     def __init__(self, lister: Lister, *, ttl: float = TTL, clock: Clock = REAL_CLOCK) -> None:
@@ -55,9 +55,10 @@ class MutationCache:
         self._lock = threading.Lock()
         # Both are guarded by _lock, and in the order in which their items expire.
         self._entries: dict[str, _Entry] = {}
-        # Objects that the cache has seen go, by uid: their absence is then no state from before their creation.
+        # uids of objects whose deletion the cache has observed: their absence is not a state from before their
+        # creation.
         self._gone: dict[str, _Gone] = {}
-        # Reads alone would miss a cache that moves on and then returns to absence.
+        # Reads alone would miss a change of the cache that returns to absence.
         self._indexer.observe(self._cache_moved)
 
     def mutated(self, obj: Object, base: Object | None) -> None:
@@ -65,37 +66,38 @@ class MutationCache:
         self._remember(object_key(obj), obj, base)
 
     def deleted(self, name: str, namespace: str | None, base: Object | None) -> None:
-        """A delete of the object read as `base` was accepted and is complete (it has no finalizers)."""
+        """The deletion of the object read as `base` was accepted and is complete (it has no finalizers)."""
         self._remember(make_key(name, namespace), None, base)
 
     def refresh(self, name: str, namespace: str | None, fetch: Callable[[], Object]) -> Object | None:
-        """Ask the API server, as for a write that was refused; `fetch` gets the object from there or raises NotFound.
+        """Read the object from the API server, for example after a refused write; `fetch` returns it or raises
+        NotFound.
 
-        What it has is newer than what was shown here before, and is seen here until the cache moves: so a write on top
-        of it counts too. Raises what `fetch` raises, except NotFound.
+        The result is newer than earlier results here, and is returned until the cache changes, so a write that is based
+        on it works too. Raises the errors of `fetch`, except NotFound.
         """
         key = make_key(name, namespace)
         with self._lock:
             shown = self._get_locked(key)
-            # A cache of some objects only, chosen by a label, may have seen one go that is still there.
+            # A cache with a label selector may have observed the deletion of an object that still exists.
             self._gone = {uid: gone for uid, gone in self._gone.items() if gone.key != key}
         try:
             live: Object | None = fetch()
         except NotFound:
             live = None
         with self._lock:
-            if _identity(self._get_locked(key)) == _identity(shown):  # else something newer is known by now
+            if _identity(self._get_locked(key)) == _identity(shown):  # else a newer version is known already
                 self._remember_locked(key, live, shown)
         return live
 
     def get(self, name: str, namespace: str | None = None) -> Object | None:
-        """The object, own writes included."""
+        """The object, including own writes."""
         with self._lock:
             return self._get_locked(make_key(name, namespace))
 
     def by_index(self, index: str, value: str) -> Objects:
-        """The objects an index function gives that value for, own writes included. Raises KeyError."""
-        # One state of the cache for all: an entry that ends here may only give way to what is newer.
+        """The objects with this value of an index function, including own writes. Raises KeyError."""
+        # One state of the cache for all, so that an ended entry is only replaced by a newer version.
         with self._lock, self._indexer.unchanged():
             cached = {object_key(obj): obj for obj in self._indexer.by_index(index, value)}
             function = self._indexer.index_functions[index]
@@ -115,7 +117,7 @@ class MutationCache:
         bases = frozenset((_identity(base),))
         previous = self._entries.get(key)
         if previous is not None and _identity(previous.obj) in bases:
-            # A write on top of a write that the cache has not seen: it may still show what the first was based on.
+            # A write on top of a write that the cache has not observed: it may still have the version of the first one.
             bases |= previous.bases
         self._forget_expired_locked()
         entry = _Entry(obj, bases, self._clock.monotonic() + self._ttl)

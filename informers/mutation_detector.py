@@ -1,6 +1,6 @@
-"""Finds code that changes cached objects, which are shared and read-only. For tests and debugging: it costs CPU.
+"""Detects code that changes cached objects, which are shared and read-only. For tests and debugging: it uses CPU.
 
-Opt-in by the environment variable KUBE_CACHE_MUTATION_DETECTOR=true (client-go: tools/cache/mutation_detector.go).
+Enabled by the environment variable KUBE_CACHE_MUTATION_DETECTOR=true (client-go: tools/cache/mutation_detector.go).
 """
 
 import os
@@ -15,7 +15,7 @@ from workqueue.clock import REAL_CLOCK, Clock
 
 ENVIRONMENT_VARIABLE = "KUBE_CACHE_MUTATION_DETECTOR"
 
-# As client-go: often enough to be near the culprit, kept long enough for slow reconciles.
+# As in client-go: frequent enough to find the cause, and kept long enough for slow reconciles.
 CHECK_PERIOD = 1.0
 KEEP_SECONDS = 120.0
 
@@ -23,11 +23,11 @@ Object = dict[str, Any]
 
 
 class CacheMutated(RuntimeError):
-    """Somebody changed an object of the cache. The text names object and field, never a value."""
+    """Code has changed an object of the cache. The text names object and field, never a value."""
 
 
 class MutationDetector:
-    """Remembers what objects looked like when they entered the cache. Thread-safe."""
+    """Keeps copies of objects from the time when they entered the cache. Thread-safe."""
 
     def __init__(self, clock: Clock = REAL_CLOCK) -> None:
         self._clock = clock
@@ -36,20 +36,20 @@ class MutationDetector:
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] = os.environ) -> "MutationDetector | None":
-        """A detector if the environment asks for one. It always runs on real time: it belongs to no scenario."""
+        """A detector if the environment enables it. It always uses real time."""
         return MutationDetector() if environ.get(ENVIRONMENT_VARIABLE, "").lower() in {"1", "true"} else None
 
     def add(self, obj: Object) -> None:
-        """Watch over the object for two minutes."""
+        """Check the object for two minutes."""
         try:
             entry = (self._clock.monotonic(), obj, encode(obj))
         except ValueError:
-            return  # nested so deeply that there is no way to remember it
+            return  # nested too deeply for a copy
         with self._lock:
             self._watched.append(entry)
 
     def check(self) -> None:
-        """Raises CacheMutated when an object is not what it was."""
+        """Raises CacheMutated when an object has changed."""
         now = self._clock.monotonic()
         with self._lock:
             entries = [*self._watched]
@@ -63,7 +63,7 @@ class MutationDetector:
                 raise CacheMutated(f"cached {what} was changed by its reader at {path}: copy objects to change them")
 
     def run(self, stop: threading.Event) -> None:
-        """check() each second until `stop`, and once more at the end. Raises CacheMutated."""
+        """Call check() every second until `stop`, and once more at the end. Raises CacheMutated."""
         while not self._clock.sleep(CHECK_PERIOD, stop):
             self.check()
         self.check()

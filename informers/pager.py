@@ -21,7 +21,7 @@ class ListPage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ListResult:
-    """All items, the resourceVersion to watch from, and whether the server sent more than one page."""
+    """All items, the resourceVersion for the watch, and whether the server sent more than one page."""
 
     items: list[dict[str, Any]]
     resource_version: str
@@ -31,9 +31,9 @@ class ListResult:
 def list_all(list_page: ListPage, resource: Resource, *, resource_version: str, limit: int | None) -> ListResult:
     """The whole list at `resource_version` in pages of `limit` (None: in one).
 
-    Later pages are asked for by their continue token alone, which stands for the version. When that token expires on
-    the way, the list is read once more, whole and at the version asked for. The version of the result is the first
-    page's: nothing after it may be missed. Raises ApiError, 410 on the first page included.
+    Later pages are requested only with their continue token, which contains the version. If that token expires, the
+    list is read again, without pages and at the requested version. The version of the result is that of the first page,
+    so that no later change is missed. Raises ApiError, including 410 on the first page.
     """
     page = _Page(list_page(limit=limit, continue_="", resource_version=resource_version), resource)
     items, version, paginated = page.items, page.resource_version, bool(page.continue_)
@@ -65,9 +65,10 @@ class _Page:
 
 
 def _is_usable(item: object, resource: Resource) -> bool:
-    """Give an item its type, which lists of built-in kinds leave out; False for what is no object of this kind.
+    """Set the type of an item, which lists of built-in kinds omit; False for an item that is not an object of this
+    kind.
 
-    One such item must not cost all the others.
+    One such item must not affect the others.
     """
     if isinstance(item, dict) and item.setdefault("kind", resource.kind) == resource.kind:
         try:

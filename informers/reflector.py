@@ -1,10 +1,10 @@
-"""Keeps a store equal to what an API server holds of one kind (client-go tools/cache/reflector.go).
+"""Keeps a store equal to the objects of one kind on an API server (client-go tools/cache/reflector.go).
 
-- List, then watch from there, for ever. After every end of that, good or bad, one growing wait.
-- A watch that ends is resumed from the last resourceVersion seen, without a list and without a wait.
-- The store never goes back in time: a new list is asked to be not older than what was seen.
-- resourceVersions are opaque: they are sent back, never compared by size.
-- stop() takes effect at once in every phase: waiting, listing, connecting, reading.
+- List, then watch from there, in a loop. Each round is followed by a wait with exponential back-off.
+- A watch that ends is resumed from its last resourceVersion, without a list and without a wait.
+- The store never goes back in time: a new list must not be older than the last observed version.
+- resourceVersions are opaque: they are sent back and never compared by size.
+- stop() has an immediate effect in every phase: waiting, listing, connecting, reading.
 """
 
 import logging
@@ -38,22 +38,22 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-# A watch ends by itself after a random time from this to twice this, so that the watches of many clients do not all
-# come back at once, and none stays for ever on one of several servers.
+# A watch ends after a random time between this and twice this, so that many clients do not reconnect at the same time,
+# and so that clients are distributed over several servers again.
 MIN_WATCH_TIMEOUT = 300.0
-# A watch that ends sooner than this without an event is no progress: listing with a wait is better than a tight loop.
+# A watch that ends earlier without an event made no progress. A list with a wait is better than a tight loop.
 SHORT_WATCH = 1.0
-# A streamed list that still brings objects after this is slow, and an operator should hear of it; one that brings none
-# is none: the server ignores sendInitialEvents, and would be waited for without end.
+# A streamed list that takes longer than this is slow, which is logged. One without any object is not a streamed list:
+# the server ignores sendInitialEvents and would never complete it.
 BOOKMARK_WARNING_PERIOD = 10.0
-# So long may a streamed list take. Where changes come all the time, they look like the objects of a list.
+# Limit of a streamed list. With frequent changes, their events look like the objects of a list.
 STREAMED_LIST_TIMEOUT = 300.0
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 INTERNAL_ERROR = "InternalError"
 
 
 class ReflectorStore(Protocol):
-    """What a reflector fills. Methods raise KubernetesError or ValueError for an object they cannot take."""
+    """The store that a reflector fills. Methods raise KubernetesError or ValueError for an invalid object."""
 
     def add(self, obj: Object) -> None: ...
     def update(self, obj: Object) -> None: ...
@@ -65,10 +65,10 @@ class ReflectorStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReflectorOptions:
-    """page_size: None lists in pages of 500 only where that does not keep the server's cache from answering.
+    """page_size: None lists in pages of 500, except where pages would prevent an answer from the server's cache.
 
-    min_watch_timeout: seconds; less than five minutes is ignored. internal_error_seconds: how long a streak of
-    InternalErrors in the stream is met with another watch before it is met with a list.
+    min_watch_timeout: seconds; less than five minutes is ignored. internal_error_seconds: for this time, InternalErrors
+    in the stream lead to another watch; after that, to a list.
     """
 
     page_size: int | None = None
@@ -92,7 +92,7 @@ class _ShortWatch(KubernetesError):
 
 
 class Reflector:
-    """Runs once, in one thread; stop() and the properties are for all threads.
+    """Runs once, in one thread; stop() and the properties are thread-safe.
 
     resync_period: seconds, 0 for never. watch_error_handler is called with each error that ends a round, before the
     wait; None logs it.
@@ -128,34 +128,35 @@ class Reflector:
         self._interrupt = Interrupt()
         self._wake = threading.Event()  # ends a wait after a failure
         self._lock = threading.Lock()
-        self._watcher: Watcher | None = None  # guarded by _lock: what stop() has to wake
+        self._watcher: Watcher | None = None  # guarded by _lock: what stop() has to wake up
         self._version = ""
-        # The last list or watch at _version was told that the version is not to be had: ask for any, the latest.
+        # The server no longer has _version: the next list requests the latest version.
         self._version_unavailable = False
-        # The first list came in pages although the server's cache was asked: it has none, so later lists are paged too.
+        # The first list had pages although the server's cache was requested: it has none, so later lists have pages
+        # too.
         self._paginated = False
-        # Until a server turns out to take a streamed list for a plain watch.
+        # Until the server turns out to treat a streamed list as a plain watch.
         self._streams_lists = options.watch_list
         self._last_error: KubernetesError | None = None
         self._watching = False
 
     @property
     def is_watching(self) -> bool:
-        """Whether a watch is open and keeps the store up to date just now. Between two watches it is not."""
+        """Whether a watch is open and keeps the store up to date. False between two watches."""
         return self._watching
 
     @property
     def last_sync_resource_version(self) -> str:
-        """The version the store was last given; "" before the first list."""
+        """The last version of the store; "" before the first list."""
         return self._version
 
     @property
     def last_error(self) -> KubernetesError | None:
-        """What listing or watching fails with just now; None when it works."""
+        """The current error of list or watch; None if there is none."""
         return self._last_error
 
     def run(self) -> None:
-        """List and watch until stop(). Raises only what is no failure of the server: errors in the store's code."""
+        """List and watch until stop(). Raises only errors in the store's code, not those of the server."""
         try:
             while not self._interrupt.is_set():
                 try:
@@ -169,7 +170,7 @@ class Reflector:
             return
 
     def retry_now(self) -> None:
-        """End the wait after a failure, if there is one: its cause may be over. From any thread."""
+        """End the back-off after a failure, because its cause may be gone. From any thread."""
         self._wake.set()
 
     def stop(self) -> None:
@@ -202,7 +203,7 @@ class Reflector:
         try:
             result = self._interrupt.call(partial(self._pages, version), thread_name=f"{self._name}-list")
         except (Expired, TooLargeResourceVersion):
-            # At once and only once: without a version the list cannot fail for the same reason again.
+            # Once and without a wait: without a version the list cannot fail for the same reason.
             self._version_unavailable = True
             result = self._interrupt.call(partial(self._pages, ""), thread_name=f"{self._name}-list")
         if version == "0" and result.paginated:
@@ -228,7 +229,7 @@ class Reflector:
     # ---- list by streaming (client-go: watchList)
 
     def _streamed_list(self) -> _Stream | None:
-        """Fill the store from the first events of a watch; returns that watch. None: the server cannot, use a LIST."""
+        """Fill the store from the first events of a watch; returns that watch, or None if a LIST has to be used."""
         while True:
             gathered = _Gathered(self._transform)
             try:
@@ -256,8 +257,8 @@ class Reflector:
             if not self._streams_lists:
                 log.warning("The server does not stream lists, using LIST", extra={"informer": self._name})
                 return None
-            # client-go starts over at once; but a server that cuts each stream short would be asked for everything
-            # again and again without a pause.
+            # client-go retries at once. With a server that cuts each stream short, this would request everything in a
+            # tight loop.
             self._wait()
         self._version_unavailable = False
         seconds = self._clock.monotonic() - stream.started
@@ -272,7 +273,7 @@ class Reflector:
 
     @contextmanager
     def _patience(self, gathered: "_Gathered") -> Iterator[None]:
-        """Warn while the streamed list takes long; end it, and all others to come, when it makes no progress."""
+        """Warn while the streamed list is slow; end it, and disable streamed lists, if it makes no progress."""
         started = self._clock.monotonic()
         seen = 0
 
@@ -293,10 +294,11 @@ class Reflector:
     # ---- watch
 
     def _watch(self, stream: _Stream | None) -> None:
-        """Watch until only a new list can help. Raises the error that a refused watch request was answered with."""
+        """Watch until only a new list can help. Raises the error of a refused watch request."""
         window = RetryWindow(self._clock, seconds=self._options.internal_error_seconds)
         while True:
-            # With no version to start from, the first events tell what exists, in no order: do not resume from them.
+            # Without a version the first events are the existing objects in any order, so the watch cannot be resumed
+            # from them.
             in_order = stream is not None or self._version not in ("", "0")
             if stream is None:
                 try:
@@ -304,7 +306,7 @@ class Reflector:
                 except ApiError as error:
                     if not _is_retriable(error):
                         raise
-                    # Most likely nothing was missed: no list, which would only add to the server's load.
+                    # Most likely no event was missed, so there is no list, which would add load to the server.
                     self._last_error = _forget_frames(error)
                     self._wait()
                     continue
@@ -318,7 +320,7 @@ class Reflector:
                 log.info("Watch was closed immediately", extra={"informer": self._name})
                 return
             except Expired:
-                # The version is kept: "not older than" it is what the next list has to be.
+                # The version is kept, because the next list must not be older.
                 log.info("Watch expired", extra={"informer": self._name})
                 return
             except TooManyRequests as error:
@@ -336,9 +338,9 @@ class Reflector:
     def _open(
         self, version: str, *, resource_version_match: str | None = None, send_initial_events: bool | None = None
     ) -> _Stream:
-        """An open watch. Raises ApiError when it is refused, Interrupted when stopped."""
+        """Open a watch. Raises ApiError when it is refused, Interrupted when stopped."""
         self._check_stop()
-        # Before the request: some proxies send the headers only with the first event.
+        # Before the request, because some proxies send the headers only with the first event.
         started = self._clock.monotonic()
         timeout = max(self._options.min_watch_timeout, MIN_WATCH_TIMEOUT)
         watcher = self._lister_watcher.watch(
@@ -355,7 +357,7 @@ class Reflector:
         try:
             watcher.open()
         finally:
-            # Whatever comes of a request that stop() has cut off means nothing.
+            # The result of a request that stop() has aborted is ignored.
             if self._interrupt.is_set():
                 watcher.close()
                 raise Interrupted
@@ -371,10 +373,10 @@ class Reflector:
         in_order: bool = True,
         until_initial_end: bool = False,
     ) -> bool:
-        """Put the events into `store` until the stream ends; True if the end of the initial events was among them.
+        """Write the events to `store` until the stream ends; True if the end of the initial events was among them.
 
-        `publish` is told each event's version: with `in_order` from the first on, else from the first not ADDED.
-        With `until_initial_end` it returns right after that end and leaves the stream open. Raises the ApiError of an
+        `publish` gets each event's version: from the first event with `in_order`, else from the first that is not
+        ADDED. With `until_initial_end` it returns after that end and leaves the stream open. Raises the ApiError of an
         ERROR event, _ShortWatch, or Interrupted.
         """
         resource = self._lister_watcher.resource
@@ -435,7 +437,7 @@ class Reflector:
 
     def _wait(self) -> None:
         self._wake.clear()
-        self._check_stop()  # after clear(): either it sees the flag of stop(), or the sleep is ended by it
+        self._check_stop()  # after clear(): either this sees the flag of stop(), or stop() ends the sleep
         self._clock.sleep(self._backoff.next(), self._wake)
         self._check_stop()
 
@@ -445,7 +447,7 @@ class Reflector:
 
     @contextmanager
     def _every(self, seconds: float, action: Callable[[], None]) -> Iterator[None]:
-        """Call `action` from another thread each `seconds` while the block runs, which may well block."""
+        """Call `action` from another thread every `seconds` while the block runs, which may block."""
         over = threading.Event()
         failures: list[BaseException] = []
 
@@ -473,7 +475,7 @@ class Reflector:
 
     def _log_skipped(self, message: str, event_type: object, error: Exception | None = None) -> None:
         extra = {"informer": self._name, "eventType": str(event_type)[:20]}
-        if isinstance(error, TransformFailed):  # a mistake in the program; all else is one in the data
+        if isinstance(error, TransformFailed):  # a programming error; all others are errors in the data
             log.error(message, extra=extra, exc_info=error)
         else:
             log.error(message, extra=extra | ({"error": str(error)} if error else {}))
@@ -489,8 +491,8 @@ class _Gathered:
         self.events = 0
 
     def add(self, obj: Object) -> None:
-        # Transformed here, and again by the store, to hold less while the list is gathered. What that fails for is left
-        # to the store: it exists, so it must not be missing here.
+        # Transformed here, and again by the store, to save memory while the list is collected. Failures are left to the
+        # store: the object exists, so it must not be missing here.
         with suppress(TransformFailed):
             obj = self._transform(obj) if self._transform else obj
         self.events += 1
@@ -507,7 +509,7 @@ class _Gathered:
 
 
 def _forget_frames(error: KubernetesError) -> KubernetesError:
-    """`error` without its traceback, whose frames hold streams and whole lists for as long as the error is kept."""
+    """`error` without its traceback, whose frames would keep streams and whole lists in memory."""
     return error.with_traceback(None)
 
 
@@ -517,7 +519,7 @@ def _ends_initial_events(metadata: Any) -> bool:
 
 
 def _is_retriable(error: KubernetesError) -> bool:
-    """The server is away or busy: the same request will do, later (client-go: isWatchErrorRetriable)."""
+    """The server is unavailable or busy, and the same request can be retried (client-go: isWatchErrorRetriable)."""
     return isinstance(error, TooManyRequests) or (
         isinstance(error, ConnectionFailed) and error.reason == ConnectionFailed.REFUSED
     )
