@@ -28,7 +28,7 @@ PASSWORD = "canary-of-Compass"
 THEIRS = "canary-of-a-user"
 
 #: What the API server sets, or what makes the object another one.
-_FIXED = ("name", "namespace", "uid", "resourceVersion")
+_FIXED = ("name", "namespace", "uid", "resourceVersion", "generation")
 
 
 class _StrictAgent(Agent):
