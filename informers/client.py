@@ -1,15 +1,15 @@
-"""The client of the API server: plain dicts in, plain dicts out, every failure an ApiError.
+"""The client of the API server, with plain dicts. Every failure is an ApiError.
 
-- Configuration, TLS and the connection pool are the official client's; requests go straight to that pool, so no model
-  is built and no JSON is parsed twice.
-- Each request ends within its timeout as a whole: name resolution, connect, TLS, sending, waiting, reading, and the
-  waits between two tries. What was not sent by then is never sent.
-- Requests that the server answers with 429 or 5xx and a Retry-After are sent again, up to ten times (client-go rest);
-  a GET on an idle connection that breaks without an answer is sent again at once (Go's net/http).
-- Dead peers are noticed: TCP keepalive, and a timeout on every request.
-- A rotated service account token is picked up; a 401 drops the one in use.
+- Configuration, TLS and the connection pool are those of the official client. Requests use the pool directly, so no
+  model is built and no JSON is parsed twice.
+- Each request ends within its timeout, which includes name resolution, connect, TLS, sending, waiting, reading, and the
+  waits between retries. A request that was not sent by then is never sent.
+- A request that the server answers with 429 or 5xx and a Retry-After is retried up to ten times (client-go rest). A GET
+  on an idle connection that breaks without an answer is retried at once (Go's net/http).
+- Dead peers are detected by TCP keepalive and by a timeout on every request.
+- A rotated service account token is used; a 401 drops the current one.
 
-With watch.py and exchange.py the only module that touches HTTP. Thread-safe.
+Together with watch.py and exchange.py the only module with HTTP. Thread-safe.
 """
 
 import copy

@@ -1,8 +1,7 @@
-"""Where the API server is and how to sign in: kubeconfig files and the service account of a Pod.
+"""URL and authentication of the API server: kubeconfig files and the service account of a Pod.
 
-The official client reads kubeconfig files (clusters, users, OIDC) and knows the layout of a Pod. What it leaves out is
-added here: a token file that changes while the process runs, credentials of plugins that expire or are refused, and
-acting as somebody else.
+The official client reads kubeconfig files (clusters, users, OIDC) and knows the layout of a Pod. This module adds token
+files that change while the process runs, plugin credentials that expire or are refused, and impersonation.
 """
 
 import logging
@@ -38,10 +37,10 @@ Certificate = tuple[str, str]
 
 
 class TokenFile:
-    """A bearer token in a file that others rotate (client-go: cachingTokenSource over fileTokenSource).
+    """A bearer token in a file that is rotated (client-go: cachingTokenSource over fileTokenSource).
 
-    Thread-safe. The file is read again when the token is older than 50 s, or was dropped. When that fails the old token
-    is kept in use, unless it was dropped because the server refused it.
+    Thread-safe. The file is read again when the token is older than 50 s, or was dropped. If that fails the old token
+    is used, unless it was dropped because the server refused it.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -52,7 +51,7 @@ class TokenFile:
         self._read_at = 0.0
 
     def token(self) -> str:
-        """The token. Raises ConfigurationError when there is none to use."""
+        """The token. Raises ConfigurationError when there is none."""
         with self._lock:
             now = self._clock.monotonic()
             if self._token is not None and now - self._read_at < _TOKEN_PERIOD - _TOKEN_LEEWAY:
@@ -82,11 +81,11 @@ class TokenFile:
 
 
 class Credentials:
-    """What each request carries to say who sends it.
+    """The authentication of each request.
 
-    A token file or a plugin, when there is one, otherwise whatever the official client makes of the kubeconfig. Client
-    certificates belong to the connection; only those of a plugin, which may change, are told here.
-    impersonation: headers for acting as somebody else.
+    A token file or a plugin if there is one, otherwise the official client's interpretation of the kubeconfig. Client
+    certificates belong to the connection; only those of a plugin, which may change, are here. impersonation: headers
+    for impersonation.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class Credentials:
         self._token_file = token_file
         self._plugin = plugin
         self.impersonation = impersonation
-        # Tokens that the official client renews, OIDC for one, are to be renewed once, not once per thread.
+        # Tokens that the official client renews, for example with OIDC, are renewed once and not once for each thread.
         self._lock = threading.Lock()
 
     def authorization(self) -> str | None:

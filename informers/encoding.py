@@ -1,7 +1,7 @@
-"""JSON: quick for nearly all that an API server sends, and slow but right for the rest.
+"""JSON: fast for nearly all objects of an API server, and correct for the rest.
 
-orjson takes no text nested deeper than 1,024 levels and no lone surrogates. An API server takes 10,000 levels, and one
-such object in a list must not cost all the others.
+orjson rejects more than 1,024 nesting levels and lone surrogates. An API server accepts 10,000 levels, and one such
+object in a list must not affect the others.
 """
 
 import json

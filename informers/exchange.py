@@ -1,8 +1,8 @@
-"""One request on the wire, which another thread can cut off in any phase.
+"""One request on a connection, which another thread can abort in any phase.
 
-urllib3 gives no hold on a request under way. So each connection looks up the exchange of the thread that uses it and
-tells it the socket. What is cut off before its connection is there is never sent; what is cut off later finds its
-socket shut down, which wakes a blocked send or recv (closing the socket would not).
+urllib3 gives no access to a request in progress. So each connection looks up the exchange of its thread and registers
+its socket. A request that is aborted before its connection is open is never sent; later, its socket is shut down, which
+ends a blocked send or recv (closing the socket would not).
 """
 
 import logging
@@ -68,7 +68,7 @@ class Exchange:
         _of_thread.exchange = None
 
     def cut(self) -> None:
-        """Let nothing more be sent, and wake who sends or reads. Idempotent."""
+        """Prevent further sends, and end blocked sends and reads. Idempotent."""
         with self._lock:
             self._is_cut = True
             if self._socket is None:
@@ -79,7 +79,7 @@ class Exchange:
                 log.debug("The socket was already disconnected", extra={"error": type(error).__name__})
 
     def release(self) -> None:
-        """Let go of the socket. Idempotent."""
+        """Release the socket. Idempotent."""
         with self._lock:
             if self._socket is not None:
                 self._socket.close()

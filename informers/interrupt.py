@@ -1,7 +1,7 @@
-"""Blocking calls that their caller can leave: when it is told to stop, and when the time for them is over.
+"""Blocking calls that their caller can leave at a stop and at a timeout.
 
-Nothing can take a thread out of name resolution, connect() or a TLS handshake. Such a call runs in another thread; its
-caller waits for the result, the stop or the timeout, whichever comes first.
+A thread cannot be interrupted in name resolution, connect() or a TLS handshake. Such a call runs in another thread; its
+caller waits for the result, the stop or the timeout, whichever is first.
 """
 
 import logging
@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """The stop came before the result."""
+    """The stop was set before the result."""
 
 
 class Overdue(Exception):
-    """The timeout was over before the result came."""
+    """The timeout ended before the result."""
 
 
 class Interrupt:
-    """A flag that is set once and for all, and wakes all who wait in call()."""
+    """A flag that is set once, and ends all waits in call()."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,7 +1,7 @@
-"""What the package reports to whoever exports metrics. All hooks are called often and must be quick and thread-safe.
+"""The metrics of this package. All hooks are called often and must be quick and thread-safe.
 
-The measures are those of client-go (tools/metrics, tools/cache/reflector_metrics.go, informer_metrics.go); names and
-buckets are the exporter's affair.
+The measurements are those of client-go (tools/metrics, tools/cache/reflector_metrics.go, informer_metrics.go); the
+exporter defines names and buckets.
 """
 
 from typing import Protocol

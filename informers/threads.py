@@ -1,4 +1,6 @@
-"""Threads for short blocking calls, used again: starting one for each request would cost more than the request."""
+"""Threads for short blocking calls, which are reused: a new thread for each request would cost more than the
+request.
+"""
 
 import logging
 import queue
@@ -9,7 +11,7 @@ log = logging.getLogger(__name__)
 
 Task = tuple[str, Callable[[], None]]
 
-# Long enough for a burst of requests, short enough to leave nothing behind.
+# Long enough for a burst of requests, and short enough to leave no threads behind.
 IDLE_SECONDS = 1.0
 _IDLE_NAME = "idle"
 

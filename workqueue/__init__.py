@@ -1,11 +1,11 @@
-"""Work queues for controllers, as right as client-go's, for any threaded program.
+"""Work queues for controllers with the semantics of client-go, for any threaded program.
 
-- Fair: keys are handed out in order of priority, and of their add within a priority.
-- Stingy: one key is handed to one worker at a time, and however often it was added before that, once.
-- Nothing is lost: a key added while a worker has it is handed out again after that.
-- Many producers and many workers; a shutdown either lets go at once or waits for the work to be done.
-- Keys can be added after a delay, or with a rate limiter's back-off.
-- Time is passed in: workqueue.testing.VirtualClock makes each delay a test's own.
+- Fair: keys are returned in order of priority, and in order of their adds within a priority.
+- De-duplicating: a key is with one worker at a time, and any number of adds before that count once.
+- Reliable: a key that is added while a worker has it is returned again.
+- Many producers and many workers; a shutdown returns at once or waits for the work.
+- Keys can be added after a delay, or with the back-off of a rate limiter.
+- Time is an argument: with workqueue.testing.VirtualClock a test controls each delay.
 """
 
 from workqueue.clock import REAL_CLOCK, Clock, RealClock

@@ -1,4 +1,4 @@
-"""A heap that holds each key once and lets a key move forward."""
+"""A heap that contains each key once and can move a key forward."""
 
 import heapq
 import itertools
@@ -13,24 +13,24 @@ _STALE_ENTRIES_TOLERATED = 64  # below this a rebuild costs more than the memory
 class KeyedHeap(Generic[K]):
     """Keys in order of rank, lowest first, and of arrival within a rank. Not thread-safe.
 
-    push() and pop() are O(log n), amortised. A key that moves leaves its old entry in the heap, where it is recognised
-    as stale; the heap is rebuilt before such entries outnumber the keys.
+    push() and pop() are O(log n), amortised. A key that moves leaves its old entry in the heap, which is recognised as
+    stale. The heap is rebuilt before stale entries outnumber the keys.
     """
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, K]] = []
-        self._entries: dict[K, tuple[float, int, K]] = {}  # the entry of each key that counts
-        self._arrivals = itertools.count()  # unique, so two keys are never compared
+        self._entries: dict[K, tuple[float, int, K]] = {}  # the current entry of each key
+        self._arrivals = itertools.count()  # unique, so that keys are never compared
 
     def __iter__(self) -> Iterator[K]:
-        """The keys, in no order. The heap may change meanwhile."""
+        """The keys, in no order. The heap may change during the iteration."""
         return iter([*self._entries])
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def push(self, key: K, rank: float) -> None:
-        """Take in a key. One that is held moves if the new rank is lower, keeping its arrival, and else stays."""
+        """Add a key. An existing key moves if the new rank is lower, with its old arrival, and else stays."""
         held = self._entries.get(key)
         if held is None:
             entry = (rank, next(self._arrivals), key)
@@ -45,7 +45,7 @@ class KeyedHeap(Generic[K]):
             heapq.heapify(self._heap)
 
     def first_rank(self) -> float | None:
-        """The lowest rank; None if there is no key."""
+        """The lowest rank; None if the heap is empty."""
         heap = self._heap
         while heap:
             rank, _, key = entry = heap[0]
@@ -55,7 +55,7 @@ class KeyedHeap(Generic[K]):
         return None
 
     def pop(self) -> tuple[float, K]:
-        """Take out the first key: (rank, key). Raises IndexError if there is none."""
+        """Remove the first key: (rank, key). Raises IndexError if the heap is empty."""
         while True:
             rank, _, key = entry = heapq.heappop(self._heap)
             if self._entries.get(key) is entry:

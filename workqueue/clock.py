@@ -1,4 +1,4 @@
-"""Time as an argument: what waits or measures asks a Clock, so that tests can run on workqueue.testing.VirtualClock."""
+"""Time as an argument: all waits and measurements use a Clock, so that tests can use workqueue.testing.VirtualClock."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ class Clock(Protocol):
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
         """Wait until ``condition`` (held by the caller) is notified; False if ``timeout`` seconds passed first.
 
-        As with Condition.wait, a wake-up proves nothing: the caller checks its predicate again.
+        As with Condition.wait, a wake-up may be spurious: the caller checks its predicate again.
         """
         ...
 
@@ -46,4 +46,4 @@ class RealClock:
 
 
 REAL_CLOCK: Clock = RealClock()
-"""The default wherever a clock can be passed in; RealClock has no state, so one is enough."""
+"""The default for all clock arguments. RealClock has no state, so one instance is enough."""

@@ -1,4 +1,4 @@
-"""Adding a key later. Behaves as client-go's util/workqueue/delaying_queue.go, without its thread."""
+"""Adding a key with a delay, as in client-go's util/workqueue/delaying_queue.go, without its thread."""
 
 import math
 from collections.abc import Hashable
@@ -11,23 +11,23 @@ from workqueue.queue import Queue
 
 K = TypeVar("K", bound=Hashable)
 
-_MAX_WAIT_SECONDS = 10.0  # insurance against a clock that surprises: whoever waits looks again this often
+_MAX_WAIT_SECONDS = 10.0  # a limit in case of an unexpected clock: waiting threads check again after this time
 
 
 class DelayingQueue(Queue[K]):
     """A Queue whose keys can be added after a delay.
 
-    - A key waits at most once; of several delays the one that ends first counts, and the highest priority.
-    - A key that waits can be added meanwhile; it is then handed out now, and again when its delay has passed.
+    - A key waits at most once. Of several delays the earliest counts, with the highest priority.
+    - A waiting key can be added meanwhile. It is returned now, and again when its delay has passed.
     - A shutdown drops the keys whose delay has not passed.
 
-    No thread watches the time: a get() that finds nothing sleeps until the first delay ends.
+    There is no timer thread: a get() without a key waits until the first delay ends.
     """
 
     def __init__(self, name: str = "", *, clock: Clock = REAL_CLOCK, metrics: MetricsProvider | None = None) -> None:
         # Both before the base class, which may pass _gauges on to another thread.
         self._delayed: KeyedHeap[K] = KeyedHeap()  # by the time, of clock.monotonic(), at which to queue the key
-        self._delayed_priority: dict[K, int] = {}  # of the same keys
+        self._delayed_priority: dict[K, int] = {}  # priorities of the same keys
         super().__init__(name, clock=clock, metrics=metrics)
 
     def add_after(self, key: K, delay_seconds: float, *, priority: int = 0) -> None:
@@ -52,8 +52,8 @@ class DelayingQueue(Queue[K]):
             self._delayed.push(key, ready_at)
             self._delayed_priority[key] = max(priority, self._delayed_priority.get(key, priority))
             if first is None or ready_at < first:
-                # All, not one: each get() that waits must know the first deadline. Were it known to one only, and that
-                # one was given another key, nobody would wake for this one.
+                # All, not one: each waiting get() must know the first deadline. If only one knew it, and that one got
+                # another key, no thread would wake up for this key.
                 self._available.notify_all()
 
     def _promote_locked(self) -> float | None:

@@ -1,4 +1,4 @@
-"""The de-duplicating queue. Behaves as client-go's util/workqueue/queue.go, with priorities added.
+"""The de-duplicating queue, as client-go's util/workqueue/queue.go, with priorities.
 
 Errors:
 
@@ -18,20 +18,20 @@ K = TypeVar("K", bound=Hashable)
 
 
 class ShutDown(Exception):
-    """The queue is shut down and has handed out all it held: the worker should leave."""
+    """The queue is shut down and empty: the worker should end."""
 
 
 class Queue(Generic[K]):
-    """Keys that need work, each handed to one worker at a time.
+    """Keys that need work; each is with one worker at a time.
 
-    - A key added many times before a worker takes it is handed out once.
-    - A key added while a worker has it is handed out again after that worker's done(): nobody else gets it meanwhile,
-      and the add is not lost.
-    - Higher priority first, first come first served within a priority. An add of a key that already waits never lowers
-      its priority and never costs it its place. With the default priority everywhere this is a plain FIFO.
-    - After a shutdown adds are ignored, and what was accepted before is still handed out.
+    - A key that is added several times before a worker takes it is returned once.
+    - A key that is added while a worker has it is returned again after that worker's done(): no other worker gets it
+      before, and the add is not lost.
+    - Higher priority first, first come first served within a priority. An add of a waiting key never lowers its
+      priority and never changes its place. With only the default priority this is a plain FIFO.
+    - After a shutdown adds are ignored, and the accepted keys are still returned.
 
-    All methods may be called from any thread. Each get() must be followed by a done() for the key.
+    All methods are thread-safe. Each get() must be followed by a done() for the key.
     """
 
     def __init__(self, name: str = "", *, clock: Clock = REAL_CLOCK, metrics: MetricsProvider | None = None) -> None:
@@ -39,8 +39,8 @@ class Queue(Generic[K]):
         self.name = name
         self._clock = clock
         self._lock = threading.Lock()
-        # Two conditions on one lock. On a shared one each notify() for a key would rest on the fact that no worker
-        # waits while a thread drains (idle workers leave at the shutdown); else it could wake the wrong one.
+        # Two conditions on one lock. With one condition, notify() could wake a draining thread instead of a worker,
+        # unless no worker waits during a drain.
         self._available = threading.Condition(self._lock)
         self._drained = threading.Condition(self._lock)
 
@@ -49,7 +49,7 @@ class Queue(Generic[K]):
         # Keys that need work: priority, and the time of the add that made them dirty. Those that are not in _queue are
         # in _processing, and done() queues them.
         self._dirty: dict[K, tuple[int, float]] = {}
-        # Keys that a worker has, and since when.
+        # Keys of workers, with the start of the work.
         self._processing: dict[K, float] = {}
         self._shutting_down = False
         self._draining = False
@@ -67,7 +67,7 @@ class Queue(Generic[K]):
         return self.get_with_priority()[0]
 
     def get_with_priority(self) -> tuple[K, int]:
-        """As get(), with the priority at which the key was handed out: for whoever adds it again."""
+        """As get(), with the priority of the key, for a caller that adds it again."""
         with self._lock:
             while True:
                 next_promotion = self._promote_locked()
@@ -84,7 +84,7 @@ class Queue(Generic[K]):
             return key, priority
 
     def done(self, key: K) -> None:
-        """Give a key back after work; if it was added meanwhile it is queued again. Harmless for any other key."""
+        """Return a key after work; if it was added meanwhile it is queued again. No effect for any other key."""
         with self._lock:
             self._promote_locked()
             started = self._processing.pop(key, None)
@@ -100,18 +100,18 @@ class Queue(Generic[K]):
                 self._drained.notify_all()
 
     def __len__(self) -> int:
-        """Number of queued keys: neither those that workers have, nor those that wait for a delay to pass."""
+        """Number of queued keys, without those of workers and those that wait for a delay."""
         with self._lock:
             self._promote_locked()
             return len(self._queue)
 
     @property
     def shutting_down(self) -> bool:
-        """Whether either kind of shutdown was asked for."""
+        """Whether the queue is shut down, in either way."""
         return self._shutting_down
 
     def shut_down(self) -> None:
-        """Ignore all further adds and release the workers once the queue is empty. Returns at once.
+        """Ignore all further adds and let the workers end when the queue is empty. Returns at once.
 
         Also ends the wait of a shut_down_with_drain() in progress.
         """
@@ -121,10 +121,10 @@ class Queue(Generic[K]):
             self._drained.notify_all()
 
     def shut_down_with_drain(self) -> None:
-        """Like shut_down(), and wait until all work that was accepted is done, or until shut_down() is called.
+        """Like shut_down(), and wait until all accepted work is done, or until shut_down() is called.
 
-        Waits for what is queued as well as for what workers have. (client-go returns as soon as no worker has a key,
-        even if some are queued.) So it needs a worker that is alive, or a shut_down() from another thread.
+        Waits for queued keys and for those of workers. (client-go returns when no worker has a key, even if some are
+        queued.) So it needs a running worker, or a shut_down() from another thread.
         """
         with self._lock:
             self._draining = True
@@ -150,10 +150,10 @@ class Queue(Generic[K]):
                 self._available.notify()
 
     def _promote_locked(self) -> float | None:
-        """Queue the keys whose delay has passed; seconds until that should be tried again, None for never.
+        """Queue the keys whose delay has passed; returns the seconds until the next one, None for never.
 
-        Each method that looks at the queue or changes it calls this first. So the queue is always as it would be had
-        each key been queued at its very moment, and no thread has to watch the time.
+        Each method that reads or changes the queue calls this first. So the queue always is as if each key had been
+        queued at its exact time, without a timer thread.
         """
         return None
 

@@ -1,6 +1,6 @@
-"""How long a failed key should wait. Formulas as in client-go's util/workqueue/default_rate_limiters.go.
+"""The delay of a failed key. Formulas as in client-go's util/workqueue/default_rate_limiters.go.
 
-A rate limiter only computes delays and counts failures; it queues nothing. All of them are safe for many threads.
+A rate limiter only computes delays and counts failures. All of them are thread-safe.
 """
 
 import threading
@@ -12,23 +12,23 @@ from workqueue.clock import REAL_CLOCK, Clock
 K = TypeVar("K", bound=Hashable)
 K_contra = TypeVar("K_contra", bound=Hashable, contravariant=True)
 
-_BASE_SECONDS = 0.005  # first retry of the default controller limiter: at once, in human terms
-_ITEM_BASED_BASE_SECONDS = 0.001  # client-go's base where no bucket dampens the first retries
-_CAP_SECONDS = 1000.0  # a key that always fails is still tried each 17 minutes
-_QPS = 10.0  # over all keys: keeps a controller whose keys all fail from flooding the API server
+_BASE_SECONDS = 0.005  # first retry of the default controller limiter: immediate for people
+_ITEM_BASED_BASE_SECONDS = 0.001  # client-go's base without a bucket for the first retries
+_CAP_SECONDS = 1000.0  # a key that always fails is still retried every 17 minutes
+_QPS = 10.0  # for all keys: protects the API server from a controller whose keys all fail
 _BURST = 100
 _MAX_EXPONENT = 1023  # of a float: one more and ** raises OverflowError
 
 
 class RateLimiter(Protocol[K_contra]):
-    """Decides how long a key should wait before it is tried again."""
+    """Decides how long a key waits before its retry."""
 
     def when(self, key: K_contra) -> float:
-        """Count one more failure of the key and return how many seconds it should wait."""
+        """Count a failure of the key and return the seconds to wait."""
         ...
 
     def forget(self, key: K_contra) -> None:
-        """The key succeeded, or nobody will try it again: drop its count."""
+        """The key succeeded, or is not retried: reset its count."""
         ...
 
     def num_requeues(self, key: K_contra) -> int:
@@ -83,10 +83,10 @@ class ItemFastSlowRateLimiter(_FailureCounter[K]):
 
 
 class BucketRateLimiter(Generic[K]):
-    """A token bucket over all keys: ``burst`` at once, then ``qps`` per second.
+    """A token bucket for all keys: ``burst`` at once, then ``qps`` per second.
 
-    Each when() reserves a token, one that is yet to come if need be, and returns the time until it is there. Keys are
-    not told apart, so there is nothing to forget. Raises ValueError unless ``qps`` > 0 and ``burst`` >= 1.
+    Each when() reserves a token, if necessary a future one, and returns the time until it is available. There is no
+    state for single keys. Raises ValueError unless ``qps`` > 0 and ``burst`` >= 1.
     """
 
     def __init__(self, qps: float = _QPS, burst: int = _BURST, *, clock: Clock = REAL_CLOCK) -> None:
@@ -98,7 +98,7 @@ class BucketRateLimiter(Generic[K]):
         self._burst = burst
         self._clock = clock
         self._lock = threading.Lock()
-        self._tokens = float(burst)  # below zero: that many are reserved of those to come
+        self._tokens = float(burst)  # below zero: number of reserved future tokens
         self._updated = clock.monotonic()
 
     def when(self, key: K) -> float:  # noqa: ARG002
@@ -118,8 +118,8 @@ class BucketRateLimiter(Generic[K]):
 class MaxOfRateLimiter(Generic[K]):
     """The longest delay and the highest count of several limiters.
 
-    All are asked each time, so a token is spent even if another limiter asks for the longer wait. Raises ValueError if
-    no limiter is given.
+    Each limiter is called, so a token is used even if another limiter has the longer delay. Raises ValueError without a
+    limiter.
     """
 
     def __init__(self, *limiters: RateLimiter[K]) -> None:
@@ -139,7 +139,7 @@ class MaxOfRateLimiter(Generic[K]):
 
 
 class WithMaxWaitRateLimiter(Generic[K]):
-    """Another limiter's delays, but at most ``max_wait`` seconds."""
+    """The delays of another limiter, limited to ``max_wait`` seconds."""
 
     def __init__(self, limiter: RateLimiter[K], max_wait: float) -> None:
         self._limiter = limiter
@@ -156,10 +156,12 @@ class WithMaxWaitRateLimiter(Generic[K]):
 
 
 def default_controller_rate_limiter(clock: Clock = REAL_CLOCK) -> MaxOfRateLimiter[Hashable]:
-    """Per key 5 ms doubling to 1000 s, and over all keys 10 per second with a burst of 100; the longer wait counts."""
+    """For each key 5 ms, doubled up to 1000 s, and for all keys 10 per second with a burst of 100; the longer delay
+    counts.
+    """
     return MaxOfRateLimiter(ItemExponentialFailureRateLimiter(), BucketRateLimiter(clock=clock))
 
 
 def default_item_based_rate_limiter() -> ItemExponentialFailureRateLimiter[Hashable]:
-    """Per key only: 1 ms doubling to 1000 s."""
+    """For each key: 1 ms, doubled up to 1000 s."""
     return ItemExponentialFailureRateLimiter(base=_ITEM_BASED_BASE_SECONDS)

@@ -1,4 +1,4 @@
-"""Retrying a key with back-off. Behaves as client-go's util/workqueue/rate_limiting_queue.go."""
+"""Retries with back-off, as in client-go's util/workqueue/rate_limiting_queue.go."""
 
 from collections.abc import Hashable
 from typing import TypeVar
@@ -12,9 +12,9 @@ K = TypeVar("K", bound=Hashable)
 
 
 class RateLimitingQueue(DelayingQueue[K]):
-    """A DelayingQueue that asks a rate limiter how long a failed key should wait.
+    """A DelayingQueue that uses a rate limiter for the delays of failed keys.
 
-    After work on a key call done(), and before it either add_rate_limited() to try again or forget() to clear the
+    After the work on a key call done(), and before it either add_rate_limited() for a retry or forget() to reset the
     count of failures. forget() does not replace done().
     """
 
@@ -30,13 +30,13 @@ class RateLimitingQueue(DelayingQueue[K]):
         self._rate_limiter = rate_limiter
 
     def add_rate_limited(self, key: K, *, priority: int = 0) -> None:
-        """Add a key again when the rate limiter says so."""
+        """Add a key again after the delay of the rate limiter."""
         self.add_after(key, self._rate_limiter.when(key), priority=priority)
 
     def retry_now(self) -> None:
-        """End the delays of all keys that failed and wait to be tried again: the cause may be over.
+        """End the delays of all failed keys, because the cause of the failures may be gone.
 
-        Their failures stay counted, and what waits for another reason goes on waiting.
+        The counts of failures stay. Keys that wait for another reason continue to wait.
         """
         with self._lock:
             now = self._clock.monotonic()
@@ -46,7 +46,7 @@ class RateLimitingQueue(DelayingQueue[K]):
             self._promote_locked()
 
     def forget(self, key: K) -> None:
-        """Stop counting failures of a key: it succeeded, or it is given up."""
+        """Reset the failures of a key: it succeeded, or it is not retried."""
         self._rate_limiter.forget(key)
 
     def num_requeues(self, key: K) -> int:

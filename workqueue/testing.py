@@ -47,10 +47,10 @@ class VirtualClock:
             return self._now + self._wall_minus_monotonic
 
     def advance(self, seconds: float) -> None:
-        """Move both clocks ahead in one jump and wake all whose deadline is reached.
+        """Move both clocks ahead and wake all threads whose deadline is reached.
 
-        Others that wait on the same condition wake too, as after a notify_all(). Raises ValueError if ``seconds`` is
-        negative.
+        Other threads that wait on the same condition wake up too, as after a notify_all(). Raises ValueError if
+        ``seconds`` is negative.
         """
         if not seconds >= 0:
             raise ValueError(f"a monotonic clock cannot advance by {seconds} seconds")
@@ -66,7 +66,7 @@ class VirtualClock:
                 condition.notify_all()
 
     def set_time(self, epoch_seconds: float) -> None:
-        """Let the wall clock jump, in either direction; monotonic() and all deadlines stay as they are."""
+        """Change the wall clock, in either direction; monotonic() and all deadlines stay."""
         with self._changed:
             self._wall_minus_monotonic = epoch_seconds - self._now
 
@@ -99,8 +99,8 @@ class VirtualClock:
     def wait_for_waiters(self, count: int, timeout: float = 60.0) -> None:
         """Block until at least ``count`` threads wait on this clock, with or without a deadline.
 
-        A thread that has been notified, whose deadline was reached or whose stop event is set does not count, even if
-        it did not get to run yet. Raises TimeoutError after ``timeout`` real seconds.
+        A thread that has been notified, whose deadline is reached or whose stop event is set does not count, even if it
+        has not run yet. Raises TimeoutError after ``timeout`` real seconds.
         """
         give_up = time.monotonic() + timeout
         while True:
