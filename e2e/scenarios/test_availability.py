@@ -6,14 +6,18 @@ from datetime import UTC, datetime
 
 import pytest
 
+from e2e.mock_compass.examples import landscape
 from e2e.scenarios import messages
 from e2e.scenarios.drift_probe import DriftProbe
 from e2e.scenarios.stage import TAKE_OVER_SECONDS, Stage
 
 WEATHER = "mp-city-weather"
+ERP = "mp-harbour-logistics-erp"
+MOVED = "Moved while the leader stood still"
 LEASE_SECONDS = 10.0
 DOCUMENTED = "8 to 12 s"  # docs/operations.md, Failover
 
+_ERP = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
 _EDITS = 3
 # By what it tells, or by its end, if it did not answer to the kubelet for so long.
 _ENDED = re.compile("|".join((messages.LOST, messages.STOPPED, messages.STARTING)))
@@ -77,7 +81,7 @@ def test_leader_lost(connected: Stage) -> None:
 def test_leader_frozen(connected: Stage) -> None:
     """Another one takes over when the lease has expired; the frozen one, when it goes on, writes nothing.
 
-    An Application is edited all the while, so that there is something to write for both of them.
+    There is something for it to write: by what it has fetched, the change that came meanwhile is drift. Edits go on.
     """
     if reason := connected.node_missing():
         pytest.skip(reason)
@@ -88,9 +92,11 @@ def test_leader_frozen(connected: Stage) -> None:
         with connected.frozen(leader):
             frozen = datetime.now(UTC)
             before = connected.logs()[leader]
-            probe = stack.enter_context(DriftProbe(connected, WEATHER))
             successor = connected.wait_for_leader(other_than=identity)
             _tell_figures("frozen", frozen, connected)
+            connected.compass.change(_ERP["id"], description=MOVED)
+            connected.wait_for("the change", lambda: _descriptions(connected)[ERP] == MOVED)
+            probe = stack.enter_context(DriftProbe(connected, WEATHER))
             connected.wait_for("an edit undone", lambda: probe.gaps)
         undone = len(probe.gaps)
         connected.wait_for("the end of its term", lambda: _ENDED.search(_since(connected, leader, before)))
@@ -98,11 +104,17 @@ def test_leader_frozen(connected: Stage) -> None:
     written, acquired, _ = _since(connected, leader, before).partition(messages.ACQUIRED)
     print("it leads again" if acquired else "it stands by")
     assert not _WRITE.search(written)
+    assert _descriptions(connected)[ERP] == MOVED
     assert successor != leader
     assert _WRITE.search(connected.logs()[successor])  # where a write can be seen
+    connected.compass.reset()
     connected.start_agents()
     connected.wait_for_landscape()
     assert len(connected.compass.certificates()) == issued
+
+
+def _descriptions(stage: Stage) -> dict[str, str]:
+    return {name: obj["spec"]["description"] for name, obj in stage.applications().items()}
 
 
 def _since(stage: Stage, replica: str, before: str) -> str:
