@@ -1,4 +1,4 @@
-"""All that a decision about the connection depends on, gathered at one moment. What follows from it is in `policy`."""
+"""The input of a decision about the connection, read at one moment. The decision itself is in `policy`."""
 
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -17,7 +17,7 @@ from controller.settings import Settings
 Object = dict[str, Any]
 
 _SECOND_TOKEN_SECONDS = 300.0
-"""How long the token lives that the Connector gives for the configured one. After that, its refusal is final."""
+"""Lifetime of the token that the Connector returns for the configured one. After that, a refusal is final."""
 
 _FIRST_TOKEN_SECONDS = 3600.0
 """The same for the one-time token of a Runtime."""
@@ -37,7 +37,7 @@ class GatewaySecret(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What an operator has set; seconds, and a part of the validity."""
+    """Settings of the operator; seconds, and a fraction of the validity."""
 
     renewal_threshold: float
     minimal_sync_time: float
@@ -54,10 +54,10 @@ class Limits:
         )
 
     def renewal_due_at(self, *, not_before: float, not_after: float, acquired: float = 0.0) -> float:
-        """The moment from which a certificate is too old; epoch seconds.
+        """The time from which a certificate is due for renewal; epoch seconds.
 
-        One that is past its threshold when it comes, for its short validity or for clocks that differ, is used for a
-        half of the time that it has left: so renewals do not follow each other without a pause.
+        One that is past its threshold when it is received, because of a short validity or different clocks, is used for
+        half of its remaining time, so that renewals do not follow each other without a pause.
         """
         validity = not_after - not_before
         margin = max(validity * self.renewal_threshold, min(2 * self.minimal_sync_time, validity / 2))
@@ -65,14 +65,14 @@ class Limits:
         return threshold if acquired < threshold else (acquired + not_after) / 2
 
 
-# --- what is remembered from one reconcile to the next; a restart may lose all of it ---
+# --- memory between two reconciles; a restart may lose all of it ---
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The configuration when it was last looked at. ``since``: when it was first seen, epoch and monotonic seconds.
+    """The last observed configuration. ``since``: when it was first observed, epoch and monotonic seconds.
 
-    ``changed``: another one was seen before it, so ``since`` is when it was changed.
+    ``changed``: another one was observed before it, so ``since`` is the time of the change.
     """
 
     fingerprint: str
@@ -83,7 +83,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class PairingTrouble:
-    """What came of the last try to pair with the configuration ``what``.
+    """The result of the last attempt to pair with the configuration ``what``.
 
     ``since``: the first failure, ``tried``: the last one, ``applied``: when its literal token was last found in the
     CompassConnection; monotonic seconds.
@@ -97,18 +97,18 @@ class PairingTrouble:
     applied: float = 0.0
 
     def is_hopeless(self, now: float, tolerance: float) -> bool:
-        """It has failed for longer than an outage explains, and not because Compass could not be reached."""
+        """It has failed for longer than an outage can last, and not because Compass could not be reached."""
         failed = self.failed.token not in (Token.UNTOUCHED, Token.UNCERTAIN)
         return failed and now - self.since >= tolerance
 
     def is_recent(self, now: float) -> bool:
-        """The token was tried, or applied again, not so long ago that nobody can mean it any more."""
+        """The token was tried, or applied again, recently enough to be intended."""
         return now - max(self.tried, self.applied) < _APPLIED_AGAIN_SECONDS
 
 
 @dataclass(frozen=True)
 class MaintenanceTrouble:
-    """What came of the last call to the Connector with a certificate."""
+    """The result of the last call to the Connector with a certificate."""
 
     certificate: str
     failure: Failure
@@ -117,7 +117,7 @@ class MaintenanceTrouble:
 
 @dataclass(frozen=True)
 class Unstored:
-    """An answer of the Connector that could not be written down yet: it must not be asked for again."""
+    """An answer of the Connector that could not be stored yet, and must not be requested again."""
 
     pairing: Pairing
     signed: SignedCertificate | None = None
@@ -126,7 +126,7 @@ class Unstored:
 
 @dataclass(frozen=True)
 class Fresh:
-    """A renewed certificate that does not replace the one in use yet. ``received``: epoch seconds.
+    """A renewed certificate that does not replace the current one yet. ``received``: epoch seconds.
 
     ``request_id``: the x-request-id of the call that signed it.
     """
@@ -146,7 +146,7 @@ class Fresh:
 
 @dataclass(frozen=True)
 class Asked:
-    """The last call to the Connector with a certificate. Monotonic seconds; ``next``: when it is due again."""
+    """The last call to the Connector with a certificate. Monotonic seconds; ``next``: the time of the next one."""
 
     certificate: str
     at: float
@@ -155,7 +155,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Paired:
-    """News that are not told yet. ``origin``: where the token came from."""
+    """A success that is not reported yet. ``origin``: the object with the token."""
 
     certificate: str
     origin: str
@@ -163,7 +163,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class Renewed:
-    """News that are not told yet. ``why``: for people."""
+    """A success that is not reported yet. ``why``: for people."""
 
     certificate: str
     why: str
@@ -187,7 +187,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Waits:
-    """Seconds until something that failed may be tried again."""
+    """Seconds until the next attempt after a failure."""
 
     pairing: float = 0.0
     maintenance: float = 0.0
@@ -223,7 +223,7 @@ class Facts:
 
     @property
     def usable(self) -> bool:
-        """There are credentials to work with, whoever may refuse them."""
+        """There are credentials that can be used, even if Compass refuses them."""
         return (
             self.credentials is not None
             and self.credentials.registration is not None
@@ -238,14 +238,14 @@ class Facts:
 
     @property
     def registration(self) -> Registration:
-        """What belongs to the usable credentials."""
+        """The registration of the usable credentials."""
         assert self.credentials is not None
         assert self.credentials.registration is not None
         return self.credentials.registration
 
     @property
     def loss(self) -> str:
-        """What is wrong with the credentials; "" when there never were any, or nothing is."""
+        """The problem of the credentials; "" if there never were any, or if there is no problem."""
         if self.credentials is None:
             return self.problem
         if self.now >= self.credentials.not_after:
@@ -256,17 +256,17 @@ class Facts:
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """Of the present certificate: what was said of an earlier one is void."""
+        """Refusals of the current certificate: those of an earlier one are ignored."""
         return tuple(r for r in self.health.refusals if r.certificate == self.current.fingerprint)
 
     @property
     def refused_for(self) -> float:
-        """Seconds since somebody first refused the certificate."""
+        """Seconds since the first refusal of the certificate."""
         return max((self.monotonic - refusal.since for refusal in self.refusals), default=0.0)
 
     @property
     def wrong_runtime(self) -> str | None:
-        """The Runtime that the certificate belongs to, when that is another one than the configured."""
+        """The Runtime of the certificate, if it is not the configured one."""
         verdict = self.health.verdict
         if verdict is None or verdict.actual is None or verdict.certificate != self.current.fingerprint:
             return None
@@ -274,7 +274,7 @@ class Facts:
 
     @property
     def renewal_due_at(self) -> float:
-        """Epoch seconds. A certificate that came in the future says that the clock was wrong then."""
+        """Epoch seconds. If the certificate was received in the future, the clock was wrong then."""
         acquired = self.registration.acquired
         return self.limits.renewal_due_at(
             not_before=self.current.not_before,
@@ -284,7 +284,7 @@ class Facts:
 
     @property
     def past_threshold_on_arrival(self) -> bool:
-        """The certificate was too old when it came."""
+        """The certificate was already due for renewal when it was received."""
         of_its_validity = self.limits.renewal_due_at(
             not_before=self.current.not_before, not_after=self.current.not_after
         )
@@ -304,7 +304,7 @@ class Facts:
 
     @property
     def maintenance(self) -> MaintenanceTrouble | None:
-        """What is wrong between the Connector and this certificate."""
+        """The current failure of calls to the Connector with this certificate."""
         trouble = self.memory.maintenance
         return trouble if trouble is not None and trouble.certificate == self.current.fingerprint else None
 
@@ -317,7 +317,7 @@ class Facts:
 
     @property
     def pairing(self) -> Pairing | None:
-        """The pairing under way that the configuration asks for, the one in memory being the further."""
+        """The pairing in progress for the current configuration; the one in memory is more recent."""
         if self.configuration is None:
             return None
         known = (self.memory.unstored.pairing if self.memory.unstored else None, self.under_way)
@@ -326,30 +326,30 @@ class Facts:
 
     @property
     def what(self) -> str:
-        """The fingerprint of the configuration that a pairing would be for."""
+        """The fingerprint of the configuration for a pairing."""
         if self.pairing is not None:
             return self.pairing.configuration
         return "" if self.configuration is None else fingerprint_of(self.configuration)
 
     @property
     def trouble(self) -> PairingTrouble | None:
-        """What came of the last try of that pairing."""
+        """The result of the last attempt of this pairing."""
         trouble = self.memory.trouble
         return trouble if trouble is not None and trouble.what == self.what else None
 
     @property
     def revoked(self) -> bool:
-        """An operator has revoked the connection, and nothing else was configured since."""
+        """An operator has revoked the connection, and the configuration has not changed since."""
         return self.configuration is not None and revocation.is_marked(self.connection, self.configuration)
 
     @property
     def established(self) -> bool:
-        """This very CompassConnection has told of a connection."""
+        """This CompassConnection has been connected before."""
         return cc.was_established(self.connection)
 
     @property
     def token_has_won(self) -> bool:
-        """The configured token has won the stored credentials, maybe with another Runtime id or tenant."""
+        """The configured token has obtained the stored credentials, maybe with another Runtime id or tenant."""
         configured = self.configuration
         if not isinstance(configured, PairingConfiguration) or not self.paired_with:
             return False
@@ -376,12 +376,12 @@ class Facts:
 
     @property
     def reconnect_wanted(self) -> bool:
-        """Whether new credentials are asked for although there are usable ones.
+        """Whether new credentials are requested although there are usable ones.
 
-        That is what a token in the CompassConnection asks for, and a CompassConnection that does not know the stored
-        credentials: the one before was deleted. But the token that won them is spent, and with none configured a
-        pairing is neither possible nor meant: that is also what is found after a crash between storing credentials and
-        telling of them. When a pairing has failed for long enough, the credentials win.
+        A token in the CompassConnection requests them, and so does a CompassConnection whose status does not match the
+        stored credentials, because the earlier object was deleted. But the token that obtained them is used, and
+        without a token a pairing is neither possible nor intended; this is also the state after a crash between storing
+        credentials and writing the status. If a pairing has failed for long enough, the credentials are used.
         """
         configuration = self.configuration
         if configuration is None or self.reconnect_is_hopeless:
@@ -395,12 +395,14 @@ class Facts:
 
     @property
     def in_use(self) -> bool:
-        """The stored credentials are the ones that this CompassConnection is to tell of, whoever wants new ones."""
+        """The stored credentials are the ones for the status of this CompassConnection, even if new ones are
+        requested.
+        """
         return self.usable and not (self.reconnect_wanted and self.knows_nothing_of_credentials)
 
     @property
     def reconnect_trouble(self) -> PairingTrouble | None:
-        """What came of a token in the CompassConnection while the stored credentials stay in use."""
+        """The result of a token in the CompassConnection while the stored credentials are used."""
         trouble = self.memory.trouble
         if trouble is None or trouble.failed.origin != sources.SPEC_PAIRING or not self.in_use:
             return None
@@ -408,7 +410,7 @@ class Facts:
 
     @property
     def knows_nothing_of_credentials(self) -> bool:
-        """The CompassConnection is new: neither its status nor its addresses are those of the stored credentials."""
+        """The CompassConnection is new: neither its status nor its URLs are those of the stored credentials."""
         if self.connection is None:
             return True
         if self.connection["metadata"]["uid"] == self.registration.asked_by:
@@ -423,7 +425,7 @@ class Facts:
 
     @property
     def reconnect_is_hopeless(self) -> bool:
-        """It has failed for longer than an outage explains, and not because Compass could not be reached."""
+        """It has failed for longer than an outage can last, and not because Compass could not be reached."""
         tolerance = self.limits.refusal_tolerance
         if self.trouble is not None:
             return self.trouble.is_hopeless(self.monotonic, tolerance)
@@ -433,7 +435,7 @@ class Facts:
 
     @property
     def token_is_newer(self) -> bool:
-        """The configured token came after the credentials, or after somebody began to refuse them."""
+        """The token was configured after the credentials were obtained, or after the first refusal."""
         configuration = self.configuration
         if not isinstance(configuration, PairingConfiguration):
             return self.pairing is not None

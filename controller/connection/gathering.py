@@ -1,4 +1,4 @@
-"""Gathers the facts: all that is read for one decision is read here, and nothing after it."""
+"""Collects the facts: all reads for a decision are here, and none are made after it."""
 
 from dataclasses import replace
 from typing import Any
@@ -29,7 +29,7 @@ Object = dict[str, Any]
 
 
 class Gatherer:
-    """Reads caches; the API server only where a cache may be too late, or does not have the object."""
+    """Reads caches, and the API server only if a cache may be outdated or does not have the object."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Gatherer:
         return GatewaySecret.DIFFERENT if differs else GatewaySecret.AS_WANTED
 
     def _with_configuration(self, facts: Facts) -> Facts:
-        # Whoever deletes the CompassConnection may have changed the configuration just before.
+        # The configuration may have been changed just before the CompassConnection was deleted.
         deleted_or_new = cc.state_of(facts.connection) is None
         configuration = self._configurations.resolve(facts.connection, live=deleted_or_new)
         beside = ""
@@ -120,7 +120,7 @@ def _usable_url(*candidates: object) -> str:
 
 
 def _configuration_matters(facts: Facts) -> bool:
-    """Not while a connection works: then it is not even read, so that a broken one cannot matter."""
+    """Not while the connection works: then the configuration is not read, so that an invalid one has no effect."""
     return (
         not facts.usable
         or facts.knows_nothing_of_credentials

@@ -1,6 +1,6 @@
-"""What is learnt of the connection while it is used: the sync reports it here, as values, and the connection decides.
+"""Observations of the connection while it is used: the sync reports them here, and the connection reconciler decides.
 
-Nothing of it has to survive a restart: the first calls to Compass tell it again.
+They need not survive a restart: the first calls to Compass lead to the same observations.
 """
 
 import threading
@@ -21,7 +21,7 @@ class Party(StrEnum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Somebody does not accept a certificate. ``since``: the first of an unbroken run, monotonic seconds."""
+    """A refusal of a certificate. ``since``: the first of an unbroken series, monotonic seconds."""
 
     by: Party
     certificate: str
@@ -44,7 +44,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class HealthFacts:
-    """What was known at one moment. ``connector_accepted_at``: epoch seconds; None when it has failed to since."""
+    """The observations at one moment. ``connector_accepted_at``: epoch seconds; None if a later call failed."""
 
     refusals: tuple[Refusal, ...] = ()
     verdict: Verdict | None = None
@@ -53,12 +53,12 @@ class HealthFacts:
 
     @property
     def director_answered(self) -> bool:
-        """The last question to the Director was answered."""
+        """The last call to the Director was answered."""
         return self.sync_state not in (None, State.SYNCHRONIZATION_FAILED)
 
 
 class Health:
-    """Thread-safe. Subscribers are called, outside the lock, when something means something else than before."""
+    """Thread-safe. Subscribers are called outside the lock, when an observation changes."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -67,15 +67,15 @@ class Health:
         self._subscribers: list[Callable[[], None]] = []
 
     def subscribe(self, subscriber: Callable[[], None]) -> None:
-        """Have a controller look again whenever something has changed."""
+        """Register a callback for changes."""
         self._subscribers.append(subscriber)
 
     def facts(self) -> HealthFacts:
         return self._facts
 
     def refused(self, by: Party, certificate: str, error: CompassError) -> None:
-        """A refusal proves nothing: a revoked certificate, an unregistered Runtime and a Director without its database
-        answer alike. So credentials are kept, and only a successful pairing replaces them.
+        """A refusal proves nothing: a revoked certificate, an unregistered Runtime and an outage of the Director's
+        database lead to the same answer. So credentials are kept, and only a successful pairing replaces them.
         """
 
         def change(facts: HealthFacts) -> HealthFacts:
@@ -98,19 +98,19 @@ class Health:
         self.accepted(Party.CONNECTOR)
 
     def connector_failed(self) -> None:
-        """It cannot be said that the Connector accepts the certificate."""
+        """It is unknown whether the Connector accepts the certificate."""
         self._change(lambda facts: replace(facts, connector_accepted_at=None))
 
     def identified(self, verdict: Verdict) -> None:
-        """The Director says whose certificate it is, or does not say."""
+        """The Director has returned the owner of the certificate, or has not."""
         self._change(lambda facts: replace(facts, verdict=verdict))
 
     def synchronised(self, state: State) -> None:
-        """What came of the last synchronisation: the state to go back to when the connection works again."""
+        """The result of the last sync: the state to return to when the connection works again."""
         self._change(lambda facts: replace(facts, sync_state=state))
 
     def replaced(self) -> None:
-        """There are new credentials: what was said of the old ones is void."""
+        """There are new credentials: observations of the old ones are ignored."""
         now = self._clock.time()
         self._change(lambda _: HealthFacts(connector_accepted_at=now))
 

@@ -1,4 +1,5 @@
-"""Whose certificate it is: asked before the first fetch, since the Director serves a wrong RUNTIME_ID without an error.
+"""The owner of the certificate, checked before the first fetch: the Director accepts a wrong RUNTIME_ID without an
+error.
 
 Runtimes of one tenant may read and label each other. With the id of another Runtime, all Applications of this cluster
 would be replaced by those of the other one.
@@ -14,17 +15,17 @@ log = logging.getLogger(__name__)
 
 
 class Identity:
-    """Asks for each certificate and configured Runtime, until the Director has said whose it is.
+    """Checks each certificate and configured Runtime until the Director has returned the owner.
 
-    A Director that does not say may be of an older Compass, which does not know the question, or out of order. So it is
-    asked once more after it has answered something else: when it still does not say, it never will.
+    If the Director does not return it, Compass may be older and not support the query, or it may have an outage. So the
+    query is repeated after another successful call; if it fails again, it is not supported.
     """
 
     def __init__(self, health: Health) -> None:
         self._health = health
 
     def is_another(self, credentials: StoredCredentials, registration: Registration) -> bool:
-        """Whether the certificate is known to belong to another Runtime than the configured one."""
+        """Whether the certificate belongs to a Runtime other than the configured one."""
         verdict = self._verdict(credentials, registration)
         return verdict is not None and verdict.actual not in (None, registration.runtime_id)
 
@@ -37,9 +38,9 @@ class Identity:
         request_id: str,
         served: bool = False,
     ) -> bool:
-        """Whether the Director may be asked for the configured Runtime, and its answer be used.
+        """Whether the Director may be called for the configured Runtime, and its answer may be used.
 
-        ``served``: it has just answered something else. Raises CompassError.
+        ``served``: another call has just succeeded. Raises CompassError.
         """
         verdict = self._verdict(credentials, registration)
         if verdict is None or not verdict.settled:

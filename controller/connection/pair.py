@@ -1,15 +1,14 @@
-"""One pairing: a one-time token becomes a key and a certificate in the cluster, whatever interrupts it.
+"""One pairing: a one-time token is exchanged for a key and a certificate in the cluster, with any interruption.
 
-    0  a literal token is taken out of the CompassConnection, which many may read, into the client's Secret
-    1  the Connector trades the configured token for a second one, and tells the subject
+    0  a literal token is moved from the CompassConnection, which many may read, to the client's Secret
+    1  the Connector exchanges the configured token for a second one, and returns the subject
     2  key, second token and subject are stored
-    3  the Connector signs, which spends the second token
-    4  key and certificate are stored, and the notes of step 2 go
+    3  the Connector signs, which uses the second token
+    4  key and certificate are stored, and the state of step 2 is removed
 
-A restart goes on where the last process was stopped. Two moments cannot be made safe, since the Connector spends a
-token before its answer is here: from 1 to 2 and from 3 to 4, each as long as one answer and one write take. Whoever is
-stopped just then needs a new token, and is told so. A write that fails does not matter: what is to be written is kept
-and written later.
+A restart continues at the last step. Two moments cannot be made safe, because the Connector uses a token before its
+answer arrives: from 1 to 2 and from 3 to 4, each for the time of one answer and one write. If the process is stopped
+then, a new token is needed, and the status says so. A failed write does no harm: it is kept and retried.
 """
 
 import logging
@@ -53,7 +52,7 @@ _PRESERVE = "Failed to preserve certificate"
 
 
 class _NotesChanged(CompassError):
-    """Somebody has edited the notes of the pairing under way. Nothing was sent."""
+    """The stored state of the pairing in progress was changed. Nothing was sent."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,10 @@ class Pairer:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._key: RSAPrivateKey | None = None  # made before a token is spent, and good for the next try
+        self._key: RSAPrivateKey | None = None  # created before a token is used, and kept for the next attempt
 
     def run(self, decision: Pair | Resume, facts: Facts) -> HasPaired | HasNotPaired:
-        """Pair, or go on with a pairing under way. Raises RevokedMeanwhile."""
+        """Pair, or continue a pairing in progress. Raises RevokedMeanwhile."""
         progress = _Progress(decision.pairing if isinstance(decision, Resume) else None, facts.memory.unstored)
         what = progress.pairing.configuration if progress.pairing else facts.what
         origin = progress.pairing.origin if progress.pairing else _configured(decision).origin
@@ -121,13 +120,13 @@ class Pairer:
         )
 
     def _take_over_literal_token(self, pairing: Pairing, facts: Facts) -> None:
-        """Step 0. The notes are written before the CompassConnection loses what they say."""
+        """Step 0. The state is stored before the token is removed from the CompassConnection."""
         if pairing.beside and pairing != facts.under_way:
             self._tools.credentials.save_pairing(pairing)
         self._remove_literal_token(pairing)
 
     def _trade(self, progress: "_Progress") -> None:
-        """Step 1: the token is spent once this is sent."""
+        """Step 1: the token is used when this is sent."""
         pairing = progress.begun
         self._tools.credentials.check_writable()
         if self._key is None:
@@ -199,7 +198,7 @@ class Pairer:
         return HasNotPaired(what, failed, final, unstored=None if final else progress.unstored)
 
     def _assert_not_revoked(self, facts: Facts) -> None:
-        """The mark of a revocation is on the API server before anything is revoked; the cache is not as quick."""
+        """The mark of a revocation is on the API server before anything is revoked; the cache may be later."""
         if revocation.is_newly_marked(self._tools.connections.get_live(CONNECTION_NAME), facts.connection):
             raise revocation.RevokedMeanwhile
 
@@ -224,7 +223,7 @@ class Pairer:
         return _NotesChanged(f"the stored state of the pairing was changed ({where}): {fault}")
 
     def _forget(self) -> None:
-        """A pairing that cannot go on."""
+        """A pairing that cannot continue."""
         self._key = None  # it may be the one that the notes had, and those are not to be trusted
         try:
             self._tools.credentials.save_pairing(None)
@@ -266,7 +265,7 @@ class _Progress:
 
     @property
     def unstored(self) -> Unstored | None:
-        """An answer of the Connector that is not in the cluster."""
+        """An answer of the Connector that is not stored in the cluster."""
         pairing = self.pairing
         if pairing is None or not pairing.key:
             return None

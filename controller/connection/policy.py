@@ -1,10 +1,10 @@
-"""What is to be done about the connection: a pure function from facts to one decision.
+"""The decisions about the connection: a pure function from the facts to one decision.
 
-Three tables, read from the top; the first row that applies decides. `WITHOUT_CREDENTIALS` and `WITH_CREDENTIALS` give
-decisions. `PAIRING` gives the next step of a pairing, or what stands in its way; both of the others ask it.
+Three tables, read from the top; the first row that applies decides. `WITHOUT_CREDENTIALS` and `WITH_CREDENTIALS` return
+decisions. `PAIRING` returns the next step of a pairing, or the obstacle; both of the others use it.
 
-A decision either does something, or rests with a reason (None when all is well) until the next look. docs/connection.md
-shows the tables.
+A decision is either an action, or a state with a reason (None if there is no problem) until the next reconcile.
+docs/connection.md shows the tables.
 """
 
 from collections.abc import Callable
@@ -34,16 +34,16 @@ from controller.connection.reasons import (
 _T = TypeVar("_T")
 
 _LOOK_AGAIN_SECONDS = 10.0
-"""For what no event tells: the Secret of a tokenSecretRef, which may be any, is not watched."""
+"""For changes without an event: the Secret of a tokenSecretRef is not watched."""
 
 _CLOCK_CHECK_SECONDS = 60.0
-"""Expiry is a matter of the wall clock, which may be set while a timer of the monotonic clock runs."""
+"""Certificates expire by the wall clock, which may change while a timer of the monotonic clock runs."""
 
 _JUST_NOW_SECONDS = 1.0
-"""So fresh has the Connector's word on the certificate to be before a token is tried in its place."""
+"""Maximum age of the last answer of the Connector about the certificate before a token is tried."""
 
 _BETWEEN_RENEWALS_SECONDS = 1.0
-"""However short the certificates are valid. One that is valid for less than this cannot be kept."""
+"""The minimum for certificates of any validity. One that is valid for less cannot be maintained."""
 
 _SHORTEST_LOOK_SECONDS = 0.001  # rounding must not turn a wait into a loop
 
@@ -61,40 +61,40 @@ class RenewalCause(StrEnum):
 
 @dataclass(frozen=True)
 class Pair:
-    """Trade the configured token for credentials."""
+    """Exchange the configured token for credentials."""
 
     configuration: PairingConfiguration
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a pairing under way."""
+    """Continue the pairing in progress."""
 
     pairing: Pairing
 
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Forget a pairing under way, since the credentials work."""
+    """Remove a pairing in progress, because the credentials work."""
 
 
 @dataclass(frozen=True)
 class Adopt:
-    """Write down beside the certificate what belongs to it."""
+    """Store the registration of the certificate beside it."""
 
     registration: Registration
 
 
 @dataclass(frozen=True)
 class Renew:
-    """Have a new certificate signed, or put one into use that was signed before."""
+    """Request a new certificate, or use one that was signed before."""
 
     cause: RenewalCause
 
 
 @dataclass(frozen=True)
 class Check:
-    """Ask the Connector whether it accepts the certificate, and where Compass is."""
+    """Check with the Connector that it accepts the certificate, and read the URLs of Compass."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Keep:
-    """All is well."""
+    """There is no problem."""
 
     look_again: float | None = None
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Something failed and is tried again without anybody's help."""
+    """A failure that is retried; no manual work is needed."""
 
     reason: Reason
     look_again: float | None = None
@@ -119,7 +119,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Blocked:
-    """Somebody has to do what the text of the reason says."""
+    """A problem that needs manual work, which the text of the reason describes."""
 
     reason: Reason
     look_again: float | None = None
@@ -132,7 +132,7 @@ Decision = Action | Rest
 
 @dataclass(frozen=True)
 class Stop:
-    """What stands in the way of a pairing. ``by_itself``: it is tried again without anybody's help."""
+    """Why the agent cannot pair. ``by_itself``: it is retried without manual work."""
 
     obstacle: Obstacle
     by_itself: bool = False
@@ -148,13 +148,13 @@ class Rule(Generic[_T]):
 
 
 def decide(facts: Facts) -> Decision:
-    """The one thing to do now. Knows of nothing but the facts."""
+    """The next action. It depends only on the facts."""
     decision = _first(WITH_CREDENTIALS if facts.usable else WITHOUT_CREDENTIALS, facts).then(facts)
     return replace(decision, look_again=_next_look(facts)) if isinstance(decision, Rest) else decision
 
 
 def pairing_step(facts: Facts) -> Pair | Resume | Stop:
-    """The next step of the pairing that is configured or under way, or what stands in its way."""
+    """The next step of the configured pairing or of the one in progress, or the obstacle."""
     return _first(PAIRING, facts).then(facts)
 
 
@@ -266,7 +266,7 @@ def _step(facts: Facts) -> Decision:
 
 
 def _runtime_corrected(facts: Facts) -> Registration | None:
-    """The registration with the Runtime that the certificate belongs to, when that is configured by now."""
+    """The registration with the Runtime of the certificate, if that is configured now."""
     if facts.wrong_runtime is None:
         return None
     if facts.corrected is not None and facts.corrected.runtime_id == facts.wrong_runtime:
@@ -315,14 +315,14 @@ def _wrong_runtime(facts: Facts) -> Blocked:
 
 
 def _token_may_replace_refused_credentials(facts: Facts) -> bool:
-    """Refusals may be those of an outage, and a token that was not meant for now must outlive it."""
+    """The refusals may be caused by an outage, and must not use up a token that was configured for later."""
     if not facts.refusals or not _token_can_be_tried(facts):
         return False
     return facts.token_is_newer or facts.refused_for >= facts.limits.refusal_tolerance
 
 
 def _connector_was_asked(facts: Facts) -> bool:
-    """Just now, and it had an answer: no token is spent on an outage, or while the certificate works again."""
+    """The Connector has answered just now, so no token is used in an outage, or while the certificate works again."""
     asked, trouble = facts.asked, facts.trouble
     if asked is None or facts.monotonic - asked.at > _JUST_NOW_SECONDS:
         return False
@@ -335,13 +335,13 @@ def _connector_may_be_asked(facts: Facts) -> bool:
     if facts.waits.maintenance <= 0:
         return True
     seen, asked = facts.memory.seen, facts.asked
-    # A new token waits for no pause.
+    # A new token is tried without back-off.
     return seen is not None and asked is not None and seen.since_monotonic > asked.at
 
 
 def _renewal_cause(facts: Facts) -> RenewalCause | None:
     if facts.revoked:
-        return None  # who revokes must find no other certificate afterwards
+        return None  # a revocation must find no other certificate afterwards
     if facts.fresh is not None:
         return RenewalCause.TOO_OLD if facts.now >= facts.fresh.valid_from else None
     if facts.since_renewal < _BETWEEN_RENEWALS_SECONDS:
@@ -359,7 +359,9 @@ def _renewal_cause(facts: Facts) -> RenewalCause | None:
 
 
 def _between_wishes(facts: Facts) -> float:
-    """Seconds between renewals for another cause than age: a tool may set the field, or delete the Secret, for ever."""
+    """Seconds between renewals for other reasons than the age: a tool may set the field, or delete the Secret, in a
+    loop.
+    """
     return max(facts.limits.minimal_sync_time, _BETWEEN_RENEWALS_SECONDS)
 
 
@@ -385,7 +387,9 @@ def _share_is_due(facts: Facts) -> bool:
 
 
 def _pairing_is_superfluous(facts: Facts) -> bool:
-    """It failed for too long, or Connector and Director have both accepted the credentials since this process began."""
+    """It has failed for too long, or Connector and Director have both accepted the credentials since this process
+    started.
+    """
     if facts.under_way is None or facts.refusals or facts.reconnect_wanted:
         return False
     accepted = facts.asked is not None and facts.maintenance is None
@@ -478,11 +482,11 @@ WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
 )
 
 
-# --- the time of the next look ---
+# --- the time of the next reconcile ---
 
 
 def _next_look(facts: Facts) -> float | None:
-    """Seconds until something is due that no event tells; None: only an event changes anything."""
+    """Seconds until the next action without an event; None if only an event changes anything."""
     looks = [*_pairing_looks(facts), *(_maintenance_looks(facts) if facts.usable else ())]
     ahead = [look for look in looks if look > 0]  # what is past was acted upon, or is nothing to act upon
     return max(min(ahead), _SHORTEST_LOOK_SECONDS) if ahead else None

@@ -1,6 +1,6 @@
 """Why the connection has failed: values that can be compared. `texts` converts them to text when they are written.
 
-Ids that change with each call are no part of a comparison: the same failure again is the same reason.
+Request ids are not compared: the same failure again is the same reason.
 """
 
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,9 @@ from informers.errors import ApiError
 
 @dataclass(frozen=True)
 class Failure:
-    """A call that failed. ``text`` is for people, ``request_id`` for Compass' operators; ``retry_after`` in seconds."""
+    """A failed call. ``text`` is for people, ``request_id`` for the operators of Compass; ``retry_after`` in
+    seconds.
+    """
 
     kind: type[Exception]
     text: str
@@ -34,25 +36,25 @@ class Failure:
 
 
 class Token(Enum):
-    """What has become of the one-time token of a pairing that failed."""
+    """The state of the one-time token after a failed pairing."""
 
     UNTOUCHED = auto()
-    """Nothing was sent, or something else than Compass answered."""
+    """Nothing was sent, or the answer was not from Compass."""
     UNCERTAIN = auto()
-    """A part of Compass failed, or answered with nonsense: another part may have taken the token before."""
+    """A component of Compass failed, or its answer was invalid: another component may have used the token before."""
     REFUSED = auto()
-    """The Connector refused it: unknown, used, expired, or a Compass that cannot look it up."""
+    """The Connector refused it: it is unknown, used or expired, or Compass cannot look it up."""
     ANSWER_LOST = auto()
-    """The second token is refused: most likely the Connector has signed, and its answer did not get here."""
+    """The second token is refused: most likely the Connector has signed, and its answer was lost."""
     SPENT = auto()
-    """The Connector took it and signed nothing."""
+    """The Connector accepted it and did not sign."""
     LOST = auto()
-    """The notes of the pairing were changed, and with them goes the token that they held."""
+    """The stored state of the pairing was changed, so its token is lost."""
 
 
 @dataclass(frozen=True)
 class NotConfigured:
-    """What is configured cannot be used. ``after``: the last pairing, whose token may have gone from there since."""
+    """The configuration cannot be used. ``after``: the last pairing, whose token may have been removed since."""
 
     problem: ConfigurationProblem
     after: "PairingFailed | None" = None
@@ -65,16 +67,16 @@ class RevokedByOperator:
 
 @dataclass(frozen=True)
 class TokenUsed:
-    """The configured token is the one that won the credentials."""
+    """The configured token is the one that obtained the credentials."""
 
     origin: str
 
 
 @dataclass(frozen=True)
 class PairingFailed:
-    """``step``: what could not be done, in the words of the Go agent.
+    """``step``: the failed step, with the text of the Go agent.
 
-    ``after``: an earlier failure of this pairing that may have cost the token which is refused now.
+    ``after``: an earlier failure of this pairing that may have used the token which is refused now.
     """
 
     step: str
@@ -84,7 +86,7 @@ class PairingFailed:
     after: Failure | None = None
 
     def following(self, earlier: "PairingFailed | None") -> "PairingFailed":
-        """The same after another failure of this pairing: a refusal alone would hide what cost the token."""
+        """This failure together with an earlier one of the pairing: a refusal alone would hide the cause."""
         if earlier is None or self.token not in (Token.REFUSED, Token.ANSWER_LOST):
             return self
         cost = earlier.failure if earlier.token in (Token.UNCERTAIN, Token.SPENT) else earlier.after
@@ -99,7 +101,7 @@ Obstacle = NotConfigured | RevokedByOperator | TokenUsed | PairingFailed
 
 @dataclass(frozen=True)
 class Unpaired:
-    """There are no usable credentials. ``loss`` says what became of them, "" before the first pairing."""
+    """There are no usable credentials. ``loss`` is the reason, "" before the first pairing."""
 
     obstacle: Obstacle
     loss: str = ""
@@ -124,7 +126,7 @@ class ReconnectFailed:
 
 @dataclass(frozen=True)
 class MaintenanceFailed:
-    """The Connector could not be asked."""
+    """The call to the Connector failed."""
 
     failure: Failure
 
@@ -139,7 +141,9 @@ class RenewalFailed:
 
 @dataclass(frozen=True)
 class WrongRuntime:
-    """The certificate belongs to another Runtime than the configured one. ``origin``: where that is configured."""
+    """The certificate belongs to a Runtime other than the configured one. ``origin``: the object with the
+    configuration.
+    """
 
     actual: str
     configured: str
@@ -162,7 +166,7 @@ def request_id_of(reason: Reason) -> str:
             return ""
 
 
-# --- remarks: what needs attention and stops nothing ---
+# --- remarks: problems that do not stop the agent ---
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class GatewaySecretFailed:
 
 @dataclass(frozen=True)
 class ShortLived:
-    """The certificate was past its renewal threshold when it came. All in epoch seconds."""
+    """The certificate was past its renewal threshold when it was received. All in epoch seconds."""
 
     not_before: float
     not_after: float
@@ -183,7 +187,7 @@ class ShortLived:
 
 @dataclass(frozen=True)
 class RenewalWaits:
-    """A fresh certificate is here and not valid yet. It replaces the one in use at ``valid_from``; epoch seconds."""
+    """A new certificate is not valid yet. It replaces the current one at ``valid_from``; epoch seconds."""
 
     valid_from: float
     received: float
@@ -191,12 +195,12 @@ class RenewalWaits:
 
 @dataclass(frozen=True)
 class RevocationUnfinished:
-    """An operator has begun to revoke the certificate, and it is still here."""
+    """An operator has started to revoke the certificate, and it is still stored."""
 
 
 @dataclass(frozen=True)
 class TokenFailed:
-    """A token in the CompassConnection does not lead to a pairing. The stored credentials stay in use."""
+    """Pairing with a token in the CompassConnection fails. The stored credentials are used."""
 
     obstacle: Obstacle
 

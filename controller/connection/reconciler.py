@@ -1,7 +1,7 @@
-"""Makes true: there are credentials that Compass accepts, or it is told what is in the way.
+"""Ensures that there are credentials that Compass accepts, or that the status says why not.
 
-Each reconcile gathers the facts, decides on one thing, tells what there is, and does it. What came of it is a fact of
-the next reconcile, which follows at once.
+Each reconcile collects the facts, decides on one action, reports the state, and performs the action. The result is a
+fact of the next reconcile, which follows at once.
 """
 
 import logging
@@ -49,7 +49,9 @@ _PERIOD_JITTER = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Pauses:
-    """Of what may fail again and again: a pairing, calls to the Connector with a certificate, the gateway's Secret."""
+    """Back-offs of actions that may fail repeatedly: a pairing, calls to the Connector, writes of the gateway's
+    Secret.
+    """
 
     pairing: Backoff
     maintenance: Backoff
@@ -57,7 +59,7 @@ class Pauses:
 
 
 class ConnectionReconciler:
-    """Keyed by the name of a CompassConnection. ``_memory`` is all that it keeps from one reconcile to the next."""
+    """Keyed by the name of a CompassConnection. ``_memory`` is the only state between two reconciles."""
 
     def __init__(
         self,
@@ -214,7 +216,7 @@ class ConnectionReconciler:
         self._remember(maintenance=None, asked=self._asked(credentials.fingerprint))
 
     def _put_into_use(self, fresh: StoredCredentials, news: Paired | Renewed) -> None:
-        """They replace those before, and what was known of these is void."""
+        """They replace the earlier ones, and observations of these are dropped."""
         self._pauses.maintenance.succeeded()
         if isinstance(news, Paired):
             self._health.replaced()
@@ -223,7 +225,9 @@ class ConnectionReconciler:
         self._remember(fresh=None, maintenance=None, news=news, asked=self._asked(fresh.fingerprint))
 
     def _share(self, ca_pem: bytes, *, dry_run: bool = False) -> bool:
-        """The gateway's copy is nothing that a connection could fail for: it is told, and tried again."""
+        """The connection does not fail without the gateway's copy: the failure is reported, and the write is
+        retried.
+        """
         try:
             self._maintainer.share(ca_pem, dry_run=dry_run)
         except ApiError as error:
@@ -283,5 +287,5 @@ def build(context: Context) -> Controller[str]:
     for cache in (caches.configuration_map, caches.configuration_secret, caches.cluster_secret, caches.ca_secret):
         controller.watches(cache, connection_name)
     context.health.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
-    controller.enqueue(CONNECTION_NAME)  # there may be no object at all to wake it, and then it creates one
+    controller.enqueue(CONNECTION_NAME)  # there may be no object whose event triggers it; it creates the object then
     return controller

@@ -1,7 +1,7 @@
-"""The one place that writes the connection's part of the CompassConnection, and its Events.
+"""The only writer of the connection's part of the status, and of its Events.
 
-What is told is a function of the facts and of what was decided. A reason is told when it is another one than before,
-so what fails again and again costs one write and one Event.
+The report is a function of the facts and the decision. A reason is reported when it changes, so a repeated failure
+leads to one write and one Event.
 """
 
 import logging
@@ -50,7 +50,7 @@ TOLD: Mapping[type[Reason], tuple[State, str]] = {
     MaintenanceFailed: (State.CONNECTION_MAINTENANCE_FAILED, "ConnectionMaintenanceFailed"),
     RenewalFailed: (State.CONNECTION_MAINTENANCE_FAILED, "RenewalFailed"),
 }
-"""By reason: the state that it means, and the reason of its Event."""
+"""By reason: the state, and the reason of the Event."""
 
 REMARKED: Mapping[type[Remark], str] = {
     GatewaySecretFailed: "GatewaySecretFailed",
@@ -63,7 +63,7 @@ REMARKED: Mapping[type[Remark], str] = {
 
 @dataclass(frozen=True)
 class _Told:
-    """What was told last. ``text`` has the ids of the call that first failed so; later ones are not worth a write."""
+    """The last report. ``text`` has the ids of the first failed call; those of later ones are not worth a write."""
 
     reason: Reason | None
     text: str
@@ -71,7 +71,7 @@ class _Told:
 
 
 class Report:
-    """Not thread-safe: one worker tells."""
+    """Not thread-safe: one worker reports."""
 
     def __init__(self, connections: ConnectionStore, recorder: EventRecorder) -> None:
         self._connections = connections
@@ -102,7 +102,7 @@ class Report:
         return True
 
     def ignore(self, name: str) -> None:
-        """Tell that a CompassConnection of another name has no effect."""
+        """Report that a CompassConnection with another name has no effect."""
         connection = self._connections.get(name)
         if connection is None:
             return

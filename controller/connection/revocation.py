@@ -1,8 +1,8 @@
-"""The mark of a connection that an operator has revoked: the agent must not pair again with what is configured then.
+"""The mark of a connection that an operator has revoked: the agent must not pair again with the same configuration.
 
-It is an annotation of the CompassConnection, so that it survives restarts, the Go agent's CRD and the agent's own
-writes of the status. It holds the fingerprint of the configuration, which tells nothing of the token. As soon as the
-configuration is another one, or the CompassConnection is deleted, the mark means nothing any more.
+It is an annotation of the CompassConnection, so it survives restarts, the Go agent's CRD and the agent's own writes of
+the status. It contains a fingerprint of the configuration, which does not disclose the token. When the configuration
+changes, or the CompassConnection is deleted, the mark has no effect.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Clients of Connector and Director, each over the connections of one certificate.
+"""Clients of Connector and Director, each with the connections of one certificate.
 
-A pooled TLS connection keeps speaking for the certificate it was opened with, and trusts what it trusted then. So when
-the certificate switches, or the file with the CAs of Compass changes, the old pool is dropped.
+A pooled TLS connection keeps its certificate and its trusted CAs. So when the certificate or the file with the CAs of
+Compass changes, the old pool is dropped.
 """
 
 import hashlib
@@ -24,7 +24,9 @@ from controller.connection.credentials import Registration, StoredCredentials
 
 
 def request_id(runtime_id: str = "") -> str:
-    """A fresh x-request-id. Compass' operators search their logs for the Runtime's id in it."""
+    """A new x-request-id. It contains the id of the Runtime, for which the operators of Compass can search their
+    logs.
+    """
     return f"{runtime_id}_{uuid.uuid4()}" if runtime_id else str(uuid.uuid4())
 
 

@@ -41,14 +41,14 @@ class State(StrEnum):
 _RIGHTS = "Missing permissions: "
 
 CONNECTION_LOST = frozenset({State.CONNECTION_FAILED, State.CONNECTION_MAINTENANCE_FAILED})
-"""States of a connection over which no synchronisation may report: their error has to be mended first."""
+"""States of a failed connection, which a sync must not overwrite: the error of the connection takes precedence."""
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Validity:
-    """When a client certificate is valid, and when it came; epoch seconds."""
+    """Validity of a client certificate, and when it was received; epoch seconds."""
 
     not_before: float
     not_after: float
@@ -56,7 +56,7 @@ class Validity:
 
 
 class Addresses(Protocol):
-    """Where Connector and Director are for the certificate."""
+    """URLs of Connector and Director for the certificate."""
 
     @property
     def connector_url(self) -> str: ...
@@ -66,7 +66,7 @@ class Addresses(Protocol):
 
 @dataclass(frozen=True)
 class ApplicationCounts:
-    """How many Applications the Director wants, and how many of them are as wanted or failed."""
+    """Number of Applications that the Director assigns, and numbers of those that are in sync or failed."""
 
     desired: int
     synced: int
@@ -90,7 +90,7 @@ def parse_timestamp(text: object) -> float | None:
 
 
 def state_of(connection: Mapping[str, Any] | None) -> State | None:
-    """The state that a CompassConnection tells; None for none, or one that this agent does not know."""
+    """The state of a CompassConnection; None if it has none, or one that this agent does not know."""
     try:
         return State(_status(connection).get("connectionState", ""))
     except ValueError:
@@ -134,7 +134,7 @@ def failed(connection: Object, state: State, error: str, *, now: float) -> None:
 
 
 def works(connection: Object, *, state: State, now: float) -> None:
-    """The connection works again; ``state`` is what the last synchronisation came to."""
+    """The connection works again; ``state`` is the result of the last sync."""
     part = _connection_part(connection)
     part["lastSync"] = part["lastSuccess"] = timestamp(now)
     part.pop("error", None)
@@ -142,7 +142,7 @@ def works(connection: Object, *, state: State, now: float) -> None:
 
 
 def clear_error(connection: Object) -> None:
-    """Nothing is wrong with the connection, whatever somebody may have written."""
+    """The connection has no problem, whatever the status says."""
     _connection_part(connection).pop("error", None)
 
 
@@ -159,7 +159,7 @@ def renewed(connection: Object, *, now: float) -> None:
 
 
 def warn(connection: Object, text: str) -> None:
-    """Tell what needs attention and stops nothing; "" for nothing."""
+    """Report a problem that does not stop the agent; "" for none."""
     part = _connection_part(connection)
     if text:
         part["warning"] = shorten(text)
@@ -188,12 +188,12 @@ def describe_certificate(connection: Object, validity: Validity | None) -> None:
 
 
 def management_info(registration: Addresses) -> Object:
-    """``spec.managementInfo``: where Compass is."""
+    """``spec.managementInfo``: the URLs of Compass."""
     return {"connectorUrl": registration.connector_url, "directorUrl": registration.director_url}
 
 
 def sync_failed(connection: Object, error: str, *, now: float) -> None:
-    """The Director could not be asked; the last successes stay known."""
+    """The fetch from the Director failed; the times of the last successes stay."""
     part = _synchronization_part(connection)
     part["lastAttempt"] = timestamp(now)
     part["error"] = shorten(error)
@@ -239,14 +239,14 @@ def synchronized(
 
 
 def rights_missing(connection: Object, text: str) -> None:
-    """The agent may not do what it has to. That is told over whatever else is said of the synchronisation."""
+    """The agent lacks permissions. This takes precedence over other errors of the sync."""
     _connection_part(connection)  # the CRD of the Go agent has no status without it
     _synchronization_part(connection)["error"] = shorten(_RIGHTS + text)
     _set_sync_state(connection, State.SYNCHRONIZATION_FAILED)
 
 
 def rights_restored(connection: Object) -> None:
-    """Take it back, and have what was missed synchronised at once. Nothing where it was not told."""
+    """Remove the report of missing permissions, and start a sync. No effect if there is no such report."""
     part = _synchronization_part(connection)
     if not str(part.get("error", "")).startswith(_RIGHTS):
         return
@@ -256,7 +256,7 @@ def rights_restored(connection: Object) -> None:
 
 
 def failures_text(failed: Mapping[str, str]) -> str:
-    """Up to ten failing Applications with their errors, and how many more there are."""
+    """Up to ten failing Applications with their errors, and the number of others."""
     names = sorted(failed)
     shown = "; ".join(f"{clean(name, _MAX_NAME)}: {shorten(failed[name])}" for name in names[:_MAX_NAMES_IN_ERROR])
     more = len(names) - _MAX_NAMES_IN_ERROR

@@ -1,8 +1,8 @@
-"""Reading and writing the CompassConnection, on the agent's own CRD and on the one of the Go agent.
+"""Reads and writes of the CompassConnection, with the agent's own CRD and with that of the Go agent.
 
-The CRD of the Go agent has no status subresource, so one PUT carries all, and it prunes the fields that this agent
-adds. Which of the two is installed is asked from the API server's discovery; and asked again when a write did not do
-what it said, since an operator may replace the CRD under a running agent.
+The CRD of the Go agent has no status subresource, so one PUT writes everything, and it prunes the fields that this
+agent adds. The API server's discovery shows which of the two is installed. It is read again after a write without the
+expected effect, because an operator may replace the CRD while the agent runs.
 """
 
 import copy
@@ -41,7 +41,7 @@ Change = Callable[[Object], None]
 
 
 class ConnectionStore:
-    """Applies changes to a CompassConnection: never a write when nothing differs, never a change lost to a conflict."""
+    """Applies changes to a CompassConnection: no write without a difference, and no change lost in a conflict."""
 
     def __init__(self, client: Client, cache: MutationCache, *, clock: Clock, overlay: Change = lambda _: None) -> None:
         """``overlay`` is applied on top of every change: what holds whoever writes."""

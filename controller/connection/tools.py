@@ -1,4 +1,4 @@
-"""What the connection's procedures work with."""
+"""The clients and stores that the procedures of the connection use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

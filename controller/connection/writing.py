@@ -1,7 +1,7 @@
-"""How an object in the cluster is changed: the change is a function of what the object is now, and no write is lost.
+"""Changes of an object in the cluster, as functions of its current state, so that no write is lost.
 
-The change is applied to the object as the cache has it; after a conflict, to what the API server has. So whatever
-somebody else wrote meanwhile survives, and a condition that the change depends on is looked at again.
+The change is applied to the cached object; after a conflict, to the object of the API server. So writes of others are
+kept, and conditions of the change are checked again.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,9 @@ from typing import Any
 
 from informers.errors import AlreadyExists, Conflict, NotFound
 
-_MAX_CONFLICTS = 5  # each retry starts from what the API server has, so more mean a fight that back-off should end
+_MAX_CONFLICTS = (
+    5  # each retry starts from the object of the API server; after more of them another client changes it all the time
+)
 
 Object = dict[str, Any]
 
