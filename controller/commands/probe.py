@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies, proxy_bypass
+
+import requests.utils
 
 _HTTPS = 443
 _HTTP = 80
@@ -53,7 +54,7 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or _HTTPS
-        proxy = _proxy(host)
+        proxy = _proxy(url)
         via = proxy.hostname or ""
         first = (via, proxy.port or _HTTP) if via else (host, port)
     except ValueError:
@@ -90,10 +91,10 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
     return Probe(party, url, via=via, status=answer.status, date=_epoch(date), received=received)
 
 
-def _proxy(host: str) -> SplitResult:
+def _proxy(url: str) -> SplitResult:
     """That of the environment, empty for none; raises ValueError. A proxy may be named without a scheme."""
-    proxies = getproxies()
-    named = "" if proxy_bypass(host) else proxies.get("https") or proxies.get("all") or ""
+    proxies = requests.utils.get_environ_proxies(url, no_proxy=None)
+    named = requests.utils.select_proxy(url, proxies) or ""
     return urlsplit(named if "://" in named or not named else f"http://{named}")
 
 

@@ -61,5 +61,13 @@ def test_a_proxy_is_used_as_by_the_agent(trusting: ssl.SSLContext, monkeypatch: 
     assert "proxy.invalid" in found.text
 
 
+def test_no_proxy_may_be_a_network(trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for the calls of the agent."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
+    found = probe("Connector", "https://127.0.0.1:1/graphql", trusting, timeout=5, now=lambda: 0.0)
+    assert (found.failed, found.via) == (Step.CONNECTION, "")
+
+
 def test_a_url_that_is_none(trusting: ssl.SSLContext) -> None:
     assert probed("https://host:port/", trusting).failed is Step.NAME
