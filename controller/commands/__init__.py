@@ -1,4 +1,4 @@
-"""What an operator runs beside the agent, through ``kubectl exec`` or from a desk with a kubeconfig."""
+"""Commands for operators, with ``kubectl exec`` or on a machine with a kubeconfig."""
 
 from controller.commands.doctor import doctor
 from controller.commands.revoke import revoke

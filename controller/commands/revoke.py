@@ -1,14 +1,13 @@
-"""``compass-runtime-agent revoke``: end the connection for good, with nothing left that could be used.
+"""``compass-runtime-agent revoke``: end the connection permanently and delete the credentials.
 
 1  the CompassConnection is marked, so that a running agent neither renews the certificate nor pairs again
-2  the certificate is revoked at the Connector, over mTLS; that it was asked, and that this is proven, is noted in the
-   CompassConnection
-3  the Secret with key and certificate is deleted; if it holds another certificate by then, 2 follows for that one
-4  the gateway's Secret is deleted, if it can be
-5  the CompassConnection tells it (a running agent would write the very same)
+2  the certificate is revoked at the Connector, over mTLS; the request and its proof are noted in the CompassConnection
+3  the Secret with key and certificate is deleted; if it has another certificate by then, 2 is repeated for that one
+4  the gateway's Secret is deleted if possible
+5  the status of the CompassConnection is updated (as a running agent would do)
 
-When 2 has certainly not been done, the mark is taken away and nothing has changed. What proves it is in `proof`. Ended
-in between, the command can be run again. It ends with 0 only when all but 4 is done.
+If 2 has certainly not been done, the mark is removed and nothing has changed. `proof` defines the proof. The command
+can be run again after an interruption. It exits with 0 only if all steps but 4 are done.
 """
 
 from collections.abc import Callable
@@ -34,7 +33,7 @@ _MAX_CERTIFICATES = 5  # renewals that were under way when the mark was set; the
 
 
 class _Failed(Exception):
-    """Nothing more can be done; the text is for the operator."""
+    """The command cannot continue; the text is for the operator."""
 
 
 def revoke(
@@ -45,7 +44,7 @@ def revoke(
     out: TextIO,
     clock: Clock = REAL_CLOCK,
 ) -> int:
-    """Revoke, when ``confirm`` says yes to the question it is given; gives the exit status."""
+    """Revoke if ``confirm`` returns True for its question; returns the exit status."""
     try:
         _Revocation(client, settings, out, clock).run(confirm)
     except _Failed as failure:
@@ -76,7 +75,7 @@ class _Revocation:
                 revocation.is_marked(self._taken.connection, configuration)
                 and self._taken.credentials.ca_secret_exists()
             ):
-                self._finish(configuration)  # a run before was ended just here
+                self._finish(configuration)  # an earlier run was interrupted here
                 return
             raise _Failed(f"There is no certificate to revoke: {error}") from error
         except CredentialsError as error:
@@ -96,7 +95,7 @@ class _Revocation:
         return self._taken.credentials.load()
 
     def _revoke_all(self, credentials: StoredCredentials) -> None:
-        """A renewal that was under way may store another certificate after the first is revoked."""
+        """A renewal in progress may store another certificate after the first is revoked."""
         for number in range(_MAX_CERTIFICATES):
             self._revoke(credentials, anything_done=number > 0)
             try:
@@ -130,7 +129,7 @@ class _Revocation:
         print(told, file=self._out)
 
     def _at_connector(self, credentials: StoredCredentials) -> str:
-        """Gives what is proven; raises NotRevoked."""
+        """Returns the proof; raises NotRevoked."""
         certificate, now = credentials.fingerprint, self._clock.time()
 
         def note(obj: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""The agent's view of its connection, read once from the API server: the same stores over caches that hold a copy."""
+"""The agent's view of its connection, read once from the API server: the same stores with a copy as cache."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there was at one moment. ``connections`` and ``credentials`` write through, as in the agent."""
+    """The state at one moment. ``connections`` and ``credentials`` write to the API server, as in the agent."""
 
     connection: Object | None
     connections: ConnectionStore

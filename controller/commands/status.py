@@ -1,7 +1,7 @@
-"""``compass-runtime-agent status``: the connection the way an operator wants to read it, and a script to check it.
+"""``compass-runtime-agent status``: a report of the connection for operators, and an exit status for scripts.
 
-The exit status says whether all is well. Standard output has the report, and with ``-o json`` one JSON object in every
-case; what keeps the command from telling goes to standard error as well.
+Standard output has the report, and with ``-o json`` always one JSON object. Errors of the command also go to standard
+error.
 """
 
 import json
@@ -19,9 +19,9 @@ from informers import Client
 from informers.errors import KubernetesError
 
 HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 3
-"""Exit statuses: connected and synchronised; something is wrong, as told; the API server does not tell.
+"""Exit statuses: connected and synchronised; a problem in the report; the API server does not answer.
 
-2 is left to a command line or a setting that cannot be used.
+2 is for an invalid command line or setting.
 """
 
 Output = Literal["text", "json"]
@@ -34,7 +34,7 @@ _MIN_SECONDS_UNTIL_STALE = 900.0  # the command may not know the period that the
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """What is known of the client certificate; times in epoch seconds, "" for what is not known."""
+    """Facts of the client certificate; times in epoch seconds, "" if unknown."""
 
     not_before: float
     not_after: float
@@ -44,7 +44,7 @@ class Certificate:
 
 
 def status(client: Client, settings: Settings, *, output: Output, now: float, out: TextIO, err: TextIO) -> int:
-    """Print what there is; gives the exit status. ``now`` is in epoch seconds."""
+    """Print the report; returns the exit status. ``now`` is in epoch seconds."""
     try:
         taken = snapshot.take(client, settings)
     except KubernetesError as error:
@@ -63,7 +63,7 @@ def status(client: Client, settings: Settings, *, output: Output, now: float, ou
 
 
 def cannot_tell(why: str, *, output: Output, out: TextIO, err: TextIO) -> int:
-    """Print why the connection cannot be read, in printable words; gives the exit status."""
+    """Print why the connection cannot be read; returns the exit status."""
     if output == "json":
         print(json.dumps(unknown(why), indent=2), file=out)
     print(f"compass-runtime-agent: {why}", file=err)
@@ -78,7 +78,7 @@ def unknown(why: str) -> dict[str, Any]:
 def report(
     connection: Mapping[str, Any] | None, certificate: Certificate | str, settings: Settings, *, now: float
 ) -> dict[str, Any]:
-    """All there is to say of the connection, for JSON. ``certificate``: a text says why there is no usable one."""
+    """The report for JSON. ``certificate``: a text is the reason why there is no usable one."""
     told = member(connection, "status")
     contact, sync = member(told, "connectionStatus"), member(told, "synchronizationStatus")
     urls = member(member(connection, "spec"), "managementInfo")
@@ -133,7 +133,7 @@ def _dates(certificate: Certificate) -> dict[str, str | None]:
 
 
 def _problems(found: Mapping[str, Any], certificate: Certificate | None, settings: Settings, now: float) -> list[str]:
-    """Everything that keeps the connection from being healthy, in words."""
+    """All problems of the connection, as texts."""
     problems = []
     if not found["exists"]:
         problems.append("there is no CompassConnection: no agent has run, or the agent may not create it")

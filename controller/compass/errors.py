@@ -39,10 +39,11 @@ class InvalidCredentials(CompassError):
 
 
 class Unavailable(CompassError):
-    """Compass cannot be reached or cannot answer just now. Says nothing about credentials: never spend a token on it.
+    """Compass cannot be reached or cannot answer now. This says nothing about credentials, so no token must be used for
+    it.
 
-    `status` is the HTTP status, 0 when there was no HTTP answer; `retry_after` is in seconds, None when not given;
-    `timed_out` is whether the answer took too long.
+    `status` is the HTTP status, 0 without an HTTP answer; `retry_after` is in seconds, None if not given; `timed_out`
+    is whether the answer took too long.
     """
 
     def __init__(
@@ -62,10 +63,10 @@ class Unavailable(CompassError):
 
 class Refused(CompassError):
     """Compass did not accept certificate or token: the Connector's HTTP 400 without a body, 401 or 403 with a GraphQL
-    error, GraphQL errors such as "insufficient scopes", or a TLS alert about our certificate. A Compass whose database
-    is down answers 400 and "insufficient scopes" too, so loss is only suspected.
+    error, GraphQL errors such as "insufficient scopes", or a TLS alert about our certificate. In an outage of the
+    database Compass also answers 400 and "insufficient scopes", so the connection is only suspected to be lost.
 
-    `status` is the HTTP status (0 for a TLS alert), `code` the Director's error code when there was one.
+    `status` is the HTTP status (0 for a TLS alert), `code` the Director's error code if there is one.
     """
 
     def __init__(self, message: str, *, status: int = 0, code: int | None = None, request_id: str = "") -> None:
@@ -75,11 +76,11 @@ class Refused(CompassError):
 
 
 class UnexpectedAnswer(CompassError):
-    """The answer is not GraphQL, so it was not Compass that answered, or not its API: a wrong URL, or a proxy between.
-    Says nothing about credentials: never give a token up for it.
+    """The answer is not GraphQL, so it is not from Compass or not from its API: a wrong URL, or a proxy in between.
+    This says nothing about credentials, so no token must be given up for it.
 
-    `status` is the HTTP status, `answered` says in short what was answered ("HTTP 404, text/html, not JSON"), `url` is
-    the address without its query.
+    `status` is the HTTP status, `answered` is a short description ("HTTP 404, text/html, not JSON"), `url` is the
+    address without its query.
     """
 
     def __init__(self, answered: str, *, status: int, url: str, request_id: str = "") -> None:
@@ -93,7 +94,7 @@ class UnexpectedAnswer(CompassError):
 
 
 class TooLarge(CompassError):
-    """A bound was exceeded. `single` is whether it was one answer's: with less asked for, it may be kept."""
+    """A limit was exceeded. `single`: it is the limit of one answer, so a smaller request may succeed."""
 
     def __init__(self, message: str, *, single: bool = False, request_id: str = "") -> None:
         super().__init__(message, request_id=request_id)
@@ -101,7 +102,7 @@ class TooLarge(CompassError):
 
 
 class InvalidAnswer(CompassError):
-    """The answer breaks the protocol. `path` is the field at fault ("data.result.token"), "" for the whole body."""
+    """The answer violates the protocol. `path` is the invalid field ("data.result.token"), "" for the whole body."""
 
     def __init__(self, problem: str, *, path: str = "", request_id: str = "") -> None:
         super().__init__(problem, request_id=request_id)
@@ -112,14 +113,14 @@ class InvalidAnswer(CompassError):
         return f"{self.path}: {self.problem}" if self.path else self.problem
 
     def prepend(self, outer: str) -> None:
-        """Tell the field as seen from one level further out, on the way up through the reading of an answer."""
+        """Add an outer field to the path, while the error is passed on through the parsing of an answer."""
         self.path = f"{outer}.{self.path}" if self.path else outer
 
 
 class GraphQLError(CompassError):
-    """An error of a GraphQL answer. `path` is its path ("application.bundles"), `code` extensions.error_code.
+    """An error of a GraphQL answer. `path` is its path ("application.bundles"), `code` is extensions.error_code.
 
-    `error_id` is the Director's id of this one occurrence ("" without one), by which its operators find it.
+    `error_id` is the Director's id of this occurrence ("" without one), for which its operators can search.
     """
 
     def __init__(

@@ -1,14 +1,14 @@
-"""One fetch: everything that the Director assigns to the Runtime, completely and only once, or not at all.
+"""One fetch: all applications that the Director assigns to the Runtime, complete and without duplicates, or an error.
 
-The Director pages by offset, so an application assigned or unassigned between two pages makes the next page repeat one
-or skip one. Hence:
+The Director pages by offset, so an application that is assigned or unassigned between two pages makes the next page
+repeat or skip one. Therefore:
 
 * the totals of all pages must agree with each other and with the number of distinct ids;
-* after more than one page, the ids are read once more in a single page, which is a snapshot, and must be the same;
-* otherwise all is read again, a few times.
+* after more than one page, the ids are read again in a single page, which is a snapshot, and must be the same;
+* otherwise everything is read again, a few times.
 
-Pages shrink when an answer is too large or takes too long, and grow again. An application that is too large or too slow
-for a page of its own is incomplete.
+Pages become smaller when an answer is too large or too slow, and grow again. An application that alone is too large or
+too slow for a page is incomplete.
 """
 
 import time
@@ -30,18 +30,18 @@ from controller.compass.readings import Read, Readings, digest_of
 from controller.compass.types import Application, Assignment, IncompleteApplication
 from controller.compass.values import filled_text, optional_object, required_object, text, within
 
-#: Applications in one page. The Director sets no maximum here, but takes about 6 ms for each with all that it holds,
-#: and a call has to end within 30 s.
+#: Applications in one page. The Director has no maximum here, but needs about 6 ms for each with its content, and a
+#: call must end within 30 s.
 APPLICATIONS_PER_PAGE = 500
 
 #: Ids in the one page that confirms the others. Ids alone are cheap, and there is no maximum.
 IDS_PER_PAGE = 50_000
 
-#: How often a list that changes while it is read is begun anew. Changes are rare and a reading is short: a third
-#: failure means something other than chance.
+#: Number of attempts to read a list that changes meanwhile. Changes are rare and a fetch is short, so a third failure
+#: is no coincidence.
 READ_ATTEMPTS = 3
 
-#: Seconds for the name of one application, when a page has taken too long: more, and the Director as a whole is slow.
+#: Seconds for the name of one application after a slow page. If it takes longer, the Director as a whole is slow.
 _OUTLINE_TIMEOUT = 10.0
 
 _LIST = "applicationsForRuntime"
@@ -52,7 +52,9 @@ class _InconsistentError(Exception):
 
 
 class PageSize:
-    """How many applications to ask for at once. The size of an answer is known only when it is there, or too large."""
+    """The number of applications in the next request. The size of an answer is known only after it, or if it is too
+    large.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -62,7 +64,7 @@ class PageSize:
         self.first = max(1, self.first // divisor)
 
     def grow(self, used: float) -> None:
-        """After an answer that used this part of what it may: twice as many, if they are likely to fit."""
+        """After an answer that used this part of the limit: twice as many, if they are likely to fit."""
         if used <= 0.4:
             self.first = min(self._most, self.first * 2)
 
@@ -70,7 +72,7 @@ class PageSize:
 class Fetch:
     """One fetch for a Runtime: labels, and the applications collected so far by id.
 
-    What `readings` have is not parsed again; those of this fetch take their place when it has succeeded.
+    Applications in `readings` are not parsed again; those of this fetch replace them when it has succeeded.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class Fetch:
         self._limits = limits
         self._monotonic = monotonic
         self._size = PageSize(per_page)
-        self._patience = TOTAL_TIMEOUT  # seconds for a page; less once one has taken too long, which tells nothing more
+        self._patience = TOTAL_TIMEOUT  # seconds for a page; fewer after a slow one
         self._labels: dict[str, str] | None = None
         self._applications: dict[str, Application | IncompleteApplication] = {}
         self._memory = 0
@@ -97,8 +99,8 @@ class Fetch:
         self._reading = self._readings.begin()
 
     def run(self) -> Assignment:
-        """Raises InvalidAnswer with path "applicationsForRuntime" when no reading was consistent, TooLarge or
-        Unavailable when a bound was hit, and whatever a call raises.
+        """Raises InvalidAnswer with path "applicationsForRuntime" if no reading was consistent, TooLarge or Unavailable
+        if a limit was exceeded, and the errors of the calls.
         """
         problem = ""
         for _ in range(READ_ATTEMPTS):
@@ -137,7 +139,7 @@ class Fetch:
             raise _InconsistentError(f"the total is {total}, and {len(self._applications)} were read")
 
     def _read_page(self, cursor: str | None) -> "_PageRead":
-        """Collect the next applications, as many as an answer can hold; at the beginning with the labels."""
+        """Collect the next applications, as many as fit into an answer; the first time with the labels."""
         operation = FIRST_PAGE if cursor is None else NEXT_PAGE
         while True:
             first = self._size.first
@@ -154,7 +156,7 @@ class Fetch:
             except Unavailable as error:
                 if not error.timed_out:
                     raise
-                # A Director that is slow as a whole does not answer this either, and that is an outage.
+                # If the Director as a whole is slow, this call fails too, and it is an outage.
                 self._outline(cursor)
                 self._patience = TOTAL_TIMEOUT / 2
                 if first == 1:
@@ -164,11 +166,11 @@ class Fetch:
                 took = (self._monotonic() - began) / self._patience
                 self._size.grow(max(took, answer.memory / self._limits.answer_memory))
                 page, broken = self._page_of(answer, with_labels=cursor is None)
-                del answer  # what else it holds need not be in memory while follow-up pages are read
+                del answer  # the rest need not be in memory while follow-up pages are read
                 return self._take(page, broken)
 
     def _skip(self, cursor: str | None, reason: str) -> "_PageRead":
-        """Pass over the next application, of which only id and name can be read."""
+        """Skip the next application, of which only id and name can be read."""
         page = self._outline(cursor)
         for item in page.items:
             application_id, name = filled_text(item, "id"), text(item, "name")
@@ -181,8 +183,8 @@ class Fetch:
         return parsing.page(answer.whole(), _LIST)
 
     def _confirm(self) -> None:
-        """Compare what was paged with a single reading of the ids. The totals alone do not show one application going
-        while another comes.
+        """Compare the pages with a single reading of the ids. The totals alone do not show that one application was
+        replaced by another.
         """
         ids: set[str] = set()
         cursor = None
@@ -203,7 +205,7 @@ class Fetch:
         return {"runtime": self._runtime_id, "first": first, **after}
 
     def _read_labels(self, answer: Answer) -> None:
-        """Keep those labels that are texts. Others may be of any size, and nobody needs them."""
+        """Keep only labels with text values. Others may be of any size and are not used."""
         runtime = required_object(answer.data or {}, "runtime")
         with within("runtime"):
             labels = optional_object(runtime, "labels") or {}

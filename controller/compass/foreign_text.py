@@ -1,21 +1,21 @@
-"""Text that others wrote, made fit for an error, a log, an Event or a status: short, one line, no data inside."""
+"""Text from outside, made suitable for an error, a log, an Event or a status: short, one line, no data inside."""
 
 import hashlib
 import re
 
 from controller.text import clean
 
-#: Enough to recognise an error by; a proxy's error page would fill a status otherwise.
+#: Enough to recognise an error; an error page of a proxy would fill the status.
 MAX_FOREIGN_TEXT = 300
 
-#: Characters of a name that are shown. Kubernetes takes 253, and a list of names has to be readable.
+#: Maximum length of a displayed name. Kubernetes allows 253 characters, and a list of names has to be readable.
 _MAX_NAME = 253
 _MAX_SHOWN_NAME = 60
 
-#: A message that is longer than this says something else than what went wrong.
+#: A longer message contains more than an error.
 _MAX_MESSAGE = 4000
 
-#: Where a message goes over into data: JSON, also escaped or encoded, HTML, server-sent events. Data may hold anything.
+#: Where data begins in a message: JSON, also escaped or encoded, HTML, server-sent events. Data may contain secrets.
 _DATA = re.compile(
     r"""[{<\\]|%7b|%3c|&(?:quot|lt|\#)|["']\s*:|\[\s*["']|^\s*(?:data|event|id|retry):""", re.IGNORECASE | re.MULTILINE
 )
@@ -27,8 +27,7 @@ _NAMED_SECRET = re.compile(
     re.IGNORECASE,
 )
 
-#: Plain texts that proxies answer with. A body is quoted only when it has no other words than these texts have, so that
-#: nothing else that a body may hold gets into an error or a log by way of a quotation.
+#: Texts of proxies. A body is quoted only if it consists of words in these texts, so that it cannot disclose anything.
 _PROXY_TEXTS = (
     # Envoy and Istio
     "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
@@ -67,9 +66,9 @@ _MAX_PLAIN_BYTES = 200
 
 
 def plain_words(body: bytes) -> str:
-    """The body as text when every word of it is one that proxies use, else "".
+    """The body as text if each of its words is used by proxies, else "".
 
-    Nothing else is harmless for certain: a body that is nearly JSON, or JSON behind a prefix, holds passwords in clear.
+    Nothing else is certainly harmless: a body that is nearly JSON, or JSON behind a prefix, may contain passwords.
     """
     if len(body) > _MAX_PLAIN_BYTES or not body.isascii():
         return ""
@@ -86,7 +85,7 @@ def one_line(text: str, limit: int = MAX_FOREIGN_TEXT) -> str:
 
 
 def shown_name(name: str) -> str:
-    """A name as it is shown. One that no object of Kubernetes can have is cut, and told from others by a digest."""
+    """A name for display. One that is too long for Kubernetes is shortened and made unique by a digest."""
     if len(name) <= _MAX_NAME and name.isprintable():
         return name
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
@@ -94,7 +93,7 @@ def shown_name(name: str) -> str:
 
 
 def message_without_data(message: str) -> str:
-    """What a message says, up to where it begins to quote data, and without the values that it calls secrets."""
+    """A message up to the beginning of data, and without the values that it names as secrets."""
     if len(message) > _MAX_MESSAGE:
         return f"a message of {len(message)} characters"
     data = _DATA.search(message)

@@ -1,8 +1,8 @@
-"""GraphQL over HTTPS: one operation in, one checked answer or one CompassError out.
+"""GraphQL over HTTPS: one operation leads to one checked answer or to one CompassError.
 
-* A transport belongs to one TLS context, hence to one certificate: its pooled connections end with it (`close`).
-* Nothing is retried here; the reconcilers do that, with back-off.
-* Texts of others are redacted, stripped and cut before they enter an error or a log.
+* A transport belongs to one TLS context, and so to one certificate: its pooled connections end with it (`close`).
+* There are no retries here; the reconcilers retry with back-off.
+* Text from outside is redacted, escaped and shortened before it is part of an error or a log.
 """
 
 import logging
@@ -31,10 +31,10 @@ from controller.compass.redaction import Redactor, masked, masked_headers, secre
 
 log = logging.getLogger(__name__)
 
-#: A whole call, from the connection to the last byte, in seconds. What the Go agent allows as well.
+#: Timeout of a whole call, from the connection to the last byte, in seconds. The same as in the Go agent.
 TOTAL_TIMEOUT = 30.0
 
-#: Enough of an answer to see what was wrong with it; an answer of a thousand applications would bury the log.
+#: Enough of an answer to see its problem; a whole answer with a thousand applications would hide the rest of the log.
 _MAX_LOGGED_ANSWER = 10_000
 
 #: Called after each call with the operation's name, its outcome and its duration in seconds. The outcome is "success"
@@ -75,7 +75,7 @@ class Transport:
         self._monotonic = monotonic
 
     def close(self) -> None:
-        """Drop all pooled connections, and with them the sessions that the old certificate opened."""
+        """Close all pooled connections, and with them the TLS sessions of the old certificate."""
         self._http.close()
 
     def execute(

@@ -1,9 +1,9 @@
-"""One HTTPS request and its whole answer, without any of the comforts that could carry a token elsewhere.
+"""One HTTPS request and its whole answer, without the features that could send a token elsewhere.
 
-* Redirects are not followed; cookies, .netrc and CA files named in the environment are not used.
+* Redirects are not followed; cookies, .netrc and CA files from the environment are not used.
 * Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY).
-* A request ends within its time however the server behaves: slow to connect, slow to answer, or dripping bytes.
-* Whatever the libraries below raise becomes Unavailable or Refused.
+* A request ends within its timeout for any server: slow to connect, slow to answer, or sending single bytes.
+* All errors of the libraries are converted to Unavailable or Refused.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ import urllib3.exceptions
 from controller.compass.errors import CompassError, InvalidRequest, Refused, TooLarge, Unavailable
 from controller.compass.limits import size
 
-#: A peer that has not accepted a connection by then is not going to. Seconds, for each address of a host.
+#: Timeout of a connection, for each address of a host. Seconds.
 CONNECT_TIMEOUT = 10.0
 
 _CHUNK_BYTES = 64 * 1024
@@ -37,13 +37,13 @@ _CHUNK_BYTES = 64 * 1024
 #: zlib's way to say: with the header of gzip.
 _GZIP = 16 + zlib.MAX_WBITS
 
-#: TLS alerts by which a server turns a client certificate down (RFC 8446, 6.2), in OpenSSL's spelling.
+#: TLS alerts with which a server refuses a client certificate (RFC 8446, 6.2), in OpenSSL's spelling.
 _CERTIFICATE_ALERTS = re.compile(
     r"ALERT_(BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_REVOKED|CERTIFICATE_EXPIRED|CERTIFICATE_UNKNOWN"
     r"|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR|CERTIFICATE_REQUIRED)"
 )
 
-#: What may stand in a header value: visible ASCII with spaces inside. Tokens and tenants are made of it.
+#: Allowed characters of a header value: visible ASCII with spaces inside. Tokens and tenants consist of these.
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
@@ -59,7 +59,7 @@ class HttpAnswer:
 
     @property
     def is_outage(self) -> bool:
-        """Whether the status means the same whatever the body says."""
+        """Whether the status has the same meaning for any body."""
         return _is_outage(self.status)
 
 
@@ -72,7 +72,8 @@ class HttpClient:
         self._adapter = _Adapter(context)
         self._verify = context.verify_mode != ssl.CERT_NONE
         if not self._verify:
-            # Once for each connection on stderr is no way to tell an operator; the settings are warned about at start.
+            # A warning on stderr for each connection does not help an operator; the setting leads to a warning at the
+            # start.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def close(self) -> None:
@@ -113,7 +114,7 @@ def _is_outage(status: int) -> bool:
 
 
 def check_url(url: str) -> None:
-    """Raise InvalidRequest unless this is an https URL without user information, fit to send a token to."""
+    """Raise InvalidRequest unless this is an https URL without user information, to which a token may be sent."""
     try:
         parts = urllib.parse.urlsplit(url)
         usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
@@ -127,7 +128,9 @@ def check_url(url: str) -> None:
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Sends with one SSLContext and nothing else. Used without a requests.Session, which has all the comforts."""
+    """Sends with one SSLContext. Used without a requests.Session, because a session has cookies, redirects and
+    .netrc.
+    """
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -153,14 +156,13 @@ _current = _Deadline()
 
 
 class _DeadlineSocket(ssl.SSLSocket):
-    """Waits for bytes no longer than the deadline of the request.
+    """Waits for bytes only until the deadline of the request.
 
-    A read timeout alone starts anew with every byte, so a server that drips could hold a call for ever. The clock is
-    the real one, as sockets live by it.
+    A read timeout starts again with each byte, so a server that sends single bytes could block a call forever. The
+    clock is the real one, as for sockets.
 
-    A request that cannot be sent is no end: what the server sent before it went is read. In TLS 1.3 it sees our
-    certificate when we send already, so the alert by which it turns the certificate down comes together with the end
-    of the connection.
+    If the request cannot be sent, the answer is read anyway. In TLS 1.3 the server checks our certificate while we
+    send, so the alert with which it refuses the certificate arrives together with the end of the connection.
     """
 
     def send(self, data: Any, flags: int = 0) -> int:
@@ -200,19 +202,19 @@ def _prepare(url: str, body: bytes, headers: Mapping[str, str]) -> requests.Prep
     try:
         return requests.Request("POST", url, data=body, headers=dict(headers)).prepare()
     except (requests.RequestException, UnicodeError):
-        # Not chained: the text of requests quotes what it did not like.
+        # Not chained: the text of requests may quote the value.
         raise InvalidRequest("the address is not an https URL") from None
 
 
 def _read(response: requests.Response, max_bytes: int) -> bytes:
-    """The body, decompressed. At no time more of it is in memory than may be."""
+    """The body, decompressed. The memory is limited at all times."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip"):
         raise Unavailable("the answer is compressed in a way that was not asked for")
     unzip = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
     body = bytearray()
     for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
-        # A kilobyte may become a megabyte: no more is decompressed than there is room for, and a byte to tell by.
+        # A kilobyte may become a megabyte: only the allowed number of bytes and one more are decompressed.
         body += chunk if unzip is None else unzip.decompress(chunk, max_bytes + 1 - len(body))
         if len(body) > max_bytes:
             if _is_outage(response.status_code):
@@ -225,10 +227,10 @@ def _read(response: requests.Response, max_bytes: int) -> bytes:
 
 @contextlib.contextmanager
 def _failures_told(url: str, timeout: float) -> Iterator[None]:
-    """Tell failures of the libraries below in our own words.
+    """Convert errors of the libraries to our own.
 
-    They are not chained, on purpose: http.client and urllib3 quote the bytes that a server sent, an echoed token
-    included, and a traceback would print them.
+    They are not chained: http.client and urllib3 quote the bytes of a server, which may include an echoed token, and a
+    traceback would print them.
     """
     try:
         yield
@@ -252,7 +254,7 @@ def _failure(error: BaseException, url: str, timeout: float) -> CompassError:
         host = "of the proxy named in the environment"
     too_slow = f"no complete answer within {timeout:g} s"
     no_connection = f"no connection within {min(CONNECT_TIMEOUT, timeout):g} s"
-    # From the particular to the general.
+    # From the specific to the general.
     kinds: tuple[tuple[type[BaseException], str], ...] = (
         (urllib3.exceptions.NameResolutionError, f"the host name {host} cannot be resolved"),
         (urllib3.exceptions.ProxyError, "the proxy named in the environment cannot be used"),

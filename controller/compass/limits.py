@@ -1,9 +1,8 @@
-"""How much of Compass is taken in: bounds that keep the agent within its memory and its time, whatever is answered.
+"""Limits that keep the agent within its memory and its time for any answer of Compass.
 
-Parsed JSON takes a multiple of its bytes. An answer of the usual kind takes 6 bytes of memory for each of its own, one
-of nothing but brackets takes 50. So an answer is weighed by what parsing it will take, and an Application by what it
-will take in all: as a value, as the object that is wanted, and as the object in the cache. The figures are measured
-(tests/benchmarks/bench_memory.py), and tests hold them.
+Parsed JSON needs a multiple of its bytes: a usual answer 6 bytes of memory for each byte, one of only brackets 50. So
+the memory for parsing is computed before the parsing, and the memory of each Application in total: as a value, as the
+desired object, and as the cached object. The figures are measured (tests/benchmarks/bench_memory.py) and tested.
 """
 
 from collections.abc import Mapping
@@ -22,17 +21,17 @@ from controller.compass.types import (
 
 MIB = 2**20
 
-#: What the process takes before it has read anything.
+#: Memory of the process before the first fetch.
 _OWN = 64 * MIB
 
-#: The most that parsing one answer may take: 3 MiB of the usual kind. No API server takes a larger object.
+#: Maximum memory for parsing one answer: 3 MiB of usual JSON. No API server accepts a larger object.
 _ANSWER = 48 * MIB
 
-#: The parts of what the memory limit leaves that one answer and all Applications may take.
+#: The parts of the remaining memory for one answer and for all Applications.
 _ANSWER_PART = 9
 _APPLICATIONS_PART = 3 / 4
 
-#: Memory that the setting for the number of Applications stands for, each: more than twice what usual ones take.
+#: Memory for each Application in the setting for their number: more than twice that of usual ones.
 _PER_ALLOWED_APPLICATION = 16 * 1024
 
 # Bytes of memory that parsing takes at most: for a byte, for an object or a list, for a comma.
@@ -66,12 +65,12 @@ class Limits:
 
     @property
     def answer_memory(self) -> int:
-        """What parsing one answer may take."""
+        """Maximum memory for parsing one answer."""
         return _ANSWER if self.memory_limit is None else min(_ANSWER, self._left // _ANSWER_PART)
 
     @property
     def applications_memory(self) -> int:
-        """What all Applications together may take."""
+        """Maximum memory for all Applications together."""
         allowed = self.applications * _PER_ALLOWED_APPLICATION
         return allowed if self.memory_limit is None else min(allowed, int(self._left * _APPLICATIONS_PART))
 
@@ -80,13 +79,13 @@ class Limits:
         return max((self.memory_limit or 0) - _OWN, _OWN // 4)
 
     def answer_advice(self) -> str:
-        """How to have larger answers taken; "" when nothing helps."""
+        """How to allow larger answers; "" if there is no way."""
         if self.answer_memory == _ANSWER or self.memory_limit is None:
             return ""
         return f"; raise the container's memory limit of {size(self.memory_limit)}"
 
     def applications_advice(self) -> str:
-        """How to have more Applications taken."""
+        """How to allow more Applications."""
         if self.applications_memory < self.applications * _PER_ALLOWED_APPLICATION and self.memory_limit is not None:
             return f"raise the container's memory limit of {size(self.memory_limit)}"
         return "raise APP_MAX_APPLICATIONS and the container's memory limit"

@@ -1,7 +1,7 @@
-"""One application with all that is in it: bundles, and their APIs and events, page by page.
+"""One application with its bundles, and their APIs and events, page by page.
 
-What cannot be read of an application leaves it incomplete, and holds up no other: a follow-up page that is refused,
-that does not come in time or is too large, a field of the wrong type. Only what is wrong with the connection is raised.
+If a part of an application cannot be read, the application is incomplete, and the others are not affected: a follow-up
+page that is refused, too slow or too large, a field of the wrong type. Only errors of the connection are raised.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,8 +27,8 @@ from controller.compass.values import filled_text, optional_text, required_objec
 #: The Director's maximum for lists inside an application.
 NESTED_PER_PAGE = 200
 
-#: How often a list inside an application is read before it is given up. Were its order a random one for each page, one
-#: reading of 450 items would miss a quarter of them, and twelve readings of 1,000 items hardly ever one.
+#: Number of attempts to read a list inside an application. If its order were random for each page, one reading of 450
+#: items would miss a quarter of them, and twelve readings of 1,000 items hardly ever one.
 NESTED_READINGS = 12
 
 #: Seconds for one follow-up page. The Director takes milliseconds.
@@ -37,7 +37,7 @@ FOLLOW_UP_TIMEOUT = 10.0
 #: Follow-up pages of one application: enough for ten thousand items in a random order.
 MAX_FOLLOW_UPS = 600
 
-#: Applications that may keep a fetch waiting for their follow-up pages. Those of others are not asked for any more.
+#: Number of applications that may delay a fetch with their follow-up pages. Follow-up pages of others are skipped.
 MAX_SLOW_APPLICATIONS = 3
 
 #: The page that came before, and one of bundles, may still be in memory when a follow-up is read.
@@ -56,11 +56,11 @@ class ApplicationReader:
 
     @property
     def has_followed_up(self) -> bool:
-        """Whether the application read last has more than its item of the page says."""
+        """Whether the last application has more items than its page contains."""
         return self._follow_ups > 0
 
     def read(self, application_id: str, name: str, item: dict[str, Any]) -> Application | IncompleteApplication:
-        """The application of an item of a page; what is missing is asked for."""
+        """The application of a page's item; missing items are read with follow-up pages."""
         self._follow_ups = 0
         try:
             return Application(
@@ -100,7 +100,7 @@ class ApplicationReader:
     def _more(
         self, operation: Operation, application_id: str, cursor: str | None, *, bundle_id: str | None = None
     ) -> Page[Object]:
-        """A page of a nested list. The application's name is not asked for: here it would be the raw one."""
+        """A page of a nested list, without the application's name, which would be the raw one here."""
         variables = {"application": application_id, "nested": NESTED_PER_PAGE}
         if cursor is not None:
             variables["after"] = cursor
@@ -128,7 +128,7 @@ class ApplicationReader:
 
 
 def _is_about_one_application(error: CompassError) -> bool:
-    """Whether others can be read nevertheless. A certificate that is refused, or a Director that is down, is not."""
+    """Whether others can be read in spite of this error. Not if the certificate is refused or the Director is down."""
     if isinstance(error, Refused):
         return error.status == HTTPStatus.OK  # scopes that only this application lacks
     return error.timed_out if isinstance(error, Unavailable) else True
@@ -137,10 +137,10 @@ def _is_about_one_application(error: CompassError) -> bool:
 def _whole(
     page: Page[Object], field: str, parse: Callable[[dict[str, Any]], T], read: Callable[[str | None], Page[Object]]
 ) -> tuple[T, ...]:
-    """All items of a nested list; `read` gives the page behind a cursor, and the first one for None.
+    """All items of a nested list; `read` returns the page after a cursor, and the first one for None.
 
-    The Director sorts such a list anew for each page, so pages overlap, and together miss items. What they have is
-    gathered by id, in several readings, until it is as much as the total. Raises InvalidAnswer when it never is.
+    The Director sorts such a list again for each page, so pages overlap and miss items. Items are collected by id, in
+    several readings, until their number equals the total. Raises InvalidAnswer if it never does.
     """
     gathered: dict[str, T] = {}
     total = page.total
@@ -165,7 +165,7 @@ def _gather(
     read: Callable[[str | None], Page[Object]],
     gathered: dict[str, T],
 ) -> bool:
-    """Read a list from this page to its end. False when its pages do not belong together."""
+    """Read a list from this page to its end. False if its pages are not consistent."""
     total, count = page.total, 0
     while True:
         fresh = [item for item in page.items if not _is_known(item, gathered)]

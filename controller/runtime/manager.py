@@ -12,9 +12,10 @@ The leader-only components end, the caches stay, and the process waits for the L
 requests of the term are refused and aborted (see ``term``). Each term has its own controllers, which are built when it
 begins, so no term uses the memory, plans or queues of an earlier one, which may be outdated.
 
-Errors of ``run``: ServerBindError         an HTTP server cannot listen RunnableFailed          a component ended
-unexpectedly; ``__cause__`` is its error GracePeriodExceeded     the named components have not ended in time; the Lease
-is left to expire
+Errors of ``run``:
+    ServerBindError         an HTTP server cannot listen
+    RunnableFailed          a component ended unexpectedly; ``__cause__`` is its error
+    GracePeriodExceeded     the named components have not ended in time; the Lease is left to expire
 """
 
 import logging
