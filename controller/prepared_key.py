@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from informers.threads import run_in_thread
 from workqueue.clock import Clock
 
-_POLL_SECONDS = 0.02  # a cache of one object is filled within a few of these
+_POLL_SECONDS = 0.05  # a cache of one object is filled within a few of these
 
 
 class _Cache(Protocol):

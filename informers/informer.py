@@ -33,8 +33,8 @@ Audience = set[Registration]  # whom a notification is for; None for all
 
 # client-go's minimumResyncPeriod: more frequent resyncs would leave no time for other work.
 MINIMUM_RESYNC_PERIOD = 1.0
-# Time for which threads may continue after a run() that has failed.
-FAILURE_POLL_PERIOD = 0.1
+# Time for which threads may continue after a run() that has failed. Polling is most of the CPU of an idle informer.
+FAILURE_POLL_PERIOD = 1.0
 # client-go syncedPollPeriod.
 SYNC_POLL_PERIOD = 0.1
 
