@@ -43,7 +43,7 @@ def _serve(tasks: "queue.SimpleQueue[Task]") -> None:
             return
         try:
             work()
-        except BaseException:  # nobody else would hear of it
+        except BaseException:  # no other code would log it
             log.exception("A call in a separate thread failed", extra={"task": thread.name})
         del work  # what it holds on to
         thread.name = _IDLE_NAME

@@ -414,7 +414,7 @@ class Facts:
         if self.connection is None:
             return True
         if self.connection["metadata"]["uid"] == self.registration.asked_by:
-            return False  # they were won for it, and it is about to tell of them
+            return False  # they were obtained for it, and its status is written next
         urls = self.connection.get("spec", {}).get("managementInfo")
         return not self.established and urls != cc.management_info(self.registration)
 

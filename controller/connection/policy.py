@@ -350,7 +350,7 @@ def _renewal_cause(facts: Facts) -> RenewalCause | None:
         return RenewalCause.TOO_OLD
     if facts.since_renewal < _between_wishes(facts):
         return None
-    done = isinstance(facts.memory.news, Renewed)  # and the wish is taken away with the telling of it
+    done = isinstance(facts.memory.news, Renewed)  # and the field is reset together with the report
     if cc.flag(facts.connection, "refreshCredentialsNow") and not done:
         return RenewalCause.ASKED_FOR
     if facts.gateway is GatewaySecret.MISSING and facts.memory.gateway is None:

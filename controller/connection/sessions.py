@@ -107,7 +107,7 @@ class Sessions:
         return fresh
 
     def _trusted(self) -> str:
-        """A fingerprint of the CA file; "" when there is none, or it cannot be read: opening a pool tells of that."""
+        """A fingerprint of the CA file; "" if there is none, or if it cannot be read, which opening a pool reports."""
         if self._ca_file is None:
             return ""
         try:

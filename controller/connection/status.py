@@ -119,7 +119,7 @@ def shorten(text: str) -> str:
 
 
 def established(connection: Object, *, now: float) -> None:
-    """There are credentials that this CompassConnection does not tell of; what it says of others is void."""
+    """The status does not describe these credentials yet; its statements about others are dropped."""
     status = connection.setdefault("status", {})
     status["connectionState"] = State.CONNECTED.value
     status["connectionStatus"] = _connection_status(established=now, last_success=now)

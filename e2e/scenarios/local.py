@@ -72,7 +72,7 @@ class LocalStage(Stage):
     def replica_of(self, identity: str) -> str | None:
         with self._lock:
             replicas = list(self._agents.values())
-        # The others tell of it too, as the holder.
+        # The others name it too, as the holder.
         own = (f"identity={identity}", f'"identity":"{identity}"')  # as text, as JSON
         return next((one.name for one in replicas if any(text in one.log.read_text() for text in own)), None)
 

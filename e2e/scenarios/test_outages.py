@@ -17,7 +17,7 @@ _LONG_OUTAGE_SECONDS = 13.0  # longer than that deadline, which is 10 s
 
 
 def test_compass_outage(connected: Stage) -> None:
-    """The state tells of it; Applications and credentials stay; afterwards what has changed meanwhile arrives."""
+    """The state shows it; Applications and credentials stay; changes of this time arrive afterwards."""
     applications, credentials = connected.applications(), connected.secret(CLUSTER_SECRET)
     application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
     with connected.compass.outage():

@@ -1,6 +1,6 @@
 """The connection's reconciler on virtual time, over an API server and a Connector in memory.
 
-``settle`` runs it as its controller would: again after each write that it would hear of, and at the end of each delay
+``settle`` runs it as its controller would: again after each write that triggers it, and at the end of each delay
 that it asks for while the clock moves.
 """
 
@@ -172,7 +172,7 @@ class Bench:
         if after is not None:
             self.due = min(self.due, self.clock.monotonic() + after)
         if sum(self.server.writes.values()) != before:
-            self._wake()  # it hears of each write
+            self._wake()  # each write triggers it
 
     # --- the world ---
 

@@ -67,7 +67,7 @@ def test_revoke_ends_the_connection_until_something_else_is_configured(world: Wo
 
 
 def test_revoke_without_a_compass_connection(world: World, agent: StartAgent) -> None:
-    """No agent runs, and its object was deleted: there is one afterwards that tells of it."""
+    """No agent runs, and its object was deleted: there is one afterwards with this state."""
     synchronized(world, agent).stop()
     world.delete_connection()
     code, text = revoke(world)

@@ -215,7 +215,7 @@ def test_history_lost(own_plane: ControlPlane, start: Start, tmp_path: Path) -> 
 @pytest.mark.slow
 @MODES
 def test_server_killed(own_plane: ControlPlane, start: Start, tmp_path: Path, watch_list: bool) -> None:
-    """The cache survives, last_error tells of it, and what happened meanwhile is caught up with."""
+    """The cache stays, last_error has the error, and changes of this time arrive afterwards."""
     client = client_of(own_plane, tmp_path)
     client.create(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "default"}})
     informer = start(client, CONFIG_MAPS, watch_list=watch_list, namespace="default")

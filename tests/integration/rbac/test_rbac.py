@@ -306,7 +306,7 @@ def test_the_rules_are_sufficient_and_each_is_needed(
 
 
 def test_a_missing_rule_is_noticed(world: World, audit: AuditLog, manifests: list[Object]) -> None:
-    """The comparison itself: without the right to list Applications the audit log tells of it."""
+    """The comparison itself: without the permission to list Applications the audit log shows it."""
     role = next(manifest for manifest in manifests if manifest["kind"] == "ClusterRole")
     rules = [rule for rule in role["rules"] if rule["resources"] != [APPLICATION.plural]]
     world.put(KINDS["ClusterRole"], {**role, "rules": rules})

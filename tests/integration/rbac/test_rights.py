@@ -74,7 +74,7 @@ def test_nothing_is_missing_with_the_rules(admin: Client, agent: Client) -> None
 
 
 def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -> None:
-    """Its roles are those of the Go agent: enough to tell of the connection, and not for the rest."""
+    """Its roles are those of the Go agent: enough for the status of the connection, and not for the rest."""
     operator = Operator(admin)
     operator.apply()
     told = (

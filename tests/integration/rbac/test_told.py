@@ -70,7 +70,7 @@ class Agent:
 def test_at_the_start(world: World) -> None:
     """Where Kyma's operator has reset the rights to those of the Go agent, a Pod never gets ready.
 
-    Nobody leads without a lease. The status tells of it nevertheless: it had said Synchronized.
+    No replica leads without a Lease. The status is written nevertheless: it was Synchronized.
     """
     Operator(world.client).apply()
     world.put(COMPASS_CONNECTION, SYNCHRONIZED)

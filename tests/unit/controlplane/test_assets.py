@@ -161,7 +161,7 @@ def test_remains_of_a_dead_process_are_cleared(find: Finder) -> None:
 
 
 def test_the_error_names_every_source_and_its_reason(find: Finder, tmp_path: Path) -> None:
-    """When nothing works, one error tells of each source in order why it did not."""
+    """When nothing works, one error has the reason for each source, in order."""
     find.environ["KUBEBUILDER_ASSETS"] = str(tmp_path / "nowhere")
     with pytest.raises(AssetsUnavailable) as failed:
         find(failing("no network", "v0"), failing("no Go", "v1"))

@@ -541,7 +541,7 @@ class TestResync:
         clock.wait_for_waiters(1)
 
     def test_each_when_due(self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock) -> None:
-        """The informer looks as often as the shortest period says, each handler hears of it when its own is over."""
+        """The informer looks as often as the shortest period says, each handler is called when its own has passed."""
         cluster.put("a")
         often, seldom, never = self.run_with(start, source, clock, 10, 25, 0)
         for _ in range(5):

@@ -293,7 +293,7 @@ def test_changes_come_before_new_applications_and_deletions(synced: Agent, direc
 
 
 def test_an_incomplete_application_is_reported_and_left(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """The others are applied; an Event tells of it once. The object changes in the annotation that says so alone."""
+    """The others are applied; an Event is written once. The object changes in the annotation that says so alone."""
     before = cluster.applications()["app-000"]
     _assign(director, 9)
     director.applications[0] = application("app-001", description="changed")

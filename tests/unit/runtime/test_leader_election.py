@@ -532,7 +532,7 @@ class TestRenew:
         assert not a.term.is_set()
 
     def test_the_term_is_over_when_the_loss_is_told(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """Whoever hears of it may rely on that nothing more is sent."""
+        """After the callback, nothing more is sent."""
         a = self.lead(api, clock, threads)
         term = a.term
         assert term is not None

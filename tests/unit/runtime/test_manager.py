@@ -99,7 +99,7 @@ def story() -> Story:
 
 
 def assert_soon(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread is about to do, and no clock tells of."""
+    """Wait for an action of another thread that does not use the clock."""
     deadline = time.monotonic() + WAIT
     while not condition():
         assert time.monotonic() < deadline
