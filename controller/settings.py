@@ -240,14 +240,17 @@ class Settings:
         "Period of the checks at the Connector and the fetches from the Director.",
     )
     minimal_sync_time: float = _var(
-        "MINIMAL_COMPASS_SYNC_TIME", "10s", _duration, "Minimum time between two fetches from the Director."
+        "MINIMAL_COMPASS_SYNC_TIME",
+        "10s",
+        _duration,
+        "Minimum time between two successful fetches from the Director, and between two requested renewals.",
     )
     refusal_tolerance: float = _var(
         "REFUSAL_TOLERANCE",
         "2m",
         _positive_duration,
-        "How long Compass must refuse the certificate before the agent tries a configured token that is not newer than "
-        "the certificate. At least two sync periods. An outage of the Director's database looks like a refusal.",
+        "The agent tries a token that is older than the certificate only after Compass has refused the certificate for "
+        "this long. At least two sync periods. An outage of the Director's database looks like a refusal.",
     )
     fetch_timeout: float = _var(
         "FETCH_TIMEOUT", "5m", _fetch_timeout, "Timeout of a fetch from the Director. At most 9m."
@@ -256,7 +259,7 @@ class Settings:
         "MAX_APPLICATIONS",
         "20000",
         _number,
-        "Maximum number of Applications. All together may use 16 KiB of memory for each of this number.",
+        "Maximum number of Applications. The limit of their memory is 16 KiB times this number.",
     )
     max_pages: int = _var("MAX_PAGES", "5000", _number, "Maximum number of requests to the Director in one fetch.")
     renewal_threshold: float = _var(
