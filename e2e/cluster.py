@@ -118,6 +118,13 @@ class Cluster:
             return None
         return {key: base64.b64decode(value).decode() for key, value in (found.get("data") or {}).items()}
 
+    def has_config_map(self, name: ObjectName) -> bool:
+        try:
+            self.client.get(CONFIG_MAP, name.name, namespace=name.namespace)
+        except NotFound:
+            return False
+        return True
+
     def events(self, reason: str | None = None) -> list[Object]:
         found = self.client.request("GET", "/api/v1/events")["items"]
         return [event for event in found if reason in (None, event["reason"])]

@@ -210,7 +210,9 @@ class Stage(Cluster, ABC):
         self.compass.reset()
         self.remove(SECRET, CONFIGURATION.name, CONFIGURATION.namespace)  # it would win over the ConfigMap
         self.start_agents()
-        if not (self.secret(CLUSTER_SECRET) or {}).get("crt") or self.state() == "ConnectionFailed":
+        paired = (self.secret(CLUSTER_SECRET) or {}).get("crt") and self.state() != "ConnectionFailed"
+        # A connected agent ignores the ConfigMap; the commands for a new token read the rest of it.
+        if not paired or not self.has_config_map(CONFIGURATION):
             self.configure(self.compass.configuration())
         self.wait_for_leader()
         self.wait_for_landscape()
