@@ -11,6 +11,7 @@ from kubectl_compass.output import show
 from kubectl_compass.waiting import Progress
 
 _POLL_SECONDS = 0.5
+_ATTEMPTS = 5  # of a kubectl that fails, in a row: its Pod is going or coming, or its node does not answer
 
 _QUESTION = (
     "Revoke the client certificate of this cluster? The Applications stay, but are not updated until a new one-time "
@@ -19,10 +20,13 @@ _QUESTION = (
 
 
 def logs(desk: Desk, *, follow: bool, tail: int) -> int:
-    """Print the last ``tail`` lines of the leader, and those to come, of each leader that follows."""
+    """Print the last ``tail`` lines of the leader, and those to come, of each leader that follows.
+
+    Gives the exit status of kubectl; while it follows, only after it has failed some times in a row.
+    """
     progress = Progress(desk.err, desk.clock)
     never = threading.Event()
-    before = ""
+    before, failures = "", 0
     while True:
         holder = desk.cluster.holder()
         if not holder and not follow:
@@ -34,10 +38,15 @@ def logs(desk: Desk, *, follow: bool, tail: int) -> int:
         progress.say(f"the leader is {pod}")
         options = [f"--tail={tail}", *(["--follow"] if follow else [])]
         code = run(desk.cluster.kubectl("logs", pod, "--container=compass-runtime-agent", *options))
-        if not follow or code:
+        failures = failures + 1 if code else 0
+        if not follow or failures == _ATTEMPTS:
             return code
-        progress.say("its log has ended; waiting for the next leader")
-        before = holder
+        if code:
+            progress.say(f"kubectl logs failed with status {code}, trying again")
+            desk.clock.sleep(_POLL_SECONDS, never)
+        else:
+            progress.say("its log has ended; waiting for the next leader")
+            before = holder
 
 
 def revoke(desk: Desk, *, confirm: Callable[[str], bool]) -> int:

@@ -115,7 +115,7 @@ def test_the_log_of_the_leader_is_followed_to_the_next_one(terminal: Terminal, t
     finally:
         os.killpg(following.pid, signal.SIGINT)
         code = following.wait(30)
-    assert code == 130
+    assert code == 130, output.read_text(errors="replace")[-2000:]
 
 
 def test_revoke_and_pair_again(terminal: Terminal) -> None:

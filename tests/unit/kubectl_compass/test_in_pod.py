@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from informers.testing.waiting import HastyClock
 from kubectl_compass import in_pod
 from kubectl_compass.actions import Failed
 from kubectl_compass.arguments import Connect
 from kubectl_compass.cluster import Cluster, KubectlFailed, run
 from kubectl_compass.desk import Desk
 from tests.support.object_store import ObjectStore
-from workqueue import RealClock
 
 ENVIRONMENT = {"APP_LEADER_ELECTION": "false"}
 
@@ -42,7 +42,7 @@ def desk(tmp_path: Path, script: str, *holders: str, output: str = "text", conte
         environment=ENVIRONMENT,
         kubectl=str(kubectl),
     )
-    return Desk(cluster, output, io.StringIO(), io.StringIO(), RealClock())  # type: ignore[arg-type]
+    return Desk(cluster, output, io.StringIO(), io.StringIO(), HastyClock())  # type: ignore[arg-type]
 
 
 def commands(tmp_path: Path) -> list[str]:
@@ -55,11 +55,21 @@ def test_the_log_is_the_leaders(tmp_path: Path) -> None:
 
 
 def test_the_next_leader_is_followed(tmp_path: Path) -> None:
-    """As soon as there is one, also another container in the same Pod. An error of kubectl ends it."""
+    """As soon as there is one, also another container in the same Pod. Five errors of kubectl in a row end it."""
     script = 'case "$*" in *pod-2*) exit 4;; esac'
     told = desk(tmp_path, script, "pod-1_a", "pod-1_a", "", "pod-1_b", "pod-2_c")
     assert in_pod.logs(told, follow=True, tail=1) == 4
-    assert [command.split()[2] for command in commands(tmp_path)] == ["pod-1", "pod-1", "pod-2"]
+    assert [command.split()[2] for command in commands(tmp_path)] == ["pod-1", "pod-1", *["pod-2"] * 5]
+
+
+def test_a_log_that_cannot_be_read_for_a_moment_is_followed_all_the_same(tmp_path: Path) -> None:
+    """The Pod has just begun or just ended, say. The count of failures begins anew with each success."""
+    script = (
+        'case "$*" in *pod-2*) test $(wc -l <' + f"{tmp_path}/commands" + ") -gt 4 || exit 1;; *pod-3*) exit 4;; esac"
+    )
+    told = desk(tmp_path, script, "pod-1_a", *["pod-2_b"] * 4, "pod-3_c")
+    assert in_pod.logs(told, follow=True, tail=1) == 4
+    assert [command.split()[2] for command in commands(tmp_path)] == ["pod-1", *["pod-2"] * 4, *["pod-3"] * 5]
 
 
 def test_nobody_leads(tmp_path: Path) -> None:
