@@ -21,7 +21,7 @@ from workqueue import Clock
 
 log = logging.getLogger(__name__)
 
-_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_REVIEWS = "/apis/authorization.k8s.io/v1"
 
 
 Object = dict[str, Any]
@@ -74,9 +74,9 @@ def needed(settings: Settings) -> tuple[Right, ...]:
     return tuple(sorted(set(found)))
 
 
-def missing(client: Client, rights: Iterable[Right]) -> tuple[Right, ...]:
-    """Those that the API server denies. Raises informers.ApiError."""
-    return tuple(right for right in rights if not _allowed(client, right))
+def missing(client: Client, rights: Iterable[Right], *, account: ObjectName | None = None) -> tuple[Right, ...]:
+    """Those that the API server denies, to a ServiceAccount or else to the client. Raises informers.ApiError."""
+    return tuple(right for right in rights if not _allowed(client, right, account))
 
 
 def describe(rights: Iterable[Right]) -> str:
@@ -214,7 +214,7 @@ def _credentials(name: ObjectName) -> list[Right]:
     return [*_named(SECRET, name, "list", "watch", "update"), *_rights(SECRET, "create", namespace=name.namespace)]
 
 
-def attributes(right: Right) -> dict[str, str]:
+def _attributes(right: Right) -> dict[str, str]:
     """The resourceAttributes of an access review."""
     resource, _, subresource = right.resource.partition("/")
     found = {
@@ -228,14 +228,24 @@ def attributes(right: Right) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def _allowed(client: Client, right: Right) -> bool:
+def _allowed(client: Client, right: Right, account: ObjectName | None) -> bool:
+    kind = "SelfSubjectAccessReview" if account is None else "SubjectAccessReview"
     review = {
         "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": attributes(right)},
+        "kind": kind,
+        "spec": {"resourceAttributes": _attributes(right), **(_subject(account) if account else {})},
     }
-    answer = client.request("POST", _REVIEWS, body=review)
+    answer = client.request("POST", f"{_REVIEWS}/{kind.lower()}s", body=review)
     return (answer.get("status") or {}).get("allowed") is True
+
+
+def _subject(account: ObjectName) -> dict[str, Any]:
+    """User and groups, as the API server takes a token of this ServiceAccount."""
+    everyone = "system:serviceaccounts"
+    return {
+        "user": f"system:serviceaccount:{account.namespace}:{account.name}",
+        "groups": [everyone, f"{everyone}:{account.namespace}", "system:authenticated"],
+    }
 
 
 def _phrase(what: tuple[str, str, str, str], verbs: Iterable[str]) -> str:

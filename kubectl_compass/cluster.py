@@ -66,7 +66,7 @@ class Cluster:
     @cached_property
     def deployment(self) -> Object | None:
         """None where the agent runs without one, as a process."""
-        return _existing(self.client, DEPLOYMENTS, COMPONENT, self.namespace)
+        return find(self.client, DEPLOYMENTS, COMPONENT, self.namespace)
 
     @cached_property
     def settings(self) -> Settings:
@@ -95,19 +95,19 @@ class Cluster:
 
     def connection(self) -> Object | None:
         """The CompassConnection; None when there is none, or no such kind of object."""
-        return _existing(self.client, COMPASS_CONNECTION, CONNECTION_NAME, None)
+        return find(self.client, COMPASS_CONNECTION, CONNECTION_NAME)
 
     def lease(self) -> Object | None:
         """None where nobody has led yet, or leader election is off."""
-        return _existing(self.client, LEASES, COMPONENT, self.settings.leader_election_namespace)
+        return find(self.client, LEASES, COMPONENT, self.settings.leader_election_namespace)
 
     def holder(self) -> str:
         """The identity in the Lease; "" when nobody holds it."""
         return str(fields.member(self.lease(), "spec").get("holderIdentity") or "")
 
     def leader(self) -> str:
-        """The name of the Pod that leads; "" when none does. A Pod's name is the first part of its identity."""
-        return self.holder().partition("_")[0]
+        """The name of the Pod that leads; "" when none does."""
+        return pod_of(self.holder())
 
     def kubectl(self, *arguments: str) -> list[str]:
         """A command of kubectl for this cluster and namespace."""
@@ -127,6 +127,11 @@ def open_cluster(connect: Connect, environment: Mapping[str, str]) -> Iterator[C
         yield Cluster(client, connect, environment=environment)
     finally:
         client.close()
+
+
+def pod_of(holder: str) -> str:
+    """The name of a Pod from the identity with which it holds the Lease: the first part of it; "" for ""."""
+    return holder.partition("_")[0]
 
 
 def environment_of(deployment: Object) -> dict[str, str]:
@@ -151,7 +156,8 @@ def _pod_spec(deployment: Object) -> Object:
     return fields.member(fields.member(fields.spec(deployment), "template"), "spec")
 
 
-def _existing(client: Client, resource: Resource, name: str, namespace: str | None) -> Object | None:
+def find(client: Client, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
+    """The object; None when there is none, or no such kind of object. Raises informers.ApiError."""
     try:
         return client.get(resource, name, namespace=namespace)
     except NotFound:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from kubectl_compass.actions import Failed, report
-from kubectl_compass.cluster import run
+from kubectl_compass.cluster import pod_of, run
 from kubectl_compass.desk import Desk
 from kubectl_compass.output import show
 from kubectl_compass.waiting import Progress
@@ -34,7 +34,7 @@ def logs(desk: Desk, *, follow: bool, tail: int) -> int:
         if holder in ("", before):
             desk.clock.sleep(_POLL_SECONDS, never)
             continue
-        pod = holder.partition("_")[0]
+        pod = pod_of(holder)
         progress.say(f"the leader is {pod}")
         options = [f"--tail={tail}", *(["--follow"] if follow else [])]
         code = run(desk.cluster.kubectl("logs", pod, "--container=compass-runtime-agent", *options))

@@ -15,6 +15,7 @@ from controller.model.fields import member
 from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName, Settings
 from informers import Client, NotFound
+from kubectl_compass.cluster import find
 
 _MAX_TOKEN = 4096
 
@@ -59,7 +60,7 @@ def store(client: Client, settings: Settings, given: Mapping[str, str]) -> Store
     Raises Unusable or informers.ApiError.
     """
     name = settings.configuration_secret
-    patch = {"data": {key: base64.b64encode(value.encode()).decode() for key, value in given.items()}}
+    patch = {"data": _encoded(given)}
     try:
         result = _usable(settings, client.patch(SECRET, name.name, patch, namespace=name.namespace, dry_run=True))
     except NotFound:
@@ -71,25 +72,22 @@ def store(client: Client, settings: Settings, given: Mapping[str, str]) -> Store
 def _create(client: Client, settings: Settings, given: Mapping[str, str]) -> Stored:
     """With the addresses of the ConfigMap, where there is one: it is not read any more once there is a Secret."""
     name, config_map = settings.configuration_secret, settings.configuration_config_map
-    known = _config_map(client, config_map)
+    known = member(find(client, CONFIG_MAP, config_map.name, config_map.namespace), "data")
     values = {key: value for key, value in known.items() if isinstance(value, str)} | dict(given)
     secret = {
         "apiVersion": SECRET.api_version,
         "kind": SECRET.kind,
         "metadata": {"name": name.name, "namespace": name.namespace},
         "type": "Opaque",
-        "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+        "data": _encoded(values),
     }
     result = _usable(settings, secret)
     client.create(SECRET, secret, namespace=name.namespace)
     return Stored(result, name, hides=config_map if known else None)
 
 
-def _config_map(client: Client, name: ObjectName) -> Object:
-    try:
-        return member(client.get(CONFIG_MAP, name.name, namespace=name.namespace), "data")
-    except NotFound:
-        return {}
+def _encoded(values: Mapping[str, str]) -> dict[str, str]:
+    return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
 
 
 def _usable(settings: Settings, secret: Mapping[str, Any]) -> PairingConfiguration:

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from controller import rights
 from controller.commands import findings, snapshot
-from controller.commands.findings import Finding, ok, problem, unknown, warning
+from controller.commands.findings import PAIR, Finding, ok, problem, unknown, warning
 from controller.commands.probe import Probe, Step, probe
 from controller.commands.status import Output
 from controller.compass import tls
@@ -29,8 +29,6 @@ from informers import ApiError, Client
 _PROBE_SECONDS = 10.0
 _CLOCKS_SECONDS = 30.0  # more than a request takes, less than what makes a new certificate unusable for long
 _OVERDUE = 2 / 3  # of the renewal threshold: the alert CompassCertificateExpiresSoon is at a fifth of the validity
-
-_PAIR = "kubectl compass pair --token-stdin, with a new one-time token of Compass"
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ def _configuration(facts: Facts) -> Finding:
             return ok(check, "none, and none is needed while the certificate is valid")
         return warning(check, f"not usable for another pairing: {found.text}", "correct it before it is needed")
     if found.kind is ProblemKind.NOTHING:
-        cure = f"{_PAIR}, and --connector-url, --runtime-id and --tenant"
+        cure = f"{PAIR}, and --connector-url, --runtime-id and --tenant"
     else:
         cure = "correct what the text names; kubectl compass pair writes the Secret"
     return problem(check, found.text, cure)
@@ -180,10 +178,10 @@ def _certificate(facts: Facts) -> Finding:
     if isinstance(found, Unknown):
         return unknown(check, f"the Secret with the client certificate cannot be read: {found.why}")
     if isinstance(found, str):
-        return problem(check, f"there is no usable client certificate: {found}", _PAIR)
+        return problem(check, f"there is no usable client certificate: {found}", PAIR)
     until = cc.timestamp(found.not_after)
     if facts.now >= found.not_after:
-        return problem(check, f"the client certificate expired at {until}", _PAIR)
+        return problem(check, f"the client certificate expired at {until}", PAIR)
     if facts.now < found.not_before:
         return problem(
             check,
@@ -243,7 +241,7 @@ def _tls_cure(facts: Facts) -> str:
     trusted = (
         f"is its authority in {facts.ca_file}?" if facts.ca_file else "for a private authority use config/private-ca"
     )
-    return f"{trusted}; a proxy must not open TLS; a refused client certificate needs a new pairing: {_PAIR}"
+    return f"{trusted}; a proxy must not open TLS; a refused client certificate needs a new pairing: {PAIR}"
 
 
 def _clocks(facts: Facts) -> list[Finding]:

@@ -8,6 +8,9 @@ from typing import Any
 from controller.commands.status import HEALTHY, UNHEALTHY, UNKNOWN
 from controller.text import clean
 
+PAIR = "kubectl compass pair --token-stdin, with a new one-time token of Compass"
+"""The cure for a connection that only another token can mend."""
+
 _MAX_TEXT = 1024
 
 

@@ -14,16 +14,15 @@ from controller.commands.findings import Finding, from_json
 from controller.model import fields
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT
 from controller.rights import Right
-from controller.settings import Settings, SettingsError
-from informers import ApiError, NotFound, Resource
-from kubectl_compass.cluster import PODS, Cluster
+from controller.settings import ObjectName, Settings, SettingsError
+from informers import ApiError, Resource
+from kubectl_compass.cluster import PODS, Cluster, find, pod_of
 from kubectl_compass.desk import Desk
 from workqueue import Clock
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 EXPECTED_CRDS = (COMPASS_CONNECTION, APPLICATION)
 
-_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _SELECTOR = f"app={COMPONENT}"
 _EXEC_SECONDS = 90.0  # the agent's doctor asks two servers, with ten seconds for each step
 _POLL_SECONDS = 0.5
@@ -63,7 +62,7 @@ def gather(desk: Desk) -> Facts:
     """Look at everything. Raises informers.ConnectionFailed when there is no API server to ask."""
     cluster = desk.cluster
     cluster.client.request("GET", "/version")
-    crds = {_crd_name(resource): _attempt(partial(_crd, cluster, resource)) for resource in EXPECTED_CRDS}
+    crds = {name: _attempt(partial(find, cluster.client, CRDS, name)) for name in map(_crd_name, EXPECTED_CRDS)}
     deployment = _attempt(lambda: cluster.deployment)
     settings = _attempt(lambda: cluster.settings)
     pods = _attempt(lambda: _pods(cluster))
@@ -105,13 +104,6 @@ def _crd_name(resource: Resource) -> str:
     return f"{resource.plural}.{resource.group}"
 
 
-def _crd(cluster: Cluster, resource: Resource) -> Object | None:
-    try:
-        return cluster.client.get(CRDS, _crd_name(resource))
-    except NotFound:
-        return None
-
-
 def _pods(cluster: Cluster) -> tuple[Object, ...]:
     return tuple(cluster.client.list(PODS, namespace=cluster.namespace, label_selector=_SELECTOR)["items"])
 
@@ -139,7 +131,7 @@ def _pod_to_ask(pods: tuple[Object, ...] | Unknown, lease: Lease | Unknown | Non
     if isinstance(pods, Unknown):
         return ""
     names = sorted(pod["metadata"]["name"] for pod in pods if running(pod))
-    leader = lease.holder.partition("_")[0] if isinstance(lease, Lease) else ""
+    leader = pod_of(lease.holder) if isinstance(lease, Lease) else ""
     return leader if leader in names else next(iter(names), "")
 
 
@@ -160,19 +152,5 @@ def _inside(cluster: Cluster, pod: str) -> tuple[Finding, ...] | Unknown:
 
 def _missing_rights(cluster: Cluster, settings: Settings) -> tuple[Right, ...]:
     """Of the agent's ServiceAccount, as others see them; for when it cannot be asked itself."""
-    account = cluster.service_account
-    return tuple(right for right in rights.needed(settings) if not _allowed(cluster, account, right))
-
-
-def _allowed(cluster: Cluster, account: str, right: Right) -> bool:
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": f"system:serviceaccount:{cluster.namespace}:{account}",
-            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{cluster.namespace}", "system:authenticated"],
-            "resourceAttributes": rights.attributes(right),
-        },
-    }
-    answer = cluster.client.request("POST", _REVIEWS, body=review)
-    return fields.member(answer, "status").get("allowed") is True
+    account = ObjectName(cluster.namespace, cluster.service_account)
+    return rights.missing(cluster.client, rights.needed(settings), account=account)

@@ -4,24 +4,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.commands.doctor import Unknown, rights_finding
-from controller.commands.findings import Finding, ok, problem, unknown, warning
+from controller.commands.findings import PAIR, Finding, ok, problem, unknown, warning
 from controller.commands.status import stale_after
 from controller.connection import status as cc
 from controller.connection.status import State
 from controller.model import fields
 from controller.resources import COMPASS_CONNECTION, COMPONENT
 from controller.settings import Settings
+from kubectl_compass.cluster import pod_of
 from kubectl_compass.doctor.facts import Facts, running
 
 _VERSION = COMPASS_CONNECTION.version
 _SETTING_CANNOT_BE_USED = 2  # exit status of the agent
-_PAIR = "kubectl compass pair --token-stdin, with a new one-time token of Compass"
 
 Object = dict[str, Any]
 
 _CURES: Mapping[str, str] = {
-    State.CONNECTION_FAILED: f"what the text says; most often: {_PAIR}",
-    State.CONNECTION_MAINTENANCE_FAILED: f"wait, if Compass is down; if it refuses the certificate: {_PAIR}",
+    State.CONNECTION_FAILED: f"what the text says; most often: {PAIR}",
+    State.CONNECTION_MAINTENANCE_FAILED: f"wait, if Compass is down; if it refuses the certificate: {PAIR}",
     State.SYNCHRONIZATION_FAILED: "wait, if Compass is down; missing permissions: kubectl apply -k config/rbac",
     State.RESOURCE_APPLICATION_FAILED: "kubectl get events --field-selector involvedObject.kind=Application; for "
     "deletions that are held back: the command in the text",
@@ -92,7 +92,7 @@ def _deployment(facts: Facts) -> Finding:
         return problem(
             check,
             "replicas is 0; Kyma's operator does that while there is no Secret with the configuration",
-            f"in Kyma: {_PAIR}; elsewhere: kubectl -n {facts.namespace} scale deployment {COMPONENT} --replicas=2",
+            f"in Kyma: {PAIR}; elsewhere: kubectl -n {facts.namespace} scale deployment {COMPONENT} --replicas=2",
         )
     describe = f"kubectl -n {facts.namespace} describe pods --selector=app={COMPONENT}"
     if not ready:
@@ -137,7 +137,7 @@ def _lease(facts: Facts) -> Finding:
         return unknown(check, f"the Lease cannot be read: {lease.why}")
     if lease is None or not lease.holder:
         return problem(check, "no replica holds the Lease, so nobody works", _logs(facts))
-    pod = lease.holder.partition("_")[0]
+    pod = pod_of(lease.holder)
     if not lease.renewed:
         return problem(check, f"{pod} holds the Lease and did not renew it while it was watched", _logs(facts))
     return ok(check, f"{pod} holds the Lease and renews it")
