@@ -167,7 +167,7 @@ def _connection(facts: Facts) -> list[Finding]:
     found = [_state(state, contact, sync)]
     if contact.get("warning"):
         found.append(
-            warning(check, str(contact["warning"]), "see docs/troubleshooting.md, A connection that was there")
+            warning(check, str(contact["warning"]), "see docs/troubleshooting.md, An established connection fails")
         )
     fetched = cc.parse_timestamp(sync.get("lastSuccessfulFetch"))
     if fetched is None or isinstance(facts.settings, Unknown):

@@ -1,6 +1,8 @@
 """kubectl compass doctor: what is seen from outside, and what the cure is."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from kubectl_compass.doctor.rules import examine
 CONNECTIONS = "compassconnections.compass.kyma-project.io"
 APPLICATIONS = "applications.applicationconnector.kyma-project.io"
 NAME = "compass-runtime-agent"
+DOCS = Path(__file__).parents[3] / "docs"
 
 Object = dict[str, Any]
 
@@ -176,6 +179,16 @@ def test_a_state_that_is_well_does_not_hide_what_is_not(facts: dict[str, Any], t
     found = [finding for finding in examine(replace(WELL, **facts)) if finding.check == "CompassConnection"]
     assert [finding.result is Result.OK for finding in found] == [True, False]
     assert text in found[1].text
+
+
+def test_the_pages_that_cures_name_have_these_headings() -> None:
+    """As "docs/PAGE.md, HEADING"."""
+    rows = [row[0] for row in TABLE] + [{"connection": connection(warning="look at this")}]
+    cures = {finding.cure for facts in rows for finding in examine(replace(WELL, **facts))}
+    cited = {match for cure in cures for match in re.findall(r"docs/([\w-]+\.md), ([^;]+)", cure)}
+    assert len(cited) == 2
+    for page, heading in cited:
+        assert re.search(f"^#+ {re.escape(heading)}$", (DOCS / page).read_text(), re.MULTILINE), heading
 
 
 def test_whatever_the_object_holds_has_findings() -> None:
