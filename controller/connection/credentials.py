@@ -374,13 +374,10 @@ def read_credentials(key_pem: bytes, chain_pem: bytes, registration: Registratio
 
 def fault_of_registration(registration: Registration) -> str:
     """Which value cannot be used, and why; "" for none."""
-    faults = (
-        ("runtime_id", fault_of(registration.runtime_id)),
-        ("tenant", fault_of(registration.tenant)),
-        ("connector_url", fault_of_url(registration.connector_url)),
-        ("director_url", fault_of_url(registration.director_url)),
+    return _faults(
+        {"runtime_id": registration.runtime_id, "tenant": registration.tenant},
+        {"connector_url": registration.connector_url, "director_url": registration.director_url},
     )
-    return ", ".join(f"{name} {fault}" for name, fault in faults if fault)
 
 
 def fault_of_pairing(pairing: Pairing) -> str:
@@ -388,7 +385,10 @@ def fault_of_pairing(pairing: Pairing) -> str:
     urls = {"token_url": pairing.token_url}
     if pairing.key:
         urls |= {"connector_url": pairing.connector_url, "director_url": pairing.director_url}
-    texts = {"runtime_id": pairing.runtime_id, "tenant": pairing.tenant, "token": pairing.token}
+    return _faults({"runtime_id": pairing.runtime_id, "tenant": pairing.tenant, "token": pairing.token}, urls)
+
+
+def _faults(texts: Mapping[str, str], urls: Mapping[str, str]) -> str:
     faults = {name: fault_of(value) for name, value in texts.items()}
     faults |= {name: fault_of_url(value) for name, value in urls.items()}
     return ", ".join(f"{name} {fault}" for name, fault in faults.items() if fault)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
+from controller.model import fields
 
 
 class RevokedMeanwhile(Exception):
@@ -59,9 +60,7 @@ def note_proof(connection: Object, certificate: str) -> None:
 
 def is_proven(connection: Mapping[str, Any] | None, certificate: str) -> bool:
     """Whether it was noted that this certificate is revoked."""
-    annotations = (connection or {}).get("metadata", {}).get("annotations") or {}
-    found: object = annotations.get(PROOF)
-    return found == certificate
+    return _annotation(connection, PROOF) == certificate
 
 
 def note_question(connection: Object, certificate: str, now: float) -> None:
@@ -71,8 +70,7 @@ def note_question(connection: Object, certificate: str, now: float) -> None:
 
 def was_asked(connection: Mapping[str, Any] | None, certificate: str, now: float) -> bool:
     """Whether it was noted not long ago that the Connector accepted this certificate and was asked to revoke it."""
-    annotations = (connection or {}).get("metadata", {}).get("annotations") or {}
-    noted, _, at = str(annotations.get(QUESTION, "")).partition(" ")
+    noted, _, at = (_annotation(connection, QUESTION) or "").partition(" ")
     return noted == certificate and at.isdecimal() and 0 <= now - int(at[:12]) < _QUESTION_SECONDS
 
 
@@ -80,17 +78,18 @@ def unmark(connection: Object) -> None:
     """There is a new connection, or the old one was not revoked."""
     annotations = connection["metadata"].get("annotations")
     if annotations:
-        annotations.pop(ANNOTATION, None)
-        annotations.pop(PROOF, None)
-        annotations.pop(QUESTION, None)
+        for name in (ANNOTATION, PROOF, QUESTION):
+            annotations.pop(name, None)
         if not annotations:
             del connection["metadata"]["annotations"]
 
 
 def _mark(connection: Mapping[str, Any] | None) -> str | None:
-    annotations = (connection or {}).get("metadata", {}).get("annotations") or {}
-    mark: str | None = annotations.get(ANNOTATION)
-    return mark
+    return _annotation(connection, ANNOTATION)
+
+
+def _annotation(connection: Mapping[str, Any] | None, name: str) -> str | None:
+    return None if connection is None else fields.annotations(connection).get(name)
 
 
 def _value(configuration: Configuration) -> str:
