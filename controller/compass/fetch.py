@@ -234,12 +234,10 @@ class Fetch:
         return read
 
     def _take_item(self, item: Item, position: int, reason: str | None) -> None:
-        digest = digest_of(item) if isinstance(item, Raw) else None
-        if isinstance(item, Raw) and digest is not None and reason is None:
-            known = self._reading.known(digest)
-            if known is None and (application := plain.read(item)) is not None:
-                known = self._reading.add(application, digest)
-            if known is not None:
+        digest = None
+        if isinstance(item, Raw) and reason is None:
+            digest = digest_of(item)
+            if (known := self._known(item, digest)) is not None:
                 self._collect(known)
                 return
         with within(f"{_LIST}.data[{position}]"):
@@ -253,6 +251,13 @@ class Fetch:
             self._collect(self._reading.add(found, None if self._reader.has_followed_up else digest))
         else:
             self._collect_incomplete(found)
+
+    def _known(self, text: Raw, digest: bytes) -> Read | None:
+        """What this text said before, or says plainly; None when it has to be read field by field."""
+        known = self._reading.known(digest)
+        if known is None and (application := plain.read(text)) is not None:
+            known = self._reading.add(application, digest)
+        return known
 
     def _collect(self, read: Read) -> None:
         self._add(read.application)

@@ -40,9 +40,7 @@ log = logging.getLogger(__name__)
 
 _WORKERS = 8  # the API server answers a write within milliseconds; more threads would only wait for each other
 _RETRY_CAP = 300.0  # the cause of a refusal is often a quota or a policy, which people change within minutes
-_TRIES = (
-    3  # attempts for one name with fresh data; after that another client changes it all the time, and back-off applies
-)
+_TRIES = 3  # of one name with fresh data; if they fail, another client changes it all the time, and back-off applies
 
 
 _Compared = tuple[Desired, tuple[str, ...], Object | None, list[Object | None]]
@@ -136,7 +134,7 @@ class ApplicationReconciler:
             *(name for name in self._secrets.owners() if self._is_orphaned(name, wanted)),
         ]
 
-    def _to_compare(self, desired: Desired) -> "_Compared":
+    def _to_compare(self, desired: Desired) -> _Compared:
         """All inputs of the decision whether this Application needs work."""
         told = self._told.get(desired.name, ())
         return desired, told, self._applications.get(desired.name), self._secrets.to_compare(desired)

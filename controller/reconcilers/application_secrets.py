@@ -1,6 +1,6 @@
 """The Secrets of Applications: to which Application a Secret belongs, and writes of the Secrets of one Application."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from controller.model import fields
@@ -83,8 +83,7 @@ class ApplicationSecrets:
     def to_compare(self, desired: Desired) -> list[Object | None]:
         """The desired Secrets of the Application, in their order, and then other Secrets that belong to it."""
         wanted = [secret.name for secret in desired.secrets]
-        owned = [secret["metadata"]["name"] for secret in self._secrets.lister.by_index(BY_APPLICATION, desired.name)]
-        return [self._secrets.get(name) for name in (*wanted, *(name for name in owned if name not in wanted))]
+        return [self._secrets.get(name) for name in (*wanted, *self._others(desired.name, wanted))]
 
     def differ(self, desired: Desired, application: Object, present: Sequence[Object | None]) -> bool:
         """Whether any of them needs a write; ``present`` is the result of `to_compare`."""
@@ -128,14 +127,13 @@ class ApplicationSecrets:
 
     def unwanted(self, name: str, wanted: Iterable[DesiredSecret]) -> list[Object]:
         """Secrets that the Application owns and should not, except those that are being deleted."""
-        owned = self._secrets.lister.by_index(BY_APPLICATION, name)
-        if not owned:
-            return owned
-        names = {secret.name for secret in wanted}
-        present = (
-            self._secrets.get(secret["metadata"]["name"]) for secret in owned if secret["metadata"]["name"] not in names
-        )
+        present = map(self._secrets.get, self._others(name, [secret.name for secret in wanted]))
         return [secret for secret in present if secret is not None and self._owns(name, secret)]
+
+    def _others(self, name: str, wanted: Collection[str]) -> list[str]:
+        """Names of the cached Secrets that belong to the Application, except these."""
+        owned = self._secrets.lister.by_index(BY_APPLICATION, name)
+        return [other for secret in owned if (other := secret["metadata"]["name"]) not in wanted]
 
     def left_behind(self, name: str) -> list[Object]:
         """The Secrets that the agent created for an Application whose compassMetadata a user has removed.
