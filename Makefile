@@ -163,16 +163,15 @@ bench: setup ## The benchmarks, as tables with ratios (PEER=COMMAND: another age
 .PHONY: lock
 lock: .venv/.complete ## Resolve the dependencies anew into requirements/
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
-		--no-header pyproject.toml --output-file requirements/runtime.txt
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
-		--no-header --extra test pyproject.toml --output-file requirements/dev.txt
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
-		--no-header --extra e2e --constraint requirements/dev.txt pyproject.toml --output-file requirements/e2e.txt
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
-		--no-header --group docs --output-file requirements/docs.txt
-	@echo hatchling | $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-		--no-emit-index-url --no-header - --output-file requirements/build.txt
+	@$(COMPILE) --upgrade pyproject.toml --output-file requirements/runtime.txt
+	@$(COMPILE) --upgrade --extra test pyproject.toml --output-file requirements/dev.txt
+	@$(COMPILE) --extra e2e --constraint requirements/dev.txt pyproject.toml --output-file requirements/e2e.txt
+	@$(COMPILE) --upgrade --group docs --output-file requirements/docs.txt
+	@echo hatchling | $(COMPILE) --upgrade - --output-file requirements/build.txt
+
+# With extras kept: pip 23.2 does not take the pin of a package for the same package with extras.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 \
+	--no-emit-index-url --no-header
 
 .PHONY: audit
 audit: ## Ask for known vulnerabilities of what the agent runs with

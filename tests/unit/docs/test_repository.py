@@ -3,11 +3,13 @@
 import re
 import subprocess
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[3]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -50,6 +52,22 @@ def test_every_python_that_is_promised_is_tested() -> None:
         promised = [name.rpartition(" ")[2] for name in project["classifiers"] if "Python :: 3." in name]
         assert promised == tested
         assert project["requires-python"] == f">={tested[0]}"
+
+
+def test_a_package_that_is_needed_with_extras_is_locked_with_them() -> None:
+    """pip 23.2, which Python 3.11 brings, takes no other pin for it: it fails when the next release of it is out."""
+    needed = [
+        requirement
+        for distribution in distributions()
+        for requirement in map(Requirement, distribution.requires or ())
+        if requirement.extras and (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
+    ]
+    assert needed
+    for lock in sorted((ROOT / "requirements").glob("*.txt")):
+        pins = dict(re.findall(r"^([\w.-]+)(?:\[([\w,-]+)\])?==", lock.read_text(), re.MULTILINE))
+        for requirement in needed:
+            if requirement.name in pins:
+                assert requirement.extras <= set(pins[requirement.name].split(",")), (lock.name, str(requirement))
 
 
 def test_the_owner_is_named_the_same_everywhere() -> None:
