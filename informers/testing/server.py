@@ -159,10 +159,11 @@ class FakeAPIServer:
         """Reset all connections and refuse new ones."""
         if self._http is None:
             return
-        self.closing.set()
         http, self._http = self._http, None
         http.shutdown()
+        # Before a stream ends: a client that comes back at once is refused too, not taken by the port and then reset.
         http.socket.close()
+        self.closing.set()
         self.drop_connections()
         with self.cluster.changed:
             self.cluster.changed.notify_all()
