@@ -8,7 +8,6 @@ agent from /proc. API server, etcd, mock Compass and agent share one machine, so
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from controller.model.secrets import SECRETS_SELECTOR
 from controller.resources import APPLICATION, COMPASS_CONNECTION, SECRET
 from e2e.agent_process import AgentProcess
-from e2e.controlplane import ControlPlane
 from e2e.mock_compass.examples import generate
-from e2e.mock_compass.server import MockCompass
-from e2e.world import NAMESPACES, OWN_CRDS, World
+from e2e.world import World
 from informers import Client
+from tests.benchmarks.measured_world import (
+    WAIT,
+    cpu_seconds,
+    delete_objects,
+    measured_world,
+    memory_mib,
+    stored_objects,
+)
 from tests.benchmarks.plot import Series, write_plot
 from tests.support.audit_log import AGENT, AuditLog, Request
 
@@ -36,9 +40,6 @@ ROUNDS = 5
 LARGE_ROUNDS = 2  # a round takes a minute
 CYCLES = 5
 BARE = "bare-loop"
-WAIT = 600.0  # seconds; how long anything may take on a busy machine
-
-_TICKS = 100  # of /proc/<pid>/stat, per second
 
 Object = dict[str, Any]
 
@@ -98,12 +99,6 @@ class Bench:
         counts = ((connection or {}).get("status") or {}).get("applications") or {}
         return int(counts.get("synced", 0)) if self.world.state() == "Synchronized" else 0
 
-    def delete_all(self) -> None:
-        client = self.world.client
-        client.request("DELETE", APPLICATION.path(), timeout=WAIT)
-        path = SECRET.path("kyma-system")
-        client.request("DELETE", path, query={"labelSelector": SECRETS_SELECTOR}, timeout=WAIT)
-
     # --- figures ---
 
     def first_sync(self, count: int) -> tuple[float, int]:
@@ -142,30 +137,20 @@ class Bench:
         writes = self.created(BARE)
         return writes[-1].time - began, len(writes)
 
-    def objects(self) -> list[tuple[Object, list[Object]]]:
-        """What is stored, as requests that create it."""
-        secrets: dict[str, list[Object]] = {}
-        for secret in self.world.secrets().values():
-            secrets.setdefault(secret["metadata"]["labels"]["app"], []).append(new_object(secret, SECRET.kind, "v1"))
-        return [
-            (new_object(application, APPLICATION.kind, APPLICATION.api_version), secrets.get(name, []))
-            for name, application in self.world.applications().items()
-        ]
-
     def cycles(self) -> Cost:
         """Of a running agent with nothing to do; the cycle that is being worked on is waited for first."""
         assert self.agent is not None
         pid = self.agent.pid
         self._wait_for_cycles(2)
         self.log.clear()
-        before = _cpu(pid)
+        before = cpu_seconds(pid)
         self._wait_for_cycles(CYCLES)
-        cpu = (_cpu(pid) - before) / CYCLES
+        cpu = (cpu_seconds(pid) - before) / CYCLES
         requests: dict[str, int] = {}
         for request in self.log.requests():
             what = f"{request.verb} {request.resource}"
             requests[what] = requests.get(what, 0) + 1
-        return Cost(cpu, _memory(pid, "VmRSS"), _memory(pid, "VmHWM"), requests)
+        return Cost(cpu, memory_mib(pid, "VmRSS"), memory_mib(pid, "VmHWM"), requests)
 
     def _wait_for_cycles(self, count: int) -> None:
         """Until the status of that many more cycles is written, so that all work of the last one is in."""
@@ -200,43 +185,15 @@ class Bench:
         return min(times, default=0.0)
 
 
-def new_object(obj: Object, kind: str, api_version: str) -> Object:
-    """A stored object as it was before it was created."""
-    kept = {key: value for key, value in obj["metadata"].items() if key in _WRITTEN}
-    return {**obj, "kind": kind, "apiVersion": api_version, "metadata": kept}
-
-
-_WRITTEN = ("name", "namespace", "labels", "ownerReferences")
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def _memory(pid: int, field: str) -> float:
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) / 1024
-
-
 @contextmanager
 def bench() -> Iterator[Bench]:
-    with tempfile.TemporaryDirectory() as folder:
-        log = AuditLog(Path(folder), bodies=False)
-        with ControlPlane(apiserver_flags=log.flags) as control_plane, MockCompass() as compass:
-            control_plane.apply_crds(OWN_CRDS)
-            for namespace in NAMESPACES:
-                control_plane.create_namespace(namespace)
-            world = World(control_plane=control_plane, compass=compass, directory=Path(folder))
-            one = Bench(world, log)
-            try:
-                world.configure()
-                one.start(period="1h")
-                world.wait_for_state("Synchronized", timeout=WAIT)
-                one.stop()
-                yield one
-            finally:
-                world.close()
+    with measured_world() as (world, log):
+        one = Bench(world, log)
+        world.configure()
+        one.start(period="1h")
+        world.wait_for_state("Synchronized", timeout=WAIT)
+        one.stop()
+        yield one
 
 
 def first_syncs(one: Bench, count: int, rounds: int) -> None:
@@ -246,11 +203,11 @@ def first_syncs(one: Bench, count: int, rounds: int) -> None:
     agent, bare, writes = [], [], 0
     for _ in range(rounds):
         seconds, writes = one.first_sync(count)
-        objects = one.objects()
-        one.delete_all()
+        objects = stored_objects(one.world)
+        delete_objects(one.world)
         bare_seconds, bare_writes = one.bare_loop(kubeconfig, objects)
         assert bare_writes == writes == len(objects) + sum(len(secrets) for _, secrets in objects)
-        one.delete_all()
+        delete_objects(one.world)
         agent.append(seconds)
         bare.append(bare_seconds)
     ratios = [b / a for a, b in zip(agent, bare, strict=True)]

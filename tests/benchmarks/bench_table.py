@@ -37,18 +37,21 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from controller.model.secrets import SECRETS_SELECTOR
 from controller.resources import APPLICATION, SECRET
-from e2e.controlplane import ControlPlane
 from e2e.mock_compass.examples import generate
-from e2e.mock_compass.server import MockCompass
-from e2e.world import NAMESPACES, OWN_CRDS, World
-from tests.benchmarks.bench_sync import new_object
+from e2e.world import World
+from tests.benchmarks.measured_world import (
+    WAIT,
+    cpu_seconds,
+    delete_objects,
+    measured_world,
+    memory_mib,
+    stored_objects,
+)
 from tests.support.audit_log import AuditLog, Request
 
 PERIOD = 5.0  # seconds; the shortest that the Go agent takes
 CYCLES = 5
-WAIT = 600.0  # seconds; how long anything may take on a busy machine
 THREADS = (1, 2, 4, 8)
 OURS, BARE, PEER = "this agent", "bare loop", "peer"
 BARE_AGENT = "bare-loop"
@@ -94,14 +97,12 @@ class Process:
         return self._process.pid
 
     def cpu(self) -> float:
-        """Seconds that all of its threads have run so far, by the scheduler's clock."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds of CPU so far."""
+        return cpu_seconds(self.pid)
 
     def resident(self) -> float:
         """MiB."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+        return memory_mib(self.pid, "VmRSS")
 
 
 @dataclass
@@ -153,7 +154,7 @@ class Bench:
 
     def _fresh(self, count: int) -> None:
         """A cluster without a trace of an agent, and a Compass that assigns so many Applications."""
-        self.delete_objects()
+        delete_objects(self.world)
         self.world.reset()
         self.world.compass.generate_applications(count)
         self.world.configure()
@@ -230,27 +231,9 @@ class Bench:
 
     # --- the bare loop ---
 
-    def objects(self) -> Objects:
-        """What is stored, as requests that create it."""
-        secrets: dict[str, list[Object]] = {}
-        for secret in self.world.secrets().values():
-            app = secret["metadata"].get("labels", {}).get("app")
-            if app is not None:
-                secrets.setdefault(app, []).append(new_object(secret, SECRET.kind, "v1"))
-        return [
-            (new_object(application, APPLICATION.kind, APPLICATION.api_version), secrets.get(name, []))
-            for name, application in self.world.applications().items()
-        ]
-
-    def delete_objects(self) -> None:
-        client = self.world.client
-        client.request("DELETE", APPLICATION.path(), timeout=WAIT)
-        path = SECRET.path("kyma-system")
-        client.request("DELETE", path, query={"labelSelector": SECRETS_SELECTOR}, timeout=WAIT)
-
     def bare_loop(self, objects: Objects, threads: int) -> float:
         """Seconds for the same objects from prepared bytes, over one connection of each thread."""
-        self.delete_objects()
+        delete_objects(self.world)
         self.log.clear()
         server = Server(self.world.kubeconfig)
         prepared = [
@@ -315,17 +298,8 @@ def _has_secret(application: Object) -> bool:
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    with tempfile.TemporaryDirectory() as folder:
-        log = AuditLog(Path(folder), bodies=False)
-        with ControlPlane(apiserver_flags=log.flags) as control_plane, MockCompass() as compass:
-            control_plane.apply_crds(OWN_CRDS)
-            for namespace in NAMESPACES:
-                control_plane.create_namespace(namespace)
-            world = World(control_plane=control_plane, compass=compass, directory=Path(folder))
-            try:
-                yield Bench(world, log)
-            finally:
-                world.close()
+    with measured_world() as (world, log):
+        yield Bench(world, log)
 
 
 def main() -> None:
@@ -342,7 +316,7 @@ def main() -> None:
             for contender, command in contenders.items():
                 one.agent(contender, command, options.applications)
                 if contender == OURS:
-                    objects = _prepared(one.objects())
+                    objects = _prepared(stored_objects(one.world))
             threads = threads or _best(one, objects)
             one.note(FIRST_SYNC, BARE, one.bare_loop(objects, threads))
         print_table(one, options, list(contenders), threads)
