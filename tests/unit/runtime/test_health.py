@@ -345,7 +345,10 @@ class TestManyClients:
             client.close()
 
     def test_who_is_active_keeps_the_connection(self, server: HTTPServer) -> None:
-        """A scraper's connection outlives hundreds of idle ones, as long as it is used."""
+        """A scraper's connection outlives hundreds of idle ones, as long as it is used.
+
+        Each of these has had an answer, so none still waits to be accepted when the scraper asks again.
+        """
         scraper = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
         clients = []
         for _ in range(5):
@@ -353,7 +356,9 @@ class TestManyClients:
             assert scraper.getresponse().read() == b"ok"
             assert scraper.sock is not None
             used = scraper.sock
-            clients += [self.connect(server, b"") for _ in range(MAX_CONNECTIONS // 2)]
+            for _ in range(MAX_CONNECTIONS // 2):
+                clients.append(self.connect(server, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"))
+                assert clients[-1].recv(1)
             assert scraper.sock is used
         for client in clients:
             client.close()
