@@ -21,6 +21,7 @@ from controller.rights import RightsCheck
 from controller.runtime import Metrics
 from controller.runtime.events import EventRecorder
 from controller.settings import ObjectName, Settings
+from controller.sharing import Trimmed
 from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer
 from workqueue import Clock, ItemExponentialFailureRateLimiter
 
@@ -123,7 +124,7 @@ class Caches:
             ),
             name="application-secrets",
             indexers={BY_APPLICATION: owning_applications},
-            transform=_without_managed_fields,
+            transform=Trimmed(),
             clock=clock,
             metrics=metrics,
         )
@@ -157,7 +158,7 @@ class Caches:
         return SharedInformer(
             ResourceListerWatcher(self._client, resource),
             name=name,
-            transform=_without_managed_fields,
+            transform=Trimmed(),
             clock=self._clock,
             metrics=self._metrics,
         )
@@ -168,13 +169,7 @@ class Caches:
                 self._client, resource, namespace=wanted.namespace, field_selector=f"metadata.name={wanted.name}"
             ),
             name=name,
-            transform=_without_managed_fields,
+            transform=Trimmed(),
             clock=self._clock,
             metrics=self._metrics,
         )
-
-
-def _without_managed_fields(obj: Object) -> Object:
-    """They are a third of an object, and nothing here reads them."""
-    obj["metadata"].pop("managedFields", None)
-    return obj

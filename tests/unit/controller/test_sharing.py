@@ -1,0 +1,86 @@
+"""What objects in a cache have in common is in memory once, and nobody sees a difference."""
+
+import copy
+import json
+import weakref
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.sharing import Trimmed, share
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 3) | st.floats(0, 2) | st.text("ab", max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=1), inner, max_size=3),
+)
+
+
+def text(value: Any) -> str:
+    """With the type of each value: 1, 1.0 and true are different."""
+    return json.dumps(value, sort_keys=True)
+
+
+def application(name: str, **fields: Any) -> dict[str, Any]:
+    obj = {
+        "kind": "Application",
+        "metadata": {"name": name, "labels": {"owner": "the agent"}, "managedFields": [{}]},
+        "spec": {"services": [{"name": name, "entries": [{"type": "API", "id": name, "credentials": {"type": ""}}]}]},
+        "status": {"installationStatus": {"status": "", "description": ""}},
+        **fields,
+    }
+    fresh: dict[str, Any] = json.loads(json.dumps(obj))
+    return fresh
+
+
+@given(JSON, JSON)
+def test_both_say_what_they_said(value: Any, other: Any) -> None:
+    """Whatever they are, down to the types of numbers."""
+    texts = text(value), text(other)
+    assert (text(share(value, other)), text(other)) == texts
+
+
+@given(JSON)
+def test_what_is_equal_becomes_one(value: Any) -> None:
+    """All of it, if it has no numbers with a fraction: those need no memory that matters."""
+    other = copy.deepcopy(value)
+    if isinstance(value, dict | list | str) and "." not in text(value):
+        assert share(value, other) is other
+
+
+def test_an_object_is_made_of_parts_of_the_one_before() -> None:
+    trim = Trimmed()
+    one, two, three = (trim(application(name)) for name in ("a", "b", "c"))
+    for each in (two, three):
+        assert each["kind"] is one["kind"]
+        assert each["status"] is one["status"]
+        assert each["metadata"]["labels"] is one["metadata"]["labels"]
+        assert (each["metadata"]["name"], each["spec"]["services"][0]["name"]) in (("b", "b"), ("c", "c"))
+        entries = [obj["spec"]["services"][0]["entries"][0] for obj in (one, each)]
+        assert entries[0]["credentials"] is entries[1]["credentials"]
+        assert "managedFields" not in each["metadata"]
+
+
+def test_objects_that_are_nested_deeper_than_python_can_follow_stay_as_they_are() -> None:
+    trim, nested = Trimmed(), []
+    for _ in range(2):
+        inner: dict[str, Any] = {}
+        for _ in range(5_000):
+            inner = {"x": inner}
+        nested.append(inner)
+        assert trim({"metadata": {}, "spec": inner})["spec"] is inner
+    assert nested[0] is not nested[1]
+
+
+class Values(dict[str, str]):
+    """A dict that tells when it is gone."""
+
+
+def test_the_values_of_a_secret_are_not_kept() -> None:
+    """The transform sees deleted Secrets too."""
+    trim = Trimmed()
+    secret = {"metadata": {"name": "a"}, "data": Values(password="c2VjcmV0")}
+    kept = weakref.ref(secret["data"])
+    trim(secret)
+    del secret
+    assert kept() is None
