@@ -154,17 +154,22 @@ class Registration:
             self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._condition:
-                while not self._buffer and not self._stopped.is_set():
-                    self._condition.wait()
-                batch, self._buffer = self._buffer, []
-            for notification in batch:
-                if self._stopped.is_set():
-                    return
-                self._deliver(notification)
+        while not self._stopped.is_set():
+            self._deliver_all(self._next())  # in no variable, which would keep them until the next change
+
+    def _next(self) -> list[Notification]:
+        """What is in the buffer, as soon as there is something, or after stop()."""
+        with self._condition:
+            while not self._buffer and not self._stopped.is_set():
+                self._condition.wait()
+            batch, self._buffer = self._buffer, []
+        return batch
+
+    def _deliver_all(self, batch: list[Notification]) -> None:
+        for notification in batch:
             if self._stopped.is_set():
                 return
+            self._deliver(notification)
 
     def _deliver(self, notification: Notification) -> None:
         try:

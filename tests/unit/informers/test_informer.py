@@ -21,6 +21,7 @@ from informers import (
     index_by_namespace,
     wait_for_sync,
 )
+from informers.handlers import Registration, Updated
 from informers.metrics import NoInformerMetrics
 from informers.testing.cluster import Cluster
 from informers.testing.in_process import InProcess, api_error
@@ -298,6 +299,28 @@ def test_removed_handler_can_be_waited_for(cluster: Cluster, source: InProcess, 
     release.set()
     registration.join()
     assert left.is_set()
+
+
+class WeakObject(dict[str, Any]):
+    """A dict that can be referred to weakly."""
+
+
+def test_what_was_told_is_not_kept() -> None:
+    """A list after an outage replaces all objects; those before must not stay until the next change."""
+    news: list[Object] = []
+    handlers = EventHandlers(on_update=lambda _, new: news.append(new))
+    registration = Registration(
+        handlers, informer_name="widgets", informer_has_synced=lambda: True, clock=HastyClock(), requested_resync=0.0
+    )
+    olds = [WeakObject(widget(name, 1)) for name in "abc"]
+    kept = [weakref.ref(old) for old in olds]
+    registration.notify([Updated(old, widget("new", 2)) for old in olds])
+    del olds
+    registration.start()
+    eventually(lambda: len(news) == 3)
+    eventually(lambda: [old() for old in kept] == [None] * 3)
+    registration.stop()
+    registration.join()
 
 
 def test_handlers_come_and_go_while_objects_change(cluster: Cluster, source: InProcess, start: Start) -> None:
