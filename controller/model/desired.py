@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
+from types import MappingProxyType
 
 from controller.compass.foreign_text import shown_name
 from controller.compass.types import Application, Assignment, IncompleteApplication
@@ -16,8 +17,11 @@ from controller.model.application import (
     application_problem,
     desired_application,
     is_managed,
+    share_values,
 )
 from controller.model.secrets import Object, secrets_problem
+
+_NONE: Mapping[str, Object] = MappingProxyType({})
 
 #: Maximum number of applications with one name in a message.
 _MAX_LISTED = 10
@@ -71,12 +75,19 @@ class DesiredSet:
 
 
 def desired_set(
-    assignment: Assignment, settings: ConversionSettings, *, previous: DesiredSet | None = None
+    assignment: Assignment,
+    settings: ConversionSettings,
+    *,
+    previous: DesiredSet | None = None,
+    stored: Mapping[str, Object] = _NONE,
 ) -> DesiredSet:
     """Convert an assignment in any order. Never fails: an application that cannot be applied becomes a problem.
 
     Unchanged applications are taken from `previous`, which was made with the same settings, because a comparison is
     much faster than a conversion. If nothing has changed, the result is `previous` itself.
+
+    `stored` are the managed Applications of the cluster: what they have already is shared with them at once. After a
+    restart, all that is desired would otherwise be in memory twice for a moment, which the process then keeps.
     """
     if previous is not None and _says_the_same(assignment, previous.source):
         return previous
@@ -93,6 +104,8 @@ def desired_set(
         if isinstance(result, Problem):
             problems.append(result)
         else:
+            if name in stored and result is not known.get(name):
+                share_values(stored[name], result)
             by_name[name] = result
     for problem in _sharing_secrets(by_name):
         problems.append(problem)

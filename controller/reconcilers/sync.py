@@ -216,8 +216,9 @@ class SyncReconciler:
         Also returns the value that confirms held deletions, and the reason why they are held: "" if there are none.
         """
         before = self._progress.plan
-        wanted = desired_set(assignment, self._conversion, previous=before.desired if before is not None else None)
         managed = {obj["metadata"]["name"]: obj for obj in self._applications.managed()}
+        previous = before.desired if before is not None else None
+        wanted = desired_set(assignment, self._conversion, previous=previous, stored=managed)
         gone = {name: obj["metadata"]["uid"] for name, obj in managed.items() if wanted.removes(obj)}
         verdict = self._judge(connection, gone, len(managed))
         changed: list[str] = []

@@ -1,5 +1,6 @@
 """The whole of an assignment: what is applied, what is reported and left alone, what is deleted."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from controller.compass import (
 )
 from controller.compass.foreign_text import shown_name
 from controller.model import ConversionSettings, DesiredSet, Reason, desired_application, desired_set
+from controller.model.application import merge_application
 
 SETTINGS = ConversionSettings(gateway_url="http://gateway", reserved_secrets=frozenset({"compass-agent-configuration"}))
 PARAMS = "params-" * 4  # 26 bytes of it are the same with another "params-" before it
@@ -214,3 +216,19 @@ def test_an_answer_that_says_the_same_gives_the_same_set() -> None:
         after = desired_set(changed, SETTINGS, previous=before)
         assert after is not before
         assert after == desired_set(changed, SETTINGS)
+
+
+def test_what_the_cluster_has_already_is_not_made_twice() -> None:
+    """The set is the same as without it; what differs stays as the Director wants it."""
+    applications = app(1, "same", bundle("b1")), app(2, "edited", bundle("b2")), app(3, "new", bundle("b3"))
+    assignment = Assignment(applications, (), NORMALIZED)
+    alone = desired_set(assignment, SETTINGS)
+    objects = {name: merge_application(None, alone.by_name[name]) for name in ("same", "edited")}
+    cluster: dict[str, Any] = copy.deepcopy(objects)
+    cluster["edited"]["spec"]["services"] = []
+    before = copy.deepcopy(cluster)
+    result = desired_set(assignment, SETTINGS, stored=cluster)
+    assert result == alone
+    assert cluster == before
+    assert result.by_name["same"].spec["services"] is cluster["same"]["spec"]["services"]
+    assert result.by_name["edited"].spec["compassMetadata"] is cluster["edited"]["spec"]["compassMetadata"]
