@@ -377,16 +377,15 @@ class Client:
             response = self._try(request, exchange, left)
             if 200 <= response.status < 300:
                 return response
-            error = error_of(response)
             wait = seconds_to_wait(response)
             if wait is None or not retries_left or self._clock.monotonic() + wait >= deadline:
-                raise error
+                raise error_of(response)
             self._metrics.retry(verb=request.method, code=str(response.status), host=self._host)
             log.info("Retrying the request", extra={"status": response.status, "waitSeconds": wait})
             stopped = self._clock.sleep(wait, request.stop)
             left = deadline - self._clock.monotonic()
             if stopped or left <= 0:
-                raise error
+                raise error_of(response)
         raise AssertionError("unreachable: the last turn returns or raises")
 
     def _try(self, request: _Request, exchange: Exchange, seconds: float) -> urllib3.BaseHTTPResponse:

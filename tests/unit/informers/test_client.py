@@ -1,8 +1,11 @@
 """The client: what is sent, what errors become, when a request is sent again."""
 
+import contextlib
+import gc
 import json
 import socket
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +98,29 @@ def test_errors(server: FakeAPIServer, code: int, body: bytes, error_type: type[
     assert type(caught.value) is error_type
     assert (caught.value.status, caught.value.reason) == (code, reason)
     assert caught.value.message
+
+
+class Held:
+    """A local variable of a caller, such as credentials."""
+
+
+@pytest.mark.parametrize("code", [404, 409, 429, 500])
+def test_a_refusal_that_is_handled_leaves_nothing_behind(server: FakeAPIServer, code: int) -> None:
+    """No cycle of error, traceback and frame, which would keep the variables of all callers until a collection."""
+    server.inject("other", Answer(code))
+    client = server.client()
+
+    def call() -> weakref.ref[Held]:
+        held = Held()
+        with contextlib.suppress(ApiError):
+            client.update(WIDGETS, widget("a", 1))
+        return weakref.ref(held)
+
+    gc.disable()
+    try:
+        assert call()() is None
+    finally:
+        gc.enable()
 
 
 def test_details_and_text(server: FakeAPIServer) -> None:
