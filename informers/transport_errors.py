@@ -76,7 +76,7 @@ def connection_failed(error: Exception, host: str, *, connect_timeout: float, re
             return _failed(host, "its name cannot be resolved", ConnectionFailed.DNS)
         case NewConnectionError() if isinstance(system, ConnectionRefusedError):
             return _failed(host, "connection refused", ConnectionFailed.REFUSED)
-        case ConnectTimeoutError():
+        case ConnectTimeoutError() if not isinstance(error, NewConnectionError):  # which urllib3 derives from it
             return overdue(host, connect_timeout, connected=False)
         case ReadTimeoutError() | TimeoutError():
             return overdue(host, read_timeout, connected=True)
@@ -120,5 +120,6 @@ def _tls_cause(error: BaseException) -> str:
     if isinstance(root, ssl.SSLCertVerificationError):
         return root.verify_message
     if isinstance(root, ssl.SSLError):
-        return (root.reason or type(root).__name__).lower().replace("_", " ")
+        # Errors of Python's own code about TLS have no reason.
+        return (getattr(root, "reason", None) or type(root).__name__).lower().replace("_", " ")
     return type(root or error).__name__
