@@ -1,4 +1,4 @@
-"""The command line: ``compass-runtime-agent [run|status|revoke|doctor]``, or ``python -m controller``."""
+"""The command line: `compass-runtime-agent [run|status|revoke|doctor]`, or `python -m controller`."""
 
 import argparse
 import gc

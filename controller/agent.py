@@ -37,9 +37,9 @@ def build(
     clock: Clock | None = None,
     new_key: Callable[[], RSAPrivateKey] = certificates.new_key,
 ) -> Manager:
-    """A manager that runs the whole agent. Nothing is sent before its ``run``.
+    """A manager that runs the whole agent. Nothing is sent before its `run`.
 
-    ``refused`` is set by whoever sees that the API server refused a request. ``new_key`` makes client keys.
+    `refused` is set by whoever sees that the API server refused a request. `new_key` makes client keys.
     """
     clock = clock or RealClock()
     manager = Manager(

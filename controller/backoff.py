@@ -30,14 +30,14 @@ class Backoff:
         self._next = 0.0
 
     def wait(self, what: str) -> float:
-        """Seconds until the next attempt for ``what``; 0 means now."""
+        """Seconds until the next attempt for `what`; 0 means now."""
         with self._lock:
             return max(0.0, self._next - self._clock.monotonic()) if what == self._what else 0.0
 
     def failed(self, what: str, *, at_least: float | None = None) -> float:
-        """Record a failure of ``what``; returns the seconds until the next attempt.
+        """Record a failure of `what`; returns the seconds until the next attempt.
 
-        ``at_least`` is the server's Retry-After, in seconds. It is limited by the cap and gets jitter, too.
+        `at_least` is the server's Retry-After, in seconds. It is limited by the cap and gets jitter, too.
         """
         with self._lock:
             self._failures = self._failures + 1 if what == self._what else 1

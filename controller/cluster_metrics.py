@@ -8,7 +8,7 @@ It is JSON for any log format, with the fields of the Go agent:
        "usage": [{"nodeName", "startCollectingTimestamp", "usage": {"cpu", "memory", "ephemeralStorage", "pods"}}],
        "persistentVolumes": [{"name", "capacity", "claim": {"name", "namespace"}}]}}
 
-Quantities are strings as Kubernetes writes them, "0" if absent; a volume without a claim has no ``claim``. If one
+Quantities are strings as Kubernetes writes them, "0" if absent; a volume without a claim has no `claim`. If one
 source fails, for example without a metrics server, no line is written, and a warning has the reason.
 """
 
@@ -46,7 +46,7 @@ class ClusterMetrics:
     """Writes the line once in each interval, the first time after one interval."""
 
     def __init__(self, client: Client, *, interval: float, clock: Clock, stream: TextIO | None = None) -> None:
-        """``interval`` in seconds; ``stream`` is standard error by default."""
+        """`interval` in seconds; `stream` is standard error by default."""
         self._client = client
         self._interval = interval
         self._clock = clock

@@ -64,7 +64,7 @@ class Context:
 
     @classmethod
     def of_term(cls, process: Process, client: Client) -> "Context":
-        """``client`` writes in this term only."""
+        """`client` writes in this term only."""
         caches, clock = process.caches, process.clock
         return cls(
             process=process,

@@ -24,7 +24,7 @@ class _Cache(Protocol):
 class PreparedKey:
     """Makes one key ahead when a pairing is to be expected, and all others when they are asked for.
 
-    ``caches`` are what ``is_expected`` reads. A replica that does not get the lease keeps its key, for the case that it
+    `caches` are what `is_expected` reads. A replica that does not get the lease keeps its key, for the case that it
     has to pair later.
     """
 

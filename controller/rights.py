@@ -34,7 +34,7 @@ _FORBIDDEN = "403"
 
 @dataclass(frozen=True, order=True)
 class Right:
-    """One verb on one kind of object. ``namespace`` is "" for what has none, ``name`` where all names are meant."""
+    """One verb on one kind of object. `namespace` is "" for what has none, `name` where all names are meant."""
 
     group: str
     resource: str  # with its subresource, as roles write it: compassconnections/status
@@ -44,7 +44,7 @@ class Right:
 
 
 class RightsMissing(Exception):
-    """The agent cannot work with the rights that it has. ``rights`` are those it lacks."""
+    """The agent cannot work with the rights that it has. `rights` are those it lacks."""
 
     def __init__(self, rights: Iterable[Right]) -> None:
         self.rights = tuple(sorted(rights))
@@ -111,7 +111,7 @@ class StatusTeller:
     """
 
     def __init__(self, connections: ConnectionStore) -> None:
-        """``connections`` with RightsCheck.overlay."""
+        """`connections` with RightsCheck.overlay."""
         self._connections = connections
 
     def __call__(self, missing: tuple[Right, ...]) -> None:
@@ -122,7 +122,7 @@ class StatusTeller:
 
 
 class RightsCheck:
-    """Knows which rights are missing. ``run`` finds out; everything else reads."""
+    """Knows which rights are missing. `run` finds out; everything else reads."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class RightsCheck:
         refused: threading.Event,
         clock: Clock,
     ) -> None:
-        """``refused`` is set when a request was refused."""
+        """`refused` is set when a request was refused."""
         self._client = client
         self._rights = tuple(rights)
         self._refused = refused

@@ -4,8 +4,8 @@ Names, defaults and syntax are those of the Go agent, so that an operator only c
 variables:
 
 - unset and empty both mean the default;
-- ``APP_HEALTH_PORT`` may also be written ``APP_HEALTHPORT``, ``app_health_port`` or ``app_healthport``;
-- durations have Go's syntax (``180s``, ``1h30m``, ``300ms``; a bare number other than ``0`` is an error);
+- `APP_HEALTH_PORT` may also be written `APP_HEALTHPORT`, `app_health_port` or `app_healthport`;
+- durations have Go's syntax (`180s`, `1h30m`, `300ms`; a bare number other than `0` is an error);
 - all errors are reported together, each with the variable's name and the expected value.
 """
 
@@ -35,7 +35,7 @@ _MAX_FETCH_SECONDS = 540.0
 
 
 class SettingsError(Exception):
-    """One or more environment variables are invalid. ``problems`` has a line for each."""
+    """One or more environment variables are invalid. `problems` has a line for each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("invalid settings:\n" + "\n".join(f"  {problem}" for problem in problems))
@@ -54,7 +54,7 @@ class ObjectName:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration in the syntax of Go's ``time.ParseDuration``; raises ValueError."""
+    """Seconds of a duration in the syntax of Go's `time.ParseDuration`; raises ValueError."""
     sign, rest = (-1.0, text[1:]) if text[:1] == "-" else (1.0, text.removeprefix("+"))
     if rest == "0":
         return 0.0

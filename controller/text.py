@@ -13,6 +13,6 @@ def printable(text: str) -> str:
 
 
 def clean(text: str, limit: int) -> str:
-    """The text in at most ``limit`` printable characters; an ellipsis replaces the rest."""
+    """The text in at most `limit` printable characters; an ellipsis replaces the rest."""
     shown = printable(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "\u2026"

@@ -130,7 +130,7 @@ class Cluster:
         return [event for event in found if reason in (None, event["reason"])]
 
     def wait_for(self, what: str, condition: Callable[[], _T], *, timeout: float = _TIMEOUT) -> _T:
-        """The first true value of ``condition``; raises TimeoutError telling what did not come and how things stand."""
+        """The first true value of `condition`; raises TimeoutError telling what did not come and how things stand."""
         deadline = time.monotonic() + timeout
         while not (value := condition()):
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""``kubectl compass``: what an operator asks of the agent, from a machine with a kubeconfig.
+"""`kubectl compass`: what an operator asks of the agent, from a machine with a kubeconfig.
 
     arguments    the command line, and nothing heavy: completion reads it
     cluster      the cluster with the agent in it: settings, CompassConnection, leader, and kubectl for what needs it
@@ -8,7 +8,7 @@
     in_pod       revoke, logs
     doctor       what is wrong, and how to fix it
     output       results as text, JSON or YAML
-    completion   ``kubectl_complete-compass``
+    completion   `kubectl_complete-compass`
 
 - Results go to standard output; progress, questions and errors to standard error.
 - It reads no Secret with a key in it: what there is to say of the certificate is in the CompassConnection.

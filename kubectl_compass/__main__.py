@@ -1,4 +1,4 @@
-"""Runs one command of ``kubectl compass``."""
+"""Runs one command of `kubectl compass`."""
 
 import argparse
 import getpass

@@ -1,6 +1,6 @@
 """The commands that look at the connection or ask something of the agent: status, pair, resync, renew, reconnect.
 
-Each of the last four asks through the API server, waits, and ends with the report of ``status``.
+Each of the last four asks through the API server, waits, and ends with the report of `status`.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def status(desk: Desk) -> int:
 def pair(desk: Desk, token: str, addresses: Mapping[str, str]) -> int:
     """Store the token and wait until it has won a connection that works. Raises Unusable when nothing was changed.
 
-    ``addresses``: what is given of CONNECTOR_URL, RUNTIME_ID and TENANT.
+    `addresses`: what is given of CONNECTOR_URL, RUNTIME_ID and TENANT.
     """
     before = desk.cluster.connection()
     state = cc.state_of(before)
@@ -89,7 +89,7 @@ def renew(desk: Desk) -> int:
 
 
 def reconnect(desk: Desk, token: str) -> int:
-    """Delete the CompassConnection, which asks for a new pairing, and wait for that. ``token``: "" for none."""
+    """Delete the CompassConnection, which asks for a new pairing, and wait for that. `token`: "" for none."""
     before = _existing(desk)
     progress = Progress(desk.err, desk.clock)
     if token:
@@ -172,7 +172,7 @@ def _established(connection: Object | None) -> object:
 
 
 def _conclude(desk: Desk, waiting: Waiting, done: Done, *, wanted: Done = lambda _: True) -> int:
-    """Wait, and print the report; the exit status says whether it is as ``wanted``."""
+    """Wait, and print the report; the exit status says whether it is as `wanted`."""
     try:
         came = wanted(waiting.until(done))
     except TimedOut as error:
@@ -186,7 +186,7 @@ def _conclude(desk: Desk, waiting: Waiting, done: Done, *, wanted: Done = lambda
 
 
 def report(desk: Desk) -> dict[str, Any]:
-    """That of the agent's own ``status``, from what the CompassConnection tells, and who works."""
+    """That of the agent's own `status`, from what the CompassConnection tells, and who works."""
     cluster = desk.cluster
     connection = cluster.connection()
     found = report_of_agent(connection, _certificate(connection), cluster.settings, now=desk.clock.time())

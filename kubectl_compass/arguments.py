@@ -1,4 +1,4 @@
-"""The command line of ``kubectl compass``.
+"""The command line of `kubectl compass`.
 
 Imports no client, no YAML: kubectl runs the completion with each press of the tab key.
 """
@@ -11,7 +11,7 @@ from controller.settings import parse_duration
 
 PROG = "kubectl compass"
 NAMESPACE = "kyma-system"
-"""Where the agent is when ``--namespace`` says nothing else; that of the kubeconfig's context is hardly ever right."""
+"""Where the agent is when `--namespace` says nothing else; that of the kubeconfig's context is hardly ever right."""
 
 _EPILOG = """\
 Results go to standard output, progress and errors to standard error.
@@ -45,7 +45,7 @@ def connect(options: argparse.Namespace) -> Connect:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands with their options; ``command`` names the one that was given."""
+    """All commands with their options; `command` names the one that was given."""
     where = _where()
     top = argparse.ArgumentParser(
         prog=PROG,

@@ -1,6 +1,6 @@
 """The cluster with the agent in it, as an operator's kubeconfig reaches it.
 
-What the API server answers in JSON is asked through ``informers.Client``, as the agent does. Logs, and commands in a
+What the API server answers in JSON is asked through `informers.Client`, as the agent does. Logs, and commands in a
 Pod, are left to kubectl itself: a plugin runs where kubectl is, which has the streaming protocol and the user's way of
 signing in. The official client's own stream would be a second implementation of it, with another set of errors.
 """
@@ -114,7 +114,7 @@ class Cluster:
         return [*self._kubectl, f"--namespace={self.namespace}", *arguments]
 
     def in_pod(self, target: str, *arguments: str) -> list[str]:
-        """A command of the agent in ``target``, such as pod/NAME; beside it there may be a proxy of Istio."""
+        """A command of the agent in `target`, such as pod/NAME; beside it there may be a proxy of Istio."""
         return self.kubectl("exec", target, f"--container={COMPONENT}", "--", COMPONENT, *arguments)
 
 
@@ -166,7 +166,7 @@ def find(client: Client, resource: Resource, name: str, namespace: str | None = 
 
 @contextmanager
 def _kubeconfig(connect: Connect, environment: Mapping[str, str]) -> Iterator[str | None]:
-    """What ``Client.load`` is to read; None for its own search.
+    """What `Client.load` is to read; None for its own search.
 
     Another context than the current one is said by a small file before and after the others. Of several files, kubectl
     takes the first that names a current context, and the official client the last.

@@ -1,6 +1,6 @@
-"""``kubectl_complete-compass``: what kubectl's shell completion runs for ``kubectl compass``.
+"""`kubectl_complete-compass`: what kubectl's shell completion runs for `kubectl compass`.
 
-kubectl passes the words after ``compass``, the last one, "" perhaps, being the one to complete. The answer is one
+kubectl passes the words after `compass`, the last one, "" perhaps, being the one to complete. The answer is one
 candidate a line and, last, a colon with a number of cobra's ShellCompDirective (https://pkg.go.dev/github.com/spf13/cobra).
 """
 
@@ -27,7 +27,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def complete(before: Sequence[str], current: str) -> tuple[list[str], int]:
-    """What ``current`` can become after the words ``before``, and cobra's directive."""
+    """What `current` can become after the words `before`, and cobra's directive."""
     here = parser()
     option: argparse.Action | None = None
     for word in before:

@@ -14,7 +14,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Desk:
-    """``timeout``: seconds that a command waits for the agent."""
+    """`timeout`: seconds that a command waits for the agent."""
 
     cluster: Cluster
     output: Output

@@ -1,4 +1,4 @@
-"""What needs the leader's Pod, and so kubectl: its log, and the agent's own ``revoke``."""
+"""What needs the leader's Pod, and so kubectl: its log, and the agent's own `revoke`."""
 
 import sys
 import threading
@@ -20,7 +20,7 @@ _QUESTION = (
 
 
 def logs(desk: Desk, *, follow: bool, tail: int) -> int:
-    """Print the last ``tail`` lines of the leader, and those to come, of each leader that follows.
+    """Print the last `tail` lines of the leader, and those to come, of each leader that follows.
 
     Gives the exit status of kubectl; while it follows, only after it has failed some times in a row.
     """
@@ -50,7 +50,7 @@ def logs(desk: Desk, *, follow: bool, tail: int) -> int:
 
 
 def revoke(desk: Desk, *, confirm: Callable[[str], bool]) -> int:
-    """Have the agent revoke its certificate, when ``confirm`` says yes; gives the exit status of its command."""
+    """Have the agent revoke its certificate, when `confirm` says yes; gives the exit status of its command."""
     if not confirm(_QUESTION):
         raise Failed("nothing was changed")
     leader = desk.cluster.leader()

@@ -1,7 +1,7 @@
 """Where a one-time token goes: into the Secret with the configuration, which wins over the ConfigMap.
 
 A Secret, because more people may read ConfigMaps. It is patched or created through the API, so kubectl keeps no copy of
-the token in ``last-applied-configuration``. The agent's own reader says whether what results could be used, before it
+the token in `last-applied-configuration`. The agent's own reader says whether what results could be used, before it
 is written.
 """
 
@@ -24,7 +24,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stored:
-    """What is configured now, and in which Secret. ``hides``: the ConfigMap that was in use before, None without."""
+    """What is configured now, and in which Secret. `hides`: the ConfigMap that was in use before, None without."""
 
     configuration: PairingConfiguration
     secret: ObjectName
@@ -46,7 +46,7 @@ def token_of(text: str) -> str:
 
 
 def named_in_connection(connection: Mapping[str, Any] | None) -> str:
-    """What in ``spec.pairing`` wins over Secret and ConfigMap, for a message; "" when nothing does."""
+    """What in `spec.pairing` wins over Secret and ConfigMap, for a message; "" when nothing does."""
     pairing = member(member(connection, "spec"), "pairing")
     reference = member(pairing, "tokenSecretRef")
     if reference:

@@ -43,10 +43,10 @@ class Progress:
 
 
 class Waiting:
-    """Waits for conditions of one CompassConnection, all of them together at most ``timeout`` seconds."""
+    """Waits for conditions of one CompassConnection, all of them together at most `timeout` seconds."""
 
     def __init__(self, read: Read, progress: Progress, *, clock: Clock, timeout: float, known: Object | None) -> None:
-        """``known``: how the CompassConnection was before anything was asked for, which is no news."""
+        """`known`: how the CompassConnection was before anything was asked for, which is no news."""
         self._read = read
         self._progress = progress
         self._clock = clock
@@ -57,7 +57,7 @@ class Waiting:
         self._never = threading.Event()
 
     def until(self, done: Done) -> Object | None:
-        """The CompassConnection that ``done`` is true for; raises TimedOut, or informers.ApiError for what stays."""
+        """The CompassConnection that `done` is true for; raises TimedOut, or informers.ApiError for what stays."""
         while True:
             try:
                 connection = self._read()

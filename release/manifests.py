@@ -19,7 +19,7 @@ _OVERLAYS = ROOT / "build"
 
 
 def render(kubectl: Path, folder: str = "default", *, image: str, labels: Mapping[str, str] | None = None) -> str:
-    """config/FOLDER as one YAML text, with that image (``NAME:TAG``) and additional labels.
+    """config/FOLDER as one YAML text, with that image (`NAME:TAG`) and additional labels.
 
     Raises subprocess.CalledProcessError, with what kustomize says in `stderr`.
     """

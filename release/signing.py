@@ -19,7 +19,7 @@ Run = Callable[[Sequence[str]], str]
 
 
 def sign(image: str, run: Run) -> None:
-    """Sign the image of that tag. Raises what ``run`` raises: then it is not signed as a whole."""
+    """Sign the image of that tag. Raises what `run` raises: then it is not signed as a whole."""
     repository = image.rpartition(":")[0]
     digest = json.loads(run(["docker", "buildx", "imagetools", "inspect", image, "--format", "{{json .Manifest}}"]))
     index = json.loads(run(["docker", "buildx", "imagetools", "inspect", image, "--raw"]))

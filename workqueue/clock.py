@@ -17,14 +17,14 @@ class Clock(Protocol):
         ...
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
-        """Wait until ``condition`` (held by the caller) is notified; False if ``timeout`` seconds passed first.
+        """Wait until `condition` (held by the caller) is notified; False if `timeout` seconds passed first.
 
         As with Condition.wait, a wake-up may be spurious: the caller checks its predicate again.
         """
         ...
 
     def sleep(self, seconds: float, stop: threading.Event) -> bool:
-        """Wait ``seconds`` or until ``stop`` is set. True means that ``stop`` is set."""
+        """Wait `seconds` or until `stop` is set. True means that `stop` is set."""
         ...
 
 

@@ -31,7 +31,7 @@ class DelayingQueue(Queue[K]):
         super().__init__(name, clock=clock, metrics=metrics)
 
     def add_after(self, key: K, delay_seconds: float, *, priority: int = 0) -> None:
-        """Add a key when ``delay_seconds`` have passed; at once if that is zero or less. Ignored after a shutdown.
+        """Add a key when `delay_seconds` have passed; at once if that is zero or less. Ignored after a shutdown.
 
         Raises ValueError if the delay is not a number.
         """

@@ -47,7 +47,7 @@ class MetricsProvider(Protocol):
     def new_queue_metrics(self, name: str, gauges: Callable[[], QueueGauges]) -> QueueMetrics:
         """Called once by each queue with a name.
 
-        ``gauges`` may be called from any thread at any time, for example on each scrape, for workqueue_depth,
+        `gauges` may be called from any thread at any time, for example on each scrape, for workqueue_depth,
         workqueue_unfinished_work_seconds and workqueue_longest_running_processor_seconds. (client-go sets the last two
         from a timer every 0.5 s; a call returns the exact value and needs no thread.) It takes the queue's lock, so the
         provider must not hold a lock that the methods of QueueMetrics need.

@@ -35,7 +35,7 @@ class Queue(Generic[K]):
     """
 
     def __init__(self, name: str = "", *, clock: Clock = REAL_CLOCK, metrics: MetricsProvider | None = None) -> None:
-        """``name`` labels the metrics; a queue without a name has none."""
+        """`name` labels the metrics; a queue without a name has none."""
         self.name = name
         self._clock = clock
         self._lock = threading.Lock()

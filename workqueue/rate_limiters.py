@@ -70,7 +70,7 @@ class ItemExponentialFailureRateLimiter(_FailureCounter[K]):
 
 
 class ItemFastSlowRateLimiter(_FailureCounter[K]):
-    """``fast`` seconds for the first ``max_fast_attempts`` failures of a key, ``slow`` seconds from then on."""
+    """`fast` seconds for the first `max_fast_attempts` failures of a key, `slow` seconds from then on."""
 
     def __init__(self, fast: float, slow: float, *, max_fast_attempts: int) -> None:
         super().__init__()
@@ -83,10 +83,10 @@ class ItemFastSlowRateLimiter(_FailureCounter[K]):
 
 
 class BucketRateLimiter(Generic[K]):
-    """A token bucket for all keys: ``burst`` at once, then ``qps`` per second.
+    """A token bucket for all keys: `burst` at once, then `qps` per second.
 
     Each when() reserves a token, if necessary a future one, and returns the time until it is available. There is no
-    state for single keys. Raises ValueError unless ``qps`` > 0 and ``burst`` >= 1.
+    state for single keys. Raises ValueError unless `qps` > 0 and `burst` >= 1.
     """
 
     def __init__(self, qps: float = _QPS, burst: int = _BURST, *, clock: Clock = REAL_CLOCK) -> None:
@@ -139,7 +139,7 @@ class MaxOfRateLimiter(Generic[K]):
 
 
 class WithMaxWaitRateLimiter(Generic[K]):
-    """The delays of another limiter, limited to ``max_wait`` seconds."""
+    """The delays of another limiter, limited to `max_wait` seconds."""
 
     def __init__(self, limiter: RateLimiter[K], max_wait: float) -> None:
         self._limiter = limiter

@@ -50,7 +50,7 @@ class VirtualClock:
         """Move both clocks ahead and wake all threads whose deadline is reached.
 
         Other threads that wait on the same condition wake up too, as after a notify_all(). Raises ValueError if
-        ``seconds`` is negative.
+        `seconds` is negative.
         """
         if not seconds >= 0:
             raise ValueError(f"a monotonic clock cannot advance by {seconds} seconds")
@@ -71,7 +71,7 @@ class VirtualClock:
             self._wall_minus_monotonic = epoch_seconds - self._now
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
-        """See Clock.wait. ``timeout`` is in virtual seconds."""
+        """See Clock.wait. `timeout` is in virtual seconds."""
         waiter = self._register(timeout, condition)
         if waiter is None:
             return False
@@ -83,7 +83,7 @@ class VirtualClock:
         return not waiter.expired
 
     def sleep(self, seconds: float, stop: threading.Event) -> bool:
-        """See Clock.sleep. ``seconds`` are virtual."""
+        """See Clock.sleep. `seconds` are virtual."""
         waiter = self._register(seconds, stop)
         if waiter is None:
             return stop.is_set()
@@ -97,10 +97,10 @@ class VirtualClock:
         return True
 
     def wait_for_waiters(self, count: int, timeout: float = 60.0) -> None:
-        """Block until at least ``count`` threads wait on this clock, with or without a deadline.
+        """Block until at least `count` threads wait on this clock, with or without a deadline.
 
         A thread that has been notified, whose deadline is reached or whose stop event is set does not count, even if it
-        has not run yet. Raises TimeoutError after ``timeout`` real seconds.
+        has not run yet. Raises TimeoutError after `timeout` real seconds.
         """
         give_up = time.monotonic() + timeout
         while True:

@@ -1,4 +1,4 @@
-"""Commands for operators, with ``kubectl exec`` or on a machine with a kubeconfig."""
+"""Commands for operators, with `kubectl exec` or on a machine with a kubeconfig."""
 
 from controller.commands.doctor import doctor
 from controller.commands.revoke import revoke

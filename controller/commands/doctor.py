@@ -1,7 +1,7 @@
-"""``compass-runtime-agent doctor``: what can only be found out where the agent runs, with its settings and rights.
+"""`compass-runtime-agent doctor`: what can only be found out where the agent runs, with its settings and rights.
 
-`gather` looks once, `examine` is a pure function from what it saw to findings, each with its cure. ``kubectl compass
-doctor`` runs it in a Pod, and adds what is seen from outside.
+`gather` looks once, `examine` is a pure function from what it saw to findings, each with its cure. `kubectl compass
+doctor` runs it in a Pod, and adds what is seen from outside.
 """
 
 import json
@@ -49,7 +49,7 @@ class CertificateFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All that `gather` saw. ``now`` is in epoch seconds. ``certificate``: a text says why there is none."""
+    """All that `gather` saw. `now` is in epoch seconds. `certificate`: a text says why there is none."""
 
     now: float
     missing_rights: tuple[Right, ...] | Unknown

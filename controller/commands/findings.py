@@ -1,4 +1,4 @@
-"""What ``doctor`` finds, inside the Pod and from outside."""
+"""What `doctor` finds, inside the Pod and from outside."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check. ``cure``: what to do; "" when there is nothing to do."""
+    """The result of one check. `cure`: what to do; "" when there is nothing to do."""
 
     check: str
     result: Result
@@ -56,7 +56,7 @@ def exit_status(findings: Iterable[Finding]) -> int:
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """``healthy`` is null when a check could not be made and no other found a problem."""
+    """`healthy` is null when a check could not be made and no other found a problem."""
     healthy = {HEALTHY: True, UNHEALTHY: False, UNKNOWN: None}[exit_status(findings)]
     rows = [
         {"check": f.check, "result": f.result.value, "text": _shown(f.text), "cure": _shown(f.cure) or None}

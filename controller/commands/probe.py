@@ -33,9 +33,9 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Probe:
-    """What came of it. ``failed`` is None after an answer.
+    """What came of it. `failed` is None after an answer.
 
-    ``via``: host of the proxy, "" without. ``date``: the server's clock, None when it told none; ``received``: this
+    `via`: host of the proxy, "" without. `date`: the server's clock, None when it told none; `received`: this
     machine's clock at that moment; both in epoch seconds.
     """
 
@@ -50,7 +50,7 @@ class Probe:
 
 
 def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now: Callable[[], float]) -> Probe:
-    """``timeout``: seconds for each step but the name. ``now``: the wall clock."""
+    """`timeout`: seconds for each step but the name. `now`: the wall clock."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or _HTTPS

@@ -40,7 +40,7 @@ class Unknown(NotRevoked):
 
 @dataclass(frozen=True, kw_only=True)
 class Revoker:
-    """``tolerance``: seconds for which refusals may be those of an outage."""
+    """`tolerance`: seconds for which refusals may be those of an outage."""
 
     sessions: Sessions
     tolerance: float
@@ -55,10 +55,10 @@ class Revoker:
         asked_before: bool,
         about_to_ask: Callable[[], object],
     ) -> str:
-        """Gives what is proven, for the operator. Raises NotRevoked, and what ``about_to_ask`` raises.
+        """Gives what is proven, for the operator. Raises NotRevoked, and what `about_to_ask` raises.
 
-        ``asked_before``: an earlier run was accepted with the certificate, has asked, and did not learn the answer.
-        ``about_to_ask`` is called before the Connector is asked, to keep that for the next run.
+        `asked_before`: an earlier run was accepted with the certificate, has asked, and did not learn the answer.
+        `about_to_ask` is called before the Connector is asked, to keep that for the next run.
         """
         identifier, url = request_id(registration.runtime_id), registration.connector_url
         connector = self.sessions.connector(credentials)

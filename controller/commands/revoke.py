@@ -1,4 +1,4 @@
-"""``compass-runtime-agent revoke``: end the connection permanently and delete the credentials.
+"""`compass-runtime-agent revoke`: end the connection permanently and delete the credentials.
 
 1  the CompassConnection is marked, so that a running agent neither renews the certificate nor pairs again
 2  the certificate is revoked at the Connector, over mTLS; the request and its proof are noted in the CompassConnection
@@ -44,7 +44,7 @@ def revoke(
     out: TextIO,
     clock: Clock = REAL_CLOCK,
 ) -> int:
-    """Revoke if ``confirm`` returns True for its question; returns the exit status."""
+    """Revoke if `confirm` returns True for its question; returns the exit status."""
     try:
         _Revocation(client, settings, out, clock).run(confirm)
     except _Failed as failure:
@@ -57,7 +57,7 @@ def revoke(
 
 
 class _Revocation:
-    """One run. ``_taken`` is what there was when it was last read."""
+    """One run. `_taken` is what there was when it was last read."""
 
     def __init__(self, client: Client, settings: Settings, out: TextIO, clock: Clock) -> None:
         self._client = client

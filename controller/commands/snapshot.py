@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state at one moment. ``connections`` and ``credentials`` write to the API server, as in the agent."""
+    """The state at one moment. `connections` and `credentials` write to the API server, as in the agent."""
 
     connection: Object | None
     connections: ConnectionStore

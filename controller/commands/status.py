@@ -1,6 +1,6 @@
-"""``compass-runtime-agent status``: a report of the connection for operators, and an exit status for scripts.
+"""`compass-runtime-agent status`: a report of the connection for operators, and an exit status for scripts.
 
-Standard output has the report, and with ``-o json`` always one JSON object. Errors of the command also go to standard
+Standard output has the report, and with `-o json` always one JSON object. Errors of the command also go to standard
 error.
 """
 
@@ -44,7 +44,7 @@ class Certificate:
 
 
 def status(client: Client, settings: Settings, *, output: Output, now: float, out: TextIO, err: TextIO) -> int:
-    """Print the report; returns the exit status. ``now`` is in epoch seconds."""
+    """Print the report; returns the exit status. `now` is in epoch seconds."""
     try:
         taken = snapshot.take(client, settings)
     except KubernetesError as error:
@@ -78,7 +78,7 @@ def unknown(why: str) -> dict[str, Any]:
 def report(
     connection: Mapping[str, Any] | None, certificate: Certificate | str, settings: Settings, *, now: float
 ) -> dict[str, Any]:
-    """The report for JSON. ``certificate``: a text is the reason why there is no usable one."""
+    """The report for JSON. `certificate`: a text is the reason why there is no usable one."""
     told = member(connection, "status")
     contact, sync = member(told, "connectionStatus"), member(told, "synchronizationStatus")
     urls = member(member(connection, "spec"), "managementInfo")

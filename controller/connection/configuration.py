@@ -3,12 +3,12 @@
 Three places can say it. The first that exists wins, and the others are not read at all, so that a half-filled place is
 reported and not silently completed from another:
 
-1. ``spec.pairing`` of the CompassConnection, when it holds a token or a reference to one
-2. the Secret ``APP_AGENT_CONFIGURATION_SECRET``
-3. the ConfigMap ``APP_AGENT_CONFIGURATION_CONFIG_MAP``
+1. `spec.pairing` of the CompassConnection, when it holds a token or a reference to one
+2. the Secret `APP_AGENT_CONFIGURATION_SECRET`
+3. the ConfigMap `APP_AGENT_CONFIGURATION_CONFIG_MAP`
 
 Whoever may write CompassConnections must not be able to have any Secret sent to any URL. So the Secret of a
-``tokenSecretRef`` is used only when its owner has labelled it as one, and only a value that looks like a token is sent.
+`tokenSecretRef` is used only when its owner has labelled it as one, and only a value that looks like a token is sent.
 """
 
 import base64
@@ -32,7 +32,7 @@ from informers.lister import Lister
 from informers.resource import Resource
 
 TOKEN_LABEL = "compass.kyma-project.io/pairing-token"  # noqa: S105 - the name of a label
-"""Label, with the value "true", by which the owner of a Secret agrees that a ``tokenSecretRef`` may name it."""
+"""Label, with the value "true", by which the owner of a Secret agrees that a `tokenSecretRef` may name it."""
 
 SPEC_PAIRING = "CompassConnection spec.pairing"
 
@@ -59,7 +59,7 @@ class ProblemKind(Enum):
 
 @dataclass(frozen=True)
 class ConfigurationProblem:
-    """Pairing is not possible with what is configured. ``text`` names the object and each key that is at fault."""
+    """Pairing is not possible with what is configured. `text` names the object and each key that is at fault."""
 
     kind: ProblemKind
     text: str
@@ -67,9 +67,9 @@ class ConfigurationProblem:
 
 @dataclass(frozen=True)
 class PairingConfiguration:
-    """How to pair. ``origin`` names the object that it came from, for messages.
+    """How to pair. `origin` names the object that it came from, for messages.
 
-    ``literal``: the token itself is in the CompassConnection, where many may read it.
+    `literal`: the token itself is in the CompassConnection, where many may read it.
     """
 
     origin: str
@@ -119,7 +119,7 @@ class ConfigurationReader:
     ) -> PairingConfiguration | ConfigurationProblem:
         """The configuration in force, or what is wrong with it. Raises informers.ApiError of what is read.
 
-        ``live`` asks the API server and not the caches: an operator changes the configuration and then deletes the
+        `live` asks the API server and not the caches: an operator changes the configuration and then deletes the
         CompassConnection, but these come through different watches, and the deletion may be here first.
         """
         return resolve(
@@ -188,19 +188,19 @@ def resolve(
 
 
 def has_literal_token(connection: Mapping[str, Any] | None) -> bool:
-    """Whether ``spec.pairing`` holds a token itself."""
+    """Whether `spec.pairing` holds a token itself."""
     return bool(_strings((connection or {}).get("spec", {}).get("pairing")).get("token"))
 
 
 def ids_of(connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
-    """Runtime id and tenant in ``spec.pairing``, with or without a token; None when one of them cannot be used."""
+    """Runtime id and tenant in `spec.pairing`, with or without a token; None when one of them cannot be used."""
     pairing = _strings((connection or {}).get("spec", {}).get("pairing"))
     ids = (pairing.get("runtimeId", "").strip(), pairing.get("tenant", "").strip())
     return None if any(map(fault_of, ids)) else ids
 
 
 def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
-    """Whether ``spec.pairing`` holds, as literal, the very token of the configuration with that fingerprint."""
+    """Whether `spec.pairing` holds, as literal, the very token of the configuration with that fingerprint."""
     pairing = _strings(connection.get("spec", {}).get("pairing"))
     if not pairing.get("token"):
         return False
@@ -211,7 +211,7 @@ def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
 
 
 def remove_token(connection: Object) -> None:
-    """Take a literal token out of ``spec.pairing``; addresses and ids stay."""
+    """Take a literal token out of `spec.pairing`; addresses and ids stay."""
     connection["spec"]["pairing"].pop("token", None)
 
 

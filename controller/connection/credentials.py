@@ -4,15 +4,15 @@ Two Secrets, as the Go agent and the Istio gateway know them:
 
 | Secret | key | content |
 |---|---|---|
-| ``APP_CLUSTER_CERTIFICATES_SECRET`` | ``crt`` | client certificate, PEM |
-| | ``key`` | its private key, PKCS#1 PEM |
-| | ``crtChain`` | client certificate, CA (and root), PEM |
-| | ``connection`` | the registration: runtime id, tenant, URLs (JSON) |
-| | ``pairing`` | a pairing under way: key, next token, subject (JSON); gone when it is done |
-| ``APP_CA_CERTIFICATES_SECRET`` | ``cacert`` | CA certificate (and root), PEM |
+| `APP_CLUSTER_CERTIFICATES_SECRET` | `crt` | client certificate, PEM |
+| | `key` | its private key, PKCS#1 PEM |
+| | `crtChain` | client certificate, CA (and root), PEM |
+| | `connection` | the registration: runtime id, tenant, URLs (JSON) |
+| | `pairing` | a pairing under way: key, next token, subject (JSON); gone when it is done |
+| `APP_CA_CERTIFICATES_SECRET` | `cacert` | CA certificate (and root), PEM |
 
 One write of the first Secret switches key, certificate and registration together, so a reader never sees a half. The
-second Secret follows from ``crtChain`` and can be written again at any time. Other keys, labels and annotations
+second Secret follows from `crtChain` and can be written again at any time. Other keys, labels and annotations
 survive.
 
     CredentialsError          the stored credentials cannot be used: says which key of which Secret
@@ -76,9 +76,9 @@ class CredentialsReplaced(CredentialsError):
 class Registration:
     """What belongs to the certificate: who we are, and where Compass is.
 
-    ``origin`` names the object with the configuration that won it, ``paired_with`` is that configuration's fingerprint;
-    both are "" when that is not known. ``asked_by`` is the uid of the CompassConnection that was there then, or "".
-    ``acquired`` is when this certificate came, epoch seconds, 0 when not known.
+    `origin` names the object with the configuration that won it, `paired_with` is that configuration's fingerprint;
+    both are "" when that is not known. `asked_by` is the uid of the CompassConnection that was there then, or "".
+    `acquired` is when this certificate came, epoch seconds, 0 when not known.
     """
 
     runtime_id: str
@@ -95,9 +95,9 @@ class Registration:
 class Pairing:
     """A pairing under way: all that is needed to go on after a restart.
 
-    ``token`` is the one to use next. Without a ``key`` that is the configured one: it was taken out of the
-    CompassConnection, and nothing else has happened. ``beside`` is the fingerprint of what else was configured then,
-    ``asked_by`` the uid of the CompassConnection, "" for none. ``since`` is when the token was given, epoch seconds.
+    `token` is the one to use next. Without a `key` that is the configured one: it was taken out of the
+    CompassConnection, and nothing else has happened. `beside` is the fingerprint of what else was configured then,
+    `asked_by` the uid of the CompassConnection, "" for none. `since` is when the token was given, epoch seconds.
     """
 
     configuration: str  # fingerprint of the configuration that it began with
@@ -209,7 +209,7 @@ class CredentialsStore:
     ) -> StoredCredentials:
         """Switch to new credentials, and end the pairing that won them; gives them as `load` will.
 
-        ``replacing``: what they follow from, credentials that are renewed or a pairing under way. When that is not
+        `replacing`: what they follow from, credentials that are renewed or a pairing under way. When that is not
         stored any more, nothing is written: whoever deleted or replaced it may not want what follows from it.
 
         Raises InvalidCredentials, with nothing written, when key and chain do not belong together; CredentialsReplaced;

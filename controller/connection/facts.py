@@ -70,9 +70,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Seen:
-    """The last observed configuration. ``since``: when it was first observed, epoch and monotonic seconds.
+    """The last observed configuration. `since`: when it was first observed, epoch and monotonic seconds.
 
-    ``changed``: another one was observed before it, so ``since`` is the time of the change.
+    `changed`: another one was observed before it, so `since` is the time of the change.
     """
 
     fingerprint: str
@@ -83,9 +83,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class PairingTrouble:
-    """The result of the last attempt to pair with the configuration ``what``.
+    """The result of the last attempt to pair with the configuration `what`.
 
-    ``since``: the first failure, ``tried``: the last one, ``applied``: when its literal token was last found in the
+    `since`: the first failure, `tried`: the last one, `applied`: when its literal token was last found in the
     CompassConnection; monotonic seconds.
     """
 
@@ -126,9 +126,9 @@ class Unstored:
 
 @dataclass(frozen=True)
 class Fresh:
-    """A renewed certificate that does not replace the current one yet. ``received``: epoch seconds.
+    """A renewed certificate that does not replace the current one yet. `received`: epoch seconds.
 
-    ``request_id``: the x-request-id of the call that signed it.
+    `request_id`: the x-request-id of the call that signed it.
     """
 
     replaces: str
@@ -146,7 +146,7 @@ class Fresh:
 
 @dataclass(frozen=True)
 class Asked:
-    """The last call to the Connector with a certificate. Monotonic seconds; ``next``: the time of the next one."""
+    """The last call to the Connector with a certificate. Monotonic seconds; `next`: the time of the next one."""
 
     certificate: str
     at: float
@@ -155,7 +155,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Paired:
-    """A success that is not reported yet. ``origin``: the object with the token."""
+    """A success that is not reported yet. `origin`: the object with the token."""
 
     certificate: str
     origin: str
@@ -163,7 +163,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class Renewed:
-    """A success that is not reported yet. ``why``: for people."""
+    """A success that is not reported yet. `why`: for people."""
 
     certificate: str
     why: str
@@ -196,11 +196,11 @@ class Waits:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """``credentials`` can be read, though they may have expired; else ``problem`` says what is wrong with them.
+    """`credentials` can be read, though they may have expired; else `problem` says what is wrong with them.
 
-    ``configuration`` is None while nothing depends on it. ``beside``: the fingerprint of what is configured beside the
-    CompassConnection. ``under_way``: a pairing, for whatever configuration. ``takeover``: what belongs to credentials
-    of the Go agent, or to damaged ones. ``paired_with``: the configuration that won the credentials, readable or not.
+    `configuration` is None while nothing depends on it. `beside`: the fingerprint of what is configured beside the
+    CompassConnection. `under_way`: a pairing, for whatever configuration. `takeover`: what belongs to credentials
+    of the Go agent, or to damaged ones. `paired_with`: the configuration that won the credentials, readable or not.
     """
 
     now: float

@@ -47,7 +47,7 @@ class Gatherer:
         self._limits = limits
 
     def gather(self, name: str, memory: Memory) -> Facts:
-        """All facts but the waits, with the configuration remembered in ``memory``. Raises informers.ApiError."""
+        """All facts but the waits, with the configuration remembered in `memory`. Raises informers.ApiError."""
         connection = self._connections.get(name)
         credentials, problem = self._load(connection)
         registration = self._credentials.load_registration()

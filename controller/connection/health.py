@@ -21,7 +21,7 @@ class Party(StrEnum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A refusal of a certificate. ``since``: the first of an unbroken series, monotonic seconds."""
+    """A refusal of a certificate. `since`: the first of an unbroken series, monotonic seconds."""
 
     by: Party
     certificate: str
@@ -31,9 +31,9 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The Runtime of the certificate, from the Director. ``actual`` is None if the answer does not contain it.
+    """The Runtime of the certificate, from the Director. `actual` is None if the answer does not contain it.
 
-    ``settled``: it need not be asked again.
+    `settled`: it need not be asked again.
     """
 
     certificate: str
@@ -44,7 +44,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class HealthFacts:
-    """The observations at one moment. ``connector_accepted_at``: epoch seconds; None if a later call failed."""
+    """The observations at one moment. `connector_accepted_at`: epoch seconds; None if a later call failed."""
 
     refusals: tuple[Refusal, ...] = ()
     verdict: Verdict | None = None

@@ -40,7 +40,7 @@ class Identity:
     ) -> bool:
         """Whether the Director may be called for the configured Runtime, and its answer may be used.
 
-        ``served``: another call has just succeeded. Raises CompassError.
+        `served`: another call has just succeeded. Raises CompassError.
         """
         verdict = self._verdict(credentials, registration)
         if verdict is None or not verdict.settled:

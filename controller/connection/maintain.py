@@ -28,7 +28,7 @@ class RenewedCertificateUnusable(CompassError):
 
 @dataclass(frozen=True)
 class HasRenewed:
-    """The new credentials, stored. ``request_id``: the x-request-id of the call that signed them."""
+    """The new credentials, stored. `request_id`: the x-request-id of the call that signed them."""
 
     credentials: StoredCredentials
     ca_pem: bytes

@@ -59,7 +59,7 @@ class _NotesChanged(CompassError):
 class HasPaired:
     """The new credentials, stored, and where the token came from.
 
-    ``request_id``: the x-request-id of the call that signed them.
+    `request_id`: the x-request-id of the call that signed them.
     """
 
     credentials: StoredCredentials
@@ -70,7 +70,7 @@ class HasPaired:
 
 @dataclass(frozen=True)
 class HasNotPaired:
-    """``what``: the configuration; ``final``: its token is gone; ``unstored``: what still is to be written."""
+    """`what`: the configuration; `final`: its token is gone; `unstored`: what still is to be written."""
 
     what: str
     failed: PairingFailed
@@ -245,7 +245,7 @@ class Pairer:
 
 @dataclass
 class _Progress:
-    """How far one run is. ``traded``: the configured token is spent in this run."""
+    """How far one run is. `traded`: the configured token is spent in this run."""
 
     pairing: Pairing | None
     earlier: Unstored | None

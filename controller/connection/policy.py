@@ -132,7 +132,7 @@ Decision = Action | Rest
 
 @dataclass(frozen=True)
 class Stop:
-    """Why the agent cannot pair. ``by_itself``: it is retried without manual work."""
+    """Why the agent cannot pair. `by_itself`: it is retried without manual work."""
 
     obstacle: Obstacle
     by_itself: bool = False
@@ -140,7 +140,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Rule(Generic[_T]):
-    """A row of a table. ``when`` in words is for people; docs/connection.md has the same."""
+    """A row of a table. `when` in words is for people; docs/connection.md has the same."""
 
     when: str
     applies: Callable[[Facts], bool]

@@ -13,7 +13,7 @@ from informers.errors import ApiError
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed call. ``text`` is for people, ``request_id`` for the operators of Compass; ``retry_after`` in
+    """A failed call. `text` is for people, `request_id` for the operators of Compass; `retry_after` in
     seconds.
     """
 
@@ -54,7 +54,7 @@ class Token(Enum):
 
 @dataclass(frozen=True)
 class NotConfigured:
-    """The configuration cannot be used. ``after``: the last pairing, whose token may have been removed since."""
+    """The configuration cannot be used. `after`: the last pairing, whose token may have been removed since."""
 
     problem: ConfigurationProblem
     after: "PairingFailed | None" = None
@@ -74,9 +74,9 @@ class TokenUsed:
 
 @dataclass(frozen=True)
 class PairingFailed:
-    """``step``: the failed step, with the text of the Go agent.
+    """`step`: the failed step, with the text of the Go agent.
 
-    ``after``: an earlier failure of this pairing that may have used the token which is refused now.
+    `after`: an earlier failure of this pairing that may have used the token which is refused now.
     """
 
     step: str
@@ -101,7 +101,7 @@ Obstacle = NotConfigured | RevokedByOperator | TokenUsed | PairingFailed
 
 @dataclass(frozen=True)
 class Unpaired:
-    """There are no usable credentials. ``loss`` is the reason, "" before the first pairing."""
+    """There are no usable credentials. `loss` is the reason, "" before the first pairing."""
 
     obstacle: Obstacle
     loss: str = ""
@@ -133,7 +133,7 @@ class MaintenanceFailed:
 
 @dataclass(frozen=True)
 class RenewalFailed:
-    """``valid_until``: epoch seconds."""
+    """`valid_until`: epoch seconds."""
 
     failure: Failure
     valid_until: float
@@ -141,7 +141,7 @@ class RenewalFailed:
 
 @dataclass(frozen=True)
 class WrongRuntime:
-    """The certificate belongs to a Runtime other than the configured one. ``origin``: the object with the
+    """The certificate belongs to a Runtime other than the configured one. `origin`: the object with the
     configuration.
     """
 
@@ -187,7 +187,7 @@ class ShortLived:
 
 @dataclass(frozen=True)
 class RenewalWaits:
-    """A new certificate is not valid yet. It replaces the current one at ``valid_from``; epoch seconds."""
+    """A new certificate is not valid yet. It replaces the current one at `valid_from`; epoch seconds."""
 
     valid_from: float
     received: float

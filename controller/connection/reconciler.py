@@ -59,7 +59,7 @@ class Pauses:
 
 
 class ConnectionReconciler:
-    """Keyed by the name of a CompassConnection. ``_memory`` is the only state between two reconciles."""
+    """Keyed by the name of a CompassConnection. `_memory` is the only state between two reconciles."""
 
     def __init__(
         self,

@@ -63,7 +63,7 @@ REMARKED: Mapping[type[Remark], str] = {
 
 @dataclass(frozen=True)
 class _Told:
-    """The last report. ``text`` has the ids of the first failed call; those of later ones are not worth a write."""
+    """The last report. `text` has the ids of the first failed call; those of later ones are not worth a write."""
 
     reason: Reason | None
     text: str

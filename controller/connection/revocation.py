@@ -44,7 +44,7 @@ def has_mark(connection: Mapping[str, Any] | None) -> bool:
 
 
 def is_newly_marked(connection: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None) -> bool:
-    """Whether a revocation has begun since the CompassConnection was seen ``earlier``."""
+    """Whether a revocation has begun since the CompassConnection was seen `earlier`."""
     return _mark(connection) not in (None, _mark(earlier))
 
 

@@ -98,12 +98,12 @@ def state_of(connection: Mapping[str, Any] | None) -> State | None:
 
 
 def flag(connection: Mapping[str, Any] | None, name: str) -> bool:
-    """``spec.resyncNow`` or ``spec.refreshCredentialsNow``."""
+    """`spec.resyncNow` or `spec.refreshCredentialsNow`."""
     return connection is not None and fields.spec(connection).get(name) is True
 
 
 def connection_error(connection: Mapping[str, Any] | None) -> str:
-    """``status.connectionStatus.error``, "" without one."""
+    """`status.connectionStatus.error`, "" without one."""
     error = (_status(connection).get("connectionStatus") or {}).get("error")
     return error if isinstance(error, str) else ""
 
@@ -126,7 +126,7 @@ def established(connection: Object, *, now: float) -> None:
 
 
 def failed(connection: Object, state: State, error: str, *, now: float) -> None:
-    """The connection is lost, or may be lost, for the reason in ``error``."""
+    """The connection is lost, or may be lost, for the reason in `error`."""
     part = _connection_part(connection)
     part["lastSync"] = timestamp(now)
     part["error"] = shorten(error)
@@ -134,7 +134,7 @@ def failed(connection: Object, state: State, error: str, *, now: float) -> None:
 
 
 def works(connection: Object, *, state: State, now: float) -> None:
-    """The connection works again; ``state`` is the result of the last sync."""
+    """The connection works again; `state` is the result of the last sync."""
     part = _connection_part(connection)
     part["lastSync"] = part["lastSuccess"] = timestamp(now)
     part.pop("error", None)
@@ -188,7 +188,7 @@ def describe_certificate(connection: Object, validity: Validity | None) -> None:
 
 
 def management_info(registration: Addresses) -> Object:
-    """``spec.managementInfo``: the URLs of Compass."""
+    """`spec.managementInfo`: the URLs of Compass."""
     return {"connectorUrl": registration.connector_url, "directorUrl": registration.director_url}
 
 
@@ -281,7 +281,7 @@ _PENDING = "Pending"
 
 
 def derive_conditions(connection: Object, *, now: float) -> None:
-    """Conditions and observedGeneration from the state, so that ``kubectl wait --for=condition=Ready`` works."""
+    """Conditions and observedGeneration from the state, so that `kubectl wait --for=condition=Ready` works."""
     status = connection.setdefault("status", {})
     state = state_of(connection)
     connection_part = status.get("connectionStatus") or {}

@@ -44,7 +44,7 @@ class ConnectionStore:
     """Applies changes to a CompassConnection: no write without a difference, and no change lost in a conflict."""
 
     def __init__(self, client: Client, cache: MutationCache, *, clock: Clock, overlay: Change = lambda _: None) -> None:
-        """``overlay`` is applied on top of every change: what holds whoever writes."""
+        """`overlay` is applied on top of every change: what holds whoever writes."""
         self._overlay = overlay
         self._client = client
         self._cache = cache
@@ -52,7 +52,7 @@ class ConnectionStore:
         self._has_status_subresource: bool | None = None
 
     def get(self, name: str) -> Object | None:
-        """The object as the cache has it, own writes included; shared, so read-only. See ``well_formed``."""
+        """The object as the cache has it, own writes included; shared, so read-only. See `well_formed`."""
         return _well_formed_or_none(self._cache.get(name))
 
     def get_live(self, name: str) -> Object | None:
@@ -156,7 +156,7 @@ class ConnectionStore:
 def well_formed(connection: Object) -> Object:
     """The object without what has another type than it should, at any place that the agent reads.
 
-    The CRD checks types, but it may be replaced by one that lets everything pass. ``spec`` is always there. The object
+    The CRD checks types, but it may be replaced by one that lets everything pass. `spec` is always there. The object
     is not changed; it is returned itself when there is nothing to leave out.
     """
     for path in _OBJECTS:

@@ -35,7 +35,7 @@ _ALSO_AN_OUTAGE = "Compass gives the same answer while its Director or its datab
 
 
 def reason_text(reason: Reason, *, with_ids: bool = True) -> str:
-    """``with_ids``: include the x-request-id of the failed call, which is also in the logs of Compass."""
+    """`with_ids`: include the x-request-id of the failed call, which is also in the logs of Compass."""
     match reason:
         case Unpaired(obstacle, loss):
             text = obstacle_text(obstacle, with_ids=with_ids)

@@ -13,7 +13,7 @@ from workqueue.clock import Clock
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """The cluster, Compass and the time. ``new_key`` makes client keys."""
+    """The cluster, Compass and the time. `new_key` makes client keys."""
 
     connections: ConnectionStore
     credentials: CredentialsStore

@@ -30,9 +30,9 @@ def apply(
     read_live: Callable[[], Object | None],
     write: Callable[[Object | None, Object], Object],
 ) -> Object | None:
-    """Gives the object as it is afterwards. ``write`` gets what it was and what it should be; ``what`` names it.
+    """Gives the object as it is afterwards. `write` gets what it was and what it should be; `what` names it.
 
-    Raises what ``change`` raises, and informers.ApiError: NotFound when there is no place to create it in.
+    Raises what `change` raises, and informers.ApiError: NotFound when there is no place to create it in.
     """
     base = read()
     for _ in range(_MAX_CONFLICTS):

@@ -1,7 +1,7 @@
 """Keeps one Application and its Secrets equal to what Compass assigns.
 
 Triggered by the desired set, by the Application and by its Secrets, so drift is reverted from the caches without a call
-to Compass. Objects of users (without ``spec.compassMetadata``) are never changed, and in its own objects the agent
+to Compass. Objects of users (without `spec.compassMetadata`) are never changed, and in its own objects the agent
 keeps the fields that it does not own. An application that cannot be applied stays unchanged except for the annotation
 that says so.
 """

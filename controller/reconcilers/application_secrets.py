@@ -69,7 +69,7 @@ def _labelled_application(secret: Object) -> str | None:
 
 
 class ApplicationSecrets:
-    """Reads and writes the Secrets of one Application at a time; Secrets with ``reserved`` names are never changed."""
+    """Reads and writes the Secrets of one Application at a time; Secrets with `reserved` names are never changed."""
 
     def __init__(self, secrets: Objects, *, namespace: str, reserved: frozenset[str]) -> None:
         self._secrets = secrets
@@ -86,7 +86,7 @@ class ApplicationSecrets:
         return [self._secrets.get(name) for name in (*wanted, *self._others(desired.name, wanted))]
 
     def differ(self, desired: Desired, application: Object, present: Sequence[Object | None]) -> bool:
-        """Whether any of them needs a write; ``present`` is the result of `to_compare`."""
+        """Whether any of them needs a write; `present` is the result of `to_compare`."""
         count = len(desired.secrets)
         for wanted, secret in zip(desired.secrets, present[:count], strict=True):
             if secret is None or self._merged(secret, wanted, application) is not None:
@@ -121,7 +121,7 @@ class ApplicationSecrets:
         self._secrets.write(merged, present)
 
     def remove(self, secrets: Iterable[Object], why: str) -> None:
-        """Delete these Secrets; ``why`` is for the log."""
+        """Delete these Secrets; `why` is for the log."""
         for secret in secrets:
             self._secrets.delete(secret, why)
 

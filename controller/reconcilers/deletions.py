@@ -17,8 +17,8 @@ _FINGERPRINT_DIGITS = 16
 class Verdict:
     """The decision about the Applications that are no longer assigned.
 
-    ``held`` must stay. ``fresh`` counts those that no earlier verdict allowed, ``fingerprint`` identifies exactly
-    these. ``confirmed``: they exceed the limit and were confirmed.
+    `held` must stay. `fresh` counts those that no earlier verdict allowed, `fingerprint` identifies exactly
+    these. `confirmed`: they exceed the limit and were confirmed.
     """
 
     held: frozenset[str]
@@ -36,7 +36,7 @@ def fingerprint(uids: Mapping[str, str]) -> str:
 
 
 class DeletionGuard:
-    """Holds back more than ``limit`` percent of the managed Applications; nothing if the limit is None.
+    """Holds back more than `limit` percent of the managed Applications; nothing if the limit is None.
 
     A deletion that was allowed stays allowed until it is done or the Application is assigned again. So deletions that
     take longer than a period, or that fail, are not counted again against the decreasing number of Applications.
@@ -47,8 +47,8 @@ class DeletionGuard:
         self._allowed: frozenset[tuple[str, str]] = frozenset()
 
     def judge(self, gone: Mapping[str, str], *, managed: int, confirmation: str | None) -> Verdict:
-        """``gone`` has uids by name; ``managed`` is the number of all Applications of the agent, including those in
-        ``gone``.
+        """`gone` has uids by name; `managed` is the number of all Applications of the agent, including those in
+        `gone`.
 
         Does not change any state.
         """

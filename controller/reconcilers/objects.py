@@ -24,7 +24,7 @@ Object = dict[str, Any]
 
 
 class Stale(Exception):
-    """A write was based on an outdated version. ``cause`` is the answer of the API server."""
+    """A write was based on an outdated version. `cause` is the answer of the API server."""
 
     def __init__(self, cause: ApiError) -> None:
         super().__init__(str(cause))
@@ -32,7 +32,7 @@ class Stale(Exception):
 
 
 class Objects:
-    """The objects of one kind in one namespace, or in the cluster if ``namespace`` is None.
+    """The objects of one kind in one namespace, or in the cluster if `namespace` is None.
 
     The returned objects are shared and read-only. Writes raise Stale, or informers.KubernetesError.
     """
@@ -66,7 +66,7 @@ class Objects:
             return None
 
     def write(self, obj: Object, base: Object | None) -> Object:
-        """Create the object (``base`` None), or replace ``base``; returns the stored object."""
+        """Create the object (`base` None), or replace `base`; returns the stored object."""
         name = obj["metadata"]["name"]
         try:
             if base is None:
@@ -90,7 +90,7 @@ class Objects:
         return written
 
     def delete(self, base: Object, reason: str) -> None:
-        """Delete the object if it is still as it was read; ``reason`` is for the log."""
+        """Delete the object if it is still as it was read; `reason` is for the log."""
         metadata = base["metadata"]
         name = metadata["name"]
         try:

@@ -16,7 +16,7 @@ class Plan:
     """The result of one fetch. It is one immutable object, so that a set is never combined with the held deletions of
     another one: that would delete Applications that are held.
 
-    ``held`` names are not in the set, and must not be deleted before a confirmation. ``request_id`` is the x-request-id
+    `held` names are not in the set, and must not be deleted before a confirmation. `request_id` is the x-request-id
     of the fetch.
     """
 
@@ -28,7 +28,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The state of the cluster. ``pending`` names have no result yet; ``failed`` has an error for each name."""
+    """The state of the cluster. `pending` names have no result yet; `failed` has an error for each name."""
 
     generation: int
     desired: int
@@ -57,7 +57,7 @@ class Progress:
         return self._plan
 
     def publish(self, desired: DesiredSet, *, pending: Collection[str], held: Collection[str], request_id: str) -> Plan:
-        """Publish the current desired set. ``pending`` are all names that are not in sync: the caller enqueues
+        """Publish the current desired set. `pending` are all names that are not in sync: the caller enqueues
         them afterwards.
         """
         with self._lock:
@@ -69,15 +69,15 @@ class Progress:
             return self._plan
 
     def succeeded(self, name: str, plan: Plan) -> None:
-        """The name is in sync with ``plan``."""
+        """The name is in sync with `plan`."""
         self._report(name, plan, None)
 
     def failed(self, name: str, plan: Plan, error: str) -> None:
-        """The name could not be synchronised with ``plan``."""
+        """The name could not be synchronised with `plan`."""
         self._report(name, plan, error)
 
     def outcome(self) -> Outcome:
-        """Raises RuntimeError before the first ``publish``."""
+        """Raises RuntimeError before the first `publish`."""
         with self._lock:
             if self._plan is None:
                 raise RuntimeError("nothing was published")

@@ -387,7 +387,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def build(context: Context, application: ApplicationController) -> Controller[str]:
-    """The controller of this reconciler; ``application`` applies its results."""
+    """The controller of this reconciler; `application` applies its results."""
     process, settings = context.process, context.process.settings
     reconciler = SyncReconciler(
         settings=settings,

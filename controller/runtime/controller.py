@@ -5,7 +5,7 @@
 - A reconcile that raises is logged, counted and retried with exponential back-off. No exception ends a worker.
 - A retry keeps the priority of its key and waits behind new keys of this priority. A key that keeps failing gets the
   lowest priority, so failing keys never starve the others.
-- After a stop no reconcile begins. Running reconciles finish, and ``run`` returns after the last one.
+- After a stop no reconcile begins. Running reconciles finish, and `run` returns after the last one.
 
 Rules and their order are those of controller-runtime (pkg/internal/controller/controller.go).
 """

@@ -1,10 +1,10 @@
 """Kubernetes Events about objects, written in the background (client-go: tools/record).
 
-- ``event`` never blocks and never fails. It adds the event to a bounded buffer; a full buffer drops it and logs that.
+- `event` never blocks and never fails. It adds the event to a bounded buffer; a full buffer drops it and logs that.
 - A repeated event increases the count of the existing Event.
 - Frequent events are dropped: 25 Events of one reason for an object, then one every 5 minutes. Each reason has its own
   budget, so that many events of one reason never suppress another. (client-go has one budget for each object.)
-- Events about cluster-scoped objects go to namespace ``default``.
+- Events about cluster-scoped objects go to namespace `default`.
 - A refusal by the API server is logged once until it changes. Only a server that does not answer leads to a retry.
 
 Everyone who may read Events can read the text of an event, so the caller must not put secrets into it.
@@ -71,7 +71,7 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Observation:
-    """The arguments of ``event``. Equal observations are the same event; they do not include the time."""
+    """The arguments of `event`. Equal observations are the same event; they do not include the time."""
 
     api_version: str
     kind: str
@@ -96,7 +96,7 @@ class _Observation:
 
 @dataclass(slots=True)
 class _Known:
-    """An Event that was written: its name and count. ``expires_at`` is monotonic seconds."""
+    """An Event that was written: its name and count. `expires_at` is monotonic seconds."""
 
     name: str
     first_seen_at: float
@@ -138,7 +138,7 @@ class _LRU(OrderedDict[KT, VT], Generic[KT, VT]):
 
 
 class EventRecorder:
-    """Records events under the name of a component. Add ``run`` to the manager as a runnable."""
+    """Records events under the name of a component. Add `run` to the manager as a runnable."""
 
     def __init__(self, client: Client, component: str, *, clock: Clock = REAL_CLOCK) -> None:
         self._client = client
@@ -281,7 +281,7 @@ class EventRecorder:
         self._client.request(method, path, body=body, content_type=content_type, timeout=timeout)
 
     def _event_name(self, observation: _Observation) -> str:
-        """``<object>.<nanoseconds in hexadecimal>``, unique for each call."""
+        """`<object>.<nanoseconds in hexadecimal>`, unique for each call."""
         self._last_stamp = max(int(observation.seen_at * 1e9), self._last_stamp + 1)
         return f"{observation.name[:_NAME_LIMIT]}.{self._last_stamp:x}"
 

@@ -1,7 +1,7 @@
 """The handlers of the HTTP servers: health and readiness on one port, metrics on another.
 
-Formats are those of controller-runtime (pkg/healthz): 200 "ok", or 500 with a line for each check. ``?verbose`` lists
-the checks of a success too, ``?exclude=name`` skips one, ``/readyz/name`` runs only one. All HTTP methods are
+Formats are those of controller-runtime (pkg/healthz): 200 "ok", or 500 with a line for each check. `?verbose` lists
+the checks of a success too, `?exclude=name` skips one, `/readyz/name` runs only one. All HTTP methods are
 equivalent. The endpoints need no authentication, so the list has only the names of failed checks; the log has the
 reasons.
 """
@@ -22,7 +22,7 @@ Check = Callable[[], None]
 
 
 class HealthHandler:
-    """Serves the checks below one path, ``/healthz`` or ``/readyz``. Checks can be added while it serves."""
+    """Serves the checks below one path, `/healthz` or `/readyz`. Checks can be added while it serves."""
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -30,7 +30,7 @@ _STOP_POLL_SECONDS = 0.1
 
 
 class ServerBindError(OSError):
-    """A server cannot listen on its address. The text names both, ``__cause__`` is the system's error."""
+    """A server cannot listen on its address. The text names both, `__cause__` is the system's error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class HTTPServer:
         return port
 
     def bind(self) -> None:
-        """Listen: clients can connect, and get answers when ``run`` is called. Raises ServerBindError."""
+        """Listen: clients can connect, and get answers when `run` is called. Raises ServerBindError."""
         try:
             host, port = parse_address(self._address)
             self._server = _Server(host, port, self._route)

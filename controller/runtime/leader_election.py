@@ -122,7 +122,7 @@ class Client(Protocol):
 
 
 class LeaderElector:
-    """Acquires the Lease, keeps it, and releases it, each time that ``run`` is called.
+    """Acquires the Lease, keeps it, and releases it, each time that `run` is called.
 
     on_started: called with the new term when the Lease is held, in the electing thread; it must return soon.
     on_stopped: called exactly once in each run, even if the Lease was never held: with LeaderElectionLost if it was

@@ -1,7 +1,7 @@
 """Log output: one line for each record, as text or as JSON, with the context of the work.
 
-- Messages are constants. Values are in ``extra=`` and are printed as key=value (members in JSON).
-- ``bind`` adds keys to every record of its thread inside the block. The controller adds controller, key and reconcileID
+- Messages are constants. Values are in `extra=` and are printed as key=value (members in JSON).
+- `bind` adds keys to every record of its thread inside the block. The controller adds controller, key and reconcileID
   to each reconcile.
 - A record is always one line: values are quoted, tracebacks are a key, control characters are escaped.
 - Libraries log at INFO or above: the official Kubernetes client logs whole answers, Secrets included, at DEBUG.
@@ -48,7 +48,7 @@ def bind(**keys: object) -> Iterator[None]:
 
 
 def bound() -> Mapping[str, object]:
-    """Return the keys that are bound now, to use them in another thread with ``bind(**bound())``."""
+    """Return the keys that are bound now, to use them in another thread with `bind(**bound())`."""
     return _context.get()
 
 
@@ -72,7 +72,7 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 class TextFormatter(_Formatter):
-    """``2026-11-21T11:35:57.123Z INFO controller.runtime.manager Message key=value other="two words"``."""
+    """`2026-11-21T11:35:57.123Z INFO controller.runtime.manager Message key=value other="two words"`."""
 
     def format(self, record: logging.LogRecord) -> str:
         head = f"{_timestamp(record)} {record.levelname} {record.name} {printable(record.getMessage())}"

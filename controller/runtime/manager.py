@@ -9,12 +9,12 @@ because reconcilers use them, for example the EventRecorder.
 
 If the Lease is lost, for example in an outage of the API server, the process continues, unlike in controller-runtime.
 The leader-only components end, the caches stay, and the process waits for the Lease again. From the moment of the loss,
-requests of the term are refused and aborted (see ``term``). Each term has its own controllers, which are built when it
+requests of the term are refused and aborted (see `term`). Each term has its own controllers, which are built when it
 begins, so no term uses the memory, plans or queues of an earlier one, which may be outdated.
 
-Errors of ``run``:
+Errors of `run`:
     ServerBindError         an HTTP server cannot listen
-    RunnableFailed          a component ended unexpectedly; ``__cause__`` is its error
+    RunnableFailed          a component ended unexpectedly; `__cause__` is its error
     GracePeriodExceeded     the named components have not ended in time; the Lease is left to expire
 """
 
@@ -147,7 +147,7 @@ class Manager:
     def add_controllers(self, build: BuildControllers) -> None:
         """Run controllers while this process leads.
 
-        ``build`` is called when a term begins and returns new controllers. All their requests use the client that it
+        `build` is called when a term begins and returns new controllers. All their requests use the client that it
         gets. Without leader election there is one term, which lasts until the stop.
         """
         self._refuse_when_running("controllers")

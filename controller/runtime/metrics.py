@@ -80,7 +80,7 @@ class Metrics:
     """All metrics of the generic core, in their own registry.
 
     It implements the MetricsProvider of the workqueue and the metrics hooks of informers and of the API client, and has
-    the metrics of controllers and leader election. A program can add its own metrics to ``registry``.
+    the metrics of controllers and leader election. A program can add its own metrics to `registry`.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:

@@ -32,9 +32,9 @@ def keys_of_owners(owner: Resource, *, controller_only: bool = True) -> Callable
 
 
 def set_controller(obj: Object, owner: Mapping[str, Any]) -> None:
-    """Set ``owner``, an object from the API server, as the controller of ``obj``, which is changed.
+    """Set `owner`, an object from the API server, as the controller of `obj`, which is changed.
 
-    Raises TerminalError when ``obj`` has another controller.
+    Raises TerminalError when `obj` has another controller.
     """
     metadata = owner["metadata"]
     wanted = {

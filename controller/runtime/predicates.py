@@ -10,13 +10,13 @@ Object = dict[str, Any]
 
 
 class Predicate(Protocol):
-    """Whether an event leads to a reconcile. ``old`` is None for an add, ``new`` is None for a delete."""
+    """Whether an event leads to a reconcile. `old` is None for an add, `new` is None for a delete."""
 
     def __call__(self, old: Object | None, new: Object | None, /) -> bool: ...
 
 
 def generation_changed(old: Object | None, new: Object | None, /) -> bool:
-    """The spec has changed: the API server increases ``generation`` for that, and not for status and metadata.
+    """The spec has changed: the API server increases `generation` for that, and not for status and metadata.
 
     Only for kinds that have a generation. For ConfigMaps and Secrets, which have none, it accepts every change. It
     rejects resyncs.

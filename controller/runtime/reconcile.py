@@ -41,7 +41,7 @@ class TerminalError(Exception):
     """A failure for which a retry cannot help. It is counted and logged, not requeued (controller-runtime:
     TerminalError).
 
-    Raise it ``from`` the error that caused it.
+    Raise it `from` the error that caused it.
     """
 
 

@@ -16,7 +16,7 @@ Object = dict[str, Any]
 def create_or_update(
     client: Client, resource: Resource, wanted: Object, present: Object | None, change: Callable[[Object], None]
 ) -> Object:
-    """Create or update an object with ``change``; returns the stored object.
+    """Create or update an object with `change`; returns the stored object.
 
     wanted: metadata (name, namespace) of the object if it has to be created. present: the object as it was read, for
     example from a cache, or None; it is not changed. change: sets the desired fields in a copy; other fields stay.
@@ -31,7 +31,7 @@ def create_or_update(
 
 
 def add_finalizer(client: Client, resource: Resource, obj: Object, finalizer: str) -> Object:
-    """Prevent the deletion of ``obj`` before ``remove_finalizer``; returns the stored object.
+    """Prevent the deletion of `obj` before `remove_finalizer`; returns the stored object.
 
     Call it before anything is created that has to be cleaned up, and not for an object that is being deleted: the API
     server refuses that.
@@ -42,7 +42,7 @@ def add_finalizer(client: Client, resource: Resource, obj: Object, finalizer: st
 
 
 def remove_finalizer(client: Client, resource: Resource, obj: Object, finalizer: str) -> None:
-    """Allow the deletion of ``obj`` after the cleanup. An object that is already deleted is not an error."""
+    """Allow the deletion of `obj` after the cleanup. An object that is already deleted is not an error."""
     if finalizer not in _finalizers(obj):
         return
     try:

@@ -12,7 +12,7 @@ from e2e.controlplane.progress import Report
 def lock(cache: Path, report: Report, *, what: str) -> Iterator[None]:
     """One process at a time works in the cache. The kernel gives the lock back when its holder dies.
 
-    ``what`` is being got, as people call it.
+    `what` is being got, as people call it.
     """
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as file:

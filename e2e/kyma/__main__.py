@@ -1,4 +1,4 @@
-"""``python -m e2e.kyma``: run the emulated operator against the cluster of $KUBECONFIG until it is interrupted."""
+"""`python -m e2e.kyma`: run the emulated operator against the cluster of $KUBECONFIG until it is interrupted."""
 
 import argparse
 import logging

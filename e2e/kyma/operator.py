@@ -72,7 +72,7 @@ def read_manifests(path: Path) -> list[Object]:
 
 
 class Operator:
-    """Runs from the beginning of the block to its end, in a thread. ``applied`` counts what it has applied in whole."""
+    """Runs from the beginning of the block to its end, in a thread. `applied` counts what it has applied in whole."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Operator:
         domain: str = "example.kyma.dev",
         period: float = PERIOD,
     ) -> None:
-        """``period``: seconds between two applications of the manifests."""
+        """`period`: seconds between two applications of the manifests."""
         self._client = client
         self._manifests = [copy.deepcopy(obj) for obj in (go_agent_manifests() if manifests is None else manifests)]
         self._domain = domain

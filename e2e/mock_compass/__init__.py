@@ -2,10 +2,10 @@
 
 - Answers as the real ones do behind their gateway, errors included: spent tokens, revoked certificates, offset paging,
   partial results, and what each endpoint says when something else is down.
-- Is as rough: nested lists and errors come in another order with each answer (``compass.disorder``).
-- Works in a thread of the caller (``with MockCompass() as compass``) or as a process (``python -m e2e.mock_compass``).
-- Everything a test may want to change or break is on ``compass.state``, ``compass.settings``, ``compass.faults``
-  and ``compass.outages``, and the same over the admin API.
+- Is as rough: nested lists and errors come in another order with each answer (`compass.disorder`).
+- Works in a thread of the caller (`with MockCompass() as compass`) or as a process (`python -m e2e.mock_compass`).
+- Everything a test may want to change or break is on `compass.state`, `compass.settings`, `compass.faults`
+  and `compass.outages`, and the same over the admin API.
 - Tokens and client certificates live by a clock that is passed in.
 """
 

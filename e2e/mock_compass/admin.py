@@ -1,10 +1,10 @@
 """The admin API: everything a test or a person may do to the running mock, as JSON over plain HTTP.
 
-``Admin.call`` is the API without HTTP. A fault of kind ``action`` replays such calls between two requests of an agent,
-so that ``{"kind": "action", "next_page": true, "calls": [{"method": "DELETE", "path": "/applications/<id>"}]}`` removes
+`Admin.call` is the API without HTTP. A fault of kind `action` replays such calls between two requests of an agent,
+so that `{"kind": "action", "next_page": true, "calls": [{"method": "DELETE", "path": "/applications/<id>"}]}` removes
 an Application between two pages.
 
-``GET /`` lists all calls. Answers are JSON; errors are ``{"error": "..."}`` with 400, 404 or 405.
+`GET /` lists all calls. Answers are JSON; errors are `{"error": "..."}` with 400, 404 or 405.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class AdminError(Exception):
-    """A call that cannot be done; ``status`` is its HTTP status."""
+    """A call that cannot be done; `status` is its HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

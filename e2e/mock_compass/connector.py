@@ -18,7 +18,7 @@ CONNECTOR_TOKEN_LIFETIME = 300.0  # seconds, of the tokens that `configuration` 
 class ConnectorSettings:
     """What may be changed while the mock runs. URLs: None answers null; both None answer a null managementPlaneInfo.
 
-    ``certificate_backdate``: seconds by which notBefore lies in the past.
+    `certificate_backdate`: seconds by which notBefore lies in the past.
     """
 
     director_url: str | None = None
@@ -29,7 +29,7 @@ class ConnectorSettings:
 
 @dataclass(frozen=True)
 class ConnectorContext:
-    """One authenticated request. ``fingerprint``: of the client certificate, None at the token endpoint."""
+    """One authenticated request. `fingerprint`: of the client certificate, None at the token endpoint."""
 
     state: State
     pki: Pki

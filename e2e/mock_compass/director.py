@@ -46,14 +46,14 @@ def internal_error(reason: str | None = None) -> FieldError:
 
 @dataclass(frozen=True)
 class DirectorContext:
-    """One request. ``runtime`` None: nobody the Director knows, so a caller without any scope."""
+    """One request. `runtime` None: nobody the Director knows, so a caller without any scope."""
 
     state: State
     runtime: Runtime | None
 
 
 def executor(disorder: Disorder) -> Executor:
-    """``disorder``: of nested lists and of errors. The Applications of a Runtime come by id in any case."""
+    """`disorder`: of nested lists and of errors. The Applications of a Runtime come by id in any case."""
     resolvers: dict[str, Resolver] = {
         "Query.applicationsForRuntime": _scoped("application:read", _applications_for_runtime),
         "Query.applications": _scoped("application:read", _applications),

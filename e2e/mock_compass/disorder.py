@@ -12,8 +12,8 @@ _T = TypeVar("_T")
 class Disorder:
     """As the real Director, whose database unites lists without ordering them, and whose fields are resolved at once.
 
-    The same ``seed`` gives the same orders to the same sequence of requests. Without one it is $MOCK_COMPASS_SEED, or
-    made up. ``enabled`` False keeps every list as it was written.
+    The same `seed` gives the same orders to the same sequence of requests. Without one it is $MOCK_COMPASS_SEED, or
+    made up. `enabled` False keeps every list as it was written.
     """
 
     def __init__(self, seed: int | None = None) -> None:

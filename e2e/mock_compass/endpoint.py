@@ -37,7 +37,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Asked:
-    """One HTTP request. ``peer``: None where no certificate is asked for."""
+    """One HTTP request. `peer`: None where no certificate is asked for."""
 
     method: str
     headers: Mapping[str, str]
@@ -56,7 +56,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class _Answer:
-    """``response`` as it is sent unless a fault replaces it."""
+    """`response` as it is sent unless a fault replaces it."""
 
     response: web.Response
     outcome: str
@@ -71,7 +71,7 @@ Authenticate = Callable[[Asked], Caller | Reply]
 
 
 class Endpoint:
-    """``handle`` is the aiohttp handler. ``name``: the endpoint's column in the table of outages."""
+    """`handle` is the aiohttp handler. `name`: the endpoint's column in the table of outages."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ def _status(fault: Fault) -> int:
 
 
 async def _faulty(request: web.Request, fault: Fault, body: bytes) -> web.StreamResponse:
-    """What the client sees of a fault that decides the answer. ``body``: the true answer, if there is one."""
+    """What the client sees of a fault that decides the answer. `body`: the true answer, if there is one."""
     if fault.kind == "hang":
         await asyncio.Event().wait()  # ends when the client goes away or the server stops: both cancel the handler
     if fault.kind == "reset":

@@ -192,7 +192,7 @@ def _mixed() -> dict[str, Any]:
 
 
 def generate(count: int, *, prefix: str = "generated") -> Iterator[dict[str, Any]]:
-    """``count`` Applications of one bundle with an API and an event each; 68 of 100 have credentials.
+    """`count` Applications of one bundle with an API and an event each; 68 of 100 have credentials.
 
     The same prefix and position always give the same Application, so a larger count only adds.
     """

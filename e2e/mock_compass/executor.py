@@ -6,11 +6,11 @@ executor of graphql-core, and the mock shares its cores with what it tests. Thre
 that break the schema on order, all errors of sibling fields (the real server runs them all), and the error format.
 
 What a record is: a dict that holds, under each GraphQL field name, the value in its JSON form. An object of a union or
-an interface names its type under ``__typename``. Fields that are computed have a resolver; all others are read.
+an interface names its type under `__typename`. Fields that are computed have a resolver; all others are read.
 
 Errors:
     RequestError   the request never became an operation: bad JSON (HTTP 400), syntax, schema, variables (HTTP 422)
-    FieldError       raised by a resolver; becomes an entry of ``errors``, and null at its field (or at the nearest
+    FieldError       raised by a resolver; becomes an entry of `errors`, and null at its field (or at the nearest
                      nullable parent, as the specification has it)
 """
 
@@ -56,7 +56,7 @@ Resolver = Callable[[Any, dict[str, Any], Any], Any]
 """(source record, arguments, context) -> value"""
 
 Present = Callable[[GraphQLError, str], dict[str, Any]]
-"""(error, code of the library) -> entry of ``errors``"""
+"""(error, code of the library) -> entry of `errors`"""
 
 _INVALID = "GRAPHQL_VALIDATION_FAILED"
 
@@ -65,7 +65,7 @@ _Step = Callable[[Any, _Path, "_Run"], Any]
 
 
 class RequestError(Exception):
-    """The request is no operation of this schema. ``status`` is the HTTP status, ``errors`` the GraphQL errors."""
+    """The request is no operation of this schema. `status` is the HTTP status, `errors` the GraphQL errors."""
 
     def __init__(self, status: int, errors: list[dict[str, Any]]) -> None:
         super().__init__(errors[0]["message"])
@@ -88,9 +88,9 @@ class _NullParent(Exception):
 
 @dataclass(frozen=True)
 class FieldOverride:
-    """Replaces the answer of one field, in every object or in the object with ``object_id``.
+    """Replaces the answer of one field, in every object or in the object with `object_id`.
 
-    With ``error`` the field fails with that error, otherwise it answers ``value``, whatever the schema says.
+    With `error` the field fails with that error, otherwise it answers `value`, whatever the schema says.
     """
 
     coordinate: str  # "Type.field"
@@ -121,7 +121,7 @@ class RootField:
 
 
 class Operation:
-    """One parsed, valid operation with its variables. ``root_fields`` says what it asks for before it is run."""
+    """One parsed, valid operation with its variables. `root_fields` says what it asks for before it is run."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Operation:
         )
 
     def run(self, context: Any, overrides: tuple[FieldOverride, ...] = ()) -> dict[str, Any]:
-        """The answer: ``{"data": ...}``, with ``errors`` before it when there are any."""
+        """The answer: `{"data": ...}`, with `errors` before it when there are any."""
         plan = _Plan(self, context, overrides).selection(self._root_type, [self._node.selection_set])
         run = _Run()
         try:
@@ -328,8 +328,8 @@ def _overridden(step: _Step, overrides: list[FieldOverride], field_type: GraphQL
 class Executor:
     """A schema and its resolvers. Turns the body of a request into an Operation.
 
-    ``present``: what an answer says of an error of syntax, schema or variables, of which the code is given, too.
-    ``disorder``: the order of the errors of resolvers; None leaves them in the order of the query.
+    `present`: what an answer says of an error of syntax, schema or variables, of which the code is given, too.
+    `disorder`: the order of the errors of resolvers; None leaves them in the order of the query.
     """
 
     def __init__(
@@ -351,7 +351,7 @@ class Executor:
         self._disorder = disorder
 
     def prepare(self, body: bytes) -> Operation:
-        """The operation in an HTTP body ``{"query", "variables"?, "operationName"?}``; raises RequestError."""
+        """The operation in an HTTP body `{"query", "variables"?, "operationName"?}`; raises RequestError."""
         try:
             request = orjson.loads(body)
         except orjson.JSONDecodeError as error:

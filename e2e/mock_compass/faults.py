@@ -1,6 +1,6 @@
 """Faults that tests order: what goes wrong, with which requests, how often.
 
-A fault is armed with ``Faults.add`` and ends after ``times`` requests, or when it is removed. The first armed fault
+A fault is armed with `Faults.add` and ends after `times` requests, or when it is removed. The first armed fault
 that decides the answer wins; faults that only delay, act or change fields go together with it.
 """
 
@@ -15,21 +15,21 @@ from e2e.mock_compass.replies import NOT_FOUND, Reply
 
 DECIDING = ("status", "page", "garbage", "truncated", "cut", "reset", "hang", "graphql_error")
 """
-status         HTTP ``status`` with ``body`` and ``headers``
-page           one of PAGES, named by ``page``
-garbage        HTTP ``status`` with bytes that are no text
+status         HTTP `status` with `body` and `headers`
+page           one of PAGES, named by `page`
+garbage        HTTP `status` with bytes that are no text
 truncated      the true answer, cut in the middle, as a complete HTTP answer
 cut            the true answer; the connection closes in the middle of the body
 reset          the connection is reset without an answer
 hang           no answer until the client gives up
-graphql_error  HTTP 200, ``message`` and ``code`` in errors, data null
+graphql_error  HTTP 200, `message` and `code` in errors, data null
 """
 ACCOMPANYING = ("delay", "action", "field")
 """
-delay   the answer comes ``seconds`` later
-action  ``action()`` is called, on the server's thread: it must not wait for another request
-field   the field ``field`` ("Bundle.apiDefinitions") answers ``value``, or fails with ``message`` and ``code``;
-        only in the object ``object_id`` if that is given
+delay   the answer comes `seconds` later
+action  `action()` is called, on the server's thread: it must not wait for another request
+field   the field `field` ("Bundle.apiDefinitions") answers `value`, or fails with `message` and `code`;
+        only in the object `object_id` if that is given
 """
 TARGETS = ("any", "connector", "director")
 
@@ -53,7 +53,7 @@ _GARBAGE = bytes(range(128, 256)) * 4
 
 @dataclass(frozen=True)
 class RequestInfo:
-    """What a fault can be matched against. ``operations``: name of the operation and of its root fields."""
+    """What a fault can be matched against. `operations`: name of the operation and of its root fields."""
 
     target: str
     operations: frozenset[str]
@@ -62,7 +62,7 @@ class RequestInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """``kind`` is one of DECIDING and ACCOMPANYING above; the other attributes by use:
+    """`kind` is one of DECIDING and ACCOMPANYING above; the other attributes by use:
 
     target      connector, director or any
     operation   only requests with this operation name or root field; None: all
@@ -125,7 +125,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Hit:
-    """The faults that apply to one request. ``before`` and ``after`` its effect: delays and actions, as ordered."""
+    """The faults that apply to one request. `before` and `after` its effect: delays and actions, as ordered."""
 
     deciding: Fault | None
     before: tuple[Fault, ...]

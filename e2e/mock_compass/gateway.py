@@ -17,8 +17,8 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class RateLimit:
     """The token bucket of a gateway Pod, for all Runtimes together. Any thread may call.
 
-    It holds ``capacity`` requests and gets ``fill`` back every ``interval`` seconds. May be changed while it is in use;
-    ``enabled`` False lets everything through.
+    It holds `capacity` requests and gets `fill` back every `interval` seconds. May be changed while it is in use;
+    `enabled` False lets everything through.
     """
 
     def __init__(self, *, clock: Callable[[], float]) -> None:
@@ -47,7 +47,7 @@ class RateLimit:
 
 
 class Gateway:
-    """``middleware`` stands in front of every path; ``elsewhere`` answers for those that are no endpoint."""
+    """`middleware` stands in front of every path; `elsewhere` answers for those that are no endpoint."""
 
     def __init__(self, *, rate_limit: RateLimit, outages: Outages, log: RequestLog, clock: Callable[[], float]) -> None:
         self._rate_limit = rate_limit

@@ -20,7 +20,7 @@ ELSEWHERE = "a path that is none of these"
 
 @dataclass(frozen=True)
 class Outage:
-    """One row. ``replies``: what an endpoint answers instead of serving; the others serve as ever.
+    """One row. `replies`: what an endpoint answers instead of serving; the others serve as ever.
 
     callers_unknown  nobody can be looked up: tokens stay unspent
     without_scopes   the Director serves everybody as a caller without any scope
@@ -47,7 +47,7 @@ OUTAGES: Mapping[str, Outage] = {
 
 @dataclass(frozen=True)
 class Effect:
-    """What one request gets. ``spends_token``: a token that works is used up all the same."""
+    """What one request gets. `spends_token`: a token that works is used up all the same."""
 
     outage: str
     reply: Reply
@@ -62,7 +62,7 @@ class Outages:
         self._delays: dict[str, float | None] = {}  # of the outages that are on
 
     def begin(self, name: str, *, delay: float | None = None) -> None:
-        """``delay``: seconds until an answer comes, instead of the row's own."""
+        """`delay`: seconds until an answer comes, instead of the row's own."""
         if name not in OUTAGES:
             raise UnknownError("outage", name)
         with self._lock:

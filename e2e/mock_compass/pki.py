@@ -115,7 +115,7 @@ class _AlertingTLS(ssl.SSLObject):
 
 
 class Pki:
-    """Both authorities and the server certificate; kept in ``directory`` when one is given."""
+    """Both authorities and the server certificate; kept in `directory` when one is given."""
 
     def __init__(self, *, host_names: tuple[str, ...] = (), directory: Path | None = None) -> None:
         self.client_authority = _authority("Mock Compass Connector CA", directory, "client-ca", rsa_key=True)
@@ -123,9 +123,9 @@ class Pki:
         self._server_pem = _server_certificate(self.server_authority, host_names)
 
     def server_context(self, *, mutual: bool, check_client_time: bool) -> ssl.SSLContext:
-        """The TLS side of a listener. With ``mutual`` a client without our certificate is refused by TLS.
+        """The TLS side of a listener. With `mutual` a client without our certificate is refused by TLS.
 
-        ``check_client_time`` False leaves the dates of client certificates to the caller, whose clock may be a mock.
+        `check_client_time` False leaves the dates of client certificates to the caller, whose clock may be a mock.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -195,7 +195,7 @@ def _checked(csr_pem: bytes, client_id: str) -> x509.CertificateSigningRequest:
 
 
 def _authority(name: str, directory: Path | None, stem: str, *, rsa_key: bool) -> Authority:
-    """The authority kept under ``stem``.pem in the directory, or a new one, which is then kept there."""
+    """The authority kept under `stem`.pem in the directory, or a new one, which is then kept there."""
     path = directory / f"{stem}.pem" if directory else None
     if path and path.exists():
         pem = path.read_bytes()

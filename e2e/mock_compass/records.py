@@ -1,11 +1,11 @@
 """Completes and checks what a person writes about an Application, by the Director's own schema.
 
-The JSON shape is that of the GraphQL type with two simplifications: a page (``bundles``) is written as a plain list,
-and the kind of a credential is taken from its fields, so that ``{"name": "Shop", "bundles": [{"name": "Orders"}]}``
+The JSON shape is that of the GraphQL type with two simplifications: a page (`bundles`) is written as a plain list,
+and the kind of a credential is taken from its fields, so that `{"name": "Shop", "bundles": [{"name": "Orders"}]}`
 is enough. Missing ids are made up, other missing fields are null, or an empty list where there is a page.
 
 Raises RecordError (a ValueError), which names the place, such as
-``application.bundles[0].apiDefinitions[1].targetURL: required``.
+`application.bundles[0].apiDefinitions[1].targetURL: required`.
 """
 
 import json
@@ -91,7 +91,7 @@ def _type(name: str) -> GraphQLObjectType:
 
 @cache
 def _stored_fields(kind: GraphQLObjectType) -> dict[str, GraphQLOutputType]:
-    """The fields that a record holds. A look-up by id (``bundle(id)``) is answered from the list of the same things."""
+    """The fields that a record holds. A look-up by id (`bundle(id)`) is answered from the list of the same things."""
     return {name: field.type for name, field in kind.fields.items() if "id" not in field.args}
 
 

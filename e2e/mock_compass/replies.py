@@ -13,7 +13,7 @@ _REQUEST_ID = "<request>"
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer that is no GraphQL. ``delay``: seconds until it comes."""
+    """An HTTP answer that is no GraphQL. `delay`: seconds until it comes."""
 
     status: int
     content_type: str | None = None

@@ -9,7 +9,7 @@ _KEPT = 10_000  # requests; a long demo or benchmark must not grow without bound
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """One answered request. ``operation``: the root fields, joined by a comma; ``outcome``: see below.
+    """One answered request. `operation`: the root fields, joined by a comma; `outcome`: see below.
 
     ok             HTTP 200 without errors
     errors         HTTP 200 with errors
@@ -50,7 +50,7 @@ class RequestLog:
             return self._count_locked(target, operation)
 
     def wait_for(self, number: int, target: str | None = None, operation: str | None = None, *, timeout: float) -> bool:
-        """Blocks until ``count`` is at least ``number``; False when ``timeout`` seconds passed before that."""
+        """Blocks until `count` is at least `number`; False when `timeout` seconds passed before that."""
         with self._appended:
             return self._appended.wait_for(lambda: self._count_locked(target, operation) >= number, timeout)
 
@@ -62,7 +62,7 @@ class RequestLog:
         )
 
     def counters(self) -> dict[str, int]:
-        """Requests by ``target/operation``."""
+        """Requests by `target/operation`."""
         with self._appended:
             return {f"{target}/{operation}": number for (target, operation), number in sorted(self._counts.items())}
 

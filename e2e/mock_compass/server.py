@@ -56,12 +56,12 @@ class Listen:
 class MockCompass:
     """Knows one tenant and one Runtime from the start. A context manager: started inside, stopped after.
 
-    ``clock``: seconds since the epoch; tokens and client certificates live by it. With the default, TLS itself refuses
+    `clock`: seconds since the epoch; tokens and client certificates live by it. With the default, TLS itself refuses
     an expired client certificate; with any other clock, TLS accepts it and the endpoints refuse it as a revoked one.
-    ``host_name``: the name in all advertised URLs; the server certificate carries it, ``extra_names``, localhost and
+    `host_name`: the name in all advertised URLs; the server certificate carries it, `extra_names`, localhost and
     127.0.0.1.
-    ``seed``: of the order of nested lists and of errors (disorder.py).
-    ``state_directory``: keeps the two authorities, so that certificates survive a restart of the process.
+    `seed`: of the order of nested lists and of errors (disorder.py).
+    `state_directory`: keeps the two authorities, so that certificates survive a restart of the process.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class MockCompass:
         return self.state.put_application(application, assign_to=(self.runtime_id,))
 
     def generate_applications(self, count: int, *, prefix: str = "generated") -> None:
-        """Adds ``count`` small Applications, the same ones each time, and assigns them to the Runtime."""
+        """Adds `count` small Applications, the same ones each time, and assigns them to the Runtime."""
         for application in examples.generate(count, prefix=prefix):
             self.put_application(application)
 

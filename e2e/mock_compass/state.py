@@ -56,7 +56,7 @@ class _Token:
 
 
 class State:
-    """``clock`` gives the time in seconds since the epoch; tokens expire by it."""
+    """`clock` gives the time in seconds since the epoch; tokens expire by it."""
 
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -83,7 +83,7 @@ class State:
     def register_runtime(
         self, *, tenant: str, runtime_id: str | None = None, name: str = "runtime", labels: dict[str, Any] | None = None
     ) -> str:
-        """Registers a Runtime and gives its id. ``labels``: instead of those that the Director gives it."""
+        """Registers a Runtime and gives its id. `labels`: instead of those that the Director gives it."""
         with self._lock:
             runtime_id = runtime_id or str(uuid.uuid4())
             self._tenants.add(tenant)

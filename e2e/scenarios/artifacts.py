@@ -16,7 +16,7 @@ Object = dict[str, Any]
 
 
 def save(stage: Stage, folder: Path, *, since: float) -> None:
-    """Write what can be had into the folder; a part that cannot be read is a file that says so. ``since``: epoch."""
+    """Write what can be had into the folder; a part that cannot be read is a file that says so. `since`: epoch."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, read in _parts(stage).items():
         try:

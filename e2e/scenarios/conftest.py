@@ -1,4 +1,4 @@
-"""Where the scenarios run: ``--target local`` (the default), ``kind``, or ``cluster``, that of $KUBECONFIG."""
+"""Where the scenarios run: `--target local` (the default), `kind`, or `cluster`, that of $KUBECONFIG."""
 
 import json
 import os

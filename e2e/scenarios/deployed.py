@@ -38,7 +38,7 @@ NodeShell = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Images:
-    """As the nodes know them. ``labels``: of the agent's, where somebody could be asked."""
+    """As the nodes know them. `labels`: of the agent's, where somebody could be asked."""
 
     agent: str = AGENT_IMAGE
     mock_compass: str = MOCK_IMAGE
@@ -46,7 +46,7 @@ class Images:
 
 
 class DeployedStage(Stage):
-    """``node_shell``: for what nobody can do through the API server; without it there are no outages, and no frost."""
+    """`node_shell`: for what nobody can do through the API server; without it there are no outages, and no frost."""
 
     has_pods = True
     ca_secret = ObjectName("istio-system", "kyma-gateway-certs-cacert")  # as config/manager sets it

@@ -55,7 +55,7 @@ class Page:
     ) -> str:
         """Every command below the heading; gives what they print.
 
-        ``files``: text by name, of files that the reader has made; ``fill_in``: what the reader writes, by the example.
+        `files`: text by name, of files that the reader has made; `fill_in`: what the reader writes, by the example.
         """
         for name, text in (files or {}).items():
             (self._directory / name).write_text(text)
@@ -75,9 +75,9 @@ class Page:
 
 
 def run(stage: Stage, command: str, *, files: dict[str, str] | None = None, directory: Path) -> str:
-    """What a command prints, run in a shell where the repository is, with ``kubectl`` and these files beside it.
+    """What a command prints, run in a shell where the repository is, with `kubectl` and these files beside it.
 
-    ``directory``: an empty one, or that of the command before. Raises CommandFailed.
+    `directory`: an empty one, or that of the command before. Raises CommandFailed.
     """
     furnish(directory, stage.kubectl_binary, files or {})
     done = subprocess.run(

@@ -13,7 +13,7 @@ _PAUSE_SECONDS = 0.05
 
 
 class DriftProbe:
-    """Edits from the beginning of the block to its end. ``gaps``: seconds that each edit lasted."""
+    """Edits from the beginning of the block to its end. `gaps`: seconds that each edit lasted."""
 
     def __init__(self, stage: Stage, application: str) -> None:
         self._client = stage.client

@@ -31,7 +31,7 @@ class LocalStage(Stage):
     ca_secret = ObjectName("istio-system", "kyma-gateway-certs-cacert")
 
     def __init__(self, directory: Path, **settings: str) -> None:
-        """``settings`` of the agents, names without their prefix."""
+        """`settings` of the agents, names without their prefix."""
         as_deployed = {"CA_CERTIFICATES_SECRET": str(self.ca_secret), "MAX_DELETION_PERCENT": "50"}
         self._settings = as_deployed | settings
         self._stack = ExitStack()

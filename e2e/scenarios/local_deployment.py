@@ -23,7 +23,7 @@ class Replica(Protocol):
 class DeploymentController:
     """Has as many processes run as the Deployment says, with its environment, and tells its status.
 
-    New processes get ready before old ones are stopped. An image that is none of ``images`` is that of another agent,
+    New processes get ready before old ones are stopped. An image that is none of `images` is that of another agent,
     which nobody can start here: it is told as available, and nothing runs.
     """
 
@@ -35,7 +35,7 @@ class DeploymentController:
         start: Callable[[dict[str, str]], Replica],
         stop: Callable[[Replica], None],
     ) -> None:
-        """``start`` is given the environment of the container."""
+        """`start` is given the environment of the container."""
         self._client = client
         self._images = images
         self._start = start

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Stage(Cluster, ABC):
-    """Everything is up when it is made, and ``close`` takes it away again."""
+    """Everything is up when it is made, and `close` takes it away again."""
 
     compass: Compass
     ca_secret: ObjectName
@@ -71,7 +71,7 @@ class Stage(Cluster, ABC):
 
     @abstractmethod
     def delete(self, replica: str) -> None:
-        """As ``kubectl delete pod`` does: it ends in order, and another one takes its place."""
+        """As `kubectl delete pod` does: it ends in order, and another one takes its place."""
 
     @abstractmethod
     def lose(self, replica: str) -> None:
@@ -107,7 +107,7 @@ class Stage(Cluster, ABC):
 
     @abstractmethod
     def uninstall(self) -> None:
-        """Take the agent away, and nothing else. ``start_agents`` brings it back."""
+        """Take the agent away, and nothing else. `start_agents` brings it back."""
 
     @abstractmethod
     def command(self, *arguments: str) -> str:
@@ -124,7 +124,7 @@ class Stage(Cluster, ABC):
     # --- what may happen to the API server ---
 
     def node_missing(self) -> str:
-        """Why nothing can be done where the processes run (``api_server_outage``, ``frozen``); "" where it can."""
+        """Why nothing can be done where the processes run (`api_server_outage`, `frozen`); "" where it can."""
         return ""
 
     @abstractmethod
@@ -141,7 +141,7 @@ class Stage(Cluster, ABC):
         return super().wait_for_state(*states, timeout=timeout)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """What a kubectl command prints; raises CalledProcessError, with what it said in ``stderr``."""
+        """What a kubectl command prints; raises CalledProcessError, with what it said in `stderr`."""
         return run([str(self.kubectl_binary), "--kubeconfig", str(self.kubeconfig), *arguments], stdin=stdin)
 
     def lease(self) -> Object:
@@ -163,7 +163,7 @@ class Stage(Cluster, ABC):
         return self.replica_of(holder) if holder else None
 
     def wait_for_leader(self, *, other_than: str | None = None) -> str:
-        """A leader that runs; with ``other_than``, a lease held under another identity than that."""
+        """A leader that runs; with `other_than`, a lease held under another identity than that."""
 
         def leads() -> str | None:
             holder = self.lease_holder()
@@ -219,7 +219,7 @@ class Stage(Cluster, ABC):
 
 
 def run(command: Sequence[str], *, stdin: str | None = None) -> str:
-    """What a command prints; raises CalledProcessError, with what it said in ``stderr`` also in its text."""
+    """What a command prints; raises CalledProcessError, with what it said in `stderr` also in its text."""
     done = subprocess.run(
         command, check=False, input=stdin or "", capture_output=True, text=True, timeout=_KUBECTL_SECONDS
     )

@@ -98,7 +98,7 @@ def _wait_for(stage: Stage, message: str) -> Line:
 
 
 def _wait_for_write(stage: Stage, what: str, kind: str, name: str, *, after: Line | None = None) -> Line:
-    """The first line of that write; with ``after``, the first that follows that one."""
+    """The first line of that write; with `after`, the first that follows that one."""
     wanted = {"message": what, "kind": kind, "object": name}
 
     def found() -> Line:

@@ -1,6 +1,6 @@
-"""``kubectl compass doctor``: what docs/troubleshooting.md looks for, looked for.
+"""`kubectl compass doctor`: what docs/troubleshooting.md looks for, looked for.
 
-facts    looks once at everything, from outside by the API, and has the agent's own ``doctor`` run in a Pod
+facts    looks once at everything, from outside by the API, and has the agent's own `doctor` run in a Pod
 rules    pure functions from these facts to findings, each with its cure
 """
 

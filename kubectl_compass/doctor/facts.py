@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lease:
-    """``holder`` is the identity, "" for none. ``renewed``: whether it was renewed while it was watched."""
+    """`holder` is the identity, "" for none. `renewed`: whether it was renewed while it was watched."""
 
     holder: str
     renewed: bool
@@ -41,9 +41,9 @@ class Lease:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """``now`` in epoch seconds, of this machine. None stands for an object that does not exist.
+    """`now` in epoch seconds, of this machine. None stands for an object that does not exist.
 
-    ``inside``: what the agent's own doctor found in a Pod. ``missing_rights``: asked from outside when that is unknown.
+    `inside`: what the agent's own doctor found in a Pod. `missing_rights`: asked from outside when that is unknown.
     """
 
     now: float

@@ -62,7 +62,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Fleet:
-    """``period`` and ``outage`` are seconds. ``jitter`` scales the jitter of the product; 1 is the product."""
+    """`period` and `outage` are seconds. `jitter` scales the jitter of the product; 1 is the product."""
 
     runtimes: int
     period: float

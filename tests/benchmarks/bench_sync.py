@@ -231,7 +231,7 @@ def unchanged(one: Bench, count: int) -> Cost:
 
 
 def changes(one: Bench, others: int) -> None:
-    """With the agent of ``unchanged`` still running."""
+    """With the agent of `unchanged` still running."""
     ids = [application["id"] for application in generate(SMALL)]
     idle = [one.change(ids[number], f"changed {number}") for number in range(ROUNDS)]
     print(f"a change, nothing else to do: {_spread(idle, 's')}", flush=True)

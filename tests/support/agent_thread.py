@@ -34,7 +34,7 @@ def small_key() -> rsa.RSAPrivateKey:
 
 
 class AgentThread:
-    """Starts and stops one agent; ``log`` is what it would have written."""
+    """Starts and stops one agent; `log` is what it would have written."""
 
     def __init__(self, world: World, *, kubeconfig: Path | None = None, **settings: str) -> None:
         self._settings = Settings.from_environment(world.environment(**settings))

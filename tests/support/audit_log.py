@@ -22,8 +22,8 @@ AGENT = "compass-runtime-agent"
 
 @dataclass(frozen=True)
 class Request:
-    """One request. ``body`` is what a write carried: the object, or the options of a deletion. ``time`` is when it was
-    answered, in epoch seconds. ``agent`` is the user agent.
+    """One request. `body` is what a write carried: the object, or the options of a deletion. `time` is when it was
+    answered, in epoch seconds. `agent` is the user agent.
     """
 
     verb: str
@@ -52,9 +52,9 @@ class Request:
 
 
 class AuditLog:
-    """``flags`` make a kube-apiserver write it; it is complete, since a request waits until it is written down.
+    """`flags` make a kube-apiserver write it; it is complete, since a request waits until it is written down.
 
-    Without ``bodies`` it costs a request little, and all of them are empty.
+    Without `bodies` it costs a request little, and all of them are empty.
     """
 
     def __init__(self, directory: Path, *, bodies: bool = True) -> None:
@@ -69,7 +69,7 @@ class AuditLog:
         self._begin = self._log.stat().st_size if self._log.exists() else 0
 
     def requests(self, *, agent: str = AGENT) -> list[Request]:
-        """All requests for objects since ``clear``, in the order of their answers; watches not included."""
+        """All requests for objects since `clear`, in the order of their answers; watches not included."""
         with self._log.open("rb") as log:
             log.seek(self._begin)
             lines = log.read().split(b"\n")[:-1]  # the last one may still be in the making

@@ -68,7 +68,7 @@ def certificates(encoded: str) -> list[x509.Certificate]:
 
 @dataclass
 class Client:
-    """A Runtime before and after pairing. ``post`` gives the raw HTTP answer, ``ask`` the decoded GraphQL answer."""
+    """A Runtime before and after pairing. `post` gives the raw HTTP answer, `ask` the decoded GraphQL answer."""
 
     compass: MockCompass
     directory: Path

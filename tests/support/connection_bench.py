@@ -1,6 +1,6 @@
 """The connection's reconciler on virtual time, over an API server and a Connector in memory.
 
-``settle`` runs it as its controller would: again after each write that triggers it, and at the end of each delay
+`settle` runs it as its controller would: again after each write that triggers it, and at the end of each delay
 that it asks for while the clock moves.
 """
 
@@ -64,7 +64,7 @@ class Recorder:
 
 
 class Bench:
-    """``validity`` of the certificates: hours, since every reconcile of every day of it costs a millisecond."""
+    """`validity` of the certificates: hours, since every reconcile of every day of it costs a millisecond."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class Bench:
     # --- the world ---
 
     def configure(self, *, kind: str = "ConfigMap", **changes: str) -> dict[str, str]:
-        """A configuration with a fresh token, in which ``changes`` are made."""
+        """A configuration with a fresh token, in which `changes` are made."""
         data = {
             "CONNECTOR_URL": CONNECTOR_URL,
             "RUNTIME_ID": RUNTIME,

@@ -45,9 +45,9 @@ def tls_context() -> ssl.SSLContext:
 
 
 class ConnectorBorder(Sessions):
-    """Sessions whose bytes go to a Compass in memory. ``intervene`` may answer first, or raise.
+    """Sessions whose bytes go to a Compass in memory. `intervene` may answer first, or raise.
 
-    ``sleep``: lets the seconds pass that an answer takes.
+    `sleep`: lets the seconds pass that an answer takes.
     """
 
     def __init__(self, *, clock: Callable[[], float], sleep: Callable[[float], None] = lambda _seconds: None) -> None:

@@ -1,4 +1,4 @@
-"""Generate docs/crd.md from the CRD: ``python -m tests.support.crd_page`` writes the page."""
+"""Generate docs/crd.md from the CRD: `python -m tests.support.crd_page` writes the page."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -23,7 +23,7 @@ RUNTIME = "6f0c1a4e-0000-4000-8000-000000000001"  # the Director insists on a UU
 
 
 class DirectorBorder:
-    """A Director with ``count`` Applications. ``intervene`` gets the true answer and gives the one that is sent."""
+    """A Director with `count` Applications. `intervene` gets the true answer and gives the one that is sent."""
 
     def __init__(self, count: int) -> None:
         self.state = State(clock=time.time)

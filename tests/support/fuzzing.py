@@ -52,7 +52,7 @@ PLACES = st.lists(st.integers(min_value=0, max_value=7), max_size=8)
 
 
 def planted(document: Any, way: list[int], value: Any) -> Any:
-    """The document with ``value`` where the way ends."""
+    """The document with `value` where the way ends."""
     if not way or not isinstance(document, (dict, list)) or not document:
         return value
     changed: Any = copy.copy(document)

@@ -21,7 +21,7 @@ _ADDITIONS = ("conditions", "observedGeneration", "runtime", "applications")
 
 
 class ObjectStore:
-    """``subresource``: the own CRD, with a status subresource; else the Go agent's. ``before`` sees every write."""
+    """`subresource`: the own CRD, with a status subresource; else the Go agent's. `before` sees every write."""
 
     def __init__(self, *, subresource: bool = True) -> None:
         self.subresource = subresource
@@ -38,7 +38,7 @@ class ObjectStore:
         return Lister(self._indexers.setdefault(resource.plural, Indexer()))
 
     def catch_up(self) -> None:
-        """Let the caches see what was written while ``lagging``."""
+        """Let the caches see what was written while `lagging`."""
         for (plural, key), obj in self._objects.items():
             self._indexers.setdefault(plural, Indexer()).put(key, obj, obj["metadata"]["resourceVersion"])
 

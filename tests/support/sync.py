@@ -53,7 +53,7 @@ Watcher = Callable[[str, Object | None, Object | None], None]
 
 
 def application(name: str, *, secret: str | None = "password", identifier: str = "", **more: Any) -> Application:
-    """An application of one bundle with one API; with ``secret`` None there are no credentials."""
+    """An application of one bundle with one API; with `secret` None there are no credentials."""
     identifier = identifier or f"id-{name}"
     credentials: Credentials | None = BasicCredentials("user", secret) if secret else None
     bundle = Bundle(
@@ -66,7 +66,7 @@ def application(name: str, *, secret: str | None = "password", identifier: str =
 
 
 class Cluster:
-    """Objects, with the rules of an API server for versions. Caches see a change when ``deliver`` is called."""
+    """Objects, with the rules of an API server for versions. Caches see a change when `deliver` is called."""
 
     def __init__(self) -> None:
         self._versions = itertools.count(1)
@@ -347,7 +347,7 @@ class Agent:
         self.cluster.unwatch(self._watched)
 
     def relist(self, objects: Mapping[str, Mapping[str, Object]] | None = None) -> None:
-        """The caches become what the cluster is now, or what ``objects`` says, whatever was missed on the way."""
+        """The caches become what the cluster is now, or what `objects` says, whatever was missed on the way."""
         self._undelivered.clear()
         objects = self.cluster.objects if objects is None else objects
         for plural, indexer in self._indexers.items():
@@ -357,7 +357,7 @@ class Agent:
                 self._wake(plural, obj)
 
     def deliver(self, count: int | None = None) -> None:
-        """Feed the caches with the next ``count`` changes, None for all."""
+        """Feed the caches with the next `count` changes, None for all."""
         for _ in range(len(self._undelivered) if count is None else min(count, len(self._undelivered))):
             plural, old, new = self._undelivered.pop(0)
             old, new = _selected(plural, old), _selected(plural, new)

@@ -28,7 +28,7 @@ PHASES = ("before", "sent", "answered")
 
 
 class Points:
-    """Counts the points of the threads whose names begin with ``controller``, and dies at one of them."""
+    """Counts the points of the threads whose names begin with `controller`, and dies at one of them."""
 
     def __init__(self, controller: str, last: int, trace: Path) -> None:
         self._prefix = f"{controller}-"
@@ -45,7 +45,7 @@ class Points:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self, kind: Any) -> None:
-        """Put the points around ``request`` and ``getresponse`` of a class of connections."""
+        """Put the points around `request` and `getresponse` of a class of connections."""
         request: Callable[..., Any] = kind.request
         getresponse: Callable[..., Any] = kind.getresponse
         under_way = threading.local()

@@ -27,7 +27,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Crossing:
-    """A point of an exchange. ``what`` counts equal exchanges: the second write of a Secret is another point."""
+    """A point of an exchange. `what` counts equal exchanges: the second write of a Secret is another point."""
 
     at: float
     phase: str

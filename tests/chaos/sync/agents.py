@@ -73,7 +73,7 @@ _EXPIRED = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too 
 
 
 class _Sight:
-    """Which events of Applications and Secrets arrive: so many more, then none until ``regained``.
+    """Which events of Applications and Secrets arrive: so many more, then none until `regained`.
 
     Then every stream ends as one does whose history the API server has forgotten: only a list tells what there is.
     """

@@ -108,7 +108,7 @@ class _FrozenClient(Client):
 
 
 class FrozenAgent(AgentThread):
-    """Started where all that is listed and watched is as it was at ``version``, until the cache goes on."""
+    """Started where all that is listed and watched is as it was at `version`, until the cache goes on."""
 
     def __init__(self, world: World, *, version: int, **settings: str) -> None:
         super().__init__(world, **settings)  # type: ignore[arg-type]

@@ -101,7 +101,7 @@ def resync(world: World) -> None:
 
 
 def forget_attempts(world: World) -> None:
-    """From now on ``attempted`` means: since now. No agent is in the middle of a synchronisation."""
+    """From now on `attempted` means: since now. No agent is in the middle of a synchronisation."""
     status = {"status": {"synchronizationStatus": {"lastAttempt": _NEVER}}}
     try:
         world.client.patch(COMPASS_CONNECTION, CONNECTION_NAME, status, subresource="status")
@@ -145,8 +145,8 @@ def tamper(world: World, wanted: Snapshot, known: set[str]) -> None:
     """Users edit and delete objects of the agent, in whatever state they find them.
 
     Two things are left out, since nothing could tell the agent of them at once. What an agent has made itself and not
-    seen yet, so what is not among the ``known`` uids, is not deleted or hidden: it looks as before that, so the agent
-    believes its own write for a minute. And labels are taken only from Secrets that are ``wanted`` or that a standing
+    seen yet, so what is not among the `known` uids, is not deleted or hidden: it looks as before that, so the agent
+    believes its own write for a minute. And labels are taken only from Secrets that are `wanted` or that a standing
     Application names: when it is deleted too, only a dangling reference shows that a Secret has no owner, which
     is for the garbage collection of a cluster. That does not run here.
     """

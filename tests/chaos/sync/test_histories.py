@@ -77,7 +77,7 @@ def outcomes(paired: World) -> Outcomes:
 
 
 class Histories(RuleBasedStateMachine):
-    """``replicas`` has the leader first, as long as nothing but the rules stops one."""
+    """`replicas` has the leader first, as long as nothing but the rules stops one."""
 
     def __init__(self, world: World, outcomes: Outcomes) -> None:
         super().__init__()

@@ -209,7 +209,7 @@ def _blind_between(
     what: str,
     restart: bool = False,
 ) -> bool:
-    """From ``before``, which holds now, through ``states`` while an agent sees only so many events; were there more?"""
+    """From `before`, which holds now, through `states` while an agent sees only so many events; were there more?"""
     agent = BlindAgent(world, CONTROLLER_SYNC_PERIOD=_PERIOD)
     forget_attempts(world)
     agent.start()

@@ -36,7 +36,7 @@ ENVIRONMENT = {"APP_LEADER_ELECTION": "false", "APP_COMPASS_CA_FILE": "/only/in/
 
 @dataclass
 class Plugin:
-    """Runs commands in this process; ``out`` and ``err`` are of the last one."""
+    """Runs commands in this process; `out` and `err` are of the last one."""
 
     cluster: Cluster
     out: str = ""

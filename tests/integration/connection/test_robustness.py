@@ -152,7 +152,7 @@ def test_a_page_of_a_proxy_is_no_revocation(world: World, agent: StartAgent) -> 
 
 
 class _Clock(RealClock):
-    """Whoever sleeps on it finds that the time has passed. ``meanwhile`` happens in it."""
+    """Whoever sleeps on it finds that the time has passed. `meanwhile` happens in it."""
 
     def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         self.slept = 0.0

@@ -86,7 +86,7 @@ class Kyma:
         return container
 
     def may(self, verb: str, resource: str, namespace: str = "") -> bool:
-        """``kubectl auth can-i`` as the agent."""
+        """`kubectl auth can-i` as the agent."""
         where = ["--namespace", namespace] if namespace else []
         user = f"--as=system:serviceaccount:kyma-system:{NAME}"
         command = [str(self._kubectl), "--kubeconfig", str(self._kubeconfig), "auth", "can-i", verb, resource, user]

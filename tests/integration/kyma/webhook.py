@@ -16,7 +16,7 @@ Object = dict[str, Any]
 
 
 class Webhook:
-    """Serves on the loopback inside the block. ``configuration()`` registers it with an API server of this machine."""
+    """Serves on the loopback inside the block. `configuration()` registers it with an API server of this machine."""
 
     def __init__(self, directory: Path, *, image: str) -> None:
         authority = Authority("webhook-ca")

@@ -21,7 +21,7 @@ rules:
 
 @dataclass(frozen=True, order=True)
 class Request:
-    """One kind of request. ``name`` is "" where it carries none: lists of all, and creations."""
+    """One kind of request. `name` is "" where it carries none: lists of all, and creations."""
 
     verb: str
     group: str

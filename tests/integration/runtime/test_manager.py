@@ -18,7 +18,7 @@ WAIT = 60.0
 
 
 class Copies:
-    """A reconciler: each ConfigMap ``x`` has a copy ``x-copy``, which goes when it goes."""
+    """A reconciler: each ConfigMap `x` has a copy `x-copy`, which goes when it goes."""
 
     def __init__(self, client: Client, informer: SharedInformer) -> None:
         self._client = client

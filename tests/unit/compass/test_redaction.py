@@ -214,7 +214,7 @@ def filled(
 ) -> dict[str, Any]:
     """An answer to a selection with a canary in every field that is not shown, of all kinds of credentials.
 
-    Kinds may share a field, so the fragments fill one ``answer``.
+    Kinds may share a field, so the fragments fill one `answer`.
     """
     answer = {} if answer is None else answer
     for node in selections.selections if selections else ():

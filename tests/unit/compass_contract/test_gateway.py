@@ -21,7 +21,7 @@ UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 @dataclass(frozen=True)
 class Answer:
-    """Expected: the body is a pattern for the whole text. ``type`` None: no content type is sent."""
+    """Expected: the body is a pattern for the whole text. `type` None: no content type is sent."""
 
     status: int
     type: str | None

@@ -109,7 +109,7 @@ CREDENTIALS = {
 
 
 def connection(*, told: bool, configuration: object, revoked: bool) -> dict[str, Any]:
-    """The CompassConnection; ``told``: its status and addresses are those of the credentials."""
+    """The CompassConnection; `told`: its status and addresses are those of the credentials."""
     obj: dict[str, Any] = {"metadata": {"name": "compass-connection", "uid": "uid", "annotations": {}}, "spec": {}}
     if told:
         obj["status"] = {

@@ -754,7 +754,7 @@ def test_ids_that_were_edited_do_not_matter_in_an_outage(bench: Bench) -> None:
 
 
 def edit_notes(bench: Bench, key: str, /, **values: object) -> None:
-    """Of the registration (``connection``) or of a pairing under way (``pairing``)."""
+    """Of the registration (`connection`) or of a pairing under way (`pairing`)."""
 
     def edit(obj: dict[str, Any]) -> None:
         notes = orjson.loads(base64.b64decode(obj["data"][key])) | values

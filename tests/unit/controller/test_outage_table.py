@@ -44,9 +44,9 @@ LOST_OR_DOWN = (
 
 @dataclass(frozen=True)
 class Row:
-    """What the status says while something is down. ``spends``: the token of a pairing is used up by it.
+    """What the status says while something is down. `spends`: the token of a pairing is used up by it.
 
-    ``sync`` is "" where the Director goes on to serve.
+    `sync` is "" where the Director goes on to serve.
     """
 
     down: str

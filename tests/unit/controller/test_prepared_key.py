@@ -15,7 +15,7 @@ class Cache:
 
 
 class Keys:
-    """Makes keys that are only told apart; ``hold`` keeps each waiting until it is set."""
+    """Makes keys that are only told apart; `hold` keeps each waiting until it is set."""
 
     def __init__(self) -> None:
         self.made: list[str] = []

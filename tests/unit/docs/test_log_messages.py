@@ -37,7 +37,7 @@ def test_the_logger_of_a_module_is_called_log(path: Path) -> None:
     "path", [path for path in FILES if list(calls(path))], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_messages_are_constants_in_one_form(path: Path) -> None:
-    """A capital letter first, no full stop, values in ``extra`` only, keys in lowerCamelCase."""
+    """A capital letter first, no full stop, values in `extra` only, keys in lowerCamelCase."""
     for call in calls(path):
         message, *values = call.args
         assert not values, ast.unparse(call)

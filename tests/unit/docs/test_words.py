@@ -48,3 +48,9 @@ def test_expressions_that_are_gone(expression: str) -> None:
     pattern = re.compile(r"\b" + r"\s+(?:#:?\s+)?".join(map(re.escape, expression.split())), re.IGNORECASE)
     found = [name for name in tracked() if pattern.search((ROOT / name).read_text())]
     assert not found, f"write instead: {GONE[expression]}"
+
+
+def test_docstrings_and_comments_are_markdown() -> None:
+    """Code is in single backquotes."""
+    doubled = re.compile(r"(?<!`)``(?!`)")
+    assert not [name for name in tracked() if name.endswith(".py") and doubled.search((ROOT / name).read_text())]

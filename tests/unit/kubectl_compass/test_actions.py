@@ -29,7 +29,7 @@ def connection(attempt: str, *, state: str = "Synchronized", asked: bool = False
 
 @dataclass
 class FakeCluster:
-    """``answers``: the CompassConnection at each look, the last one for ever."""
+    """`answers`: the CompassConnection at each look, the last one for ever."""
 
     answers: list[Object]
     patches: list[Object] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the tab key gives after ``kubectl compass``."""
+"""What the tab key gives after `kubectl compass`."""
 
 from pathlib import Path
 

@@ -29,7 +29,7 @@ class Log:
         self._begin = len(self.text.getvalue())
 
     def lines(self, *messages: str) -> list[str]:
-        """Those with one of the messages since ``clear``."""
+        """Those with one of the messages since `clear`."""
         found = re.compile(rf" INFO controller\.reconcilers\.\w+ ({'|'.join(messages)}) ")
         return [line for line in self.text.getvalue()[self._begin :].splitlines() if found.search(line)]
 

@@ -18,7 +18,7 @@ INDEX = {
 
 
 class Commands:
-    """Answers as docker and cosign do, and remembers what was run. ``broken``: a command that fails."""
+    """Answers as docker and cosign do, and remembers what was run. `broken`: a command that fails."""
 
     def __init__(self, broken: str = "") -> None:
         self.broken = broken

@@ -21,7 +21,7 @@ SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop", "na
 
 
 class Recording:
-    """A recorder that runs in a thread; ``write`` lets it write everything it holds."""
+    """A recorder that runs in a thread; `write` lets it write everything it holds."""
 
     def __init__(self, api: Any, clock: VirtualClock, threads: Any) -> None:
         self.clock = clock

@@ -31,7 +31,7 @@ WAIT = 60.0
 
 
 class Story:
-    """What happened, in order. ``wait_for`` lets a test go on when something has."""
+    """What happened, in order. `wait_for` lets a test go on when something has."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -65,7 +65,7 @@ class Story:
 
 
 class FakeInformer:
-    """An informer that is synced when the test says so, and ends like ``end`` says."""
+    """An informer that is synced when the test says so, and ends like `end` says."""
 
     def __init__(self, story: Story, name: str = "informer", *, has_synced: bool = True) -> None:
         self.name = name
