@@ -1,4 +1,4 @@
-"""Equal parts of objects are kept in memory once: thousands of Applications have the same status, labels and kinds."""
+"""Stores equal parts of objects once: thousands of Applications have the same status, labels and kinds."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ _ABSENT = object()
 
 
 class Trimmed:
-    """A transform for a cache: what nobody here reads is removed, and what an object has in common with the one before
-    is taken from that one. For objects in a cache, which nobody changes.
+    """A transform for a cache. It removes what the agent does not read, and replaces the parts of an object that are
+    equal in the object before it by those. Only for objects that are never changed, such as those in a cache.
     """
 
     def __init__(self) -> None:
         self._before: Object = {}
 
     def __call__(self, obj: Object) -> Object:
-        """`obj`, changed."""
+        """`obj`, which is changed."""
         obj["metadata"].pop("managedFields", None)  # a third of an object
         share(obj, self._before)
         # The values of a Secret would otherwise stay after its deletion.
@@ -28,7 +28,9 @@ class Trimmed:
 
 
 def share(value: Any, other: Any, levels: int = _LEVELS) -> Any:
-    """The same value, of parts of `other` wherever that has them in the same place. `value` is changed, `other` not."""
+    """The same value, with parts of `other` where they are equal at the same place. `value` is changed, `other` is
+    not.
+    """
     kind = type(value)
     if kind is not type(other):  # for ==, 1 is true
         return value

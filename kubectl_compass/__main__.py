@@ -27,7 +27,7 @@ _ADDRESSES = {"connector_url": "CONNECTOR_URL", "runtime_id": "RUNTIME_ID", "ten
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Gives the exit status: see arguments."""
+    """Returns the exit status: see arguments."""
     parser = arguments.parser()
     options = parser.parse_args(given)
     if options.version:
@@ -89,19 +89,19 @@ def _yes(_: str) -> bool:
 
 
 def _ask(question: str) -> bool:
-    """No answer means no."""
+    """An empty answer means no."""
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _token() -> str:
-    """From standard input; at a terminal it is asked for, and not shown."""
+    """From standard input. At a terminal there is a prompt, and the token is not shown."""
     text = getpass.getpass("one-time token: ") if sys.stdin.isatty() else sys.stdin.read()
     return pairing.token_of(text)
 
 
 def _say(why: str, code: int, options: argparse.Namespace | None = None) -> int:
-    """Standard error has the reason, and a script that asked for JSON or YAML gets it as well."""
+    """Print the reason to standard error, and as JSON or YAML if that was requested."""
     text = clean(why, _MAX_TEXT)
     if options is not None and getattr(options, "output", "text") != "text":
         show({"healthy": None, "problems": [text]}, options.output, sys.stdout, lines=list)

@@ -1,6 +1,6 @@
-"""The commands that look at the connection or ask something of the agent: status, pair, resync, renew, reconnect.
+"""The commands status, pair, resync, renew and reconnect.
 
-Each of the last four asks through the API server, waits, and ends with the report of `status`.
+The last four write a request to the API server, wait for its result, and print the report of `status`.
 """
 
 from collections.abc import Mapping
@@ -24,20 +24,20 @@ Object = dict[str, Any]
 
 
 class Failed(Exception):
-    """What was asked for cannot be; the text says why."""
+    """The request cannot be fulfilled. The text has the reason."""
 
 
 def status(desk: Desk) -> int:
-    """Print the report; gives the exit status."""
+    """Print the report. Returns the exit status."""
     found = report(desk)
     _show(desk, found)
     return HEALTHY if found["healthy"] else UNHEALTHY
 
 
 def pair(desk: Desk, token: str, addresses: Mapping[str, str]) -> int:
-    """Store the token and wait until it has won a connection that works. Raises Unusable when nothing was changed.
+    """Store the token and wait for a working connection. Raises Unusable if nothing was changed.
 
-    `addresses`: what is given of CONNECTOR_URL, RUNTIME_ID and TENANT.
+    `addresses`: those of CONNECTOR_URL, RUNTIME_ID and TENANT that are given.
     """
     before = desk.cluster.connection()
     state = cc.state_of(before)
@@ -63,7 +63,7 @@ def pair(desk: Desk, token: str, addresses: Mapping[str, str]) -> int:
 
 
 def resync(desk: Desk) -> int:
-    """Ask for a synchronisation and wait for its outcome."""
+    """Request a synchronisation and wait for its result."""
     before = _existing(desk)
     progress = Progress(desk.err, desk.clock)
     _ask(desk, "resyncNow")
@@ -74,7 +74,7 @@ def resync(desk: Desk) -> int:
 
 
 def renew(desk: Desk) -> int:
-    """Ask for a new certificate and wait for it."""
+    """Request a new certificate and wait for it."""
     before = _existing(desk)
     renewed = member(member(before, "status"), "connectionStatus").get("renewed")
     progress = Progress(desk.err, desk.clock)
@@ -89,7 +89,7 @@ def renew(desk: Desk) -> int:
 
 
 def reconnect(desk: Desk, token: str) -> int:
-    """Delete the CompassConnection, which asks for a new pairing, and wait for that. `token`: "" for none."""
+    """Delete the CompassConnection, which requests a new pairing, and wait for it. `token`: "" for none."""
     before = _existing(desk)
     progress = Progress(desk.err, desk.clock)
     if token:
@@ -105,10 +105,11 @@ def reconnect(desk: Desk, token: str) -> int:
 
 
 class _Request:
-    """A flag of the spec, and when it is answered: the agent took it away, and a part of the status changed after that.
+    """A flag of the spec. It is fulfilled when the agent has removed it and a part of the status has changed after
+    that.
 
-    Times in the status are whole seconds. A synchronisation in the same second as the one before, with the same
-    outcome, changes nothing; so it is asked for a second time when nothing was heard for a while.
+    Times in the status are whole seconds. A synchronisation in the same second as the one before, with the same result,
+    does not change the status. So the flag is set again if there is no change for a while.
     """
 
     def __init__(self, desk: Desk, flag: str, part: str, before: Object, progress: Progress) -> None:
@@ -172,7 +173,7 @@ def _established(connection: Object | None) -> object:
 
 
 def _conclude(desk: Desk, waiting: Waiting, done: Done, *, wanted: Done = lambda _: True) -> int:
-    """Wait, and print the report; the exit status says whether it is as `wanted`."""
+    """Wait and print the report. The exit status is 0 if the connection is as `wanted`."""
     try:
         came = wanted(waiting.until(done))
     except TimedOut as error:
@@ -186,7 +187,7 @@ def _conclude(desk: Desk, waiting: Waiting, done: Done, *, wanted: Done = lambda
 
 
 def report(desk: Desk) -> dict[str, Any]:
-    """That of the agent's own `status`, from what the CompassConnection tells, and who works."""
+    """The report of the agent's own `status`, made from the CompassConnection, with leader and replicas."""
     cluster = desk.cluster
     connection = cluster.connection()
     found = report_of_agent(connection, _certificate(connection), cluster.settings, now=desk.clock.time())

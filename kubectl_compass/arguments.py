@@ -28,7 +28,7 @@ Output = Literal["text", "json", "yaml"]
 
 @dataclass(frozen=True)
 class Connect:
-    """Which cluster, as kubectl is told; "" for what kubectl would use."""
+    """The cluster, by the options of kubectl; "" for the default of kubectl."""
 
     kubeconfig: str
     context: str
@@ -36,7 +36,7 @@ class Connect:
 
 
 def connect(options: argparse.Namespace) -> Connect:
-    """What was given, or the defaults."""
+    """The given options, or their defaults."""
     return Connect(
         kubeconfig=getattr(options, "kubeconfig", None) or "",
         context=getattr(options, "context", None) or "",
@@ -45,7 +45,7 @@ def connect(options: argparse.Namespace) -> Connect:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands with their options; `command` names the one that was given."""
+    """All commands with their options. `command` is the given one."""
     where = _where()
     top = argparse.ArgumentParser(
         prog=PROG,
@@ -98,7 +98,7 @@ def _add_token(command: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def _where() -> argparse.ArgumentParser:
-    """Options that may stand before and after the command."""
+    """Options that are allowed before and after the command."""
     where = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     where.add_argument(
         "--kubeconfig", metavar="PATH", help="default: $KUBECONFIG, in a Pod its account, ~/.kube/config"

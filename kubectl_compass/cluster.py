@@ -1,8 +1,8 @@
-"""The cluster with the agent in it, as an operator's kubeconfig reaches it.
+"""The cluster of the agent, through the kubeconfig of an operator.
 
-What the API server answers in JSON is asked through `informers.Client`, as the agent does. Logs, and commands in a
-Pod, are left to kubectl itself: a plugin runs where kubectl is, which has the streaming protocol and the user's way of
-signing in. The official client's own stream would be a second implementation of it, with another set of errors.
+Objects are read and written with `informers.Client`, as in the agent. Logs and commands in a Pod use kubectl, which is
+always there when a plugin runs and implements the streaming protocol and all ways to authenticate. The `stream` module
+of the official client would be a second implementation with other errors.
 """
 
 import json
@@ -35,7 +35,7 @@ Object = dict[str, Any]
 
 
 class KubectlFailed(Exception):
-    """kubectl cannot be run. What it said itself is on standard error."""
+    """kubectl cannot be run. Its own message is on standard error."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Replicas:
 
 
 class Cluster:
-    """Reads are made anew with each call, but for the Deployment, whose settings hold for a whole command.
+    """Each call reads from the API server. Only the Deployment is read once for a command.
 
     The methods raise informers.ApiError.
     """
@@ -65,14 +65,14 @@ class Cluster:
 
     @cached_property
     def deployment(self) -> Object | None:
-        """None where the agent runs without one, as a process."""
+        """None if the agent runs without a Deployment, as a process."""
         return find(self.client, DEPLOYMENTS, COMPONENT, self.namespace)
 
     @cached_property
     def settings(self) -> Settings:
-        """Those that the agent runs with, as far as they can be read from here; raises SettingsError.
+        """The settings of the agent, as far as they can be read from outside. Raises SettingsError.
 
-        From the Deployment, else from the environment of this process. A file of the Pod is not there to be read.
+        From the Deployment, otherwise from the environment of this process. Files in the Pod cannot be read.
         """
         given = self._environment if self.deployment is None else environment_of(self.deployment)
         return Settings.from_environment(
@@ -81,7 +81,7 @@ class Cluster:
 
     @property
     def replicas(self) -> Replicas | None:
-        """None without a Deployment."""
+        """The replicas; None without a Deployment."""
         if self.deployment is None:
             return None
         wanted = fields.spec(self.deployment).get("replicas", 1)
@@ -94,19 +94,19 @@ class Cluster:
         return named if isinstance(named, str) else COMPONENT
 
     def connection(self) -> Object | None:
-        """The CompassConnection; None when there is none, or no such kind of object."""
+        """The CompassConnection; None if it or its kind does not exist."""
         return find(self.client, COMPASS_CONNECTION, CONNECTION_NAME)
 
     def lease(self) -> Object | None:
-        """None where nobody has led yet, or leader election is off."""
+        """The Lease; None before the first leader and without leader election."""
         return find(self.client, LEASES, COMPONENT, self.settings.leader_election_namespace)
 
     def holder(self) -> str:
-        """The identity in the Lease; "" when nobody holds it."""
+        """The holder of the Lease; "" if there is none."""
         return str(fields.member(self.lease(), "spec").get("holderIdentity") or "")
 
     def leader(self) -> str:
-        """The name of the Pod that leads; "" when none does."""
+        """The name of the Pod of the leader; "" if there is none."""
         return pod_of(self.holder())
 
     def kubectl(self, *arguments: str) -> list[str]:
@@ -114,13 +114,15 @@ class Cluster:
         return [*self._kubectl, f"--namespace={self.namespace}", *arguments]
 
     def in_pod(self, target: str, *arguments: str) -> list[str]:
-        """A command of the agent in `target`, such as pod/NAME; beside it there may be a proxy of Istio."""
+        """A command of the agent in `target`, such as pod/NAME. The Pod may have another container, a proxy of
+        Istio.
+        """
         return self.kubectl("exec", target, f"--container={COMPONENT}", "--", COMPONENT, *arguments)
 
 
 @contextmanager
 def open_cluster(connect: Connect, environment: Mapping[str, str]) -> Iterator[Cluster]:
-    """The cluster that kubectl would talk to; raises informers.ConfigurationError."""
+    """The cluster that kubectl would use. Raises informers.ConfigurationError."""
     with _kubeconfig(connect, environment) as path:
         client = Client.load(path, user_agent=_USER_AGENT)
     try:
@@ -130,12 +132,12 @@ def open_cluster(connect: Connect, environment: Mapping[str, str]) -> Iterator[C
 
 
 def pod_of(holder: str) -> str:
-    """The name of a Pod from the identity with which it holds the Lease: the first part of it; "" for ""."""
+    """The name of the Pod of a Lease holder: the first part of its identity; "" for ""."""
     return holder.partition("_")[0]
 
 
 def environment_of(deployment: Object) -> dict[str, str]:
-    """The variables of the agent's container that have a value of their own."""
+    """The variables of the agent's container with a literal value."""
     containers = fields.objects(_pod_spec(deployment).get("containers"))
     container = next((c for c in containers if c.get("name") == COMPONENT), {})
     variables = fields.objects(container.get("env"))
@@ -145,7 +147,7 @@ def environment_of(deployment: Object) -> dict[str, str]:
 
 
 def run(command: list[str], *, stdout: TextIO | None = None) -> int:
-    """Run it with the streams of this process; gives its exit status. Raises KubectlFailed."""
+    """Run the command with the streams of this process. Returns its exit status. Raises KubectlFailed."""
     try:
         return subprocess.run(command, check=False, stdout=stdout).returncode  # noqa: S603 - kubectl, without a shell
     except OSError as error:
@@ -157,7 +159,7 @@ def _pod_spec(deployment: Object) -> Object:
 
 
 def find(client: Client, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
-    """The object; None when there is none, or no such kind of object. Raises informers.ApiError."""
+    """The object; None if it or its kind does not exist. Raises informers.ApiError."""
     try:
         return client.get(resource, name, namespace=namespace)
     except NotFound:
@@ -166,10 +168,10 @@ def find(client: Client, resource: Resource, name: str, namespace: str | None = 
 
 @contextmanager
 def _kubeconfig(connect: Connect, environment: Mapping[str, str]) -> Iterator[str | None]:
-    """What `Client.load` is to read; None for its own search.
+    """The argument of `Client.load`; None for its own search.
 
-    Another context than the current one is said by a small file before and after the others. Of several files, kubectl
-    takes the first that names a current context, and the official client the last.
+    Another context is selected with a small file before and after the others. Of several files, kubectl uses the
+    current context of the first, and the official client that of the last.
     """
     if not connect.context:
         yield connect.kubeconfig or environment.get("KUBECONFIG") or None

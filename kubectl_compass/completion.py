@@ -1,7 +1,8 @@
 """`kubectl_complete-compass`: what kubectl's shell completion runs for `kubectl compass`.
 
-kubectl passes the words after `compass`, the last one, "" perhaps, being the one to complete. The answer is one
-candidate a line and, last, a colon with a number of cobra's ShellCompDirective (https://pkg.go.dev/github.com/spf13/cobra).
+kubectl passes the words after `compass`. The last one, which may be empty, is to be completed. The output has one
+candidate in each line and, in the last line, a colon with a number of cobra's ShellCompDirective
+(https://pkg.go.dev/github.com/spf13/cobra).
 """
 
 import argparse
@@ -27,7 +28,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def complete(before: Sequence[str], current: str) -> tuple[list[str], int]:
-    """What `current` can become after the words `before`, and cobra's directive."""
+    """The candidates for `current` after the words `before`, and the directive of cobra."""
     here = parser()
     option: argparse.Action | None = None
     for word in before:
@@ -71,7 +72,7 @@ def _values(option: argparse.Action | None) -> tuple[list[str], int]:
 
 
 def _contexts() -> list[str]:
-    """The contexts of the kubeconfig; none when it cannot be read: the command itself says why."""
+    """The contexts of the kubeconfig; none if it cannot be read, which the command itself reports."""
     import yaml  # noqa: PLC0415 - only for this option
 
     named = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())

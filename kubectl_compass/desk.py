@@ -1,4 +1,4 @@
-"""What a command works with."""
+"""The streams and settings of a command."""
 
 from dataclasses import dataclass
 from typing import Any, TextIO

@@ -1,4 +1,4 @@
-"""What needs the leader's Pod, and so kubectl: its log, and the agent's own `revoke`."""
+"""The commands that run in the leader's Pod with kubectl: its log, and the agent's own `revoke`."""
 
 import sys
 import threading
@@ -20,9 +20,9 @@ _QUESTION = (
 
 
 def logs(desk: Desk, *, follow: bool, tail: int) -> int:
-    """Print the last `tail` lines of the leader, and those to come, of each leader that follows.
+    """Print the last `tail` lines of the leader. With `follow`, print new lines, also those of later leaders.
 
-    Gives the exit status of kubectl; while it follows, only after it has failed some times in a row.
+    Returns the exit status of kubectl; with `follow` only after several failures in a row.
     """
     progress = Progress(desk.err, desk.clock)
     never = threading.Event()
@@ -50,7 +50,7 @@ def logs(desk: Desk, *, follow: bool, tail: int) -> int:
 
 
 def revoke(desk: Desk, *, confirm: Callable[[str], bool]) -> int:
-    """Have the agent revoke its certificate, when `confirm` says yes; gives the exit status of its command."""
+    """Run `revoke` of the agent if `confirm` returns true. Returns its exit status."""
     if not confirm(_QUESTION):
         raise Failed("nothing was changed")
     leader = desk.cluster.leader()

@@ -10,7 +10,7 @@ from kubectl_compass.arguments import Output
 
 
 def show(result: Mapping[str, Any], output: Output, out: TextIO, *, lines: Callable[[], list[str]]) -> None:
-    """Print the result; `lines` are what people read."""
+    """Print the result. `lines`: the text for people."""
     if output == "json":
         print(json.dumps(result, indent=2), file=out)
     elif output == "yaml":

@@ -1,8 +1,7 @@
-"""Where a one-time token goes: into the Secret with the configuration, which wins over the ConfigMap.
+"""Stores a one-time token in the Secret with the configuration, which has precedence over the ConfigMap.
 
-A Secret, because more people may read ConfigMaps. It is patched or created through the API, so kubectl keeps no copy of
-the token in `last-applied-configuration`. The agent's own reader says whether what results could be used, before it
-is written.
+It is a Secret because more people may read ConfigMaps. It is not written with `kubectl apply`, which would keep a copy
+of the token in `last-applied-configuration`. Before the write, the result is checked with the reader of the agent.
 """
 
 import base64
@@ -24,7 +23,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stored:
-    """What is configured now, and in which Secret. `hides`: the ConfigMap that was in use before, None without."""
+    """The configuration and its Secret. `hides`: the ConfigMap that was used before; None if there was none."""
 
     configuration: PairingConfiguration
     secret: ObjectName
@@ -32,11 +31,11 @@ class Stored:
 
 
 class Unusable(Exception):
-    """What is given and what is configured do not make a configuration. Nothing was written."""
+    """The given and the stored values are not a complete, valid configuration. Nothing was written."""
 
 
 def token_of(text: str) -> str:
-    """The token in what standard input held; raises Unusable, whose text does not quote it."""
+    """The token in the text from standard input. Raises Unusable, whose message does not contain the text."""
     token = text.strip()
     if not token:
         raise Unusable("there is no one-time token on standard input")
@@ -46,7 +45,7 @@ def token_of(text: str) -> str:
 
 
 def named_in_connection(connection: Mapping[str, Any] | None) -> str:
-    """What in `spec.pairing` wins over Secret and ConfigMap, for a message; "" when nothing does."""
+    """The field in `spec.pairing` with precedence over Secret and ConfigMap; "" if there is none."""
     pairing = member(member(connection, "spec"), "pairing")
     reference = member(pairing, "tokenSecretRef")
     if reference:
@@ -55,7 +54,7 @@ def named_in_connection(connection: Mapping[str, Any] | None) -> str:
 
 
 def store(client: Client, settings: Settings, given: Mapping[str, str]) -> Stored:
-    """Write the token, and what else is given of CONNECTOR_URL, RUNTIME_ID and TENANT, over what is configured.
+    """Write the token and the given ones of CONNECTOR_URL, RUNTIME_ID and TENANT; keep the other values.
 
     Raises Unusable or informers.ApiError.
     """
@@ -70,7 +69,7 @@ def store(client: Client, settings: Settings, given: Mapping[str, str]) -> Store
 
 
 def _create(client: Client, settings: Settings, given: Mapping[str, str]) -> Stored:
-    """With the addresses of the ConfigMap, where there is one: it is not read any more once there is a Secret."""
+    """With the values of the ConfigMap, if there is one, because it is not read if there is a Secret."""
     name, config_map = settings.configuration_secret, settings.configuration_config_map
     known = member(find(client, CONFIG_MAP, config_map.name, config_map.namespace), "data")
     values = {key: value for key, value in known.items() if isinstance(value, str)} | dict(given)

@@ -1,4 +1,4 @@
-"""Waiting for the agent, with a line of progress for each change of what the CompassConnection tells."""
+"""Waits for the agent, and prints a line for each change of the CompassConnection."""
 
 import threading
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class TimedOut(Exception):
 
 
 class Progress:
-    """Lines on standard error, each with the seconds since the beginning."""
+    """Lines on standard error with the seconds since the start."""
 
     def __init__(self, err: TextIO, clock: Clock) -> None:
         self._err = err
@@ -34,19 +34,19 @@ class Progress:
         self._began = clock.monotonic()
 
     def say(self, text: str) -> None:
-        """One line, whatever is in the text."""
+        """Print one line; line breaks in the text are replaced."""
         print(clean(text, _MAX_TEXT), file=self._err, flush=True)
 
     def step(self, text: str) -> None:
-        """The progress so far."""
+        """Print the progress."""
         self.say(f"{self._clock.monotonic() - self._began:4.0f} s  {text}")
 
 
 class Waiting:
-    """Waits for conditions of one CompassConnection, all of them together at most `timeout` seconds."""
+    """Waits for conditions of the CompassConnection, for at most `timeout` seconds in total."""
 
     def __init__(self, read: Read, progress: Progress, *, clock: Clock, timeout: float, known: Object | None) -> None:
-        """`known`: how the CompassConnection was before anything was asked for, which is no news."""
+        """`known`: the CompassConnection before the request, which is not reported as a change."""
         self._read = read
         self._progress = progress
         self._clock = clock
@@ -57,7 +57,9 @@ class Waiting:
         self._never = threading.Event()
 
     def until(self, done: Done) -> Object | None:
-        """The CompassConnection that `done` is true for; raises TimedOut, or informers.ApiError for what stays."""
+        """The CompassConnection for which `done` is true. Raises TimedOut, or informers.ApiError for a permanent
+        error.
+        """
         while True:
             try:
                 connection = self._read()

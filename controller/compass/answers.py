@@ -1,7 +1,7 @@
-"""What an HTTP answer means: GraphQL, a refusal, an outage, or an answer of something else than Compass.
+"""Classifies an HTTP answer: GraphQL, a refusal, an outage, or an answer that is not from Compass.
 
-Status and body are weighed together: the Connector reports some errors by the status alone, a proxy reports any error
-by a page of its own, and the Director writes GraphQL errors under 200 and 4xx alike.
+Both status and body are needed: the Connector reports some errors with the status only, a proxy reports errors with its
+own pages, and the Director sends GraphQL errors with 200 and with 4xx.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ class Answer:
         return self.data
 
     def error(self) -> CompassError:
-        """The first error that refuses us, or else the first."""
+        """The first error that is a refusal, otherwise the first error."""
         entry = next((entry for entry in self.errors if entry.refuses), self.errors[0])
         if entry.refuses:
             return Refused(
@@ -86,7 +86,7 @@ class Received:
 
     @classmethod
     def read(cls, http: HttpAnswer, *, max_memory: int, whole_applications: bool = False) -> "Received":
-        """Parse the body, of a list of whole applications all but these.
+        """Parse the body. In a list of whole applications, the applications remain JSON text.
 
         Raises TooLarge when parsing all of it would take more than so many bytes of memory.
         """
@@ -100,17 +100,17 @@ class Received:
 
     @property
     def whole_document(self) -> Any:
-        """The document with its applications parsed, too."""
+        """The document with parsed applications."""
         return _parsed(self.http.body)
 
     @property
     def text(self) -> str:
-        """The body when it is harmless text, else ""."""
+        """The body if it is text that can be shown, otherwise ""."""
         return plain_words(self.http.body) if self.document is None else ""
 
     @property
     def description(self) -> str:
-        """What was answered, harmless to show: "HTTP 404, text/html, not JSON"."""
+        """A description of the answer without its content: "HTTP 404, text/html, not JSON"."""
         http = self.http
         parts = [f"HTTP {http.status}", _media_type(http) or "no content type"]
         if 300 <= http.status < 400:
@@ -134,7 +134,7 @@ def _parsed(body: bytes) -> Any:
 def interpret(
     received: Received, *, operation: Operation, url: str, secrets: frozenset[str], request_id: str
 ) -> Answer:
-    """The GraphQL answer. `secrets` are those that were sent.
+    """The GraphQL answer. `secrets`: the secret values of the request.
 
     Raises Refused, Unavailable, UnexpectedAnswer, or InvalidAnswer for GraphQL that is not well formed.
     """
@@ -167,7 +167,7 @@ def interpret(
 
 
 def _is_graphql(document: Any) -> bool:
-    """Whether this is the form of a GraphQL answer. Other APIs have `errors`, too: a message makes them GraphQL's."""
+    """Whether this has the form of a GraphQL answer. Other APIs have `errors` too, but without a message in each."""
     if not isinstance(document, dict):
         return False
     errors = document.get("errors")
@@ -177,7 +177,7 @@ def _is_graphql(document: Any) -> bool:
 
 
 def without_query(url: str) -> str:
-    """The address as far as it may be shown: host and path. A query may hold anything."""
+    """The URL without its query, which may contain secrets."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
@@ -203,6 +203,6 @@ def _pause(http: HttpAnswer) -> float | None:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """Retry-After in seconds. Its other form, a date, needs both clocks to agree and is not used."""
+    """Retry-After in seconds. A date is ignored, because the clocks may differ."""
     text = retry_after.strip()
     return float(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_RETRY_AFTER_DIGITS else None

@@ -1,4 +1,4 @@
-"""What one fetch may use up: time and pages. Every call of the fetch goes through here."""
+"""The time and the pages that one fetch may use. Every call of the fetch goes through this module."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Call(Protocol):
 
 
 class Budget:
-    """The budget of one fetch, whose time begins now. `monotonic` is the clock."""
+    """The budget of one fetch. Its time starts now. `monotonic`: the clock."""
 
     def __init__(self, call: Call, limits: Limits, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._call = call
@@ -37,7 +37,7 @@ class Budget:
         timeout: float = TOTAL_TIMEOUT,
         answer_part: float = 1.0,
     ) -> Answer:
-        """Call the Director. Raises Unavailable when the time of the fetch is up, TooLarge after too many pages."""
+        """Call the Director. Raises Unavailable after the time of the fetch, TooLarge after too many pages."""
         self._pages += 1
         if self._pages > self._limits.pages:
             raise TooLarge(

@@ -1,4 +1,4 @@
-"""Keys, certificate signing requests and certificates, as the Connector wants and gives them."""
+"""Keys, certificate signing requests and certificates in the formats of the Connector."""
 
 import hashlib
 import re
@@ -43,7 +43,7 @@ _ESCAPE = re.compile(r"((?:\\[0-9A-Fa-f]{2})+)|\\(.)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Credentials:
-    """A client key and its certificate chain (leaf first), read and found to belong together."""
+    """A client key and its certificate chain (leaf first). They are checked to belong together."""
 
     key: PrivateKeyTypes
     chain: tuple[x509.Certificate, ...]
@@ -57,7 +57,7 @@ class Credentials:
 
 
 class _OwnKeys:
-    """Recognises the keys that this process has written, by their digests. Thread-safe."""
+    """The digests of the keys that this process has written. Thread-safe."""
 
     _MOST = 8  # a renewal has two at a time: the one in use, and the next one
 
@@ -91,8 +91,7 @@ def key_to_pem(key: rsa.RSAPrivateKey) -> bytes:
 def load_key(pem: bytes) -> PrivateKeyTypes:
     """Read a private key in any unencrypted PEM form. Raises InvalidCredentials (part "key").
 
-    Takes a quarter of a second, which OpenSSL needs to check that the numbers of a key are what they should be; nothing
-    for a key that this process has written.
+    OpenSSL needs a quarter of a second to validate a key. A key that this process has written is not validated again.
     """
     try:
         return serialization.load_pem_private_key(
@@ -131,7 +130,7 @@ def chain_to_pem(chain: Sequence[x509.Certificate]) -> bytes:
 
 
 def describe(certificate: x509.Certificate) -> CertificateInfo:
-    """The facts of a certificate that the agent reports and decides by."""
+    """The properties of a certificate that the agent uses."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return CertificateInfo(
         common_name=str(names[0].value) if names else "",
@@ -152,8 +151,8 @@ def belongs_to(certificate: x509.Certificate, public_key: PublicKeyTypes) -> boo
 def build_csr(subject: str, key: rsa.RSAPrivateKey) -> bytes:
     """A certificate signing request in PEM: the announced subject and nothing else, SHA-256 with RSA.
 
-    `subject` is the text that the Connector announced. An attribute that it lacks is sent empty, but for the common
-    name, which is then left out. Raises InvalidAnswer when the subject cannot be put into a request.
+    `subject`: the text from the Connector. Missing attributes are empty in the request; a missing common name is left
+    out. Raises InvalidAnswer if the subject cannot be used in a request.
     """
     values = parse_subject(subject)
     try:
@@ -171,7 +170,7 @@ def build_csr(subject: str, key: rsa.RSAPrivateKey) -> bytes:
 
 
 def csr_public_key(csr_pem: bytes) -> PublicKeyTypes:
-    """The public key that a request of ours asks a certificate for."""
+    """The public key in one of our certificate signing requests."""
     return x509.load_pem_x509_csr(csr_pem).public_key()
 
 

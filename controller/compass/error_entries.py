@@ -1,7 +1,7 @@
-"""The `errors` of a GraphQL answer, in an order and with texts that are the same whenever the errors are.
+"""The `errors` of a GraphQL answer. Equal errors have the same order and the same texts.
 
-The Director sends errors in a new order each time, with an id of this one occurrence inside; and what it says may
-repeat secrets of the request or of the answer.
+The Director sends errors in arbitrary order, with an id of this occurrence in the text. A text may also repeat secrets
+of the request or of the answer.
 """
 
 import re
@@ -42,14 +42,14 @@ class ErrorEntry:
 
     @property
     def refuses(self) -> bool:
-        """Whether it says that our certificate or token does not give us the right."""
+        """Whether the error means that certificate or token do not give the permission."""
         return self.code in _REFUSING_CODES or _REFUSING_TEXT in self.message.lower()
 
 
 def read_errors(document: dict[str, Any], operation: Operation, secrets: frozenset[str]) -> tuple[ErrorEntry, ...]:
-    """The errors, sorted by message, code and path. `secrets` are those that were sent.
+    """The errors, sorted by message, code and path. `secrets`: the secret values of the request.
 
-    Raises InvalidAnswer when they are no list.
+    Raises InvalidAnswer if they are not a list.
     """
     entries = document.get("errors")
     if entries is None:
@@ -63,7 +63,7 @@ def read_errors(document: dict[str, Any], operation: Operation, secrets: frozens
 
 
 class _Cleaning:
-    """Makes the texts of an answer's errors fit to show."""
+    """Removes secrets and ids from the texts of errors."""
 
     def __init__(self, document: dict[str, Any], texts: list[str], secrets: frozenset[str]) -> None:
         self._read = "\n".join(sorted(set(texts)))[:_MAX_MESSAGES]

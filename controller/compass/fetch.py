@@ -213,7 +213,7 @@ class Fetch:
         self._account(labels_take(self._labels))
 
     def _page_of(self, answer: Answer, *, with_labels: bool) -> tuple[Page[Item], dict[int, str]]:
-        """A page of applications, and what is wrong with which of them."""
+        """A page of applications, and the errors by application."""
         broken = _errors_by_position(answer)
         required_object(answer.data or {}, _LIST)
         if with_labels:
@@ -221,7 +221,7 @@ class Fetch:
         return parsing.page_of(answer.data or {}, _LIST, pages.items), broken
 
     def _take(self, page: Page[Item], broken: Mapping[int, str]) -> "_PageRead":
-        """Collect the applications of one page. Empties its list of items, to have their memory back."""
+        """Collect the applications of one page. Empties its list of items, to free their memory."""
         if page.total > self._limits.applications:
             raise TooLarge(
                 f"Compass assigns {page.total} Applications, and APP_MAX_APPLICATIONS is {self._limits.applications}; "
@@ -253,7 +253,7 @@ class Fetch:
             self._collect_incomplete(found)
 
     def _known(self, text: Raw, digest: bytes) -> Read | None:
-        """What this text said before, or says plainly; None when it has to be read field by field."""
+        """The earlier result for this text, or the result of `plain`; None if it has to be parsed field by field."""
         known = self._reading.known(digest)
         if known is None and (application := plain.read(text)) is not None:
             known = self._reading.add(application, digest)
@@ -280,7 +280,7 @@ class Fetch:
 
 
 class _PageRead:
-    """What is left of a page when its applications are taken out: the answer's memory is free again."""
+    """The result of a page whose applications were taken out, so that the memory of the answer is free."""
 
     def __init__(self, count: int, total: int, cursor: str | None) -> None:
         self.count = count

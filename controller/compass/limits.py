@@ -53,9 +53,9 @@ _EMPTY_TEXT = getsizeof("")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of one fetch. `applications` and `pages` are numbers, `seconds` is for the whole of it.
+    """The limits of one fetch. `applications` and `pages` are numbers; `seconds` is the time for the whole fetch.
 
-    `memory_limit` is what the container may take, None when there is no such limit; all memory is in bytes.
+    `memory_limit`: the memory limit of the container in bytes, None without a limit.
     """
 
     applications: int = 20_000
@@ -92,23 +92,23 @@ class Limits:
 
 
 def size(memory: int) -> str:
-    """Bytes as people write them."""
+    """A number of bytes for messages."""
     return f"{memory / MIB:.3g} MiB"
 
 
 def body_limit(answer_memory: int) -> int:
-    """Bytes of the largest body that may be parsed with so much memory."""
+    """The largest body, in bytes, that can be parsed with this memory."""
     return answer_memory // _PER_BYTE
 
 
 def parsing_takes(body: bytes) -> int:
-    """Bytes of memory that parsing this JSON takes at most."""
+    """The maximum memory for parsing this JSON, in bytes."""
     openings = body.count(b"{") + body.count(b"[")
     return _PER_BYTE * len(body) + _PER_OPENING * openings + _PER_COMMA * body.count(b",")
 
 
 def application_takes(application: Application) -> int:
-    """Bytes of memory that this application takes in all."""
+    """All memory for this application, in bytes."""
     return (
         _PER_APPLICATION
         + _PER_CLIENT_ID * len(application.auth_ids)
@@ -148,10 +148,10 @@ def _parameters_take(parameters: Parameters) -> int:
 
 
 def labels_take(labels: Mapping[str, str]) -> int:
-    """Bytes of memory that labels take."""
+    """The memory for labels, in bytes."""
     return sum(_PER_CLIENT_ID + text_takes(key, value) for key, value in labels.items())
 
 
 def text_takes(*texts: str | None) -> int:
-    """Bytes of memory for the characters of texts. One character outside of Latin-1 widens all of its text."""
+    """The memory for the characters of texts, in bytes. A character outside of Latin-1 makes its whole text wider."""
     return _PER_TEXT_BYTE * sum(getsizeof(text) - _EMPTY_TEXT for text in texts if text)

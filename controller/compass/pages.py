@@ -1,7 +1,7 @@
-"""A page of the Director's list in which the applications are JSON text still.
+"""A page of the Director's list with unparsed applications.
 
-Only what is around them is parsed, and the text is checked to be JSON. Whether an application has to be parsed is known
-when its text is looked up (`readings`).
+The rest of the page is parsed, and the text of the applications is checked to be JSON. `readings` decides whether an
+application has to be parsed.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ Item = Raw | Object
 
 
 class _List(msgspec.Struct):
-    """The fields are of any type: `parsing` checks them, and says what is wrong."""
+    """The fields have any type: `parsing` checks them and names the invalid one."""
 
     data: list[Raw] | None = None
     totalCount: Any = None  # noqa: N815 - names of the Director's API
@@ -40,9 +40,10 @@ _decoder = msgspec.json.Decoder(_Answer)
 
 
 def document(body: bytes) -> Object:
-    """The answer as it would be parsed, but for the applications, which are Raw. The body lives as long as they do.
+    """The parsed answer, with the applications as Raw. They refer to the body, which stays in memory as long as they
+    do.
 
-    Raises ValueError when it is not of this form, and so has to be parsed to tell what it is.
+    Raises ValueError if the answer does not have this form.
     """
     try:
         answer = _decoder.decode(body)
@@ -61,7 +62,7 @@ def _data(answer: _Answer) -> Any:
 
 
 def items(holder: Object, field: str) -> list[Item]:
-    """The applications of a page; null is an empty list."""
+    """The unparsed applications of a page; null is an empty list."""
     found = holder.get(field)
     if isinstance(found, list) and all(isinstance(item, Raw) for item in found):
         return found

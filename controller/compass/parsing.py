@@ -1,8 +1,8 @@
-"""Director JSON -> values of `controller.compass.types`, every field checked.
+"""Converts JSON of the Director to `controller.compass.types`, and checks every field.
 
 Raises InvalidAnswer with the path from the application inwards ("bundles.data[<id>].apiDefinitions.data[<id>].name").
-It names items by id, as their positions differ from answer to answer. Of several errors the same one is raised,
-whatever the order.
+It names items by id, because their positions change with each answer. If there are several errors, the same one is
+raised for any order of the items.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ Object = dict[str, Any]
 
 
 class Page(NamedTuple, Generic[R]):
-    """One page of a list, its items still raw. `cursor` leads to the next page, None when this is the last."""
+    """One page of a list with unparsed items. `cursor` is for the next page; None on the last page."""
 
     items: list[R]
     total: int
@@ -50,12 +50,12 @@ _MAX_KIND = 60
 
 
 def page(holder: Object, field: str) -> Page[Object]:
-    """A page; null is an empty one."""
+    """A page. null is an empty page."""
     return page_of(holder, field, objects)
 
 
 def page_of(holder: Object, field: str, items: Callable[[Object, str], list[R]]) -> Page[R]:
-    """A page of which `items` takes out the data."""
+    """A page whose items are returned by `items`."""
     value = holder.get(field)
     if value is None:
         return Page([], 0, None)
@@ -105,7 +105,7 @@ def event(item: dict[str, Any]) -> EventDefinition:
 
 
 def bundle(item: dict[str, Any], apis: tuple[ApiDefinition, ...], events: tuple[EventDefinition, ...]) -> Bundle:
-    """A bundle, whose lists of definitions may have had more pages than came with it."""
+    """A bundle with these APIs and events, which may come from several pages."""
     credentials, csrf_token_url, headers, query_params = _auth(item)
     return Bundle(
         id=filled_text(item, "id"),
@@ -166,7 +166,7 @@ def _credentials(auth: dict[str, Any]) -> Credentials | None:
 
 
 def credentials_of(strategy: str | None) -> UnsupportedCredentials | None:
-    """What an access strategy stands for when there is no credential."""
+    """The credentials that an access strategy means if there is no credential."""
     # "open" is an API that anybody may call. Others name a way to sign in that is agreed on elsewhere.
     if not strategy or strategy == "open":
         return None

@@ -1,9 +1,8 @@
-"""What a fetch has read, kept for the next one: nearly always the Director sends what it sent a period ago.
+"""The applications of the last fetch, for the next one: the Director usually sends the same ones again.
 
-An application's JSON text is looked up before it is parsed. What was read from a text depends on the text alone, so
-nothing else has to be checked: not which Runtime it was for, nor what has happened since. The Director sends nested
-lists in a new order with each answer, so an application of several APIs seldom has the text that it had; it is parsed
-and checked again, and replaced by what was read before when that is equal.
+The JSON text of an application is looked up before it is parsed. The result depends only on the text, so nothing else
+has to be compared. The Director sends nested lists in arbitrary order, so an application with several APIs rarely has
+the same text. It is parsed and checked again, and replaced by the earlier value if both are equal.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ _NOTHING: Mapping[bytes, "Read"] = MappingProxyType({})
 
 
 class Read(NamedTuple):
-    """A complete application, and the bytes of memory that it takes in all."""
+    """A complete application, and all memory that it needs, in bytes."""
 
     application: Application
     memory: int
@@ -37,12 +36,12 @@ class Readings:
         return Reading(self._by_text, self._by_id)
 
     def keep(self, reading: "Reading") -> None:
-        """Let these take the place of those before."""
+        """Replace the stored applications."""
         self._by_text, self._by_id = reading.by_text, reading.by_id
 
 
 class Reading:
-    """One reading of all applications, beside what was read before."""
+    """The applications of a fetch in progress, and access to those of the last one."""
 
     def __init__(self, before_by_text: Mapping[bytes, Read], before_by_id: Mapping[str, Read]) -> None:
         self._before_by_text = before_by_text
@@ -51,14 +50,14 @@ class Reading:
         self.by_id: dict[str, Read] = {}
 
     def known(self, digest: bytes) -> Read | None:
-        """What the text of that digest has said before."""
+        """The earlier result for the text with this digest; None if there is none."""
         read = self._before_by_text.get(digest)
         if read is not None:
             self.by_text[digest] = self.by_id[read.application.id] = read
         return read
 
     def add(self, application: Application, digest: bytes | None) -> Read:
-        """Take an application in; with the digest of its text when all of it was in there."""
+        """Add an application. `digest` of its text only if the text contained all of it."""
         before = self._before_by_id.get(application.id)
         if before is not None and before.application == application:
             read = before
@@ -71,5 +70,5 @@ class Reading:
 
 
 def digest_of(text: msgspec.Raw) -> bytes:
-    """By which a text is known again."""
+    """The key under which the result for a text is stored."""
     return hashlib.sha256(text).digest()

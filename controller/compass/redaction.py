@@ -1,8 +1,7 @@
-"""Which fields of an answer hold secrets, and how secrets are kept out of texts.
+"""Keeps secrets of requests and answers out of logs and messages.
 
-What is not known to be harmless is a secret: a field is shown only when it is named here, and whatever is below any
-other field is masked in the log, and in every text that repeats it. So a kind of credentials that is asked for in
-future is redacted without a change here.
+Only the fields that are listed here are shown. The values below all other fields are masked in the log, and in every
+text that repeats them. So new kinds of credentials are masked without a change here.
 """
 
 import base64
@@ -108,7 +107,9 @@ _MAX_PARTS = 1000
 
 
 class Redactor:
-    """Masks a set of secret values in text. Text is cleaned before it is cut: half a secret is one still."""
+    """Masks a set of secret values in texts. A text is masked before it is shortened, so that no part of a secret
+    remains.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # Longest first, or a secret that contains another one would stay readable around the mask. One pass for all,
@@ -117,19 +118,19 @@ class Redactor:
         self._pattern = re.compile("|".join(map(re.escape, known))) if known else None
 
     def clean(self, text: str) -> str:
-        """One short line without secrets and without anything that is not printable."""
+        """One short line of printable characters, without secrets."""
         whole = "".join(filter(str.isprintable, text))
         if self.mask(whole) != whole and self.mask(text) == text:
             text = whole  # what is not printable was hiding a secret
         return one_line(self.mask(printable(self.mask(text))))
 
     def mask(self, text: str) -> str:
-        """The text with every secret masked, uncut."""
+        """The whole text with masked secrets."""
         return text if self._pattern is None else self._pattern.sub(_MASK, text)
 
 
 def _forms(secret: str) -> tuple[str, ...]:
-    """The secret as it is, and as it looks inside JSON, a URL or a header. Nothing for an empty one."""
+    """The secret as plain text and in the encodings of JSON, URLs and headers. Nothing for an empty secret."""
     if not secret:
         return ()
     encoded = base64.b64encode(secret.encode(errors="replace")).decode()
@@ -137,17 +138,17 @@ def _forms(secret: str) -> tuple[str, ...]:
 
 
 def sent_secrets(headers: Mapping[str, str]) -> frozenset[str]:
-    """The values of headers that are secrets."""
+    """The secret values of headers."""
     return frozenset(value for name, value in headers.items() if name not in _SHOWN_HEADERS)
 
 
 def secrets_repeated(document: Any, text: str) -> set[str]:
-    """The secrets of an answer that occur in a text which is to be shown."""
+    """The secrets of an answer that the texts to be shown contain."""
     return {secret for secret in _secret_texts(document) if any(form in text for form in _forms(secret))}
 
 
 def _secret_texts(document: Any) -> Iterator[str]:
-    """Every text of a field that is not known to be harmless, at any depth."""
+    """All texts in fields that are not listed as harmless, at any depth."""
     pending: list[Iterator[tuple[str | None, Any]]] = [iter([("", document)])]
     while pending:
         for name, item in pending[-1]:
@@ -164,7 +165,7 @@ def _secret_texts(document: Any) -> Iterator[str]:
 
 
 def masked(value: Any) -> str:
-    """An answer, the variables of a call or its headers as JSON for the log: what may be shown, and masks."""
+    """An answer or the variables of a call as JSON for the log, with masked secrets."""
     return json.dumps(_Masking().mask("", value, 0))
 
 
@@ -173,12 +174,12 @@ def _is_name(step: Any) -> bool:
 
 
 def masked_headers(headers: Mapping[str, str]) -> str:
-    """Headers of a request as JSON for the log."""
+    """The headers of a request as JSON for the log, with masked secrets."""
     return json.dumps({name: value if name in _SHOWN_HEADERS else _MASK for name, value in headers.items()})
 
 
 class _Masking:
-    """One rendering for the log, which ends after so many parts however large the answer is."""
+    """One text for the log. The number of values in it is limited."""
 
     def __init__(self) -> None:
         self._left = _MAX_PARTS

@@ -1,9 +1,9 @@
 """TLS contexts for Compass.
 
 * The system's roots verify the server (OpenSSL's default paths, SSL_CERT_FILE and SSL_CERT_DIR included); the file of
-  a private CA is added to them. No other roots are ever mixed in.
+  a private CA is added to them. No other roots are used.
 * TLS 1.2 or newer.
-* A client key goes from memory into OpenSSL through an anonymous file in memory: no path of it ever exists.
+* OpenSSL reads the client key from an anonymous file in memory. The key is never on a disk.
 """
 
 import os
@@ -19,9 +19,9 @@ from controller.compass.errors import InvalidCredentials, InvalidRequest
 def client_context(
     credentials: Credentials | None = None, *, ca_file: Path | None = None, skip_verify: bool = False
 ) -> ssl.SSLContext:
-    """A context for calls to Compass, presenting the certificate chain when there are credentials.
+    """A context for calls to Compass, with the client certificate if there are credentials.
 
-    Raises InvalidRequest when `ca_file` cannot be read, and InvalidCredentials when OpenSSL does not take the pair.
+    Raises InvalidRequest if `ca_file` cannot be read, and InvalidCredentials if OpenSSL rejects key and certificate.
     """
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

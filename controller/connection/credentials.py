@@ -1,6 +1,6 @@
-"""The credentials that pairing won, and how they are kept in the cluster.
+"""The credentials from the pairing, and their Secrets in the cluster.
 
-Two Secrets, as the Go agent and the Istio gateway know them:
+Two Secrets, in the format of the Go agent and the Istio gateway:
 
 | Secret | key | content |
 |---|---|---|
@@ -11,9 +11,8 @@ Two Secrets, as the Go agent and the Istio gateway know them:
 | | `pairing` | a pairing under way: key, next token, subject (JSON); gone when it is done |
 | `APP_CA_CERTIFICATES_SECRET` | `cacert` | CA certificate (and root), PEM |
 
-One write of the first Secret switches key, certificate and registration together, so a reader never sees a half. The
-second Secret follows from `crtChain` and can be written again at any time. Other keys, labels and annotations
-survive.
+One write of the first Secret replaces key, certificate and registration together, so they always match. The second
+Secret is made from `crtChain` and can be written again at any time. Other keys, labels and annotations are kept.
 
     CredentialsError          the stored credentials cannot be used: says which key of which Secret
     ├── CredentialsMissing    there are none at all
@@ -61,11 +60,11 @@ Values = Mapping[str, bytes | None]
 
 
 class CredentialsError(Exception):
-    """There are no credentials that could be used."""
+    """There are no usable credentials."""
 
 
 class CredentialsMissing(CredentialsError):
-    """There is no Secret, or it holds no credentials yet."""
+    """There is no Secret, or it does not contain credentials yet."""
 
 
 class CredentialsReplaced(CredentialsError):
@@ -74,11 +73,11 @@ class CredentialsReplaced(CredentialsError):
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What belongs to the certificate: who we are, and where Compass is.
+    """The data that belong to the certificate: ids of the Runtime, and URLs of Compass.
 
-    `origin` names the object with the configuration that won it, `paired_with` is that configuration's fingerprint;
-    both are "" when that is not known. `asked_by` is the uid of the CompassConnection that was there then, or "".
-    `acquired` is when this certificate came, epoch seconds, 0 when not known.
+    `origin`: the object with the configuration of the pairing. `paired_with`: the fingerprint of this configuration.
+    `asked_by`: the uid of the CompassConnection at that time. All three are "" if unknown. `acquired`: the time of this
+    certificate in epoch seconds, 0 if unknown.
     """
 
     runtime_id: str
@@ -93,11 +92,12 @@ class Registration:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """A pairing under way: all that is needed to go on after a restart.
+    """A pairing in progress, with all data to continue after a restart.
 
-    `token` is the one to use next. Without a `key` that is the configured one: it was taken out of the
-    CompassConnection, and nothing else has happened. `beside` is the fingerprint of what else was configured then,
-    `asked_by` the uid of the CompassConnection, "" for none. `since` is when the token was given, epoch seconds.
+    `token`: the next one to use. Without a `key` it is the configured token, which was removed from the
+    CompassConnection, and nothing else has happened. `beside`: the fingerprint of the other configuration at that time.
+    `asked_by`: the uid of the CompassConnection, "" for none. `since`: the time when the token was found, in epoch
+    seconds.
     """
 
     configuration: str  # fingerprint of the configuration that it began with
@@ -115,13 +115,13 @@ class Pairing:
     since: int = 0
 
     def is_same(self, other: "Pairing") -> bool:
-        """Whether both have the same token and key: Runtime id and tenant may be corrected while it is under way."""
+        """Whether both have the same token and key. Runtime id and tenant may change during a pairing."""
         return (self.key, self.token) == (other.key, other.token)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredCredentials:
-    """A key and its certificate chain, proven to belong together, and the registration they were won for."""
+    """A key and its certificate chain, checked to belong together, and their registration."""
 
     pair: certificates.Credentials
     registration: Registration | None  # None: stored by the Go agent, which keeps this elsewhere, or damaged
@@ -130,7 +130,7 @@ class StoredCredentials:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the certificate. The serial number would not tell two apart: Compass gives all the same."""
+        """SHA-256 of the certificate. Compass gives all certificates the same serial number."""
         return self.pair.leaf.fingerprint
 
     @property
@@ -145,12 +145,12 @@ class StoredCredentials:
 
     @property
     def ca_pem(self) -> bytes:
-        """The chain without the client certificate: what the gateway trusts."""
+        """The chain without the client certificate, for the gateway."""
         return certificates.chain_to_pem(self.pair.chain[1:])
 
 
 class CredentialsStore:
-    """Reads and writes the two Secrets, through caches that see the agent's own writes at once."""
+    """Reads and writes the two Secrets. Its caches show own writes at once."""
 
     def __init__(
         self,
@@ -170,24 +170,25 @@ class CredentialsStore:
     # --- the client's Secret ---
 
     def load(self) -> StoredCredentials:
-        """The stored credentials; raises CredentialsError saying what is missing or wrong."""
+        """The stored credentials. Raises CredentialsError, which names what is missing or invalid."""
         return self._loaded(self._cluster_secret())
 
     def load_registration(self) -> Registration | None:
-        """The registration alone and as it is: readable also when key, certificate or a value of it cannot be used."""
+        """The registration, unchecked. It can be read even if key, certificate or one of its values is invalid."""
         secret = self._cluster_secret()
         return None if secret is None else _load(Registration, secret, _REGISTRATION)
 
     def load_pairing(self) -> Pairing | None:
-        """The pairing under way, if any; one that cannot be read counts as none."""
+        """The pairing in progress; None if there is none, or if it cannot be read."""
         secret = self._cluster_secret()
         return None if secret is None else _load(Pairing, secret, _PAIRING)
 
     @contextmanager
     def in_use(self, credentials: StoredCredentials) -> Iterator[None]:
-        """A call to Compass with these credentials; raises CredentialsReplaced when others are usable by its end.
+        """For a call to Compass with these credentials. Raises CredentialsReplaced if there are other credentials at
+        its end.
 
-        What such a call tells, a refusal above all, is about a connection that is no more.
+        The result of such a call, especially a refusal, does not apply to the new credentials.
         """
         try:
             yield
@@ -196,7 +197,7 @@ class CredentialsStore:
                 raise CredentialsReplaced(f"the Secret {self.cluster_name} has other credentials now")
 
     def save_pairing(self, pairing: Pairing | None) -> None:
-        """Keep the pairing, or forget it; raises informers.ApiError."""
+        """Store the pairing, or remove it. Raises informers.ApiError."""
         self._write_cluster({_PAIRING: None if pairing is None else orjson.dumps(asdict(pairing))})
 
     def save(
@@ -207,13 +208,13 @@ class CredentialsStore:
         registration: Registration,
         replacing: StoredCredentials | Pairing | None = None,
     ) -> StoredCredentials:
-        """Switch to new credentials, and end the pairing that won them; gives them as `load` will.
+        """Store new credentials and remove their pairing. Returns them like `load`.
 
-        `replacing`: what they follow from, credentials that are renewed or a pairing under way. When that is not
-        stored any more, nothing is written: whoever deleted or replaced it may not want what follows from it.
+        `replacing`: the renewed credentials, or the pairing. If that is not stored any more, nothing is written,
+        because somebody has deleted or replaced it.
 
-        Raises InvalidCredentials, with nothing written, when key and chain do not belong together; CredentialsReplaced;
-        or informers.ApiError.
+        Raises InvalidCredentials without a write if key and chain do not belong together, CredentialsReplaced, or
+        informers.ApiError.
         """
         fresh = read_credentials(key_pem, chain_pem, registration)
         leaf = certificates.parse_chain(chain_pem)[:1]
@@ -230,13 +231,14 @@ class CredentialsStore:
         return fresh
 
     def save_registration(self, registration: Registration, credentials: StoredCredentials) -> None:
-        """Keep what belongs to that certificate; raises CredentialsReplaced or informers.ApiError."""
+        """Store the registration of that certificate. Raises CredentialsReplaced or informers.ApiError."""
         self._write_cluster({_REGISTRATION: orjson.dumps(asdict(registration))}, replacing=credentials)
 
     def check_writable(self) -> None:
-        """Try a write of the client's Secret without storing anything, before a token or a certificate is spent on it.
+        """Test with a dry run that the Secret can be written, before a token is used up for it.
 
-        A value does change: an immutable Secret takes a write that changes nothing. Raises informers.ApiError.
+        The dry run changes a value, because an immutable Secret allows a write without changes. Raises
+        informers.ApiError.
         """
         self._write_cluster({_PAIRING: b"dry run"}, dry_run=True)
 
@@ -246,25 +248,25 @@ class CredentialsStore:
         return self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace) is not None
 
     def ca_secret_differs(self, ca_pem: bytes) -> bool:
-        """Whether the gateway's Secret has anything else than these certificates."""
+        """Whether the Secret of the gateway differs from these certificates."""
         secret = self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace)
         return member(secret, "data").get(_CACERT) != base64.b64encode(ca_pem).decode()
 
     def save_ca(self, ca_pem: bytes, *, dry_run: bool = False) -> None:
-        """Hand the CA certificates to the gateway; raises informers.ApiError."""
+        """Write the CA certificates for the gateway. Raises informers.ApiError."""
         self._write(self._ca_secrets, self.ca_name, partial(_merged, {_CACERT: ca_pem}), dry_run=dry_run)
 
     # --- both ---
 
     def delete_client(self) -> None:
-        """Remove the client's Secret, as it is in the cache; raises informers.ApiError.
+        """Delete the Secret of the client if it is the one in the cache. Raises informers.ApiError.
 
-        Conflict when it has changed: it may hold other credentials.
+        Raises Conflict if it has changed, because it may contain other credentials.
         """
         self._delete(self._cluster_secrets, self.cluster_name)
 
     def delete_ca(self) -> None:
-        """Remove the gateway's Secret; raises informers.ApiError."""
+        """Delete the Secret of the gateway. Raises informers.ApiError."""
         self._delete(self._ca_secrets, self.ca_name)
 
     def _delete(self, cache: MutationCache, name: ObjectName) -> None:
@@ -368,12 +370,14 @@ class CredentialsStore:
 
 
 def read_credentials(key_pem: bytes, chain_pem: bytes, registration: Registration) -> StoredCredentials:
-    """Credentials as `CredentialsStore.load` gives them; raises InvalidCredentials when the two do not fit."""
+    """Credentials like those of `CredentialsStore.load`. Raises InvalidCredentials if key and certificate do not
+    match.
+    """
     return StoredCredentials(pair=certificates.load_credentials(key_pem, chain_pem), registration=registration)
 
 
 def fault_of_registration(registration: Registration) -> str:
-    """Which value cannot be used, and why; "" for none."""
+    """The invalid value and the reason; "" if all are valid."""
     return _faults(
         {"runtime_id": registration.runtime_id, "tenant": registration.tenant},
         {"connector_url": registration.connector_url, "director_url": registration.director_url},
@@ -381,7 +385,7 @@ def fault_of_registration(registration: Registration) -> str:
 
 
 def fault_of_pairing(pairing: Pairing) -> str:
-    """Which value of the notes cannot be used, and why; "" for none. Key and subject show when they are used."""
+    """The invalid value of the notes and the reason; "" if all are valid. Key and subject are checked at their use."""
     urls = {"token_url": pairing.token_url}
     if pairing.key:
         urls |= {"connector_url": pairing.connector_url, "director_url": pairing.director_url}
@@ -395,12 +399,13 @@ def _faults(texts: Mapping[str, str], urls: Mapping[str, str]) -> str:
 
 
 def going_on(pairing: Pairing, configuration: PairingConfiguration | ConfigurationProblem) -> Pairing | None:
-    """A pairing under way as the configuration wants it by now; None when it asks for another one, or for none.
+    """The pairing in progress, adapted to the current configuration; None if the configuration requests another one, or
+    none.
 
-    A literal token is taken out of the CompassConnection when its pairing begins. So a pairing that began there goes on
-    until a new token is put there, or something else that is configured changes. One that began with a tokenSecretRef
-    goes on without that Secret, since its token is spent. The Connector does not ask for Runtime id and tenant. So when
-    they are edited, the pairing goes on for the new ones: its token is as good for them, and may be spent.
+    A literal token is removed from the CompassConnection at the start of its pairing. So such a pairing continues until
+    there is a new token, or another part of the configuration changes. A pairing with a tokenSecretRef continues
+    without that Secret, because its token is used up. The Connector does not need Runtime id and tenant. So after a
+    change of these, the pairing continues with the new ones: its token is valid for them, and may be used up.
     """
     if isinstance(configuration, ConfigurationProblem) and configuration.kind is ProblemKind.TOKEN_SECRET:
         return pairing if pairing.origin == SPEC_PAIRING and not pairing.beside else None
@@ -421,7 +426,7 @@ def going_on(pairing: Pairing, configuration: PairingConfiguration | Configurati
 
 
 def fingerprint_of(configuration: PairingConfiguration | ConfigurationProblem) -> str:
-    """Equal for equal configurations, those that cannot be used included."""
+    """Equal for equal configurations, also for invalid ones."""
     return configuration.fingerprint if isinstance(configuration, PairingConfiguration) else configuration.text
 
 
@@ -467,7 +472,7 @@ def _load(kind: type[_T], secret: Mapping[str, Any], key: str) -> _T | None:
 
 
 def _fits(value: object, wanted: object) -> bool:
-    """Whether a field may have the value; numbers are epoch seconds, which have to be a time that can be written."""
+    """Whether the value is valid for the field. Numbers are epoch seconds and must be valid times."""
     if wanted is int:
         return isinstance(value, int) and 0 <= value <= _LAST_SECOND
     return isinstance(value, str)

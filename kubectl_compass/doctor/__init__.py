@@ -1,6 +1,6 @@
-"""`kubectl compass doctor`: what docs/troubleshooting.md looks for, looked for.
+"""`kubectl compass doctor`: checks for the problems in docs/troubleshooting.md.
 
-facts    looks once at everything, from outside by the API, and has the agent's own `doctor` run in a Pod
+facts    reads everything once, with the API server and with the agent's own `doctor` in a Pod
 rules    pure functions from these facts to findings, each with its cure
 """
 
@@ -12,7 +12,7 @@ from kubectl_compass.output import show
 
 
 def doctor(desk: Desk) -> int:
-    """Print the findings; gives the exit status."""
+    """Print the findings. Returns the exit status."""
     found = examine(gather(desk))
     show(findings.to_json(found), desk.output, desk.out, lines=lambda: findings.lines(found))
     return findings.exit_status(found)

@@ -1,4 +1,4 @@
-"""What `rules` judge, read from a cluster. What cannot be read is Unknown, and the other checks go on."""
+"""Reads the input of `rules` from a cluster. What cannot be read is Unknown; the other checks continue."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lease:
-    """`holder` is the identity, "" for none. `renewed`: whether it was renewed while it was watched."""
+    """`holder`: the identity, "" for none. `renewed`: whether it was renewed during the observation."""
 
     holder: str
     renewed: bool
@@ -43,7 +43,7 @@ class Lease:
 class Facts:
     """`now` in epoch seconds, of this machine. None stands for an object that does not exist.
 
-    `inside`: what the agent's own doctor found in a Pod. `missing_rights`: asked from outside when that is unknown.
+    `inside`: the findings of the agent's own doctor in a Pod. `missing_rights`: read from outside if they are unknown.
     """
 
     now: float
@@ -59,7 +59,7 @@ class Facts:
 
 
 def gather(desk: Desk) -> Facts:
-    """Look at everything. Raises informers.ConnectionFailed when there is no API server to ask."""
+    """Read everything. Raises informers.ConnectionFailed if the API server cannot be reached."""
     cluster = desk.cluster
     cluster.client.request("GET", "/version")
     crds = {name: _attempt(partial(find, cluster.client, CRDS, name)) for name in map(_crd_name, EXPECTED_CRDS)}
@@ -88,7 +88,7 @@ def gather(desk: Desk) -> Facts:
 
 
 def running(pod: Object) -> bool:
-    """Whether the agent's container runs in it."""
+    """Whether the agent's container runs in this Pod."""
     statuses = fields.objects(fields.member(pod, "status").get("containerStatuses"))
     return any(s.get("name") == COMPONENT and "running" in fields.member(s, "state") for s in statuses)
 
@@ -109,7 +109,7 @@ def _pods(cluster: Cluster) -> tuple[Object, ...]:
 
 
 def _lease(cluster: Cluster, settings: Settings, clock: Clock) -> Lease | None:
-    """Watched until it is renewed, or for as long as it is valid: that takes no clock but this machine's own."""
+    """Observe the Lease until it is renewed or has expired, measured with the clock of this machine only."""
     first = cluster.lease()
     if first is None:
         return None
@@ -127,7 +127,7 @@ def _lease(cluster: Cluster, settings: Settings, clock: Clock) -> Lease | None:
 
 
 def _pod_to_ask(pods: tuple[Object, ...] | Unknown, lease: Lease | Unknown | None) -> str:
-    """The leader's, else any in which the agent runs; "" when there is none."""
+    """The Pod of the leader, otherwise any Pod in which the agent runs; "" if there is none."""
     if isinstance(pods, Unknown):
         return ""
     names = sorted(pod["metadata"]["name"] for pod in pods if running(pod))
@@ -151,6 +151,6 @@ def _inside(cluster: Cluster, pod: str) -> tuple[Finding, ...] | Unknown:
 
 
 def _missing_rights(cluster: Cluster, settings: Settings) -> tuple[Right, ...]:
-    """Of the agent's ServiceAccount, as others see them; for when it cannot be asked itself."""
+    """The missing permissions of the agent's ServiceAccount, reviewed from outside."""
     account = ObjectName(cluster.namespace, cluster.service_account)
     return rights.missing(cluster.client, rights.needed(settings), account=account)

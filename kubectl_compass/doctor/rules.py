@@ -1,4 +1,4 @@
-"""From facts to findings. Pure functions; the order of the findings is that in which they are to be fixed."""
+"""Pure functions from facts to findings. Findings are in the order in which to fix them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ _CURES: Mapping[str, str] = {
 
 
 def examine(facts: Facts) -> list[Finding]:
-    """Knows of nothing but the facts."""
+    """The findings. They depend only on the facts."""
     return [
         *_crds(facts),
         _deployment(facts),
@@ -107,7 +107,7 @@ def _pods(facts: Facts) -> list[Finding]:
 
 
 def _pod(facts: Facts, pod: Object) -> Finding | None:
-    """What keeps it from running; None when nothing does."""
+    """The reason why the Pod does not run; None if it runs."""
     check, name, status = "Pod", pod["metadata"]["name"], fields.member(pod, "status")
     describe = f"kubectl -n {facts.namespace} describe pod {name}"
     for condition in fields.objects(status.get("conditions")):
@@ -144,7 +144,7 @@ def _lease(facts: Facts) -> Finding:
 
 
 def _inside(facts: Facts) -> list[Finding]:
-    """What the agent's own doctor found; without it, what can be said from outside."""
+    """The findings of the agent's own doctor; without them, what is known from outside."""
     if not isinstance(facts.inside, Unknown):
         return list(facts.inside)
     check = "permissions"
