@@ -170,6 +170,7 @@ def test_late_handler_is_shown_the_cache(cluster: Cluster, source: InProcess, st
     """It sees all objects as an initial list, and each later change once: no gap, no overlap."""
     informer = make(source)
     start(informer)
+    eventually(lambda: informer.has_synced)  # a list that comes later has the objects in another order
     recorders = []
     registrations = []
     for number in range(50):
