@@ -40,7 +40,7 @@ _ENDED = (GracePeriodExceeded, RunnableFailed, ServerBindError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0 done, 1 failed, 2 cannot start."""
+    """Run one command; returns the exit status: 0 done, 1 failed, 2 cannot start."""
     options = _parser().parse_args(arguments)
     command = options.command or "run"
     try:
@@ -82,7 +82,7 @@ def _yes(_: str) -> bool:
 
 
 def _ask(question: str) -> bool:
-    """No terminal, no answer, no."""
+    """An empty answer means no, and so does a missing terminal."""
     print(question, "[y/N] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

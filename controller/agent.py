@@ -39,7 +39,7 @@ def build(
 ) -> Manager:
     """A manager that runs the whole agent. Nothing is sent before its `run`.
 
-    `refused` is set by whoever sees that the API server refused a request. `new_key` makes client keys.
+    `refused`: an event that is set when the API server has refused a request. `new_key` creates client keys.
     """
     clock = clock or RealClock()
     manager = Manager(
@@ -84,7 +84,7 @@ def _prepared_key(new_key: Callable[[], RSAPrivateKey], caches: Caches, client: 
 
 
 def _expects_pairing(caches: Caches, client: Client) -> bool:
-    """Whether a key will be needed: there are no credentials, none on their way, and something is configured."""
+    """Whether a key will be needed: there are no credentials, no pairing in progress, and a configuration."""
     credentials = caches.credentials(client)
     try:
         credentials.load()
@@ -113,7 +113,7 @@ def _sessions(settings: Settings, metrics: AgentMetrics) -> Sessions:
 
 
 def _controllers(context: Context) -> Iterable[Controller[str]]:
-    """Those of one term of leadership, with all that they remember."""
+    """The controllers of one term of leadership, with all their memory."""
     applications = application.build(context)
     return connection.build(context), sync.build(context, applications), applications
 

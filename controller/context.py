@@ -1,4 +1,4 @@
-"""What the controllers share. Each reconciler's module builds its own controller from it; `agent` lists them."""
+"""The objects that the controllers share. The module of each reconciler builds its controller from these."""
 
 import random
 from collections.abc import Callable, Collection, Iterable
@@ -25,15 +25,15 @@ from controller.sharing import Trimmed
 from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer
 from workqueue import Clock, ItemExponentialFailureRateLimiter
 
-_RETRY_BASE = 0.005  # seconds, as controllers in Go begin
-_COMPASS_RETRY_CAP = 300.0  # of what Compass does not answer or accept: the cap when the sync period is longer
+_RETRY_BASE = 0.005  # seconds, as in controllers in Go
+_COMPASS_RETRY_CAP = 300.0  # seconds between retries of calls to Compass at most, also if the sync period is longer
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """What lives as long as the process."""
+    """Objects that exist as long as the process."""
 
     settings: Settings
     clock: Clock
@@ -46,14 +46,14 @@ class Process:
     new_key: Callable[[], RSAPrivateKey]
 
     def connections(self, client: Client) -> ConnectionStore:
-        """A store that writes through this client."""
+        """A store that writes with this client."""
         cache = MutationCache(self.caches.connections.lister(), clock=self.clock)
         return ConnectionStore(client, cache, clock=self.clock, overlay=self.rights.overlay)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What lives as long as one term of leadership: all that is remembered begins anew with the next one."""
+    """Objects that exist as long as one term of leadership, so no term uses the memory of an earlier one."""
 
     process: Process
     client: Client
@@ -64,7 +64,7 @@ class Context:
 
     @classmethod
     def of_term(cls, process: Process, client: Client) -> "Context":
-        """`client` writes in this term only."""
+        """`client`: its writes are refused after the term."""
         caches, clock = process.caches, process.clock
         return cls(
             process=process,
@@ -77,16 +77,16 @@ class Context:
 
     @property
     def retry_cap(self) -> float:
-        """Seconds after which what Compass does not answer or accept is tried again at the latest."""
+        """The longest delay between retries of a call to Compass, in seconds."""
         return min(self.process.settings.sync_period, _COMPASS_RETRY_CAP)
 
     def backoff(self) -> Backoff:
-        """A pause of its own in front of calls to Compass."""
+        """A new back-off for calls to Compass."""
         return Backoff(cap=self.retry_cap, clock=self.process.clock, random=random.random)
 
 
 def rate_limiter(cap: float) -> ItemExponentialFailureRateLimiter[str]:
-    """Delays of a key whose reconcile has raised; seconds."""
+    """The rate limiter for keys whose reconcile has raised."""
     return ItemExponentialFailureRateLimiter(_RETRY_BASE, cap)
 
 
@@ -98,17 +98,17 @@ def name_of(obj: Object) -> Iterable[str]:
 
 
 def served_name(obj: Object) -> Iterable[str]:
-    """The one CompassConnection that is served; others wake nobody."""
+    """The key of the one CompassConnection that is served; no key for others."""
     return (CONNECTION_NAME,) if obj["metadata"]["name"] == CONNECTION_NAME else ()
 
 
 def connection_name(_: Object) -> Iterable[str]:
-    """Whatever it is, it belongs to the CompassConnection."""
+    """The key of the CompassConnection, for an object that belongs to it."""
     return (CONNECTION_NAME,)
 
 
 class Caches:
-    """Everything that the agent reads of the cluster. Single Secrets are watched by name, so RBAC can be as narrow."""
+    """The informers for all objects that the agent reads. Single Secrets are watched by name, so RBAC can be narrow."""
 
     def __init__(self, settings: Settings, client: Client, metrics: Metrics, clock: Clock) -> None:
         self._settings, self._client, self._metrics, self._clock = settings, client, metrics, clock
@@ -141,11 +141,11 @@ class Caches:
         )
 
     def of_pairing(self) -> Collection[SharedInformer]:
-        """Those that tell whether there are credentials, and whether any are asked for."""
+        """The caches for the questions whether there are credentials, and whether a pairing is requested."""
         return (self.configuration_map, self.configuration_secret, self.cluster_secret)
 
     def credentials(self, client: Client) -> CredentialsStore:
-        """A store over these caches that writes through this client."""
+        """A store that reads from these caches and writes with this client."""
         return CredentialsStore(
             client,
             cluster_secrets=MutationCache(self.cluster_secret.lister(), clock=self._clock),

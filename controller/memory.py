@@ -1,8 +1,8 @@
-"""How much memory the process may take: the limit of its control group, as Kubernetes sets it for a container."""
+"""The memory limit of the process: that of its control group, which Kubernetes sets for a container."""
 
 from pathlib import Path
 
-#: More than any machine has: what version 1 of control groups says when there is no limit.
+#: More than any machine has: the value for no limit in version 1 of control groups.
 _NO_LIMIT = 2**60
 
 _V2 = "memory.max"
@@ -10,9 +10,9 @@ _V1 = "memory.limit_in_bytes"
 
 
 def memory_limit(*, groups: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> int | None:
-    """The limit in bytes, of this group or of one around it; None when there is none, or none can be read.
+    """The limit of this control group or one of its parents, in bytes; None if there is none, or none can be read.
 
-    `groups` is where control groups are mounted, `process` names the group of the process, a line for each hierarchy.
+    `groups`: where control groups are mounted. `process`: the file with the group of the process.
     """
     try:
         lines = process.read_text().splitlines()
@@ -23,7 +23,7 @@ def memory_limit(*, groups: Path = Path("/sys/fs/cgroup"), process: Path = Path(
 
 
 def _limits_along(groups: Path, line: str) -> list[int]:
-    """Limits of a group and of those around it. In a container its own group is often mounted as the outermost."""
+    """The limits of a group and its parents. In a container, its own group is often mounted as the root."""
     _, controllers, name = [*line.split(":", 2), "", ""][:3]
     if controllers and "memory" not in controllers.split(","):
         return []

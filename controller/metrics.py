@@ -1,4 +1,4 @@
-"""The agent's own metrics, beside those of the generic core; docs/operations.md tells what to do about each."""
+"""The agent's own metrics, in addition to those of the generic core. docs/operations.md describes each of them."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -8,11 +8,11 @@ from controller.version import COMMIT, VERSION
 _PREFIX = "compass_runtime_agent_"
 _RESULTS = ("success", "error")
 _CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds; a call ends after 30
-_SYNC_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # seconds; 5,000 Applications take some ten
+_SYNC_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # seconds; 5,000 Applications take about ten
 
 
 class AgentMetrics:
-    """One object, handed to whoever has something to tell."""
+    """All metrics of the agent, in one object that its components share."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, text: str, *labels: str) -> Gauge:

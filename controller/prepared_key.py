@@ -1,6 +1,6 @@
-"""The client key of a pairing, made while the lease and the rest of the start are waited for.
+"""Creates the client key of a pairing during the start of the process, while it waits for the Lease.
 
-OpenSSL needs between a fifth of a second and two for a key of 4096 bits. It lets other threads run meanwhile.
+OpenSSL needs 0.2 to 2 s for a key of 4096 bits, and lets other threads run during this time.
 """
 
 import threading
@@ -22,10 +22,10 @@ class _Cache(Protocol):
 
 
 class PreparedKey:
-    """Makes one key ahead when a pairing is to be expected, and all others when they are asked for.
+    """Creates one key in advance if a pairing is expected, and all other keys on request.
 
-    `caches` are what `is_expected` reads. A replica that does not get the lease keeps its key, for the case that it
-    has to pair later.
+    `caches`: the caches that `is_expected` reads. A replica without the Lease keeps its key, because it may have to
+    pair later.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PreparedKey:
         self._was_asked = False
 
     def run(self, stop: threading.Event) -> None:
-        """Wait for the caches, and begin to make the key if it will be needed. For the start of a manager."""
+        """Wait for the caches, and begin to create the key if it will be needed. For the start of a manager."""
         while not all(cache.has_synced for cache in self._caches):
             if self._clock.sleep(_POLL_SECONDS, stop):
                 return
@@ -53,11 +53,11 @@ class PreparedKey:
             if self._was_asked or not self._is_expected():
                 return
             ahead = self._ahead = Future()
-        # In a thread that may be left alone: a stop does not wait for it.
+        # In a separate thread, so a stop does not wait for it.
         run_in_thread("client-key", lambda: self._make(ahead))
 
     def take(self) -> RSAPrivateKey:
-        """A key that nobody else has: the one that is being made, or a new one."""
+        """The key that was created in advance, for the first call; then a new key for each call."""
         with self._lock:
             self._was_asked = True
             ahead, self._ahead = self._ahead, None

@@ -20,7 +20,7 @@ CONFIG_MAP = Resource(group="", version="v1", plural="configmaps", kind="ConfigM
 SECRET = Resource(group="", version="v1", plural="secrets", kind="Secret")
 
 COMPONENT = "compass-runtime-agent"
-"""The agent's name: of its Lease, and in the Events that it writes."""
+"""The name of the agent's Lease, and its name in Events."""
 
 CONNECTION_NAME = "compass-connection"
-"""The one CompassConnection that the agent serves; one under another name is ignored, with an Event."""
+"""The name of the CompassConnection that the agent serves. One with another name is ignored, with an Event."""

@@ -1,7 +1,7 @@
-"""Whether the agent has the rights that it needs, told by name, so that nobody has to guess from a 403.
+"""Checks the permissions of the agent, and reports each missing one by name.
 
-The API server is asked with one SelfSubjectAccessReview for each right, which every user may create. It is asked at the
-start, when a request was refused, and again and again while something is missing: rights come and go without an event.
+The check is one SelfSubjectAccessReview for each permission, which every user may create. It runs at the start, after a
+refused request, and repeatedly while permissions are missing, because a change of permissions has no event.
 """
 
 import logging
@@ -27,14 +27,14 @@ _REVIEWS = "/apis/authorization.k8s.io/v1"
 Object = dict[str, Any]
 
 _PAUSE_SECONDS = 10.0
-"""Between two checks at least. A check is some thirty small requests."""
+"""Minimum time between two checks. A check has about thirty small requests."""
 
 _FORBIDDEN = "403"
 
 
 @dataclass(frozen=True, order=True)
 class Right:
-    """One verb on one kind of object. `namespace` is "" for what has none, `name` where all names are meant."""
+    """One verb for one kind of object. `namespace` is "" for cluster-scoped kinds, `name` is "" for all names."""
 
     group: str
     resource: str  # with its subresource, as roles write it: compassconnections/status
@@ -44,7 +44,7 @@ class Right:
 
 
 class RightsMissing(Exception):
-    """The agent cannot work with the rights that it has. `rights` are those it lacks."""
+    """The agent cannot do all its work without the missing `rights`."""
 
     def __init__(self, rights: Iterable[Right]) -> None:
         self.rights = tuple(sorted(rights))
@@ -54,7 +54,7 @@ class RightsMissing(Exception):
 
 
 def needed(settings: Settings) -> tuple[Right, ...]:
-    """Without any of these something stays undone. What only adds to the log, or serves commands, is not among them."""
+    """The permissions that the work needs, without those for Events, the cluster metrics and the commands."""
     one = ("list", "watch")
     found = [
         *_rights(COMPASS_CONNECTION, "list", "watch", "get", "create", "update"),
@@ -75,12 +75,12 @@ def needed(settings: Settings) -> tuple[Right, ...]:
 
 
 def missing(client: Client, rights: Iterable[Right], *, account: ObjectName | None = None) -> tuple[Right, ...]:
-    """Those that the API server denies, to a ServiceAccount or else to the client. Raises informers.ApiError."""
+    """The denied rights of a ServiceAccount, or of the client itself. Raises informers.ApiError."""
     return tuple(right for right in rights if not _allowed(client, right, account))
 
 
 def describe(rights: Iterable[Right]) -> str:
-    """For people: the verbs of each kind of object together."""
+    """A text for people, with all verbs of a kind together."""
     verbs: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
     for right in sorted(rights):
         verbs[right.group, right.resource, right.namespace, right.name].append(right.verb)
@@ -88,7 +88,7 @@ def describe(rights: Iterable[Right]) -> str:
 
 
 class Refusals:
-    """Notices requests that the API server refuses, beside what it passes on to other metrics of requests."""
+    """Detects requests that the API server refuses, and passes all measurements on to other metrics."""
 
     def __init__(self, metrics: RequestMetrics) -> None:
         self._metrics = metrics
@@ -104,10 +104,10 @@ class Refusals:
 
 
 class StatusTeller:
-    """Tells in the CompassConnection, where there is one, what is missing.
+    """Writes the missing permissions to the CompassConnection, if there is one.
 
-    Every replica does so, whoever leads: without rights nobody may be able to lead, or to fill its caches. All write
-    the same, and only what differs.
+    Each replica does this, not only the leader: without permissions, there may be no leader and no filled cache. All
+    write the same content, and only if it differs.
     """
 
     def __init__(self, connections: ConnectionStore) -> None:
@@ -122,7 +122,7 @@ class StatusTeller:
 
 
 class RightsCheck:
-    """Knows which rights are missing. `run` finds out; everything else reads."""
+    """The missing rights. `run` checks them, all other methods only read."""
 
     def __init__(
         self,
@@ -147,16 +147,16 @@ class RightsCheck:
         return self._missing
 
     def tell(self, tell: Callable[[tuple[Right, ...]], None]) -> None:
-        """Have what is missing told when it changes; again and again as long as that raises informers.ApiError."""
+        """Add a callback for changes of the missing rights. It is repeated while it raises informers.ApiError."""
         self._tell = tell
 
     def overlay(self, connection: Object) -> None:
-        """What is missing stays told, whatever else is written into the CompassConnection."""
+        """Keep the report of missing permissions in the CompassConnection during other writes."""
         if self._missing:
             cc.rights_missing(connection, f"{describe(self._missing)}; apply config/rbac")
 
     def check(self) -> None:
-        """A check of readiness: raises RightsMissing while something is missing."""
+        """A readiness check. Raises RightsMissing while permissions are missing."""
         if self._missing:
             raise RightsMissing(self._missing)
 
@@ -171,7 +171,7 @@ class RightsCheck:
                 return
 
     def _look(self) -> bool:
-        """Check once; whether to check again without a new refusal."""
+        """Check once. Returns whether to check again without a new refusal."""
         try:
             found = missing(self._client, self._rights)
         except ApiError as error:
@@ -210,7 +210,7 @@ def _named(resource: Resource, name: ObjectName, *verbs: str) -> list[Right]:
 
 
 def _credentials(name: ObjectName) -> list[Right]:
-    """A request that creates carries no name that RBAC could restrict."""
+    """RBAC cannot restrict a create to a name, because the request does not contain it."""
     return [*_named(SECRET, name, "list", "watch", "update"), *_rights(SECRET, "create", namespace=name.namespace)]
 
 
@@ -240,7 +240,7 @@ def _allowed(client: Client, right: Right, account: ObjectName | None) -> bool:
 
 
 def _subject(account: ObjectName) -> dict[str, Any]:
-    """User and groups, as the API server takes a token of this ServiceAccount."""
+    """The user and groups that the API server derives from a token of this ServiceAccount."""
     everyone = "system:serviceaccounts"
     return {
         "user": f"system:serviceaccount:{account.namespace}:{account.name}",

@@ -360,7 +360,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
-        """Read all variables; raises SettingsError with each invalid one."""
+        """Read all variables. Raises SettingsError with all invalid ones."""
         values: dict[str, object] = {}
         problems = []
         for attribute in fields(cls):
@@ -381,14 +381,14 @@ class Settings:
         return settings
 
     def describe(self) -> dict[str, str]:
-        """Variable name -> current value in the syntax of operators, for the log line at the start. Unset values are
-        left out. No setting is a secret.
+        """All set variables and their current values in the syntax of operators, for the log line at the start. No
+        setting is a secret.
         """
         values = {field.metadata["name"]: _written(field, getattr(self, field.name)) for field in fields(self)}
         return {name: text for name, text in values.items() if text}
 
     def _contradictions(self) -> list[str]:
-        """Problems of values that are each valid alone."""
+        """Problems of combinations of values, each of which is valid alone."""
         duration, deadline, retry = (
             f"APP_{name}={format_duration(value)}"
             for name, value in (

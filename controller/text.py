@@ -1,4 +1,4 @@
-"""Text from outside, made safe for a status, an Event, a log line or a terminal."""
+"""Makes text from outside safe for a status, an Event, a log line or a terminal."""
 
 import json
 

@@ -1,12 +1,12 @@
-"""Packages of the official client whose __init__ waits until somebody needs it.
+"""Packages of the official client whose __init__ runs only when it is needed.
 
-`kubernetes/__init__.py` imports every part of the client, `kubernetes/config/__init__.py` every way to sign in, and
-`kubernetes/utils/__init__.py` a reader of YAML files: OAuth, websockets, models, an informer. This package uses a few
-modules of it. Executing the rest costs 18 MiB and 0.17 s of CPU at every start.
+`kubernetes/__init__.py` imports the whole client, `kubernetes/config/__init__.py` all ways to authenticate, and
+`kubernetes/utils/__init__.py` a reader of YAML files: OAuth, websockets, models, an informer. This package needs only a
+few modules. The others cost 18 MiB and 0.17 s of CPU at each start.
 
-A deferred package is the real one. Its modules can be imported at once, and its own __init__ runs when an attribute of
-it is first asked for that it does not have yet (`kubernetes.config.load_kube_config`), so other code in the process
-sees no difference. A package that is imported already stays as it is.
+A deferred package is the real package. Its modules can be imported at once. Its own __init__ runs when an attribute is
+read that it does not have yet, for example `kubernetes.config.load_kube_config`. So other code in the process sees no
+difference. A package that is imported already is not changed.
 """
 
 import sys
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def defer(name: str) -> None:
-    """Make a package importable without running its __init__. Its parent must be deferred or imported before."""
+    """Make a package importable without running its __init__. Its parent must be deferred or imported already."""
     if name in sys.modules:
         return
     parent, _, _ = name.rpartition(".")

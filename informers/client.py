@@ -9,7 +9,7 @@
 - Dead peers are detected by TCP keepalive and by a timeout on every request.
 - A rotated service account token is used; a 401 drops the current one.
 
-Together with watch.py and exchange.py the only module with HTTP. Thread-safe.
+HTTP is only in this module, watch.py and exchange.py. Thread-safe.
 """
 
 import copy
@@ -46,20 +46,20 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-# client-go transport/cache.go: the dialer's timeout, and as many idle connections per host.
+# client-go transport/cache.go: the dialer's timeout, and the number of idle connections per host.
 CONNECT_TIMEOUT = 30.0
 POOL_MAXSIZE = 25
-# Longer than any single answer of a healthy server takes; client-go leaves it open, and hangs when the peer is gone.
+# Longer than any single answer of a healthy server. client-go has no such timeout, and hangs when the peer is gone.
 REQUEST_TIMEOUT = 30.0
-# A big list may take long before its first byte. The API server itself gives up after a minute by default
-# (--request-timeout), but that can be set, and an aggregated API server or a proxy has a limit of its own.
+# The first byte of a large list may take long. The default limit of an API server is a minute (--request-timeout), but
+# it can be changed, and aggregated API servers and proxies have their own limits.
 LIST_TIMEOUT = 300.0
 # A server sends a bookmark about every 60 s: a watch that is silent for longer is dead.
 WATCH_READ_TIMEOUT = 70.0
 # client-go rest/request.go, maxRetries.
 MAX_RETRIES = 10
-# A peer that is gone is noticed within 30 + 3 * 5 s, the 45 s of client-go's HTTP/2 pings. User timeout: the same limit
-# for sent bytes that nobody acknowledges.
+# A peer that is gone is detected within 30 + 3 * 5 s, the 45 s of client-go's HTTP/2 pings. The user timeout is the
+# same limit for sent bytes without an acknowledgement.
 _KEEPALIVE_IDLE, _KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 30, 5, 3
 _USER_TIMEOUT_MS = 45_000
 
@@ -72,9 +72,9 @@ _retries_end_with: ContextVar[threading.Event | None] = ContextVar("retries_end_
 
 @contextmanager
 def no_retries_after(stop: threading.Event) -> Iterator[None]:
-    """Once `stop` is set, no request of this thread is sent again: a wait for Retry-After ends with the server's error.
+    """After `stop` is set, no request of this thread is retried: a wait for Retry-After ends with the server's error.
 
-    For work that has to end soon after `stop`. The first try of each request is made all the same.
+    For work that has to end soon after `stop`. The first attempt of each request is still made.
     """
     token = _retries_end_with.set(stop)
     try:
@@ -85,8 +85,8 @@ def no_retries_after(stop: threading.Event) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """`timeout`: seconds for the whole request. `connect_timeout`, `read_timeout`: for each single wait, as urllib3 has
-    them; they matter for a stream, which is read when the request is over. `interrupt` ends the request at once.
+    """`timeout`: seconds for the whole request. `connect_timeout`, `read_timeout`: seconds for each single wait, as in
+    urllib3. They matter for a stream, which is read after the request. `interrupt` ends the request at once.
     """
 
     method: str
@@ -107,11 +107,11 @@ class _Request:
 class Client:
     """Requests to one API server. Objects returned belong to the caller.
 
-    timeout: seconds for a request as a whole, see the module; None for REQUEST_TIMEOUT, of a list LIST_TIMEOUT. A wait
-    for Retry-After that does not fit into it is not begun: the error tells `retry_after`.
+    timeout: seconds for the whole request, see the module; None for REQUEST_TIMEOUT, or LIST_TIMEOUT for a list. A wait
+    for Retry-After that is longer than the rest of the timeout is not begun: the error has `retry_after`.
 
-    Errors: ApiError for what a request meets, ConnectionFailed for one that got no answer in time; ConfigurationError
-    for lost credentials; ValueError for arguments that fit no request.
+    Errors: ApiError if a request fails, and its subclass ConnectionFailed if there was no answer in time;
+    ConfigurationError if there are no credentials any more; ValueError for invalid arguments.
     """
 
     def __init__(
@@ -156,7 +156,8 @@ class Client:
         clock: Clock = REAL_CLOCK,
         metrics: RequestMetrics | None = None,
     ) -> Self:
-        """The client for `kubeconfig`, else $KUBECONFIG, else the Pod's service account, else ~/.kube/config.
+        """The client for the first of these that exists: `kubeconfig`, $KUBECONFIG, the Pod's service account,
+        ~/.kube/config.
 
         Raises ConfigurationError.
         """
@@ -171,15 +172,15 @@ class Client:
         return self._host
 
     def until(self, interrupt: Interrupt, error: Callable[[], BaseException]) -> Self:
-        """The same client over the same connections, whose requests end when `interrupt` is set: those under way at
-        once, later ones before anything is sent. They raise what `error` makes. Such a client is not to be closed.
+        """A client with the same connections whose requests end when `interrupt` is set: running ones at once, later
+        ones before anything is sent. They raise the result of `error`. Do not close this client.
         """
         view = copy.copy(self)
         view._closed, view._error_when_closed = interrupt, error  # noqa: SLF001 - of the same class
         return view
 
     def close(self) -> None:
-        """End all requests but watches and lists of informers, which end with these. Requests begun later fail."""
+        """End all requests, except those of informers, which end with the informer. Later requests fail."""
         self._closed.set()
         self._pool.clear()
 
@@ -205,8 +206,8 @@ class Client:
     ) -> Object:
         """One page, as the server sent it: {"metadata": {"resourceVersion", "continue"}, "items": [...]}.
 
-        A resource_version of None or "" asks for the most recent data, "0" for whatever the server has at hand.
-        `interrupt` ends the request as soon as it is set, with a ConnectionFailed.
+        A resource_version of None or "" requests the most recent data, "0" any data from the server's cache.
+        `interrupt` ends the request with a ConnectionFailed as soon as it is set.
         """
         query = _selectors(label_selector, field_selector)
         query |= {
@@ -227,7 +228,7 @@ class Client:
         dry_run: bool = False,
         timeout: float | None = None,
     ) -> Object:
-        """The object as created. Namespace from the argument or the object. Raises AlreadyExists, Invalid."""
+        """The created object. Its namespace is in the argument or in the object. Raises AlreadyExists, Invalid."""
         path = resource.path(_namespace_of(resource, obj, namespace))
         return self.request("POST", path, query=_dry_run(dry_run), body=obj, timeout=timeout)
 
@@ -241,7 +242,7 @@ class Client:
         dry_run: bool = False,
         timeout: float | None = None,
     ) -> Object:
-        """The object as replaced. With metadata.resourceVersion in it raises Conflict when it has changed meanwhile."""
+        """The stored object. Raises Conflict if `obj` has a metadata.resourceVersion that is not the current one."""
         name = (obj.get("metadata") or {}).get("name") or ""
         path = resource.path(_namespace_of(resource, obj, namespace), name, subresource)
         return self.request("PUT", path, query=_dry_run(dry_run), body=obj, timeout=timeout)
@@ -260,7 +261,7 @@ class Client:
         dry_run: bool = False,
         timeout: float | None = None,
     ) -> Object:
-        """The object as patched. `field_manager` (and `force`) are for server-side apply, with APPLY_PATCH."""
+        """The patched object. `field_manager` and `force` are for server-side apply, with APPLY_PATCH."""
         query = _dry_run(dry_run) | {"fieldManager": field_manager, "force": "true" if force else ""}
         path = resource.path(namespace, name, subresource)
         return self.request("PATCH", path, query=query, body=patch, content_type=content_type, timeout=timeout)
@@ -275,9 +276,9 @@ class Client:
         resource_version: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Delete the object, only if it still has that uid and version when they are given (else Conflict).
+        """Delete the object. Raises NotFound, and Conflict if it does not have the given uid or version.
 
-        Raises NotFound. Returning means accepted: finalizers may keep the object for a while.
+        The deletion is accepted when this returns; finalizers may keep the object for longer.
         """
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
@@ -298,7 +299,7 @@ class Client:
         allow_bookmarks: bool = True,
         send_initial_events: bool | None = None,
     ) -> WatchStream:
-        """A stream of what happens after `resource_version`; nothing is sent before it is opened or iterated."""
+        """A stream of the changes after `resource_version`. The request is sent when it is opened or iterated."""
         query = _selectors(label_selector, field_selector)
         query |= {
             "watch": "true",
@@ -322,8 +323,8 @@ class Client:
         timeout: float | None = None,
         interrupt: Interrupt | None = None,
     ) -> Object:
-        """Any request: `path` from the root of the server, `body` JSON-serialisable or None. Query values that are
-        empty are left out. `interrupt` as for list(). Returns {} for an empty answer.
+        """Any request. `path` begins at the root of the server; `body` is JSON-serialisable or None. Empty query values
+        are left out. `interrupt` as for list(). Returns {} for an empty answer.
         """
         timeout = REQUEST_TIMEOUT if timeout is None else timeout
         request = _Request(
@@ -353,7 +354,7 @@ class Client:
         return cast("Object", answer)
 
     def _open_watch(self, url: str, interrupt: Interrupt, exchange: Exchange) -> urllib3.BaseHTTPResponse:
-        """The answer to a watch request, its body not yet read; see WatchStream."""
+        """The answer to a watch request, with its body unread; see WatchStream."""
         request = _Request(
             "GET",
             url,
@@ -370,7 +371,7 @@ class Client:
         return f"{self._base}{path}?{urlencode(sent)}" if sent else f"{self._base}{path}"
 
     def _send(self, request: _Request, exchange: Exchange) -> urllib3.BaseHTTPResponse:
-        """The answer of status 2xx, its body read unless it is a stream. Raises ApiError, also for other statuses."""
+        """The answer with a status of 2xx. Its body is read unless it is a stream. Raises ApiError for other ones."""
         deadline = self._clock.monotonic() + request.timeout
         left = request.timeout
         for retries_left in range(MAX_RETRIES, -1, -1):
@@ -389,7 +390,7 @@ class Client:
         raise AssertionError("unreachable: the last turn returns or raises")
 
     def _try(self, request: _Request, exchange: Exchange, seconds: float) -> urllib3.BaseHTTPResponse:
-        """Any answer, if it comes within `seconds`. Raises ConnectionFailed."""
+        """The answer with any status. Raises ConnectionFailed if there is none within `seconds`."""
         if self._closed.is_set():
             raise self._error_when_closed()
         started = self._clock.monotonic()
@@ -413,7 +414,7 @@ class Client:
         finally:
             if code == "<error>":
                 if not exchange.on_new_connection:
-                    # What made it fail, a route that is gone, say, will have hit all that are idle: do not try each.
+                    # The cause, for example a lost route, has most likely broken all idle connections.
                     self._pool.clear()
                 exchange.cut()
                 exchange.release()
@@ -424,7 +425,7 @@ class Client:
         return response
 
     def _exchange(self, request: _Request, exchange: Exchange) -> urllib3.BaseHTTPResponse:
-        """Send the request and read the answer, in a thread that its caller may leave alone."""
+        """Send the request and read the answer. Runs in a thread that the caller may abandon."""
         headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent})
         if request.body is not None:
             headers["Content-Type"] = request.content_type
@@ -437,7 +438,7 @@ class Client:
         while True:
             try:
                 with exchange:
-                    # No retries and redirects by urllib3: it knows nothing of stop and of idempotence here.
+                    # No retries and redirects by urllib3, which knows neither the stop nor what is idempotent.
                     response = self._pool.urlopen(
                         request.method,
                         request.url,
@@ -450,8 +451,8 @@ class Client:
                     )
                 break
             except ProtocolError as error:
-                # The server closed an idle connection in the moment in which it was used again: nothing is wrong. That
-                # may happen to several in a row, but each of them once, and a new connection ends it.
+                # The server closed an idle connection just when it was used again, which is normal. The next idle one
+                # may fail as well, but each only once, and a new connection ends the series.
                 if request.method != "GET" or exchange.on_new_connection or exchange.is_cut:
                     raise
                 log.debug("Retrying a request that failed on an idle connection", extra={"error": type(error).__name__})
@@ -461,7 +462,7 @@ class Client:
         return cast("urllib3.BaseHTTPResponse", response)
 
     def _use_certificate(self) -> None:
-        """Make new connections with the plugin's certificate, if there is one, and none with an earlier one."""
+        """Use the plugin's current certificate, if there is one, for all new connections."""
         certificate = self._credentials.certificate()
         if certificate is None:
             return
@@ -482,7 +483,7 @@ def _socket_options() -> list[tuple[int, int, int]]:
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     ]
-    # Not every platform has each of these; without them the system's own, longer times apply.
+    # A platform may lack some of these; then the longer defaults of the system apply.
     for name, value in (
         ("TCP_KEEPIDLE", _KEEPALIVE_IDLE),
         ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL),
@@ -496,7 +497,7 @@ def _socket_options() -> list[tuple[int, int, int]]:
 
 
 def _namespace_of(resource: Resource, obj: Mapping[str, Any], namespace: str | None) -> str | None:
-    """The namespace to write to; ValueError when argument and object differ or a namespaced object has none."""
+    """The namespace of a write. Raises ValueError if argument and object differ, or if neither has a required one."""
     if not resource.namespaced:
         return None
     own = (obj.get("metadata") or {}).get("namespace")

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 SERVICE_ACCOUNT_DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
 
-# client-go transport/token_source.go: a token file is read each minute, with ten seconds of leeway.
+# client-go transport/token_source.go: a token file is read every minute, minus ten seconds.
 _TOKEN_PERIOD = 60.0
 _TOKEN_LEEWAY = 10.0
 
@@ -39,8 +39,8 @@ Certificate = tuple[str, str]
 class TokenFile:
     """A bearer token in a file that is rotated (client-go: cachingTokenSource over fileTokenSource).
 
-    Thread-safe. The file is read again when the token is older than 50 s, or was dropped. If that fails the old token
-    is used, unless it was dropped because the server refused it.
+    Thread-safe. The file is read again when the token is older than 50 s, or was dropped. If the file cannot be read,
+    the old token is used, unless the server has refused it.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -51,7 +51,7 @@ class TokenFile:
         self._read_at = 0.0
 
     def token(self) -> str:
-        """The token. Raises ConfigurationError when there is none."""
+        """The token. Raises ConfigurationError if there is none."""
         with self._lock:
             now = self._clock.monotonic()
             if self._token is not None and now - self._read_at < _TOKEN_PERIOD - _TOKEN_LEEWAY:
@@ -74,7 +74,7 @@ class TokenFile:
         return token
 
     def drop(self, *, older_than: float) -> None:
-        """Forget the token if it was read before `older_than` (monotonic seconds): the server has refused it."""
+        """Drop a token that was read before `older_than` (monotonic seconds), because the server has refused it."""
         with self._lock:
             if self._token is not None and self._read_at < older_than:
                 self._token = None
@@ -83,9 +83,9 @@ class TokenFile:
 class Credentials:
     """The authentication of each request.
 
-    A token file or a plugin if there is one, otherwise the official client's interpretation of the kubeconfig. Client
-    certificates belong to the connection; only those of a plugin, which may change, are here. impersonation: headers
-    for impersonation.
+    It uses a token file or a plugin if there is one, otherwise the official client's reading of the kubeconfig. Client
+    certificates belong to the connection; only those of a plugin are here, because they may change. impersonation:
+    headers for impersonation.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class Credentials:
         self._token_file = token_file
         self._plugin = plugin
         self.impersonation = impersonation
-        # Tokens that the official client renews, for example with OIDC, are renewed once and not once for each thread.
+        # So that the official client renews a token, for example with OIDC, once, and not once for each thread.
         self._lock = threading.Lock()
 
     def authorization(self) -> str | None:
-        """The value of the header Authorization, None for none. Raises ConfigurationError."""
+        """The value of the Authorization header, or None. Raises ConfigurationError."""
         if self._token_file is not None:
             return f"Bearer {self._token_file.token()}"
         if self._plugin is not None:
@@ -115,11 +115,11 @@ class Credentials:
         return None if setting is None else str(setting["value"])
 
     def certificate(self) -> Certificate | None:
-        """The client certificate of the plugin, None without. Raises ConfigurationError."""
+        """The client certificate of the plugin, or None. Raises ConfigurationError."""
         return None if self._plugin is None else self._plugin.credentials().certificate
 
     def refused(self, *, sent_at: float) -> None:
-        """The server answered 401 to a request sent at that monotonic time."""
+        """The server answered with 401 to a request that was sent at this monotonic time."""
         if self._token_file is not None:
             self._token_file.drop(older_than=sent_at)
         if self._plugin is not None:
@@ -133,10 +133,11 @@ def load(
     environ: Mapping[str, str] | None = None,
     service_account: Path = SERVICE_ACCOUNT_DIRECTORY,
 ) -> tuple[Configuration, Credentials]:
-    """The configuration of the first that there is: `kubeconfig`, $KUBECONFIG, the Pod's account, ~/.kube/config.
+    """The configuration from the first of these that exists: `kubeconfig`, $KUBECONFIG, the Pod's service account,
+    ~/.kube/config.
 
-    The order is controller-runtime's. $KUBECONFIG may name several files, separated by colons. Raises
-    ConfigurationError, which lists what was looked at.
+    The order is that of controller-runtime. $KUBECONFIG may contain several files, separated by colons. Raises
+    ConfigurationError, whose text lists the places.
     """
     environ = os.environ if environ is None else environ
     named = kubeconfig or environ.get("KUBECONFIG")
@@ -154,7 +155,7 @@ def load(
 
 
 def _from_kubeconfig(path: str, clock: Clock) -> tuple[Configuration, Credentials]:
-    # Imported when there is one: what kubeconfig files need (OAuth, YAML) is 10 MiB that a Pod has no use for.
+    # Imported only if it is used: kubeconfig files need OAuth and YAML, 10 MiB that a Pod does not need.
     from informers.kubeconfig import load as load_kubeconfig  # noqa: PLC0415
 
     return load_kubeconfig(path, clock)

@@ -22,7 +22,7 @@ def decode(data: bytes) -> Any:
 
 
 def encode(value: object) -> bytes:
-    """The JSON text of a value. Raises TypeError for a value that JSON does not know, ValueError for too deep a one."""
+    """The JSON text of a value. Raises TypeError for an unsupported type, ValueError for too many levels."""
     try:
         return orjson.dumps(value)
     except TypeError:  # what orjson raises for depth too
@@ -40,7 +40,7 @@ _SCALARS = json.JSONDecoder(parse_constant=_refuse)
 
 
 class _Decoder:
-    """One JSON text, read without recursion: its depth costs memory only."""
+    """Reads a JSON text without recursion, so its depth is limited only by memory."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -48,7 +48,7 @@ class _Decoder:
 
     def value(self) -> Any:
         root: list[Any] = []
-        # Of each container that is open: itself, and what closes it. The root holds the one value.
+        # Each open container and its closing character. The root contains the one value.
         open_: list[tuple[Any, str]] = [(root, "")]
         is_first = True  # in its container
         while True:
@@ -84,7 +84,7 @@ class _Decoder:
         return key
 
     def _begin(self) -> Any:
-        """A string, number or word; of a container only its beginning."""
+        """Read a string, number or word, or the beginning of a container."""
         for bracket, container in (("{", dict), ("[", list)):
             if self._take(bracket):
                 return container()
@@ -106,5 +106,5 @@ class _Decoder:
         self._at = space.end() if space else self._at
 
     def _error(self, wanted: str) -> ValueError:
-        # Without the text, which may hold secrets.
+        # Without the text, which may contain secrets.
         return ValueError(f"not JSON: {wanted} was expected at character {self._at}")

@@ -1,4 +1,4 @@
-"""What can go wrong between this process and the API server.
+"""Errors of the communication with the API server.
 
     KubernetesError
     ├── ConfigurationError            no usable kubeconfig and not in a cluster
@@ -15,18 +15,19 @@
         ├── TooManyRequests           429
         ├── ServerError               5xx
         │   └── TooLargeResourceVersion   the server has not caught up with the resourceVersion asked for
-        └── ConnectionFailed          no HTTP answer at all: refused, DNS, TLS, reset, timeout
+        └── ConnectionFailed          no HTTP answer: refused, DNS, TLS, reset, timeout
 
-Callers test the type or `reason`, never the text. Reasons are those of `metav1.StatusReason`; for ConnectionFailed they
-are the constants of that class.
+Callers compare the type or `reason`, never the text. Reasons are those of `metav1.StatusReason`, and for
+ConnectionFailed the constants of that class.
 """
 
-# The names are those of the API's own reasons, as in client-go, without the suffix that N818 asks for.
+# The names are the reasons of the API, as in client-go, without the suffix that N818 requires.
 
 from collections.abc import Mapping
 from typing import Any
 
-# Servers before 1.17 sent no cause with this error, only the text (apimachinery api/errors, IsTooLargeResourceVersion).
+# Servers before 1.17 send this error with its text only, without a cause (apimachinery api/errors,
+# IsTooLargeResourceVersion).
 _TOO_LARGE_TEXT = "Too large resource version"
 _TOO_LARGE_CAUSE = "ResourceVersionTooLarge"
 
@@ -36,18 +37,18 @@ class KubernetesError(Exception):
 
 
 class ConfigurationError(KubernetesError):
-    """There is no configuration to reach an API server with, or it cannot be read; the text names file and fault."""
+    """There is no configuration for an API server, or it cannot be read. The text has the file and the problem."""
 
 
 class TransformFailed(KubernetesError):
-    """An informer's transform function raised; chained."""
+    """The transform function of an informer raised an error, which is chained."""
 
 
 class ApiError(KubernetesError):
     """A request to the API server failed.
 
-    status: HTTP status, 0 when there was no answer. reason: machine-readable, may be empty. message: for people.
-    details: `metav1.StatusDetails` as sent, {} without. retry_after: seconds the server asks to wait, None without.
+    status: HTTP status, 0 without an answer. reason: machine-readable, may be empty. message: for people. details:
+    `metav1.StatusDetails` as sent, {} without. retry_after: seconds after which the server asks to retry, None without.
     """
 
     def __init__(
@@ -76,31 +77,31 @@ class BadRequest(ApiError):
 
 
 class Unauthorized(ApiError):
-    """401: the credentials were not accepted."""
+    """401: the server does not accept the credentials."""
 
 
 class Forbidden(ApiError):
-    """403: known, but not allowed; the message names verb and resource."""
+    """403: the credentials are accepted, but permissions are missing. The message has the verb and the resource."""
 
 
 class NotFound(ApiError):
-    """404: no such object, or no such resource type (a CRD that is not installed)."""
+    """404: the object does not exist, or its resource type does not, for example without a CRD."""
 
 
 class AlreadyExists(ApiError):
-    """409 on create."""
+    """409 for a create."""
 
 
 class Conflict(ApiError):
-    """409 on update or delete: the object has changed since it was read."""
+    """409 for an update or delete: the object has changed since it was read."""
 
 
 class Expired(ApiError):
-    """410: the history asked for is gone; list again."""
+    """410: the server no longer has the requested history, so a new list is needed."""
 
 
 class Invalid(ApiError):
-    """422: the object does not fit its schema; details.causes names the fields."""
+    """422: the object does not match its schema. details.causes has the fields."""
 
 
 class TooManyRequests(ApiError):
@@ -112,7 +113,7 @@ class ServerError(ApiError):
 
 
 class TooLargeResourceVersion(ServerError):
-    """The resourceVersion is newer than what this server has seen."""
+    """The resourceVersion is newer than the latest one that this server has observed."""
 
 
 class ConnectionFailed(ApiError):
@@ -137,7 +138,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     422: Invalid,
     429: TooManyRequests,
 }
-# What a code means when no Status came with it: an unknown path, a proxy (apimachinery NewGenericServerResponse).
+# The reason for a code without a Status, for example from a proxy (apimachinery NewGenericServerResponse).
 _REASONS: dict[int, str] = {
     400: "BadRequest",
     401: "Unauthorized",
@@ -151,7 +152,7 @@ _REASONS: dict[int, str] = {
     503: "ServiceUnavailable",
     504: "Timeout",
 }
-# The reason says more than the code: an ERROR event in a watch may come without a code.
+# The reason has precedence over the code: an ERROR event of a watch may have no code.
 _BY_REASON: dict[str, type[ApiError]] = {
     "BadRequest": BadRequest,
     "Unauthorized": Unauthorized,
@@ -171,7 +172,7 @@ _BY_REASON: dict[str, type[ApiError]] = {
 
 
 def error_from_status(status: Mapping[str, Any], *, code: int = 0, retry_after: float | None = None) -> ApiError:
-    """The error for a `metav1.Status`, from an answer's body (`code` is then its HTTP status) or an ERROR event."""
+    """The error for a `metav1.Status` from an ERROR event or from an answer, whose HTTP status is `code`."""
     code = code or _whole_number(status.get("code"))
     reason = str(status.get("reason") or "") or _REASONS.get(code, "")
     message = str(status.get("message") or "") or reason or f"the server answered with status {code}"

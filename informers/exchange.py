@@ -26,14 +26,14 @@ _of_thread = threading.local()
 
 
 class Exchange:
-    """A request and its answer. Inside `with exchange:` the requests of the thread belong to it, one after another.
+    """A request and its answer. Requests that the thread sends inside `with exchange:` belong to it, one at a time.
 
-    cut() may come from any thread at any time. release() comes last: until then the exchange holds a duplicate of the
-    socket's descriptor, which stays valid whatever urllib3 and TLS do with theirs.
+    cut() may be called from any thread at any time. release() is the last call: until then the exchange has a duplicate
+    of the socket's descriptor, which stays valid when urllib3 or TLS close theirs.
     """
 
     def __init__(self, is_over: Callable[[], bool] = lambda: False) -> None:
-        """is_over: asked right before anything is sent; when it says so, nothing is, even if nobody called cut()."""
+        """is_over: called immediately before each send. Nothing is sent if it returns True, even without cut()."""
         self._is_over = is_over
         self._lock = threading.Lock()
         self._is_cut = False
@@ -42,7 +42,7 @@ class Exchange:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection to the server, its TLS handshake perhaps not yet done."""
+        """Whether there is a TCP connection to the server. Its TLS handshake may be incomplete."""
         with self._lock:
             return self._socket is not None
 
@@ -53,7 +53,7 @@ class Exchange:
 
     @property
     def on_new_connection(self) -> bool:
-        """Whether the connection was made for this request; False for one that was idle."""
+        """Whether the connection was opened for this request; False for one from the pool."""
         return self._is_new
 
     def __enter__(self) -> Self:
@@ -86,12 +86,12 @@ class Exchange:
                 self._socket = None
 
     def check(self) -> None:
-        """Raises Interrupted when nothing may be sent any more."""
+        """Raises Interrupted if nothing may be sent any more."""
         if self._is_cut or self._is_over():
             raise Interrupted
 
     def attach(self, sock: Any, *, new: bool) -> None:
-        """The request goes over this connection. Raises Interrupted when it was cut off already."""
+        """Use this connection for the request. Raises Interrupted after cut()."""
         with self._lock:
             if self._is_cut:
                 raise Interrupted
@@ -101,7 +101,7 @@ class Exchange:
 
 
 def make_cuttable(manager: urllib3.PoolManager) -> None:
-    """Let all connections of `manager` tell their exchanges. A proxy's and SOCKS connections too."""
+    """Let all connections of `manager` register with their exchanges, including those to proxies."""
     manager.pool_classes_by_scheme = {
         scheme: _pool_class(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
     }
@@ -134,15 +134,14 @@ class _Telling:
         if exchange is not None:
             if self.sock is None:
                 self.connect()  # type: ignore[attr-defined]
-            # Here, and not when the request began: a process may have been frozen since, or the handshake have hung.
+            # Not only at the start of the request: the process may have been suspended since, or the handshake slow.
             exchange.check()
         super().send(*arguments, **keywords)  # type: ignore[misc]
 
 
 class _Quiet:
-    """A mixin for urllib3's pools of HTTPS connections: whoever turns verification off is told so once, by Client.
-
-    It also gives each connection its context.
+    """A mixin for urllib3's pools of HTTPS connections. It does not warn about disabled verification for each request;
+    Client logs one warning. It also creates the TLS context of each connection.
     """
 
     def _validate_conn(self, connection: Any) -> None:
@@ -152,10 +151,10 @@ class _Quiet:
 
 
 def _lenient_context(connection: Any) -> ssl.SSLContext:
-    """What urllib3 makes for a new connection, but for VERIFY_X509_STRICT, which it sets since Python 3.13.
+    """The context that urllib3 creates, without VERIFY_X509_STRICT, which it sets since Python 3.13.
 
-    That flag refuses the certificates of clusters whose authority gives them no key identifiers; client-go and older
-    Pythons accept them. urllib3 adds the cluster's authority and the client's certificate.
+    That flag refuses certificates without key identifiers, which some clusters have, and which client-go and older
+    Pythons accept. urllib3 adds the CA of the cluster and the client certificate.
     """
     context = create_urllib3_context(cert_reqs=resolve_cert_reqs(connection.cert_reqs))
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT

@@ -1,4 +1,4 @@
-"""Credentials that a program prints, as the kubeconfig's `exec` says (client-go plugin/pkg/client/auth/exec)."""
+"""Credentials from a program, the `exec` of a kubeconfig (client-go plugin/pkg/client/auth/exec)."""
 
 import logging
 import shutil
@@ -20,7 +20,7 @@ from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)
 
-# Seconds for which a thread waits for a program that another thread has started.
+# A thread waits for this number of seconds for a program that another thread has started.
 PATIENCE = 30.0
 _MAX_FOREIGN_TEXT = 200
 
@@ -35,13 +35,13 @@ class ExecCredentials:
 
 
 class ExecPlugin:
-    """Runs the program when there are no credentials yet, when they have expired, and after the server refused them.
+    """Runs the program if there are no credentials yet, if they have expired, or if the server has refused them.
 
-    Thread-safe; the program runs once, however many threads wait for it.
+    Thread-safe. The program runs once for all threads that wait for it.
     """
 
     def __init__(self, run: Callable[[], Mapping[str, Any]], *, command: str, clock: Clock) -> None:
-        """run: runs the program `command` and returns the status of its ExecCredential."""
+        """run: runs `command` and returns the status of its ExecCredential."""
         self._run = run
         self._command = command
         self._clock = clock
@@ -52,7 +52,7 @@ class ExecPlugin:
 
     @classmethod
     def of_kubeconfig(cls, exec_config: Any, *, directory: str, cluster: Any, clock: Clock) -> "ExecPlugin":
-        """For the nodes `exec` and cluster of a kubeconfig in that directory. Raises ConfigException."""
+        """The plugin for the nodes `exec` and cluster of a kubeconfig in this directory. Raises ConfigException."""
         provider = ExecProvider(exec_config, directory, cluster)
         hint = str(exec_config.safe_get("installHint") or "")
 
@@ -68,8 +68,8 @@ class ExecPlugin:
         return cls(run, command=str(exec_config["command"]), clock=clock)
 
     def credentials(self) -> ExecCredentials:
-        """What to sign in with. Raises ConfigurationError when the program fails, or runs too long."""
-        # Whoever needs it next tries again; threads that wait for a program that hangs must not pile up.
+        """The credentials. Raises ConfigurationError if the program fails or takes too long."""
+        # The next request tries again. Threads must not accumulate while a program hangs.
         if not self._lock.acquire(timeout=PATIENCE):
             raise ConfigurationError(f"the credential plugin {self._command} did not finish within {PATIENCE:g} s")
         try:
@@ -88,8 +88,8 @@ class ExecPlugin:
             self._lock.release()
 
     def drop(self, *, older_than: float) -> None:
-        """Forget the credentials if they were obtained before `older_than` (monotonic seconds): they were refused."""
-        # Without the lock, which a running program holds; it obtains what is newer than what was refused.
+        """Drop credentials that were obtained before `older_than` (monotonic seconds), because they were refused."""
+        # Without the lock, which is held while the program runs; its result is newer than the refused credentials.
         if self._credentials is not None and self._obtained_at < older_than:
             self._credentials = None
 
@@ -112,7 +112,9 @@ class ExecPlugin:
 
 
 class _CertificateFiles:
-    """Certificates can be used from files only. These are readable by this user alone, and removed at the end."""
+    """Files for a certificate, which can be used only from files. Only this user can read them, and the process removes
+    them at its end.
+    """
 
     def __init__(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="informers-"))
@@ -121,7 +123,7 @@ class _CertificateFiles:
         self._written: list[Certificate] = []
 
     def written(self, certificate: str, key: str) -> Certificate:
-        """The paths of these two; those of the last call when nothing has changed."""
+        """The paths for this certificate and key; those of the last call if nothing has changed."""
         if self._pems == (certificate, key):
             return self._written[-1]
         directory = Path(tempfile.mkdtemp(dir=self._directory))
@@ -137,7 +139,7 @@ class _CertificateFiles:
 
 
 def _cause(error: Exception) -> str:
-    """Why, on one line and short; never what the program printed as its answer."""
+    """The reason in one short line, without the output of the program, which may contain credentials."""
     if isinstance(error, ConfigException):
         text = str(error)
     elif isinstance(error, OSError):

@@ -48,9 +48,8 @@ class EventHandlers:
     """The callbacks. All objects are shared with the cache and must not be changed.
 
     - on_add(obj, is_initial_list): True for objects that existed when the informer, or this handler, was added.
-    - on_update(old, new): old and new are the same object (`is`) in a resync. An object that was deleted and created
-      again
-      under its name may arrive as one update: compare metadata.uid.
+    - on_update(old, new): old and new are the same object (`is`) in a resync. The deletion and new creation of an
+      object may arrive as one update: compare metadata.uid.
     - on_delete(obj): the last state, or a DeletedFinalStateUnknown.
 
     Any exception is logged, delays the handler by one second, and skips that one change.

@@ -43,9 +43,8 @@ class SharedInformer:
     """A cache that is kept equal to the API server, and handlers for each change.
 
     - The cache is updated before a handler is called, so a handler never reads an object older than its notification.
-    - For each handler and object: add, then updates, then delete. Changes may be merged while the watch was down, but
-      not
-      across a list: a deletion that was not observed leads to a DeletedFinalStateUnknown.
+    - For each handler and object: add, then updates, then delete. Changes may be merged while the watch was down. A
+      deletion that was detected only by a list leads to a DeletedFinalStateUnknown.
     - Each handler has its own thread and buffer.
     - run() once; handlers may be added and removed before and during the run, not after.
     """

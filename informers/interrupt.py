@@ -1,4 +1,4 @@
-"""Blocking calls that their caller can leave at a stop and at a timeout.
+"""Blocking calls that the caller can abandon at a stop or a timeout.
 
 A thread cannot be interrupted in name resolution, connect() or a TLS handshake. Such a call runs in another thread; its
 caller waits for the result, the stop or the timeout, whichever is first.
@@ -25,7 +25,7 @@ class Overdue(Exception):
 
 
 class Interrupt:
-    """A flag that is set once, and ends all waits in call()."""
+    """A flag that can be set once. It ends all waits in call()."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,7 +34,7 @@ class Interrupt:
 
     @property
     def event(self) -> threading.Event:
-        """Set together with the flag; for waits that take an Event. Only to be read: set() is the way to set it."""
+        """An Event that is set together with the flag, for waits that need one. Do not set it; call set()."""
         return self._event
 
     def is_set(self) -> bool:
@@ -57,10 +57,10 @@ class Interrupt:
         timeout: float | None = None,
         abandon: Callable[[T], None] = lambda _: None,
     ) -> T:
-        """function(), run in a daemon thread. Passes on whatever it raises, SystemExit and the like included.
+        """Run function() in a daemon thread and return its result. Raises everything that it raises, also SystemExit.
 
         Raises Interrupted as soon as the flag is set, and Overdue after `timeout` seconds of real time (None: no
-        limit). A result that comes later, or together with the flag, is given to `abandon`.
+        limit). `abandon` gets a result that comes after that, or at the same moment as the flag.
         """
         call = _Call(function, abandon)
         with self._lock:
@@ -111,7 +111,7 @@ class _Call(Generic[T]):
             try:
                 self._changed.wait_for(lambda: self._done or self._interrupted, timeout)
             finally:
-                # Also when a signal's exception ends the wait. The flag wins over a result of the same moment.
+                # Also when an exception of a signal handler ends the wait. The flag has precedence over a result.
                 leaving = self._interrupted or not self._done
                 self._left = leaving and not self._done
             interrupted, give_up = self._interrupted, leaving and self._done

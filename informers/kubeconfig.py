@@ -1,6 +1,6 @@
-"""Reads kubeconfig files with the official client, and adds what it leaves out.
+"""Reads kubeconfig files with the official client, and adds what it does not support.
 
-That is: token files that rotate, plugins whose credentials expire or are refused, and acting as somebody else.
+That is: token files that rotate, plugins whose credentials expire or are refused, and impersonation.
 """
 
 import os
@@ -20,14 +20,14 @@ from workqueue.clock import Clock
 
 
 def load(path: str, clock: Clock) -> tuple[Configuration, Credentials]:
-    """The configuration of its current context; `path` may name several files. Raises ConfigurationError."""
+    """The configuration of the current context. `path` may contain several files. Raises ConfigurationError."""
     if not any(Path(part).expanduser().exists() for part in path.split(os.pathsep) if part):
         raise ConfigurationError(f"kubeconfig {path} does not exist")
     configuration = Configuration()
     try:
         merged: Any = KubeConfigMerger(path).config
         user = _User(merged, path)
-        # The official client would sign in without credentials when the plugin fails, and never ask it again.
+        # If the plugin fails, the official client would send requests without credentials and never call it again.
         plugin_config = user.pop_exec()
         KubeConfigLoader(merged, config_base_path=None).load_and_set(configuration)
         plugin = None
@@ -37,7 +37,7 @@ def load(path: str, clock: Clock) -> tuple[Configuration, Credentials]:
             )
         impersonation = user.impersonation()
     except yaml.YAMLError as error:
-        # Not chained: the original quotes the line at fault, which may hold a token.
+        # Not chained: the original quotes the invalid line, which may contain a token.
         raise ConfigurationError(f"kubeconfig {path} cannot be used: {_cause(error)}") from None
     except (ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigurationError(f"kubeconfig {path} cannot be used: {_cause(error)}") from error
@@ -46,7 +46,7 @@ def load(path: str, clock: Clock) -> tuple[Configuration, Credentials]:
 
 
 class _User:
-    """The user of the current context of a merged kubeconfig, as far as the official client leaves it out."""
+    """Those fields of the user of the current context that the official client does not support."""
 
     def __init__(self, merged: Any, path: str) -> None:
         self._merged = merged
@@ -58,12 +58,12 @@ class _User:
 
     @property
     def token_path(self) -> Path | None:
-        """The tokenFile, which the official client reads only once."""
+        """The tokenFile; the official client reads it only once."""
         token_file = self._get("tokenFile")
         return Path(self.directory) / str(token_file) if token_file else None
 
     def pop_exec(self) -> Any:
-        """The node `exec`, taken out of the user; None without."""
+        """The node `exec`, which is removed from the user; None without."""
         if not self._get("exec"):
             return None
         node = self._user["exec"]
@@ -74,7 +74,7 @@ class _User:
         return self._merged["clusters"].get_with_name(self._context["cluster"])["cluster"]
 
     def impersonation(self) -> Headers:
-        """Headers for `as` and what belongs to it (client-go transport/round_trippers.go). Raises ConfigException."""
+        """Headers for `as` and its related fields (client-go transport/round_trippers.go). Raises ConfigException."""
         headers: list[tuple[str, str]] = []
         for key, header in (("as", "Impersonate-User"), ("as-uid", "Impersonate-Uid")):
             headers += [(header, value) for value in _texts(key, self._get(key))]
@@ -91,7 +91,7 @@ class _User:
 
 
 def _texts(key: str, value: Any) -> list[str]:
-    """One text or several, as they can stand in a header."""
+    """A text, or a list of texts, which are valid in a header."""
     values = [] if value in (None, "") else value if isinstance(value, list) else [value]
     for each in values:
         if not isinstance(each, str) or not each or not each.isprintable():
@@ -100,7 +100,7 @@ def _texts(key: str, value: Any) -> list[str]:
 
 
 def _cause(error: BaseException) -> str:
-    """A text without the file's content."""
+    """A text without the content of the file."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     if isinstance(error, yaml.MarkedYAMLError):

@@ -11,32 +11,32 @@ class RequestMetrics(Protocol):
     """Requests to the API server."""
 
     def request(self, *, verb: str, code: str, host: str, seconds: float) -> None:
-        """An answer came after `seconds`, or none did: `code` is then "<error>". `verb` is the HTTP method."""
+        """A request ended after `seconds`. `code` is "<error>" without an answer. `verb` is the HTTP method."""
 
     def retry(self, *, verb: str, code: str, host: str) -> None:
-        """A request will be sent again, as the answer of status `code` asked for."""
+        """A request is retried, as the answer with status `code` requests."""
 
 
 class InformerMetrics(Protocol):
     """Reflectors and informers; `name` is the informer's name."""
 
     def listed(self, name: str, *, seconds: float, items: int) -> None:
-        """A LIST (all its pages) was read."""
+        """A LIST was read, with all its pages."""
 
     def watch_started(self, name: str) -> None:
         """A watch request is about to be sent."""
 
     def watch_ended(self, name: str, *, seconds: float, events: int, short: bool) -> None:
-        """A watch stream ended; `short` when it lasted under a second and brought nothing."""
+        """A watch ended. `short`: it took less than a second and had no event."""
 
     def resource_version(self, name: str, version: str) -> None:
-        """The store has caught up with this resourceVersion (opaque to this package)."""
+        """The store has reached this resourceVersion, which is opaque to this package."""
 
     def queued(self, name: str, items: int) -> None:
-        """So many changes wait between reflector and store."""
+        """The number of changes that wait between reflector and store."""
 
     def processed(self, name: str, *, seconds: float, items: int) -> None:
-        """A batch of `items` changes was put into the store and handed to the handlers' buffers."""
+        """A batch of `items` changes was written to the store and to the buffers of the handlers."""
 
 
 class NoRequestMetrics:

@@ -14,7 +14,7 @@ PAGE_SIZE = 500
 
 
 class ListPage(Protocol):
-    """Fetches one page; see ListerWatcher.list."""
+    """Reads one page; see ListerWatcher.list."""
 
     def __call__(self, *, limit: int | None, continue_: str, resource_version: str) -> dict[str, Any]: ...
 

@@ -1,4 +1,4 @@
-"""Names and addresses: what a resource type is called, where it is served, and the key of an object."""
+"""Names and paths of resource types, and keys of objects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A resource type. `group` is "" for the core group; `plural` is the name in paths, `kind` the name in objects."""
+    """A resource type. `group` is "" for the core group, `plural` the name in paths, `kind` the name in objects."""
 
     group: str
     version: str
@@ -18,14 +18,14 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        """As objects carry it: "v1", "apps/v1"."""
+        """The apiVersion of its objects: "v1", "apps/v1"."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """The URL path of the collection, an object of it, or a subresource of that.
+        """The URL path of the collection, of an object, or of a subresource.
 
-        Without a namespace the path of a namespaced resource is the collection over all namespaces. Raises ValueError
-        for an object of a namespaced resource without its namespace, or a namespace for a cluster-scoped resource.
+        The collection of a namespaced resource without a namespace contains all namespaces. Raises ValueError for an
+        object of a namespaced resource without a namespace, and for a cluster-scoped resource with one.
         """
         if namespace and not self.namespaced:
             raise ValueError(f"{self.kind} is cluster-scoped, but namespace {namespace!r} was given")
@@ -47,7 +47,7 @@ class Resource:
 def object_key(obj: Mapping[str, Any]) -> str:
     """ "namespace/name", or "name" for a cluster-scoped object (client-go: MetaNamespaceKeyFunc).
 
-    Raises ValueError when the object has no metadata or name, or one that is no text.
+    Raises ValueError if the object has no metadata or no name, or if one of them has the wrong type.
     """
     metadata = obj.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
@@ -60,7 +60,7 @@ def object_key(obj: Mapping[str, Any]) -> str:
 
 
 def make_key(name: str, namespace: str | None = None) -> str:
-    """The key of the object of that name."""
+    """The key of the object with this name."""
     return f"{namespace}/{name}" if namespace else name
 
 

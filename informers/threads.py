@@ -15,13 +15,13 @@ Task = tuple[str, Callable[[], None]]
 IDLE_SECONDS = 1.0
 _IDLE_NAME = "idle"
 
-# Of each idle thread the queue that it waits at; the one used last is used first. Each queue is in here at most once,
-# and whoever takes it out owns it: a caller to put a task in, or the thread itself to end.
+# The queues of the idle threads; the one used last is used first. A queue is in this list at most once. The thread that
+# removes it owns it: a caller, who puts a task into it, or the idle thread itself, which ends.
 _idle: list["queue.SimpleQueue[Task]"] = []
 
 
 def run_in_thread(name: str, work: Callable[[], None]) -> None:
-    """Begin work() in a daemon thread of that name, and return at once."""
+    """Start work() in a daemon thread with this name, and return at once."""
     try:
         tasks = _idle.pop()
     except IndexError:
@@ -39,12 +39,12 @@ def _serve(tasks: "queue.SimpleQueue[Task]") -> None:
             try:
                 _idle.remove(tasks)
             except ValueError:
-                continue  # somebody has just taken it, and puts a task in
+                continue  # a caller has just taken it, and puts a task into it
             return
         try:
             work()
         except BaseException:  # no other code would log it
             log.exception("A call in a separate thread failed", extra={"task": thread.name})
-        del work  # what it holds on to
+        del work  # and everything that it refers to
         thread.name = _IDLE_NAME
         _idle.append(tasks)

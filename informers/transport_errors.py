@@ -1,6 +1,7 @@
-"""What an answer that is no success, or no answer at all, means: HTTP and urllib3 in, ApiError out.
+"""Converts answers without success, and errors of urllib3, to ApiError.
 
-The texts are for operators. They name host and cause, never a URL's query, a header or a body of unknown origin.
+The texts are for operators. They contain host and cause, and never the query of a URL, a header, or a body of unknown
+origin.
 """
 
 import ssl
@@ -23,7 +24,7 @@ _MAX_FOREIGN_TEXT = 200
 
 
 def error_of(response: urllib3.BaseHTTPResponse) -> ApiError:
-    """The error of an answer whose status is not 2xx; its body has been read."""
+    """The error for an answer with a status other than 2xx, whose body has been read."""
     try:
         status = decode(response.data or b"")
     except ValueError:
@@ -34,10 +35,10 @@ def error_of(response: urllib3.BaseHTTPResponse) -> ApiError:
 
 
 def seconds_to_wait(response: urllib3.BaseHTTPResponse) -> float | None:
-    """How long the server asks to wait before this very request is sent again; None when it does not ask for that.
+    """The seconds after which the server asks to retry the same request; None if it does not.
 
-    As client-go (rest/with_retry.go): 429 or 5xx, and a header in whole seconds. `details.retryAfterSeconds` of a
-    Status is advice to the caller, not to the transport.
+    As in client-go (rest/with_retry.go): 429 or 5xx, with a header in whole seconds. `details.retryAfterSeconds` of a
+    Status is for the caller, not for the transport.
     """
     return _retry_after(response) if response.status == 429 or response.status >= 500 else None
 
@@ -48,7 +49,7 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
 
 
 def _foreign_text(response: urllib3.BaseHTTPResponse) -> str:
-    """What a proxy or a handler outside the API machinery has to say, short and on one line; pages are left out."""
+    """The text of a proxy, or of a handler outside the API machinery, shortened to one line. HTML is left out."""
     if response.status == 404:
         return "the server does not know this path: is the resource's CRD installed?"
     said = ""
@@ -59,12 +60,12 @@ def _foreign_text(response: urllib3.BaseHTTPResponse) -> str:
 
 
 def unexpected(response: urllib3.BaseHTTPResponse, message: str) -> ApiError:
-    """A successful answer that is not what the API promises."""
+    """The error for a successful answer with an invalid content."""
     return ApiError(message, status=response.status, reason="UnexpectedServerResponse")
 
 
 def connection_failed(error: Exception, host: str, *, connect_timeout: float, read_timeout: float) -> ConnectionFailed:
-    """A text that tells an operator what to look at; the original is chained. Timeouts in seconds, for that text."""
+    """The error for one of urllib3, which the caller chains. The text has the cause. Timeouts are in seconds."""
     if isinstance(error, ProxyError):
         inner = connection_failed(
             error.original_error, host, connect_timeout=connect_timeout, read_timeout=read_timeout
@@ -83,7 +84,7 @@ def connection_failed(error: Exception, host: str, *, connect_timeout: float, re
         case SSLError() | ssl.SSLError():
             return _failed(host, f"TLS failed: {_tls_cause(error)}", ConnectionFailed.TLS)
         case ProtocolError() if isinstance(system, TimeoutError):
-            # While sending, for which urllib3 takes the timeout of the connect.
+            # It was sending: urllib3 uses the timeout of the connect for that.
             return overdue(host, connect_timeout, connected=True)
         case ProtocolError():
             cause = system.strerror if system and system.strerror else "closed before the answer was complete"
@@ -93,7 +94,7 @@ def connection_failed(error: Exception, host: str, *, connect_timeout: float, re
 
 
 def overdue(host: str, timeout: float, *, connected: bool) -> ConnectionFailed:
-    """The `timeout` seconds of a request, or of one of its waits, are over."""
+    """The error for a request, or one of its waits, that was longer than `timeout` seconds."""
     missing = "answer" if connected else "connection"
     return _failed(host, f"no {missing} within {timeout:g} s", ConnectionFailed.TIMEOUT)
 
@@ -103,7 +104,7 @@ def _failed(host: str, cause: str, reason: str) -> ConnectionFailed:
 
 
 def _system_error(error: BaseException) -> OSError | None:
-    """The error of the operating system at the root of one of urllib3's."""
+    """The error of the operating system that caused an error of urllib3."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError):

@@ -19,7 +19,7 @@ from informers.interrupt import Interrupt
 
 log = logging.getLogger(__name__)
 
-# One read returns up to this many bytes: several usual events.
+# One read returns up to this number of bytes, usually several events.
 _READ_SIZE = 64 * 1024
 
 ADDED = "ADDED"
@@ -51,8 +51,8 @@ class WatchStream(Watch):  # type: ignore[misc]
     """
 
     def __init__(self, open_response: Callable[[Interrupt, Exchange], urllib3.BaseHTTPResponse]) -> None:
-        """open_response sends the request over the exchange, and raises ConnectionFailed if the interrupt is set first;
-        the exchange stays attached to the connection of the answer.
+        """open_response sends the request over the exchange, and raises ConnectionFailed if the interrupt is set before
+        the answer. The exchange stays attached to the connection.
         """
         # Not the constructor of the base class: it creates a client with a pool, which is not used here.
         self._open_response = open_response
@@ -77,7 +77,7 @@ class WatchStream(Watch):  # type: ignore[misc]
         return self.stream()
 
     def stream(self) -> Iterator[WatchEvent]:
-        """The events, in the order of the server. Raises ApiError only before the first, see open()."""
+        """The events, in the order of the server. Raises ApiError only before the first event, see open()."""
         self.open()
         response = self._response
         if response is None:
@@ -97,7 +97,7 @@ class WatchStream(Watch):  # type: ignore[misc]
             self._close(response)
 
     def unmarshal_event(self, data: bytes, return_type: object = None) -> WatchEvent | None:  # noqa: ARG002
-        """The event of one line; None for a blank one."""
+        """The event of a line; None for a blank line."""
         if not data or data.isspace():
             log.warning("Skipped a blank line in a watch")
             return None
@@ -139,7 +139,7 @@ _UNDECODABLE: dict[str, Any] = {
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """The lines without their ends; a last line without one is dropped. Each byte is copied at most twice."""
+    """The lines without line ends; an incomplete last line is dropped. Each byte is copied at most twice."""
     begun: list[bytes] = []  # parts of an incomplete line
     while segment := response.read1(_READ_SIZE, decode_content=False):
         *lines, rest = segment.split(b"\n")

@@ -123,7 +123,7 @@ class _Request:
         outcome = self._outcome(connection)
         if self._begun_at is None:
             if cc.flag(connection, self._flag):
-                self._known = outcome  # of what was under way before
+                self._known = outcome  # the result of work that began earlier
                 return False
             self._begun_at = self._desk.clock.monotonic()
             self._progress.step("the agent has begun")

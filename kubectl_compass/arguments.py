@@ -11,7 +11,7 @@ from controller.settings import parse_duration
 
 PROG = "kubectl compass"
 NAMESPACE = "kyma-system"
-"""Where the agent is when `--namespace` says nothing else; that of the kubeconfig's context is hardly ever right."""
+"""The default of `--namespace`. The namespace of the kubeconfig's context is almost never that of the agent."""
 
 _EPILOG = """\
 Results go to standard output, progress and errors to standard error.

@@ -40,7 +40,7 @@ class KubectlFailed(Exception):
 
 @dataclass(frozen=True)
 class Replicas:
-    """How many Pods the Deployment wants, and how many of them are ready."""
+    """The number of Pods that the Deployment should have, and the number of ready ones."""
 
     wanted: int
     ready: int

@@ -11,7 +11,7 @@ from kubectl_compass.output import show
 from kubectl_compass.waiting import Progress
 
 _POLL_SECONDS = 0.5
-_ATTEMPTS = 5  # of a kubectl that fails, in a row: its Pod is going or coming, or its node does not answer
+_ATTEMPTS = 5  # consecutive failures of kubectl: the Pod is starting or ending, or its node does not answer
 
 _QUESTION = (
     "Revoke the client certificate of this cluster? The Applications stay, but are not updated until a new one-time "

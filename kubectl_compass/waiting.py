@@ -22,7 +22,7 @@ Done = Callable[[Object | None], bool]
 
 
 class TimedOut(Exception):
-    """The condition was not met in time."""
+    """The condition did not become true in time."""
 
 
 class Progress:

@@ -1,7 +1,7 @@
-"""`compass-runtime-agent doctor`: what can only be found out where the agent runs, with its settings and rights.
+"""`compass-runtime-agent doctor`: checks that are possible only where the agent runs, with its settings and rights.
 
-`gather` looks once, `examine` is a pure function from what it saw to findings, each with its cure. `kubectl compass
-doctor` runs it in a Pod, and adds what is seen from outside.
+`gather` reads all facts once. `examine` is a pure function from the facts to findings, each with its cure. `kubectl
+compass doctor` runs this command in a Pod, and adds checks from outside.
 """
 
 import json
@@ -27,20 +27,20 @@ from controller.settings import Settings
 from informers import ApiError, Client
 
 _PROBE_SECONDS = 10.0
-_CLOCKS_SECONDS = 30.0  # more than a request takes, less than what makes a new certificate unusable for long
-_OVERDUE = 2 / 3  # of the renewal threshold: the alert CompassCertificateExpiresSoon is at a fifth of the validity
+_CLOCKS_SECONDS = 30.0  # longer than a request, shorter than a difference that makes new certificates unusable for long
+_OVERDUE = 2 / 3  # part of the renewal threshold: the alert CompassCertificateExpiresSoon is at a fifth of the validity
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """Why something could not be found out."""
+    """Why a fact could not be read."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class CertificateFacts:
-    """Of the stored client certificate: its validity, and from which part of it left on it is renewed."""
+    """The validity of the stored client certificate, and the remaining fraction at which it is renewed."""
 
     not_before: float
     not_after: float
@@ -49,7 +49,7 @@ class CertificateFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """All that `gather` saw. `now` is in epoch seconds. `certificate`: a text says why there is none."""
+    """The result of `gather`. `now` is in epoch seconds. `certificate`: a text is the reason why there is none."""
 
     now: float
     missing_rights: tuple[Right, ...] | Unknown
@@ -61,7 +61,7 @@ class Facts:
 
 
 def doctor(client: Client, settings: Settings, *, output: Output, now: Callable[[], float], out: TextIO) -> int:
-    """Print the findings; gives the exit status."""
+    """Print the findings; returns the exit status."""
     found = examine(gather(client, settings, now=now))
     if output == "json":
         print(json.dumps(findings.to_json(found), indent=2), file=out)
@@ -71,7 +71,7 @@ def doctor(client: Client, settings: Settings, *, output: Output, now: Callable[
 
 
 def gather(client: Client, settings: Settings, *, now: Callable[[], float]) -> Facts:
-    """Look at everything once. What cannot be read is Unknown."""
+    """Read all facts once. A fact that cannot be read is Unknown."""
     try:
         missing: tuple[Right, ...] | Unknown = rights.missing(client, rights.needed(settings))
     except ApiError as error:
@@ -107,7 +107,7 @@ def _probes(
     credentials: StoredCredentials | None,
     now: Callable[[], float],
 ) -> tuple[Probe, ...] | Unknown:
-    """Of the servers that the agent calls as things are: those of the registration, or the one to pair with."""
+    """Probe the servers that the agent calls now: those of the registration, or the Connector of the pairing."""
     registration = credentials.registration if credentials else None
     if registration is not None:
         urls = {"Connector": registration.connector_url, "Director": registration.director_url}
@@ -127,7 +127,7 @@ def _probes(
 
 
 def examine(facts: Facts) -> list[Finding]:
-    """Knows of nothing but the facts."""
+    """The findings for the facts; a pure function."""
     return [
         _rights(facts),
         _configuration(facts),
@@ -145,7 +145,7 @@ def _rights(facts: Facts) -> Finding:
 
 
 def rights_finding(missing: tuple[Right, ...]) -> Finding:
-    """Of what the ServiceAccount of the agent lacks."""
+    """The finding for missing permissions of the agent's ServiceAccount."""
     check = "permissions"
     if not missing:
         return ok(check, "the ServiceAccount of the agent has all permissions that it needs")
@@ -229,7 +229,7 @@ def _servers(facts: Facts) -> list[Finding]:
 
 
 def _odd_status(status: int) -> str:
-    """What to do about it; "" for one with which Compass answers a query without a token, such as 400."""
+    """The cure for an HTTP status; "" for those with which Compass answers a query without a token, such as 400."""
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return "a part of Compass is down: wait, or tell its operators"
     if status == HTTPStatus.NOT_FOUND or 300 <= status < 400:
@@ -245,7 +245,7 @@ def _tls_cure(facts: Facts) -> str:
 
 
 def _clocks(facts: Facts) -> list[Finding]:
-    """One finding for all servers: that of the largest difference."""
+    """One finding for all servers, with the largest difference."""
     probes = () if isinstance(facts.probes, Unknown) else facts.probes
     differences = [p.received - p.date for p in probes if p.date is not None]
     if not differences:

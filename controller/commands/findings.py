@@ -1,4 +1,4 @@
-"""What `doctor` finds, inside the Pod and from outside."""
+"""The findings of `doctor`, in the Pod and from outside."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from controller.commands.status import HEALTHY, UNHEALTHY, UNKNOWN
 from controller.text import clean
 
 PAIR = "kubectl compass pair --token-stdin, with a new one-time token of Compass"
-"""The cure for a connection that only another token can mend."""
+"""The cure for a connection that needs a new token."""
 
 _MAX_TEXT = 1024
 
@@ -23,7 +23,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check. `cure`: what to do; "" when there is nothing to do."""
+    """The result of one check. `cure`: what to do; "" for nothing."""
 
     check: str
     result: Result
@@ -48,7 +48,7 @@ def unknown(check: str, text: str, cure: str = "") -> Finding:
 
 
 def exit_status(findings: Iterable[Finding]) -> int:
-    """UNHEALTHY with a problem, else UNKNOWN when a check could not be made, else HEALTHY; warnings do not count."""
+    """UNHEALTHY with a problem, else UNKNOWN if a check was not possible, else HEALTHY. Warnings have no effect."""
     results = {finding.result for finding in findings}
     if Result.PROBLEM in results:
         return UNHEALTHY
@@ -56,7 +56,7 @@ def exit_status(findings: Iterable[Finding]) -> int:
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """`healthy` is null when a check could not be made and no other found a problem."""
+    """`healthy` is null if a check was not possible and no other one has found a problem."""
     healthy = {HEALTHY: True, UNHEALTHY: False, UNKNOWN: None}[exit_status(findings)]
     rows = [
         {"check": f.check, "result": f.result.value, "text": _shown(f.text), "cure": _shown(f.cure) or None}
@@ -66,7 +66,7 @@ def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def from_json(report: Mapping[str, Any]) -> list[Finding]:
-    """The findings of `to_json`; raises ValueError, KeyError or TypeError for anything else."""
+    """The findings in the output of `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
     return [
         Finding(str(row["check"]), Result(row["result"]), str(row["text"]), str(row["cure"] or ""))
         for row in report["findings"]

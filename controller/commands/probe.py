@@ -1,8 +1,7 @@
-"""One request to a server of Compass, step by step, to say which step fails: name, connection, TLS, answer.
+"""One request to a server of Compass in separate steps, to report which step fails: name, connection, TLS, answer.
 
-It goes the way that calls of the agent go: the same proxy, the same roots, the same client certificate. It carries no
-token, and asks for nothing but the name of a type, which every GraphQL server has. Whatever HTTP status comes back is
-an answer.
+It uses the same proxy, root certificates and client certificate as the agent. It contains no token, and queries only
+the name of a type, which every GraphQL server supports. Each HTTP status is an answer.
 """
 
 import http.client
@@ -23,7 +22,7 @@ _HEADERS = {"Content-Type": "application/json", "User-Agent": "compass-runtime-a
 
 
 class Step(StrEnum):
-    """What failed."""
+    """The step that failed."""
 
     NAME = "name"
     CONNECTION = "connection"
@@ -33,10 +32,10 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Probe:
-    """What came of it. `failed` is None after an answer.
+    """The result. `failed` is None after an answer.
 
-    `via`: host of the proxy, "" without. `date`: the server's clock, None when it told none; `received`: this
-    machine's clock at that moment; both in epoch seconds.
+    `via`: host of the proxy, "" without one. `date`: the time of the server, None if it is not in the answer.
+    `received`: the time of this machine at that moment. Both are in epoch seconds.
     """
 
     party: str
@@ -50,7 +49,7 @@ class Probe:
 
 
 def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now: Callable[[], float]) -> Probe:
-    """`timeout`: seconds for each step but the name. `now`: the wall clock."""
+    """Send one request. `timeout`: seconds for each step except the name. `now`: the wall clock."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or _HTTPS
@@ -82,7 +81,7 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
         connection.request("POST", parts.path or "/", body=_QUERY, headers=_HEADERS)
         answer = connection.getresponse()
         date, received = answer.getheader("Date"), now()
-    except ssl.SSLError as error:  # an alert about the client certificate comes here in TLS 1.3
+    except ssl.SSLError as error:  # in TLS 1.3, an alert about the client certificate arrives here
         return failed(Step.TLS, f"the server ended the TLS connection: {error.reason or _cause(error)}")
     except (OSError, http.client.HTTPException) as error:
         return failed(Step.ANSWER, f"no answer: {_cause(error)}")
@@ -92,7 +91,7 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
 
 
 def _proxy(url: str) -> SplitResult:
-    """That of the environment, empty for none; raises ValueError. A proxy may be named without a scheme."""
+    """The proxy of the environment, empty for none; raises ValueError. It may have no scheme."""
     proxies = requests.utils.get_environ_proxies(url, no_proxy=None)
     named = requests.utils.select_proxy(url, proxies) or ""
     return urlsplit(named if "://" in named or not named else f"http://{named}")

@@ -1,8 +1,8 @@
-"""Revoking one certificate at the Connector, until that is proven.
+"""Revokes one certificate at the Connector, until this is proven.
 
-Compass refuses a revoked certificate with the very answers that it gives to every certificate while its Director or its
-database is down: an empty HTTP 400 of the Connector, "insufficient scopes" of the Director. So a refusal alone proves
-nothing. Proven is one of these:
+During an outage of its Director or its database, Compass refuses every certificate with the same answers as a revoked
+one: an empty HTTP 400 of the Connector, "insufficient scopes" of the Director. So a refusal alone proves nothing. Each
+of these is a proof:
 
 * the Connector confirms the revocation
 * the Connector refuses the certificate, and it has expired
@@ -31,16 +31,16 @@ _BETWEEN_QUESTIONS_SECONDS = 10.0
 
 
 class NotRevoked(Exception):
-    """The certificate is as good as before. The text is for the operator, and says what to do."""
+    """The certificate was not revoked. The text for the operator says what to do."""
 
 
 class Unknown(NotRevoked):
-    """The certificate may be revoked or not."""
+    """It is unknown whether the certificate was revoked."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Revoker:
-    """`tolerance`: seconds for which refusals may be those of an outage."""
+    """`tolerance`: seconds in which refusals may be caused by an outage."""
 
     sessions: Sessions
     tolerance: float
@@ -55,10 +55,10 @@ class Revoker:
         asked_before: bool,
         about_to_ask: Callable[[], object],
     ) -> str:
-        """Gives what is proven, for the operator. Raises NotRevoked, and what `about_to_ask` raises.
+        """Return the proof, a text for the operator. Raises NotRevoked, and the errors of `about_to_ask`.
 
-        `asked_before`: an earlier run was accepted with the certificate, has asked, and did not learn the answer.
-        `about_to_ask` is called before the Connector is asked, to keep that for the next run.
+        `asked_before`: the Connector accepted the certificate in an earlier run, whose request had no answer.
+        `about_to_ask` is called before the request, to store this fact for the next run.
         """
         identifier, url = request_id(registration.runtime_id), registration.connector_url
         connector = self.sessions.connector(credentials)
@@ -117,7 +117,7 @@ class Revoker:
 
 
 def _answer_is_lost(error: CompassError) -> bool:
-    """Nothing, a part, or nonsense came. Another HTTP status than 200 says that nothing was done."""
+    """The answer is missing, incomplete or invalid. An HTTP status other than 200 means that nothing was done."""
     match error:
         case Unavailable(status=status) | UnexpectedAnswer(status=status):
             return status in (0, HTTPStatus.OK)

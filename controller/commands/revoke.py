@@ -29,7 +29,7 @@ from workqueue.clock import REAL_CLOCK, Clock
 
 DONE, FAILED = 0, 1
 
-_MAX_CERTIFICATES = 5  # renewals that were under way when the mark was set; there is hardly ever one
+_MAX_CERTIFICATES = 5  # the number of renewals in progress when the mark was set, usually none
 
 
 class _Failed(Exception):
@@ -57,7 +57,7 @@ def revoke(
 
 
 class _Revocation:
-    """One run. `_taken` is what there was when it was last read."""
+    """One run. `_taken` is the last snapshot."""
 
     def __init__(self, client: Client, settings: Settings, out: TextIO, clock: Clock) -> None:
         self._client = client

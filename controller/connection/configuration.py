@@ -1,14 +1,14 @@
-"""Where the agent learns how to pair: runtime id, tenant, Connector URL and one-time token.
+"""The configuration of a pairing: Runtime id, tenant, Connector URL and one-time token.
 
-Three places can say it. The first that exists wins, and the others are not read at all, so that a half-filled place is
-reported and not silently completed from another:
+It is read from the first of three places that exists. The others are not read, so an incomplete place is reported and
+not completed from another one:
 
-1. `spec.pairing` of the CompassConnection, when it holds a token or a reference to one
+1. `spec.pairing` of the CompassConnection, if it contains a token or a reference to one
 2. the Secret `APP_AGENT_CONFIGURATION_SECRET`
 3. the ConfigMap `APP_AGENT_CONFIGURATION_CONFIG_MAP`
 
-Whoever may write CompassConnections must not be able to have any Secret sent to any URL. So the Secret of a
-`tokenSecretRef` is used only when its owner has labelled it as one, and only a value that looks like a token is sent.
+Permission to write CompassConnections must not allow sending any Secret to any URL. So the Secret of a
+`tokenSecretRef` needs a label that its owner sets, and only a value in the format of a token is sent.
 """
 
 import base64
@@ -32,34 +32,34 @@ from informers.lister import Lister
 from informers.resource import Resource
 
 TOKEN_LABEL = "compass.kyma-project.io/pairing-token"  # noqa: S105 - the name of a label
-"""Label, with the value "true", by which the owner of a Secret agrees that a `tokenSecretRef` may name it."""
+"""Label of a Secret. With the value "true", its owner allows a `tokenSecretRef` to refer to it."""
 
 SPEC_PAIRING = "CompassConnection spec.pairing"
 
 _CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN = "CONNECTOR_URL", "RUNTIME_ID", "TENANT", "TOKEN"
 _KEYS = (_CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN)
 _SPEC_NAMES = {_CONNECTOR_URL: "connectorUrl", _RUNTIME_ID: "runtimeId", _TENANT: "tenant", _TOKEN: "token"}
-_MAX_VALUE = 4096  # longer values would not fit a header
+_MAX_VALUE = 4096  # longer values would not fit into a header
 
 _TOKEN_SHAPE = re.compile(r"[A-Za-z0-9._~+/-]{32,1024}={0,2}")
-"""Tokens of Compass are some 90 characters of base64url. Keys, certificates and kubeconfigs have spaces or lines."""
+"""Tokens of Compass have about 90 characters of base64url. Keys, certificates and kubeconfigs have spaces or lines."""
 
 Object = dict[str, Any]
 ReadSecret = Callable[[ObjectName], Mapping[str, Any] | None]
-"""Gives a Secret as the API server has it, or None when there is none. Raises informers.ApiError."""
+"""Reads a Secret from the API server; returns None if it does not exist. Raises informers.ApiError."""
 
 
 class ProblemKind(Enum):
     NOTHING = auto()
-    """None of the three places exists, so nobody asks for a pairing either."""
+    """None of the three places exists, so no pairing is requested."""
     UNUSABLE = auto()
     TOKEN_SECRET = auto()
-    """It is the Secret of a tokenSecretRef, which nobody watches: look again after a while."""
+    """The problem is in the Secret of a tokenSecretRef, which is not watched, so it is read again after a while."""
 
 
 @dataclass(frozen=True)
 class ConfigurationProblem:
-    """Pairing is not possible with what is configured. `text` names the object and each key that is at fault."""
+    """Pairing is not possible with this configuration. `text` has the object and all invalid keys."""
 
     kind: ProblemKind
     text: str
@@ -67,9 +67,9 @@ class ConfigurationProblem:
 
 @dataclass(frozen=True)
 class PairingConfiguration:
-    """How to pair. `origin` names the object that it came from, for messages.
+    """A complete configuration. `origin`: the object that contains it, for messages.
 
-    `literal`: the token itself is in the CompassConnection, where many may read it.
+    `literal`: the token itself is in the CompassConnection, which many people may read.
     """
 
     origin: str
@@ -85,7 +85,7 @@ class PairingConfiguration:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Equal for equal configurations, and telling nothing of the token: to see whether something changed."""
+        """Equal for equal configurations, to detect changes. It does not disclose the token."""
         parts = "\0".join((self.connector_url, self.runtime_id, self.tenant, self.token))
         return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -117,10 +117,10 @@ class ConfigurationReader:
     def resolve(
         self, connection: Mapping[str, Any] | None, *, live: bool = False
     ) -> PairingConfiguration | ConfigurationProblem:
-        """The configuration in force, or what is wrong with it. Raises informers.ApiError of what is read.
+        """The current configuration, or its problem. Raises informers.ApiError of the reads.
 
-        `live` asks the API server and not the caches: an operator changes the configuration and then deletes the
-        CompassConnection, but these come through different watches, and the deletion may be here first.
+        `live` reads from the API server and not from the caches. If an operator changes the configuration and then
+        deletes the CompassConnection, the watch of the deletion may be faster.
         """
         return resolve(
             connection,
@@ -132,9 +132,9 @@ class ConfigurationReader:
         )
 
     def identity(self, connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
-        """Runtime id and tenant where both are configured and usable: for credentials that do not tell them.
+        """Runtime id and tenant from the first place where both are valid, for credentials that do not include them.
 
-        Those are the ones of the Go agent, which reads both from its configuration at each synchronisation.
+        These are credentials of the Go agent, which reads both from its configuration at each synchronisation.
         """
         pairing = _strings((connection or {}).get("spec", {}).get("pairing"))
         for values, runtime_id, tenant in (
@@ -169,7 +169,7 @@ def resolve(
     config_map_name: ObjectName,
     read_secret: ReadSecret,
 ) -> PairingConfiguration | ConfigurationProblem:
-    """The configuration to pair with, or what is missing where."""
+    """The configuration for a pairing, or its problem."""
     pairing = _pairing_of(connection)
     try:
         if pairing is not None:
@@ -188,19 +188,19 @@ def resolve(
 
 
 def has_literal_token(connection: Mapping[str, Any] | None) -> bool:
-    """Whether `spec.pairing` holds a token itself."""
+    """Whether `spec.pairing` contains a token itself."""
     return bool(_strings((connection or {}).get("spec", {}).get("pairing")).get("token"))
 
 
 def ids_of(connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
-    """Runtime id and tenant in `spec.pairing`, with or without a token; None when one of them cannot be used."""
+    """Runtime id and tenant in `spec.pairing`, with or without a token; None if one of them is invalid."""
     pairing = _strings((connection or {}).get("spec", {}).get("pairing"))
     ids = (pairing.get("runtimeId", "").strip(), pairing.get("tenant", "").strip())
     return None if any(map(fault_of, ids)) else ids
 
 
 def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
-    """Whether `spec.pairing` holds, as literal, the very token of the configuration with that fingerprint."""
+    """Whether `spec.pairing` is the configuration with this fingerprint and contains its token."""
     pairing = _strings(connection.get("spec", {}).get("pairing"))
     if not pairing.get("token"):
         return False
@@ -211,12 +211,12 @@ def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
 
 
 def remove_token(connection: Object) -> None:
-    """Take a literal token out of `spec.pairing`; addresses and ids stay."""
+    """Remove a literal token from `spec.pairing`; addresses and ids stay."""
     connection["spec"]["pairing"].pop("token", None)
 
 
 def secret_value(secret: Mapping[str, Any], key: str) -> str:
-    """The text under a key of a Secret; "" when the key is absent. Raises ValueError when it is no text."""
+    """The text of a key of a Secret; "" if the key is absent. Raises ValueError if the value is not a text."""
     value = fields.member(secret, "data").get(key)
     if value is None:
         return ""
@@ -227,7 +227,7 @@ def secret_value(secret: Mapping[str, Any], key: str) -> str:
 
 
 def fault_of(value: str) -> str:
-    """Why a value cannot be sent in a header, for people; "" when it can."""
+    """Why the value cannot be sent in a header, for people; "" if it can."""
     if not value:
         return "is empty"
     if len(value) > _MAX_VALUE or not value.isprintable() or not value.isascii() or value != value.strip():
@@ -236,7 +236,7 @@ def fault_of(value: str) -> str:
 
 
 def fault_of_url(value: str) -> str:
-    """Why a value is no address of Compass, for people; "" when it is one."""
+    """Why the value is not a URL of Compass, for people; "" if it is valid."""
     try:
         check_url(value)
     except InvalidRequest:
@@ -340,7 +340,7 @@ def _secret_strings(secret: Mapping[str, Any] | None) -> dict[str, str]:
     try:
         return _decoded("", secret)
     except _Unusable:
-        return {}  # it is reported where pairing needs it
+        return {}  # pairing reports it
 
 
 def _strings(values: object) -> dict[str, str]:

@@ -56,7 +56,7 @@ _LAST_SECOND = 253402300799  # of the year 9999
 Object = dict[str, Any]
 Data = dict[str, str]
 Values = Mapping[str, bytes | None]
-"""Keys of a Secret with their new values; None takes the key away."""
+"""Keys of a Secret with their new values; None removes the key."""
 
 
 class CredentialsError(Exception):
@@ -313,7 +313,7 @@ class CredentialsStore:
         try:
             return self.load().fingerprint != credentials.fingerprint
         except CredentialsError:
-            return False  # what was lost meanwhile is better stored again
+            return False  # if it was lost meanwhile, it is stored again
 
     def _cluster_secret(self) -> Object | None:
         return self._cluster_secrets.get(self.cluster_name.name, self.cluster_name.namespace)

@@ -199,8 +199,9 @@ class Facts:
     """`credentials` can be read, though they may have expired; else `problem` says what is wrong with them.
 
     `configuration` is None while nothing depends on it. `beside`: the fingerprint of what is configured beside the
-    CompassConnection. `under_way`: a pairing, for whatever configuration. `takeover`: what belongs to credentials
-    of the Go agent, or to damaged ones. `paired_with`: the configuration that won the credentials, readable or not.
+    CompassConnection. `under_way`: a pairing in progress, for any configuration. `takeover`: the registration for
+    credentials of the Go agent, or for damaged ones. `paired_with`: the configuration that obtained the credentials,
+    also if they cannot be read.
     """
 
     now: float
@@ -361,9 +362,9 @@ class Facts:
 
     @property
     def corrected(self) -> Registration | None:
-        """The registration with the ids that stand by now beside the token that won it; None: they are the same.
+        """The registration with the currently configured ids, if they differ and its token is unchanged; else None.
 
-        A literal token of the CompassConnection is gone by then, and the ids beside it stay.
+        A literal token of the CompassConnection was removed after the pairing, but its ids stay.
         """
         configured, stored = self.configuration, self.registration
         ids, corrected = sources.ids_of(self.connection) if stored.origin == sources.SPEC_PAIRING else None, stored
@@ -420,7 +421,7 @@ class Facts:
 
     @property
     def _taken_over(self) -> bool:
-        """A token was taken out of the CompassConnection, and its pairing has not ended."""
+        """A token was removed from the CompassConnection, and its pairing has not ended."""
         return self.pairing is not None and bool(self.pairing.beside)
 
     @property
@@ -450,7 +451,7 @@ class Facts:
 
 
 def is_final(failed: PairingFailed, pairing: Pairing | None, now: float) -> bool:
-    """Whether a pairing that failed like this can be given up. A mere refusal ends it when its token has expired."""
+    """Whether a pairing with this failure can be given up. After a refusal, only when its token has expired."""
     if failed.token in (Token.SPENT, Token.LOST):
         return True
     if failed.token not in (Token.REFUSED, Token.ANSWER_LOST) or pairing is None:

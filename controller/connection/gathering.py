@@ -80,7 +80,7 @@ class Gatherer:
     def _takeover(
         self, connection: Object | None, credentials: StoredCredentials | None, stored: Registration | None
     ) -> Registration | None:
-        """What belongs to credentials of the Go agent, which keeps it in other places, or to damaged ones of ours."""
+        """The registration for credentials of the Go agent, which stores it in other places, or for damaged ones."""
         if credentials is None or credentials.registration is not None:
             return None
         ids = self._configurations.identity(connection) or ("", "")
@@ -120,7 +120,7 @@ def _usable_url(*candidates: object) -> str:
 
 
 def _configuration_matters(facts: Facts) -> bool:
-    """Not while the connection works: then the configuration is not read, so that an invalid one has no effect."""
+    """False while the connection works: then the configuration is not read, so an invalid one has no effect."""
     return (
         not facts.usable
         or facts.knows_nothing_of_credentials

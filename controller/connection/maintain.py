@@ -1,7 +1,7 @@
-"""What is done with credentials that work: asking the Connector, renewing the certificate, sharing its CA.
+"""The actions with credentials that work: checks with the Connector, renewal, and the gateway's copy of the CA.
 
-A renewal needs no token. The old certificate stays in use until the new one is valid, was accepted by the Connector and
-is stored. Whoever is stopped in between renews again.
+A renewal needs no token. The old certificate is used until the new one is valid, accepted by the Connector, and stored.
+After an interruption the renewal begins again.
 """
 
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class RenewedCertificateUnusable(CompassError):
-    """What the Connector has signed must not replace a certificate that works."""
+    """The new certificate must not replace one that works."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class HasRenewed:
 
 @dataclass(frozen=True)
 class HasSigned:
-    """A new certificate that is not in use yet: it is not valid yet, or putting it into use has failed."""
+    """A new certificate that is not used yet: it is not valid yet, or its check or write has failed."""
 
     fresh: Fresh
     failure: Failure | None
@@ -46,15 +46,15 @@ class HasSigned:
 class Maintainer:
     """Not thread-safe: one worker maintains.
 
-    Methods raise CompassError, informers.ApiError, and CredentialsReplaced when the credentials that they are about are
-    not stored any more.
+    Methods raise CompassError, informers.ApiError, and CredentialsReplaced if their credentials are not stored any
+    more.
     """
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
 
     def check(self, facts: Facts) -> None:
-        """Ask the Connector, and write down where Compass is when it has moved."""
+        """Check the certificate with the Connector, and store the URLs of Compass if they have changed."""
         registration = facts.registration
         connector = self._tools.sessions.connector(facts.current)
         identifier = request_id(registration.runtime_id)
@@ -67,7 +67,7 @@ class Maintainer:
             log.info("The URLs of Compass have changed", extra={"connector": urls[0], "director": urls[1]})
 
     def renew(self, cause: RenewalCause, facts: Facts) -> HasRenewed | HasSigned:
-        """Also raises revocation.RevokedMeanwhile."""
+        """Request a certificate, or use one that was signed before. Also raises revocation.RevokedMeanwhile."""
         self._tools.credentials.check_writable()  # before a certificate is issued that could not be stored
         fresh = facts.fresh
         if fresh is None:
@@ -97,13 +97,13 @@ class Maintainer:
         self._tools.credentials.save_ca(ca_pem, dry_run=dry_run)
 
     def adopt(self, registration: Registration, facts: Facts) -> None:
-        """Write down what belongs to the certificate."""
+        """Store the registration of the certificate."""
         assert facts.credentials is not None
         self._tools.credentials.save_registration(registration, facts.credentials)
         log.info("Stored the registration of the certificate", extra={"runtime": registration.runtime_id})
 
     def give_up_pairing(self) -> None:
-        """Forget the pairing under way."""
+        """Remove the pairing in progress."""
         self._tools.credentials.save_pairing(None)
 
     def _sign(self, facts: Facts, identifier: str) -> Fresh:
@@ -114,7 +114,7 @@ class Maintainer:
         urls = announced_urls(offered, request_id=identifier)
         key = self._tools.new_key()
         csr = certificates.build_csr(offered.subject, key)
-        # The mark of a revocation is on the API server before anything is revoked; the cache is not as quick.
+        # The mark of a revocation is written before anything is revoked, but may not be in the cache yet.
         if revocation.is_newly_marked(self._tools.connections.get_live(CONNECTION_NAME), facts.connection):
             raise revocation.RevokedMeanwhile
         with self._tools.credentials.in_use(credentials):
@@ -129,7 +129,7 @@ class Maintainer:
         )
 
     def _put_into_use(self, fresh: Fresh, facts: Facts, now: float) -> HasRenewed:
-        """Store it, once the Connector has accepted it."""
+        """Store the certificate after the Connector has accepted it."""
         registration = replace(fresh.registration, acquired=int(now))
         credentials = read_credentials(fresh.key_pem, fresh.signed.chain_pem, registration)
         with self._tools.sessions.passing_connector(credentials) as connector:

@@ -70,7 +70,7 @@ class HasPaired:
 
 @dataclass(frozen=True)
 class HasNotPaired:
-    """`what`: the configuration; `final`: its token is gone; `unstored`: what still is to be written."""
+    """`what`: the configuration; `final`: its token is lost; `unstored`: an answer that is not stored yet."""
 
     what: str
     failed: PairingFailed
@@ -185,7 +185,7 @@ class Pairer:
             stored = save(replacing=pairing)
         except CredentialsReplaced:
             self._assert_not_revoked(facts)
-            stored = save()  # somebody has deleted or edited the Secret, and needs the new credentials all the more
+            stored = save()  # the Secret was deleted or edited, so the new credentials are needed even more
         self._key = None
         return HasPaired(stored, pairing.origin, signed.ca_pem, progress.request_id)
 
@@ -198,7 +198,7 @@ class Pairer:
         return HasNotPaired(what, failed, final, unstored=None if final else progress.unstored)
 
     def _assert_not_revoked(self, facts: Facts) -> None:
-        """The mark of a revocation is on the API server before anything is revoked; the cache may be later."""
+        """The mark of a revocation is written before anything is revoked, but may not be in the cache yet."""
         if revocation.is_newly_marked(self._tools.connections.get_live(CONNECTION_NAME), facts.connection):
             raise revocation.RevokedMeanwhile
 
@@ -224,14 +224,14 @@ class Pairer:
 
     def _forget(self) -> None:
         """A pairing that cannot continue."""
-        self._key = None  # it may be the one that the notes had, and those are not to be trusted
+        self._key = None  # it may be the one of the stored state, which is not trusted
         try:
             self._tools.credentials.save_pairing(None)
         except ApiError as error:
             log.warning("Cannot remove a failed pairing from its Secret yet", extra={"error": str(error)})
 
     def _remove_literal_token(self, pairing: Pairing) -> None:
-        """A newer one stays: it was not used."""
+        """A newer token stays, because it was not used."""
         connection = self._tools.connections.get(CONNECTION_NAME)
         if connection is None or not sources.holds_token(connection, pairing.configuration):
             return
@@ -245,7 +245,7 @@ class Pairer:
 
 @dataclass
 class _Progress:
-    """How far one run is. `traded`: the configured token is spent in this run."""
+    """The progress of one run. `traded`: the configured token was used in this run."""
 
     pairing: Pairing | None
     earlier: Unstored | None

@@ -289,13 +289,13 @@ def _correct_runtime(facts: Facts) -> Adopt:
 
 
 def _other_ids_may_be_meant(facts: Facts) -> bool:
-    """The Connector does not ask for Runtime id and tenant, the Director refuses those it does not know."""
+    """The Connector does not need Runtime id and tenant; the Director refuses unknown ones."""
     only_director = all(refusal.by is Party.DIRECTOR for refusal in facts.refusals)
     return bool(facts.refusals) and only_director and facts.corrected is not None
 
 
 def _connector_accepted_since(facts: Facts) -> bool:
-    """While the database is down, the Director refuses everybody, but then the Connector does so too."""
+    """During an outage of the database the Director refuses all certificates, but so does the Connector."""
     accepted = facts.maintenance is None and _connector_was_asked(facts)
     return accepted and facts.asked is not None and facts.asked.at >= facts.monotonic - facts.refused_for
 
@@ -341,7 +341,7 @@ def _connector_may_be_asked(facts: Facts) -> bool:
 
 def _renewal_cause(facts: Facts) -> RenewalCause | None:
     if facts.revoked:
-        return None  # a revocation must find no other certificate afterwards
+        return None  # after a revocation there must not be another certificate
     if facts.fresh is not None:
         return RenewalCause.TOO_OLD if facts.now >= facts.fresh.valid_from else None
     if facts.since_renewal < _BETWEEN_RENEWALS_SECONDS:
@@ -488,7 +488,7 @@ WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
 def _next_look(facts: Facts) -> float | None:
     """Seconds until the next action without an event; None if only an event changes anything."""
     looks = [*_pairing_looks(facts), *(_maintenance_looks(facts) if facts.usable else ())]
-    ahead = [look for look in looks if look > 0]  # what is past was acted upon, or is nothing to act upon
+    ahead = [look for look in looks if look > 0]  # times in the past have had their effect already
     return max(min(ahead), _SHORTEST_LOOK_SECONDS) if ahead else None
 
 

@@ -143,7 +143,7 @@ class ConnectionReconciler:
             self._metrics.pairing("error")
             self._pauses.pairing.failed(outcome.what, at_least=outcome.failed.failure.retry_after)
             now = self._clock.monotonic()
-            # A certificate that is refused as well says that Compass may have an outage, and nothing of the token.
+            # If the certificate is refused as well, Compass may have an outage, and the token may still be valid.
             outage = facts.usable and bool(facts.refusals)
             since = facts.trouble.since if facts.trouble and not outage else now
             failed = outcome.failed.following(facts.trouble.failed if facts.trouble else None)
@@ -171,7 +171,7 @@ class ConnectionReconciler:
 
     def _renew(self, cause: policy.RenewalCause, facts: Facts) -> None:
         if cause is policy.RenewalCause.CA_MISSING and not self._share(facts.current.ca_pem, dry_run=True):
-            return  # a certificate would be issued for nothing
+            return  # the CA of a new certificate could not be written either
         try:
             outcome = self._maintainer.renew(cause, facts)
         except (CompassError, ApiError) as error:

@@ -57,13 +57,13 @@ REMARKED: Mapping[type[Remark], str] = {
     TokenFailed: "PairingFailed",
     ShortLived: "CertificateShortLived",
     RenewalWaits: "RenewalWaits",
-    RevocationUnfinished: "",  # what `revoke` does in passing; it is worth an Event to nobody
+    RevocationUnfinished: "",  # a normal state during `revoke`, so without an Event
 }
 
 
 @dataclass(frozen=True)
 class _Told:
-    """The last report. `text` has the ids of the first failed call; those of later ones are not worth a write."""
+    """The last report. `text` has the ids of the first failed call; those of later calls do not lead to a write."""
 
     reason: Reason | None
     text: str
@@ -79,10 +79,10 @@ class Report:
         self._told = _Told(None, "", ())
 
     def tell(self, facts: Facts, decision: Decision) -> bool:
-        """Write what is new, and only that; gives whether there is a CompassConnection to tell it to.
+        """Write the changes. Returns whether there is a CompassConnection to write to.
 
-        Before something is done, only what there is is told: how it is comes with the decision after that. Raises
-        informers.ApiError, and then all of it is told the next time.
+        Before an action only the facts are written; the state follows with the decision after the action. Raises
+        informers.ApiError; then the next call writes everything.
         """
         resting = isinstance(decision, Keep | Wait | Blocked)
         if not resting and not facts.in_use:
@@ -154,13 +154,13 @@ def _tell(obj: Object, facts: Facts, told: _Told) -> None:
 
 
 def _describe(obj: Object, facts: Facts) -> None:
-    """What there is: the certificate, whose it is, where Compass is. No token stays that nobody needs any more."""
+    """Write the facts: the certificate, its Runtime, the URLs of Compass. Remove a token that is not needed now."""
     _describe_certificate(obj, facts)
     if facts.under_way is not None and facts.under_way.beside:
-        _remove_token(obj, facts.under_way.configuration)  # applied again while its pairing goes on
+        _remove_token(obj, facts.under_way.configuration)  # applied again during its pairing
     if not facts.in_use:
         if not facts.usable and facts.trouble is not None and facts.trouble.final:
-            _remove_token(obj, facts.trouble.what)  # put there again after it was given up; it hides what else is
+            _remove_token(obj, facts.trouble.what)  # applied again after it was given up; it hides the other places
         return
     news = facts.memory.news
     registration = facts.registration
@@ -179,11 +179,11 @@ def _describe(obj: Object, facts: Facts) -> None:
         sources.remove_token(obj)
     _remove_token(obj, registration.paired_with)
     if facts.token_has_won and facts.configuration is not None:
-        _remove_token(obj, fingerprint_of(facts.configuration))  # the same with other ids
+        _remove_token(obj, fingerprint_of(facts.configuration))  # the same token with other ids
 
 
 def _remove_token(obj: Object, configuration: str) -> None:
-    """The literal one of that configuration."""
+    """Remove the literal token of this configuration."""
     if sources.holds_token(obj, configuration):
         sources.remove_token(obj)
 

@@ -13,19 +13,19 @@ from controller.model import fields
 
 
 class RevokedMeanwhile(Exception):
-    """The connection was marked as revoked after it was decided to pair or to renew."""
+    """The connection was marked as revoked after the decision to pair or to renew."""
 
 
 ANNOTATION = "compass.kyma-project.io/revoked-with"
 
 PROOF = "compass.kyma-project.io/revoked-certificate"
-"""Annotation with the fingerprint of a certificate that is proven to be revoked: `revoke` can be run again."""
+"""Annotation with the fingerprint of a certificate whose revocation is proven, for another run of `revoke`."""
 
 QUESTION = "compass.kyma-project.io/revocation-asked"
 """Annotation: the Connector accepted a certificate and was then asked to revoke it. Fingerprint, and epoch seconds."""
 
 _QUESTION_SECONDS = 3600.0
-"""After that, it must be asked anew whether the Connector accepts the certificate: much may have happened since."""
+"""After this time the Connector must be asked again whether it accepts the certificate."""
 
 _UNCONFIGURED = "none"
 
@@ -34,48 +34,48 @@ Configuration = PairingConfiguration | ConfigurationProblem
 
 
 def mark(connection: Object, configuration: Configuration) -> None:
-    """Note that the connection is revoked while this is configured."""
+    """Mark the connection as revoked for this configuration."""
     connection["metadata"].setdefault("annotations", {})[ANNOTATION] = _value(configuration)
 
 
 def has_mark(connection: Mapping[str, Any] | None) -> bool:
-    """Whether there is a mark, for whatever configuration."""
+    """Whether there is a mark, for any configuration."""
     return _mark(connection) is not None
 
 
 def is_newly_marked(connection: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None) -> bool:
-    """Whether a revocation has begun since the CompassConnection was seen `earlier`."""
+    """Whether a revocation has begun since the CompassConnection was read as `earlier`."""
     return _mark(connection) not in (None, _mark(earlier))
 
 
 def is_marked(connection: Mapping[str, Any] | None, configuration: Configuration) -> bool:
-    """Whether the connection was revoked and nothing else was configured since."""
+    """Whether the connection was revoked, and the configuration has not changed since."""
     return _mark(connection) == _value(configuration)
 
 
 def note_proof(connection: Object, certificate: str) -> None:
-    """Note that this certificate is revoked."""
+    """Record that this certificate is revoked."""
     connection["metadata"].setdefault("annotations", {})[PROOF] = certificate
 
 
 def is_proven(connection: Mapping[str, Any] | None, certificate: str) -> bool:
-    """Whether it was noted that this certificate is revoked."""
+    """Whether it is recorded that this certificate is revoked."""
     return _annotation(connection, PROOF) == certificate
 
 
 def note_question(connection: Object, certificate: str, now: float) -> None:
-    """Note that the Connector accepts this certificate, and is about to be asked to revoke it."""
+    """Record that the Connector accepts this certificate, and that the request to revoke it follows."""
     connection["metadata"].setdefault("annotations", {})[QUESTION] = f"{certificate} {int(now)}"
 
 
 def was_asked(connection: Mapping[str, Any] | None, certificate: str, now: float) -> bool:
-    """Whether it was noted not long ago that the Connector accepted this certificate and was asked to revoke it."""
+    """Whether there is a recent record that the Connector accepted this certificate before the request to revoke it."""
     noted, _, at = (_annotation(connection, QUESTION) or "").partition(" ")
     return noted == certificate and at.isdecimal() and 0 <= now - int(at[:12]) < _QUESTION_SECONDS
 
 
 def unmark(connection: Object) -> None:
-    """There is a new connection, or the old one was not revoked."""
+    """Remove the mark, because there is a new connection, or the old one was not revoked."""
     annotations = connection["metadata"].get("annotations")
     if annotations:
         for name in (ANNOTATION, PROOF, QUESTION):

@@ -24,16 +24,13 @@ from controller.connection.credentials import Registration, StoredCredentials
 
 
 def request_id(runtime_id: str = "") -> str:
-    """A new x-request-id. It contains the id of the Runtime, for which the operators of Compass can search their
-    logs.
-    """
+    """A new x-request-id. It contains the id of the Runtime, so operators of Compass can find it in their logs."""
     return f"{runtime_id}_{uuid.uuid4()}" if runtime_id else str(uuid.uuid4())
 
 
 def announced_urls(offered: Configuration, *, request_id: str) -> tuple[str, str]:
-    """Where Connector and Director are for the certificate; raises InvalidAnswer when that cannot be used.
-
-    A connection that is kept with an address like that could never be used or renewed.
+    """The URLs of Connector and Director for the certificate. Raises InvalidAnswer if they are invalid, because such a
+    connection could never be used or renewed.
     """
     urls = (offered.connector_url, offered.director_url)
     for field, url in zip(("certificateSecuredConnectorURL", "directorURL"), urls, strict=True):
@@ -48,7 +45,7 @@ def announced_urls(offered: Configuration, *, request_id: str) -> tuple[str, str
 
 
 class Sessions:
-    """Thread-safe. The methods raise InvalidRequest when the CA file, InvalidCredentials when the pair is unusable."""
+    """Thread-safe. Methods raise InvalidRequest for an invalid CA file, InvalidCredentials for an invalid pair."""
 
     def __init__(
         self,
@@ -70,7 +67,7 @@ class Sessions:
 
     @contextmanager
     def passing_connector(self, credentials: StoredCredentials | None) -> Iterator[ConnectorClient]:
-        """A Connector client for a few calls: without a certificate, or with one that is not in use (yet)."""
+        """A Connector client for a few calls, without a certificate or with one that is not used yet."""
         transport = self._open(credentials)
         try:
             yield ConnectorClient(transport)
@@ -107,7 +104,7 @@ class Sessions:
         return fresh
 
     def _trusted(self) -> str:
-        """A fingerprint of the CA file; "" if there is none, or if it cannot be read, which opening a pool reports."""
+        """A fingerprint of the CA file; "" if there is none, or if it cannot be read, which the next pool reports."""
         if self._ca_file is None:
             return ""
         try:

@@ -1,7 +1,7 @@
-"""What the CompassConnection tells: every change of its status, as pure functions on the object.
+"""All changes of the status of a CompassConnection, as pure functions on the object.
 
-State and fields are those that operators and tools know from the Go agent. The conditions are derived from them, so the
-two can never disagree. Each function changes the dict it is given; `controller.connection.store` writes what differs.
+State and fields are those of the Go agent, which operators and tools know. The conditions are derived from them, so
+they always agree. Each function changes its argument; `controller.connection.store` writes the difference.
 
 | state | set by |
 |---|---|
@@ -119,7 +119,7 @@ def shorten(text: str) -> str:
 
 
 def established(connection: Object, *, now: float) -> None:
-    """The status does not describe these credentials yet; its statements about others are dropped."""
+    """Begin a status for new credentials: drop everything about earlier ones."""
     status = connection.setdefault("status", {})
     status["connectionState"] = State.CONNECTED.value
     status["connectionStatus"] = _connection_status(established=now, last_success=now)
@@ -142,18 +142,18 @@ def works(connection: Object, *, state: State, now: float) -> None:
 
 
 def clear_error(connection: Object) -> None:
-    """The connection has no problem, whatever the status says."""
+    """Remove the error of the connection, because it has no problem."""
     _connection_part(connection).pop("error", None)
 
 
 def contacted(connection: Object, *, at: float) -> None:
-    """The Connector accepted the certificate then."""
+    """Record the time at which the Connector accepted the certificate."""
     part = _connection_part(connection)
     part["lastSync"] = part["lastSuccess"] = timestamp(at)
 
 
 def renewed(connection: Object, *, now: float) -> None:
-    """The certificate was replaced by a fresh one."""
+    """Record that the certificate was replaced by a new one."""
     contacted(connection, at=now)
     _connection_part(connection)["renewed"] = timestamp(now)
 
@@ -168,14 +168,14 @@ def warn(connection: Object, text: str) -> None:
 
 
 def describe_runtime(connection: Object, *, runtime_id: str, tenant: str) -> None:
-    """Tell which Runtime this is, for operators."""
+    """Write the ids of the Runtime, for operators."""
     connection.setdefault("status", {})["runtime"] = {"id": runtime_id, "tenant": tenant}
 
 
 def describe_certificate(connection: Object, validity: Validity | None) -> None:
-    """Make the dates those of the certificate, whoever may have edited or wiped them; None: there is no certificate.
+    """Set the dates to those of the certificate, also after they were edited or removed. None: there is no certificate.
 
-    When it was acquired stays as it is told where the credentials do not know it.
+    The time of its receipt stays unchanged if the credentials do not include it.
     """
     part = _connection_part(connection)
     known = part.get("certificateStatus") or {}
@@ -193,7 +193,7 @@ def management_info(registration: Addresses) -> Object:
 
 
 def sync_failed(connection: Object, error: str, *, now: float) -> None:
-    """The fetch from the Director failed; the times of the last successes stay."""
+    """Record that the fetch from the Director failed; the times of the last successes stay."""
     part = _synchronization_part(connection)
     part["lastAttempt"] = timestamp(now)
     part["error"] = shorten(error)
@@ -209,9 +209,9 @@ def synchronized(
     apply_error: str | None,
     labels_error: str | None,
 ) -> State:
-    """A fetch was carried out, wholly or with errors. A label error is told only when all Applications are right.
+    """Record the results of a fetch. An error of the labels is written only if all Applications are in sync.
 
-    Gives the state that follows, also when a lost connection hides it.
+    Returns the resulting state, also if the state of a lost connection hides it.
     """
     part = _synchronization_part(connection)
     part["lastAttempt"] = part["lastSuccessfulFetch"] = timestamp(fetched_at)
@@ -313,7 +313,7 @@ def derive_conditions(connection: Object, *, now: float) -> None:
 
 
 def drop_additions(connection: Object) -> None:
-    """Leave out what the CRD of the Go agent would prune, so that what is compared is what can be stored."""
+    """Remove all fields that the CRD of the Go agent would prune, so that only storable fields are compared."""
     status = connection.get("status", {})
     for name in ("conditions", "observedGeneration", "runtime", "applications"):
         status.pop(name, None)

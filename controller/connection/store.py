@@ -33,7 +33,7 @@ _OBJECTS = (
     ("status", "applications"),
     ("status", "runtime"),
 )
-"""Where a CompassConnection has objects."""
+"""The fields of a CompassConnection that are objects."""
 
 Object = dict[str, Any]
 Change = Callable[[Object], None]
@@ -44,7 +44,7 @@ class ConnectionStore:
     """Applies changes to a CompassConnection: no write without a difference, and no change lost in a conflict."""
 
     def __init__(self, client: Client, cache: MutationCache, *, clock: Clock, overlay: Change = lambda _: None) -> None:
-        """`overlay` is applied on top of every change: what holds whoever writes."""
+        """`overlay` is applied after each change, for fields that do not depend on the writer."""
         self._overlay = overlay
         self._client = client
         self._cache = cache
@@ -52,28 +52,28 @@ class ConnectionStore:
         self._has_status_subresource: bool | None = None
 
     def get(self, name: str) -> Object | None:
-        """The object as the cache has it, own writes included; shared, so read-only. See `well_formed`."""
+        """The object in the cache, including own writes. It is shared, so read-only. See `well_formed`."""
         return _well_formed_or_none(self._cache.get(name))
 
     def get_live(self, name: str) -> Object | None:
-        """The object as the API server has it. Raises informers.ApiError."""
+        """The object in the API server. Raises informers.ApiError."""
         live = self._cache.refresh(name, None, lambda: self._client.get(COMPASS_CONNECTION, name))
         return _well_formed_or_none(live)
 
     def apply(self, name: str, change: Change) -> Object:
-        """Change whatever object has the name; an absent one is created. Gives it as stored.
+        """Change the object with this name, or create it. Returns the stored object.
 
-        Raises informers.ApiError: NotFound without the CRD.
+        Raises informers.ApiError, which is NotFound without the CRD.
         """
         stored = self._apply(name, change, lambda _: True)
         assert stored is not None
         return stored
 
     def apply_to(self, connection: Object | None, change: Change) -> Object | None:
-        """Change this very object; None: create one where there is none. Gives it as stored.
+        """Change exactly this object; None: create one if there is none. Returns the stored object.
 
-        Gives None, with nothing written, when the object is gone or another one has its name: what that one asks for
-        is still to be read. Raises informers.ApiError.
+        Returns None without a write if the object does not exist any more, even if another one has its name: its spec
+        was not read yet. Raises informers.ApiError.
         """
         name = CONNECTION_NAME if connection is None else connection["metadata"]["name"]
         return self._apply(name, change, lambda base: _uid(base) == _uid(connection))
@@ -110,7 +110,7 @@ class ConnectionStore:
         try:
             return self._write_parts(base, wanted) if self._status_subresource() else self._write_whole(base, wanted)
         except NotFound:
-            self._has_status_subresource = None  # it may have gone away with the CRD
+            self._has_status_subresource = None  # the CRD may have been removed
             raise
 
     def _create(self, wanted: Object) -> Object:
@@ -127,7 +127,7 @@ class ConnectionStore:
             current = self._put({**wanted, "status": base.get("status", {})}, base=current)
         if wanted.get("status") != base.get("status"):
             told = {**wanted, "metadata": current["metadata"]}
-            cc.derive_conditions(told, now=self._clock.time())  # of the generation that the spec has by now
+            cc.derive_conditions(told, now=self._clock.time())  # again, for the current generation
             current = self._put(told, base=current, subresource="status")
         return current
 
@@ -154,10 +154,10 @@ class ConnectionStore:
 
 
 def well_formed(connection: Object) -> Object:
-    """The object without what has another type than it should, at any place that the agent reads.
+    """The object without fields of a wrong type, for all fields that the agent reads. It always has a `spec`.
 
-    The CRD checks types, but it may be replaced by one that lets everything pass. `spec` is always there. The object
-    is not changed; it is returned itself when there is nothing to leave out.
+    The CRD checks types, but it may be replaced by one that does not. The object is not changed; it is returned itself
+    if all types are right.
     """
     for path in _OBJECTS:
         connection = _without_other_types(connection, path)

@@ -109,7 +109,7 @@ def remark_text(remark: Remark) -> str:
 
 
 def clock_difference(seconds: float) -> str:
-    """What follows from a certificate that is not valid yet when the agent receives it."""
+    """The remark for a certificate that is not valid yet when the agent receives it."""
     return f"the clocks of Compass and this cluster differ by {duration(seconds)} or more"
 
 

@@ -9,16 +9,15 @@ from typing import Any
 
 from informers.errors import AlreadyExists, Conflict, NotFound
 
-_MAX_CONFLICTS = (
-    5  # each retry starts from the object of the API server; after more of them another client changes it all the time
-)
+# Each retry starts with the object of the API server. After more conflicts, another client changes it all the time.
+_MAX_CONFLICTS = 5
 
 Object = dict[str, Any]
 
 Change = Callable[[Object | None], Object | None]
-"""From the object (None: there is none) to what it should be. None, or an equal object: leave it as it is.
+"""Returns the wanted object for the current one (None if there is none). None, or an equal object: no write.
 
-It may be called several times, and must not modify what it is given.
+It may be called several times, and must not modify its argument.
 """
 
 
@@ -30,9 +29,10 @@ def apply(
     read_live: Callable[[], Object | None],
     write: Callable[[Object | None, Object], Object],
 ) -> Object | None:
-    """Gives the object as it is afterwards. `write` gets what it was and what it should be; `what` names it.
+    """Apply the change and return the resulting object. `write` gets the current and the wanted object.
 
-    Raises what `change` raises, and informers.ApiError: NotFound when there is no place to create it in.
+    `what`: its name in messages. Raises the errors of `change`, and informers.ApiError, which is NotFound if its
+    namespace or its CRD is missing.
     """
     base = read()
     for _ in range(_MAX_CONFLICTS):
@@ -45,6 +45,6 @@ def apply(
             base = read_live()
         except NotFound:
             if base is None:
-                raise  # its namespace or its CRD is missing
+                raise
             base = read_live()
     raise Conflict(f"{what} was changed by other clients at each attempt to write it", status=409, reason="Conflict")

@@ -228,9 +228,9 @@ def merge_application(actual: Object | None, desired: Desired) -> Object | None:
 
 
 def share_values(actual: Object, desired: Desired) -> None:
-    """Let what is desired consist of the very values of an object in a cache that it is equal to.
+    """Replace the parts of the desired object by equal parts of the cached object.
 
-    Both are read only, so nobody sees a difference; they are half of what an Application takes in memory.
+    Both are read-only, so there is no visible difference. This saves half of the memory of an Application.
     """
     spec = actual["spec"]
     for name, value in desired.spec.items():

@@ -1,21 +1,21 @@
-"""For tests of controllers: an API server that does what it is told, and time that stands still until it is moved.
+"""For tests of controllers: a scripted API server and a virtual clock.
 
     with FakeAPIServer(Cluster(CONFIG_MAPS)) as server:
-        server.cluster.put("a", size=1)                    # what somebody else does
-        server.inject("watch", CutMidLine(), Silent())     # the next watch is cut, the one after it goes silent
+        server.cluster.put("a", size=1)                    # a write of another client
+        server.inject("watch", CutMidLine(), Silent())     # faults of the next two watches
         client = server.client(clock=HastyClock())         # a real client, over real HTTP on the loopback
         ...
         eventually(lambda: client.get(CONFIG_MAPS, "a", namespace="default")["spec"] == {"size": 2})
 
 - FakeAPIServer serves the objects of one kind: lists in pages, watches with bookmarks and history, streamed lists,
-  reads, and writes with conflicts, uids and merge patches. No selectors, no validation: for these take a real API
-  server.
-- Faults are ordered with inject(verb, ...): the next requests of the verb ("list", "watch", or "other") meet them, one
-  each. `requests` tells what was asked, in order; refuse() and listen() take the server away and bring it back.
-- Cluster is the state behind it. InProcess gives that state to an informer without HTTP.
-- script.Run plays a table of answers to a reflector in one thread, and writes down what it asked, stored and waited.
-- VirtualClock (of workqueue.testing) stands still until advance(). HastyClock skips every wait and counts it.
-- eventually() waits for the effect of other threads.
+  reads, and writes with conflicts, uids and merge patches. It has no selectors and no validation: use a real API server
+  to test these.
+- inject(verb, ...) adds faults for the next requests of the verb ("list", "watch", or "other"), one for each request.
+  `requests` has all requests in order. refuse() stops the server, and listen() starts it again.
+- Cluster is the state of the server. InProcess serves this state to an informer without HTTP.
+- script.Run runs a reflector in one thread against a list of answers, and records its requests, writes and waits.
+- VirtualClock (of workqueue.testing) moves only by advance(). HastyClock skips every wait and adds it to its time.
+- eventually() waits for the effects of other threads.
 """
 
 from informers.testing.cluster import Cluster, Event, Refused

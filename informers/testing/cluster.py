@@ -1,4 +1,4 @@
-"""The state of an API server for one kind of object: what exists, what happened, and how far back it remembers."""
+"""The state of an API server for one kind of object: its objects, and a limited history of their changes."""
 
 import copy
 import threading
@@ -16,7 +16,7 @@ DEFAULT_NAMESPACE = "default"
 
 
 class Refused(Exception):
-    """The request is answered by this Status."""
+    """The answer to the request is this Status."""
 
     def __init__(self, body: Object) -> None:
         super().__init__(body["reason"])
@@ -36,10 +36,10 @@ Events = list[Event]
 
 
 class Cluster:
-    """All objects of one kind, by their keys, with the API's rules for reading and writing them. Thread-safe.
+    """All objects of one kind by key, with the rules of the API for reads and writes. Thread-safe.
 
-    What a test does to them goes past these rules: put(), delete(), bookmark(), compact(). Versions are whole numbers
-    here; clients must not care. `changed` is held while the state changes, and notified after it.
+    put(), delete(), bookmark() and compact() are for tests and have no such rules. Versions are whole numbers here, but
+    clients must treat them as opaque. `changed` is held during each change and notified after it.
     """
 
     def __init__(self, resource: Resource = WIDGETS) -> None:
@@ -61,12 +61,12 @@ class Cluster:
             )
 
     def delete(self, name: str, *, namespace: str = DEFAULT_NAMESPACE) -> None:
-        """Delete, if it exists."""
+        """Delete the object if it exists."""
         with self.changed:
             self._delete_locked(self._key(name, namespace))
 
     def bookmark(self) -> None:
-        """Something else happened in the cluster; the watches are told the new version."""
+        """Increase the version, as after a change of another kind, and send it to the watches as a bookmark."""
         with self.changed:
             self.version += 1
             self._happened("BOOKMARK", self._bookmark())
@@ -92,7 +92,7 @@ class Cluster:
             )
 
     def update(self, name: str, namespace: str, obj: Object) -> Object:
-        """Raises Refused: 404, or 409 when obj has a resourceVersion that is not the present one."""
+        """Raises Refused: 404, or 409 if `obj` has a resourceVersion that is not the current one."""
         with self.changed:
             key = self._key(name, namespace)
             present = self._present_locked(key)
@@ -109,7 +109,7 @@ class Cluster:
             return copy.deepcopy(self._store_locked(key, _merged(present, patch)))
 
     def remove(self, name: str, namespace: str, preconditions: Mapping[str, str]) -> Object:
-        """Delete. Raises Refused: 404, or 409 when a precondition (uid, resourceVersion) does not hold."""
+        """Delete the object. Raises Refused: 404, or 409 if a precondition (uid, resourceVersion) does not hold."""
         with self.changed:
             key = self._key(name, namespace)
             metadata = self._present_locked(key)["metadata"]
@@ -118,7 +118,7 @@ class Cluster:
             return self._delete_locked(key)
 
     def compact(self) -> None:
-        """Forget what happened so far, and all pages not yet fetched."""
+        """Drop the history, and all pages that were not read yet."""
         with self.changed:
             self.oldest = self.version
             self.history.clear()
@@ -152,7 +152,7 @@ class Cluster:
     def start_of_watch(
         self, resource_version: str, send_initial_events: bool = False, namespace: str = ""
     ) -> tuple[Events, int]:
-        """The synthetic first events, and the version after which history goes on. Raises Refused (410)."""
+        """The initial events of a streamed list, and the version at their end. Raises Refused (410)."""
         with self.changed:
             if send_initial_events or resource_version in ("", "0"):
                 events = [Event(self.version, "ADDED", obj) for obj in self._of_namespace(namespace)]
@@ -166,7 +166,7 @@ class Cluster:
             return [], int(resource_version)
 
     def events_after_locked(self, version: int) -> Events:
-        """What has happened since. Raises Refused (410) when that is no longer known. `changed` is held."""
+        """The changes since that version. Raises Refused (410) if they were dropped. Call it with `changed` held."""
         if version < self.oldest:
             raise Refused(status(410, "Expired", f"too old resource version: {version}"))
         return [event for event in self.history if event.version > version]

@@ -1,4 +1,4 @@
-"""The state of cluster.py as a ListerWatcher, without HTTP: for tests of what lies above the transport."""
+"""A ListerWatcher for a Cluster, without HTTP: for tests of the layers above the transport."""
 
 import threading
 from collections import deque
@@ -13,10 +13,10 @@ Object = dict[str, Any]
 
 
 class InProcess:
-    """Lists and watches a Cluster. `list_faults` and `watch_faults` are met by the next requests, one each.
+    """Lists and watches a Cluster. `list_faults` and `watch_faults` are for the next requests, one for each.
 
-    A fault of a list is an error to raise. One of a watch is an error to raise, or WatchEvents (ERROR among them) to
-    send before the stream ends.
+    A fault of a list is an error to raise. A fault of a watch is an error to raise, or WatchEvents to send before the
+    stream ends, which may include ERROR.
     """
 
     def __init__(self, cluster: Cluster, *, page_size: int | None = None) -> None:
@@ -58,7 +58,7 @@ class InProcess:
         return bool(self._open)
 
     def end_watches(self) -> None:
-        """Close all streams, in good order."""
+        """Close all streams as a server does."""
         for watch in list(self._open):
             watch.stop()
 

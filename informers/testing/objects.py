@@ -32,6 +32,6 @@ def bookmark(version: str | int, *, ends_initial_events: bool = False) -> Object
 
 
 def status(code: int, reason: str, message: str = "", **details: Any) -> Object:
-    """A Status of failure."""
+    """A Status of a failure."""
     body: Object = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason}
     return body | {"message": message or f"{reason} it is"} | ({"details": details} if details else {})

@@ -1,4 +1,4 @@
-"""Whole runs of the list-watch protocol in one thread: a script answers the requests, a journal tells what was done.
+"""Runs of the list-watch protocol in one thread: a script answers the requests, and a journal records the calls.
 
 Journal lines: "LIST rv=0 limit=500", "WATCH rv=10", "WATCHLIST rv=-", "REPLACE a,b @10", "ADD a", "UPDATE a",
 "DELETE a", "BOOKMARK 12", "WAIT 0.8", "ERROR Forbidden". "-" stands for the empty string.
@@ -27,7 +27,7 @@ Object = dict[str, Any]
 
 
 class ScriptClock:
-    """Time that passes only while the protocol's own thread sleeps, at once. Timers of other threads never fire."""
+    """A sleep of the reflector's thread returns at once and moves the time. Timers of other threads never fire."""
 
     def __init__(self, journal: list[str]) -> None:
         self._journal = journal
@@ -66,8 +66,8 @@ class Page:
 
 @dataclass(frozen=True)
 class Stream:
-    """The answer to a WATCH: events like "ADDED a 11", "BOOKMARK 12", "END-OF-INITIAL 13", a Status or a raw event;
-    closed by the server after `seconds`. With `stop` the run is stopped as soon as the watch is open."""
+    """The answer to a WATCH: events like "ADDED a 11", "BOOKMARK 12", "END-OF-INITIAL 13", a Status or a raw event. The
+    server closes it after `seconds`. With `stop` the run ends as soon as the watch is open."""
 
     events: tuple[str | Object | WatchEvent, ...] = ()
     seconds: float = 300.0
@@ -76,14 +76,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class Stop:
-    """The run is stopped while this request is made."""
+    """The run is stopped during this request."""
 
 
 Step = Page | Stream | KubernetesError | Stop
 
 
 def failure(error_type: type[ApiError], reason: str = "", code: int = 0) -> ApiError:
-    """An error to answer a request with."""
+    """The answer to a request is this error."""
     return error_type(f"{reason or error_type.__name__} for a test", status=code, reason=reason)
 
 
@@ -92,7 +92,7 @@ PLAIN_LISTS = ReflectorOptions(watch_list=False)
 
 @dataclass
 class Run:
-    """One run of a reflector over a script; it is stopped when the script is at its end."""
+    """One run of a reflector with a script. It is stopped at the end of the script."""
 
     script: list[Step]
     journal: list[str] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Run:
         return WIDGETS
 
     def run(self) -> list[str]:
-        """Returns the journal. Fails when a watch was left open."""
+        """Return the journal. Fails if a watch is still open."""
         self.clock = ScriptClock(self.journal)
         self.steps = iter(self.script)
         self.reflector = Reflector(
@@ -218,7 +218,7 @@ class _ScriptedWatch:
 
 
 def event_of(text: str | Object | WatchEvent) -> WatchEvent:
-    """The event that a word of a Stream stands for."""
+    """The event for a text of a Stream."""
     if isinstance(text, WatchEvent):
         return text
     if isinstance(text, dict):

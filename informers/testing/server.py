@@ -1,12 +1,12 @@
-"""The state of cluster.py behind real HTTP on the loopback, with faults to order.
+"""Serves a Cluster over real HTTP on the loopback, with faults on request.
 
     with FakeAPIServer() as server:
         server.cluster.put("a")
-        server.inject("watch", CutMidLine(), Silent())     # the next watch is cut, the one after it goes silent
+        server.inject("watch", CutMidLine(), Silent())     # faults of the next two watches
         client = server.client()
 
-Each request of a verb ("list", "watch", "other") takes the next fault of that verb, or behaves. `requests` tells what
-was asked, in order.
+Each request of a verb ("list", "watch", "other") gets the next fault of this verb; without one the answer is correct.
+`requests` has all requests in order.
 """
 
 import json
@@ -34,7 +34,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """This status, with a Status body or the given one, instead of what was asked for."""
+    """The answer has this status code. Its body is a Status, or the given one."""
 
     code: int
     reason: str = ""
@@ -45,50 +45,50 @@ class Answer:
 
 @dataclass(frozen=True)
 class CloseWithoutAnswer:
-    """The connection ends where an answer was due."""
+    """The server closes the connection without an answer."""
 
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """The request is read, and nothing comes until the server closes (or `until` is set; then it behaves)."""
+    """The server reads the request and does not answer until it closes. If `until` is set before, it answers."""
 
     until: threading.Event | None = None
 
 
 @dataclass(frozen=True)
 class CloseAtOnce:
-    """The watch begins and ends, in good order, with nothing in between."""
+    """The watch ends correctly, without an event."""
 
 
 @dataclass(frozen=True)
 class CutMidLine:
-    """After so many events the next is cut in its middle and the connection ends, with no end of the answer."""
+    """After this number of events, the connection ends in the middle of the next one, and the answer is incomplete."""
 
     after: int = 0
 
 
 @dataclass(frozen=True)
 class EndMidLine:
-    """After so many events the next is cut in its middle and the stream ends in good order."""
+    """After this number of events, the answer ends in the middle of the next one, but correctly for HTTP."""
 
     after: int = 0
 
 
 @dataclass(frozen=True)
 class Silent:
-    """Half-open: the watch begins, then no byte comes, whatever happens."""
+    """A half-open connection: the watch begins, and then no byte arrives."""
 
 
 @dataclass(frozen=True)
 class Raw:
-    """These bytes come first in the watch, then it behaves."""
+    """The watch begins with these bytes and then continues correctly."""
 
     data: bytes
 
 
 @dataclass(frozen=True)
 class ErrorEvent:
-    """The watch begins with this Status as an ERROR event, then ends."""
+    """The watch consists of an ERROR event with this Status."""
 
     body: Object
 
@@ -103,12 +103,12 @@ class Request:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
-    header_list: list[tuple[str, str]]  # the same, with those that were sent several times
+    header_list: list[tuple[str, str]]  # the same, including repeated headers
     body: bytes
 
 
 class FakeAPIServer:
-    """Started by `with`; refuse() and listen() close and open its port meanwhile."""
+    """Runs inside `with`. refuse() closes its port, and listen() opens it again."""
 
     def __init__(self, cluster: Cluster | None = None) -> None:
         self.cluster = cluster or Cluster()
@@ -137,18 +137,18 @@ class FakeAPIServer:
         return f"http://127.0.0.1:{self._port}"
 
     def client(self, **arguments: Any) -> Client:
-        """A client of this server, closed with it."""
+        """A client of this server, which is closed with it."""
         configuration = Configuration(host=self.url)
         client = Client(configuration, Credentials(configuration), **arguments)
         self._clients.append(client)
         return client
 
     def inject(self, verb: str, *faults: Fault) -> None:
-        """Let the next requests of that verb meet these faults, in order."""
+        """Add faults for the next requests of this verb, in order."""
         self._faults[verb].extend(faults)
 
     def listen(self) -> None:
-        """Accept connections, on the same port as before."""
+        """Accept connections again, on the same port."""
         self.closing.clear()
         handler = type("Handler", (_Handler,), {"owner": self})
         self._http = _Server(("127.0.0.1", self._port), handler)
@@ -161,7 +161,7 @@ class FakeAPIServer:
             return
         http, self._http = self._http, None
         http.shutdown()
-        # Before a stream ends: a client that comes back at once is refused too, not taken by the port and then reset.
+        # Before a stream ends: a client that reconnects at once must be refused, not accepted and then reset.
         http.socket.close()
         self.closing.set()
         self.drop_connections()
@@ -170,7 +170,7 @@ class FakeAPIServer:
         http.server_close()
 
     def drop_connections(self) -> None:
-        """Cut every connection there is; the port stays open."""
+        """Close all current connections; the port stays open."""
         for connection in list(self._connections):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
@@ -183,7 +183,7 @@ class FakeAPIServer:
             return [request.verb for request in self.requests]
 
     def wait_for_request(self, verb: str, count: int = 1, timeout: float = 60.0) -> Request:
-        """Wait until `count` requests of that verb have come; returns the last. Raises TimeoutError."""
+        """Wait for `count` requests of this verb and return the last one. Raises TimeoutError."""
         with self._arrived:
 
             def found() -> list[Request]:
@@ -194,7 +194,7 @@ class FakeAPIServer:
             return found()[-1]
 
     def arrived(self, request: Request) -> Fault | None:
-        """Note the request; returns the fault it shall meet."""
+        """Record the request and return its fault."""
         with self._arrived:
             self.requests.append(request)
             faults = self._faults[request.verb]
@@ -203,11 +203,11 @@ class FakeAPIServer:
             return fault
 
     def connected(self, connection: socket.socket) -> None:
-        """A client has connected."""
+        """Called when a client has connected."""
         self._connections.add(connection)
 
     def disconnected(self, connection: socket.socket) -> None:
-        """A connection has ended."""
+        """Called when a connection has ended."""
         self._connections.discard(connection)
 
 
@@ -217,7 +217,7 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_address = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in the middle of an answer is no error of the test."""
+        """A client that disconnects during an answer is not an error of the test."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -234,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-        """Silent: `requests` tells more."""
+        """Log nothing; `requests` has more."""
 
     def _handle(self) -> None:
         url = urlsplit(self.path)
@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - names of the base class
 
     def _misbehave(self, fault: Fault | None) -> bool:
-        """True when the fault is all the answer there is."""
+        """Whether the fault was the whole answer."""
         match fault:
             case Answer():
                 default = json.dumps(status(fault.code, fault.reason)).encode()
@@ -350,7 +350,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._chunk(b"")
 
     def _events(self, first: list[Event], since: int) -> Iterator[Event]:
-        """All events from now on; ends when the server closes, or with a 410 as an ERROR event."""
+        """Send all further events, until the server closes or the history is lost (an ERROR event with 410)."""
         cluster = self.owner.cluster
         yield from first
         while not self.owner.closing.is_set():
@@ -372,7 +372,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Place(NamedTuple):
-    """Where a path leads among the objects of a kind. namespace: "" for all; name: "" for the collection."""
+    """The target of a path. namespace: "" for all; name: "" for the collection."""
 
     namespace: str
     name: str

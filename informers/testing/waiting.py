@@ -1,4 +1,4 @@
-"""Time in tests with real threads: waits of the code under test are skipped, and conditions are waited for."""
+"""Time in tests with real threads: a clock that skips waits, and a wait for conditions."""
 
 import threading
 import time
@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 
 class HastyClock:
-    """Sleeps take a millisecond and count in full. Timers that tick (threads named "...-timer") tick in real time."""
+    """A sleep takes a millisecond, and monotonic() moves by its full length. Timers (threads whose names end in
+    "-timer") use real time.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
