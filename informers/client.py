@@ -46,8 +46,10 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-# client-go transport/cache.go: the dialer's timeout, and the number of idle connections per host.
-CONNECT_TIMEOUT = 30.0
+# The system repeats the first packet of a connection after 1, 3, 7, 15 and 31 s. With the 30 s of client-go's dialer, a
+# connect that began in an outage of the network could take 16 s more after its end. 10 s is its limit for TLS.
+CONNECT_TIMEOUT = 10.0
+# client-go transport/cache.go: the number of idle connections per host.
 POOL_MAXSIZE = 25
 # Longer than any single answer of a healthy server. client-go has no such timeout, and hangs when the peer is gone.
 REQUEST_TIMEOUT = 30.0

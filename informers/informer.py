@@ -130,6 +130,14 @@ class SharedInformer:
         if self._reflector is not None:
             self._reflector.retry_now()
 
+    def restart_watch(self) -> None:
+        """Resume the watch with a new request, because its events may be late or lost after an outage of the network.
+
+        No effect on a watch that is younger than a second. From any thread.
+        """
+        if self._reflector is not None:
+            self._reflector.restart_watch()
+
     def add_event_handler(self, handlers: EventHandlers, *, resync_period: float | None = None) -> Registration:
         """Add handlers. They are first called for all objects in the cache.
 

@@ -128,7 +128,9 @@ class Reflector:
         self._interrupt = Interrupt()
         self._wake = threading.Event()  # ends a wait after a failure
         self._lock = threading.Lock()
-        self._watcher: Watcher | None = None  # guarded by _lock: what stop() has to wake up
+        # The current or last watch, and when it was requested; guarded by _lock.
+        self._watcher: Watcher | None = None
+        self._watch_started = 0.0
         self._version = ""
         # The server no longer has _version: the next list requests the latest version.
         self._version_unavailable = False
@@ -172,6 +174,17 @@ class Reflector:
     def retry_now(self) -> None:
         """End the back-off after a failure, because its cause may be gone. From any thread."""
         self._wake.set()
+
+    def restart_watch(self) -> None:
+        """Resume the watch with a new request, because its events may be late or lost after an outage of the network.
+
+        Also ends a request without an answer. No effect on a watch that is younger than a second. From any thread.
+        """
+        with self._lock:
+            watcher, started = self._watcher, self._watch_started
+        # If a younger one ended, the server would seem to close watches immediately, which leads to a list.
+        if watcher is not None and self._clock.monotonic() - started >= SHORT_WATCH:
+            watcher.stop()
 
     def stop(self) -> None:
         """End run(). Idempotent; does not wait."""
@@ -239,6 +252,7 @@ class Reflector:
                         resource_version_match="NotOlderThan",
                         send_initial_events=True,
                     )
+                    gathered.answered_at = self._clock.monotonic()
                     complete = self._consume(stream, gathered, until_initial_end=True)
             except (Expired, TooLargeResourceVersion) as error:
                 if not self._version_unavailable:
@@ -254,8 +268,11 @@ class Reflector:
                 complete = False
             if complete:
                 break
-            if not self._streams_lists:
-                log.warning("The server does not stream lists, using LIST", extra={"informer": self._name})
+            if gathered.is_abandoned:
+                if self._streams_lists:
+                    log.warning("Streamed list has no answer, using LIST", extra={"informer": self._name})
+                else:
+                    log.warning("The server does not stream lists, using LIST", extra={"informer": self._name})
                 return None
             # client-go retries at once. With a server that cuts each stream short, this would request everything in a
             # tight loop.
@@ -273,15 +290,21 @@ class Reflector:
 
     @contextmanager
     def _patience(self, gathered: "_Gathered") -> Iterator[None]:
-        """Warn while the streamed list is slow; end it, and disable streamed lists, if it makes no progress."""
+        """Warn while the streamed list is slow, and abandon it if it makes no progress.
+
+        Streamed lists are disabled only if there was an answer: without one, the cause may be the network.
+        """
         started = self._clock.monotonic()
         seen = 0
 
         def look() -> None:
             nonlocal seen
             waited = self._clock.monotonic() - started
-            if gathered.events == seen or waited >= STREAMED_LIST_TIMEOUT:
-                self._streams_lists = False
+            answered = gathered.answered_at
+            answered_just_now = answered is not None and answered - started > waited / 2
+            if (gathered.events == seen and not answered_just_now) or waited >= STREAMED_LIST_TIMEOUT:
+                gathered.is_abandoned = True
+                self._streams_lists = answered is None
                 self._stop_watcher()
                 return
             seen = gathered.events
@@ -350,7 +373,7 @@ class Reflector:
             send_initial_events=send_initial_events,
         )
         with self._lock:
-            self._watcher = watcher
+            self._watcher, self._watch_started = watcher, started
         # stop() sets the flag first: either it sees this watcher, or this thread sees the flag.
         self._check_stop()
         self._metrics.watch_started(self._name)
@@ -489,6 +512,8 @@ class _Gathered:
         self.objects: dict[str, Object] = {}
         self.version = ""
         self.events = 0
+        self.answered_at: float | None = None  # monotonic seconds
+        self.is_abandoned = False
 
     def add(self, obj: Object) -> None:
         # Transformed here, and again by the store, to save memory while the list is collected. Failures are left to the

@@ -96,7 +96,7 @@ def connection_failed(error: Exception, host: str, *, connect_timeout: float, re
 def overdue(host: str, timeout: float, *, connected: bool) -> ConnectionFailed:
     """The error for a request, or one of its waits, that was longer than `timeout` seconds."""
     missing = "answer" if connected else "connection"
-    return _failed(host, f"no {missing} within {timeout:g} s", ConnectionFailed.TIMEOUT)
+    return _failed(host, f"no {missing} within {max(round(timeout, 1), 0.1):g} s", ConnectionFailed.TIMEOUT)
 
 
 def _failed(host: str, cause: str, reason: str) -> ConnectionFailed:

@@ -155,7 +155,7 @@ class LeaderElector:
         self._stopped = False
         self._lock = threading.Lock()
         self._reported_holder: str | None = None
-        self._reported_error = ""
+        self._reported_error: tuple[type[KubernetesError], str] | None = None
         self._unreachable = False
         self._metrics.leading(config.name, holds=False)
 
@@ -163,6 +163,11 @@ class LeaderElector:
     def is_leader(self) -> bool:
         """Whether the last observed Lease names this process."""
         return self._holder == self._config.identity
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether the API server did not answer the last attempt, or answered with a 5xx."""
+        return self._unreachable
 
     def run(self, stop: threading.Event, *, release: Callable[[], bool] = lambda: True) -> LeaderElectionLost | None:
         """Wait for the Lease, and hold it until stop is set (returns None) or until it is lost. Blocks.
@@ -422,12 +427,13 @@ class LeaderElector:
         return {"lease": f"{self._config.namespace}/{self._config.name}", "identity": self._config.identity}
 
     def _report_error(self, error: KubernetesError | None) -> None:
-        text = "" if error is None else str(error)
         self._unreachable = isinstance(error, (ConnectionFailed, ServerError))
-        if text == self._reported_error:
+        # Not compared by text, which may contain the rest of a timeout.
+        kind = None if error is None else (type(error), getattr(error, "reason", ""))
+        if kind == self._reported_error:
             return
-        self._reported_error = text
-        if text:
-            log.warning("Cannot read or write the Lease", extra={**self._context, "error": text})
+        self._reported_error = kind
+        if error is not None:
+            log.warning("Cannot read or write the Lease", extra={**self._context, "error": str(error)})
         else:
             log.info("The Lease can be read and written again", extra=self._context)

@@ -69,6 +69,7 @@ class Informer(Protocol):
     @property
     def is_watching(self) -> bool: ...
     def retry_now(self) -> None: ...
+    def restart_watch(self) -> None: ...
     def run(self, stop: threading.Event) -> None: ...
 
 
@@ -100,6 +101,7 @@ class Manager:
         self._stuck_after = stuck_after
         self.metrics = metrics if metrics is not None else Metrics()
         self.elected = threading.Event()  # set while this process leads
+        self._elector: LeaderElector | None = None
 
         self._informers: list[Informer] = []
         self._builders: list[BuildControllers] = []
@@ -206,7 +208,13 @@ class Manager:
         for informer in self._informers:
             self._informer_group.start(informer.name, informer.run, until_stop=True)
         if self._informers:
-            recovery = Recovery(self._client, self._informers, on_return=self._retry_now, clock=self._clock)
+            recovery = Recovery(
+                self._client,
+                self._informers,
+                lease_fails=lambda: self._elector is not None and self._elector.is_unreachable,
+                on_return=self._retry_now,
+                clock=self._clock,
+            )
             self._informer_group.start("recovery", recovery.run, until_stop=True)
         for name, run in self._early_runnables:
             self._runnable_group.start(name, run, until_stop=False)
@@ -217,7 +225,7 @@ class Manager:
         if self._leader_election is None:
             self._lead(None)
             return
-        elector = LeaderElector(
+        elector = self._elector = LeaderElector(
             self._client,
             self._leader_election,
             on_started=self._lead,

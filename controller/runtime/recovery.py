@@ -4,6 +4,9 @@ After an outage of minutes, an informer waits up to a minute before its next req
 cap of its rate limiter. This protects a server with thousands of clients. For this agent it would only delay the work
 for as long. So the recovery asks the server once a second whether it is ready, which is a cheap request, and then
 retries everything that has failed.
+
+Watches that were open in the outage are restarted. If packets were lost, TCP repeats them after a wait that may be as
+long as the outage was, and if a load balancer has lost its state, they never arrive.
 """
 
 import logging
@@ -30,6 +33,7 @@ class Informer(Protocol):
     @property
     def is_watching(self) -> bool: ...
     def retry_now(self) -> None: ...
+    def restart_watch(self) -> None: ...
 
 
 class Client(Protocol):
@@ -37,28 +41,49 @@ class Client(Protocol):
 
 
 class Recovery:
-    """Run it beside the informers. on_return is called when the API server answers again after an outage."""
+    """Run it beside the informers.
+
+    lease_fails: whether the last request for the Lease had no answer. These requests are frequent, so an outage is
+    detected while all watches seem to work. on_return: called when the API server answers again.
+    """
 
     def __init__(
-        self, client: Client, informers: Sequence[Informer], *, on_return: Callable[[], None], clock: Clock
+        self,
+        client: Client,
+        informers: Sequence[Informer],
+        *,
+        lease_fails: Callable[[], bool],
+        on_return: Callable[[], None],
+        clock: Clock,
     ) -> None:
         self._client = client
         self._informers = informers
+        self._lease_fails = lease_fails
         self._on_return = on_return
         self._clock = clock
 
     def run(self, stop: threading.Event) -> None:
         """Wait for outages until stop is set. Blocks."""
         while not self._clock.sleep(_PERIOD, stop):
-            if any(isinstance(informer.last_error, ConnectionFailed) for informer in self._informers):
+            if self._informer_fails() or self._lease_fails():
                 self._wait_for_return(stop)
 
+    def _informer_fails(self) -> bool:
+        return any(isinstance(informer.last_error, ConnectionFailed) for informer in self._informers)
+
     def _wait_for_return(self, stop: threading.Event) -> None:
+        was_away = False
         while not self._is_ready():
+            was_away = True
             if self._clock.sleep(_PERIOD, stop):
                 return
+        if not was_away and not self._informer_fails():
+            return  # only requests for the Lease fail, which is not an outage
         log.info("The API server answers again")
         self._on_return()
+        if was_away:
+            for informer in self._informers:
+                informer.restart_watch()
         give_up_at = self._clock.monotonic() + _RETRY_SECONDS
         # Not only informers with an error: one whose watch has expired in the outage waits before its list, too.
         while waiting := [informer for informer in self._informers if not informer.is_watching]:

@@ -15,6 +15,7 @@ from controller.resources import APPLICATION, SECRET
 from e2e.agent_process import AgentProcess
 from e2e.mock_compass.examples import landscape
 from e2e.world import World
+from tests.support.lossy_network import LossyNetwork
 
 # What an operator is promised is 5 s; a machine that does other things too is slower, but far from the back-off of
 # informers and queues, which would be half a minute and more.
@@ -32,9 +33,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def agents(world: World, count: int, **settings: str) -> list[AgentProcess]:
+def agents(world: World, count: int, *, kubeconfig: Path | None = None) -> list[AgentProcess]:
     started = [
-        world.agent(f"agent-{number}", CONTROLLER_SYNC_PERIOD="1h", LEADER_ELECTION="true", **settings)  # type: ignore[arg-type]
+        world.agent(f"agent-{number}", kubeconfig=kubeconfig, CONTROLLER_SYNC_PERIOD="1h", LEADER_ELECTION="true")
         for number in range(count)
     ]
     for agent in started:
@@ -133,3 +134,31 @@ def test_an_api_server_that_hangs(world: World) -> None:
     print(f"an API server that hung: right {took:.1f} s after it went on")
     assert took < PROMISED + SLACK
     assert [agent.ended() for agent in running] == [None, None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outage", [15, 90], ids=["15 s", "90 s"])
+@pytest.mark.timeout(400)
+def test_a_network_that_loses_everything(outage: int, world: World) -> None:
+    """Nothing is refused or reset, and what was open before the outage stays silent after it.
+
+    15 s: all watches seem to work. 90 s: they have ended, and their next requests hang.
+    """
+    server = world.client.host
+    with LossyNetwork(server) as network:
+        kubeconfig = world.directory / "lossy-kubeconfig"
+        kubeconfig.write_text(world.kubeconfig.read_text().replace(server, network.address))
+        running = agents(world, 2, kubeconfig=kubeconfig)
+        network.lose()
+        time.sleep(outage)  # the outage itself
+        name, *_ = world.applications()
+        world.client.delete(APPLICATION, name)
+        assert [agent.ended() for agent in running] == [None, None]
+        network.restore()
+        back = time.monotonic()
+        world.wait_for("what was deleted in the outage", lambda: name in world.applications())
+        took = come_right(world, since=back)
+        print(f"a lossy network, {outage} s: right {took:.1f} s after it, promised are {PROMISED:g} s")
+        assert took < PROMISED + SLACK
+        assert [agent.ended() for agent in running] == [None, None]
+        assert [agent.stop() for agent in running] == [0, 0]

@@ -737,3 +737,113 @@ class TestStreamedListWithoutEnd:
         assert len(informer.indexer) == 30
         warnings = [record for record in caplog.records if "not complete" in record.message]
         assert [getattr(record, "waitedSeconds", None) for record in warnings] == [*range(10, 300, 10)]
+
+
+class _Hanging:
+    """A watch whose request gets no answer."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+
+    def open(self) -> None:
+        self._stopped.wait()
+
+    def __iter__(self) -> Iterator[WatchEvent]:
+        return iter(())
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    close = stop
+
+
+class _Unanswered(InProcess):
+    """The first `hanging` watches get no answer, as in an outage of the network."""
+
+    def __init__(self, cluster: Cluster, *, hanging: int) -> None:
+        super().__init__(cluster)
+        self.hanging = hanging
+        self.streamed_lists = 0
+        self.requested = 0
+
+    def watch(self, *, send_initial_events: bool | None = None, **arguments: Any) -> Any:
+        self.streamed_lists += bool(send_initial_events)
+        self.requested += 1
+        if self.hanging:
+            self.hanging -= 1
+            return _Hanging()
+        return super().watch(send_initial_events=send_initial_events, **arguments)
+
+
+def test_streamed_list_without_an_answer_is_replaced_once(
+    cluster: Cluster, clock: VirtualClock, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says nothing about the server: the list after the next one is streamed again."""
+    source = _Unanswered(cluster, hanging=1)
+    cluster.put("a")
+    informer = SharedInformer(source, name="widgets", clock=clock)
+    start(informer)
+    clock.wait_for_waiters(1)
+    eventually(lambda: source.requested == 1)
+    clock.advance(10)
+    eventually(lambda: informer.has_synced)
+    assert (source.lists, source.streamed_lists) == (1, 1)
+    assert "does not stream" not in caplog.text
+    eventually(lambda: source.is_watched)
+    with cluster.changed:
+        cluster.put("b")
+        cluster.compact()
+        source.end_watches()
+
+    def listed_again() -> bool:
+        clock.advance(1)  # the back-off may begin at any of these moments
+        return informer.lister().get("b", "default") is not None
+
+    eventually(listed_again)
+    assert (source.lists, source.streamed_lists) == (1, 2)
+
+
+class TestRestartWatch:
+    """After an outage of the network, events on a connection from before it are late or lost."""
+
+    def test_resumes_without_a_list(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """From the last observed version, and without a wait."""
+        source = _Unanswered(cluster, hanging=0)
+        informer = make(source, clock)
+        start(informer)
+        eventually(lambda: source.is_watched)
+        clock.advance(1)
+        informer.restart_watch()
+        eventually(lambda: source.requested == 2 and source.is_watched)
+        cluster.put("a")
+        eventually(lambda: informer.lister().get("a", "default"))
+        assert source.lists == 1
+        assert clock.monotonic() == 1
+
+    def test_ends_a_request_without_an_answer(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """Its packets may be repeated only after a long wait."""
+        source = _Unanswered(cluster, hanging=1)
+        informer = make(source, clock)
+        start(informer)
+        eventually(lambda: source.requested == 1)
+        clock.advance(1)
+        assert not informer.is_watching
+        informer.restart_watch()
+        eventually(lambda: informer.is_watching)
+        assert (source.lists, source.requested) == (1, 2)
+
+    def test_leaves_a_new_watch_alone(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """It is younger than a second: the server would seem to end its watches at once."""
+        source = _Unanswered(cluster, hanging=0)
+        informer = make(source, clock)
+        start(informer)
+        eventually(lambda: source.is_watched)
+        clock.advance(0.9)
+        informer.restart_watch()
+        cluster.put("a")
+        eventually(lambda: informer.lister().get("a", "default"))
+        assert (source.lists, source.requested) == (1, 1)
+
+    def test_before_the_run(self, source: InProcess) -> None:
+        """There is nothing to restart."""
+        make(source).restart_watch()

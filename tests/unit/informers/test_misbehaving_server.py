@@ -130,6 +130,24 @@ def test_half_open(server: FakeAPIServer, start: Start) -> None:
     assert server.requests[1].query["resourceVersion"] == server.requests[2].query["resourceVersion"]
 
 
+@pytest.mark.parametrize("fault", [Silent(), NoAnswer()], ids=["half open", "no answer"])
+def test_a_watch_that_is_restarted(server: FakeAPIServer, start: Start, fault: Fault) -> None:
+    """The next one is a new request from the last version, with no list."""
+    server.cluster.put("a")
+    server.inject("watch", fault)
+    clock = HastyClock()
+    informer = informer_for(server, clock=clock)
+    start(informer)
+    server.wait_for_request("watch")
+    server.cluster.put("b")
+    clock.sleep(1.0, threading.Event())
+    informer.restart_watch()
+    eventually(lambda: equal(informer, server))
+    assert server.verbs() == ["list", "watch", "watch"]
+    assert server.requests[1].query["resourceVersion"] == server.requests[2].query["resourceVersion"]
+    assert informer.last_error is None
+
+
 def test_server_away(server: FakeAPIServer, start: Start) -> None:
     """While the server is away the informer says so and keeps its cache; afterwards it resumes with no list."""
     server.cluster.put("a")

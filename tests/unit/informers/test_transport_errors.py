@@ -17,7 +17,7 @@ from urllib3.exceptions import (
 )
 
 from informers.errors import ConnectionFailed
-from informers.transport_errors import connection_failed, error_of
+from informers.transport_errors import connection_failed, error_of, overdue
 
 HOST = "apiserver:6443"
 # urllib3 keeps the pool or connection of an error for its text only.
@@ -116,3 +116,12 @@ def test_an_answer_that_is_no_status(status: int, content_type: str, body: bytes
     assert error.message.startswith(text)
     assert "secret" not in error.message
     assert error.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(30, "30 s"), (2.2499506, "2.2 s"), (0.2, "0.2 s"), (0.003, "0.1 s")],
+)
+def test_seconds_are_for_people(seconds: float, text: str) -> None:
+    """What is left of a timeout has many digits, which nobody needs."""
+    assert overdue(HOST, seconds, connected=False).message.endswith(f"no connection within {text}")

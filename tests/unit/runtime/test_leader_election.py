@@ -1,5 +1,6 @@
 """client-go's rules of leader election, on a clock that stands still."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.runtime import LeaderElectionConfig, LeaderElectionLost, LeaderElector, Metrics, Term
-from informers import ConnectionFailed, Forbidden, NotFound, ServerError
+from informers import ApiError, ConnectionFailed, Forbidden, NotFound, ServerError
 from tests.unit.runtime.conftest import FakeApi, Threads
 from workqueue.testing import VirtualClock
 
@@ -284,6 +285,50 @@ class TestAcquire:
         step(clock, 4, waiters=1)
         assert a.started.wait(WAIT)
         assert "The Lease can be read and written again" in [r.getMessage() for r in caplog.records]
+
+    def test_the_same_error_in_other_words_is_logged_once(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A text may contain what is left of the timeout, which is different each time."""
+        texts = (f"no connection within {left} s" for left in itertools.count(2))
+
+        def fail(_method: str, _path: str) -> None:
+            raise ConnectionFailed(next(texts), reason=ConnectionFailed.TIMEOUT)
+
+        api.before = fail
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        step(clock, 30, waiters=1)
+        told = [r for r in caplog.records if r.getMessage() == "Cannot read or write the Lease"]
+        assert [r.error for r in told] == ["no connection within 2 s (Timeout)"]  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize(
+        ("error", "unreachable"),
+        [
+            (None, False),
+            (Forbidden("leases is forbidden", status=403, reason="Forbidden"), False),
+            (ServerError("not ready", status=503), True),
+            (ConnectionFailed("refused", reason=ConnectionFailed.REFUSED), True),
+        ],
+        ids=str,
+    )
+    def test_it_is_known_whether_the_server_answers(
+        self, error: ApiError | None, unreachable: bool, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
+        """A refusal is an answer. Afterwards it is known that the server is back."""
+
+        def fail(_method: str, _path: str) -> None:
+            if error is not None:
+                raise error
+
+        api.before = fail
+        a = Candidate(api, clock, "a")
+        threads.start(a.elector.run)
+        step(clock, 3, waiters=1)
+        assert a.elector.is_unreachable is unreachable
+        api.before = lambda _method, _path: None
+        step(clock, 3, waiters=1)
+        assert a.elector.is_unreachable is False
 
     def test_on_stopped_comes_even_if_it_never_led(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         """Whoever waits for the end of the election gets it once, without an error."""

@@ -71,6 +71,7 @@ class FakeInformer:
         self.name = name
         self.has_synced = has_synced
         self.last_error: Any = None
+        self.restarts = 0
         self.failure: Exception | None = None
         self._run = story.runnable(name)
 
@@ -82,6 +83,9 @@ class FakeInformer:
     @property
     def is_watching(self) -> bool:
         return self.last_error is None
+
+    def restart_watch(self) -> None:
+        self.restarts += 1
 
     def retry_now(self) -> None:
         """Nothing waits."""

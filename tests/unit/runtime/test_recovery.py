@@ -23,6 +23,7 @@ class FakeInformer:
         self.last_error = error
         self.fails_with: KubernetesError | None = error
         self.retries: list[float] = []
+        self.restarts: list[float] = []
         self.expired = False
 
     @property
@@ -33,6 +34,9 @@ class FakeInformer:
         self.expired = False
         self.retries.append(self._clock.monotonic())
         self.last_error = self.fails_with
+
+    def restart_watch(self) -> None:
+        self.restarts.append(self._clock.monotonic())
 
 
 class Server:
@@ -58,8 +62,13 @@ class Bench:
         self.server = Server(clock)
         self.informers = [FakeInformer(clock, error) for error in errors]
         self.returns: list[float] = []
+        self.lease_fails = False
         recovery = Recovery(
-            self.server, self.informers, on_return=lambda: self.returns.append(clock.monotonic()), clock=clock
+            self.server,
+            self.informers,
+            lease_fails=lambda: self.lease_fails,
+            on_return=lambda: self.returns.append(clock.monotonic()),
+            clock=clock,
         )
         threads.start(recovery.run)
         clock.wait_for_waiters(1)
@@ -132,6 +141,46 @@ def test_what_fails_after_the_return_is_tried_for_ten_seconds(clock: VirtualCloc
     assert late.retries == [3, 4, 5, 6, 7]
     assert broken.retries == [*range(3, 14)]
     assert bench.returns == [3]
+
+
+def test_after_an_outage_all_watches_are_restarted(clock: VirtualClock, threads: Threads) -> None:
+    """Also those that seem to work: their events may be late, or never come."""
+    bench = Bench(clock, threads, REFUSED, None)
+    bench.run(3)
+    bench.server.answer, bench.informers[0].fails_with = NOT_JSON, None
+    bench.run(10)
+    assert [informer.restarts for informer in bench.informers] == [[4], [4]]
+
+
+def test_a_failure_without_an_outage_restarts_no_watch(clock: VirtualClock, threads: Threads) -> None:
+    """One connection broke, say, and the server is there."""
+    bench = Bench(clock, threads, REFUSED, None)
+    bench.server.answer, bench.informers[0].fails_with = NOT_JSON, None
+    bench.run(10)
+    assert [informer.retries for informer in bench.informers] == [[1], []]
+    assert [informer.restarts for informer in bench.informers] == [[], []]
+
+
+def test_an_outage_that_only_the_lease_shows(clock: VirtualClock, threads: Threads) -> None:
+    """Packets are lost: watches stay open, and nothing comes."""
+    bench = Bench(clock, threads, None)
+    bench.run(5)
+    bench.lease_fails = True
+    bench.run(30)
+    assert bench.returns == []
+    bench.server.answer, bench.lease_fails = NOT_JSON, False
+    bench.run(10)
+    assert bench.returns == [36]
+    assert bench.informers[0].restarts == [36]
+
+
+def test_a_lease_that_fails_alone_is_no_outage(clock: VirtualClock, threads: Threads) -> None:
+    """A webhook that hangs, say. The election tries again by itself, and all else works."""
+    bench = Bench(clock, threads, None)
+    bench.server.answer, bench.lease_fails = NOT_JSON, True
+    bench.run(60)
+    assert bench.returns == []
+    assert bench.informers[0].restarts == []
 
 
 def test_each_outage_is_noticed(clock: VirtualClock, threads: Threads) -> None:
