@@ -487,9 +487,13 @@ class TestLostLease:
     def test_an_outage_of_the_api_server_ends_the_term_only(
         self, outage: Any, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
     ) -> None:
-        """The leader part ends at the renew deadline, all else goes on. A second after the return it leads again."""
+        """The leader part ends at the renew deadline, all else goes on. A second after the return it leads again.
+
+        The requests for the Lease show the outage, though all watches seem to work. Then these are restarted.
+        """
+        informer = FakeInformer(story)
         manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_informer(FakeInformer(story))
+        manager.add_informer(informer)
         manager.add_runnable("part", story.runnable("part"), leader_only=False)
         manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
         threads.start(manager.run)
@@ -507,6 +511,7 @@ class TestLostLease:
         clock.advance(1)
         assert manager.elected.wait(WAIT)
         story.wait_for_count("leader part starts", 2)
+        assert_soon(lambda: informer.restarts == 1)
         assert not threads.stop.is_set()
         assert not {"informer is told to stop", "part is told to stop"} & {*story.told}
         assert api.objects[PATH]["spec"]["leaseTransitions"] == 0  # nobody else has led meanwhile
