@@ -68,7 +68,7 @@ class Transport:
         observe: Observe | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._http = HttpClient(context, max_bytes=body_limit(answer_memory))
+        self._http = HttpClient(context, max_bytes=body_limit(answer_memory), monotonic=monotonic)
         self._answer_memory = answer_memory
         self._log_queries = log_queries
         self._observe = observe

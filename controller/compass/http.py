@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
@@ -31,6 +31,10 @@ from controller.compass.limits import size
 
 #: Timeout of a connection, for each address of a host. Seconds.
 CONNECT_TIMEOUT = 10.0
+
+#: A connection that was idle for longer is not used again. Load balancers drop idle connections after a minute or more,
+#: some without a packet to either side; the next request would wait for its whole timeout. Seconds.
+_IDLE_LIMIT = 30.0
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -66,8 +70,12 @@ class HttpAnswer:
 class HttpClient:
     """Posts over one pool of connections, all of one TLS context. May be used by several threads."""
 
-    def __init__(self, context: ssl.SSLContext, *, max_bytes: int) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, *, max_bytes: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._max_bytes = max_bytes
+        self._monotonic = monotonic
+        self._used_at = monotonic()  # the end of the last request
         context.sslsocket_class = _DeadlineSocket
         self._adapter = _Adapter(context)
         self._verify = context.verify_mode != ssl.CERT_NONE
@@ -87,6 +95,8 @@ class HttpClient:
         the server's TLS turned our certificate down. An HTTP error status is an answer.
         """
         request = _prepare(url, body, headers)
+        if self._monotonic() - self._used_at > _IDLE_LIMIT:
+            self._adapter.close()
         proxies = requests.utils.get_environ_proxies(url, no_proxy=None)
         with _failures_told(url, timeout), _deadline(timeout):
             response = self._adapter.send(
@@ -99,14 +109,20 @@ class HttpClient:
             )
             # Closes a connection whose answer was not read to its end, and gives it back to the pool otherwise.
             with contextlib.closing(response):
-                named = response.headers.get
-                return HttpAnswer(
-                    response.status_code,
-                    _read(response, self._max_bytes),
-                    named("Retry-After", ""),
-                    content_type=named("Content-Type", ""),
-                    location=named("Location", ""),
-                )
+                answered = _answer(response, self._max_bytes)
+            self._used_at = self._monotonic()
+            return answered
+
+
+def _answer(response: requests.Response, max_bytes: int) -> HttpAnswer:
+    named = response.headers.get
+    return HttpAnswer(
+        response.status_code,
+        _read(response, max_bytes),
+        named("Retry-After", ""),
+        content_type=named("Content-Type", ""),
+        location=named("Location", ""),
+    )
 
 
 def _is_outage(status: int) -> bool:

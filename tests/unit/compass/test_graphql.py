@@ -344,15 +344,21 @@ def test_failed_calls_are_logged_with_secrets_masked_and_others_not_at_all(
 def test_each_call_is_observed_once(server: Server, ca_file: Path) -> None:
     """The hook gets operation, outcome and duration, partial results and exceptions included."""
     seen: list[tuple[str, str, float]] = []
-    ticks = iter(range(100))
+    now = 0.0
+
+    def after_a_second(answer: bytes) -> bytes:
+        nonlocal now
+        now += 1.0
+        return answer
+
     transport = Transport(
         client_context(ca_file=ca_file),
         observe=lambda *call: seen.append(call),
-        monotonic=lambda: float(next(ticks)),
+        monotonic=lambda: now,
     )
     answers = [http({"data": {}}), http(error("x", 22)), http(error("x", 23))]
     for answer in (*answers, http("", 503), http("?"), http({"data": []})):
-        server.answer = lambda _, answer=answer: answer  # type: ignore[misc]
+        server.answer = lambda _, answer=answer: after_a_second(answer)  # type: ignore[misc]
         try:
             execute(transport, server.url)
         except CompassError:

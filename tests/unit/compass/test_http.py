@@ -1,5 +1,6 @@
 """Sockets that misbehave, TLS, proxies, and the comforts that are not wanted."""
 
+import contextlib
 import gzip
 import socket
 import ssl
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from controller.compass import InvalidRequest, Refused, TooLarge, Unavailable, check_url, client_context
 from controller.compass.certificates import Credentials
 from controller.compass.http import HttpAnswer, HttpClient
+from tests.support.lossy_network import LossyNetwork
 from tests.unit.compass.https_server import MAX_BYTES, SECRET_TOKEN, Authority, Server, http, pem, server_context
 
 #: Real seconds a call gets where its end is awaited; the machine may be slow, so the proof is a multiple of it.
@@ -105,6 +107,43 @@ def test_a_deadline_does_not_outlive_its_call(client: HttpClient, server: Server
     time.sleep(SHORT * 1.2)  # the deadline lies in real time: nothing to wait for but the clock
     assert post(client, server.url, timeout=5).status == 200
     assert server.connections == 1
+
+
+class Idle:
+    """A clock that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_idle_connection_is_used_again_for_half_a_minute_only(trusting: ssl.SSLContext, server: Server) -> None:
+    """After that, a load balancer may have dropped it without a word."""
+    clock = Idle()
+    with contextlib.closing(HttpClient(trusting, max_bytes=MAX_BYTES, monotonic=clock)) as client:
+        connections = []
+        for idle in (0, 29, 29, 31, 29):
+            clock.now += idle
+            post(client, server.url)
+            connections.append(server.connections)
+    assert connections == [1, 1, 1, 2, 2]
+
+
+def test_a_connection_that_was_lost_while_it_was_idle_fails_no_call(trusting: ssl.SSLContext, server: Server) -> None:
+    """Between two syncs: nothing tells the client, and the server would never get what is sent over it."""
+    clock = Idle()
+    with (
+        LossyNetwork(f"127.0.0.1:{server.port}") as network,
+        contextlib.closing(HttpClient(trusting, max_bytes=MAX_BYTES, monotonic=clock)) as client,
+    ):
+        url = f"https://localhost:{network.address.rpartition(':')[2]}/graphql"
+        post(client, url)
+        network.lose()
+        network.restore()
+        clock.now += 180
+        assert post(client, url, timeout=SHORT * 4).status == 200
 
 
 BROKEN = [
