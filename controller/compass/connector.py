@@ -76,7 +76,15 @@ class ConnectorClient:
         self, url: str, operation: Operation, variables: Mapping[str, Any], *, token: str | None, request_id: str
     ) -> dict[str, Any]:
         headers = {} if token is None else {_TOKEN_HEADER: token}
-        return self._transport.execute(url, operation, variables, headers=headers, request_id=request_id).whole()
+        answer = self._transport.execute(
+            url,
+            operation,
+            variables,
+            headers=headers,
+            request_id=request_id,
+            may_be_abandoned=token is None,  # a call with a token uses it
+        )
+        return answer.whole()
 
 
 def _configuration(result: dict[str, Any], *, token_wanted: bool) -> Configuration:

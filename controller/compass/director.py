@@ -96,4 +96,5 @@ class DirectorClient:
             request_id=request_id,
             timeout=timeout,
             answer_part=answer_part,
+            may_be_abandoned=True,
         )

@@ -24,7 +24,7 @@ from controller.compass.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from controller.compass.http import HttpAnswer, HttpClient
+from controller.compass.http import HttpAnswer, HttpClient, Run, run_directly
 from controller.compass.limits import Limits, body_limit
 from controller.compass.queries import Operation
 from controller.compass.redaction import Redactor, masked, masked_headers, secrets_repeated, sent_secrets
@@ -67,8 +67,9 @@ class Transport:
         log_queries: bool = False,
         observe: Observe | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        run: Run = run_directly,
     ) -> None:
-        self._http = HttpClient(context, max_bytes=body_limit(answer_memory), monotonic=monotonic)
+        self._http = HttpClient(context, max_bytes=body_limit(answer_memory), monotonic=monotonic, run=run)
         self._answer_memory = answer_memory
         self._log_queries = log_queries
         self._observe = observe
@@ -88,9 +89,10 @@ class Transport:
         request_id: str,
         timeout: float = TOTAL_TIMEOUT,
         answer_part: float = 1.0,
+        may_be_abandoned: bool = False,
     ) -> Answer:
         """Call one operation; `timeout` is for the whole call, in seconds. The answer may take that part of the memory
-        for answers.
+        for answers. `may_be_abandoned`: the call may be repeated, so its answer may be lost.
 
         Raises InvalidRequest, Unavailable, Refused, UnexpectedAnswer, TooLarge or InvalidAnswer. GraphQL errors are in
         the answer, as they may stand beside usable data.
@@ -99,7 +101,9 @@ class Transport:
         started = self._monotonic()
         outcome = "failure"
         try:
-            http = self._http.post(url, call.body(), headers=call.all_headers(), timeout=timeout)
+            http = self._http.post(
+                url, call.body(), headers=call.all_headers(), timeout=timeout, may_be_abandoned=may_be_abandoned
+            )
             answer = call.interpret(http, max_memory=int(self._answer_memory * answer_part))
             outcome = _OUTCOMES[type(answer.error())] if answer.errors else "success"
         except CompassError as error:

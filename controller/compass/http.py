@@ -17,8 +17,9 @@ import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import requests
 import requests.adapters
@@ -35,6 +36,9 @@ CONNECT_TIMEOUT = 10.0
 #: A connection that was idle for longer is not used again. Load balancers drop idle connections after a minute or more,
 #: some without a packet to either side; the next request would wait for its whole timeout. Seconds.
 _IDLE_LIMIT = 30.0
+
+#: Seconds after which a request without a result is given up: the system has no limit for name resolution.
+_MARGIN = 0.5
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -67,12 +71,33 @@ class HttpAnswer:
         return _is_outage(self.status)
 
 
+class Run(Protocol):
+    """Runs a request for its caller, usually in another thread."""
+
+    def __call__(self, call: Callable[[], HttpAnswer], *, seconds: float, may_be_abandoned: bool) -> HttpAnswer:
+        """The result of call(). Raises TimeoutError after `seconds`.
+
+        It may raise an error of its own: instead of the call, or during it if it may be abandoned.
+        """
+
+
+def run_directly(call: Callable[[], HttpAnswer], *, seconds: float, may_be_abandoned: bool) -> HttpAnswer:  # noqa: ARG001
+    """Run it in the thread of the caller, without a limit."""
+    return call()
+
+
 class HttpClient:
     """Posts over one pool of connections, all of one TLS context. May be used by several threads."""
 
     def __init__(
-        self, context: ssl.SSLContext, *, max_bytes: int, monotonic: Callable[[], float] = time.monotonic
+        self,
+        context: ssl.SSLContext,
+        *,
+        max_bytes: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        run: Run = run_directly,
     ) -> None:
+        self._run = run
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._used_at = monotonic()  # the end of the last request
@@ -88,12 +113,19 @@ class HttpClient:
         """Drop the pooled connections."""
         self._adapter.close()
 
-    def post(self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
-        """Send and read; `timeout` is for both together, in seconds.
+    def post(
+        self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float, may_be_abandoned: bool = False
+    ) -> HttpAnswer:
+        """Send and read; `timeout` is for both together, in seconds. `may_be_abandoned`: its effect may be unknown.
 
-        Raises InvalidRequest, Unavailable, TooLarge for a body of more than `max_bytes` (decompressed), or Refused when
-        the server's TLS turned our certificate down. An HTTP error status is an answer.
+        Raises InvalidRequest, Unavailable, TooLarge for a body of more than `max_bytes` (decompressed), or Refused if
+        the TLS of the server does not accept our certificate. An HTTP error status is an answer.
         """
+        post = partial(self._post, url, body, headers, timeout)
+        with _failures_told(url, timeout):
+            return self._run(post, seconds=timeout + _MARGIN, may_be_abandoned=may_be_abandoned)
+
+    def _post(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
         request = _prepare(url, body, headers)
         if self._monotonic() - self._used_at > _IDLE_LIMIT:
             self._adapter.close()

@@ -21,13 +21,13 @@ from controller.runtime import logs
 from controller.runtime.metrics import Metrics
 from controller.runtime.predicates import Predicate
 from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result, TerminalError
+from controller.runtime.stopping import work_until
 from controller.runtime.term import TermEnded
 from informers import (
     DeletedFinalStateUnknown,
     EventHandlers,
     KubernetesError,
     Registration,
-    no_retries_after,
     split_key,
     wait_for_sync,
 )
@@ -218,7 +218,7 @@ class Controller(Generic[K]):
 
     def _run_worker(self, stop: threading.Event) -> None:
         try:
-            with no_retries_after(stop):
+            with work_until(stop):
                 self._worker(stop)
         except BaseException as error:  # noqa: BLE001 - raised by run()
             self._failures.append(error)
@@ -263,7 +263,7 @@ class Controller(Generic[K]):
                 raise TypeError(f"a reconciler returns a Result, not {type(result).__name__}")  # noqa: TRY301
         except TermEnded:
             # Not a failure, and no retry: the next term starts with empty queues, maybe in another process.
-            log.info("Reconcile aborted: the term of leadership has ended")
+            log.info("Reconcile aborted, because the process stops or its term of leadership has ended")
         except TerminalError as error:
             # The failures are not forgotten: if an event enqueues the key and it fails again, the back-off continues to
             # grow.

@@ -4,8 +4,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from controller.runtime.stopping import work_until
 from controller.runtime.term import TermEnded
-from informers import no_retries_after
 from workqueue import Clock
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Group:
     def _run(self, name: str, run: Run, until_stop: bool) -> None:
         failure: RunnableFailed | None = None
         try:
-            with no_retries_after(self.stop_event):
+            with work_until(self.stop_event):
                 run(self.stop_event)
             if until_stop and not self.stop_event.is_set():
                 failure = RunnableFailed(f"{name} ended unexpectedly")

@@ -122,8 +122,11 @@ class _Http:
         self._border = border
         self._credentials = credentials
 
-    def post(self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
+    def post(
+        self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float, may_be_abandoned: bool
+    ) -> HttpAnswer:
         assert url.startswith("https://")
+        assert may_be_abandoned == ("Connector-Token" not in headers), "a call with a token uses it"
         assert timeout > 0
         answer = self._border.director_answer if url == DIRECTOR_URL else self._border.answer
         return answer(body, headers, self._credentials)

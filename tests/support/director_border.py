@@ -38,7 +38,10 @@ class DirectorBorder:
         transport._http = self  # type: ignore[assignment]
         return DirectorClient(transport, "https://director.example/graphql", tenant="t")
 
-    def post(self, _url: str, body: bytes, *, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
+    def post(
+        self, _url: str, body: bytes, *, headers: Mapping[str, str], timeout: float, may_be_abandoned: bool
+    ) -> HttpAnswer:
+        assert may_be_abandoned
         prepared = self._executor.prepare(body)
         assert not isinstance(prepared, RequestError)
         return self.intervene(prepared.run(DirectorContext(self.state, self.state.runtime(RUNTIME))))

@@ -5,6 +5,7 @@ The period of the sync is an hour, so that nothing here comes right by a fetch t
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from controller.resources import APPLICATION, SECRET
 from e2e.agent_process import AgentProcess
+from e2e.mock_compass import Fault
 from e2e.mock_compass.examples import landscape
 from e2e.world import World
 from tests.support.lossy_network import LossyNetwork
@@ -162,3 +164,56 @@ def test_a_network_that_loses_everything(outage: int, world: World) -> None:
         assert took < PROMISED + SLACK
         assert [agent.ended() for agent in running] == [None, None]
         assert [agent.stop() for agent in running] == [0, 0]
+
+
+def director_hangs(world: World) -> threading.Event:
+    """The Director answers nothing any more; the event is set when it has been asked."""
+    asked = threading.Event()
+    world.compass.faults.add(Fault(kind="action", target="director", action=asked.set))
+    world.compass.faults.add(Fault(kind="hang", target="director"))
+    return asked
+
+
+def test_a_stop_does_not_wait_for_a_director_that_hangs(world: World) -> None:
+    """The Lease is released, so another replica leads at once."""
+    agent = world.agent(LEADER_ELECTION="true")
+    agent.start()
+    world.wait_for_state("Synchronized", timeout=120)
+    assert director_hangs(world).wait(60)
+    told = time.monotonic()
+    assert agent.stop() == 0
+    assert time.monotonic() - told < SLACK
+    assert "Released the Lease" in agent.log.read_text()
+
+
+def test_a_stop_during_a_pairing_loses_no_token(world: World) -> None:
+    """The answer is waited for and stored: the next process goes on from there, with the same token."""
+    asked = threading.Event()
+    world.compass.faults.add(Fault(kind="action", target="connector", action=asked.set, times=1))
+    world.compass.faults.add(Fault(kind="delay", target="connector", seconds=3.0, after=True, times=1))
+    agent = world.agent(LEADER_ELECTION="true")
+    agent.start()
+    assert asked.wait(120)
+    assert agent.stop() == 0
+    assert world.state() != "Synchronized"
+    agent.start()
+    world.wait_for_state("Synchronized", timeout=120)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_an_outage_of_the_api_server_while_the_director_hangs(world: World) -> None:
+    """The network of a node fails, say: both are away. No process ends, and the next term waits for no call."""
+    agent = world.agent(LEADER_ELECTION="true")
+    agent.start()
+    world.wait_for_state("Synchronized", timeout=120)
+    assert director_hangs(world).wait(60)
+    world.control_plane.kill_apiserver()
+    time.sleep(45)  # the outage itself, longer than the grace period and the lease together
+    assert agent.ended() is None
+    world.compass.faults.clear()
+    world.control_plane.start_apiserver()
+    took = come_right(world, since=time.monotonic())
+    print(f"both away: right {took:.1f} s after the return, promised are {PROMISED:g} s")
+    assert took < PROMISED + SLACK
+    assert agent.stop() == 0

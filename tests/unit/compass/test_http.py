@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from controller.compass import InvalidRequest, Refused, TooLarge, Unavailable, check_url, client_context
 from controller.compass.certificates import Credentials
 from controller.compass.http import HttpAnswer, HttpClient
+from controller.runtime import call_until_stop
+from informers.testing.waiting import eventually
 from tests.support.lossy_network import LossyNetwork
 from tests.unit.compass.https_server import MAX_BYTES, SECRET_TOKEN, Authority, Server, http, pem, server_context
 
@@ -411,3 +414,29 @@ def test_the_proxy_of_the_environment_is_used(
     assert post(client, server.url).status == 200
     assert len(proxy.lines) == 1
     proxy.close()
+
+
+def test_the_timeout_includes_the_name_resolution(
+    trusting: ssl.SSLContext, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system has no limit for it. What was not sent by then is never sent: it may use a token up."""
+    resolve, let_go, resolved = socket.getaddrinfo, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any, **keywords: Any) -> Any:
+        let_go.wait(60)
+        try:
+            return resolve(*arguments, **keywords)
+        finally:
+            resolved.set()
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    before = set(threading.enumerate())
+    with contextlib.closing(HttpClient(trusting, max_bytes=MAX_BYTES, run=call_until_stop)) as client:
+        begun = time.monotonic()
+        with pytest.raises(Unavailable, match=r"no complete answer within 0\.5 s"):
+            post(client, server.url, timeout=SHORT)
+        assert time.monotonic() - begun < 10 * SHORT
+        let_go.set()
+        assert resolved.wait(60)
+        eventually(lambda: not [t for t in set(threading.enumerate()) - before if t.name == "call"])
+    assert server.requests == []
