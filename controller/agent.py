@@ -21,7 +21,7 @@ from controller.prepared_key import PreparedKey
 from controller.reconcilers import application, sync
 from controller.resources import COMPONENT
 from controller.rights import RightsCheck, StatusTeller, needed
-from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, call_until_stop
+from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, check_stop
 from controller.runtime.events import EventRecorder
 from controller.settings import Settings
 from informers import Client
@@ -109,7 +109,7 @@ def _sessions(settings: Settings, metrics: AgentMetrics) -> Sessions:
         limits=limits,
         log_queries=settings.query_logging,
         observe=metrics.compass_call,
-        run=call_until_stop,
+        check_stop=check_stop,
     )
 
 

@@ -24,7 +24,7 @@ from controller.compass.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from controller.compass.http import HttpAnswer, HttpClient, Run, run_directly
+from controller.compass.http import HttpAnswer, HttpClient
 from controller.compass.limits import Limits, body_limit
 from controller.compass.queries import Operation
 from controller.compass.redaction import Redactor, masked, masked_headers, secrets_repeated, sent_secrets
@@ -67,9 +67,11 @@ class Transport:
         log_queries: bool = False,
         observe: Observe | None = None,
         monotonic: Callable[[], float] = time.monotonic,
-        run: Run = run_directly,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self._http = HttpClient(context, max_bytes=body_limit(answer_memory), monotonic=monotonic, run=run)
+        self._http = HttpClient(
+            context, max_bytes=body_limit(answer_memory), monotonic=monotonic, check_stop=check_stop
+        )
         self._answer_memory = answer_memory
         self._log_queries = log_queries
         self._observe = observe

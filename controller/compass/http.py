@@ -17,14 +17,15 @@ import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import requests
 import requests.adapters
 import requests.utils
 import urllib3
+import urllib3.connection
+import urllib3.connectionpool
 import urllib3.exceptions
 
 from controller.compass.errors import CompassError, InvalidRequest, Refused, TooLarge, Unavailable
@@ -37,8 +38,8 @@ CONNECT_TIMEOUT = 10.0
 #: some without a packet to either side; the next request would wait for its whole timeout. Seconds.
 _IDLE_LIMIT = 30.0
 
-#: Seconds after which a request without a result is given up: the system has no limit for name resolution.
-_MARGIN = 0.5
+#: Seconds between two checks whether a request that waits has to end.
+_CHECK_PERIOD = 0.1
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -71,23 +72,15 @@ class HttpAnswer:
         return _is_outage(self.status)
 
 
-class Run(Protocol):
-    """Runs a request for its caller, usually in another thread."""
-
-    def __call__(self, call: Callable[[], HttpAnswer], *, seconds: float, may_be_abandoned: bool) -> HttpAnswer:
-        """The result of call(). Raises TimeoutError after `seconds`.
-
-        It may raise an error of its own: instead of the call, or during it if it may be abandoned.
-        """
-
-
-def run_directly(call: Callable[[], HttpAnswer], *, seconds: float, may_be_abandoned: bool) -> HttpAnswer:  # noqa: ARG001
-    """Run it in the thread of the caller, without a limit."""
-    return call()
+def _never() -> None:
+    """The check of a caller whose work never has to end."""
 
 
 class HttpClient:
-    """Posts over one pool of connections, all of one TLS context. May be used by several threads."""
+    """Posts over one pool of connections, all of one TLS context. May be used by several threads.
+
+    check_stop: raises an error of its own, derived from BaseException, if the work of the calling thread has to end.
+    """
 
     def __init__(
         self,
@@ -95,13 +88,13 @@ class HttpClient:
         *,
         max_bytes: int,
         monotonic: Callable[[], float] = time.monotonic,
-        run: Run = run_directly,
+        check_stop: Callable[[], None] = _never,
     ) -> None:
-        self._run = run
+        self._check_stop = check_stop
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._used_at = monotonic()  # the end of the last request
-        context.sslsocket_class = _DeadlineSocket
+        context.sslsocket_class = _LimitedSocket
         self._adapter = _Adapter(context)
         self._verify = context.verify_mode != ssl.CERT_NONE
         if not self._verify:
@@ -116,21 +109,20 @@ class HttpClient:
     def post(
         self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float, may_be_abandoned: bool = False
     ) -> HttpAnswer:
-        """Send and read; `timeout` is for both together, in seconds. `may_be_abandoned`: its effect may be unknown.
+        """Send and read; `timeout` is for both together, in seconds.
+
+        `may_be_abandoned`: the errors of `check_stop` end the request in each phase, so its effect may be unknown.
+        Otherwise they end it only until it is sent.
 
         Raises InvalidRequest, Unavailable, TooLarge for a body of more than `max_bytes` (decompressed), or Refused if
         the TLS of the server does not accept our certificate. An HTTP error status is an answer.
         """
-        post = partial(self._post, url, body, headers, timeout)
-        with _failures_told(url, timeout):
-            return self._run(post, seconds=timeout + _MARGIN, may_be_abandoned=may_be_abandoned)
-
-    def _post(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> HttpAnswer:
+        self._check_stop()
         request = _prepare(url, body, headers)
         if self._monotonic() - self._used_at > _IDLE_LIMIT:
             self._adapter.close()
         proxies = requests.utils.get_environ_proxies(url, no_proxy=None)
-        with _failures_told(url, timeout), _deadline(timeout):
+        with _failures_told(url, timeout), _limits(timeout, self._check_stop, in_answer=may_be_abandoned):
             response = self._adapter.send(
                 request,
                 stream=True,
@@ -186,24 +178,119 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+        _use_own_connections(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
+        return _use_own_connections(super().proxy_manager_for(*args, **kwargs, ssl_context=self._context))
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Do nothing: the base class would add the roots of certifi to the context."""
 
 
-class _Deadline(threading.local):
-    """When the request of this thread must be over, on the monotonic clock; None outside a request."""
+@dataclass(slots=True)
+class _Limits:
+    """The limits of a request. `at`: the monotonic time of its end. The checks raise the errors of `check_stop`."""
 
-    at: float | None = None
+    at: float
+    check: Callable[[], None]
+    check_in_answer: Callable[[], None]
+
+    def left(self) -> float:
+        """Seconds until the end; raises TimeoutError after it."""
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline of the request has passed")
+        return left
 
 
-_current = _Deadline()
+class _Current(threading.local):
+    """The limits of the request of this thread; None outside a request."""
+
+    limits: _Limits | None = None
 
 
-class _DeadlineSocket(ssl.SSLSocket):
+_current = _Current()
+
+
+class _NoConnection(urllib3.exceptions.ConnectTimeoutError):
+    """The timeout of the request ended before there was a connection."""
+
+
+class _Connection(urllib3.connection.HTTPSConnection):
+    """Connects in another thread, because name resolution, connect and handshake cannot be interrupted."""
+
+    def connect(self) -> None:
+        limits = _current.limits
+        if limits is None:
+            super().connect()
+            return
+        opening = _Opening(super().connect, limits)
+        threading.Thread(target=opening.run, name="connect", daemon=True).start()
+        try:
+            while not opening.wait(min(_CHECK_PERIOD, limits.left())):
+                limits.check()
+        except TimeoutError:
+            opening.abandon(self.close)
+            raise _NoConnection(self, "no connection") from None
+        except BaseException:
+            opening.abandon(self.close)
+            raise
+        opening.result()
+
+
+class _Opening:
+    """The opening of a connection, which may be abandoned."""
+
+    def __init__(self, connect: Callable[[], None], limits: _Limits) -> None:
+        self._connect = connect
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+        self._close: Callable[[], None] | None = None
+
+    def run(self) -> None:
+        _current.limits = self._limits
+        try:
+            self._connect()
+        except BaseException as error:  # noqa: BLE001 - raised by result(), whatever it is
+            self._error = error
+        with self._lock:
+            self._done.set()
+            close = self._close
+        if close is not None:
+            close()
+
+    def wait(self, seconds: float) -> bool:
+        return self._done.wait(seconds)
+
+    def abandon(self, close: Callable[[], None]) -> None:
+        """Let the connection be closed when it is open."""
+        with self._lock:
+            self._close = close
+            done = self._done.is_set()
+        if done:
+            close()
+
+    def result(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its frames lead back to this one
+
+
+class _Pool(urllib3.connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _Connection
+
+
+def _use_own_connections(manager: urllib3.PoolManager) -> urllib3.PoolManager:
+    manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": _Pool}
+    return manager
+
+
+class _LimitedSocket(ssl.SSLSocket):
     """Waits for bytes only until the deadline of the request.
 
     A read timeout starts again with each byte, so a server that sends single bytes could block a call forever. The
@@ -214,7 +301,10 @@ class _DeadlineSocket(ssl.SSLSocket):
     """
 
     def send(self, data: Any, flags: int = 0) -> int:
-        self._limit()
+        limits = _current.limits
+        if limits is not None:
+            limits.check()
+            self.settimeout(limits.left())
         try:
             return super().send(data, flags)
         except ssl.SSLEOFError:
@@ -222,24 +312,24 @@ class _DeadlineSocket(ssl.SSLSocket):
             raise BrokenPipeError(errno.EPIPE, "the server does not read any more") from None
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
-        self._limit()
-        return super().recv_into(buffer, nbytes, flags)
-
-    def _limit(self) -> None:
-        if _current.at is not None:
-            left = _current.at - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("the deadline of the request has passed")
-            self.settimeout(left)
+        limits = _current.limits
+        if limits is None:
+            return super().recv_into(buffer, nbytes, flags)
+        while True:
+            self.settimeout(min(_CHECK_PERIOD, limits.left()))
+            try:
+                return super().recv_into(buffer, nbytes, flags)
+            except TimeoutError:
+                limits.check_in_answer()
 
 
 @contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    _current.at = time.monotonic() + seconds
+def _limits(seconds: float, check: Callable[[], None], *, in_answer: bool) -> Iterator[None]:
+    _current.limits = _Limits(time.monotonic() + seconds, check, check if in_answer else _never)
     try:
         yield
     finally:
-        _current.at = None
+        _current.limits = None
 
 
 def _prepare(url: str, body: bytes, headers: Mapping[str, str]) -> requests.PreparedRequest:
@@ -302,6 +392,8 @@ def _failure(error: BaseException, url: str, timeout: float) -> CompassError:
         host = "of the proxy named in the environment"
     too_slow = f"no complete answer within {timeout:g} s"
     no_connection = f"no connection within {min(CONNECT_TIMEOUT, timeout):g} s"
+    if any(isinstance(cause, _NoConnection) for cause in causes):
+        return Unavailable(f"no connection within {timeout:g} s")
     # From the specific to the general.
     kinds: tuple[tuple[type[BaseException], str], ...] = (
         (urllib3.exceptions.NameResolutionError, f"the host name {host} cannot be resolved"),

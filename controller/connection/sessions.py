@@ -7,7 +7,7 @@ Compass changes, the old pool is dropped.
 import hashlib
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from controller.compass.connector import ConnectorClient
 from controller.compass.director import DirectorClient
 from controller.compass.errors import InvalidAnswer, InvalidRequest
 from controller.compass.graphql import Observe, Transport
-from controller.compass.http import Run, check_url, run_directly
+from controller.compass.http import check_url
 from controller.compass.limits import Limits
 from controller.compass.readings import Readings
 from controller.compass.types import Configuration
@@ -55,14 +55,14 @@ class Sessions:
         limits: Limits | None = None,
         log_queries: bool = False,
         observe: Observe | None = None,
-        run: Run = run_directly,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._ca_file = ca_file
         self._skip_verify = skip_verify
         self._limits = limits or Limits()
         self._log_queries = log_queries
         self._observe = observe
-        self._run = run
+        self._check_stop = check_stop
         self._lock = threading.Lock()
         self._readings = Readings()
         self._transport: tuple[tuple[str, str], Transport] | None = None  # and what it was opened for
@@ -123,5 +123,5 @@ class Sessions:
             answer_memory=self._limits.answer_memory,
             log_queries=self._log_queries,
             observe=self._observe,
-            run=self._run,
+            check_stop=self._check_stop,
         )

@@ -28,7 +28,7 @@ from controller.runtime.predicates import (
 )
 from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result, TerminalError
 from controller.runtime.signals import stop_on_signals
-from controller.runtime.stopping import call_until_stop
+from controller.runtime.stopping import check_stop
 from controller.runtime.term import Term, TermEnded
 from controller.runtime.writes import add_finalizer, create_or_update, is_being_deleted, remove_finalizer
 
@@ -60,7 +60,7 @@ __all__ = [
     "all_of",
     "annotations_changed",
     "any_of",
-    "call_until_stop",
+    "check_stop",
     "create_or_update",
     "generation_changed",
     "is_being_deleted",

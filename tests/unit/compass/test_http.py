@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from controller.compass import InvalidRequest, Refused, TooLarge, Unavailable, check_url, client_context
 from controller.compass.certificates import Credentials
 from controller.compass.http import HttpAnswer, HttpClient
-from controller.runtime import call_until_stop
 from informers.testing.waiting import eventually
 from tests.support.lossy_network import LossyNetwork
 from tests.unit.compass.https_server import MAX_BYTES, SECRET_TOKEN, Authority, Server, http, pem, server_context
@@ -417,7 +416,7 @@ def test_the_proxy_of_the_environment_is_used(
 
 
 def test_the_timeout_includes_the_name_resolution(
-    trusting: ssl.SSLContext, server: Server, monkeypatch: pytest.MonkeyPatch
+    client: HttpClient, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system has no limit for it. What was not sent by then is never sent: it may use a token up."""
     resolve, let_go, resolved = socket.getaddrinfo, threading.Event(), threading.Event()
@@ -431,12 +430,91 @@ def test_the_timeout_includes_the_name_resolution(
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     before = set(threading.enumerate())
-    with contextlib.closing(HttpClient(trusting, max_bytes=MAX_BYTES, run=call_until_stop)) as client:
-        begun = time.monotonic()
-        with pytest.raises(Unavailable, match=r"no complete answer within 0\.5 s"):
-            post(client, server.url, timeout=SHORT)
-        assert time.monotonic() - begun < 10 * SHORT
-        let_go.set()
-        assert resolved.wait(60)
-        eventually(lambda: not [t for t in set(threading.enumerate()) - before if t.name == "call"])
+    begun = time.monotonic()
+    with pytest.raises(Unavailable, match=r"no connection within 0\.5 s"):
+        post(client, server.url, timeout=SHORT)
+    assert time.monotonic() - begun < 10 * SHORT
+    let_go.set()
+    assert resolved.wait(60)
+    eventually(lambda: not [t for t in set(threading.enumerate()) - before if t.name == "connect"])
     assert server.requests == []
+
+
+class Stopped(BaseException):
+    """What the check of a stop raises."""
+
+
+class Stop:
+    """A check of a stop that comes soon after the start."""
+
+    def __init__(self, seconds: float = SHORT) -> None:
+        self._at = time.monotonic() + seconds
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self._at:
+            raise Stopped
+
+
+@pytest.fixture
+def stopping(trusting: ssl.SSLContext) -> Iterator[HttpClient]:
+    with contextlib.closing(HttpClient(trusting, max_bytes=MAX_BYTES, check_stop=Stop())) as client:
+        yield client
+
+
+def ask(client: HttpClient, url: str, *, may_be_abandoned: bool, timeout: float = 60.0) -> HttpAnswer:
+    return client.post(url, b"{}", headers={}, timeout=timeout, may_be_abandoned=may_be_abandoned)
+
+
+@pytest.mark.parametrize("may_be_abandoned", [True, False])
+@pytest.mark.parametrize("phase", ["name resolution", "connect", "TLS handshake"])
+def test_a_stop_ends_a_request_that_was_not_sent(
+    stopping: HttpClient, server: Server, phase: str, may_be_abandoned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not it uses a token: the server knows nothing of it, and never will."""
+    let_go, resolve = threading.Event(), socket.getaddrinfo
+    with contextlib.ExitStack() as stack:
+        stack.callback(let_go.set)
+        port = server.port
+        if phase == "name resolution":
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: let_go.wait(60) and resolve(*a, **k))
+        elif phase == "connect":
+            network = stack.enter_context(LossyNetwork(f"127.0.0.1:{port}"))
+            network.lose()
+            port = int(network.address.rpartition(":")[2])
+        else:
+            silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            port = silent.getsockname()[1]
+        begun = time.monotonic()
+        with pytest.raises(Stopped):
+            ask(stopping, f"https://localhost:{port}/graphql", may_be_abandoned=may_be_abandoned)
+        assert time.monotonic() - begun < 20 * SHORT
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"], ids=["no answer", "half"])
+def test_a_stop_ends_a_request_that_may_be_repeated(stopping: HttpClient, server: Server, begun: bytes) -> None:
+    """A Director that hangs delays nothing."""
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        connection.sendall(begun)
+        server.wait_closed(60)
+
+    server.answer = lambda _: talk
+    started = time.monotonic()
+    with pytest.raises(Stopped):
+        ask(stopping, server.url, may_be_abandoned=True)
+    assert time.monotonic() - started < 20 * SHORT
+
+
+def test_a_stop_waits_for_the_answer_to_a_request_that_was_sent(stopping: HttpClient, server: Server) -> None:
+    """It may have used a token up, and hold the only copy of the next one. No other request begins."""
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        server.wait_closed(3 * SHORT)
+        connection.sendall(http("{}"))
+
+    server.answer = lambda _: talk
+    assert ask(stopping, server.url, may_be_abandoned=False).status == 200
+    with pytest.raises(Stopped):
+        ask(stopping, server.url, may_be_abandoned=False)
+    assert len(server.requests) == 1
