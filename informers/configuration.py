@@ -8,8 +8,11 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from kubernetes.client.configuration import Configuration
 from kubernetes.config.config_exception import ConfigException
@@ -140,6 +143,15 @@ def load(
     ConfigurationError, whose text lists the places.
     """
     environ = os.environ if environ is None else environ
+    configuration, credentials = _load(kubeconfig, clock, environ, service_account)
+    if configuration.proxy in getproxies().values() and _is_own_machine(configuration.host):
+        configuration.proxy = None
+    return configuration, credentials
+
+
+def _load(
+    kubeconfig: str | None, clock: Clock, environ: Mapping[str, str], service_account: Path
+) -> tuple[Configuration, Credentials]:
     named = kubeconfig or environ.get("KUBECONFIG")
     if named:
         return _from_kubeconfig(named, clock)
@@ -152,6 +164,15 @@ def load(
         "no API server is configured: no kubeconfig was given, KUBECONFIG is not set, "
         f"{service_account} holds no service account token, and {default} does not exist"
     )
+
+
+def _is_own_machine(url: str) -> bool:
+    """Go uses no proxy of the environment for these (net/http/httpproxy), the official client does."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _from_kubeconfig(path: str, clock: Clock) -> tuple[Configuration, Credentials]:

@@ -15,6 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import requests.utils
 
+from controller.compass.http import proxies_for
+
 _HTTPS = 443
 _HTTP = 80
 _QUERY = b'{"query": "{ __typename }"}'
@@ -92,8 +94,7 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
 
 def _proxy(url: str) -> SplitResult:
     """The proxy of the environment, empty for none; raises ValueError. It may have no scheme."""
-    proxies = requests.utils.get_environ_proxies(url, no_proxy=None)
-    named = requests.utils.select_proxy(url, proxies) or ""
+    named = requests.utils.select_proxy(url, proxies_for(url)) or ""
     return urlsplit(named if "://" in named or not named else f"http://{named}")
 
 

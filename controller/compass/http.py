@@ -9,6 +9,7 @@
 import contextlib
 import errno
 import http.client
+import ipaddress
 import re
 import ssl
 import threading
@@ -121,7 +122,7 @@ class HttpClient:
         request = _prepare(url, body, headers)
         if self._monotonic() - self._used_at > _IDLE_LIMIT:
             self._adapter.close()
-        proxies = requests.utils.get_environ_proxies(url, no_proxy=None)
+        proxies = proxies_for(url)
         with _failures_told(url, timeout), _limits(timeout, self._check_stop, in_answer=may_be_abandoned):
             response = self._adapter.send(
                 request,
@@ -165,6 +166,15 @@ def check_url(url: str) -> None:
         raise InvalidRequest("the address is not an https URL")
     if user:
         raise InvalidRequest("the address must not hold a user name or a password")
+
+
+def proxies_for(url: str) -> dict[str, str]:
+    """The proxies of the environment by scheme. None for the own machine, as in Go (net/http/httpproxy)."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    with contextlib.suppress(ValueError):
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return {}
+    return dict(requests.utils.get_environ_proxies(url, no_proxy=None))
 
 
 class _Adapter(requests.adapters.HTTPAdapter):

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from controller.compass import InvalidRequest, Refused, TooLarge, Unavailable, check_url, client_context
 from controller.compass.certificates import Credentials
-from controller.compass.http import HttpAnswer, HttpClient
+from controller.compass.http import HttpAnswer, HttpClient, proxies_for
 from informers.testing.waiting import eventually
 from tests.support.lossy_network import LossyNetwork
 from tests.unit.compass.https_server import MAX_BYTES, SECRET_TOKEN, Authority, Server, http, pem, server_context
@@ -413,6 +413,16 @@ def test_the_proxy_of_the_environment_is_used(
     assert post(client, server.url).status == 200
     assert len(proxy.lines) == 1
     proxy.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "used"),
+    [("localhost", False), ("127.0.0.1", False), ("127.9.9.9", False), ("[::1]", False), ("10.0.0.1", True)],
+)
+def test_no_proxy_for_the_own_machine(host: str, used: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Go: a proxy could not reach it anyway, and NO_PROXY seldom names it."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    assert bool(proxies_for(f"https://{host}:8443/graphql").get("https")) is used
 
 
 def test_the_timeout_includes_the_name_resolution(
