@@ -7,12 +7,10 @@
 """
 
 import contextlib
-import errno
 import http.client
 import ipaddress
 import re
 import ssl
-import threading
 import time
 import urllib.parse
 import zlib
@@ -25,10 +23,9 @@ import requests
 import requests.adapters
 import requests.utils
 import urllib3
-import urllib3.connection
-import urllib3.connectionpool
 import urllib3.exceptions
 
+from controller.compass.connections import LimitedSocket, NoConnection, limited, use_interruptible_connections
 from controller.compass.errors import CompassError, InvalidRequest, Refused, TooLarge, Unavailable
 from controller.compass.limits import size
 
@@ -38,9 +35,6 @@ CONNECT_TIMEOUT = 10.0
 #: A connection that was idle for longer is not used again. Load balancers drop idle connections after a minute or more,
 #: some without a packet to either side; the next request would wait for its whole timeout. Seconds.
 _IDLE_LIMIT = 30.0
-
-#: Seconds between two checks whether a request that waits has to end.
-_CHECK_PERIOD = 0.1
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -95,7 +89,7 @@ class HttpClient:
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._used_at = monotonic()  # the end of the last request
-        context.sslsocket_class = _LimitedSocket
+        context.sslsocket_class = LimitedSocket
         self._adapter = _Adapter(context)
         self._verify = context.verify_mode != ssl.CERT_NONE
         if not self._verify:
@@ -123,7 +117,7 @@ class HttpClient:
         if self._monotonic() - self._used_at > _IDLE_LIMIT:
             self._adapter.close()
         proxies = proxies_for(url)
-        with _failures_told(url, timeout), _limits(timeout, self._check_stop, in_answer=may_be_abandoned):
+        with _failures_told(url, timeout), limited(timeout, self._check_stop, in_answer=may_be_abandoned):
             response = self._adapter.send(
                 request,
                 stream=True,
@@ -188,158 +182,13 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-        _use_own_connections(self.poolmanager)
+        use_interruptible_connections(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return _use_own_connections(super().proxy_manager_for(*args, **kwargs, ssl_context=self._context))
+        return use_interruptible_connections(super().proxy_manager_for(*args, **kwargs, ssl_context=self._context))
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Do nothing: the base class would add the roots of certifi to the context."""
-
-
-@dataclass(slots=True)
-class _Limits:
-    """The limits of a request. `at`: the monotonic time of its end. The checks raise the errors of `check_stop`."""
-
-    at: float
-    check: Callable[[], None]
-    check_in_answer: Callable[[], None]
-
-    def left(self) -> float:
-        """Seconds until the end; raises TimeoutError after it."""
-        left = self.at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the deadline of the request has passed")
-        return left
-
-
-class _Current(threading.local):
-    """The limits of the request of this thread; None outside a request."""
-
-    limits: _Limits | None = None
-
-
-_current = _Current()
-
-
-class _NoConnection(urllib3.exceptions.ConnectTimeoutError):
-    """The timeout of the request ended before there was a connection."""
-
-
-class _Connection(urllib3.connection.HTTPSConnection):
-    """Connects in another thread, because name resolution, connect and handshake cannot be interrupted."""
-
-    def connect(self) -> None:
-        limits = _current.limits
-        if limits is None:
-            super().connect()
-            return
-        opening = _Opening(super().connect, limits)
-        threading.Thread(target=opening.run, name="connect", daemon=True).start()
-        try:
-            while not opening.wait(min(_CHECK_PERIOD, limits.left())):
-                limits.check()
-        except TimeoutError:
-            opening.abandon(self.close)
-            raise _NoConnection(self, "no connection") from None
-        except BaseException:
-            opening.abandon(self.close)
-            raise
-        opening.result()
-
-
-class _Opening:
-    """The opening of a connection, which may be abandoned."""
-
-    def __init__(self, connect: Callable[[], None], limits: _Limits) -> None:
-        self._connect = connect
-        self._limits = limits
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._error: BaseException | None = None
-        self._close: Callable[[], None] | None = None
-
-    def run(self) -> None:
-        _current.limits = self._limits
-        try:
-            self._connect()
-        except BaseException as error:  # noqa: BLE001 - raised by result(), whatever it is
-            self._error = error
-        with self._lock:
-            self._done.set()
-            close = self._close
-        if close is not None:
-            close()
-
-    def wait(self, seconds: float) -> bool:
-        return self._done.wait(seconds)
-
-    def abandon(self, close: Callable[[], None]) -> None:
-        """Let the connection be closed when it is open."""
-        with self._lock:
-            self._close = close
-            done = self._done.is_set()
-        if done:
-            close()
-
-    def result(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # its frames lead back to this one
-
-
-class _Pool(urllib3.connectionpool.HTTPSConnectionPool):
-    ConnectionCls = _Connection
-
-
-def _use_own_connections(manager: urllib3.PoolManager) -> urllib3.PoolManager:
-    manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": _Pool}
-    return manager
-
-
-class _LimitedSocket(ssl.SSLSocket):
-    """Waits for bytes only until the deadline of the request.
-
-    A read timeout starts again with each byte, so a server that sends single bytes could block a call forever. The
-    clock is the real one, as for sockets.
-
-    If the request cannot be sent, the answer is read anyway. In TLS 1.3 the server checks our certificate while we
-    send, so the alert with which it refuses the certificate arrives together with the end of the connection.
-    """
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        limits = _current.limits
-        if limits is not None:
-            limits.check()
-            self.settimeout(limits.left())
-        try:
-            return super().send(data, flags)
-        except ssl.SSLEOFError:
-            # urllib3 goes on to read after this error and a reset, but not after OpenSSL's own.
-            raise BrokenPipeError(errno.EPIPE, "the server does not read any more") from None
-
-    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
-        limits = _current.limits
-        if limits is None:
-            return super().recv_into(buffer, nbytes, flags)
-        while True:
-            self.settimeout(min(_CHECK_PERIOD, limits.left()))
-            try:
-                return super().recv_into(buffer, nbytes, flags)
-            except TimeoutError:
-                limits.check_in_answer()
-
-
-@contextlib.contextmanager
-def _limits(seconds: float, check: Callable[[], None], *, in_answer: bool) -> Iterator[None]:
-    _current.limits = _Limits(time.monotonic() + seconds, check, check if in_answer else _never)
-    try:
-        yield
-    finally:
-        _current.limits = None
 
 
 def _prepare(url: str, body: bytes, headers: Mapping[str, str]) -> requests.PreparedRequest:
@@ -402,7 +251,7 @@ def _failure(error: BaseException, url: str, timeout: float) -> CompassError:
         host = "of the proxy named in the environment"
     too_slow = f"no complete answer within {timeout:g} s"
     no_connection = f"no connection within {min(CONNECT_TIMEOUT, timeout):g} s"
-    if any(isinstance(cause, _NoConnection) for cause in causes):
+    if any(isinstance(cause, NoConnection) for cause in causes):
         return Unavailable(f"no connection within {timeout:g} s")
     # From the specific to the general.
     kinds: tuple[tuple[type[BaseException], str], ...] = (
