@@ -56,11 +56,14 @@ class Terminal:
         return {finding["check"]: finding for finding in json.loads(printed)["findings"]}
 
     def start(self, command: str, output: Path) -> "subprocess.Popen[bytes]":
-        """Without waiting for its end, in a process group of its own; all that it prints goes to the file."""
+        """Without waiting for its end, in a process group of its own; all that it prints goes to the file.
+
+        It takes Ctrl-C also if the tests run in the background of a shell, which ignores that.
+        """
         furnish(self._directory, self.stage.kubectl_binary, {})
         with output.open("wb") as file:
             return subprocess.Popen(
-                command.split(),
+                ["env", "--default-signal=INT", *command.split()],
                 cwd=self._directory,
                 env=environment(self.stage, self._directory),
                 stdout=file,
