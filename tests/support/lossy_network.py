@@ -23,6 +23,7 @@ class LossyNetwork:
         # The queue of this listener is full after one or two connections. Then the system drops packets of new ones.
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=0)
         self._stop = threading.Event()
+        self._lock = threading.Lock()  # held while a connection is accepted: none is after a loss
         self._lost = threading.Event()
         self._fillers = contextlib.ExitStack()
         self._connections = contextlib.ExitStack()
@@ -49,7 +50,8 @@ class LossyNetwork:
 
     def lose(self) -> None:
         """Nothing arrives any more, in both directions."""
-        self._lost.set()
+        with self._lock:
+            self._lost.set()
         self._current.set()
         for _ in range(8):
             filler = self._fillers.enter_context(socket.socket())
@@ -74,7 +76,10 @@ class LossyNetwork:
                 continue
             if not select.select([self._listener], [], [], _POLL_SECONDS)[0]:
                 continue
-            client, _ = self._listener.accept()
+            with self._lock:
+                if self._lost.is_set():
+                    continue
+                client, _ = self._listener.accept()
             server = socket.create_connection(self._target)
             for one in (client, server):
                 self._connections.callback(one.close)
