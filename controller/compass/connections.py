@@ -4,6 +4,7 @@ urllib3 has a timeout for each single wait, and no limit for name resolution. `l
 of a thread; the connections and sockets of this module observe them.
 """
 
+import concurrent.futures
 import contextlib
 import errno
 import ssl
@@ -59,61 +60,31 @@ class _Connection(urllib3.connection.HTTPSConnection):
         if limits is None:
             super().connect()
             return
-        opening = _Opening(super().connect, limits)
-        threading.Thread(target=opening.run, name="connect", daemon=True).start()
+        opening: concurrent.futures.Future[None] = concurrent.futures.Future()
+        threading.Thread(target=_open, args=(opening, super().connect, limits), name="connect", daemon=True).start()
         try:
-            while not opening.wait(min(_CHECK_PERIOD, limits.left())):
+            while not concurrent.futures.wait((opening,), min(_CHECK_PERIOD, limits.left())).done:
                 limits.check()
-        except TimeoutError:
-            opening.abandon(self.close)
-            raise NoConnection(self, "no connection") from None
-        except BaseException:
-            opening.abandon(self.close)
+        except BaseException as reason:
+            opening.add_done_callback(lambda _: self.close())  # as soon as it is open
+            if isinstance(reason, TimeoutError):
+                raise NoConnection(self, "no connection") from None
             raise
-        opening.result()
-
-
-class _Opening:
-    """The opening of a connection, which may be abandoned."""
-
-    def __init__(self, connect: Callable[[], None], limits: _Limits) -> None:
-        self._connect = connect
-        self._limits = limits
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._error: BaseException | None = None
-        self._close: Callable[[], None] | None = None
-
-    def run(self) -> None:
-        _current.limits = self._limits
         try:
-            self._connect()
-        except BaseException as error:  # noqa: BLE001 - raised by result(), whatever it is
-            self._error = error
-        with self._lock:
-            self._done.set()
-            close = self._close
-        if close is not None:
-            close()
+            opening.result()
+        finally:
+            del opening  # the frames of its error lead back to it
 
-    def wait(self, seconds: float) -> bool:
-        return self._done.wait(seconds)
 
-    def abandon(self, close: Callable[[], None]) -> None:
-        """Let the connection be closed when it is open."""
-        with self._lock:
-            self._close = close
-            done = self._done.is_set()
-        if done:
-            close()
-
-    def result(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # its frames lead back to this one
+def _open(opening: "concurrent.futures.Future[None]", connect: Callable[[], None], limits: _Limits) -> None:
+    _current.limits = limits
+    try:
+        connect()
+    except BaseException as error:  # noqa: BLE001 - raised by the caller, whatever it is
+        opening.set_exception(error)
+    else:
+        opening.set_result(None)
+    del opening, connect  # the frames of an error lead back to them
 
 
 class _Pool(urllib3.connectionpool.HTTPSConnectionPool):

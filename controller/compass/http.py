@@ -67,10 +67,6 @@ class HttpAnswer:
         return _is_outage(self.status)
 
 
-def _never() -> None:
-    """The check of a caller whose work never has to end."""
-
-
 class HttpClient:
     """Posts over one pool of connections, all of one TLS context. May be used by several threads.
 
@@ -83,7 +79,7 @@ class HttpClient:
         *,
         max_bytes: int,
         monotonic: Callable[[], float] = time.monotonic,
-        check_stop: Callable[[], None] = _never,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._check_stop = check_stop
         self._max_bytes = max_bytes
