@@ -29,6 +29,7 @@ from informers.exchange import Exchange
 from informers.testing.objects import WIDGETS, widget
 from informers.testing.server import Answer, FakeAPIServer, NoAnswer
 from informers.testing.waiting import HastyClock, eventually
+from tests.support.lossy_network import LossyNetwork
 from workqueue.clock import REAL_CLOCK
 
 SHORT = 0.2  # a deadline
@@ -150,16 +151,11 @@ def test_timeout_ends_each_phase(
 
 def test_timeout_ends_a_connect_that_is_swallowed() -> None:
     """A network that drops what is sent to an address, as a firewall does: nothing refuses, nothing answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as stack:
-        address = full.getsockname()
-        for _ in range(8):
-            # The queue of the listener is full after one or two, and the system drops the rest.
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(address)
+    with LossyNetwork("127.0.0.1:1") as network:
+        network.lose()
         begun = time.monotonic()
         with pytest.raises(ConnectionFailed, match=r"no connection within 0\.2 s"):
-            client_of(f"127.0.0.1:{address[1]}").get(WIDGETS, "a", namespace="default", timeout=SHORT)
+            client_of(network.address).get(WIDGETS, "a", namespace="default", timeout=SHORT)
         assert time.monotonic() - begun < LONG
 
 

@@ -806,14 +806,21 @@ def test_streamed_list_without_an_answer_is_replaced_once(
 class TestRestartWatch:
     """After an outage of the network, events on a connection from before it are late or lost."""
 
-    def test_resumes_without_a_list(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
-        """From the last observed version, and without a wait."""
+    def restarted(
+        self, cluster: Cluster, clock: VirtualClock, start: Start, *, age: float
+    ) -> tuple[_Unanswered, SharedInformer]:
+        """An informer after the restart of a watch of that age."""
         source = _Unanswered(cluster, hanging=0)
         informer = make(source, clock)
         start(informer)
         eventually(lambda: source.is_watched)
-        clock.advance(1)
+        clock.advance(age)
         informer.restart_watch()
+        return source, informer
+
+    def test_resumes_without_a_list(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """From the last observed version, and without a wait."""
+        source, informer = self.restarted(cluster, clock, start, age=1)
         eventually(lambda: source.requested == 2 and source.is_watched)
         cluster.put("a")
         eventually(lambda: informer.lister().get("a", "default"))
@@ -834,12 +841,7 @@ class TestRestartWatch:
 
     def test_leaves_a_new_watch_alone(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
         """It is younger than a second: the server would seem to end its watches at once."""
-        source = _Unanswered(cluster, hanging=0)
-        informer = make(source, clock)
-        start(informer)
-        eventually(lambda: source.is_watched)
-        clock.advance(0.9)
-        informer.restart_watch()
+        source, informer = self.restarted(cluster, clock, start, age=0.9)
         cluster.put("a")
         eventually(lambda: informer.lister().get("a", "default"))
         assert (source.lists, source.requested) == (1, 1)
