@@ -32,8 +32,10 @@ COPY requirements/e2e.txt ./
 RUN python3 -m venv venv && venv/bin/pip install --quiet --no-cache-dir --require-hashes -r e2e.txt
 COPY e2e/__init__.py e2e/__init__.py
 COPY e2e/mock_compass e2e/mock_compass
+# Where Deployments of the Go agent look for it.
+COPY e2e/kyma/stand_in.py /app/compass-runtime-agent
 USER 65535:65535
-ENTRYPOINT ["/mock/venv/bin/python", "-m", "e2e.mock_compass"]
+CMD ["/mock/venv/bin/python", "-m", "e2e.mock_compass"]
 
 FROM scratch AS agent
 ARG VERSION=dev

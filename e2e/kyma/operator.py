@@ -79,12 +79,14 @@ class Operator:
         client: Client,
         *,
         manifests: Iterable[Object] | None = None,
+        image: str | None = None,
         domain: str = "example.kyma.dev",
         period: float = PERIOD,
     ) -> None:
-        """`period`: seconds between two applications of the manifests."""
+        """`image` replaces that of the agent in the manifests. `period`: seconds between two applications of them."""
         self._client = client
         self._manifests = [copy.deepcopy(obj) for obj in (go_agent_manifests() if manifests is None else manifests)]
+        self._image = image
         self._domain = domain
         self._period = period
         self._stop = threading.Event()
@@ -150,12 +152,13 @@ class Operator:
         """What the operator sets in its manifest before it applies it."""
         deployment["spec"]["replicas"] = 1 if self._is_configured() else 0
         containers = deployment["spec"]["template"]["spec"]["containers"]
-        environment = next(container for container in containers if container["name"] == NAME)["env"]
+        container = next(container for container in containers if container["name"] == NAME)
+        container["image"] = self._image or container["image"]
         urls = {
             "APP_RUNTIME_EVENTS_URL": f"https://gateway.{self._domain}",
             "APP_RUNTIME_CONSOLE_URL": f"https://console.{self._domain}",
         }
-        for variable in environment:
+        for variable in container["env"]:
             if variable["name"] in urls:
                 variable["value"] = urls[variable["name"]]
 

@@ -56,6 +56,7 @@ class DeployedStage(Stage):
     ) -> None:
         self.kubeconfig, self.kubectl_binary = kubeconfig, kubectl
         self._images, self._node_shell, self._clean_up = images, node_shell, clean_up
+        self.go_agent_image = images.mock_compass
         super().__init__(Client.load(str(kubeconfig)))
         with ExitStack() as stack:
             stack.callback(self.client.close)
@@ -91,6 +92,9 @@ class DeployedStage(Stage):
 
     def replicas(self) -> set[str]:
         return {pod["metadata"]["name"] for pod in self._pods() if "deletionTimestamp" not in pod["metadata"]}
+
+    def ending(self) -> set[str]:
+        return {pod["metadata"]["name"] for pod in self._pods() if "deletionTimestamp" in pod["metadata"]}
 
     def replica_of(self, identity: str) -> str | None:
         pod = identity.partition("_")[0]

@@ -44,6 +44,7 @@ class LocalStage(Stage):
         self._stack.callback(self.compass.close)
         self._lock = threading.Lock()
         self._agents: dict[str, _Replica] = {}
+        self._ending: set[str] = set()
         self._written: dict[str, Path] = {}
         self._number = 0
         self._closed = threading.Event()
@@ -68,6 +69,10 @@ class LocalStage(Stage):
     def replicas(self) -> set[str]:
         with self._lock:
             return set(self._agents)
+
+    def ending(self) -> set[str]:
+        with self._lock:
+            return set(self._ending)
 
     def replica_of(self, identity: str) -> str | None:
         with self._lock:
@@ -178,7 +183,13 @@ class LocalStage(Stage):
         return self._add(kubeconfig, **settings)
 
     def _end(self, name: str) -> None:
-        self._take(name).agent.stop()
+        with self._lock:
+            self._ending.add(name)
+        try:
+            self._take(name).agent.stop()
+        finally:
+            with self._lock:
+                self._ending.discard(name)
 
     def _add(self, kubeconfig: Path | None = None, **settings: str) -> "_Replica":
         self._number += 1

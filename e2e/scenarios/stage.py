@@ -37,6 +37,8 @@ class Stage(Cluster, ABC):
     ca_secret: ObjectName
     kubectl_binary: Path
     kubeconfig: Path
+    go_agent_image: str | None = None
+    """That of a stand-in for the Go agent; None where the image of its manifests will do."""
     has_pods: bool
     """Whether the agents are Pods, and objects without an owner are collected."""
 
@@ -60,6 +62,10 @@ class Stage(Cluster, ABC):
     @abstractmethod
     def replicas(self) -> set[str]:
         """The names of those that run."""
+
+    @abstractmethod
+    def ending(self) -> set[str]:
+        """The names of those that were told to end, and have not ended yet."""
 
     @abstractmethod
     def replica_of(self, identity: str) -> str | None:

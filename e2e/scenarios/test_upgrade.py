@@ -55,7 +55,7 @@ class Before:
 def test_where_kymas_operator_runs(go_agent: Stage, upgrade: Page) -> None:
     """Upgrade, drift, sync, scaling by the operator, and back: nothing is lost, and the Go agent could go on."""
     stage = go_agent
-    with Operator(stage.client, period=PERIOD) as operator:
+    with Operator(stage.client, image=stage.go_agent_image, period=PERIOD) as operator:
         operator.wait_until_applied()
         before, there = Before(stage), inventory(stage)
 
@@ -84,8 +84,10 @@ def test_where_kymas_operator_runs(go_agent: Stage, upgrade: Page) -> None:
         stage.wait_for_landscape()
         before.check()
 
+        agents = stage.replicas()
         upgrade.follow("Back with Kyma's operator")
-        stage.wait_for("this agent to be gone", lambda: not _runs(stage))
+        assert not agents & stage.replicas()
+        stage.wait_for("the last of this agent to end", lambda: not stage.ending())
         operator.wait_until_applied(2)
         before.check()
         assert complaints(stage, ca_secret=stage.ca_secret) == []
@@ -97,7 +99,7 @@ def test_a_new_connection_with_kymas_operator(bare: Stage, upgrade: Page) -> Non
     """Nobody has paired before: the agent waits at 0 replicas, pairs, is scaled, gets another image, is removed."""
     stage = bare
     issued = len(stage.compass.certificates())
-    with Operator(stage.client, period=PERIOD) as operator:
+    with Operator(stage.client, image=stage.go_agent_image, period=PERIOD) as operator:
         operator.wait_until_applied()
         there = inventory(stage)
         assert _deployment(stage)["spec"]["replicas"] == 0
@@ -137,7 +139,7 @@ def test_a_new_connection_with_kymas_operator(bare: Stage, upgrade: Page) -> Non
 def test_without_its_roles(go_agent: Stage, upgrade: Page) -> None:
     """An agent with the rights of the Go agent is not ready, and says what it lacks; the roles are all it needs."""
     stage = go_agent
-    with Operator(stage.client, period=PERIOD) as operator:
+    with Operator(stage.client, image=stage.go_agent_image, period=PERIOD) as operator:
         operator.wait_until_applied()
         before = Before(stage)
         stage.kubectl("apply", "-f", str(OWN_CRDS.parent / "kyma/policy.yaml"))
@@ -159,7 +161,7 @@ def test_without_its_roles(go_agent: Stage, upgrade: Page) -> None:
 def test_where_it_does_not_run(go_agent: Stage, upgrade: Page) -> None:
     """The manifests of the Go agent were applied once, with its CRDs; and they are again in the end."""
     stage = go_agent
-    Operator(stage.client).apply()
+    Operator(stage.client, image=stage.go_agent_image).apply()
     before, there = Before(stage), inventory(stage)
 
     upgrade.follow("Without Kyma's operator")
@@ -170,7 +172,7 @@ def test_where_it_does_not_run(go_agent: Stage, upgrade: Page) -> None:
     upgrade.follow("Back without Kyma's operator")
     assert stage.lease_holder() == ""
     assert any("status subresource" in one for one in complaints(stage, ca_secret=stage.ca_secret))
-    Operator(stage.client).apply()
+    Operator(stage.client, image=stage.go_agent_image).apply()
     before.check()
     assert complaints(stage, ca_secret=stage.ca_secret) == []
     _remove_what_is_left(stage, upgrade, there)
@@ -214,12 +216,6 @@ def _quiet(before: Before) -> bool:
     except AssertionError:
         return False
     return True
-
-
-def _runs(stage: Stage) -> bool:
-    """Whether this agent does, and not the one in Go, which cannot be started here."""
-    holder = stage.lease_holder()
-    return bool(holder and stage.replica_of(holder))
 
 
 def _deployment(stage: Stage) -> Object:
