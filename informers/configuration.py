@@ -8,10 +8,8 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from kubernetes.client.configuration import Configuration
@@ -19,6 +17,7 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from informers.errors import ConfigurationError
+from sockets.loopback import is_own_machine
 from workqueue.clock import Clock
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     configuration, credentials = _load(kubeconfig, clock, environ, service_account)
-    if configuration.proxy in getproxies().values() and _is_own_machine(configuration.host):
+    if configuration.proxy in getproxies().values() and is_own_machine(configuration.host):
         configuration.proxy = None
     return configuration, credentials
 
@@ -164,15 +163,6 @@ def _load(
         "no API server is configured: no kubeconfig was given, KUBECONFIG is not set, "
         f"{service_account} holds no service account token, and {default} does not exist"
     )
-
-
-def _is_own_machine(url: str) -> bool:
-    """Go uses no proxy of the environment for these (net/http/httpproxy), the official client does."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _from_kubeconfig(path: str, clock: Clock) -> tuple[Configuration, Credentials]:

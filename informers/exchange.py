@@ -19,6 +19,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from informers.interrupt import Interrupted
+from sockets.tls import TLSSocket
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,7 @@ def _lenient_context(connection: Any) -> ssl.SSLContext:
     """
     context = create_urllib3_context(cert_reqs=resolve_cert_reqs(connection.cert_reqs))
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.sslsocket_class = TLSSocket
     if not (connection.ca_certs or connection.ca_cert_dir or connection.ca_cert_data):
         context.load_default_certs()
     return context

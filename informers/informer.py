@@ -130,13 +130,13 @@ class SharedInformer:
         if self._reflector is not None:
             self._reflector.retry_now()
 
-    def restart_watch(self) -> None:
-        """Resume the watch with a new request, because its events may be late or lost after an outage of the network.
+    def relist(self, *, since: float | None = None) -> None:
+        """List again at once, because events may be late or lost after an outage of the network. From any thread.
 
-        No effect on a watch that is younger than a second. From any thread.
+        since: no effect if a watch is open whose list began later than this (monotonic seconds).
         """
         if self._reflector is not None:
-            self._reflector.restart_watch()
+            self._reflector.relist(since=since)
 
     def add_event_handler(self, handlers: EventHandlers, *, resync_period: float | None = None) -> Registration:
         """Add handlers. They are first called for all objects in the cache.

@@ -2,9 +2,11 @@
 
 - List, then watch from there, in a loop. Each round is followed by a wait with exponential back-off.
 - A watch that ends is resumed from its last resourceVersion, without a list and without a wait.
+- After an outage there is a list, because the server may have been restored from a backup. It then accepts a watch from
+  a version that it has not reached yet, and sends no events. (client-go resumes the watch.)
 - The store never goes back in time: a new list must not be older than the last observed version.
 - resourceVersions are opaque: they are sent back and never compared by size.
-- stop() has an immediate effect in every phase: waiting, listing, connecting, reading.
+- stop() and relist() have an immediate effect in every phase: waiting, listing, connecting, reading.
 """
 
 import logging
@@ -125,12 +127,13 @@ class Reflector:
         self._should_resync = should_resync
         self._watch_error_handler = watch_error_handler or self._log_error
         self._backoff = Backoff(clock, random)
-        self._interrupt = Interrupt()
         self._wake = threading.Event()  # ends a wait after a failure
         self._lock = threading.Lock()
-        # The current or last watch, and when it was requested; guarded by _lock.
+        # Guarded by _lock: the current round, which begins with a list, and its watch or the one before.
+        self._stopped = False
+        self._round = Interrupt()
+        self._round_began = 0.0
         self._watcher: Watcher | None = None
-        self._watch_started = 0.0
         self._version = ""
         # The server no longer has _version: the next list requests the latest version.
         self._version_unavailable = False
@@ -159,8 +162,8 @@ class Reflector:
 
     def run(self) -> None:
         """List and watch until stop(). Raises only errors in the store's code, not those of the server."""
-        try:
-            while not self._interrupt.is_set():
+        while self._begin_round():
+            with suppress(Interrupted):
                 try:
                     self._list_and_watch()
                 except KubernetesError as error:
@@ -168,27 +171,39 @@ class Reflector:
                     self._watch_error_handler(error)
                     _forget_frames(error)
                 self._wait()
-        except Interrupted:
-            return
 
     def retry_now(self) -> None:
         """End the back-off after a failure, because its cause may be gone. From any thread."""
         self._wake.set()
 
-    def restart_watch(self) -> None:
-        """Resume the watch with a new request, because its events may be late or lost after an outage of the network.
+    def relist(self, *, since: float | None = None) -> None:
+        """End the current wait, list or watch, and list again at once, because events may be late or lost.
 
-        Also ends a request without an answer. No effect on a watch that is younger than a second. From any thread.
+        since: no effect if a watch is open whose list began later than this (monotonic seconds). From any thread.
         """
         with self._lock:
-            watcher, started = self._watcher, self._watch_started
-        # If a younger one ended, the server would seem to close watches immediately, which leads to a list.
-        if watcher is not None and self._clock.monotonic() - started >= SHORT_WATCH:
-            watcher.stop()
+            if since is not None and self._watching and self._round_began > since:
+                return
+        self._end_round()
 
     def stop(self) -> None:
         """End run(). Idempotent; does not wait."""
-        self._interrupt.set()
+        with self._lock:
+            self._stopped = True
+        self._end_round()
+
+    def _begin_round(self) -> bool:
+        with self._lock:
+            if self._stopped:
+                return False
+            self._round = Interrupt()
+            self._round_began = self._clock.monotonic()
+        return True
+
+    def _end_round(self) -> None:
+        with self._lock:
+            current = self._round
+        current.set()
         self._wake.set()
         self._stop_watcher()
 
@@ -214,11 +229,11 @@ class Reflector:
         version = "" if self._version_unavailable else self._version or "0"
         started = self._clock.monotonic()
         try:
-            result = self._interrupt.call(partial(self._pages, version), thread_name=f"{self._name}-list")
+            result = self._pages(version)
         except (Expired, TooLargeResourceVersion):
             # Once and without a wait: without a version the list cannot fail for the same reason.
             self._version_unavailable = True
-            result = self._interrupt.call(partial(self._pages, ""), thread_name=f"{self._name}-list")
+            result = self._pages("")
         if version == "0" and result.paginated:
             self._paginated = True
         self._version_unavailable = False
@@ -228,16 +243,20 @@ class Reflector:
         self._publish(result.resource_version)
 
     def _pages(self, version: str) -> ListResult:
+        interrupt = self._round  # a thread that was abandoned must not go on in the next round
+
         def page(*, limit: int | None, continue_: str, resource_version: str) -> dict[str, Any]:
-            self._check_stop()
+            if interrupt.is_set():
+                raise Interrupted
             return self._lister_watcher.list(
-                limit=limit, continue_=continue_, resource_version=resource_version, interrupt=self._interrupt
+                limit=limit, continue_=continue_, resource_version=resource_version, interrupt=interrupt
             )
 
         limit = self._options.page_size
         if limit is None and (version in ("", "0") or self._paginated):
             limit = PAGE_SIZE
-        return list_all(page, self._lister_watcher.resource, resource_version=version, limit=limit)
+        pages = partial(list_all, page, self._lister_watcher.resource, resource_version=version, limit=limit)
+        return interrupt.call(pages, thread_name=f"{self._name}-list")
 
     # ---- list by streaming (client-go: watchList)
 
@@ -326,10 +345,8 @@ class Reflector:
             if stream is None:
                 try:
                     stream = self._open(self._version)
-                except ApiError as error:
-                    if not _is_retriable(error):
-                        raise
-                    # Most likely no event was missed, so there is no list, which would add load to the server.
+                except TooManyRequests as error:
+                    # No event was missed, so there is no list, which would add load to the server.
                     self._last_error = _forget_frames(error)
                     self._wait()
                     continue
@@ -373,15 +390,15 @@ class Reflector:
             send_initial_events=send_initial_events,
         )
         with self._lock:
-            self._watcher, self._watch_started = watcher, started
-        # stop() sets the flag first: either it sees this watcher, or this thread sees the flag.
+            self._watcher = watcher
+        # _end_round() sets the flag first: either it sees this watcher, or this thread sees the flag.
         self._check_stop()
         self._metrics.watch_started(self._name)
         try:
             watcher.open()
         finally:
-            # The result of a request that stop() has aborted is ignored.
-            if self._interrupt.is_set():
+            # The result of a request that was ended with its round is ignored.
+            if self._round.is_set():
                 watcher.close()
                 raise Interrupted
         self._last_error = None
@@ -460,12 +477,12 @@ class Reflector:
 
     def _wait(self) -> None:
         self._wake.clear()
-        self._check_stop()  # after clear(): either this sees the flag of stop(), or stop() ends the sleep
+        self._check_stop()  # after clear(): either this sees the flag of _end_round(), or that ends the sleep
         self._clock.sleep(self._backoff.next(), self._wake)
         self._check_stop()
 
     def _check_stop(self) -> None:
-        if self._interrupt.is_set():
+        if self._round.is_set():
             raise Interrupted
 
     @contextmanager

@@ -19,6 +19,8 @@ import urllib3.connection
 import urllib3.connectionpool
 import urllib3.exceptions
 
+from sockets.tls import TLSSocket
+
 #: Seconds between two checks whether a request that waits has to end.
 _CHECK_PERIOD = 0.1
 
@@ -97,7 +99,7 @@ def use_interruptible_connections(manager: urllib3.PoolManager) -> urllib3.PoolM
     return manager
 
 
-class LimitedSocket(ssl.SSLSocket):
+class LimitedSocket(TLSSocket):
     """Waits for bytes only until the deadline of the request, or its stop.
 
     A read timeout starts again with each byte, so a server that sends single bytes could block a call forever. The

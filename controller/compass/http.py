@@ -8,7 +8,6 @@
 
 import contextlib
 import http.client
-import ipaddress
 import re
 import ssl
 import time
@@ -28,6 +27,7 @@ import urllib3.exceptions
 from controller.compass.connections import LimitedSocket, NoConnection, limited, use_interruptible_connections
 from controller.compass.errors import CompassError, InvalidRequest, Refused, TooLarge, Unavailable
 from controller.compass.limits import size
+from sockets.loopback import is_own_machine
 
 #: Timeout of a connection, for each address of a host. Seconds.
 CONNECT_TIMEOUT = 10.0
@@ -159,11 +159,9 @@ def check_url(url: str) -> None:
 
 
 def proxies_for(url: str) -> dict[str, str]:
-    """The proxies of the environment by scheme. None for the own machine, as in Go (net/http/httpproxy)."""
-    host = urllib.parse.urlsplit(url).hostname or ""
-    with contextlib.suppress(ValueError):
-        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
-            return {}
+    """The proxies of the environment by scheme; none for the own machine."""
+    if is_own_machine(url):
+        return {}
     return dict(requests.utils.get_environ_proxies(url, no_proxy=None))
 
 

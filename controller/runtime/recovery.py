@@ -5,8 +5,9 @@ cap of its rate limiter. This protects a server with thousands of clients. For t
 for as long. So the recovery asks the server once a second whether it is ready, which is a cheap request, and then
 retries everything that has failed.
 
-Watches that were open in the outage are restarted. If packets were lost, TCP repeats them after a wait that may be as
-long as the outage was, and if a load balancer has lost its state, they never arrive.
+Informers whose list is from before the return list again. Events may be missing otherwise: if packets were lost, TCP
+repeats them after a wait that may be as long as the outage was; if a load balancer has lost its state, they never
+arrive; and a server that was restored from a backup does not have them.
 """
 
 import logging
@@ -33,7 +34,7 @@ class Informer(Protocol):
     @property
     def is_watching(self) -> bool: ...
     def retry_now(self) -> None: ...
-    def restart_watch(self) -> None: ...
+    def relist(self, *, since: float | None) -> None: ...
 
 
 class Client(Protocol):
@@ -72,18 +73,18 @@ class Recovery:
         return any(isinstance(informer.last_error, ConnectionFailed) for informer in self._informers)
 
     def _wait_for_return(self, stop: threading.Event) -> None:
-        was_away = False
+        away_at: float | None = None
         while not self._is_ready():
-            was_away = True
+            away_at = self._clock.monotonic()
             if self._clock.sleep(_PERIOD, stop):
                 return
-        if not was_away and not self._informer_fails():
+        if away_at is None and not self._informer_fails():
             return  # only requests for the Lease fail, which is not an outage
         log.info("The API server answers again")
         self._on_return()
-        if was_away:
-            for informer in self._informers:
-                informer.restart_watch()
+        for informer in self._informers:
+            if away_at is not None or not informer.is_watching:
+                informer.relist(since=away_at)
         give_up_at = self._clock.monotonic() + _RETRY_SECONDS
         # Not only informers with an error: one whose watch has expired in the outage waits before its list, too.
         while waiting := [informer for informer in self._informers if not informer.is_watching]:

@@ -1,6 +1,7 @@
 """The etcd of a control plane: one member, no fsync, plain HTTP on the loopback as in envtest."""
 
 import base64
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ class Etcd:
     def __init__(self, binary: Path, directory: Path) -> None:
         self._binary = binary
         self._directory = directory
+        self._data = directory / "etcd-data"
         self._client_port = ReservedPort()
         self._peer_port = ReservedPort()
         self._process: ServerProcess | None = None
@@ -34,7 +36,7 @@ class Etcd:
         command: list[str | Path] = [
             self._binary,
             "--name=controlplane",
-            f"--data-dir={self._directory / 'etcd-data'}",
+            f"--data-dir={self._data}",
             f"--listen-client-urls={self.url}",
             f"--advertise-client-urls={self.url}",
             f"--listen-peer-urls={peer_url}",
@@ -61,8 +63,7 @@ class Etcd:
 
     def close(self) -> None:
         """Kill etcd and give its ports back."""
-        if self._process is not None:
-            self._process.kill()
+        self._kill()
         self._session.close()
         self._client_port.release()
         self._peer_port.release()
@@ -72,6 +73,23 @@ class Etcd:
         revision = int(self._call("kv/range", {"key": _encode(b"\0")})["header"]["revision"])
         self._call("kv/compaction", {"revision": str(revision), "physical": True})
         return revision
+
+    def back_up(self, target: Path) -> None:
+        """Copy the data to a new folder. etcd is restarted for it."""
+        self._kill()
+        shutil.copytree(self._data, target)
+        self.start()
+
+    def restore(self, backup: Path) -> None:
+        """Go back to the data of back_up(). Revisions begin again where they were then."""
+        self._kill()
+        shutil.rmtree(self._data)
+        shutil.copytree(backup, self._data)
+        self.start()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
 
     def _healthy(self) -> bool:
         try:

@@ -9,7 +9,7 @@
 import base64
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -183,6 +183,25 @@ class ControlPlane:
         API server was started after them, or runs with `--watch-cache=false`.
         """
         return self._running.etcd.compact()
+
+    def back_up(self, target: Path) -> None:
+        """Copy etcd's data to a new folder. All API servers are stopped for it, and started again."""
+        self._with_stopped_apiservers(lambda etcd: etcd.back_up(target))
+
+    def restore(self, backup: Path) -> None:
+        """Replace etcd's data by that of back_up(), as after a disaster. All API servers are stopped meanwhile.
+
+        resourceVersions go back too, so a version that a client has seen may be in the future.
+        """
+        self._with_stopped_apiservers(lambda etcd: etcd.restore(backup))
+
+    def _with_stopped_apiservers(self, action: Callable[[Etcd], None]) -> None:
+        run = self._running
+        for server in run.apiservers:
+            server.stop()
+        action(run.etcd)
+        for server in run.apiservers:
+            server.start()
 
     def apply_crds(self, path: Path | str) -> list[str]:
         """Apply the CustomResourceDefinitions of a file or folder and wait until they are served; returns their names.

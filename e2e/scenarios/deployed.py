@@ -26,6 +26,7 @@ _DEPLOYMENT = "deployment/compass-runtime-agent"
 _SELECTOR = "app=compass-runtime-agent"
 _WAIT = "--timeout=180s"  # images are there; starting Pods on a busy machine takes the time
 _ADMIN = "/api/v1/namespaces/compass/services/mock-compass:admin/proxy"
+_PYTHON = "/app/venv/bin/python"
 _REPLICAS = 2
 _RESTART_SECONDS = 400.0  # the kubelet waits up to five minutes with what it had to start again and again
 
@@ -174,6 +175,9 @@ class DeployedStage(Stage):
     def command(self, *arguments: str) -> str:
         return self._in_agents_namespace("exec", _DEPLOYMENT, "--", "compass-runtime-agent", *arguments)
 
+    def python(self, script: str) -> str:
+        return self._in_agents_namespace("exec", _DEPLOYMENT, "--", _PYTHON, "-c", script)
+
     def logs(self) -> dict[str, str]:
         """Of the containers that run, and of those that ran before them in the same Pods."""
         found = {}
@@ -186,7 +190,7 @@ class DeployedStage(Stage):
         return found
 
     def process_status(self) -> dict[str, str]:
-        python = ("/app/venv/bin/python", "-c", "print(open('/proc/1/status').read())")  # there is no cat
+        python = (_PYTHON, "-c", "print(open('/proc/1/status').read())")  # there is no cat
         found = {}
         for pod in self._pods():
             name, containers = pod["metadata"]["name"], pod["status"].get("containerStatuses", ())

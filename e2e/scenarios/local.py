@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from e2e.agent_process import AgentProcess
 from e2e.scenarios.compass import Compass
 from e2e.scenarios.deployed import AGENT_IMAGE
 from e2e.scenarios.local_deployment import DeploymentController
-from e2e.scenarios.stage import Stage
+from e2e.scenarios.stage import Stage, run
 from e2e.world import World
 
 _REPLICAS = 2
@@ -132,6 +133,9 @@ class LocalStage(Stage):
 
     def command(self, *arguments: str) -> str:
         return next(iter(self._agents.values())).agent.command(*arguments)
+
+    def python(self, script: str) -> str:
+        return run(["env", f"KUBECONFIG={self.kubeconfig}", sys.executable, "-c", script])
 
     def logs(self) -> dict[str, str]:
         return {name: path.read_text(errors="replace") for name, path in self._written.items()}

@@ -120,6 +120,10 @@ class Stage(Cluster, ABC):
         """Run a command of the agent where an agent runs, with its settings; gives what it prints."""
 
     @abstractmethod
+    def python(self, script: str) -> str:
+        """Run a script with the Python, the libraries and the rights of an agent; gives what it prints."""
+
+    @abstractmethod
     def logs(self) -> dict[str, str]:
         """All that replicas have written, by name; those that are gone as far as it is still known."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from release.manifests import ROOT
 
-OURS = {"controller", "informers", "workqueue"}
+OURS = {"controller", "informers", "sockets", "workqueue"}
 
 #: Runs in a process that finds the wheel first, and no cryptography.
 USE_IT = """
@@ -66,11 +66,11 @@ def imported(folder: Path) -> Iterator[str]:
 
 
 def test_it_has_no_agent_in_it(wheel: Path) -> None:
-    """Three packages with their types, and the licence; of the package controller only the runtime and text."""
+    """Four packages with their types, and the licence; of the package controller only the runtime and text."""
     found = {str(path.relative_to(wheel)) for path in wheel.rglob("*") if path.is_file()}
     expected = {
         str(path.relative_to(ROOT))
-        for folder in ("workqueue", "informers", "controller/runtime")
+        for folder in ("workqueue", "sockets", "informers", "controller/runtime")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.resources import APPLICATION, SECRET
+from controller.resources import APPLICATION, CONFIG_MAP, SECRET
 from e2e.agent_process import AgentProcess
 from e2e.mock_compass import Fault
 from e2e.mock_compass.examples import landscape
@@ -101,6 +101,36 @@ def test_what_changed_in_compass_during_the_outage_is_there_after_it(world: Worl
     took = time.monotonic() - back
     print(f"as Compass says {took:.1f} s after the return, promised are {PROMISED:g} s")
     assert took < PROMISED + SLACK
+    assert agent.ended() is None
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("leader_election", ["true", "false"])
+def test_the_cluster_is_restored_from_a_backup(leader_election: str, world: World, tmp_path: Path) -> None:
+    """resourceVersions go back. The API server then accepts watches from the old ones, and sends nothing."""
+    control_plane = world.control_plane
+    agent = world.agent("agent", CONTROLLER_SYNC_PERIOD="5s", LEADER_ELECTION=leader_election)
+    agent.start()
+    world.wait_for_state("Synchronized", timeout=120)
+    control_plane.back_up(tmp_path / "backup")
+    gone, changed, another, *_ = landscape()
+    world.compass.state.remove_application(gone["id"])
+    world.compass.put_application({**changed, "description": "Changed after the backup"})
+    world.compass.put_application({**another, "id": "3c1b7d52-6a0f-4a43-9c55-0b0d2f6f7a11", "name": "After the backup"})
+
+    def as_compass_says() -> bool:
+        found = world.applications()
+        descriptions = {obj["spec"]["description"] for obj in found.values()}
+        added = any("after-the-backup" in name for name in found)
+        return len(found) == len(landscape()) and added and "Changed after the backup" in descriptions
+
+    world.wait_for("the changes", as_compass_says, timeout=60)
+    for number in range(50):  # so that the new history does not reach the versions that the agent has seen
+        world.put(CONFIG_MAP, {"metadata": {"name": "other", "namespace": "kyma-system"}, "data": {"n": str(number)}})
+    control_plane.restore(tmp_path / "backup")
+    assert not as_compass_says()
+    world.wait_for("the changes again", as_compass_says, timeout=60)
+    world.wait_for_state("Synchronized")
     assert agent.ended() is None
 
 

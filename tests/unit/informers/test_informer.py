@@ -803,49 +803,92 @@ def test_streamed_list_without_an_answer_is_replaced_once(
     assert (source.lists, source.streamed_lists) == (1, 2)
 
 
-class TestRestartWatch:
+class _HangingLists(InProcess):
+    """The first page of a list arrives only after `release` is set, with a token for a second page."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster, page_size=1)
+        self.release = threading.Event()
+        self.pages: list[str] = []  # the tokens that were sent
+        self.hanging = 1
+
+    def list(self, **arguments: Any) -> Object:
+        self.pages.append(arguments["continue_"])
+        answer = super().list(**arguments)
+        if self.hanging:
+            self.hanging -= 1
+            assert self.release.wait(30)
+        return answer
+
+
+class TestRelist:
     """After an outage of the network, events on a connection from before it are late or lost."""
 
-    def restarted(
-        self, cluster: Cluster, clock: VirtualClock, start: Start, *, age: float
-    ) -> tuple[_Unanswered, SharedInformer]:
-        """An informer after the restart of a watch of that age."""
+    def watched(self, cluster: Cluster, clock: VirtualClock, start: Start) -> tuple[_Unanswered, SharedInformer]:
+        """An informer that has begun to list at 5 s, and watches. The time is 7 s."""
         source = _Unanswered(cluster, hanging=0)
         informer = make(source, clock)
+        clock.advance(5)
         start(informer)
-        eventually(lambda: source.is_watched)
-        clock.advance(age)
-        informer.restart_watch()
+        eventually(lambda: informer.is_watching)
+        clock.advance(2)
         return source, informer
 
-    def test_resumes_without_a_list(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
-        """From the last observed version, and without a wait."""
-        source, informer = self.restarted(cluster, clock, start, age=1)
-        eventually(lambda: source.requested == 2 and source.is_watched)
+    @pytest.mark.parametrize("since", [None, 5, 6])
+    def test_lists_at_once(self, since: float | None, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """Without a wait, and then it watches again."""
+        source, informer = self.watched(cluster, clock, start)
+        informer.relist(since=since)
+        eventually(lambda: source.lists == 2 and informer.is_watching)
         cluster.put("a")
         eventually(lambda: informer.lister().get("a", "default"))
-        assert source.lists == 1
-        assert clock.monotonic() == 1
+        assert clock.monotonic() == 7
 
-    def test_ends_a_request_without_an_answer(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
-        """Its packets may be repeated only after a long wait."""
-        source = _Unanswered(cluster, hanging=1)
-        informer = make(source, clock)
-        start(informer)
-        eventually(lambda: source.requested == 1)
-        clock.advance(1)
-        assert not informer.is_watching
-        informer.restart_watch()
-        eventually(lambda: informer.is_watching)
-        assert (source.lists, source.requested) == (1, 2)
-
-    def test_leaves_a_new_watch_alone(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
-        """It is younger than a second: the server would seem to end its watches at once."""
-        source, informer = self.restarted(cluster, clock, start, age=0.9)
+    def test_leaves_a_newer_list_alone(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """Each informer lists once after an outage, whoever noticed the return first."""
+        source, informer = self.watched(cluster, clock, start)
+        informer.relist(since=4.9)
         cluster.put("a")
         eventually(lambda: informer.lister().get("a", "default"))
         assert (source.lists, source.requested) == (1, 1)
 
+    def test_ends_a_watch_without_an_answer(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """Its packets may be repeated only after a long wait. Its list is new, but it is not watched from there."""
+        source = _Unanswered(cluster, hanging=1)
+        informer = make(source, clock)
+        start(informer)
+        eventually(lambda: source.requested == 1)
+        assert not informer.is_watching
+        informer.relist(since=-1)
+        eventually(lambda: informer.is_watching)
+        assert (source.lists, source.requested) == (2, 2)
+
+    def test_ends_a_list_without_an_answer(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """When its first page comes after all, the thread that waited for it does not ask for the second."""
+        cluster.put("a")
+        cluster.put("b")
+        source = _HangingLists(cluster)
+        informer = make(source, clock)
+        start(informer)
+        eventually(lambda: len(source.pages) == 1)
+        informer.relist()
+        eventually(lambda: informer.is_watching)
+        source.release.set()
+        eventually(lambda: not any(thread.name == "widgets-list" for thread in threading.enumerate()))
+        assert [bool(token) for token in source.pages] == [False, False, True]
+        assert clock.monotonic() == 0
+
+    def test_ends_a_wait(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """The cause of the failure may be gone."""
+        source = InProcess(cluster)
+        source.list_faults.append(api_error(Forbidden, "Forbidden", 403))
+        informer = make(source, clock)
+        start(informer)
+        clock.wait_for_waiters(1)
+        informer.relist()
+        eventually(lambda: informer.is_watching)
+        assert clock.monotonic() == 0
+
     def test_before_the_run(self, source: InProcess) -> None:
-        """There is nothing to restart."""
-        make(source).restart_watch()
+        """There is nothing to end."""
+        make(source).relist()

@@ -48,9 +48,13 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
         [PAGE, Stream(("ADDED c 11",), seconds=0.1), Stream(), Stop()],
         [*START, "WATCH rv=10", "ADD c", "WATCH rv=11"],
     ),
-    "a refused connection costs growing waits and no list": (
-        [PAGE, REFUSED, REFUSED, Stream(), Stop()],
-        [*START, "WATCH rv=10", "WAIT 0.8", "WATCH rv=10", "WAIT 1.6", "WATCH rv=10"],
+    "a refused connection costs growing waits and a list: the server may come back with an older state": (
+        [PAGE, REFUSED, REFUSED, failure(TooLargeResourceVersion, "Timeout", 504), Page("a", "3"), Stream(), Stop()],
+        [
+            *START,
+            *("WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8", "LIST rv=10", "ERROR ConnectionFailed", "WAIT 1.6"),
+            *("LIST rv=10", "LIST rv=- limit=500", "REPLACE a @3", "WATCH rv=3"),
+        ],
     ),
     "429 at the watch's start costs a wait and no list": (
         [PAGE, TOO_MANY, Stream(), Stop()],
@@ -316,7 +320,7 @@ class TestLastError:
             ([FORBIDDEN], Forbidden),
             ([FORBIDDEN, PAGE], None),
             ([PAGE, REFUSED], ConnectionFailed),
-            ([PAGE, REFUSED, Stream()], None),
+            ([PAGE, REFUSED, PAGE], None),
             ([PAGE, Stream((INTERNAL,))], ServerError),
             ([PAGE, Stream((EXPIRED,))], None),
         ],

@@ -71,7 +71,7 @@ class FakeInformer:
         self.name = name
         self.has_synced = has_synced
         self.last_error: Any = None
-        self.restarts = 0
+        self.relists = 0
         self.failure: Exception | None = None
         self._run = story.runnable(name)
 
@@ -84,8 +84,8 @@ class FakeInformer:
     def is_watching(self) -> bool:
         return self.last_error is None
 
-    def restart_watch(self) -> None:
-        self.restarts += 1
+    def relist(self, *, since: float | None) -> None:
+        self.relists += 1
 
     def retry_now(self) -> None:
         """Nothing waits."""
@@ -489,7 +489,7 @@ class TestLostLease:
     ) -> None:
         """The leader part ends at the renew deadline, all else goes on. A second after the return it leads again.
 
-        The requests for the Lease show the outage, though all watches seem to work. Then these are restarted.
+        The requests for the Lease show the outage, though all watches seem to work. Then all list again.
         """
         informer = FakeInformer(story)
         manager = make_manager(api, clock, leader_election=ELECTION)
@@ -511,7 +511,7 @@ class TestLostLease:
         clock.advance(1)
         assert manager.elected.wait(WAIT)
         story.wait_for_count("leader part starts", 2)
-        assert_soon(lambda: informer.restarts == 1)
+        assert_soon(lambda: informer.relists == 1)
         assert not threads.stop.is_set()
         assert not {"informer is told to stop", "part is told to stop"} & {*story.told}
         assert api.objects[PATH]["spec"]["leaseTransitions"] == 0  # nobody else has led meanwhile

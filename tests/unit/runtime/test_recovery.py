@@ -23,7 +23,7 @@ class FakeInformer:
         self.last_error = error
         self.fails_with: KubernetesError | None = error
         self.retries: list[float] = []
-        self.restarts: list[float] = []
+        self.relists: list[tuple[float, float | None]] = []  # when, and since when a list is new enough
         self.expired = False
 
     @property
@@ -35,8 +35,8 @@ class FakeInformer:
         self.retries.append(self._clock.monotonic())
         self.last_error = self.fails_with
 
-    def restart_watch(self) -> None:
-        self.restarts.append(self._clock.monotonic())
+    def relist(self, *, since: float | None) -> None:
+        self.relists.append((self._clock.monotonic(), since))
 
 
 class Server:
@@ -143,22 +143,24 @@ def test_what_fails_after_the_return_is_tried_for_ten_seconds(clock: VirtualCloc
     assert bench.returns == [3]
 
 
-def test_after_an_outage_all_watches_are_restarted(clock: VirtualClock, threads: Threads) -> None:
+def test_after_an_outage_all_informers_list_again(clock: VirtualClock, threads: Threads) -> None:
     """Also those that seem to work: their events may be late, or never come."""
     bench = Bench(clock, threads, REFUSED, None)
     bench.run(3)
     bench.server.answer, bench.informers[0].fails_with = NOT_JSON, None
     bench.run(10)
-    assert [informer.restarts for informer in bench.informers] == [[4], [4]]
+    assert [informer.relists for informer in bench.informers] == [[(4, 3)], [(4, 3)]]
 
 
-def test_a_failure_without_an_outage_restarts_no_watch(clock: VirtualClock, threads: Threads) -> None:
+def test_after_a_failure_without_an_outage_only_those_that_failed_list_again(
+    clock: VirtualClock, threads: Threads
+) -> None:
     """One connection broke, say, and the server is there."""
     bench = Bench(clock, threads, REFUSED, None)
     bench.server.answer, bench.informers[0].fails_with = NOT_JSON, None
     bench.run(10)
     assert [informer.retries for informer in bench.informers] == [[1], []]
-    assert [informer.restarts for informer in bench.informers] == [[], []]
+    assert [informer.relists for informer in bench.informers] == [[(1, None)], []]
 
 
 def test_an_outage_that_only_the_lease_shows(clock: VirtualClock, threads: Threads) -> None:
@@ -171,7 +173,7 @@ def test_an_outage_that_only_the_lease_shows(clock: VirtualClock, threads: Threa
     bench.server.answer, bench.lease_fails = NOT_JSON, False
     bench.run(10)
     assert bench.returns == [36]
-    assert bench.informers[0].restarts == [36]
+    assert bench.informers[0].relists == [(36, 35)]
 
 
 def test_a_lease_that_fails_alone_is_no_outage(clock: VirtualClock, threads: Threads) -> None:
@@ -180,7 +182,7 @@ def test_a_lease_that_fails_alone_is_no_outage(clock: VirtualClock, threads: Thr
     bench.server.answer, bench.lease_fails = NOT_JSON, True
     bench.run(60)
     assert bench.returns == []
-    assert bench.informers[0].restarts == []
+    assert bench.informers[0].relists == []
 
 
 def test_each_outage_is_noticed(clock: VirtualClock, threads: Threads) -> None:

@@ -1,0 +1,1 @@
+"""Rules for connections that the clients of the API server and of Compass share."""
