@@ -201,11 +201,13 @@ class Reflector:
         return True
 
     def _end_round(self) -> None:
+        # With the lock, so that this watcher is not the one of the next round.
         with self._lock:
-            current = self._round
-        current.set()
-        self._wake.set()
-        self._stop_watcher()
+            self._round.set()
+            self._wake.set()
+            watcher = self._watcher
+        if watcher is not None:
+            watcher.stop()
 
     def _stop_watcher(self) -> None:
         with self._lock:

@@ -20,6 +20,7 @@ from controller.compass.certificates import Credentials
 from controller.compass.http import HttpAnswer, HttpClient, proxies_for
 from informers.testing.waiting import eventually
 from tests.support.lossy_network import LossyNetwork
+from tests.support.openssl_errors import leave_errors
 from tests.unit.compass.https_server import MAX_BYTES, SECRET_TOKEN, Authority, Server, http, pem, server_context
 
 #: Real seconds a call gets where its end is awaited; the machine may be slow, so the proof is a multiple of it.
@@ -165,6 +166,23 @@ def test_a_broken_answer_is_an_outage(client: HttpClient, server: Server, sent: 
     server.answer = lambda _: lambda connection: connection.sendall(sent)
     with pytest.raises(Unavailable, match=told):
         post(client, server.url)
+
+
+def test_a_broken_answer_affects_no_later_call(
+    client: HttpClient, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of OpenSSL stays in its thread with Python 3.13, and would end each later call that has to wait."""
+    leave_errors(monkeypatch)
+    server.answer = lambda _: lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+    with pytest.raises(Unavailable):
+        post(client, server.url)
+
+    def slowly(connection: ssl.SSLSocket) -> None:
+        server.wait_closed(SHORT / 2)
+        connection.sendall(http("{}"))
+
+    server.answer = lambda _: slowly
+    assert post(client, server.url).status == 200
 
 
 def zipped(body: bytes) -> bytes:

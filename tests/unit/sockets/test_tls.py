@@ -1,9 +1,6 @@
 """A connection that breaks affects no other connection of its thread."""
 
-import _ssl
 import contextlib
-import ctypes
-import errno
 import os
 import socket
 import ssl
@@ -12,14 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from e2e.controlplane.pki import Authority
 from sockets.tls import TLSSocket
-
-ERR_LIB_SYS = 2
+from tests.support.openssl_errors import leave_errors
 
 
 class Pair(NamedTuple):
@@ -121,29 +117,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture(params=["as this Python", "as Python 3.13"])
 def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a failure leaves a system error in OpenSSL's queue depends on the versions of both."""
-    if request.param == "as this Python":
-        return
-    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libcrypto" in line}
-    crypto = ctypes.CDLL(loaded.pop() if loaded else _ssl.__file__)
-
-    def leaving_errors(name: str) -> Callable[..., Any]:
-        original = getattr(ssl.SSLSocket, name)
-
-        def operation(*arguments: Any) -> Any:
-            failed = True
-            try:
-                result = original(*arguments)
-                failed = result == b"" or result == 0
-            finally:
-                if failed:
-                    crypto.ERR_new()
-                    crypto.ERR_set_error(ERR_LIB_SYS, errno.EPIPE, None)
-            return result
-
-        return operation
-
-    for name in ("read", "send", "do_handshake"):
-        monkeypatch.setattr(ssl.SSLSocket, name, leaving_errors(name))
+    if request.param == "as Python 3.13":
+        leave_errors(monkeypatch)
 
 
 def in_thread(work: Callable[[], None]) -> None:
