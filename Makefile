@@ -18,6 +18,7 @@ DOCKER ?= docker
 DOCKER_BUILDKIT ?= $(shell $(DOCKER) buildx version >/dev/null 2>&1 && echo 1 || echo 0)
 IMAGE ?= compass-runtime-agent:dev
 MOCK_IMAGE ?= compass-runtime-agent-mock-compass:dev
+TEST_IMAGE ?= compass-runtime-agent-tests:dev
 IMAGE_ARGS ?= --quiet
 IMAGE_LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
 , := ,
@@ -78,6 +79,11 @@ coverage: setup ## The same tests, and how much of the product's code they run; 
 .PHONY: chaos
 chaos: setup ## The long tests: kills, frozen caches, lost events, random histories
 	@$(PYTEST) tests -m slow --timeout 1800 $(ARGS)
+
+.PHONY: test-image
+test-image: ## The unit tests with the Python and the OpenSSL of the image, in a container
+	@git archive HEAD | DOCKER_BUILDKIT=$(DOCKER_BUILDKIT) $(DOCKER) build $(IMAGE_ARGS) --file tests/Dockerfile --tag $(TEST_IMAGE) -
+	@$(DOCKER) run --rm --network host $(TEST_IMAGE)
 
 .PHONY: e2e
 e2e: setup ## The end-to-end suite on the local control plane

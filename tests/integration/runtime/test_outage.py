@@ -104,7 +104,8 @@ def test_what_changed_in_compass_during_the_outage_is_there_after_it(world: Worl
     assert agent.ended() is None
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("leader_election", ["true", "false"])
 def test_the_cluster_is_restored_from_a_backup(leader_election: str, world: World, tmp_path: Path) -> None:
     """resourceVersions go back. The API server then accepts watches from the old ones, and sends nothing."""
