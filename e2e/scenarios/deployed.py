@@ -26,6 +26,7 @@ _DEPLOYMENT = "deployment/compass-runtime-agent"
 _SELECTOR = "app=compass-runtime-agent"
 _WAIT = "--timeout=180s"  # images are there; starting Pods on a busy machine takes the time
 _ADMIN = "/api/v1/namespaces/compass/services/mock-compass:admin/proxy"
+_REMOVED = "unable to retrieve container logs"  # of the kubelet, which has just removed that container
 _PYTHON = "/app/venv/bin/python"
 _REPLICAS = 2
 _RESTART_SECONDS = 400.0  # the kubelet waits up to five minutes with what it had to start again and again
@@ -184,9 +185,11 @@ class DeployedStage(Stage):
         for name in sorted(self.replicas()):
             for what, which in ((name, ()), (f"{name} before", ("--previous",))):
                 try:
-                    found[what] = self._in_agents_namespace("logs", name, *which)
+                    text = self._in_agents_namespace("logs", name, *which)
                 except CommandFailed:
                     continue  # it has not started yet, or it is its first one
+                if not text.startswith(_REMOVED):
+                    found[what] = text
         return found
 
     def process_status(self) -> dict[str, str]:
