@@ -26,7 +26,7 @@ KIND_BIN ?= $(shell command -v kind)
 KIND_IMAGE ?=
 SCENARIOS ?= e2e/scenarios
 
-# Percent of lines and branches of workqueue, informers, controller and kubectl_compass that `make test` runs. It only goes up.
+# Percent of lines and branches of workqueue, sockets, informers, controller and kubectl_compass that `make test` runs. It only goes up.
 COVERAGE_FLOOR ?= 96
 
 # For `make release` and `make image-multiarch`.
@@ -81,7 +81,7 @@ chaos: setup ## The long tests: kills, frozen caches, lost events, random histor
 	@$(PYTEST) tests -m slow --timeout 1800 $(ARGS)
 
 .PHONY: test-image
-test-image: ## The unit tests with the Python and the OpenSSL of the image, in a container
+test-image: ## The unit tests of the last commit with the Python and the OpenSSL of the image, in a container
 	@git archive HEAD | DOCKER_BUILDKIT=$(DOCKER_BUILDKIT) $(DOCKER) build $(IMAGE_ARGS) --file tests/Dockerfile --tag $(TEST_IMAGE) -
 	@$(DOCKER) run --rm --network host $(TEST_IMAGE)
 

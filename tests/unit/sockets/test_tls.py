@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,25 +124,23 @@ def python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 def in_thread(work: Callable[[], None]) -> None:
     """The queue belongs to the thread."""
-    errors: list[BaseException] = []
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(work).result()
 
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - raised below
-            errors.append(error)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    for error in errors:
-        raise error
+OPERATIONS: dict[str, Callable[[ssl.SSLSocket], object]] = {
+    "recv": lambda sock: sock.recv(1),
+    "recv_into": lambda sock: sock.recv_into(bytearray(1)),
+    "send": lambda sock: sock.send(b"x"),
+}
 
 
 @pytest.mark.usefixtures("python")
 @pytest.mark.parametrize("failure", [shut_down, reset, closed_when_idle, ended])
-@pytest.mark.parametrize("operation", ["recv", "recv_into", "send"])
-def test_another_connection_goes_on(failure: Callable[[Pair], None], operation: str, server: Server) -> None:
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+def test_another_connection_goes_on(
+    failure: Callable[[Pair], None], operation: Callable[[ssl.SSLSocket], object], server: Server
+) -> None:
     """A read from it that has to wait does wait, and then gets its data."""
 
     def work() -> None:
@@ -149,9 +148,7 @@ def test_another_connection_goes_on(failure: Callable[[Pair], None], operation: 
         failure(broken)
         for _ in range(2):
             with contextlib.suppress(OSError):
-                getattr(broken.client, operation)(
-                    b"x" if operation == "send" else bytearray(1) if "_" in operation else 1
-                )
+                operation(broken.client)
         other.client.settimeout(0.05)
         with pytest.raises(TimeoutError):
             other.client.recv(1)
