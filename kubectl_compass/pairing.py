@@ -47,9 +47,8 @@ def token_of(text: str) -> str:
 def named_in_connection(connection: Mapping[str, Any] | None) -> str:
     """The field in `spec.pairing` with precedence over Secret and ConfigMap; "" if there is none."""
     pairing = member(member(connection, "spec"), "pairing")
-    reference = member(pairing, "tokenSecretRef")
-    if reference:
-        return f"names the Secret {reference.get('namespace')}/{reference.get('name')} in spec.pairing.tokenSecretRef"
+    if pairing.get("tokenSecretRef"):
+        return "has a tokenSecretRef in spec.pairing, which is not supported any more"
     return "has a token in spec.pairing" if pairing.get("token") else ""
 
 
@@ -96,7 +95,6 @@ def _usable(settings: Settings, secret: Mapping[str, Any]) -> PairingConfigurati
         None,
         secret_name=settings.configuration_secret,
         config_map_name=settings.configuration_config_map,
-        read_secret=lambda _: None,
     )
     if isinstance(found, ConfigurationProblem):
         raise Unusable(f"nothing was written, because the agent could not use it: {found.text}")

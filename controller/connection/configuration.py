@@ -3,19 +3,19 @@
 It is read from the first of three places that exists. The others are not read, so an incomplete place is reported and
 not completed from another one:
 
-1. `spec.pairing` of the CompassConnection, if it contains a token or a reference to one
+1. `spec.pairing` of the CompassConnection, if it contains a token
 2. the Secret `APP_AGENT_CONFIGURATION_SECRET`
 3. the ConfigMap `APP_AGENT_CONFIGURATION_CONFIG_MAP`
 
-Permission to write CompassConnections must not allow sending any Secret to any URL. So the Secret of a
-`tokenSecretRef` needs a label that its owner sets, and only a value in the format of a token is sent.
+A token in the CompassConnection is readable for many. `remove_token` removes it, also from the annotation in which
+`kubectl apply` keeps a copy.
 """
 
 import base64
 import binascii
 import hashlib
-import re
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
@@ -27,34 +27,27 @@ from controller.model import fields
 from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName
 from informers.client import Client
-from informers.errors import Forbidden, NotFound
+from informers.errors import NotFound
 from informers.lister import Lister
 from informers.resource import Resource
 
-TOKEN_LABEL = "compass.kyma-project.io/pairing-token"  # noqa: S105 - the name of a label
-"""Label of a Secret. With the value "true", its owner allows a `tokenSecretRef` to refer to it."""
-
 SPEC_PAIRING = "CompassConnection spec.pairing"
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation of `kubectl apply`: the JSON of the whole manifest, so also the token in it."""
 
 _CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN = "CONNECTOR_URL", "RUNTIME_ID", "TENANT", "TOKEN"
 _KEYS = (_CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN)
 _SPEC_NAMES = {_CONNECTOR_URL: "connectorUrl", _RUNTIME_ID: "runtimeId", _TENANT: "tenant", _TOKEN: "token"}
 _MAX_VALUE = 4096  # longer values would not fit into a header
 
-_TOKEN_SHAPE = re.compile(r"[A-Za-z0-9._~+/-]{32,1024}={0,2}")
-"""Tokens of Compass have about 90 characters of base64url. Keys, certificates and kubeconfigs have spaces or lines."""
-
 Object = dict[str, Any]
-ReadSecret = Callable[[ObjectName], Mapping[str, Any] | None]
-"""Reads a Secret from the API server; returns None if it does not exist. Raises informers.ApiError."""
 
 
 class ProblemKind(Enum):
     NOTHING = auto()
     """None of the three places exists, so no pairing is requested."""
     UNUSABLE = auto()
-    TOKEN_SECRET = auto()
-    """The problem is in the Secret of a tokenSecretRef, which is not watched, so it is read again after a while."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +84,13 @@ class PairingConfiguration:
 
 
 class _Unusable(Exception):
-    def __init__(self, text: str, kind: ProblemKind = ProblemKind.UNUSABLE) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.problem = ConfigurationProblem(kind, text)
+        self.problem = ConfigurationProblem(ProblemKind.UNUSABLE, text)
 
 
 class ConfigurationReader:
-    """Reads ConfigMap and Secret from the caches, and the Secret of a tokenSecretRef from the API server."""
+    """Reads ConfigMap and Secret from the caches."""
 
     def __init__(
         self,
@@ -128,7 +121,6 @@ class ConfigurationReader:
             self._read(CONFIG_MAP, self._config_map_name) if live else self._config_map(),
             secret_name=self._secret_name,
             config_map_name=self._config_map_name,
-            read_secret=lambda name: self._read(SECRET, name),
         )
 
     def identity(self, connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
@@ -167,13 +159,12 @@ def resolve(
     *,
     secret_name: ObjectName,
     config_map_name: ObjectName,
-    read_secret: ReadSecret,
 ) -> PairingConfiguration | ConfigurationProblem:
     """The configuration for a pairing, or its problem."""
     pairing = _pairing_of(connection)
     try:
         if pairing is not None:
-            return _from_connection(pairing, read_secret)
+            return _from_connection(pairing, secret_name)
         if secret is not None:
             return _from_keys(f"Secret {secret_name}", _decoded(f"Secret {secret_name}", secret))
         if config_map is not None:
@@ -205,14 +196,33 @@ def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
     if not pairing.get("token"):
         return False
     try:
-        return _from_connection(pairing, lambda _: None).fingerprint == fingerprint
+        return _from_spec(pairing).fingerprint == fingerprint
     except _Unusable:
         return False
 
 
 def remove_token(connection: Object) -> None:
-    """Remove a literal token from `spec.pairing`; addresses and ids stay."""
+    """Remove a literal token from `spec.pairing` and from the copy of `kubectl apply`; addresses and ids stay."""
     connection["spec"]["pairing"].pop("token", None)
+    remove_applied_token(connection)
+
+
+def remove_applied_token(connection: Object) -> None:
+    """Remove the token from the copy that `kubectl apply` keeps; the whole copy if it cannot be read."""
+    annotations = connection["metadata"].get("annotations") or {}
+    applied = annotations.get(LAST_APPLIED)
+    if applied is None or '"token"' not in applied:
+        return
+    try:
+        manifest = json.loads(applied)
+        pairing = manifest["spec"]["pairing"]
+        if "token" not in pairing:
+            return
+        del pairing["token"]
+    except (ValueError, LookupError, TypeError):
+        del annotations[LAST_APPLIED]
+        return
+    annotations[LAST_APPLIED] = json.dumps(manifest, separators=(",", ":")) + "\n"  # as kubectl writes it
 
 
 def secret_value(secret: Mapping[str, Any], key: str) -> str:
@@ -251,49 +261,18 @@ def _pairing_of(connection: Mapping[str, Any] | None) -> Mapping[str, Any] | Non
     return None
 
 
-def _from_connection(pairing: Mapping[str, Any], read_secret: ReadSecret) -> PairingConfiguration:
-    values = _strings(pairing)
-    token = values.get("token", "")
-    literal = bool(token)
-    reference = pairing.get("tokenSecretRef")
-    if not literal and isinstance(reference, Mapping):
-        token = _referenced_token(_strings(reference), read_secret)
-    data = {key: values[name] for key, name in _SPEC_NAMES.items() if name in values} | {_TOKEN: token}
-    return _from_keys(SPEC_PAIRING, data, names=_SPEC_NAMES, literal=literal)
-
-
-def _referenced_token(reference: Mapping[str, str], read_secret: ReadSecret) -> str:
-    name = ObjectName(reference.get("namespace", ""), reference.get("name", ""))
-    key = reference.get("key") or _TOKEN
-    if not name.namespace or not name.name:
-        raise _Unusable(f"{SPEC_PAIRING}: tokenSecretRef needs namespace and name")
-    where = f"{SPEC_PAIRING}: the Secret {name} of tokenSecretRef"
-
-    def unusable(problem: str) -> _Unusable:
-        return _Unusable(f"{where} {problem}", ProblemKind.TOKEN_SECRET)
-
-    try:
-        secret = read_secret(name)
-    except Forbidden as error:
-        raise unusable(f"cannot be read: {error}") from error
-    if secret is None:
-        raise unusable("does not exist")
-    if fields.labels(secret).get(TOKEN_LABEL) != "true":
-        raise unusable(
-            f"is not used, because it does not have the label {TOKEN_LABEL}: "
-            f'"true", with which its owner allows the agent to send it to the Connector'
+def _from_connection(pairing: Mapping[str, Any], secret_name: ObjectName) -> PairingConfiguration:
+    if not pairing.get("token"):
+        raise _Unusable(
+            f"{SPEC_PAIRING}: tokenSecretRef is not supported any more; remove it, and put the one-time token into the "
+            f"Secret {secret_name}"
         )
-    try:
-        token = secret_value(secret, key).strip()
-    except ValueError as error:
-        raise unusable(f"has no token: key {key} {error}") from error
-    if not token:
-        raise unusable(f"has no value under the key {key}")
-    if not _TOKEN_SHAPE.fullmatch(token):
-        raise unusable(
-            f"has no one-time token under the key {key}: the value does not look like a token and is not sent"
-        )
-    return token
+    return _from_spec(_strings(pairing))
+
+
+def _from_spec(values: Mapping[str, str]) -> PairingConfiguration:
+    data = {key: values[name] for key, name in _SPEC_NAMES.items() if name in values}
+    return _from_keys(SPEC_PAIRING, data, names=_SPEC_NAMES, literal=True)
 
 
 def _from_keys(

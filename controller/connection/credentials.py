@@ -32,10 +32,8 @@ from controller.compass import certificates
 from controller.compass.errors import CompassError
 from controller.connection import writing
 from controller.connection.configuration import (
-    SPEC_PAIRING,
     ConfigurationProblem,
     PairingConfiguration,
-    ProblemKind,
     fault_of,
     fault_of_url,
     secret_value,
@@ -403,12 +401,10 @@ def going_on(pairing: Pairing, configuration: PairingConfiguration | Configurati
     none.
 
     A literal token is removed from the CompassConnection at the start of its pairing. So such a pairing continues until
-    there is a new token, or another part of the configuration changes. A pairing with a tokenSecretRef continues
-    without that Secret, because its token is used up. The Connector does not need Runtime id and tenant. So after a
-    change of these, the pairing continues with the new ones: its token is valid for them, and may be used up.
+    there is a new token, or another part of the configuration changes. The Connector does not need Runtime id and
+    tenant. So after a change of these, the pairing continues with the new ones: its token is valid for them, and may be
+    used up.
     """
-    if isinstance(configuration, ConfigurationProblem) and configuration.kind is ProblemKind.TOKEN_SECRET:
-        return pairing if pairing.origin == SPEC_PAIRING and not pairing.beside else None
     if pairing.beside and not (isinstance(configuration, PairingConfiguration) and configuration.from_connection):
         return pairing if pairing.beside == fingerprint_of(configuration) else None
     if not isinstance(configuration, PairingConfiguration):

@@ -33,9 +33,6 @@ from controller.connection.reasons import (
 
 _T = TypeVar("_T")
 
-_LOOK_AGAIN_SECONDS = 10.0
-"""For changes without an event: the Secret of a tokenSecretRef is not watched."""
-
 _CLOCK_CHECK_SECONDS = 60.0
 """Certificates expire by the wall clock, which may change while a timer of the monotonic clock runs."""
 
@@ -496,9 +493,6 @@ def _pairing_looks(facts: Facts) -> list[float]:
     looks = []
     if facts.trouble is not None and not facts.trouble.final:
         looks.append(facts.waits.pairing)
-    configuration = facts.configuration
-    if isinstance(configuration, ConfigurationProblem) and configuration.kind is ProblemKind.TOKEN_SECRET:
-        looks.append(_LOOK_AGAIN_SECONDS)
     return looks
 
 

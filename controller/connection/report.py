@@ -155,6 +155,8 @@ def _tell(obj: Object, facts: Facts, told: _Told) -> None:
 
 def _describe(obj: Object, facts: Facts) -> None:
     """Write the facts: the certificate, its Runtime, the URLs of Compass. Remove a token that is not needed now."""
+    if not sources.has_literal_token(obj):
+        sources.remove_applied_token(obj)
     _describe_certificate(obj, facts)
     if facts.under_way is not None and facts.under_way.beside:
         _remove_token(obj, facts.under_way.configuration)  # applied again during its pairing

@@ -25,7 +25,6 @@ _OBJECTS = (
     ("spec",),
     ("spec", "managementInfo"),
     ("spec", "pairing"),
-    ("spec", "pairing", "tokenSecretRef"),
     ("status",),
     ("status", "connectionStatus"),
     ("status", "connectionStatus", "certificateStatus"),

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from controller.connection.configuration import TOKEN_LABEL
 from controller.connection.policy import PAIRING, WITH_CREDENTIALS, WITHOUT_CREDENTIALS
 from controller.connection.reasons import Failure, PairingFailed, Reason, Token, Unpaired, WrongRuntime
 from controller.connection.report import TOLD
@@ -76,11 +75,6 @@ def test_troubleshooting_has_the_very_texts(reason: Reason) -> None:
     """With dots for what differs; of a failed pairing, what is said of its token."""
     text = reason_text(reason).removeprefix(": ... (").removesuffix(")")
     assert f"`{text}`" in TROUBLESHOOTING
-
-
-def test_troubleshooting_names_the_label() -> None:
-    """As the error does."""
-    assert f'does not have the label {TOKEN_LABEL}: "true"' in TROUBLESHOOTING
 
 
 def test_the_annotation_is_the_one_in_use() -> None:

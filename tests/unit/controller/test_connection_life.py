@@ -1,6 +1,5 @@
 """The life of the connection on virtual time: what is done when, how often, and what it costs."""
 
-import base64
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ from cryptography.hazmat.primitives import serialization
 
 from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
-from controller.connection.configuration import TOKEN_LABEL, PairingConfiguration
+from controller.connection.configuration import PairingConfiguration
 from controller.connection.credentials import Pairing
 from controller.connection.health import Party
 from controller.connection.status import timestamp
@@ -492,38 +491,6 @@ def test_a_configuration_error_is_told_once(bench: Bench) -> None:
     assert "TOKEN is empty" in bench.error
     assert bench.connector.calls == []
     assert bench.recorder.reasons == ["PairingFailed"]
-
-
-def test_the_secret_of_a_reference_is_looked_for_again_and_again() -> None:
-    """Nobody watches it; ten seconds after it appears it is used. A 403 is told with its name."""
-    bench = Bench()
-    pairing = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT}
-    reference = {"namespace": "else", "name": "where", "key": "T"}
-    bench.server.put(
-        COMPASS_CONNECTION,
-        {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": {**pairing, "tokenSecretRef": reference}}},
-    )
-    bench.run(60)
-    assert "the Secret else/where of tokenSecretRef does not exist" in bench.error
-    read = bench.server.get
-
-    def forbidden(resource: object, name: str, **kwargs: object) -> object:
-        if name == "where":
-            raise Forbidden("secrets is forbidden", status=403, reason="Forbidden")
-        return read(resource, name, **kwargs)  # type: ignore[arg-type]
-
-    bench.server.get = forbidden  # type: ignore[method-assign,assignment]
-    bench.run(20)
-    assert "the Secret else/where of tokenSecretRef cannot be read" in bench.error
-    bench.server.get = read  # type: ignore[method-assign]
-    token = base64.b64encode(bench.connector.token().encode()).decode()
-    metadata = {"name": "where", "namespace": "else"}
-    bench.server.put(SECRET, {"metadata": metadata, "data": {"T": token}})
-    bench.run(20)
-    assert f"does not have the label {TOKEN_LABEL}" in bench.error
-    bench.server.put(SECRET, {"metadata": {**metadata, "labels": {TOKEN_LABEL: "true"}}, "data": {"T": token}})
-    bench.run(11)
-    assert bench.state == "Connected"
 
 
 def test_suspicion_spares_a_used_token_at_first_and_an_unused_one_not() -> None:

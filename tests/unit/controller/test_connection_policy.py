@@ -59,8 +59,7 @@ LITERAL = replace(NEWER, origin=SPEC_PAIRING, literal=True)
 CORRECTED = replace(USED, runtime_id="another")
 NOTHING = ConfigurationProblem(ProblemKind.NOTHING, "no pairing configuration found")
 INCOMPLETE = ConfigurationProblem(ProblemKind.UNUSABLE, f"{CONFIG_MAP}: TENANT is empty")
-TOKEN_SECRET = ConfigurationProblem(ProblemKind.TOKEN_SECRET, "the Secret x/y of tokenSecretRef does not exist")
-CONFIGURATIONS = (USED, NEWER, ELSEWHERE, LITERAL, CORRECTED, NOTHING, INCOMPLETE, TOKEN_SECRET)
+CONFIGURATIONS = (USED, NEWER, ELSEWHERE, LITERAL, CORRECTED, NOTHING, INCOMPLETE)
 
 REGISTRATION = Registration(
     runtime_id="runtime",
@@ -350,7 +349,6 @@ def test_every_blocked_says_what_to_do() -> None:
                 "correct RUNTIME_ID in",
                 "no pairing configuration found",
                 "TENANT is empty",
-                "does not exist",
             )
         ), text
 

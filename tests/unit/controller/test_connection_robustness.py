@@ -11,7 +11,7 @@ import pytest
 
 from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
-from controller.connection.configuration import TOKEN_LABEL, ConfigurationProblem, resolve
+from controller.connection.configuration import LAST_APPLIED
 from controller.connection.health import Party, Verdict
 from controller.connection.status import State
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
@@ -1002,33 +1002,50 @@ def test_ids_in_the_compass_connection_are_corrected_there(refused: bool) -> Non
     assert bench.connector.calls[calls:] in ([], ["configuration"]), "no token is tried"
 
 
-# --- the Secret of a reference ---
+# --- what stays readable ---
 
 
-@pytest.mark.parametrize(
-    ("labels", "value", "told"),
-    [
-        ({}, "t" * 43, f"does not have the label {TOKEN_LABEL}"),
-        ({TOKEN_LABEL: "yes"}, "t" * 43, f"does not have the label {TOKEN_LABEL}"),
-        ({TOKEN_LABEL: "true"}, "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n", "has no one-time token"),
-        ({TOKEN_LABEL: "true"}, '{"kind": "Config", "users": []}' * 3, "has no one-time token"),
-        ({TOKEN_LABEL: "true"}, "short", "has no one-time token"),
-        ({TOKEN_LABEL: "true"}, "t" * 2000, "has no one-time token"),
-        ({TOKEN_LABEL: "true"}, "", "has no value under the key TOKEN"),
-    ],
-    ids=["no label", "another value", "a key", "a kubeconfig", "a password", "too long", "empty"],
-)
-def test_only_a_token_whose_owner_agrees_is_sent(labels: dict[str, str], value: str, told: str) -> None:
-    """Not any Secret that a CompassConnection names; the error says what is missing, and never the value."""
-    referenced = {
-        "metadata": {"name": "s", "namespace": "n", "labels": labels},
-        "data": {"TOKEN": base64.b64encode(value.encode()).decode(), "other": "c2VjcmV0"},
-    }
-    connection = {"spec": {"pairing": {**PAIRING, "tokenSecretRef": {"namespace": "n", "name": "s"}}}}
-    found = resolve(
-        connection, None, None, secret_name=CLUSTER, config_map_name=CLUSTER, read_secret=lambda _: referenced
+@pytest.mark.parametrize("form", ["as kubectl writes it", "broken"])
+def test_a_literal_token_goes_from_the_copy_of_kubectl_apply_too(form: str) -> None:
+    """Who may read the CompassConnection could use it there, and the pairing would be lost."""
+    bench = Bench()
+    token = bench.connector.token()
+    pairing = {**PAIRING, "token": token}
+    manifest = {"kind": "CompassConnection", "metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": pairing}}
+    applied = orjson.dumps(manifest).decode() + ("\n" if form != "broken" else "}")
+    metadata = {"name": CONNECTION_NAME, "annotations": {LAST_APPLIED: applied, "other": "stays"}}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": metadata, "spec": {"pairing": pairing}})
+    bench.connector.outages.begin("oathkeeper", delay=0.0)
+    bench.settle()
+    assert token not in str(bench.connection), "at once, whatever becomes of the pairing"
+    annotations = bench.connection["metadata"]["annotations"]
+    assert annotations["other"] == "stays"
+    if form != "broken":
+        assert orjson.loads(annotations[LAST_APPLIED])["spec"]["pairing"] == PAIRING
+    bench.connector.outages.clear()
+    bench.run(SYNC_PERIOD)
+    assert bench.state == "Connected"
+    bench.server.edit(
+        COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["metadata"]["annotations"].update({LAST_APPLIED: applied})
     )
-    assert isinstance(found, ConfigurationProblem)
-    assert "the Secret n/s of tokenSecretRef" in found.text
-    assert told in found.text
-    assert value == "" or value not in found.text
+    bench.settle()
+    assert token not in str(bench.connection), "also where only the copy has it"
+
+
+def test_a_reference_to_another_secret_is_told_not_to_be_supported_any_more() -> None:
+    """A manifest of an earlier version. The text says what to do; nothing is read or sent."""
+    bench = Bench()
+    reference = {"namespace": "n", "name": "s"}
+    spec = {"pairing": {**PAIRING, "tokenSecretRef": reference}}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": spec})
+    bench.run(60)
+    assert bench.state == "ConnectionFailed"
+    assert (
+        "tokenSecretRef is not supported any more; remove it, and put the one-time token into the Secret" in bench.error
+    )
+    assert str(CONFIGURATION) in bench.error
+    assert bench.connector.calls == []
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(pairing=PAIRING))
+    bench.configure(kind="Secret")
+    bench.settle()
+    assert bench.state == "Connected"

@@ -47,7 +47,10 @@ def test_what_is_no_token_is_not_quoted(
 @pytest.mark.parametrize(
     ("pairing", "words"),
     [
-        ({"tokenSecretRef": {"namespace": "a", "name": "b"}}, "names the Secret a/b"),
+        (
+            {"tokenSecretRef": {"namespace": "a", "name": "b"}},
+            "has a tokenSecretRef in spec.pairing, which is not supported any more",
+        ),
         ({"token": "x"}, "has a token"),
         ({"runtimeId": "x"}, ""),
         (None, ""),

@@ -218,7 +218,7 @@ def test_details_of_an_application() -> None:
 
 
 def test_the_form_writes_fields_that_the_crd_has() -> None:
-    """What triggers the agent, and the pairing; never the token itself, which would be seen in the browser."""
+    """What triggers the agent; never a token, which would be seen in the browser."""
     crd = yaml.safe_load((CONFIG / "crd/compassconnections.yaml").read_text())
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 
@@ -234,5 +234,5 @@ def test_the_form_writes_fields_that_the_crd_has() -> None:
     written = [{**field, "path": field["path"].removeprefix("spec.")} for field in form if "path" in field]
     assert written[0]["path"] == "metadata.name"
     check(written[1:], spec["properties"])
-    assert {"resyncNow", "refreshCredentialsNow", "pairing"} == {field["path"] for field in written[1:]}
+    assert {"resyncNow", "refreshCredentialsNow"} == {field["path"] for field in written[1:]}
     assert "token" not in {field["path"] for field in components(form) if "path" in field}
