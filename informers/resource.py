@@ -24,8 +24,9 @@ class Resource:
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """The URL path of the collection, of an object, or of a subresource.
 
-        The collection of a namespaced resource without a namespace contains all namespaces. Raises ValueError for an
-        object of a namespaced resource without a namespace, and for a cluster-scoped resource with one.
+        The collection of a namespaced resource without a namespace contains all namespaces. A subresource may have
+        several segments. Raises ValueError for an object of a namespaced resource without a namespace, for a
+        cluster-scoped resource with one, and for text that is not a segment of a path.
         """
         if namespace and not self.namespaced:
             raise ValueError(f"{self.kind} is cluster-scoped, but namespace {namespace!r} was given")
@@ -35,13 +36,26 @@ class Resource:
             raise ValueError(f"{self.kind} {name!r} is namespaced, but no namespace was given")
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
         if namespace:
-            parts += ["namespaces", quote(namespace, safe="")]
+            parts += ["namespaces", self._segment("namespace", namespace)]
         parts.append(self.plural)
         if name:
-            parts.append(quote(name, safe=""))
+            parts.append(self._segment("name", name))
             if subresource:
-                parts.append(quote(subresource, safe="/"))
+                parts += [self._segment("subresource", part) for part in subresource.split("/")]
         return "/".join(parts)
+
+    def _segment(self, what: str, text: str) -> str:
+        """The text as one segment of a path. Raises ValueError (client-go rest.IsValidPathSegmentName).
+
+        DELETE of the object "." would delete the collection, and of ".." the namespace: servers and HTTP libraries
+        resolve both, encoded or not.
+        """
+        if text in ("", ".", "..") or "/" in text or "%" in text:
+            raise ValueError(
+                f"the {what} {text!r} of a {self.kind} cannot be in a URL: it must not be empty, '.' or '..', and must "
+                "not contain '/' or '%'"
+            )
+        return quote(text, safe="")
 
 
 def object_key(obj: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from controller.model import fields
+from controller.model.names import name_problem
 from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
 from controller.runtime.leader_election import LEASES
 from controller.settings import Settings
@@ -35,7 +36,7 @@ Object = dict[str, Any]
 
 
 class KubectlFailed(Exception):
-    """kubectl cannot be run. Its own message is on standard error."""
+    """kubectl cannot be run, or not with these arguments."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,13 @@ class Cluster:
         return str(fields.member(self.lease(), "spec").get("holderIdentity") or "")
 
     def leader(self) -> str:
-        """The name of the Pod of the leader; "" if there is none."""
+        """The name of the leader's Pod, as the Lease has it; "" if there is none."""
         return pod_of(self.holder())
+
+    def leader_target(self) -> str:
+        """The leader's Pod as kubectl takes it, pod/NAME; "" if there is none. Raises KubectlFailed."""
+        holder = self.holder()
+        return pod_target(holder) if holder else ""
 
     def kubectl(self, *arguments: str) -> list[str]:
         """A command of kubectl for this cluster and namespace."""
@@ -134,6 +140,21 @@ def open_cluster(connect: Connect, environment: Mapping[str, str]) -> Iterator[C
 def pod_of(holder: str) -> str:
     """The name of the Pod of a Lease holder: the first part of its identity; "" for ""."""
     return holder.partition("_")[0]
+
+
+def pod_target(holder: str) -> str:
+    """The Pod of a Lease holder as kubectl takes it: pod/NAME.
+
+    Raises KubectlFailed if the holder does not begin with the name of a Pod. A Lease can hold any text, which kubectl
+    could take for an option or for another object.
+    """
+    pod = pod_of(holder)
+    if name_problem(pod):
+        raise KubectlFailed(
+            f"the holder of the Lease {COMPONENT}, {holder!r}, is not the name of a Pod: another program has written "
+            "the Lease, so kubectl is not run"
+        )
+    return f"pod/{pod}"
 
 
 def environment_of(deployment: Object) -> dict[str, str]:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from kubectl_compass.actions import Failed, report
-from kubectl_compass.cluster import pod_of, run
+from kubectl_compass.cluster import pod_target, run
 from kubectl_compass.desk import Desk
 from kubectl_compass.output import show
 from kubectl_compass.waiting import Progress
@@ -34,10 +34,10 @@ def logs(desk: Desk, *, follow: bool, tail: int) -> int:
         if holder in ("", before):
             desk.clock.sleep(_POLL_SECONDS, never)
             continue
-        pod = pod_of(holder)
-        progress.say(f"the leader is {pod}")
+        target = pod_target(holder)
+        progress.say(f"the leader is {target.removeprefix('pod/')}")
         options = [f"--tail={tail}", *(["--follow"] if follow else [])]
-        code = run(desk.cluster.kubectl("logs", pod, "--container=compass-runtime-agent", *options))
+        code = run(desk.cluster.kubectl("logs", target, "--container=compass-runtime-agent", *options))
         failures = failures + 1 if code else 0
         if not follow or failures == _ATTEMPTS:
             return code
@@ -53,8 +53,7 @@ def revoke(desk: Desk, *, confirm: Callable[[str], bool]) -> int:
     """Run `revoke` of the agent if `confirm` returns true. Returns its exit status."""
     if not confirm(_QUESTION):
         raise Failed("nothing was changed")
-    leader = desk.cluster.leader()
-    target = f"pod/{leader}" if leader else "deployment/compass-runtime-agent"
+    target = desk.cluster.leader_target() or "deployment/compass-runtime-agent"
     text = desk.output == "text"
     code = run(desk.cluster.in_pod(target, "revoke", "--yes"), stdout=None if text else sys.stderr)
     if not text:

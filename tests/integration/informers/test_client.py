@@ -30,6 +30,7 @@ from informers.configuration import load
 from workqueue.testing import VirtualClock
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+SECRETS = Resource("", "v1", "secrets", "Secret")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
@@ -63,6 +64,18 @@ def test_life_of_an_object(admin: Client, namespace: str) -> None:
     admin.delete(CONFIG_MAPS, "a", namespace=namespace, uid=applied["metadata"]["uid"])
     with pytest.raises(NotFound):
         admin.get(CONFIG_MAPS, "a", namespace=namespace)
+
+
+def test_a_name_cannot_delete_more_than_its_object(admin: Client, namespace: str) -> None:
+    """The API server takes DELETE .../secrets/. for the collection, and DELETE .../secrets/.. for the namespace."""
+    admin.create(SECRETS, {"metadata": {"name": "a", "namespace": namespace}})
+    for name in (".", "..", "./", "%2e", "%2E%2e", "../configmaps"):
+        with pytest.raises(ValueError, match="cannot be in a URL"):
+            admin.delete(SECRETS, name, namespace=namespace)
+        with pytest.raises(ValueError, match="cannot be in a URL"):
+            admin.get(SECRETS, "a", namespace=name)
+    assert [one["metadata"]["name"] for one in admin.list(SECRETS, namespace=namespace)["items"]] == ["a"]
+    assert admin.get(NAMESPACES, namespace)["status"]["phase"] == "Active"
 
 
 def test_dry_run(admin: Client, namespace: str) -> None:

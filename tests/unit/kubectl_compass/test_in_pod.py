@@ -1,6 +1,7 @@
 """What is left to kubectl: which commands are run, and what their ends mean."""
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def commands(tmp_path: Path) -> list[str]:
 
 def test_the_log_is_the_leaders(tmp_path: Path) -> None:
     assert in_pod.logs(desk(tmp_path, "exit 0", "pod-1_uid_x", context="c"), follow=False, tail=7) == 0
-    assert commands(tmp_path) == ["--context=c --namespace=there logs pod-1 --container=compass-runtime-agent --tail=7"]
+    assert commands(tmp_path) == [
+        "--context=c --namespace=there logs pod/pod-1 --container=compass-runtime-agent --tail=7"
+    ]
 
 
 def test_the_next_leader_is_followed(tmp_path: Path) -> None:
@@ -59,7 +62,7 @@ def test_the_next_leader_is_followed(tmp_path: Path) -> None:
     script = 'case "$*" in *pod-2*) exit 4;; esac'
     told = desk(tmp_path, script, "pod-1_a", "pod-1_a", "", "pod-1_b", "pod-2_c")
     assert in_pod.logs(told, follow=True, tail=1) == 4
-    assert [command.split()[2] for command in commands(tmp_path)] == ["pod-1", "pod-1", *["pod-2"] * 5]
+    assert [command.split()[2] for command in commands(tmp_path)] == ["pod/pod-1", "pod/pod-1", *["pod/pod-2"] * 5]
 
 
 def test_a_log_that_cannot_be_read_for_a_moment_is_followed_all_the_same(tmp_path: Path) -> None:
@@ -69,7 +72,11 @@ def test_a_log_that_cannot_be_read_for_a_moment_is_followed_all_the_same(tmp_pat
     )
     told = desk(tmp_path, script, "pod-1_a", *["pod-2_b"] * 4, "pod-3_c")
     assert in_pod.logs(told, follow=True, tail=1) == 4
-    assert [command.split()[2] for command in commands(tmp_path)] == ["pod-1", *["pod-2"] * 4, *["pod-3"] * 5]
+    assert [command.split()[2] for command in commands(tmp_path)] == [
+        "pod/pod-1",
+        *["pod/pod-2"] * 4,
+        *["pod/pod-3"] * 5,
+    ]
 
 
 def test_nobody_leads(tmp_path: Path) -> None:
@@ -84,6 +91,19 @@ def test_the_agent_revokes(tmp_path: Path, holder: str, target: str) -> None:
     assert commands(tmp_path) == [
         f"--namespace=there exec {target} --container=compass-runtime-agent -- compass-runtime-agent revoke --yes"
     ]
+
+
+@pytest.mark.parametrize(
+    "holder", ["--server=https://other", "-f", "deployment/other_uid", "pod\n", "A b", "..", "_uid"]
+)
+@pytest.mark.parametrize("revoke", [True, False])
+def test_a_holder_that_is_no_pod_name_reaches_no_kubectl(tmp_path: Path, holder: str, revoke: bool) -> None:
+    """Who may write the Lease must not choose the options of an operator's kubectl."""
+    there = desk(tmp_path, "", holder)
+    command = partial(in_pod.revoke, confirm=lambda _: True) if revoke else partial(in_pod.logs, follow=False, tail=1)
+    with pytest.raises(KubectlFailed, match="not the name of a Pod"):
+        command(there)
+    assert not (tmp_path / "commands").exists()
 
 
 def test_nothing_is_revoked_without_a_yes(tmp_path: Path) -> None:
