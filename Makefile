@@ -128,7 +128,7 @@ release-image: image
 
 .PHONY: docs
 docs: build/docs/.complete build/docs/mermaid.min.js ## Build the docs site into build/site; a broken link is an error
-	@NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 build/docs/bin/python -m mkdocs build --strict --quiet
 
 build/docs/.complete: requirements/docs.txt
 	@$(PYTHON) -m venv --clear build/docs

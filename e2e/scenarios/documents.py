@@ -6,42 +6,37 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+
+from markdown_it import MarkdownIt
 
 from e2e.scenarios.stage import CommandFailed, Stage
 
 _ROOT = Path(__file__).parents[2]
-_HEADING = re.compile(r"(#+) (.+)")
 _IN_THE_POD = " exec deployment/compass-runtime-agent -- compass-runtime-agent "
 _SECONDS = 300.0
 
 
 def commands(page: str, heading: str) -> list[str]:
-    """The indented blocks below a heading, up to the next one; a command that goes on in the next line is one."""
-    lines = (_ROOT / "docs" / page).read_text().splitlines()
-    (start,) = [number for number, line in enumerate(lines) if _is_heading(line, heading)]
-    found: list[str] = []
-    for line in lines[start + 1 :]:
-        if _HEADING.fullmatch(line):
-            break
-        if not re.match(r" {4,}\S", line):
-            continue
-        if found and found[-1].endswith("\\"):
-            found[-1] = f"{found[-1][:-1]} {line.strip()}"
-        else:
-            found.append(line.strip())
-    return found
+    """The code blocks below a heading, up to the next one; a command that goes on in the next line is one."""
+    tokens = MarkdownIt("commonmark").parse((_ROOT / "docs" / page).read_text())
+    (start,) = [
+        number
+        for number, token in enumerate(tokens)
+        if token.type == "heading_open" and tokens[number + 1].content == heading
+    ]
+    below = itertools.takewhile(lambda token: token.type != "heading_open", tokens[start + 1 :])
+    text = "".join(token.content for token in below if token.type in ("code_block", "fence"))
+    return [line.strip() for line in re.sub(r"\\\n *", " ", text).splitlines() if line.strip()]
 
 
 def block(page: str, beginning: str) -> str:
-    """The indented block that begins so, whole, as one command for a shell."""
-    lines = (_ROOT / "docs" / page).read_text().splitlines()
-    (start,) = [number for number, line in enumerate(lines) if line.strip().startswith(beginning)]
-    indent = len(lines[start]) - len(lines[start].lstrip())
-    found = itertools.takewhile(lambda line: line.startswith(" " * indent), lines[start:])
-    return textwrap.dedent("\n".join(found))
+    """The code block, or the end of one, that begins so, whole, as one command for a shell."""
+    tokens = MarkdownIt("commonmark").parse((_ROOT / "docs" / page).read_text())
+    blocks = "".join(f"\n{token.content}" for token in tokens if token.type in ("code_block", "fence"))
+    (found,) = re.findall(rf"^{re.escape(beginning)}.*(?:\n.+)*", blocks, re.MULTILINE)
+    return str(found)
 
 
 class Page:
@@ -111,8 +106,3 @@ def furnish(directory: Path, kubectl: Path, files: dict[str, str]) -> None:
             (directory / link).symlink_to(target)
     for name, text in files.items():
         (directory / name).write_text(text)
-
-
-def _is_heading(line: str, heading: str) -> bool:
-    found = _HEADING.fullmatch(line)
-    return found is not None and found[2] == heading
