@@ -1,0 +1,1 @@
+"""HTTP and TLS over pooled connections. Knows neither Kubernetes nor Compass."""
