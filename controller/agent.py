@@ -12,12 +12,10 @@ from controller.cluster_metrics import ClusterMetrics
 from controller.compass import certificates
 from controller.compass.limits import Limits
 from controller.connection import reconciler as connection
-from controller.connection.credentials import CredentialsError
 from controller.connection.sessions import Sessions
 from controller.context import Caches, Context, Process
 from controller.memory import memory_limit
 from controller.metrics import AgentMetrics
-from controller.prepared_key import PreparedKey
 from controller.reconcilers import application, sync
 from controller.resources import COMPONENT
 from controller.rights import RightsCheck, StatusTeller, needed
@@ -35,11 +33,12 @@ def build(
     *,
     refused: threading.Event | None = None,
     clock: Clock | None = None,
-    new_key: Callable[[], RSAPrivateKey] = certificates.new_key,
+    new_key: Callable[[int], RSAPrivateKey] = certificates.new_key,
 ) -> Manager:
     """A manager that runs the whole agent. Nothing is sent before its `run`.
 
-    `refused`: an event that is set when the API server has refused a request. `new_key` creates client keys.
+    `refused`: an event that is set when the API server has refused a request. `new_key` creates client keys of
+    that many bits.
     """
     clock = clock or RealClock()
     manager = Manager(
@@ -52,7 +51,6 @@ def build(
     )
     agent_metrics = AgentMetrics(metrics.registry)
     caches = Caches(settings, client, metrics, clock)
-    key = _prepared_key(new_key, caches, client, clock)
     process = Process(
         settings=settings,
         clock=clock,
@@ -62,38 +60,18 @@ def build(
         sessions=_sessions(settings, agent_metrics),
         caches=caches,
         rights=RightsCheck(client, needed(settings), refused=refused or threading.Event(), clock=clock),
-        new_key=key.take,
+        new_key=new_key,
     )
     for informer in process.caches.all():
         manager.add_informer(informer)
     process.rights.tell(StatusTeller(process.connections(client)))
     manager.add_early_runnable("rights", process.rights.run)
-    manager.add_early_runnable("client-key", key.run)
     manager.add_ready_check("rights", process.rights.check)
     manager.add_runnable("events", process.recorder.run, leader_only=False)
     cluster_metrics = ClusterMetrics(client, interval=settings.metrics_logging_interval, clock=clock)
     manager.add_runnable("cluster-metrics", cluster_metrics.run, leader_only=True)
     manager.add_controllers(lambda client: _controllers(Context.of_term(process, client)))
     return manager
-
-
-def _prepared_key(new_key: Callable[[], RSAPrivateKey], caches: Caches, client: Client, clock: Clock) -> PreparedKey:
-    return PreparedKey(
-        new_key, caches=caches.of_pairing(), is_expected=lambda: _expects_pairing(caches, client), clock=clock
-    )
-
-
-def _expects_pairing(caches: Caches, client: Client) -> bool:
-    """Whether a key will be needed: there are no credentials, no pairing in progress, and a configuration."""
-    credentials = caches.credentials(client)
-    try:
-        credentials.load()
-    except CredentialsError:
-        pairing = credentials.load_pairing()
-        return (pairing is None or not pairing.key) and any(
-            cache.lister().list() for cache in (caches.configuration_map, caches.configuration_secret)
-        )
-    return False
 
 
 def _sessions(settings: Settings, metrics: AgentMetrics) -> Sessions:

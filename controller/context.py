@@ -1,7 +1,7 @@
 """The objects that the controllers share. The module of each reconciler builds its controller from these."""
 
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Process:
     sessions: Sessions
     caches: "Caches"
     rights: RightsCheck
-    new_key: Callable[[], RSAPrivateKey]
+    new_key: Callable[[int], RSAPrivateKey]
 
     def connections(self, client: Client) -> ConnectionStore:
         """A store that writes with this client."""
@@ -139,10 +139,6 @@ class Caches:
             self.applications,
             self.application_secrets,
         )
-
-    def of_pairing(self) -> Collection[SharedInformer]:
-        """The caches for the questions whether there are credentials, and whether a pairing is requested."""
-        return (self.configuration_map, self.configuration_secret, self.cluster_secret)
 
     def credentials(self, client: Client) -> CredentialsStore:
         """A store that reads from these caches and writes with this client."""

@@ -18,8 +18,10 @@ from cryptography.x509.oid import NameOID
 from controller.compass.errors import InvalidAnswer, InvalidCredentials
 from controller.compass.types import CertificateInfo
 
-#: Whatever `keyAlgorithm` the Connector announces, it takes 4096 bits, and the Go agent has always sent them.
-KEY_BITS = 4096
+#: Bits of a client key. The Connector announces rsa2048; the larger size is for announcements that are not understood.
+MIN_KEY_BITS, MAX_KEY_BITS = 2048, 4096
+
+_KEY_ALGORITHM = re.compile(r"rsa-?(\d{3,5})", re.IGNORECASE)
 
 #: In the order of the request's subject. The Connector compares all six with what it announced.
 _ATTRIBUTES = (
@@ -74,9 +76,15 @@ class _OwnKeys:
 _own_keys = _OwnKeys()
 
 
-def new_key() -> rsa.RSAPrivateKey:
-    """A fresh RSA key. Takes up to a second or two."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+def key_bits(key_algorithm: str) -> int:
+    """The size of the RSA key that the Connector announces ("rsa2048"), within the bounds of this module."""
+    announced = _KEY_ALGORITHM.fullmatch(key_algorithm)
+    return min(max(int(announced[1]), MIN_KEY_BITS), MAX_KEY_BITS) if announced else MAX_KEY_BITS
+
+
+def new_key(bits: int) -> rsa.RSAPrivateKey:
+    """A new RSA key. 2048 bits take about 0.1 s, 4096 bits up to two seconds."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
 def key_to_pem(key: rsa.RSAPrivateKey) -> bytes:

@@ -112,7 +112,7 @@ class Maintainer:
         with self._tools.credentials.in_use(credentials):
             offered = connector.configuration(registration.connector_url, request_id=identifier)
         urls = announced_urls(offered, request_id=identifier)
-        key = self._tools.new_key()
+        key = self._tools.new_key(certificates.key_bits(offered.key_algorithm))
         csr = certificates.build_csr(offered.subject, key)
         # The mark of a revocation is written before anything is revoked, but may not be in the cache yet.
         if revocation.is_newly_marked(self._tools.connections.get_live(CONNECTION_NAME), facts.connection):

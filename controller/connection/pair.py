@@ -83,7 +83,6 @@ class Pairer:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._key: RSAPrivateKey | None = None  # created before a token is used, and kept for the next attempt
 
     def run(self, decision: Pair | Resume, facts: Facts) -> HasPaired | HasNotPaired:
         """Pair, or continue a pairing in progress. Raises RevokedMeanwhile."""
@@ -129,21 +128,24 @@ class Pairer:
         """Step 1: the token is used when this is sent."""
         pairing = progress.begun
         self._tools.credentials.check_writable()
-        if self._key is None:
-            self._key = self._tools.new_key()
+        # Before the token is used, so that there is no time between the answer and its write.
+        key = self._tools.new_key(certificates.MIN_KEY_BITS)
         identifier = request_id(pairing.runtime_id)
         told = {"origin": pairing.origin, "url": pairing.token_url, "requestID": identifier}
         log.info("Pairing with Compass", extra=told)
         with self._tools.sessions.passing_connector(None) as connector:
             offered = connector.configuration(pairing.token_url, token=pairing.token, request_id=identifier)
         progress.traded = True
+        bits = certificates.key_bits(offered.key_algorithm)
+        if bits != certificates.MIN_KEY_BITS:
+            key = self._tools.new_key(bits)
         connector_url, director_url = announced_urls(offered, request_id=identifier)
         progress.pairing = replace(
             pairing,
             connector_url=connector_url,
             director_url=director_url,
             subject=offered.subject,
-            key=certificates.key_to_pem(self._key).decode(),
+            key=certificates.key_to_pem(key).decode(),
             token=offered.token or "",
             since=int(self._tools.clock.time()),
         )
@@ -186,7 +188,6 @@ class Pairer:
         except CredentialsReplaced:
             self._assert_not_revoked(facts)
             stored = save()  # the Secret was deleted or edited, so the new credentials are needed even more
-        self._key = None
         return HasPaired(stored, pairing.origin, signed.ca_pem, progress.request_id)
 
     def _stopped(self, error: CompassError, progress: "_Progress", what: str, origin: str) -> HasNotPaired:
@@ -224,7 +225,6 @@ class Pairer:
 
     def _forget(self) -> None:
         """A pairing that cannot continue."""
-        self._key = None  # it may be the one of the stored state, which is not trusted
         try:
             self._tools.credentials.save_pairing(None)
         except ApiError as error:

@@ -13,10 +13,10 @@ from workqueue.clock import Clock
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """The cluster, Compass and the time. `new_key` makes client keys."""
+    """The cluster, Compass and the time. `new_key` makes client keys of that many bits."""
 
     connections: ConnectionStore
     credentials: CredentialsStore
     sessions: Sessions
     clock: Clock
-    new_key: Callable[[], RSAPrivateKey]
+    new_key: Callable[[int], RSAPrivateKey]

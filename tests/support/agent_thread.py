@@ -24,7 +24,7 @@ _KEYS: list[rsa.RSAPrivateKey] = []
 _LOCK = threading.Lock()
 
 
-def small_key() -> rsa.RSAPrivateKey:
+def small_key(_bits: int = 2048) -> rsa.RSAPrivateKey:
     """One of a few keys, in turn: no two that are asked for one after the other are the same."""
     with _LOCK:
         _KEYS.append(

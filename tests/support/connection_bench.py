@@ -40,7 +40,7 @@ _KEYS: list[Any] = []
 Object = dict[str, Any]
 
 
-def pooled_key() -> Any:
+def pooled_key(_bits: int) -> Any:
     """One of a few keys, in turn, and no longer than OpenSSL demands: they take longer than all the rest of a test."""
     if len(_KEYS) < 3:
         _KEYS.append(rsa.generate_private_key(public_exponent=65537, key_size=1024))

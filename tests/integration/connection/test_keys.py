@@ -15,8 +15,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     keys: list[Any] = []
     new = agent_thread.small_key
 
-    def noted() -> Any:
-        keys.append(new())
+    def noted(bits: int) -> Any:
+        keys.append(new(bits))
         return keys[-1]
 
     monkeypatch.setattr(agent_thread, "small_key", noted)

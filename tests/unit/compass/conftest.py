@@ -13,7 +13,7 @@ from tests.unit.compass.https_server import Authority, Server, pem, server_conte
 @pytest.fixture(scope="session")
 def client_key() -> rsa.RSAPrivateKey:
     """One key of the real size for all tests: making one takes a second."""
-    return certificates.new_key()
+    return certificates.new_key(2048)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def subject_der(csr_pem: bytes) -> list[tuple[str, int, bytes]]:
 
 
 def test_a_request_is_what_the_connector_compares(client_key: rsa.RSAPrivateKey) -> None:
-    """Order C, ST, L, O, OU, CN as printable strings; RSA 4096 with SHA-256; nothing but the subject."""
+    """Order C, ST, L, O, OU, CN as printable strings; RSA with SHA-256; nothing but the subject."""
     encoded = certificates.build_csr(SUBJECT, client_key)
     assert encoded.startswith(b"-----BEGIN CERTIFICATE REQUEST-----\n")
     assert subject_der(encoded) == [
@@ -47,11 +47,22 @@ def test_a_request_is_what_the_connector_compares(client_key: rsa.RSAPrivateKey)
         ("2.5.4.3", PRINTABLE, b"5c1f0d2e-3b7a-4e0e-9d55-2f1f6f1f9a10"),
     ]
     csr = x509.load_pem_x509_csr(encoded)
-    assert client_key.key_size == 4096
     assert isinstance(csr.signature_hash_algorithm, hashes.SHA256)
     assert list(csr.extensions) == []
     assert len(csr.attributes) == 0
     client_key.public_key().verify(csr.signature, csr.tbs_certrequest_bytes, padding.PKCS1v15(), hashes.SHA256())
+
+
+@pytest.mark.parametrize(
+    ("announced", "bits"),
+    [
+        *(("rsa2048", 2048), ("rsa4096", 4096), ("RSA-3072", 3072), ("rsa1024", 2048), ("rsa16384", 4096)),
+        *(("ed25519", 4096), ("", 4096), ("rsa", 4096), ("rsa2048x", 4096)),
+    ],
+)
+def test_the_key_has_the_size_that_the_connector_announces(announced: str, bits: int) -> None:
+    """Never less than 2048 bits, and 4096 for what is not understood."""
+    assert certificates.key_bits(announced) == bits
 
 
 def test_text_outside_the_printable_set_is_utf8(client_key: rsa.RSAPrivateKey) -> None:
