@@ -1,31 +1,32 @@
 """`compass-runtime-agent revoke`: end the connection permanently and delete the credentials.
 
 1  the CompassConnection is marked, so that a running agent neither renews the certificate nor pairs again
-2  the certificate is revoked at the Connector, over mTLS; the request and its proof are noted in the CompassConnection
+2  the Connector revokes the certificate, over mTLS, and confirms it
 3  the Secret with key and certificate is deleted; if it has another certificate by then, 2 is repeated for that one
 4  the gateway's Secret is deleted if possible
 5  the status of the CompassConnection is updated (as a running agent would do)
 
-If 2 has certainly not been done, the mark is removed and nothing has changed. `proof` defines the proof. The command
-can be run again after an interruption. It exits with 0 only if all steps but 4 are done.
+Only a confirmation of the Connector leads past step 2: during an outage of its Director or its database, Compass
+refuses every certificate with the answers that it gives for a revoked one. The mark is removed if certainly nothing was
+done.
 """
 
+import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TextIO
 
 from controller.commands import snapshot
-from controller.commands.proof import NotRevoked, Revoker, Unknown
+from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable, UnexpectedAnswer
 from controller.connection import revocation, texts
 from controller.connection import status as cc
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
 from controller.connection.credentials import CredentialsError, CredentialsMissing, Registration, StoredCredentials
-from controller.connection.facts import Limits
 from controller.connection.reasons import RevokedByOperator, Unpaired
-from controller.connection.sessions import Sessions
+from controller.connection.sessions import Sessions, request_id
 from controller.resources import CONNECTION_NAME
 from controller.settings import Settings
 from informers import ApiError, Client, Conflict
-from workqueue.clock import REAL_CLOCK, Clock
 
 DONE, FAILED = 0, 1
 
@@ -42,11 +43,11 @@ def revoke(
     *,
     confirm: Callable[[str], bool],
     out: TextIO,
-    clock: Clock = REAL_CLOCK,
+    now: Callable[[], float] = time.time,
 ) -> int:
-    """Revoke if `confirm` returns True for its question; returns the exit status."""
+    """Revoke if `confirm` returns True for its question; returns the exit status. `now`: epoch seconds."""
     try:
-        _Revocation(client, settings, out, clock).run(confirm)
+        _Revocation(client, settings, out, now).run(confirm)
     except _Failed as failure:
         print(failure, file=out)
     except ApiError as error:
@@ -59,27 +60,25 @@ def revoke(
 class _Revocation:
     """One run. `_taken` is the last snapshot."""
 
-    def __init__(self, client: Client, settings: Settings, out: TextIO, clock: Clock) -> None:
+    def __init__(self, client: Client, settings: Settings, out: TextIO, now: Callable[[], float]) -> None:
         self._client = client
         self._settings = settings
         self._out = out
-        self._clock = clock
+        self._now = now
         self._taken = snapshot.take(client, settings)
 
     def run(self, confirm: Callable[[str], bool]) -> None:
         configuration = self._taken.configurations.resolve(self._taken.connection)
+        marked_before = revocation.is_marked(self._taken.connection, configuration)
         try:
-            credentials = self._load()
-        except CredentialsMissing as error:
-            if (
-                revocation.is_marked(self._taken.connection, configuration)
-                and self._taken.credentials.ca_secret_exists()
-            ):
-                self._finish(configuration)  # an earlier run was interrupted here
-                return
-            raise _Failed(f"There is no certificate to revoke: {error}") from error
+            credentials = self._taken.credentials.load()
         except CredentialsError as error:
-            raise _Failed(f"There is no certificate to revoke: {error}") from error
+            if not (
+                isinstance(error, CredentialsMissing) and marked_before and self._taken.credentials.ca_secret_exists()
+            ):
+                raise _Failed(f"There is no certificate to revoke: {error}") from error
+            self._finish(configuration)  # an earlier run was interrupted here
+            return
         registration = _registration(credentials)
         question = (
             f"Revoke the certificate of Runtime {registration.runtime_id} at {registration.connector_url}? The "
@@ -88,69 +87,73 @@ class _Revocation:
         if not confirm(question):
             raise _Failed("Nothing was changed.")
         self._taken.connections.apply(CONNECTION_NAME, lambda obj: revocation.mark(obj, configuration))
-        self._revoke_all(credentials)
+        try:
+            self._revoke_and_delete(credentials)
+        except _NothingDone as error:
+            if not marked_before:
+                self._taken.connections.apply(CONNECTION_NAME, revocation.unmark)
+            raise _Failed(str(error)) from error
         self._finish(configuration)
 
-    def _load(self) -> StoredCredentials:
-        return self._taken.credentials.load()
-
-    def _revoke_all(self, credentials: StoredCredentials) -> None:
-        """A renewal in progress may store another certificate after the first is revoked."""
-        for number in range(_MAX_CERTIFICATES):
-            self._revoke(credentials, anything_done=number > 0)
+    def _revoke_and_delete(self, credentials: StoredCredentials) -> None:
+        """A renewal in progress may store another certificate after the first is revoked. Raises _NothingDone."""
+        self._revoke(credentials)
+        for _ in range(_MAX_CERTIFICATES):
             try:
                 self._taken.credentials.delete_client()
             except Conflict:
                 self._taken = snapshot.take(self._client, self._settings)
-                try:
-                    credentials = self._load()
-                except CredentialsError:
-                    return
+            except ApiError as error:
+                where = self._settings.cluster_certificates_secret
+                raise _Failed(f"The Secret {where} could not be deleted: {error}. Delete it.") from error
             else:
                 return
+            try:
+                renewed = self._taken.credentials.load()
+            except CredentialsError:
+                return
+            try:
+                self._revoke(renewed)
+            except _NothingDone as error:
+                raise _Failed(f"For a certificate that was renewed meanwhile: {error}") from error
         raise _Failed("The certificate was replaced at each attempt. Stop the agent, and run the command again.")
 
-    def _revoke(self, credentials: StoredCredentials, *, anything_done: bool) -> None:
-        certificate = credentials.fingerprint
-        connection = self._taken.connections.get(CONNECTION_NAME)
-        if revocation.is_proven(connection, certificate):
-            print("The certificate was already revoked by an earlier run.", file=self._out)
-            return
-        try:
-            told = self._at_connector(credentials)
-        except Unknown as failure:
-            raise _Failed(str(failure)) from failure
-        except NotRevoked as failure:
-            if anything_done:
-                raise _Failed(f"For a certificate that was renewed meanwhile: {failure}") from failure
-            self._taken.connections.apply(CONNECTION_NAME, revocation.unmark)
-            raise _Failed(str(failure)) from failure
-        self._taken.connections.apply(CONNECTION_NAME, lambda obj: revocation.note_proof(obj, certificate))
-        print(told, file=self._out)
-
-    def _at_connector(self, credentials: StoredCredentials) -> str:
-        """Returns the proof; raises NotRevoked."""
-        certificate, now = credentials.fingerprint, self._clock.time()
-
-        def note(obj: dict[str, object]) -> None:
-            revocation.note_question(obj, certificate, now)
-
+    def _revoke(self, credentials: StoredCredentials) -> None:
+        """Raises _NothingDone, or _Failed if it is not known whether the certificate is revoked."""
+        registration = _registration(credentials)
+        identifier = request_id(registration.runtime_id)
         settings = self._settings
         sessions = Sessions(ca_file=settings.compass_ca_file, skip_verify=settings.skip_compass_tls_verify)
         try:
-            return Revoker(
-                sessions=sessions,
-                tolerance=Limits.of(settings).refusal_tolerance,
-                clock=self._clock,
-                out=self._out,
-            ).revoke(
-                credentials,
-                _registration(credentials),
-                asked_before=revocation.was_asked(self._taken.connections.get(CONNECTION_NAME), certificate, now),
-                about_to_ask=lambda: self._taken.connections.apply(CONNECTION_NAME, note),
-            )
+            sessions.connector(credentials).revoke(registration.connector_url, request_id=identifier)
+        except Refused as error:
+            raise _NothingDone(self._refused(error, credentials)) from error
+        except CompassError as error:
+            if _answer_is_lost(error):
+                raise _Failed(f"The certificate may or may not be revoked: {error}. {self._way_on()}") from error
+            raise _NothingDone(f"The certificate could not be revoked, and nothing was changed: {error}") from error
         finally:
             sessions.close()
+        print(f"The certificate is revoked (x-request-id: {identifier}).", file=self._out)
+
+    def _refused(self, error: Refused, credentials: StoredCredentials) -> str:
+        if self._now() >= credentials.not_after:
+            until = cc.timestamp(credentials.not_after)
+            where = self._settings.cluster_certificates_secret
+            return f"The certificate expired at {until}, so there is nothing to revoke. Delete the Secret {where}."
+        return (
+            f"Compass refuses the certificate, so it could not be revoked, and nothing was changed: {error}. Compass "
+            f"refuses a certificate that is already revoked, and every certificate while its Director or its database "
+            f"is down. {self._way_on()}"
+        )
+
+    def _way_on(self) -> str:
+        where = self._settings.cluster_certificates_secret
+        return (
+            f"Run the command again when Compass is available. If Compass refuses the certificate then, it is revoked, "
+            f"or the Runtime is not registered any more: delete the Secret {where}, or reconnect with a new one-time "
+            f"token."
+        )
 
     def _finish(self, configuration: PairingConfiguration | ConfigurationProblem) -> None:
         try:
@@ -161,11 +164,24 @@ class _Revocation:
         reason = texts.reason_text(Unpaired(RevokedByOperator(origin)))
 
         def change(obj: dict[str, object]) -> None:
-            cc.failed(obj, cc.State.CONNECTION_FAILED, reason, now=self._clock.time())
+            cc.failed(obj, cc.State.CONNECTION_FAILED, reason, now=self._now())
             cc.describe_certificate(obj, None)
 
         self._taken.connections.apply(CONNECTION_NAME, change)
         print(f"The credentials are deleted; {reason}.", file=self._out)
+
+
+class _NothingDone(Exception):
+    """The certificate was certainly not revoked by this run; the text is for the operator."""
+
+
+def _answer_is_lost(error: CompassError) -> bool:
+    """The answer is missing, incomplete or invalid. An HTTP status other than 200 means that nothing was done."""
+    match error:
+        case Unavailable(status=status) | UnexpectedAnswer(status=status):
+            return status in (0, HTTPStatus.OK)
+        case _:
+            return isinstance(error, InvalidAnswer)
 
 
 def _registration(credentials: StoredCredentials) -> Registration:

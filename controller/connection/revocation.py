@@ -18,15 +18,6 @@ class RevokedMeanwhile(Exception):
 
 ANNOTATION = "compass.kyma-project.io/revoked-with"
 
-PROOF = "compass.kyma-project.io/revoked-certificate"
-"""Annotation with the fingerprint of a certificate whose revocation is proven, for another run of `revoke`."""
-
-QUESTION = "compass.kyma-project.io/revocation-asked"
-"""Annotation: the Connector accepted a certificate and was then asked to revoke it. Fingerprint, and epoch seconds."""
-
-_QUESTION_SECONDS = 3600.0
-"""After this time the Connector must be asked again whether it accepts the certificate."""
-
 _UNCONFIGURED = "none"
 
 Object = dict[str, Any]
@@ -53,43 +44,15 @@ def is_marked(connection: Mapping[str, Any] | None, configuration: Configuration
     return _mark(connection) == _value(configuration)
 
 
-def note_proof(connection: Object, certificate: str) -> None:
-    """Record that this certificate is revoked."""
-    connection["metadata"].setdefault("annotations", {})[PROOF] = certificate
-
-
-def is_proven(connection: Mapping[str, Any] | None, certificate: str) -> bool:
-    """Whether it is recorded that this certificate is revoked."""
-    return _annotation(connection, PROOF) == certificate
-
-
-def note_question(connection: Object, certificate: str, now: float) -> None:
-    """Record that the Connector accepts this certificate, and that the request to revoke it follows."""
-    connection["metadata"].setdefault("annotations", {})[QUESTION] = f"{certificate} {int(now)}"
-
-
-def was_asked(connection: Mapping[str, Any] | None, certificate: str, now: float) -> bool:
-    """Whether there is a recent record that the Connector accepted this certificate before the request to revoke it."""
-    noted, _, at = (_annotation(connection, QUESTION) or "").partition(" ")
-    return noted == certificate and at.isdecimal() and 0 <= now - int(at[:12]) < _QUESTION_SECONDS
-
-
 def unmark(connection: Object) -> None:
     """Remove the mark, because there is a new connection, or the old one was not revoked."""
-    annotations = connection["metadata"].get("annotations")
-    if annotations:
-        for name in (ANNOTATION, PROOF, QUESTION):
-            annotations.pop(name, None)
-        if not annotations:
-            del connection["metadata"]["annotations"]
+    annotations = connection["metadata"].get("annotations") or {}
+    if annotations.pop(ANNOTATION, None) is not None and not annotations:
+        del connection["metadata"]["annotations"]
 
 
 def _mark(connection: Mapping[str, Any] | None) -> str | None:
-    return _annotation(connection, ANNOTATION)
-
-
-def _annotation(connection: Mapping[str, Any] | None, name: str) -> str | None:
-    return None if connection is None else fields.annotations(connection).get(name)
+    return None if connection is None else fields.annotations(connection).get(ANNOTATION)
 
 
 def _value(configuration: Configuration) -> str:

@@ -13,15 +13,14 @@ from e2e.mock_compass.faults import Fault
 from e2e.world import CA_SECRET, CLUSTER_SECRET, World
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import certificate, issued, synchronized, wait_for_error, wait_for_fetches
-from workqueue.clock import REAL_CLOCK, Clock
 
 
 def revoke(
-    world: World, confirm: Callable[[str], bool] = lambda _: True, *, clock: Clock = REAL_CLOCK
+    world: World, confirm: Callable[[str], bool] = lambda _: True, *, now: Callable[[], float] = time.time
 ) -> tuple[int, str]:
     out = io.StringIO()
     settings = Settings.from_environment(world.environment())
-    return commands.revoke(world.client, settings, confirm=confirm, out=out, clock=clock), out.getvalue()
+    return commands.revoke(world.client, settings, confirm=confirm, out=out, now=now), out.getvalue()
 
 
 def status(world: World, output: str = "text") -> tuple[int, str]:
