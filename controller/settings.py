@@ -245,13 +245,6 @@ class Settings:
         _duration,
         "Minimum time between two successful fetches from the Director, and between two requested renewals.",
     )
-    refusal_tolerance: float = _var(
-        "REFUSAL_TOLERANCE",
-        "2m",
-        _positive_duration,
-        "The agent tries a token that is older than the certificate only after Compass has refused the certificate for "
-        "this long. At least two sync periods. An outage of the Director's database looks like a refusal.",
-    )
     fetch_timeout: float = _var(
         "FETCH_TIMEOUT", "5m", _fetch_timeout, "Timeout of a fetch from the Director. At most 9m."
     )

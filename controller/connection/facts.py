@@ -23,6 +23,9 @@ _FIRST_TOKEN_SECONDS = 3600.0
 """The same for the one-time token of a Runtime."""
 
 
+_REFUSAL_TOLERANCE_SECONDS = 120.0
+"""Outages of Compass that look like refusals are shorter. At least two sync periods are tolerated."""
+
 _APPLIED_AGAIN_SECONDS = 3600.0
 """Tools that apply the objects of a repository do so more often than this."""
 
@@ -50,7 +53,7 @@ class Limits:
             renewal_threshold=settings.renewal_threshold,
             minimal_sync_time=settings.minimal_sync_time,
             sync_period=settings.sync_period,
-            refusal_tolerance=max(settings.refusal_tolerance, 2 * settings.sync_period),
+            refusal_tolerance=max(_REFUSAL_TOLERANCE_SECONDS, 2 * settings.sync_period),
         )
 
     def renewal_due_at(self, *, not_before: float, not_after: float, acquired: float = 0.0) -> float:
