@@ -64,12 +64,10 @@ playground: setup ## The same, left running, with the kubectl commands to try
 
 .PHONY: test
 test: setup ## Unit and integration tests
-	@$(BIN)/python -m release.helm >/dev/null
 	@$(PYTEST) tests/integration tests/unit -m "not slow" --numprocesses auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: coverage
 coverage: setup ## The same tests, and how much of the product's code they run; fails below the floor
-	@$(BIN)/python -m release.helm >/dev/null
 	@rm -rf build/coverage
 	@$(PYTEST) tests/integration tests/unit -m "not slow" --numprocesses auto --dist loadscope --no-loadscope-reorder \
 		--timeout 240 --cov --cov-report= $(ARGS)
@@ -109,6 +107,11 @@ e2e-kind: setup image ## The end-to-end suite in a kind cluster: Pods, from the 
 .PHONY: soak
 soak: ## Half an hour of faults at random in kind (ARGS="--soak-seconds=...")
 	@$(MAKE) --no-print-directory e2e-kind SCENARIOS=e2e/scenarios/soak.py ARGS="--capture=no $(ARGS)"
+
+.PHONY: test-release
+test-release: setup ## Tests of what a release consists of; get or build helm and promtool first
+	@$(BIN)/python -m release.tools >/dev/null
+	@$(PYTEST) tests/release $(ARGS)
 
 .PHONY: release
 release: setup ## Build what a release consists of into dist/: wheels, sdist, install.yaml, Helm chart, image, checksums

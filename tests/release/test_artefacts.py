@@ -15,8 +15,8 @@ import yaml
 from controller.settings import Settings, variables
 from e2e.controlplane import ControlPlane
 from e2e.world import NAMESPACES
-from release.helm import find_helm
 from release.manifests import ROOT, objects, render
+from release.tools import find_helm
 
 #: The first test on a machine may have to build helm.
 pytestmark = pytest.mark.timeout(900)
