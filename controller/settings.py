@@ -28,6 +28,7 @@ _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _MAX_SUBDOMAIN = 253
 _MAX_PORT = 65535
 _MAX_NUMBER = 1_000_000
@@ -364,7 +365,7 @@ class Settings:
             try:
                 values[attribute.name] = parse(text)
             except ValueError as error:
-                problems.append(f"{used}={text!r}: expected {error}")
+                problems.append(f"{used}={text!r}: expected {error}{_origin(used, text)}")
         if problems:
             raise SettingsError(problems)
         settings = cls(**values)  # type: ignore[arg-type]
@@ -410,6 +411,17 @@ class Variable:
 def variables() -> list[Variable]:
     """All variables that the agent reads, in the order of Settings."""
     return [Variable(*(f.metadata[key] for key in ("name", "default", "meaning"))) for f in fields(Settings)]
+
+
+def _origin(name: str, text: str) -> str:
+    """The cause of a value that no operator has written: Kubernetes describes Services in variables of the Pods."""
+    if not _SERVICE_LINK.match(text):
+        return ""
+    service = name.removesuffix("_PORT").replace("_", "-").lower()
+    return (
+        f"; Kubernetes sets this variable for the Service {service} of the namespace: set enableServiceLinks to false "
+        f"in the Pod template, or set {name}"
+    )
 
 
 def _written(field: Field[object], value: object) -> str:

@@ -155,3 +155,14 @@ def test_the_log_line_at_the_start_has_values_as_people_write_them() -> None:
     assert Settings.from_environment(told) == Settings.from_environment(
         {"APP_CONTROLLER_SYNC_PERIOD": "3m", "APP_LOG_FORMAT": "json"}
     )
+
+
+@pytest.mark.parametrize("service", ["app-metrics", "app-health", "app-gateway"])
+def test_a_variable_that_kubernetes_sets_for_a_service_names_its_cause(service: str) -> None:
+    """Pods get NAME_PORT for each Service of their namespace, if enableServiceLinks is not false."""
+    name = service.upper().replace("-", "_") + "_PORT"
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_environment({name: "tcp://10.96.0.17:8080"})
+    (problem,) = raised.value.problems
+    assert f"for the Service {service} " in problem
+    assert "set enableServiceLinks to false" in problem

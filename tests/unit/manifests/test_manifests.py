@@ -126,3 +126,8 @@ def test_the_dashboard_is_found_by_the_sidecar() -> None:
 
 def test_the_page_on_the_crd_is_current() -> None:
     assert PAGE.read_text() == render(), "run: python -m tests.support.crd_page"
+
+
+def test_no_service_changes_the_settings() -> None:
+    """Kubernetes would set APP_METRICS_PORT for a Service named app-metrics."""
+    assert one("Deployment", "manager")["spec"]["template"]["spec"]["enableServiceLinks"] is False
