@@ -72,7 +72,7 @@ class Context:
             connections=process.connections(client),
             credentials=caches.credentials(client),
             health=Health(clock),
-            progress=Progress(),
+            progress=Progress(clock),
         )
 
     @property

@@ -227,6 +227,16 @@ def merge_application(actual: Object | None, desired: Desired) -> Object | None:
     }
 
 
+def corrected(stored: Object, desired: Desired) -> Object | None:
+    """What would have to be written over `stored` for the fields of the agent; None if they are as desired.
+
+    `stored` may be any object: a CRD may not have even the field that says that the Application is managed.
+    """
+    if is_managed(stored):
+        return merge_application(stored, desired)
+    return {**stored, "spec": {**fields.spec(stored), **desired.spec}}
+
+
 def share_values(actual: Object, desired: Desired) -> None:
     """Replace the parts of the desired object by equal parts of the cached object.
 

@@ -17,6 +17,7 @@ SYNC_STATUS = "compass.kyma-project.io/sync-status"
 SYNCED = "Synced"
 SECRETS_FAILED = "SecretsFailed"
 DELETION_HELD = "DeletionHeld"
+OVERRIDDEN = "Overridden"
 
 
 def tells(application: Object, status: str) -> bool:

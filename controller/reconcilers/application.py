@@ -6,25 +6,25 @@ keeps the fields that it does not own. An application that cannot be applied sta
 that says so.
 """
 
+import datetime
 import logging
 from collections.abc import Collection
 
 from controller.context import Context, Process, name_of, rate_limiter
 from controller.metrics import AgentMetrics
 from controller.model import fields
-from controller.model.application import Desired, is_managed, merge_application, share_values
+from controller.model.application import Desired, corrected, is_managed, merge_application, share_values
 from controller.model.desired import DesiredSet
-from controller.model.sync_status import DELETION_HELD, SECRETS_FAILED, SYNCED, tells, with_sync_status
+from controller.model.sync_status import DELETION_HELD, OVERRIDDEN, SECRETS_FAILED, SYNCED, tells, with_sync_status
 from controller.reconcilers.application_secrets import (
     NOT_ASSIGNED,
     NOT_WANTED,
     ApplicationSecrets,
-    ForeignObject,
     Object,
     owning_applications,
     reserved_secrets,
 )
-from controller.reconcilers.objects import Objects, Stale
+from controller.reconcilers.objects import ForeignObject, Objects, Overridden, Stale
 from controller.reconcilers.progress import Plan, Progress
 from controller.resources import APPLICATION, SECRET
 from controller.runtime import logs
@@ -40,14 +40,31 @@ log = logging.getLogger(__name__)
 
 _WORKERS = 8  # the API server answers a write within milliseconds; more threads would only wait for each other
 _RETRY_CAP = 300.0  # the cause of a refusal is often a quota or a policy, which people change within minutes
-_TRIES = 3  # of one name with fresh data; if they fail, another client changes it all the time, and back-off applies
+_TRIES = 10  # of one name with fresh data; if they fail, another client changes it all the time, and back-off applies
+_DELETION_SECONDS = 10.0  # components remove their finalizers within seconds; after this time, a deletion is reported
+_LOOK_AGAIN = 300.0  # the end of the deletion triggers the key, too
 
 
 _Compared = tuple[Desired, tuple[str, ...], Object | None, list[Object | None]]
 
 
-class SecretsFailed(ReconcileFailed):
-    """The Application is up to date, but some of its Secrets could not be written."""
+class NotApplied(ReconcileFailed):
+    """The Application or some of its Secrets are not in sync.
+
+    `retry_after`: seconds, None for the back-off of the queue.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StillDeleted(Exception):
+    """The deletion of the object is not complete, and this is usual so soon. `retry_after`: seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("the deletion is not complete")
+        self.retry_after = retry_after
 
 
 class ApplicationReconciler:
@@ -74,6 +91,7 @@ class ApplicationReconciler:
         )
         self._progress = progress
         self._recorder = recorder
+        self._clock = clock
         self._told: dict[str, tuple[str, ...]] = {}  # warnings for which an Event was written, by Application
         self._equal: dict[str, _Compared] = {}  # what the last `differing` found equal, by Application
 
@@ -82,14 +100,24 @@ class ApplicationReconciler:
         if plan is None:
             log.debug("Skipped", extra={"reason": "no sync has finished yet"})
             return Result()
-        with logs.bind(requestID=plan.request_id):
+        with logs.bind(requestID=plan.request_id), self._progress.working(name):
             try:
                 self._make_true(name, plan)
+            except StillDeleted as wait:
+                return Result(requeue_after=wait.retry_after)
             except ForeignObject as error:
                 self._failed(name, plan, str(error))
                 log.warning("Cannot apply the Application", extra={"error": str(error)})
                 return Result()  # a change or deletion of the foreign object triggers this key
-            except (KubernetesError, SecretsFailed) as error:
+            except (Overridden, NotApplied) as error:
+                # Every event of the object leads to this again before the pause is over.
+                is_news = self._failed(name, plan, str(error), repeatedly=error.retry_after is None)
+                if error.retry_after is None:
+                    raise
+                if is_news:
+                    log.warning("Cannot apply the Application", extra={"error": str(error)})
+                return Result(requeue_after=error.retry_after)
+            except (KubernetesError, ReconcileFailed) as error:
                 self._failed(name, plan, str(error))
                 raise
             except Exception as error:
@@ -132,6 +160,7 @@ class ApplicationReconciler:
             *(name for name, problem in wanted.problems.items() if self._to_mark(name, problem.reason.value)),
             *(name for name in held if self._to_mark(name, DELETION_HELD)),
             *(name for name in self._secrets.owners() if self._is_orphaned(name, wanted)),
+            *(obj["metadata"]["name"] for obj in self._applications.lister.list() if self._is_held_back(obj, wanted)),
         ]
 
     def _to_compare(self, desired: Desired) -> _Compared:
@@ -145,7 +174,8 @@ class ApplicationReconciler:
         if application is None or not is_managed(application):
             return True
         return (
-            merge_application(application, desired) is not None
+            _is_being_deleted(application)
+            or merge_application(application, desired) is not None
             or not tells(application, SYNCED)
             or told != desired.warnings
             or self._secrets.differ(desired, application, secrets)
@@ -167,15 +197,21 @@ class ApplicationReconciler:
             return bool(self._secrets.unwanted(name, ()))
         return not is_managed(application) and bool(self._secrets.left_behind(name))
 
+    def _is_held_back(self, application: Object, wanted: DesiredSet) -> bool:
+        """Whether the Application is deleted because it is not assigned, and finalizers keep it."""
+        return _is_being_deleted(application) and wanted.removes(application)
+
     def _make_true(self, name: str, plan: Plan) -> None:
-        for attempt in range(1, _TRIES + 1):
+        for _ in range(_TRIES):
             try:
                 self._try(name, plan)
             except Stale as error:
-                if attempt == _TRIES:
-                    raise error.cause from error
+                last = error
             else:
                 return
+        raise NotApplied(
+            f"another client changes it all the time: {_TRIES} writes in a row met a newer version ({last.cause})"
+        ) from last.cause
 
     def _try(self, name: str, plan: Plan) -> None:
         problem = plan.desired.problems.get(name)
@@ -193,7 +229,7 @@ class ApplicationReconciler:
         log.debug("Skipped", extra={"reason": status})
         application = self._to_mark(name, status)
         if application is not None:
-            self._applications.write(with_sync_status(application, status), application)
+            self._mark(application, status)
 
     def _apply(self, desired: Desired, application: Object | None) -> None:
         if application is not None and not is_managed(application):
@@ -201,23 +237,50 @@ class ApplicationReconciler:
                 "an Application with this name exists and is not managed by Compass; it stays unchanged"
             )
         if application is None:
-            application = self._create(desired)  # its Secrets need its uid
+            application = self._write(desired, None, SYNCED)  # its Secrets need its uid
         hidden = self._secrets.hidden(application, desired.secrets)
         # Secrets first, so that the Application never refers to a Secret that does not exist yet.
-        problems = self._secrets.apply(desired.secrets, application)
-        merged = merge_application(application, desired)
+        problems: list[tuple[str, float | None]] = self._secrets.apply(desired.secrets, application)
         status = SECRETS_FAILED if problems else SYNCED
-        if merged is not None or not tells(application, status):
-            application = self._applications.write(with_sync_status(merged or application, status), application)
+        try:
+            application = self._write(desired, application, status)
+        except Overridden as error:
+            problems.append((str(error), error.retry_after))
+            application = self._applications.get(desired.name) or application
         self._remove_unwanted_secrets(desired, application, hidden)
         self._warn(desired, application)
         if problems:
-            raise SecretsFailed("; ".join(problems))
+            pauses = [pause for _, pause in problems]
+            soonest = None if None in pauses else min(pause for pause in pauses if pause is not None)
+            raise NotApplied("; ".join(text for text, _ in problems), retry_after=soonest)
+        self._check_deletion(application, "it is created again afterwards")
 
-    def _create(self, desired: Desired) -> Object:
-        fresh = merge_application(None, desired)
-        assert fresh is not None
-        return self._applications.write(with_sync_status(fresh, SYNCED), None)
+    def _write(self, desired: Desired, application: Object | None, status: str) -> Object:
+        """Write the Application unless it has the desired content and status; returns the stored object."""
+        merged = merge_application(application, desired)
+        if application is not None and merged is None:
+            return application if tells(application, status) else self._mark(application, status)
+        if self._applications.is_overridden(desired.name, desired):
+            status = OVERRIDDEN
+        wanted = with_sync_status(merged or application or {}, status)
+        try:
+            stored = self._applications.write(
+                wanted, application, content=desired, correct=lambda stored: corrected(stored, desired)
+            )
+        except Overridden as error:
+            if error.stored is not None and is_managed(error.stored) and not tells(error.stored, OVERRIDDEN):
+                self._mark(error.stored, OVERRIDDEN)
+            raise
+        return stored if tells(stored, SYNCED) or status != OVERRIDDEN else self._mark(stored, SYNCED)
+
+    def _mark(self, application: Object, status: str) -> Object:
+        """Write the status annotation."""
+        return self._applications.write(
+            with_sync_status(application, status),
+            application,
+            content=status,
+            correct=lambda stored: None if tells(stored, status) else with_sync_status(stored, status),
+        )
 
     def _remove_unwanted_secrets(self, desired: Desired, application: Object, hidden: list[Object]) -> None:
         unwanted = [*self._secrets.unwanted(desired.name, desired.secrets), *hidden]
@@ -242,6 +305,7 @@ class ApplicationReconciler:
             if not _is_being_deleted(application):
                 self._applications.delete(application, "it is no longer assigned in Compass")
             self._secrets.remove([*self._secrets.unwanted(name, ()), *hidden], NOT_ASSIGNED)
+            self._check_deletion(self._applications.get(name), "it is no longer assigned in Compass")
         else:
             log.debug("Skipped", extra={"reason": "the application has a problem under another name"})
             return
@@ -258,14 +322,32 @@ class ApplicationReconciler:
         else:
             self._told.pop(desired.name, None)
 
-    def _failed(self, name: str, plan: Plan, error: str) -> None:
-        self._progress.failed(name, plan, error)
-        about = self._applications.get(name) or {
-            "apiVersion": APPLICATION.api_version,
-            "kind": APPLICATION.kind,
-            "metadata": {"name": name},
-        }
-        self._recorder.event(about, "Warning", "ApplicationFailed", error)
+    def _check_deletion(self, application: Object | None, why: str) -> None:
+        """Raise StillDeleted, and NotApplied after some time, if the Application is being deleted."""
+        if application is None or not _is_being_deleted(application):
+            return
+        since = datetime.datetime.fromisoformat(application["metadata"]["deletionTimestamp"]).timestamp()
+        wait = since + _DELETION_SECONDS - self._clock.time()
+        if wait > 0:
+            raise StillDeleted(min(wait, _DELETION_SECONDS))
+        finalizers = ", ".join(application["metadata"].get("finalizers") or ["none"])
+        raise NotApplied(
+            f"its deletion is not complete ({why}): other components have to remove their finalizers ({finalizers}); "
+            f"if such a component is gone, remove its finalizer with kubectl edit",
+            retry_after=_LOOK_AGAIN,
+        )
+
+    def _failed(self, name: str, plan: Plan, error: str, *, repeatedly: bool = True) -> bool:
+        """Report a failure, with an Event if it is another one than before, or `repeatedly`. False if it is not."""
+        is_news = self._progress.failed(name, plan, error)
+        if is_news or repeatedly:
+            about = self._applications.get(name) or {
+                "apiVersion": APPLICATION.api_version,
+                "kind": APPLICATION.kind,
+                "metadata": {"name": name},
+            }
+            self._recorder.event(about, "Warning", "ApplicationFailed", error)
+        return is_news
 
 
 def _is_being_deleted(obj: Object) -> bool:

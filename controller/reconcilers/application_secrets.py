@@ -7,7 +7,7 @@ from controller.model import fields
 from controller.model.application import Desired
 from controller.model.names import name_problem, params_secret_name, secret_name
 from controller.model.secrets import DesiredSecret, merge_secret
-from controller.reconcilers.objects import Objects
+from controller.reconcilers.objects import ForeignObject, Objects, Overridden, TooLargeForCluster
 from controller.resources import APPLICATION, COMPONENT
 from controller.settings import Settings
 from informers.errors import ApiError, ConnectionFailed
@@ -19,11 +19,10 @@ NOT_ASSIGNED = "its Application is no longer assigned in Compass"
 NOT_WANTED = "Compass no longer returns credentials or parameters for it"
 _REPLACED = "it is immutable and differs from what Compass assigns"
 
+#: Seconds between two looks at a foreign Secret that is in the way. No watch tells about it.
+_FOREIGN_SECONDS = 5.0
+
 Object = dict[str, Any]
-
-
-class ForeignObject(Exception):
-    """An object with this name exists and was not created by the agent."""
 
 
 def reserved_secrets(settings: Settings) -> frozenset[str]:
@@ -93,32 +92,47 @@ class ApplicationSecrets:
                 return True
         return any(secret is not None and self._owns(desired.name, secret) for secret in present[count:])
 
-    def apply(self, wanted: Iterable[DesiredSecret], owner: Object) -> list[str]:
-        """Write the Secrets that differ. Returns the failures: a refused Secret must not block the others.
+    def apply(self, wanted: Iterable[DesiredSecret], owner: Object) -> list[tuple[str, float | None]]:
+        """Write the Secrets that differ. Returns the failures, because one Secret must not block the others: text, and
+        the seconds until the next attempt (None for the back-off of the queue).
 
         Raises Stale, and ConnectionFailed, if further writes are useless.
         """
-        problems = []
+        problems: list[tuple[str, float | None]] = []
         for secret in wanted:
+            retry_after = None
             try:
                 self._apply(secret, owner)
             except ConnectionFailed:
                 raise
-            except (ApiError, ForeignObject) as error:
-                problems.append(f"Secret {self._namespace}/{secret.name}: {error}")
+            except (ApiError, ForeignObject, Overridden, TooLargeForCluster) as error:
+                if isinstance(error, Overridden):
+                    retry_after = error.retry_after
+                elif isinstance(error, ForeignObject):
+                    retry_after = _FOREIGN_SECONDS
+                problems.append((f"Secret {self._namespace}/{secret.name}: {error}", retry_after))
         return problems
 
     def _apply(self, desired: DesiredSecret, owner: Object) -> None:
+        name = owner["metadata"]["name"]
         present = self._secrets.get(desired.name)
-        if present is not None and not self._owns(owner["metadata"]["name"], present):
-            raise ForeignObject("exists and does not belong to this Application; it stays unchanged")
+        if present is not None and not self._owns(name, present):
+            if self._secrets.lister.get(desired.name, self._namespace) is None:
+                # The cache has only Secrets with the labels of the agent, so it does not see changes of this one.
+                present = self._secrets.refresh(desired.name)
+            if present is not None and not self._owns(name, present):
+                raise ForeignObject(
+                    "exists and does not belong to this Application; it stays unchanged. If nothing needs it, delete it"
+                )
         merged = self._merged(present, desired, owner)
         if merged is None:
             return
         if present is not None and present.get("immutable") and merged["data"] != present.get("data"):
             self._secrets.delete(present, _REPLACED)
             present, merged = None, self._merged(None, desired, owner) or merged
-        self._secrets.write(merged, present)
+        self._secrets.write(
+            merged, present, content=desired, correct=lambda stored: self._merged(stored, desired, owner)
+        )
 
     def remove(self, secrets: Iterable[Object], why: str) -> None:
         """Delete these Secrets; `why` is for the log."""

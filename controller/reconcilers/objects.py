@@ -1,16 +1,25 @@
 """Objects of one kind that the agent writes: read from a cache, and never overwritten with outdated data.
 
-Every write contains the version that it replaces: an update has the resourceVersion, a deletion uid and
-resourceVersion. If the API server has another version than the cache, the object is read from the API server and put
-over the cache, and Stale is raised; the caller starts again. So an outdated cache, even for minutes, leads only to one
-more request. Each write is one log line.
+* Every write contains the version that it replaces: an update has the resourceVersion, a deletion uid and
+  resourceVersion. If the API server has another version than the cache, the object is read from the API server and put
+  over the cache, and Stale is raised; the caller starts again. So an outdated cache, even for minutes, leads only to
+  one more request.
+* The stored object is compared with the desired content. If it differs, or if others change it back again and again,
+  Overridden is raised, and the same content is written again only after a pause.
+* Each write is one log line.
 """
 
 import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from controller.metrics import AgentMetrics
 from controller.model.differences import changed_fields
+from controller.runtime.reconcile import ReconcileFailed
 from informers.client import Client
 from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
 from informers.lister import Lister
@@ -22,6 +31,18 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
+#: Writes of the same content without a pause, if each comes within _MEMORY seconds after the one before. For people who
+#: edit an object this is enough; two controllers that disagree need ten within a second.
+_FREE_WRITES = 10
+_MEMORY = 60.0
+
+#: Pauses between writes that do not hold: they double from the first to the last, in seconds. The cause is often a
+#: policy, which people change within minutes.
+_FIRST_PAUSE, _LAST_PAUSE = 1.0, 300.0
+
+#: The answers for an object over the limit of etcd: internal errors (500), with the text of etcd or gRPC.
+_TOO_LARGE = ("request is too large", "message larger than max")
+
 
 class Stale(Exception):
     """A write was based on an outdated version. `cause` is the answer of the API server."""
@@ -29,6 +50,41 @@ class Stale(Exception):
     def __init__(self, cause: ApiError) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+class ForeignObject(Exception):
+    """An object with this name exists and was not created by the agent."""
+
+
+class Overridden(ReconcileFailed):
+    """The cluster does not keep what the agent writes. The text has the names of the fields, and no values.
+
+    `retry_after`: seconds. `stored`: the answer of the write, None if nothing was sent because of the pause.
+    """
+
+    def __init__(self, message: str, *, retry_after: float, stored: Object | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.stored = stored
+
+
+class TooLargeForCluster(ReconcileFailed):
+    """The API server or etcd does not accept an object of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The last write of an object. `times`: how often the same content was written; `at`: monotonic seconds."""
+
+    content: object
+    kept: bool
+    times: int
+    at: float
+    pause: float
+
+    def is_over(self, now: float) -> bool:
+        """Whether the next write of the same content counts as the first one."""
+        return now - self.at > self.pause + _MEMORY
 
 
 class Objects:
@@ -52,6 +108,10 @@ class Objects:
         self._cache = MutationCache(lister, clock=clock)
         self._namespace = namespace
         self._metrics = metrics
+        self._clock = clock
+        self._lock = threading.Lock()
+        # By name and type of the content; guarded by _lock, and in the order of the writes.
+        self._written: dict[tuple[str, type], _Written] = {}
         self.lister = lister
 
     def get(self, name: str) -> Object | None:
@@ -65,29 +125,50 @@ class Objects:
         except NotFound:
             return None
 
-    def write(self, obj: Object, base: Object | None) -> Object:
-        """Create the object (`base` None), or replace `base`; returns the stored object."""
+    def refresh(self, name: str) -> Object | None:
+        """The object in the API server, which is put over the cache."""
+        return self._cache.refresh(
+            name, self._namespace, lambda: self._client.get(self._resource, name, namespace=self._namespace)
+        )
+
+    def write(
+        self, obj: Object, base: Object | None, *, content: object, correct: Callable[[Object], Object | None]
+    ) -> Object:
+        """Create the object (`base` None), or replace `base`; returns the stored object.
+
+        `content` identifies what is written into `base`. `correct` returns what would have to be written over a stored
+        object; None if it has the content. Raises Stale, Overridden, TooLargeForCluster or informers.KubernetesError.
+        """
         name = obj["metadata"]["name"]
+        self._check_pause(name, content, base, obj)
         try:
             if base is None:
-                written = self._client.create(self._resource, obj)
+                stored = self._client.create(self._resource, obj)
             else:
-                written = self._client.update(self._resource, obj)
+                stored = self._client.update(self._resource, obj)
         except AlreadyExists as error:
-            self._read_again(name)
+            self.refresh(name)
             raise Stale(error) from error
         except (Conflict, NotFound) as error:
             if base is None:
                 raise  # not the object is missing, but for example its namespace
-            self._read_again(name)
+            self.refresh(name)
             raise Stale(error) from error
-        self._cache.mutated(written, base=base)
+        except ApiError as error:
+            if error.status == 413 or any(text in error.message for text in _TOO_LARGE):
+                raise TooLargeForCluster(_too_large(obj, self._resource.kind)) from error
+            raise
+        self._cache.mutated(stored, base=base)
         if base is None:
             self._log_write("Created", name, reason="Compass assigns it, and it does not exist")
         else:
             fields = changed_fields(base, obj)
             self._log_write("Updated", name, reason="it differs from what Compass assigns", fields=fields)
-        return written
+        wrong = correct(stored)
+        pause = self._note_write(name, content, kept=wrong is None)
+        if wrong is not None:
+            raise Overridden(_override_text(stored, wrong, self._resource.kind), retry_after=pause, stored=stored)
+        return stored
 
     def delete(self, base: Object, reason: str) -> None:
         """Delete the object if it is still as it was read; `reason` is for the log."""
@@ -104,19 +185,71 @@ class Objects:
         except NotFound:
             pass
         except Conflict as error:
-            self._read_again(name)
+            self.refresh(name)
             raise Stale(error) from error
         else:
             self._log_write("Deleted", name, reason=reason)
-        self._cache.deleted(name, self._namespace, base=base)
+        if metadata.get("finalizers"):
+            self.refresh(name)  # it exists until they are removed
+        else:
+            self._cache.deleted(name, self._namespace, base=base)
 
-    def _read_again(self, name: str) -> None:
-        """Put the object of the API server over the cache, which is behind or has no objects without labels."""
-        self._cache.refresh(
-            name, self._namespace, lambda: self._client.get(self._resource, name, namespace=self._namespace)
-        )
+    def is_overridden(self, name: str, content: object) -> bool:
+        """Whether the last write of this content did not hold."""
+        with self._lock:
+            last = self._written.get((name, type(content)))
+            return last is not None and not last.kept and last.content == content
+
+    def _check_pause(self, name: str, content: object, base: Object | None, obj: Object) -> None:
+        with self._lock:
+            last = self._written.get((name, type(content)))
+        if last is None or last.content != content:
+            return
+        wait = last.at + last.pause - self._clock.monotonic()
+        if wait > 0:
+            text = _override_text(base or {}, obj, self._resource.kind, fights=last.kept)
+            raise Overridden(text, retry_after=wait, stored=None)
+
+    def _note_write(self, name: str, content: object, *, kept: bool) -> float:
+        """Returns the pause before the next write of the same content."""
+        key, now = (name, type(content)), self._clock.monotonic()
+        with self._lock:
+            while self._written and self._written[first := next(iter(self._written))].is_over(now):
+                del self._written[first]
+            last = self._written.pop(key, None)
+            repeated = last is not None and last.content == content and not last.is_over(now)
+            times = last.times + 1 if last is not None and repeated and (last.kept or not kept) else 1
+            if not kept:
+                times = max(times, _FREE_WRITES)
+            doubled = times - _FREE_WRITES
+            pause = 0.0 if doubled < 0 else min(_LAST_PAUSE, _FIRST_PAUSE * 2.0 ** min(doubled, 16))
+            self._written[key] = _Written(content, kept, times, now, pause)
+            return pause
 
     def _log_write(self, what: str, name: str, **about: object) -> None:
         shown = f"{self._namespace}/{name}" if self._namespace else name
         log.info(what, extra={"kind": self._resource.kind, "object": shown, **about})
         self._metrics.written(self._resource.kind, what.lower().removesuffix("d"))
+
+
+def _override_text(stored: Object, wanted: Object, kind: str, *, fights: bool = False) -> str:
+    """Field names, without values. Versions and the like differ in each write."""
+    own = ("resourceVersion", "generation", "uid", "creationTimestamp", "managedFields")
+    fields = [field for field in changed_fields(stored, wanted) if field.removeprefix("metadata.") not in own]
+    names = ", ".join(fields)
+    if fights:
+        return (
+            f"another client changes {names} of the {kind} back after each write; its name is in "
+            f"metadata.managedFields (kubectl get --show-managed-fields); exclude objects of Compass from its work"
+        )
+    return (
+        f"the cluster changes {names} of the {kind} as it is written: an admission policy or webhook sets it, or the "
+        f"CRD does not have it; exclude objects of Compass from the policy, or apply the CRD of this release"
+    )
+
+
+def _too_large(obj: Object, kind: str) -> str:
+    return (
+        f"TooLarge: the {kind} has {len(orjson.dumps(obj))} bytes, more than this cluster stores (etcd: 1.5 MiB unless "
+        f"--max-request-bytes is raised); shorten it in Compass, or raise the limit of etcd"
+    )

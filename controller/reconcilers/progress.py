@@ -5,10 +5,21 @@ last result of a plan is reported, or a result changes later, the sync reconcile
 """
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from controller.model.desired import DesiredSet
+from workqueue.clock import Clock
+
+#: Seconds after which an Application whose reconcile has not ended is reported. An API server answers within
+#: milliseconds; an admission webhook may take 30 s.
+HANGING_SECONDS = 5.0
+
+_HANGS = (
+    f"the API server has not answered for more than {HANGING_SECONDS:g} s; an admission webhook for Applications or "
+    f"Secrets may hang: see kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,9 @@ class Outcome:
 class Progress:
     """Thread-safe. Subscribers are called outside the lock when there are new results for the status."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._working: dict[str, float] = {}  # monotonic start of each reconcile in progress, by name
         self._subscribers: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._plan: Plan | None = None
@@ -72,9 +85,31 @@ class Progress:
         """The name is in sync with `plan`."""
         self._report(name, plan, None)
 
-    def failed(self, name: str, plan: Plan, error: str) -> None:
-        """The name could not be synchronised with `plan`."""
-        self._report(name, plan, error)
+    def failed(self, name: str, plan: Plan, error: str) -> bool:
+        """The name could not be synchronised with `plan`. False if the same error was reported last."""
+        return self._report(name, plan, error)
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[None]:
+        """The name is being reconciled inside this context."""
+        with self._lock:
+            self._working[name] = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._working[name]
+
+    def report_hanging(self) -> bool:
+        """Report each name as failed whose reconcile takes long. True if names have no result yet."""
+        with self._lock:
+            plan, now = self._plan, self._clock.monotonic()
+            hanging = [name for name, began in self._working.items() if now - began >= HANGING_SECONDS]
+        if plan is not None:
+            for name in hanging:
+                self.failed(name, plan, _HANGS)
+        with self._lock:
+            return bool(self._pending)
 
     def outcome(self) -> Outcome:
         """Raises RuntimeError before the first `publish`."""
@@ -94,11 +129,11 @@ class Progress:
                 failed=dict(self._failed),
             )
 
-    def _report(self, name: str, plan: Plan, error: str | None) -> None:
+    def _report(self, name: str, plan: Plan, error: str | None) -> bool:
         with self._lock:
             if plan is not self._plan:
                 # The result of an earlier plan. If the name still matters it is pending and is reconciled again.
-                return
+                return True
             was_pending = name in self._pending
             before = self._failed.get(name)
             self._pending.discard(name)
@@ -110,3 +145,4 @@ class Progress:
         if conclude:
             for subscriber in self._subscribers:
                 subscriber()
+        return before != error

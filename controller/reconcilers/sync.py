@@ -34,7 +34,7 @@ from controller.model.desired import DesiredSet, Problem, desired_set
 from controller.reconcilers.application import ApplicationController, ApplicationReconciler
 from controller.reconcilers.application_secrets import reserved_secrets
 from controller.reconcilers.deletions import CONFIRM_DELETIONS, DeletionGuard, Verdict
-from controller.reconcilers.progress import Outcome, Plan, Progress
+from controller.reconcilers.progress import HANGING_SECONDS, Outcome, Plan, Progress
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.runtime import logs
 from controller.runtime.controller import Controller
@@ -289,11 +289,12 @@ class SyncReconciler:
         """
         fetch, now = self._fetch, self._clock.monotonic()
         assert fetch is not None
+        waits = self._progress.report_hanging()
         outcome = self._progress.outcome()  # of this fetch, because no other reconcile publishes
         counts = cc.ApplicationCounts(outcome.desired, outcome.synced, outcome.failed)
         self._metrics.applications(desired=counts.desired, synced=counts.synced, failed=len(counts.failed))
-        if outcome.pending:
-            return None
+        if outcome.pending or waits:
+            return HANGING_SECONDS
         first = self._concluded is None or self._concluded[0].generation != outcome.generation
         if not first and self._concluded is not None and self._concluded[0] == outcome:
             return None

@@ -6,6 +6,7 @@ they can lag as long as a test wants; the real server cannot be made to.
 
 import copy
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,6 +74,8 @@ class Cluster:
         self.objects: dict[str, dict[str, Object]] = {r.plural: {} for r in (APPLICATION, SECRET, COMPASS_CONNECTION)}
         self.requests: Counter[str] = Counter()
         self.failure: Failure = lambda _method, _resource, _name: None
+        self.now: Callable[[], float] = lambda: 0.0  # epoch seconds, of the agent that was made last
+        self.mutate: Callable[[Resource, Object], None] = lambda _resource, _obj: None  # an admission policy
         self._watchers: list[Watcher] = []
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object:
@@ -84,7 +87,10 @@ class Cluster:
         self._arrived("create", resource, name)
         if object_key(dict(obj)) in self.objects[resource.plural]:
             raise AlreadyExists(f"{name} exists", status=409, reason="AlreadyExists")
-        return self._store(resource, {**obj, "metadata": {**obj["metadata"], "uid": f"uid-{next(self._versions)}"}})
+        return self._store(
+            resource,
+            self._admitted(resource, {**obj, "metadata": {**obj["metadata"], "uid": f"uid-{next(self._versions)}"}}),
+        )
 
     def update(self, resource: Resource, obj: Mapping[str, Any], *, namespace: str | None = None) -> Object:
         metadata = obj["metadata"]
@@ -93,7 +99,7 @@ class Cluster:
         assert metadata.get("resourceVersion"), "an update without a resourceVersion overwrites what it has not seen"
         if metadata["resourceVersion"] != existing["resourceVersion"] or metadata["uid"] != existing["uid"]:
             raise Conflict(f"{metadata['name']} has changed", status=409, reason="Conflict")
-        return self._store(resource, obj)
+        return self._store(resource, self._admitted(resource, obj))
 
     def delete(
         self,
@@ -109,7 +115,17 @@ class Cluster:
         assert uid, "a deletion without the uid may hit another object of that name"
         if uid != metadata["uid"] or (resource_version and resource_version != metadata["resourceVersion"]):
             raise Conflict(f"{name} is another one", status=409, reason="Conflict")
-        self.remove(resource, name, namespace)
+        if metadata.get("finalizers"):
+            held = self._existing(resource, name, namespace)
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now()))
+            self._store(resource, {**held, "metadata": {**metadata, "deletionTimestamp": stamp}})
+        else:
+            self.remove(resource, name, namespace)
+
+    def _admitted(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
+        admitted = copy.deepcopy(dict(obj))
+        self.mutate(resource, admitted)
+        return admitted
 
     # --- what users do ---
 
@@ -286,7 +302,7 @@ class Agent:
         }
         self._undelivered: list[tuple[str, Object | None, Object | None]] = []
         self.lagging = False
-        self.progress = Progress()
+        self.progress = Progress(self.clock)
         self.progress.subscribe(self._conclude)
         self.applications = ApplicationReconciler(
             cluster,  # type: ignore[arg-type]
@@ -317,6 +333,8 @@ class Agent:
             clock=self.clock,
             jitter=lambda: 0.0,
         )
+        self.delayed: dict[str, float] = {}  # monotonic time at which a name is due again
+        cluster.now = self.clock.time
         self.relist()
         cluster.watch(self._watched)
 
@@ -373,8 +391,11 @@ class Agent:
     def step(self, name: str) -> Exception | None:
         """Reconcile one Application; gives what it raised."""
         self.queue.pop(name, None)
+        self.delayed.pop(name, None)
         try:
-            self.applications.reconcile(name)
+            again = self.applications.reconcile(name).requeue_after
+            if again is not None:
+                self.delayed[name] = self.clock.monotonic() + again
         except Exception as error:  # noqa: BLE001 - the controller would queue it again
             return error
         return None
@@ -387,6 +408,9 @@ class Agent:
     def settle(self, *, rounds: int = 50) -> None:
         """Run until nothing is queued. What fails is tried once in each round, ten times at the most."""
         failures: Counter[str] = Counter()
+        for name, at in self.delayed.items():
+            if at <= self.clock.monotonic():
+                self.queue.setdefault(name, 0)
         for _ in range(rounds):
             if self.sync_due:
                 self.step_sync()

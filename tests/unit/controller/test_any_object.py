@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
 from controller.connection.status import derive_conditions
-from controller.reconcilers.application import SecretsFailed
+from controller.reconcilers.application import NotApplied
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
 from informers import Resource
@@ -36,7 +36,7 @@ class _StrictAgent(Agent):
 
     def step(self, name: str) -> Exception | None:
         error = super().step(name)
-        if error is not None and not isinstance(error, (KubernetesError, SecretsFailed)):
+        if error is not None and not isinstance(error, (KubernetesError, NotApplied)):
             raise error
         return error
 

@@ -467,7 +467,7 @@ def test_an_application_that_a_finalizer_keeps_is_deleted_once(
     synced.cycle()
     synced.cycle()
     assert cluster.requests["delete Application"] == 0
-    assert synced.state == "Synchronized"
+    assert synced.state == "ResourceApplicationFailed"
 
 
 def _sync_status(cluster: Cluster, name: str = NAME) -> str:

@@ -4,6 +4,7 @@ from controller.compass.types import Application, Assignment, IncompleteApplicat
 from controller.model.application import ConversionSettings
 from controller.model.desired import DesiredSet, desired_set
 from controller.reconcilers.progress import Progress
+from workqueue.testing import VirtualClock
 
 
 class _Conclusions:
@@ -26,7 +27,7 @@ def _set(*names: str, incomplete: tuple[str, ...] = ()) -> DesiredSet:
 def test_concludes_with_the_last_pending_name() -> None:
     """One conclusion for a set, whatever order the outcomes come in."""
     conclusions = _Conclusions()
-    progress = Progress()
+    progress = Progress(VirtualClock())
     progress.subscribe(conclusions)
     plan = progress.publish(_set("a", "b", "c"), pending=["a", "b"], held=(), request_id="r")
     progress.succeeded("b", plan)
@@ -40,7 +41,7 @@ def test_concludes_with_the_last_pending_name() -> None:
 def test_concludes_again_only_when_an_outcome_changes() -> None:
     """Retries that fail alike are no news; a recovery and a new failure are."""
     conclusions = _Conclusions()
-    progress = Progress()
+    progress = Progress(VirtualClock())
     progress.subscribe(conclusions)
     plan = progress.publish(_set("a"), pending=["a"], held=(), request_id="r")
     for error, count in (("x", 1), ("x", 1), ("y", 2)):
@@ -54,7 +55,7 @@ def test_concludes_again_only_when_an_outcome_changes() -> None:
 def test_an_outcome_of_an_earlier_set_does_not_count() -> None:
     """A worker that began before the publication says nothing about what is wanted now."""
     conclusions = _Conclusions()
-    progress = Progress()
+    progress = Progress(VirtualClock())
     progress.subscribe(conclusions)
     before = progress.publish(_set("a"), pending=["a"], held=(), request_id="r")
     now = progress.publish(_set("a"), pending=["a"], held=(), request_id="r")
@@ -68,7 +69,7 @@ def test_an_outcome_of_an_earlier_set_does_not_count() -> None:
 
 def test_a_failing_deletion_counts_as_failed_and_not_as_desired() -> None:
     """What is being deleted is wanted by nobody, but its failure is told."""
-    progress = Progress()
+    progress = Progress(VirtualClock())
     plan = progress.publish(_set("a"), pending=["gone"], held=(), request_id="r")
     progress.failed("gone", plan, "refused")
     outcome = progress.outcome()
@@ -77,7 +78,7 @@ def test_a_failing_deletion_counts_as_failed_and_not_as_desired() -> None:
 
 def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> None:
     """Between publication and retry a name stays failed; one that needs no work any more does not."""
-    progress = Progress()
+    progress = Progress(VirtualClock())
     plan = progress.publish(_set("a", "b"), pending=["a", "b"], held=(), request_id="r")
     progress.failed("a", plan, "refused")
     progress.failed("b", plan, "refused")
@@ -87,7 +88,7 @@ def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> No
 
 def test_problems_of_the_set_are_failures_from_the_start() -> None:
     """An application that could not be read is desired and failed, without anybody trying it."""
-    progress = Progress()
+    progress = Progress(VirtualClock())
     progress.publish(_set("a", incomplete=("b",)), pending=[], held=(), request_id="r")
     outcome = progress.outcome()
     assert (outcome.desired, outcome.synced) == (2, 1)
@@ -96,7 +97,7 @@ def test_problems_of_the_set_are_failures_from_the_start() -> None:
 
 def test_set_and_holds_come_as_one() -> None:
     """A plan never combines the set of one publication with the holds of another."""
-    progress = Progress()
+    progress = Progress(VirtualClock())
     assert progress.plan is None
     first = progress.publish(_set("a"), pending=[], held=(), request_id="r")
     second = progress.publish(_set(), pending=[], held=["a"], request_id="r")

@@ -1,0 +1,137 @@
+"""What is stored is what was wanted: the answer of each write is compared, in the fields of the agent."""
+
+import copy
+import itertools
+from typing import Any
+
+import pytest
+
+from controller.model.sync_status import SYNC_STATUS
+from controller.resources import APPLICATION, SECRET
+from informers.resource import Resource
+from tests.support.sync import Agent, Cluster, Director, application
+
+NAME = "shop"
+SECRET_NAME = "shop-id-shop-bundle"
+
+Object = dict[str, Any]
+
+
+def _with_description(*values: str) -> Any:
+    """A policy that gives each written Application the next of these values, the last one for all later writes."""
+    following = itertools.chain(values, itertools.repeat(values[-1]))
+
+    def mutate(resource: Resource, obj: Object) -> None:
+        if resource is APPLICATION:
+            obj["spec"]["description"] = next(following)
+
+    return mutate
+
+
+CONSTANT = _with_description("the policy's")
+
+
+def _prune_services(resource: Resource, obj: Object) -> None:
+    if resource is APPLICATION:
+        obj["spec"].pop("services", None)
+
+
+def _drop_label(resource: Resource, obj: Object) -> None:
+    if resource is APPLICATION:
+        obj["metadata"]["labels"] = {}
+
+
+def _empty_secret(resource: Resource, obj: Object) -> None:
+    if resource is SECRET:
+        obj["data"] = {"username": "eA=="}
+
+
+@pytest.mark.parametrize(
+    ("mutate", "field"),
+    [
+        (CONSTANT, "spec.description"),
+        (_prune_services, "spec.services"),
+        (_drop_label, "metadata.labels.applicationconnector.kyma-project.io/managed-by"),
+        (_empty_secret, "data.password"),
+    ],
+)
+def test_a_field_that_the_cluster_changes_is_named_and_not_written_again_at_once(
+    agent: Agent, director: Director, cluster: Cluster, mutate: Any, field: str
+) -> None:
+    cluster.mutate = mutate
+    director.applications = [application(NAME), application("other", secret=None)]
+    agent.settle()
+    assert agent.state == "ResourceApplicationFailed"
+    assert f"{NAME}: " in agent.sync_error
+    assert field in agent.sync_error
+    assert "the cluster changes" in agent.sync_error
+    assert agent.status["applications"]["synced"] < 2
+    assert cluster.applications()[NAME]["metadata"]["annotations"][SYNC_STATUS] != "Synced"
+    assert "user" not in agent.sync_error.replace("username", "")
+    writes = sum(cluster.requests.values())
+    for _ in range(20):
+        agent.enqueue(NAME)
+        agent.settle()
+    assert sum(cluster.requests.values()) == writes, "written again without a pause"
+    assert len(set(agent.recorder.of("ApplicationFailed"))) <= 2, "one Event for each Application"
+
+
+def test_a_policy_that_goes_is_noticed(agent: Agent, director: Director, cluster: Cluster) -> None:
+    cluster.mutate = CONSTANT
+    director.applications = [application(NAME)]
+    agent.settle()
+    cluster.mutate = lambda _resource, _obj: None
+    agent.cycle()
+    assert agent.state == "Synchronized"
+    assert cluster.applications()[NAME]["spec"]["description"] == "Description not provided"
+    assert cluster.applications()[NAME]["metadata"]["annotations"][SYNC_STATUS] == "Synced"
+
+
+def test_values_that_change_with_each_write_lead_to_few_writes(
+    agent: Agent, director: Director, cluster: Cluster
+) -> None:
+    """An hour of it: exponential back-off to five minutes."""
+    cluster.mutate = _with_description(*map(str, range(100_000)))
+    director.applications = [application(NAME)]
+    agent.settle()
+    for _ in range(360):
+        agent.cycle(10.0)
+    assert cluster.requests["update Application"] < 50
+    assert agent.state == "ResourceApplicationFailed"
+
+
+def test_another_client_that_reverts_each_write_is_no_loop(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """The write is stored as wanted, and changed by another controller at once."""
+    director.applications = [application(NAME)]
+    agent.settle()
+    cluster.requests.clear()
+    for number in range(300):
+        other = copy.deepcopy(cluster.applications()[NAME])
+        if other["spec"]["description"] != "theirs":
+            other["spec"]["description"] = "theirs"
+            cluster.put(APPLICATION, other)
+        agent.deliver()
+        agent.step(NAME)
+        agent.clock.advance(0.01)
+        assert number < 3 or cluster.requests["update Application"] >= 3
+    assert cluster.requests["update Application"] < 30
+    agent.settle()
+    assert agent.state == "ResourceApplicationFailed"
+    assert "spec.description" in agent.sync_error
+    for _ in range(20):
+        agent.cycle()
+    assert agent.state == "Synchronized"
+
+
+def test_a_changed_wish_is_written_at_once(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """The back-off is for one content: what the Director changes does not wait for it."""
+    cluster.mutate = _empty_secret
+    director.applications = [application(NAME, secret="first")]
+    agent.settle()
+    cluster.mutate = lambda _resource, _obj: None
+    director.applications = [application(NAME, secret="second")]
+    agent.sync_due = True
+    agent.clock.advance(200.0)
+    agent.settle()
+    assert agent.state == "Synchronized"
+    assert cluster.secrets()[SECRET_NAME]["data"]["password"]

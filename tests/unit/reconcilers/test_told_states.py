@@ -1,0 +1,170 @@
+"""What holds an Application up is in the status, with a cure: finalizers, other clients, webhooks, sizes."""
+
+import copy
+import threading
+from typing import Any
+
+import pytest
+
+from controller.resources import APPLICATION, SECRET
+from informers.errors import ApiError, ServerError
+from informers.resource import Resource
+from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
+
+NAME = "shop"
+SECRET_NAME = "shop-id-shop-bundle"
+
+Object = dict[str, Any]
+
+
+@pytest.fixture
+def synced(agent: Agent, director: Director, cluster: Cluster) -> Agent:
+    """One Application with one Secret, in sync."""
+    director.applications = [application(NAME)]
+    agent.settle()
+    assert agent.state == "Synchronized"
+    return agent
+
+
+def _set_finalizer(cluster: Cluster, *finalizers: str) -> None:
+    obj = copy.deepcopy(cluster.applications()[NAME])
+    obj["metadata"]["finalizers"] = list(finalizers)
+    cluster.put(APPLICATION, obj)
+
+
+def test_an_unassigned_application_that_a_finalizer_keeps_is_named(
+    synced: Agent, director: Director, cluster: Cluster
+) -> None:
+    _set_finalizer(cluster, "example.com/theirs")
+    director.applications = []
+    synced.cycle()
+    assert not synced.recorder.of("ApplicationFailed"), "usual for some seconds"
+    synced.cycle(15.0)
+    assert synced.state == "ResourceApplicationFailed"
+    assert "example.com/theirs" in synced.sync_error
+    for _ in range(3):
+        synced.cycle()
+        assert "example.com/theirs" in synced.sync_error
+    assert cluster.requests["delete Application"] == 1
+    assert len(synced.recorder.of("ApplicationFailed")) == 1
+    cluster.remove(APPLICATION, NAME)
+    synced.cycle(2.0)
+    assert synced.state == "Synchronized"
+
+
+def test_a_finalizer_that_is_removed_soon_is_no_failure(synced: Agent, director: Director, cluster: Cluster) -> None:
+    _set_finalizer(cluster, "example.com/theirs")
+    director.applications = []
+    synced.cycle()
+    cluster.remove(APPLICATION, NAME)
+    synced.cycle(2.0)
+    assert synced.state == "Synchronized"
+    assert not synced.recorder.of("ResourceApplicationFailed")
+
+
+def test_an_assigned_application_that_a_person_deletes_and_a_finalizer_keeps_is_named(
+    synced: Agent, cluster: Cluster
+) -> None:
+    _set_finalizer(cluster, "example.com/theirs")
+    stored = cluster.applications()[NAME]["metadata"]
+    cluster.delete(APPLICATION, NAME, uid=stored["uid"])
+    synced.settle()
+    synced.cycle()
+    assert "example.com/theirs" in synced.sync_error
+    cluster.remove(APPLICATION, NAME)
+    synced.cycle(2.0)
+    assert synced.state == "Synchronized"
+    assert "deletionTimestamp" not in cluster.applications()[NAME]["metadata"]
+
+
+def test_a_person_who_edits_all_the_time_does_not_change_the_state(
+    synced: Agent, director: Director, cluster: Cluster
+) -> None:
+    """Every second write meets a newer version, four times in a row."""
+    conflicts = [4]
+
+    def edit(method: str, resource: Resource, name: str) -> ApiError | None:
+        if (method, resource) == ("update", APPLICATION) and conflicts[0]:
+            conflicts[0] -= 1
+            cluster.put(APPLICATION, copy.deepcopy(cluster.applications()[NAME]))
+        return None
+
+    cluster.failure = edit
+    director.applications = [application(NAME, description="new")]
+    synced.cycle()
+    assert cluster.applications()[NAME]["spec"]["description"] == "new"
+    assert not synced.recorder.of("ApplicationFailed")
+    assert synced.state == "Synchronized"
+
+
+def test_a_foreign_secret_that_a_person_deletes_is_replaced_within_seconds(
+    agent: Agent, director: Director, cluster: Cluster
+) -> None:
+    """No watch tells about a Secret without our labels."""
+    cluster.put(SECRET, {"metadata": {"name": SECRET_NAME, "namespace": NAMESPACE}, "data": {}})
+    director.applications = [application(NAME)]
+    agent.settle()
+    assert agent.state == "ResourceApplicationFailed"
+    assert "delete it" in agent.sync_error
+    for _ in range(10):
+        agent.clock.advance(6.0)
+        agent.settle()
+    cluster.remove(SECRET, SECRET_NAME, NAMESPACE)
+    agent.clock.advance(6.0)
+    agent.settle()
+    assert cluster.secrets()[SECRET_NAME]["data"]
+    assert agent.state == "Synchronized"
+
+
+def test_a_write_that_hangs_is_in_the_status_while_it_hangs(
+    synced: Agent, director: Director, cluster: Cluster
+) -> None:
+    """An admission webhook may take half a minute for each write."""
+    arrived, answer = threading.Event(), threading.Event()
+
+    def hang(method: str, resource: Resource, name: str) -> ApiError | None:
+        if (method, name) == ("update", NAME):
+            arrived.set()
+            assert answer.wait(30)
+        return None
+
+    cluster.failure = hang
+    director.applications = [application(NAME, description="new")]
+    synced.clock.advance(30.0)
+    again = synced.step_sync()
+    assert again is not None
+    assert again <= 5.0
+    worker = threading.Thread(target=synced.step, args=(NAME,))
+    worker.start()
+    try:
+        assert arrived.wait(30)
+        synced.clock.advance(again)
+        synced.step_sync()
+        synced.step_sync()
+        assert synced.state == "ResourceApplicationFailed"
+        assert f"{NAME}: the API server has not answered" in synced.sync_error
+    finally:
+        answer.set()
+        worker.join()
+    synced.clock.advance(5.0)
+    synced.settle()
+    assert synced.state == "Synchronized"
+
+
+@pytest.mark.parametrize("resource", [APPLICATION, SECRET])
+@pytest.mark.parametrize(
+    "message", ["etcdserver: request is too large", "rpc error: trying to send message larger than max (2 vs. 1)"]
+)
+def test_an_object_that_etcd_does_not_take_is_too_large(
+    agent: Agent, director: Director, cluster: Cluster, resource: Resource, message: str
+) -> None:
+    def refuse(method: str, of: Resource, _name: str) -> ApiError | None:
+        return (
+            ServerError(message, status=500, reason="InternalError") if (method, of) == ("create", resource) else None
+        )
+
+    cluster.failure = refuse
+    director.applications = [application(NAME)]
+    agent.settle()
+    assert "TooLarge: " in agent.sync_error
+    assert "shorten it in Compass" in agent.sync_error
