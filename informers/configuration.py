@@ -10,14 +10,13 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.request import getproxies
 
 from kubernetes.client.configuration import Configuration
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.incluster_config import InClusterConfigLoader
 
 from informers.errors import ConfigurationError
-from sockets.loopback import is_own_machine
+from informers.transport.proxies import InvalidProxy, from_environment, of_url
 from workqueue.clock import Clock
 
 if TYPE_CHECKING:
@@ -143,9 +142,27 @@ def load(
     """
     environ = os.environ if environ is None else environ
     configuration, credentials = _load(kubeconfig, clock, environ, service_account)
-    if configuration.proxy in getproxies().values() and is_own_machine(configuration.host):
-        configuration.proxy = None
+    _use_proxy(configuration, environ)
     return configuration, credentials
+
+
+def new_configuration() -> Configuration:
+    """A configuration without the proxy of the environment, which the official client chooses differently."""
+    configuration = Configuration()
+    configuration.proxy = configuration.no_proxy = None
+    return configuration
+
+
+def _use_proxy(configuration: Configuration, environ: Mapping[str, str]) -> None:
+    """Use the proxy of the kubeconfig, which is for every host, or else that of the environment."""
+    named = configuration.proxy
+    try:
+        proxy = of_url(str(named)) if named else from_environment(configuration.host, environ)
+    except InvalidProxy as error:
+        raise ConfigurationError(f"the API server cannot be reached through its proxy: {error}") from error
+    configuration.proxy = proxy.url if proxy else None
+    if proxy and proxy.authorization:
+        configuration.proxy_headers = {"Proxy-Authorization": proxy.authorization}
 
 
 def _load(
@@ -173,7 +190,7 @@ def _from_kubeconfig(path: str, clock: Clock) -> tuple[Configuration, Credential
 
 
 def _in_cluster(environ: Mapping[str, str], service_account: Path, clock: Clock) -> tuple[Configuration, Credentials]:
-    configuration = Configuration()
+    configuration = new_configuration()
     token_path = service_account / "token"
     try:
         InClusterConfigLoader(

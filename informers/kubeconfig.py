@@ -13,7 +13,7 @@ from kubernetes.client.configuration import Configuration
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
-from informers.configuration import Credentials, Headers, TokenFile
+from informers.configuration import Credentials, Headers, TokenFile, new_configuration
 from informers.errors import ConfigurationError
 from informers.exec_plugin import ExecPlugin
 from workqueue.clock import Clock
@@ -23,7 +23,7 @@ def load(path: str, clock: Clock) -> tuple[Configuration, Credentials]:
     """The configuration of the current context. `path` may contain several files. Raises ConfigurationError."""
     if not any(Path(part).expanduser().exists() for part in path.split(os.pathsep) if part):
         raise ConfigurationError(f"kubeconfig {path} does not exist")
-    configuration = Configuration()
+    configuration = new_configuration()
     try:
         merged: Any = KubeConfigMerger(path).config
         user = _User(merged, path)

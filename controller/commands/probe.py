@@ -11,14 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-import requests.utils
-
-from controller.compass.http import proxies_for
+from controller.compass.errors import InvalidRequest
+from controller.compass.http import proxy_for
 
 _HTTPS = 443
-_HTTP = 80
 _QUERY = b'{"query": "{ __typename }"}'
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "compass-runtime-agent/doctor"}
 
@@ -55,11 +53,16 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or _HTTPS
-        proxy = _proxy(url)
-        via = proxy.hostname or ""
-        first = (via, proxy.port or _HTTP) if via else (host, port)
+        proxy = proxy_for(url)
+    except InvalidRequest as error:
+        return Probe(party, url, failed=Step.CONNECTION, text=str(error))
     except ValueError:
-        return Probe(party, url, failed=Step.NAME, text="the URL, or that of a proxy in the environment, is invalid")
+        return Probe(party, url, failed=Step.NAME, text="the URL is invalid")
+    via, first = "", (host, port)
+    if proxy:
+        at = urlsplit(proxy.url)
+        via = at.hostname or ""
+        first = (via, at.port or _HTTPS)
 
     def failed(step: Step, text: str) -> Probe:
         return Probe(party, url, failed=step, text=text, via=via)
@@ -70,7 +73,8 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
         return failed(Step.NAME, f"the host name {first[0]} cannot be resolved ({_cause(error)})")
     connection = http.client.HTTPSConnection(*first, timeout=timeout, context=context)
     if via:
-        connection.set_tunnel(host, port)
+        authorization = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}
+        connection.set_tunnel(host, port, headers=authorization)
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
@@ -90,12 +94,6 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
     finally:
         connection.close()
     return Probe(party, url, via=via, status=answer.status, date=_epoch(date), received=received)
-
-
-def _proxy(url: str) -> SplitResult:
-    """The proxy of the environment, empty for none; raises ValueError. It may have no scheme."""
-    named = requests.utils.select_proxy(url, proxies_for(url)) or ""
-    return urlsplit(named if "://" in named or not named else f"http://{named}")
 
 
 def _epoch(date: str | None) -> float | None:

@@ -1,13 +1,14 @@
 """One HTTPS request and its whole answer, without the features that could send a token elsewhere.
 
 * Redirects are not followed; cookies, .netrc and CA files from the environment are not used.
-* Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY).
+* Proxies are taken from the environment (HTTPS_PROXY, NO_PROXY), as in Go.
 * A request ends within its timeout for any server: slow to connect, slow to answer, or sending single bytes.
 * All errors of the libraries are converted to Unavailable or Refused.
 """
 
 import contextlib
 import http.client
+import os
 import re
 import ssl
 import time
@@ -20,14 +21,13 @@ from typing import Any, cast
 
 import requests
 import requests.adapters
-import requests.utils
 import urllib3
 import urllib3.exceptions
 
 from controller.compass.connections import LimitedSocket, NoConnection, limited, use_interruptible_connections
 from controller.compass.errors import CompassError, InvalidRequest, Refused, TooLarge, Unavailable
 from controller.compass.limits import size
-from sockets.loopback import is_own_machine
+from informers.transport.proxies import InvalidProxy, Proxy, from_environment
 
 #: Timeout of a connection, for each address of a host. Seconds.
 CONNECT_TIMEOUT = 10.0
@@ -112,7 +112,7 @@ class HttpClient:
         request = _prepare(url, body, headers)
         if self._monotonic() - self._used_at > _IDLE_LIMIT:
             self._adapter.close()
-        proxies = proxies_for(url)
+        proxy = proxy_for(url)
         with _failures_told(url, timeout), limited(timeout, self._check_stop, in_answer=may_be_abandoned):
             response = self._adapter.send(
                 request,
@@ -120,7 +120,7 @@ class HttpClient:
                 # Taken as it is since requests 2.4; its type hints do not tell.
                 timeout=cast("Any", urllib3.Timeout(connect=CONNECT_TIMEOUT, read=timeout, total=timeout)),
                 verify=self._verify,
-                proxies=proxies,
+                proxies=self._adapter.proxies(proxy),
             )
             # Closes a connection whose answer was not read to its end, and gives it back to the pool otherwise.
             with contextlib.closing(response):
@@ -158,11 +158,12 @@ def check_url(url: str) -> None:
         raise InvalidRequest("the address must not hold a user name or a password")
 
 
-def proxies_for(url: str) -> dict[str, str]:
-    """The proxies of the environment by scheme; none for the own machine."""
-    if is_own_machine(url):
-        return {}
-    return dict(requests.utils.get_environ_proxies(url, no_proxy=None))
+def proxy_for(url: str) -> Proxy | None:
+    """The proxy of the environment; None for a direct connection. Raises InvalidRequest."""
+    try:
+        return from_environment(url, os.environ)
+    except InvalidProxy as error:
+        raise InvalidRequest(str(error)) from error
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
@@ -172,7 +173,19 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
+        self._authorizations: dict[str, str | None] = {}
         super().__init__()
+
+    def proxies(self, proxy: Proxy | None) -> dict[str, str]:
+        """The argument `proxies` of send()."""
+        if proxy is None:
+            return {}
+        self._authorizations[proxy.url] = proxy.authorization
+        return {"https": proxy.url}
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        authorization = self._authorizations.get(proxy)
+        return {"Proxy-Authorization": authorization} if authorization else {}
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from controller.compass import InvalidRequest, Refused, TooLarge, Unavailable, check_url, client_context
 from controller.compass.certificates import Credentials
-from controller.compass.http import HttpAnswer, HttpClient, proxies_for
+from controller.compass.http import HttpAnswer, HttpClient
 from informers.testing.waiting import eventually
 from tests.support.lossy_network import LossyNetwork
 from tests.support.openssl_errors import leave_errors
@@ -391,10 +391,10 @@ def test_a_usual_address_is_taken(url: str) -> None:
 
 
 class Proxy:
-    """Notes the first line of each connection, and lets nobody through."""
+    """Records the head of each request, and refuses it."""
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
+        self.heads: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://user:pr0xy-pass@127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._run, daemon=True).start()
@@ -406,7 +406,7 @@ class Proxy:
             except OSError:
                 return
             with connection:
-                self.lines.append(connection.recv(65536).split(b"\r\n")[0])
+                self.heads.append(connection.recv(65536))
                 connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
 
     def close(self) -> None:
@@ -426,23 +426,21 @@ def test_the_proxy_of_the_environment_is_used(
     monkeypatch.setenv("HTTPS_PROXY", "http://nobody.invalid:3128")
     with pytest.raises(Unavailable, match="the host name of the proxy named in the environment cannot be resolved"):
         post(client, "https://compass.example.com/")
-    (line,) = proxy.lines
-    assert line.startswith(b"CONNECT compass.example.com:443 HTTP/1.")  # 1.0 before Python 3.12
+    (head,) = proxy.heads
+    assert head.startswith(b"CONNECT compass.example.com:443 HTTP/1.")  # 1.0 before Python 3.12
+    assert b"\r\nProxy-Authorization: Basic dXNlcjpwcjB4eS1wYXNz\r\n" in head
     monkeypatch.setenv("NO_PROXY", "localhost")
     server.answer = lambda _: http("{}")
     assert post(client, server.url).status == 200
-    assert len(proxy.lines) == 1
+    assert len(proxy.heads) == 1
     proxy.close()
 
 
-@pytest.mark.parametrize(
-    ("host", "used"),
-    [("localhost", False), ("127.0.0.1", False), ("127.9.9.9", False), ("[::1]", False), ("10.0.0.1", True)],
-)
-def test_no_proxy_for_the_own_machine(host: str, used: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in Go: a proxy could not reach it anyway, and NO_PROXY seldom names it."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
-    assert bool(proxies_for(f"https://{host}:8443/graphql").get("https")) is used
+def test_a_proxy_that_cannot_be_used_is_named(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://user:pr0xy-pass@proxy:1080")
+    with pytest.raises(InvalidRequest, match="HTTPS_PROXY names a socks5 proxy") as caught:
+        post(client, "https://compass.example.com/")
+    assert "pr0xy-pass" not in str(caught.value)
 
 
 def test_the_timeout_includes_the_name_resolution(

@@ -100,31 +100,6 @@ def test_bad_file(tmp_path: Path, content: str, text: str) -> None:
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize(
-    ("host", "proxy"),
-    [
-        ("localhost", None),
-        ("127.0.0.1", None),
-        ("127.9.9.9", None),
-        ("[::1]", None),
-        ("10.96.0.1", "http://proxy.example.com:3128"),
-    ],
-)
-def test_no_proxy_for_the_own_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, proxy: str | None
-) -> None:
-    """As in Go: kind and `kubectl port-forward` work behind a company's proxy. One in the kubeconfig is meant."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
-    path = kubeconfig(tmp_path / "config", f"https://{host}:6443")
-    configuration, _ = load(path, clock=VirtualClock())
-    assert configuration.proxy == proxy
-    named = yaml.safe_load(Path(path).read_text())
-    named["clusters"][0]["cluster"]["proxy-url"] = "http://named.example.com:8080"
-    Path(path).write_text(yaml.safe_dump(named))
-    configuration, _ = load(path, clock=VirtualClock())
-    assert configuration.proxy == "http://named.example.com:8080"
-
-
 def test_missing_file(tmp_path: Path) -> None:
     """A kubeconfig that was named must exist."""
     with pytest.raises(ConfigurationError, match="missing does not exist"):
