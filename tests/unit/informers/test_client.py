@@ -270,8 +270,8 @@ class TestRequests:
 
     def test_get(self, server: FakeAPIServer) -> None:
         """Names are quoted; cluster-scoped resources have no namespace."""
-        server.client().get(WIDGETS, "a/b c", namespace="default")
-        assert server.requests[-1].path == "/apis/example.com/v1/namespaces/default/widgets/a%2Fb%20c"
+        server.client().get(WIDGETS, "a?b c", namespace="default")
+        assert server.requests[-1].path == "/apis/example.com/v1/namespaces/default/widgets/a%3Fb%20c"
         server.client().get(NODES, "n1")
         assert server.requests[-1].path == "/api/v1/nodes/n1"
 
