@@ -24,7 +24,7 @@ from controller.compass.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from controller.compass.foreign_text import plain_words
+from controller.compass.foreign_text import first_words
 from controller.compass.http import HttpAnswer
 from controller.compass.limits import parsing_takes, size
 from controller.compass.queries import Operation
@@ -99,18 +99,20 @@ class Received:
         return cls(http, _parsed(http.body), memory)
 
     @property
-    def whole_document(self) -> Any:
-        """The document with parsed applications."""
-        return _parsed(self.http.body)
-
-    @property
     def text(self) -> str:
-        """The body if it is text that can be shown, otherwise ""."""
-        return plain_words(self.http.body) if self.document is None else ""
+        """The first words of a body that is not JSON, "" if they may be data."""
+        return first_words(self.http.body, _media_type(self.http)) if self.document is None else ""
+
+    def errors(self, operation: Operation, secrets: frozenset[str]) -> tuple[ErrorEntry, ...]:
+        """The errors of a GraphQL answer. `secrets`: the secret values of the request."""
+        document = self.document
+        if document.get("errors"):
+            document = _parsed(self.http.body)  # whole applications, too: a message may repeat their secrets
+        return read_errors(document, operation, secrets)
 
     @property
     def description(self) -> str:
-        """A description of the answer without its content: "HTTP 404, text/html, not JSON"."""
+        """A description of the answer without its content: "HTTP 404, text/html, not JSON: ..."."""
         http = self.http
         parts = [f"HTTP {http.status}", _media_type(http) or "no content type"]
         if 300 <= http.status < 400:
@@ -118,7 +120,7 @@ class Received:
         elif not http.body.strip():
             parts.append("empty")
         elif self.document is None:
-            parts.append(f'"{self.text}"' if self.text else "not JSON")
+            parts.append(f'not JSON: "{self.text}"' if self.text else "not JSON")
         else:
             parts.append("JSON, but not GraphQL")
         return ", ".join(parts)
@@ -140,8 +142,8 @@ def interpret(
     """
     http, document = received.http, received.document
     if http.is_outage:
-        errors = read_errors(document, operation, secrets) if _is_graphql(document) else ()
-        told = errors[0].message if errors else received.text
+        errors = received.errors(operation, secrets) if _is_graphql(document) else ()
+        told = errors[0].message if errors else Redactor(secrets).clean(received.text)
         message = f"HTTP {http.status}: {told}" if told else f"HTTP {http.status}"
         raise Unavailable(
             message,
@@ -152,10 +154,9 @@ def interpret(
     if http.status == HTTPStatus.BAD_REQUEST and not http.body.strip() and _media_type(http) in ("", _JSON):
         raise Refused("HTTP 400, empty answer", status=http.status)
     if not _is_graphql(document) or 300 <= http.status < 400:
-        raise UnexpectedAnswer(
-            received.description, status=http.status, url=Redactor(secrets).clean(without_query(url))
-        )
-    errors = read_errors(document, operation, secrets)
+        clean = Redactor(secrets).clean
+        raise UnexpectedAnswer(clean(received.description), status=http.status, url=clean(without_query(url)))
+    errors = received.errors(operation, secrets)
     if http.status != HTTPStatus.OK and not errors:
         raise InvalidAnswer(f"HTTP {http.status} without a GraphQL error")
     if http.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):

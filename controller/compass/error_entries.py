@@ -11,7 +11,7 @@ from typing import Any
 from controller.compass.errors import InvalidAnswer
 from controller.compass.foreign_text import message_without_data
 from controller.compass.queries import Operation
-from controller.compass.redaction import Redactor, secrets_repeated
+from controller.compass.redaction import Redactor, repeated_secrets
 
 #: The Director's codes for a caller without rights: "insufficient scopes" is what it answers to a certificate that it
 #: cannot map to a Runtime. 24 and 25 are a tenant that is missing or unknown, which a new configuration mends, too.
@@ -21,10 +21,12 @@ _REFUSING_TEXT = "insufficient scopes"
 _NAME = re.compile(r"\w+")
 
 #: The Director's internal errors: "Internal Server Error [errorID=<uuid>, reason: ...]".
-_ERROR_ID = re.compile(r"\s*\[errorID=([\w-]{1,64})\]|errorID=([\w-]{1,64}),?\s*")
+_ERROR_ID = re.compile(r"\[errorID=([\w-]{1,64})\]|errorID=([\w-]{1,64}),? ?")
 
-#: Characters of different messages that are read; the text of one error is a hundred.
-_MAX_MESSAGES = 100_000
+#: Characters of different messages that are shown; the text of one error is a hundred. The number of errors: a page has
+#: 500 applications.
+_MAX_MESSAGES = 10_000
+_MAX_ERRORS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +47,54 @@ class ErrorEntry:
         """Whether the error means that certificate or token do not give the permission."""
         return self.code in _REFUSING_CODES or _REFUSING_TEXT in self.message.lower()
 
+    @property
+    def description(self) -> str:
+        """All of it in one line, for the log."""
+        path = ".".join(map(str, self.path))
+        known = {"code": self.code, "path": path, "errorID": self.error_id}
+        facts = ", ".join(f"{name} {value}" for name, value in known.items() if value not in (None, ""))
+        return f"{self.message} ({facts})" if facts else self.message
+
 
 def read_errors(document: dict[str, Any], operation: Operation, secrets: frozenset[str]) -> tuple[ErrorEntry, ...]:
     """The errors, sorted by message, code and path. `secrets`: the secret values of the request.
 
-    Raises InvalidAnswer if they are not a list.
+    Raises InvalidAnswer if they are not a list, or too many.
     """
     entries = document.get("errors")
     if entries is None:
         return ()
     if not isinstance(entries, list):
         raise InvalidAnswer("is not a list", path="errors")
-    clean = _Cleaning(document, [text for entry in entries for text in _texts(entry)], secrets)
+    if len(entries) > _MAX_ERRORS:
+        raise InvalidAnswer(f"has {len(entries)} entries", path="errors")
+    texts = [_texts(entry) for entry in entries]
+    clean = _Cleaning(document.get("data"), {text for pair in texts for text in pair}, secrets)
     asked_for = frozenset(_NAME.findall(operation.text))
-    read = [_error(entry if isinstance(entry, dict) else {}, clean, asked_for) for entry in entries]
+    read = [
+        _error(entry if isinstance(entry, dict) else {}, clean(message), clean(error_id), asked_for)
+        for entry, (message, error_id) in zip(entries, texts, strict=True)
+    ]
     return tuple(sorted(read, key=_canonical))
 
 
 class _Cleaning:
-    """Removes secrets and ids from the texts of errors."""
+    """Removes secrets from the texts of errors."""
 
-    def __init__(self, document: dict[str, Any], texts: list[str], secrets: frozenset[str]) -> None:
-        self._read = "\n".join(sorted(set(texts)))[:_MAX_MESSAGES]
-        joined = "".join(filter(str.isprintable, self._read))  # what is not printable may break a secret up
-        self._redactor = Redactor(secrets | secrets_repeated(document, f"{self._read}\n{joined}"))
+    def __init__(self, data: Any, texts: set[str], secrets: frozenset[str]) -> None:
+        self._shown: dict[str, str] = {}
+        left, chosen = _MAX_MESSAGES, []
+        for text in sorted(texts):
+            if len(text) <= left:
+                left -= len(text)
+                chosen.append(text)
+        read = "\n".join(chosen)
+        joined = "".join(filter(str.isprintable, read))  # what is not printable may break a secret up
+        redactor = Redactor(secrets | repeated_secrets(data, f"{read}\n{joined}"))
+        self._shown = {text: redactor.clean(text) for text in chosen}
 
     def __call__(self, text: str) -> str:
-        return self._redactor.clean(text) if text in self._read else "an error with a message that is not shown"
+        return self._shown.get(text, "an error with a message that is not shown")
 
 
 def _texts(entry: Any) -> tuple[str, str]:
@@ -80,14 +103,14 @@ def _texts(entry: Any) -> tuple[str, str]:
     if not isinstance(raw, str):
         return "", ""
     ids = _ERROR_ID.search(raw)
-    return message_without_data(_ERROR_ID.sub("", raw)), (ids[1] or ids[2]) if ids else ""
+    message = _ERROR_ID.sub("", raw).strip() if ids else raw
+    return message_without_data(message), (ids[1] or ids[2]) if ids else ""
 
 
-def _error(entry: dict[str, Any], clean: _Cleaning, asked_for: frozenset[str]) -> ErrorEntry:
+def _error(entry: dict[str, Any], message: str, error_id: str, asked_for: frozenset[str]) -> ErrorEntry:
     path = entry.get("path")
     extensions = entry.get("extensions")
     code = extensions.get("error_code") if isinstance(extensions, dict) else None
-    message, error_id = map(clean, _texts(entry))
     return ErrorEntry(
         message=message or "an error without a message",
         # Of the names only those that were asked for: any other text may be anything.

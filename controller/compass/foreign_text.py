@@ -17,7 +17,8 @@ _MAX_MESSAGE = 4000
 
 #: Where data begins in a message: JSON, also escaped or encoded, HTML, server-sent events. Data may contain secrets.
 _DATA = re.compile(
-    r"""[{<\\]|%7b|%3c|&(?:quot|lt|\#)|["']\s*:|\[\s*["']|^\s*(?:data|event|id|retry):""", re.IGNORECASE | re.MULTILINE
+    r"""[{<\\]|%7b|%3c|&(?:quot|lt|\#)|["']\s*:|\[\s*["']|^[^\S\n]*(?:data|event|id|retry):""",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 #: What a message itself calls a secret.
@@ -27,56 +28,38 @@ _NAMED_SECRET = re.compile(
     re.IGNORECASE,
 )
 
-#: Texts of proxies. A body is quoted only if it consists of words in these texts, so that it cannot disclose anything.
-_PROXY_TEXTS = (
-    # Envoy and Istio
-    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
-    "retried and the latest reset reason: local connection failure, transport failure reason: delayed connect error",
-    "reset reason: connection termination, connection timeout, remote reset, local reset, overflow, protocol error",
-    "no healthy upstream",
-    "upstream request timeout",
-    "stream timeout",
-    "local_rate_limited",
-    "fault filter abort",
-    "RBAC: access denied",
-    "Jwt is missing",
-    "Jwt is expired",
-    "Jwt verification fails",
-    "request headers too large",
-    # nginx, Go's net/http, and whoever answers with the name of the status
-    "404 page not found",
-    "default backend - 404",
-    "Bad Request",
-    "Unauthorized",
-    "Forbidden",
-    "Method Not Allowed",
-    "Request Timeout",
-    "Payload Too Large",
-    "Request Entity Too Large",
-    "Too Many Requests",
-    "Internal Server Error",
-    "Bad Gateway",
-    "Service Unavailable",
-    "Service Temporarily Unavailable",
-    "Gateway Timeout",
-)
-_PROXY_WORDS = frozenset(word.rstrip(".,:").lower() for text in _PROXY_TEXTS for word in text.split())
-_NUMBER = re.compile("[1-9][0-9]{2}")
-_MAX_PLAIN_BYTES = 200
+#: Bytes of a page in which its title or its first words are looked for.
+_PAGE_BYTES = 4096
+
+_MAX_WORDS = 20
+
+#: A word that cannot be a generated secret. A number is a status, or the errno of a failed connection.
+_WORD = re.compile(r"[A-Za-z]{1,24}(?:[-_/'][A-Za-z]{1,24}){0,4}[.,:;!?]{0,3}|[1-9][0-9]{2}[.,:;]?")
+
+#: After these words comes a value.
+_ANNOUNCING = ("token", "passw", "secret", "credential", "authorization", "bearer", "basic", "key", "data", "event")
 
 
-def plain_words(body: bytes) -> str:
-    """The body as text if each of its words is used by proxies, else "".
+def first_words(body: bytes, media_type: str) -> str:
+    """The title of an HTML page, or the first words of a text: up to the first one that may be a value. "" without any.
 
-    Nothing else is certainly harmless: a body that is nearly JSON, or JSON behind a prefix, may contain passwords.
+    Nothing of a body that may contain data: one that is nearly JSON, or JSON behind a prefix, may contain passwords.
     """
-    if len(body) > _MAX_PLAIN_BYTES or not body.isascii():
+    page = body[:_PAGE_BYTES]
+    lower = page.lower()
+    if media_type == "text/html" or lower.lstrip().startswith((b"<!doctype html", b"<html")):
+        _, opened, rest = lower.partition(b"<title>")
+        end = rest.find(b"</title>")
+        begin = len(page) - len(rest)
+        page = page[begin : begin + end] if opened and end >= 0 else b""
+    elif any(mark in page for mark in b'{}[]<>="'):
         return ""
-    words = body.decode("ascii").split()
-    others = [word for word in words if word.rstrip(".,:").lower() not in _PROXY_WORDS]
-    # One other word may be a number, such as the status or the errno of a failed connection.
-    harmless = not others or (len(others) == 1 and _NUMBER.fullmatch(others[0]))
-    return " ".join(words) if harmless else ""
+    words = []
+    for word in page.decode("ascii", errors="replace").split()[:_MAX_WORDS]:
+        if not _WORD.fullmatch(word) or word.lower().startswith(_ANNOUNCING):
+            break
+        words.append(word)
+    return " ".join(words)
 
 
 def one_line(text: str, limit: int = MAX_FOREIGN_TEXT) -> str:

@@ -8,7 +8,7 @@
 import logging
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -24,18 +24,23 @@ from controller.compass.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
+from controller.compass.foreign_text import one_line
 from controller.compass.http import HttpAnswer, HttpClient
 from controller.compass.limits import Limits, body_limit
 from controller.compass.queries import Operation
-from controller.compass.redaction import Redactor, masked, masked_headers, secrets_repeated, sent_secrets
+from controller.compass.redaction import sent_secrets
 
 log = logging.getLogger(__name__)
 
 #: Timeout of a whole call, from the connection to the last byte, in seconds. The same as in the Go agent.
 TOTAL_TIMEOUT = 30.0
 
-#: Enough of an answer to see its problem; a whole answer with a thousand applications would hide the rest of the log.
-_MAX_LOGGED_ANSWER = 10_000
+#: Variables whose values are ids. Others are not logged.
+_ID_VARIABLES = ("runtime", "application", "bundle")
+_MAX_ID = 64
+
+#: Errors of one call in the log.
+_MAX_LOGGED_ERRORS = 20
 
 #: Called after each call with the operation's name, its outcome and its duration in seconds. The outcome is "success"
 #: or the kind of failure in snake case ("unavailable", "refused", "invalid_answer", "graphql_error", ...).
@@ -55,8 +60,8 @@ _OUTCOMES: Mapping[type[CompassError], str] = {
 class Transport:
     """Sends operations over one pool of connections. May be used by several threads.
 
-    With `log_queries`, a call that fails logs operation, variables, headers and answer, secrets masked. No answer takes
-    more than `answer_memory` bytes of memory.
+    With `log_queries`, a call that fails is logged: operation, ids, status, size, duration and errors, and never a body
+    or a header. No answer takes more than `answer_memory` bytes of memory.
     """
 
     def __init__(
@@ -101,25 +106,27 @@ class Transport:
         """
         call = _Call(url, operation, variables, headers, request_id)
         started = self._monotonic()
-        outcome = "failure"
+        outcome, errors = "failure", [""]
         try:
             http = self._http.post(
                 url, call.body(), headers=call.all_headers(), timeout=timeout, may_be_abandoned=may_be_abandoned
             )
             answer = call.interpret(http, max_memory=int(self._answer_memory * answer_part))
             outcome = _OUTCOMES[type(answer.error())] if answer.errors else "success"
+            errors = [entry.description for entry in answer.errors]
         except CompassError as error:
             error.request_id = request_id
-            outcome = _OUTCOMES[type(error)]
+            outcome, errors = _OUTCOMES[type(error)], [str(error)]
             raise
         finally:
             seconds = self._monotonic() - started
             if self._observe is not None:
                 self._observe(operation.name, outcome, seconds)
-            told = {"operation": operation.name, "outcome": outcome, "seconds": round(seconds, 3)}
-            log.debug("Called Compass", extra={**told, "requestID": request_id})
+            facts = {"operation": operation.name, "outcome": outcome, "seconds": round(seconds, 3)}
+            facts |= {"requestID": request_id}
+            log.debug("Called Compass", extra=facts)
             if self._log_queries and outcome != "success":
-                log.info("Call to Compass failed", extra=call.record(outcome))
+                log.info("Call to Compass failed", extra=facts | call.record(errors))
         return answer
 
 
@@ -150,23 +157,17 @@ class _Call:
             "User-Agent": "compass-runtime-agent",
         }
 
-    def record(self, outcome: str) -> dict[str, str]:
-        """The call for the log. No text of it holds a secret."""
-        answer = ""
-        secrets = set(self._secrets)
-        if self._received is not None:
-            document = self._received.whole_document
-            answer = self._received.description if document is None else masked(document)
-            secrets |= secrets_repeated(document, answer)
-        redactor = Redactor(secrets)
+    def record(self, errors: Sequence[str]) -> dict[str, Any]:
+        """The call and its failure for the log: only ids, numbers, and errors without secrets."""
+        http = self._received.http if self._received is not None else None
+        more = len(errors) - _MAX_LOGGED_ERRORS
         return {
-            "operation": self._operation.name,
-            "outcome": outcome,
-            "request_id": self._request_id,
-            "query": self._operation.text,
-            "variables": redactor.mask(masked(self._variables)),
-            "headers": masked_headers(self._headers),
-            "answer": redactor.mask(answer)[:_MAX_LOGGED_ANSWER],
+            "variables": {
+                name: one_line(str(self._variables[name]), _MAX_ID) for name in _ID_VARIABLES if name in self._variables
+            },
+            "status": http.status if http is not None else 0,
+            "bytes": len(http.body) if http is not None else 0,
+            "errors": [*errors[:_MAX_LOGGED_ERRORS], *([f"and {more} more"] if more > 0 else [])],
         }
 
     def interpret(self, http: HttpAnswer, *, max_memory: int) -> Answer:
