@@ -50,7 +50,7 @@ def expressions() -> Iterator[Expression]:
                 place = f"{path.relative_to(ROOT)}:{call.lineno}"
                 if call.func.attr == "compile":
                     name = next((name for name, value in names.items() if value is call), "")
-                    used = {node.attr for node in ast.walk(tree) if _is_use(node, name)} or {"search"}
+                    used = {_used_function(node, name) for node in ast.walk(tree)} - {""} or {"search"}
                 else:
                     used = {call.func.attr}
                 if call.func.attr == "escape":
@@ -73,13 +73,10 @@ def _of_re(call: ast.Call) -> bool:
     return isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "re"
 
 
-def _is_use(node: ast.AST, name: str) -> bool:
-    return (
-        isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == name
-        and node.attr in FUNCTIONS
-    )
+def _used_function(node: ast.AST, name: str) -> str:
+    """The function if this is a use of the expression with the name, else ""."""
+    is_use = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
+    return node.attr if is_use and isinstance(node, ast.Attribute) and node.attr in FUNCTIONS else ""
 
 
 def _flags(call: ast.Call) -> int:
