@@ -19,6 +19,7 @@ from informers.errors import (
     TooManyRequests,
     TransformFailed,
     Unauthorized,
+    WrongKind,
 )
 from informers.handlers import DeletedFinalStateUnknown, EventHandlers, Registration
 from informers.indexer import NAMESPACE_INDEX, Indexer, index_by_namespace
@@ -74,6 +75,7 @@ __all__ = [
     "WatchEvent",
     "WatchStream",
     "Watcher",
+    "WrongKind",
     "index_by_namespace",
     "make_key",
     "no_retries_after",

@@ -13,6 +13,7 @@
         ├── Expired                   410, reasons Expired and Gone: the resourceVersion or continue token is too old
         ├── Invalid                   422
         ├── TooManyRequests           429
+        ├── WrongKind                 the objects on the server have another kind than the Resource of the program
         ├── ServerError               5xx
         │   └── TooLargeResourceVersion   the server has not caught up with the resourceVersion asked for
         └── ConnectionFailed          no HTTP answer: refused, DNS, TLS, reset, timeout
@@ -106,6 +107,10 @@ class Invalid(ApiError):
 
 class TooManyRequests(ApiError):
     """429."""
+
+
+class WrongKind(ApiError):
+    """The objects on the server have another kind than the Resource of the program. The text has both."""
 
 
 class ServerError(ApiError):

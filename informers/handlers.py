@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from informers.resource import object_key
 from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -170,6 +171,19 @@ class Registration:
                 return
             self._deliver(notification)
 
+    def _description(self, notification: Notification) -> dict[str, str]:
+        """Handler and object of the change, for the log."""
+        match notification:
+            case Added(obj):
+                handler: Any = self._handlers.on_add
+            case Updated(_, obj):
+                handler = self._handlers.on_update
+            case Deleted(obj):
+                handler = self._handlers.on_delete
+        key = obj.key if isinstance(obj, DeletedFinalStateUnknown) else object_key(obj)
+        name = f"{handler.__module__}.{handler.__qualname__}" if hasattr(handler, "__qualname__") else repr(handler)
+        return {"informer": self._informer_name, "handler": name, "object": key}
+
     def _deliver(self, notification: Notification) -> None:
         try:
             match notification:
@@ -180,7 +194,7 @@ class Registration:
                 case Deleted(obj_or_tombstone):
                     self._handlers.on_delete(obj_or_tombstone)
         except BaseException:  # SystemExit, or a panic of an extension module, must not end the thread
-            log.exception("Event handler failed, skipping the change", extra={"informer": self._informer_name})
+            log.exception("Event handler failed, skipping the change", extra=self._description(notification))
             self._clock.sleep(PAUSE_AFTER_ERROR, self._stopped)
         finally:
             if isinstance(notification, Added) and notification.is_initial_list:

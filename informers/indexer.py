@@ -191,7 +191,14 @@ def _values(index: str, function: IndexFunction, obj: Object | None) -> dict[str
     if obj is None:
         return {}
     try:
-        return dict.fromkeys(function(obj))
+        return dict.fromkeys(_collection(index, function(obj)))
     except Exception as error:
         error.add_note(f"in the index function {index!r}, for {obj.get('kind', 'object')} {object_key(obj)}")
         raise
+
+
+def _collection(index: str, values: Iterable[str]) -> Iterable[str]:
+    """The values, unless they are one text, whose characters would become values."""
+    if isinstance(values, str):
+        raise TypeError(f"the index function {index!r} returned the text {values!r}, not a collection of texts")
+    return values

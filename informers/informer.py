@@ -101,7 +101,7 @@ class SharedInformer:
 
     def lister(self) -> Lister:
         """The lister of the cache."""
-        return Lister(self._indexer)
+        return Lister(self._indexer, self._lister_watcher.resource)
 
     @property
     def has_synced(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from informers.errors import NotFound
 from informers.lister import Lister
-from informers.resource import make_key, object_key
+from informers.resource import object_key
 from workqueue.clock import REAL_CLOCK, Clock
 
 Object = dict[str, Any]
@@ -50,6 +50,7 @@ class MutationCache:
 
     def __init__(self, lister: Lister, *, ttl: float = TTL, clock: Clock = REAL_CLOCK) -> None:
         self._indexer = lister.indexer
+        self._key = lister.key
         self._ttl = ttl
         self._clock = clock
         self._lock = threading.Lock()
@@ -67,7 +68,7 @@ class MutationCache:
 
     def deleted(self, name: str, namespace: str | None, base: Object | None) -> None:
         """The deletion of the object read as `base` was accepted and is complete (it has no finalizers)."""
-        self._remember(make_key(name, namespace), None, base)
+        self._remember(self._key(name, namespace), None, base)
 
     def refresh(self, name: str, namespace: str | None, fetch: Callable[[], Object]) -> Object | None:
         """Read the object from the API server, for example after a refused write; `fetch` returns it or raises
@@ -76,7 +77,7 @@ class MutationCache:
         The result is newer than earlier results here, and is returned until the cache changes, so a write that is based
         on it works too. Raises the errors of `fetch`, except NotFound.
         """
-        key = make_key(name, namespace)
+        key = self._key(name, namespace)
         with self._lock:
             shown = self._get_locked(key)
             # A cache with a label selector may have observed the deletion of an object that still exists.
@@ -93,7 +94,7 @@ class MutationCache:
     def get(self, name: str, namespace: str | None = None) -> Object | None:
         """The object, including own writes."""
         with self._lock:
-            return self._get_locked(make_key(name, namespace))
+            return self._get_locked(self._key(name, namespace))
 
     def by_index(self, index: str, value: str) -> Objects:
         """The objects with this value of an index function, including own writes. Raises KeyError."""

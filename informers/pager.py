@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from informers.errors import ApiError, Expired
+from informers.errors import ApiError, Expired, WrongKind
 from informers.resource import Resource, object_key
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,28 @@ class _Page:
             )
         self.resource_version = str(metadata.get("resourceVersion") or "")
         self.continue_ = str(metadata.get("continue") or "")
+        _check_kind(items, answer.get("kind"), resource)
         self.items = [item for item in items if _is_usable(item, resource)]
+
+
+def wrong_kind(resource: Resource, kind: object) -> WrongKind:
+    """The error for a Resource whose objects have this kind on the server."""
+    return WrongKind(
+        f"{resource.plural} of {resource.api_version} have the kind {str(kind)!r} on the server, but the Resource of "
+        f"this program has the kind {resource.kind!r}: correct the Resource",
+        reason="WrongKind",
+    )
+
+
+def _check_kind(items: list[Any], list_kind: object, resource: Resource) -> None:
+    """Raise WrongKind if no item is of the resource's kind: skipping all of them would leave an empty cache.
+
+    Lists of built-in kinds omit the kind of their items. Their own kind is that of the items with the suffix List.
+    """
+    stem = list_kind.removesuffix("List") if isinstance(list_kind, str) else ""
+    kinds = [item.get("kind") or stem or resource.kind for item in items if isinstance(item, dict)]
+    if kinds and resource.kind not in kinds:
+        raise wrong_kind(resource, kinds[0])
 
 
 def _is_usable(item: object, resource: Resource) -> bool:

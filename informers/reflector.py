@@ -26,12 +26,13 @@ from informers.errors import (
     TooLargeResourceVersion,
     TooManyRequests,
     TransformFailed,
+    WrongKind,
     error_from_status,
 )
 from informers.interrupt import Interrupt, Interrupted
 from informers.lister_watcher import ListerWatcher, Watcher
 from informers.metrics import InformerMetrics
-from informers.pager import PAGE_SIZE, ListResult, list_all
+from informers.pager import PAGE_SIZE, ListResult, list_all, wrong_kind
 from informers.resource import object_key
 from informers.watch import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, WatchEvent
 from workqueue.clock import Clock
@@ -281,6 +282,8 @@ class Reflector:
                     continue
                 self._last_error = _forget_frames(error)
                 complete = False
+            except WrongKind:
+                raise
             except KubernetesError as error:
                 if not _is_retriable(error):
                     log.info("Streamed list failed, using LIST", extra={"informer": self._name, "error": str(error)})
@@ -433,6 +436,9 @@ class Reflector:
                 metadata = obj.get("metadata")
                 version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
                 is_of_kind = obj.get("kind") == kind and obj.get("apiVersion") == api_version
+                if event_type == BOOKMARK and obj.get("kind") not in (kind, None):
+                    # Its events would be skipped, one by one, and the store would look empty.
+                    raise wrong_kind(resource, obj.get("kind"))
                 if not is_of_kind or not version or not isinstance(version, str):
                     self._log_skipped("Skipped a watch event without an object of this kind", event_type)
                     continue

@@ -28,12 +28,7 @@ class Resource:
         several segments. Raises ValueError for an object of a namespaced resource without a namespace, for a
         cluster-scoped resource with one, and for text that is not a segment of a path.
         """
-        if namespace and not self.namespaced:
-            raise ValueError(f"{self.kind} is cluster-scoped, but namespace {namespace!r} was given")
-        if name is not None and not name:
-            raise ValueError(f"the name of a {self.kind} is empty")
-        if name and self.namespaced and not namespace:
-            raise ValueError(f"{self.kind} {name!r} is namespaced, but no namespace was given")
+        self.check_names(namespace, name)
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
         if namespace:
             parts += ["namespaces", self._segment("namespace", namespace)]
@@ -43,6 +38,20 @@ class Resource:
             if subresource:
                 parts += [self._segment("subresource", part) for part in subresource.split("/")]
         return "/".join(parts)
+
+    def key(self, name: str, namespace: str | None = None) -> str:
+        """The key of the object. Raises ValueError as check_names()."""
+        self.check_names(namespace, name)
+        return make_key(name, namespace)
+
+    def check_names(self, namespace: str | None, name: str | None) -> None:
+        """Raise ValueError for a namespaced object without a namespace, and for a cluster-scoped resource with one."""
+        if namespace and not self.namespaced:
+            raise ValueError(f"{self.kind} is cluster-scoped, but namespace {namespace!r} was given")
+        if name is not None and not name:
+            raise ValueError(f"the name of a {self.kind} is empty")
+        if name and self.namespaced and not namespace:
+            raise ValueError(f"{self.kind} {name!r} is namespaced, but no namespace was given")
 
     def _segment(self, what: str, text: str) -> str:
         """The text as one segment of a path. Raises ValueError (client-go rest.IsValidPathSegmentName).

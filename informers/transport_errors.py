@@ -5,6 +5,9 @@ origin.
 """
 
 import ssl
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import (
@@ -31,6 +34,8 @@ def error_of(response: urllib3.BaseHTTPResponse) -> ApiError:
         status = None
     if not isinstance(status, dict) or status.get("kind") != "Status":
         status = {"message": _foreign_text(response)}
+    elif response.status == 404 and not _names_object(status):
+        status = status | {"message": f"{status.get('message')}: {_path(response)}"}
     return error_from_status(status, code=response.status, retry_after=_retry_after(response))
 
 
@@ -51,12 +56,21 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
 def _foreign_text(response: urllib3.BaseHTTPResponse) -> str:
     """The text of a proxy, or of a handler outside the API machinery, shortened to one line. HTML is left out."""
     if response.status == 404:
-        return "the server does not know this path: is the resource's CRD installed?"
+        return f"the server does not know the path {_path(response)}: is the resource's CRD installed?"
     said = ""
     if response.headers.get("Content-Type", "").startswith("text/plain"):
         text = (response.data or b"")[:_MAX_FOREIGN_TEXT].decode(errors="replace")
         said = "".join(c if c.isprintable() else " " for c in text).strip()
     return f"the server answered with status {response.status}" + (f": {said}" if said else "")
+
+
+def _names_object(status: Mapping[str, Any]) -> bool:
+    details = status.get("details")
+    return isinstance(details, dict) and bool(details.get("name"))
+
+
+def _path(response: urllib3.BaseHTTPResponse) -> str:
+    return urlsplit(response.geturl() or "").path
 
 
 def unexpected(response: urllib3.BaseHTTPResponse, message: str) -> ApiError:

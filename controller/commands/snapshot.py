@@ -32,11 +32,13 @@ def take(client: Client, settings: Settings) -> Snapshot:
     connection = _read(client, COMPASS_CONNECTION, ObjectName("", CONNECTION_NAME))
 
     def of_secret(name: ObjectName) -> Lister:
-        return _lister(_read(client, SECRET, name))
+        return _lister(SECRET, _read(client, SECRET, name))
 
     return Snapshot(
         connection=connection,
-        connections=ConnectionStore(client, MutationCache(_lister(connection), clock=clock), clock=clock),
+        connections=ConnectionStore(
+            client, MutationCache(_lister(COMPASS_CONNECTION, connection), clock=clock), clock=clock
+        ),
         credentials=CredentialsStore(
             client,
             cluster_secrets=MutationCache(of_secret(settings.cluster_certificates_secret), clock=clock),
@@ -48,7 +50,7 @@ def take(client: Client, settings: Settings) -> Snapshot:
             client,
             secrets=of_secret(settings.configuration_secret),
             secret_name=settings.configuration_secret,
-            config_maps=_lister(_read(client, CONFIG_MAP, settings.configuration_config_map)),
+            config_maps=_lister(CONFIG_MAP, _read(client, CONFIG_MAP, settings.configuration_config_map)),
             config_map_name=settings.configuration_config_map,
         ),
     )
@@ -61,8 +63,8 @@ def _read(client: Client, resource: Resource, name: ObjectName) -> Object | None
         return None
 
 
-def _lister(obj: Object | None) -> Lister:
+def _lister(resource: Resource, obj: Object | None) -> Lister:
     indexer = Indexer()
     if obj is not None:
         indexer.put(object_key(obj), obj, obj["metadata"]["resourceVersion"])
-    return Lister(indexer)
+    return Lister(indexer, resource)

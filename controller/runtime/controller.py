@@ -181,15 +181,16 @@ class Controller(Generic[K]):
         def add(objects: Iterable[Object], default_priority: int) -> None:
             priority = default_priority if watch.priority is None else watch.priority
             # A dict keeps the order and drops duplicates.
-            for key in dict.fromkeys(key for obj in objects for key in watch.keys(obj)):
+            for key in dict.fromkeys(key for obj in objects for key in self._keys_of(watch, obj)):
                 self.queue.add(key, priority=priority)
 
         def take(old: Object | None, new: Object | None, priority: int) -> None:
             try:
                 if watch.predicate is None or watch.predicate(old, new):
                     add((obj for obj in (old, new) if obj is not None), priority)
-            except BaseException:
+            except BaseException as error:
                 self._metrics.panics.inc()
+                error.add_note(f"in a watch of the controller {self.name}")
                 raise  # the informer logs it and continues with the next change
 
         def on_add(obj: Object, is_initial_list: bool) -> None:
@@ -205,6 +206,14 @@ class Controller(Generic[K]):
             take(last, None, 0)
 
         return EventHandlers(on_add=on_add, on_update=on_update, on_delete=on_delete)
+
+    def _keys_of(self, watch: _Watch[K], obj: Object) -> Iterable[K]:
+        keys = watch.keys(obj)
+        if isinstance(keys, str):
+            raise TypeError(
+                f"the keys function of the controller {self.name} returned the text {keys!r}, not a collection of keys"
+            )
+        return keys
 
     def _work(self, stop: threading.Event) -> None:
         log.info("Controller started", extra={"controller": self.name, "workers": self._workers})

@@ -190,7 +190,8 @@ class Cluster:
         try:
             return self.objects[key]
         except KeyError:
-            raise Refused(status(404, "NotFound", f"{self.resource.plural} {key!r} not found")) from None
+            details = {"name": key.rpartition("/")[2], "kind": self.resource.plural}
+            raise Refused(status(404, "NotFound", f"{self.resource.plural} {key!r} not found", **details)) from None
 
     def _check_version(self, written: Object, present: Object) -> None:
         version = (written.get("metadata") or {}).get("resourceVersion")

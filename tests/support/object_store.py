@@ -35,7 +35,7 @@ class ObjectStore:
         self._versions = itertools.count(1)
 
     def lister(self, resource: Resource) -> Lister:
-        return Lister(self._indexers.setdefault(resource.plural, Indexer()))
+        return Lister(self._indexers.setdefault(resource.plural, Indexer()), resource)
 
     def catch_up(self) -> None:
         """Let the caches see what was written while `lagging`."""

@@ -306,8 +306,8 @@ class Agent:
         self.progress.subscribe(self._conclude)
         self.applications = ApplicationReconciler(
             cluster,  # type: ignore[arg-type]
-            applications=Lister(self._indexers[APPLICATION.plural]),
-            secrets=Lister(self._indexers[SECRET.plural]),
+            applications=Lister(self._indexers[APPLICATION.plural], APPLICATION),
+            secrets=Lister(self._indexers[SECRET.plural], SECRET),
             namespace=NAMESPACE,
             reserved=reserved_secrets(Settings(**settings)),
             progress=self.progress,

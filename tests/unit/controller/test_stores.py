@@ -24,7 +24,7 @@ def frozen(server: ObjectStore, resource: Resource) -> MutationCache:
     live, indexer = server.lister(resource).indexer, Indexer()
     for obj in live.list():
         indexer.put(object_key(obj), obj, "1")
-    return MutationCache(Lister(indexer), clock=VirtualClock())
+    return MutationCache(Lister(indexer, resource), clock=VirtualClock())
 
 
 def connections(server: ObjectStore) -> ConnectionStore:

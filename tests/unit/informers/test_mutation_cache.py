@@ -12,7 +12,7 @@ import pytest
 
 from informers import Indexer, Lister, MutationCache, NotFound
 from informers.mutation_cache import TTL
-from informers.testing.objects import widget
+from informers.testing.objects import WIDGETS, widget
 from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
@@ -34,7 +34,7 @@ def indexer() -> Indexer:
 
 @pytest.fixture
 def cache(indexer: Indexer, clock: VirtualClock) -> MutationCache:
-    return MutationCache(Lister(indexer), clock=clock)
+    return MutationCache(Lister(indexer, WIDGETS), clock=clock)
 
 
 def seen(cache: MutationCache) -> Object | None:

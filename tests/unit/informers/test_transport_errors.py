@@ -103,14 +103,15 @@ def test_no_answer(error: HTTPError, reason: str, text: str) -> None:
         (503, "text/plain", b" \n", "the server answered with status 503"),
         (503, "text/plain; charset=utf-8", b"x" * 1000, "the server answered with status 503: " + "x" * 200),
         (502, "text/html", b"<html>secret</html>", "the server answered with status 502"),
-        (404, "text/plain", b"404 page not found", "the server does not know this path"),
+        (404, "text/plain", b"404 page not found", "the server does not know the path /apis/a/v1/b:"),
         (500, "application/json", b'{"kind": "Other", "message": "x"}', "the server answered with status 500"),
         (500, "application/json", b"[]", "the server answered with status 500"),
     ],
 )
 def test_an_answer_that_is_no_status(status: int, content_type: str, body: bytes, text: str) -> None:
     """A text of a proxy is told, short and printable; a page or another object is not."""
-    response = urllib3.HTTPResponse(body, status=status, headers={"Content-Type": content_type})
+    headers = {"Content-Type": content_type}
+    response = urllib3.HTTPResponse(body, status=status, headers=headers, request_url="/apis/a/v1/b?secret=1")
     error = error_of(response)
     assert error.status == status
     assert error.message.startswith(text)

@@ -593,6 +593,11 @@ class TestWatches:
         """The priority of a watch overrides the one of the initial list."""
         assert self.woken(clock, lambda h: h.on_add(obj("a"), True), priority=7) == [("a", 7)]
 
+    def test_a_text_is_no_collection_of_keys(self, clock: VirtualClock) -> None:
+        """Each of its characters would be a key."""
+        with pytest.raises(TypeError, match=r"keys function of the controller .* returned the text 'abc'"):
+            self.woken(clock, lambda h: h.on_add(obj("abc"), False), keys=lambda o: o["metadata"]["name"])
+
     def test_an_object_may_map_to_many_keys_or_none(self, clock: VirtualClock) -> None:
         """Keys come in order and without doubles."""
         assert self.woken(clock, lambda h: h.on_add(obj("a"), False), keys=lambda _o: ["x", "y", "x"]) == [

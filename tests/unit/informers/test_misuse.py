@@ -1,0 +1,138 @@
+"""A wrong program is an error that names both sides. It must not look like an empty cluster."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from informers import (
+    EventHandlers,
+    Indexer,
+    Lister,
+    NotFound,
+    Resource,
+    ResourceListerWatcher,
+    SharedInformer,
+    WrongKind,
+)
+from informers.reflector import ReflectorOptions
+from informers.testing.objects import WIDGETS, widget, widget_list
+from informers.testing.server import Answer, FakeAPIServer
+from informers.testing.waiting import HastyClock, eventually
+
+Start = Callable[[SharedInformer], Any]
+
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+GADGETS = Resource(WIDGETS.group, WIDGETS.version, WIDGETS.plural, "Gadget")
+
+
+def informer_of(server: FakeAPIServer, resource: Resource, *, watch_list: bool = False) -> SharedInformer:
+    clock = HastyClock()
+    lister_watcher = ResourceListerWatcher(server.client(clock=clock), resource)
+    return SharedInformer(lister_watcher, name="test", clock=clock, options=ReflectorOptions(watch_list=watch_list))
+
+
+class TestKind:
+    """The kind of the Resource is not that of the server's objects."""
+
+    @pytest.mark.parametrize("watch_list", [False, True])
+    @pytest.mark.parametrize("names", ["a", "a b"])
+    def test_an_informer_never_syncs(self, server: FakeAPIServer, start: Start, watch_list: bool, names: str) -> None:
+        for name in names.split():
+            server.cluster.put(name)
+        informer = informer_of(server, GADGETS, watch_list=watch_list)
+        start(informer)
+        eventually(lambda: isinstance(informer.last_error, WrongKind))
+        assert "'Gadget'" in str(informer.last_error)
+        assert "'Widget'" in str(informer.last_error)
+        assert not informer.has_synced
+
+    def test_a_streamed_list_without_objects_is_an_error_too(self, server: FakeAPIServer, start: Start) -> None:
+        """The bookmark at its end has the kind."""
+        informer = informer_of(server, GADGETS, watch_list=True)
+        start(informer)
+        eventually(lambda: isinstance(informer.last_error, WrongKind))
+        assert not informer.has_synced
+
+    def test_built_in_objects_have_no_kind_in_lists(self, server: FakeAPIServer, start: Start) -> None:
+        """Then the kind of the list counts: Widgets must not become Gadgets."""
+        page = widget_list([widget("a", 1)], 1)
+        del page["items"][0]["kind"]
+        server.inject("list", *[Answer(200, body=json.dumps(page).encode())] * 2)
+        informer = informer_of(server, GADGETS)
+        start(informer)
+        eventually(lambda: isinstance(informer.last_error, WrongKind))
+        assert not informer.has_synced
+
+
+def test_an_index_function_that_returns_a_text() -> None:
+    """Each of its characters would be a value of the index."""
+
+    def by_name(obj: dict[str, Any]) -> Iterable[str]:
+        name: str = obj["metadata"]["name"]
+        return name
+
+    indexer = Indexer({"by-name": by_name})
+    with pytest.raises(TypeError, match="'by-name' returned the text 'abc', not a collection"):
+        indexer.put("default/abc", widget("abc", 1), "1")
+
+
+def test_a_lister_needs_a_namespace_where_the_kind_has_one() -> None:
+    """None would say that the object does not exist."""
+    indexer = Indexer()
+    indexer.put("default/a", widget("a", 1), "1")
+    lister = Lister(indexer, WIDGETS)
+    assert lister.get("a", "default")
+    for namespace in (None, ""):
+        with pytest.raises(ValueError, match="Widget 'a' is namespaced, but no namespace was given"):
+            lister.get("a", namespace)
+    with pytest.raises(ValueError, match="the name of a Widget is empty"):
+        lister.get("", "default")
+    with pytest.raises(ValueError, match="Node is cluster-scoped, but namespace 'default' was given"):
+        Lister(indexer, NODES).get("a", "default")
+    with pytest.raises(ValueError, match="Node is cluster-scoped"):
+        Lister(indexer, NODES).list("default")
+
+
+def test_a_failing_handler_is_named_with_its_object(
+    server: FakeAPIServer, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    informer = informer_of(server, WIDGETS)
+    informer.add_event_handler(EventHandlers(on_add=fail, on_update=fail, on_delete=fail))
+    start(informer)
+    server.cluster.put("a")
+    eventually(lambda: len(failures(caplog)) == 1)
+    server.cluster.put("a")
+    eventually(lambda: len(failures(caplog)) == 2)
+    server.cluster.delete("a")
+    eventually(lambda: len(failures(caplog)) == 3)
+    for record in failures(caplog):
+        assert record.__dict__["informer"] == "test"
+        assert record.__dict__["handler"].endswith("test_a_failing_handler_is_named_with_its_object.<locals>.fail")
+        assert record.__dict__["object"] == "default/a"
+
+
+def failures(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.message.startswith("Event handler failed")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"404 page not found",
+        json.dumps({"kind": "Status", "message": "the server could not find it", "details": {}}).encode(),
+    ],
+)
+def test_a_404_names_the_path(server: FakeAPIServer, body: bytes) -> None:
+    """Unless it names the object: then the path is right, and the object is missing."""
+    server.inject("list", Answer(404, body=body))
+    with pytest.raises(NotFound, match=r"/apis/example.com/v1/namespaces/n/widgets"):
+        server.client().list(WIDGETS, namespace="n")
+    with pytest.raises(NotFound) as caught:
+        server.client().get(WIDGETS, "missing", namespace="n")
+    assert "/apis" not in str(caught.value)
