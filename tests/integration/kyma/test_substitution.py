@@ -4,6 +4,7 @@ No Deployment controller runs here, and none is needed: what counts is what is s
 """
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pytest
 
 from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import DEPLOYMENT, NAME, Operator, go_agent_manifests, read_manifests
+from e2e.scenarios.documents import block, commands
 from e2e.world import NAMESPACES, OWN_CRDS
 from informers import Client, Forbidden, Resource
 from tests.integration.kyma.webhook import Webhook
@@ -69,6 +71,12 @@ class Kyma:
     def operator(self, manifests: list[Object] | None = None) -> Operator:
         return Operator(self._operator_client, manifests=manifests, period=PERIOD)
 
+    def shell(self, command: str) -> None:
+        """Run what a page says."""
+        path = f"{self._kubectl.parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "KUBECONFIG": str(self._kubeconfig)}
+        subprocess.run(["bash", "-c", command], check=True, capture_output=True, env=environment, timeout=60)
+
     def deployment(self) -> Object:
         return self.client.get(DEPLOYMENT, NAME, namespace="kyma-system")
 
@@ -82,8 +90,7 @@ class Kyma:
         )
 
     def container(self) -> Object:
-        container: Object = self.deployment()["spec"]["template"]["spec"]["containers"][0]
-        return container
+        return _container(self.deployment()["spec"]["template"])
 
     def may(self, verb: str, resource: str, namespace: str = "") -> bool:
         """`kubectl auth can-i` as the agent."""
@@ -164,6 +171,60 @@ def test_policy(kyma: Kyma) -> None:
         _wait_for(kyma, operator, AGENT_IN_GO)
 
 
+def test_the_policy_brings_what_the_operators_deployment_lacks(kyma: Kyma) -> None:
+    """As in config/manager; and nothing of it is left after the commands that lead back."""
+    (ours,) = read_manifests(CONFIG / "manager/deployment.yaml")
+    wanted = ours["spec"]["template"]
+    (pod_uid,) = [variable for variable in _container(wanted)["env"] if variable["name"] == "APP_POD_UID"]
+    with kyma.operator() as operator:
+        operator.wait_until_applied()
+        before = kyma.deployment()["spec"]["template"]
+        kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
+        _wait_for(kyma, operator, THIS_AGENT)
+        after = kyma.deployment()["spec"]["template"]
+        assert after["metadata"]["annotations"].items() >= wanted["metadata"]["annotations"].items()
+        for key in ("enableServiceLinks", "terminationGracePeriodSeconds"):
+            assert after["spec"][key] == wanted["spec"][key]
+        for probe in ("livenessProbe", "readinessProbe"):
+            for key in ("initialDelaySeconds", "periodSeconds", "timeoutSeconds"):
+                assert _container(after)[probe][key] == _container(wanted)[probe][key], (probe, key)
+        assert "http-metrics" in [port["name"] for port in _container(after)["ports"]]
+        found = [variable for variable in _container(after)["env"] if variable["name"] == "APP_POD_UID"]
+        assert [variable["valueFrom"]["fieldRef"]["fieldPath"] for variable in found] == [
+            pod_uid["valueFrom"]["fieldRef"]["fieldPath"]
+        ]
+
+        kyma.kubectl("delete", "-k", str(CONFIG / "kyma"))
+        _wait_for(kyma, operator, AGENT_IN_GO)
+        removal = str(CONFIG / "kyma/removal.yaml")
+        kyma.kubectl("-n", "kyma-system", "patch", "deployment", NAME, "--patch-file", removal)
+        operator.wait_until_applied()
+        assert kyma.deployment()["spec"]["template"] == before
+
+
+def test_there_and_back_while_the_module_is_processing(kyma: Kyma) -> None:
+    """The operator writes nothing then. The commands of docs/upgrade.md write the Deployment themselves."""
+    kyma.operator().apply()
+    before = kyma.deployment()["spec"]["template"]
+    kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
+    for command in commands("upgrade.md", "With Kyma's operator"):
+        if command.startswith("until "):
+            kyma.shell(command)
+    assert kyma.agent() == THIS_AGENT
+
+    kyma.kubectl("delete", "-f", str(CONFIG / "kyma/policy.yaml"))
+    back = block(
+        "upgrade.md", "kubectl --namespace kyma-system patch deployment compass-runtime-agent --patch '{\"spec"
+    )
+    for _ in range(50):  # the policy is in force for some moments
+        kyma.shell(back.replace("europe-docker.pkg.dev/kyma-project/prod/compass-runtime-agent:1.2.0", IN_GO))
+        if kyma.agent() == AGENT_IN_GO:
+            break
+    kyma.kubectl("patch", "deployment", NAME, "-n", "kyma-system", "--patch-file", str(CONFIG / "kyma/removal.yaml"))
+    kyma.operator().apply()
+    assert kyma.deployment()["spec"]["template"] == before
+
+
 def test_policy_again(kyma: Kyma) -> None:
     """It can be taken away and brought back."""
     with kyma.operator() as operator:
@@ -231,6 +292,11 @@ def test_the_operator_cannot_grant_the_rights_itself(kyma: Kyma) -> None:
     operator = kyma.operator([*go_agent_manifests(), *roles])
     with pytest.raises(Forbidden, match="attempting to grant RBAC permissions not currently held"):
         operator.apply()
+
+
+def _container(template: Object) -> Object:
+    (container,) = template["spec"]["containers"]
+    return dict(container)
 
 
 def _wait_for(kyma: Kyma, operator: Operator, wanted: Agent) -> None:

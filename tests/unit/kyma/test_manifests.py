@@ -32,6 +32,22 @@ def test_the_policy_changes_a_container_and_variables_that_the_operator_sets() -
     assert binding["spec"]["policyName"] == policy["metadata"]["name"]
 
 
+def test_metrics_are_let_in_as_elsewhere() -> None:
+    """The operator's policy lets in the probes only. Ours has the rule of config/manager, for the same Pods."""
+    (own,) = read_manifests(CONFIG / "kyma/network_policy.yaml")
+    (elsewhere,) = read_manifests(CONFIG / "manager/network_policy.yaml")
+    assert own["spec"]["podSelector"] == elsewhere["spec"]["podSelector"]
+    assert own["spec"]["policyTypes"] == ["Ingress"]
+    assert own["spec"]["ingress"] == [rule for rule in elsewhere["spec"]["ingress"] if "from" in rule]
+    assert own["metadata"]["name"] != elsewhere["metadata"]["name"]
+
+
+def test_the_operator_deletes_nothing_of_config_kyma() -> None:
+    """It deletes objects with its label that it has not applied."""
+    for file in [*_files(CONFIG / "kyma"), *_files(CONFIG / "rbac"), CONFIG / "kyma/kustomization.yaml"]:
+        assert "app.kubernetes.io/managed-by" not in file.read_text()
+
+
 def _identity(obj: Object) -> tuple[str, str, str]:
     metadata = obj["metadata"]
     return obj["kind"], metadata.get("namespace", ""), metadata["name"]
