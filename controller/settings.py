@@ -311,7 +311,10 @@ class Settings:
         "Deletions of more than this percentage of the managed Applications wait for a confirmation.",
     )
     query_logging: bool = _var(
-        "QUERY_LOGGING", "false", _boolean, "Log the query and the answer of failed calls to Compass, without secrets."
+        "QUERY_LOGGING",
+        "false",
+        _boolean,
+        "Log operation, ids, status, size, duration and errors of failed calls to Compass, never a body or a header.",
     )
     metrics_logging_interval: float = _var(
         "METRICS_LOGGING_TIME_INTERVAL", "30m", _positive_duration, "Period of the log line with cluster metrics."
