@@ -8,8 +8,8 @@
         eventually(lambda: client.get(CONFIG_MAPS, "a", namespace="default")["spec"] == {"size": 2})
 
 - FakeAPIServer serves the objects of one kind: lists in pages, watches with bookmarks and history, streamed lists,
-  reads, and writes with conflicts, uids and merge patches. It has no selectors and no validation: use a real API server
-  to test these.
+  reads, and writes with conflicts, uids and merge patches. It validates nothing. It refuses what it does not implement:
+  finalizers, generateName, selectors, dry runs, other patches, subresources. Use a real API server to test these.
 - inject(verb, ...) adds faults for the next requests of the verb ("list", "watch", or "other"), one for each request.
   `requests` has all requests in order. refuse() stops the server, and listen() starts it again.
 - Cluster is the state of the server. InProcess serves this state to an informer without HTTP.

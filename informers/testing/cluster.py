@@ -23,6 +23,11 @@ class Refused(Exception):
         self.body = body
 
 
+def not_implemented(what: str) -> Refused:
+    """The answer to a request that needs more than this server has. Without it, tests would pass or fail wrongly."""
+    return Refused(status(400, "BadRequest", f"this server does not implement {what}: use a real API server"))
+
+
 @dataclass(frozen=True)
 class Event:
     """One line of a watch, and the version of the state after it."""
@@ -80,6 +85,7 @@ class Cluster:
 
     def create(self, obj: Object, namespace: str) -> Object:
         """Raises Refused: 422 without a name, 409 for a name in use."""
+        _check_metadata(obj)
         name = (obj.get("metadata") or {}).get("name")
         if not name:
             raise Refused(status(422, "Invalid", "metadata.name: Required value"))
@@ -93,6 +99,7 @@ class Cluster:
 
     def update(self, name: str, namespace: str, obj: Object) -> Object:
         """Raises Refused: 404, or 409 if `obj` has a resourceVersion that is not the current one."""
+        _check_metadata(obj)
         with self.changed:
             key = self._key(name, namespace)
             present = self._present_locked(key)
@@ -102,6 +109,7 @@ class Cluster:
 
     def patch(self, name: str, namespace: str, patch: Object) -> Object:
         """A merge patch (RFC 7386). Raises Refused like update()."""
+        _check_metadata(patch)
         with self.changed:
             key = self._key(name, namespace)
             present = self._present_locked(key)
@@ -222,6 +230,12 @@ class Cluster:
     def _happened(self, kind: str, obj: Object) -> None:
         self.history.append(Event(self.version, kind, obj))
         self.changed.notify_all()
+
+
+def _check_metadata(obj: Object) -> None:
+    for field in ("finalizers", "generateName"):
+        if (obj.get("metadata") or {}).get(field):
+            raise not_implemented(f"metadata.{field}")
 
 
 def _merged(target: object, patch: object) -> Any:

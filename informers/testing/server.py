@@ -26,7 +26,7 @@ from kubernetes.client import Configuration
 from informers.client import MERGE_PATCH, Client
 from informers.configuration import Credentials
 from informers.resource import Resource
-from informers.testing.cluster import Cluster, Event, Refused
+from informers.testing.cluster import Cluster, Event, Refused, not_implemented
 from informers.testing.objects import status
 
 Object = dict[str, Any]
@@ -277,8 +277,8 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         if place is None:
             raise Refused(status(404, "NotFound"))
-        if query.get("labelSelector") or query.get("fieldSelector"):
-            raise Refused(status(400, "BadRequest", "this server knows no selectors"))
+        for parameter in query.keys() - _PARAMETERS:
+            raise not_implemented(parameter)
         if verb == "list":
             page = self.owner.cluster.list(
                 limit=int(query.get("limit", 0)) or None,
@@ -369,6 +369,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+
+_PARAMETERS = {
+    "allowWatchBookmarks",
+    "continue",
+    "fieldManager",
+    "limit",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "sendInitialEvents",
+    "timeoutSeconds",
+    "watch",
+}
 
 
 class _Place(NamedTuple):

@@ -1,7 +1,7 @@
 """informers.testing as those see it who test their own controller with it."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,8 +75,33 @@ def test_life_of_an_object() -> None:
         for call in (client.get, client.delete):
             with pytest.raises(NotFound):
                 call(CONFIG_MAPS, "a", namespace="ns")
-        with pytest.raises(BadRequest, match="no selectors"):
-            client.list(CONFIG_MAPS, label_selector="a=b")
+
+
+def test_what_the_server_does_not_implement_is_refused() -> None:
+    """It would delete an object with finalizers at once, for example, and a wrong controller would pass its tests."""
+    with FakeAPIServer(Cluster(CONFIG_MAPS)) as server:
+        client = server.client()
+        present = client.create(CONFIG_MAPS, config_map())
+        finalizers = {"metadata": {"finalizers": ["example.com/a"]}}
+        generated = {"metadata": {"generateName": "a-", "namespace": "ns"}}
+        requests: dict[str, Callable[[], object]] = {
+            "metadata.finalizers": lambda: client.patch(CONFIG_MAPS, "a", finalizers, namespace="ns"),
+            "finalizers": lambda: client.create(
+                CONFIG_MAPS, {"metadata": config_map("b")["metadata"] | finalizers["metadata"]}
+            ),
+            "metadata.generateName": lambda: client.create(CONFIG_MAPS, generated),
+            "dryRun": lambda: client.update(CONFIG_MAPS, present, dry_run=True),
+            "labelSelector": lambda: client.list(CONFIG_MAPS, label_selector="a=b"),
+            "fieldSelector": lambda: next(iter(client.watch(CONFIG_MAPS, field_selector="a=b"))),
+        }
+        for name, request in requests.items():
+            with pytest.raises(BadRequest, match=f"this server does not implement .*{name}"):
+                request()
+        with pytest.raises(NotFound):
+            client.update(CONFIG_MAPS, present, subresource="status")
+        with pytest.raises(NotFound):
+            client.list(NODES)
+        assert client.list(CONFIG_MAPS)["items"] == [present]
 
 
 @pytest.mark.parametrize("namespace", [None, "ns"])
