@@ -1,4 +1,4 @@
-"""The wait after a failure, and the time for which one kind of failure is retried."""
+"""The wait after a failure."""
 
 from collections.abc import Callable
 
@@ -35,30 +35,3 @@ class Backoff:
         base = self._base
         self._base = min(base * FACTOR, CAP)
         return base + self._random() * JITTER * base
-
-
-class RetryWindow:
-    """Whether a series of errors is still short enough for another try of the same (client-go: RetryWithDeadline).
-
-    The series begins with its first error and ends when `reset_after` seconds pass without one.
-    """
-
-    def __init__(self, clock: Clock, *, seconds: float, reset_after: float = 60.0) -> None:
-        self._clock = clock
-        self._seconds = seconds
-        self._reset_after = reset_after
-        self._first: float | None = None
-        self._last: float | None = None
-
-    def should_retry(self) -> bool:
-        """Record an error. True when the series is not older than the window; never for a window of 0."""
-        now = self._clock.monotonic()
-        if self._first is None or self._last is None or now - self._last >= self._reset_after:
-            self._first = now
-        self._last = now
-        if self._seconds <= 0:
-            return False
-        if now - self._first <= self._seconds:
-            return True
-        self._first = self._last = None
-        return False

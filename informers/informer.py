@@ -125,15 +125,10 @@ class SharedInformer:
         """The current error of list or watch; None if there is none."""
         return self._reflector.last_error if self._reflector else None
 
-    def retry_now(self) -> None:
-        """End the back-off after a failure of list or watch, because its cause may be gone. From any thread."""
-        if self._reflector is not None:
-            self._reflector.retry_now()
-
     def relist(self, *, since: float | None = None) -> None:
-        """List again at once, because events may be late or lost after an outage of the network. From any thread.
+        """List again at once, because events may be late or lost, or the cause of failures gone. From any thread.
 
-        since: no effect if a watch is open whose list began later than this (monotonic seconds).
+        since: a list that began later than this (monotonic seconds), and its watch, continue.
         """
         if self._reflector is not None:
             self._reflector.relist(since=since)
@@ -272,8 +267,8 @@ class SharedInformer:
                     case Upsert(key, obj):
                         self._upsert_locked(key, obj, news)
                     case Removal(key, obj):
-                        self._indexer.remove(key, obj["metadata"].get("resourceVersion", ""))
-                        news.append((Deleted(obj), None))
+                        if self._indexer.remove(key, obj["metadata"].get("resourceVersion", "")) is not None:
+                            news.append((Deleted(obj), None))
                     case Bookmark(version):
                         self._indexer.caught_up(version)
                     case ReplacedAll():

@@ -31,8 +31,10 @@ class ListerWatcher(Protocol):
     def resource(self) -> Resource:
         """The kind that is listed; events about objects of another kind are skipped."""
 
-    def list(self, *, limit: int | None, continue_: str, resource_version: str, interrupt: Interrupt) -> dict[str, Any]:
-        """One page as the API sends it. Raises ApiError. The result is ignored when `interrupt` is set."""
+    def list(self, *, limit: int | None, continue_: str, interrupt: Interrupt) -> dict[str, Any]:
+        """One page of the latest state, as the API sends it. Raises ApiError. After `interrupt` is set, the result is
+        ignored.
+        """
 
     def watch(
         self,
@@ -73,7 +75,7 @@ class ResourceListerWatcher:
         """See ListerWatcher."""
         return self._resource
 
-    def list(self, *, limit: int | None, continue_: str, resource_version: str, interrupt: Interrupt) -> dict[str, Any]:
+    def list(self, *, limit: int | None, continue_: str, interrupt: Interrupt) -> dict[str, Any]:
         """See ListerWatcher."""
         return self._client.list(
             self._resource,
@@ -82,7 +84,6 @@ class ResourceListerWatcher:
             field_selector=self._field_selector,
             limit=limit,
             continue_=continue_,
-            resource_version=resource_version,
             timeout=self._list_timeout,
             interrupt=interrupt,
         )

@@ -16,36 +16,34 @@ PAGE_SIZE = 500
 class ListPage(Protocol):
     """Reads one page; see ListerWatcher.list."""
 
-    def __call__(self, *, limit: int | None, continue_: str, resource_version: str) -> dict[str, Any]: ...
+    def __call__(self, *, limit: int | None, continue_: str) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ListResult:
-    """All items, the resourceVersion for the watch, and whether the server sent more than one page."""
+    """All items, and the resourceVersion for the watch."""
 
     items: list[dict[str, Any]]
     resource_version: str
-    paginated: bool
 
 
-def list_all(list_page: ListPage, resource: Resource, *, resource_version: str, limit: int | None) -> ListResult:
-    """The whole list at `resource_version` in pages of `limit` (None: in one).
+def list_all(list_page: ListPage, resource: Resource) -> ListResult:
+    """The latest state, in pages, so that no single answer keeps the interpreter busy for long.
 
-    Later pages are requested only with their continue token, which contains the version. If that token expires, the
-    list is read again, without pages and at the requested version. The version of the result is that of the first page,
-    so that no later change is missed. Raises ApiError, including 410 on the first page.
+    If a continue token expires, the list is read again, without pages. The version of the result is that of the first
+    page, so that no later change is missed. Raises ApiError.
     """
-    page = _Page(list_page(limit=limit, continue_="", resource_version=resource_version), resource)
-    items, version, paginated = page.items, page.resource_version, bool(page.continue_)
+    page = _Page(list_page(limit=PAGE_SIZE, continue_=""), resource)
+    items, version = page.items, page.resource_version
     while page.continue_:
         try:
-            page = _Page(list_page(limit=limit, continue_=page.continue_, resource_version=""), resource)
+            page = _Page(list_page(limit=PAGE_SIZE, continue_=page.continue_), resource)
         except Expired:
             log.info("Paged list expired, listing without pages", extra={"resource": resource.plural})
-            page = _Page(list_page(limit=None, continue_="", resource_version=resource_version), resource)
-            return ListResult(page.items, page.resource_version, paginated)
+            page = _Page(list_page(limit=None, continue_=""), resource)
+            return ListResult(page.items, page.resource_version)
         items += page.items
-    return ListResult(items, version, paginated)
+    return ListResult(items, version)
 
 
 class _Page:

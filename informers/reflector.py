@@ -1,11 +1,12 @@
 """Keeps a store equal to the objects of one kind on an API server (client-go tools/cache/reflector.go).
 
-- List, then watch from there, in a loop. Each round is followed by a wait with exponential back-off.
+- A round is a list and the watches after it. Each round is followed by a wait with exponential back-off.
+- A list is a consistent read of the latest state, in pages, so no list is older than what the server had accepted
+  before. (client-go lists a version that any server's cache may answer, which cannot be paged.)
 - A watch that ends is resumed from its last resourceVersion, without a list and without a wait.
-- After an outage there is a list, because the server may have been restored from a backup. It then accepts a watch from
-  a version that it has not reached yet, and sends no events. (client-go resumes the watch.)
-- The store never goes back in time: a new list must not be older than the last observed version.
-- resourceVersions are opaque: they are sent back and never compared by size.
+- A list follows where events may be missing: after a failure, after two silent watches in a row, and if the server has
+  gone back in time, because it was restored from a backup. It then accepts a watch from a version that it has not
+  reached yet, and sends no events. (client-go resumes the watch.)
 - stop() and relist() have an immediate effect in every phase: waiting, listing, connecting, reading.
 """
 
@@ -17,13 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from informers.backoff import Backoff, RetryWindow
+from informers.backoff import Backoff
 from informers.errors import (
     ApiError,
     ConnectionFailed,
     Expired,
     KubernetesError,
-    TooLargeResourceVersion,
     TooManyRequests,
     TransformFailed,
     WrongKind,
@@ -32,8 +32,9 @@ from informers.errors import (
 from informers.interrupt import Interrupt, Interrupted
 from informers.lister_watcher import ListerWatcher, Watcher
 from informers.metrics import InformerMetrics
-from informers.pager import PAGE_SIZE, ListResult, list_all, wrong_kind
+from informers.pager import list_all, wrong_kind
 from informers.resource import object_key
+from informers.versions import is_older
 from informers.watch import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, WatchEvent
 from workqueue.clock import Clock
 
@@ -46,13 +47,17 @@ Object = dict[str, Any]
 MIN_WATCH_TIMEOUT = 300.0
 # A watch that ends earlier without an event made no progress. A list with a wait is better than a tight loop.
 SHORT_WATCH = 1.0
+# A server sends a bookmark about every minute. Two watches or more that have brought nothing in this time together are
+# silent: a proxy may hold back their bodies, or the server may have been restored to an older state.
+SILENCE = 120.0
 # A streamed list that takes longer than this is slow, which is logged. One without any object is not a streamed list:
 # the server ignores sendInitialEvents and would never complete it.
 BOOKMARK_WARNING_PERIOD = 10.0
 # Limit of a streamed list. With frequent changes, their events look like the objects of a list.
 STREAMED_LIST_TIMEOUT = 300.0
+# After a server has not streamed a list, LIST is used for this time. The cause may have been a short stall.
+NO_STREAMED_LISTS = 3600.0
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
-INTERNAL_ERROR = "InternalError"
 
 
 class ReflectorStore(Protocol):
@@ -68,16 +73,9 @@ class ReflectorStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReflectorOptions:
-    """page_size: None lists in pages of 500, except where pages would prevent an answer from the server's cache.
+    """watch_list: request the list as the first events of a watch, if the server supports it."""
 
-    min_watch_timeout: seconds; less than five minutes is ignored. internal_error_seconds: for this time, InternalErrors
-    in the stream lead to another watch; after that, to a list.
-    """
-
-    page_size: int | None = None
-    min_watch_timeout: float = MIN_WATCH_TIMEOUT
     watch_list: bool = True
-    internal_error_seconds: float = 0.0
 
 
 DEFAULT_OPTIONS = ReflectorOptions()
@@ -94,8 +92,12 @@ class _ShortWatch(KubernetesError):
     """The server closed the watch within SHORT_WATCH and without an event."""
 
 
+class _WentBack(KubernetesError):
+    """The server has sent an older version than before."""
+
+
 class Reflector:
-    """Runs once, in one thread; stop() and the properties are thread-safe.
+    """Runs once, in one thread; stop(), relist() and the properties are thread-safe.
 
     resync_period: seconds, 0 for never. watch_error_handler is called with each error that ends a round, before the
     wait; None logs it.
@@ -127,23 +129,19 @@ class Reflector:
         self._resync_period = resync_period
         self._should_resync = should_resync
         self._watch_error_handler = watch_error_handler or self._log_error
-        self._backoff = Backoff(clock, random)
-        self._wake = threading.Event()  # ends a wait after a failure
         self._lock = threading.Lock()
-        # Guarded by _lock: the current round, which begins with a list, and its watch or the one before.
+        # Guarded by _lock: the current round, and its watch or the one before.
         self._stopped = False
         self._round = Interrupt()
         self._round_began = 0.0
+        self._waiting = False
         self._watcher: Watcher | None = None
+        self._backoff = Backoff(clock, random)
         self._version = ""
-        # The server no longer has _version: the next list requests the latest version.
-        self._version_unavailable = False
-        # The first list had pages although the server's cache was requested: it has none, so later lists have pages
-        # too.
-        self._paginated = False
-        # Until the server turns out to treat a streamed list as a plain watch.
-        self._streams_lists = options.watch_list
+        self._streams_lists_from = 0.0  # monotonic seconds
+        self._silent_watches: list[float] = []  # the seconds of each, in a row
         self._last_error: KubernetesError | None = None
+        self._silence: ApiError | None = None
         self._watching = False
 
     @property
@@ -159,7 +157,7 @@ class Reflector:
     @property
     def last_error(self) -> KubernetesError | None:
         """The current error of list or watch; None if there is none."""
-        return self._last_error
+        return self._last_error or self._silence
 
     def run(self) -> None:
         """List and watch until stop(). Raises only errors in the store's code, not those of the server."""
@@ -173,25 +171,23 @@ class Reflector:
                     _forget_frames(error)
                 self._wait()
 
-    def retry_now(self) -> None:
-        """End the back-off after a failure, because its cause may be gone. From any thread."""
-        self._wake.set()
-
     def relist(self, *, since: float | None = None) -> None:
-        """End the current wait, list or watch, and list again at once, because events may be late or lost.
+        """End the current wait or round, and list again at once, because events may be late or lost. From any thread.
 
-        since: no effect if a watch is open whose list began later than this (monotonic seconds). From any thread.
+        since: a round in progress that began later than this (monotonic seconds) continues. Waits start anew from
+        the shortest, because the cause of the failures may be gone.
         """
         with self._lock:
-            if since is not None and self._watching and self._round_began > since:
+            if since is not None and self._round_began > since and not self._waiting:
                 return
-        self._end_round()
+            self._backoff = Backoff(self._clock, self._random)
+            self._end_round_locked()
 
     def stop(self) -> None:
         """End run(). Idempotent; does not wait."""
         with self._lock:
             self._stopped = True
-        self._end_round()
+            self._end_round_locked()
 
     def _begin_round(self) -> bool:
         with self._lock:
@@ -201,23 +197,15 @@ class Reflector:
             self._round_began = self._clock.monotonic()
         return True
 
-    def _end_round(self) -> None:
-        # With the lock, so that this watcher is not the one of the next round.
-        with self._lock:
-            self._round.set()
-            self._wake.set()
-            watcher = self._watcher
-        if watcher is not None:
-            watcher.stop()
-
-    def _stop_watcher(self) -> None:
-        with self._lock:
-            watcher = self._watcher
-        if watcher is not None:
-            watcher.stop()
+    def _end_round_locked(self) -> None:
+        self._round.set()
+        if self._watcher is not None:
+            self._watcher.stop()
 
     def _list_and_watch(self) -> None:
-        stream = self._streamed_list() if self._streams_lists else None
+        stream = None
+        if self._options.watch_list and self._clock.monotonic() >= self._streams_lists_from:
+            stream = self._streamed_list()
         if stream is None:
             self._list()
         if self._resync_period > 0:
@@ -229,37 +217,26 @@ class Reflector:
     # ---- list
 
     def _list(self) -> None:
-        version = "" if self._version_unavailable else self._version or "0"
-        started = self._clock.monotonic()
-        try:
-            result = self._pages(version)
-        except (Expired, TooLargeResourceVersion):
-            # Once and without a wait: without a version the list cannot fail for the same reason.
-            self._version_unavailable = True
-            result = self._pages("")
-        if version == "0" and result.paginated:
-            self._paginated = True
-        self._version_unavailable = False
-        self._last_error = None
-        self._metrics.listed(self._name, seconds=self._clock.monotonic() - started, items=len(result.items))
-        self._store.replace(result.items, result.resource_version)
-        self._publish(result.resource_version)
-
-    def _pages(self, version: str) -> ListResult:
         interrupt = self._round  # a thread that was abandoned must not go on in the next round
 
-        def page(*, limit: int | None, continue_: str, resource_version: str) -> dict[str, Any]:
+        def page(*, limit: int | None, continue_: str) -> dict[str, Any]:
             if interrupt.is_set():
                 raise Interrupted
-            return self._lister_watcher.list(
-                limit=limit, continue_=continue_, resource_version=resource_version, interrupt=interrupt
-            )
+            return self._lister_watcher.list(limit=limit, continue_=continue_, interrupt=interrupt)
 
-        limit = self._options.page_size
-        if limit is None and (version in ("", "0") or self._paginated):
-            limit = PAGE_SIZE
-        pages = partial(list_all, page, self._lister_watcher.resource, resource_version=version, limit=limit)
-        return interrupt.call(pages, thread_name=f"{self._name}-list")
+        started = self._clock.monotonic()
+        pages = partial(list_all, page, self._lister_watcher.resource)
+        result = interrupt.call(pages, thread_name=f"{self._name}-list")
+        self._last_error = None
+        self._replace(result.items, result.resource_version, started)
+
+    def _replace(self, objects: Iterable[Object], version: str, started: float) -> None:
+        objects = [*objects]
+        self._metrics.listed(self._name, seconds=self._clock.monotonic() - started, items=len(objects))
+        if is_older(version, self._version):
+            log.warning("The API server has older data than before: it was restored", extra={"informer": self._name})
+        self._store.replace(objects, version)
+        self._publish(version)
 
     # ---- list by streaming (client-go: watchList)
 
@@ -269,19 +246,9 @@ class Reflector:
             gathered = _Gathered(self._transform)
             try:
                 with self._patience(gathered):
-                    stream = self._open(
-                        "" if self._version_unavailable else self._version,
-                        resource_version_match="NotOlderThan",
-                        send_initial_events=True,
-                    )
+                    stream = self._open("", resource_version_match="NotOlderThan", send_initial_events=True)
                     gathered.answered_at = self._clock.monotonic()
                     complete = self._consume(stream, gathered, until_initial_end=True)
-            except (Expired, TooLargeResourceVersion) as error:
-                if not self._version_unavailable:
-                    self._version_unavailable = True
-                    continue
-                self._last_error = _forget_frames(error)
-                complete = False
             except WrongKind:
                 raise
             except KubernetesError as error:
@@ -293,46 +260,43 @@ class Reflector:
             if complete:
                 break
             if gathered.is_abandoned:
-                if self._streams_lists:
-                    log.warning("Streamed list has no answer, using LIST", extra={"informer": self._name})
-                else:
-                    log.warning("The server does not stream lists, using LIST", extra={"informer": self._name})
+                log.warning("Streamed list makes no progress, using LIST", extra={"informer": self._name})
                 return None
             # client-go retries at once. With a server that cuts each stream short, this would request everything in a
             # tight loop.
             self._wait()
-        self._version_unavailable = False
-        seconds = self._clock.monotonic() - stream.started
-        self._metrics.listed(self._name, seconds=seconds, items=len(gathered.objects))
         try:
-            self._store.replace(gathered.objects.values(), gathered.version)
+            self._replace(gathered.objects.values(), gathered.version, stream.started)
         except BaseException:
             stream.watcher.close()
             raise
-        self._publish(gathered.version)
         return stream
 
     @contextmanager
     def _patience(self, gathered: "_Gathered") -> Iterator[None]:
         """Warn while the streamed list is slow, and abandon it if it makes no progress.
 
-        Streamed lists are disabled only if there was an answer: without one, the cause may be the network.
+        Lists are not streamed for a while only if there was an answer: without one, the cause may be the network.
         """
         started = self._clock.monotonic()
         seen = 0
 
         def look() -> None:
             nonlocal seen
-            waited = self._clock.monotonic() - started
+            now = self._clock.monotonic()
             answered = gathered.answered_at
-            answered_just_now = answered is not None and answered - started > waited / 2
-            if (gathered.events == seen and not answered_just_now) or waited >= STREAMED_LIST_TIMEOUT:
+            answered_just_now = answered is not None and answered - started > (now - started) / 2
+            if (gathered.events == seen and not answered_just_now) or now - started >= STREAMED_LIST_TIMEOUT:
                 gathered.is_abandoned = True
-                self._streams_lists = answered is None
-                self._stop_watcher()
+                if answered is not None:
+                    self._streams_lists_from = now + NO_STREAMED_LISTS
+                with self._lock:
+                    watcher = self._watcher
+                if watcher is not None:
+                    watcher.stop()
                 return
             seen = gathered.events
-            extra = {"informer": self._name, "waitedSeconds": round(waited), "objects": len(gathered.objects)}
+            extra = {"informer": self._name, "waitedSeconds": round(now - started), "objects": len(gathered.objects)}
             log.warning("Streamed list is not complete yet", extra=extra)
 
         with self._every(BOOKMARK_WARNING_PERIOD, look):
@@ -342,7 +306,6 @@ class Reflector:
 
     def _watch(self, stream: _Stream | None) -> None:
         """Watch until only a new list can help. Raises the error of a refused watch request."""
-        window = RetryWindow(self._clock, seconds=self._options.internal_error_seconds)
         while True:
             # Without a version the first events are the existing objects in any order, so the watch cannot be resumed
             # from them.
@@ -364,19 +327,21 @@ class Reflector:
             except _ShortWatch:
                 log.info("Watch was closed immediately", extra={"informer": self._name})
                 return
+            except _WentBack as error:
+                log.warning("Listing again", extra={"informer": self._name, "error": str(error)})
+                return
             except Expired:
-                # The version is kept, because the next list must not be older.
                 log.info("Watch expired", extra={"informer": self._name})
                 return
             except TooManyRequests as error:
                 self._last_error = _forget_frames(error)
                 self._wait()
             except ApiError as error:
-                if error.reason == INTERNAL_ERROR and window.should_retry():
-                    stream = None
-                    continue
                 self._last_error = _forget_frames(error)
                 log.warning("Watch ended with an error", extra={"informer": self._name, "error": str(error)})
+                return
+            if self._is_silent():
+                log.warning("Listing again", extra={"informer": self._name, "error": str(self._silence)})
                 return
             stream = None
 
@@ -387,16 +352,15 @@ class Reflector:
         self._check_stop()
         # Before the request, because some proxies send the headers only with the first event.
         started = self._clock.monotonic()
-        timeout = max(self._options.min_watch_timeout, MIN_WATCH_TIMEOUT)
         watcher = self._lister_watcher.watch(
             resource_version=version,
-            timeout_seconds=int(timeout * (1.0 + self._random())),
+            timeout_seconds=int(MIN_WATCH_TIMEOUT * (1.0 + self._random())),
             resource_version_match=resource_version_match,
             send_initial_events=send_initial_events,
         )
         with self._lock:
             self._watcher = watcher
-        # _end_round() sets the flag first: either it sees this watcher, or this thread sees the flag.
+        # _end_round_locked() sets the flag first: either it sees this watcher, or this thread sees the flag.
         self._check_stop()
         self._metrics.watch_started(self._name)
         try:
@@ -414,7 +378,7 @@ class Reflector:
         stream: _Stream,
         store: "ReflectorStore | _Gathered",
         *,
-        publish: Callable[[str], None] = lambda _: None,
+        publish: Callable[[str], None] | None = None,
         in_order: bool = True,
         until_initial_end: bool = False,
     ) -> bool:
@@ -422,15 +386,19 @@ class Reflector:
 
         `publish` gets each event's version: from the first event with `in_order`, else from the first that is not
         ADDED. With `until_initial_end` it returns after that end and leaves the stream open. Raises the ApiError of an
-        ERROR event, _ShortWatch, or Interrupted.
+        ERROR event, _ShortWatch, _WentBack, or Interrupted.
         """
         resource = self._lister_watcher.resource
         kind, api_version = resource.kind, resource.api_version
-        publishing = in_order
+        silent = True
         events = 0
         keep_open = False
         try:
             for event_type, obj in stream.events:
+                if silent:
+                    silent = False
+                    self._silent_watches.clear()
+                    self._silence = None
                 if event_type == ERROR:
                     raise error_from_status(obj)
                 metadata = obj.get("metadata")
@@ -442,6 +410,10 @@ class Reflector:
                 if not is_of_kind or not version or not isinstance(version, str):
                     self._log_skipped("Skipped a watch event without an object of this kind", event_type)
                     continue
+                events += 1
+                in_order = in_order or event_type != ADDED
+                if publish and in_order and is_older(version, self._version):
+                    raise _WentBack(f"the server was at version {self._version} and has sent {version}")
                 try:
                     if event_type == ADDED:
                         store.add(obj)
@@ -455,16 +427,17 @@ class Reflector:
                         self._log_skipped("Skipped a watch event of an unknown type", event_type)
                 except (KubernetesError, ValueError) as error:
                     self._log_skipped("Cannot store an object, skipping it", event_type, error)
-                publishing = publishing or event_type != ADDED
-                if publishing:
+                if publish and in_order:
                     publish(version)
-                events += 1
                 if until_initial_end and event_type == BOOKMARK and _ends_initial_events(metadata):
                     keep_open = True
                     return True
             self._check_stop()
-            if not events and self._clock.monotonic() - stream.started < SHORT_WATCH:
+            seconds = self._clock.monotonic() - stream.started
+            if not events and seconds < SHORT_WATCH:
                 raise _ShortWatch("the server closed the watch at once")
+            if silent and publish:
+                self._silent_watches.append(seconds)
             return False
         finally:
             if not keep_open:
@@ -472,6 +445,20 @@ class Reflector:
                 seconds = self._clock.monotonic() - stream.started
                 short = not events and seconds < SHORT_WATCH
                 self._metrics.watch_ended(self._name, seconds=seconds, events=events, short=short)
+
+    def _is_silent(self) -> bool:
+        """Whether two watches or more in a row have brought nothing for too long. They are counted anew then."""
+        number, seconds = len(self._silent_watches), sum(self._silent_watches)
+        if number < 2 or seconds < SILENCE:
+            return False
+        self._silent_watches.clear()
+        self._silence = ApiError(
+            f"watches are silent: {number} in a row ended without an event or a bookmark in {seconds:.0f} s, so a "
+            "proxy may hold back what the API server sends. Everything is listed again every few minutes instead. Let "
+            "the proxy pass responses on without buffering",
+            reason="WatchesSilent",
+        )
+        return True
 
     # ---- helpers
 
@@ -484,10 +471,14 @@ class Reflector:
             self._store.resync()
 
     def _wait(self) -> None:
-        self._wake.clear()
-        self._check_stop()  # after clear(): either this sees the flag of _end_round(), or that ends the sleep
-        self._clock.sleep(self._backoff.next(), self._wake)
-        self._check_stop()
+        with self._lock:
+            self._check_stop()
+            self._waiting = True
+            seconds = self._backoff.next()
+        self._clock.sleep(seconds, self._round.event)
+        with self._lock:
+            self._waiting = False
+            self._check_stop()
 
     def _check_stop(self) -> None:
         if self._round.is_set():

@@ -19,6 +19,7 @@ Errors of `run`:
 """
 
 import logging
+import random
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -31,7 +32,7 @@ from controller.runtime.leader_election import LeaderElectionConfig, LeaderElect
 from controller.runtime.metrics import Metrics
 from controller.runtime.recovery import Recovery
 from controller.runtime.term import Term, TermEnded
-from informers import Client, KubernetesError
+from informers import Client, ConnectionFailed, KubernetesError
 from workqueue import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,6 @@ class Informer(Protocol):
     def last_error(self) -> KubernetesError | None: ...
     @property
     def is_watching(self) -> bool: ...
-    def retry_now(self) -> None: ...
     def relist(self, *, since: float | None) -> None: ...
     def run(self, stop: threading.Event) -> None: ...
 
@@ -210,10 +210,10 @@ class Manager:
         if self._informers:
             recovery = Recovery(
                 self._client,
-                self._informers,
-                lease_fails=lambda: self._elector is not None and self._elector.is_unreachable,
-                on_return=self._retry_now,
+                is_failing=self._is_api_server_failing,
+                on_return=self._retry_after_outage,
                 clock=self._clock,
+                random=random.random,
             )
             self._informer_group.start("recovery", recovery.run, until_stop=True)
         for name, run in self._early_runnables:
@@ -297,7 +297,20 @@ class Manager:
             if self._clock.sleep(_SYNC_POLL_SECONDS, stop):
                 return
 
-    def _retry_now(self) -> None:
+    def _is_api_server_failing(self) -> bool:
+        """Whether a request had no answer. Those for the Lease are frequent: watches may seem to work in an outage."""
+        if self._elector is not None and self._elector.is_unreachable:
+            return True
+        return any(isinstance(informer.last_error, ConnectionFailed) for informer in self._informers)
+
+    def _retry_after_outage(self, away_at: float) -> None:
+        """Retry what has failed, and list again: events may be missing.
+
+        If packets were lost, TCP repeats them after a wait that may be as long as the outage was; if a load balancer
+        has lost its state, they never arrive; and a server that was restored from a backup does not have them.
+        """
+        for informer in self._informers:
+            informer.relist(since=away_at)
         for controller in self._controllers:
             controller.retry_now()
 

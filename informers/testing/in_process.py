@@ -32,13 +32,13 @@ class InProcess:
     def resource(self) -> Resource:
         return self.cluster.resource
 
-    def list(self, *, limit: int | None, continue_: str, resource_version: str, interrupt: Interrupt) -> Object:
+    def list(self, *, limit: int | None, continue_: str, interrupt: Interrupt) -> Object:
         self.lists += 1
         if self.list_faults:
             raise self.list_faults.popleft()
         try:
             page_size = self._page_size if limit else None
-            return self.cluster.list(limit=page_size, continue_=continue_, resource_version=resource_version)
+            return self.cluster.list(limit=page_size, continue_=continue_)
         except Refused as refused:
             raise error_from_status(refused.body) from refused
 

@@ -1,6 +1,6 @@
 """Runs of the list-watch protocol in one thread: a script answers the requests, and a journal records the calls.
 
-Journal lines: "LIST rv=0 limit=500", "WATCH rv=10", "WATCHLIST rv=-", "REPLACE a,b @10", "ADD a", "UPDATE a",
+Journal lines: "LIST limit=500", "WATCH rv=10", "WATCHLIST", "REPLACE a,b @10", "ADD a", "UPDATE a",
 "DELETE a", "BOOKMARK 12", "WAIT 0.8", "ERROR Forbidden". "-" stands for the empty string.
 """
 
@@ -126,8 +126,8 @@ class Run:
 
     # ---- the ListerWatcher
 
-    def list(self, *, limit: int | None, continue_: str, resource_version: str, interrupt: Interrupt) -> Object:
-        words = [f"LIST rv={resource_version or '-'}"]
+    def list(self, *, limit: int | None, continue_: str, interrupt: Interrupt) -> Object:
+        words = ["LIST"]
         words += [f"limit={limit}"] if limit else []
         words += [f"continue={continue_}"] if continue_ else []
         step = self._next(" ".join(words))

@@ -254,7 +254,7 @@ class TestListTimeout:
         server.inject("list", NoAnswer())
         source = ResourceListerWatcher(server.client(), WIDGETS, list_timeout=SHORT)
         with pytest.raises(ConnectionFailed, match=r"within 0\.2 s"):
-            source.list(limit=None, continue_="", resource_version="", interrupt=Interrupt())
+            source.list(limit=None, continue_="", interrupt=Interrupt())
 
 
 class TestRetryAfter:

@@ -82,7 +82,7 @@ def test_what_the_quick_writer_does_not_take() -> None:
         encode(value)
 
 
-DEEP_OBJECT = json.dumps(widget("deep", 1, nested="HERE")).replace('"HERE"', "[" * DEEP + "]" * DEEP)
+DEEP_OBJECT = json.dumps(widget("deep", 2, nested="HERE")).replace('"HERE"', "[" * DEEP + "]" * DEEP)
 
 
 def test_deep_object_in_a_list(server: FakeAPIServer, start: Start) -> None:
@@ -104,6 +104,7 @@ def test_deep_object_in_a_watch(server: FakeAPIServer, start: Start, watch_list:
     server.inject("watch", Raw(f'{{"type": "ADDED", "object": {DEEP_OBJECT}}}\n'.encode()))
     informer = informer_of(server, watch_list=watch_list)
     start(informer)
+    eventually(lambda: informer.indexer.get("default/deep"))
     server.cluster.put("b")
     eventually(lambda: sorted(informer.indexer.keys()) == ["default/a", "default/b", "default/deep"])
     assert server.verbs() == (["watch"] if watch_list else ["list", "watch"])

@@ -120,13 +120,13 @@ def test_new_list_is_told_as_differences(cluster: Cluster, source: InProcess, st
     assert source.lists == 2
 
 
-def test_deletion_of_an_unknown_object_is_told(cluster: Cluster, source: InProcess, start: Start) -> None:
-    """The server says it existed: whoever acts on names wants to know."""
-    source.watch_faults.append([WatchEvent("DELETED", widget("never-seen", 9))])
+def test_deletion_of_an_unknown_object_is_not_told(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """A handler that was told of no addition is told of no deletion."""
+    source.watch_faults.append([WatchEvent("DELETED", widget("never-seen", 9)), WatchEvent("ADDED", widget("a", 10))])
     informer, recorder = make(source), Recorder()
     informer.add_event_handler(recorder.handlers)
     start(informer)
-    eventually(lambda: recorder.log == ["-never-seen"])
+    eventually(lambda: recorder.log == ["+a"])
 
 
 def test_object_replaced_unseen_is_one_update(cluster: Cluster, source: InProcess, start: Start) -> None:
@@ -697,7 +697,7 @@ class TestStreamedListWithoutEnd:
     def test_is_replaced_by_a_list(
         self, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start, objects: int
     ) -> None:
-        """Ten seconds without an event are enough; the informer never asks for one again."""
+        """Ten seconds without an event are enough; it is requested again only after an hour."""
         for number in range(objects):
             cluster.put(f"w{number}")
         informer = self.start_streaming(source, clock, start)
@@ -720,6 +720,11 @@ class TestStreamedListWithoutEnd:
             return informer.lister().get("later", "default") is None
 
         eventually(listed_again)
+        assert source.lists == 2
+        eventually(lambda: source.is_watched)
+        clock.advance(3600)
+        informer.relist()
+        clock.wait_for_waiters(1)  # the wait for progress of the streamed list
         assert source.lists == 2
 
     def test_where_changes_never_end(
@@ -788,7 +793,6 @@ def test_streamed_list_without_an_answer_is_replaced_once(
     clock.advance(10)
     eventually(lambda: informer.has_synced)
     assert (source.lists, source.streamed_lists) == (1, 1)
-    assert "does not stream" not in caplog.text
     eventually(lambda: source.is_watched)
     with cluster.changed:
         cluster.put("b")
@@ -853,13 +857,13 @@ class TestRelist:
         assert (source.lists, source.requested) == (1, 1)
 
     def test_ends_a_watch_without_an_answer(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
-        """Its packets may be repeated only after a long wait. Its list is new, but it is not watched from there."""
+        """Its packets may be repeated only after a long wait."""
         source = _Unanswered(cluster, hanging=1)
         informer = make(source, clock)
         start(informer)
         eventually(lambda: source.requested == 1)
         assert not informer.is_watching
-        informer.relist(since=-1)
+        informer.relist(since=0)
         eventually(lambda: informer.is_watching)
         assert (source.lists, source.requested) == (2, 2)
 
@@ -877,6 +881,47 @@ class TestRelist:
         eventually(lambda: not any(thread.name == "widgets-list" for thread in threading.enumerate()))
         assert [bool(token) for token in source.pages] == [False, False, True]
         assert clock.monotonic() == 0
+
+    def test_leaves_a_newer_list_alone_that_is_not_complete(
+        self, cluster: Cluster, clock: VirtualClock, start: Start
+    ) -> None:
+        """However long it takes: to end it would be no progress."""
+        source = _HangingLists(cluster)
+        informer = make(source, clock)
+        start(informer)
+        eventually(lambda: len(source.pages) == 1)
+        informer.relist(since=-1)
+        source.release.set()
+        eventually(lambda: informer.is_watching)
+        assert len(source.pages) == 1
+
+    def test_ends_a_wait_of_a_newer_round(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """It may have begun before the server was back, after the last sign that it was away."""
+        source = InProcess(cluster)
+        source.list_faults.append(api_error(Forbidden, "Forbidden", 403))
+        informer = make(source, clock)
+        start(informer)
+        clock.wait_for_waiters(1)
+        informer.relist(since=-1)
+        eventually(lambda: informer.is_watching)
+        assert clock.monotonic() == 0
+
+    def test_waits_start_anew(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """The cause of the earlier failures may be gone."""
+        source = InProcess(cluster)
+        source.list_faults.extend([api_error(Forbidden, "Forbidden", 403)] * 6)
+        informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0, options=PLAIN)
+        start(informer)
+        for wait in (0.8, 1.6, 3.2, 6.4):
+            clock.wait_for_waiters(1)
+            clock.advance(wait)
+        clock.wait_for_waiters(1)
+        assert source.lists == 5
+        informer.relist()
+        eventually(lambda: source.lists == 6)
+        clock.wait_for_waiters(1)
+        clock.advance(0.8)
+        eventually(lambda: informer.is_watching)
 
     def test_ends_a_wait(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
         """The cause of the failure may be gone."""

@@ -197,9 +197,9 @@ def test_pages(server: FakeAPIServer, start: Start, expired: bool) -> None:
     assert equal(informer, server)
     lists = [request.query for request in server.requests if request.verb == "list"]
     assert [("limit" in query, "continue" in query, "resourceVersion" in query) for query in lists] == (
-        [(True, False, True), (True, True, False), (False, False, True)]
+        [(True, False, False), (True, True, False), (False, False, False)]
         if expired
-        else [(True, False, True), (True, True, False), (True, True, False)]
+        else [(True, False, False), (True, True, False), (True, True, False)]
     )
 
 

@@ -10,7 +10,6 @@ from informers import (
     Invalid,
     ReflectorOptions,
     ServerError,
-    TooLargeResourceVersion,
     TooManyRequests,
     WatchEvent,
 )
@@ -24,14 +23,14 @@ GONE_ERROR = failure(Expired, "Expired", 410)
 FORBIDDEN = failure(Forbidden, "Forbidden", 403)
 INTERNAL = status(500, "InternalError")
 PAGE = Page("a b")
-START = ["LIST rv=0 limit=500", "REPLACE a,b @10"]
+START = ["LIST limit=500", "REPLACE a,b @10"]
 
 RULES: dict[str, tuple[list[Step], list[str]]] = {
-    "the first list takes any version, the watch goes on from the list's": (
+    "a list is of the latest state and in pages, the watch goes on from its version": (
         [PAGE, Stream(("ADDED c 11", "MODIFIED a 12", "DELETED b 13")), Stop()],
         [*START, "WATCH rv=10", "ADD c", "UPDATE a", "DELETE b"],
     ),
-    "an empty list is a list": ([Page(""), Stop()], ["LIST rv=0 limit=500", "REPLACE - @10"]),
+    "an empty list is a list": ([Page(""), Stop()], ["LIST limit=500", "REPLACE - @10"]),
     "a watch that ends is resumed from the last version at once, without a list": (
         [PAGE, Stream(("ADDED c 11",)), Stream(), Stream(("BOOKMARK 20",)), Stop()],
         [*START, "WATCH rv=10", "ADD c", "WATCH rv=11", "WATCH rv=11", "BOOKMARK 20"],
@@ -40,20 +39,27 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
         [PAGE, Stream(("BOOKMARK 19",)), Stream(), Stop()],
         [*START, "WATCH rv=10", "BOOKMARK 19", "WATCH rv=19"],
     ),
-    "a watch closed within a second without an event costs a wait and a list not older than what was seen": (
+    "a watch closed within a second without an event costs a wait and a list": (
         [PAGE, Stream(seconds=0.9), Page("a", "12"), Stop()],
-        [*START, "WATCH rv=10", "WAIT 0.8", "LIST rv=10", "REPLACE a @12"],
+        [*START, "WATCH rv=10", "WAIT 0.8", "LIST limit=500", "REPLACE a @12"],
     ),
     "a watch closed within a second after an event is resumed": (
         [PAGE, Stream(("ADDED c 11",), seconds=0.1), Stream(), Stop()],
         [*START, "WATCH rv=10", "ADD c", "WATCH rv=11"],
     ),
     "a refused connection costs growing waits and a list: the server may come back with an older state": (
-        [PAGE, REFUSED, REFUSED, failure(TooLargeResourceVersion, "Timeout", 504), Page("a", "3"), Stream(), Stop()],
+        [PAGE, REFUSED, REFUSED, Page("a", "3"), Stream(), Stop()],
         [
             *START,
-            *("WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8", "LIST rv=10", "ERROR ConnectionFailed", "WAIT 1.6"),
-            *("LIST rv=10", "LIST rv=- limit=500", "REPLACE a @3", "WATCH rv=3"),
+            *(
+                "WATCH rv=10",
+                "ERROR ConnectionFailed",
+                "WAIT 0.8",
+                "LIST limit=500",
+                "ERROR ConnectionFailed",
+                "WAIT 1.6",
+            ),
+            *("LIST limit=500", "REPLACE a @3", "WATCH rv=3"),
         ],
     ),
     "429 at the watch's start costs a wait and no list": (
@@ -64,21 +70,21 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
         [PAGE, RESET, PAGE, FORBIDDEN, PAGE, Stop()],
         [
             *START,
-            *("WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8", "LIST rv=10", "REPLACE a,b @10"),
-            *("WATCH rv=10", "ERROR Forbidden", "WAIT 1.6", "LIST rv=10", "REPLACE a,b @10"),
+            *("WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8", "LIST limit=500", "REPLACE a,b @10"),
+            *("WATCH rv=10", "ERROR Forbidden", "WAIT 1.6", "LIST limit=500", "REPLACE a,b @10"),
         ],
     ),
-    "410 at the watch's start keeps the version for the list": (
+    "410 at the watch's start costs a wait and a list": (
         [PAGE, GONE_ERROR, Page("a", "30"), Stop()],
-        [*START, "WATCH rv=10", "ERROR Expired", "WAIT 0.8", "LIST rv=10", "REPLACE a @30"],
+        [*START, "WATCH rv=10", "ERROR Expired", "WAIT 0.8", "LIST limit=500", "REPLACE a @30"],
     ),
-    "Expired in the stream costs a wait and a list not older than the last version": (
+    "Expired in the stream costs a wait and a list": (
         [PAGE, Stream(("ADDED c 11", EXPIRED)), Page("a", "30"), Stop()],
-        [*START, "WATCH rv=10", "ADD c", "WAIT 0.8", "LIST rv=11", "REPLACE a @30"],
+        [*START, "WATCH rv=10", "ADD c", "WAIT 0.8", "LIST limit=500", "REPLACE a @30"],
     ),
     "Gone is Expired by another name": (
         [PAGE, Stream((GONE,)), Page("a", "30"), Stop()],
-        [*START, "WATCH rv=10", "WAIT 0.8", "LIST rv=10", "REPLACE a @30"],
+        [*START, "WATCH rv=10", "WAIT 0.8", "LIST limit=500", "REPLACE a @30"],
     ),
     "429 in the stream costs a wait and no list": (
         [PAGE, Stream((status(429, "TooManyRequests"),)), Stream(), Stop()],
@@ -86,66 +92,37 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
     ),
     "InternalError in the stream costs a list": (
         [PAGE, Stream((INTERNAL,)), PAGE, Stop()],
-        [*START, "WATCH rv=10", "WAIT 0.8", "LIST rv=10", "REPLACE a,b @10"],
+        [*START, "WATCH rv=10", "WAIT 0.8", "LIST limit=500", "REPLACE a,b @10"],
     ),
     "an object that cannot be read any more and was deleted is missing from the list that its error costs": (
         [PAGE, Stream(("ADDED corrupt 11", status(500, "StoreReadError"))), Page("a b", "12"), Stop()],
-        [*START, "WATCH rv=10", "ADD corrupt", "WAIT 0.8", "LIST rv=11", "REPLACE a,b @12"],
+        [*START, "WATCH rv=10", "ADD corrupt", "WAIT 0.8", "LIST limit=500", "REPLACE a,b @12"],
     ),
     "an unknown Status in the stream costs a list": (
         [PAGE, Stream((status(418, "Teapot"),)), PAGE, Stop()],
-        [*START, "WATCH rv=10", "WAIT 0.8", "LIST rv=10", "REPLACE a,b @10"],
+        [*START, "WATCH rv=10", "WAIT 0.8", "LIST limit=500", "REPLACE a,b @10"],
     ),
     "a list that is refused is told to the handler, and tried again for ever with growing waits": (
         [FORBIDDEN, FORBIDDEN, REFUSED, PAGE, Stop()],
         [
-            *("LIST rv=0 limit=500", "ERROR Forbidden", "WAIT 0.8"),
-            *("LIST rv=0 limit=500", "ERROR Forbidden", "WAIT 1.6"),
-            *("LIST rv=0 limit=500", "ERROR ConnectionFailed", "WAIT 3.2"),
+            *("LIST limit=500", "ERROR Forbidden", "WAIT 0.8"),
+            *("LIST limit=500", "ERROR Forbidden", "WAIT 1.6"),
+            *("LIST limit=500", "ERROR ConnectionFailed", "WAIT 3.2"),
             *START,
-        ],
-    ),
-    "410 on a list is met at once, and once, by a list of the latest": (
-        [PAGE, Stream((EXPIRED,)), GONE_ERROR, Page("a", "40"), Stop()],
-        [*START, "WATCH rv=10", "WAIT 0.8", "LIST rv=10", "LIST rv=- limit=500", "REPLACE a @40"],
-    ),
-    "a version the server has not reached yet is met by a list of the latest": (
-        [PAGE, RESET, failure(TooLargeResourceVersion, "Timeout", 504), Page("a", "3"), Stream(), Stop()],
-        [
-            *START,
-            *("WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8", "LIST rv=10", "LIST rv=- limit=500"),
-            *("REPLACE a @3", "WATCH rv=3"),
-        ],
-    ),
-    "when that fails too, the next list still asks for the latest; after a success for its version again": (
-        [PAGE, RESET, GONE_ERROR, GONE_ERROR, Page("a", "50"), RESET, PAGE, Stop()],
-        [
-            *START,
-            *("WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8"),
-            *("LIST rv=10", "LIST rv=- limit=500", "ERROR Expired", "WAIT 1.6"),
-            *("LIST rv=- limit=500", "REPLACE a @50"),
-            *("WATCH rv=50", "ERROR ConnectionFailed", "WAIT 3.2", "LIST rv=50", "REPLACE a,b @10"),
         ],
     ),
     "later pages are asked for by their token alone; the version is the first page's": (
         [Page("a", "10", "t1"), Page("b", "11", "t2"), Page("c", "12"), Stream(), Stop()],
         [
-            *("LIST rv=0 limit=500", "LIST rv=- limit=500 continue=t1", "LIST rv=- limit=500 continue=t2"),
+            *("LIST limit=500", "LIST limit=500 continue=t1", "LIST limit=500 continue=t2"),
             *("REPLACE a,b,c @10", "WATCH rv=10"),
         ],
     ),
-    "410 on a later page is met by one whole list at the version asked for": (
+    "410 on a later page is met by one whole list": (
         [Page("a", "10", "t1"), GONE_ERROR, Page("x y", "15"), Stream(), Stop()],
         [
-            *("LIST rv=0 limit=500", "LIST rv=- limit=500 continue=t1", "LIST rv=0"),
+            *("LIST limit=500", "LIST limit=500 continue=t1", "LIST"),
             *("REPLACE x,y @15", "WATCH rv=15"),
-        ],
-    ),
-    "a server that paged its cached list has no cache: later lists are paged too": (
-        [Page("a", "10", "t1"), Page("b", "10"), RESET, PAGE, Stop()],
-        [
-            *("LIST rv=0 limit=500", "LIST rv=- limit=500 continue=t1", "REPLACE a,b @10"),
-            *("WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8", "LIST rv=10 limit=500", "REPLACE a,b @10"),
         ],
     ),
     "an object of the wrong kind, a Table or one without a version is skipped and does not move the version": (
@@ -177,10 +154,58 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
         [PAGE, Stream(("ADDED unstorable 11", "ADDED c 12")), Stream(), Stop()],
         [*START, "WATCH rv=10", "ADD c", "WATCH rv=12"],
     ),
+    "an event that is older than the cache is from a restored server and costs a wait and a list": (
+        [PAGE, Stream(("ADDED c 11", "ADDED b 9", "ADDED d 12")), Page("b", "9"), Stream(("ADDED c 10",)), Stop()],
+        [
+            *(*START, "WATCH rv=10", "ADD c", "WAIT 0.8", "LIST limit=500", "REPLACE b @9"),
+            *("WATCH rv=9", "ADD c"),
+        ],
+    ),
+    "a bookmark that is older than the cache costs the same": (
+        [PAGE, Stream(("BOOKMARK 9",)), Page("b", "9"), Stop()],
+        [*START, "WATCH rv=10", "WAIT 0.8", "LIST limit=500", "REPLACE b @9"],
+    ),
+    "versions are numbers, however long": (
+        [
+            Page("a", "9"),
+            Stream(("ADDED b 10", "ADDED c 100000000000000000000", "BOOKMARK 99")),
+            Page("a", "99"),
+            Stop(),
+        ],
+        [
+            *("LIST limit=500", "REPLACE a @9", "WATCH rv=9", "ADD b", "ADD c"),
+            *("WAIT 0.8", "LIST limit=500", "REPLACE a @99"),
+        ],
+    ),
+    "versions that are no numbers have no order": (
+        [Page("a", "v9"), Stream(("ADDED b v8", "ADDED c 07", "ADDED d 6", "ADDED e -7")), Stream(), Stop()],
+        [
+            *("LIST limit=500", "REPLACE a @v9", "WATCH rv=v9", "ADD b", "ADD c", "ADD d", "ADD e"),
+            "WATCH rv=-7",
+        ],
+    ),
+    "two silent watches in a row cost a wait and a list": (
+        [PAGE, Stream(seconds=70), Stream(seconds=70), PAGE, Stream(seconds=70), Stream(seconds=70), PAGE, Stop()],
+        [
+            *(*START, "WATCH rv=10", "WATCH rv=10", "WAIT 0.8"),
+            *(*START, "WATCH rv=10", "WATCH rv=10", "WAIT 0.8", *START),
+        ],
+    ),
+    "so do many that a proxy cuts early": (
+        [PAGE, *[Stream(seconds=50)] * 3, PAGE, Stop()],
+        [*START, "WATCH rv=10", "WATCH rv=10", "WATCH rv=10", "WAIT 0.8", *START],
+    ),
+    "with bookmarks no watch is silent": (
+        [PAGE, *[Stream(seconds=70), Stream(("BOOKMARK 11",), seconds=70)] * 2, Stream(seconds=70), Stop()],
+        [
+            *(*START, "WATCH rv=10", "WATCH rv=10", "BOOKMARK 11"),
+            *("WATCH rv=11", "WATCH rv=11", "BOOKMARK 11", "WATCH rv=11"),
+        ],
+    ),
     "without a version to start from, the first ADDED events are no place to resume from": (
         [Page("", ""), Stream(("ADDED a 7", "ADDED b 5")), Stream(("ADDED a 7", "MODIFIED b 8")), Stream(), Stop()],
         [
-            *("LIST rv=0 limit=500", "REPLACE - @", "WATCH rv=-", "ADD a", "ADD b"),
+            *("LIST limit=500", "REPLACE - @", "WATCH rv=-", "ADD a", "ADD b"),
             *("WATCH rv=-", "ADD a", "UPDATE b", "WATCH rv=8"),
         ],
     ),
@@ -217,35 +242,27 @@ STREAMED_RULES: dict[str, tuple[list[Step], list[str]]] = {
     "a server that does not know it is asked for a LIST in this round, and again in the next": (
         [failure(Invalid, "Invalid", 422), PAGE, RESET, failure(Invalid, "Invalid", 422), PAGE, Stop()],
         [
-            *("WATCHLIST rv=-", "LIST rv=0 limit=500", "REPLACE a,b @10", "WATCH rv=10"),
-            *("ERROR ConnectionFailed", "WAIT 0.8", "WATCHLIST rv=10", "LIST rv=10", "REPLACE a,b @10"),
+            *("WATCHLIST rv=-", "LIST limit=500", "REPLACE a,b @10", "WATCH rv=10"),
+            *("ERROR ConnectionFailed", "WAIT 0.8", "WATCHLIST rv=-", "LIST limit=500", "REPLACE a,b @10"),
         ],
     ),
     "a server that closes it at once is asked for a LIST": (
         [Stream(seconds=0.1), PAGE, Stop()],
-        ["WATCHLIST rv=-", "LIST rv=0 limit=500", "REPLACE a,b @10"],
+        ["WATCHLIST rv=-", "LIST limit=500", "REPLACE a,b @10"],
     ),
     "an error among the initial events is met by a LIST": (
         [Stream(("ADDED a 7", INTERNAL)), PAGE, Stop()],
-        ["WATCHLIST rv=-", "LIST rv=0 limit=500", "REPLACE a,b @10"],
+        ["WATCHLIST rv=-", "LIST limit=500", "REPLACE a,b @10"],
     ),
     "a refused connection and 429 are met by waits": (
         [REFUSED, TOO_MANY, INITIAL, Stop()],
         ["WATCHLIST rv=-", "WAIT 0.8", "WATCHLIST rv=-", "WAIT 1.6", "WATCHLIST rv=-", "REPLACE a,b @10"],
     ),
-    "the next one is not older than what was seen": (
+    "the next one is of the latest state too": (
         [INITIAL, RESET, INITIAL, Stop()],
         [
             *("WATCHLIST rv=-", "REPLACE a,b @10", "WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8"),
-            *("WATCHLIST rv=10", "REPLACE a,b @10"),
-        ],
-    ),
-    "when that version is gone, the latest will do; that is told only once without a wait": (
-        [INITIAL, RESET, GONE_ERROR, GONE_ERROR, INITIAL, RESET, INITIAL, Stop()],
-        [
-            *("WATCHLIST rv=-", "REPLACE a,b @10", "WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8"),
-            *("WATCHLIST rv=10", "WATCHLIST rv=-", "WAIT 1.6", "WATCHLIST rv=-", "REPLACE a,b @10"),
-            *("WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8", "WATCHLIST rv=10", "REPLACE a,b @10"),
+            *("WATCHLIST rv=-", "REPLACE a,b @10"),
         ],
     ),
 }
@@ -274,22 +291,6 @@ def test_streamed_list(script: list[Step], journal: list[str]) -> None:
     assert Run(script, options=STREAMED).run() == journal
 
 
-def test_a_page_size_that_was_set_is_always_sent() -> None:
-    """An explicit page size wins over the wish to be answered from the server's cache."""
-    run = Run([PAGE, RESET, PAGE, Stop()], options=ReflectorOptions(watch_list=False, page_size=50))
-    assert [line for line in run.run() if line.startswith("LIST")] == ["LIST rv=0 limit=50", "LIST rv=10 limit=50"]
-
-
-def test_internal_errors_are_watched_again_within_their_window() -> None:
-    """A streak of InternalErrors within the window costs no list; after the window it does."""
-    options = ReflectorOptions(watch_list=False, internal_error_seconds=30)
-    short = Stream((INTERNAL,))
-    late = Stream(("BOOKMARK 11", INTERNAL))
-    run = Run([PAGE, short, Stream(), short, late, Stop()], options=options)
-    # The plain Stream between lasts five minutes, which ends the first streak.
-    assert run.run() == [*START, "WATCH rv=10", "WATCH rv=10", "WATCH rv=10", "WATCH rv=10", "BOOKMARK 11"]
-
-
 def test_waits_grow_to_a_minute_at_most() -> None:
     """0.8 s doubled up to 30 s, and up to as much again at random."""
     for random, factor in ((0.0, 1.0), (0.5, 1.5)):
@@ -300,17 +301,15 @@ def test_waits_grow_to_a_minute_at_most() -> None:
 
 def test_waits_start_anew_after_two_minutes_without_one() -> None:
     """A failure long ago says nothing about now."""
-    run = Run([FORBIDDEN, FORBIDDEN, PAGE, Stream(seconds=118), RESET, PAGE, Stream(seconds=121), RESET, PAGE, Stop()])
+    shorter, longer = (Stream(("BOOKMARK 10",), seconds=seconds) for seconds in (118, 121))
+    run = Run([FORBIDDEN, FORBIDDEN, PAGE, shorter, RESET, PAGE, longer, RESET, PAGE, Stop()])
     assert [line for line in run.run() if line.startswith("WAIT")] == ["WAIT 0.8", "WAIT 1.6", "WAIT 3.2", "WAIT 0.8"]
 
 
-@pytest.mark.parametrize(
-    ("minimum", "random", "seconds"), [(300, 0.0, 300), (300, 0.5, 450), (10, 0.5, 450), (600, 0.5, 900)]
-)
-def test_watches_end_by_themselves_after_a_random_time(minimum: float, random: float, seconds: int) -> None:
-    """Between the minimum and twice that; a minimum below five minutes is ignored."""
-    options = ReflectorOptions(watch_list=False, min_watch_timeout=minimum)
-    run = Run([PAGE, Stream(), Stop()], options=options, random=random)
+@pytest.mark.parametrize(("random", "seconds"), [(0.0, 300), (0.5, 450)])
+def test_watches_end_by_themselves_after_a_random_time(random: float, seconds: int) -> None:
+    """Between five minutes and twice that."""
+    run = Run([PAGE, Stream(), Stop()], random=random)
     run.run()
     assert run.watch_timeouts[0] == seconds
 
@@ -327,6 +326,9 @@ class TestLastError:
             ([PAGE, REFUSED, PAGE], None),
             ([PAGE, Stream((INTERNAL,))], ServerError),
             ([PAGE, Stream((EXPIRED,))], None),
+            ([PAGE, Stream(), Stream()], ApiError),
+            ([PAGE, Stream(), Stream(), PAGE, Stream()], ApiError),
+            ([PAGE, Stream(), Stream(), PAGE, Stream(("BOOKMARK 11",))], None),
         ],
     )
     def test_last_error(self, script: list[Step], expected: type[ApiError] | None) -> None:

@@ -87,9 +87,6 @@ class FakeInformer:
     def relist(self, *, since: float | None) -> None:
         self.relists += 1
 
-    def retry_now(self) -> None:
-        """Nothing waits."""
-
     def add_event_handler(self, _handlers: EventHandlers) -> Any:
         return self
 
