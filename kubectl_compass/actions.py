@@ -11,6 +11,7 @@ from controller.commands.status import report as report_of_agent
 from controller.connection import status as cc
 from controller.model.fields import member
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
+from controller.text import clean
 from informers import NotFound
 from kubectl_compass import pairing
 from kubectl_compass.desk import Desk
@@ -19,6 +20,7 @@ from kubectl_compass.pairing import Unusable
 from kubectl_compass.waiting import Done, Progress, TimedOut, Waiting
 
 _ASK_AGAIN_SECONDS = 10.0
+_MAX_TEXT = 256
 
 Object = dict[str, Any]
 
@@ -217,7 +219,8 @@ def _show(desk: Desk, found: Mapping[str, Any]) -> None:
         rows = lines(found, desk.clock.time())
         replicas = found["replicas"]
         told = f"{replicas['ready']} of {replicas['wanted']} ready" if replicas else "not a Deployment"
+        leader = clean(found["leader"] or "none", _MAX_TEXT)
         at = next((number for number, row in enumerate(rows) if row.startswith("Problem:")), len(rows))
-        return [*rows[:at], f"{'Leader:':<14}{found['leader'] or 'none'}", f"{'Replicas:':<14}{told}", *rows[at:]]
+        return [*rows[:at], f"{'Leader:':<14}{leader}", f"{'Replicas:':<14}{told}", *rows[at:]]
 
     show(found, desk.output, desk.out, lines=people)

@@ -75,10 +75,11 @@ def from_json(report: Mapping[str, Any]) -> list[Finding]:
 
 def lines(findings: Sequence[Finding]) -> list[str]:
     """For people, each line printable: the result, the check, the text, and the cure below it."""
-    width = max((len(finding.check) for finding in findings), default=0)
+    checks = [_shown(finding.check) for finding in findings]
+    width = max(map(len, checks), default=0)
     told = []
-    for finding in findings:
-        told.append(f"{finding.result:<9}{finding.check:<{width}}  {_shown(finding.text)}")
+    for check, finding in zip(checks, findings, strict=True):
+        told.append(f"{finding.result:<9}{check:<{width}}  {_shown(finding.text)}")
         if finding.cure:
             told.append(f"{'':<9}{'':<{width}}  cure: {_shown(finding.cure)}")
     return told

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
+from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
+from controller.runtime.leader_election import LEASES
 from controller.settings import Settings
 from kubectl_compass import actions
 from kubectl_compass.arguments import Connect
@@ -108,3 +109,22 @@ def test_the_report_of_any_object(told: Object, clock: VirtualClock) -> None:
     desk = Desk(FakeCluster([told]), "text", out, io.StringIO(), clock)  # type: ignore[arg-type]
     assert actions.status(desk) == 1
     assert "Problem:" in out.getvalue()
+
+
+def test_no_text_of_the_cluster_controls_the_terminal(clock: VirtualClock) -> None:
+    """Neither one of the CompassConnection nor the holder of the Lease."""
+    store, out = ObjectStore(), io.StringIO()
+    evil = "a\x1b[2J\r\n\u202eb"
+    status = {
+        "connectionState": evil,
+        "connectionStatus": {"error": evil, "established": evil},
+        "runtime": {"id": evil},
+    }
+    created = store.create(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}})
+    store.update(COMPASS_CONNECTION, created | {"status": status}, subresource="status")
+    lease = {"metadata": {"name": COMPONENT}, "spec": {"holderIdentity": evil}}
+    store.create(LEASES, lease, namespace=Settings().leader_election_namespace)
+    cluster = Cluster(store, Connect("", "", "kyma-system"), environment={})  # type: ignore[arg-type]
+    assert actions.status(Desk(cluster, "text", out, io.StringIO(), clock)) == 1
+    assert "Leader:       a\\u001b[2J" in out.getvalue()
+    assert all(line.isprintable() for line in out.getvalue().split("\n"))
