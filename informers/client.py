@@ -31,13 +31,14 @@ from kubernetes.client.rest import RESTClientObject
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from informers import configuration as configurations
-from informers.configuration import Certificate, Credentials
+from informers.credentials import Credentials
 from informers.encoding import decode, encode
-from informers.errors import ConnectionFailed
+from informers.errors import ConfigurationError, ConnectionFailed
 from informers.exchange import Exchange, make_cuttable
 from informers.interrupt import Interrupt, Interrupted, Overdue
 from informers.metrics import NoRequestMetrics, RequestMetrics
 from informers.resource import Resource
+from informers.transport.tls import client_context
 from informers.transport_errors import connection_failed, error_of, overdue, seconds_to_wait, unexpected
 from informers.watch import WatchStream
 from workqueue.clock import REAL_CLOCK, Clock
@@ -132,15 +133,15 @@ class Client:
         self._base = configuration.host.rstrip("/")
         self._host: str = urlsplit(self._base).netloc.rpartition("@")[2]
         self._pool = RESTClientObject(configuration).pool_manager
-        make_cuttable(self._pool)
+        make_cuttable(self._pool, context=lambda: client_context(credentials.tls()))
         self._credentials = credentials
         self._user_agent = user_agent or f"compass-informers (python {platform.python_version()})"
         self._watch_read_timeout = watch_read_timeout
         self._clock = clock
         self._metrics = metrics or NoRequestMetrics()
         self._closed = Interrupt()
-        self._certificate_lock = threading.Lock()
-        self._certificate: Certificate | None = None  # of a plugin, in use; guarded by _certificate_lock
+        self._material_lock = threading.Lock()
+        self._material = credentials.tls()  # of the connections in the pool; guarded by _material_lock
         self._error_when_closed: Callable[[], BaseException] = _closed
         if not configuration.verify_ssl:
             log.warning(
@@ -153,6 +154,8 @@ class Client:
         cls,
         kubeconfig: str | None = None,
         *,
+        context: str | None = None,
+        environ: Mapping[str, str] | None = None,
         user_agent: str = "",
         pool_maxsize: int = POOL_MAXSIZE,
         clock: Clock = REAL_CLOCK,
@@ -161,9 +164,10 @@ class Client:
         """The client for the first of these that exists: `kubeconfig`, $KUBECONFIG, the Pod's service account,
         ~/.kube/config.
 
+        context: one of a kubeconfig, None for its current one. environ: instead of the variables of the process.
         Raises ConfigurationError.
         """
-        configuration, credentials = configurations.load(kubeconfig, clock=clock)
+        configuration, credentials = configurations.load(kubeconfig, context=context, clock=clock, environ=environ)
         return cls(
             configuration, credentials, user_agent=user_agent, pool_maxsize=pool_maxsize, clock=clock, metrics=metrics
         )
@@ -172,6 +176,11 @@ class Client:
     def host(self) -> str:
         """Host and port of the API server."""
         return self._host
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the kubeconfig's context, or of the Pod; "default" if they name none."""
+        return self._credentials.namespace
 
     def until(self, interrupt: Interrupt, error: Callable[[], BaseException]) -> Self:
         """A client with the same connections whose requests end when `interrupt` is set: running ones at once, later
@@ -184,6 +193,7 @@ class Client:
     def close(self) -> None:
         """End all requests, except those of informers, which end with the informer. Later requests fail."""
         self._closed.set()
+        self._credentials.close()
         self._pool.clear()
 
     def get(
@@ -398,10 +408,12 @@ class Client:
         started = self._clock.monotonic()
         code = "<error>"
         try:
+            authorization = self._authorization(request, seconds)
+            self._use_material()
             response = request.interrupt.call(
-                partial(self._exchange, request, exchange),
+                partial(self._exchange, request, exchange, authorization),
                 thread_name="request",
-                timeout=seconds,
+                timeout=started + seconds - self._clock.monotonic(),
                 abandon=lambda late: late.close(),
             )
             code = str(response.status)
@@ -426,17 +438,23 @@ class Client:
             self._credentials.refused(sent_at=started)
         return response
 
-    def _exchange(self, request: _Request, exchange: Exchange) -> urllib3.BaseHTTPResponse:
+    def _authorization(self, request: _Request, seconds: float) -> str | None:
+        try:
+            return self._credentials.authorization(timeout=seconds, stop=request.interrupt.event)
+        except ConfigurationError:
+            if request.interrupt.is_set():
+                raise Interrupted from None
+            raise
+
+    def _exchange(self, request: _Request, exchange: Exchange, authorization: str | None) -> urllib3.BaseHTTPResponse:
         """Send the request and read the answer. Runs in a thread that the caller may abandon."""
         headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent})
         if request.body is not None:
             headers["Content-Type"] = request.content_type
-        authorization = self._credentials.authorization()
         if authorization is not None:
             headers["Authorization"] = authorization
         for name, value in self._credentials.impersonation:
             headers.add(name, value)
-        self._use_certificate()
         while True:
             try:
                 with exchange:
@@ -463,16 +481,12 @@ class Client:
             response.release_conn()
         return cast("urllib3.BaseHTTPResponse", response)
 
-    def _use_certificate(self) -> None:
-        """Use the plugin's current certificate, if there is one, for all new connections."""
-        certificate = self._credentials.certificate()
-        if certificate is None:
-            return
-        with self._certificate_lock:
-            if certificate != self._certificate:
-                self._certificate = certificate
-                settings = {"cert_file": certificate[0], "key_file": certificate[1]}
-                self._pool.connection_pool_kw = self._pool.connection_pool_kw | settings
+    def _use_material(self) -> None:
+        """Use no connection any more that was opened with older certificates."""
+        material = self._credentials.tls()
+        with self._material_lock:
+            if material is not self._material:
+                self._material = material
                 self._pool.clear()
 
 

@@ -16,7 +16,6 @@ from typing import Any, Self, cast
 
 import urllib3
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from informers.interrupt import Interrupted
 from sockets.tls import TLSSocket
@@ -101,10 +100,12 @@ class Exchange:
                 self._is_new = new
 
 
-def make_cuttable(manager: urllib3.PoolManager) -> None:
-    """Let all connections of `manager` register with their exchanges, including those to proxies."""
+def make_cuttable(manager: urllib3.PoolManager, *, context: Callable[[], ssl.SSLContext]) -> None:
+    """Let all connections of `manager` register with their exchanges, including those to proxies, and use a TLS context
+    that `context` makes for each.
+    """
     manager.pool_classes_by_scheme = {
-        scheme: _pool_class(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+        scheme: _pool_class(pool, context) for scheme, pool in manager.pool_classes_by_scheme.items()
     }
 
 
@@ -145,30 +146,27 @@ class _Quiet:
     Client logs one warning. It also creates the TLS context of each connection.
     """
 
+    new_context: Callable[[], ssl.SSLContext]
+
     def _validate_conn(self, connection: Any) -> None:
         if connection.is_closed:
-            connection.ssl_context = _lenient_context(connection)
+            self._set_context(connection)
             connection.connect()
 
+    def _prepare_proxy(self, connection: Any) -> None:
+        self._set_context(connection)
+        super()._prepare_proxy(connection)  # type: ignore[misc]
 
-def _lenient_context(connection: Any) -> ssl.SSLContext:
-    """The context that urllib3 creates, without VERIFY_X509_STRICT, which it sets since Python 3.13.
-
-    That flag refuses certificates without key identifiers, which some clusters have, and which client-go and older
-    Pythons accept. urllib3 adds the CA of the cluster and the client certificate.
-    """
-    context = create_urllib3_context(cert_reqs=resolve_cert_reqs(connection.cert_reqs))
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.sslsocket_class = TLSSocket
-    if not (connection.ca_certs or connection.ca_cert_dir or connection.ca_cert_data):
-        context.load_default_certs()
-    return context
+    def _set_context(self, connection: Any) -> None:
+        connection.ssl_context = self.new_context()
+        connection.ssl_context.sslsocket_class = TLSSocket
 
 
-def _pool_class(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+def _pool_class(pool: type[HTTPConnectionPool], context: Callable[[], ssl.SSLContext]) -> type[HTTPConnectionPool]:
     connection = type(f"Telling{pool.ConnectionCls.__name__}", (_Telling, pool.ConnectionCls), {})
     bases = (_Quiet, pool) if pool.scheme == "https" else (pool,)
-    return type(f"Telling{pool.__name__}", bases, {"ConnectionCls": connection})
+    members = {"ConnectionCls": connection, "new_context": staticmethod(context)}
+    return type(f"Telling{pool.__name__}", bases, members)
 
 
 def _exchange_of_thread() -> Exchange | None:

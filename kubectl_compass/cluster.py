@@ -5,15 +5,11 @@ always there when a plugin runs and implements the streaming protocol and all wa
 of the official client would be a second implementation with other errors.
 """
 
-import json
-import os
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TextIO
 
 from controller.model import fields
@@ -29,7 +25,6 @@ DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="D
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod")
 
 _USER_AGENT = f"kubectl-compass/{VERSION}"
-_DEFAULT_KUBECONFIG = "~/.kube/config"
 _CA_FILE = "APPCOMPASSCAFILE"
 
 Object = dict[str, Any]
@@ -129,8 +124,9 @@ class Cluster:
 @contextmanager
 def open_cluster(connect: Connect, environment: Mapping[str, str]) -> Iterator[Cluster]:
     """The cluster that kubectl would use. Raises informers.ConfigurationError."""
-    with _kubeconfig(connect, environment) as path:
-        client = Client.load(path, user_agent=_USER_AGENT)
+    client = Client.load(
+        connect.kubeconfig or None, context=connect.context or None, environ=environment, user_agent=_USER_AGENT
+    )
     try:
         yield Cluster(client, connect, environment=environment)
     finally:
@@ -185,20 +181,3 @@ def find(client: Client, resource: Resource, name: str, namespace: str | None = 
         return client.get(resource, name, namespace=namespace)
     except NotFound:
         return None
-
-
-@contextmanager
-def _kubeconfig(connect: Connect, environment: Mapping[str, str]) -> Iterator[str | None]:
-    """The argument of `Client.load`; None for its own search.
-
-    Another context is selected with a small file before and after the others. Of several files, kubectl uses the
-    current context of the first, and the official client that of the last.
-    """
-    if not connect.context:
-        yield connect.kubeconfig or environment.get("KUBECONFIG") or None
-        return
-    named = connect.kubeconfig or environment.get("KUBECONFIG") or str(Path(_DEFAULT_KUBECONFIG).expanduser())
-    with tempfile.TemporaryDirectory(prefix="kubectl-compass-") as folder:
-        choice = Path(folder) / "context"
-        choice.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": connect.context}))
-        yield os.pathsep.join((str(choice), named, str(choice)))

@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from kubernetes.client import Configuration
 
 from informers.client import MERGE_PATCH, Client
-from informers.configuration import Credentials
+from informers.credentials import Credentials
 from informers.resource import Resource
 from informers.testing.cluster import Cluster, Event, Refused, not_implemented
 from informers.testing.objects import status

@@ -120,7 +120,12 @@ def test_certificates_of_a_plugin(control_plane: ControlPlane, tmp_path: Path) -
     config = yaml.safe_load(control_plane.kubeconfig())
     printed = tmp_path / "printed"
     config["users"][0]["user"] = {
-        "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "cat", "args": [str(printed)]}
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "cat",
+            "args": [str(printed)],
+            "interactiveMode": "Never",
+        }
     }
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
@@ -139,6 +144,37 @@ def test_certificates_of_a_plugin(control_plane: ControlPlane, tmp_path: Path) -
         assert who(client)["username"] == name
         clock.advance(60)
     client.close()
+
+
+def test_rotated_certificate_files(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """Are used within a second, and at once after a 401; the idle connection of the old ones is not used again."""
+    config = yaml.safe_load(control_plane.kubeconfig())
+    config["users"][0]["user"] = {"client-certificate": "client.crt", "client-key": "client.key"}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+
+    def write(pair: pki.KeyPair) -> None:
+        (tmp_path / "client.crt").write_bytes(pair.certificate_pem)
+        (tmp_path / "client.key").write_bytes(pair.key_pem)
+
+    def issued(name: str) -> pki.KeyPair:
+        user = yaml.safe_load(control_plane.kubeconfig(name, ()))["users"][0]["user"]
+        return pki.KeyPair(*(base64.b64decode(user[f"client-{part}-data"]) for part in ("certificate", "key")))
+
+    write(issued("one"))
+    clock = VirtualClock()
+    with closing(Client(*load(str(path), clock=clock), clock=clock)) as client:
+        assert who(client)["username"] == "one"
+        write(issued("two"))
+        assert who(client)["username"] == "one"
+        clock.advance(1)
+        assert who(client)["username"] == "two"
+        write(pki.Authority("another").client("nobody", ()))
+        clock.advance(1)
+        with pytest.raises(Unauthorized):
+            who(client)
+        write(issued("three"))
+        assert who(client)["username"] == "three"
 
 
 def test_acting_as_somebody_else(control_plane: ControlPlane, tmp_path: Path) -> None:

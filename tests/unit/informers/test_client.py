@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 import weakref
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,12 +27,11 @@ from informers import (
     TooManyRequests,
     Unauthorized,
 )
-from informers import configuration as configurations
+from informers.credentials import Credentials
 from informers.testing.objects import WIDGETS, status, widget
 from informers.testing.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
 from informers.testing.waiting import HastyClock, eventually
 from workqueue.clock import REAL_CLOCK
-from workqueue.testing import VirtualClock
 
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 
@@ -356,65 +354,10 @@ class TestRequests:
         assert len(server._connections) == 1
 
 
-class TestTokenFile:
-    """A token file is re-read each minute, with ten seconds of leeway."""
-
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        path = tmp_path / "token"
-        path.write_text("first\n")
-        return path
-
-    def test_is_read_again(self, path: Path) -> None:
-        """After 50 seconds, not before."""
-        clock = VirtualClock()
-        token = configurations.TokenFile(path, clock)
-        assert token.token() == "first"
-        path.write_text("second")
-        clock.advance(49)
-        assert token.token() == "first"
-        clock.advance(1)
-        assert token.token() == "second"
-
-    @pytest.mark.parametrize("content", ["", None], ids=["empty", "missing"])
-    def test_is_kept_when_it_cannot_be_read(self, path: Path, content: str | None) -> None:
-        """An unreadable file is no reason to give up a token that may be good."""
-        clock = VirtualClock()
-        token = configurations.TokenFile(path, clock)
-        token.token()
-        path.write_text(content) if content is not None else path.unlink()
-        clock.advance(60)
-        assert token.token() == "first"
-
-    def test_refusal_drops_it(self, path: Path, server: FakeAPIServer) -> None:
-        """After a 401 the file is read again, unless it was read after the refused request was sent."""
-        clock = VirtualClock()
-        token = configurations.TokenFile(path, clock)
-        client = _client(server.url, token=token, clock=clock)
-        server.inject("other", Answer(200, body=b"{}"), Answer(401, "Unauthorized"), Answer(200, body=b"{}"))
-        client.request("GET", "/x")
-        path.write_text("second")
-        clock.advance(1)
-        with pytest.raises(Unauthorized):
-            client.request("GET", "/x")
-        client.request("GET", "/x")
-        sent = [request.headers["Authorization"] for request in server.requests]
-        assert sent == ["Bearer first", "Bearer first", "Bearer second"]
-        token.drop(older_than=clock.monotonic())
-        path.write_text("third")
-        assert token.token() == "second"
-
-    def test_none_to_use(self, path: Path) -> None:
-        """Without any token the error names the file."""
-        path.unlink()
-        with pytest.raises(configurations.ConfigurationError, match=f"{path}: No such file"):  # type: ignore[attr-defined]
-            configurations.TokenFile(path, VirtualClock()).token()
-
-
-def _client(url: str, *, token: configurations.TokenFile | None = None, **arguments: Any) -> Any:
+def _client(url: str, **arguments: Any) -> Any:
     from kubernetes.client import Configuration
 
     from informers import Client
 
     configuration = Configuration(host=url)
-    return Client(configuration, configurations.Credentials(configuration, token), **arguments)
+    return Client(configuration, Credentials(configuration), **arguments)

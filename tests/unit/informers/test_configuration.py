@@ -1,6 +1,8 @@
-"""Where the API server is, and who we are there."""
+"""Where the API server is, and who we are there. What kubeconfigs mean: tests/integration/informers/test_kubectl.py."""
 
+import logging
 import os
+import pwd
 import traceback
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from e2e.controlplane.pki import Authority
 from informers import Client, ConfigurationError
 from informers.configuration import load
 from informers.testing.server import Answer, FakeAPIServer
@@ -19,7 +22,7 @@ def kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None) -> s
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "c", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": user or {}}],
+        "users": [{"name": "u", "user": {"token": "t"} if user is None else user}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     }
@@ -29,8 +32,7 @@ def kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None) -> s
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
@@ -39,7 +41,7 @@ def account(tmp_path: Path) -> Path:
     directory = tmp_path / "account"
     directory.mkdir()
     (directory / "token").write_text("pod-token\n")
-    (directory / "ca.crt").write_text("certificates\n")
+    (directory / "ca.crt").write_bytes(Authority("pod").certificate_pem)
     return directory
 
 
@@ -58,9 +60,10 @@ def test_order(tmp_path: Path, home: Path, account: Path) -> None:
 
     assert host(argument, variable | POD, account) == "http://argument:1"
     assert host(None, variable | POD, account) == "http://variable:1"
-    assert host(None, POD, account) == "https://10.0.0.1:443"
-    assert host(None, {}, account) == "http://home:1"
-    assert host(None, POD, tmp_path / "nowhere") == "http://home:1"
+    own = {"HOME": str(home)}
+    assert host(None, own | POD, account) == "https://10.0.0.1:443"
+    assert host(None, own, account) == "http://home:1"
+    assert host(None, own | POD, tmp_path / "nowhere") == "http://home:1"
 
 
 def test_several_files(tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_several_files(tmp_path: Path) -> None:
 def test_nothing(home: Path, tmp_path: Path) -> None:
     """Without any the error lists what was looked at."""
     with pytest.raises(ConfigurationError) as caught:
-        load(None, clock=VirtualClock(), environ={}, service_account=tmp_path)
+        load(None, clock=VirtualClock(), environ={"HOME": str(home)}, service_account=tmp_path)
     for place in ("KUBECONFIG", str(tmp_path), str(home / ".kube/config")):
         assert place in str(caught.value)
 
@@ -83,12 +86,24 @@ def test_nothing(home: Path, tmp_path: Path) -> None:
     ("content", "text"),
     [
         ("", "empty"),
-        ("- a\n- b\n", "not a kubeconfig"),
+        ("- a\n- b\n", "no object"),
         ("{}", "current-context"),
         ("a: 's3cret", "not valid YAML at line 1"),
         ("users: [{name: u, user: {token: s3cret}}", "not valid YAML at line"),
+        ("users: [{name: u, user: {token: [s3cret]}}]", "users: 'u': token: it is no text"),
+        ("\x00", "not valid YAML"),
+        ("[" * 5000, "not valid YAML"),
     ],
-    ids=["empty", "a list", "no context", "an open quote", "an open bracket"],
+    ids=[
+        "empty",
+        "a list",
+        "no context",
+        "an open quote",
+        "an open bracket",
+        "a wrong type",
+        "a NUL",
+        "a deep nesting",
+    ],
 )
 def test_bad_file(tmp_path: Path, content: str, text: str) -> None:
     """The error names file and fault, and repeats nothing of the content, however it is printed."""
@@ -106,28 +121,96 @@ def test_missing_file(tmp_path: Path) -> None:
         load(str(tmp_path / "missing"), clock=VirtualClock())
 
 
-def test_pod_without_certificates(account: Path) -> None:
-    """An incomplete account is an error, not a fallback to something else."""
-    (account / "ca.crt").unlink()
-    with pytest.raises(ConfigurationError, match="certification file does not exist"):
-        load(None, clock=VirtualClock(), environ=POD, service_account=account)
+@pytest.mark.parametrize("content", [None, "", "no PEM"], ids=["missing", "empty", "no PEM"])
+def test_pod_without_certificates(account: Path, content: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    """The authorities of the system are trusted, as in client-go, and the log says so."""
+    if content is None:
+        (account / "ca.crt").unlink()
+    else:
+        (account / "ca.crt").write_text(content)
+    configuration, credentials = load(None, clock=VirtualClock(), environ=POD, service_account=account)
+    assert configuration.verify_ssl
+    assert (credentials.tls().ca, credentials.tls().verify) == (None, True)
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "no usable ca.crt" in record.message
 
 
-def test_tokens(tmp_path: Path, account: Path) -> None:
-    """Of the Pod, of a file that the kubeconfig names, in the kubeconfig itself, or none."""
+@pytest.mark.parametrize("content", [None, ""], ids=["missing", "empty"])
+def test_pod_without_a_token(account: Path, home: Path, content: str | None) -> None:
+    """An incomplete account is an error, not a fallback to something else. Without a token file there is no account."""
+    kubeconfig(home / ".kube" / "config", "https://home:1")
+    if content is None:
+        (account / "token").unlink()
+        environ = POD | {"HOME": str(home)}
+        configuration, _ = load(None, clock=VirtualClock(), environ=environ, service_account=account)
+        assert configuration.host == "https://home:1"
+    else:
+        (account / "token").write_text(content)
+        with pytest.raises(ConfigurationError, match=r"service account of this Pod cannot be used: .*empty"):
+            load(None, clock=VirtualClock(), environ=POD, service_account=account)
+
+
+def test_pod_with_an_ipv6_address(account: Path) -> None:
+    environ = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
+    configuration, _ = load(None, clock=VirtualClock(), environ=environ, service_account=account)
+    assert configuration.host == "https://[fd00::1]:443"
+
+
+def test_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Pod may have a user id that no file knows, and no HOME."""
+
+    def unknown(uid: int) -> Any:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ConfigurationError, match="no API server is configured"):
+        load(None, clock=VirtualClock(), environ={}, service_account=tmp_path)
+
+
+def test_named_files_that_are_missing_do_not_lead_to_another_cluster(account: Path, home: Path) -> None:
+    """kubectl would go on to the service account. A controller must not write to a cluster that nobody named."""
+    kubeconfig(home / ".kube" / "config", "https://home:1")
+    with pytest.raises(ConfigurationError, match="/missing does not exist"):
+        load(
+            None,
+            clock=VirtualClock(),
+            environ=POD | {"HOME": str(home), "KUBECONFIG": "/missing"},
+            service_account=account,
+        )
+
+
+def test_a_context_is_one_of_a_kubeconfig(account: Path, home: Path) -> None:
+    """Not of the service account."""
+    kubeconfig(home / ".kube" / "config", "https://home:1")
+    environ = POD | {"HOME": str(home)}
+    configuration, _ = load(None, context="x", clock=VirtualClock(), environ=environ, service_account=account)
+    assert configuration.host == "https://home:1"
+
+
+def test_namespace(tmp_path: Path, account: Path) -> None:
+    """That of the context, or of the Pod."""
     clock = VirtualClock()
-    _, pod = load(None, clock=clock, environ=POD, service_account=account)
-    assert pod.authorization() == "Bearer pod-token"
-    (tmp_path / "token-file").write_text("file-token")
-    _, by_file = load(kubeconfig(tmp_path / "a", "http://a:1", {"tokenFile": "token-file"}), clock=clock)
-    assert by_file.authorization() == "Bearer file-token"
-    (tmp_path / "token-file").write_text("rotated")
-    clock.advance(60)
-    assert by_file.authorization() == "Bearer rotated"
-    _, literal = load(kubeconfig(tmp_path / "b", "http://b:1", {"token": "literal-token"}), clock=clock)
-    assert literal.authorization() == "Bearer literal-token"
-    _, none = load(kubeconfig(tmp_path / "c", "http://c:1"), clock=clock)
-    assert none.authorization() is None
+
+    def namespace(path: str | None, environ: dict[str, str]) -> str:
+        return load(path, clock=clock, environ=environ, service_account=account)[1].namespace
+
+    path = Path(kubeconfig(tmp_path / "config", "https://a:1"))
+    assert namespace(str(path), {}) == "default"
+    path.write_text(path.read_text().replace("cluster: c\n", "cluster: c\n    namespace: shop\n"))
+    assert namespace(str(path), {}) == "shop"
+    assert namespace(None, POD) == "default"
+    (account / "namespace").write_text("pods\n")
+    assert namespace(None, POD) == "pods"
+    assert namespace(None, POD | {"POD_NAMESPACE": "told"}) == "told"
+
+
+def test_no_credentials_over_http(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As kubectl, and the log says so: http means a proxy on this machine that has credentials of its own."""
+    _, credentials = load(kubeconfig(tmp_path / "config", "http://a:1", {"token": "s3cret"}), clock=VirtualClock())
+    assert credentials.authorization(timeout=1, stop=None) is None
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "no credentials are sent" in record.message
+    assert "s3cret" not in caplog.text
 
 
 class TestImpersonation:
@@ -161,10 +244,9 @@ class TestImpersonation:
         [
             ({"as-groups": ["a"]}, "but not as: whom to act as"),
             ({"as-uid": "u1"}, "but not as: whom to act as"),
-            ({"as": "jane\r\nX-Injected: 1"}, "as is not a text"),
-            ({"as": "jane", "as-groups": [1]}, "as-groups is not a text"),
-            ({"as": "jane", "as-user-extra": {"a": [""]}}, "as-user-extra is not a text"),
-            ({"as": "jane", "as-user-extra": ["a"]}, "not a kubeconfig"),
+            ({"as": "jane\r\nX-Injected: 1"}, "is not a text on one line"),
+            ({"as": "jane", "as-groups": [1]}, "as-groups: it is no text"),
+            ({"as": "jane", "as-user-extra": ["a"]}, "as-user-extra: it is no object"),
         ],
     )
     def test_nonsense(self, tmp_path: Path, user: dict[str, Any], text: str) -> None:

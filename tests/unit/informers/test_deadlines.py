@@ -24,7 +24,7 @@ from informers import (
     WatchStream,
     no_retries_after,
 )
-from informers.configuration import Credentials
+from informers.credentials import Credentials
 from informers.exchange import Exchange
 from informers.testing.objects import WIDGETS, widget
 from informers.testing.server import Answer, FakeAPIServer, NoAnswer

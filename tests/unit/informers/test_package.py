@@ -27,8 +27,8 @@ def test_knows_nothing_of_compass() -> None:
     allowed = {
         "client.py",
         "configuration.py",
+        "credentials.py",
         "exchange.py",
-        "exec_plugin.py",
         "kubeconfig.py",
         "transport_errors.py",
         "watch.py",

@@ -25,7 +25,7 @@ from informers import (
     ResourceListerWatcher,
     SharedInformer,
 )
-from informers.configuration import Credentials
+from informers.credentials import Credentials
 from tests.support import history_server
 from tests.support.history_server import LIST_FAULTS, SCALE, SERVER_FAULTS, WATCH_FAULTS, HistoryServer, World
 
