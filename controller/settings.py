@@ -157,13 +157,14 @@ def _object_name(text: str) -> ObjectName:
         raise ValueError("namespace/name")
     if len(parts) == 1:
         parts.insert(0, "default")
-    _namespace(parts[0])
+    parse_namespace(parts[0])
     if len(parts[1]) > _MAX_SUBDOMAIN or not _DNS_SUBDOMAIN.fullmatch(parts[1]):
         raise ValueError("namespace/name, the name in lower-case letters, digits, '-' and '.'")
     return ObjectName(*parts)
 
 
-def _namespace(text: str) -> str:
+def parse_namespace(text: str) -> str:
+    """The name of a namespace; raises ValueError."""
     if not _DNS_LABEL.fullmatch(text):
         raise ValueError("a namespace: up to 63 lower-case letters, digits and '-'")
     return text
@@ -296,7 +297,7 @@ class Settings:
         "Prefix of centralGatewayUrl in Applications.",
     )
     integration_namespace: str = _var(
-        "INTEGRATION_NAMESPACE", "kyma-system", _namespace, "Namespace of the Secrets of Applications."
+        "INTEGRATION_NAMESPACE", "kyma-system", parse_namespace, "Namespace of the Secrets of Applications."
     )
     runtime_events_url: str = _var(
         "RUNTIME_EVENTS_URL", "https://gateway.kyma.local", _url, "Reported as the label runtime_eventServiceUrl."
@@ -326,7 +327,7 @@ class Settings:
         "LEADER_ELECTION", "true", _boolean, "Elect one active replica with a Lease. Required with several replicas."
     )
     leader_election_namespace: str = _var(
-        "LEADER_ELECTION_NAMESPACE", "kyma-system", _namespace, "Namespace of the Lease."
+        "LEADER_ELECTION_NAMESPACE", "kyma-system", parse_namespace, "Namespace of the Lease."
     )
     lease_duration: float = _var(
         "LEASE_DURATION",

@@ -7,7 +7,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Literal
 
-from controller.settings import parse_duration
+from controller.settings import parse_duration, parse_namespace
 
 PROG = "kubectl compass"
 NAMESPACE = "kyma-system"
@@ -104,8 +104,17 @@ def _where() -> argparse.ArgumentParser:
         "--kubeconfig", metavar="PATH", help="default: $KUBECONFIG, in a Pod its account, ~/.kube/config"
     )
     where.add_argument("--context", metavar="NAME", help="context of the kubeconfig; default: the current one")
-    where.add_argument("-n", "--namespace", metavar="NAME", help=f"where the agent is; default: {NAMESPACE}")
+    where.add_argument(
+        "-n", "--namespace", type=_namespace, metavar="NAME", help=f"where the agent is; default: {NAMESPACE}"
+    )
     return where
+
+
+def _namespace(text: str) -> str:
+    try:
+        return parse_namespace(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {error}") from error
 
 
 def _lines(text: str) -> int:

@@ -80,7 +80,7 @@ def _parse(text: str, source: str) -> Proxy:
     located = _HOST_PORT.fullmatch(address)
     host = _ascii(located["host"]) if located else ""
     port = int(located["port"] or _PORTS[scheme]) if located else 0
-    if not host.isascii() or not 0 < port <= _MAX_PORT:
+    if not host.isascii() or not 0 < port <= _MAX_PORT or (host[:1] == "[" and not _is_ipv6(host[1:-1])):
         raise InvalidProxy(f"{source} has no valid host and port after the scheme and the user information")
     if not _USER_INFORMATION.fullmatch(user_information):
         raise InvalidProxy(
@@ -134,6 +134,10 @@ def _address(text: str) -> _Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_ipv6(text: str) -> bool:
+    return ":" in text and _address(text.partition("%")[0]) is not None
 
 
 def _network(text: str) -> _Network | None:

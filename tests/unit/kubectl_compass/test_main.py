@@ -11,7 +11,16 @@ from tests.support.kept_logging import kept_logging
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["pair"], ["resync", "--timeout", "0s"], ["renew", "--timeout", "2"], ["logs", "--tail", "all"]],
+    [
+        ["nonsense"],
+        ["pair"],
+        ["resync", "--timeout", "0s"],
+        ["renew", "--timeout", "2"],
+        ["logs", "--tail", "all"],
+        ["status", "-n", ".."],
+        ["-n", "a/b", "logs"],
+        ["doctor", "--namespace=--x"],
+    ],
 )
 def test_what_argparse_refuses(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A token has no place on the command line either: `pair` demands that it comes from standard input."""
