@@ -66,7 +66,7 @@ def pair(desk: Desk, token: str, addresses: Mapping[str, str]) -> int:
 
 def resync(desk: Desk) -> int:
     """Request a synchronisation and wait for its result."""
-    before = _existing(desk)
+    before = _connected(desk)
     progress = Progress(desk.err, desk.clock)
     _ask(desk, "resyncNow")
     progress.say("asked the agent for a sync (spec.resyncNow)")
@@ -77,7 +77,7 @@ def resync(desk: Desk) -> int:
 
 def renew(desk: Desk) -> int:
     """Request a new certificate and wait for it."""
-    before = _existing(desk)
+    before = _connected(desk)
     renewed = member(member(before, "status"), "connectionStatus").get("renewed")
     progress = Progress(desk.err, desk.clock)
     _ask(desk, "refreshCredentialsNow")
@@ -91,19 +91,31 @@ def renew(desk: Desk) -> int:
 
 
 def reconnect(desk: Desk, token: str) -> int:
-    """Delete the CompassConnection, which requests a new pairing, and wait for it. `token`: "" for none."""
+    """Delete the CompassConnection, which requests a new pairing, and wait for it. `token`: "" for none.
+
+    Without a token that is not used yet, the agent keeps the certificate. That is a failure of this command.
+    """
     before = _existing(desk)
     progress = Progress(desk.err, desk.clock)
     if token:
         _store(desk, token, {}, progress)
-    uid = before["metadata"]["uid"]
+    uid, established = before["metadata"]["uid"], _established(before)
     desk.cluster.client.delete(COMPASS_CONNECTION, CONNECTION_NAME, uid=uid)
     progress.say("deleted the CompassConnection, so that the agent pairs again")
 
-    def paired(connection: Object | None) -> bool:
+    def synchronized(connection: Object | None) -> bool:
         return connection is not None and connection["metadata"]["uid"] != uid and _is_synchronized(connection)
 
-    return _conclude(desk, desk.waiting(progress, before), paired)
+    def paired(connection: Object | None) -> bool:
+        if _established(connection) != established:
+            return True
+        progress.say(
+            "nothing was paired: there is no one-time token that was not used before, so the agent keeps the "
+            "certificate. With a new token: kubectl compass reconnect --token-stdin"
+        )
+        return False
+
+    return _conclude(desk, desk.waiting(progress, before), synchronized, wanted=paired)
 
 
 class _Request:
@@ -147,6 +159,14 @@ def _existing(desk: Desk) -> Object:
         raise Failed(
             "there is no CompassConnection: no agent has run, or it may not create one; kubectl compass doctor"
         )
+    return connection
+
+
+def _connected(desk: Desk) -> Object:
+    """The CompassConnection, if its agent can fulfil a request."""
+    connection = _existing(desk)
+    if cc.state_of(connection) is cc.State.CONNECTION_FAILED:
+        raise Failed(f"nothing was requested, because there is no connection: {cc.connection_error(connection)}")
     return connection
 
 

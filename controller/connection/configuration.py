@@ -21,6 +21,8 @@ from enum import Enum, auto
 from functools import cached_property
 from typing import Any
 
+import orjson
+
 from controller.compass.errors import InvalidRequest
 from controller.compass.http import check_url
 from controller.model import fields
@@ -38,7 +40,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 _CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN = "CONNECTOR_URL", "RUNTIME_ID", "TENANT", "TOKEN"
 _KEYS = (_CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN)
-_SPEC_NAMES = {_CONNECTOR_URL: "connectorUrl", _RUNTIME_ID: "runtimeId", _TENANT: "tenant", _TOKEN: "token"}
+SPEC_NAMES = {_CONNECTOR_URL: "connectorUrl", _RUNTIME_ID: "runtimeId", _TENANT: "tenant", _TOKEN: "token"}
 _MAX_VALUE = 4096  # longer values would not fit into a header
 
 Object = dict[str, Any]
@@ -271,13 +273,14 @@ def _from_connection(pairing: Mapping[str, Any], secret_name: ObjectName) -> Pai
 
 
 def _from_spec(values: Mapping[str, str]) -> PairingConfiguration:
-    data = {key: values[name] for key, name in _SPEC_NAMES.items() if name in values}
-    return _from_keys(SPEC_PAIRING, data, names=_SPEC_NAMES, literal=True)
+    data = {key: values[name] for key, name in SPEC_NAMES.items() if name in values}
+    return _from_keys(SPEC_PAIRING, data, names=SPEC_NAMES, literal=True)
 
 
 def _from_keys(
     origin: str, data: Mapping[str, str], *, names: Mapping[str, str] | None = None, literal: bool = False
 ) -> PairingConfiguration:
+    data = _with_raw_encoded(data)
     problems, values = [], {}
     for key in _KEYS:
         name = names[key] if names else key
@@ -297,6 +300,19 @@ def _from_keys(
         token=values[_TOKEN],
         literal=literal,
     )
+
+
+def _with_raw_encoded(data: Mapping[str, str]) -> Mapping[str, str]:
+    """Cockpits of Compass show `rawEncoded`: base64 of a JSON with the token and the URL of the Connector."""
+    try:
+        raw = orjson.loads(base64.b64decode(data.get(_TOKEN, ""), validate=True))
+    except ValueError:
+        return data
+    decoded = _strings(raw)
+    if not decoded.get("token"):
+        return data
+    known = {_CONNECTOR_URL: decoded["connectorURL"]} if "connectorURL" in decoded else {}
+    return known | dict(data) | {_TOKEN: decoded["token"]}
 
 
 def _decoded(origin: str, secret: Mapping[str, Any]) -> dict[str, str]:

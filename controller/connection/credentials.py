@@ -75,7 +75,7 @@ class Registration:
 
     `origin`: the object with the configuration of the pairing. `paired_with`: the fingerprint of this configuration.
     `asked_by`: the uid of the CompassConnection at that time. All three are "" if unknown. `acquired`: the time of this
-    certificate in epoch seconds, 0 if unknown.
+    certificate in epoch seconds, `paired_at`: that of the pairing; 0 if unknown.
     """
 
     runtime_id: str
@@ -86,6 +86,7 @@ class Registration:
     origin: str = ""
     asked_by: str = ""
     acquired: int = 0
+    paired_at: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from controller.connection import revocation
 from controller.connection import status as cc
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
 from controller.connection.credentials import Pairing, Registration, StoredCredentials, fingerprint_of, going_on
-from controller.connection.health import HealthFacts, Refusal
+from controller.connection.health import HealthFacts, Party, Refusal
 from controller.connection.reasons import Failure, GatewaySecretFailed, PairingFailed, Token
 from controller.settings import Settings
 
@@ -28,6 +28,10 @@ _REFUSAL_TOLERANCE_SECONDS = 120.0
 
 _APPLIED_AGAIN_SECONDS = 3600.0
 """Tools that apply the objects of a repository do so more often than this."""
+
+
+_UNKNOWN_TENANT = frozenset({24, 25})
+"""Error codes of the Director: the tenant is missing or not found."""
 
 
 class GatewaySecret(Enum):
@@ -267,6 +271,24 @@ class Facts:
     def refused_for(self) -> float:
         """Seconds since the first refusal of the certificate."""
         return max((self.monotonic - refusal.since for refusal in self.refusals), default=0.0)
+
+    @property
+    def director_refusal(self) -> Refusal | None:
+        """The Director's refusal of the certificate."""
+        return next((refusal for refusal in self.refusals if refusal.by is Party.DIRECTOR), None)
+
+    @property
+    def tenant_unknown(self) -> Refusal | None:
+        """The Director's refusal, if it does not know the tenant, and the Connector has accepted the certificate."""
+        refusal = self.director_refusal
+        accepted = self.asked is not None and self.maintenance is None
+        return refusal if refusal is not None and refusal.failure.code in _UNKNOWN_TENANT and accepted else None
+
+    @property
+    def not_valid_yet(self) -> bool:
+        """By the clock of the cluster. One that the Connector accepts is valid by the clock that matters."""
+        accepted = self.asked is not None and self.maintenance is None
+        return self.now < self.current.not_before and not accepted
 
     @property
     def wrong_runtime(self) -> str | None:

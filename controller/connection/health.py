@@ -21,25 +21,27 @@ class Party(StrEnum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A refusal of a certificate. `since`: the first of an unbroken series, monotonic seconds."""
+    """A refusal of a certificate. `since`, `last`: the first and the last of an unbroken series, monotonic seconds."""
 
     by: Party
     certificate: str
     failure: Failure
     since: float = field(compare=False)
+    last: float
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The Runtime of the certificate, from the Director. `actual` is None if the answer does not contain it.
+    """The owner of the certificate, from the Director. `actual` is None if the answer does not contain it.
 
-    `settled`: it need not be asked again.
+    `settled`: it need not be asked again. `kind`: "RUNTIME", or "APPLICATION" after a pairing with the token of one.
     """
 
     certificate: str
     configured: str
     actual: str | None
     settled: bool
+    kind: str = "RUNTIME"
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class Health:
 
         def change(facts: HealthFacts) -> HealthFacts:
             earlier = next((r for r in facts.refusals if (r.by, r.certificate) == (by, certificate)), None)
-            since = earlier.since if earlier else self._clock.monotonic()
-            fresh = Refusal(by, certificate, Failure.of(error), since)
+            now = self._clock.monotonic()
+            fresh = Refusal(by, certificate, Failure.of(error), earlier.since if earlier else now, now)
             others = [r for r in facts.refusals if r.by != by]
             return replace(facts, refusals=tuple(sorted((*others, fresh), key=lambda r: r.by)))
 

@@ -47,7 +47,8 @@ class Identity:
             viewer = director.viewer(request_id=request_id)
             actual = viewer.id if viewer is not None else None
             settled = actual == registration.runtime_id or (actual is None and served)
-            verdict = Verdict(credentials.fingerprint, registration.runtime_id, actual, settled)
+            kind = viewer.type if viewer is not None else ""
+            verdict = Verdict(credentials.fingerprint, registration.runtime_id, actual, settled, kind)
             self._health.identified(verdict)
             if settled and actual is None:
                 log.warning(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from controller.compass import certificates
 from controller.compass.errors import CompassError, Refused
 from controller.connection import revocation, texts
+from controller.connection import status as cc
 from controller.connection.credentials import Registration, StoredCredentials, read_credentials
 from controller.connection.facts import Facts, Fresh
 from controller.connection.policy import RenewalCause
@@ -80,6 +81,12 @@ class Maintainer:
             difference = texts.clock_difference(now - not_after)
             raise RenewedCertificateUnusable(
                 f"the renewed certificate had already expired when it was received: {difference}",
+                request_id=fresh.request_id,
+            )
+        ends = fresh.signed.leaf.not_after.timestamp()
+        if ends < facts.current.not_after:
+            raise RenewedCertificateUnusable(
+                f"the renewed certificate ends before the one in use, at {cc.timestamp(ends)}; the one in use stays",
                 request_id=fresh.request_id,
             )
         if now < fresh.valid_from:

@@ -104,6 +104,12 @@ class Pairer:
             return HasNotPaired(what, failed, final=False, unstored=progress.unstored)
         except CompassError as error:
             return self._stopped(error, progress, what, origin)
+        except (CredentialsReplaced, revocation.RevokedMeanwhile):
+            raise
+        except Exception as error:
+            log.exception("Unexpected error while pairing")
+            failed = PairingFailed(_RETRIEVE, origin, Token.UNCERTAIN, Failure.unexpected(error))
+            return HasNotPaired(what, failed, final=False, unstored=progress.unstored)
 
     def _begin(self, configuration: PairingConfiguration, facts: Facts) -> Pairing:
         return Pairing(
@@ -176,6 +182,7 @@ class Pairer:
             origin=pairing.origin,
             asked_by=pairing.asked_by,
             acquired=int(self._tools.clock.time()),
+            paired_at=int(self._tools.clock.time()),
         )
         save = partial(
             self._tools.credentials.save,
@@ -285,6 +292,8 @@ def _what_became_of_the_token(error: CompassError, progress: _Progress) -> Token
     match error:
         case _NotesChanged():
             return Token.LOST
+        case Refused(status=0):
+            return Token.WRONG_ADDRESS  # an alert of TLS; no certificate is sent
         case Refused():
             return Token.ANSWER_LOST if second else Token.REFUSED
         case InvalidCredentials():

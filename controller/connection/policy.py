@@ -15,11 +15,12 @@ from typing import Generic, TypeVar
 from controller.connection import status as cc
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
 from controller.connection.credentials import Pairing, Registration
-from controller.connection.facts import Facts, GatewaySecret, Renewed
+from controller.connection.facts import Facts, GatewaySecret
 from controller.connection.health import Party
 from controller.connection.reasons import (
     MaintenanceFailed,
     NotConfigured,
+    NotValidYet,
     Obstacle,
     Reason,
     ReconnectFailed,
@@ -27,14 +28,17 @@ from controller.connection.reasons import (
     RevokedByOperator,
     Suspected,
     TokenUsed,
+    UnknownTenant,
     Unpaired,
     WrongRuntime,
 )
 
 _T = TypeVar("_T")
 
-_CLOCK_CHECK_SECONDS = 60.0
-"""Certificates expire by the wall clock, which may change while a timer of the monotonic clock runs."""
+_LATEST_LOOK_SECONDS = 60.0
+"""Certificates expire by the wall clock, which may change while a timer of the monotonic clock runs. So the wait for an
+event, too, has this limit.
+"""
 
 _JUST_NOW_SECONDS = 1.0
 """Maximum age of the last answer of the Connector about the certificate before a token is tried."""
@@ -293,7 +297,7 @@ def _other_ids_may_be_meant(facts: Facts) -> bool:
 
 def _connector_accepted_since(facts: Facts) -> bool:
     """During an outage of the database the Director refuses all certificates, but so does the Connector."""
-    accepted = facts.maintenance is None and _connector_was_asked(facts)
+    accepted = facts.maintenance is None and facts.asked is not None
     return accepted and facts.asked is not None and facts.asked.at >= facts.monotonic - facts.refused_for
 
 
@@ -308,27 +312,52 @@ def _another_token_for_the_right_runtime(facts: Facts) -> bool:
 
 def _wrong_runtime(facts: Facts) -> Blocked:
     registration = facts.registration
-    return Blocked(WrongRuntime(facts.wrong_runtime or "", registration.runtime_id, registration.origin))
+    verdict = facts.health.verdict
+    kind = verdict.kind if verdict is not None else ""
+    return Blocked(WrongRuntime(facts.wrong_runtime or "", registration.runtime_id, registration.origin, kind))
 
 
 def _token_may_replace_refused_credentials(facts: Facts) -> bool:
     """The refusals may be caused by an outage, and must not use up a token that was configured for later."""
-    if not facts.refusals or not _token_can_be_tried(facts):
+    if not facts.refusals or not _token_can_be_tried(facts) or _mended_without_a_token(facts):
         return False
     return facts.token_is_newer or facts.refused_for >= facts.limits.refusal_tolerance
 
 
+def _mended_without_a_token(facts: Facts) -> bool:
+    return facts.tenant_unknown is not None or facts.not_valid_yet
+
+
 def _connector_was_asked(facts: Facts) -> bool:
-    """The Connector has answered just now, so no token is used in an outage, or while the certificate works again."""
-    asked, trouble = facts.asked, facts.trouble
-    if asked is None or facts.monotonic - asked.at > _JUST_NOW_SECONDS:
+    """It has answered just now."""
+    return facts.asked is not None and facts.monotonic - facts.asked.at <= _JUST_NOW_SECONDS
+
+
+def _refusals_are_confirmed(facts: Facts) -> bool:
+    """Connector and Director both refuse at this moment, or the Director after the Connector has accepted.
+
+    After an outage of the database, the last answer of the Director is a refusal until it is called again.
+    """
+    director, asked, trouble = facts.director_refusal, facts.asked, facts.trouble
+    if director is None or asked is None:
         return False
-    since_last_try = trouble is None or asked.at >= trouble.tried
-    answered = facts.maintenance is None or any(r.failure == facts.maintenance.failure for r in facts.refusals)
-    return since_last_try and answered
+    tried = trouble.tried if trouble is not None else 0.0
+    if facts.maintenance is None:
+        return director.since <= asked.at < director.last and director.last >= tried
+    refused = any(r.by is Party.CONNECTOR and r.failure == facts.maintenance.failure for r in facts.refusals)
+    return refused and _connector_was_asked(facts) and asked.at >= tried
+
+
+def _connector_has_accepted(facts: Facts) -> bool:
+    """After the last refusal of the Director, which must be confirmed then."""
+    director = facts.director_refusal
+    accepted = facts.asked is not None and facts.maintenance is None
+    return accepted and director is not None and facts.asked is not None and facts.asked.at >= director.last
 
 
 def _connector_may_be_asked(facts: Facts) -> bool:
+    if _connector_has_accepted(facts):
+        return False
     if facts.waits.maintenance <= 0:
         return True
     seen, asked = facts.memory.seen, facts.asked
@@ -347,7 +376,7 @@ def _renewal_cause(facts: Facts) -> RenewalCause | None:
         return RenewalCause.TOO_OLD
     if facts.since_renewal < _between_wishes(facts):
         return None
-    done = isinstance(facts.memory.news, Renewed)  # and the field is reset together with the report
+    done = facts.memory.news is not None  # and the field is reset together with the report
     if cc.flag(facts.connection, "refreshCredentialsNow") and not done:
         return RenewalCause.ASKED_FOR
     if facts.gateway is GatewaySecret.MISSING and facts.memory.gateway is None:
@@ -409,6 +438,17 @@ def _suspected(facts: Facts) -> Wait | Blocked:
     return Wait(reason) if by_itself else Blocked(reason)
 
 
+def _unknown_tenant(facts: Facts) -> Blocked:
+    assert facts.tenant_unknown is not None
+    registration = facts.registration
+    return Blocked(UnknownTenant(facts.tenant_unknown.failure, registration.tenant, registration.origin))
+
+
+def _not_valid_yet(facts: Facts) -> Wait:
+    refusals = tuple((refusal.by.value, refusal.failure) for refusal in facts.refusals)
+    return Wait(NotValidYet(refusals, facts.current.not_before))
+
+
 def _maintenance_failed(facts: Facts) -> Wait:
     trouble = facts.maintenance
     assert trouble is not None
@@ -445,13 +485,13 @@ WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
         _step,
     ),
     Rule(
-        "they are refused for too long or a token is newer, a token can be tried, and "
-        "the Connector was called just now",
-        lambda facts: _token_may_replace_refused_credentials(facts) and _connector_was_asked(facts),
+        "they are refused for too long or a token is newer, a token can be tried, and Connector and Director both "
+        "refuse them now",
+        lambda facts: _token_may_replace_refused_credentials(facts) and _refusals_are_confirmed(facts),
         _step,
     ),
     Rule(
-        "the same, and the Connector was not called just now",
+        "the same, and the Connector was not called since the Director refused them",
         lambda facts: _token_may_replace_refused_credentials(facts) and _connector_may_be_asked(facts),
         lambda _: Check(),
     ),
@@ -473,6 +513,16 @@ WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
         lambda facts: not facts.in_use,
         _not_reconnected,
     ),
+    Rule(
+        "they are refused, and are not valid yet by the clock of the cluster",
+        lambda facts: bool(facts.refusals) and facts.not_valid_yet,
+        _not_valid_yet,
+    ),
+    Rule(
+        "the Director does not know the tenant, and the Connector accepts them",
+        lambda facts: facts.tenant_unknown is not None,
+        _unknown_tenant,
+    ),
     Rule("they are refused", lambda facts: bool(facts.refusals), _suspected),
     Rule("the call to the Connector failed", lambda facts: facts.maintenance is not None, _maintenance_failed),
     Rule("otherwise", _otherwise, lambda _: Keep()),
@@ -482,11 +532,15 @@ WITH_CREDENTIALS: tuple[Rule[Decision], ...] = (
 # --- the time of the next reconcile ---
 
 
-def _next_look(facts: Facts) -> float | None:
-    """Seconds until the next action without an event; None if only an event changes anything."""
-    looks = [*_pairing_looks(facts), *(_maintenance_looks(facts) if facts.usable else ())]
+def _next_look(facts: Facts) -> float:
+    """Seconds until the next reconcile without an event."""
+    looks: list[float] = [
+        _LATEST_LOOK_SECONDS,
+        *_pairing_looks(facts),
+        *(_maintenance_looks(facts) if facts.usable else ()),
+    ]
     ahead = [look for look in looks if look > 0]  # times in the past have had their effect already
-    return max(min(ahead), _SHORTEST_LOOK_SECONDS) if ahead else None
+    return max(min(ahead), _SHORTEST_LOOK_SECONDS)
 
 
 def _pairing_looks(facts: Facts) -> list[float]:
@@ -497,7 +551,7 @@ def _pairing_looks(facts: Facts) -> list[float]:
 
 
 def _maintenance_looks(facts: Facts) -> list[float]:
-    looks = [_CLOCK_CHECK_SECONDS, facts.current.not_after - facts.now]
+    looks = [facts.current.not_after - facts.now]
     if facts.waits.maintenance > 0:
         looks.append(facts.waits.maintenance)
     elif facts.asked is not None:

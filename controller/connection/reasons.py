@@ -6,7 +6,7 @@ Request ids are not compared: the same failure again is the same reason.
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from controller.compass.errors import CompassError, Unavailable
+from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.connection.configuration import ConfigurationProblem
 from informers.errors import ApiError
 
@@ -21,6 +21,7 @@ class Failure:
     text: str
     request_id: str = field(default="", compare=False)
     retry_after: float | None = field(default=None, compare=False)
+    code: int | None = None  # the Director's error code
 
     @classmethod
     def of(cls, error: CompassError | ApiError) -> "Failure":
@@ -29,6 +30,15 @@ class Failure:
             text=str(error),
             request_id=error.request_id if isinstance(error, CompassError) else "",
             retry_after=error.retry_after if isinstance(error, Unavailable) else None,
+            code=error.code if isinstance(error, Refused) else None,
+        )
+
+    @classmethod
+    def unexpected(cls, error: Exception) -> "Failure":
+        """An error that only a defect of the agent can cause. Its own text may contain anything, also a secret."""
+        return cls(
+            kind=type(error),
+            text=f"an error that the agent does not expect ({type(error).__name__}); the log has it; please report it",
         )
 
 
@@ -40,6 +50,8 @@ class Token(Enum):
 
     UNTOUCHED = auto()
     """Nothing was sent, or the answer was not from Compass."""
+    WRONG_ADDRESS = auto()
+    """The server demands a client certificate, so it is the one for later calls. It has not seen the token."""
     UNCERTAIN = auto()
     """A component of Compass failed, or its answer was invalid: another component may have used the token before."""
     REFUSED = auto()
@@ -141,16 +153,51 @@ class RenewalFailed:
 
 @dataclass(frozen=True)
 class WrongRuntime:
-    """The certificate belongs to a Runtime other than the configured one. `origin`: the object with the
-    configuration.
+    """The certificate belongs to a Runtime other than the configured one, or to an application. `origin`: the object
+    with the configuration.
     """
 
     actual: str
     configured: str
     origin: str
+    kind: str = "RUNTIME"
 
 
-Reason = Unpaired | Suspected | ReconnectFailed | MaintenanceFailed | RenewalFailed | WrongRuntime
+@dataclass(frozen=True)
+class UnknownTenant:
+    """The Director does not know the tenant, and the Connector accepts the certificate."""
+
+    failure: Failure
+    tenant: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class NotValidYet:
+    """Compass refuses the certificate, which is not valid before `valid_from`; epoch seconds."""
+
+    refusals: tuple[tuple[str, Failure], ...]
+    valid_from: float
+
+
+@dataclass(frozen=True)
+class InternalError:
+    """A defect of the agent."""
+
+    failure: Failure
+
+
+Reason = (
+    Unpaired
+    | Suspected
+    | ReconnectFailed
+    | MaintenanceFailed
+    | RenewalFailed
+    | WrongRuntime
+    | UnknownTenant
+    | NotValidYet
+    | InternalError
+)
 
 
 def request_id_of(reason: Reason) -> str:
@@ -158,7 +205,9 @@ def request_id_of(reason: Reason) -> str:
     match reason:
         case MaintenanceFailed(failure) | RenewalFailed(failure, _):
             return failure.request_id
-        case Suspected(refusals, _, _, _):
+        case UnknownTenant(failure=failure):
+            return failure.request_id
+        case Suspected(refusals=refusals) | NotValidYet(refusals=refusals):
             return next((failure.request_id for _, failure in refusals), "")
         case Unpaired(PairingFailed(failure=failure)) | ReconnectFailed(PairingFailed(failure=failure)):
             return failure.request_id

@@ -47,15 +47,16 @@ log = logging.getLogger(__name__)
 _PERIOD_JITTER = 0.1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Pauses:
     """Back-offs of actions that may fail repeatedly: a pairing, calls to the Connector, writes of the gateway's
-    Secret.
+    Secret, and reconciles with an unexpected error.
     """
 
     pairing: Backoff
     maintenance: Backoff
     gateway: Backoff
+    internal: Backoff
 
 
 class ConnectionReconciler:
@@ -87,9 +88,28 @@ class ConnectionReconciler:
         self._memory = Memory()
 
     def reconcile(self, name: str) -> Result:
+        """The one border for unexpected errors: they become a problem in the status, with a back-off. Raises
+        informers.ApiError, for which the queue has one.
+        """
         if name != CONNECTION_NAME:
             self._report.ignore(name)
             return Result()
+        wait = self._pauses.internal.wait(CONNECTION_NAME)
+        if wait > 0:
+            return Result(requeue_after=wait)
+        try:
+            result = self._reconcile()
+        except ApiError:
+            raise
+        except Exception as error:
+            log.exception("Unexpected error in the connection")
+            wait = self._pauses.internal.failed(CONNECTION_NAME)
+            self._report.fail(error, self._clock.time())
+            return Result(requeue_after=wait)
+        self._pauses.internal.succeeded()
+        return result
+
+    def _reconcile(self) -> Result:
         facts = self._facts()
         self._memory = facts.memory
         decision = policy.decide(facts)
@@ -164,7 +184,9 @@ class ConnectionReconciler:
     def _check(self, facts: Facts) -> None:
         try:
             self._maintainer.check(facts)
-        except (CompassError, ApiError) as error:
+        except CredentialsReplaced:
+            raise
+        except Exception as error:  # noqa: BLE001 - told below
             self._maintenance_failed(facts, error, renewing=False)
         else:
             self._accepted(facts.current)
@@ -174,7 +196,9 @@ class ConnectionReconciler:
             return  # the CA of a new certificate could not be written either
         try:
             outcome = self._maintainer.renew(cause, facts)
-        except (CompassError, ApiError) as error:
+        except (CredentialsReplaced, RevokedMeanwhile):
+            raise
+        except Exception as error:  # noqa: BLE001 - told below
             self._remember(fresh=None)
             self._maintenance_failed(facts, error, renewing=True)
             return
@@ -193,7 +217,7 @@ class ConnectionReconciler:
             self._metrics.renewal("error")
             self._pause_maintenance(facts, outcome.failure, renewing=True)
 
-    def _maintenance_failed(self, facts: Facts, error: CompassError | ApiError, *, renewing: bool) -> None:
+    def _maintenance_failed(self, facts: Facts, error: Exception, *, renewing: bool) -> None:
         certificate = facts.current.fingerprint
         if renewing:
             self._metrics.renewal("error")
@@ -201,7 +225,12 @@ class ConnectionReconciler:
             self._health.connector_failed()
         if isinstance(error, Refused):
             self._health.refused(Party.CONNECTOR, certificate, error)
-        self._pause_maintenance(facts, Failure.of(error), renewing=renewing)
+        if isinstance(error, CompassError | ApiError):
+            failure = Failure.of(error)
+        else:
+            log.error("Unexpected error in a call to the Connector", exc_info=error)
+            failure = Failure.unexpected(error)
+        self._pause_maintenance(facts, failure, renewing=renewing)
 
     def _pause_maintenance(self, facts: Facts, failure: Failure, *, renewing: bool) -> None:
         certificate = facts.current.fingerprint
@@ -270,7 +299,7 @@ def build(context: Context) -> Controller[str]:
         health=context.health,
         limits=Limits.of(settings),
         recorder=process.recorder,
-        pauses=Pauses(pairing=context.backoff(), maintenance=context.backoff(), gateway=context.backoff()),
+        pauses=Pauses(*(context.backoff() for _ in range(4))),
         metrics=process.agent_metrics,
         jitter=random.random,
     )

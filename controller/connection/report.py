@@ -17,9 +17,12 @@ from controller.connection.credentials import fingerprint_of
 from controller.connection.facts import Facts, Paired, Renewed
 from controller.connection.policy import Blocked, Decision, Keep, Wait
 from controller.connection.reasons import (
+    Failure,
     GatewaySecretFailed,
+    InternalError,
     MaintenanceFailed,
     NotConfigured,
+    NotValidYet,
     Reason,
     ReconnectFailed,
     Remark,
@@ -29,6 +32,7 @@ from controller.connection.reasons import (
     ShortLived,
     Suspected,
     TokenFailed,
+    UnknownTenant,
     Unpaired,
     WrongRuntime,
     request_id_of,
@@ -45,6 +49,9 @@ Object = dict[str, Any]
 TOLD: Mapping[type[Reason], tuple[State, str]] = {
     Unpaired: (State.CONNECTION_FAILED, "PairingFailed"),
     WrongRuntime: (State.CONNECTION_FAILED, "WrongRuntime"),
+    UnknownTenant: (State.CONNECTION_MAINTENANCE_FAILED, "UnknownTenant"),
+    NotValidYet: (State.CONNECTION_MAINTENANCE_FAILED, "CertificateNotValidYet"),
+    InternalError: (State.CONNECTION_MAINTENANCE_FAILED, "InternalError"),
     ReconnectFailed: (State.CONNECTION_MAINTENANCE_FAILED, "PairingFailed"),
     Suspected: (State.CONNECTION_MAINTENANCE_FAILED, "ConnectionSuspected"),
     MaintenanceFailed: (State.CONNECTION_MAINTENANCE_FAILED, "ConnectionMaintenanceFailed"),
@@ -100,6 +107,20 @@ class Report:
         self._announce(written, facts, told)
         self._told = told
         return True
+
+    def fail(self, error: Exception, now: float) -> None:
+        """Report a defect of the agent. Raises informers.ApiError."""
+        reason = InternalError(Failure.unexpected(error))
+        told = self._rendered(reason, self._told.remarks)
+
+        def change(obj: Object) -> None:
+            if not _says(obj, told):
+                cc.failed(obj, TOLD[InternalError][0], told.text, now=now)
+
+        written = self._connections.apply_to(self._connections.get(CONNECTION_NAME), change)
+        if written is not None and reason != self._told.reason:
+            self._emit(written, TOLD[InternalError][1], told.text)
+            self._told = told
 
     def ignore(self, name: str) -> None:
         """Report that a CompassConnection with another name has no effect."""
@@ -158,23 +179,26 @@ def _describe(obj: Object, facts: Facts) -> None:
     if not sources.has_literal_token(obj):
         sources.remove_applied_token(obj)
     _describe_certificate(obj, facts)
+    news = facts.memory.news
+    if news is not None:
+        obj["spec"].pop("refreshCredentialsNow", None)  # granted, by a pairing as well as by a renewal
     if facts.under_way is not None and facts.under_way.beside:
         _remove_token(obj, facts.under_way.configuration)  # applied again during its pairing
     if not facts.in_use:
         if not facts.usable and facts.trouble is not None and facts.trouble.final:
             _remove_token(obj, facts.trouble.what)  # applied again after it was given up; it hides the other places
         return
-    news = facts.memory.news
     registration = facts.registration
-    untold = cc.state_of(obj) in (None, State.CONNECTION_FAILED) and not cc.was_established(obj)
-    if isinstance(news, Paired) or untold or cc.state_of(obj) is None or facts.knows_nothing_of_credentials:
-        cc.established(obj, now=facts.now)
+    new = cc.state_of(obj) is None or not cc.was_established(obj) or facts.knows_nothing_of_credentials
+    if isinstance(news, Paired) or new:
+        # Of older credentials, the time of the pairing is not stored: they are at least this old.
+        paired_at = registration.paired_at or registration.acquired or facts.current.not_before
+        cc.established(obj, at=min(paired_at, facts.now), now=facts.now)
         _describe_certificate(obj, facts)
     if isinstance(news, Paired):
         revocation.unmark(obj)
     if isinstance(news, Renewed):
         cc.renewed(obj, now=facts.now)
-        obj["spec"].pop("refreshCredentialsNow", None)
     obj.setdefault("spec", {})["managementInfo"] = cc.management_info(registration)
     cc.describe_runtime(obj, runtime_id=registration.runtime_id, tenant=registration.tenant)
     if sources.has_literal_token(obj) and facts.reconnect_is_hopeless:

@@ -118,11 +118,13 @@ def shorten(text: str) -> str:
     return clean(text, _MAX_MESSAGE)
 
 
-def established(connection: Object, *, now: float) -> None:
-    """Begin a status for new credentials: drop everything about earlier ones."""
+def established(connection: Object, *, at: float, now: float) -> None:
+    """Begin a status for credentials that were paired `at` that time: drop everything about earlier ones."""
     status = connection.setdefault("status", {})
     status["connectionState"] = State.CONNECTED.value
-    status["connectionStatus"] = _connection_status(established=now, last_success=now)
+    status["connectionStatus"] = _connection_status(established=at, last_success=now)
+    if isinstance(status.get("synchronizationStatus"), dict):
+        status["synchronizationStatus"].pop("error", None)
 
 
 def failed(connection: Object, state: State, error: str, *, now: float) -> None:

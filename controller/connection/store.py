@@ -145,11 +145,12 @@ class ConnectionStore:
         return written
 
     def _status_subresource(self) -> bool:
-        if self._has_status_subresource is None:
+        known = self._has_status_subresource  # once: another thread may forget it at any moment
+        if known is None:
             group = f"/apis/{COMPASS_CONNECTION.group}/{COMPASS_CONNECTION.version}"
             names = {resource["name"] for resource in self._client.request("GET", group)["resources"]}
-            self._has_status_subresource = f"{COMPASS_CONNECTION.plural}/status" in names
-        return self._has_status_subresource
+            known = self._has_status_subresource = f"{COMPASS_CONNECTION.plural}/status" in names
+        return known
 
 
 def well_formed(connection: Object) -> Object:

@@ -5,12 +5,14 @@ A text says what failed, why, and what to do.
 
 from controller.compass.errors import UnexpectedAnswer
 from controller.connection import status as cc
-from controller.connection.configuration import SPEC_PAIRING
+from controller.connection.configuration import SPEC_NAMES, SPEC_PAIRING
 from controller.connection.reasons import (
     Failure,
     GatewaySecretFailed,
+    InternalError,
     MaintenanceFailed,
     NotConfigured,
+    NotValidYet,
     Obstacle,
     PairingFailed,
     Reason,
@@ -25,6 +27,7 @@ from controller.connection.reasons import (
     Token,
     TokenFailed,
     TokenUsed,
+    UnknownTenant,
     Unpaired,
     WrongRuntime,
 )
@@ -53,9 +56,29 @@ def reason_text(reason: Reason, *, with_ids: bool = True) -> str:
         case RenewalFailed(failure, valid_until):
             until = cc.timestamp(valid_until)
             return f"{_MAINTENANCE}the certificate could not be renewed and is valid until {until}: {failure.text}"
+        case UnknownTenant(failure, tenant, origin):
+            where = _key("TENANT", origin)
+            return (
+                f"{_MAINTENANCE}Director: {failure.text}; the Connector accepts the certificate, and {where} is "
+                f"{tenant}: correct {where}; no new token is needed"
+            )
+        case NotValidYet(refusals, valid_from):
+            refused = "; ".join(f"{by}: {failure.text}" for by, failure in refusals)
+            return (
+                f"{_MAINTENANCE}Compass refuses the certificate ({refused}), which by the clock of this cluster is not "
+                f"valid before {cc.timestamp(valid_from)}; correct the clocks of Compass and this cluster, or wait "
+                f"until then"
+            )
+        case InternalError(failure):
+            return failure.text
+        case WrongRuntime(actual, configured, origin, kind) if kind == "APPLICATION":
+            return (
+                f"the certificate belongs to the application {actual}, because the one-time token was that of an "
+                f"application; the agent does not fetch or change anything; put a one-time token for Runtime "
+                f"{configured} into {origin or 'the configuration'}"
+            )
         case WrongRuntime(actual, configured, origin):
-            key = "runtimeId" if origin == SPEC_PAIRING else "RUNTIME_ID"
-            where = f"{key} in {origin}" if origin else f"{key} in the configuration"
+            where = _key("RUNTIME_ID", origin)
             return (
                 f"the certificate belongs to Runtime {actual}, but {where} is {configured}; the agent does not fetch "
                 f"or change anything; correct {where}, or put a one-time token for Runtime {configured} there"
@@ -138,6 +161,11 @@ def _advice(token: Token, failure: Failure, origin: str) -> str:
     match token:
         case Token.UNTOUCHED:
             return "the one-time token was not used and is tried again" if failure.kind is UnexpectedAnswer else ""
+        case Token.WRONG_ADDRESS:
+            return (
+                f"this server demands a client certificate, so it is not the one for a one-time token: correct "
+                f"{_key('CONNECTOR_URL', origin)}; the one-time token was not used"
+            )
         case Token.UNCERTAIN:
             return (
                 f"this attempt may have used the one-time token; if Compass refuses the token now, {_new_token(origin)}"
@@ -156,6 +184,12 @@ def _advice(token: Token, failure: Failure, origin: str) -> str:
             return f"the one-time token has been used; {_new_token(origin)}"
         case Token.LOST:
             return f"the pairing cannot continue; {_new_token(origin)}"
+
+
+def _key(name: str, origin: str) -> str:
+    """A key of the configuration, and the object that has it."""
+    shown = SPEC_NAMES[name] if origin == SPEC_PAIRING else name
+    return f"{shown} in {origin or 'the configuration'}"
 
 
 def _new_token(origin: str) -> str:

@@ -24,6 +24,7 @@ from controller.connection.credentials import (
 )
 from controller.connection.health import Health, Party
 from controller.connection.identity import Identity
+from controller.connection.reasons import Failure
 from controller.connection.sessions import Sessions, request_id
 from controller.connection.store import ConnectionStore
 from controller.context import Context, connection_name, rate_limiter, served_name
@@ -41,6 +42,7 @@ from controller.runtime.controller import Controller
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
 from controller.settings import Settings
+from informers.errors import ApiError
 from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ CONSOLE_LABEL = "runtime_consoleUrl"
 _PERIOD_JITTER = 0.1
 _MIN_CONCLUSION_SECONDS = 1.0  # failures that alternate with successes must not lead to a write each
 _MIN_REQUEST_PAUSE = 1.0  # minimum seconds between two fetches that resyncNow requests, for any settings
+_LATEST_LOOK_SECONDS = 60.0  # certificates expire by the wall clock, whose corrections are no events
 _NAMES_SHOWN = 5
 # A change must not wait for thousands of new Applications, and neither must drift, whose events have priority 0.
 _CHANGE_PRIORITY = 10
@@ -114,6 +117,7 @@ class SyncReconciler:
         self._guard = DeletionGuard(settings.max_deletion_percent)
         self._request_pause = max(settings.minimal_sync_time, _MIN_REQUEST_PAUSE)
         self._fetch: _Fetch | None = None
+        self._subject = ""  # of the back-off
         self._next_fetch = 0.0
         self._next_request = 0.0  # monotonic time from which resyncNow is accepted again
         self._problems: Mapping[str, Problem] = {}
@@ -121,7 +125,20 @@ class SyncReconciler:
         self._concluded_at = float("-inf")
 
     def reconcile(self, name: str) -> Result:
+        """Unexpected errors become a failed synchronisation, with a back-off. Raises informers.ApiError."""
         connection = self._connections.get(name)
+        try:
+            return self._reconcile(connection)
+        except ApiError:
+            raise
+        except Exception as error:
+            if connection is None:
+                raise
+            log.exception("Unexpected error in the sync")
+            failure = Failure.unexpected(error)
+            return self._fetch_failed(connection, CompassError(failure.text), self._subject, request_id())
+
+    def _reconcile(self, connection: Object | None) -> Result:
         state = cc.state_of(connection)
         self._metrics.connection_state(state)
         if connection is None or state is None:
@@ -137,7 +154,7 @@ class SyncReconciler:
             return _nothing("the connection has failed")
         # For a new object, a new certificate or another Runtime, earlier results do not count.
         of = (connection["metadata"]["uid"], credentials.fingerprint, known)
-        what = f"{credentials.fingerprint} {known.director_url}"
+        what = self._subject = f"{credentials.fingerprint} {known.director_url}"
         overdue = self._is_overdue(connection, of)
         now = self._clock.monotonic()
         wait = self._backoff.wait(what) if overdue else self._next_fetch - now
@@ -359,9 +376,9 @@ class SyncReconciler:
 
 
 def _nothing(why: str) -> Result:
-    """There is nothing to fetch; a change triggers this key."""
+    """There is nothing to fetch. A change triggers this key, and a clock that was wrong is looked at again."""
     log.debug("Skipped", extra={"reason": why})
-    return Result()
+    return Result(requeue_after=_LATEST_LOOK_SECONDS)
 
 
 def _confirmation(connection: Object) -> str | None:

@@ -1,7 +1,8 @@
 """What may be down, and what each endpoint answers then: the table that was measured on the real Compass.
 
 A request meets Envoy, Oathkeeper, the Hydrator (which asks the Director, and the Director its database, who the caller
-is, and spends the one-time token on the way), and then the service that it is for.
+is, and spends the one-time token on the way), the Gateway, and then the service that it is for. So a Gateway or a
+Connector that is down costs the token.
 """
 
 import threading
@@ -35,7 +36,7 @@ _NOBODY_KNOWN = {TOKEN: UNAUTHENTICATED, CERTIFICATE: UNAUTHENTICATED}
 _ALL = (DIRECTOR, TOKEN, CERTIFICATE)
 
 OUTAGES: Mapping[str, Outage] = {
-    "gateway": Outage(dict.fromkeys((*_ALL, ELSEWHERE), UNAVAILABLE), callers_unknown=True),
+    "gateway": Outage(dict.fromkeys((*_ALL, ELSEWHERE), UNAVAILABLE)),
     "oathkeeper": Outage(dict.fromkeys((*_ALL, ELSEWHERE), UNAVAILABLE), callers_unknown=True),
     "hydrator": Outage(dict.fromkeys(_ALL, HYDRATOR_FAILED), callers_unknown=True),
     "connector": Outage(dict.fromkeys((TOKEN, CERTIFICATE), UNAVAILABLE)),

@@ -127,7 +127,7 @@ class Bench:
             health=self.health,
             limits=self.limits,
             recorder=self.recorder,  # type: ignore[arg-type]
-            pauses=Pauses(pairing=backoff(), maintenance=backoff(), gateway=backoff()),
+            pauses=Pauses(*(backoff() for _ in range(4))),
             metrics=AgentMetrics(CollectorRegistry()),
             jitter=lambda: 0.0,
         )
@@ -184,11 +184,19 @@ class Bench:
             "TENANT": TENANT,
             "TOKEN": self.connector.token(),
         } | changes
+        self.put_configuration(kind, data)
+        return data
+
+    def put_configuration(self, kind: str, data: Mapping[str, str]) -> None:
+        """This ConfigMap or Secret."""
         resource = CONFIG_MAP if kind == "ConfigMap" else SECRET
         metadata = {"name": CONFIGURATION.name, "namespace": CONFIGURATION.namespace}
-        stored = {key: encoded(value) for key, value in data.items()} if resource is SECRET else data
+        stored = {key: encoded(value) for key, value in data.items()} if resource is SECRET else dict(data)
         self.server.put(resource, {"metadata": metadata, "data": stored})
-        return data
+
+    def unconfigure(self) -> None:
+        """Delete the ConfigMap."""
+        self.server.delete(CONFIG_MAP, CONFIGURATION.name, namespace=CONFIGURATION.namespace)
 
     def paired(self) -> "Bench":
         self.configure()

@@ -27,6 +27,7 @@ from kubectl_compass.doctor import doctor
 from kubectl_compass.pairing import Unusable
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import certificate, issued, synchronized, wait_for_error
+from tests.integration.connection.test_commands import revoke
 from tests.support.agent_thread import leaked
 from workqueue import RealClock
 
@@ -145,6 +146,33 @@ def test_reconnect_with_a_new_token(world: World, agent: StartAgent, plugin: Plu
     plugin.said()
     assert "State:        Synchronized\n" in plugin.out
     assert "deleted the CompassConnection" in plugin.err
+
+
+def test_reconnect_with_the_used_token_pairs_nothing_and_says_so(
+    world: World, agent: StartAgent, plugin: Plugin
+) -> None:
+    """The agent keeps the certificate, and its status has the time of the pairing that there was."""
+    synchronized(world, agent)
+    paired_at = (world.connection() or {})["status"]["connectionStatus"]["established"]
+    assert actions.reconnect(plugin.desk(), "") == 1, plugin.said()
+    plugin.said()
+    assert "nothing was paired" in plugin.err
+    report = json.loads(plugin.out)
+    assert (report["state"], report["established"]) == ("Synchronized", paired_at)
+    assert issued(world) == 1
+
+
+def test_after_a_revocation_nothing_is_requested(world: World, agent: StartAgent, plugin: Plugin) -> None:
+    """The reason comes at once and not after the whole timeout, and no flag stays for the next connection."""
+    synchronized(world, agent)
+    assert revoke(world)[0] == 0
+    wait_for_error(world, "revoked by an operator")
+    for command in (actions.resync, actions.renew):
+        with pytest.raises(Failed, match="the certificate was revoked by an operator; to connect again, put a new"):
+            command(plugin.desk())
+    assert not (world.connection() or {})["spec"].keys() & {"resyncNow", "refreshCredentialsNow"}
+    assert actions.pair(plugin.desk(), world.compass.issue_token(), {}) == 0, plugin.said()
+    assert issued(world) == 2
 
 
 def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:

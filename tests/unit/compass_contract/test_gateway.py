@@ -53,7 +53,7 @@ OUTAGES: tuple[tuple[str, Answer | None, Answer | None, Answer | None, bool], ..
     ("database", NO_SCOPES, NOBODY, NOBODY, False),
     ("hydrator", HYDRATOR, HYDRATOR, HYDRATOR, False),
     ("connector", SERVED, UPSTREAM, UPSTREAM, True),
-    ("gateway", UPSTREAM, UPSTREAM, UPSTREAM, False),
+    ("gateway", UPSTREAM, UPSTREAM, UPSTREAM, True),
     ("oathkeeper", UPSTREAM, UPSTREAM, UPSTREAM, False),
 )
 

@@ -496,6 +496,7 @@ def test_a_configuration_error_is_told_once(bench: Bench) -> None:
 def test_suspicion_spares_a_used_token_at_first_and_an_unused_one_not() -> None:
     """Refusals may be over in a moment; a token that can work is tried at once."""
     bench = Bench().paired()
+    bench.run(1)
     bench.connector.state.revoke_all(RUNTIME)
     before = bench.fingerprint()
     calls = len(bench.connector.calls)

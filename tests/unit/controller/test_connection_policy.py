@@ -70,6 +70,7 @@ REGISTRATION = Registration(
     origin=CONFIG_MAP,
 )
 REFUSAL = Failure(Refused, "HTTP 400, empty answer")
+UNKNOWN_TENANT = Failure(Refused, "Tenant not found", code=25)
 OUTAGE = Failure(Unavailable, "HTTP 503")
 
 
@@ -103,6 +104,7 @@ CREDENTIALS = {
     "young": certificate(age=DAY),
     "old": certificate(age=80 * DAY),
     "expired": certificate(age=91 * DAY),
+    "not valid yet": certificate(age=-DAY),
     "of the Go agent": certificate(age=DAY, registration=None),
 }
 
@@ -153,13 +155,17 @@ def trouble(what: str, token: Token, *, final: bool, since: float) -> PairingTro
 
 REFUSALS = {
     "nobody refuses": (),
-    "refused just now": (Refusal(Party.CONNECTOR, "present", REFUSAL, MONOTONIC - 10),),
-    "refused by the Director alone": (Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10),),
+    "refused just now": (Refusal(Party.CONNECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),),
+    "refused by the Director alone": (Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),),
+    "refused by the Director again": (Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC),),
+    "the tenant is unknown": (Refusal(Party.DIRECTOR, "present", UNKNOWN_TENANT, MONOTONIC - 10, MONOTONIC),),
     "refused for long": (
-        Refusal(Party.CONNECTOR, "present", REFUSAL, MONOTONIC - TOLERANCE - 1),
-        Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10),
+        Refusal(Party.CONNECTOR, "present", REFUSAL, MONOTONIC - TOLERANCE - 1, MONOTONIC - 10),
+        Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),
     ),
-    "an earlier certificate was refused": (Refusal(Party.DIRECTOR, "earlier", REFUSAL, MONOTONIC - 10),),
+    "an earlier certificate was refused": (
+        Refusal(Party.DIRECTOR, "earlier", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),
+    ),
 }
 MAINTENANCE = {
     "never asked": (None, None),
@@ -191,7 +197,7 @@ VERDICTS = {
 def combinations() -> Iterator[Facts]:
     """Every combination of what the policy distinguishes."""
     for name, credentials in CREDENTIALS.items():
-        usable = name in ("young", "old")
+        usable = name in ("young", "old", "not valid yet")
         for configuration, told, revoked, pairing, tried in itertools.product(
             CONFIGURATIONS, (True, False), (True, False), (True, False), TROUBLES
         ):
@@ -296,9 +302,15 @@ def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:
         if isinstance(decision, Pair | Resume):
             assert facts.token_is_newer or facts.refused_for >= TOLERANCE
             assert facts.asked is not None
-            assert MONOTONIC - facts.asked.at <= 1
-            assert facts.trouble is None or facts.asked.at >= facts.trouble.tried
-            assert facts.maintenance is None or facts.maintenance.failure == REFUSAL
+            assert facts.director_refusal is not None, "the Connector alone proves nothing"
+            assert facts.tenant_unknown is None, "no token is needed"
+            assert not facts.not_valid_yet, "no token is needed"
+            if facts.maintenance is None:
+                assert facts.director_refusal.since <= facts.asked.at < facts.director_refusal.last
+            else:
+                assert facts.maintenance.failure == REFUSAL
+                assert MONOTONIC - facts.asked.at <= 1
+                assert facts.trouble is None or facts.asked.at >= facts.trouble.tried
 
 
 def test_nothing_is_done_again_before_its_pause_is_over() -> None:
@@ -318,14 +330,10 @@ def test_nothing_is_done_again_before_its_pause_is_over() -> None:
 
 def test_rest_has_an_end_and_never_none_at_all() -> None:
     """Whoever waits comes back by itself; no look follows at once on another."""
-    for facts, decision in ALL:
+    for _, decision in ALL:
         if isinstance(decision, Keep | Wait | Blocked):
-            assert decision.look_again is None or decision.look_again > 0
-            if isinstance(decision, Wait):
-                assert decision.look_again is not None
-            if facts.usable:
-                assert decision.look_again is not None
-                assert decision.look_again <= 60
+            assert decision.look_again is not None
+            assert 0 < decision.look_again <= 60
 
 
 def test_nobody_who_was_revoked_pairs_or_renews() -> None:
@@ -347,6 +355,7 @@ def test_every_blocked_says_what_to_do() -> None:
                 "put a new one-time token into",
                 "configure a new one-time token",
                 "correct RUNTIME_ID in",
+                "correct TENANT in",
                 "no pairing configuration found",
                 "TENANT is empty",
             )

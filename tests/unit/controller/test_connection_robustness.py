@@ -373,14 +373,14 @@ def test_a_literal_token_is_taken_out_whatever_becomes_of_it(token: str) -> None
 
 
 def test_each_success_is_told_also_when_the_next_thing_is_done_at_once() -> None:
-    """Paired, and a renewal is asked for already."""
+    """Paired, and a renewal is asked for already, which the new certificate fulfils."""
     bench = Bench()
     pairing = {**PAIRING, "token": bench.connector.token()}
     spec = {"pairing": pairing, "refreshCredentialsNow": True}
     bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": spec})
     bench.settle()
     assert bench.state == "Connected"
-    assert bench.recorder.reasons == ["Connected", "CertificateRenewed"]
+    assert bench.recorder.reasons == ["Connected"]
     assert "refreshCredentialsNow" not in bench.connection["spec"]
 
 
@@ -521,7 +521,10 @@ def test_a_token_that_is_not_newer_outlives_short_refusals(step: float) -> None:
     assert bench.state == "ConnectionMaintenanceFailed"
     assert "the configured one-time token is tried if the refusals continue" in bench.error
     bench.run(2)
-    assert bench.fingerprint() != before
+    assert bench.fingerprint() == before, "the Connector accepts the certificate"
+    suspect(bench)
+    bench.settle()
+    assert bench.fingerprint() != before, "the Director has refused it again after that"
     assert bench.state == "Connected"
 
 
@@ -539,7 +542,10 @@ def test_a_token_that_comes_while_the_credentials_are_refused_is_tried_at_once()
     assert bench.fingerprint() == before
     bench.configure(kind="ConfigMap")
     bench.settle()
-    assert bench.fingerprint() != before
+    bench.run(1)
+    suspect(bench)
+    bench.settle()
+    assert bench.fingerprint() != before, "as soon as the Director confirms what the Connector does not"
 
 
 def test_a_deletion_tries_a_token_at_once_however_short_the_refusals() -> None:

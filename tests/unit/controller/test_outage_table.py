@@ -62,7 +62,7 @@ TABLE = [
     Row("database", (NOBODY, UNKNOWN_OR_DOWN), (NOBODY, LOST_OR_DOWN), f"Connector: {NOBODY}", NO_SCOPES),
     Row("hydrator", ("HTTP 500", MAY_BE_SPENT), ("HTTP 500", MAY_BE_SPENT), "HTTP 500", "HTTP 500"),
     Row("connector", (UPSTREAM, MAY_BE_SPENT), (UPSTREAM, MAY_BE_SPENT), UPSTREAM, "", spends=True),
-    Row("gateway", (UPSTREAM, MAY_BE_SPENT), (UPSTREAM, MAY_BE_SPENT), UPSTREAM, UPSTREAM),
+    Row("gateway", (UPSTREAM, MAY_BE_SPENT), (UPSTREAM, MAY_BE_SPENT), UPSTREAM, UPSTREAM, spends=True),
     Row("oathkeeper", (UPSTREAM, MAY_BE_SPENT), (UPSTREAM, MAY_BE_SPENT), UPSTREAM, UPSTREAM),
 ]
 

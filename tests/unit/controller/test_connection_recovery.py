@@ -1,0 +1,503 @@
+"""What ends by itself, and what needs a person and says so: on virtual time."""
+
+import base64
+import logging
+import re
+from typing import Any
+
+import orjson
+import pytest
+
+from controller.compass.errors import Refused
+from controller.compass.http import HttpAnswer
+from controller.connection.health import Party
+from controller.connection.status import timestamp
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
+from informers.errors import ServerError
+from tests.support.connection_bench import CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
+from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT
+from tests.support.whole_bench import WholeBench
+
+HOUR, DAY = 3600.0, 86400.0
+PAIRING = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT}
+
+
+@pytest.fixture(params=[True, False], ids=["own CRD", "CRD of the Go agent"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return Bench(subresource=request.param)
+
+
+def signed(bench: Bench) -> int:
+    return len(bench.connector.state.certificates())
+
+
+def established(bench: Bench) -> str:
+    return str(bench.connection["status"]["connectionStatus"]["established"])
+
+
+def warning(bench: Bench) -> str:
+    return str(bench.connection["status"]["connectionStatus"].get("warning", ""))
+
+
+def refresh(bench: Bench) -> None:
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda o: o["spec"].update(refreshCredentialsNow=True))
+
+
+def is_unused(bench: Bench, token: str) -> bool:
+    """Whether it works; this uses it up."""
+    return bench.connector.state.spend_token(token) is not None
+
+
+# --- a token that is kept for later ---
+
+
+@pytest.mark.parametrize("seconds", [1.0, 8.0, 15.0, 30.0, 120.0])
+@pytest.mark.parametrize("newer", ["after the pairing", "during the outage"])
+def test_a_token_that_is_kept_for_later_outlives_an_outage_of_the_database(seconds: float, newer: str) -> None:
+    """The Director refuses, and is not asked again for a while. The Connector accepts the certificate by then, so the
+    refusal is over, or not confirmed.
+    """
+    bench = WholeBench()
+    bench.configure()
+    bench.run(SYNC_PERIOD + 5)
+    before = bench.fingerprint()
+    token = bench.connector.state.issue_token(RUNTIME, lifetime=1e9)
+    if newer == "after the pairing":
+        bench.configure(TOKEN=token)
+    bench.run(SYNC_PERIOD - 20)
+    bench.connector.outages.begin("database")
+    bench.health.refused(Party.DIRECTOR, before, Refused("insufficient scopes", status=200, code=23))
+    bench.run(seconds / 2)
+    if newer != "after the pairing":
+        bench.configure(TOKEN=token)
+    bench.run(seconds / 2)
+    bench.connector.outages.clear()
+    bench.run(2 * SYNC_PERIOD + 10)
+    assert (bench.state, bench.error) == ("Synchronized", "")
+    assert bench.fingerprint() == before
+    assert is_unused(bench, token)
+
+
+def test_a_refusal_that_the_director_confirms_after_the_connector_has_accepted_is_one() -> None:
+    """A Runtime that the Director does not know any more: its new token is exchanged without a person."""
+    bench = WholeBench()
+    bench.configure()
+    bench.run(5)
+    before = bench.fingerprint()
+    body = orjson.dumps(
+        {
+            "errors": [{"message": "insufficient scopes provided", "extensions": {"error_code": 23}}],
+            "data": None,
+        }
+    )
+    fetch = ("viewer", "runtime", "applicationsForRuntime")
+    bench.connector.intervene = lambda operation: (
+        HttpAnswer(200, body, "", "application/json") if operation in fetch and bench.fingerprint() == before else None
+    )
+    bench.configure()
+    bench.run(3 * SYNC_PERIOD)
+    assert bench.fingerprint() != before
+    assert bench.state == "Synchronized"
+
+
+# --- clocks ---
+
+
+@pytest.mark.parametrize("days", [30, -30])
+@pytest.mark.parametrize("seconds", [3.0, 90.0, 2 * SYNC_PERIOD])
+def test_a_clock_that_is_wrong_for_a_while_stops_nothing_for_good(seconds: float, days: int) -> None:
+    """No event comes when it is right again: each rest has a latest next look, in the connection and in the sync."""
+    bench = WholeBench()
+    compass = bench.clock.time()
+    bench.connector.state.clock = lambda: compass + bench.clock.monotonic()
+    bench.configure()
+    bench.run(5)
+    before = bench.fingerprint()
+    bench.clock.set_time(compass + bench.clock.monotonic() + days * DAY)
+    bench.run(seconds)
+    bench.clock.set_time(compass + bench.clock.monotonic())
+    calls = len(bench.connector.calls)
+    while bench.due <= bench.clock.monotonic() + 2 * SYNC_PERIOD:  # without the wake-up of `run`
+        bench.clock.advance(max(0.0, min(bench.due, bench.sync_due) - bench.clock.monotonic()))
+        bench.work()
+        if bench.clock.monotonic() > seconds + 5 + 3 * SYNC_PERIOD:
+            break
+    assert (bench.state, bench.error, bench.sync_error) == ("Synchronized", "", "")
+    assert bench.fingerprint() == before
+    assert "applicationsForRuntime" in bench.connector.calls[calls:] or "runtime" in bench.connector.calls[calls:]
+
+
+def test_the_sync_looks_again_though_only_it_saw_the_wrong_clock() -> None:
+    """The connection did not change its state, so no write wakes the sync."""
+    bench = WholeBench()
+    bench.configure()
+    bench.run(5)
+    right = bench.clock.time()
+    bench.clock.set_time(right + 30 * DAY)
+    bench._synchronise()
+    bench.clock.set_time(right)
+    assert bench.sync_due <= bench.clock.monotonic() + SYNC_PERIOD
+
+
+def test_each_rest_of_the_connection_has_a_latest_next_look(bench: Bench) -> None:
+    """Also where only an event is expected to change anything."""
+    bench.settle()
+    assert bench.state == "ConnectionFailed"
+    assert bench.due <= bench.clock.monotonic() + SYNC_PERIOD
+    bench.configure(TENANT="")
+    bench.settle()
+    assert bench.due <= bench.clock.monotonic() + SYNC_PERIOD
+
+
+def test_a_first_certificate_that_is_not_valid_yet_names_the_clocks(bench: Bench) -> None:
+    """No token is asked for, and none is spent. At its time it is used, without a person."""
+    ahead = 2 * HOUR
+    bench.connector.state.clock = lambda: bench.clock.time() + ahead
+    bench.configure()
+    bench.connector.intervene = _refuses_until_it_is_valid(bench)
+    bench.run(60)
+    spare = bench.connector.state.issue_token(RUNTIME, lifetime=1e9)
+    bench.configure(TOKEN=spare)
+    valid_from = bench.credentials.load().not_before
+    bench.health.refused(Party.DIRECTOR, bench.fingerprint(), Refused("insufficient scopes", status=200, code=23))
+    bench.run(HOUR)
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert f"is not valid before {timestamp(valid_from)}" in bench.error
+    assert "correct the clocks of Compass and this cluster, or wait" in bench.error
+    assert "token" not in bench.error
+    assert signed(bench) == 1
+    bench.run(HOUR + SYNC_PERIOD * 1.3)
+    bench.health.accepted(Party.DIRECTOR)
+    bench.settle()
+    assert (bench.state, bench.error) == ("Connected", "")
+    assert is_unused(bench, spare)
+
+
+def _refuses_until_it_is_valid(bench: Bench) -> Any:
+    """The gateway has the clock of the cluster; Compass, which signs, does not."""
+
+    def intervene(_operation: str) -> HttpAnswer | None:
+        try:
+            valid_from = bench.credentials.load().not_before
+        except Exception:  # noqa: BLE001 - there are none yet
+            return None
+        return HttpAnswer(400, b"", "", "application/json") if bench.clock.time() < valid_from else None
+
+    return intervene
+
+
+def test_a_renewed_certificate_that_ends_before_the_one_in_use_does_not_replace_it(bench: Bench) -> None:
+    """Compass issues shorter ones by now, or its clock went back. The one in use stays, and the end is told."""
+    bench.paired()
+    before = bench.fingerprint()
+    bench.connector.settings.certificate_validity = HOUR
+    refresh(bench)
+    bench.run(10)
+    assert bench.fingerprint() == before
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert "ends before the one in use" in bench.error
+    assert signed(bench) <= 5
+
+
+# --- what nobody has foreseen ---
+
+
+@pytest.mark.parametrize("operation", ["configuration", "signCertificateSigningRequest"])
+def test_an_unforeseen_error_while_pairing_is_told_and_has_a_back_off(
+    bench: Bench, operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect of the agent: state, Event and log name it. The token is not sent again and again."""
+    bench.configure()
+
+    def fail(called: str) -> None:
+        if called == operation:
+            raise TypeError("a value that may be secret")
+
+    bench.connector.intervene = fail
+    bench.run(15)
+    assert bench.connector.calls.count(operation) <= 5
+    assert bench.state == "ConnectionFailed"
+    assert "an error that the agent does not expect (TypeError)" in bench.error
+    assert "a value that may be secret" not in str(bench.connection["status"]) + str(bench.recorder.events)
+    assert bench.recorder.reasons == ["PairingFailed"]
+    assert any(record.exc_info for record in caplog.records if record.levelno >= logging.ERROR), "with its traceback"
+    bench.connector.intervene = lambda _: None
+    bench.configure()
+    bench.run(SYNC_PERIOD)
+    assert (bench.state, bench.error) == ("Connected", "")
+
+
+@pytest.mark.parametrize("where", ["check", "renewal", "observation", "status"])
+def test_an_unforeseen_error_while_connected_is_told_and_has_a_back_off(
+    bench: Bench, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it comes from: each reconcile has one border."""
+    bench.paired()
+    bench.run(SYNC_PERIOD - 1)
+    bench.recorder.events.clear()
+    calls = len(bench.connector.calls)
+
+    def fail(*_: object, **__: object) -> Any:
+        raise KeyError("surprise")
+
+    if where in ("check", "renewal"):
+        bench.connector.intervene = fail
+    elif where == "observation":
+        monkeypatch.setattr(type(bench.credentials), "load_registration", fail)
+    else:
+        monkeypatch.setattr("controller.connection.status.management_info", fail)
+    if where == "renewal":
+        refresh(bench)
+    bench.run(60)
+    assert len(bench.connector.calls) - calls <= 10
+    assert bench.reconciles < 60
+    if where != "status":
+        assert bench.state == "ConnectionMaintenanceFailed"
+        assert "an error that the agent does not expect (KeyError)" in bench.error
+        assert len(bench.recorder.reasons) == 1
+    monkeypatch.undo()
+    bench.connector.intervene = lambda _: None
+    bench.run(SYNC_PERIOD * 1.3)
+    assert (bench.state, bench.error) == ("Connected", "")
+
+
+def test_an_unforeseen_error_while_fetching_ends_the_state_synchronized() -> None:
+    """The fetch fails each time: that is what the state says, and not that all is well."""
+    bench = WholeBench()
+    bench.configure()
+    bench.run(5)
+    assert bench.state == "Synchronized"
+
+    def fail(called: str) -> None:
+        if called in ("viewer", "runtime", "applicationsForRuntime"):
+            raise TypeError("surprise")
+
+    bench.connector.intervene = fail
+    bench.run(SYNC_PERIOD * 1.3)
+    assert bench.state == "SynchronizationFailed"
+    assert "an error that the agent does not expect (TypeError)" in bench.sync_error
+    bench.connector.intervene = lambda _: None
+    bench.run(2 * SYNC_PERIOD)
+    assert (bench.state, bench.sync_error) == ("Synchronized", "")
+
+
+# --- requests ---
+
+
+def test_a_request_to_renew_is_granted_once_while_a_reconnect_is_wanted() -> None:
+    """Its Connector is away, so the stored credentials are used, and they can be renewed: once for each request."""
+    bench = Bench(minimal_sync_time=10).paired()
+    bench.configure()
+    answer = bench.connector.answer
+
+    def answered(body: bytes, headers: Any, credentials: Any) -> HttpAnswer:
+        return HttpAnswer(503, b"", "") if credentials is None else answer(body, headers, credentials)
+
+    bench.connector.answer = answered  # type: ignore[method-assign]
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.run(1)
+    refresh(bench)
+    bench.run(80)
+    assert signed(bench) == 2
+    assert "refreshCredentialsNow" not in bench.connection["spec"]
+    assert bench.state == "ConnectionMaintenanceFailed"
+
+
+def test_a_pairing_fulfils_a_request_to_renew(bench: Bench) -> None:
+    """Also one that was made while nothing could be renewed: no needless second certificate."""
+    bench.settle()
+    refresh(bench)
+    bench.configure()
+    bench.settle()
+    assert bench.state == "Connected"
+    assert signed(bench) == 1
+    assert "refreshCredentialsNow" not in bench.connection["spec"]
+
+
+# --- what is wrong, and what mends it ---
+
+
+def test_the_address_for_calls_with_a_certificate_is_named_as_wrong(bench: Bench) -> None:
+    """Its TLS alert comes before the token was looked at: nothing is said to be used."""
+    data = bench.configure()
+    bench.connector.intervene = _demands_a_certificate
+    bench.run(60)
+    assert bench.state == "ConnectionFailed"
+    assert (
+        "demands a client certificate, so it is not the one for a one-time token: correct CONNECTOR_URL" in bench.error
+    )
+    assert f"in ConfigMap {CONFIGURATION}" in bench.error
+    assert "the one-time token was not used" in bench.error
+    assert "put a new one-time token" not in bench.error
+    bench.connector.intervene = lambda _: None
+    bench.configure(**data | {"CONNECTOR_URL": CONNECTOR_URL})
+    bench.run(SYNC_PERIOD)
+    assert bench.state == "Connected"
+
+
+def _demands_a_certificate(_operation: str) -> HttpAnswer | None:
+    raise Refused("the server does not accept the client certificate (TLS alert: certificate required)")
+
+
+@pytest.mark.parametrize("code", [24, 25])
+def test_a_tenant_that_the_director_does_not_know_is_to_be_corrected(bench: Bench, code: int) -> None:
+    """The Connector accepts the certificate: no token is needed, and none is asked for."""
+    data = bench.configure(TENANT="mistyped")
+    bench.settle()
+    bench.health.refused(
+        Party.DIRECTOR, bench.fingerprint(), Refused("graphql: Tenant not found", status=400, code=code)
+    )
+    spare = bench.connector.token()
+    bench.configure(**data | {"TOKEN": spare})
+    bench.run(3 * SYNC_PERIOD)
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert f"correct TENANT in ConfigMap {CONFIGURATION}" in bench.error
+    assert "no new token is needed" in bench.error
+    assert "to reconnect" not in bench.error
+    assert is_unused(bench, spare)
+    before = bench.fingerprint()
+    bench.configure(**data | {"TENANT": TENANT})
+    bench.settle()
+    bench.health.accepted(Party.DIRECTOR)
+    bench.run(1)
+    assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
+
+
+def test_the_token_of_an_application_is_told_as_one() -> None:
+    """`viewer` gives its type. Only a token of the Runtime helps."""
+    bench = WholeBench()
+    bench.configure()
+    body = orjson.dumps({"data": {"viewer": {"id": "an-application", "type": "APPLICATION"}}})
+    bench.connector.intervene = lambda op: HttpAnswer(200, body, "", "application/json") if op == "viewer" else None
+    bench.run(SYNC_PERIOD)
+    assert bench.state == "ConnectionFailed"
+    assert "belongs to the application an-application" in bench.error
+    assert f"put a one-time token for Runtime {RUNTIME} into ConfigMap {CONFIGURATION}" in bench.error
+    assert "correct RUNTIME_ID" not in bench.error
+    bench.connector.intervene = lambda _: None
+    bench.configure()
+    bench.run(SYNC_PERIOD)
+    assert bench.state == "Synchronized"
+
+
+@pytest.mark.parametrize("with_url", [False, True], ids=["the URL is configured", "the URL comes with the token"])
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+def test_a_raw_encoded_token_is_taken_as_it_is(kind: str, with_url: bool) -> None:
+    """What cockpits of Compass show: base64 of a JSON with the token and the URL of the Connector."""
+    bench = Bench()
+    token = bench.connector.token()
+    raw = {"token": token, "connectorURL": CONNECTOR_URL, "used": False, "expiresAt": None}
+    data = bench.configure(kind=kind, TOKEN=base64.b64encode(orjson.dumps(raw)).decode())
+    if with_url:
+        del data["CONNECTOR_URL"]
+        bench.put_configuration(kind, data)
+    bench.settle()
+    assert (bench.state, bench.error) == ("Connected", "")
+    assert token not in str(bench.connection)
+
+
+# --- what the status says of a pairing ---
+
+
+@pytest.mark.parametrize("configured", ["used", "nothing"])
+def test_established_changes_by_a_pairing_only(bench: Bench, configured: str) -> None:
+    """The CompassConnection is deleted, and the token is used: nothing is paired, so nothing says so."""
+    bench.paired()
+    paired_at = established(bench)
+    bench.run(HOUR)
+    refresh(bench)
+    bench.run(60)
+    if configured == "nothing":
+        bench.unconfigure()
+    assert established(bench) == paired_at
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.run(60)
+    assert bench.state == "Connected"
+    assert established(bench) == paired_at
+    bench.configure()
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.run(60)
+    assert bench.state == "Connected"
+    assert established(bench) > paired_at
+
+
+def test_a_valid_certificate_is_never_said_to_be_paired_never(bench: Bench) -> None:
+    """Nor that of the Go agent, whose Secret has no time: then it is the begin of its validity."""
+    bench.paired()
+    secret = bench.server.get(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+    del secret["data"]["connection"]
+    bench.server.put(SECRET, secret)
+    urls = bench.connection["spec"]["managementInfo"]
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.server.put(
+        COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"managementInfo": dict(urls)}}
+    )
+    bench.restart()
+    bench.run(HOUR)
+    assert bench.state == "Connected"
+    assert re.fullmatch(r"\d{4}-.*Z", established(bench))
+
+
+def test_a_new_pairing_drops_the_error_of_the_last_synchronisation() -> None:
+    """The state after it is Connected, with no error of a time before."""
+    bench = WholeBench()
+    bench.configure()
+    bench.run(5)
+    body = b'{"errors": [{"message": "no", "extensions": {"error_code": 10}}], "data": null}'
+    bench.connector.intervene = lambda op: HttpAnswer(200, body, "", "application/json") if op == "viewer" else None
+    bench.connector.outages.begin("director", delay=0.0)
+    bench.run(SYNC_PERIOD * 1.3)
+    assert bench.sync_error
+    bench.configure()
+    bench.connector.outages.clear()
+    bench.server.edit(
+        COMPASS_CONNECTION,
+        CONNECTION_NAME,
+        lambda o: o["spec"].update(pairing={**PAIRING, "token": bench.connector.token()}),
+    )
+    before = bench.fingerprint()
+    for _ in range(30):
+        bench._reconcile()
+        if bench.fingerprint() != before and bench.state == "Connected":
+            break
+        bench.clock.advance(1)
+    assert bench.state == "Connected"
+    assert bench.sync_error == ""
+
+
+# --- the store ---
+
+
+def test_a_store_that_two_threads_share_never_strips_the_status() -> None:
+    """One thread forgets the kind of CRD after a 404 while the other one uses it."""
+    store = Bench().paired().connections
+
+    class Forgetful(type(store)):  # type: ignore[misc]
+        """The attribute is emptied right after each time it is read."""
+
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if name == "_has_status_subresource" and value is not None:
+                super().__setattr__(name, None)
+            return value
+
+    store.__class__ = Forgetful
+    written = store.apply(CONNECTION_NAME, lambda obj: obj["metadata"].setdefault("annotations", {}).update(a="b"))
+    assert "runtime" in written["status"]
+    assert "conditions" in written["status"]
+
+
+def test_an_api_server_that_fails_is_for_the_queue(bench: Bench) -> None:
+    """No Problem can be written then; the rate limiter of the controller retries."""
+    bench.paired()
+    bench.server.before = lambda verb, kind: _unavailable() if kind == COMPASS_CONNECTION.kind else None
+    refresh(bench)
+    bench.run(30)
+    bench.server.before = lambda *_: None
+    bench.run(SYNC_PERIOD)
+    assert (bench.state, bench.error) == ("Connected", "")
+    assert signed(bench) == 2
+
+
+def _unavailable() -> None:
+    raise ServerError("etcd is away", status=500)
