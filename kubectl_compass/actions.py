@@ -59,7 +59,9 @@ def pair(desk: Desk, token: str, addresses: Mapping[str, str]) -> int:
     established = _established(before)
 
     def paired(connection: Object | None) -> bool:
-        return _is_synchronized(connection) and _established(connection) not in (None, established)
+        # Times in the status are whole seconds, and a failed connection works only after a pairing.
+        anew = state is cc.State.CONNECTION_FAILED or _established(connection) != established
+        return _is_synchronized(connection) and anew
 
     return _conclude(desk, desk.waiting(progress, before), paired)
 
@@ -107,7 +109,10 @@ def reconnect(desk: Desk, token: str) -> int:
         return connection is not None and connection["metadata"]["uid"] != uid and _is_synchronized(connection)
 
     def paired(connection: Object | None) -> bool:
-        if _established(connection) != established:
+        told = _established(connection)
+        created = cc.parse_timestamp(member(connection, "metadata").get("creationTimestamp"))
+        # Times in the status are whole seconds: a pairing may have that of the one before it.
+        if told != established or (created is not None and (cc.parse_timestamp(told) or 0) >= created):
             return True
         progress.say(
             "nothing was paired: there is no one-time token that was not used before, so the agent keeps the "

@@ -301,14 +301,13 @@ def test_credentials_that_are_lost_are_told_and_a_new_token_mends_them(world: Wo
 
 def test_an_expired_certificate_is_loss(world: World, agent: StartAgent) -> None:
     """Out of force for longer than the certificate lives: ConnectionFailed; a new token connects again."""
-    synchronized(world, agent)
-    before = certificate(world)
-    world.compass.settings.certificate_validity = 4
-    world.patch_connection({"spec": {"refreshCredentialsNow": True}})
-    world.wait_for("a certificate that lives for seconds", lambda: certificate(world) != before)
+    world.compass.settings.certificate_validity = 6
+    first = synchronized(world, agent)
+    first.stop()
     number = world.compass.faults.add(
         Fault(kind="status", target="connector", operation="signCertificateSigningRequest", status=503)
     )
+    first.start()
     wait_for_error(world, "the certificate could not be renewed and is valid until ")
     assert world.state() == "ConnectionMaintenanceFailed"
     wait_for_error(world, "the client certificate expired at")
@@ -345,14 +344,17 @@ def test_deleting_the_object_reconnects_and_keeps_applications(world: World, age
 
 def test_renewal_happens_at_the_threshold_and_when_it_is_asked_for(world: World, agent: StartAgent) -> None:
     """Exactly at the threshold, at refreshCredentialsNow, and when the CA Secret is gone; a changed one is mended."""
-    synchronized(world, agent, CONTROLLER_SYNC_PERIOD="10m", CERT_VALIDITY_RENEWAL_THRESHOLD="0.5")
     world.compass.settings.certificate_validity = 6
-    world.patch_connection({"spec": {"refreshCredentialsNow": True}})
-    world.wait_for("a second certificate", lambda: issued(world) == 2)
+    synchronized(world, agent, CONTROLLER_SYNC_PERIOD="10m", CERT_VALIDITY_RENEWAL_THRESHOLD="0.5")
     world.compass.settings.certificate_validity = 3600
-    second = world.compass.state.certificates()[-1]
-    world.wait_for("a third certificate, long before the next poll", lambda: issued(world) == 3)
-    assert time.time() > second.not_after - 0.5 * 6 - 0.2
+    first = world.compass.state.certificates()[-1]
+    world.wait_for("a second certificate, long before the next poll", lambda: issued(world) == 2)
+    assert time.time() > first.not_after - 0.5 * 6 - 0.2
+    world.wait_for(
+        "the report of it", lambda: (world.connection() or {})["status"]["connectionStatus"]["renewed"] is not None
+    )
+    world.patch_connection({"spec": {"refreshCredentialsNow": True}})
+    world.wait_for("a third certificate", lambda: issued(world) == 3)
     world.wait_for(
         "the wish to be taken away", lambda: "refreshCredentialsNow" not in (world.connection() or {})["spec"]
     )

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from controller import commands
+from controller.connection.status import parse_timestamp
 from controller.resources import COMPASS_CONNECTION, SECRET
 from controller.settings import Settings
 from e2e.world import CONFIGURATION, World
@@ -154,6 +155,7 @@ def test_reconnect_with_the_used_token_pairs_nothing_and_says_so(
     """The agent keeps the certificate, and its status has the time of the pairing that there was."""
     synchronized(world, agent)
     paired_at = (world.connection() or {})["status"]["connectionStatus"]["established"]
+    world.wait_for("another second", lambda: time.time() > (parse_timestamp(paired_at) or 0) + 1)
     assert actions.reconnect(plugin.desk(), "") == 1, plugin.said()
     plugin.said()
     assert "nothing was paired" in plugin.err
