@@ -4,16 +4,17 @@ Both status and body are needed: the Connector reports some errors with the stat
 own pages, and the Director sends GraphQL errors with 200 and with 4xx.
 """
 
-import contextlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-import orjson
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from controller.compass import pages
+from controller.compass.decoder import decode
 from controller.compass.error_entries import ErrorEntry, read_errors
 from controller.compass.errors import (
     CompassError,
@@ -26,9 +27,11 @@ from controller.compass.errors import (
 )
 from controller.compass.foreign_text import first_words
 from controller.compass.http import HttpAnswer
-from controller.compass.limits import parsing_takes, size
+from controller.compass.limits import has_too_many_values
 from controller.compass.queries import Operation
 from controller.compass.redaction import Redactor
+
+T = TypeVar("T")
 
 #: Seconds that a server may ask for; longer ones are not believed.
 _MAX_RETRY_AFTER_DIGITS = 5
@@ -42,26 +45,42 @@ _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,60}")
 _HOST = re.compile(r"[a-z0-9.-]{1,253}")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A GraphQL answer: `data`, and the errors beside it. With both, it is a partial result.
+@contextmanager
+def numbered(request_id: str) -> Iterator[None]:
+    """Give a failure that is found in an answer the id of its call."""
+    try:
+        yield
+    except CompassError as error:
+        error.request_id = request_id
+        raise
 
-    The errors are sorted by message, code and path: the Director sends them in a new order each time. `memory` is what
-    the answer takes, in bytes.
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """A GraphQL answer: data, which is decoded on demand, and the errors beside it. With both, it is a partial result.
+
+    The errors are sorted by message, code and path: the Director sends them in a new order each time. `size` is in
+    bytes.
     """
 
-    data: dict[str, Any] | None = field(repr=False)
+    type: type[T]
+    text: Raw | None = field(repr=False)
     errors: tuple[ErrorEntry, ...]
     request_id: str
-    memory: int = 0
+    size: int = 0
 
-    def whole(self) -> dict[str, Any]:
+    def whole(self) -> T:
         """The data of an answer without errors. Raises Refused, GraphQLError or InvalidAnswer otherwise."""
         if self.errors:
             raise self.error()
-        if self.data is None:
+        return self.partial()
+
+    def partial(self) -> T:
+        """The data, also with errors beside it. Raises InvalidAnswer."""
+        if self.text is None:
             raise InvalidAnswer("is null, without an error", path="data", request_id=self.request_id)
-        return self.data
+        with numbered(self.request_id):
+            return decode(self.text, self.type)
 
     def error(self) -> CompassError:
         """The first error that is a refusal, otherwise the first error."""
@@ -76,105 +95,89 @@ class Answer:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An HTTP answer, and its body as JSON. `document` is None when the body is not JSON; `memory` is what it takes."""
+class _Document(Struct):
+    """The parts of a GraphQL answer as texts of JSON. They refer to the body, which stays in memory as long."""
 
-    http: HttpAnswer
-    document: Any = field(repr=False)
-    memory: int = 0
-
-    @classmethod
-    def read(cls, http: HttpAnswer, *, max_memory: int, whole_applications: bool = False) -> "Received":
-        """Parse the body. In a list of whole applications, the applications remain JSON text.
-
-        Raises TooLarge when parsing all of it would take more than so many bytes of memory.
-        """
-        memory = parsing_takes(http.body)
-        if memory > max_memory:
-            raise TooLarge(f"reading the answer would take more than {size(max_memory)} of memory", single=True)
-        if whole_applications:
-            with contextlib.suppress(ValueError):
-                return cls(http, pages.document(http.body), memory)
-        return cls(http, _parsed(http.body), memory)
-
-    @property
-    def text(self) -> str:
-        """The first words of a body that is not JSON, "" if they may be data."""
-        return first_words(self.http.body, _media_type(self.http)) if self.document is None else ""
-
-    def errors(self, operation: Operation, secrets: frozenset[str]) -> tuple[ErrorEntry, ...]:
-        """The errors of a GraphQL answer. `secrets`: the secret values of the request."""
-        document = self.document
-        if document.get("errors"):
-            document = _parsed(self.http.body)  # whole applications, too: a message may repeat their secrets
-        return read_errors(document, operation, secrets)
-
-    @property
-    def description(self) -> str:
-        """A description of the answer without its content: "HTTP 404, text/html, not JSON: ..."."""
-        http = self.http
-        parts = [f"HTTP {http.status}", _media_type(http) or "no content type"]
-        if 300 <= http.status < 400:
-            parts.append(f"a redirect to {_host_of(http.location)}")
-        elif not http.body.strip():
-            parts.append("empty")
-        elif self.document is None:
-            parts.append(f'not JSON: "{self.text}"' if self.text else "not JSON")
-        else:
-            parts.append("JSON, but not GraphQL")
-        return ", ".join(parts)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
+    data: Raw | UnsetType = UNSET
+    errors: Raw | UnsetType = UNSET
 
 
 def interpret(
-    received: Received, *, operation: Operation, url: str, secrets: frozenset[str], request_id: str
-) -> Answer:
+    http: HttpAnswer, *, operation: Operation[T], url: str, secrets: frozenset[str], request_id: str
+) -> Answer[T]:
     """The GraphQL answer. `secrets`: the secret values of the request.
 
-    Raises Refused, Unavailable, UnexpectedAnswer, or InvalidAnswer for GraphQL that is not well formed.
+    Raises Refused, Unavailable, UnexpectedAnswer, TooLarge, or InvalidAnswer for GraphQL that is not well formed.
     """
-    http, document = received.http, received.document
+    clean = Redactor(secrets).clean
+    document = _document(http.body)
+    if document is not None and has_too_many_values(http.body):
+        raise TooLarge("the answer has too many values for its size", single=True)
+    data, errors = _data(document), _errors(document, operation, secrets)
     if http.is_outage:
-        errors = received.errors(operation, secrets) if _is_graphql(document) else ()
-        told = errors[0].message if errors else Redactor(secrets).clean(received.text)
-        message = f"HTTP {http.status}: {told}" if told else f"HTTP {http.status}"
+        reason = errors[0].message if errors else clean(first_words(http.body, _media_type(http)))
         raise Unavailable(
-            message,
+            f"HTTP {http.status}: {reason}" if reason else f"HTTP {http.status}",
             status=http.status,
             retry_after=_pause(http),
             timed_out=http.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT),
         )
     if http.status == HTTPStatus.BAD_REQUEST and not http.body.strip() and _media_type(http) in ("", _JSON):
         raise Refused("HTTP 400, empty answer", status=http.status)
-    if not _is_graphql(document) or 300 <= http.status < 400:
-        clean = Redactor(secrets).clean
-        raise UnexpectedAnswer(clean(received.description), status=http.status, url=clean(without_query(url)))
-    errors = received.errors(operation, secrets)
+    if document is None or (document.data is UNSET and not errors) or 300 <= http.status < 400:
+        raise UnexpectedAnswer(clean(_description(http)), status=http.status, url=clean(without_query(url)))
     if http.status != HTTPStatus.OK and not errors:
         raise InvalidAnswer(f"HTTP {http.status} without a GraphQL error")
     if http.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise Refused(f"HTTP {http.status}: {errors[0].message}", status=http.status, code=errors[0].code)
-    data = document.get("data")
-    if data is not None and not isinstance(data, dict):
+    if data is not None and not bytes(data).startswith(b"{"):
         raise InvalidAnswer("is not an object", path="data")
-    return Answer(data, errors, request_id, received.memory)
+    return Answer(operation.data, data, errors, request_id, len(http.body))
 
 
-def _is_graphql(document: Any) -> bool:
-    """Whether this has the form of a GraphQL answer. Other APIs have `errors` too, but without a message in each."""
-    if not isinstance(document, dict):
+def _document(body: bytes) -> _Document | None:
+    """None if the body is no JSON object."""
+    try:
+        return decode(body, _Document)
+    except InvalidAnswer:
+        return None
+
+
+def _errors(document: _Document | None, operation: Operation[Any], secrets: frozenset[str]) -> tuple[ErrorEntry, ...]:
+    """The errors. Without data they are those of GraphQL only if one of them has a message: other APIs have errors."""
+    if document is None or isinstance(document.errors, UnsetType):
+        return ()
+    is_graphql = not isinstance(document.data, UnsetType)
+    return read_errors(document.errors, _data(document), operation, secrets, is_graphql=is_graphql)
+
+
+def _data(document: _Document | None) -> Raw | None:
+    if document is None or isinstance(document.data, UnsetType) or bytes(document.data) == b"null":
+        return None
+    return document.data
+
+
+def _description(http: HttpAnswer) -> str:
+    """A description of the answer: "HTTP 404, text/html, not JSON: ..." with the title of a page."""
+    parts = [f"HTTP {http.status}", _media_type(http) or "no content type"]
+    if 300 <= http.status < 400:
+        parts.append(f"a redirect to {_host_of(http.location)}")
+    elif not http.body.strip():
+        parts.append("empty")
+    elif _is_json(http.body):
+        parts.append("JSON, but not GraphQL")
+    else:
+        words = first_words(http.body, _media_type(http))
+        parts.append(f'not JSON: "{words}"' if words else "not JSON")
+    return ", ".join(parts)
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        decode(body, Raw)
+    except InvalidAnswer:
         return False
-    errors = document.get("errors")
-    return "data" in document or (
-        isinstance(errors, list) and any(isinstance(entry, dict) and "message" in entry for entry in errors)
-    )
+    return True
 
 
 def without_query(url: str) -> str:

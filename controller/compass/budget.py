@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from controller.compass.answers import Answer
 from controller.compass.errors import TooLarge, Unavailable
@@ -10,13 +10,13 @@ from controller.compass.graphql import TOTAL_TIMEOUT
 from controller.compass.limits import Limits
 from controller.compass.queries import Operation
 
+T = TypeVar("T")
+
 
 class Call(Protocol):
     """A call of the Director; raises any CompassError."""
 
-    def __call__(
-        self, operation: Operation, variables: dict[str, Any], *, timeout: float, answer_part: float
-    ) -> Answer: ...
+    def __call__(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float) -> Answer[T]: ...
 
 
 class Budget:
@@ -29,14 +29,7 @@ class Budget:
         self._deadline = monotonic() + limits.seconds
         self._pages = 0
 
-    def call(
-        self,
-        operation: Operation,
-        variables: dict[str, Any],
-        *,
-        timeout: float = TOTAL_TIMEOUT,
-        answer_part: float = 1.0,
-    ) -> Answer:
+    def call(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float = TOTAL_TIMEOUT) -> Answer[T]:
         """Call the Director. Raises Unavailable after the time of the fetch, TooLarge after too many pages."""
         self._pages += 1
         if self._pages > self._limits.pages:
@@ -47,7 +40,7 @@ class Budget:
         if left <= 0:
             raise self._too_slow()
         try:
-            return self._call(operation, variables, timeout=min(timeout, left), answer_part=answer_part)
+            return self._call(operation, variables, timeout=min(timeout, left))
         except TooLarge as error:
             raise TooLarge(f"{error}{self._limits.answer_advice()}", single=True) from None
         except Unavailable as error:

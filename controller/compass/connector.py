@@ -6,10 +6,11 @@ Over plain TLS a call is authorised by a one-time token, over mTLS by the certif
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography import x509
 
+from controller.compass.answers import numbered
 from controller.compass.certificates import (
     belongs_to,
     chain_to_pem,
@@ -18,19 +19,13 @@ from controller.compass.certificates import (
     parse_chain,
     parse_subject,
 )
-from controller.compass.errors import InvalidAnswer
+from controller.compass.decoder import ConnectorConfiguration, Signed
+from controller.compass.errors import InvalidAnswer, within
 from controller.compass.graphql import Transport
 from controller.compass.queries import CONFIGURATION, REVOKE, SIGN, Operation
 from controller.compass.types import Configuration, SignedCertificate
-from controller.compass.values import (
-    filled_text,
-    numbered,
-    optional_object,
-    optional_text,
-    required_object,
-    text,
-    within,
-)
+
+T = TypeVar("T")
 
 _TOKEN_HEADER = "Connector-Token"  # noqa: S105 - a name, not a token
 
@@ -52,29 +47,24 @@ class ConnectorClient:
         that is an error depends on what they are needed for.
         """
         answer = self._call(url, CONFIGURATION, {}, token=token, request_id=request_id)
-        with numbered(request_id):
-            result = required_object(answer, CONFIGURATION.name)
-            with within(CONFIGURATION.name):
-                return _configuration(result, token_wanted=token is not None)
+        with numbered(request_id), within(CONFIGURATION.name):
+            return _configuration(answer.configuration, token_wanted=token is not None)
 
     def sign(self, url: str, csr_pem: bytes, *, token: str | None = None, request_id: str) -> SignedCertificate:
         """Have a request signed. The certificate is checked to be for the very key that signed the request."""
         answer = self._call(url, SIGN, {"csr": base64.b64encode(csr_pem).decode()}, token=token, request_id=request_id)
-        with numbered(request_id):
-            result = required_object(answer, SIGN.name)
-            with within(SIGN.name):
-                return _signed(result, csr_pem)
+        with numbered(request_id), within(SIGN.name):
+            return _signed(answer.signCertificateSigningRequest, csr_pem)
 
     def revoke(self, url: str, *, request_id: str) -> None:
         """Revoke the certificate of the transport. Raises InvalidAnswer when the Connector does not confirm it."""
         answer = self._call(url, REVOKE, {}, token=None, request_id=request_id)
-        if answer.get(REVOKE.name) is not True:
-            with numbered(request_id):
-                raise InvalidAnswer("is not true: not revoked", path=REVOKE.name)
+        if not answer.revokeCertificate:
+            raise InvalidAnswer("is not true: not revoked", path=REVOKE.name, request_id=request_id)
 
     def _call(
-        self, url: str, operation: Operation, variables: Mapping[str, Any], *, token: str | None, request_id: str
-    ) -> dict[str, Any]:
+        self, url: str, operation: Operation[T], variables: Mapping[str, Any], *, token: str | None, request_id: str
+    ) -> T:
         headers = {} if token is None else {_TOKEN_HEADER: token}
         answer = self._transport.execute(
             url,
@@ -87,34 +77,25 @@ class ConnectorClient:
         return answer.whole()
 
 
-def _configuration(result: dict[str, Any], *, token_wanted: bool) -> Configuration:
-    token = None
-    if token_wanted:
-        holder = required_object(result, "token")
-        with within("token"):
-            token = filled_text(holder, "token")
-    request = required_object(result, "certificateSigningRequestInfo")
+def _configuration(result: ConnectorConfiguration, *, token_wanted: bool) -> Configuration:
+    if token_wanted and result.token is None:
+        raise InvalidAnswer("is null or absent instead of an object", path="token")
+    request, urls = result.certificateSigningRequestInfo, result.managementPlaneInfo
     with within("certificateSigningRequestInfo"):
-        subject = filled_text(request, "subject")
-        parse_subject(subject)
-        key_algorithm = text(request, "keyAlgorithm")
-    urls = optional_object(result, "managementPlaneInfo") or {}
-    with within("managementPlaneInfo"):
-        director_url = optional_text(urls, "directorURL")
-        connector_url = optional_text(urls, "certificateSecuredConnectorURL")
+        parse_subject(request.subject)
     return Configuration(
-        subject=subject,
-        key_algorithm=key_algorithm,
-        token=token,
-        director_url=director_url or None,
-        connector_url=connector_url or None,
+        subject=request.subject,
+        key_algorithm=request.keyAlgorithm,
+        token=result.token.token if token_wanted and result.token is not None else None,
+        director_url=(urls.directorURL if urls is not None else None) or None,
+        connector_url=(urls.certificateSecuredConnectorURL if urls is not None else None) or None,
     )
 
 
-def _signed(result: dict[str, Any], csr_pem: bytes) -> SignedCertificate:
-    chain = _certificates(result, "certificateChain")
-    authorities = _certificates(result, "caCertificate")
-    client = _certificates(result, "clientCertificate")
+def _signed(result: Signed, csr_pem: bytes) -> SignedCertificate:
+    chain = _certificates(result.certificateChain, "certificateChain")
+    authorities = _certificates(result.caCertificate, "caCertificate")
+    client = _certificates(result.clientCertificate, "clientCertificate")
     if client[0] != chain[0]:
         raise InvalidAnswer("does not begin with the client certificate", path="certificateChain")
     if not belongs_to(client[0], csr_public_key(csr_pem)):
@@ -127,9 +108,9 @@ def _signed(result: dict[str, Any], csr_pem: bytes) -> SignedCertificate:
     )
 
 
-def _certificates(result: dict[str, Any], field: str) -> tuple[x509.Certificate, ...]:
+def _certificates(text: str, field: str) -> tuple[x509.Certificate, ...]:
     try:
-        pem = base64.b64decode("".join(filled_text(result, field).split()), validate=True)
+        pem = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidAnswer("is not base64", path=field) from None
     with within(field):

@@ -3,16 +3,17 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from controller.compass.answers import Answer
+from controller.compass.answers import Answer, numbered
 from controller.compass.fetch import APPLICATIONS_PER_PAGE, Fetch
 from controller.compass.graphql import TOTAL_TIMEOUT, Transport
 from controller.compass.limits import Limits
 from controller.compass.queries import SET_RUNTIME_LABEL, VIEWER, Operation
 from controller.compass.readings import Readings
 from controller.compass.types import Assignment, Viewer
-from controller.compass.values import filled_text, numbered, required_object, text, within
+
+T = TypeVar("T")
 
 
 class DirectorClient:
@@ -50,10 +51,8 @@ class DirectorClient:
         answer = self._call(VIEWER, {}, request_id=request_id)
         if answer.errors:
             return None
-        with numbered(request_id):
-            found = required_object(answer.whole(), VIEWER.name)
-            with within(VIEWER.name):
-                return Viewer(filled_text(found, "id"), text(found, "type"))
+        viewer = answer.whole().viewer
+        return Viewer(viewer.id, viewer.type)
 
     def fetch(self, runtime_id: str, *, request_id: str) -> Assignment:
         """Read everything that is assigned to the Runtime.
@@ -75,19 +74,16 @@ class DirectorClient:
     def set_runtime_label(self, runtime_id: str, key: str, value: str, *, request_id: str) -> None:
         """Set one label of the Runtime, and leave the others as they are."""
         variables = {"runtime": runtime_id, "key": key, "value": value}
-        answer = self._call(SET_RUNTIME_LABEL, variables, request_id=request_id).whole()
-        with numbered(request_id):
-            required_object(answer, SET_RUNTIME_LABEL.name)
+        self._call(SET_RUNTIME_LABEL, variables, request_id=request_id).whole()
 
     def _call(
         self,
-        operation: Operation,
+        operation: Operation[T],
         variables: dict[str, Any],
         *,
         request_id: str,
         timeout: float = TOTAL_TIMEOUT,
-        answer_part: float = 1.0,
-    ) -> Answer:
+    ) -> Answer[T]:
         return self._transport.execute(
             self._url,
             operation,
@@ -95,6 +91,5 @@ class DirectorClient:
             headers=self._headers,
             request_id=request_id,
             timeout=timeout,
-            answer_part=answer_part,
             may_be_abandoned=True,
         )

@@ -6,12 +6,17 @@ of the request or of the answer.
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from controller.compass.decoder import decode
 from controller.compass.errors import InvalidAnswer
 from controller.compass.foreign_text import message_without_data
 from controller.compass.queries import Operation
 from controller.compass.redaction import Redactor, repeated_secrets
+
+T = TypeVar("T")
 
 #: The Director's codes for a caller without rights: "insufficient scopes" is what it answers to a certificate that it
 #: cannot map to a Runtime. 24 and 25 are a tenant that is missing or unknown, which a new configuration mends, too.
@@ -27,6 +32,7 @@ _ERROR_ID = re.compile(r"\[errorID=([\w-]{1,64})\]|errorID=([\w-]{1,64}),? ?")
 #: 500 applications.
 _MAX_MESSAGES = 10_000
 _MAX_ERRORS = 10_000
+_MAX_PATH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +62,63 @@ class ErrorEntry:
         return f"{self.message} ({facts})" if facts else self.message
 
 
-def read_errors(document: dict[str, Any], operation: Operation, secrets: frozenset[str]) -> tuple[ErrorEntry, ...]:
-    """The errors, sorted by message, code and path. `secrets`: the secret values of the request.
+class _Extensions(Struct):
+    error_code: Any = None
 
-    Raises InvalidAnswer if they are not a list, or too many.
+
+class _Entry(Struct):
+    """The fields are texts of JSON, because their values may be of any type and size."""
+
+    message: Raw | UnsetType = UNSET
+    path: Raw | UnsetType = UNSET
+    extensions: Raw | UnsetType = UNSET
+
+
+_NO_ENTRY = _Entry()
+
+
+def read_errors(
+    errors: Raw, data: Raw | None, operation: Operation[Any], secrets: frozenset[str], *, is_graphql: bool
+) -> tuple[ErrorEntry, ...]:
+    """The errors, sorted by message, code and path. `data`: the data beside them. `secrets`: the secret values of the
+    request. Raises InvalidAnswer.
+
+    `is_graphql`: whether the answer is certainly one of GraphQL. Otherwise the result is () without any message.
     """
-    entries = document.get("errors")
-    if entries is None:
-        return ()
-    if not isinstance(entries, list):
+    texts = _optional(errors, list[Raw])
+    if texts is None:
+        if not is_graphql or bytes(errors) == b"null":
+            return ()
         raise InvalidAnswer("is not a list", path="errors")
-    if len(entries) > _MAX_ERRORS:
-        raise InvalidAnswer(f"has {len(entries)} entries", path="errors")
-    texts = [_texts(entry) for entry in entries]
-    clean = _Cleaning(document.get("data"), {text for pair in texts for text in pair}, secrets)
+    if len(texts) > _MAX_ERRORS:
+        raise InvalidAnswer(f"has {len(texts)} entries", path="errors")
+    entries = [_optional(text, _Entry) or _NO_ENTRY for text in texts]
+    if not is_graphql and all(entry.message is UNSET for entry in entries):
+        return ()
+    messages = [_texts(entry) for entry in entries]
+    clean = _Cleaning(data, {text for pair in messages for text in pair}, secrets)
     asked_for = frozenset(_NAME.findall(operation.text))
     read = [
-        _error(entry if isinstance(entry, dict) else {}, clean(message), clean(error_id), asked_for)
-        for entry, (message, error_id) in zip(entries, texts, strict=True)
+        _error(entry, clean(message), clean(error_id), asked_for)
+        for entry, (message, error_id) in zip(entries, messages, strict=True)
     ]
     return tuple(sorted(read, key=_canonical))
+
+
+def _optional(text: Raw | UnsetType, type_: type[T]) -> T | None:
+    """The value; None if it is absent or does not have this type."""
+    if isinstance(text, UnsetType):
+        return None
+    try:
+        return decode(text, type_)
+    except InvalidAnswer:
+        return None
 
 
 class _Cleaning:
     """Removes secrets from the texts of errors."""
 
-    def __init__(self, data: Any, texts: set[str], secrets: frozenset[str]) -> None:
+    def __init__(self, data: Raw | None, texts: set[str], secrets: frozenset[str]) -> None:
         self._shown: dict[str, str] = {}
         left, chosen = _MAX_MESSAGES, []
         for text in sorted(texts):
@@ -97,26 +134,25 @@ class _Cleaning:
         return self._shown.get(text, "an error with a message that is not shown")
 
 
-def _texts(entry: Any) -> tuple[str, str]:
+def _texts(entry: _Entry) -> tuple[str, str]:
     """Message and error id."""
-    raw = entry.get("message") if isinstance(entry, dict) else None
-    if not isinstance(raw, str):
-        return "", ""
+    raw = _optional(entry.message, str) or ""
     ids = _ERROR_ID.search(raw)
     message = _ERROR_ID.sub("", raw).strip() if ids else raw
     return message_without_data(message), (ids[1] or ids[2]) if ids else ""
 
 
-def _error(entry: dict[str, Any], message: str, error_id: str, asked_for: frozenset[str]) -> ErrorEntry:
-    path = entry.get("path")
-    extensions = entry.get("extensions")
-    code = extensions.get("error_code") if isinstance(extensions, dict) else None
+def _error(entry: _Entry, message: str, error_id: str, asked_for: frozenset[str]) -> ErrorEntry:
+    path = (_optional(entry.path, list[Raw]) or [])[:_MAX_PATH]
+    steps: list[Any] = [_optional(step, Any) for step in path]
+    extensions = _optional(entry.extensions, _Extensions)
+    code = extensions.error_code if extensions is not None else None
     return ErrorEntry(
         message=message or "an error without a message",
         # Of the names only those that were asked for: any other text may be anything.
         path=tuple(
             step if type(step) is int or step in asked_for else "?"
-            for step in (path if isinstance(path, list) else ())
+            for step in steps
             if isinstance(step, str) or type(step) is int
         ),
         code=code if type(code) is int else None,

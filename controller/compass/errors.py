@@ -14,6 +14,9 @@ Callers decide by type, `code` or `path`, never by text. No message holds a secr
 been redacted, stripped of control characters and cut before it gets here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CompassError(Exception):
     """Base of all of them.
@@ -115,6 +118,16 @@ class InvalidAnswer(CompassError):
     def prepend(self, outer: str) -> None:
         """Add an outer field to the path, while the error is passed on through the parsing of an answer."""
         self.path = f"{outer}.{self.path}" if self.path else outer
+
+
+@contextmanager
+def within(outer: str) -> Iterator[None]:
+    """Prefix the path of an InvalidAnswer from inside with the field that is being read."""
+    try:
+        yield
+    except InvalidAnswer as error:
+        error.prepend(outer)
+        raise
 
 
 class GraphQLError(CompassError):

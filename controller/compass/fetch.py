@@ -8,27 +8,28 @@ repeat or skip one. Therefore:
 * otherwise everything is read again, a few times.
 
 Pages become smaller when an answer is too large or too slow, and grow again. An application that alone is too large or
-too slow for a page is incomplete.
+too slow for a page is incomplete, and so is one with a field that does not fit. With an incomplete application that has
+no id, nothing is deleted.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Raw
 
-from controller.compass import nested, pages, parsing, plain
+from controller.compass import nested
 from controller.compass.answers import Answer
 from controller.compass.budget import Budget, Call
-from controller.compass.errors import InvalidAnswer, TooLarge, Unavailable
+from controller.compass.decoder import ApplicationNode, FirstPageData, Identity, NextPageData, Page, Runtime, decode
+from controller.compass.errors import CompassError, InvalidAnswer, TooLarge, Unavailable, within
 from controller.compass.graphql import TOTAL_TIMEOUT
-from controller.compass.limits import Limits, labels_take, size, text_takes
-from controller.compass.pages import Item
-from controller.compass.parsing import Object, Page
-from controller.compass.queries import ASSIGNED_IDS, FIRST_PAGE, LABELS, NEXT_PAGE, OUTLINE
-from controller.compass.readings import Read, Readings, digest_of
+from controller.compass.limits import MEMORY_PER_BYTE, Limits, size, text_memory
+from controller.compass.nested import ApplicationReader, is_about_one_application
+from controller.compass.queries import ASSIGNED_IDS, FIRST_PAGE, LABELS, NEXT_PAGE, OUTLINE, Operation
+from controller.compass.readings import Readings, digest_of
 from controller.compass.types import Application, Assignment, IncompleteApplication
-from controller.compass.values import filled_text, optional_object, required_object, text, within
 
 #: Applications in one page. The Director has no maximum here, but needs about 6 ms for each with its content, and a
 #: call must end within 30 s.
@@ -86,14 +87,15 @@ class Fetch:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._budget = Budget(call, limits, monotonic)
-        self._reader = nested.ApplicationReader(self._budget)
+        self._reader = ApplicationReader(self._budget)
         self._runtime_id = runtime_id
         self._limits = limits
         self._monotonic = monotonic
         self._size = PageSize(per_page)
         self._patience = TOTAL_TIMEOUT  # seconds for a page; fewer after a slow one
         self._labels: dict[str, str] | None = None
-        self._applications: dict[str, Application | IncompleteApplication] = {}
+        self._collected: list[Application | IncompleteApplication] = []
+        self._ids: Counter[str] = Counter()  # of what is collected; "" for an application without an id
         self._memory = 0
         self._readings = readings or Readings()
         self._reading = self._readings.begin()
@@ -110,43 +112,52 @@ class Fetch:
                 problem = str(change)
             else:
                 self._readings.keep(self._reading)
-                found = self._applications.values()
-                return Assignment(
-                    applications=tuple(item for item in found if isinstance(item, Application)),
-                    incomplete=tuple(item for item in found if isinstance(item, IncompleteApplication)),
-                    labels=self._labels or {},
-                )
+                return self._assignment()
         raise InvalidAnswer(f"inconsistent in each of {READ_ATTEMPTS} readings: {problem}", path=_LIST)
 
+    def _assignment(self) -> Assignment:
+        """Applications with the same id are incomplete: it is not known which one is right."""
+        complete, incomplete = [], []
+        for item in self._collected:
+            if item.id and self._ids[item.id] > 1:
+                reason = f"the Director returned {self._ids[item.id]} applications with this id"
+                incomplete.append(IncompleteApplication(item.id, item.name, reason))
+            elif isinstance(item, Application):
+                complete.append(item)
+            else:
+                incomplete.append(item)
+        return Assignment(tuple(complete), tuple(dict.fromkeys(incomplete)), self._labels or {})
+
     def _read_all(self) -> None:
-        self._applications.clear()
+        self._collected.clear()
+        self._ids.clear()
         self._reading = self._readings.begin()
         self._labels = None
         self._memory = 0
         page = self._read_page(None)
         if self._labels is None:
-            self._read_labels(self._budget.call(LABELS, {"runtime": self._runtime_id}))
+            self._read_labels(self._budget.call(LABELS, {"runtime": self._runtime_id}).whole().runtime)
         total, several = page.total, page.cursor is not None
         while page.cursor is not None:
             page = self._read_page(page.cursor)
             if page.total != total:
                 raise _InconsistentError(f"the total went from {total} to {page.total} between pages")
-            if page.count == 0 or len(self._applications) > total:
+            if page.count == 0 or len(self._collected) > total:
                 raise _InconsistentError("the pages do not end where the total says")
         if several:
             self._confirm()
-        if len(self._applications) != total:
-            raise _InconsistentError(f"the total is {total}, and {len(self._applications)} were read")
+        if len(self._collected) != total:
+            raise _InconsistentError(f"the total is {total}, and {len(self._collected)} were read")
 
     def _read_page(self, cursor: str | None) -> "_PageRead":
         """Collect the next applications, as many as fit into an answer; the first time with the labels."""
-        operation = FIRST_PAGE if cursor is None else NEXT_PAGE
+        operation: Operation[Any] = FIRST_PAGE if cursor is None else NEXT_PAGE
         while True:
             first = self._size.first
             began = self._monotonic()
             try:
                 variables = self._variables(cursor, first) | {"nested": nested.NESTED_PER_PAGE}
-                answer = self._budget.call(operation, variables, timeout=self._patience)
+                answer: Answer[Any] = self._budget.call(operation, variables, timeout=self._patience)
             except TooLarge as error:
                 if not error.single:
                     raise
@@ -164,119 +175,112 @@ class Fetch:
                 self._size.shrink(8)
             else:
                 took = (self._monotonic() - began) / self._patience
-                self._size.grow(max(took, answer.memory / self._limits.answer_memory))
-                page, broken = self._page_of(answer, with_labels=cursor is None)
-                del answer  # the rest need not be in memory while follow-up pages are read
-                return self._take(page, broken)
+                self._size.grow(max(took, answer.size / self._limits.answer_bytes))
+                broken = _errors_by_position(answer)
+                data = answer.partial()
+                del answer
+                if isinstance(data, FirstPageData):
+                    self._read_labels(data.runtime)
+                return self._take(data, broken)
 
     def _skip(self, cursor: str | None, reason: str) -> "_PageRead":
         """Skip the next application, of which only id and name can be read."""
         page = self._outline(cursor)
         for item in page.items:
-            application_id, name = filled_text(item, "id"), text(item, "name")
-            self._collect_incomplete(IncompleteApplication(application_id, name, reason))
+            self._collect(IncompleteApplication(*item.texts, reason))
         return _PageRead.of(page)
 
-    def _outline(self, cursor: str | None) -> Page[Object]:
+    def _outline(self, cursor: str | None) -> Page[Identity]:
         """A page with id and name of the next application only."""
         answer = self._budget.call(OUTLINE, self._variables(cursor, 1), timeout=_OUTLINE_TIMEOUT)
-        return parsing.page(answer.whole(), _LIST)
+        return answer.whole().applicationsForRuntime
 
     def _confirm(self) -> None:
         """Compare the pages with a single reading of the ids. The totals alone do not show that one application was
         replaced by another.
         """
-        ids: set[str] = set()
+        ids: Counter[str] = Counter()
         cursor = None
         while True:
-            page = parsing.page(self._budget.call(ASSIGNED_IDS, self._variables(cursor, IDS_PER_PAGE)).whole(), _LIST)
+            answer = self._budget.call(ASSIGNED_IDS, self._variables(cursor, IDS_PER_PAGE))
+            page = answer.whole().applicationsForRuntime
             before = len(ids)
-            ids.update(parsing.each(page.items, _LIST, lambda item: filled_text(item, "id")))
+            ids.update(item.texts[0] for item in page.items)
             if page.cursor is None:
                 break
             if len(ids) == before:
                 raise _InconsistentError("the pages of ids do not end")
             cursor = page.cursor
-        if ids != self._applications.keys():
+        if ids != self._ids:
             raise _InconsistentError("the ids changed while the pages were read")
 
     def _variables(self, cursor: str | None, first: int) -> dict[str, Any]:
         after = {} if cursor is None else {"after": cursor}
         return {"runtime": self._runtime_id, "first": first, **after}
 
-    def _read_labels(self, answer: Answer) -> None:
+    def _read_labels(self, runtime: Runtime) -> None:
         """Keep only labels with text values. Others may be of any size and are not used."""
-        runtime = required_object(answer.data or {}, "runtime")
-        with within("runtime"):
-            labels = optional_object(runtime, "labels") or {}
-        self._labels = {key: value for key, value in labels.items() if isinstance(value, str)}
-        self._account(labels_take(self._labels))
+        self._labels = {
+            key: decode(value, str)
+            for key, value in (runtime.labels or {}).items()
+            if bytes(memoryview(value)[:1]) == b'"'
+        }
+        self._account(sum(text_memory(f"{key}{value}".encode()) for key, value in self._labels.items()))
 
-    def _page_of(self, answer: Answer, *, with_labels: bool) -> tuple[Page[Item], dict[int, str]]:
-        """A page of applications, and the errors by application."""
-        broken = _errors_by_position(answer)
-        required_object(answer.data or {}, _LIST)
-        if with_labels:
-            self._read_labels(answer)
-        return parsing.page_of(answer.data or {}, _LIST, pages.items), broken
-
-    def _take(self, page: Page[Item], broken: Mapping[int, str]) -> "_PageRead":
+    def _take(self, data: NextPageData, broken: Mapping[int, str]) -> "_PageRead":
         """Collect the applications of one page. Empties its list of items, to free their memory."""
-        if page.total > self._limits.applications:
+        page = data.applicationsForRuntime
+        if page.totalCount > self._limits.applications:
             raise TooLarge(
-                f"Compass assigns {page.total} Applications, and APP_MAX_APPLICATIONS is {self._limits.applications}; "
-                f"raise it, and the container's memory limit"
+                f"Compass assigns {page.totalCount} Applications, and APP_MAX_APPLICATIONS is "
+                f"{self._limits.applications}; raise it, and the container's memory limit"
             )
-        read = _PageRead.of(page)
-        page.items.reverse()
+        read, items = _PageRead.of(page), page.items
+        items.reverse()
         for position in range(read.count):
-            self._take_item(page.items.pop(), position, broken.get(position))
+            with within(f"{_LIST}.data[{position}]"):
+                self._take_item(items.pop(), broken.get(position))
         return read
 
-    def _take_item(self, item: Item, position: int, reason: str | None) -> None:
-        digest = None
-        if isinstance(item, Raw) and reason is None:
-            digest = digest_of(item)
-            if (known := self._known(item, digest)) is not None:
-                self._collect(known)
-                return
-        with within(f"{_LIST}.data[{position}]"):
-            fields = pages.parsed(item)
-            application_id, name = filled_text(fields, "id"), text(fields, "name")
-        if reason is not None:
-            self._collect_incomplete(IncompleteApplication(application_id, name, reason))
+    def _take_item(self, text: Raw, error: str | None) -> None:
+        """Collect one application. If only this one cannot be read, it is incomplete."""
+        digest = digest_of(text)
+        if error is None and (known := self._reading.known(digest)) is not None:
+            self._collect(known.application, known.memory)
             return
-        found = self._reader.read(application_id, name, fields)
-        if isinstance(found, Application):
-            self._collect(self._reading.add(found, None if self._reader.has_followed_up else digest))
-        else:
-            self._collect_incomplete(found)
+        identity = _identity(text)
+        try:
+            if error is None:
+                application = self._reader.read(decode(text, ApplicationNode))
+        except CompassError as problem:
+            if not is_about_one_application(problem):
+                raise
+            error = str(problem)
+        if error is not None:
+            self._collect(IncompleteApplication(*identity, error))
+            return
+        digest_of_whole = None if self._reader.has_followed_up else digest
+        memory = text_memory(text) + self._reader.follow_up_bytes * MEMORY_PER_BYTE
+        read = self._reading.add(application, digest_of_whole, text_memory=memory)
+        self._collect(read.application, read.memory)
 
-    def _known(self, text: Raw, digest: bytes) -> Read | None:
-        """The earlier result for this text, or the result of `plain`; None if it has to be parsed field by field."""
-        known = self._reading.known(digest)
-        if known is None and (application := plain.read(text)) is not None:
-            known = self._reading.add(application, digest)
-        return known
-
-    def _collect(self, read: Read) -> None:
-        self._add(read.application)
-        self._account(read.memory)
-
-    def _collect_incomplete(self, application: IncompleteApplication) -> None:
-        self._add(application)
-        self._account(text_takes(application.id, application.name, application.reason))
-
-    def _add(self, application: Application | IncompleteApplication) -> None:
-        if application.id in self._applications:
-            raise _InconsistentError("an application came twice")
-        self._applications[application.id] = application
+    def _collect(self, application: Application | IncompleteApplication, memory: int = 0) -> None:
+        self._collected.append(application)
+        self._ids[application.id] += 1
+        if isinstance(application, IncompleteApplication):
+            memory = text_memory(f"{application.id}{application.name}{application.reason}".encode())
+        self._account(memory)
 
     def _account(self, memory: int) -> None:
         self._memory += memory
         if self._memory > self._limits.applications_memory:
             most = size(self._limits.applications_memory)
             raise TooLarge(f"the Applications of Compass take more than {most}; {self._limits.applications_advice()}")
+
+
+def _identity(text: Raw) -> tuple[str, str]:
+    """Id and name of an application that may be invalid. Raises InvalidAnswer if it is no object at all."""
+    return decode(text, Identity).texts
 
 
 class _PageRead:
@@ -289,10 +293,10 @@ class _PageRead:
 
     @classmethod
     def of(cls, page: Page[Any]) -> "_PageRead":
-        return cls(len(page.items), page.total, page.cursor)
+        return cls(len(page.items), page.totalCount, page.cursor)
 
 
-def _errors_by_position(answer: Answer) -> dict[int, str]:
+def _errors_by_position(answer: Answer[Any]) -> dict[int, str]:
     """The errors beside the data, by position of the application that they are about.
 
     Raises the answer's error when one of them is about more than a single application.
@@ -300,7 +304,7 @@ def _errors_by_position(answer: Answer) -> dict[int, str]:
     broken: dict[int, str] = {}
     for entry in answer.errors:
         match entry.path:
-            case (str(field), "data", int(position), *_) if field == _LIST and answer.data is not None:
+            case (str(field), "data", int(position), *_) if field == _LIST and answer.text is not None:
                 broken.setdefault(position, f"graphql: {entry.message}")
             case _:
                 raise answer.error()

@@ -9,11 +9,11 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import orjson
 
-from controller.compass.answers import Answer, Received, interpret
+from controller.compass.answers import Answer, interpret
 from controller.compass.errors import (
     CompassError,
     GraphQLError,
@@ -26,11 +26,13 @@ from controller.compass.errors import (
 )
 from controller.compass.foreign_text import one_line
 from controller.compass.http import HttpAnswer, HttpClient
-from controller.compass.limits import Limits, body_limit
+from controller.compass.limits import Limits
 from controller.compass.queries import Operation
 from controller.compass.redaction import sent_secrets
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Timeout of a whole call, from the connection to the last byte, in seconds. The same as in the Go agent.
 TOTAL_TIMEOUT = 30.0
@@ -68,16 +70,13 @@ class Transport:
         self,
         context: ssl.SSLContext,
         *,
-        answer_memory: int = Limits().answer_memory,
+        answer_bytes: int = Limits().answer_bytes,
         log_queries: bool = False,
         observe: Observe | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self._http = HttpClient(
-            context, max_bytes=body_limit(answer_memory), monotonic=monotonic, check_stop=check_stop
-        )
-        self._answer_memory = answer_memory
+        self._http = HttpClient(context, max_bytes=answer_bytes, monotonic=monotonic, check_stop=check_stop)
         self._log_queries = log_queries
         self._observe = observe
         self._monotonic = monotonic
@@ -89,17 +88,16 @@ class Transport:
     def execute(
         self,
         url: str,
-        operation: Operation,
+        operation: Operation[T],
         variables: Mapping[str, Any],
         *,
         headers: Mapping[str, str],
         request_id: str,
         timeout: float = TOTAL_TIMEOUT,
-        answer_part: float = 1.0,
         may_be_abandoned: bool = False,
-    ) -> Answer:
-        """Call one operation; `timeout` is for the whole call, in seconds. The answer may take that part of the memory
-        for answers. `may_be_abandoned`: the call may be repeated, so its answer may be lost.
+    ) -> Answer[T]:
+        """Call one operation; `timeout` is for the whole call, in seconds. `may_be_abandoned`: the call may be
+        repeated, so its answer may be lost.
 
         Raises InvalidRequest, Unavailable, Refused, UnexpectedAnswer, TooLarge or InvalidAnswer. GraphQL errors are in
         the answer, as they may stand beside usable data.
@@ -111,7 +109,7 @@ class Transport:
             http = self._http.post(
                 url, call.body(), headers=call.all_headers(), timeout=timeout, may_be_abandoned=may_be_abandoned
             )
-            answer = call.interpret(http, max_memory=int(self._answer_memory * answer_part))
+            answer = call.interpret(http)
             outcome = _OUTCOMES[type(answer.error())] if answer.errors else "success"
             errors = [entry.description for entry in answer.errors]
         except CompassError as error:
@@ -130,19 +128,23 @@ class Transport:
         return answer
 
 
-class _Call:
+class _Call(Generic[T]):
     """One call: what is sent, and what its answer means."""
 
     def __init__(
-        self, url: str, operation: Operation, variables: Mapping[str, Any], headers: Mapping[str, str], request_id: str
+        self,
+        url: str,
+        operation: Operation[T],
+        variables: Mapping[str, Any],
+        headers: Mapping[str, str],
+        request_id: str,
     ) -> None:
         self._url = url
         self._operation = operation
         self._variables = dict(variables)
         self._headers = dict(headers)
         self._request_id = request_id
-        self._secrets = sent_secrets(self._headers)
-        self._received: Received | None = None
+        self._http: HttpAnswer | None = None
 
     def body(self) -> bytes:
         return orjson.dumps({"query": self._operation.text, "variables": self._variables})
@@ -159,7 +161,7 @@ class _Call:
 
     def record(self, errors: Sequence[str]) -> dict[str, Any]:
         """The call and its failure for the log: only ids, numbers, and errors without secrets."""
-        http = self._received.http if self._received is not None else None
+        http = self._http
         more = len(errors) - _MAX_LOGGED_ERRORS
         return {
             "variables": {
@@ -170,14 +172,12 @@ class _Call:
             "errors": [*errors[:_MAX_LOGGED_ERRORS], *([f"and {more} more"] if more > 0 else [])],
         }
 
-    def interpret(self, http: HttpAnswer, *, max_memory: int) -> Answer:
-        self._received = Received.read(
-            http, max_memory=max_memory, whole_applications=self._operation.whole_applications
-        )
+    def interpret(self, http: HttpAnswer) -> Answer[T]:
+        self._http = http
         return interpret(
-            self._received,
+            http,
             operation=self._operation,
             url=self._url,
-            secrets=self._secrets,
+            secrets=sent_secrets(self._headers),
             request_id=self._request_id,
         )

@@ -1,54 +1,41 @@
 """Limits that keep the agent within its memory and its time for any answer of Compass.
 
-Parsed JSON needs a multiple of its bytes: a usual answer 6 bytes of memory for each byte, one of only brackets 50. So
-the memory for parsing is computed before the parsing, and the memory of each Application in total: as a value, as the
-desired object, and as the cached object. The figures are measured (tests/benchmarks/bench_memory.py) and tested.
+The bytes of an answer are limited before it is read, and so are the values in it. The memory for all Applications
+together is estimated from the bytes and the parts of each. Measured in tests/benchmarks/bench_memory.py, and tested.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from sys import getsizeof
-from typing import assert_never
 
-from controller.compass.types import (
-    Application,
-    BasicCredentials,
-    Bundle,
-    OAuthCredentials,
-    Parameters,
-    UnsupportedCredentials,
-)
+from controller.compass.types import Application
 
 MIB = 2**20
 
 #: Memory of the process before the first fetch.
 _OWN = 64 * MIB
 
-#: Maximum memory for parsing one answer: 3 MiB of usual JSON. No API server accepts a larger object.
-_ANSWER = 48 * MIB
+#: Maximum bytes of one answer, and so of one application. No API server accepts a larger object.
+_ANSWER = 6 * MIB
 
-#: The parts of the remaining memory for one answer and for all Applications.
+#: What decoding takes at most for a byte of an answer, in bytes; the parts of the remaining memory for decoding one
+#: answer and for all Applications.
+_DECODING = 8
 _ANSWER_PART = 9
 _APPLICATIONS_PART = 3 / 4
+
+#: An answer has at least so many bytes for each value in it. JSON of Compass has twenty.
+_BYTES_PER_VALUE = 6
 
 #: Memory for each Application in the setting for their number: more than twice that of usual ones.
 _PER_ALLOWED_APPLICATION = 16 * 1024
 
-# Bytes of memory that parsing takes at most: for a byte, for an object or a list, for a comma.
-_PER_BYTE, _PER_OPENING, _PER_COMMA = 8, 320, 128
+#: All memory for a part of an application (an API, an event, a client id, a header), in bytes: as a value, as the
+#: desired object and as the cached object. The application itself and a bundle count as several parts.
+_PER_PART = 1200
+_APPLICATION_PARTS, _BUNDLE_PARTS = 3, 4
 
-# Bytes of memory that these take in all, beside their texts.
-_PER_APPLICATION = 4200
-_PER_CLIENT_ID = 240
-_PER_BUNDLE = 1500
-_PER_CREDENTIALS = 3000
-_PER_PARAMETERS = 3000
-_PER_PARAMETER = 550
-_PER_API = 1500
-_PER_EVENT = 1200
-_PER_TEXT_BYTE = 4
-_MAX_SEGMENT = 60  # of a name in an address
-_EMPTY_TEXT = getsizeof("")
+#: The same for a byte of its JSON. One wide character makes a whole text in memory four times as large.
+MEMORY_PER_BYTE = 3
+_PER_BYTE_OF_WIDE_TEXT = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +51,9 @@ class Limits:
     memory_limit: int | None = None
 
     @property
-    def answer_memory(self) -> int:
-        """Maximum memory for parsing one answer."""
-        return _ANSWER if self.memory_limit is None else min(_ANSWER, self._left // _ANSWER_PART)
+    def answer_bytes(self) -> int:
+        """Maximum size of one answer, decompressed, in bytes."""
+        return _ANSWER if self.memory_limit is None else min(_ANSWER, self._left // _ANSWER_PART // _DECODING)
 
     @property
     def applications_memory(self) -> int:
@@ -80,7 +67,7 @@ class Limits:
 
     def answer_advice(self) -> str:
         """How to allow larger answers; "" if there is no way."""
-        if self.answer_memory == _ANSWER or self.memory_limit is None:
+        if self.answer_bytes == _ANSWER or self.memory_limit is None:
             return ""
         return f"; raise the container's memory limit of {size(self.memory_limit)}"
 
@@ -91,67 +78,28 @@ class Limits:
         return "raise APP_MAX_APPLICATIONS and the container's memory limit"
 
 
-def size(memory: int) -> str:
+def size(count: int) -> str:
     """A number of bytes for messages."""
-    return f"{memory / MIB:.3g} MiB"
+    return f"{count / MIB:.3g} MiB"
 
 
-def body_limit(answer_memory: int) -> int:
-    """The largest body, in bytes, that can be parsed with this memory."""
-    return answer_memory // _PER_BYTE
+def has_too_many_values(body: bytes) -> bool:
+    """Whether decoding this JSON takes much more memory than its bytes."""
+    values = body.count(b",") + body.count(b"{") + body.count(b"[")
+    return values > 1000 and values * _BYTES_PER_VALUE > len(body)
 
 
-def parsing_takes(body: bytes) -> int:
-    """The maximum memory for parsing this JSON, in bytes."""
-    openings = body.count(b"{") + body.count(b"[")
-    return _PER_BYTE * len(body) + _PER_OPENING * openings + _PER_COMMA * body.count(b",")
+def text_memory(text: bytes | memoryview) -> int:
+    """All memory for the characters in JSON, in bytes."""
+    raw = bytes(text)
+    return len(raw) * (MEMORY_PER_BYTE if raw.isascii() and b"\\u" not in raw else _PER_BYTE_OF_WIDE_TEXT)
 
 
-def application_takes(application: Application) -> int:
-    """All memory for this application, in bytes."""
-    return (
-        _PER_APPLICATION
-        + _PER_CLIENT_ID * len(application.auth_ids)
-        + text_takes(application.id, application.name, application.description, *application.auth_ids)
-        + sum(_bundle_takes(bundle, application) for bundle in application.bundles)
-    )
-
-
-def _bundle_takes(bundle: Bundle, application: Application) -> int:
-    takes = _PER_BUNDLE + text_takes(bundle.id, bundle.name, bundle.description, bundle.auth_request_schema)
-    match bundle.credentials:
-        case BasicCredentials(user, password):
-            takes += _PER_CREDENTIALS + text_takes(user, password)
-        case OAuthCredentials(client_id, secret, url):
-            takes += _PER_CREDENTIALS + text_takes(client_id, secret, url)
-        case None | UnsupportedCredentials():
-            pass
-        case other:
-            assert_never(other)
-    for parameters in (bundle.headers, bundle.query_params):
-        if parameters is not None:
-            takes += _PER_PARAMETERS + _parameters_take(parameters)
-    # Each entry of an API has the names of application and bundle in its address, and in those of its Secrets.
-    names = (
-        len(application.name) + len(bundle.id) + min(len(bundle.name), _MAX_SEGMENT) + len(bundle.csrf_token_url or "")
-    )
-    per_api = _PER_API + _PER_TEXT_BYTE * names
-    takes += sum(per_api + text_takes(api.id, api.name, api.target_url) for api in bundle.apis)
-    return takes + sum(_PER_EVENT + text_takes(event.id, event.name) for event in bundle.events)
-
-
-def _parameters_take(parameters: Parameters) -> int:
-    return sum(
-        _PER_PARAMETER + text_takes(name, *(values or ())) + _PER_CLIENT_ID * len(values or ())
-        for name, values in parameters.items()
-    )
-
-
-def labels_take(labels: Mapping[str, str]) -> int:
-    """The memory for labels, in bytes."""
-    return sum(_PER_CLIENT_ID + text_takes(key, value) for key, value in labels.items())
-
-
-def text_takes(*texts: str | None) -> int:
-    """The memory for the characters of texts, in bytes. A character outside of Latin-1 makes its whole text wider."""
-    return _PER_TEXT_BYTE * sum(getsizeof(text) - _EMPTY_TEXT for text in texts if text)
+def parts_memory(application: Application) -> int:
+    """All memory for an application without its characters, in bytes."""
+    parts = _APPLICATION_PARTS + len(application.auth_ids)
+    for bundle in application.bundles:
+        parts += _BUNDLE_PARTS + len(bundle.apis) + len(bundle.events)
+        for parameters in (bundle.headers, bundle.query_params):
+            parts += sum(1 + len(values or ()) for values in parameters.values()) if parameters else 0
+    return parts * _PER_PART

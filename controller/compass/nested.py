@@ -1,28 +1,26 @@
 """One application with its bundles, and their APIs and events, page by page.
 
-If a part of an application cannot be read, the application is incomplete, and the others are not affected: a follow-up
-page that is refused, too slow or too large, a field of the wrong type. Only errors of the connection are raised.
+A part that cannot be read concerns this application only: a follow-up page that is refused, too slow or too large, a
+field of the wrong type. Errors of the connection concern all.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
+from operator import attrgetter
 from typing import Any, TypeVar
 
-from controller.compass import parsing
+from controller.compass import decoder
 from controller.compass.budget import Budget
+from controller.compass.decoder import ApplicationNode, BundleNode, HasId, Page, label
 from controller.compass.errors import (
     CompassError,
-    GraphQLError,
     InvalidAnswer,
     Refused,
-    TooLarge,
     Unavailable,
-    UnexpectedAnswer,
+    within,
 )
-from controller.compass.parsing import Object, Page
 from controller.compass.queries import MORE_APIS, MORE_BUNDLES, MORE_EVENTS, Operation
-from controller.compass.types import ApiDefinition, Application, Bundle, EventDefinition, IncompleteApplication
-from controller.compass.values import filled_text, optional_text, required_object
+from controller.compass.types import Application, Bundle
 
 #: The Director's maximum for lists inside an application.
 NESTED_PER_PAGE = 200
@@ -40,10 +38,11 @@ MAX_FOLLOW_UPS = 600
 #: Number of applications that may delay a fetch with their follow-up pages. Follow-up pages of others are skipped.
 MAX_SLOW_APPLICATIONS = 3
 
-#: The page that came before, and one of bundles, may still be in memory when a follow-up is read.
-_FOLLOW_UP_PART = 0.25
+N = TypeVar("N", bound=HasId)
+T = TypeVar("T")
 
-T = TypeVar("T", ApiDefinition, EventDefinition, Bundle)
+_ID = attrgetter("id")
+_EMPTY: decoder.Page[Any] = decoder.Page(0, decoder.PageInfo(hasNextPage=False))
 
 
 class ApplicationReader:
@@ -53,68 +52,72 @@ class ApplicationReader:
         self._budget = budget
         self._slow = 0
         self._follow_ups = 0
+        self._bytes = 0
 
     @property
     def has_followed_up(self) -> bool:
         """Whether the last application has more items than its page contains."""
         return self._follow_ups > 0
 
-    def read(self, application_id: str, name: str, item: dict[str, Any]) -> Application | IncompleteApplication:
-        """The application of a page's item; missing items are read with follow-up pages."""
-        self._follow_ups = 0
+    @property
+    def follow_up_bytes(self) -> int:
+        """The size of the follow-up pages of the last application."""
+        return self._bytes
+
+    def read(self, found: ApplicationNode) -> Application:
+        """The application of a page; missing items are read with follow-up pages.
+
+        Raises InvalidAnswer, UnexpectedAnswer, GraphQLError, TooLarge, or Refused and Unavailable, if only this
+        application cannot be read, and other CompassErrors if none can.
+        """
+        self._follow_ups = self._bytes = 0
         try:
             return Application(
-                id=application_id,
-                name=name,
-                description=optional_text(item, "description"),
-                auth_ids=parsing.auth_ids(item),
+                id=found.id,
+                name=found.name,
+                description=found.description,
+                auth_ids=tuple(auth.id for auth in found.auths or ()),
                 bundles=_whole(
-                    parsing.page(item, "bundles"),
+                    found.bundles or _EMPTY,
                     "bundles",
-                    lambda raw: self._bundle(application_id, raw),
-                    lambda cursor: self._more(MORE_BUNDLES, application_id, cursor),
+                    lambda node: self._bundle(found.id, node),
+                    lambda cursor: self._more_bundles(found.id, cursor),
                 ),
             )
-        except (InvalidAnswer, UnexpectedAnswer, GraphQLError, TooLarge, Refused, Unavailable) as error:
-            if not _is_about_one_application(error):
-                raise
-            self._slow += isinstance(error, Unavailable)
-            return IncompleteApplication(application_id, name, str(error))
+        except Unavailable:
+            self._slow += 1
+            raise
 
-    def _bundle(self, application_id: str, item: dict[str, Any]) -> Bundle:
-        bundle_id = filled_text(item, "id")
+    def _bundle(self, application_id: str, found: BundleNode) -> Bundle:
         apis = _whole(
-            parsing.page(item, "apiDefinitions"),
+            found.apiDefinitions or _EMPTY,
             "apiDefinitions",
-            parsing.api,
-            lambda cursor: self._more(MORE_APIS, application_id, cursor, bundle_id=bundle_id),
+            decoder.api,
+            lambda cursor: self._more_of_bundle(MORE_APIS, application_id, found.id, cursor).apiDefinitions,
         )
         events = _whole(
-            parsing.page(item, "eventDefinitions"),
+            found.eventDefinitions or _EMPTY,
             "eventDefinitions",
-            parsing.event,
-            lambda cursor: self._more(MORE_EVENTS, application_id, cursor, bundle_id=bundle_id),
+            decoder.event,
+            lambda cursor: self._more_of_bundle(MORE_EVENTS, application_id, found.id, cursor).eventDefinitions,
         )
-        return parsing.bundle(item, apis, events)
+        return decoder.bundle(found, apis, events)
 
-    def _more(
-        self, operation: Operation, application_id: str, cursor: str | None, *, bundle_id: str | None = None
-    ) -> Page[Object]:
+    def _more_bundles(self, application_id: str, cursor: str | None) -> Page[BundleNode] | None:
+        found = self._follow_up(MORE_BUNDLES, {"application": application_id}, cursor).application
+        _check_id(found, application_id)
+        return found.bundles
+
+    def _more_of_bundle(
+        self, operation: Operation[decoder.MoreOfBundleData], application_id: str, bundle_id: str, cursor: str | None
+    ) -> decoder.BundleWithLists:
+        variables = {"application": application_id, "bundle": bundle_id}
+        found = self._follow_up(operation, variables, cursor).application.bundle
+        _check_id(found, bundle_id)
+        return found
+
+    def _follow_up(self, operation: Operation[T], variables: dict[str, Any], cursor: str | None) -> T:
         """A page of a nested list, without the application's name, which would be the raw one here."""
-        variables = {"application": application_id, "nested": NESTED_PER_PAGE}
-        if cursor is not None:
-            variables["after"] = cursor
-        if bundle_id is not None:
-            variables["bundle"] = bundle_id
-        holder = required_object(self._follow_up(operation, variables), "application")
-        if bundle_id is not None:
-            holder = required_object(holder, "bundle")
-        if holder.get("id") != (bundle_id or application_id):
-            raise InvalidAnswer("is not the one that was asked for", path="id")
-        required_object(holder, operation.name)  # null is an empty list, but this one had items
-        return parsing.page(holder, operation.name)
-
-    def _follow_up(self, operation: Operation, variables: dict[str, Any]) -> dict[str, Any]:
         self._follow_ups += 1
         if self._slow >= MAX_SLOW_APPLICATIONS:
             raise InvalidAnswer(
@@ -123,11 +126,19 @@ class ApplicationReader:
             )
         if self._follow_ups > MAX_FOLLOW_UPS:
             raise InvalidAnswer(f"more than {MAX_FOLLOW_UPS} pages", path=operation.name)
-        answer = self._budget.call(operation, variables, timeout=FOLLOW_UP_TIMEOUT, answer_part=_FOLLOW_UP_PART)
+        after = {} if cursor is None else {"after": cursor}
+        variables = {**variables, "nested": NESTED_PER_PAGE, **after}
+        answer = self._budget.call(operation, variables, timeout=FOLLOW_UP_TIMEOUT)
+        self._bytes += answer.size
         return answer.whole()
 
 
-def _is_about_one_application(error: CompassError) -> bool:
+def _check_id(found: HasId, expected: str) -> None:
+    if found.id != expected:
+        raise InvalidAnswer("is not the one that was asked for", path="id")
+
+
+def is_about_one_application(error: CompassError) -> bool:
     """Whether others can be read in spite of this error. Not if the certificate is refused or the Director is down."""
     if isinstance(error, Refused):
         return error.status == HTTPStatus.OK  # scopes that only this application lacks
@@ -135,56 +146,58 @@ def _is_about_one_application(error: CompassError) -> bool:
 
 
 def _whole(
-    page: Page[Object], field: str, parse: Callable[[dict[str, Any]], T], read: Callable[[str | None], Page[Object]]
+    page: Page[N], field: str, convert: Callable[[N], T], read: Callable[[str | None], Page[N] | None]
 ) -> tuple[T, ...]:
     """All items of a nested list; `read` returns the page after a cursor, and the first one for None.
 
     The Director sorts such a list again for each page, so pages overlap and miss items. Items are collected by id, in
     several readings, until their number equals the total. Raises InvalidAnswer if it never does.
     """
+
+    def read_page(cursor: str | None) -> Page[N]:
+        found = read(cursor)
+        if found is None:  # null is an empty list, but this one had items
+            raise InvalidAnswer("is null or absent instead of an object", path=field)
+        return found
+
     gathered: dict[str, T] = {}
-    total = page.total
+    total = page.totalCount
     if page.cursor is None and len(page.items) != total:
         raise InvalidAnswer(f"the total is {total}, and {len(page.items)} were read", path=field)
     for _ in range(NESTED_READINGS):
-        if page.total != total:
+        if page.totalCount != total:
             gathered.clear()
-            total = page.total
-        if _gather(page, field, parse, read, gathered) and len(gathered) == total:
+            total = page.totalCount
+        if _gather(page, field, convert, read_page, gathered) and len(gathered) == total:
             return tuple(gathered.values())
-        page = read(None)
+        page = read_page(None)
     raise InvalidAnswer(
         f"changed while it was read: {len(gathered)} of {total} in {NESTED_READINGS} readings", path=field
     )
 
 
 def _gather(
-    page: Page[Object],
+    page: Page[N],
     field: str,
-    parse: Callable[[dict[str, Any]], T],
-    read: Callable[[str | None], Page[Object]],
+    convert: Callable[[N], T],
+    read: Callable[[str | None], Page[N]],
     gathered: dict[str, T],
 ) -> bool:
     """Read a list from this page to its end. False if its pages are not consistent."""
-    total, count = page.total, 0
+    total, count = page.totalCount, 0
     while True:
-        fresh = [item for item in page.items if not _is_known(item, gathered)]
-        parsed = {item.id: item for item in parsing.each(fresh, field, parse)}
-        if len(parsed) != len(fresh):
+        items = page.items
+        if len({item.id for item in items}) != len(items):
             raise InvalidAnswer("has an id twice", path=field)
-        gathered |= parsed
-        here = len(page.items)
-        del fresh
-        page.items.clear()  # their memory is needed for what follows
-        count += here
+        # In the order of their ids, so that of several errors the same one is raised each time.
+        for item in sorted((item for item in items if item.id not in gathered), key=_ID):
+            with within(f"{field}.data[{label(item.id)}]"):
+                gathered[item.id] = convert(item)
+        count += len(items)
         if page.cursor is None:
             return count == total
-        if here == 0 or count > total:
+        if not items or count > total:
             return False
         page = read(page.cursor)
-        if page.total != total:
+        if page.totalCount != total:
             return False
-
-
-def _is_known(item: dict[str, Any], gathered: Mapping[str, object]) -> bool:
-    return isinstance(item.get("id"), str) and item["id"] in gathered

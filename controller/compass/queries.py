@@ -5,20 +5,21 @@ carry their cursors, so that none of them is ever cut off unnoticed.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
+
+from controller.compass import decoder
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """One GraphQL document with one operation. `schema` is the API that it is for.
-
-    `whole_applications`: it lists applications with all that they hold, which are not parsed with the rest of it.
-    """
+class Operation(Generic[T]):
+    """One GraphQL document with one operation. `schema` is the API that it is for; `data` is the type of its data."""
 
     name: str
     schema: Literal["connector", "director"]
+    data: type[T]
     text: str
-    whole_applications: bool = False
 
 
 _PAGE = """
@@ -62,6 +63,7 @@ _APPLICATIONS = f"""applicationsForRuntime(runtimeID: $runtime, first: $first, a
 CONFIGURATION = Operation(
     "configuration",
     "connector",
+    decoder.ConfigurationData,
     """query Configuration {
   configuration {
     token { token }
@@ -74,37 +76,39 @@ CONFIGURATION = Operation(
 SIGN = Operation(
     "signCertificateSigningRequest",
     "connector",
+    decoder.SignData,
     """mutation Sign($csr: String!) {
   signCertificateSigningRequest(csr: $csr) { certificateChain caCertificate clientCertificate }
 }""",
 )
 
-REVOKE = Operation("revokeCertificate", "connector", "mutation Revoke { revokeCertificate }")
+REVOKE = Operation("revokeCertificate", "connector", decoder.RevokeData, "mutation Revoke { revokeCertificate }")
 
-VIEWER = Operation("viewer", "director", "query Viewer { viewer { id type } }")
+VIEWER = Operation("viewer", "director", decoder.ViewerData, "query Viewer { viewer { id type } }")
 
 FIRST_PAGE = Operation(
     "applicationsForRuntime",
     "director",
+    decoder.FirstPageData,
     f"""query FirstPage($runtime: ID!, $first: Int!, $after: PageCursor, $nested: Int!) {{
   runtime(id: $runtime) {{ labels }}
   {_APPLICATIONS}
 }}""",
-    whole_applications=True,
 )
 
 NEXT_PAGE = Operation(
     "applicationsForRuntime",
     "director",
+    decoder.NextPageData,
     f"""query NextPage($runtime: ID!, $first: Int!, $after: PageCursor, $nested: Int!) {{
   {_APPLICATIONS}
 }}""",
-    whole_applications=True,
 )
 
 ASSIGNED_IDS = Operation(
     "applicationsForRuntime",
     "director",
+    decoder.IdentitiesData,
     f"""query AssignedIds($runtime: ID!, $first: Int!, $after: PageCursor) {{
   applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {{
     data {{ id }}{_PAGE}
@@ -116,6 +120,7 @@ ASSIGNED_IDS = Operation(
 OUTLINE = Operation(
     "applicationsForRuntime",
     "director",
+    decoder.IdentitiesData,
     f"""query Outline($runtime: ID!, $first: Int!, $after: PageCursor) {{
   applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {{
     data {{ id name }}{_PAGE}
@@ -123,11 +128,14 @@ OUTLINE = Operation(
 }}""",
 )
 
-LABELS = Operation("runtime", "director", "query Labels($runtime: ID!) { runtime(id: $runtime) { labels } }")
+LABELS = Operation(
+    "runtime", "director", decoder.LabelsData, "query Labels($runtime: ID!) { runtime(id: $runtime) { labels } }"
+)
 
 MORE_BUNDLES = Operation(
     "bundles",
     "director",
+    decoder.MoreBundlesData,
     f"""query MoreBundles($application: ID!, $nested: Int!, $after: PageCursor) {{
   application(id: $application) {{
     id
@@ -139,6 +147,7 @@ MORE_BUNDLES = Operation(
 MORE_APIS = Operation(
     "apiDefinitions",
     "director",
+    decoder.MoreOfBundleData,
     f"""query MoreApis($application: ID!, $bundle: ID!, $nested: Int!, $after: PageCursor) {{
   application(id: $application) {{
     id
@@ -150,6 +159,7 @@ MORE_APIS = Operation(
 MORE_EVENTS = Operation(
     "eventDefinitions",
     "director",
+    decoder.MoreOfBundleData,
     f"""query MoreEvents($application: ID!, $bundle: ID!, $nested: Int!, $after: PageCursor) {{
   application(id: $application) {{
     id
@@ -161,12 +171,13 @@ MORE_EVENTS = Operation(
 SET_RUNTIME_LABEL = Operation(
     "setRuntimeLabel",
     "director",
+    decoder.SetLabelData,
     """mutation SetRuntimeLabel($runtime: ID!, $key: String!, $value: Any!) {
   setRuntimeLabel(runtimeID: $runtime, key: $key, value: $value) { key value }
 }""",
 )
 
-OPERATIONS = (
+OPERATIONS: tuple[Operation[Any], ...] = (
     CONFIGURATION,
     SIGN,
     REVOKE,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.compass.limits import application_takes
+from controller.compass.limits import parts_memory
 from controller.compass.types import Application
 
 _NOTHING: Mapping[bytes, "Read"] = MappingProxyType({})
@@ -56,13 +56,14 @@ class Reading:
             self.by_text[digest] = self.by_id[read.application.id] = read
         return read
 
-    def add(self, application: Application, digest: bytes | None) -> Read:
-        """Add an application. `digest` of its text only if the text contained all of it."""
+    def add(self, application: Application, digest: bytes | None, *, text_memory: int) -> Read:
+        """Add an application. `digest` of its text only if the text contained all of it. `text_memory`: memory for its
+        characters, in bytes.
+        """
         before = self._before_by_id.get(application.id)
         if before is not None and before.application == application:
-            read = before
-        else:
-            read = Read(application, application_takes(application))
+            application = before.application
+        read = Read(application, text_memory + parts_memory(application))
         self.by_id[application.id] = read
         if digest is not None:
             self.by_text[digest] = read

@@ -5,8 +5,10 @@ import json
 import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
+from msgspec import Raw
+
+from controller.compass.decoder import decode
 from controller.compass.foreign_text import one_line
 from controller.text import printable
 
@@ -24,6 +26,9 @@ _HARMLESS_FIELDS = frozenset({"__typename", "url"})
 
 #: A secret of more characters is found by its beginning.
 _LONGEST = 200
+
+#: Levels of an answer; credentials are on the eleventh. Each level is read once more for each level above it.
+_MAX_DEPTH = 20
 
 
 class Redactor:
@@ -61,31 +66,33 @@ def sent_secrets(headers: Mapping[str, str]) -> frozenset[str]:
     return frozenset(value for name, value in headers.items() if name not in _SHOWN_HEADERS)
 
 
-def repeated_secrets(data: Any, text: str) -> set[str]:
-    """The parts of `text` that are secrets of this answer, or the beginnings of long ones.
+def repeated_secrets(data: Raw | None, text: str) -> set[str]:
+    """The parts of `text` that are secrets of the data of an answer, or the beginnings of long ones.
 
-    The time is linear in the size of the answer, for a text of limited length.
+    The time is linear in the size of the data, for a text of limited length. The data of an answer that is too large to
+    be read as a whole is read in parts.
     """
-    secrets = {form[:_LONGEST] for secret in set(_secret_texts(data)) for form in _forms(secret)}
-    lengths = {len(secret) for secret in secrets}
+    secrets = {form[:_LONGEST] for secret in set(_secret_texts(data)) for form in _forms(secret)} if data else set()
     return {
         part
-        for length in lengths
+        for length in {len(secret) for secret in secrets}
         for start in range(len(text) - length + 1)
         if (part := text[start : start + length]) in secrets
     }
 
 
-def _secret_texts(data: Any) -> Iterator[str]:
-    pending = [(data, False)]
+def _secret_texts(data: Raw) -> Iterator[str]:
+    """Reads one level of the data at a time, so that little of it is in memory."""
+    pending = [(data, False, 0)]
     while pending:
-        value, is_secret = pending.pop()
-        if isinstance(value, dict):
+        text, is_secret, depth = pending.pop()
+        first = bytes(memoryview(text)[:1]) if depth < _MAX_DEPTH else b""
+        if first == b"{":
             pending += [
-                (item, name not in _HARMLESS_FIELDS and (is_secret or name in SECRET_FIELDS))
-                for name, item in value.items()
+                (item, name not in _HARMLESS_FIELDS and (is_secret or name in SECRET_FIELDS), depth + 1)
+                for name, item in decode(text, dict[str, Raw]).items()
             ]
-        elif isinstance(value, list):
-            pending += [(item, is_secret) for item in value]
-        elif is_secret and isinstance(value, str):
-            yield value
+        elif first == b"[":
+            pending += [(item, is_secret, depth + 1) for item in decode(text, list[Raw])]
+        elif first == b'"' and is_secret:
+            yield decode(text, str)

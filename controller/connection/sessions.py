@@ -120,7 +120,7 @@ class Sessions:
         )
         return Transport(
             context,
-            answer_memory=self._limits.answer_memory,
+            answer_bytes=self._limits.answer_bytes,
             log_queries=self._log_queries,
             observe=self._observe,
             check_stop=self._check_stop,

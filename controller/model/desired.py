@@ -70,6 +70,8 @@ class DesiredSet:
         name = application["metadata"]["name"]
         if name in self.by_name or name in self.problems or not is_managed(application):
             return False
+        if "" in self.kept_ids:
+            return False  # an assigned application has no id: it may be this one
         application_id = application["spec"]["compassMetadata"].get("applicationId")
         return not isinstance(application_id, str) or application_id not in self.kept_ids
 
@@ -96,7 +98,8 @@ def desired_set(
     assigned: Iterable[Application | IncompleteApplication] = chain(assignment.applications, assignment.incomplete)
     name_of = str if assignment.names_are_normalized else names.application_name
     for application in assigned:
-        groups[name_of(application.name)].append(application)
+        name = name_of(application.name) if application.name else _no_name(application)
+        groups[name].append(application)
     by_name: dict[str, Desired] = {}
     problems: list[Problem] = []
     for name, group in groups.items():
@@ -136,9 +139,12 @@ def _convert(
         clashing = [f"{shown_name(application.name)!r} ({shown_name(application.id)})" for application in group]
         message = f"several applications of the Director have the name {shown!r}: {_listed(clashing)}"
         return Problem(shown, ids, Reason.DUPLICATE_NAME, message)
+    application = group[0]
+    if not application.name:
+        reason = application.reason if isinstance(application, IncompleteApplication) else "it has no name"
+        return Problem(shown, ids, Reason.INCOMPLETE, f"the Director did not return it completely: {reason}")
     if problem := names.name_problem(name):
         return Problem(shown, ids, Reason.INVALID_NAME, f"its name {problem}")
-    application = group[0]
     if known is not None and known.source == application:
         return known
     if isinstance(application, IncompleteApplication):
@@ -169,6 +175,11 @@ def _sharing_secrets(by_name: Mapping[str, Desired]) -> list[Problem]:
         if len(sharing) > 1
         for name in sorted(sharing)
     ]
+
+
+def _no_name(application: Application | IncompleteApplication) -> str:
+    """What to call an application without a name. No object can have this name."""
+    return f"application {shown_name(application.id)}" if application.id else "application without id and name"
 
 
 def _listed(texts: Sequence[str]) -> str:

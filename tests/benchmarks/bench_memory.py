@@ -7,7 +7,6 @@ keeps what the agent keeps, and fetches once more. The Director's answers are ma
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from controller.compass.limits import Limits, parsing_takes  # noqa: E402
+from controller.compass.limits import Limits  # noqa: E402
 from tests.support.large_answers import (  # noqa: E402
-    HOSTILE,
     MIB,
     Answering,
     LargeDirector,
@@ -37,12 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Memory of a fetch")
     parser.add_argument("--sizes", default="10,50,200,500", help="MiB of JSON, separated by commas")
     sizes = [int(size) for size in parser.parse_args().sizes.split(",")]
-    print("what parsing takes, as a multiple of the bytes of JSON\n")
-    print("| JSON | MiB | measured | estimated |\n|---|---:|---:|---:|")
-    print_factor("usual applications", dumps([application(n) for n in range(3000)]))
-    for kind in HOSTILE:
-        print_factor(kind, hostile(kind, parsing_takes, Limits().answer_memory))
-    print("\nthe peak of a process that fetches\n")
+    print("the peak of a process that fetches\n")
     print("| the Director answers | JSON, MiB | peak, plain | peak, gzip | outcome |\n|---|---:|---:|---:|---|")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
@@ -52,8 +45,8 @@ def main() -> None:
             bench.print_row("large applications, in pages", size, Tenant.of_size(size * MIB, large))
         for size in sizes:
             bench.print_row("one answer to everything", size, one_answer(size * MIB))
-        worst = hostile("different keys", parsing_takes, Limits().answer_memory * 98 // 100)
-        bench.print_row("as much as is taken, then what parses worst", 24, WithSurprise(Tenant(12_000), worst))
+        worst = hostile("different keys", Limits().answer_bytes * 98 // 100)
+        bench.print_row("as much as is taken, then what parses worst", 24, WithSurprise(Tenant(11_000), worst))
 
 
 class Bench:
@@ -72,15 +65,6 @@ class Bench:
             peaks.append(f"{told['peak']:.0f} MiB")
         outcome = f"{told['applied']:,} applied" if "applied" in told else told["error"].partition(";")[0]
         print(f"| {what} | {size} | {' | '.join(peaks)} | {outcome} |", flush=True)
-
-
-def print_factor(kind: str, body: bytes) -> None:
-    with tempfile.NamedTemporaryFile() as file:
-        Path(file.name).write_bytes(body)
-        command = [sys.executable, "-m", "tests.support.parse_process", file.name]
-        grown = float(subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT).stdout)
-    estimated = parsing_takes(body) / len(body)
-    print(f"| {kind} | {len(body) / MIB:.1f} | {grown / len(body):.1f} | {estimated:.1f} |", flush=True)
 
 
 def large(number: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ CONVERSION = ConversionSettings("http://central-application-gateway.kyma-system.
 
 def main(url: str, ca_file: str, memory_limit: str = "") -> None:
     limits = Limits(memory_limit=int(memory_limit) if memory_limit else None)
-    transport = Transport(client_context(ca_file=Path(ca_file)), answer_memory=limits.answer_memory, log_queries=True)
+    transport = Transport(client_context(ca_file=Path(ca_file)), answer_bytes=limits.answer_bytes, log_queries=True)
     director = DirectorClient(transport, url, tenant="", limits=limits)
     wanted: DesiredSet | None = None
     cached: list[Any] = []

@@ -98,10 +98,13 @@ class Tenant:
 
 @dataclass
 class WithSurprise:
-    """A Tenant whose last page holds, beside an application, as much as an answer may of what takes most to parse."""
+    """A Tenant whose last page holds, in a field of an application, as much as an answer may of what takes most to
+    decode.
+    """
 
     tenant: Tenant
     body: bytes
+    field: bytes = b"surprise"
 
     def __call__(self, name: str, variables: dict[str, Any]) -> Iterator[bytes]:
         last, start = self.tenant.count - 1, int(variables.get("after") or 0)
@@ -111,7 +114,7 @@ class WithSurprise:
         if start < last:
             yield from self.tenant(name, variables | {"first": min(variables["first"], last - start)})
             return
-        item = dumps(self.tenant.make(last))[:-1] + b',"surprise":' + self.body + b"}"
+        item = dumps(self.tenant.make(last))[:-1] + b',"%s":' % self.field + self.body + b"}"
         rest = dumps(page([], self.tenant.count))
         yield b'{"data":{"applicationsForRuntime":' + rest.replace(b'"data":[]', b'"data":[' + item + b"]") + b"}}"
 
@@ -126,18 +129,16 @@ HOSTILE: dict[str, tuple[bytes, bytes, bytes]] = {
     "numbers": (b"-9,", b"[", b"0]"),
     "floats": (b"0.1,", b"[", b"0]"),
     "different keys": (b"", b"{", b"}"),
+    "client ids": (b'{"id":"aaaaaa"},', b"[", b'{"id":"a"}]'),
 }
 
 
-def hostile(kind: str, takes: Callable[[bytes], int], most: int) -> bytes:
-    """A document of a kind that takes nearly as much as it may, by the given measure."""
+def hostile(kind: str, size: int) -> bytes:
+    """A document of a kind with so many bytes."""
     piece, before, after = HOSTILE[kind]
-
-    def document(count: int) -> bytes:
-        body = piece * count if piece else b",".join(b'"%x":0' % (n + 0x100000) for n in range(count))
-        return before + body + after
-
-    return document(most * 1000 // takes(document(1000)))
+    count = size // len(piece or b'"%x":0,' % 0x100000)
+    body = piece * count if piece else b",".join(b'"%x":0' % (n + 0x100000) for n in range(count))
+    return before + body + after
 
 
 def repeated(size: int, piece: bytes, before: bytes = b"[", after: bytes = b"1]") -> Answering:

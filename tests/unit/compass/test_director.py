@@ -564,7 +564,7 @@ INSIDE = [
     (["bundles", "totalCount"], 3, "bundles"),
     (["bundles", "pageInfo"], None, "bundles.pageInfo"),
     (["bundles", "pageInfo", "hasNextPage"], None, "bundles.pageInfo.hasNextPage"),
-    (["bundles", "pageInfo", "hasNextPage"], True, "bundles.pageInfo.endCursor"),
+    (["bundles", "pageInfo", "hasNextPage"], True, "bundles.pageInfo"),
     (["bundles", "data", 1, "id"], "bundle-0", "bundles"),
     (["bundles", "data", 1, "id"], "", "bundles.data[?].id"),
     (["bundles", "data", 1, "name"], None, "bundles.data[bundle-1].name"),
@@ -698,15 +698,39 @@ def test_of_several_errors_the_same_one_is_reported_in_any_order(
     assert len(reasons) == 1
 
 
-@pytest.mark.parametrize(("field", "value"), [("id", None), ("id", ""), ("id", 7), ("name", None), ("name", [])])
-def test_an_application_without_id_or_name_fails_the_fetch(
-    director: DirectorClient, fake: FakeDirector, field: str, value: Any
+@pytest.mark.parametrize("value", [None, "", 7])
+def test_an_application_without_an_id_is_incomplete(director: DirectorClient, fake: FakeDirector, value: Any) -> None:
+    """Also when several pages are read. It has no id, so nothing is deleted (model/test_desired.py)."""
+    fake.applications = [application(0), application(1, id=value), *(application(n) for n in range(2, 8))]
+    result = fetch(director)
+    assert len(result.applications) == 7
+    ((identifier, name, reason),) = [(item.id, item.name, item.reason) for item in result.incomplete]
+    assert (identifier, name) == ("", "shop 1")
+    assert reason.startswith("id: is ")
+
+
+@pytest.mark.parametrize("value", [None, "", []])
+def test_an_application_without_a_name_is_incomplete_with_its_id(
+    director: DirectorClient, fake: FakeDirector, value: Any
 ) -> None:
-    """Nobody could tell which object of the cluster it is, and that one would be deleted."""
-    fake.applications = [application(0), application(1, **{field: value})]
-    with pytest.raises(InvalidAnswer) as caught:
-        fetch(director)
-    assert caught.value.path == f"applicationsForRuntime.data[1].{field}"
+    fake.applications = [application(0), application(1, name=value)]
+    result = fetch(director)
+    assert [app.id for app in result.applications] == ["app-0000"]
+    ((identifier, name, reason),) = [(item.id, item.name, item.reason) for item in result.incomplete]
+    assert (identifier, name) == ("app-0001", "")
+    assert reason.startswith("name: is ")
+
+
+@pytest.mark.parametrize("others", [1, 8])
+def test_a_duplicate_id_concerns_these_two(director: DirectorClient, fake: FakeDirector, others: int) -> None:
+    """In one page and in several; the rest is complete."""
+    twins = [application(500, name="one"), application(500, name="two")]
+    fake.applications = [*(application(n) for n in range(others)), *twins]
+    result = fetch(director)
+    assert len(result.applications) == others
+    reason = "the Director returned 2 applications with this id"
+    assert result.incomplete == tuple(IncompleteApplication("app-0500", name, reason) for name in ("one", "two"))
+    assert fake.seen.count("FirstPage") == 1
 
 
 VALUES = st.recursive(

@@ -1,11 +1,13 @@
 """A fetch stays within its bounds: what does not fit is reported, and holds up nothing else. On a virtual clock."""
 
+import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from controller.compass import Assignment, Limits, TooLarge, Unavailable
 from controller.compass.answers import Answer
@@ -14,6 +16,8 @@ from controller.compass.fetch import Fetch, PageSize
 from controller.compass.limits import MIB
 from controller.compass.nested import FOLLOW_UP_TIMEOUT, MAX_SLOW_APPLICATIONS
 from controller.compass.queries import FIRST_PAGE, LABELS, MORE_BUNDLES, NEXT_PAGE, Operation
+
+T = TypeVar("T")
 
 LIMITS = Limits()
 PER_PAGE = 500
@@ -31,10 +35,10 @@ def page(items: list[Any], start: int, first: int) -> dict[str, Any]:
 
 @dataclass
 class App:
-    """An application by what an answer with it takes: memory, seconds, and bundles, ten in a page."""
+    """An application by what an answer with it takes: bytes, seconds, and bundles, ten in a page."""
 
     id: str
-    memory: int = 1000
+    size: int = 125
     seconds: float = 0.006
     bundles: int = 0
     hangs_in_follow_ups: bool = False
@@ -54,23 +58,21 @@ class Director:
     down: bool = False
     seconds_per_call: float = 0.0
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    labels_memory: int = 0
+    labels_size: int = 0
 
-    def __call__(
-        self, operation: Operation, variables: dict[str, Any], *, timeout: float, answer_part: float
-    ) -> Answer:
+    def __call__(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float) -> Answer[T]:
         self.calls.append((operation.text.split()[1].split("(")[0], variables))
-        data, memory, seconds = self._answer(operation, variables)
+        data, answer_size, seconds = self._answer(operation, variables)
         seconds += self.seconds_per_call
         if self.down or seconds > timeout:
             self.now += timeout
             raise Unavailable(f"no complete answer within {timeout:g} s", timed_out=True)
         self.now += seconds
-        if memory > LIMITS.answer_memory * answer_part:
+        if answer_size > LIMITS.answer_bytes:
             raise TooLarge("the answer is too large", single=True)
-        return Answer(data, (), "", memory)
+        return Answer(operation.data, Raw(json.dumps(data).encode()), (), "", answer_size)
 
-    def _answer(self, operation: Operation, variables: dict[str, Any]) -> tuple[dict[str, Any], int, float]:
+    def _answer(self, operation: Operation[Any], variables: dict[str, Any]) -> tuple[dict[str, Any], int, float]:
         if operation is LABELS:
             return {"runtime": {"labels": {}}}, 0, 0.0
         if operation is MORE_BUNDLES:
@@ -80,9 +82,9 @@ class Director:
         some = page(self.apps, int(variables.get("after", 0)), variables["first"])
         if operation in (FIRST_PAGE, NEXT_PAGE):
             listed = {**some, "data": [app.item() for app in some["data"]]}
-            memory, seconds = sum(app.memory for app in some["data"]), sum(app.seconds for app in some["data"])
-            memory += self.labels_memory if operation is FIRST_PAGE else 0
-            return {"runtime": {"labels": {}}, "applicationsForRuntime": listed}, memory, seconds
+            size, seconds = sum(app.size for app in some["data"]), sum(app.seconds for app in some["data"])
+            size += self.labels_size if operation is FIRST_PAGE else 0
+            return {"runtime": {"labels": {}}, "applicationsForRuntime": listed}, size, seconds
         names = {**some, "data": [{"id": app.id, "name": app.id} for app in some["data"]]}
         return {"applicationsForRuntime": names}, 0, 0.0
 
@@ -104,7 +106,7 @@ def names(found: Any) -> list[str]:
 
 def test_pages_shrink_until_an_answer_fits_and_grow_again() -> None:
     """Usual applications are read as usual, also behind large ones."""
-    director = Director(apps(600) + [App(f"big-{n}", LIMITS.answer_memory // 3) for n in range(5)] + apps(0))
+    director = Director(apps(600) + [App(f"big-{n}", LIMITS.answer_bytes // 3) for n in range(5)] + apps(0))
     director.apps += [App(f"small-{n:04}") for n in range(2000)]
     result = director.fetch()
     assert names(result.applications) == [app.id for app in director.apps]
@@ -118,7 +120,7 @@ def test_pages_shrink_until_an_answer_fits_and_grow_again() -> None:
 
 def test_an_application_too_large_for_a_page_of_its_own_is_named_and_left() -> None:
     """All others are read."""
-    director = Director([*apps(300), App("huge", LIMITS.answer_memory + 1), *apps(0)])
+    director = Director([*apps(300), App("huge", LIMITS.answer_bytes + 1), *apps(0)])
     director.apps += [App(f"more-{n}") for n in range(300)]
     result = director.fetch()
     assert len(result.applications) == 600
@@ -131,7 +133,7 @@ def test_an_application_too_large_for_a_page_of_its_own_is_named_and_left() -> N
 def test_how_to_have_larger_applications_is_part_of_the_reason_where_it_helps() -> None:
     """A small memory limit makes for small answers."""
     limits = Limits(memory_limit=128 * MIB)
-    director = Director([App("huge", LIMITS.answer_memory + 1)])
+    director = Director([App("huge", LIMITS.answer_bytes + 1)])
     (incomplete,) = director.fetch(limits).incomplete
     assert incomplete.reason.endswith("; raise the container's memory limit of 128 MiB")
 
@@ -139,7 +141,7 @@ def test_how_to_have_larger_applications_is_part_of_the_reason_where_it_helps() 
 @pytest.mark.parametrize("first_of_all", [True, False])
 def test_labels_are_read_although_the_first_application_is_not(first_of_all: bool) -> None:
     """Without them nobody would know whether names are normalised."""
-    director = Director([App("huge", LIMITS.answer_memory + 1 if first_of_all else 1), *apps(3)])
+    director = Director([App("huge", LIMITS.answer_bytes + 1 if first_of_all else 1), *apps(3)])
     result = director.fetch()
     assert len(result.incomplete) == first_of_all
     assert len(result.applications) == 4 - first_of_all
@@ -155,7 +157,7 @@ def test_whatever_the_sizes_every_application_is_accounted_for(sizes: list[int])
     """Complete when it fits into an answer, incomplete when it does not; and the number of calls is bounded."""
     director = Director([App(f"app-{n:03}", size) for n, size in enumerate(sizes)])
     result = director.fetch()
-    fitting = [app.id for app in director.apps if app.memory <= LIMITS.answer_memory]
+    fitting = [app.id for app in director.apps if app.size <= LIMITS.answer_bytes]
     assert names(result.applications) == fitting
     assert len(result.incomplete) == len(sizes) - len(fitting)
     assert len(director.calls) <= 12 + 8 * len(sizes)
@@ -163,7 +165,7 @@ def test_whatever_the_sizes_every_application_is_accounted_for(sizes: list[int])
 
 def test_equal_sizes_are_not_tried_too_large_over_and_over() -> None:
     """A page grows only when twice as many are likely to fit."""
-    director = Director(apps(1000, memory=1_000_000))
+    director = Director(apps(1000, size=125_000))
     assert len(director.fetch().applications) == 1000
     assert director.asked("FirstPage") + director.asked("NextPage") < 60
 
@@ -204,7 +206,7 @@ def test_follow_up_pages_that_hang_leave_their_application_incomplete() -> None:
 def test_a_fetch_ends_within_its_time(seconds_per_call: float) -> None:
     """However slow the Director is; the error says which bound it was."""
     limits = Limits(seconds=60.0)
-    director = Director(apps(2000, memory=10_000_000), seconds_per_call=seconds_per_call)
+    director = Director(apps(2000, size=1_250_000), seconds_per_call=seconds_per_call)
     with pytest.raises(Unavailable) as caught:
         director.fetch(limits)
     assert director.now <= 60.0 + 1e-9
@@ -221,7 +223,7 @@ BOUNDS: list[tuple[Director, Limits, str]] = [
         "Compass assigns 11 Applications, and APP_MAX_APPLICATIONS is 10; raise it, and the container's memory limit",
     ),
     (
-        Director(apps(60, memory=40_000_000)),
+        Director(apps(60, size=5_000_000)),
         Limits(pages=50),
         "a fetch takes more than 50 pages; raise APP_MAX_PAGES if Compass assigns so much",
     ),
@@ -251,10 +253,10 @@ def test_a_bound_is_named_with_the_way_to_raise_it(director: Director, limits: L
 def test_all_together_fits_into_the_memory_limit(memory_limit: int | None) -> None:
     """What the process takes itself, all Applications, an answer, its body, and the follow-ups within it."""
     limits = Limits(memory_limit=memory_limit)
-    answer = limits.answer_memory
-    in_all = 64 * MIB + limits.applications_memory + answer + 2 * answer // 8 + 2 * answer // 4
+    answer = limits.answer_bytes
+    in_all = 64 * MIB + limits.applications_memory + 10 * answer
     assert in_all < min(memory_limit or 2**29, 2**29)
-    assert answer > MIB
+    assert answer > MIB // 2
 
 
 def test_more_applications_are_allowed_more_memory() -> None:

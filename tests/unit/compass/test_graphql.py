@@ -28,7 +28,7 @@ from tests.unit.compass.https_server import SECRET_TOKEN, Server, http
 SCOPES = "insufficient scopes provided [actual=; required=application:read]"
 
 
-def execute(transport: Transport, url: str, *, timeout: float = 5.0) -> Answer:
+def execute(transport: Transport, url: str, *, timeout: float = 5.0) -> Answer[Any]:
     headers = {"Connector-Token": SECRET_TOKEN, "Tenant": "tenant-1"}
     return transport.execute(url, CONFIGURATION, {"first": 1}, headers=headers, request_id="id-1", timeout=timeout)
 
@@ -92,6 +92,10 @@ FAILURES = [
     ("error that is no object", http({"errors": [7], "data": None}), GraphQLError, {"path": ""}),
 ]
 
+CONFIGURED = {
+    "data": {"configuration": {"certificateSigningRequestInfo": {"subject": "CN=x", "keyAlgorithm": "rsa2048"}}}
+}
+
 UNEXPECTED = [
     ("unknown path of the gateway", http(OATHKEEPER_404, 404, Content_Type=JSON_TYPE), "JSON, but not GraphQL"),
     ("unknown path of another server", http("404 page not found\n", 404), '"404 page not found"'),
@@ -109,7 +113,7 @@ UNEXPECTED = [
     ("empty 200", http(b""), "HTTP 200, no content type, empty"),
     ("a list", http(b"[]"), "JSON, but not GraphQL"),
     ("a number", http(b"7"), "JSON, but not GraphQL"),
-    ("null", http(b"null"), "not JSON"),
+    ("null", http(b"null"), "JSON, but not GraphQL"),
     ("no data", http({}), "JSON, but not GraphQL"),
     ("errors of another API", http({"errors": [{"title": "no"}]}, 404), "JSON, but not GraphQL"),
     ("errors without anything", http({"errors": []}), "JSON, but not GraphQL"),
@@ -154,8 +158,8 @@ def test_each_failing_answer_has_one_kind_of_error(
 
 def test_a_request_is_json_with_variables_and_carries_its_id(transport: Transport, server: Server) -> None:
     """Values travel as variables; the headers are the protocol's."""
-    server.answer = lambda _: http({"data": {"x": 1}})
-    assert execute(transport, server.url).whole() == {"x": 1}
+    server.answer = lambda _: http(CONFIGURED)
+    assert execute(transport, server.url).whole().configuration.certificateSigningRequestInfo.keyAlgorithm == "rsa2048"
     (request,) = server.requests
     assert json.loads(request.body) == {"query": CONFIGURATION.text, "variables": {"first": 1}}
     assert request.headers["content-type"] == "application/json; charset=utf-8"
@@ -168,9 +172,9 @@ def test_a_request_is_json_with_variables_and_carries_its_id(transport: Transpor
 def test_a_partial_result_keeps_data_and_errors_but_is_never_whole(transport: Transport, server: Server) -> None:
     """Errors beside data make an answer partial."""
     entry = {"message": "no", "path": ["token"], "extensions": {"error_code": 22}}
-    server.answer = lambda _: http({"data": {"a": None, "b": 1}, "errors": [entry]})
+    server.answer = lambda _: http({**CONFIGURED, "errors": [entry]})
     answer = execute(transport, server.url)
-    assert answer.data == {"a": None, "b": 1}
+    assert answer.partial().configuration.certificateSigningRequestInfo.keyAlgorithm == "rsa2048"
     assert [(e.message, e.path, e.code) for e in answer.errors] == [("no", ("token",), 22)]
     with pytest.raises(GraphQLError):
         answer.whole()
@@ -188,8 +192,8 @@ def test_a_short_password_does_not_blur_where_an_error_is(transport: Transport, 
 
 def test_an_empty_list_of_errors_is_none(transport: Transport, server: Server) -> None:
     """`errors: []` says the same as no errors."""
-    server.answer = lambda _: http({"data": {"a": 1}, "errors": []})
-    assert execute(transport, server.url).whole() == {"a": 1}
+    server.answer = lambda _: http({**CONFIGURED, "errors": []})
+    assert execute(transport, server.url).whole().configuration.certificateSigningRequestInfo.keyAlgorithm == "rsa2048"
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

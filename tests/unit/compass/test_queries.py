@@ -1,5 +1,7 @@
 """The operations as texts."""
 
+from typing import Any
+
 import pytest
 from graphql import OperationDefinitionNode, parse, validate
 
@@ -18,7 +20,7 @@ def test_every_operation_is_listed_once() -> None:
 @pytest.mark.parametrize(
     "operation", queries.OPERATIONS, ids=lambda operation: operation.text.split("(")[0].split("{")[0]
 )
-def test_an_operation_is_valid(operation: queries.Operation) -> None:
+def test_an_operation_is_valid(operation: queries.Operation[Any]) -> None:
     """Fields, arguments and types of variables, by the schema of the API that it is for."""
     document = parse(operation.text)
     assert validate(SCHEMAS[operation.schema], document) == []

@@ -70,7 +70,7 @@ def test_a_normalised_name_is_used_throughout() -> None:
 
 PROBLEMS = [
     ("upper case", [app(1, "Shop")], {"Shop": Reason.INVALID_NAME}),
-    ("empty", [app(1, "")], {"": Reason.INVALID_NAME}),
+    ("empty", [app(1, "")], {"application id-1": Reason.INCOMPLETE}),
     ("too long", [app(1, "a" * 254)], {shown_name("a" * 254): Reason.INVALID_NAME}),
     ("two million characters", [app(1, "a" * 2_000_000)], {shown_name("a" * 2_000_000): Reason.INVALID_NAME}),
     ("twice, too long", [app(1, "a" * 254), app(2, "a" * 254)], {shown_name("a" * 254): Reason.DUPLICATE_NAME}),
@@ -232,3 +232,22 @@ def test_what_the_cluster_has_already_is_not_made_twice() -> None:
     assert cluster == before
     assert result.by_name["same"].spec["services"] is cluster["same"]["spec"]["services"]
     assert result.by_name["edited"].spec["compassMetadata"] is cluster["edited"]["spec"]["compassMetadata"]
+
+
+def test_while_an_application_has_no_id_nothing_is_deleted() -> None:
+    """It may be any of those that are stored, under a new name."""
+    result = desire(app(1, "one"), IncompleteApplication("", "two", "id: is null"))
+    assert not result.removes(stored("gone", "id-9"))
+    assert not result.removes(stored("two", "id-2"))
+    assert desire(app(1, "one")).removes(stored("gone", "id-9"))
+
+
+@pytest.mark.parametrize("labels", [NORMALIZED, {}])
+def test_an_application_without_a_name_is_named_by_its_id(labels: Any) -> None:
+    """Several of them are not duplicates; that of a former name is kept."""
+    result = desire(app(1, ""), IncompleteApplication("id-2", "", "name: is empty"), labels=labels)
+    assert {name: (problem.reason, problem.message) for name, problem in result.problems.items()} == {
+        "application id-1": (Reason.INCOMPLETE, "the Director did not return it completely: it has no name"),
+        "application id-2": (Reason.INCOMPLETE, "the Director did not return it completely: name: is empty"),
+    }
+    assert not result.removes(stored("former", "id-1"))
