@@ -699,7 +699,7 @@ def test_ids_that_are_edited_while_a_pairing_is_under_way_cost_no_token(
 def test_ids_that_are_edited_with_a_literal_token_that_waits_are_used() -> None:
     """Taken out of the CompassConnection, not taken by Compass yet, and put there again with another Runtime."""
     bench = Bench()
-    bench.connector.outages.begin("gateway")
+    bench.connector.outages.begin("oathkeeper")
     token = bench.connector.token()
     metadata = {"name": CONNECTION_NAME}
     bench.server.put(COMPASS_CONNECTION, {"metadata": metadata, "spec": {"pairing": {**PAIRING, "token": token}}})
