@@ -16,3 +16,13 @@ def clean(text: str, limit: int) -> str:
     """The text in at most `limit` printable characters; an ellipsis replaces the rest."""
     shown = printable(text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "\u2026"
+
+
+def clean_lines(text: str, limit: int) -> list[str]:
+    """The lines of the text, each as `clean` makes it, in at most `limit` characters together. At least one line."""
+    shown, left = [], limit
+    for line in text[: limit + 1].split("\n"):
+        if left > 0:
+            shown.append(clean(line, left))
+            left -= len(shown[-1]) + 1
+    return shown

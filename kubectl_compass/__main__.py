@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from controller.runtime import logs
 from controller.settings import SettingsError
-from controller.text import clean
+from controller.text import clean_lines
 from controller.version import COMMIT, VERSION
 from informers.errors import ApiError, ConfigurationError
 from kubectl_compass import actions, arguments, in_pod, pairing
 from kubectl_compass.actions import Failed
+from kubectl_compass.applications import list_applications
 from kubectl_compass.cluster import Cluster, KubectlFailed, open_cluster
 from kubectl_compass.desk import Desk
 from kubectl_compass.doctor import doctor
@@ -66,7 +67,9 @@ def _command(options: argparse.Namespace, cluster: Cluster, token: str) -> int:
     )
     match options.command:
         case "status":
-            return actions.status(desk)
+            return actions.watch(desk) if options.watch else actions.status(desk)
+        case "list":
+            return list_applications(desk)
         case "pair":
             addresses = {key: value for name, key in _ADDRESSES.items() if (value := getattr(options, name))}
             return actions.pair(desk, token, addresses)
@@ -102,7 +105,7 @@ def _token() -> str:
 
 def _say(why: str, code: int, options: argparse.Namespace | None = None) -> int:
     """Print the reason to standard error, and as JSON or YAML if that was requested."""
-    text = clean(why, _MAX_TEXT)
+    text = "\n".join(clean_lines(why, _MAX_TEXT))
     if options is not None and getattr(options, "output", "text") != "text":
         show({"healthy": None, "problems": [text]}, options.output, sys.stdout, lines=list)
     print(f"{arguments.PROG}: {text}", file=sys.stderr)

@@ -3,24 +3,28 @@
 The last four write a request to the API server, wait for its result, and print the report of `status`.
 """
 
+import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from controller.commands.status import HEALTHY, UNHEALTHY, Certificate, lines
 from controller.commands.status import report as report_of_agent
 from controller.connection import status as cc
 from controller.model.fields import member
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
+from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
 from controller.text import clean
 from informers import NotFound
 from kubectl_compass import pairing
 from kubectl_compass.desk import Desk
 from kubectl_compass.output import show
 from kubectl_compass.pairing import Unusable
-from kubectl_compass.waiting import Done, Progress, TimedOut, Waiting
+from kubectl_compass.waiting import PASSING, Done, Progress, TimedOut, Waiting, situation
 
 _ASK_AGAIN_SECONDS = 10.0
+_WATCH_SECONDS = 1.0
 _MAX_TEXT = 256
+_MAX_LINE = 1024
 
 Object = dict[str, Any]
 
@@ -36,11 +40,37 @@ def status(desk: Desk) -> int:
     return HEALTHY if found["healthy"] else UNHEALTHY
 
 
+def watch(desk: Desk) -> int:
+    """Print the report, and then each change, until it is interrupted: for people a line, else the whole report."""
+    never, shown, line = threading.Event(), None, ""
+    while True:
+        try:
+            found = report(desk)
+            now = _in_one_line(found, situation(desk.cluster.connection()))
+        except PASSING as error:
+            print(f"kubectl compass: {clean(str(error), _MAX_LINE)}", file=desk.err, flush=True)
+        else:
+            if shown is None or (found != shown and desk.output != "text"):
+                _show(desk, found)
+            elif now != line:
+                print(f"{cc.timestamp(desk.clock.time())}  {now}", file=desk.out, flush=True)
+            shown, line = found, now
+        desk.clock.sleep(_WATCH_SECONDS, never)
+        desk.cluster.refresh()
+
+
+def _in_one_line(found: Mapping[str, Any], situation: str) -> str:
+    replicas = found["replicas"]
+    ready = f"; {replicas['ready']} of {replicas['wanted']} replicas ready" if replicas else ""
+    return clean(f"{situation}; leader {found['leader'] or 'none'}{ready}", _MAX_LINE)
+
+
 def pair(desk: Desk, token: str, addresses: Mapping[str, str]) -> int:
     """Store the token and wait for a working connection. Raises Unusable if nothing was changed.
 
     `addresses`: those of CONNECTOR_URL, RUNTIME_ID and TENANT that are given.
     """
+    _assert_agent(desk)
     before = desk.cluster.connection()
     state = cc.state_of(before)
     if state is not None and state not in cc.CONNECTION_LOST:
@@ -159,6 +189,7 @@ class _Request:
 
 
 def _existing(desk: Desk) -> Object:
+    _assert_agent(desk)
     connection = desk.cluster.connection()
     if connection is None:
         raise Failed(
@@ -173,6 +204,16 @@ def _connected(desk: Desk) -> Object:
     if cc.state_of(connection) is cc.State.CONNECTION_FAILED:
         raise Failed(f"nothing was requested, because there is no connection: {cc.connection_error(connection)}")
     return connection
+
+
+def _assert_agent(desk: Desk) -> None:
+    if desk.cluster.is_missing():
+        raise Failed(f"nothing was changed: {_no_agent(desk)}")
+
+
+def _no_agent(desk: Desk) -> str:
+    namespace = desk.cluster.namespace
+    return f"there is no Deployment {COMPONENT} in the namespace {namespace}; name that of the agent with --namespace"
 
 
 def _ask(desk: Desk, flag: str) -> None:
@@ -223,8 +264,14 @@ def report(desk: Desk) -> dict[str, Any]:
     replicas = cluster.replicas
     found["leader"] = cluster.leader() or None
     found["replicas"] = None if replicas is None else {"wanted": replicas.wanted, "ready": replicas.ready}
-    if cluster.settings.leader_election and not found["leader"]:
-        found["problems"].append("no replica holds the Lease, so nobody works")
+    agent = cluster.agent
+    found["agent"] = None if agent is None else asdict(agent)
+    if cluster.is_missing():
+        found["problems"].append(_no_agent(desk))
+    elif agent is not None and agent.go_agent:
+        pass  # it elects no leader
+    elif cluster.settings.leader_election and not found["leader"]:
+        found["problems"].append("no replica holds the Lease, so no replica works")
     if replicas is not None and not replicas.ready:
         found["problems"].append(f"none of {replicas.wanted} replicas is ready")
     found["healthy"] = not found["problems"]
@@ -239,13 +286,23 @@ def _certificate(connection: Object | None) -> Certificate | str:
     return Certificate(not_before=begin, not_after=end)
 
 
+def _agent(agent: Mapping[str, Any] | None) -> str:
+    if agent is None:
+        return "not a Deployment"
+    if agent["go_agent"]:
+        return f"the Go agent, image {agent['image']}"
+    version = f"version {agent['version']}, commit {agent['commit']}" if agent["version"] else "version unknown"
+    return f"{version}, image {agent['image']}"
+
+
 def _show(desk: Desk, found: Mapping[str, Any]) -> None:
     def people() -> list[str]:
         rows = lines(found, desk.clock.time())
         replicas = found["replicas"]
         told = f"{replicas['ready']} of {replicas['wanted']} ready" if replicas else "not a Deployment"
-        leader = clean(found["leader"] or "none", _MAX_TEXT)
         at = next((number for number, row in enumerate(rows) if row.startswith("Problem:")), len(rows))
-        return [*rows[:at], f"{'Leader:':<14}{leader}", f"{'Replicas:':<14}{told}", *rows[at:]]
+        added = (("Agent", _agent(found["agent"])), ("Leader", found["leader"] or "none"), ("Replicas", told))
+        own = [f"{name + ':':<14}{clean(text, _MAX_TEXT)}" for name, text in added]
+        return [*rows[:at], *own, *rows[at:]]
 
     show(found, desk.output, desk.out, lines=people)

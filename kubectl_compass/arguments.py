@@ -13,15 +13,38 @@ PROG = "kubectl compass"
 NAMESPACE = "kyma-system"
 """The default of `--namespace`. The namespace of the kubeconfig's context is almost never that of the agent."""
 
-_EPILOG = """\
-Results go to standard output, progress and errors to standard error.
+COMMANDS = {
+    "status": "show the state of the connection, and which agent runs",
+    "list": "show each Application with its sync status, and the reason if it is not in sync",
+    "doctor": "check everything that the connection needs, and show how to fix what is wrong",
+    "logs": "show the log of the leader",
+    "pair": "store a one-time token, and wait for the connection",
+    "resync": "ask for a synchronisation, and wait for its result",
+    "renew": "ask for a new certificate, and wait for it",
+    "reconnect": "ask for a new pairing, and wait for the connection",
+    "revoke": "revoke the certificate and delete the credentials",
+}
+"""What each command does. docs/plugin.md has the same words, here and for options and exit statuses."""
 
-exit status:
-  0  done; of status and doctor: all is well
-  1  there is a problem, or the requested result was not reached in time
-  2  the command line, the kubeconfig or what is configured cannot be used; nothing was changed
-  3  the API server or the agent does not tell
-"""
+EXAMPLES = {
+    "status": ("kubectl compass status", "kubectl compass status --watch"),
+    "list": ("kubectl compass list",),
+    "doctor": ("kubectl compass doctor",),
+    "logs": ("kubectl compass logs --tail=1", "kubectl compass logs --follow"),
+    "pair": ("kubectl compass pair --token-stdin <token",),
+    "resync": ("kubectl compass resync",),
+    "renew": ("kubectl compass renew",),
+    "reconnect": ("kubectl compass reconnect --token-stdin <token",),
+    "revoke": ("kubectl compass revoke --yes",),
+}
+
+EXIT_STATUSES = {
+    "0": "done; for `status`, `list` and `doctor`: healthy",
+    "1": "there is a problem, or the requested result was not reached in time",
+    "2": "the command line, the kubeconfig or the configuration is invalid; nothing was changed",
+    "3": "the API server or the agent does not answer",
+    "130": "interrupted with Ctrl-C; the agent still completes the request",
+}
 
 Output = Literal["text", "json", "yaml"]
 
@@ -47,47 +70,68 @@ def connect(options: argparse.Namespace) -> Connect:
 def parser() -> argparse.ArgumentParser:
     """All commands with their options. `command` is the given one."""
     where = _where()
+    statuses = "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_STATUSES.items())
     top = argparse.ArgumentParser(
         prog=PROG,
         description="The connection of this cluster to Compass: show it, create it, repair it.",
-        epilog=_EPILOG,
+        epilog=f"Results go to standard output, progress and errors to standard error.\n\nexit status:\n{statuses}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[where],
     )
     top.add_argument("--version", action="store_true", help="print the version")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
-    def add(name: str, text: str, *, output: bool = True, timeout: str = "") -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=[where])
+    def add(name: str, *, output: bool = True, waits: bool = False) -> argparse.ArgumentParser:
+        text = COMMANDS[name]
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog="\n  ".join(("examples:", *EXAMPLES[name])),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[where],
+        )
         if output:
             command.add_argument(
-                "-o", "--output", choices=("text", "json", "yaml"), default="text", help="of the result"
+                "-o",
+                "--output",
+                choices=("text", "json", "yaml"),
+                default="text",
+                help="format of the result: `text`, `json` or `yaml`; not for `logs`",
             )
-        if timeout:
+        if waits:
             command.add_argument(
-                "--timeout", type=_seconds, default=timeout, metavar="DURATION", help=f"wait so long ({timeout})"
+                "--timeout",
+                type=_seconds,
+                default="2m",
+                metavar="DURATION",
+                help="how long `pair`, `resync`, `renew` and `reconnect` wait; default: `2m`",
             )
         return command
 
-    add("status", "tell how the connection is")
-    pair = add("pair", "pair with a one-time token, and wait until all is synchronised", timeout="2m")
+    status = add("status")
+    status.add_argument("-w", "--watch", action="store_true", help="show each change, until interrupted")
+    add("list")
+    add("doctor")
+    logs = add("logs", output=False)
+    logs.add_argument("-f", "--follow", action="store_true", help="continue, also with the next leader")
+    logs.add_argument(
+        "--tail", type=_lines, default=100, metavar="NUMBER", help="number of lines; default: 100; -1: all"
+    )
+    pair = add("pair", waits=True)
     _add_token(pair, required=True)
     for option, meaning in (
         ("--connector-url", "URL of the Connector for calls with a one-time token"),
         ("--runtime-id", "id of this Runtime in Compass"),
         ("--tenant", "external id of the tenant that owns the Runtime"),
     ):
-        pair.add_argument(option, metavar="TEXT", help=f"{meaning}; where it is configured already: not needed")
-    add("resync", "have the Director asked now, and wait until all is synchronised", timeout="2m")
-    add("renew", "have the certificate renewed now, and wait for the new one", timeout="2m")
-    reconnect = add("reconnect", "have the agent pair anew, and wait until all is synchronised", timeout="2m")
+        pair.add_argument(option, metavar="TEXT", help=f"{meaning}; not needed if it is configured")
+    add("resync", waits=True)
+    add("renew", waits=True)
+    reconnect = add("reconnect", waits=True)
     _add_token(reconnect, required=False)
-    revoke = add("revoke", "revoke the certificate and delete the credentials, in the leader's Pod")
+    revoke = add("revoke")
     revoke.add_argument("--yes", action="store_true", help="do not ask")
-    logs = add("logs", "print the log of the leader", output=False)
-    logs.add_argument("-f", "--follow", action="store_true", help="go on, also with the next leader, until interrupted")
-    logs.add_argument("--tail", type=_lines, default=100, metavar="NUMBER", help="of the last lines (100); -1: all")
-    add("doctor", "look for what is wrong, and say how to fix it")
     return top
 
 
@@ -100,12 +144,14 @@ def _add_token(command: argparse.ArgumentParser, *, required: bool) -> None:
 def _where() -> argparse.ArgumentParser:
     """Options that are allowed before and after the command."""
     where = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    where.add_argument("--kubeconfig", metavar="PATH", help="as for kubectl")
+    where.add_argument("--context", metavar="NAME", help="as for kubectl")
     where.add_argument(
-        "--kubeconfig", metavar="PATH", help="default: $KUBECONFIG, in a Pod its account, ~/.kube/config"
-    )
-    where.add_argument("--context", metavar="NAME", help="context of the kubeconfig; default: the current one")
-    where.add_argument(
-        "-n", "--namespace", type=_namespace, metavar="NAME", help=f"where the agent is; default: {NAMESPACE}"
+        "-n",
+        "--namespace",
+        type=_namespace,
+        metavar="NAME",
+        help=f"the namespace of the agent; default: `{NAMESPACE}`. The namespace of the context is not used.",
     )
     return where
 

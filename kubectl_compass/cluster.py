@@ -5,6 +5,7 @@ always there when a plugin runs and implements the streaming protocol and all wa
 of the official client would be a second implementation with other errors.
 """
 
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,15 +18,18 @@ from controller.model.names import name_problem
 from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
 from controller.runtime.leader_election import LEASES
 from controller.settings import Settings
-from controller.version import VERSION
+from controller.version import VERSION as PLUGIN_VERSION
 from informers import Client, NotFound, Resource
 from kubectl_compass.arguments import Connect
 
 DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod")
 
-_USER_AGENT = f"kubectl-compass/{VERSION}"
+_USER_AGENT = f"kubectl-compass/{PLUGIN_VERSION}"
 _CA_FILE = "APPCOMPASSCAFILE"
+_VERSION_SECONDS = 20.0
+_VERSION = re.compile(rf"{COMPONENT} (?P<version>[\w.+-]+) \(commit (?P<commit>[\w.+-]+)\)")
+_READINESS_OF_GO_AGENT = "/healthz"
 
 Object = dict[str, Any]
 
@@ -42,8 +46,21 @@ class Replicas:
     ready: int
 
 
+@dataclass(frozen=True)
+class Agent:
+    """What runs: the image of the Deployment, and version and commit as the agent tells them; "" if it does not.
+
+    `go_agent`: it is the Go agent, which tells neither.
+    """
+
+    image: str
+    version: str
+    commit: str
+    go_agent: bool
+
+
 class Cluster:
-    """Each call reads from the API server. Only the Deployment is read once for a command.
+    """Each call reads from the API server. Only the Deployment and the agent's version are read once for a command.
 
     The methods raise informers.ApiError.
     """
@@ -74,6 +91,46 @@ class Cluster:
         return Settings.from_environment(
             {name: value for name, value in given.items() if name.upper().replace("_", "") != _CA_FILE}
         )
+
+    @cached_property
+    def agent(self) -> Agent | None:
+        """None if the agent runs without a Deployment. The version comes from the leader's Pod, with kubectl exec."""
+        if self.deployment is None:
+            return None
+        image = str(container_of(self.deployment).get("image") or "")
+        if self.go_agent:
+            return Agent(image, "", "", go_agent=True)
+        try:
+            target = self.leader_target()
+            command = self.in_pod(target, "--version")
+            told = _output(command) if target else ""
+        except KubectlFailed:
+            told = ""
+        found = _VERSION.fullmatch(told.strip())
+        return Agent(image, found["version"] if found else "", found["commit"] if found else "", go_agent=False)
+
+    def is_missing(self) -> bool:
+        """Whether the namespace has neither the Deployment nor, for an agent that runs as a process, a Lease that is
+        held.
+        """
+        if self.deployment is not None or not self.settings.leader_election:
+            return False
+        return self.settings.leader_election_namespace != self.namespace or not self.holder()
+
+    def refresh(self) -> None:
+        """Read the Deployment again with the next use."""
+        for name in ("deployment", "settings"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def go_agent(self) -> str:
+        """The image of the Go agent, if the Deployment is that of the Go agent; else "".
+
+        Its Pods are ready when they run, those of this agent when the caches are filled.
+        """
+        container = container_of(self.deployment or {})
+        path = fields.member(fields.member(container, "readinessProbe"), "httpGet").get("path")
+        return str(container.get("image")) if path == _READINESS_OF_GO_AGENT else ""
 
     @property
     def replicas(self) -> Replicas | None:
@@ -155,12 +212,16 @@ def pod_target(holder: str) -> str:
 
 def environment_of(deployment: Object) -> dict[str, str]:
     """The variables of the agent's container with a literal value."""
-    containers = fields.objects(_pod_spec(deployment).get("containers"))
-    container = next((c for c in containers if c.get("name") == COMPONENT), {})
-    variables = fields.objects(container.get("env"))
+    variables = fields.objects(container_of(deployment).get("env"))
     return {
         v["name"]: v["value"] for v in variables if isinstance(v.get("name"), str) and isinstance(v.get("value"), str)
     }
+
+
+def container_of(deployment: Object) -> Object:
+    """The agent's container; empty if there is none."""
+    containers = fields.objects(_pod_spec(deployment).get("containers"))
+    return next((c for c in containers if c.get("name") == COMPONENT), {})
 
 
 def run(command: list[str], *, stdout: TextIO | None = None) -> int:
@@ -169,6 +230,15 @@ def run(command: list[str], *, stdout: TextIO | None = None) -> int:
         return subprocess.run(command, check=False, stdout=stdout).returncode  # noqa: S603 - kubectl, without a shell
     except OSError as error:
         raise KubectlFailed(f"{command[0]} cannot be run: {error.strerror}") from error
+
+
+def _output(command: list[str]) -> str:
+    """What the command prints; "" if it fails. Its errors are not shown: the version is not all that was asked for."""
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_VERSION_SECONDS)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _pod_spec(deployment: Object) -> Object:

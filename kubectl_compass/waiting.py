@@ -13,7 +13,7 @@ from workqueue import Clock
 
 _POLL_SECONDS = 0.5
 _MAX_TEXT = 1024
-_PASSING = (ConnectionFailed, ServerError, TooManyRequests)
+PASSING = (ConnectionFailed, ServerError, TooManyRequests)
 """Errors of an API server that is restarted or busy; the others stay."""
 
 Object = dict[str, Any]
@@ -63,7 +63,7 @@ class Waiting:
         while True:
             try:
                 connection = self._read()
-            except _PASSING as error:
+            except PASSING as error:
                 self._tell(f"the API server does not answer: {error}")
             else:
                 self._tell(situation(connection))

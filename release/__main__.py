@@ -1,4 +1,4 @@
-"""Writes install.yaml and the Helm chart of a version into a folder."""
+"""Writes the manifests and the Helm chart of a version into a folder."""
 
 import argparse
 import os
@@ -28,9 +28,11 @@ def main() -> int:
     kubectl = find_assets().kubectl
     options.output.mkdir(parents=True, exist_ok=True)
     manifests = render(kubectl, image=f"{options.image}:{version}", labels={"app.kubernetes.io/version": version})
-    write(
-        options.output / "install.yaml", f"# {NAME} {version}: kubectl apply --server-side -f install.yaml\n{manifests}"
-    )
+    apply = f"# {NAME} {version}: kubectl apply --server-side -f"
+    write(options.output / "install.yaml", f"{apply} install.yaml\n{manifests}")
+    kyma = render(kubectl, "kyma", image=f"{options.image}:{version}")
+    write(options.output / "kyma.yaml", f"{apply} kyma.yaml, where Kyma's operator runs\n{kyma}")
+    write(options.output / "private-ca.yaml", (ROOT / "config/private-ca/patch.yaml").read_text())
     files = chart(
         objects(render(kubectl, image=f"{options.image}:{version}")),
         version=version,

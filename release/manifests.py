@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 IMAGE = "compass-runtime-agent"
 """The name of the image in config/, which a release replaces."""
 
+_DEVELOPMENT_IMAGE = f"{IMAGE}:dev"
 _OVERLAYS = ROOT / "build"
 """Where overlays are put for a moment: kustomize wants relative paths."""
 
@@ -36,7 +37,9 @@ def render(kubectl: Path, folder: str = "default", *, image: str, labels: Mappin
     with tempfile.TemporaryDirectory(dir=_OVERLAYS, prefix="overlay-") as directory:
         (Path(directory) / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
         command = [str(kubectl), "kustomize", directory]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    # kustomize knows the images of Pods, and not that in the expression of config/kyma/policy.yaml.
+    return rendered.replace(f'"{_DEVELOPMENT_IMAGE}"', f'"{image}"')
 
 
 def objects(text: str) -> list[Object]:

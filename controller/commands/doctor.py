@@ -13,11 +13,11 @@ from typing import TextIO
 
 from controller import rights
 from controller.commands import findings, snapshot
-from controller.commands.findings import PAIR, Finding, ok, problem, unknown, warning
+from controller.commands.findings import APPLY, PAIR, PRIVATE_CA, Finding, ok, problem, unknown, warning
 from controller.commands.probe import Probe, Step, probe
 from controller.commands.status import Output
 from controller.compass import tls
-from controller.compass.errors import CompassError
+from controller.compass.errors import CompassError, InvalidRequest
 from controller.connection import status as cc
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
 from controller.connection.credentials import CredentialsError, StoredCredentials
@@ -39,6 +39,13 @@ class Unknown:
 
 
 @dataclass(frozen=True)
+class BadCaFile:
+    """Why the file with the CA certificates cannot be used."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class CertificateFacts:
     """The validity of the stored client certificate, and the remaining fraction at which it is renewed."""
 
@@ -55,7 +62,7 @@ class Facts:
     missing_rights: tuple[Right, ...] | Unknown
     configuration: PairingConfiguration | ConfigurationProblem | Unknown
     certificate: CertificateFacts | str | Unknown
-    probes: tuple[Probe, ...] | Unknown
+    probes: tuple[Probe, ...] | BadCaFile | Unknown
     ca_file: Path | None = None
     skip_verify: bool = False
 
@@ -106,7 +113,7 @@ def _probes(
     configuration: PairingConfiguration | ConfigurationProblem | Unknown,
     credentials: StoredCredentials | None,
     now: Callable[[], float],
-) -> tuple[Probe, ...] | Unknown:
+) -> tuple[Probe, ...] | BadCaFile | Unknown:
     """Probe the servers that the agent calls now: those of the registration, or the Connector of the pairing."""
     registration = credentials.registration if credentials else None
     if registration is not None:
@@ -121,6 +128,8 @@ def _probes(
             ca_file=settings.compass_ca_file,
             skip_verify=settings.skip_compass_tls_verify,
         )
+    except InvalidRequest as error:
+        return BadCaFile(str(error))
     except CompassError as error:
         return Unknown(str(error))
     return tuple(probe(party, url, context, timeout=_PROBE_SECONDS, now=now) for party, url in urls.items())
@@ -152,14 +161,14 @@ def rights_finding(missing: tuple[Right, ...]) -> Finding:
     return problem(
         check,
         f"the ServiceAccount of the agent lacks permissions: {rights.describe(missing)}",
-        "kubectl apply -k config/rbac; in a Kyma cluster kubectl apply -k config/kyma",
+        APPLY,
     )
 
 
 def _configuration(facts: Facts) -> Finding:
     check, found = "configuration", facts.configuration
     if isinstance(found, Unknown):
-        return unknown(check, f"the configuration cannot be read: {found.why}", "kubectl apply -k config/rbac")
+        return unknown(check, f"the configuration cannot be read: {found.why}", APPLY)
     if isinstance(found, PairingConfiguration):
         return ok(check, f"complete, from {found.origin}, for Runtime {found.runtime_id}")
     if isinstance(facts.certificate, CertificateFacts):
@@ -202,6 +211,7 @@ def _certificate(facts: Facts) -> Finding:
 _CURES = {
     Step.NAME: "check the host in CONNECTOR_URL, the DNS of the cluster, and that the NetworkPolicy lets DNS through",
     Step.CONNECTION: "check egress rules, firewalls and proxies between the cluster and Compass, and that Compass runs",
+    Step.TLS: f"a proxy must not open TLS; if Compass refuses the client certificate: {PAIR}",
     Step.ANSWER: "check proxies between the cluster and Compass, and that Compass runs",
 }
 
@@ -209,6 +219,8 @@ _CURES = {
 def _servers(facts: Facts) -> list[Finding]:
     if isinstance(facts.probes, Unknown):
         return [unknown("Compass", f"not asked: {facts.probes.why}")]
+    if isinstance(facts.probes, BadCaFile):
+        return [problem("Compass", f"not asked: {facts.probes.why}", f"it has to hold PEM certificates; {PRIVATE_CA}")]
     found = []
     for probed in facts.probes:
         via = f" through the proxy {probed.via}" if probed.via else ""
@@ -218,12 +230,12 @@ def _servers(facts: Facts) -> list[Finding]:
             verified = "is not verified" if facts.skip_verify else "is verified"
             text = f"{probed.url} answers{via} with HTTP {probed.status}; its TLS certificate {verified}"
             if facts.skip_verify:
-                cure = "remove APP_SKIP_COMPASS_TLS_VERIFY; a private authority goes into config/private-ca"
+                cure = f"remove APP_SKIP_COMPASS_TLS_VERIFY; for a private CA, {PRIVATE_CA}"
                 found.append(warning(probed.party, text, cure))
             else:
                 found.append(ok(probed.party, text))
         else:
-            cure = _tls_cure(facts) if probed.failed is Step.TLS else _CURES[probed.failed]
+            cure = _trust_cure(facts) if probed.failed is Step.TRUST else _CURES[probed.failed]
             found.append(problem(probed.party, f"{probed.url}{via}: {probed.text}", cure))
     return found
 
@@ -237,16 +249,14 @@ def _odd_status(status: int) -> str:
     return ""
 
 
-def _tls_cure(facts: Facts) -> str:
-    trusted = (
-        f"is its authority in {facts.ca_file}?" if facts.ca_file else "for a private authority use config/private-ca"
-    )
-    return f"{trusted}; a proxy must not open TLS; a refused client certificate needs a new pairing: {PAIR}"
+def _trust_cure(facts: Facts) -> str:
+    trusted = f"add the CA of this server to {facts.ca_file}" if facts.ca_file else f"for a private CA, {PRIVATE_CA}"
+    return f"check the host in CONNECTOR_URL; a proxy must not open TLS; {trusted}"
 
 
 def _clocks(facts: Facts) -> list[Finding]:
     """One finding for all servers, with the largest difference."""
-    probes = () if isinstance(facts.probes, Unknown) else facts.probes
+    probes = facts.probes if isinstance(facts.probes, tuple) else ()
     differences = [p.received - p.date for p in probes if p.date is not None]
     if not differences:
         return []

@@ -6,10 +6,19 @@ from enum import StrEnum
 from typing import Any
 
 from controller.commands.status import HEALTHY, UNHEALTHY, UNKNOWN
-from controller.text import clean
+from controller.text import clean, clean_lines
 
 PAIR = "kubectl compass pair --token-stdin, with a new one-time token of Compass"
 """The cure for a connection that needs a new token."""
+
+APPLY = (
+    "apply install.yaml of the release again, or run helm upgrade; where Kyma's operator runs, apply kyma.yaml of the "
+    "release"
+)
+"""The cure for objects of a release that are missing or were changed."""
+
+PRIVATE_CA = "put the CA certificates into the ConfigMap compass-ca: docs/operations.md, Private CA"
+"""The cure for a Compass whose CA the agent does not know."""
 
 _MAX_TEXT = 1024
 
@@ -74,16 +83,22 @@ def from_json(report: Mapping[str, Any]) -> list[Finding]:
 
 
 def lines(findings: Sequence[Finding]) -> list[str]:
-    """For people, each line printable: the result, the check, the text, and the cure below it."""
-    checks = [_shown(finding.check) for finding in findings]
+    """For people, each line printable: the result, the check, the text, and the cure below it.
+
+    Later lines of a text are indented, so that none looks like the result of a check.
+    """
+    checks = [clean(finding.check, _MAX_TEXT) for finding in findings]
     width = max(map(len, checks), default=0)
     told = []
     for check, finding in zip(checks, findings, strict=True):
-        told.append(f"{finding.result:<9}{check:<{width}}  {_shown(finding.text)}")
+        first, *others = clean_lines(finding.text, _MAX_TEXT)
+        told.append(f"{finding.result:<9}{check:<{width}}  {first}")
         if finding.cure:
-            told.append(f"{'':<9}{'':<{width}}  cure: {_shown(finding.cure)}")
+            begin, *more = clean_lines(finding.cure, _MAX_TEXT)
+            others += [f"cure: {begin}", *more]
+        told += [f"{'':<9}{'':<{width}}  {line}" for line in others]
     return told
 
 
 def _shown(text: str) -> str:
-    return clean(text, _MAX_TEXT)
+    return "\n".join(clean_lines(text, _MAX_TEXT))

@@ -26,6 +26,7 @@ class Step(StrEnum):
 
     NAME = "name"
     CONNECTION = "connection"
+    TRUST = "trust"
     TLS = "TLS"
     ANSWER = "answer"
 
@@ -78,7 +79,7 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
-        return failed(Step.TLS, f"the certificate of the server is not trusted: {error.verify_message}")
+        return failed(Step.TRUST, f"the certificate of the server is not trusted: {error.verify_message}")
     except ssl.SSLError as error:
         return failed(Step.TLS, f"the TLS connection failed: {error.reason or _cause(error)}")
     except (OSError, http.client.HTTPException) as error:

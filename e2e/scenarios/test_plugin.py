@@ -78,7 +78,7 @@ def terminal(connected: Stage, tmp_path: Path) -> Terminal:
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in _commands() if _name(c) not in ("pair", "revoke") and "--follow" not in c]
+    "command", [c for c in _commands() if _name(c) not in ("pair", "revoke") and not re.search("--follow|--watch", c)]
 )
 def test_commands_of_a_working_connection(terminal: Terminal, command: str) -> None:
     """Each ends with status 0 and says that all is well."""
@@ -90,6 +90,8 @@ def test_commands_of_a_working_connection(terminal: Terminal, command: str) -> N
     match _name(command):
         case "doctor":
             assert "problem" not in printed
+        case "list":
+            assert "Synced" in printed
         case "status" if "yaml" in command:
             assert yaml.safe_load(printed)["healthy"] is True
         case "logs":

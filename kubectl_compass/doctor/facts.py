@@ -43,13 +43,15 @@ class Lease:
 class Facts:
     """`now` in epoch seconds, of this machine. None stands for an object that does not exist.
 
-    `inside`: the findings of the agent's own doctor in a Pod. `missing_rights`: read from outside if they are unknown.
+    `go_agent`: the image, if the Deployment is that of the Go agent; else "". `inside`: the findings of the agent's own
+    doctor in a Pod. `missing_rights`: read from outside if they are unknown.
     """
 
     now: float
     namespace: str
     crds: Mapping[str, Object | Unknown | None]
     deployment: Object | Unknown | None
+    go_agent: str = ""
     settings: Settings | Unknown
     pods: tuple[Object, ...] | Unknown
     lease: Lease | Unknown | None
@@ -67,17 +69,19 @@ def gather(desk: Desk) -> Facts:
     settings = _attempt(lambda: cluster.settings)
     pods = _attempt(lambda: _pods(cluster))
     lease = _attempt(partial(_lease, cluster, settings, desk.clock)) if isinstance(settings, Settings) else settings
-    inside = _inside(cluster, _pod_to_ask(pods, lease))
+    go_agent = "" if isinstance(deployment, Unknown) else cluster.go_agent
+    inside = Unknown("it has no doctor") if go_agent else _inside(cluster, _pod_to_ask(pods, lease))
     missing: tuple[Right, ...] | Unknown = ()
     if isinstance(settings, Unknown):
         missing = settings
-    elif isinstance(inside, Unknown):
+    elif isinstance(inside, Unknown) and not go_agent:
         missing = _attempt(partial(_missing_rights, cluster, settings))
     return Facts(
         now=desk.clock.time(),
         namespace=cluster.namespace,
         crds=crds,
         deployment=deployment,
+        go_agent=go_agent,
         settings=settings,
         pods=pods,
         lease=lease,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.commands.doctor import Unknown, rights_finding
-from controller.commands.findings import PAIR, Finding, ok, problem, unknown, warning
+from controller.commands.findings import APPLY, PAIR, Finding, ok, problem, unknown, warning
 from controller.commands.status import stale_after
 from controller.connection import status as cc
 from controller.connection.status import State
@@ -22,7 +22,7 @@ Object = dict[str, Any]
 _CURES: Mapping[str, str] = {
     State.CONNECTION_FAILED: f"what the text says; most often: {PAIR}",
     State.CONNECTION_MAINTENANCE_FAILED: f"wait, if Compass is down; if it refuses the certificate: {PAIR}",
-    State.SYNCHRONIZATION_FAILED: "wait, if Compass is down; missing permissions: kubectl apply -k config/rbac",
+    State.SYNCHRONIZATION_FAILED: f"wait, if Compass is down; for missing permissions: {APPLY}",
     State.RESOURCE_APPLICATION_FAILED: "kubectl get events --field-selector involvedObject.kind=Application; for "
     "deletions that are held back: the command in the text",
     State.METADATA_UPDATE_FAILED: "it is tried again with each synchronisation; look for errors of the Director",
@@ -51,7 +51,7 @@ def _crds(facts: Facts) -> list[Finding]:
 
 def _crd(name: str, crd: Object | Unknown | None) -> Finding:
     check = "CRD"
-    apply = "kubectl apply -k config/crd, but not where Kyma's operator runs: it brings them"
+    apply = "apply install.yaml of the release, or the folder crds of the chart; Kyma's operator applies them itself"
     if isinstance(crd, Unknown):
         return unknown(check, f"{name} cannot be read: {crd.why}")
     if crd is None:
@@ -77,7 +77,7 @@ def _deployment(facts: Facts) -> Finding:
         return problem(
             check,
             f"there is no Deployment {COMPONENT} in the namespace {facts.namespace}",
-            "kubectl apply -k config/default, or name its namespace with --namespace",
+            "name its namespace with --namespace; to install it, apply install.yaml of the release, or use the chart",
         )
     if isinstance(facts.settings, Unknown):
         return problem(
@@ -97,6 +97,12 @@ def _deployment(facts: Facts) -> Finding:
     describe = f"kubectl -n {facts.namespace} describe pods --selector=app={COMPONENT}"
     if not ready:
         return problem(check, text, describe)
+    if facts.go_agent:
+        return warning(
+            check,
+            f"the Go agent runs here, image {facts.go_agent}; {text}",
+            "to use this agent: docs/upgrade.md, From the Go agent",
+        )
     return ok(check, text) if ready >= wanted else warning(check, text, describe)
 
 
@@ -133,10 +139,12 @@ def _lease(facts: Facts) -> Finding:
     check, lease = "leader", facts.lease
     if isinstance(facts.settings, Settings) and not facts.settings.leader_election:
         return ok(check, "leader election is off")
+    if facts.go_agent:
+        return ok(check, "the Go agent elects no leader")
     if isinstance(lease, Unknown):
         return unknown(check, f"the Lease cannot be read: {lease.why}")
     if lease is None or not lease.holder:
-        return problem(check, "no replica holds the Lease, so nobody works", _logs(facts))
+        return problem(check, "no replica holds the Lease, so no replica works", _logs(facts))
     pod = pod_of(lease.holder)
     if not lease.renewed:
         return problem(check, f"{pod} holds the Lease and did not renew it while it was watched", _logs(facts))
@@ -147,6 +155,12 @@ def _inside(facts: Facts) -> list[Finding]:
     """The findings of the agent's own doctor; without them, what is known from outside."""
     if not isinstance(facts.inside, Unknown):
         return list(facts.inside)
+    if facts.go_agent:
+        return [
+            unknown(
+                "inside the cluster", "the Go agent has no doctor: configuration, DNS, TLS and clocks are not checked"
+            )
+        ]
     check = "permissions"
     missing = facts.missing_rights
     seen = unknown(check, missing.why) if isinstance(missing, Unknown) else rights_finding(missing)

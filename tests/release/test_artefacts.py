@@ -194,6 +194,15 @@ def test_a_version_that_is_not_the_projects_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_release_has_the_manifests_for_kyma(dist: Path) -> None:
+    """With the image of the release in the policy; nobody needs a clone of the repository."""
+    found = by_name(list(yaml.safe_load_all((dist / "kyma.yaml").read_text())))
+    policy = found["MutatingAdmissionPolicy", "", "compass-runtime-agent"]
+    assert {"name": "image", "expression": f'"{IMAGE}:{VERSION}"'} in policy["spec"]["variables"]
+    assert ("NetworkPolicy", "kyma-system", "compass-runtime-agent-metrics") in found
+    assert (dist / "private-ca.yaml").read_text() == (ROOT / "config/private-ca/patch.yaml").read_text()
+
+
 def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
     found = []
     for name in ("one", "two"):

@@ -204,7 +204,8 @@ def test_doctor_of_the_agent(world: World, agent: StartAgent) -> None:
     found = results(COMPASS_CA_FILE="")
     assert found["Connector"]["result"] == found["Director"]["result"] == "problem"
     assert "is not trusted" in found["Director"]["text"]
-    assert "config/private-ca" in found["Director"]["cure"]
+    assert "Private CA" in found["Director"]["cure"]
+    assert "pair" not in found["Director"]["cure"]
 
 
 def test_doctor_where_no_pod_runs(world: World, agent: StartAgent, plugin: Plugin) -> None:

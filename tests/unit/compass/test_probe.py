@@ -44,7 +44,7 @@ def test_nobody_listens(trusting: ssl.SSLContext) -> None:
 
 def test_a_server_of_another_authority(server: Server) -> None:
     found = probed(server.url, tls.client_context())
-    assert found.failed is Step.TLS
+    assert found.failed is Step.TRUST
     assert found.text.startswith("the certificate of the server is not trusted: ")
 
 

@@ -4,12 +4,13 @@ import importlib
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller.commands import findings
-from controller.commands.doctor import CertificateFacts, Facts, Unknown, doctor, examine
+from controller.commands.doctor import BadCaFile, CertificateFacts, Facts, Unknown, doctor, examine, gather
 from controller.commands.findings import Finding, Result
 from controller.commands.probe import Probe, Step
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
@@ -41,7 +42,13 @@ def failing(step: Step, text: str) -> tuple[Probe, ...]:
 #: What is so, the check that finds it, its result, and words of text and cure.
 TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({}, "permissions", Result.OK, "has all permissions", ""),
-    ({"missing_rights": (Right("", "secrets", "a", "", "get"),)}, "permissions", Result.PROBLEM, "get secrets", "rbac"),
+    (
+        {"missing_rights": (Right("", "secrets", "a", "", "get"),)},
+        "permissions",
+        Result.PROBLEM,
+        "get secrets",
+        "install.yaml",
+    ),
     ({"missing_rights": Unknown("refused")}, "permissions", Result.UNKNOWN, "refused", ""),
     ({}, "configuration", Result.OK, "for Runtime runtime", ""),
     ({"configuration": NOTHING}, "configuration", Result.OK, "none is needed", ""),
@@ -64,7 +71,9 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({"skip_verify": True}, "Director", Result.WARNING, "is not verified", "APP_SKIP_COMPASS_TLS_VERIFY"),
     ({"probes": failing(Step.NAME, "not resolved")}, "Connector", Result.PROBLEM, "not resolved", "DNS"),
     ({"probes": failing(Step.CONNECTION, "refused")}, "Connector", Result.PROBLEM, "refused", "egress"),
-    ({"probes": failing(Step.TLS, "not trusted")}, "Connector", Result.PROBLEM, "not trusted", "config/private-ca"),
+    ({"probes": failing(Step.TRUST, "not trusted")}, "Connector", Result.PROBLEM, "not trusted", "Private CA"),
+    ({"probes": failing(Step.TLS, "refused")}, "Connector", Result.PROBLEM, "refused", "pair --token-stdin"),
+    ({"probes": BadCaFile("no PEM")}, "Compass", Result.PROBLEM, "not asked: no PEM", "ConfigMap compass-ca"),
     ({"probes": failing(Step.ANSWER, "cut off")}, "Connector", Result.PROBLEM, "cut off", "proxies"),
     ({"probes": Unknown("no address")}, "Compass", Result.UNKNOWN, "no address", ""),
     ({}, "clocks", Result.OK, "agree", ""),
@@ -81,6 +90,40 @@ def test_each_fact_has_its_finding(facts: dict[str, Any], check: str, result: Re
     assert text in found.text
     assert cure in found.cure
     assert bool(found.cure) or result in (Result.OK, Result.UNKNOWN)
+
+
+def test_a_server_that_is_not_trusted_leads_to_no_new_pairing() -> None:
+    """A token would be used up for nothing."""
+    for ca_file in (None, Path("/etc/compass-ca/ca.crt")):
+        facts = replace(WELL, probes=failing(Step.TRUST, "not trusted"), ca_file=ca_file)
+        assert not any("pair" in finding.cure for finding in examine(facts))
+
+
+def test_cures_need_no_clone_of_the_repository() -> None:
+    """Who has installed a release has no folder config/."""
+    cures = {finding.cure for row in TABLE for finding in examine(replace(WELL, **row[0]))}
+    assert not [cure for cure in cures if "config/" in cure or " -k " in cure]
+
+
+def test_later_lines_of_a_text_are_indented() -> None:
+    """So a line break in the text of somebody else makes no row of its own."""
+    found = [Finding("check", Result.PROBLEM, "one\nok       check  two", "three\nfour")]
+    assert findings.lines(found) == [
+        "problem  check  one",
+        "                ok       check  two",
+        "                cure: three",
+        "                four",
+    ]
+
+
+def test_a_ca_file_that_is_none_is_a_finding(tmp_path: Path) -> None:
+    bench = Bench(validity=10 * 3600.0).paired()
+    file = tmp_path / "ca.crt"
+    file.write_text("nonsense")
+    settings = Settings(cluster_certificates_secret=CLUSTER, ca_certificates_secret=CA, compass_ca_file=file)
+    facts = gather(Server(bench, True), settings, now=bench.clock.time)  # type: ignore[arg-type]
+    assert isinstance(facts.probes, BadCaFile)
+    assert str(file) in facts.probes.why
 
 
 def test_no_clock_no_finding() -> None:

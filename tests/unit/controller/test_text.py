@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.text import clean, printable
+from controller.text import clean, clean_lines, printable
 
 ROWS = [
     ("plain", "caf\u00e9 \u2192 \u6e2f", "caf\u00e9 \u2192 \u6e2f"),
@@ -42,3 +42,16 @@ def test_inside_json_the_meaning_stays(text: str) -> None:
 
 def test_two_megabytes_cost_no_more_than_what_is_shown() -> None:
     assert clean("x" * 2_000_000, 253) == "x" * 252 + "\u2026"
+
+
+@given(st.text(st.characters()), st.integers(min_value=1, max_value=50))
+def test_lines_of_any_text_are_printable_and_bounded_together(text: str, limit: int) -> None:
+    shown = clean_lines(text, limit)
+    assert all(line.isprintable() for line in shown)
+    assert len("\n".join(shown)) <= limit
+    if len(text) < limit and text.replace("\n", "").isprintable():
+        assert "\n".join(shown) == text
+
+
+def test_lines_stay_lines() -> None:
+    assert clean_lines("invalid settings:\n  A=1\x1b\n  B=2", 100) == ["invalid settings:", "  A=1\\u001b", "  B=2"]

@@ -36,6 +36,8 @@ class FakeCluster:
     patches: list[Object] = field(default_factory=list)
     settings: Settings = field(default_factory=Settings)
     replicas: None = None
+    agent: None = None
+    namespace: str = "kyma-system"
 
     @property
     def client(self) -> "FakeCluster":
@@ -50,6 +52,9 @@ class FakeCluster:
 
     def leader(self) -> str:
         return "pod-1"
+
+    def is_missing(self) -> bool:
+        return False
 
 
 def resync(clock: VirtualClock, *answers: Object) -> tuple[int, int, float, Object]:

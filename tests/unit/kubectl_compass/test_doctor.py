@@ -74,8 +74,8 @@ def waiting(reason: str, last: Object | None = None) -> tuple[Object, ...]:
 
 #: What is so, the check that finds it, its result, and words of text and cure.
 TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
-    ({"crds": {CONNECTIONS: None}}, "CRD", Result.PROBLEM, f"{CONNECTIONS} is missing", "apply -k config/crd"),
-    ({"crds": {CONNECTIONS: crd(version="v1")}}, "CRD", Result.PROBLEM, "does not serve v1alpha1", "config/crd"),
+    ({"crds": {CONNECTIONS: None}}, "CRD", Result.PROBLEM, f"{CONNECTIONS} is missing", "install.yaml"),
+    ({"crds": {CONNECTIONS: crd(version="v1")}}, "CRD", Result.PROBLEM, "does not serve v1alpha1", "install.yaml"),
     ({"crds": {APPLICATIONS: crd(established="False")}}, "CRD", Result.PROBLEM, "not established", "describe crd"),
     ({"crds": {CONNECTIONS: crd(subresource=False)}}, "CRD", Result.OK, "the Go agent", ""),
     ({"crds": {CONNECTIONS: Unknown("forbidden")}}, "CRD", Result.UNKNOWN, "forbidden", ""),
@@ -110,7 +110,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
         "permissions",
         Result.PROBLEM,
         "get secrets",
-        "config/rbac",
+        "install.yaml",
     ),
     ({"inside": NO_POD, "missing_rights": Unknown("no")}, "permissions", Result.UNKNOWN, "no", ""),
     ({}, "CompassConnection", Result.OK, "Synchronized", ""),
@@ -137,7 +137,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
         "CompassConnection",
         Result.PROBLEM,
         "why",
-        "config/rbac",
+        "install.yaml",
     ),
     (
         {"connection": connection("ResourceApplicationFailed", sync="why")},
@@ -148,6 +148,28 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ),
     ({"connection": connection("MetadataUpdateFailed", sync="x")}, "CompassConnection", Result.PROBLEM, "x", "tried"),
 ]
+
+
+GO_AGENT: dict[str, Any] = {"go_agent": "registry/go:1", "lease": None, "inside": Unknown("it has no doctor")}
+
+
+def test_the_go_agent_is_recognised() -> None:
+    """It is no fault that it has no leader and no doctor; what can be checked from outside is checked."""
+    found = {finding.check: finding for finding in examine(replace(WELL, **GO_AGENT))}
+    assert found["Deployment"].result is Result.WARNING
+    assert "the Go agent runs here, image registry/go:1" in found["Deployment"].text
+    assert "docs/upgrade.md" in found["Deployment"].cure
+    assert found["leader"].result is Result.OK
+    assert "permissions" not in found
+    assert found["CompassConnection"].result is Result.OK
+    assert Result.PROBLEM not in {finding.result for finding in found.values()}
+
+
+def test_cures_need_no_clone_of_the_repository() -> None:
+    """Who has installed a release has no folder config/."""
+    facts = [*(row[0] for row in TABLE), GO_AGENT]
+    cures = {finding.cure for changed in facts for finding in examine(replace(WELL, **changed))}
+    assert not [cure for cure in cures if "config/" in cure or " -k " in cure]
 
 
 @pytest.mark.parametrize(("facts", "check", "result", "text", "cure"), TABLE)
@@ -183,10 +205,10 @@ def test_a_state_that_is_well_does_not_hide_what_is_not(facts: dict[str, Any], t
 
 def test_the_pages_that_cures_name_have_these_headings() -> None:
     """As "docs/PAGE.md, HEADING"."""
-    rows = [row[0] for row in TABLE] + [{"connection": connection(warning="look at this")}]
+    rows = [row[0] for row in TABLE] + [GO_AGENT, {"connection": connection(warning="look at this")}]
     cures = {finding.cure for facts in rows for finding in examine(replace(WELL, **facts))}
     cited = {match for cure in cures for match in re.findall(r"docs/([\w-]+\.md), ([^;]+)", cure)}
-    assert len(cited) == 2
+    assert len(cited) == 3
     for page, heading in cited:
         assert re.search(f"^#+ {re.escape(heading)}$", (DOCS / page).read_text(), re.MULTILINE), heading
 

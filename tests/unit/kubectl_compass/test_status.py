@@ -1,0 +1,222 @@
+"""What `status` and `list` show, and where there is no agent."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.model.sync_status import SYNC_STATUS
+from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME
+from controller.runtime.events import EVENTS
+from controller.runtime.leader_election import LEASES
+from informers import Forbidden
+from kubectl_compass import actions
+from kubectl_compass.actions import Failed
+from kubectl_compass.applications import list_applications
+from kubectl_compass.arguments import Connect
+from kubectl_compass.cluster import DEPLOYMENTS, Cluster
+from kubectl_compass.desk import Desk
+from tests.support.object_store import ObjectStore
+from workqueue.testing import VirtualClock
+
+Object = dict[str, Any]
+NAME = "compass-runtime-agent"
+NAMESPACE = "kyma-system"
+VERSION_TOLD = 'case "$*" in *--version) echo "compass-runtime-agent 1.2.3 (commit abc)";; *) exit 1;; esac'
+
+
+class Server(ObjectStore):
+    """With lists of two kinds, one object on each page."""
+
+    lists: dict[str, list[Object] | Exception]
+
+    def list(self, resource: Any, *, limit: int, continue_: str, **_: Any) -> Object:
+        items = self.lists.get(resource.plural, [])
+        if isinstance(items, Exception):
+            raise items
+        at = int(continue_ or 0)
+        more = str(at + 1) if at + 1 < len(items) else ""
+        return {"metadata": {"continue": more}, "items": items[at : at + 1]}
+
+
+class Bench:
+    """A cluster with a CompassConnection; `kubectl` is the text of a script."""
+
+    def __init__(self, directory: Path, kubectl: str = VERSION_TOLD, namespace: str = NAMESPACE) -> None:
+        self.server = Server()
+        self.server.lists = {}
+        status = {"connectionState": "Synchronized", "applications": {"failing": ["new", "written"]}}
+        connection = {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": status}
+        self.server.put(COMPASS_CONNECTION, connection)
+        script = directory / "kubectl"
+        script.write_text(f"#!/bin/sh\n{kubectl}\n")
+        script.chmod(0o755)
+        self.cluster = Cluster(
+            self.server,  # type: ignore[arg-type]
+            Connect("", "", namespace),
+            environment={},
+            kubectl=str(script),
+        )
+        self.out, self.err = io.StringIO(), io.StringIO()
+
+    def desk(self, output: str = "text", clock: Any = None) -> Desk:
+        return Desk(self.cluster, output, self.out, self.err, clock or VirtualClock())  # type: ignore[arg-type]
+
+    def deploy(self, *, path: str = "/readyz", image: str = "registry/agent:1") -> None:
+        probe = {"httpGet": {"path": path}}
+        container = {"name": NAME, "image": image, "readinessProbe": probe}
+        self.server.put(
+            DEPLOYMENTS,
+            {
+                "metadata": {"name": NAME, "namespace": NAMESPACE},
+                "spec": {"replicas": 1, "template": {"spec": {"containers": [container]}}},
+                "status": {"readyReplicas": 1},
+            },
+        )
+
+    def lead(self, holder: str) -> None:
+        name = {"name": NAME, "namespace": NAMESPACE}
+        self.server.put(LEASES, {"metadata": name, "spec": {"holderIdentity": holder}})
+
+    def status(self) -> Object:
+        actions.status(self.desk("json"))
+        found: Object = json.loads(self.out.getvalue())
+        return found
+
+
+def test_the_agent_that_runs_is_shown(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.deploy()
+    bench.lead("pod-1_uid_x")
+    actions.status(bench.desk())
+    assert "\nAgent:        version 1.2.3, commit abc, image registry/agent:1\n" in bench.out.getvalue()
+
+
+@pytest.mark.parametrize("kubectl", ["exit 1", "echo nonsense", "echo 'compass-runtime-agent \x1b[2J (commit x)'"])
+def test_a_version_that_the_agent_does_not_tell(tmp_path: Path, kubectl: str) -> None:
+    """There may be no right to kubectl exec."""
+    bench = Bench(tmp_path, kubectl)
+    bench.deploy()
+    bench.lead("pod-1_uid_x")
+    assert bench.status()["agent"] == {"image": "registry/agent:1", "version": "", "commit": "", "go_agent": False}
+
+
+def test_the_go_agent_is_recognised(tmp_path: Path) -> None:
+    """It elects no leader, which is no problem."""
+    bench = Bench(tmp_path)
+    bench.deploy(path="/healthz", image="registry/go:1")
+    found = bench.status()
+    assert found["agent"]["go_agent"] is True
+    assert not [problem for problem in found["problems"] if "Lease" in problem]
+    actions.status(bench.desk())
+    assert "Agent:        the Go agent, image registry/go:1\n" in bench.out.getvalue()
+
+
+@pytest.mark.parametrize(("namespace", "holder"), [(NAMESPACE, ""), ("nope", "pod-1_uid_x")])
+def test_no_agent_in_the_namespace_is_a_problem(tmp_path: Path, namespace: str, holder: str) -> None:
+    """Whatever the CompassConnection says, which has no namespace. Nothing is asked of an agent that is not there."""
+    bench = Bench(tmp_path, namespace=namespace)
+    if holder:
+        bench.lead(holder)
+    found = bench.status()
+    assert found["healthy"] is False
+    assert any(f"no Deployment {NAME} in the namespace {namespace}" in problem for problem in found["problems"])
+    for action in (actions.resync, actions.renew, lambda desk: actions.reconnect(desk, "")):
+        with pytest.raises(Failed, match="nothing was changed"):
+            action(bench.desk())
+    assert not bench.server.writes["update CompassConnection"]
+
+
+def test_an_agent_that_runs_as_a_process_is_there(tmp_path: Path) -> None:
+    """It holds the Lease, and has no Deployment."""
+    bench = Bench(tmp_path)
+    bench.lead("host_uid_x")
+    assert not [problem for problem in bench.status()["problems"] if "Deployment" in problem]
+
+
+def test_what_the_cluster_holds_controls_no_terminal(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.deploy(image="registry/\x1b[2Jagent")
+    bench.lead("\x1b[2Jpod_x")
+    bench.server.lists = {APPLICATION.plural: [application("a\x1b[2J", "\x1b[2J")]}
+    actions.status(bench.desk())
+    list_applications(bench.desk())
+    assert "\x1b" not in bench.out.getvalue()
+    assert "\\u001b[2Jpod" in bench.out.getvalue()
+
+
+class ThreeLooks(VirtualClock):
+    """Changes the cluster at each wait, and then interrupts as Ctrl-C does."""
+
+    def __init__(self, *changes: Any) -> None:
+        super().__init__()
+        self._changes = list(changes)
+
+    def sleep(self, seconds: float, stop: Any) -> bool:
+        if not self._changes:
+            raise KeyboardInterrupt
+        self._changes.pop(0)()
+        return False
+
+
+def test_watch_shows_changes_only(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.deploy()
+    bench.lead("pod-1_x")
+    clock = ThreeLooks(lambda: None, lambda: bench.lead("pod-2_x"), lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        actions.watch(bench.desk(clock=clock))
+    shown = bench.out.getvalue().splitlines()
+    assert shown[0] == "State:        Synchronized"
+    assert [line for line in shown if "; leader " in line] == [
+        "2026-01-01T00:00:00Z  Synchronized: 0 of 0 Applications are in sync; leader pod-2; 1 of 1 replicas ready"
+    ]
+
+
+def application(name: str, sync: str | None, *, managed: bool = True) -> Object:
+    annotations = {SYNC_STATUS: sync} if sync else {}
+    spec = {"compassMetadata": {"applicationId": "x"}} if managed else {}
+    return {"metadata": {"name": name, "annotations": annotations}, "spec": spec}
+
+
+def event(name: str, at: str, message: str) -> Object:
+    about = {"kind": "Application", "name": name}
+    return {"involvedObject": about, "lastTimestamp": at, "reason": "Incomplete", "message": message}
+
+
+def test_each_application_has_its_sync_status_and_the_reason(tmp_path: Path) -> None:
+    """Also if it could not be written or created, which the CompassConnection shows. Those of users are left out."""
+    bench = Bench(tmp_path)
+    bench.deploy()
+    bench.server.lists = {
+        APPLICATION.plural: [
+            application("users", None, managed=False),
+            application("well", "Synced"),
+            application("upgraded", None),
+            application("partial", "Incomplete"),
+            application("written", "Synced"),
+        ],
+        EVENTS.plural: [event("partial", "2", "now"), event("partial", "1", "before"), event("well", "1", "long ago")],
+    }
+    assert list_applications(bench.desk("json")) == 1
+    rows = json.loads(bench.out.getvalue())["applications"]
+    assert [(row["name"], row["sync"], row["reason"]) for row in rows] == [
+        ("new", "Missing", ""),
+        ("partial", "Incomplete", "Incomplete: now"),
+        ("upgraded", "Synced", ""),
+        ("well", "Synced", ""),
+        ("written", "Failed", ""),
+    ]
+    list_applications(bench.desk())
+    assert "\npartial   Incomplete  Incomplete: now\n" in bench.out.getvalue()
+
+
+def test_without_the_right_to_read_events_the_reasons_are_missing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.server.lists = {
+        APPLICATION.plural: [application("partial", "Incomplete")],
+        EVENTS.plural: Forbidden("no", status=403),
+    }
+    assert list_applications(bench.desk("json")) == 1
