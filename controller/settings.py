@@ -99,8 +99,9 @@ def _duration(text: str) -> float:
 
 def _whole_seconds(text: str) -> float:
     seconds = parse_duration(text)
-    if seconds < 1 or not seconds.is_integer():
-        raise ValueError("a duration of whole seconds such as 10s")
+    if seconds < 2 or not seconds.is_integer():
+        # A Lease holds whole seconds, and one second is the mark of a released Lease.
+        raise ValueError("a duration of at least 2 whole seconds such as 10s")
     return seconds
 
 

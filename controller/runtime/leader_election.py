@@ -1,16 +1,17 @@
 """Leader election with a coordination.k8s.io/v1 Lease, by client-go's rules (tools/leaderelection).
 
-- A candidate observes changes of the record. It takes the Lease over when the record has not changed for the duration
-  that is written in it, by the candidate's *own* clock. The times in the record are for people. Clocks of two machines
-  are never compared; only their speed matters.
+- A candidate takes the Lease over when it has seen no renewal for the duration in the record, and for its own duration,
+  by its *own* clock. The times in the record are never compared with a clock, so clocks may differ.
+- Only a write that changes renewTime is a renewal. A Lease that is deleted, emptied or edited by a person runs out as
+  it was last renewed, because its holder may not know yet and still writes.
+- A released Lease is free at once. Its record has no holder and a duration of one second, as client-go writes it.
 - The holder renews every retry period. If no renewal succeeds within the renew deadline, its term ends. The deadline is
-  shorter than the lease duration, so this is before another process can take over.
-- A holder that has ended its work releases the Lease, so the next holder does not wait for it to expire.
-- A process may take over at once from an earlier process of the same Pod, because the kubelet starts a container only
-  when the previous one has ended.
+  shorter than the duration in the record, so this is before another process can take over.
+- A leader that finds another holder, or a release that is not its own, ends its term.
+- The holder that a process finds at its first look, if it is of the same Pod, has probably ended: the kubelet starts a
+  container when the previous one has ended. So the process waits only until that holder should have renewed.
 
-client-go leaves fencing to the caller. Here a term refuses requests by the clock, so a process that was suspended while
-it led sends nothing in the name of its term when it continues.
+client-go leaves fencing to the caller. Here a term refuses requests by the clock; `term` says what that guarantees.
 """
 
 import logging
@@ -51,7 +52,7 @@ JITTER_FACTOR = 1.2
 # Interval of attempts while the API server cannot be reached. Attempts cost nothing then, and the work continues soon
 # after the server is back.
 _UNREACHABLE_RETRY_PERIOD = 1.0
-# The duration in a released Lease: the next holder waits only a moment, even if it did not see the empty holder.
+# The duration in a released Lease. A Lease without a holder that has another duration was emptied by an edit.
 _RELEASED_DURATION = 1
 # A conflict on release means that the record has changed. It is read again this number of times.
 _RELEASE_TRIES = 3
@@ -68,9 +69,10 @@ class LeaderElectionConfig:
     """Configuration of the election. Durations are seconds.
 
     identity: unique for each process; "" for one from the host name, the uid of the Pod and a random part. pod_uid: uid
-    of the Pod of this process, "" if unknown. The Lease of a holder from the same Pod is taken over at once.
+    of the Pod of this process, "" if unknown. lease_duration: a Lease holds whole seconds, so fractions are cut off.
 
-    Raises ValueError unless lease_duration > renew_deadline > retry_period * JITTER_FACTOR > 0.
+    Raises ValueError unless int(lease_duration) > renew_deadline > retry_period * JITTER_FACTOR > 0 and
+    int(lease_duration) > 1, which is the mark of a released Lease.
     """
 
     name: str
@@ -92,24 +94,29 @@ class LeaderElectionConfig:
                 f"leader election: renew_deadline ({self.renew_deadline:g}) must be more than "
                 f"retry_period * {JITTER_FACTOR} ({self.retry_period * JITTER_FACTOR:g})"
             )
-        if self.lease_duration <= self.renew_deadline:
+        if self.written_duration <= max(self.renew_deadline, _RELEASED_DURATION):
             raise ValueError(
-                f"leader election: lease_duration ({self.lease_duration:g}) must be more than "
-                f"renew_deadline ({self.renew_deadline:g})"
+                f"leader election: lease_duration ({self.lease_duration:g}, in the Lease {self.written_duration}) must "
+                f"be more than renew_deadline ({self.renew_deadline:g}) and more than {_RELEASED_DURATION}"
             )
         if not self.identity:
             parts = (socket.gethostname(), self.pod_uid, str(uuid.uuid4()))
             object.__setattr__(self, "identity", "_".join(filter(None, parts)))
 
     @property
-    def try_seconds(self) -> float:
-        """Timeout of one attempt to renew. Two attempts fit between the retry period and the deadline, with a tenth in
-        reserve, so that one request that hangs does not lose the Lease.
+    def written_duration(self) -> int:
+        """The duration in the Lease, whole seconds. client-go cuts fractions off too."""
+        return int(self.lease_duration)
+
+    @property
+    def request_seconds(self) -> float:
+        """Timeout of one request. Two of them fit between the retry period and the deadline, with a tenth in reserve,
+        so that one request that hangs does not lose the Lease.
         """
         return 0.9 * (self.renew_deadline - self.retry_period) / 2
 
-    def is_predecessor(self, holder: str) -> bool:
-        """Whether the holder is an earlier process of this Pod, which has ended."""
+    def is_same_pod(self, holder: str) -> bool:
+        """Whether the holder is another process of the Pod of this process."""
         return bool(self.pod_uid) and f"_{self.pod_uid}_" in holder and holder != self.identity
 
 
@@ -148,21 +155,17 @@ class LeaderElector:
         self._clock = clock
         self._rng = rng
         self._metrics = metrics if metrics is not None else Metrics()
-        # The Lease as last read or written, and the monotonic time of the last observed change of its record.
+        # The Lease as last read or written; {} before. Its last renewal expires at this monotonic time.
         self._lease: dict[str, Any] = {}
-        self._observed_at = -math.inf
-        self._try_ends_at = math.inf  # monotonic
+        self._expires_at = -math.inf
+        self._has_looked = False
+        self._requests_end_at = math.inf  # monotonic
         self._stopped = False
         self._lock = threading.Lock()
         self._reported_holder: str | None = None
         self._reported_error: tuple[type[KubernetesError], str] | None = None
         self._unreachable = False
         self._metrics.leading(config.name, holds=False)
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether the last observed Lease names this process."""
-        return self._holder == self._config.identity
 
     @property
     def is_unreachable(self) -> bool:
@@ -173,8 +176,7 @@ class LeaderElector:
         """Wait for the Lease, and hold it until stop is set (returns None) or until it is lost. Blocks.
 
         After a loss, run may be called again when the work of the lost term has ended. release decides at the end
-        whether the
-        Lease may be released: it must not be while work of the term continues.
+        whether the Lease may be released: it must not be while work of the term continues.
         """
         self._stopped = False
         term: Term | None = None
@@ -191,10 +193,11 @@ class LeaderElector:
 
     def _acquire(self, stop: threading.Event) -> Term | None:
         log.info("Waiting for the Lease", extra=self._context)
+        self._requests_end_at = math.inf
         while not stop.is_set():
-            began = self._clock.monotonic()
-            if self._try():
-                return Term(renewed_at=began, renew_deadline=self._config.renew_deadline, clock=self._clock)
+            written_at = self._attempt(self._take)
+            if written_at is not None:
+                return Term(renewed_at=written_at, renew_deadline=self._config.renew_deadline, clock=self._clock)
             self._clock.sleep(self._pause(), stop)
         return None
 
@@ -208,7 +211,7 @@ class LeaderElector:
         if self._unreachable:
             pause = min(pause, _UNREACHABLE_RETRY_PERIOD)
         expires_in = self._expires_at - self._clock.monotonic()
-        return min(pause, expires_in) if self._holder and expires_in > 0 else pause
+        return min(pause, expires_in) if expires_in > 0 else pause
 
     def _lead(self, term: Term, stop: threading.Event) -> LeaderElectionLost | None:
         """Renew until stop is set (returns None) or the Lease is lost."""
@@ -235,20 +238,21 @@ class LeaderElector:
                 raise failure
 
     def _keep(self, term: Term, stop: threading.Event) -> LeaderElectionLost | None:
-        next_try = self._clock.monotonic() + self._config.retry_period
-        while not self._clock.sleep(max(0.0, next_try - self._clock.monotonic()), stop):
-            began = self._clock.monotonic()
-            next_try = began + self._config.retry_period
-            if self._try():
-                term.renewed(began)
-            elif not self.is_leader:
-                return LeaderElectionLost(f"the Lease {self._config.name} is held by {self._holder or 'nobody'}")
+        next_attempt = self._clock.monotonic() + self._config.retry_period
+        while not self._clock.sleep(max(0.0, next_attempt - self._clock.monotonic()), stop):
+            next_attempt = self._clock.monotonic() + self._config.retry_period
+            self._requests_end_at = term.deadline
+            renewed_at = self._attempt(self._renew)
+            if renewed_at is not None:
+                term.renewed(renewed_at)
+            elif not self._is_kept():
+                return LeaderElectionLost(f"the Lease {self._config.name} is held by {self._holder or 'no process'}")
             if term.is_set():
                 # The watchdog may have ended the term already. A later renewal must not revive it.
                 return self._deadline_missed()
-            last_chance = term.deadline - self._config.try_seconds
+            last_chance = term.deadline - self._config.request_seconds
             if last_chance > self._clock.monotonic():
-                next_try = min(next_try, last_chance)
+                next_attempt = min(next_attempt, last_chance)
         return None
 
     def _watch_deadline(self, term: Term, ended: threading.Event) -> None:
@@ -273,73 +277,90 @@ class LeaderElector:
         self._metrics.leading(self._config.name, holds=False)
         self._on_stopped(lost)
 
-    def _try(self) -> bool:
-        """Acquire or renew the Lease; return whether it is held. Errors are logged once until they change, and mean
-        False.
-        """
-        self._try_ends_at = self._clock.monotonic() + self._config.try_seconds
+    def _attempt(self, write: Callable[[], float | None]) -> float | None:
+        """Call `_take` or `_renew`. An error means None, and is logged once until it changes."""
         try:
-            held = self._try_acquire_or_renew()
+            written_at = write()
         except (Conflict, AlreadyExists) as error:
             # Another candidate was faster, which is normal in an election.
             log.debug("Another replica updated the Lease first", extra={**self._context, "error": str(error)})
-            return False
+            return None
         except KubernetesError as error:
             self._report_error(error)
-            return False
+            return None
         self._report_error(None)
-        return held
+        return written_at
 
-    def _try_acquire_or_renew(self) -> bool:
-        if self.is_leader and not self._expired():
-            # The holder owns its record: write without reading first; the resourceVersion protects it.
-            try:
-                self._observe(self._write(self._next_spec()))
-            except ConnectionFailed:
-                raise  # reading would fail as well
-            except ApiError as error:
-                log.debug("First attempt to renew the Lease failed", extra={**self._context, "error": str(error)})
-            else:
-                return True
-            self._metrics.slow_path(self._config.name)
+    def _take(self) -> float | None:
+        """Acquire the Lease if it is free; return the monotonic time at which the write began. Raises KubernetesError.
+
+        A Lease that has vanished may have been renewed without being seen here, so it counts as renewed at that moment.
+        """
         try:
             self._observe(self._request("GET", self._path))
         except NotFound:
-            if self._is_taken():
-                return False  # deleted while its holder works
+            if self._lease:
+                self._lease = {}
+                self._expires_at = self._clock.monotonic() + self._config.written_duration
+            self._has_looked = True
+            if not self._is_free():
+                return None
             try:
-                self._observe(self._create())
+                return self._write(self._create)
+            except AlreadyExists:
+                self._expires_at = self._clock.monotonic() + self._config.written_duration
+                raise
+        return self._write(self._update) if self._is_free() else None
+
+    def _renew(self) -> float | None:
+        """Renew the Lease; return the monotonic time at which the write began, None if it has another holder. Raises
+        KubernetesError.
+        """
+        try:
+            # Without reading first: the resourceVersion protects the record.
+            return self._write(self._update)
+        except ConnectionFailed:
+            raise  # reading would fail as well
+        except ApiError as error:
+            log.debug("First attempt to renew the Lease failed", extra={**self._context, "error": str(error)})
+        self._metrics.slow_path(self._config.name)
+        try:
+            self._observe(self._request("GET", self._path))
+        except NotFound:
+            try:
+                return self._write(self._create)
             except AlreadyExists:
                 self._observe(self._request("GET", self._path))
-            else:
-                return True
-        if self._is_taken():
-            return False
-        self._observe(self._write(self._next_spec()))
-        return True
+        return self._write(self._update) if self._is_kept() else None
 
-    def _is_taken(self) -> bool:
-        """Whether another process holds the Lease, as last observed, and may still write."""
-        if not self._holder or self.is_leader or self._config.is_predecessor(self._holder):
-            return False
-        return not self._expired()
+    def _write(self, write: Callable[[], dict[str, Any]]) -> float:
+        # From here on other processes may see the renewal, so the term counts from here and not from the answer.
+        began = self._clock.monotonic()
+        self._observe(write())
+        return began
+
+    def _is_free(self) -> bool:
+        """Whether this process may take the Lease: no other holder may still write."""
+        return self._holder == self._config.identity or self._clock.monotonic() >= self._expires_at
+
+    def _is_kept(self) -> bool:
+        """Whether this process still is the holder, maybe of a record that an edit has emptied."""
+        return self._holder in (self._config.identity, "") and not self._is_released()
 
     def _release(self) -> None:
         """Release the Lease. Failures are logged; the Lease then expires."""
-        self._try_ends_at = self._clock.monotonic() + _RELEASE_SECONDS
+        self._requests_end_at = self._clock.monotonic() + _RELEASE_SECONDS
         for _ in range(_RELEASE_TRIES):
             try:
                 self._observe(self._request("GET", self._path))
-                if not self.is_leader:
+                if self._holder != self._config.identity:
                     return
                 now = self._now()
-                spec = self._next_spec() | {
-                    "holderIdentity": "",
-                    "leaseDurationSeconds": _RELEASED_DURATION,
-                    "acquireTime": now,
-                    "renewTime": now,
-                }
-                self._observe(self._write(spec))
+                self._observe(
+                    self._update(
+                        holderIdentity="", leaseDurationSeconds=_RELEASED_DURATION, acquireTime=now, renewTime=now
+                    )
+                )
             except Conflict:
                 continue
             except KubernetesError as error:
@@ -360,36 +381,40 @@ class LeaderElector:
     def _holder(self) -> str:
         return str(self._spec.get("holderIdentity") or "")
 
-    @property
-    def _expires_at(self) -> float:
-        # The duration in the record counts, because the holder may be configured differently.
-        return self._observed_at + (self._spec.get("leaseDurationSeconds") or 0)
+    def _is_released(self) -> bool:
+        return not self._holder and self._spec.get("leaseDurationSeconds") == _RELEASED_DURATION
 
-    def _expired(self) -> bool:
-        return self._clock.monotonic() >= self._expires_at
+    def _last_renewal(self) -> object:
+        # A record that an edit has wiped says nothing, so each change of it may hide a renewal.
+        return self._spec.get("renewTime") or self._lease.get("metadata", {}).get("resourceVersion")
 
     def _observe(self, lease: dict[str, Any]) -> None:
-        changed = lease.get("spec") != self._lease.get("spec")
+        last_renewal = self._last_renewal()
         self._lease = lease
-        if changed:
-            self._observed_at = self._clock.monotonic()
+        if self._last_renewal() != last_renewal:
+            # The holder may be configured differently, and a short duration may be the edit of a person.
+            seconds: float = max(self._spec.get("leaseDurationSeconds") or 0, self._config.written_duration)
+            if self._config.is_same_pod(self._holder) and not self._has_looked:
+                seconds = self._config.retry_period * JITTER_FACTOR
+            self._expires_at = self._clock.monotonic() + seconds
+        self._has_looked = True
+        if self._is_released():
+            self._expires_at = -math.inf
         if self._holder != self._reported_holder:
             self._reported_holder = self._holder
-            log.info("The Lease has a new holder", extra={**self._context, "holder": self._holder or "nobody"})
+            log.info("The Lease has a new holder", extra={**self._context, "holder": self._holder or "none"})
 
     def _next_spec(self) -> dict[str, Any]:
         """Return the record that makes or keeps this process the holder."""
         now = self._now()
-        spec = {
+        spec = self._spec | {
             "holderIdentity": self._config.identity,
-            # At least 1, the minimum of the API server; client-go truncates fractions too.
-            "leaseDurationSeconds": max(1, int(self._config.lease_duration)),
+            "leaseDurationSeconds": self._config.written_duration,
             "renewTime": now,
         }
-        transitions = self._spec.get("leaseTransitions") or 0
-        if self.is_leader:
-            return self._spec | spec
-        return self._spec | spec | {"acquireTime": now, "leaseTransitions": transitions + 1}
+        if self._holder != self._config.identity:
+            spec |= {"acquireTime": now, "leaseTransitions": (self._spec.get("leaseTransitions") or 0) + 1}
+        return spec
 
     def _now(self) -> str:
         """A metav1.MicroTime."""
@@ -411,14 +436,14 @@ class LeaderElector:
         }
         return self._request("POST", LEASES.path(self._config.namespace), lease)
 
-    def _write(self, spec: dict[str, Any]) -> dict[str, Any]:
-        return self._request("PUT", self._path, self._lease | {"spec": spec})
+    def _update(self, **fields: object) -> dict[str, Any]:
+        return self._request("PUT", self._path, self._lease | {"spec": self._next_spec() | fields})
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        left = self._try_ends_at - self._clock.monotonic()
+        left = self._requests_end_at - self._clock.monotonic()
         if left <= 0:
             raise ConnectionFailed("the API server answers too slowly", reason=ConnectionFailed.TIMEOUT)
-        return self._client.request(method, path, body=body, timeout=left)
+        return self._client.request(method, path, body=body, timeout=min(left, self._config.request_seconds))
 
     # Log messages.
 

@@ -1,80 +1,440 @@
-"""client-go's rules of leader election, on a clock that stands still."""
+"""Elections as scripts and journals (see election.py): which requests are sent, who leads, and when."""
 
-import itertools
-import threading
-from collections.abc import Callable
+import math
+import random
 from typing import Any
 
 import pytest
 
-from controller.runtime import LeaderElectionConfig, LeaderElectionLost, LeaderElector, Metrics, Term
-from informers import ApiError, ConnectionFailed, Forbidden, NotFound, ServerError
-from tests.unit.runtime.conftest import FakeApi, Threads
-from workqueue.testing import VirtualClock
+from controller.runtime import LeaderElectionConfig
+from tests.unit.runtime.election import PATH, Election
 
-PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
-WAIT = 60.0
+RULES: dict[str, tuple[list[str], float, list[str]]] = {
+    # Acquire.
+    "a missing Lease is created, and each renewal is one request": (
+        ["0 start a"],
+        8,
+        ["0 a GET 404 POST leads", "2,4,6,8 a PUT"],
+    ),
+    "a released Lease is taken at once": (
+        ["0 hold x 15", "0 edit holderIdentity= leaseDurationSeconds=1", "0 start a"],
+        0,
+        ["0 a GET PUT leads"],
+    ),
+    "a Lease expires by the duration that its holder has written": (
+        ["0 hold x 40", "0 start a"],
+        40,
+        ["0,2,4,6,8,10,12,14,16,18,20,22,24,26,28,30,32,34,36,38 a GET", "40 a GET PUT leads"],
+    ),
+    "a duration that is shorter than the own does not count, for it may be an edit": (
+        ["0 hold x 3", "0 start a"],
+        15,
+        ["0,2,4,6,8,10,12,14 a GET", "15 a GET PUT leads"],
+    ),
+    "an expiry between two attempts is met at once": (
+        ["0 hold x 3", "0 start a duration=3 deadline=2.5"],
+        3,
+        ["0,2 a GET", "3 a GET PUT leads"],
+    ),
+    "an expiry counts from the last renewal, and wall clocks are not compared": (
+        ["0 hold x 15 2019-01-01T00:00:00.000000Z", "0 start a", "7 hold x 15 2018-01-01T00:00:00.000000Z"],
+        23,
+        ["0,2,4,6,8,10,12,14,16,18,20,22 a GET", "23 a GET PUT leads"],
+    ),
+    "a label is no renewal": (
+        ["0 hold x 15", "0 start a", "9 touch"],
+        15,
+        ["0,2,4,6,8,10,12,14 a GET", "15 a GET PUT leads"],
+    ),
+    "a longer duration that a person writes is no renewal": (
+        ["0 hold x 15", "0 start a", "9 edit leaseDurationSeconds=3600"],
+        15,
+        ["0,2,4,6,8,10,12,14 a GET", "15 a GET PUT leads"],
+    ),
+    "a Lease without a record is taken after the duration of the candidate": (
+        ["0 hold x 15", "0 wipe", "0 start a"],
+        15,
+        ["0,2,4,6,8,10,12,14 a GET", "15 a GET PUT leads"],
+    ),
+    "a record that an edit has emptied runs out, also for a candidate that has not seen its holder": (
+        ["0 hold x 15", "0 edit holderIdentity=", "0 start a"],
+        15,
+        ["0,2,4,6,8,10,12,14 a GET", "15 a GET PUT leads"],
+    ),
+    "one of many candidates gets an expired Lease": (
+        ["0 hold x 15", "0 start a", "0 start b", "0 start c"],
+        15,
+        [
+            "0 a GET",
+            "0 b GET",
+            "0 c GET",
+            "2 a GET",
+            "2 b GET",
+            "2 c GET",
+            "4 a GET",
+            "4 b GET",
+            "4 c GET",
+            "6 a GET",
+            "6 b GET",
+            "6 c GET",
+            "8 a GET",
+            "8 b GET",
+            "8 c GET",
+            "10 a GET",
+            "10 b GET",
+            "10 c GET",
+            "12 a GET",
+            "12 b GET",
+            "12 c GET",
+            "14 a GET",
+            "14 b GET",
+            "14 c GET",
+            "15 a GET",
+            "15 b GET",
+            "15 c GET",
+            "15 a PUT",
+            "15 b PUT 409",
+            "15 c PUT 409",
+            "15 a leads",
+        ],
+    ),
+    "a holder of the same Pod has one retry period to show that it has not ended": (
+        ["0 hold host_uid-1_x 15", "0 start a pod=uid-1"],
+        3,
+        ["0,2 a GET", "2.4 a GET PUT leads"],
+    ),
+    "a holder of the same Pod that renews is waited for": (
+        ["0 hold host_uid-1_x 15", "0 start a pod=uid-1", "1 hold host_uid-1_x 15", "3 hold host_uid-1_x 15"],
+        19,
+        ["0,2,4,6,8,10,12,14,16,18 a GET", "19 a GET PUT leads"],
+    ),
+    "a holder of the same Pod that comes later is waited for": (
+        ["0 start a pod=uid-1", "0 fail POST 500 1", "1 hold host_uid-1_x 15"],
+        16,
+        ["0 a GET 404 POST 500", "1,3,5,7,9,11,13,15 a GET", "16 a GET PUT leads"],
+    ),
+    "a holder of another Pod is waited for": (
+        ["0 hold host_uid-2_x 15", "0 start a pod=uid-1"],
+        15,
+        ["0,2,4,6,8,10,12,14 a GET", "15 a GET PUT leads"],
+    ),
+    "a holder is not of the same Pod because it has no uid": (
+        ["0 hold host__x 15", "0 start a"],
+        15,
+        ["0,2,4,6,8,10,12,14 a GET", "15 a GET PUT leads"],
+    ),
+    "a server that is away is tried each second": (
+        ["0 fail any refused", "0 start a", "4.5 heal"],
+        6,
+        ["0,1,2,3,4 a GET ConnectionRefused", "5 a GET 404 POST leads"],
+    ),
+    "a refusal is tried again each retry period": (
+        ["0 fail any 403", "0 start a", "5 heal"],
+        6,
+        ["0,2,4 a GET 403", "6 a GET 404 POST leads"],
+    ),
+    "an acquisition whose answer is lost is found at the next attempt": (
+        ["0 hold x 15", "0 start a", "1 fail PUT lost 1"],
+        21,
+        ["0,2,4,6,8,10,12,14 a GET", "15 a GET PUT lost", "18.6 a PUT timeout", "19.6 a GET PUT leads"],
+    ),
+    "a conflict means that another was faster": (
+        ["0 hold x 15", "0 start a", "13 slow 0.2", "15.3 hold b 15"],
+        17,
+        ["0,2,4,6,8,10,12,14.2,15.2 a GET", "15.4 a PUT 409"],
+    ),
+    "a slow server, two requests of which take longer than the timeout of one, elects a leader": (
+        ["0 hold x 15", "0 edit holderIdentity= leaseDurationSeconds=1", "0 slow 1 1", "0 start a"],
+        10,
+        ["1 a GET", "3 a PUT", "4 a leads", "7,9 a PUT"],
+    ),
+    "a candidate that never led stops once": (
+        ["0 hold x 15", "0 start a", "5 stop a"],
+        5,
+        ["0,2,4 a GET", "5 a stopped"],
+    ),
+    # Edits while the leader is frozen.
+    "a Lease that is emptied runs out": (
+        ["0 start a", "1 start b", "6.5 freeze a 20", "7 edit holderIdentity="],
+        22,
+        [
+            "0 a GET 404 POST leads",
+            "1 b GET",
+            "2 a PUT",
+            "3 b GET",
+            "4 a PUT",
+            "5 b GET",
+            "6 a PUT",
+            "7,9,11,13,15,17,19,21 b GET",
+            "22 b GET PUT leads",
+        ],
+    ),
+    "a Lease that is wiped runs out": (
+        ["0 start a", "1 start b", "6.5 freeze a 20", "7 wipe"],
+        22,
+        [
+            "0 a GET 404 POST leads",
+            "1 b GET",
+            "2 a PUT",
+            "3 b GET",
+            "4 a PUT",
+            "5 b GET",
+            "6 a PUT",
+            "7,9,11,13,15,17,19,21 b GET",
+            "22 b GET PUT leads",
+        ],
+    ),
+    "a Lease that is deleted is created again when a holder would have noticed": (
+        ["0 start a", "1 start b", "6.5 freeze a 20", "7 delete"],
+        24,
+        [
+            "0 a GET 404 POST leads",
+            "1 b GET",
+            "2 a PUT",
+            "3 b GET",
+            "4 a PUT",
+            "5 b GET",
+            "6 a PUT",
+            "7,9,11,13,15,17,19,21 b GET 404",
+            "22 b GET 404 POST leads",
+            "24 b PUT",
+        ],
+    ),
+    "a Lease whose duration is cut runs out as it was renewed": (
+        ["0 start a", "1 start b", "6.5 freeze a 20", "7 edit leaseDurationSeconds=1"],
+        22,
+        [
+            "0 a GET 404 POST leads",
+            "1 b GET",
+            "2 a PUT",
+            "3 b GET",
+            "4 a PUT",
+            "5 b GET",
+            "6 a PUT",
+            "7,9,11,13,15,17,19,21 b GET",
+            "22 b GET PUT leads",
+        ],
+    ),
+    "a Lease that an edit gives to another runs out": (
+        ["0 start a", "1 start b", "6.5 freeze a 20", "7 edit holderIdentity=nobody"],
+        22,
+        [
+            "0 a GET 404 POST leads",
+            "1 b GET",
+            "2 a PUT",
+            "3 b GET",
+            "4 a PUT",
+            "5 b GET",
+            "6 a PUT",
+            "7,9,11,13,15,17,19,21 b GET",
+            "22 b GET PUT leads",
+        ],
+    ),
+    # Renew.
+    "a leader writes on the version that another client has made": (
+        ["0 start a", "3 touch"],
+        4,
+        ["0 a GET 404 POST leads", "2 a PUT", "4 a PUT 409 GET PUT"],
+    ),
+    "a leader repairs a record that is emptied": (
+        ["0 start a", "3 edit holderIdentity="],
+        4,
+        ["0 a GET 404 POST leads", "2 a PUT", "4 a PUT 409 GET PUT"],
+    ),
+    "a leader repairs a record that is wiped": (
+        ["0 start a", "3 wipe"],
+        4,
+        ["0 a GET 404 POST leads", "2 a PUT", "4 a PUT 409 GET PUT"],
+    ),
+    "a leader creates a Lease that is deleted, until its deadline": (
+        ["0 start a", "3 delete", "3 fail POST 500 2"],
+        9,
+        ["0 a GET 404 POST leads", "2 a PUT", "4,6 a PUT 404 GET 404 POST 500", "8 a PUT 404 GET 404 POST"],
+    ),
+    "a leader that finds another holder ends its term": (
+        ["0 start a", "3 hold b 15"],
+        6,
+        ["0 a GET 404 POST leads", "2 a PUT", "4 a PUT 409 GET lost GET", "6 a GET"],
+    ),
+    "a leader that finds another holder of its Pod ends its term": (
+        ["0 start a pod=uid-1", "3 hold host_uid-1_b 15"],
+        6,
+        ["0 a GET 404 POST leads", "2 a PUT", "4 a PUT 409 GET lost GET", "6 a GET"],
+    ),
+    "a leader that finds a release ends its term": (
+        ["0 start a", "3 edit holderIdentity= leaseDurationSeconds=1"],
+        6,
+        ["0 a GET 404 POST leads", "2 a PUT", "4 a PUT 409 GET lost GET PUT leads", "6 a PUT"],
+    ),
+    "a leader whose deleted Lease another has created ends its term": (
+        ["0 start a", "3 slow 0.2", "3 delete", "4.5 hold b 15"],
+        5,
+        ["0 a GET 404 POST leads", "2 a PUT", "4.2 a PUT 404", "4.4 a GET 404", "4.6 a POST 409", "4.8 a GET lost"],
+    ),
+    "a term ends at the deadline after the last renewal that succeeded": (
+        ["0 start a", "5 fail any 500"],
+        15,
+        ["0 a GET 404 POST leads", "2,4 a PUT", "6,8,10,10.4,12.4 a PUT 500 GET 500", "14 a lost", "14.4 a GET 500"],
+    ),
+    "a short outage ends no term": (
+        ["0 start a", "3 fail any 500", "10 heal"],
+        14,
+        ["0 a GET 404 POST leads", "2 a PUT", "4,6,8,8.4 a PUT 500 GET 500", "10.4,12.4 a PUT"],
+    ),
+    "a request that hangs is followed by another before the deadline": (
+        ["0 start a", "3 fail PUT hang 1"],
+        14,
+        ["0 a GET 404 POST leads", "2 a PUT", "7.6 a PUT timeout PUT", "9.6,11.6,13.6 a PUT"],
+    ),
+    "the last attempt is early enough for its timeout": (
+        ["0 start a deadline=7 duration=10 retry=3", "4 fail any 500", "9 heal"],
+        14,
+        ["0 a GET 404 POST leads", "3 a PUT", "6,8.2 a PUT 500 GET 500", "10 a lost", "11.2 a GET PUT leads"],
+    ),
+    "the deadline ends a term while a request ignores its timeout, and its answer does not revive the term": (
+        ["0 start a", "3 fail PUT stuck 1"],
+        26,
+        ["0 a GET 404 POST leads", "2 a PUT", "12 a lost", "24 a PUT GET PUT leads", "26 a PUT"],
+    ),
+    "a deadline counts from the start of the write": (
+        ["0 start a", "3 slow 1 1", "5 fail any 500"],
+        16,
+        [
+            "0 a GET 404 POST leads",
+            "2,5 a PUT",
+            "7 a PUT 500",
+            "9 a GET 500",
+            "11 a PUT 500",
+            "13 a GET 500",
+            "14 a lost",
+            "15 a GET 500",
+        ],
+    ),
+    "a renewal whose answer is lost is found at the next attempt": (
+        ["0 start a", "3 fail PUT lost 1"],
+        8,
+        ["0 a GET 404 POST leads", "2 a PUT", "4 a PUT lost", "7.6 a PUT timeout PUT 409 GET PUT"],
+    ),
+    "a slow server and a conflict end no term": (
+        ["0 start a", "1 slow 1 1", "3.5 touch"],
+        12,
+        ["0 a GET 404 POST leads", "3 a PUT", "5 a PUT 409", "7 a GET", "9,11 a PUT"],
+    ),
+    "a frozen leader finds that its term has ended, and leads again if nobody else does": (
+        ["0 start a", "3 freeze a 30"],
+        40,
+        ["0 a GET 404 POST leads", "2 a PUT", "33 a lost GET PUT leads", "35,37,39 a PUT"],
+    ),
+    "a frozen leader finds another": (
+        ["0 start a", "1 start b", "5 freeze a 18"],
+        26,
+        [
+            "0 a GET 404 POST leads",
+            "1 b GET",
+            "2 a PUT",
+            "3 b GET",
+            "4 a PUT",
+            "5,7,9,11,13,15,17,19 b GET",
+            "20 b GET PUT leads",
+            "22 b PUT",
+            "23 a lost GET",
+            "24 b PUT",
+            "25 a GET",
+            "26 b PUT",
+        ],
+    ),
+    "clocks may differ in speed by less than the ratio of duration and deadline": (
+        ["0 start a rate=0.8", "1 start b rate=1.1", "6 freeze a 18"],
+        22,
+        [
+            "0 a GET 404 POST leads",
+            "1 b GET",
+            "2.5 a PUT",
+            "2.818,4.636 b GET",
+            "5 a PUT",
+            "6.455,8.273,10.091,11.909,13.727,15.545,17.364,19.182 b GET",
+            "20.091 b GET PUT leads",
+            "21.909 b PUT",
+        ],
+    ),
+    # Release.
+    "a stop releases the Lease, and a standby takes it at its next attempt": (
+        ["0 start a", "1 start b", "4.5 stop a"],
+        5,
+        [
+            "0 a GET 404 POST leads",
+            "1 b GET",
+            "2 a PUT",
+            "3 b GET",
+            "4 a PUT",
+            "4.5 a GET PUT stopped",
+            "5 b GET PUT leads",
+        ],
+    ),
+    "a leader whose work goes on keeps the Lease": (
+        ["0 start a", "1 busy a", "3 stop a"],
+        3,
+        ["0 a GET 404 POST leads", "2 a PUT", "3 a stopped"],
+    ),
+    "a stop during a renewal that fails releases the Lease": (
+        ["0 start a", "3 fail PUT hang 1", "5 stop a"],
+        8,
+        ["0 a GET 404 POST leads", "2 a PUT", "7.6 a PUT timeout GET PUT stopped"],
+    ),
+    "a conflict on a release is tried again": (
+        ["0 start a", "3 slow 0.2", "3 stop a", "3.3 touch"],
+        5,
+        ["0 a GET 404 POST leads", "2 a PUT", "3.2 a GET", "3.4 a PUT 409", "3.6 a GET", "3.8 a PUT stopped"],
+    ),
+    "a release gives up after the third conflict": (
+        ["0 start a", "3 slow 0.2", "3 stop a", "3.3 touch", "3.7 touch", "4.1 touch"],
+        5,
+        [
+            "0 a GET 404 POST leads",
+            "2 a PUT",
+            "3.2 a GET",
+            "3.4 a PUT 409",
+            "3.6 a GET",
+            "3.8 a PUT 409",
+            "4 a GET",
+            "4.2 a PUT 409 stopped",
+        ],
+    ),
+    "a release takes at most five seconds": (
+        ["0 start a", "1 slow 1 1", "3 stop a", "5.5 touch"],
+        9,
+        ["0 a GET 404 POST leads", "3 a PUT", "5 a GET", "7 a PUT 409", "9 a GET GET timeout stopped"],
+    ),
+    "the Lease of another is not released": (
+        ["0 start a", "3 hold b 15", "3 stop a"],
+        3,
+        ["0 a GET 404 POST leads", "2 a PUT", "3 a GET stopped"],
+    ),
+    "a release is not tried again on a server that is away": (
+        ["0 start a", "3 fail any refused", "3 stop a"],
+        3,
+        ["0 a GET 404 POST leads", "2 a PUT", "3 a GET ConnectionRefused stopped"],
+    ),
+}
 
 
-class Candidate:
-    """One process that fights for the lease; what its callbacks were told is kept with the time."""
-
-    def __init__(self, api: Any, clock: VirtualClock, identity: str, **config: Any) -> None:
-        self.events: list[tuple[float, str]] = []
-        self.lost: LeaderElectionLost | None = None
-        self.term: Term | None = None
-        self.stopped = threading.Event()
-        self.started = threading.Event()
-        self.clock = clock
-        self.metrics = Metrics()
-        self.elector = LeaderElector(
-            api,
-            LeaderElectionConfig(name="lock", namespace="ns", identity=identity, **config),
-            on_started=self._on_started,
-            on_stopped=self._on_stopped,
-            clock=clock,
-            rng=lambda: 1.0,  # a try each 2 s, the longest pause
-            metrics=self.metrics,
-        )
-
-    def _on_started(self, term: Term) -> None:
-        self.term = term
-        self.events.append((self.clock.monotonic(), "started"))
-        self.started.set()
-
-    def _on_stopped(self, lost: LeaderElectionLost | None) -> None:
-        self.lost = lost
-        self.events.append((self.clock.monotonic(), "lost" if lost else "stopped"))
-        self.stopped.set()
-
-    @property
-    def master_status(self) -> float | None:
-        return self.metrics.registry.get_sample_value("leader_election_master_status", {"name": "lock"})
-
-    @property
-    def slow_paths(self) -> float | None:
-        return self.metrics.registry.get_sample_value("leader_election_slowpath_total", {"name": "lock"})
+@pytest.mark.parametrize(("script", "until", "journal"), RULES.values(), ids=RULES.keys())
+def test_election(script: list[str], until: float, journal: list[str]) -> None:
+    """The run is exactly this, and at no moment two candidates lead."""
+    assert Election(script).run(until) == journal
 
 
-def lease(holder: str, *, duration: int = 15, transitions: int = 3) -> dict[str, Any]:
-    return {
-        "metadata": {"name": "lock", "namespace": "ns", "resourceVersion": "0", "labels": {"kept": "yes"}},
-        "spec": {
-            "holderIdentity": holder,
-            "leaseDurationSeconds": duration,
-            "acquireTime": "2020-01-01T00:00:00.000000Z",
-            "renewTime": "2020-01-01T00:00:00.000000Z",
-            "leaseTransitions": transitions,
-        },
-    }
+DURATIONS = ["", "duration=10 deadline=7", "duration=3 deadline=2 retry=0.5", "retry=8"]
 
 
-def step(clock: VirtualClock, seconds: float, *, waiters: int, by: float = 0.5) -> None:
-    """Let time pass in small steps, each after all threads wait again."""
-    for _ in range(round(seconds / by)):
-        clock.wait_for_waiters(waiters)
-        clock.advance(by)
-    clock.wait_for_waiters(waiters)
+@pytest.mark.parametrize("durations", DURATIONS)
+@pytest.mark.parametrize("faults", [["PUT hang 1"], ["GET hang 1"], ["PUT 409 1", "PUT hang 1"]], ids=str)
+def test_one_request_that_hangs_does_not_lose_the_lease(durations: str, faults: list[str]) -> None:
+    """Whichever request of a renewal it is, a second attempt fits before the deadline."""
+    script = [f"0 start a {durations}", "0.1 touch", *(f"0.2 fail {fault}" for fault in faults)]
+    journal = Election(script).run(30)
+    assert any("timeout" in line for line in journal)
+    assert not any("lost" in line for line in journal)
 
 
 class TestConfig:
@@ -87,634 +447,157 @@ class TestConfig:
             ({"renew_deadline": 2.4}, "renew_deadline"),
             ({"renew_deadline": 15}, "lease_duration"),
             ({"lease_duration": 10}, "lease_duration"),
+            ({"lease_duration": 10.9, "renew_deadline": 10.5}, r"lease_duration \(10.9, in the Lease 10\)"),
+            ({"lease_duration": 1.9, "renew_deadline": 0.9, "retry_period": 0.1}, "more than 1"),
         ],
         ids=str,
     )
-    def test_durations_that_cannot_work_are_refused(self, config: Any, message: Any) -> None:
-        """lease duration > renew deadline > retry period * 1.2 > 0, and the lease has a name."""
+    def test_durations_that_cannot_work_are_refused(self, config: Any, message: str) -> None:
+        """The duration counts as it is written: in whole seconds, and one second is the mark of a release."""
         with pytest.raises(ValueError, match=message):
             LeaderElectionConfig(**({"name": "lock", "namespace": "ns"} | config))
 
     def test_defaults(self) -> None:
-        """15 s, 10 s, 2 s; each process has an identity of its own that tells the host."""
+        """15 s, 10 s, 2 s; each process has its own identity, which begins with its host."""
         first, second = (LeaderElectionConfig(name="lock", namespace="ns") for _ in range(2))
         assert (first.lease_duration, first.renew_deadline, first.retry_period) == (15, 10, 2)
         assert first.identity != second.identity
         assert "_" in first.identity
 
 
-class TestAcquire:
-    def test_a_missing_lease_is_created(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """The first holder ever: no transitions yet."""
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        assert a.started.wait(WAIT)
-        spec = api.objects[PATH]["spec"]
-        assert spec == {
+class TestRecord:
+    def test_a_new_lease(self) -> None:
+        """The first holder is no transition."""
+        election = Election(["0 start a duration=15.9"])
+        election.run(5)
+        assert election.record == {
             "holderIdentity": "a",
             "leaseDurationSeconds": 15,
             "acquireTime": "2026-01-01T00:00:00.000000Z",
-            "renewTime": "2026-01-01T00:00:00.000000Z",
+            "renewTime": "2026-01-01T00:00:04.000000Z",
             "leaseTransitions": 0,
         }
-        assert a.master_status == 1
 
-    @pytest.mark.parametrize("spec", [{}, None], ids=str)
-    def test_a_lease_without_a_record_is_taken(
-        self, spec: Any, api: FakeApi, clock: VirtualClock, threads: Threads
+    def test_a_takeover_is_a_transition_and_keeps_labels(self) -> None:
+        """Only the record changes."""
+        election = Election(["0 hold x 15", "0 start a"])
+        election.run(15)
+        assert election.api.objects[PATH]["metadata"]["labels"] == {"k": "v"}
+        assert election.record["leaseTransitions"] == 4
+        assert election.record["acquireTime"] == "2026-01-01T00:00:15.000000Z"
+
+    def test_a_release(self) -> None:
+        """No holder and one second, as client-go writes it."""
+        election = Election(["0 start a", "3 stop a"])
+        election.run(3)
+        record = election.record
+        assert (record["holderIdentity"], record["leaseDurationSeconds"], record["leaseTransitions"]) == ("", 1, 0)
+
+    def test_the_identity_of_a_pod_contains_its_uid(self) -> None:
+        """So the next process of the Pod finds its predecessor."""
+        config = LeaderElectionConfig(name="lock", namespace="ns", pod_uid="uid-1")
+        assert LeaderElectionConfig(name="lock", namespace="ns", pod_uid="uid-1").is_same_pod(config.identity)
+        assert not config.is_same_pod(config.identity)
+        assert not config.is_same_pod("host_uid-1")
+
+
+class TestReports:
+    @pytest.mark.parametrize(("error", "unreachable"), [("403", False), ("503", True), ("refused", True)])
+    def test_an_error_is_logged_once_and_its_end_too(
+        self, error: str, unreachable: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Somebody made the object beforehand, say to be able to restrict rights to it by name."""
-        api.objects[PATH] = {"metadata": {"name": "lock", "namespace": "ns", "resourceVersion": "0"}, "spec": spec}
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        assert a.started.wait(WAIT)
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
+        """A refusal is an answer; a 5xx or no answer means that the API server cannot be reached."""
+        caplog.set_level("INFO")
+        election = Election(["0 hold x 60", "0 start a", f"0 fail any {error}", "20 heal"])
+        election.advance(19)
+        assert election.candidates["a"].elector.is_unreachable is unreachable
+        election.advance(30)
+        assert election.candidates["a"].elector.is_unreachable is False
+        messages = [r.getMessage() for r in caplog.records if "read" in r.getMessage()]
+        assert messages == ["Cannot read or write the Lease", "The Lease can be read and written again"]
+        election.run(30)
 
-    def test_a_released_lease_is_taken_at_once(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """Nobody holds it: no need to wait for it to expire. A takeover counts as a transition, labels survive."""
-        api.objects[PATH] = lease("", duration=1)
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        assert a.started.wait(WAIT)
-        assert a.events == [(0, "started")]
-        assert api.objects[PATH]["spec"]["leaseTransitions"] == 4
-        assert api.objects[PATH]["metadata"]["labels"] == {"kept": "yes"}
+    def test_metrics(self) -> None:
+        """Whether it leads, and how many renewals had to read first."""
+        election = Election(["0 start a", "3 touch", "9 hold b 15"])
+        values = []
+        for until in (1, 5, 11):
+            election.advance(until)
+            candidate = election.candidates["a"]
+            values.append((candidate.metric("master_status"), candidate.metric("slowpath_total")))
+        election.run(11)
+        assert values == [(1, 0), (1, 1), (0, 2)]
 
-    @pytest.mark.parametrize("duration", [15, 40, 3])
-    def test_a_lease_expires_by_the_duration_written_in_it(
-        self, duration: Any, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """Not by the own configuration: taken when the written duration has passed since the first look, and then at
-        once, though tries come every 2 s.
-        """
-        api.objects[PATH] = lease("b", duration=duration)
-        writes: list[float] = []
-        api.before = lambda method, _path: writes.append(clock.monotonic()) if method == "PUT" else None
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        step(clock, duration - 0.5, waiters=1)
-        assert writes == []
-        clock.advance(0.5)
-        assert a.started.wait(WAIT)
-        assert writes == [duration]
+    def test_a_loss_names_the_holder(self) -> None:
+        """The log of the manager shows it."""
+        election = Election(["0 start a", "3 hold b 15"])
+        election.advance(5)
+        assert "held by b" in str(election.candidates["a"].lost)
+        election.run(5)
 
-    def test_expiry_counts_from_the_last_change_seen(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """A record that changes is alive, whatever its times say: the clocks of two machines are never compared."""
-        api.objects[PATH] = lease("b")
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        for beat in range(10):
-            step(clock, 10, waiters=1)
-            # An hour-old renewTime, as from a machine whose clock is slow.
-            api.change(PATH, lambda o, beat=beat: o["spec"].update(renewTime=f"2019-01-01T00:00:{beat:02}.000000Z"))  # type: ignore[misc]
-        assert not a.started.is_set()
-        step(clock, 22, waiters=1)
-        assert a.started.wait(WAIT)
-
-    def test_a_change_outside_the_record_is_no_sign_of_life(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """A new resourceVersion, say by a label, does not keep a dead holder's lease."""
-        api.objects[PATH] = lease("b")
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        for _ in range(4):
-            step(clock, 5, waiters=1)
-            api.change(PATH, lambda o: o["metadata"].setdefault("labels", {}).update(touched="yes"))
-        assert a.started.wait(WAIT)
-
-    @pytest.mark.parametrize(
-        ("holder", "pod_uid", "taken"),
-        [
-            ("host_uid-1_aaa", "uid-1", True),
-            ("host_uid-1_aaa", "", False),
-            ("host_uid-2_aaa", "uid-1", False),
-            ("host_aaa", "uid-1", False),
-            ("host_uid-1", "uid-1", False),
-        ],
-    )
-    def test_the_lease_of_a_predecessor_in_the_pod_is_taken_at_once(
-        self, holder: Any, pod_uid: Any, taken: Any, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """A container that was killed and restarted need not wait for its own lease. It is another process, so that is
-        a transition; and without the Pod's uid nobody can tell.
-        """
-        api.objects[PATH] = lease(holder)
-        a = Candidate(api, clock, "", pod_uid=pod_uid)
-        threads.start(a.elector.run)
-        if taken:
-            assert a.started.wait(WAIT)
-            spec = api.objects[PATH]["spec"]
-            assert spec["holderIdentity"] != holder
-            assert f"_{pod_uid}_" in spec["holderIdentity"]
-            assert spec["leaseTransitions"] == 4
-        else:
-            clock.wait_for_waiters(1)
-            assert not a.started.is_set()
-
-    def test_a_lease_deleted_under_its_holder_is_left_until_it_would_have_expired(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """The holder does not know yet that its lease is gone, and still writes. It creates the lease again."""
-        api.objects[PATH] = lease("b")
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        clock.wait_for_waiters(1)
-        del api.objects[PATH]
-        step(clock, 14.5, waiters=1)
-        assert PATH not in api.objects
-        clock.advance(0.5)
-        assert a.started.wait(WAIT)
-
-    def test_while_the_server_is_away_it_is_asked_each_second(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """So that the work goes on soon after the server is back."""
-        tries: list[float] = []
-
-        def fail(_method: str, _path: str) -> None:
-            tries.append(clock.monotonic())
-            raise ConnectionFailed("refused", reason=ConnectionFailed.REFUSED)
-
-        api.before = fail
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        step(clock, 5, waiters=1)
-        assert tries == [0, 1, 2, 3, 4, 5]
-        api.before = lambda _method, _path: None
-        clock.advance(1)
-        assert a.started.wait(WAIT)
-
-    def test_only_one_of_many_gets_an_expired_lease(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """The resourceVersion lets one write through; the others go on waiting."""
-        api.objects[PATH] = lease("dead")
-        candidates = [Candidate(api, clock, name) for name in "abcde"]
-        for candidate in candidates:
-            threads.start(candidate.elector.run)
-        step(clock, 60, waiters=5)
-        assert sum(candidate.started.is_set() for candidate in candidates) == 1
-        assert api.objects[PATH]["spec"]["leaseTransitions"] == 4
-
-    @pytest.mark.parametrize(
-        "error",
-        [
-            Forbidden("leases is forbidden", status=403, reason="Forbidden"),
-            NotFound('namespaces "ns" not found', status=404, reason="NotFound"),
-            ConnectionFailed("refused", reason=ConnectionFailed.REFUSED),
-        ],
-        ids=lambda error: type(error).__name__,
-    )
-    def test_errors_are_retried_and_logged_once_a_change(
-        self, error: Exception, api: FakeApi, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """A missing right or namespace is told once, not every two seconds; mended, the lease is taken."""
-
-        def fail(method: str, _path: str) -> None:
-            if method == "POST" or not isinstance(error, NotFound):
-                raise error
-
-        api.before = fail
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        step(clock, 30, waiters=1)
-        told = [r for r in caplog.records if r.getMessage() == "Cannot read or write the Lease"]
-        assert len(told) == 1
-        assert error.message in told[0].error  # type: ignore[attr-defined]
-        assert not a.started.is_set()
-        api.before = lambda _method, _path: None
-        step(clock, 4, waiters=1)
-        assert a.started.wait(WAIT)
-        assert "The Lease can be read and written again" in [r.getMessage() for r in caplog.records]
-
-    def test_the_same_error_in_other_words_is_logged_once(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """A text may contain what is left of the timeout, which is different each time."""
-        texts = (f"no connection within {left} s" for left in itertools.count(2))
-
-        def fail(_method: str, _path: str) -> None:
-            raise ConnectionFailed(next(texts), reason=ConnectionFailed.TIMEOUT)
-
-        api.before = fail
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        step(clock, 30, waiters=1)
-        told = [r for r in caplog.records if r.getMessage() == "Cannot read or write the Lease"]
-        assert [r.error for r in told] == ["no connection within 2 s (Timeout)"]  # type: ignore[attr-defined]
-
-    @pytest.mark.parametrize(
-        ("error", "unreachable"),
-        [
-            (None, False),
-            (Forbidden("leases is forbidden", status=403, reason="Forbidden"), False),
-            (ServerError("not ready", status=503), True),
-            (ConnectionFailed("refused", reason=ConnectionFailed.REFUSED), True),
-        ],
-        ids=str,
-    )
-    def test_it_is_known_whether_the_server_answers(
-        self, error: ApiError | None, unreachable: bool, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """A refusal is an answer. Afterwards it is known that the server is back."""
-
-        def fail(_method: str, _path: str) -> None:
-            if error is not None:
-                raise error
-
-        api.before = fail
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        step(clock, 3, waiters=1)
-        assert a.elector.is_unreachable is unreachable
-        api.before = lambda _method, _path: None
-        step(clock, 3, waiters=1)
-        assert a.elector.is_unreachable is False
-
-    def test_on_stopped_comes_even_if_it_never_led(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """Whoever waits for the end of the election gets it once, without an error."""
-        api.objects[PATH] = lease("b")
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        clock.wait_for_waiters(1)
-        threads.end()
-        assert a.events == [(0, "stopped")]
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
-
-
-class TestRenew:
-    def lead(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> Candidate:
-        a = Candidate(api, clock, "a")
-        threads.start(a.elector.run)
-        assert a.started.wait(WAIT)
-        clock.wait_for_waiters(2)  # the elector and its watchdog
-        return a
-
-    def test_a_renewal_is_one_request(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """The holder knows its record: it writes every 2 s without reading, and acquireTime stays."""
-        a = self.lead(api, clock, threads)
-        api.requests.clear()
-        step(clock, 20, waiters=2)
-        assert api.methods() == ["PUT"] * 10
-        assert api.objects[PATH]["spec"]["renewTime"] == "2026-01-01T00:00:20.000000Z"
-        assert api.objects[PATH]["spec"]["acquireTime"] == "2026-01-01T00:00:00.000000Z"
-        assert api.objects[PATH]["spec"]["leaseTransitions"] == 0
-        assert a.slow_paths == 0
-
-    def test_a_lease_touched_by_others_is_read_again(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """A conflict on the fast path is no loss: who still is the holder writes on top of the new version."""
-        a = self.lead(api, clock, threads)
-        api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
-        api.requests.clear()
-        step(clock, 2, waiters=2)
-        assert api.methods() == ["PUT", "GET", "PUT"]
-        assert api.objects[PATH]["metadata"]["annotations"] == {"touched": "yes"}
-        assert a.slow_paths == 1
-        assert not a.stopped.is_set()
-
-    def test_another_holder_means_lost_at_once(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """As soon as the record names somebody else, without waiting for the deadline."""
-        a = self.lead(api, clock, threads)
-        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
-        clock.advance(2)
-        assert a.stopped.wait(WAIT)
-        assert a.events[-1] == (2, "lost")
-        assert "b" in str(a.lost)  # type: ignore[unreachable]
-        assert a.master_status == 0
-        threads.join()
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
-
-    def test_no_renewal_within_the_deadline_means_lost(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """10 s after the last renewal that succeeded: 5 s before anybody else can take over."""
-        a = self.lead(api, clock, threads)
-        step(clock, 4, waiters=2)
-
-        def fail(_method: str, _path: str) -> None:
-            raise ServerError("etcd is away", status=500)
-
-        api.before = fail
-        step(clock, 9.5, waiters=2)
-        assert not a.stopped.is_set()
-        clock.advance(0.5)
-        assert a.stopped.wait(WAIT)
-        assert a.events[-1] == (14, "lost")
-        assert a.master_status == 0  # type: ignore[unreachable]
-
-    def test_a_short_outage_is_survived(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """Renewals that fail for less than the deadline change nothing."""
-        a = self.lead(api, clock, threads)
-
-        def fail(_method: str, _path: str) -> None:
-            raise ServerError("etcd is away", status=500)
-
-        for _ in range(3):
-            api.before = fail
-            step(clock, 6, waiters=2)
-            api.before = lambda _method, _path: None
-            step(clock, 4, waiters=2)
-        assert a.events == [(0, "started")]
-
-    def test_a_request_that_hangs_does_not_delay_the_loss(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """The deadline is watched apart: even while a renewal does not return, the loss is told in time, once."""
-        a = self.lead(api, clock, threads)
-        hanging = threading.Event()
-        release = threading.Event()
-
-        def hang(_method: str, _path: str) -> None:
-            hanging.set()
-            release.wait(WAIT)
-
-        api.before = hang
-        clock.advance(2)
-        assert hanging.wait(WAIT)
-        clock.wait_for_waiters(1)
-        clock.advance(8)
-        assert a.stopped.wait(WAIT)
-        assert a.events == [(0, "started"), (10, "lost")]
-        # The renewal succeeds after all: too late to lead again.
-        release.set()
-        threads.join()
-        assert a.events == [(0, "started"), (10, "lost")]
-        assert a.master_status == 0
-
-    def test_the_deadline_counts_from_the_begin_of_the_renewal(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """An answer that took 4 s was recorded up to 4 s ago, and others count from there."""
-        a = self.lead(api, clock, threads)
-        slow = threading.Event()
-        release = threading.Event()
-
-        def hang(_method: str, _path: str) -> None:
-            slow.set()
-            release.wait(WAIT)
-
-        api.before = hang
-        clock.advance(2)
-        assert slow.wait(WAIT)
-        clock.wait_for_waiters(1)
-        clock.advance(4)  # 6 s
-
-        def fail(_method: str, _path: str) -> None:
-            raise ServerError("etcd is away", status=500)
-
-        api.before = fail
-        release.set()
-        clock.wait_for_waiters(2)
-        step(clock, 5.5, waiters=2)  # 11.5 s
-        assert not a.stopped.is_set()
-        clock.advance(0.5)
-        assert a.stopped.wait(WAIT)
-        assert a.events[-1] == (12, "lost")
-
-    @pytest.mark.parametrize(
-        "durations",
-        [(15.0, 10.0, 2.0), (10.0, 7.0, 2.0), (3.0, 2.0, 0.5), (15.0, 10.0, 8.0)],
-        ids=str,
-    )
-    def test_one_request_that_hangs_does_not_lose_the_lease(
-        self, durations: Any, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """A try ends soon enough for a second one before the deadline, whichever request of it hangs."""
-        duration, deadline, retry = durations
-        a = Candidate(api, clock, "a", lease_duration=duration, renew_deadline=deadline, retry_period=retry)
-        threads.start(a.elector.run)
-        assert a.started.wait(WAIT)
-        for slow in (1, 2, 3):  # the write, or the reading and writing after a conflict
-            clock.wait_for_waiters(2)
-            api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
-            hung: list[float] = []
-            requests = len(api.requests)
-
-            def hang(timeout: float, slow: int = slow, requests: int = requests, hung: list[float] = hung) -> None:
-                if len(api.requests) - requests == slow - 1 and not hung:
-                    hung.append(timeout)
-                    clock.advance(timeout)
-                    raise ConnectionFailed("no answer", reason=ConnectionFailed.TIMEOUT)
-
-            api.hang = hang
-            step(clock, retry + deadline, waiters=2, by=0.1)
-            assert hung
-        assert a.events == [(0, "started")]
-
-    def test_the_requests_of_a_try_share_its_time(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """What the first request took is not there for the second."""
-        self.lead(api, clock, threads)
-        api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
-        timeouts: list[float] = []
-
-        def slow(timeout: float) -> None:
-            timeouts.append(timeout)
-            clock.advance(1)
-
-        api.hang = slow
-        clock.advance(2)
-        clock.wait_for_waiters(2)
-        assert timeouts[:3] == pytest.approx([3.6, 2.6, 1.6])
-
-    @pytest.mark.parametrize("failures", [1, 3])
-    def test_a_deleted_lease_that_cannot_be_created_at_once_is_not_lost(
-        self, failures: Any, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """It is tried until the deadline, like every renewal."""
-        a = self.lead(api, clock, threads)
-        del api.objects[PATH]
-        failed: list[str] = []
-
-        def fail(method: str, _path: str) -> None:
-            if method == "POST" and len(failed) < failures:
-                failed.append(method)
-                raise ServerError("etcd is away", status=500)
-
-        api.before = fail
-        step(clock, 2 * (failures + 1), waiters=2)
-        assert len(failed) == failures
-        assert a.events == [(0, "started")]
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
-
-    def test_a_deleted_lease_that_another_has_created_is_lost_at_once(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """Not only at the next try: the other leads already."""
-        a = self.lead(api, clock, threads)
-        del api.objects[PATH]
-
-        def overtake(method: str, _path: str) -> None:
-            if method == "POST":
-                api.objects[PATH] = lease("b")
-
-        api.before = overtake
-        clock.advance(2)
-        assert a.stopped.wait(WAIT)
-        assert a.events[-1] == (2, "lost")
-
-    def test_a_frozen_leader_finds_its_term_over(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """The clock tells, before any thread of the election has run; and the renewal that succeeds does not revive it.
-
-        Nobody else wanted the lease, so it leads again, in a new term.
-        """
-        a = self.lead(api, clock, threads)
-        first = a.term
-        assert first is not None
-        over: list[bool] = []
-        api.before = lambda _method, _path: over.append(first.is_set())
-        step(clock, 2, waiters=2)
-        assert over == [False]
-        clock.advance(60)
-        assert a.stopped.wait(WAIT)
-        threads.join()
-        assert a.events == [(0, "started"), (62, "lost")]
-        assert all(over[1:])
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
-        threads.start(a.elector.run)
-        clock.wait_for_waiters(2)
-        assert first.is_set()
-        assert a.term is not None
-        assert a.term is not first
-        assert not a.term.is_set()
-
-    def test_the_term_is_over_when_the_loss_is_told(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """After the callback, nothing more is sent."""
-        a = self.lead(api, clock, threads)
-        term = a.term
+    def test_an_error_of_the_watchdog_is_raised(self) -> None:
+        """It does not end in its thread. The term has ended."""
+        election = Election(["0 start a", "1 fail any 500"])
+        election.advance(0)
+        candidate = election.candidates["a"]
+        term = candidate.term
+        candidate.elector._on_stopped = lambda _lost: 1 / 0  # type: ignore[arg-type, return-value]
+        with pytest.raises(ZeroDivisionError):
+            election.run(12)
         assert term is not None
-        seen: list[bool] = []
-        a.elector._on_stopped = lambda _lost: seen.append(term.is_set())
-        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
-        clock.advance(2)
-        threads.join()
-        assert seen == [True]
-
-    def test_a_watchdog_that_fails_is_not_unseen(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """What went wrong is raised by run; the term is over."""
-        a = self.lead(api, clock, threads)
-
-        def fail(_lost: object) -> None:
-            raise ValueError("boom")
-
-        a.elector._on_stopped = fail
-
-        def away(_method: str, _path: str) -> None:
-            raise ConnectionFailed("refused", reason=ConnectionFailed.REFUSED)
-
-        api.before = away
-        clock.advance(10)
-        assert "boom" in str(threads.error())
-        assert a.term is not None
-        assert a.term.is_set()
-
-    def test_a_deleted_lease_is_created_again(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """Deleting the object does not end the leader."""
-        a = self.lead(api, clock, threads)
-        del api.objects[PATH]
-        step(clock, 2, waiters=2)
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
-        assert not a.stopped.is_set()
+        assert term.is_set()
 
 
-class TestRelease:
-    def run(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, *, release: Callable[[], bool] = lambda: True
-    ) -> Candidate:
-        a = Candidate(api, clock, "a")
-        threads.start(lambda stop: a.elector.run(stop, release=release))
-        assert a.started.wait(WAIT)
-        clock.wait_for_waiters(2)
-        return a
+class TestHistories:
+    """Random faults and edits: never two leaders, and one leader soon after the last fault."""
 
-    def test_a_stop_releases_the_lease(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """No holder, one second, the transitions stay: the next one need not wait."""
-        a = self.run(api, clock, threads)
-        threads.end()
-        spec = api.objects[PATH]["spec"]
-        assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("", 1, 0)
-        assert a.events == [(0, "started"), (0, "stopped")]
-        assert a.lost is None
-        assert a.master_status == 0
+    FAULTS = ("500", "503", "409", "refused", "hang", "lost", "stuck")
+    EDITS = (
+        "touch",
+        "wipe",
+        "edit holderIdentity=",
+        "edit holderIdentity=nobody",
+        "edit leaseDurationSeconds=2",
+        "edit leaseDurationSeconds=30",
+        "delete",
+    )
 
-    @pytest.mark.parametrize("method", ["PUT", "GET"])
-    def test_a_stop_during_a_renewal_releases_the_lease(
-        self, method: Any, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """Whichever request of it was under way, and though it failed."""
-        self.run(api, clock, threads)
-        api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
-        hanging, release, failed = threading.Event(), threading.Event(), []  # type: ignore[var-annotated]
+    @pytest.mark.parametrize("seed", range(60))
+    def test_history(self, seed: int) -> None:
+        """The seed is the history."""
+        rng = random.Random(seed)
+        election = Election([])
+        for number in range(3):
+            election.command(f"start {number}-0 pod=uid-{number} rate={rng.uniform(0.9, 1.1)}")
+        for _ in range(40):
+            election.advance(election.now + rng.expovariate(1 / 3))
+            self._disturb(election, rng)
+        election.command("heal")
+        election.advance(election.now + 60)
+        leaders = election.leaders
+        journal = "\n".join(election.run(election.now))
+        assert len(leaders) == 1, f"seed {seed}: {leaders}\n{journal}"
 
-        def hang(asked: str, _path: str) -> None:
-            if asked == method and not failed:
-                failed.append(asked)
-                hanging.set()
-                release.wait(WAIT)
-                raise ConnectionFailed("broken", reason=ConnectionFailed.BROKEN)
-
-        api.before = hang
-        clock.advance(2)
-        assert hanging.wait(WAIT)
-        threads.stop.set()
-        release.set()
-        threads.join()
-        assert api.objects[PATH]["spec"]["holderIdentity"] == ""
-
-    def test_a_lease_is_kept_while_work_goes_on(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """Whoever cannot end its work lets the lease expire instead."""
-        self.run(api, clock, threads, release=lambda: False)
-        threads.end()
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
-
-    def test_a_conflict_on_release_is_retried(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """Somebody touched the lease between reading and writing it."""
-        self.run(api, clock, threads)
-        touched = []  # type: ignore[var-annotated]
-
-        def touch(method: str, _path: str) -> None:
-            if method == "PUT" and not touched:
-                touched.append(True)
-                api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))
-
-        api.before = touch
-        threads.end()
-        assert touched
-        assert api.objects[PATH]["spec"]["holderIdentity"] == ""
-
-    def test_the_lease_of_another_is_not_released(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """It was lost without being noticed yet."""
-        self.run(api, clock, threads)
-        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
-        threads.end()
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
-
-    def test_a_release_does_not_wait_long_for_a_server_that_is_away(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """Five seconds for all its requests: the process has to end."""
-        self.run(api, clock, threads)
-        timeouts: list[float] = []
-
-        def slow(timeout: float) -> None:
-            timeouts.append(timeout)
-            clock.advance(2)
-
-        api.hang = slow
-        api.before = lambda method, _path: (  # type: ignore[assignment]
-            method == "PUT" and api.change(PATH, lambda o: o["metadata"].update(annotations={"touched": "yes"}))  # type: ignore[func-returns-value]
-        )
-        threads.end()
-        assert timeouts == [5, 3, 1]
-
-    def test_a_failed_release_is_logged(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """The process ends all the same."""
-        a = self.run(api, clock, threads)
-
-        def fail(_method: str, _path: str) -> None:
-            raise ServerError("etcd is away", status=500)
-
-        api.before = fail
-        threads.end()
-        assert a.events[-1] == (0, "stopped")
-        assert "Cannot release the Lease" in [r.getMessage() for r in caplog.records]  # type: ignore[unreachable]
+    def _disturb(self, election: Election, rng: random.Random) -> None:
+        living = [candidate for candidate in election.candidates.values() if candidate.frozen_until < math.inf]
+        candidate = rng.choice(living)
+        what = rng.randrange(8)
+        if what == 0:
+            election.command(f"freeze {candidate.name} {rng.uniform(0, 40)}")
+        elif what == 1 and PATH in election.api.objects:
+            # SIGKILL, and a new process in the Pod.
+            pod, _, number = candidate.name.partition("-")
+            election.command(f"kill {candidate.name}")
+            election.command(f"start {pod}-{int(number) + 1} pod=uid-{pod}")
+        elif what <= 3:
+            method = rng.choice(("any", "GET", "PUT", "POST"))
+            election.command(f"fail {method} {rng.choice(self.FAULTS)} {rng.randrange(1, 12)}")
+        elif what == 4:
+            election.command(f"slow {rng.uniform(0, 3)} {rng.uniform(0, 2)}")
+        elif what == 5:
+            election.command("heal")
+        else:
+            edit = rng.choice(self.EDITS) if PATH in election.api.objects else "touch"
+            # A candidate that does not know the holder cannot know that the Lease was deleted under it.
+            if edit != "delete" or {each.last_holder for each in living} == {election.record.get("holderIdentity")}:
+                election.command(edit)

@@ -99,6 +99,15 @@ def story() -> Story:
     return Story()
 
 
+def take_lease(api: FakeApi) -> None:
+    """Another process becomes the holder."""
+    api.change(PATH, lambda o: o["spec"].update(holderIdentity="b", renewTime="2026-01-02T00:00:00.000000Z"))
+
+
+def release_lease(api: FakeApi) -> None:
+    api.change(PATH, lambda o: o["spec"].update(holderIdentity="", leaseDurationSeconds=1))
+
+
 def assert_soon(condition: Callable[[], bool]) -> None:
     """Wait for an action of another thread that does not use the clock."""
     deadline = time.monotonic() + WAIT
@@ -524,7 +533,7 @@ class TestLostLease:
         threads.start(manager.run)
         story.wait_for("leader part starts")
         clock.wait_for_waiters(2)
-        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
+        take_lease(api)
         clock.advance(2)
         story.wait_for("leader part ends")
         for _ in range(14):
@@ -548,12 +557,13 @@ class TestLostLease:
             assert manager.elected.wait(WAIT)
             assert_soon(lambda number=number: terms.reconciled[-1:] == [(number, f"of term {number}")])  # type: ignore[misc]
             clock.wait_for_waiters(2)
-            api.change(PATH, lambda o: o["spec"].update(holderIdentity="b", leaseDurationSeconds=1))
+            take_lease(api)
             clock.advance(2)
             assert_soon(lambda: not manager.elected.is_set())
             with pytest.raises(TermEnded):
                 terms.clients[-1].request("GET", PATH, timeout=1.0)
             clock.wait_for_waiters(1)
+            release_lease(api)
             clock.advance(2)
         assert terms.reconciled == [(1, "of term 1"), (2, "of term 2")]
 
@@ -569,11 +579,12 @@ class TestLostLease:
         threads.start(manager.run)
         assert terms.entered.wait(WAIT)
         clock.wait_for_waiters(2)
-        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b", leaseDurationSeconds=1))
+        take_lease(api)
         clock.advance(2)
         assert_soon(lambda: not manager.elected.is_set())
         clock.wait_for_waiters(1)
-        clock.advance(3)  # the other's lease has expired
+        release_lease(api)
+        clock.advance(3)
         clock.wait_for_waiters(1)
         requests = len(api.requests)
         assert len(terms.clients) == 1
@@ -594,7 +605,7 @@ class TestLostLease:
         threads.start(manager.run)
         story.wait_for("stuck part starts")
         clock.wait_for_waiters(2)
-        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
+        take_lease(api)
         clock.advance(2)
         story.wait_for("stuck part is told to stop")
         clock.wait_for_waiters(1)
@@ -621,7 +632,7 @@ class TestLostLease:
         threads.stop.set()
         story.wait_for("slow part is told to stop")
         clock.wait_for_waiters(3)
-        api.change(PATH, lambda o: o["spec"].update(holderIdentity="b"))
+        take_lease(api)
         clock.advance(2)
         assert_soon(lambda: not manager.elected.is_set())
         release.set()
