@@ -352,7 +352,7 @@ class Settings:
         "POD_UID",
         "",
         str,
-        "uid of the Pod, from the downward API. A restarted container then takes over its own Lease at once.",
+        "uid of the Pod, from the downward API. A restarted container then takes over its own Lease soon.",
     )
     log_level: str = _var("LOG_LEVEL", "info", _log_level, "One of debug, info, warning, error.")
     log_format: Literal["text", "json"] = _var("LOG_FORMAT", "text", _log_format, "text or json.")

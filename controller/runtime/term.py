@@ -1,8 +1,16 @@
 """A term of leadership: the time from acquiring the Lease until it is released, lost, or not renewed in time.
 
-All writes of a leader belong to its term. A term that has ended never continues: its work cannot send another request,
-and requests in progress are aborted. So two processes never write at the same time, and one process never mixes the
-work of two terms.
+All requests of a leader belong to its term. What holds, by the clock of the process:
+
+- After the end of the term, and at the latest after its deadline, no request is sent. The deadline is before the moment
+  at which another process may take the Lease over.
+- Requests in progress are aborted: the process does not use their answers.
+- One process never mixes the work of two terms.
+
+What does not hold: a request that was sent before the end may still be executed, if a network or an API server delays
+it. This is why each write names the resourceVersion that it is based on (a deletion also the uid; a creation is based
+on the absence of the object). After any change by the next leader, the API server refuses the late write. A late
+creation is possible, and the next leader sees it like any other drift. Only Events name no version.
 """
 
 from informers.interrupt import Interrupt

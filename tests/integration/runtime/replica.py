@@ -55,7 +55,8 @@ def main() -> int:
             if name != SHARED:
                 return Result()
             try:
-                client.patch(CONFIG_MAPS, SHARED, {"data": {"writer": identity}}, namespace=namespace)
+                data = {"writer": identity, "at": str(time.monotonic())}
+                client.patch(CONFIG_MAPS, SHARED, {"data": data}, namespace=namespace)
             except NotFound:
                 return Result()
             return Result(requeue_after=BEAT_SECONDS / 4)

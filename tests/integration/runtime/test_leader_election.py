@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
+from controller.runtime import Term, TermEnded
 from controller.runtime.leader_election import LEASES
 from e2e.controlplane import ControlPlane
 from informers import Client, Resource
 from tests.integration.runtime.replica import CONFIG_MAPS
-from tests.support.audit_log import AuditLog
+from tests.support.audit_log import AuditLog, Request
+from tests.support.holding_proxy import HoldingProxy
+from workqueue import REAL_CLOCK
 
 REPLICA = Path(__file__).parent / "replica.py"
 ROOT = Path(__file__).parents[3]
@@ -208,6 +211,42 @@ def test_a_restarted_container_takes_over_from_its_predecessor(
     assert lease(admin, namespace)["leaseTransitions"] == 1
 
 
+def test_a_second_process_of_the_pod_stands_by(start: Callable[..., Replica], admin: Client, namespace: str) -> None:
+    """A container beside it, or kubectl exec: the first process renews, so it has not ended. All writes are its."""
+    pod_uid = "7c1e5a4c-0000-0000-0000-000000000003"
+    admin.create(CONFIG_MAPS, {"metadata": {"name": "shared", "namespace": namespace}}, namespace=namespace)
+    first = start("a", pod_uid=pod_uid)
+    first.wait_for("leading")
+    second = start("b", pod_uid=pod_uid)
+    second.wait_for_log("Waiting for the Lease")
+    first.wait_for("leading", after=time.monotonic() + 3 * SHORT[0])
+    assert second.beats() == []
+    assert "lost" not in [word for _, word in first.lines]
+    writes = Counter[str]()
+    selector = "metadata.name=shared"
+    for event in admin.watch(CONFIG_MAPS, namespace=namespace, field_selector=selector, timeout_seconds=3):
+        if event.type != "BOOKMARK":
+            writes[event.object["data"]["writer"]] += 1
+    assert writes["a"] > 20
+    assert set(writes) == {"a"}
+
+
+def test_a_leader_that_finds_another_process_of_its_pod_ends_its_term(
+    start: Callable[..., Replica], admin: Client, namespace: str
+) -> None:
+    """It does not take the Lease back."""
+    pod_uid = "7c1e5a4c-0000-0000-0000-000000000004"
+    leader = start("a", pod_uid=pod_uid)
+    leader.wait_for("leading")
+    other = {"holderIdentity": f"host_{pod_uid}_other", "renewTime": "2026-01-01T00:00:00.000000Z"}
+    admin.patch(LEASES, "replica", {"spec": other}, namespace=namespace)
+    taken = time.monotonic()
+    lost = leader.wait_for("lost")
+    assert lost - taken <= SHORT[2] + SLACK
+    again = leader.wait_for("leading", after=lost)
+    assert again - taken >= SHORT[0] - 0.2
+
+
 def test_a_stopped_leader_releases_its_lease(start: Callable[..., Replica], admin: Client, namespace: str) -> None:
     """SIGTERM: the standby leads at its next try, long before the lease would expire; the two never lead together."""
     leader, standby = leader_and_standby(start("a", LONG), start("b", LONG))
@@ -298,8 +337,8 @@ def test_an_outage_of_the_api_server_ends_the_term_and_not_the_process(
 
 
 @pytest.mark.slow
-def test_two_replicas_never_write_at_the_same_time(start: Callable[..., Replica], tmp_path: Path) -> None:
-    """Whoever leads is frozen past its lease, ten times. No write is answered that its writer's lease does not cover.
+def test_a_replica_that_wakes_up_after_its_lease_sends_no_write(start: Callable[..., Replica], tmp_path: Path) -> None:
+    """The leader is frozen past its lease, ten times. No write is answered that its writer's lease does not cover.
 
     The replicas write the same object without a pause and without naming its version, so nothing but their terms keeps
     them apart: a write that a frozen process sends when it wakes would be here.
@@ -335,3 +374,65 @@ def test_two_replicas_never_write_at_the_same_time(start: Callable[..., Replica]
             assert request.agent == f"replica-{holder}", f"a write of {request.agent} while {holder} holds the lease"
     assert transitions == 10
     assert min(writes["a"], writes["b"]) > 20
+
+
+@pytest.mark.slow
+def test_a_late_write_of_a_former_leader_changes_nothing(tmp_path: Path) -> None:
+    """A network holds requests back until another client has written. With a version they are refused.
+
+    One without a version is executed: a term cannot call it back.
+    """
+    log = AuditLog(tmp_path)
+    with ControlPlane(apiserver_flags=log.flags) as own, HoldingProxy(own.url.removeprefix("https://")) as network:
+        direct = own.write_kubeconfig(tmp_path / "direct")
+        held = tmp_path / "held"
+        held.write_text(direct.read_text().replace(own.url, f"https://{network.address}"))
+        next_leader = Client.load(str(direct), user_agent="next")
+        former = Client.load(str(held), user_agent="former")
+        base = next_leader.create(CONFIG_MAPS, {"metadata": {"name": "shared", "namespace": "default"}})
+        writers = []
+        for number, write in enumerate((_update, _delete, _patch), start=1):
+            former.get(CONFIG_MAPS, "shared", namespace="default")  # a connection that is established
+            network.hold()
+            term = Term(renewed_at=time.monotonic(), renew_deadline=1.0, clock=REAL_CLOCK)
+            timer = threading.Timer(1.0, term.set)
+            timer.start()
+            with pytest.raises(TermEnded):
+                write(former.until(term, TermEnded), base)
+            timer.join()
+            base = next_leader.update(CONFIG_MAPS, {**base, "data": {"writer": f"next {number}"}})
+            network.release()
+            deadline = time.monotonic() + WAIT
+            while len(_writes(log, "former")) < number:
+                assert time.monotonic() < deadline, "the late write has not arrived"
+                time.sleep(0.05)
+            base = next_leader.get(CONFIG_MAPS, "shared", namespace="default")
+            writers.append(base["data"]["writer"])
+        for client in (next_leader, former):
+            client.close()
+    assert [write.status for write in _writes(log, "former")] == [409, 409, 200]
+    assert writers == ["next 1", "next 2", "former"]
+
+
+def _writes(log: AuditLog, agent: str) -> list[Request]:
+    return [request for request in log.requests(agent=agent) if request.is_write]
+
+
+def _update(client: Client, base: dict[str, Any]) -> None:
+    client.update(CONFIG_MAPS, base | {"data": {"writer": "former"}})
+
+
+def _delete(client: Client, base: dict[str, Any]) -> None:
+    metadata = base["metadata"]
+    client.delete(
+        CONFIG_MAPS,
+        "shared",
+        namespace="default",
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+    )
+
+
+def _patch(client: Client, _base: dict[str, Any]) -> None:
+    """Without a version."""
+    client.patch(CONFIG_MAPS, "shared", {"data": {"writer": "former"}}, namespace="default")
