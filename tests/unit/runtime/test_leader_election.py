@@ -541,7 +541,7 @@ class TestReports:
         election.advance(0)
         candidate = election.candidates["a"]
         term = candidate.term
-        candidate.elector._on_stopped = lambda _lost: 1 / 0  # type: ignore[arg-type, return-value]
+        candidate.elector._on_stopped = lambda _lost: 1 / 0  # type: ignore[assignment]
         with pytest.raises(ZeroDivisionError):
             election.run(12)
         assert term is not None
