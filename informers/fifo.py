@@ -5,6 +5,7 @@ merged, and a list is one entry that replaces the whole store in one step.
 """
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -57,6 +58,7 @@ class Removal(NamedTuple):
 class ReplacedAll(NamedTuple):
     """Exactly these objects, by key, exist at `version`. `initial`: the first change of all.
 
+    `listed_at`: when the list began (monotonic seconds).
     `kept`: keys of objects that exist too, but could not be transformed: their stored versions stay.
     """
 
@@ -64,6 +66,7 @@ class ReplacedAll(NamedTuple):
     version: str
     initial: bool
     kept: frozenset[str] = frozenset()
+    listed_at: float = -math.inf
 
 
 class SyncAll(NamedTuple):
@@ -111,9 +114,10 @@ class RealFIFO:
             log.exception("Cannot transform a deleted object, passing it on unchanged", extra={"key": key})
         self._put(Removal(key, obj))
 
-    def replace(self, objs: Iterable[Object], version: str) -> None:
-        """Queue a whole list. If an object cannot be transformed, its stored version stays, and the failure is
-        logged.
+    def replace(self, objs: Iterable[Object], version: str, listed_at: float = -math.inf) -> None:
+        """Queue a whole list, which began at `listed_at` (monotonic seconds).
+
+        If an object cannot be transformed, its stored version stays, and the failure is logged.
         """
         objects: dict[str, Object] = {}
         failures: dict[str, TransformFailed] = {}
@@ -129,7 +133,8 @@ class RealFIFO:
             extra = {"objects": len(failures), "first": first}
             log.error("Cannot transform listed objects, skipping them", extra=extra, exc_info=failures[first])
         with self._condition:
-            change = ReplacedAll(objects, version, initial=not self._populated, kept=frozenset(failures))
+            initial, kept = not self._populated, frozenset(failures)
+            change = ReplacedAll(objects, version, initial, kept, listed_at)
             if change.initial:
                 self._initial = change
             self._put_locked(change)

@@ -4,9 +4,8 @@ Contract: returned objects are shared and must not be changed. Reads never block
 change of the server: it may be old, but it is never a mixture of two states of one object.
 """
 
-import inspect
+import math
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,9 +21,6 @@ IndexFunction = Callable[[Object], Iterable[str]]
 programming error and ends the informer.
 """
 
-Observer = Callable[[Mapping[str, Object | None]], None]
-"""Gets the previous objects of a write, by key; None if there was none."""
-
 NAMESPACE_INDEX = "namespace"
 
 
@@ -37,14 +33,21 @@ def index_by_namespace(obj: Object) -> Iterable[str]:
 class Indexer:
     """A thread-safe store with indices (client-go: threadSafeMap). Index functions run with its lock held."""
 
-    def __init__(self, index_functions: Mapping[str, IndexFunction] | None = None) -> None:
+    def __init__(
+        self,
+        index_functions: Mapping[str, IndexFunction] | None = None,
+        *,
+        on_distrust: Callable[[], None] = lambda: None,
+    ) -> None:
+        """on_distrust: see distrust()."""
         self._lock = threading.RLock()
         self._objects: dict[str, Object] = {}
         self._functions: dict[str, IndexFunction] = dict(index_functions or {})
         # Index name -> value -> keys. The keys are in a dict for its order. No value has an empty set of keys.
         self._indices: dict[str, dict[str, dict[str, None]]] = {name: {} for name in self._functions}
         self._resource_version = ""
-        self._observers: tuple[Callable[[], Observer | None], ...] = ()
+        self._listed_at = -math.inf
+        self._on_distrust = on_distrust
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -53,6 +56,11 @@ class Indexer:
     def resource_version(self) -> str:
         """The resourceVersion of the store; "" before the first list."""
         return self._resource_version
+
+    @property
+    def listed_at(self) -> float:
+        """When the list began that the content is based on (monotonic seconds)."""
+        return self._listed_at
 
     @property
     def index_functions(self) -> Mapping[str, IndexFunction]:
@@ -99,14 +107,9 @@ class Indexer:
                 self._functions[name] = function
                 self._indices[name] = index
 
-    def observe(self, observer: Observer) -> None:
-        """Call `observer` after each write, in the writer's thread and outside the lock.
-
-        A method is called as long as its object lives: the store keeps only a weak reference.
-        """
-        reference = weakref.WeakMethod(observer) if inspect.ismethod(observer) else lambda: observer
-        with self._lock:
-            self._observers = (*(known for known in self._observers if known() is not None), reference)
+    def distrust(self) -> None:
+        """An answer of the API server contradicts the content, so the content has to be read again."""
+        self._on_distrust()
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -121,7 +124,6 @@ class Indexer:
             self._objects[key] = obj
             self._reindex_locked(key, old, obj)
             self._resource_version = version
-        self._tell({key: old})
         return old
 
     def remove(self, key: str, version: str) -> Object | None:
@@ -130,10 +132,9 @@ class Indexer:
             old = self._objects.pop(key, None)
             self._reindex_locked(key, old, None)
             self._resource_version = version
-        self._tell({key: old})
         return old
 
-    def replace(self, objects: dict[str, Object], version: str) -> dict[str, Object]:
+    def replace(self, objects: dict[str, Object], version: str, *, listed_at: float = -math.inf) -> dict[str, Object]:
         """Replace the whole content by `objects`, in one step; returns the previous content."""
         with self._lock:
             before = self._objects
@@ -145,8 +146,7 @@ class Indexer:
                     for value in _values(name, function, obj):
                         index.setdefault(value, {})[key] = None
             self._resource_version = version
-        if self._observers:
-            self._tell(dict.fromkeys(objects) | before)
+            self._listed_at = listed_at
         return before
 
     def caught_up(self, version: str) -> None:
@@ -178,12 +178,6 @@ class Indexer:
                     del index[value]
             for value in after.keys() - before.keys():
                 index.setdefault(value, {})[key] = None
-
-    def _tell(self, before: Mapping[str, Object | None]) -> None:
-        for reference in self._observers:
-            observer = reference()
-            if observer is not None:
-                observer(before)
 
 
 def _values(index: str, function: IndexFunction, obj: Object | None) -> dict[str, None]:

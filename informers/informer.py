@@ -71,7 +71,7 @@ class SharedInformer:
         self._name = name
         self._clock = clock
         self._metrics = metrics or NoInformerMetrics()
-        self._indexer = Indexer(indexers)
+        self._indexer = Indexer(indexers, on_distrust=self._distrust)
         self._transform = guarded(transform) if transform is not None else None
         self._fifo = RealFIFO(self._transform)
         self._default_resync = _at_least_minimum(resync_period)
@@ -132,6 +132,10 @@ class SharedInformer:
         """
         if self._reflector is not None:
             self._reflector.relist(since=since)
+
+    def _distrust(self) -> None:
+        if self._reflector is not None:
+            self._reflector.distrust()
 
     def add_event_handler(self, handlers: EventHandlers, *, resync_period: float | None = None) -> Registration:
         """Add handlers. They are first called for all objects in the cache.
@@ -295,7 +299,7 @@ class SharedInformer:
             known = self._indexer.get(key)
             if known is not None:
                 change.objects[key] = known
-        before = self._indexer.replace(change.objects, change.version)
+        before = self._indexer.replace(change.objects, change.version, listed_at=change.listed_at)
         for key, old in before.items():
             if key not in change.objects:
                 news.append((Deleted(DeletedFinalStateUnknown(key, old)), None))

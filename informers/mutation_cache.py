@@ -1,74 +1,75 @@
 """A view of a cache that includes own writes until the watch delivers them.
 
 Between a write and its watch event the cache has the old object, and a reconciler that reads it would repeat its work.
-client-go (tools/cache/mutation_cache.go) compares resourceVersions by size. Here they stay opaque: a write is stored
-together with the version that it was based on, and is valid as long as the cache has that version.
+As in client-go (tools/cache/mutation_cache.go), resourceVersions are compared by size: a write is shown as long as the
+cache is older than it. Without versions that can be compared, own writes are not shown.
 """
 
-import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from informers.errors import NotFound
 from informers.lister import Lister
 from informers.resource import object_key
+from informers.versions import is_older
 from workqueue.clock import REAL_CLOCK, Clock
 
 Object = dict[str, Any]
 Objects = list[Object]
-
-# An event takes milliseconds, and a broken watch is resumed well within this time.
-TTL = 60.0
 
 _Identity = tuple[str, str] | None  # uid and resourceVersion; None: there is no object
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    obj: Object | None  # None: deleted
-    bases: frozenset[_Identity]  # the versions that the cache may have while this entry is newer
-    expires: float
+    """obj: None for a deletion, whose version is that of the deleted object.
 
+    instead_of: the object of the cache, or None, for which this one is shown, although the cache may be later: a cache
+    with a label selector does not have objects without the label.
+    """
 
-@dataclass(frozen=True, slots=True)
-class _Gone:
-    key: str
-    expires: float
-
-
-_Expiring = TypeVar("_Expiring", _Entry, _Gone)
+    obj: Object | None
+    version: str
+    answered_at: float  # monotonic seconds
+    replaces_cached: bool = False
+    instead_of: _Identity = None
 
 
 class MutationCache:
     """A lister's view that includes own writes. Thread-safe; all objects are shared and read-only.
 
-    An entry ends when the cache has a version that it was not based on (the write itself or a later change of another
-    client), when the cache has observed the deletion of its object, and after `ttl` seconds at the latest.
+    An entry ends when the cache has reached its version, or is filled from a list that began after the answer. If an
+    answer is older than what the cache has, the API server was restored from a backup: the cache is listed again.
+
+    clock: that of the informer.
     """
 
-    def __init__(self, lister: Lister, *, ttl: float = TTL, clock: Clock = REAL_CLOCK) -> None:
+    def __init__(self, lister: Lister, *, clock: Clock = REAL_CLOCK) -> None:
         self._indexer = lister.indexer
         self._key = lister.key
-        self._ttl = ttl
         self._clock = clock
         self._lock = threading.Lock()
-        # Both are guarded by _lock, and in the order in which their items expire.
-        self._entries: dict[str, _Entry] = {}
-        # uids of objects whose deletion the cache has observed: their absence is not a state from before their
-        # creation.
-        self._gone: dict[str, _Gone] = {}
-        # Reads alone would miss a change of the cache that returns to absence.
-        self._indexer.observe(self._cache_moved)
+        self._entries: dict[str, _Entry] = {}  # guarded by _lock, the latest last
 
     def mutated(self, obj: Object, base: Object | None) -> None:
         """A create, update or patch returned `obj`; it was based on `base` as read here, None for a create."""
-        self._remember(object_key(obj), obj, base)
+        key, version = object_key(obj), _version(obj)
+        with self._lock, self._indexer.unchanged():
+            self._put_locked(key, _Entry(obj, version, self._clock.monotonic()))
+            cached = self._indexer.get(key)
+            went_back = base is not None and is_older(version, _version(base))
+            is_missing = cached is None or _uid(cached) != _uid(obj) or is_older(_version(cached), version)
+            contradicts = is_missing and is_older(version, self._indexer.resource_version)
+        if went_back or contradicts:
+            self._indexer.distrust()
 
     def deleted(self, name: str, namespace: str | None, base: Object | None) -> None:
         """The deletion of the object read as `base` was accepted and is complete (it has no finalizers)."""
-        self._remember(self._key(name, namespace), None, base)
+        if base is not None:
+            with self._lock, self._indexer.unchanged():
+                self._put_locked(self._key(name, namespace), _Entry(None, _version(base), self._clock.monotonic()))
 
     def refresh(self, name: str, namespace: str | None, fetch: Callable[[], Object]) -> Object | None:
         """Read the object from the API server, for example after a refused write; `fetch` returns it or raises
@@ -78,97 +79,89 @@ class MutationCache:
         on it works too. Raises the errors of `fetch`, except NotFound.
         """
         key = self._key(name, namespace)
-        with self._lock:
+        with self._lock, self._indexer.unchanged():
             shown = self._get_locked(key)
-            # A cache with a label selector may have observed the deletion of an object that still exists.
-            self._gone = {uid: gone for uid, gone in self._gone.items() if gone.key != key}
         try:
             live: Object | None = fetch()
         except NotFound:
             live = None
-        with self._lock:
-            if _identity(self._get_locked(key)) == _identity(shown):  # else a newer version is known already
-                self._remember_locked(key, live, shown)
+        with self._lock, self._indexer.unchanged():
+            went_back = live is not None and shown is not None and is_older(_version(live), _version(shown))
+            if went_back:
+                self._entries.pop(key, None)
+            if _identity(self._get_locked(key)) == _identity(shown) or went_back:  # else more is known by now
+                self._put_live_locked(key, live, shown)
+        if went_back:
+            self._indexer.distrust()
         return live
 
     def get(self, name: str, namespace: str | None = None) -> Object | None:
         """The object, including own writes."""
-        with self._lock:
+        with self._lock, self._indexer.unchanged():
             return self._get_locked(self._key(name, namespace))
 
     def by_index(self, index: str, value: str) -> Objects:
         """The objects with this value of an index function, including own writes. Raises KeyError."""
-        # One state of the cache for all, so that an ended entry is only replaced by a newer version.
         with self._lock, self._indexer.unchanged():
-            cached = {object_key(obj): obj for obj in self._indexer.by_index(index, value)}
+            found = {object_key(obj): obj for obj in self._indexer.by_index(index, value)}
             function = self._indexer.index_functions[index]
             for key, entry in [*self._entries.items()]:
-                if not self._holds_locked(key, entry, self._indexer.get(key)):
+                if self._ends_locked(key, entry):
                     continue
-                cached.pop(key, None)
+                found.pop(key, None)
                 if entry.obj is not None and value in function(entry.obj):
-                    cached[key] = entry.obj
-            return [*cached.values()]
+                    found[key] = entry.obj
+            return [*found.values()]
 
-    def _remember(self, key: str, obj: Object | None, base: Object | None) -> None:
-        with self._lock:
-            self._remember_locked(key, obj, base)
+    def _put_live_locked(self, key: str, live: Object | None, shown: Object | None) -> None:
+        now = self._clock.monotonic()
+        if live is not None:
+            instead_of = _identity(self._indexer.get(key))
+            self._put_locked(key, _Entry(live, _version(live), now, replaces_cached=True, instead_of=instead_of))
+        elif shown is not None:
+            self._put_locked(key, _Entry(None, _version(shown), now))
 
-    def _remember_locked(self, key: str, obj: Object | None, base: Object | None) -> None:
-        bases = frozenset((_identity(base),))
-        previous = self._entries.get(key)
-        if previous is not None and _identity(previous.obj) in bases:
-            # A write on top of a write that the cache has not observed: it may still have the version of the first one.
-            bases |= previous.bases
-        self._forget_expired_locked()
-        entry = _Entry(obj, bases, self._clock.monotonic() + self._ttl)
+    def _put_locked(self, key: str, entry: _Entry) -> None:
+        known = self._entries.get(key)
+        if known is not None and not self._ends_locked(key, known) and is_older(entry.version, known.version):
+            return  # another thread has written meanwhile
         self._entries.pop(key, None)
         self._entries[key] = entry
-        self._holds_locked(key, entry, self._indexer.get(key))
+        for earlier, ended in [*self._entries.items()]:
+            if not self._ends_locked(earlier, ended):
+                break
 
     def _get_locked(self, key: str) -> Object | None:
         entry = self._entries.get(key)
-        cached: Object | None = self._indexer.get(key)
-        return entry.obj if entry is not None and self._holds_locked(key, entry, cached) else cached
+        if entry is not None and not self._ends_locked(key, entry):
+            return entry.obj
+        return self._indexer.get(key)
 
-    def _holds_locked(self, key: str, entry: _Entry, cached: Object | None) -> bool:
-        seen_to_go = cached is None and entry.obj is not None and _uid(entry.obj) in self._gone
-        if _identity(cached) in entry.bases and not seen_to_go and self._clock.monotonic() < entry.expires:
-            return True
+    def _ends_locked(self, key: str, entry: _Entry) -> bool:
+        """Whether the entry is no longer shown. It is forgotten then."""
+        if self._is_newer_than_cache_locked(key, entry):
+            return False
         del self._entries[key]
-        return False
+        return True
 
-    def _cache_moved(self, before: Mapping[str, Object | None]) -> None:
-        with self._lock:
-            self._forget_expired_locked()
-            expires = self._clock.monotonic() + self._ttl
-            for key, old in before.items():
-                cached = self._indexer.get(key)
-                if old is not None and (cached is None or _uid(cached) != _uid(old)):
-                    self._gone.pop(_uid(old), None)
-                    self._gone[_uid(old)] = _Gone(key, expires)
-                entry = self._entries.get(key)
-                if entry is not None:
-                    self._holds_locked(key, entry, cached)
-
-    def _forget_expired_locked(self) -> None:
-        now = self._clock.monotonic()
-        _drop_expired(self._entries, now)
-        _drop_expired(self._gone, now)
-
-
-def _drop_expired(items: dict[str, _Expiring], now: float) -> None:
-    """They are in the order in which they expire."""
-    expired = [key for key, _ in itertools.takewhile(lambda item: item[1].expires <= now, items.items())]
-    for key in expired:
-        del items[key]
+    def _is_newer_than_cache_locked(self, key: str, entry: _Entry) -> bool:
+        if self._indexer.listed_at > entry.answered_at:
+            return False
+        cached = self._indexer.get(key)
+        if entry.obj is None and cached is not None:
+            return _version(cached) == entry.version or is_older(_version(cached), entry.version)
+        if is_older(self._indexer.resource_version, entry.version):
+            return True
+        return entry.replaces_cached and _identity(cached) == entry.instead_of
 
 
 def _uid(obj: Object) -> str:
     return str(obj["metadata"].get("uid", ""))
 
 
+def _version(obj: Object) -> str:
+    return str(obj["metadata"].get("resourceVersion", ""))
+
+
 def _identity(obj: Object | None) -> _Identity:
-    if obj is None:
-        return None
-    return _uid(obj), str(obj["metadata"].get("resourceVersion", ""))
+    return None if obj is None else (_uid(obj), _version(obj))

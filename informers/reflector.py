@@ -66,7 +66,7 @@ class ReflectorStore(Protocol):
     def add(self, obj: Object) -> None: ...
     def update(self, obj: Object) -> None: ...
     def delete(self, obj: Object) -> None: ...
-    def replace(self, objs: Iterable[Object], version: str) -> None: ...
+    def replace(self, objs: Iterable[Object], version: str, listed_at: float) -> None: ...
     def resync(self) -> None: ...
     def bookmark(self, version: str) -> None: ...
 
@@ -135,6 +135,7 @@ class Reflector:
         self._round = Interrupt()
         self._round_began = 0.0
         self._waiting = False
+        self._is_distrusted = False  # the current watch
         self._watcher: Watcher | None = None
         self._backoff = Backoff(clock, random)
         self._version = ""
@@ -182,6 +183,17 @@ class Reflector:
                 return
             self._backoff = Backoff(self._clock, self._random)
             self._end_round_locked()
+
+    def distrust(self) -> None:
+        """List again, with back-off: an answer of the API server contradicts what it has sent here. From any thread.
+
+        A list in progress goes on. It is of the latest state.
+        """
+        with self._lock:
+            watcher = self._watcher if self._watching else None
+            self._is_distrusted = watcher is not None
+        if watcher is not None:
+            watcher.stop()
 
     def stop(self) -> None:
         """End run(). Idempotent; does not wait."""
@@ -235,7 +247,7 @@ class Reflector:
         self._metrics.listed(self._name, seconds=self._clock.monotonic() - started, items=len(objects))
         if is_older(version, self._version):
             log.warning("The API server has older data than before: it was restored", extra={"informer": self._name})
-        self._store.replace(objects, version)
+        self._store.replace(objects, version, started)
         self._publish(version)
 
     # ---- list by streaming (client-go: watchList)
@@ -319,7 +331,8 @@ class Reflector:
                     self._wait()
                     continue
             try:
-                self._watching = True
+                with self._lock:
+                    self._watching, self._is_distrusted = True, False
                 try:
                     self._consume(stream, self._store, publish=self._publish, in_order=in_order)
                 finally:
@@ -339,6 +352,9 @@ class Reflector:
             except ApiError as error:
                 self._last_error = _forget_frames(error)
                 log.warning("Watch ended with an error", extra={"informer": self._name, "error": str(error)})
+                return
+            if self._is_distrusted:
+                log.warning("An answer is older than the cache: listing again", extra={"informer": self._name})
                 return
             if self._is_silent():
                 log.warning("Listing again", extra={"informer": self._name, "error": str(self._silence)})

@@ -171,7 +171,7 @@ class Run:
     def delete(self, obj: Object) -> None:
         self._note("DELETE", obj)
 
-    def replace(self, objs: Iterable[Object], version: str) -> None:
+    def replace(self, objs: Iterable[Object], version: str, listed_at: float) -> None:
         if self.unstorable:
             raise TransformFailed("this list cannot be stored")
         self.journal.append(f"REPLACE {','.join(split_key(object_key(obj))[1] for obj in objs) or '-'} @{version}")

@@ -5,7 +5,6 @@ they can lag as long as a test wants; the real server cannot be made to.
 """
 
 import copy
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -70,7 +69,7 @@ class Cluster:
     """Objects, with the rules of an API server for versions. Caches see a change when `deliver` is called."""
 
     def __init__(self) -> None:
-        self._versions = itertools.count(1)
+        self.version = 1  # of the latest change
         self.objects: dict[str, dict[str, Object]] = {r.plural: {} for r in (APPLICATION, SECRET, COMPASS_CONNECTION)}
         self.requests: Counter[str] = Counter()
         self.failure: Failure = lambda _method, _resource, _name: None
@@ -89,7 +88,7 @@ class Cluster:
             raise AlreadyExists(f"{name} exists", status=409, reason="AlreadyExists")
         return self._store(
             resource,
-            self._admitted(resource, {**obj, "metadata": {**obj["metadata"], "uid": f"uid-{next(self._versions)}"}}),
+            self._admitted(resource, {**obj, "metadata": {**obj["metadata"], "uid": f"uid-{self._next_version()}"}}),
         )
 
     def update(self, resource: Resource, obj: Mapping[str, Any], *, namespace: str | None = None) -> Object:
@@ -132,11 +131,12 @@ class Cluster:
     def put(self, resource: Resource, obj: Object) -> Object:
         """Create or replace, as a user does."""
         present = self.objects[resource.plural].get(object_key(obj))
-        uid = present["metadata"]["uid"] if present else f"uid-{next(self._versions)}"
+        uid = present["metadata"]["uid"] if present else f"uid-{self._next_version()}"
         return self._store(resource, {**obj, "metadata": {**obj["metadata"], "uid": uid}})
 
     def remove(self, resource: Resource, name: str, namespace: str | None = None) -> None:
         old = self.objects[resource.plural].pop(f"{namespace}/{name}" if namespace else name)
+        self._next_version()
         self._happened(resource, old, None)
 
     def applications(self) -> dict[str, Object]:
@@ -155,12 +155,16 @@ class Cluster:
 
     def _store(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
         stored = copy.deepcopy(dict(obj))
-        stored["metadata"]["resourceVersion"] = str(next(self._versions))
+        stored["metadata"]["resourceVersion"] = str(self._next_version())
         key = object_key(stored)
         old = self.objects[resource.plural].get(key)
         self.objects[resource.plural][key] = stored
         self._happened(resource, old, stored)
         return copy.deepcopy(stored)
+
+    def _next_version(self) -> int:
+        self.version += 1
+        return self.version
 
     def _happened(self, resource: Resource, old: Object | None, new: Object | None) -> None:
         for watcher in self._watchers:
@@ -300,7 +304,7 @@ class Agent:
             APPLICATION.plural: Indexer(),
             SECRET.plural: Indexer({BY_APPLICATION: owning_applications}),
         }
-        self._undelivered: list[tuple[str, Object | None, Object | None]] = []
+        self._undelivered: list[tuple[str, Object | None, Object | None, str]] = []
         self.lagging = False
         self.progress = Progress(self.clock)
         self.progress.subscribe(self._conclude)
@@ -367,23 +371,28 @@ class Agent:
     def relist(self, objects: Mapping[str, Mapping[str, Object]] | None = None) -> None:
         """The caches become what the cluster is now, or what `objects` says, whatever was missed on the way."""
         self._undelivered.clear()
-        objects = self.cluster.objects if objects is None else objects
+        version = self.cluster.version
+        if objects is None:
+            objects = self.cluster.objects
+        else:
+            listed = [obj for of_kind in objects.values() for obj in of_kind.values()]
+            version = max((int(obj["metadata"]["resourceVersion"]) for obj in listed), default=1)
         for plural, indexer in self._indexers.items():
             seen = {key: obj for key, obj in objects[plural].items() if _selected(plural, obj)}
-            before = indexer.replace(copy.deepcopy(seen), "list")
+            before = indexer.replace(copy.deepcopy(seen), str(version), listed_at=self.clock.monotonic())
             for obj in (*before.values(), *seen.values()):
                 self._wake(plural, obj)
 
     def deliver(self, count: int | None = None) -> None:
         """Feed the caches with the next `count` changes, None for all."""
         for _ in range(len(self._undelivered) if count is None else min(count, len(self._undelivered))):
-            plural, old, new = self._undelivered.pop(0)
+            plural, old, new, version = self._undelivered.pop(0)
             old, new = _selected(plural, old), _selected(plural, new)
             indexer = self._indexers[plural]
             if new is not None:
-                indexer.put(object_key(new), new, new["metadata"]["resourceVersion"])
+                indexer.put(object_key(new), new, version)
             elif old is not None:
-                indexer.remove(object_key(old), old["metadata"]["resourceVersion"])
+                indexer.remove(object_key(old), version)
             for obj in (old, new):
                 if obj is not None:
                     self._wake(plural, obj)
@@ -451,7 +460,8 @@ class Agent:
 
     def _watched(self, plural: str, old: Object | None, new: Object | None) -> None:
         if plural in self._indexers:
-            self._undelivered.append((plural, copy.deepcopy(old), copy.deepcopy(new)))
+            version = str(self.cluster.version)
+            self._undelivered.append((plural, copy.deepcopy(old), copy.deepcopy(new), version))
 
     def _wake(self, plural: str, obj: Object) -> None:
         names: Iterable[str] = (obj["metadata"]["name"],)

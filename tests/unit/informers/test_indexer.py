@@ -1,7 +1,5 @@
 """The cache and its indices."""
 
-import gc
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -90,21 +88,6 @@ def test_replace_is_one_step_and_returns_what_was() -> None:
     assert indexer.resource_version == "5"
 
 
-def test_observers_hear_of_each_write_after_it() -> None:
-    """With the keys that were written, and what was there before."""
-    indexer = filled(widget("a", 1))
-    seen: list[tuple[dict[str, Object | None], int]] = []
-    indexer.observe(lambda before: seen.append((dict(before), len(indexer))))
-    indexer.put("default/b", widget("b", 2), "2")
-    indexer.remove("default/a", "3")
-    indexer.replace({"default/c": widget("c", 4)}, "4")
-    assert seen == [
-        ({"default/b": None}, 2),
-        ({"default/a": widget("a", 1)}, 1),
-        ({"default/b": widget("b", 2), "default/c": None}, 1),
-    ]
-
-
 @pytest.mark.parametrize("indices", [{}, {"namespace": index_by_namespace}])
 def test_lister(indices: dict[str, Any]) -> None:
     """By name, by namespace with or without an index, or all."""
@@ -156,25 +139,3 @@ class IndexMachine(RuleBasedStateMachine):
 
 TestIndexMachine = IndexMachine.TestCase
 TestIndexMachine.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
-
-
-def test_being_observed_keeps_nothing_alive() -> None:
-    """A cache of own writes goes with the term of leadership that it was made for; the store stays."""
-
-    class Watcher:
-        def __init__(self) -> None:
-            self.seen: list[object] = []
-
-        def look(self, before: object) -> None:
-            self.seen.append(before)
-
-    indexer = Indexer()
-    staying, leaving = Watcher(), Watcher()
-    gone = weakref.ref(leaving)
-    for watcher in (staying, leaving):
-        indexer.observe(watcher.look)
-    del leaving, watcher
-    gc.collect()
-    assert gone() is None
-    indexer.put("a", {"metadata": {"name": "a"}}, "1")
-    assert staying.seen == [{"a": None}]

@@ -937,3 +937,31 @@ class TestRelist:
     def test_before_the_run(self, source: InProcess) -> None:
         """There is nothing to end."""
         make(source).relist()
+
+
+class TestDistrust:
+    """An answer of the API server contradicts the cache: the server was restored, and watches say nothing of it."""
+
+    def test_lists_again_with_back_off(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """A write into a restored server, say. More of them cause no storm of lists."""
+        source = InProcess(cluster)
+        informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0, options=PLAIN)
+        start(informer)
+        eventually(lambda: informer.is_watching)
+        for lists, wait in enumerate((0.8, 1.6, 3.2), 2):
+            informer.indexer.distrust()
+            clock.wait_for_waiters(1)
+            informer.indexer.distrust()
+            clock.advance(wait)
+            eventually(lambda lists=lists: source.lists == lists and informer.is_watching)  # type: ignore[misc]
+
+    def test_ends_no_list(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        """A list in progress is of the latest state."""
+        source = _HangingLists(cluster)
+        informer = make(source, clock)
+        start(informer)
+        eventually(lambda: len(source.pages) == 1)
+        informer.indexer.distrust()
+        source.release.set()
+        eventually(lambda: informer.is_watching)
+        assert len(source.pages) == 1

@@ -1,23 +1,20 @@
 """Own writes over a cache that has not heard of them yet."""
 
-import gc
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from informers import Indexer, Lister, MutationCache, NotFound
-from informers.mutation_cache import TTL
 from informers.testing.objects import WIDGETS, widget
 from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
 V1, V2, V3 = widget("a", "1"), widget("a", "2"), widget("a", "3")
-OTHERS = widget("a", "other")
+OTHERS = widget("a", "4")
 
 
 @pytest.fixture
@@ -26,8 +23,14 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-def indexer() -> Indexer:
-    indexer = Indexer({"color": lambda obj: obj["spec"].get("colors", ())})
+def distrusts() -> list[bool]:
+    """One item for each time the cache was found to be wrong."""
+    return []
+
+
+@pytest.fixture
+def indexer(distrusts: list[bool]) -> Indexer:
+    indexer = Indexer({"color": lambda obj: obj["spec"].get("colors", ())}, on_distrust=lambda: distrusts.append(True))
     indexer.put("default/a", V1, "1")
     return indexer
 
@@ -56,7 +59,7 @@ def test_write_is_seen_until_the_cache_moves(indexer: Indexer, cache: MutationCa
     """First the own write; from the first event on, the cache."""
     cache.mutated(V2, base=V1)
     assert seen(cache) is V2
-    indexer.put("default/a", OTHERS, "other")
+    indexer.put("default/a", OTHERS, "4")
     assert seen(cache) is OTHERS
 
 
@@ -67,7 +70,7 @@ def test_writes_on_top_of_each_other(indexer: Indexer, cache: MutationCache) -> 
     assert seen(cache) is V3
     indexer.put("default/a", widget("a", "2"), "2")
     assert seen(cache) is V3
-    indexer.put("default/a", OTHERS, "other")
+    indexer.put("default/a", OTHERS, "4")
     assert seen(cache) is OTHERS
 
 
@@ -96,19 +99,31 @@ def test_cache_that_returns_to_the_base_has_moved(indexer: Indexer, cache: Mutat
     assert seen(cache) is None
 
 
-def test_a_list_moves_the_cache(indexer: Indexer, cache: MutationCache) -> None:
-    """Also when it repeats nothing of the object."""
-    cache.mutated(V2, base=V1)
-    indexer.replace({"default/a": OTHERS}, "7")
-    indexer.replace({"default/a": V1}, "8")
-    assert seen(cache) is V1
+def test_a_list_that_is_later_than_the_write_settles_it(indexer: Indexer, cache: MutationCache) -> None:
+    """Also when the object was created and deleted while the watch was down."""
+    cache.mutated(widget("new", "5"), base=None)
+    assert cache.get("new", "default")
+    indexer.replace({"default/a": V1}, "7")
+    assert cache.get("new", "default") is None
 
 
-def test_same_version_of_another_object(indexer: Indexer, cache: MutationCache) -> None:
-    """uid and version make the base: versions of different objects may look alike."""
-    indexer.put("default/a", widget("a", "1", uid="another"), "1")
-    cache.mutated(V2, base=V1)
-    assert seen(cache) == widget("a", "1", uid="another")
+def test_a_list_that_began_after_the_answer_settles_it(
+    indexer: Indexer, cache: MutationCache, clock: VirtualClock
+) -> None:
+    """Whatever its version is: the API server may have been restored from a backup."""
+    clock.advance(5)
+    cache.mutated(widget("a", "50"), base=V1)
+    indexer.replace({"default/a": V1}, "1", listed_at=4.9)
+    assert seen(cache) == widget("a", "50")
+    indexer.replace({"default/a": V2}, "2", listed_at=5.1)
+    assert seen(cache) is V2
+
+
+def test_without_comparable_versions_own_writes_are_not_shown(indexer: Indexer, cache: MutationCache) -> None:
+    """A write on the outdated object is refused by the API server, so nothing is lost."""
+    indexer.put("default/a", widget("a", "v1"), "v1")
+    cache.mutated(widget("a", "v2"), base=widget("a", "v1"))
+    assert seen(cache) == widget("a", "v1")
 
 
 def gone() -> Object:
@@ -121,7 +136,7 @@ def test_a_write_on_top_of_what_a_refused_one_ran_into(indexer: Indexer, cache: 
     assert seen(cache) is V2
     cache.mutated(V3, base=V2)
     assert seen(cache) is V3
-    indexer.put("default/a", OTHERS, "other")
+    indexer.put("default/a", OTHERS, "4")
     assert seen(cache) is OTHERS
 
 
@@ -129,8 +144,9 @@ def test_a_refused_write_ran_into_a_deletion(indexer: Indexer, cache: MutationCa
     """What was created in the place of the deleted object is seen, not the deleted one."""
     assert cache.refresh("a", "default", gone) is None
     created_again(indexer, cache)
-    indexer.put("default/a", OTHERS, "other")
-    assert seen(cache) is OTHERS
+    others = widget("a", "10")
+    indexer.put("default/a", others, "10")
+    assert seen(cache) is others
 
 
 @pytest.mark.parametrize("newer", ["own write", "event"])
@@ -150,36 +166,45 @@ def test_what_the_api_server_had_is_old_when_more_is_known_by_now(
     assert seen(cache) is V3
 
 
-def test_entries_end(cache: MutationCache, clock: VirtualClock) -> None:
-    """A write whose event never comes is forgotten after a while."""
-    cache.mutated(V2, base=V1)
-    clock.advance(TTL - 1)
-    assert seen(cache) is V2
-    clock.advance(1)
-    assert seen(cache) is V1
+def test_entries_that_nobody_reads_end_too(indexer: Indexer, cache: MutationCache) -> None:
+    """They do not stay in memory for ever."""
+    for number in range(10, 20):
+        cache.mutated(widget(f"w{number}", number), base=None)
+        indexer.put(f"default/w{number}", widget(f"w{number}", number), str(number))
+    assert len(cache._entries) <= 1
 
 
-class Tracked(dict[str, Any]):
-    """Can be referred to weakly."""
-
-
-@pytest.mark.parametrize("then", ["another own write", "a change of the cache"])
-def test_entries_that_nobody_reads_end_too(
-    indexer: Indexer, cache: MutationCache, clock: VirtualClock, then: str
+@pytest.mark.parametrize(
+    ("answer", "base", "distrusted"),
+    [
+        (widget("a", "50"), V1, False),
+        (widget("a", "9"), widget("a", "9"), False),  # it has changed nothing
+        (widget("a", "8"), widget("a", "9"), True),
+        (widget("new", "50"), None, False),
+        (widget("new", "9"), None, True),
+        (widget("a", "9", uid="another"), None, True),
+        (widget("new", "v9"), None, False),
+    ],
+)
+def test_an_answer_that_is_older_than_the_cache_tells_of_a_restore(
+    answer: Object, base: Object | None, distrusted: bool, indexer: Indexer, cache: MutationCache, distrusts: list[bool]
 ) -> None:
-    """They hold no memory for ever."""
-    obj = Tracked(widget("never-read", 2))
-    held = weakref.ref(obj)
-    cache.mutated(obj, base=None)
-    del obj
-    clock.advance(TTL)
-    assert held() is not None
-    if then == "another own write":
-        cache.mutated(V2, base=V1)
-    else:
-        indexer.put("default/a", V2, "2")
-    gc.collect()
-    assert held() is None
+    """The cache is at version 10, and the object a at version 9."""
+    indexer.put("default/a", widget("a", "9"), "10")
+    cache.mutated(answer, base=base)
+    assert bool(distrusts) is distrusted
+
+
+def test_a_read_that_is_older_than_what_is_shown_tells_of_a_restore(
+    indexer: Indexer, cache: MutationCache, distrusts: list[bool]
+) -> None:
+    """The write on top of what the API server has works, before the cache was listed again."""
+    indexer.put("default/a", widget("a", "9"), "10")
+    cache.mutated(widget("a", "11"), base=widget("a", "9"))
+    restored = widget("a", "5")
+    assert cache.refresh("a", "default", lambda: restored) is restored
+    assert distrusts
+    assert seen(cache) is restored
 
 
 def test_created_seen_and_deleted_before_the_answer(indexer: Indexer, cache: MutationCache) -> None:
@@ -202,10 +227,11 @@ def test_object_that_has_left_the_cache_and_is_still_there(indexer: Indexer, cac
     assert seen(cache) is None
     assert cache.refresh("a", "default", lambda: hidden) is hidden
     assert seen(cache) is hidden
-    cache.mutated(V3, base=hidden)
-    assert seen(cache) is V3
-    indexer.put("default/a", V3, "3")
-    indexer.remove("default/a", "6")
+    labelled = widget("a", 7)
+    cache.mutated(labelled, base=hidden)
+    assert seen(cache) is labelled
+    indexer.put("default/a", labelled, "7")
+    indexer.remove("default/a", "8")
     assert seen(cache) is None
 
 

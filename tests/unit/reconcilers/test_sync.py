@@ -539,16 +539,22 @@ def test_an_unchanged_answer_hides_no_drift(synced: Agent, cluster: Cluster, wha
     }
 
 
-def test_an_own_write_that_the_cache_never_shows_is_looked_at_again(synced: Agent, director: Director) -> None:
-    """What was found equal was the write; when the cache is believed again, which still shows the old, that counts."""
+def test_an_own_write_that_a_later_list_does_not_show_is_looked_at_again(
+    synced: Agent, director: Director, cluster: Cluster
+) -> None:
+    """What was found equal was the write; the API server was restored since, and what it has counts."""
     synced.lagging = True
+    before = copy.deepcopy(cluster.objects)
     director.applications[3] = application("app-003", description="new")
     synced.cycle(PERIOD)
     assert synced.state == "Synchronized"
     synced.priorities.clear()
     synced.cycle(PERIOD)
     assert not synced.priorities
-    synced.cycle(60.0)
+    synced.clock.advance(1)
+    synced.relist(before)
+    synced.priorities.clear()
+    synced.cycle(PERIOD)
     assert [name for name, _ in synced.priorities] == ["app-003"]
 
 
