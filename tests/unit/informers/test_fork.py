@@ -1,0 +1,69 @@
+"""A forked child uses the client of its parent."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from informers.testing.server import Answer, FakeAPIServer
+from tests.support.noting_server import NotingServer
+
+OK = Answer(200, body=b"{}")
+
+pytestmark = pytest.mark.xfail(strict=False, reason="a child uses the connections and threads of its parent")
+
+FORKS = """
+import os, sys, warnings
+from pathlib import Path
+from kubernetes.client import Configuration
+from informers import Client
+from informers.credentials import Credentials
+
+url, ca = sys.argv[1:]
+configuration = Configuration(host=url)
+client = Client(configuration, Credentials(configuration, ca=Path(ca) if ca else None))
+client.request("GET", "/parent")  # leaves an idle connection
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, about threads
+children = []
+for number in range(2):
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            client.request("GET", f"/child{number}", timeout=20)
+            client.request("PUT", f"/child{number}", body={}, timeout=20)
+            status = 0
+        finally:
+            os._exit(status)
+    children.append(pid)
+print(*[os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
+client.request("GET", "/parent", timeout=20)
+client.close()
+"""
+
+
+def forks(url: str, ca: str = "") -> str:
+    """The exit status of each child."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, url, ca], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip() + done.stderr
+
+
+@pytest.mark.timeout(120)
+def test_idle_connections_stay_with_the_parent(server: FakeAPIServer) -> None:
+    """Parent and children would read each other's answers. Nobody hangs."""
+    server.inject("other", *[OK] * 6)
+    assert forks(server.url) == "0 0"
+    assert len(server.requests) == 6
+
+
+@pytest.mark.timeout(120)
+def test_with_tls(tmp_path: Path) -> None:
+    """The sequence numbers of a shared connection would not fit."""
+    with NotingServer(tmp_path) as server:
+        (tmp_path / "ca").write_bytes(server.authority.certificate_pem)
+        assert forks(f"https://127.0.0.1:{server.port}", str(tmp_path / "ca")) == "0 0"
+        assert len(server.taken()) == 6
