@@ -33,7 +33,7 @@ from urllib3.exceptions import HTTPError, ProtocolError
 from informers import configuration as configurations
 from informers.credentials import Credentials
 from informers.encoding import decode, encode
-from informers.errors import ConfigurationError, ConnectionFailed
+from informers.errors import ConnectionFailed, NoCredentials
 from informers.exchange import Exchange, make_cuttable
 from informers.interrupt import Interrupt, Interrupted, Overdue
 from informers.metrics import NoRequestMetrics, RequestMetrics
@@ -113,8 +113,8 @@ class Client:
     timeout: seconds for the whole request, see the module; None for REQUEST_TIMEOUT, or LIST_TIMEOUT for a list. A wait
     for Retry-After that is longer than the rest of the timeout is not begun: the error has `retry_after`.
 
-    Errors: ApiError if a request fails, and its subclass ConnectionFailed if there was no answer in time;
-    ConfigurationError if there are no credentials any more; ValueError for invalid arguments.
+    Errors: ApiError if a request fails, and its subclasses ConnectionFailed if there was no answer in time and
+    NoCredentials if there was nothing to authenticate with; ValueError for invalid arguments.
     """
 
     def __init__(
@@ -441,7 +441,7 @@ class Client:
     def _authorization(self, request: _Request, seconds: float) -> str | None:
         try:
             return self._credentials.authorization(timeout=seconds, stop=request.interrupt.event)
-        except ConfigurationError:
+        except NoCredentials:
             if request.interrupt.is_set():
                 raise Interrupted from None
             raise

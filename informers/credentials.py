@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kubernetes.client.configuration import Configuration
 
-from informers.errors import ConfigurationError
+from informers.errors import ConfigurationError, NoCredentials
 from informers.transport.tls import TLSMaterial, client_context
 from workqueue.clock import REAL_CLOCK, Clock
 
@@ -148,9 +148,12 @@ class Credentials:
 
     def authorization(self, *, timeout: float, stop: threading.Event | None) -> str | None:
         """The value of the Authorization header, or None. It may run a program, for `timeout` seconds and until `stop`
-        is set at most. Raises ConfigurationError if there are no credentials, or not in time.
+        is set at most. Raises NoCredentials if there are none, or not in time.
         """
-        return self._authorizer.authorization(timeout=timeout, stop=stop)
+        try:
+            return self._authorizer.authorization(timeout=timeout, stop=stop)
+        except ConfigurationError as error:
+            raise NoCredentials(str(error)) from error
 
     def tls(self) -> TLSMaterial:
         """The material for connections that are opened or used now; the same object until it changes.

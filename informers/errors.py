@@ -16,6 +16,7 @@
         ├── WrongKind                 the objects on the server have another kind than the Resource of the program
         ├── ServerError               5xx
         │   └── TooLargeResourceVersion   the server has not caught up with the resourceVersion asked for
+        ├── NoCredentials             nothing was sent: a token file or a credential plugin fails
         └── ConnectionFailed          no HTTP answer: refused, DNS, TLS, reset, timeout
 
 Callers compare the type or `reason`, never the text. Reasons are those of `metav1.StatusReason`, and for
@@ -119,6 +120,15 @@ class ServerError(ApiError):
 
 class TooLargeResourceVersion(ServerError):
     """The resourceVersion is newer than the latest one that this server has observed."""
+
+
+class NoCredentials(ApiError):
+    """Nothing was sent, because the token file cannot be read, or the credential plugin fails or hangs. The text says
+    which. A later request tries again.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="NoCredentials")
 
 
 class ConnectionFailed(ApiError):

@@ -164,7 +164,7 @@ class ExecPlugin(Authorizer):
             self._check(deadline, stop)
         self._program = None
         if program.process.returncode != 0:
-            raise _Failed(f"its exit status is {program.process.returncode}. {_line(complaint or b'')}")
+            raise _Failed(f"its exit status is {program.process.returncode}{_last_words(complaint)}")
         return self._parsed(answer, program.started_at)
 
     def _started(self) -> _Program:
@@ -255,10 +255,11 @@ def _seconds(timestamp: str) -> float | None:
     return moment.timestamp()
 
 
-def _line(text: bytes) -> str:
+def _last_words(complaint: bytes | None) -> str:
     """The end of what the program wrote to standard error, on one short line."""
-    shown = "".join(c if c.isprintable() else " " for c in text.decode(errors="replace").strip())
-    return shown[-_MAX_FOREIGN_TEXT:]
+    text = (complaint or b"").decode(errors="replace").strip()
+    shown = "".join(c if c.isprintable() else " " for c in text)[-_MAX_FOREIGN_TEXT:]
+    return f": {shown}" if shown else ""
 
 
 def _cause(error: Exception) -> str:

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from e2e.controlplane.assets import find_assets
-from informers import Client, ConfigurationError, ConnectionFailed
+from informers import Client, ConfigurationError, ConnectionFailed, NoCredentials
 from tests.support.noting_server import Note, NotingServer
 
 _SECONDS = 60.0  # a limit, not a duration: kubectl takes a tenth of a second
@@ -169,7 +169,7 @@ class World:
             try:
                 with closing(Client.load(self.kubeconfig, context=self.context)) as client:
                     client.request("GET", "/version", timeout=_SECONDS if "hang" not in self._answer() else 0.5)
-            except (ConfigurationError, ConnectionFailed) as caught:
+            except (ConfigurationError, NoCredentials, ConnectionFailed) as caught:
                 error = caught
         return self._outcome(), error
 
@@ -512,7 +512,7 @@ def test_refused(world: World, name: str) -> None:
     assert not world.kubectl().notes
     ours, error = world.ours()
     assert not ours.notes
-    assert isinstance(error, ConfigurationError)
+    assert isinstance(error, ConfigurationError | NoCredentials)
     assert "s3cret" not in str(error)
     print("ours:", error)
 

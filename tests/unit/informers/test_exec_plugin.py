@@ -13,7 +13,7 @@ import yaml
 from kubernetes.client import Configuration
 
 from e2e.controlplane.pki import Authority
-from informers import Client, ConfigurationError, Unauthorized
+from informers import Client, ConfigurationError, NoCredentials, Unauthorized
 from informers.configuration import load
 from informers.credentials import Credentials
 from informers.testing.server import Answer, FakeAPIServer
@@ -144,7 +144,7 @@ def test_expired_credentials_are_obtained_anew(server: FakeAPIServer, plugin: Pl
 
 
 BAD: dict[str, tuple[str, dict[str, Any], str]] = {
-    "it fails": ("fail", {}, r"its exit status is 3\. no network"),
+    "it fails": ("fail", {}, "its exit status is 3: no network"),
     "its answer is no JSON": ("s3cret", {}, "its answer is not JSON"),
     "its answer has no status": ("[]", {}, "its answer has no status"),
     "it prints neither token nor certificate": ("{}", {}, "neither a token nor a client certificate"),
@@ -170,7 +170,7 @@ def test_failure(
     plugin.prints_text(text)
     server.inject("other", OK)
     client = client_of(plugin, server, clock, **changes)
-    with pytest.raises(ConfigurationError, match=rf"the credential plugin .* failed: .*{why}") as caught:
+    with pytest.raises(NoCredentials, match=rf"the credential plugin .* failed: .*{why}") as caught:
         client.request("GET", "/x")
     assert "s3cret" not in str(caught.value)
     assert not server.requests
@@ -267,15 +267,15 @@ class TestHanging:
     def test_is_ended_after_its_time(self, hanging: Plugin, clock: VirtualClock, tmp_path: Path) -> None:
         """Also if it is a later request that notices. The next one starts it again."""
         credentials = credentials_of(hanging, clock)
-        with pytest.raises(ConfigurationError, match="has not finished in the time of the request"):
+        with pytest.raises(NoCredentials, match="has not finished in the time of the request"):
             credentials.authorization(timeout=0.1, stop=advancing(clock, 0.1))
         pids = self.pids(tmp_path)
         clock.advance(30)
-        with pytest.raises(ConfigurationError, match="has not finished in the time of the request"):
+        with pytest.raises(NoCredentials, match="has not finished in the time of the request"):
             credentials.authorization(timeout=0, stop=None)
         assert all(is_running(pid) for pid in pids)
         clock.advance(30)
-        with pytest.raises(ConfigurationError, match="did not finish within 60 s and was ended"):
+        with pytest.raises(NoCredentials, match="did not finish within 60 s and was ended"):
             credentials.authorization(timeout=60, stop=None)
         self.ended(pids)
         (tmp_path / "plugin.py").write_text(PROGRAM)
@@ -289,7 +289,7 @@ class TestHanging:
         gated = "import pathlib, time\nwhile pathlib.Path(__file__).with_name('gate').exists(): time.sleep(0.01)\n"
         (tmp_path / "plugin.py").write_text(gated + PROGRAM)
         credentials = credentials_of(plugin, clock)
-        with pytest.raises(ConfigurationError, match="has not finished"):
+        with pytest.raises(NoCredentials, match="has not finished"):
             credentials.authorization(timeout=0.1, stop=advancing(clock, 0.1))
         (tmp_path / "gate").unlink()
         assert credentials.authorization(timeout=60, stop=None) == "Bearer token-1"
@@ -302,7 +302,7 @@ class TestHanging:
         first = threading.Thread(target=quietly, args=(credentials, stop))
         first.start()
         self.pids(tmp_path)
-        with pytest.raises(ConfigurationError, match=f"credential plugin {sys.executable} has not finished"):
+        with pytest.raises(NoCredentials, match=f"credential plugin {sys.executable} has not finished"):
             credentials.authorization(timeout=0, stop=None)
         stop.set()
         first.join(60)
@@ -331,7 +331,7 @@ class TestHanging:
     def test_starts_no_more_after_close(self, plugin: Plugin, clock: VirtualClock, tmp_path: Path) -> None:
         credentials = credentials_of(plugin, clock)
         credentials.close()
-        with pytest.raises(ConfigurationError, match="was ended"):
+        with pytest.raises(NoCredentials, match="was ended"):
             credentials.authorization(timeout=60, stop=None)
         assert not (tmp_path / "count").exists()
 
@@ -345,7 +345,7 @@ class TestHanging:
         def request() -> None:
             try:
                 client.request("GET", "/x")
-            except ConfigurationError as error:
+            except NoCredentials as error:
                 errors.append(error)
 
         requesting = threading.Thread(target=request)
@@ -360,7 +360,7 @@ class TestHanging:
 
 
 def quietly(credentials: Credentials, stop: threading.Event) -> None:
-    with contextlib.suppress(ConfigurationError):
+    with contextlib.suppress(NoCredentials):
         credentials.authorization(timeout=30, stop=stop)
 
 
