@@ -25,6 +25,7 @@ from controller.text import clean
 
 _MAX_NAMES_IN_ERROR = 10  # enough to see a pattern, and short enough to read in a terminal
 _MAX_NAME = 300  # more than Kubernetes takes as a name; what Compass calls one may be megabytes
+_MAX_IN_COLUMN = 80  # of a message in the list of kubectl get
 _MAX_MESSAGE = 1024  # of a condition or an error: an object in etcd is no log
 
 
@@ -283,7 +284,7 @@ _PENDING = "Pending"
 
 
 def derive_conditions(connection: Object, *, now: float) -> None:
-    """Conditions and observedGeneration from the state, so that `kubectl wait --for=condition=Ready` works."""
+    """Conditions, observedGeneration and summary from the state, so that `kubectl wait --for=condition=Ready` works."""
     status = connection.setdefault("status", {})
     state = state_of(connection)
     connection_part = status.get("connectionStatus") or {}
@@ -312,12 +313,17 @@ def derive_conditions(connection: Object, *, now: float) -> None:
         now=now,
     )
     status["observedGeneration"] = generation
+    status["summary"] = {"message": clean(synchronized_message, _MAX_IN_COLUMN)}
+    if isinstance(counts := status.get("applications"), dict):
+        status["summary"]["applications"] = clean(
+            f"{counts.get('synced', 0)}/{counts.get('desired', 0)}", _MAX_IN_COLUMN
+        )
 
 
 def drop_additions(connection: Object) -> None:
     """Remove all fields that the CRD of the Go agent would prune, so that only storable fields are compared."""
     status = connection.get("status", {})
-    for name in ("conditions", "observedGeneration", "runtime", "applications"):
+    for name in ("conditions", "observedGeneration", "runtime", "applications", "summary"):
         status.pop(name, None)
     part = status.get("connectionStatus")
     if isinstance(part, dict):

@@ -17,7 +17,7 @@ from informers.indexer import Indexer
 
 Object = dict[str, Any]
 
-_ADDITIONS = ("conditions", "observedGeneration", "runtime", "applications")
+_ADDITIONS = ("conditions", "observedGeneration", "runtime", "applications", "summary")
 
 
 class ObjectStore:

@@ -306,6 +306,7 @@ synchronizationStatus: {lastAttempt: TIME, lastSuccessfulFetch: TIME, lastSucces
 #: What the agent's own CRD has beyond that.
 ADDITIONS = yaml.safe_load("""
 applications: {desired: 6, synced: 6, failed: 0, failing: []}
+summary: {applications: 6/6, message: ""}
 conditions:
   - {type: Ready, status: "True", reason: Ready, message: "", lastTransitionTime: TIME, observedGeneration: 1}
   - {type: Connected, status: "True", reason: Connected, message: "", lastTransitionTime: TIME, observedGeneration: 1}
