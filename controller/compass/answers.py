@@ -4,9 +4,9 @@ Both status and body are needed: the Connector reports some errors with the stat
 own pages, and the Director sends GraphQL errors with 200 and with 4xx.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
@@ -45,7 +45,7 @@ _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,60}")
 _HOST = re.compile(r"[a-z0-9.-]{1,253}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def numbered(request_id: str) -> Iterator[None]:
     """Give a failure that is found in an answer the id of its call."""
     try:
@@ -57,14 +57,14 @@ def numbered(request_id: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """A GraphQL answer: data, which is decoded on demand, and the errors beside it. With both, it is a partial result.
+    """A GraphQL answer: data, which may still have to be decoded, and errors. With both, it is a partial result.
 
     The errors are sorted by message, code and path: the Director sends them in a new order each time. `size` is in
     bytes.
     """
 
     type: type[T]
-    text: Raw | None = field(repr=False)
+    data: T | Raw | None = field(repr=False)
     errors: tuple[ErrorEntry, ...]
     request_id: str
     size: int = 0
@@ -77,10 +77,12 @@ class Answer(Generic[T]):
 
     def partial(self) -> T:
         """The data, also with errors beside it. Raises InvalidAnswer."""
-        if self.text is None:
+        if self.data is None:
             raise InvalidAnswer("is null, without an error", path="data", request_id=self.request_id)
+        if not isinstance(self.data, Raw):
+            return self.data
         with numbered(self.request_id):
-            return decode(self.text, self.type)
+            return decode(self.data, self.type)
 
     def error(self) -> CompassError:
         """The first error that is a refusal, otherwise the first error."""
@@ -102,6 +104,13 @@ class _Document(Struct):
     errors: Raw | UnsetType = UNSET
 
 
+class _Success(Struct, Generic[T], forbid_unknown_fields=True):
+    """A GraphQL answer without errors."""
+
+    data: T
+    extensions: Raw | None = None
+
+
 def interpret(
     http: HttpAnswer, *, operation: Operation[T], url: str, secrets: frozenset[str], request_id: str
 ) -> Answer[T]:
@@ -109,6 +118,10 @@ def interpret(
 
     Raises Refused, Unavailable, UnexpectedAnswer, TooLarge, or InvalidAnswer for GraphQL that is not well formed.
     """
+    if http.status == HTTPStatus.OK and not has_too_many_values(http.body):
+        with contextlib.suppress(InvalidAnswer):  # the usual case; otherwise each part is looked at
+            success: _Success[T] = decode(http.body, _Success[operation.data])  # type: ignore[name-defined]
+            return Answer(operation.data, success.data, (), request_id, len(http.body))
     clean = Redactor(secrets).clean
     document = _document(http.body)
     if document is not None and has_too_many_values(http.body):
@@ -130,7 +143,7 @@ def interpret(
         raise InvalidAnswer(f"HTTP {http.status} without a GraphQL error")
     if http.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise Refused(f"HTTP {http.status}: {errors[0].message}", status=http.status, code=errors[0].code)
-    if data is not None and not bytes(data).startswith(b"{"):
+    if data is not None and memoryview(data)[0] != ord("{"):
         raise InvalidAnswer("is not an object", path="data")
     return Answer(operation.data, data, errors, request_id, len(http.body))
 
@@ -152,7 +165,7 @@ def _errors(document: _Document | None, operation: Operation[Any], secrets: froz
 
 
 def _data(document: _Document | None) -> Raw | None:
-    if document is None or isinstance(document.data, UnsetType) or bytes(document.data) == b"null":
+    if document is None or isinstance(document.data, UnsetType) or bytes(memoryview(document.data)[:5]) == b"null":
         return None
     return document.data
 

@@ -6,7 +6,6 @@ and it is the same one for any order of the items. It never has a value, which m
 """
 
 import re
-from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, Generic, Protocol, TypeVar, get_origin
 
@@ -373,19 +372,17 @@ def _credentials(auth: Auth) -> Credentials | None:
         strategy = auth.accessStrategy
         unserved = strategy and strategy != "open"
         return UnsupportedCredentials(f"access strategy {one_line(strategy or '', _MAX_KIND)}") if unserved else None
-    required: Callable[[str], str] = lambda name: _required(found, name)  # noqa: E731
     match found.typename:
         case "BasicCredentialData":
-            return BasicCredentials(required("username"), required("password"))
+            return BasicCredentials(_text(found.username, "username"), _text(found.password, "password"))
         case "OAuthCredentialData":
-            return OAuthCredentials(required("clientId"), required("clientSecret"), required("url"))
+            client_id, secret = _text(found.clientId, "clientId"), _text(found.clientSecret, "clientSecret")
+            return OAuthCredentials(client_id, secret, _text(found.url, "url"))
         case kind:
             return UnsupportedCredentials(one_line(kind, _MAX_KIND))
 
 
-def _required(credential: Credential, name: str) -> str:
-    value: str | None = getattr(credential, name)
+def _text(value: str | None, name: str) -> str:
     if value is None:
-        path = f"defaultInstanceAuth.credential.{name}"
-        raise InvalidAnswer("is null or absent instead of a text", path=path)
+        raise InvalidAnswer("is null or absent instead of a text", path=f"defaultInstanceAuth.credential.{name}")
     return value

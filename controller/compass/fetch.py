@@ -23,7 +23,7 @@ from controller.compass import nested
 from controller.compass.answers import Answer
 from controller.compass.budget import Budget, Call
 from controller.compass.decoder import ApplicationNode, FirstPageData, Identity, NextPageData, Page, Runtime, decode
-from controller.compass.errors import CompassError, InvalidAnswer, TooLarge, Unavailable, within
+from controller.compass.errors import CompassError, InvalidAnswer, TooLarge, Unavailable
 from controller.compass.graphql import TOTAL_TIMEOUT
 from controller.compass.limits import MEMORY_PER_BYTE, Limits, size, text_memory
 from controller.compass.nested import ApplicationReader, is_about_one_application
@@ -238,30 +238,33 @@ class Fetch:
         read, items = _PageRead.of(page), page.items
         items.reverse()
         for position in range(read.count):
-            with within(f"{_LIST}.data[{position}]"):
+            try:
                 self._take_item(items.pop(), broken.get(position))
+            except InvalidAnswer as error:
+                error.prepend(f"{_LIST}.data[{position}]")
+                raise
         return read
 
     def _take_item(self, text: Raw, error: str | None) -> None:
-        """Collect one application. If only this one cannot be read, it is incomplete."""
+        """Collect one application. If only this one cannot be read, it is incomplete. `error`: of the Director."""
         digest = digest_of(text)
         if error is None and (known := self._reading.known(digest)) is not None:
             self._collect(known.application, known.memory)
             return
-        identity = _identity(text)
-        try:
-            if error is None:
+        if error is None:
+            try:
                 application = self._reader.read(decode(text, ApplicationNode))
-        except CompassError as problem:
-            if not is_about_one_application(problem):
-                raise
-            error = str(problem)
+            except CompassError as problem:
+                if not is_about_one_application(problem):
+                    raise
+                error = str(problem)
         if error is not None:
-            self._collect(IncompleteApplication(*identity, error))
+            # Raises InvalidAnswer if it is no object at all.
+            self._collect(IncompleteApplication(*decode(text, Identity).texts, error))
             return
         digest_of_whole = None if self._reader.has_followed_up else digest
-        memory = text_memory(text) + self._reader.follow_up_bytes * MEMORY_PER_BYTE
-        read = self._reading.add(application, digest_of_whole, text_memory=memory)
+        more = self._reader.follow_up_bytes * MEMORY_PER_BYTE
+        read = self._reading.add(application, digest_of_whole, text_memory=lambda: text_memory(text) + more)
         self._collect(read.application, read.memory)
 
     def _collect(self, application: Application | IncompleteApplication, memory: int = 0) -> None:
@@ -276,11 +279,6 @@ class Fetch:
         if self._memory > self._limits.applications_memory:
             most = size(self._limits.applications_memory)
             raise TooLarge(f"the Applications of Compass take more than {most}; {self._limits.applications_advice()}")
-
-
-def _identity(text: Raw) -> tuple[str, str]:
-    """Id and name of an application that may be invalid. Raises InvalidAnswer if it is no object at all."""
-    return decode(text, Identity).texts
 
 
 class _PageRead:
@@ -304,7 +302,7 @@ def _errors_by_position(answer: Answer[Any]) -> dict[int, str]:
     broken: dict[int, str] = {}
     for entry in answer.errors:
         match entry.path:
-            case (str(field), "data", int(position), *_) if field == _LIST and answer.text is not None:
+            case (str(field), "data", int(position), *_) if field == _LIST and answer.data is not None:
                 broken.setdefault(position, f"graphql: {entry.message}")
             case _:
                 raise answer.error()

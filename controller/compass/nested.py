@@ -4,7 +4,7 @@ A part that cannot be read concerns this application only: a follow-up page that
 field of the wrong type. Errors of the connection concern all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -41,9 +41,6 @@ MAX_SLOW_APPLICATIONS = 3
 N = TypeVar("N", bound=HasId)
 T = TypeVar("T")
 
-_ID = attrgetter("id")
-_EMPTY: decoder.Page[Any] = decoder.Page(0, decoder.PageInfo(hasNextPage=False))
-
 
 class ApplicationReader:
     """Reads the applications of one fetch, one after the other."""
@@ -78,7 +75,7 @@ class ApplicationReader:
                 description=found.description,
                 auth_ids=tuple(auth.id for auth in found.auths or ()),
                 bundles=_whole(
-                    found.bundles or _EMPTY,
+                    found.bundles,
                     "bundles",
                     lambda node: self._bundle(found.id, node),
                     lambda cursor: self._more_bundles(found.id, cursor),
@@ -90,13 +87,13 @@ class ApplicationReader:
 
     def _bundle(self, application_id: str, found: BundleNode) -> Bundle:
         apis = _whole(
-            found.apiDefinitions or _EMPTY,
+            found.apiDefinitions,
             "apiDefinitions",
             decoder.api,
             lambda cursor: self._more_of_bundle(MORE_APIS, application_id, found.id, cursor).apiDefinitions,
         )
         events = _whole(
-            found.eventDefinitions or _EMPTY,
+            found.eventDefinitions,
             "eventDefinitions",
             decoder.event,
             lambda cursor: self._more_of_bundle(MORE_EVENTS, application_id, found.id, cursor).eventDefinitions,
@@ -146,58 +143,69 @@ def is_about_one_application(error: CompassError) -> bool:
 
 
 def _whole(
-    page: Page[N], field: str, convert: Callable[[N], T], read: Callable[[str | None], Page[N] | None]
+    page: Page[N] | None, field: str, convert: Callable[[N], T], read: Callable[[str | None], Page[N] | None]
 ) -> tuple[T, ...]:
-    """All items of a nested list; `read` returns the page after a cursor, and the first one for None.
+    """All items of a nested list that begins with this page; () for null. `read` returns the page after a cursor, and
+    the first one for None. Raises InvalidAnswer.
+    """
+    if page is None:
+        return ()
+    if page.cursor is not None:
+        return tuple(_gathered(page, field, convert, read).values())
+    if len(page.items) != page.totalCount:
+        raise InvalidAnswer(f"the total is {page.totalCount}, and {len(page.items)} were read", path=field)
+    return _converted(page.items, field, convert)
+
+
+def _gathered(
+    page: Page[N], field: str, convert: Callable[[N], T], read: Callable[[str | None], Page[N] | None]
+) -> dict[str, T]:
+    """All items of a list with several pages, by id.
 
     The Director sorts such a list again for each page, so pages overlap and miss items. Items are collected by id, in
     several readings, until their number equals the total. Raises InvalidAnswer if it never does.
     """
-
-    def read_page(cursor: str | None) -> Page[N]:
-        found = read(cursor)
-        if found is None:  # null is an empty list, but this one had items
-            raise InvalidAnswer("is null or absent instead of an object", path=field)
-        return found
-
     gathered: dict[str, T] = {}
     total = page.totalCount
-    if page.cursor is None and len(page.items) != total:
-        raise InvalidAnswer(f"the total is {total}, and {len(page.items)} were read", path=field)
     for _ in range(NESTED_READINGS):
         if page.totalCount != total:
             gathered.clear()
             total = page.totalCount
-        if _gather(page, field, convert, read_page, gathered) and len(gathered) == total:
-            return tuple(gathered.values())
-        page = read_page(None)
+        count = 0
+        while True:
+            fresh = [item for item in page.items if item.id not in gathered]
+            gathered.update(zip((item.id for item in fresh), _converted(fresh, field, convert), strict=True))
+            count += len(page.items)
+            if page.cursor is None:
+                if count == total == len(gathered):
+                    return gathered
+                break
+            if not page.items or count > total:
+                break
+            page = _not_null(read(page.cursor), field)
+            if page.totalCount != total:
+                break
+        page = _not_null(read(None), field)
     raise InvalidAnswer(
         f"changed while it was read: {len(gathered)} of {total} in {NESTED_READINGS} readings", path=field
     )
 
 
-def _gather(
-    page: Page[N],
-    field: str,
-    convert: Callable[[N], T],
-    read: Callable[[str | None], Page[N]],
-    gathered: dict[str, T],
-) -> bool:
-    """Read a list from this page to its end. False if its pages are not consistent."""
-    total, count = page.totalCount, 0
-    while True:
-        items = page.items
-        if len({item.id for item in items}) != len(items):
-            raise InvalidAnswer("has an id twice", path=field)
-        # In the order of their ids, so that of several errors the same one is raised each time.
-        for item in sorted((item for item in items if item.id not in gathered), key=_ID):
+def _not_null(page: Page[N] | None, field: str) -> Page[N]:
+    """null is an empty list, but this one had items."""
+    if page is None:
+        raise InvalidAnswer("is null or absent instead of an object", path=field)
+    return page
+
+
+def _converted(items: Sequence[N], field: str, convert: Callable[[N], T]) -> tuple[T, ...]:
+    """Of several errors, the same one is raised for any order of the items."""
+    if len(items) > 1 and len({item.id for item in items}) != len(items):
+        raise InvalidAnswer("has an id twice", path=field)
+    try:
+        return tuple(map(convert, items))
+    except InvalidAnswer:
+        for item in sorted(items, key=attrgetter("id")):
             with within(f"{field}.data[{label(item.id)}]"):
-                gathered[item.id] = convert(item)
-        count += len(items)
-        if page.cursor is None:
-            return count == total
-        if not items or count > total:
-            return False
-        page = read(page.cursor)
-        if page.totalCount != total:
-            return False
+                convert(item)
+        raise

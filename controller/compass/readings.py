@@ -6,7 +6,7 @@ the same text. It is parsed and checked again, and replaced by the earlier value
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -56,14 +56,15 @@ class Reading:
             self.by_text[digest] = self.by_id[read.application.id] = read
         return read
 
-    def add(self, application: Application, digest: bytes | None, *, text_memory: int) -> Read:
-        """Add an application. `digest` of its text only if the text contained all of it. `text_memory`: memory for its
-        characters, in bytes.
+    def add(self, application: Application, digest: bytes | None, *, text_memory: Callable[[], int]) -> Read:
+        """Add an application. `digest` of its text only if the text contained all of it. `text_memory` returns the
+        memory for its characters, in bytes.
         """
         before = self._before_by_id.get(application.id)
         if before is not None and before.application == application:
-            application = before.application
-        read = Read(application, text_memory + parts_memory(application))
+            read = before
+        else:
+            read = Read(application, text_memory() + parts_memory(application))
         self.by_id[application.id] = read
         if digest is not None:
             self.by_text[digest] = read
