@@ -1,9 +1,10 @@
-"""Kubernetes Events about objects, written in the background (client-go: tools/record).
+"""Kubernetes Events about objects, written in the background (client-go: tools/record, events_cache.go).
 
 - `event` never blocks and never fails. It adds the event to a bounded buffer; a full buffer drops it and logs that.
 - A repeated event increases the count of the existing Event.
-- Frequent events are dropped: 25 Events of one reason for an object, then one every 5 minutes. Each reason has its own
-  budget, so that many events of one reason never suppress another. (client-go has one budget for each object.)
+- Similar events have the same object, type and reason, and different messages. The tenth within ten minutes and all
+  later ones become one Event that counts, and has the last message.
+- Frequent events are not written: 25 writes for an object, then one every 5 minutes.
 - Events about cluster-scoped objects go to namespace `default`.
 - A refusal by the API server is logged once until it changes. Only a server that does not answer leads to a retry.
 
@@ -13,11 +14,11 @@ Everyone who may read Events can read the text of an event, so the caller must n
 import logging
 import math
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from controller.text import clean
 from informers import AlreadyExists, ConnectionFailed, KubernetesError, NotFound, Resource
@@ -28,11 +29,14 @@ log = logging.getLogger(__name__)
 EVENTS = Resource("", "v1", "events", "Event")
 EventType = Literal["Normal", "Warning"]
 
-# client-go's numbers: the broadcaster's queue, the size of the caches, the spam filter, and the retries.
+# client-go's numbers: the broadcaster's queue, the size of the caches, the aggregator, the spam filter, the retries.
 _BUFFER = 1000
 _CACHE_SIZE = 4096
+_SIMILAR_LIMIT = 10
+_SIMILAR_SECONDS = 600.0
+_COMBINED_PREFIX = "(combined from similar events): "
 _SPAM_BURST = 25
-_SPAM_REFILL_PER_SECOND = 1 / 300
+_SPAM_REFILL_SECONDS = 300.0
 _TRIES = 12
 _RETRY_SECONDS = 10.0
 # The API server deletes an Event an hour after the last write (--event-ttl); a new one is created then.
@@ -69,29 +73,50 @@ class Client(Protocol):
     ) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Observation:
-    """The arguments of `event`. Equal observations are the same event; they do not include the time."""
+class _Subject(NamedTuple):
+    """The object that an event is about."""
 
     api_version: str
     kind: str
     namespace: str
     name: str
     uid: str
-    type: EventType
-    reason: str
-    message: str
-    resource_version: str = field(compare=False)
-    seen_at: float = field(compare=False)  # epoch seconds
-
-    @property
-    def subject(self) -> tuple[str, ...]:
-        """The unit that has its own budget."""
-        return self.api_version, self.kind, self.namespace, self.name, self.uid, self.reason
 
     @property
     def event_namespace(self) -> str:
         return self.namespace or _DEFAULT_NAMESPACE
+
+
+class _Similar(NamedTuple):
+    """Similar events have an equal one."""
+
+    subject: _Subject
+    type: EventType
+    reason: str
+
+
+# Events with an equal key are written as one Event. The second part is the hash of the message, which may be long, or
+# None for the Event that combines similar ones.
+_Key = tuple[_Similar, int | None]
+
+
+@dataclass(slots=True)
+class _Messages:
+    """Hashes of the messages of similar events, and the monotonic time of the last event."""
+
+    hashes: set[int]
+    last_at: float
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An event that waits to be written, with its repetitions. Times are epoch seconds."""
+
+    first_seen_at: float
+    last_seen_at: float = 0.0
+    message: str = ""
+    resource_version: str = ""
+    count: int = 0
 
 
 @dataclass(slots=True)
@@ -101,24 +126,7 @@ class _Known:
     name: str
     first_seen_at: float
     count: int
-    expires_at: float
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """An observation that waits to be written: its count, first and last time."""
-
-    first: _Observation
-    last: _Observation
-    count: int = 1
-
-
-@dataclass(slots=True)
-class _Bucket:
-    """Tokens of one subject at a moment (monotonic seconds)."""
-
-    tokens: float
-    at: float
+    expires_at: float = 0.0
 
 
 class _LRU(OrderedDict[KT, VT], Generic[KT, VT]):
@@ -145,13 +153,12 @@ class EventRecorder:
         self._component = component
         self._clock = clock
         self._lock = threading.Lock()
-        # In the order of the first observation. No subject has more entries here than its budget allows.
-        self._buffer: dict[_Observation, _Waiting] = {}
-        self._buffered: Counter[tuple[str, ...]] = Counter()  # number of entries here, by subject
+        self._buffer: dict[_Key, _Waiting] = {}  # in the order of the first event
+        self._messages: _LRU[_Similar, _Messages] = _LRU()
         self._dropped = 0
         # The attributes below are used only by the writing thread.
-        self._known: _LRU[_Observation, _Known] = _LRU()
-        self._buckets: _LRU[tuple[str, ...], _Bucket] = _LRU()
+        self._known: _LRU[_Key, _Known] = _LRU()
+        self._full_at: _LRU[_Subject, float] = _LRU()
         self._last_stamp = 0
         self._flush_until = math.inf  # monotonic
         self._reported = ""
@@ -166,109 +173,114 @@ class EventRecorder:
         if not (obj.get("apiVersion") and obj.get("kind") and metadata.get("name")):
             log.error("Cannot write an Event for an object without apiVersion, kind or name", extra={"reason": reason})
             return
-        observation = _Observation(
-            api_version=obj["apiVersion"],
-            kind=obj["kind"],
-            namespace=metadata.get("namespace") or "",
-            name=metadata["name"],
-            uid=metadata.get("uid") or "",
-            type=type,
-            reason=reason,
-            message=clean(message, _MESSAGE_LIMIT),
-            resource_version=metadata.get("resourceVersion") or "",
-            seen_at=self._clock.time(),
+        subject = _Subject(
+            obj["apiVersion"], obj["kind"], metadata.get("namespace") or "", metadata["name"], metadata.get("uid") or ""
         )
+        similar = _Similar(subject, type, reason)
+        message = clean(message, _MESSAGE_LIMIT)
+        now = self._clock.time()
         with self._lock:
-            waiting = self._buffer.get(observation)
-            if waiting is not None:
-                waiting.last = observation
-                waiting.count += 1
-            elif len(self._buffer) < _BUFFER and self._buffered[observation.subject] < _SPAM_BURST:
-                self._buffer[observation] = _Waiting(observation, observation)
-                self._buffered[observation.subject] += 1
-            else:
-                self._dropped += 1
+            key: _Key = similar, hash(message)
+            if self._is_combined_locked(similar, hash(message)):
+                key = similar, None
+                message = clean(_COMBINED_PREFIX + message, _MESSAGE_LIMIT)
+            waiting = self._buffer.get(key)
+            if waiting is None:
+                if len(self._buffer) >= _BUFFER:
+                    self._dropped += 1
+                    return
+                waiting = self._buffer[key] = _Waiting(first_seen_at=now)
+            waiting.last_seen_at = now
+            waiting.message = message
+            waiting.resource_version = metadata.get("resourceVersion") or ""
+            waiting.count += 1
+
+    def _is_combined_locked(self, similar: _Similar, message: int) -> bool:
+        now = self._clock.monotonic()
+        known = self._messages.find(similar)
+        if known is None or now - known.last_at > _SIMILAR_SECONDS:
+            known = _Messages(set(), now)
+            self._messages.put(similar, known)
+        known.last_at = now
+        if message not in known.hashes and len(known.hashes) + 1 >= _SIMILAR_LIMIT:
+            return True
+        known.hashes.add(message)
+        return False
 
     def run(self, stop: threading.Event) -> None:
         """Write events until stop is set, then the rest of the buffer, within five seconds. Blocks."""
         while not self._clock.sleep(_POLL_SECONDS, stop):
-            while not stop.is_set() and (waiting := self._next()) is not None:
-                self._record(waiting, stop)
+            while not stop.is_set() and (item := self._next()) is not None:
+                self._record(*item, stop)
         self._flush_until = self._clock.monotonic() + _FLUSH_SECONDS
-        while self._clock.monotonic() < self._flush_until and (waiting := self._next()) is not None:
-            self._record(waiting, stop)
+        while self._clock.monotonic() < self._flush_until and (item := self._next()) is not None:
+            self._record(*item, stop)
         if self._buffer:
             log.warning("Events not written before the stop", extra={"count": len(self._buffer)})
 
-    def _next(self) -> _Waiting | None:
+    def _next(self) -> tuple[_Key, _Waiting] | None:
         with self._lock:
-            waiting = None
-            if self._buffer:
-                waiting = self._buffer.pop(next(iter(self._buffer)))
-                self._buffered[waiting.first.subject] -= 1
-                if not self._buffered[waiting.first.subject]:
-                    del self._buffered[waiting.first.subject]
+            key = next(iter(self._buffer), None)
+            item = None if key is None else (key, self._buffer.pop(key))
             dropped, self._dropped = self._dropped, 0
         if dropped:
             log.warning("Dropped Events because the buffer is full", extra={"count": dropped})
-        return waiting
+        return item
 
-    def _record(self, waiting: _Waiting, stop: threading.Event) -> None:
-        """Write one event if its budget allows it; retry while the server does not answer."""
-        observation = waiting.last
-        known = self._known.find(observation)
+    def _record(self, key: _Key, waiting: _Waiting, stop: threading.Event) -> None:
+        """Write one event if the budget of its object allows it; retry while the server does not answer."""
+        similar = key[0]
+        known = self._known.find(key)
+        if known is not None and known.expires_at <= self._clock.monotonic():
+            known = None
         if known is not None:
-            if known.expires_at <= self._clock.monotonic():
-                known = None
-            else:
-                # Count it before the filter, so that the next write that passes the filter has the right count.
-                known.count += waiting.count
-        if not self._allowed(observation.subject):
+            # Count it before the filter, so that the next write that passes the filter has the right count.
+            known.count += waiting.count
+        if not self._allowed(similar.subject):
             return
-        event = known or _Known(self._event_name(waiting.first), waiting.first.seen_at, waiting.count, 0.0)
         exists = known is not None
+        if known is None:
+            known = _Known(self._event_name(similar, waiting.first_seen_at), waiting.first_seen_at, waiting.count)
         for _ in range(_TRIES):
             try:
-                self._write(observation, event, exists=exists)
+                self._write(similar, waiting, known, exists=exists)
             except ConnectionFailed as error:
-                self._report(error, observation)
+                self._report(error, similar)
                 if self._clock.sleep(_RETRY_SECONDS, stop):
                     return
             except KubernetesError as error:
-                self._report(error, observation)
+                self._report(error, similar)
                 return
             else:
                 self._reported = ""
-                event.expires_at = self._clock.monotonic() + _WINDOW_SECONDS
-                self._known.put(observation, event)
+                known.expires_at = self._clock.monotonic() + _WINDOW_SECONDS
+                self._known.put(key, known)
                 return
 
-    def _allowed(self, subject: tuple[str, ...]) -> bool:
+    def _allowed(self, subject: _Subject) -> bool:
+        """Take a token of the object's bucket, which is stored as the monotonic time at which it is full again."""
         now = self._clock.monotonic()
-        bucket = self._buckets.find(subject)
-        if bucket is None:
-            bucket = _Bucket(_SPAM_BURST, now)
-            self._buckets.put(subject, bucket)
-        bucket.tokens = min(_SPAM_BURST, bucket.tokens + (now - bucket.at) * _SPAM_REFILL_PER_SECOND)
-        bucket.at = now
-        if bucket.tokens < 1:
+        full_at = max(now, self._full_at.find(subject) or now) + _SPAM_REFILL_SECONDS
+        if full_at - now > _SPAM_BURST * _SPAM_REFILL_SECONDS:
             return False
-        bucket.tokens -= 1
+        self._full_at.put(subject, full_at)
         return True
 
-    def _write(self, observation: _Observation, event: _Known, *, exists: bool) -> None:
+    def _write(self, similar: _Similar, waiting: _Waiting, event: _Known, *, exists: bool) -> None:
+        namespace = similar.subject.event_namespace
+        body = self._body(similar, waiting, event)
         if exists:
-            patch = {"count": event.count, "lastTimestamp": _timestamp(observation.seen_at)}
-            path = EVENTS.path(observation.event_namespace, event.name)
+            patch = {name: body[name] for name in ("message", "count", "lastTimestamp")}
             try:
-                self._request("PATCH", path, patch, _MERGE_PATCH)
+                self._request("PATCH", EVENTS.path(namespace, event.name), patch, _MERGE_PATCH)
             except NotFound:
                 # It expired or was deleted on the server: create a new one with the current count.
-                event.name = self._event_name(observation)
+                event.name = self._event_name(similar, waiting.last_seen_at)
+                body["metadata"]["name"] = event.name
             else:
                 return
         try:
-            self._request("POST", EVENTS.path(observation.event_namespace), self._body(observation, event))
+            self._request("POST", EVENTS.path(namespace), body)
         except AlreadyExists:
             # Names are unique, so an earlier attempt has reached the server.
             log.debug("The Event already exists", extra={"event": event.name})
@@ -280,42 +292,43 @@ class EventRecorder:
         timeout = min(_REQUEST_TIMEOUT, left)
         self._client.request(method, path, body=body, content_type=content_type, timeout=timeout)
 
-    def _event_name(self, observation: _Observation) -> str:
+    def _event_name(self, similar: _Similar, seen_at: float) -> str:
         """`<object>.<nanoseconds in hexadecimal>`, unique for each call."""
-        self._last_stamp = max(int(observation.seen_at * 1e9), self._last_stamp + 1)
-        return f"{observation.name[:_NAME_LIMIT]}.{self._last_stamp:x}"
+        self._last_stamp = max(int(seen_at * 1e9), self._last_stamp + 1)
+        return f"{similar.subject.name[:_NAME_LIMIT]}.{self._last_stamp:x}"
 
-    def _body(self, observation: _Observation, event: _Known) -> dict[str, Any]:
+    def _body(self, similar: _Similar, waiting: _Waiting, event: _Known) -> dict[str, Any]:
+        subject = similar.subject
         involved = {
-            "apiVersion": observation.api_version,
-            "kind": observation.kind,
-            "namespace": observation.namespace,
-            "name": observation.name,
-            "uid": observation.uid,
-            "resourceVersion": observation.resource_version,
+            "apiVersion": subject.api_version,
+            "kind": subject.kind,
+            "namespace": subject.namespace,
+            "name": subject.name,
+            "uid": subject.uid,
+            "resourceVersion": waiting.resource_version,
         }
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"name": event.name, "namespace": observation.event_namespace},
+            "metadata": {"name": event.name, "namespace": subject.event_namespace},
             "involvedObject": {key: value for key, value in involved.items() if value},
-            "type": observation.type,
-            "reason": observation.reason,
-            "message": observation.message,
+            "type": similar.type,
+            "reason": similar.reason,
+            "message": waiting.message,
             "source": {"component": self._component},
             "reportingComponent": self._component,
             "firstTimestamp": _timestamp(event.first_seen_at),
-            "lastTimestamp": _timestamp(observation.seen_at),
+            "lastTimestamp": _timestamp(waiting.last_seen_at),
             "count": event.count,
         }
 
-    def _report(self, error: KubernetesError, observation: _Observation) -> None:
+    def _report(self, error: KubernetesError, similar: _Similar) -> None:
         """Log a failure once, not for each event: without permission for Events all of them fail."""
         # The text of a refusal contains the name of the event, so failures are compared by type and reason.
         text = f"{type(error).__name__} {getattr(error, 'reason', '')}"
         if text != self._reported:
             self._reported = text
-            extra = {"object": observation.name, "event": observation.reason, "error": str(error)}
+            extra = {"object": similar.subject.name, "event": similar.reason, "error": str(error)}
             log.warning("Cannot write an Event", extra=extra)
 
 

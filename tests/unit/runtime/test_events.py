@@ -145,40 +145,66 @@ def test_after_an_hour_an_event_begins_anew(api: FakeApi, recording: Recording) 
     assert [event["count"] for event in api.objects.values()] == [1, 1]
 
 
-class TestSpam:
-    def test_25_events_then_one_each_five_minutes(self, api: FakeApi, recording: Recording) -> None:
-        """The budget is per object and reason: 25 at once, one more per 300 s; others are not affected."""
-        for number in range(40):
+class TestStorms:
+    def test_the_tenth_similar_event_and_later_ones_are_combined(self, api: FakeApi, recording: Recording) -> None:
+        """One Event that counts, with the last message. Known messages still count in their own Events."""
+        for number in range(14):
+            recording.event(message=f"Message {number}")
+            recording.write()
+        recording.event(message="Message 3")
+        recording.write()
+        assert {event["message"]: event["count"] for event in api.objects.values()} == {
+            **{f"Message {number}": 1 for number in range(9)},
+            "Message 3": 2,
+            "(combined from similar events): Message 13": 5,
+        }
+
+    def test_ten_quiet_minutes_end_a_storm(self, api: FakeApi, recording: Recording) -> None:
+        """Not earlier, since the storm goes on."""
+        for number in range(10):
             recording.event(message=f"Message {number}")
         recording.write()
-        assert len(api.objects) == 25
-        recording.clock.advance(299)
-        recording.event(message="Too early")
+        for seconds, expected in ((599, 10), (601, 11)):
+            recording.clock.advance(seconds)
+            recording.event(message=f"After {seconds} seconds")
+            recording.write()
+            assert len(api.objects) == expected
+
+    @pytest.mark.parametrize("similar", [{"reason": "Other"}, {"obj": SECRET}], ids=["reason", "object"])
+    def test_other_reasons_and_objects_are_not_similar(self, similar: Any, api: FakeApi, recording: Recording) -> None:
+        """They are not combined with a storm, however large it is."""
+        for number in range(1200):
+            recording.event(message=f"Message {number}")
+        recording.event(**similar)
+        recording.write()
+        assert len(api.objects) == 11
+        assert "It broke" in {event["message"] for event in api.objects.values()}
+
+    def test_an_object_has_one_budget(self, api: FakeApi, recording: Recording) -> None:
+        """25 writes at once, whatever their reasons, and one more after 300 s. Other objects have their own."""
+        for number in range(40):
+            recording.event(reason=f"Reason{number}")
         recording.write()
         assert len(api.objects) == 25
-        recording.clock.advance(1)
-        recording.event(message="In time")
-        recording.event(message="Too many")
-        recording.write()
-        assert len(api.objects) == 26
+        for seconds, expected in ((299, 25), (1, 26), (0, 26)):
+            recording.clock.advance(seconds)
+            recording.event(reason=f"Later{seconds}")
+            recording.write()
+            assert len(api.objects) == expected
         recording.event(SECRET)
         recording.write()
         assert len(api.objects) == 27
 
-    @pytest.mark.parametrize("written_between", [True, False], ids=["as they come", "in one go"])
-    def test_a_storm_of_one_reason_hides_no_other(
-        self, written_between: Any, api: FakeApi, recording: Recording
-    ) -> None:
-        """Neither in the budget nor in the buffer, however many there are."""
-        for number in range(1200):
-            recording.event(message=f"Message {number}")
-            if written_between and number % 100 == 0:
+    def test_memory_is_bounded(self, api: FakeApi, recording: Recording) -> None:
+        """Storms on 5,000 objects: 4096 of each kind of record, and no messages."""
+        for number in range(5000):
+            for text in ("a", "b"):
+                recording.event({**APPLICATION, "metadata": {"name": f"app-{number}"}}, message=text * 1024)
+            if number % 400 == 0:
                 recording.write()
-        recording.event(message="The token was refused", reason="Suspected")
-        recording.write()
-        reasons = [event["reason"] for event in api.objects.values()]
-        assert reasons.count("Suspected") == 1
-        assert reasons.count("Broken") == 25
+        recorder = recording.recorder
+        assert max(len(cache) for cache in (recorder._messages, recorder._known, recorder._full_at)) == 4096
+        assert len(recorder._buffer) <= 1000
 
     def test_repetitions_that_wait_are_one_write(self, api: FakeApi, recording: Recording) -> None:
         """With their number, and the times of the first and the last."""
