@@ -33,8 +33,12 @@ def main() -> int:
     kyma = render(kubectl, "kyma", image=f"{options.image}:{version}")
     write(options.output / "kyma.yaml", f"{apply} kyma.yaml, where Kyma's operator runs\n{kyma}")
     write(options.output / "private-ca.yaml", (ROOT / "config/private-ca/patch.yaml").read_text())
+    prometheus = objects(render(kubectl, "prometheus", image=f"{options.image}:{version}"))
     files = chart(
-        objects(render(kubectl, image=f"{options.image}:{version}")),
+        [
+            *objects(render(kubectl, image=f"{options.image}:{version}")),
+            *(one for one in prometheus if one["kind"] != "PrometheusRule"),  # has templates of its own
+        ],
         version=version,
         description=project["description"],
         home=project["urls"]["Source"],

@@ -36,7 +36,43 @@ _PLACES = {
     "- ENV-PLACE": """{{- range $name, $value := .Values.env }}
         - name: {{ $name }}
           value: {{ tpl (toString $value) $ | quote }}
+        {{- end }}
+        {{- if and .Values.compassCA.configMap (not .Values.env.APP_COMPASS_CA_FILE) }}
+        - name: APP_COMPASS_CA_FILE
+          value: /etc/compass-ca/ca.crt
         {{- end }}""",
+    "CONTAINER-PLACE: null": """{{- if .Values.compassCA.configMap }}
+        volumeMounts:
+        - name: compass-ca
+          mountPath: /etc/compass-ca
+          readOnly: true
+        {{- end }}""",
+    "POD-PLACE: null": """{{- range $name := list "imagePullSecrets" "nodeSelector" "tolerations" "affinity" }}
+      {{- with index $.Values $name }}
+      {{ $name }}: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- end }}
+      {{- with .Values.compassCA.configMap }}
+      volumes:
+      - name: compass-ca
+        configMap:
+          name: {{ . }}
+      {{- end }}""",
+    ": ANNOTATIONS-PLACE": ":{{- toYaml .Values.podAnnotations | nindent 8 }}",
+    ": ACCOUNT-PLACE": f': {{{{ .Values.serviceAccount.name | default "{NAME}" }}}}',
+    "- METRICS-FROM-PLACE": """{{- with .Values.networkPolicy.metricsFrom }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}""",
+    ": LABELS-PLACE": ":{{- toYaml .Values.serviceMonitor.labels | nindent 4 }}",
+}
+
+#: Objects that a value turns off or on.
+_CONDITIONS = {
+    ("ServiceAccount", NAME): ".Values.serviceAccount.create",
+    ("NetworkPolicy", NAME): ".Values.networkPolicy.enabled",
+    ("NetworkPolicy", f"{NAME}-prometheus"): ".Values.serviceMonitor.enabled",
+    ("Service", f"{NAME}-metrics"): ".Values.serviceMonitor.enabled",
+    ("ServiceMonitor", NAME): ".Values.serviceMonitor.enabled",
 }
 
 #: A namespace that is there already, as in Kyma, is left alone; one that the chart made stays when the chart goes.
@@ -50,6 +86,15 @@ _VALUES_HEAD = {
     "namespace": "# Of the agent and its Secrets. Empty: that of the release.",
     "env": "# Settings: docs/operations.md explains each. Values may hold templates. null takes a variable away.",
     "resources": "# No limit of CPU: a throttled process cannot renew its Lease.",
+    "compassCA": "# For a private CA: a ConfigMap with the CA certificates of Compass in the key ca.crt.",
+    "imagePullSecrets": "# As in the spec of a Pod, like the next three.",
+    "nodeSelector": "",
+    "tolerations": "",
+    "affinity": "",
+    "podAnnotations": "# null takes an annotation away.",
+    "serviceAccount": "# Without create, `name` has to exist. Empty: compass-runtime-agent.",
+    "serviceMonitor": "# Service, ServiceMonitor and NetworkPolicy for the Prometheus operator. Needs its CRDs.",
+    "networkPolicy": "# metricsFrom: more Pods that may read the metrics, as in the `from` of a NetworkPolicy.",
 }
 
 
@@ -69,6 +114,7 @@ def chart(
     if "{{" in yaml.safe_dump_all(rendered):
         raise ValueError("a manifest holds '{{', which Helm would take for a template")
     values: Object = {}
+    monitor_labels: Object = {}
     files: dict[str, str] = {}
     kinds: dict[str, list[str]] = defaultdict(list)
     for obj in map(copy.deepcopy, rendered):
@@ -81,14 +127,25 @@ def chart(
         else:
             if kind == "Deployment":
                 values = _take_values(obj, image=image, settings=settings)
-            kinds[kind].append(_templated(_in_any_namespace(obj)))
+            elif kind == "NetworkPolicy" and name == NAME:
+                _with_more_scrapers(obj)
+            elif kind == "ServiceMonitor":
+                monitor_labels = obj["metadata"]["labels"]
+                obj["metadata"]["labels"] = "LABELS-PLACE"
+            elif kind == "ServiceAccount":
+                obj["metadata"]["name"] = "ACCOUNT-PLACE"
+            text = _templated(_with_any_account(_in_any_namespace(obj)))
+            if condition := _CONDITIONS.get((kind, name)):
+                text = f"{{{{- if {condition} }}}}\n{text}{{{{- end }}}}\n"
+            kinds[kind].append(text)
+    values["serviceMonitor"]["labels"] = monitor_labels
     for kind, texts in kinds.items():
         files[f"templates/{kind.lower()}.yaml"] = "---\n".join(texts)
     meta = yaml.safe_load((_FIXED / "Chart.yaml").read_text())
     meta |= {"version": version, "appVersion": version, "description": description, "home": home, "sources": [home]}
     return files | {
         "Chart.yaml": _dump(meta),
-        "values.yaml": "\n".join(f"{head}\n{_dump({key: values[key]})}" for key, head in _VALUES_HEAD.items()),
+        "values.yaml": "\n".join(f"{head}\n{_dump({key: values[key]})}".lstrip() for key, head in _VALUES_HEAD.items()),
         "values.schema.json": json.dumps(_schema([variable.name for variable in settings]), indent=2) + "\n",
         "templates/_helpers.tpl": (_FIXED / "_helpers.tpl").read_text(),
         "templates/NOTES.txt": (_FIXED / "NOTES.txt").read_text(),
@@ -124,7 +181,18 @@ def _take_values(deployment: Object, *, image: str, settings: Sequence[Variable]
         "namespace": "",
         "env": env,
         "resources": container["resources"],
+        "compassCA": {"configMap": ""},
+        "imagePullSecrets": [],
+        "nodeSelector": {},
+        "tolerations": [],
+        "affinity": {},
+        "podAnnotations": spec["template"]["metadata"]["annotations"],
+        "serviceAccount": {"create": True, "name": ""},
+        "serviceMonitor": {"enabled": False},
+        "networkPolicy": {"enabled": True, "metricsFrom": []},
     }
+    spec["template"]["metadata"]["annotations"] = "ANNOTATIONS-PLACE"
+    spec["template"]["spec"]["POD-PLACE"] = container["CONTAINER-PLACE"] = None
     spec["replicas"] = "REPLICAS-PLACE"
     container |= {
         "image": "IMAGE-PLACE",
@@ -133,6 +201,28 @@ def _take_values(deployment: Object, *, image: str, settings: Sequence[Variable]
         "resources": "RESOURCES-PLACE",
     }
     return values
+
+
+def _with_more_scrapers(policy: Object) -> None:
+    """A place in the rule that names sources, which is that of the metrics."""
+    (rule,) = [rule for rule in policy["spec"]["ingress"] if "from" in rule]
+    rule["from"].append("METRICS-FROM-PLACE")
+
+
+def _with_any_account(value: Any) -> Any:
+    """The name of the ServiceAccount where others refer to it."""
+    match value:
+        case {"kind": "ServiceAccount", "name": _}:  # a subject; the object itself has its name in metadata
+            return {**value, "name": "ACCOUNT-PLACE"}
+        case dict():
+            return {
+                key: "ACCOUNT-PLACE" if key == "serviceAccountName" else _with_any_account(part)
+                for key, part in value.items()
+            }
+        case list():
+            return [_with_any_account(part) for part in value]
+        case _:
+            return value
 
 
 def _movable(value: str) -> str:
@@ -168,23 +258,21 @@ def _namespace(obj: Object) -> str:
 
 def _schema(variables: Sequence[str]) -> Object:
     """JSON schema of the values: a name that does not exist is an error and not passed over."""
-    text = {"type": "string"}
+    text, truth = {"type": "string"}, {"type": "boolean"}
     return {
         "$schema": "https://json-schema.org/draft-07/schema#",
         "type": "object",
         "additionalProperties": False,
         "properties": {
             "global": {"type": "object"},
-            "image": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["repository"],
-                "properties": {
+            "image": _object(
+                {
                     "repository": {"type": "string", "minLength": 1},
                     "tag": text,
                     "pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
-                },
-            },
+                }
+            )
+            | {"required": ["repository"]},
             "replicas": {"type": "integer", "minimum": 0},
             "namespace": text,
             "env": {
@@ -193,5 +281,18 @@ def _schema(variables: Sequence[str]) -> Object:
                 "additionalProperties": {"type": ["string", "number", "boolean"]},
             },
             "resources": {"type": "object"},
+            "compassCA": _object({"configMap": text}),
+            "imagePullSecrets": {"type": "array", "items": _object({"name": text}) | {"required": ["name"]}},
+            "nodeSelector": {"type": "object", "additionalProperties": text},
+            "tolerations": {"type": "array", "items": {"type": "object"}},
+            "affinity": {"type": "object"},
+            "podAnnotations": {"type": "object", "additionalProperties": text},
+            "serviceAccount": _object({"create": truth, "name": text}),
+            "serviceMonitor": _object({"enabled": truth, "labels": {"type": "object", "additionalProperties": text}}),
+            "networkPolicy": _object({"enabled": truth, "metricsFrom": {"type": "array", "items": {"type": "object"}}}),
         },
     }
+
+
+def _object(properties: Object) -> Object:
+    return {"type": "object", "additionalProperties": False, "properties": properties}

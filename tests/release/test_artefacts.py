@@ -1,6 +1,7 @@
 """install.yaml and the Helm chart: the same objects as kustomize renders, and a real API server takes them."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ import yaml
 
 from controller.settings import Settings, variables
 from e2e.controlplane import ControlPlane
+from e2e.scenarios.documents import commands
 from e2e.world import NAMESPACES
 from release.manifests import ROOT, objects, render
 from release.tools import find_helm
@@ -126,6 +128,96 @@ def test_values_reach_the_deployment(template: Template) -> None:
     assert "APP_MAX_DELETION_PERCENT" not in env
 
 
+def pod(objects: list[Object]) -> Object:
+    spec: Object = the_deployment(objects)["spec"]["template"]["spec"]
+    return spec
+
+
+def test_a_private_ca(template: Template) -> None:
+    """The ConfigMap is mounted, and its certificates are the file that the agent reads."""
+    rendered = template("--set", "compassCA.configMap=our-ca")
+    (container,) = pod(rendered)["containers"]
+    (mount,) = container["volumeMounts"]
+    assert pod(rendered)["volumes"] == [{"name": mount["name"], "configMap": {"name": "our-ca"}}]
+    assert environment(the_deployment(rendered))["APP_COMPASS_CA_FILE"] == f"{mount['mountPath']}/ca.crt"
+    assert "APP_COMPASS_CA_FILE" not in environment(the_deployment(template()))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("imagePullSecrets", [{"name": "registry"}]),
+        ("nodeSelector", {"kubernetes.io/arch": "arm64"}),
+        ("tolerations", [{"key": "dedicated", "operator": "Exists"}]),
+        ("affinity", {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}),
+    ],
+)
+def test_values_that_are_fields_of_the_pod(template: Template, field: str, value: object) -> None:
+    assert pod(template("--set-json", f"{field}={json.dumps(value)}"))[field] == value
+    assert field not in pod(template())
+
+
+def test_annotations_of_the_pod(template: Template) -> None:
+    """Added, changed and taken away."""
+    changes = {"sidecar.istio.io/inject": "false", "prometheus.io/scrape": None, "team": "night"}
+    rendered = the_deployment(template("--set-json", f"podAnnotations={json.dumps(changes)}"))
+    found = rendered["spec"]["template"]["metadata"]["annotations"]
+    assert (found["sidecar.istio.io/inject"], found["team"]) == ("false", "night")
+    assert "prometheus.io/scrape" not in found
+    assert found["prometheus.io/port"] == "8080"
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_another_service_account(template: Template, create: bool) -> None:
+    """All roles are bound to it; an existing one is not created."""
+    rendered = template("--set", f"serviceAccount.create={json.dumps(create)}", "--set", "serviceAccount.name=robot")
+    accounts = [obj["metadata"]["name"] for obj in rendered if obj["kind"] == "ServiceAccount"]
+    assert accounts == (["robot"] if create else [])
+    assert pod(rendered)["serviceAccountName"] == "robot"
+    subjects = [subject for obj in rendered for subject in obj.get("subjects", ())]
+    assert subjects
+    assert {subject["name"] for subject in subjects} == {"robot"}
+
+
+def test_a_prometheus_operator(template: Template) -> None:
+    """Off by default, because its CRDs are not everywhere. Labels can be those that a Prometheus selects by."""
+    rendered = template("--set", "serviceMonitor.enabled=true", "--set", "serviceMonitor.labels.release=stack")
+    added = by_name(rendered).keys() - by_name(template()).keys()
+    assert {(kind, name) for kind, _, name in added} == {
+        ("Service", "compass-runtime-agent-metrics"),
+        ("ServiceMonitor", "compass-runtime-agent"),
+        ("NetworkPolicy", "compass-runtime-agent-prometheus"),
+    }
+    monitor = by_name(rendered)["ServiceMonitor", "kyma-system", "compass-runtime-agent"]
+    assert monitor["metadata"]["labels"]["release"] == "stack"
+    (service,) = [obj for obj in rendered if obj["kind"] == "Service"]
+    assert service["metadata"]["labels"].items() >= monitor["spec"]["selector"]["matchLabels"].items()
+
+
+def test_the_network_policy(template: Template) -> None:
+    """More Pods may read the metrics, and no port is open for everybody beyond the probes'; or there is no policy."""
+    others = [{"podSelector": {"matchLabels": {"app": "scraper"}}}]
+    key = ("NetworkPolicy", "kyma-system", "compass-runtime-agent")
+    before = by_name(template())[key]["spec"]["ingress"]
+    after = by_name(template("--set-json", f"networkPolicy.metricsFrom={json.dumps(others)}"))[key]["spec"]["ingress"]
+    assert [rule.get("from", []) for rule in after] == [
+        [*rule["from"], *others] if "from" in rule else [] for rule in before
+    ]
+    assert key not in by_name(template("--set", "networkPolicy.enabled=false"))
+
+
+def test_each_value_is_in_the_schema_and_has_a_test(chart: Path) -> None:
+    """By its name in this file."""
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    schema = json.loads((chart / "values.schema.json").read_text())
+    assert schema["properties"].keys() - {"global"} == values.keys()
+    for name, value in values.items():
+        part = schema["properties"][name]
+        if not part.get("additionalProperties", True) and isinstance(value, dict):
+            assert part["properties"].keys() == value.keys(), name
+        assert f'"{name}' in Path(__file__).read_text(), name
+
+
 @pytest.mark.parametrize(
     ("namespace", "arguments"), [("elsewhere", ()), ("kyma-system", ("--set", "namespace=elsewhere"))]
 )
@@ -150,6 +242,9 @@ def test_the_agent_moves_to_another_namespace(template: Template, namespace: str
         (("--set", "replica=1"), "replica"),
         (("--set", "replicas=two"), "replicas"),
         (("--set", "image.repository="), "repository"),
+        (("--set", "compassCA.configmap=x"), "configmap"),
+        (("--set", "serviceMonitor.enabled=maybe"), "enabled"),
+        (("--set", "imagePullSecrets[0].secret=x"), "secret"),
     ],
 )
 def test_a_wrong_value_is_named(chart: Path, arguments: tuple[str, ...], told: str) -> None:
@@ -210,6 +305,43 @@ def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={"SOURCE_DATE_EPOCH": "1700000000"})
         found.append({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()})
     assert found[0] == found[1]
+
+
+def test_the_documented_upgrade_and_uninstallation(dist: Path, tmp_path: Path) -> None:
+    """Of install.yaml and of the chart. CRDs and namespaces stay."""
+    helm_ = find_helm()
+    with ControlPlane() as control_plane:
+        kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig")
+        path = os.pathsep.join((str(control_plane.assets.kubectl.parent), str(helm_.parent), os.environ["PATH"]))
+        environment = {**os.environ, "PATH": path, "KUBECONFIG": str(kubeconfig)}
+
+        def shell(command: str) -> str:
+            told = subprocess.run(
+                ["bash", "-c", command], cwd=dist, env=environment, check=False, capture_output=True, text=True
+            )
+            assert told.returncode == 0, told.stderr
+            return told.stdout
+
+        def left() -> list[str]:
+            return shell("kubectl get deployments,networkpolicies,pdb --all-namespaces --output name").split()
+
+        shell("kubectl apply --server-side -f install.yaml")
+        assert "deployment.apps/compass-runtime-agent" in left()
+        for command in commands("upgrade.md", "With install.yaml or the chart"):
+            shell(command)
+        assert left() == []
+        shell("kubectl get crd compassconnections.compass.kyma-project.io && kubectl get namespace kyma-system")
+
+    with ControlPlane() as control_plane:
+        kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig")
+        archive = f"compass-runtime-agent-chart-{VERSION}.tgz"
+        shell(f"helm install compass-runtime-agent {archive} --namespace kyma-system --create-namespace")
+        for command in commands("upgrade.md", "From one version to the next"):
+            if "config/" not in command:
+                shell(command.replace("compass-runtime-agent-chart-0.1.0.tgz", archive))
+        assert "deployment.apps/compass-runtime-agent" in left()
+        shell("helm uninstall compass-runtime-agent --namespace kyma-system")
+        assert left() == []
 
 
 def test_helm_installs_upgrades_and_uninstalls(chart: Path, tmp_path: Path) -> None:
