@@ -1,4 +1,4 @@
-"""For tests of controllers: a scripted API server and a virtual clock.
+"""For the tests of this package: an API server that fails on request, scripted runs, and clocks. Not public.
 
     with FakeAPIServer(Cluster(CONFIG_MAPS)) as server:
         server.cluster.put("a", size=1)                    # a write of another client

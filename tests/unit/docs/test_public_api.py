@@ -11,17 +11,15 @@ import pytest
 
 import controller.runtime
 import informers
-import informers.testing
 import workqueue
 
 PAGE = (Path(__file__).parents[3] / "docs/development.md").read_text()
-PACKAGES = [workqueue, informers, informers.testing, controller.runtime]
+PACKAGES = [workqueue, informers, controller.runtime]
 OURS = tuple(package.__name__ for package in PACKAGES)
 
 CALLED_BY_THE_PACKAGE = {
     "Client.__init__": "Client.load makes one",
     "HTTPServer.__init__": "the Manager makes the servers of health and metrics",
-    "InProcess.watch": "the reflector calls it",
     "Registration.notify": "the informer calls it",
     "WatchStream.__init__": "Client.watch makes one",
 }

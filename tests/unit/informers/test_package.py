@@ -3,7 +3,6 @@
 import ast
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -72,14 +71,6 @@ def test_keys() -> None:
 def test_readme_example_is_short() -> None:
     """Thirty lines are enough for a controller."""
     assert len(_examples()[0].strip().splitlines()) <= 30
-
-
-def test_readme_examples_run() -> None:
-    """The controller, and the test of it, against the server that the latter is about."""
-    scope: dict[str, Any] = {}
-    for example in _examples():
-        exec(compile(example, str(README), "exec"), scope)
-    scope["test_shouts"]()
 
 
 def _examples() -> list[str]:

@@ -1,4 +1,4 @@
-"""informers.testing as those see it who test their own controller with it."""
+"""The rules of the API that FakeAPIServer follows, and what it refuses."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,6 @@ from informers import (
     Resource,
     ResourceListerWatcher,
     SharedInformer,
-    testing,
 )
 from informers.testing import Cluster, FakeAPIServer, HastyClock, eventually
 
@@ -39,14 +38,6 @@ def informer_running(informer: SharedInformer) -> Iterator[None]:
 
 def config_map(name: str = "a", namespace: str = "ns", **data: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": namespace}, "data": data}
-
-
-def test_exports_are_sorted_and_exist() -> None:
-    """Every public name is there, once, and told of."""
-    assert len(set(testing.__all__)) == len(testing.__all__)
-    for name in testing.__all__:
-        assert hasattr(testing, name)
-    assert testing.__doc__
 
 
 def test_life_of_an_object() -> None:
