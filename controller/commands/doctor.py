@@ -21,7 +21,7 @@ from controller.compass.errors import CompassError, InvalidRequest
 from controller.connection import status as cc
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
 from controller.connection.credentials import CredentialsError, StoredCredentials
-from controller.connection.texts import duration
+from controller.connection.problem import duration
 from controller.rights import Right
 from controller.settings import Settings
 from informers import ApiError, Client

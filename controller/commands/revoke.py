@@ -18,11 +18,16 @@ from typing import TextIO
 
 from controller.commands import snapshot
 from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable, UnexpectedAnswer
-from controller.connection import revocation, texts
+from controller.connection import problem
 from controller.connection import status as cc
-from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
+from controller.connection.configuration import (
+    Configuration,
+    is_revoked,
+    mark_revoked,
+    origin_of,
+    remove_revocation_mark,
+)
 from controller.connection.credentials import CredentialsError, CredentialsMissing, Registration, StoredCredentials
-from controller.connection.reasons import RevokedByOperator, Unpaired
 from controller.connection.sessions import Sessions, request_id
 from controller.resources import CONNECTION_NAME
 from controller.settings import Settings
@@ -69,7 +74,7 @@ class _Revocation:
 
     def run(self, confirm: Callable[[str], bool]) -> None:
         configuration = self._taken.configurations.resolve(self._taken.connection)
-        marked_before = revocation.is_marked(self._taken.connection, configuration)
+        marked_before = is_revoked(self._taken.connection, configuration)
         try:
             credentials = self._taken.credentials.load()
         except CredentialsError as error:
@@ -86,12 +91,12 @@ class _Revocation:
         )
         if not confirm(question):
             raise _Failed("Nothing was changed.")
-        self._taken.connections.apply(CONNECTION_NAME, lambda obj: revocation.mark(obj, configuration))
+        self._taken.connections.apply(CONNECTION_NAME, lambda obj: mark_revoked(obj, configuration))
         try:
             self._revoke_and_delete(credentials)
         except _NothingDone as error:
             if not marked_before:
-                self._taken.connections.apply(CONNECTION_NAME, revocation.unmark)
+                self._taken.connections.apply(CONNECTION_NAME, remove_revocation_mark)
             raise _Failed(str(error)) from error
         self._finish(configuration)
 
@@ -155,13 +160,12 @@ class _Revocation:
             f"token."
         )
 
-    def _finish(self, configuration: PairingConfiguration | ConfigurationProblem) -> None:
+    def _finish(self, configuration: Configuration) -> None:
         try:
             self._taken.credentials.delete_ca()
         except ApiError as error:
             print(f"The Secret {self._settings.ca_certificates_secret} could not be deleted: {error}", file=self._out)
-        origin = configuration.origin if isinstance(configuration, PairingConfiguration) else ""
-        reason = texts.reason_text(Unpaired(RevokedByOperator(origin)))
+        reason = problem.revoked_by_operator(origin_of(configuration)).text()
 
         def change(obj: dict[str, object]) -> None:
             cc.failed(obj, cc.State.CONNECTION_FAILED, reason, now=self._now())

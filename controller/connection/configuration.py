@@ -9,6 +9,11 @@ not completed from another one:
 
 A token in the CompassConnection is readable for many. `remove_token` removes it, also from the annotation in which
 `kubectl apply` keeps a copy.
+
+The mark of a revocation is an annotation of the CompassConnection, so it survives restarts, the Go agent's CRD and the
+agent's own writes of the status. It contains a fingerprint of the configuration, which does not disclose the token: the
+agent must not pair again with that one. When the configuration changes, or the CompassConnection is deleted, the mark
+has no effect.
 """
 
 import base64
@@ -32,6 +37,11 @@ from informers.client import Client
 from informers.errors import NotFound
 from informers.lister import Lister
 from informers.resource import Resource
+
+REVOKED = "compass.kyma-project.io/revoked-with"
+"""Annotation: an operator has revoked the connection that was made with this configuration."""
+
+_UNCONFIGURED = "none"
 
 SPEC_PAIRING = "CompassConnection spec.pairing"
 
@@ -85,6 +95,13 @@ class PairingConfiguration:
         return hashlib.sha256(parts.encode()).hexdigest()
 
 
+Configuration = PairingConfiguration | ConfigurationProblem
+
+
+class RevokedMeanwhile(Exception):
+    """The connection was marked as revoked after the decision to pair or to renew."""
+
+
 class _Unusable(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -109,9 +126,7 @@ class ConfigurationReader:
         self._config_maps = config_maps
         self._config_map_name = config_map_name
 
-    def resolve(
-        self, connection: Mapping[str, Any] | None, *, live: bool = False
-    ) -> PairingConfiguration | ConfigurationProblem:
+    def resolve(self, connection: Mapping[str, Any] | None, *, live: bool = False) -> Configuration:
         """The current configuration, or its problem. Raises informers.ApiError of the reads.
 
         `live` reads from the API server and not from the caches. If an operator changes the configuration and then
@@ -161,7 +176,7 @@ def resolve(
     *,
     secret_name: ObjectName,
     config_map_name: ObjectName,
-) -> PairingConfiguration | ConfigurationProblem:
+) -> Configuration:
     """The configuration for a pairing, or its problem."""
     pairing = _pairing_of(connection)
     try:
@@ -178,6 +193,12 @@ def resolve(
         f"no pairing configuration found: there is neither a ConfigMap {config_map_name} nor a Secret {secret_name}, "
         f"and the CompassConnection has no token in spec.pairing",
     )
+
+
+def has_reference(connection: Mapping[str, Any] | None) -> bool:
+    """Whether `spec.pairing` refers to a Secret, as earlier versions allowed."""
+    pairing = (connection or {}).get("spec", {}).get("pairing")
+    return isinstance(pairing, Mapping) and bool(pairing.get("tokenSecretRef"))
 
 
 def has_literal_token(connection: Mapping[str, Any] | None) -> bool:
@@ -254,6 +275,53 @@ def fault_of_url(value: str) -> str:
     except InvalidRequest:
         return fault_of(value) or "is not a URL that starts with https:// and has no user name in it"
     return fault_of(value)
+
+
+def fingerprint_of(configuration: Configuration) -> str:
+    """Equal for equal configurations, also for invalid ones."""
+    return configuration.fingerprint if isinstance(configuration, PairingConfiguration) else configuration.text
+
+
+def origin_of(configuration: Configuration | None) -> str:
+    """The object that has the configuration; "" if it cannot be used."""
+    return configuration.origin if isinstance(configuration, PairingConfiguration) else ""
+
+
+# --- the mark of a revocation ---
+
+
+def mark_revoked(connection: Object, configuration: Configuration) -> None:
+    """Mark the connection as revoked for this configuration."""
+    connection["metadata"].setdefault("annotations", {})[REVOKED] = _mark_for(configuration)
+
+
+def revocation_mark(connection: Mapping[str, Any] | None) -> str | None:
+    """The mark, for any configuration; None if there is none."""
+    return None if connection is None else fields.annotations(connection).get(REVOKED)
+
+
+def is_revoked(connection: Mapping[str, Any] | None, configuration: Configuration) -> bool:
+    """Whether the connection was revoked, and the configuration has not changed since."""
+    return revocation_mark(connection) == _mark_for(configuration)
+
+
+def is_newly_revoked(connection: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None) -> bool:
+    """Whether a revocation has begun since the CompassConnection was read as `earlier`."""
+    return revocation_mark(connection) not in (None, revocation_mark(earlier))
+
+
+def remove_revocation_mark(connection: Object) -> None:
+    """There is a new connection, or the old one was not revoked."""
+    annotations = connection["metadata"].get("annotations") or {}
+    if annotations.pop(REVOKED, None) is not None and not annotations:
+        del connection["metadata"]["annotations"]
+
+
+def _mark_for(configuration: Configuration) -> str:
+    return _UNCONFIGURED if isinstance(configuration, ConfigurationProblem) else configuration.fingerprint
+
+
+# --- parts ---
 
 
 def _pairing_of(connection: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

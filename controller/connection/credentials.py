@@ -8,7 +8,8 @@ Two Secrets, in the format of the Go agent and the Istio gateway:
 | | `key` | its private key, PKCS#1 PEM |
 | | `crtChain` | client certificate, CA (and root), PEM |
 | | `connection` | the registration: runtime id, tenant, URLs (JSON) |
-| | `pairing` | a pairing under way: key, next token, subject (JSON); gone when it is done |
+| | `pairing` | a pairing in progress: key, next token, subject (JSON); gone when it is done |
+| | `renewed` | a renewed certificate that is not used yet, and its key (JSON); gone when it is used |
 | `APP_CA_CERTIFICATES_SECRET` | `cacert` | CA certificate (and root), PEM |
 
 One write of the first Secret replaces key, certificate and registration together, so they always match. The second
@@ -30,14 +31,15 @@ import orjson
 
 from controller.compass import certificates
 from controller.compass.errors import CompassError
-from controller.connection import writing
 from controller.connection.configuration import (
-    ConfigurationProblem,
+    Configuration,
     PairingConfiguration,
     fault_of,
     fault_of_url,
+    fingerprint_of,
     secret_value,
 )
+from controller.connection.store import apply_change
 from controller.model.fields import member
 from controller.resources import SECRET
 from controller.settings import ObjectName
@@ -45,9 +47,10 @@ from informers.client import Client
 from informers.errors import NotFound
 from informers.mutation_cache import MutationCache
 
-_T = TypeVar("_T", "Registration", "Pairing")
+_T = TypeVar("_T", "Registration", "StoredPairing", "PendingCertificate")
 
-_CRT, _KEY, _CHAIN, _REGISTRATION, _PAIRING, _CACERT = "crt", "key", "crtChain", "connection", "pairing", "cacert"
+_CRT, _KEY, _CHAIN, _CACERT = "crt", "key", "crtChain", "cacert"
+_REGISTRATION, _PAIRING, _PENDING = "connection", "pairing", "renewed"
 
 _LAST_SECOND = 253402300799  # of the year 9999
 
@@ -74,8 +77,8 @@ class Registration:
     """The data that belong to the certificate: ids of the Runtime, and URLs of Compass.
 
     `origin`: the object with the configuration of the pairing. `paired_with`: the fingerprint of this configuration.
-    `asked_by`: the uid of the CompassConnection at that time. All three are "" if unknown. `acquired`: the time of this
-    certificate in epoch seconds, `paired_at`: that of the pairing; 0 if unknown.
+    `connection_uid`: that of the CompassConnection at that time. All three are "" if unknown. `acquired`: the time of
+    this certificate in epoch seconds, `paired_at`: that of the pairing; 0 if unknown.
     """
 
     runtime_id: str
@@ -84,19 +87,19 @@ class Registration:
     director_url: str
     paired_with: str = ""
     origin: str = ""
-    asked_by: str = ""
+    connection_uid: str = ""
     acquired: int = 0
     paired_at: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairing:
+class StoredPairing:
     """A pairing in progress, with all data to continue after a restart.
 
     `token`: the next one to use. Without a `key` it is the configured token, which was removed from the
-    CompassConnection, and nothing else has happened. `beside`: the fingerprint of the other configuration at that time.
-    `asked_by`: the uid of the CompassConnection, "" for none. `since`: the time when the token was found, in epoch
-    seconds.
+    CompassConnection, and nothing else has happened. `fallback_fingerprint`: that of the configuration in Secret or
+    ConfigMap at that time. `connection_uid`: that of the CompassConnection, "" for none. `since`: the time when the
+    token was found, in epoch seconds.
     """
 
     configuration: str  # fingerprint of the configuration that it began with
@@ -109,13 +112,31 @@ class Pairing:
     subject: str = ""
     connector_url: str = ""
     director_url: str = ""
-    beside: str = ""
-    asked_by: str = ""
+    fallback_fingerprint: str = ""
+    connection_uid: str = ""
     since: int = 0
 
-    def is_same(self, other: "Pairing") -> bool:
+    def is_same(self, other: "StoredPairing") -> bool:
         """Whether both have the same token and key. Runtime id and tenant may change during a pairing."""
         return (self.key, self.token) == (other.key, other.token)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingCertificate:
+    """A renewed certificate that is not used yet. `replaces`: the fingerprint of the one in use. PEM texts; times in
+    epoch seconds. `request_id`: the x-request-id of the call that signed it.
+    """
+
+    replaces: str
+    key: str = field(repr=False)
+    chain: str
+    ca: str
+    connector_url: str
+    director_url: str
+    received: int
+    valid_from: int
+    valid_until: int
+    request_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,10 +198,15 @@ class CredentialsStore:
         secret = self._cluster_secret()
         return None if secret is None else _load(Registration, secret, _REGISTRATION)
 
-    def load_pairing(self) -> Pairing | None:
+    def load_pairing(self) -> StoredPairing | None:
         """The pairing in progress; None if there is none, or if it cannot be read."""
         secret = self._cluster_secret()
-        return None if secret is None else _load(Pairing, secret, _PAIRING)
+        return None if secret is None else _load(StoredPairing, secret, _PAIRING)
+
+    def load_pending(self) -> PendingCertificate | None:
+        """The renewed certificate that is not used yet; None if there is none, or if it cannot be read."""
+        secret = self._cluster_secret()
+        return None if secret is None else _load(PendingCertificate, secret, _PENDING)
 
     @contextmanager
     def in_use(self, credentials: StoredCredentials) -> Iterator[None]:
@@ -195,7 +221,12 @@ class CredentialsStore:
             if self._replaced(credentials):
                 raise CredentialsReplaced(f"the Secret {self.cluster_name} has other credentials now")
 
-    def save_pairing(self, pairing: Pairing | None) -> None:
+    def save_pending(self, pending: PendingCertificate | None, *, replacing: StoredCredentials) -> None:
+        """Store the renewed certificate, or remove it. Raises CredentialsReplaced or informers.ApiError."""
+        value = None if pending is None else orjson.dumps(asdict(pending))
+        self._write_cluster({_PENDING: value}, replacing=replacing)
+
+    def save_pairing(self, pairing: StoredPairing | None) -> None:
         """Store the pairing, or remove it. Raises informers.ApiError."""
         self._write_cluster({_PAIRING: None if pairing is None else orjson.dumps(asdict(pairing))})
 
@@ -205,9 +236,9 @@ class CredentialsStore:
         key_pem: bytes,
         chain_pem: bytes,
         registration: Registration,
-        replacing: StoredCredentials | Pairing | None = None,
+        replacing: StoredCredentials | StoredPairing | None = None,
     ) -> StoredCredentials:
-        """Store new credentials and remove their pairing. Returns them like `load`.
+        """Store new credentials and remove what they were pending in. Returns them like `load`.
 
         `replacing`: the renewed credentials, or the pairing. If that is not stored any more, nothing is written,
         because somebody has deleted or replaced it.
@@ -224,6 +255,7 @@ class CredentialsStore:
                 _CHAIN: chain_pem,
                 _REGISTRATION: orjson.dumps(asdict(registration)),
                 _PAIRING: None,
+                _PENDING: None,
             },
             replacing=replacing,
         )
@@ -318,7 +350,7 @@ class CredentialsStore:
         return self._cluster_secrets.get(self.cluster_name.name, self.cluster_name.namespace)
 
     def _write_cluster(
-        self, values: Values, *, replacing: StoredCredentials | Pairing | None = None, dry_run: bool = False
+        self, values: Values, *, replacing: StoredCredentials | StoredPairing | None = None, dry_run: bool = False
     ) -> None:
         def data(secret: Object | None) -> Data:
             if replacing is not None:
@@ -327,10 +359,10 @@ class CredentialsStore:
 
         self._write(self._cluster_secrets, self.cluster_name, data, dry_run=dry_run)
 
-    def _assert_stored(self, secret: Object | None, wanted: StoredCredentials | Pairing) -> None:
-        if isinstance(wanted, Pairing):
-            under_way = None if secret is None else _load(Pairing, secret, _PAIRING)
-            stored = under_way is not None and under_way.is_same(wanted)
+    def _assert_stored(self, secret: Object | None, wanted: StoredCredentials | StoredPairing) -> None:
+        if isinstance(wanted, StoredPairing):
+            pairing = None if secret is None else _load(StoredPairing, secret, _PAIRING)
+            stored = pairing is not None and pairing.is_same(wanted)
         else:
             try:
                 stored = self._loaded(secret).fingerprint == wanted.fingerprint
@@ -357,7 +389,7 @@ class CredentialsStore:
                 cache.mutated(written, base=base)
             return written
 
-        writing.apply(
+        apply_change(
             wanted,
             what=f"the Secret {name}",
             read=lambda: cache.get(name.name, name.namespace),
@@ -383,8 +415,10 @@ def fault_of_registration(registration: Registration) -> str:
     )
 
 
-def fault_of_pairing(pairing: Pairing) -> str:
-    """The invalid value of the notes and the reason; "" if all are valid. Key and subject are checked at their use."""
+def fault_of_pairing(pairing: StoredPairing) -> str:
+    """The invalid value of the stored pairing and the reason; "" if all are valid. Key and subject are checked at their
+    use.
+    """
     urls = {"token_url": pairing.token_url}
     if pairing.key:
         urls |= {"connector_url": pairing.connector_url, "director_url": pairing.director_url}
@@ -397,7 +431,7 @@ def _faults(texts: Mapping[str, str], urls: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {fault}" for name, fault in faults.items() if fault)
 
 
-def going_on(pairing: Pairing, configuration: PairingConfiguration | ConfigurationProblem) -> Pairing | None:
+def resume_with(pairing: StoredPairing, configuration: Configuration) -> StoredPairing | None:
     """The pairing in progress, adapted to the current configuration; None if the configuration requests another one, or
     none.
 
@@ -406,8 +440,10 @@ def going_on(pairing: Pairing, configuration: PairingConfiguration | Configurati
     tenant. So after a change of these, the pairing continues with the new ones: its token is valid for them, and may be
     used up.
     """
-    if pairing.beside and not (isinstance(configuration, PairingConfiguration) and configuration.from_connection):
-        return pairing if pairing.beside == fingerprint_of(configuration) else None
+    if pairing.fallback_fingerprint and not (
+        isinstance(configuration, PairingConfiguration) and configuration.from_connection
+    ):
+        return pairing if pairing.fallback_fingerprint == fingerprint_of(configuration) else None
     if not isinstance(configuration, PairingConfiguration):
         return None
     before = replace(configuration, runtime_id=pairing.runtime_id, tenant=pairing.tenant)
@@ -420,11 +456,6 @@ def going_on(pairing: Pairing, configuration: PairingConfiguration | Configurati
         tenant=configuration.tenant,
         token_url=configuration.connector_url,
     )
-
-
-def fingerprint_of(configuration: PairingConfiguration | ConfigurationProblem) -> str:
-    """Equal for equal configurations, also for invalid ones."""
-    return configuration.fingerprint if isinstance(configuration, PairingConfiguration) else configuration.text
 
 
 def _merged(values: Values, secret: Object | None) -> Data:

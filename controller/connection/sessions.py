@@ -9,7 +9,10 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from controller.compass import tls
 from controller.compass.connector import ConnectorClient
@@ -20,7 +23,9 @@ from controller.compass.http import check_url
 from controller.compass.limits import Limits
 from controller.compass.readings import Readings
 from controller.compass.types import Configuration
-from controller.connection.credentials import Registration, StoredCredentials
+from controller.connection.credentials import CredentialsStore, Registration, StoredCredentials
+from controller.connection.store import ConnectionStore
+from workqueue.clock import Clock
 
 
 def request_id(runtime_id: str = "") -> str:
@@ -68,7 +73,7 @@ class Sessions:
         self._transport: tuple[tuple[str, str], Transport] | None = None  # and what it was opened for
 
     @contextmanager
-    def passing_connector(self, credentials: StoredCredentials | None) -> Iterator[ConnectorClient]:
+    def temporary_connector(self, credentials: StoredCredentials | None) -> Iterator[ConnectorClient]:
         """A Connector client for a few calls, without a certificate or with one that is not used yet."""
         transport = self._open(credentials)
         try:
@@ -125,3 +130,16 @@ class Sessions:
             observe=self._observe,
             check_stop=self._check_stop,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dependencies:
+    """The cluster, Compass and the time, for all parts of the connection. `new_key` makes client keys of that many
+    bits.
+    """
+
+    connections: ConnectionStore
+    credentials: CredentialsStore
+    sessions: Sessions
+    clock: Clock
+    new_key: Callable[[int], RSAPrivateKey]

@@ -3,6 +3,9 @@
 The CRD of the Go agent has no status subresource, so one PUT writes everything, and it prunes the fields that this
 agent adds. The API server's discovery shows which of the two is installed. It is read again after a write without the
 expected effect, because an operator may replace the CRD while the agent runs.
+
+`apply_change` writes any object: the change is a function of its current state, so no write of others is lost. It is
+applied to the cached object; after a conflict, to the object of the API server.
 """
 
 import copy
@@ -10,12 +13,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from controller.connection import status as cc
-from controller.connection import writing
+from controller.connection import status
 from controller.model import fields
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from informers.client import Client
-from informers.errors import NotFound
+from informers.errors import AlreadyExists, Conflict, NotFound
 from informers.mutation_cache import MutationCache
 from workqueue.clock import Clock
 
@@ -34,9 +36,47 @@ _OBJECTS = (
 )
 """The fields of a CompassConnection that are objects."""
 
+# Each retry starts with the object of the API server. After more conflicts, another client changes it all the time.
+_MAX_CONFLICTS = 5
+
 Object = dict[str, Any]
 Change = Callable[[Object], None]
 """Modifies the copy of a CompassConnection that it is given."""
+
+ObjectChange = Callable[[Object | None], Object | None]
+"""Returns the wanted object for the current one (None if there is none). None, or an equal object: no write.
+
+It may be called several times, and must not modify its argument.
+"""
+
+
+def apply_change(
+    change: ObjectChange,
+    *,
+    what: str,
+    read: Callable[[], Object | None],
+    read_live: Callable[[], Object | None],
+    write: Callable[[Object | None, Object], Object],
+) -> Object | None:
+    """Apply the change and return the resulting object. `write` gets the current and the wanted object.
+
+    `what`: its name in messages. Raises the errors of `change`, and informers.ApiError, which is NotFound if its
+    namespace or its CRD is missing.
+    """
+    base = read()
+    for _ in range(_MAX_CONFLICTS):
+        wanted = change(base)
+        if wanted is None or wanted == base:
+            return base
+        try:
+            return write(base, wanted)
+        except (AlreadyExists, Conflict):
+            base = read_live()
+        except NotFound:
+            if base is None:
+                raise
+            base = read_live()
+    raise Conflict(f"{what} was changed by other clients at each attempt to write it", status=409, reason="Conflict")
 
 
 class ConnectionStore:
@@ -89,12 +129,12 @@ class ConnectionStore:
             change(wanted)
             self._overlay(wanted)
             if self._status_subresource():
-                cc.derive_conditions(wanted, now=self._clock.time())
+                status.derive_conditions(wanted, now=self._clock.time())
             else:
-                cc.drop_additions(wanted)
+                status.drop_additions(wanted)
             return wanted
 
-        stored = writing.apply(
+        stored = apply_change(
             changed,
             what=f"CompassConnection {name}",
             read=lambda: self._cache.get(name),
@@ -126,7 +166,7 @@ class ConnectionStore:
             current = self._put({**wanted, "status": base.get("status", {})}, base=current)
         if wanted.get("status") != base.get("status"):
             told = {**wanted, "metadata": current["metadata"]}
-            cc.derive_conditions(told, now=self._clock.time())  # again, for the current generation
+            status.derive_conditions(told, now=self._clock.time())  # again, for the current generation
             current = self._put(told, base=current, subresource="status")
         return current
 

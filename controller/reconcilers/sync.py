@@ -22,9 +22,7 @@ from controller.connection.credentials import (
     Registration,
     StoredCredentials,
 )
-from controller.connection.health import Health, Party
-from controller.connection.identity import Identity
-from controller.connection.reasons import Failure
+from controller.connection.health import CompassService, Failure, Health, Identity
 from controller.connection.sessions import Sessions, request_id
 from controller.connection.store import ConnectionStore
 from controller.context import Context, connection_name, rate_limiter, served_name
@@ -135,7 +133,7 @@ class SyncReconciler:
             if connection is None:
                 raise
             log.exception("Unexpected error in the sync")
-            failure = Failure.unexpected(error)
+            failure = Failure.of(error)
             return self._fetch_failed(connection, CompassError(failure.text), self._subject, request_id())
 
     def _reconcile(self, connection: Object | None) -> Result:
@@ -195,13 +193,13 @@ class SyncReconciler:
             return Result(requeue_after=0.0)
         except CompassError as error:
             if isinstance(error, Refused):
-                self._health.refused(Party.DIRECTOR, credentials.fingerprint, error)
+                self._health.refused(CompassService.DIRECTOR, credentials.fingerprint, error)
             return self._fetch_failed(connection, error, what, identifier)
         finally:
             if requested:
                 self._next_request = self._clock.monotonic() + self._request_pause
         self._backoff.succeeded()
-        self._health.accepted(Party.DIRECTOR)
+        self._health.accepted(CompassService.DIRECTOR)
         with logs.bind(requestID=identifier):
             plan, confirmation, held_because = self._take_over(connection, assignment, identifier)
         self._fetch = _Fetch(of, plan, began, at, assignment.labels, confirmation, held_because)
@@ -335,7 +333,7 @@ class SyncReconciler:
         before = cc.state_of(self._connections.get(connection["metadata"]["name"]))
 
         def change(obj: Object) -> None:
-            health = self._health.facts()
+            health = self._health.observations()
             if health.connector_accepted_at is not None and not health.refusals:
                 cc.contacted(obj, at=health.connector_accepted_at)
             state = cc.synchronized(

@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry
 from controller.backoff import Backoff
 from controller.connection.configuration import ConfigurationReader
 from controller.connection.credentials import CredentialsStore
-from controller.connection.facts import Limits
 from controller.connection.health import Health
 from controller.connection.reconciler import ConnectionReconciler, Pauses
+from controller.connection.sessions import Dependencies
+from controller.connection.state import Limits
 from controller.connection.store import ConnectionStore
-from controller.connection.tools import Tools
 from controller.metrics import AgentMetrics
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
@@ -110,7 +110,7 @@ class Bench:
             return Backoff(cap=SYNC_PERIOD, clock=clock, random=random.Random(1).random)
 
         self.reconciler = ConnectionReconciler(
-            Tools(
+            Dependencies(
                 connections=self.connections,
                 credentials=self.credentials,
                 sessions=self.connector,
@@ -127,7 +127,7 @@ class Bench:
             health=self.health,
             limits=self.limits,
             recorder=self.recorder,  # type: ignore[arg-type]
-            pauses=Pauses(*(backoff() for _ in range(4))),
+            pauses=Pauses(pairing=backoff(), connector=backoff(), gateway=backoff(), internal=backoff()),
             metrics=AgentMetrics(CollectorRegistry()),
             jitter=lambda: 0.0,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from controller import commands
 from controller.commands.status import HEALTHY, UNHEALTHY
-from controller.connection import revocation
+from controller.connection.configuration import REVOKED
 from controller.settings import Settings
 from e2e.mock_compass.faults import Fault
 from e2e.world import CA_SECRET, CLUSTER_SECRET, World
@@ -61,7 +61,7 @@ def test_revoke_ends_the_connection_until_something_else_is_configured(world: Wo
 
     world.configure()
     world.wait_for_state("Synchronized")
-    assert revocation.ANNOTATION not in (world.connection() or {})["metadata"].get("annotations", {})
+    assert REVOKED not in (world.connection() or {})["metadata"].get("annotations", {})
     assert issued(world) == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from controller.compass.certificates import build_csr, key_to_pem
 from controller.compass.connector import ConnectorClient
-from controller.connection import revocation
+from controller.connection.configuration import REVOKED
 from controller.resources import SECRET
 from e2e.mock_compass import MockCompass
 from e2e.mock_compass.examples import generate
@@ -212,7 +212,7 @@ def test_an_answer_that_is_lost_leaves_it_open(world: World, agent: StartAgent, 
     assert _revoked(world) == [True]
     if done:
         assert f"delete the Secret {CLUSTER_SECRET}, or reconnect with a new one-time token" in text
-        assert revocation.ANNOTATION in (world.connection() or {})["metadata"]["annotations"], "still not renewed"
+        assert REVOKED in (world.connection() or {})["metadata"]["annotations"], "still not renewed"
     else:
         assert world.secret(CLUSTER_SECRET) is None
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.connection.policy import PAIRING, WITH_CREDENTIALS, WITHOUT_CREDENTIALS
-from controller.connection.reasons import Failure, PairingFailed, Reason, Token, Unpaired, WrongRuntime
-from controller.connection.report import TOLD
-from controller.connection.revocation import ANNOTATION
+from controller.connection import problem
+from controller.connection.configuration import REVOKED
+from controller.connection.health import Failure, Owner
+from controller.connection.problem import Problem, Token
 from controller.connection.status import State
-from controller.connection.texts import reason_text
+from tests.support.rules_page import render
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "connection.md").read_text()
@@ -47,36 +47,27 @@ def test_the_diagram_has_each_state() -> None:
     assert nodes - {"answers"} == {state.value for state in State}
 
 
-def test_the_tables_are_those_of_the_policy() -> None:
+def test_the_tables_are_those_of_the_rules() -> None:
     """Each rule, in the order in which the first that applies decides."""
-    decides = TEXT[TEXT.index("## How it decides") : TEXT.index("## Lost")]
-    rows = [row.split("|")[1].strip() for row in decides.splitlines() if row.startswith("| ")]
-    rules = [rule.when for table in (WITHOUT_CREDENTIALS, WITH_CREDENTIALS, PAIRING) for rule in table]
-    assert [row for row in rows if row != "when"] == rules
-
-
-def test_each_state_that_a_reason_means_has_an_edge() -> None:
-    """The reasons that the policy gives."""
-    targets = set(re.findall(r"--> (\w+): \d+", DIAGRAM))
-    assert {state.value for state, _ in TOLD.values()} <= targets
+    assert render(TEXT) == TEXT, "run: python -m tests.support.rules_page"
 
 
 @pytest.mark.parametrize(
-    "reason",
+    "told",
     [
-        Unpaired(PairingFailed("", "...", Token.REFUSED, FAILURE)),
-        Unpaired(PairingFailed("", "...", Token.UNCERTAIN, FAILURE)),
-        Unpaired(PairingFailed("", "...", Token.ANSWER_LOST, FAILURE)),
-        WrongRuntime("...", "...", "..."),
+        problem.pairing_failed("", FAILURE, token=Token.REFUSED, origin="..."),
+        problem.pairing_failed("", FAILURE, token=Token.UNCERTAIN, origin="..."),
+        problem.pairing_failed("", FAILURE, token=Token.ANSWER_LOST, origin="..."),
+        problem.wrong_runtime(Owner("", "", "...", settled=False), configured="...", origin="..."),
     ],
-    ids=lambda reason: type(reason).__name__,
+    ids=["refused", "uncertain", "answer lost", "wrong Runtime"],
 )
-def test_troubleshooting_has_the_very_texts(reason: Reason) -> None:
+def test_troubleshooting_has_the_very_texts(told: Problem) -> None:
     """With dots for what differs; of a failed pairing, what is said of its token."""
-    text = reason_text(reason).removeprefix(": ... (").removesuffix(")")
+    text = told.message.removeprefix("... (").removesuffix(")")
     assert f"`{text}`" in TROUBLESHOOTING
 
 
 def test_the_annotation_is_the_one_in_use() -> None:
     """What operators may look for."""
-    assert ANNOTATION in TEXT
+    assert REVOKED in TEXT

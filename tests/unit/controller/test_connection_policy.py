@@ -1,7 +1,7 @@
-"""The policy over every combination of facts: it decides, and what it decides keeps what must be kept.
+"""The rules over every combination of what they look at: they decide, and what they decide keeps what must be kept.
 
-Facts are made of few values for each question that the policy asks. Their product is enumerated whole; what is a number
-(clocks, delays) is left to hypothesis.
+What is read is made of few values for each question that the rules ask. Their product is enumerated whole; what is a
+number (clocks, delays) is left to hypothesis.
 """
 
 import itertools
@@ -13,38 +13,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.compass.errors import Refused, Unavailable
-from controller.connection import policy, texts
-from controller.connection.configuration import SPEC_PAIRING, ConfigurationProblem, PairingConfiguration, ProblemKind
-from controller.connection.credentials import Pairing, Registration, StoredCredentials
-from controller.connection.facts import (
-    Asked,
-    Facts,
-    GatewaySecret,
-    Limits,
-    MaintenanceTrouble,
-    Memory,
-    PairingTrouble,
-    Seen,
-    Waits,
+from controller.connection import problem, rules
+from controller.connection.configuration import (
+    REVOKED,
+    SPEC_PAIRING,
+    Configuration,
+    ConfigurationProblem,
+    PairingConfiguration,
+    ProblemKind,
+    fingerprint_of,
 )
-from controller.connection.health import HealthFacts, Party, Refusal, Verdict
-from controller.connection.policy import (
-    Adopt,
-    Blocked,
-    Check,
-    GiveUp,
-    Keep,
+from controller.connection.credentials import PendingCertificate, Registration, StoredCredentials, StoredPairing
+from controller.connection.health import CompassService, Failure, Observations, Owner, Refusal
+from controller.connection.problem import Problem, Token
+from controller.connection.rules import (
+    AbandonPairing,
+    CheckConnector,
+    Decision,
     Pair,
     Renew,
+    Rest,
     Resume,
-    Share,
-    Wait,
+    StoreRegistration,
+    WriteGatewayCA,
     decide,
 )
-from controller.connection.reasons import Failure, PairingFailed, Token, Unpaired
-from controller.connection.report import TOLD
-from controller.connection.revocation import ANNOTATION
-from controller.connection.status import State
+from controller.connection.state import (
+    Connected,
+    GatewaySecret,
+    LastConnectorCall,
+    Limits,
+    Memory,
+    ObservedConfiguration,
+    PairingFailure,
+    Reads,
+    State,
+    derive,
+)
+from controller.connection.status import State as ConnectionState
 from tests.support.connection_bench import SYNC_PERIOD
 
 NOW, MONOTONIC = 1_900_000_000.0, 10_000.0
@@ -59,7 +65,7 @@ LITERAL = replace(NEWER, origin=SPEC_PAIRING, literal=True)
 CORRECTED = replace(USED, runtime_id="another")
 NOTHING = ConfigurationProblem(ProblemKind.NOTHING, "no pairing configuration found")
 INCOMPLETE = ConfigurationProblem(ProblemKind.UNUSABLE, f"{CONFIG_MAP}: TENANT is empty")
-CONFIGURATIONS = (USED, NEWER, ELSEWHERE, LITERAL, CORRECTED, NOTHING, INCOMPLETE)
+CONFIGURATIONS: tuple[Configuration, ...] = (USED, NEWER, ELSEWHERE, LITERAL, CORRECTED, NOTHING, INCOMPLETE)
 
 REGISTRATION = Registration(
     runtime_id="runtime",
@@ -130,13 +136,13 @@ def connection(*, told: bool, configuration: object, revoked: bool) -> dict[str,
     else:
         mark = "none"
     if revoked:
-        obj["metadata"]["annotations"][ANNOTATION] = mark
+        obj["metadata"]["annotations"][REVOKED] = mark
     return obj
 
 
-def under_way(configuration: object) -> Pairing:
+def stored_pairing(configuration: Configuration) -> StoredPairing:
     of = configuration if isinstance(configuration, PairingConfiguration) else NEWER
-    return Pairing(
+    return StoredPairing(
         configuration=of.fingerprint,
         origin=of.origin,
         runtime_id="runtime",
@@ -148,98 +154,127 @@ def under_way(configuration: object) -> Pairing:
     )
 
 
-def trouble(what: str, token: Token, *, final: bool, since: float) -> PairingTrouble:
-    failed = PairingFailed("Failed to retrieve certificate", CONFIG_MAP, token, REFUSAL)
-    return PairingTrouble(what, failed, MONOTONIC - since, MONOTONIC - 5, final)
+def pairing_failure(attempt_key: str, token: Token, *, final: bool, since: float) -> PairingFailure:
+    told = problem.pairing_failed(
+        "Failed to retrieve certificate", REFUSAL, token=token, origin=CONFIG_MAP, final=final
+    )
+    return PairingFailure(attempt_key, told, token, CONFIG_MAP, MONOTONIC - since, MONOTONIC - 5, final)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """The same for every subject."""
+
+    seconds: float
+
+    def wait(self, _subject: str) -> float:
+        return self.seconds
+
+
+@dataclass(frozen=True)
+class Pauses:
+    pairing: Pause = Pause(0.0)
+    connector: Pause = Pause(0.0)
+    gateway: Pause = Pause(0.0)
 
 
 REFUSALS = {
     "nobody refuses": (),
-    "refused just now": (Refusal(Party.CONNECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),),
-    "refused by the Director alone": (Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),),
-    "refused by the Director again": (Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC),),
-    "the tenant is unknown": (Refusal(Party.DIRECTOR, "present", UNKNOWN_TENANT, MONOTONIC - 10, MONOTONIC),),
+    "refused just now": (Refusal(CompassService.CONNECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),),
+    "refused by the Director alone": (
+        Refusal(CompassService.DIRECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),
+    ),
+    "refused by the Director again": (Refusal(CompassService.DIRECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC),),
+    "the tenant is unknown": (Refusal(CompassService.DIRECTOR, "present", UNKNOWN_TENANT, MONOTONIC - 10, MONOTONIC),),
     "refused for long": (
-        Refusal(Party.CONNECTOR, "present", REFUSAL, MONOTONIC - TOLERANCE - 1, MONOTONIC - 10),
-        Refusal(Party.DIRECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),
+        Refusal(CompassService.CONNECTOR, "present", REFUSAL, MONOTONIC - TOLERANCE - 1, MONOTONIC - 10),
+        Refusal(CompassService.DIRECTOR, "present", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),
     ),
     "an earlier certificate was refused": (
-        Refusal(Party.DIRECTOR, "earlier", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),
+        Refusal(CompassService.DIRECTOR, "earlier", REFUSAL, MONOTONIC - 10, MONOTONIC - 10),
     ),
 }
-MAINTENANCE = {
-    "never asked": (None, None),
-    "accepted just now": (Asked("present", MONOTONIC - 1, MONOTONIC + 100), None),
-    "accepted a period ago": (Asked("present", MONOTONIC - 200, MONOTONIC - 1), None),
-    "refused just now": (
-        Asked("present", MONOTONIC - 1, MONOTONIC + 100),
-        MaintenanceTrouble("present", REFUSAL, renewing=False),
-    ),
-    "down": (
-        Asked("present", MONOTONIC - 1, MONOTONIC + 100),
-        MaintenanceTrouble("present", OUTAGE, renewing=True),
-    ),
+LAST_CALLS = {
+    "never called": None,
+    "accepted just now": LastConnectorCall("present", MONOTONIC - 1, MONOTONIC + 100),
+    "accepted a period ago": LastConnectorCall("present", MONOTONIC - 200, MONOTONIC - 1),
+    "refused just now": LastConnectorCall("present", MONOTONIC - 1, MONOTONIC + 100, REFUSAL),
+    "down": LastConnectorCall("present", MONOTONIC - 1, MONOTONIC + 100, OUTAGE, renewing=True),
 }
-TROUBLES = {
+FAILURES = {
     "not tried": None,
     "failed just now": (Token.REFUSED, False, 5.0),
     "failed for long": (Token.REFUSED, False, TOLERANCE + 1),
     "outage for long": (Token.UNCERTAIN, False, TOLERANCE + 1),
     "spent": (Token.SPENT, True, 5.0),
 }
-VERDICTS = {
+OWNERS = {
     "not asked": None,
-    "ours": Verdict("present", "runtime", "runtime", settled=True),
-    "another": Verdict("present", "runtime", "another", settled=False),
+    "ours": Owner("present", "runtime", "runtime", settled=True),
+    "another": Owner("present", "runtime", "another", settled=False),
 }
 
 
-def combinations() -> Iterator[Facts]:
-    """Every combination of what the policy distinguishes."""
+def _is_kept(decision: Decision) -> bool:
+    return isinstance(decision, Rest) and decision.problem is None
+
+
+def combinations() -> Iterator[tuple[str, Reads]]:
+    """Every combination of what the rules distinguish."""
     for name, credentials in CREDENTIALS.items():
         usable = name in ("young", "old", "not valid yet")
         for configuration, told, revoked, pairing, tried in itertools.product(
-            CONFIGURATIONS, (True, False), (True, False), (True, False), TROUBLES
+            CONFIGURATIONS, (True, False), (True, False), (True, False), FAILURES
         ):
-            obj = connection(told=told, configuration=configuration, revoked=revoked)
-            facts = Facts(
+            reads = Reads(
                 now=NOW,
                 monotonic=MONOTONIC,
                 limits=LIMITS,
-                connection=obj,
-                credentials=credentials,
-                problem="" if credentials else "the Secret does not exist",
-                configuration=configuration,  # type: ignore[arg-type]
-                under_way=under_way(configuration) if pairing else None,
-                takeover=REGISTRATION if name == "of the Go agent" and told else None,
+                read_configuration=lambda found=configuration: (found, ""),  # type: ignore[misc]
+                pauses=Pauses(pairing=Pause(30.0 if tried == "failed just now" else 0.0)),
+                connection=connection(told=told, configuration=configuration, revoked=revoked),
+                stored=credentials,
+                damage="" if credentials else "the Secret does not exist",
+                adoptable=REGISTRATION if name == "of the Go agent" and told else None,
                 paired_with=USED.fingerprint,
+                stored_pairing=stored_pairing(configuration) if pairing else None,
+                memory=Memory(
+                    configuration=ObservedConfiguration(
+                        fingerprint_of(configuration), NOW - 20, MONOTONIC - 20, changed=told
+                    )
+                ),
             )
-            failed = TROUBLES[tried]
-            memory = Memory(
-                trouble=trouble(facts.what, failed[0], final=failed[1], since=failed[2]) if failed else None,
-                seen=Seen("x", NOW - 20, MONOTONIC - 20, changed=told),
-            )
-            facts = replace(facts, memory=memory, waits=Waits(pairing=30.0 if tried == "failed just now" else 0.0))
-            yield from _maintained(facts) if usable else (facts,)
+            failed = FAILURES[tried]
+            if failed:
+                failure = pairing_failure(derive(reads).attempt_key, failed[0], final=failed[1], since=failed[2])
+                reads = replace(reads, memory=replace(reads.memory, pairing_failure=failure))
+            yield from _maintained(name, reads) if usable else ((name, reads),)
 
 
-def _maintained(facts: Facts) -> Iterator[Facts]:
-    for refusals, maintained, verdict in itertools.product(REFUSALS.values(), MAINTENANCE.values(), VERDICTS.values()):
-        asked, failed = maintained
-        yield replace(
-            facts,
-            health=HealthFacts(refusals=refusals, verdict=verdict, sync_state=State.SYNCHRONIZED),
-            memory=replace(facts.memory, asked=asked, maintenance=failed),
-            waits=replace(facts.waits, maintenance=20.0 if failed else 0.0),
+def _maintained(name: str, reads: Reads) -> Iterator[tuple[str, Reads]]:
+    for refusals, call, owner in itertools.product(REFUSALS.values(), LAST_CALLS.values(), OWNERS.values()):
+        pause = Pause(20.0 if call is not None and call.failure is not None else 0.0)
+        yield (
+            name,
+            replace(
+                reads,
+                observations=Observations(refusals=refusals, owner=owner, sync_state=ConnectionState.SYNCHRONIZED),
+                memory=replace(reads.memory, last_call=call),
+                pauses=replace(reads.pauses, connector=pause),  # type: ignore[type-var]
+            ),
         )
 
 
-ALL = [(facts, decide(facts)) for facts in combinations()]
+def _decided() -> Iterator[tuple[Reads, State, Decision]]:
+    for _, reads in combinations():
+        state = derive(reads)
+        yield reads, state, decide(state)
+
+
+ALL = list(_decided())
 """No combination is without a decision, or this would have failed."""
 
-DIFFERENT = replace(
-    next(facts for facts, decision in ALL if isinstance(decision, Keep)), gateway=GatewaySecret.DIFFERENT
-)
+KEPT = next(reads for reads, state, decision in ALL if not state.revoked and _is_kept(decision))
 
 
 def test_there_are_many_combinations() -> None:
@@ -249,106 +284,107 @@ def test_there_are_many_combinations() -> None:
 
 def test_every_rule_is_needed() -> None:
     """No rule is without a combination that it decides, but for the one of the gateway's Secret, shown by itself."""
-    applied = set()
-    for facts, _ in ALL:
-        tables: tuple[Any, ...] = (policy.WITH_CREDENTIALS if facts.usable else policy.WITHOUT_CREDENTIALS,)
-        if facts.configuration is not None:
-            tables += (policy.PAIRING,)
-        applied |= {next(rule.when for rule in table if rule.applies(facts)) for table in tables}
-    rules = {r.when for table in (policy.WITH_CREDENTIALS, policy.WITHOUT_CREDENTIALS, policy.PAIRING) for r in table}
-    assert rules - applied == {"the gateway's Secret has other CA certificates, or could not be written"}
-    assert decide(DIFFERENT) == Share()
-    assert isinstance(decide(replace(DIFFERENT, waits=Waits(gateway=1.0))), Keep)
+    applied: set[str] = set()
+    for _, state, _ in ALL:
+        tables: list[Any] = [rules.WITH_CREDENTIALS if isinstance(state, Connected) else rules.WITHOUT_CREDENTIALS]
+        if state.configuration is not None:
+            tables.append(rules.PAIRING)
+        applied |= {next(rule for rule in table if rule(state) is not None).__name__ for table in tables}
+    known = (rules.WITH_CREDENTIALS, rules.WITHOUT_CREDENTIALS, rules.PAIRING)
+    assert {rule.__name__ for table in known for rule in table} - applied == {"write_gateway_ca"}
+    different = replace(KEPT, gateway=GatewaySecret.DIFFERENT)
+    assert decide(derive(different)) == WriteGatewayCA()
+    assert _is_kept(decide(derive(replace(different, pauses=Pauses(gateway=Pause(1.0))))))
 
 
 def test_each_kind_of_decision_is_met() -> None:
     """Else the rules that follow would hold of nothing."""
-    kinds = {type(decision) for _, decision in ALL}
-    assert kinds == {Pair, Resume, GiveUp, Adopt, Renew, Check, Keep, Wait, Blocked}
+    kinds = {type(decision) for *_, decision in ALL}
+    assert kinds == {Pair, Resume, AbandonPairing, StoreRegistration, Renew, CheckConnector, Rest}
 
 
 def test_usable_and_accepted_credentials_are_never_given_up() -> None:
     """A pairing is begun beside them only when it was asked for, or somebody refuses them, or they are another's."""
-    for facts, decision in ALL:
-        if not facts.usable or not isinstance(decision, Pair | Resume):
-            continue
-        assert facts.reconnect_wanted or facts.refusals or facts.wrong_runtime
+    for _, state, decision in ALL:
+        if isinstance(state, Connected) and isinstance(decision, Pair | Resume):
+            assert state.reconnect_wanted or state.refusals or state.wrong_owner
 
 
 def test_a_token_that_is_known_to_be_used_is_never_tried() -> None:
     """The one that won the credentials, and one whose last pairing cost it."""
-    for facts, decision in ALL:
+    for reads, state, decision in ALL:
         if isinstance(decision, Pair):
-            assert decision.configuration.fingerprint != facts.paired_with
-            assert not facts.usable or decision.configuration.token != USED.token, "nor for other ids"
+            assert decision.configuration.fingerprint != reads.paired_with
+            assert not isinstance(state, Connected) or decision.configuration.token != USED.token, "nor for other ids"
         if isinstance(decision, Pair | Resume):
-            assert facts.trouble is None or not facts.trouble.final
+            assert state.pairing_failure is None or not state.pairing_failure.final
 
 
 def test_other_ids_are_used_only_when_the_director_alone_refuses() -> None:
     """Or when it has said whose the certificate is. A database that is down makes the Connector refuse as well."""
-    for facts, decision in ALL:
-        if isinstance(decision, Adopt) and facts.usable and facts.wrong_runtime is None:
-            assert {refusal.by for refusal in facts.refusals} == {Party.DIRECTOR}
-            assert facts.asked is not None
-            assert facts.maintenance is None
+    for _, state, decision in ALL:
+        if isinstance(decision, StoreRegistration) and isinstance(state, Connected) and state.wrong_owner is None:
+            assert {refusal.by for refusal in state.refusals} == {CompassService.DIRECTOR}
+            assert state.connector_accepts
 
 
 def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:
-    """Neither early, when it is not newer, nor when the Connector had no answer just now."""
-    for facts, decision in ALL:
-        if not facts.usable or facts.reconnect_wanted or facts.wrong_runtime:
+    """Neither early, when it is not newer, nor when Connector and Director did not both refuse just now."""
+    tried = 0
+    for _, state, decision in ALL:
+        if not isinstance(state, Connected) or state.reconnect_wanted or state.wrong_owner:
             continue
         if isinstance(decision, Pair | Resume):
-            assert facts.token_is_newer or facts.refused_for >= TOLERANCE
-            assert facts.asked is not None
-            assert facts.director_refusal is not None, "the Connector alone proves nothing"
-            assert facts.tenant_unknown is None, "no token is needed"
-            assert not facts.not_valid_yet, "no token is needed"
-            if facts.maintenance is None:
-                assert facts.director_refusal.since <= facts.asked.at < facts.director_refusal.last
+            tried += 1
+            director, call = state.director_refusal, state.last_call
+            assert state.token_is_newer or state.refused_for >= TOLERANCE
+            assert call is not None
+            assert director is not None, "the Connector alone proves nothing"
+            assert state.unknown_tenant is None, "no token is needed"
+            assert not state.not_valid_yet, "no token is needed"
+            if call.failure is None:
+                assert director.since <= call.at < director.last
             else:
-                assert facts.maintenance.failure == REFUSAL
-                assert MONOTONIC - facts.asked.at <= 1
-                assert facts.trouble is None or facts.asked.at >= facts.trouble.tried
+                assert call.failure == REFUSAL
+                assert MONOTONIC - call.at <= 1
+                assert state.pairing_failure is None or call.at >= state.pairing_failure.tried
+    assert tried
 
 
 def test_nothing_is_done_again_before_its_pause_is_over() -> None:
     """Whatever failed."""
-    for facts, decision in ALL:
-        match decision:
-            case Pair() | Resume():
-                assert facts.trouble is None or facts.waits.pairing <= 0
-            case Renew():
-                assert facts.waits.maintenance <= 0
-            case Check():
-                newer = facts.memory.seen is not None and facts.memory.seen.since_monotonic > (
-                    facts.asked.at if facts.asked else MONOTONIC
-                )
-                assert facts.waits.maintenance <= 0 or newer
+    for _, state, decision in ALL:
+        match decision, state:
+            case ((Pair() | Resume()), _):
+                assert state.pairing_failure is None or state.pairing_pause <= 0
+            case Renew(), Connected():
+                assert state.connector_pause <= 0
+            case CheckConnector(), Connected(last_call=call):
+                observed = state.memory.configuration
+                newer = observed is not None and call is not None and observed.since_monotonic > call.at
+                assert state.connector_pause <= 0 or newer
 
 
-def test_rest_has_an_end_and_never_none_at_all() -> None:
+def test_rest_has_an_end() -> None:
     """Whoever waits comes back by itself; no look follows at once on another."""
-    for _, decision in ALL:
-        if isinstance(decision, Keep | Wait | Blocked):
-            assert decision.look_again is not None
-            assert 0 < decision.look_again <= 60
+    for *_, decision in ALL:
+        if isinstance(decision, Rest):
+            assert 0 < decision.next_look <= 60
 
 
 def test_nobody_who_was_revoked_pairs_or_renews() -> None:
     """As long as nothing else is configured."""
-    for facts, decision in ALL:
-        if facts.revoked:
+    for _, state, decision in ALL:
+        if state.revoked:
             assert not isinstance(decision, Pair | Resume | Renew)
 
 
-def test_every_blocked_says_what_to_do() -> None:
-    """The text of the reason names what somebody has to change, or how to get a new token."""
-    for _, decision in ALL:
-        if not isinstance(decision, Blocked):
+def test_every_problem_that_needs_a_person_says_what_to_do() -> None:
+    """The text names what somebody has to change, or how to get a new token."""
+    for *_, decision in ALL:
+        if not isinstance(decision, Rest) or decision.problem is None or not decision.problem.needs_person:
             continue
-        text = texts.reason_text(decision.reason)
+        text = decision.problem.text()
         assert any(
             part in text
             for part in (
@@ -362,30 +398,55 @@ def test_every_blocked_says_what_to_do() -> None:
         ), text
 
 
-def test_every_reason_has_a_state_and_without_credentials_it_is_failed() -> None:
-    """And a reason that is told while the credentials work is never that there is no pairing."""
-    for facts, decision in ALL:
-        if isinstance(decision, Wait | Blocked):
-            state, event = TOLD[type(decision.reason)]
-            assert event
-            assert isinstance(decision.reason, Unpaired) != facts.usable
-            if not facts.usable:
-                assert state is State.CONNECTION_FAILED
+def test_every_problem_has_a_state_and_without_credentials_it_is_failed() -> None:
+    """And a problem that is told while the credentials work is never that there is no pairing."""
+    for _, state, decision in ALL:
+        if isinstance(decision, Rest) and decision.problem is not None:
+            assert decision.problem.state in (
+                ConnectionState.CONNECTION_FAILED,
+                ConnectionState.CONNECTION_MAINTENANCE_FAILED,
+            )
+            if not isinstance(state, Connected):
+                assert decision.problem.state is ConnectionState.CONNECTION_FAILED
+            elif decision.problem.kind is not problem.Kind.WRONG_RUNTIME:
+                assert decision.problem.state is ConnectionState.CONNECTION_MAINTENANCE_FAILED
 
 
-def test_the_same_facts_give_the_same_reason() -> None:
+def test_the_same_failures_give_the_same_problem() -> None:
     """Ids of calls are no part of it."""
-    for facts, first in ALL[:: len(ALL) // 500]:
-        second = decide(replace(facts, memory=_other_ids(facts.memory)))
-        assert getattr(first, "reason", None) == getattr(second, "reason", None)
+    for reads, _, decision in ALL[:: len(ALL) // 500]:
+        again = decide(derive(replace(reads, memory=_with_other_ids(reads.memory))))
+        assert getattr(again, "problem", None) == getattr(decision, "problem", None)
 
 
-def _other_ids(memory: Memory) -> Memory:
-    if memory.trouble is None:
-        return memory
-    failed = memory.trouble.failed
-    failure = replace(failed.failure, request_id="another", retry_after=7.0)
-    return replace(memory, trouble=replace(memory.trouble, failed=replace(failed, failure=failure)))
+def _with_other_ids(memory: Memory) -> Memory:
+    failure, call = memory.pairing_failure, memory.last_call
+    if failure is not None:
+        failure = replace(failure, problem=replace(failure.problem, request_id="another"))
+    if call is not None and call.failure is not None:
+        call = replace(call, failure=replace(call.failure, request_id="another", retry_after=7.0))
+    return replace(memory, pairing_failure=failure, last_call=call)
+
+
+def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -> None:
+    """Also when the one in use is past its threshold, or a renewal is requested."""
+    pending = PendingCertificate(
+        replaces="present",
+        key="key",
+        chain="chain",
+        ca="ca",
+        connector_url="https://c",
+        director_url="https://d",
+        received=int(NOW),
+        valid_from=int(NOW) + 60,
+        valid_until=int(NOW + DAY),
+        request_id="",
+    )
+    reads = replace(KEPT, stored=CREDENTIALS["old"], pending=pending)
+    decision = decide(derive(reads))
+    assert isinstance(decision, Rest)
+    assert decision.next_look <= 60
+    assert isinstance(decide(derive(replace(reads, now=NOW + 60))), Renew)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -393,26 +454,28 @@ def _other_ids(memory: Memory) -> Memory:
     index=st.integers(0, len(ALL) - 1),
     now=st.floats(NOW - 200 * DAY, NOW + 200 * DAY),
     monotonic=st.floats(0, MONOTONIC * 3),
-    waits=st.tuples(*[st.floats(0, 400)] * 3),
+    pauses=st.tuples(*[st.floats(0, 400)] * 3),
     acquired=st.integers(0, int(NOW + 200 * DAY)),
 )
 def test_clocks_and_delays_of_any_kind(
-    index: int, now: float, monotonic: float, waits: tuple[float, float, float], acquired: int
+    index: int, now: float, monotonic: float, pauses: tuple[float, float, float], acquired: int
 ) -> None:
     """No clock makes it fail, loop, pair beside credentials that nobody refuses, or try a used token."""
-    facts = replace(ALL[index][0], now=now, monotonic=monotonic, waits=Waits(pairing=waits[0], maintenance=waits[1]))
-    credentials = facts.credentials
+    reads = replace(ALL[index][0], now=now, monotonic=monotonic, pauses=Pauses(*map(Pause, pauses)))
+    credentials = reads.stored
     if credentials is not None and credentials.registration is not None:
         stored = replace(credentials, registration=replace(credentials.registration, acquired=acquired))
-        facts = replace(facts, credentials=stored)
-    decision = decide(facts)
-    if isinstance(decision, Keep | Wait | Blocked):
-        assert decision.look_again is None or decision.look_again > 0
-        texts.reason_text(decision.reason) if isinstance(decision, Wait | Blocked) else None
-    if isinstance(decision, Pair | Resume) and facts.usable:
-        assert facts.reconnect_wanted or facts.refusals or facts.wrong_runtime
+        reads = replace(reads, stored=stored)
+    state = derive(reads)
+    decision = decide(state)
+    if isinstance(decision, Rest):
+        assert 0 < decision.next_look <= 60
+        assert decision.problem is None or decision.problem.text()
+    if isinstance(decision, Pair | Resume) and isinstance(state, Connected):
+        assert state.reconnect_wanted or state.refusals or state.wrong_owner
     if isinstance(decision, Pair):
-        assert decision.configuration.fingerprint != facts.paired_with
+        assert decision.configuration.fingerprint != reads.paired_with
+    assert all(isinstance(warning, Problem) for warning in rules.warnings(state, gateway_secret="a/b"))
 
 
 @given(

@@ -10,7 +10,7 @@ import pytest
 
 from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
-from controller.connection.health import Party
+from controller.connection.health import CompassService
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from informers.errors import ServerError
@@ -66,7 +66,7 @@ def test_a_token_that_is_kept_for_later_outlives_an_outage_of_the_database(secon
         bench.configure(TOKEN=token)
     bench.run(SYNC_PERIOD - 20)
     bench.connector.outages.begin("database")
-    bench.health.refused(Party.DIRECTOR, before, Refused("insufficient scopes", status=200, code=23))
+    bench.health.refused(CompassService.DIRECTOR, before, Refused("insufficient scopes", status=200, code=23))
     bench.run(seconds / 2)
     if newer != "after the pairing":
         bench.configure(TOKEN=token)
@@ -159,7 +159,9 @@ def test_a_first_certificate_that_is_not_valid_yet_names_the_clocks(bench: Bench
     spare = bench.connector.state.issue_token(RUNTIME, lifetime=1e9)
     bench.configure(TOKEN=spare)
     valid_from = bench.credentials.load().not_before
-    bench.health.refused(Party.DIRECTOR, bench.fingerprint(), Refused("insufficient scopes", status=200, code=23))
+    bench.health.refused(
+        CompassService.DIRECTOR, bench.fingerprint(), Refused("insufficient scopes", status=200, code=23)
+    )
     bench.run(HOUR)
     assert bench.state == "ConnectionMaintenanceFailed"
     assert f"is not valid before {timestamp(valid_from)}" in bench.error
@@ -167,7 +169,7 @@ def test_a_first_certificate_that_is_not_valid_yet_names_the_clocks(bench: Bench
     assert "token" not in bench.error
     assert signed(bench) == 1
     bench.run(HOUR + SYNC_PERIOD * 1.3)
-    bench.health.accepted(Party.DIRECTOR)
+    bench.health.accepted(CompassService.DIRECTOR)
     bench.settle()
     assert (bench.state, bench.error) == ("Connected", "")
     assert is_unused(bench, spare)
@@ -345,7 +347,7 @@ def test_a_tenant_that_the_director_does_not_know_is_to_be_corrected(bench: Benc
     data = bench.configure(TENANT="mistyped")
     bench.settle()
     bench.health.refused(
-        Party.DIRECTOR, bench.fingerprint(), Refused("graphql: Tenant not found", status=400, code=code)
+        CompassService.DIRECTOR, bench.fingerprint(), Refused("graphql: Tenant not found", status=400, code=code)
     )
     spare = bench.connector.token()
     bench.configure(**data | {"TOKEN": spare})
@@ -358,7 +360,7 @@ def test_a_tenant_that_the_director_does_not_know_is_to_be_corrected(bench: Benc
     before = bench.fingerprint()
     bench.configure(**data | {"TENANT": TENANT})
     bench.settle()
-    bench.health.accepted(Party.DIRECTOR)
+    bench.health.accepted(CompassService.DIRECTOR)
     bench.run(1)
     assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
 

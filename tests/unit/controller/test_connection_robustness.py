@@ -12,7 +12,7 @@ import pytest
 from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
 from controller.connection.configuration import LAST_APPLIED
-from controller.connection.health import Party, Verdict
+from controller.connection.health import CompassService, Owner
 from controller.connection.status import State
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
@@ -487,7 +487,7 @@ def test_a_token_is_not_given_up_for_an_outage_however_long(how: str, minutes: i
     bench.run(minutes * 60)
     assert bench.fingerprint() == before
     bench.connector.outages.clear()
-    bench.health.accepted(Party.DIRECTOR)
+    bench.health.accepted(CompassService.DIRECTOR)
     bench.run(1.5 * SYNC_PERIOD)
     assert bench.fingerprint() != before
     assert (bench.state, bench.error) == ("Connected", "")
@@ -498,7 +498,9 @@ def test_a_token_is_not_given_up_for_an_outage_however_long(how: str, minutes: i
 
 def suspect(bench: Bench) -> None:
     """The Director refuses, and the sync tells it."""
-    bench.health.refused(Party.DIRECTOR, bench.fingerprint(), Refused("insufficient scopes", status=200, code=23))
+    bench.health.refused(
+        CompassService.DIRECTOR, bench.fingerprint(), Refused("insufficient scopes", status=200, code=23)
+    )
 
 
 @pytest.mark.parametrize("step", [0, -DAY, DAY], ids=["", "clock set back", "clock set forward"])
@@ -575,7 +577,7 @@ def test_a_refusal_of_the_certificate_before_is_no_failure(bench: Bench) -> None
     bench.settle()
     assert bench.fingerprint() != old
     bench.recorder.events.clear()
-    bench.health.refused(Party.DIRECTOR, old, Refused("insufficient scopes", status=200, code=23))
+    bench.health.refused(CompassService.DIRECTOR, old, Refused("insufficient scopes", status=200, code=23))
     bench.run(10)
     assert (bench.state, bench.error) == ("Connected", "")
     assert bench.recorder.events == []
@@ -732,7 +734,7 @@ def test_ids_that_are_corrected_after_the_pairing_need_no_other_token(bench: Ben
     assert registration is not None
     assert {"RUNTIME_ID": registration.runtime_id, "TENANT": registration.tenant}.items() >= ids.items()
     assert bench.connector.calls[calls:] == ["configuration"], "asked whether it accepts the certificate"
-    bench.health.accepted(Party.DIRECTOR)
+    bench.health.accepted(CompassService.DIRECTOR)
     bench.settle()
     assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
 
@@ -749,7 +751,7 @@ def test_ids_that_were_edited_do_not_matter_in_an_outage(bench: Bench) -> None:
     assert "the configured one-time token is used" not in bench.error
     assert "to reconnect, configure a new one-time token in ConfigMap" in bench.error
     bench.connector.outages.clear()
-    bench.health.accepted(Party.DIRECTOR)
+    bench.health.accepted(CompassService.DIRECTOR)
     bench.run(SYNC_PERIOD * 1.3)
     registration = bench.credentials.load().registration
     assert registration is not None
@@ -937,7 +939,7 @@ def test_a_certificate_of_another_runtime_is_told_with_both_ids_and_the_place(be
     """ConnectionFailed; the corrected RUNTIME_ID is enough, no token is needed."""
     data = bench.configure()
     bench.settle()
-    bench.health.identified(Verdict(bench.fingerprint(), RUNTIME, "the-real-one", settled=False))
+    bench.health.identified(Owner(bench.fingerprint(), RUNTIME, "the-real-one", settled=False))
     bench.settle()
     assert bench.state == "ConnectionFailed"
     for part in (
@@ -993,7 +995,7 @@ def test_ids_in_the_compass_connection_are_corrected_there(refused: bool) -> Non
     if refused:
         suspect(bench)
     else:
-        bench.health.identified(Verdict(before, RUNTIME, "the-real-one", settled=False))
+        bench.health.identified(Owner(before, RUNTIME, "the-real-one", settled=False))
         bench.settle()
         assert "correct runtimeId in CompassConnection spec.pairing" in bench.error
     corrected = {**PAIRING, "runtimeId": "the-real-one"}
@@ -1002,7 +1004,7 @@ def test_ids_in_the_compass_connection_are_corrected_there(refused: bool) -> Non
     registration = bench.credentials.load().registration
     assert registration is not None
     assert registration.runtime_id == "the-real-one"
-    bench.health.accepted(Party.DIRECTOR)
+    bench.health.accepted(CompassService.DIRECTOR)
     bench.settle()
     assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
     assert bench.connector.calls[calls:] in ([], ["configuration"]), "no token is tried"

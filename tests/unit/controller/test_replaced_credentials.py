@@ -43,12 +43,13 @@ def test_what_the_connector_says_of_the_credentials_before_is_void(operation: st
             return None
         bench.connector.intervene = lambda _: None
         _store(bench, after)
+        bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].pop("refreshCredentialsNow"))
         return answer
 
     bench.connector.intervene = switch
     bench.reconciler.reconcile(CONNECTION_NAME)
 
     assert _stored(bench)["data"] == after["data"]
-    assert bench.health.facts().refusals == ()
+    assert bench.health.observations().refusals == ()
     assert (bench.state, bench.error) == ("Connected", "")
     assert bench.recorder.reasons == []

@@ -1,0 +1,332 @@
+"""One pairing: a one-time token is exchanged for a key and a certificate in the cluster, with any interruption.
+
+    0  a literal token is moved from the CompassConnection, which many may read, to the client's Secret
+    1  the Connector exchanges the configured token for a second one, and returns the subject
+    2  key, second token and subject are stored
+    3  the Connector signs, which uses the second token
+    4  key and certificate are stored, and the state of step 2 is removed
+
+A restart continues at the last step. A token is sent in two places only: in `_exchange`, step 1, and in `_sign`,
+step 3. Two moments cannot be made safe, because the Connector uses a token before its answer arrives: from 1 to 2 and
+from 3 to 4, each for the time of one answer and one write. If the process is stopped then, a new token is needed, and
+the status says so. A failed write does no harm: the answer is kept in memory and the write is retried.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from controller.compass import certificates
+from controller.compass.errors import (
+    CompassError,
+    GraphQLError,
+    InvalidAnswer,
+    InvalidCredentials,
+    Refused,
+    Unavailable,
+)
+from controller.compass.types import SignedCertificate
+from controller.connection import configuration as sources
+from controller.connection import problem
+from controller.connection.configuration import PairingConfiguration, RevokedMeanwhile
+from controller.connection.credentials import (
+    CredentialsReplaced,
+    Registration,
+    StoredCredentials,
+    StoredPairing,
+    fault_of_pairing,
+)
+from controller.connection.health import Failure
+from controller.connection.problem import Token
+from controller.connection.rules import Pair, Resume
+from controller.connection.sessions import Dependencies, announced_urls, request_id
+from controller.connection.state import Connected, PairingFailure, State, UnsavedAnswer
+from controller.resources import CONNECTION_NAME
+from informers.errors import ApiError
+
+log = logging.getLogger(__name__)
+
+_RETRIEVE = "Failed to retrieve certificate"
+_PRESERVE = "Failed to preserve certificate"
+
+_SECOND_TOKEN_SECONDS = 300.0
+"""Lifetime of the token that the Connector returns for the configured one. After that, a refusal is final."""
+
+_FIRST_TOKEN_SECONDS = 3600.0
+"""The same for the one-time token of a Runtime."""
+
+
+class _StoredPairingChanged(CompassError):
+    """The stored state of the pairing in progress was changed. Nothing was sent."""
+
+
+@dataclass(frozen=True)
+class PairingResult:
+    """The new credentials, stored, and the CA certificates for the gateway. `origin`: where the token came from.
+
+    `request_id`: the x-request-id of the call that signed them.
+    """
+
+    credentials: StoredCredentials
+    ca_pem: bytes
+    origin: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class PairingAttemptFailed:
+    """`failure`: for the memory of the process; `cause`: the failed call. `unsaved`: an answer not stored yet."""
+
+    failure: PairingFailure
+    unsaved: UnsavedAnswer | None
+    cause: Failure
+
+
+class Pairing:
+    """Carries out one step after the other. Not thread-safe: one worker pairs."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._connections = dependencies.connections
+        self._credentials = dependencies.credentials
+        self._sessions = dependencies.sessions
+        self._new_key = dependencies.new_key
+        self._clock = dependencies.clock
+
+    def run(self, decision: Pair | Resume, state: State) -> PairingResult | PairingAttemptFailed:
+        """Pair, or continue a pairing in progress. Raises RevokedMeanwhile."""
+        if isinstance(decision, Resume):
+            progress = _Progress(decision.pairing, state.memory.unsaved_answer)
+        else:
+            progress = _Progress(_begin(decision.configuration, state), None)
+        try:
+            self._assert_usable(progress.pairing)
+            if not progress.pairing.key:
+                self._take_over_literal_token(progress.pairing, state)
+                self._exchange(progress)
+            signed = progress.signed or self._sign(progress, state)
+            return self._store(progress, signed, state)
+        except (RevokedMeanwhile, CredentialsReplaced):
+            raise
+        except ApiError as error:
+            return self._failed(error, Token.UNTOUCHED, progress, state, step=_PRESERVE)
+        except CompassError as error:
+            return self._failed(error, _fate_of_token(error, progress.pairing), progress, state)
+        except Exception as error:
+            log.exception("Unexpected error while pairing")
+            return self._failed(error, Token.UNCERTAIN, progress, state)
+
+    def _assert_usable(self, pairing: StoredPairing) -> None:
+        fault = fault_of_pairing(pairing)
+        if fault:
+            raise self._changed(fault)
+
+    def _take_over_literal_token(self, pairing: StoredPairing, state: State) -> None:
+        """Step 0. The state is stored before the token is removed from the CompassConnection."""
+        if pairing.fallback_fingerprint and pairing != state.stored_pairing:
+            self._credentials.save_pairing(pairing)
+        self._remove_literal_token(pairing)
+
+    def _exchange(self, progress: "_Progress") -> None:
+        """Step 1: the configured token is used when this is sent."""
+        pairing = progress.pairing
+        self._credentials.check_writable()
+        # Before the token is used, so that there is no time between the answer and its write.
+        key = self._new_key(certificates.MIN_KEY_BITS)
+        identifier = request_id(pairing.runtime_id)
+        shown = {"origin": pairing.origin, "url": pairing.token_url, "requestID": identifier}
+        log.info("Pairing with Compass", extra=shown)
+        with self._sessions.temporary_connector(None) as connector:
+            offered = connector.configuration(pairing.token_url, token=pairing.token, request_id=identifier)
+        bits = certificates.key_bits(offered.key_algorithm)
+        if bits != certificates.MIN_KEY_BITS:
+            key = self._new_key(bits)
+        connector_url, director_url = announced_urls(offered, request_id=identifier)
+        progress.exchanged(
+            replace(
+                pairing,
+                connector_url=connector_url,
+                director_url=director_url,
+                subject=offered.subject,
+                key=certificates.key_to_pem(key).decode(),
+                token=offered.token or "",
+                since=int(self._clock.time()),
+            )
+        )
+
+    def _sign(self, progress: "_Progress", state: State) -> SignedCertificate:
+        """Steps 2 and 3: the second token is used when the request is sent."""
+        pairing = progress.pairing
+        self._credentials.save_pairing(pairing)
+        progress.is_saved = True
+        self._remove_literal_token(pairing)
+        self._assert_not_revoked(state)
+        csr = self._signing_request(pairing)
+        progress.request_id = request_id(pairing.runtime_id)
+        with self._sessions.temporary_connector(None) as connector:
+            signed = connector.sign(pairing.token_url, csr, token=pairing.token, request_id=progress.request_id)
+        progress.signed = signed
+        return signed
+
+    def _store(self, progress: "_Progress", signed: SignedCertificate, state: State) -> PairingResult:
+        """Step 4."""
+        pairing, now = progress.pairing, int(self._clock.time())
+        registration = Registration(
+            runtime_id=pairing.runtime_id,
+            tenant=pairing.tenant,
+            connector_url=pairing.connector_url,
+            director_url=pairing.director_url,
+            paired_with=pairing.configuration,
+            origin=pairing.origin,
+            connection_uid=pairing.connection_uid,
+            acquired=now,
+            paired_at=now,
+        )
+        key_pem = pairing.key.encode()
+        try:
+            stored = self._credentials.save(
+                key_pem=key_pem, chain_pem=signed.chain_pem, registration=registration, replacing=pairing
+            )
+        except CredentialsReplaced:
+            self._assert_not_revoked(state)
+            # The Secret was deleted or edited, so the new credentials are needed even more.
+            stored = self._credentials.save(key_pem=key_pem, chain_pem=signed.chain_pem, registration=registration)
+        return PairingResult(stored, signed.ca_pem, pairing.origin, progress.request_id)
+
+    def _failed(
+        self, error: Exception, token: Token, progress: "_Progress", state: State, *, step: str = _RETRIEVE
+    ) -> PairingAttemptFailed:
+        pairing, earlier, cause = progress.pairing, state.pairing_failure, Failure.of(error)
+        now = self._clock.monotonic()
+        final = _is_final(token, pairing, self._clock.time())
+        may_have_used = earlier.may_have_used if earlier is not None else ""
+        # If the certificate is refused as well, Compass may have an outage, and the token may still be valid.
+        outage = isinstance(state, Connected) and bool(state.refusals)
+        # A refusal alone would hide the cause.
+        refused = token in (Token.REFUSED, Token.ANSWER_LOST)
+        failure = PairingFailure(
+            pairing.configuration,
+            problem.pairing_failed(
+                step,
+                cause,
+                token=token,
+                origin=pairing.origin,
+                may_have_used=may_have_used if refused else "",
+                final=final,
+            ),
+            token,
+            pairing.origin,
+            since=earlier.since if earlier is not None and not outage else now,
+            tried=now,
+            final=final,
+            may_have_used=cause.text if token in (Token.UNCERTAIN, Token.SPENT) else may_have_used,
+        )
+        if token in (Token.SPENT, Token.LOST):
+            self._forget()
+        return PairingAttemptFailed(failure, None if final else progress.unsaved, cause)
+
+    def _assert_not_revoked(self, state: State) -> None:
+        """The mark of a revocation is written before anything is revoked, but may not be in the cache yet."""
+        if sources.is_newly_revoked(self._connections.get_live(CONNECTION_NAME), state.connection):
+            raise RevokedMeanwhile
+
+    def _signing_request(self, pairing: StoredPairing) -> bytes:
+        try:
+            key = certificates.load_key(pairing.key.encode())
+            if not isinstance(key, RSAPrivateKey):
+                raise self._changed("key is not an RSA key")
+            return certificates.build_csr(pairing.subject, key)
+        except InvalidCredentials as error:
+            raise self._changed(f"key: {error}") from error
+        except InvalidAnswer as error:
+            raise self._changed(f"subject: {error.problem}") from error
+
+    def _changed(self, fault: str) -> _StoredPairingChanged:
+        where = f"Secret {self._credentials.cluster_name}, key pairing"
+        return _StoredPairingChanged(f"the stored state of the pairing was changed ({where}): {fault}")
+
+    def _forget(self) -> None:
+        """A pairing that cannot continue."""
+        try:
+            self._credentials.save_pairing(None)
+        except ApiError as error:
+            log.warning("Cannot remove a failed pairing from its Secret yet", extra={"error": str(error)})
+
+    def _remove_literal_token(self, pairing: StoredPairing) -> None:
+        """A newer token stays, because it was not used."""
+        connection = self._connections.get(CONNECTION_NAME)
+        if connection is None or not sources.holds_token(connection, pairing.configuration):
+            return
+
+        def change(obj: dict[str, object]) -> None:
+            if sources.holds_token(obj, pairing.configuration):
+                sources.remove_token(obj)
+
+        self._connections.apply_to(connection, change)
+
+
+class _Progress:
+    """The progress of one run. `earlier`: an answer of a run before that is not stored yet."""
+
+    def __init__(self, pairing: StoredPairing, earlier: UnsavedAnswer | None) -> None:
+        self.pairing = pairing
+        earlier = earlier if earlier is not None and earlier.pairing.is_same(pairing) else None
+        self.signed = earlier.signed if earlier is not None else None
+        self.request_id = earlier.request_id if earlier is not None else ""
+        self.is_saved = earlier is None
+
+    def exchanged(self, pairing: StoredPairing) -> None:
+        """The configured token was used, and this is not stored yet."""
+        self.pairing, self.is_saved = pairing, False
+
+    @property
+    def unsaved(self) -> UnsavedAnswer | None:
+        """An answer of the Connector that is not stored in the cluster."""
+        if self.pairing.key and (self.signed is not None or not self.is_saved):
+            return UnsavedAnswer(self.pairing, self.signed, self.request_id)
+        return None
+
+
+def _begin(configuration: PairingConfiguration, state: State) -> StoredPairing:
+    return StoredPairing(
+        configuration=configuration.fingerprint,
+        origin=configuration.origin,
+        runtime_id=configuration.runtime_id,
+        tenant=configuration.tenant,
+        token_url=configuration.connector_url,
+        token=configuration.token,
+        fallback_fingerprint=state.fallback_fingerprint if configuration.literal else "",
+        connection_uid=state.connection["metadata"]["uid"] if state.connection else "",
+        since=int(state.now),
+    )
+
+
+def _fate_of_token(error: CompassError, pairing: StoredPairing) -> Token:
+    second = bool(pairing.key)
+    match error:
+        case _StoredPairingChanged():
+            return Token.LOST
+        case Refused(status=0):
+            return Token.WRONG_ADDRESS  # an alert of TLS; no certificate is sent
+        case Refused():
+            return Token.ANSWER_LOST if second else Token.REFUSED
+        case InvalidCredentials():
+            return Token.SPENT
+        case GraphQLError():
+            return Token.SPENT if second else Token.UNCERTAIN
+        case InvalidAnswer():
+            return Token.UNCERTAIN
+        case Unavailable(status=status) if status >= 500:
+            return Token.UNCERTAIN
+        case _:
+            return Token.UNTOUCHED
+
+
+def _is_final(token: Token, pairing: StoredPairing, now: float) -> bool:
+    """Whether the pairing can be given up. After a refusal, only when its token has expired; `now` in epoch seconds."""
+    if token in (Token.SPENT, Token.LOST):
+        return True
+    if token not in (Token.REFUSED, Token.ANSWER_LOST):
+        return False
+    lifetime = _SECOND_TOKEN_SECONDS if pairing.key else _FIRST_TOKEN_SECONDS
+    return now - pairing.since >= lifetime

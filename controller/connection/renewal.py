@@ -1,0 +1,151 @@
+"""The calls to the Connector with the certificate: the check, and the renewal, which needs no token.
+
+The certificate in use stays until the new one is valid, accepted by the Connector, and stored. One that has to wait is
+in the same Secret, so a restart finds it.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+
+from controller.compass import certificates
+from controller.compass.errors import CompassError, Refused
+from controller.connection import status
+from controller.connection.configuration import RevokedMeanwhile, is_newly_revoked
+from controller.connection.credentials import PendingCertificate, StoredCredentials, read_credentials
+from controller.connection.problem import clock_difference
+from controller.connection.rules import RenewalCause
+from controller.connection.sessions import Dependencies, announced_urls, request_id
+from controller.connection.state import Connected
+from controller.resources import CONNECTION_NAME
+
+log = logging.getLogger(__name__)
+
+
+class RenewedCertificateUnusable(CompassError):
+    """The new certificate must not replace one that works."""
+
+
+@dataclass(frozen=True)
+class RenewalResult:
+    """The new credentials, stored, and the CA certificates for the gateway. `request_id`: the x-request-id of the call
+    that signed them.
+    """
+
+    credentials: StoredCredentials
+    ca_pem: bytes
+    request_id: str
+
+
+class Renewal:
+    """Not thread-safe: one worker renews.
+
+    Methods raise CompassError, informers.ApiError, and CredentialsReplaced if their credentials are not stored any
+    more.
+    """
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._connections = dependencies.connections
+        self._credentials = dependencies.credentials
+        self._sessions = dependencies.sessions
+        self._new_key = dependencies.new_key
+        self._clock = dependencies.clock
+
+    def check(self, state: Connected) -> None:
+        """Check the certificate with the Connector, and store the URLs of Compass if they have changed."""
+        registration = state.registration
+        connector = self._sessions.connector(state.credentials)
+        identifier = request_id(registration.runtime_id)
+        with self._credentials.in_use(state.credentials):
+            offered = connector.configuration(registration.connector_url, request_id=identifier)
+        urls = announced_urls(offered, request_id=identifier)
+        moved = replace(registration, connector_url=urls[0], director_url=urls[1])
+        if moved != registration:
+            self._credentials.save_registration(moved, state.credentials)
+            log.info("The URLs of Compass have changed", extra={"connector": urls[0], "director": urls[1]})
+
+    def renew(self, cause: RenewalCause, state: Connected) -> RenewalResult | None:
+        """Request a certificate, or use the pending one. None: it is pending, because it is not valid yet.
+
+        Also raises RevokedMeanwhile.
+        """
+        pending = state.pending
+        if pending is None:
+            self._credentials.check_writable()  # before a certificate is issued that could not be stored
+            identifier = request_id(state.registration.runtime_id)
+            log.info("Renewing the certificate", extra={"reason": cause.value, "requestID": identifier})
+            pending = self._sign(state, identifier)
+        try:
+            self._assert_usable(pending, state)
+            if self._clock.time() >= pending.valid_from:
+                return self._put_into_use(pending, state)
+        except (Refused, RenewedCertificateUnusable) as error:
+            if state.pending is not None:
+                self._credentials.save_pending(None, replacing=state.credentials)
+            if isinstance(error, RenewedCertificateUnusable):
+                raise
+            text = f"the Connector does not accept the renewed certificate: {error}"
+            raise RenewedCertificateUnusable(text, request_id=error.request_id) from error
+        except CompassError:
+            self._keep(pending, state)
+            raise
+        self._keep(pending, state)
+        return None
+
+    def _sign(self, state: Connected, identifier: str) -> PendingCertificate:
+        credentials, registration = state.credentials, state.registration
+        connector = self._sessions.connector(credentials)
+        with self._credentials.in_use(credentials):
+            offered = connector.configuration(registration.connector_url, request_id=identifier)
+        urls = announced_urls(offered, request_id=identifier)
+        key = self._new_key(certificates.key_bits(offered.key_algorithm))
+        csr = certificates.build_csr(offered.subject, key)
+        # The mark of a revocation is written before anything is revoked, but may not be in the cache yet.
+        if is_newly_revoked(self._connections.get_live(CONNECTION_NAME), state.connection):
+            raise RevokedMeanwhile
+        with self._credentials.in_use(credentials):
+            signed = connector.sign(registration.connector_url, csr, request_id=identifier)
+        return PendingCertificate(
+            replaces=credentials.fingerprint,
+            key=certificates.key_to_pem(key).decode(),
+            chain=signed.chain_pem.decode(),
+            ca=signed.ca_pem.decode(),
+            connector_url=urls[0],
+            director_url=urls[1],
+            received=int(self._clock.time()),
+            valid_from=int(signed.leaf.not_before.timestamp()),
+            valid_until=int(signed.leaf.not_after.timestamp()),
+            request_id=identifier,
+        )
+
+    def _assert_usable(self, pending: PendingCertificate, state: Connected) -> None:
+        now = self._clock.time()
+        if now >= pending.valid_until:
+            difference = clock_difference(now - pending.valid_until)
+            text = f"the renewed certificate had already expired when it was received: {difference}"
+        elif pending.valid_until < int(state.credentials.not_after):
+            ends = status.timestamp(pending.valid_until)
+            text = f"the renewed certificate ends before the one in use, at {ends}; the one in use stays"
+        else:
+            return
+        raise RenewedCertificateUnusable(text, request_id=pending.request_id)
+
+    def _put_into_use(self, pending: PendingCertificate, state: Connected) -> RenewalResult:
+        """Store the certificate after the Connector has accepted it."""
+        registration = replace(
+            state.registration,
+            connector_url=pending.connector_url,
+            director_url=pending.director_url,
+            acquired=int(self._clock.time()),
+        )
+        key_pem, chain_pem = pending.key.encode(), pending.chain.encode()
+        credentials = read_credentials(key_pem, chain_pem, registration)
+        with self._sessions.temporary_connector(credentials) as connector:
+            connector.configuration(registration.connector_url, request_id=pending.request_id)
+        stored = self._credentials.save(
+            key_pem=key_pem, chain_pem=chain_pem, registration=registration, replacing=state.credentials
+        )
+        return RenewalResult(stored, pending.ca.encode(), pending.request_id)
+
+    def _keep(self, pending: PendingCertificate, state: Connected) -> None:
+        if state.pending is None:
+            self._credentials.save_pending(pending, replacing=state.credentials)

@@ -1,0 +1,480 @@
+"""The decisions about the connection. A rule is one function that looks at one State and returns a decision or None.
+
+Three tables, read from the top; the first rule with a decision decides. `WITHOUT_CREDENTIALS` and `WITH_CREDENTIALS`
+return decisions. `PAIRING` returns the next step of a pairing, or the problem why there is none; rules of the other two
+use it. The docstring of a rule is its row in docs/connection.md (`python -m tests.support.rules_page`).
+
+A decision is an action, or a Rest: a problem (None if there is none) until the next reconcile.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from controller.connection import problem, status
+from controller.connection.configuration import (
+    ConfigurationProblem,
+    PairingConfiguration,
+    ProblemKind,
+    has_reference,
+    origin_of,
+)
+from controller.connection.credentials import Registration, StoredPairing
+from controller.connection.health import CompassService
+from controller.connection.problem import Problem
+from controller.connection.state import Connected, GatewaySecret, State
+
+_LATEST_LOOK_SECONDS = 60.0
+"""Certificates expire by the wall clock, which may change while a timer of the monotonic clock runs. So the wait for an
+event, too, has this limit.
+"""
+
+_JUST_NOW_SECONDS = 1.0
+"""Maximum age of the last refusal of the Connector before a token is tried."""
+
+_BETWEEN_RENEWALS_SECONDS = 1.0
+"""The minimum for certificates of any validity. One that is valid for less cannot be maintained."""
+
+_SHORTEST_LOOK_SECONDS = 0.001  # rounding must not turn a wait into a loop
+
+
+class RenewalCause(StrEnum):
+    """Why the certificate is renewed, for people."""
+
+    TOO_OLD = "its validity is below the renewal threshold"
+    REQUESTED = "refreshCredentialsNow is set"
+    CA_MISSING = "the Secret with the CA certificates is missing"
+
+
+# --- decisions ---
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Exchange the configured token for credentials."""
+
+    configuration: PairingConfiguration
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Continue the pairing in progress."""
+
+    pairing: StoredPairing
+
+
+@dataclass(frozen=True)
+class AbandonPairing:
+    """Remove a pairing in progress, because the credentials work."""
+
+
+@dataclass(frozen=True)
+class StoreRegistration:
+    """Store the registration of the certificate beside it."""
+
+    registration: Registration
+
+
+@dataclass(frozen=True)
+class Renew:
+    """Request a new certificate, or use the pending one."""
+
+    cause: RenewalCause
+
+
+@dataclass(frozen=True)
+class CheckConnector:
+    """Check with the Connector that it accepts the certificate, and read the URLs of Compass."""
+
+
+@dataclass(frozen=True)
+class WriteGatewayCA:
+    """Write the gateway's copy of the CA certificates."""
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Nothing is done for `next_look` seconds, or until an event."""
+
+    problem: Problem | None
+    next_look: float
+
+
+Action = Pair | Resume | AbandonPairing | StoreRegistration | Renew | CheckConnector | WriteGatewayCA
+Decision = Action | Rest
+
+
+def decide(state: State) -> Decision:
+    """The next action, or a Rest. It depends only on the state."""
+    if isinstance(state, Connected):
+        return next(decision for rule in WITH_CREDENTIALS if (decision := rule(state)) is not None)
+    return next(decision for rule in WITHOUT_CREDENTIALS if (decision := rule(state)) is not None)
+
+
+def pairing_step(state: State) -> Pair | Resume | Problem:
+    """The next step of the configured pairing or of the one in progress, or the problem."""
+    return next(step for rule in PAIRING if (step := rule(state)) is not None)
+
+
+# --- the next step of a pairing ---
+
+
+def revoked(state: State) -> Problem | None:
+    """An operator has revoked the connection, and the configuration has not changed since: none."""
+    return problem.revoked_by_operator(origin_of(state.configuration)) if state.revoked else None
+
+
+def token_lost(state: State) -> Problem | None:
+    """The last attempt used the token: none, until the configuration changes."""
+    failure = state.pairing_failure
+    return failure.problem if failure is not None and failure.final else None
+
+
+def back_off(state: State) -> Problem | None:
+    """The last attempt failed, and its back-off has not ended: wait."""
+    failure = state.pairing_failure
+    return failure.problem if failure is not None and state.pairing_pause > 0 else None
+
+
+def resume(state: State) -> Resume | None:
+    """A pairing with the current configuration is in progress: it continues."""
+    return Resume(state.active_pairing) if state.active_pairing is not None else None
+
+
+def not_configured(state: State) -> Problem | None:
+    """There is no usable configuration: none."""
+    configuration = state.configuration
+    if not isinstance(configuration, ConfigurationProblem):
+        return None
+    last = state.memory.pairing_failure if configuration.kind is ProblemKind.NOTHING else None
+    return problem.not_configured(configuration, last.problem if last is not None else None)
+
+
+def token_used(state: State) -> Problem | None:
+    """The configured token has obtained the stored credentials: none, until the configuration changes."""
+    return problem.token_used(origin_of(state.configuration)) if state.token_already_exchanged else None
+
+
+def exchange_token(state: State) -> Pair | None:
+    """Otherwise: the token is exchanged for credentials."""
+    return Pair(state.configuration) if isinstance(state.configuration, PairingConfiguration) else None
+
+
+PAIRING: tuple[Callable[[State], Pair | Resume | Problem | None], ...] = (
+    revoked,
+    token_lost,
+    back_off,
+    resume,
+    not_configured,
+    token_used,
+    exchange_token,
+)
+
+
+# --- without usable credentials ---
+
+
+def adopt(state: State) -> StoreRegistration | None:
+    """Runtime id, tenant or URLs are not stored (as by the Go agent) or damaged, and they are known from elsewhere: the
+    agent stores them and uses the credentials.
+    """
+    adoptable = state.stored is not None and state.adoptable is not None and not isinstance(state, Connected)
+    return StoreRegistration(state.adoptable) if adoptable and state.adoptable is not None else None
+
+
+def pair(state: State) -> Decision:
+    """Otherwise: the next step of a pairing, or ConnectionFailed with the reason."""
+    step = pairing_step(state)
+    return _rest(state, problem.without_credentials(step, loss=state.loss)) if isinstance(step, Problem) else step
+
+
+WITHOUT_CREDENTIALS: tuple[Callable[[State], Decision | None], ...] = (adopt, pair)
+
+
+# --- with usable credentials ---
+
+
+def correct_runtime(state: Connected) -> StoreRegistration | None:
+    """They belong to the Runtime that is configured now, and were stored for another one: the agent stores it and uses
+    the credentials.
+    """
+    return StoreRegistration(state.corrected_runtime) if state.corrected_runtime is not None else None
+
+
+def correct_ids(state: Connected) -> Decision | None:
+    """Only the Director refuses them, and their token is configured with other ids: the agent calls the Connector; if
+    it accepts them, the agent stores the ids and uses the credentials with them.
+    """
+    # The Connector does not need Runtime id and tenant. In an outage of the database it refuses as well.
+    only_director = all(refusal.by is CompassService.DIRECTOR for refusal in state.refusals)
+    if state.director_refusal is None or not only_director or state.corrected is None:
+        return None
+    call = state.last_call
+    if state.connector_accepts and call is not None and call.at >= state.director_refusal.since:
+        return StoreRegistration(state.corrected)
+    return CheckConnector() if _connector_may_be_called(state) else None
+
+
+def other_token(state: Connected) -> Pair | Resume | None:
+    """They belong to a Runtime other than the configured one, and a newer token can be tried: the next step of a
+    pairing.
+    """
+    if state.wrong_owner is None or not state.token_is_newer:
+        return None
+    return _possible_step(state)
+
+
+def reconnect(state: Connected) -> Pair | Resume | None:
+    """New ones are requested, and a token can be tried: the next step of a pairing."""
+    return _possible_step(state) if state.reconnect_wanted else None
+
+
+def replace_refused(state: Connected) -> Decision | None:
+    """They are refused for too long or a token is newer, and a token can be tried: the agent calls the Connector. If it
+    refuses them as the Director does, or if it accepts them and the Director refuses them again after that, the next
+    step of a pairing.
+    """
+    # An outage looks like a refusal, and must not use up a token that was configured for later.
+    step = _possible_step(state)
+    if not state.refusals or step is None or state.unknown_tenant is not None or state.not_valid_yet:
+        return None
+    if not state.token_is_newer and state.refused_for < state.limits.refusal_tolerance:
+        return None
+    director, call = state.director_refusal, state.last_call
+    if director is not None and call is not None:
+        tried = state.pairing_failure.tried if state.pairing_failure is not None else 0.0
+        if state.connector_accepts:
+            if call.at >= director.last:
+                return None  # until the Director is called again: the outage may be over
+            if director.since <= call.at and director.last >= tried:
+                return step
+        elif _refused_just_now(state) and call.at >= tried:
+            return step
+    return CheckConnector() if _connector_may_be_called(state) else None
+
+
+def renew(state: Connected) -> Renew | None:
+    """The certificate is due for renewal, or its renewal is requested, by refreshCredentialsNow or by a missing Secret
+    of the gateway: the agent renews it.
+    """
+    if state.connector_pause > 0 or state.revoked:  # after a revocation there must not be another certificate
+        return None
+    if state.pending is not None:
+        return Renew(RenewalCause.TOO_OLD) if state.now >= state.pending.valid_from else None
+    if state.since_renewal < _BETWEEN_RENEWALS_SECONDS:
+        return None
+    if state.now >= state.renewal_due_at:
+        return Renew(RenewalCause.TOO_OLD)
+    if state.since_renewal < _between_requested_renewals(state) or state.memory.unreported is not None:
+        return None  # a request is granted once: the field is removed with the report
+    if status.flag(state.connection, "refreshCredentialsNow"):
+        return Renew(RenewalCause.REQUESTED)
+    if state.gateway is GatewaySecret.MISSING and state.memory.gateway_failure is None:
+        return Renew(RenewalCause.CA_MISSING)
+    return None
+
+
+def check(state: Connected) -> CheckConnector | None:
+    """The Connector was not called for a period, or its last call failed: the agent calls it."""
+    call = state.last_call
+    due = call is None or state.monotonic >= call.next or call.failure is not None
+    return CheckConnector() if due and state.connector_pause <= 0 else None
+
+
+def write_gateway_ca(state: Connected) -> WriteGatewayCA | None:
+    """The gateway's Secret has other CA certificates, or could not be written: the agent writes it."""
+    if state.gateway is GatewaySecret.AS_WANTED or state.gateway_pause > 0:
+        return None
+    wanted = state.gateway is GatewaySecret.DIFFERENT or state.memory.gateway_failure is not None
+    return WriteGatewayCA() if wanted else None
+
+
+def abandon_pairing(state: Connected) -> AbandonPairing | None:
+    """A pairing is in progress that is no longer needed: the agent removes it."""
+    # It has failed for too long, or Connector and Director have both accepted the credentials.
+    if state.stored_pairing is None or state.refusals or state.reconnect_wanted or not state.connector_accepts:
+        return None
+    director_answered = state.sync_state not in (None, status.State.SYNCHRONIZATION_FAILED)
+    return AbandonPairing() if state.reconnect_given_up or director_answered else None
+
+
+def wrong_runtime(state: Connected) -> Rest | None:
+    """They belong to a Runtime other than the configured one: ConnectionFailed, until RUNTIME_ID is corrected."""
+    known = state.registration
+    if state.wrong_owner is None:
+        return None
+    return _rest(state, problem.wrong_runtime(state.wrong_owner, configured=known.runtime_id, origin=known.origin))
+
+
+def not_reconnected(state: Connected) -> Rest | None:
+    """New ones are requested, and this CompassConnection has not been connected yet: ConnectionMaintenanceFailed with
+    the reason why pairing fails; they are used.
+    """
+    step = None if state.in_use else pairing_step(state)
+    return _rest(state, problem.reconnect_failed(step)) if isinstance(step, Problem) else None
+
+
+def not_valid_yet(state: Connected) -> Rest | None:
+    """They are refused, and are not valid yet by the clock of the cluster: ConnectionMaintenanceFailed, until they are
+    valid; no token is tried.
+    """
+    if not state.refusals or not state.not_valid_yet:
+        return None
+    return _rest(state, problem.not_valid_yet(state.refusals, valid_from=state.credentials.not_before))
+
+
+def unknown_tenant(state: Connected) -> Rest | None:
+    """The Director does not know the tenant, and the Connector accepts them: ConnectionMaintenanceFailed, until TENANT
+    is corrected; no token is tried.
+    """
+    known = state.registration
+    if state.unknown_tenant is None:
+        return None
+    return _rest(state, problem.unknown_tenant(state.unknown_tenant, tenant=known.tenant, origin=known.origin))
+
+
+def refused(state: Connected) -> Rest | None:
+    """They are refused: ConnectionMaintenanceFailed; they are used."""
+    if not state.refusals:
+        return None
+    step, known = pairing_step(state), state.registration
+    obstacle = step if isinstance(step, Problem) else None
+    return _rest(
+        state,
+        problem.suspected(state.refusals, runtime_id=known.runtime_id, tenant=known.tenant, obstacle=obstacle),
+    )
+
+
+def connector_failed(state: Connected) -> Rest | None:
+    """The call to the Connector failed: ConnectionMaintenanceFailed."""
+    call = state.last_call
+    if call is None or call.failure is None:
+        return None
+    if call.renewing:
+        return _rest(state, problem.renewal_failed(call.failure, valid_until=state.credentials.not_after))
+    return _rest(state, problem.connector_failed(call.failure))
+
+
+def keep(state: Connected) -> Rest:
+    """Otherwise: the agent keeps them."""
+    return _rest(state, None)
+
+
+WITH_CREDENTIALS: tuple[Callable[[Connected], Decision | None], ...] = (
+    correct_runtime,
+    correct_ids,
+    other_token,
+    reconnect,
+    replace_refused,
+    renew,
+    check,
+    write_gateway_ca,
+    abandon_pairing,
+    wrong_runtime,
+    not_reconnected,
+    not_valid_yet,
+    unknown_tenant,
+    refused,
+    connector_failed,
+    keep,
+)
+
+
+# --- problems that do not stop the agent ---
+
+
+def warnings(state: State, *, gateway_secret: str) -> tuple[Problem, ...]:
+    """Those of the state, for `status.connectionStatus.warning` and Events."""
+    if not isinstance(state, Connected):
+        return ()
+    found: list[Problem] = []
+    if state.token_failure is not None:
+        found.append(problem.token_failed(state.token_failure.problem))
+    elif state.in_use and state.reconnect_wanted and isinstance(state.configuration, ConfigurationProblem):
+        found.append(problem.token_failed(problem.not_configured(state.configuration)))
+    if has_reference(state.connection):
+        found.append(problem.reference_unsupported())
+    if state.memory.gateway_failure is not None:
+        found.append(problem.gateway_secret_failed(gateway_secret, state.memory.gateway_failure))
+    if state.pending is not None and state.now < state.pending.valid_from:
+        found.append(problem.renewal_waits(valid_from=state.pending.valid_from, received=state.pending.received))
+    elif state.past_threshold_on_arrival:
+        certificate = state.credentials
+        found.append(
+            problem.short_lived(
+                not_before=certificate.not_before,
+                not_after=certificate.not_after,
+                acquired=state.registration.acquired,
+                next_renewal=state.renewal_due_at,
+            )
+        )
+    if state.revoked:
+        found.append(problem.revocation_unfinished())
+    return tuple(found)
+
+
+# --- parts of rules ---
+
+
+def _possible_step(state: State) -> Pair | Resume | None:
+    """The next step of a pairing, if a token can be tried now."""
+    if state.configuration is None:
+        return None
+    step = pairing_step(state)
+    return None if isinstance(step, Problem) else step
+
+
+def _refused_just_now(state: Connected) -> bool:
+    """By the Connector, with its last answer."""
+    call = state.last_call
+    if call is None or state.monotonic - call.at > _JUST_NOW_SECONDS:
+        return False
+    return any(one.by is CompassService.CONNECTOR and one.failure == call.failure for one in state.refusals)
+
+
+def _connector_may_be_called(state: Connected) -> bool:
+    """Its back-off has ended, or there is a new configuration, which waits for none."""
+    if state.connector_pause <= 0:
+        return True
+    observed, call = state.memory.configuration, state.last_call
+    return observed is not None and call is not None and observed.since_monotonic > call.at
+
+
+def _between_requested_renewals(state: Connected) -> float:
+    """Seconds between renewals for other reasons than the age: a tool may set the field, or delete the Secret, in a
+    loop.
+    """
+    return max(state.limits.minimal_sync_time, _BETWEEN_RENEWALS_SECONDS)
+
+
+# --- the time of the next reconcile ---
+
+
+def _rest(state: State, found: Problem | None) -> Rest:
+    """With the seconds until the next reconcile without an event."""
+    looks = [_LATEST_LOOK_SECONDS]
+    if state.pairing_failure is not None and not state.pairing_failure.final:
+        looks.append(state.pairing_pause)
+    if isinstance(state, Connected):
+        looks += _maintenance_looks(state)
+    ahead = [look for look in looks if look > 0]  # times in the past have had their effect already
+    return Rest(found, max(min(ahead), _SHORTEST_LOOK_SECONDS))
+
+
+def _maintenance_looks(state: Connected) -> list[float]:
+    renewal = state.pending.valid_from if state.pending is not None else state.renewal_due_at
+    looks = [
+        state.credentials.not_after - state.now,
+        max(renewal - state.now, state.connector_pause),
+        _BETWEEN_RENEWALS_SECONDS - state.since_renewal,
+        _between_requested_renewals(state) - state.since_renewal,
+    ]
+    if state.connector_pause > 0:
+        looks.append(state.connector_pause)
+    elif state.last_call is not None:
+        looks.append(state.last_call.next - state.monotonic)
+    if state.gateway is not GatewaySecret.AS_WANTED:
+        looks.append(state.gateway_pause)
+    if state.refusals:
+        looks.append(state.limits.refusal_tolerance - state.refused_for)
+    return looks
