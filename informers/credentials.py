@@ -2,7 +2,6 @@
 
 import base64
 import logging
-import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ Headers = tuple[tuple[str, str], ...]
 Pem = bytes | Path | None
 """PEM in memory, or the file that holds it and is looked at again."""
 
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
 class Authorizer:
@@ -247,11 +246,12 @@ def pair(certificate: bytes, key: bytes) -> bytes:
 
 def _authorities(pem: bytes) -> bytes:
     """The certificates among PEM with texts of people. Raises ValueError if there is none, or one is broken."""
-    found = b"\n".join(_CERTIFICATE.findall(pem))
-    if not found:
+    bodies = [body for body, end, _ in (part.partition(_END) for part in pem.split(_BEGIN)[1:]) if end]
+    if not bodies:
         raise ValueError("the certificate authority holds no certificate in PEM format")
-    client_context(TLSMaterial(ca=found))
-    return found
+    authorities = b"".join(_BEGIN + body + _END + b"\n" for body in bodies)
+    client_context(TLSMaterial(ca=authorities))
+    return authorities
 
 
 def _content(source: Pem) -> bytes | None:

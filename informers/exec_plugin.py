@@ -121,7 +121,7 @@ class ExecPlugin(Authorizer):
             self._check(deadline, stop)
             try:
                 credentials = self._obtained(deadline, stop)
-            except (_Failed, OSError) as error:
+            except (_Failed, OSError, ValueError) as error:
                 raise ConfigurationError(f"the credential plugin {self._command} failed: {_cause(error)}") from None
             with self._lock:
                 self._known = credentials

@@ -7,11 +7,11 @@
 """
 
 import base64
-import binascii
 import logging
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -71,7 +71,9 @@ def load(files: Sequence[Path], *, context: str | None, clock: Clock) -> tuple[C
 
 def _text(value: object) -> str:
     if value is not None and not isinstance(value, str):
-        raise ConfigurationError("it is no text; quote it if it looks like a number or a date")
+        raise ConfigurationError("it is no text; quote it if it looks like a number or a boolean")
+    if value and "\0" in value:
+        raise ConfigurationError("it has a character that no text has")
     return value or ""
 
 
@@ -84,7 +86,7 @@ def _boolean(value: object) -> bool:
 def _data(value: object) -> bytes:
     try:
         return base64.b64decode("".join(_text(value).splitlines()), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ConfigurationError("it is not base64") from None
 
 
@@ -112,11 +114,12 @@ def _named(value: object, field: str, read: Callable[[object], Any]) -> dict[str
     """Items {"name": ..., field: ...} by their names. Raises ConfigurationError for a name that occurs twice."""
     found: dict[str, Any] = {}
     for item in _items(value):
-        name = _text(_fields(item).get("name"))
+        entry = _fields(item)
+        name = _text(entry.get("name"))
         if name in found:
             raise ConfigurationError(f"the name {name!r} occurs twice")
         try:
-            found[name] = read(item.get(field))
+            found[name] = read(entry.get(field))
         except ConfigurationError as error:
             raise ConfigurationError(f"{name!r}: {error}") from None
     return found
@@ -127,7 +130,8 @@ def _extensions(value: object) -> dict[str, Any]:
 
 
 def _environment(value: object) -> list[tuple[str, str]]:
-    return [(_text(_fields(item).get("name")), _text(item.get("value"))) for item in _items(value)]
+    variables = [_fields(item) for item in _items(value)]
+    return [(_text(variable.get("name")), _text(variable.get("value"))) for variable in variables]
 
 
 def _object(readers: Mapping[str, Callable[[object], Any]]) -> Callable[[object], Fields]:
@@ -188,22 +192,37 @@ _USER = _object(
         "password": _text,
         "auth-provider": _optional(_object({"name": _text})),
         "exec": _optional(_EXEC),
+        "extensions": _extensions,
     }
 )
-_CONTEXT = _object({"cluster": _text, "user": _text, "namespace": _text})
-_KINDS = {"clusters": ("cluster", _CLUSTER), "users": ("user", _USER), "contexts": ("context", _CONTEXT)}
+_CONTEXT = _object({"cluster": _text, "user": _text, "namespace": _text, "extensions": _extensions})
+_CONFIG = _object(
+    {
+        "kind": _text,
+        "apiVersion": _text,
+        "preferences": _fields,
+        "extensions": _extensions,
+        "current-context": _text,
+        "clusters": partial(_named, field="cluster", read=_CLUSTER),
+        "users": partial(_named, field="user", read=_USER),
+        "contexts": partial(_named, field="context", read=_CONTEXT),
+    }
+)
 # Of a cluster or user, those that are relative to the folder of their file.
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """As in client-go, text that looks like a date is text."""
+    """As in client-go, text that looks like a date is text, and a plain y or n is a boolean."""
+
+    bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("[yYnN]$"), list("yYnN"))
 
 
 def _parsed(text: bytes) -> Fields:
@@ -211,7 +230,7 @@ def _parsed(text: bytes) -> Fields:
     try:
         loader = _Loader(text)
         try:
-            config = _fields(loader.get_data())  # as in client-go, only the first document counts
+            config = _CONFIG(loader.get_data())  # as in client-go, only the first document counts
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -221,15 +240,9 @@ def _parsed(text: bytes) -> Fields:
         raise ConfigurationError(f"it is not valid YAML{place}") from None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigurationError("it is not valid YAML") from None
-    if _text(config.get("kind")) not in ("", "Config") or _text(config.get("apiVersion")) not in ("", "v1"):
+    if config["kind"] not in ("", "Config") or config["apiVersion"] not in ("", "v1"):
         raise ConfigurationError("it is no kubeconfig: its kind is not Config, or its apiVersion is not v1")
-    fields: Fields = {"current-context": _text(config.get("current-context"))}
-    for section, (field, read) in _KINDS.items():
-        try:
-            fields[section] = _named(config.get(section), field, read)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{section}: {error}") from None
-    return fields
+    return config
 
 
 class _Choice(NamedTuple):
@@ -246,7 +259,7 @@ class _Merged:
     """The entries of several files (client-go: ClientConfigLoadingRules.Load)."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, dict[str, Fields]] = {section: {} for section in _KINDS}
+        self._entries: dict[str, dict[str, Fields]] = {"clusters": {}, "users": {}, "contexts": {}}
         self._current_context = ""
 
     def add(self, fields: Fields, *, folder: Path) -> None:

@@ -403,7 +403,10 @@ REFUSED: dict[str, Case] = {
     "two clusters of one name": lambda w: w.one(clusters=named("c", cluster={"server": w.url}) * 2),
     "two users of one name": lambda w: w.one(users=named("u", user={"token": "t"}) * 2),
     "two contexts of one name": lambda w: w.one(contexts=named("x", context={"cluster": "c", "user": "u"}) * 2),
+    "extensions that are no list": lambda w: w.one(context={"extensions": "a"}),
+    "preferences that are a text": lambda w: w.one(preferences="a"),
     "clusters that are no list": lambda w: w.one(clusters={"c": {}}),
+    "a plain y is a boolean": lambda w: w.one(raw=Path(w.config("yaml")).read_text().replace("token: t", "token: y")),
     "a token that is a number": lambda w: w.one(user={"token": 5}),
     "a token that is a number, of another user": lambda w: w.one(
         users=[*named("u", user={"token": "t"}), *named("v", user={"token": 5})]

@@ -82,29 +82,25 @@ def test_nothing(home: Path, tmp_path: Path) -> None:
         assert place in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ("", "empty"),
-        ("- a\n- b\n", "no object"),
-        ("{}", "current-context"),
-        ("a: 's3cret", "not valid YAML at line 1"),
-        ("users: [{name: u, user: {token: s3cret}}", "not valid YAML at line"),
-        ("users: [{name: u, user: {token: [s3cret]}}]", "users: 'u': token: it is no text"),
-        ("\x00", "not valid YAML"),
-        ("[" * 5000, "not valid YAML"),
-    ],
-    ids=[
-        "empty",
-        "a list",
-        "no context",
-        "an open quote",
-        "an open bracket",
-        "a wrong type",
-        "a NUL",
-        "a deep nesting",
-    ],
-)
+BAD_FILES = {
+    "empty": ("", "empty"),
+    "a list": ("- a\n- b\n", "no object"),
+    "no context": ("{}", "current-context"),
+    "an open quote": ("a: 's3cret", "not valid YAML at line 1"),
+    "an open bracket": ("users: [{name: u, user: {token: s3cret}}", "not valid YAML at line"),
+    "a wrong type": ("users: [{name: u, user: {token: [s3cret]}}]", "users: 'u': token: it is no text"),
+    "a NUL": ("\x00", "not valid YAML"),
+    "a NUL in a path": ('users: [{user: {tokenFile: "s3cret\\0"}}]', "a character that no text has"),
+    "half a character": ('{"users": [{"user": {"token": "s3cret\\ud800"}}]}', "not valid YAML"),
+    "a deep nesting": ("[" * 5000, "not valid YAML"),
+    "nothing as an entry": ("users: [null, {name: ''}]", "the name '' occurs twice"),
+    "nothing as a variable": ("users: [{user: {exec: {env: [null]}}}]", "current-context"),
+    "an entry that contains itself": ("users: &a [{user: *a}]", "users: '': it is no object"),
+    "letters in base64": ("clusters: [{cluster: {certificate-authority-data: s3cret\u00e4}}]", "it is not base64"),
+}
+
+
+@pytest.mark.parametrize(("content", "text"), BAD_FILES.values(), ids=BAD_FILES)
 def test_bad_file(tmp_path: Path, content: str, text: str) -> None:
     """The error names file and fault, and repeats nothing of the content, however it is printed."""
     path = tmp_path / "config"
@@ -222,7 +218,7 @@ class TestImpersonation:
             "as": "jane",
             "as-uid": "u1",
             "as-groups": ["a", "b"],
-            "as-user-extra": {"example.com/team": ["x", "y"]},
+            "as-user-extra": {"example.com/team": ["x", "z"]},
         }
         clock = VirtualClock()
         server.inject("other", Answer(200, body=b"{}"))
@@ -236,7 +232,7 @@ class TestImpersonation:
             ("Impersonate-Group", "a"),
             ("Impersonate-Group", "b"),
             ("Impersonate-Extra-example.com%2Fteam", "x"),
-            ("Impersonate-Extra-example.com%2Fteam", "y"),
+            ("Impersonate-Extra-example.com%2Fteam", "z"),
         ]
 
     @pytest.mark.parametrize(

@@ -159,6 +159,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "a time that is none": ('{"token": "s3cret", "expirationTimestamp": "soon"}', {}, "not a time with a zone"),
     "it is not installed": ("{}", {"command": "no-such-plugin"}, "it is not installed: get it from the shop"),
     "it cannot be started": ("{}", {"command": "/etc/passwd"}, "it is not installed"),
+    "a variable that none can have": ("{}", {"env": [{"name": "a=b", "value": "s3cret"}]}, "illegal environment"),
 }
 
 
