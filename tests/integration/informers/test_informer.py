@@ -1,12 +1,14 @@
 """Informers against a real API server: custom resources, lost history, a killed server, many objects and handlers."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import Configuration
 
 from e2e.controlplane import ControlPlane
 from informers import (
@@ -24,8 +26,10 @@ from informers import (
     SharedInformer,
     WatchStream,
 )
+from informers.configuration import Credentials
 from informers.errors import error_from_status
 from informers.testing.waiting import eventually
+from tests.support.buffering_proxy import BufferingProxy
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
@@ -257,3 +261,47 @@ def test_many_objects_and_handlers(admin: Client, namespace: str, start: Start) 
         informer = start(admin, WIDGETS, *handlers, watch_list=watch_list, namespace=namespace)
         eventually(lambda: counts == [20_000] * 50, timeout=120)
         assert len(informer.indexer) == 20_000
+
+
+class FastClock:
+    """Sixty seconds pass in one."""
+
+    def monotonic(self) -> float:
+        return time.monotonic() * 60
+
+    def time(self) -> float:
+        return time.time()
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        return condition.wait(None if timeout is None else timeout / 60)
+
+    def sleep(self, seconds: float, stop: threading.Event) -> bool:
+        return stop.wait(seconds / 60)
+
+
+@pytest.mark.parametrize("holds_headers", [False, True], ids=["body", "headers and body"])
+def test_a_proxy_that_holds_back_watches(
+    admin: Client, admin_kubeconfig: Path, namespace: str, holds_headers: bool
+) -> None:
+    """Changes come by lists, within minutes, and last_error says why they are late."""
+    with BufferingProxy(admin_kubeconfig, holds_headers=holds_headers, scale=60) as proxy:
+        configuration, clock = Configuration(host=proxy.url), FastClock()
+        client = opened(Client(configuration, Credentials(configuration), watch_read_timeout=70 / 60, clock=clock))
+        source = ResourceListerWatcher(client, CONFIG_MAPS, namespace=namespace)
+        informer = SharedInformer(source, name="configmaps", clock=clock)
+        stop = threading.Event()
+        thread = threading.Thread(target=informer.run, args=(stop,))
+        thread.start()
+        try:
+            for name in ("a", "b"):
+                eventually(lambda: informer.has_synced and informer.is_watching is not holds_headers)
+                admin.create(CONFIG_MAPS, {"metadata": {"name": name, "namespace": namespace}})
+                created = clock.monotonic()
+                eventually(lambda name=name: name in names(informer))  # type: ignore[misc]
+                print(f"seen after {clock.monotonic() - created:.0f} s")
+            told = "no answer" if holds_headers else "watches are silent"
+            eventually(lambda: told in str(informer.last_error))
+        finally:
+            stop.set()
+            thread.join(60)
+        assert not thread.is_alive()
