@@ -26,7 +26,7 @@ from informers import (
     SharedInformer,
     WatchStream,
 )
-from informers.configuration import Credentials
+from informers.credentials import Credentials
 from informers.errors import error_from_status
 from informers.testing.waiting import eventually
 from tests.support.buffering_proxy import BufferingProxy
