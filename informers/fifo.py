@@ -69,17 +69,13 @@ class ReplacedAll(NamedTuple):
     listed_at: float = -math.inf
 
 
-class SyncAll(NamedTuple):
-    """Send all stored objects to the handlers that are due for a resync."""
-
-
 class Bookmark(NamedTuple):
     """There is no change up to `version`."""
 
     version: str
 
 
-Change = Upsert | Removal | ReplacedAll | SyncAll | Bookmark
+Change = Upsert | Removal | ReplacedAll | Bookmark
 
 
 class RealFIFO:
@@ -138,12 +134,6 @@ class RealFIFO:
             if change.initial:
                 self._initial = change
             self._put_locked(change)
-
-    def resync(self) -> None:
-        """Queue a resync of all stored objects."""
-        with self._condition:
-            self._changes.append(SyncAll())
-            self._condition.notify()
 
     def bookmark(self, version: str) -> None:
         """Queue a new `version` without a change for this kind."""

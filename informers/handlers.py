@@ -49,8 +49,7 @@ class EventHandlers:
     """The callbacks. All objects are shared with the cache and must not be changed.
 
     - on_add(obj, is_initial_list): True for objects that existed when the informer, or this handler, was added.
-    - on_update(old, new): old and new are the same object (`is`) in a resync. The deletion and new creation of an
-      object may arrive as one update: compare metadata.uid.
+    - on_update(old, new): the deletion and new creation of an object may arrive as one update: compare metadata.uid.
     - on_delete(obj): the last state, or a DeletedFinalStateUnknown.
 
     Any exception is logged, delays the handler by one second, and skips that one change.
@@ -88,7 +87,6 @@ class Registration:
         informer_name: str,
         informer_has_synced: Callable[[], bool],
         clock: Clock,
-        requested_resync: float,
     ) -> None:
         self._handlers = handlers
         self._informer_name = informer_name
@@ -99,9 +97,6 @@ class Registration:
         self._initial_pending = 0  # notifications of the initial list not yet handled
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._requested_resync = requested_resync
-        self._resync_period = 0.0
-        self._next_resync = 0.0
 
     @property
     def has_synced(self) -> bool:
@@ -113,21 +108,6 @@ class Registration:
             return self._initial_pending == 0
 
     # ---- for the informer
-
-    def set_resync_check(self, check_period: float) -> None:
-        """The informer checks every `check_period` seconds whether a resync is due; 0 for never."""
-        self._resync_period = max(self._requested_resync, check_period) if self._requested_resync else 0.0
-        if check_period <= 0:
-            self._resync_period = 0.0
-        self._next_resync = self._clock.monotonic() + self._resync_period
-
-    def take_resync(self) -> bool:
-        """Whether a resync is due now; if so, the next one is due a period later."""
-        now = self._clock.monotonic()
-        if self._resync_period <= 0 or now < self._next_resync:
-            return False
-        self._next_resync = now + self._resync_period
-        return True
 
     def start(self) -> None:
         """Start to call the handler."""

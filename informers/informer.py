@@ -3,12 +3,11 @@
 import logging
 import random as randomness
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from informers.errors import KubernetesError
-from informers.fifo import Bookmark, Change, RealFIFO, Removal, ReplacedAll, SyncAll, Transform, Upsert, guarded
+from informers.fifo import Bookmark, Change, RealFIFO, Removal, ReplacedAll, Transform, Upsert, guarded
 from informers.handlers import (
     Added,
     Deleted,
@@ -29,10 +28,7 @@ from workqueue.clock import REAL_CLOCK, Clock
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
-Audience = set[Registration]  # whom a notification is for; None for all
 
-# client-go's minimumResyncPeriod: more frequent resyncs would leave no time for other work.
-MINIMUM_RESYNC_PERIOD = 1.0
 # Time for which threads may continue after a run() that has failed. Polling is most of the CPU of an idle informer.
 FAILURE_POLL_PERIOD = 1.0
 # client-go syncedPollPeriod.
@@ -55,7 +51,6 @@ class SharedInformer:
         *,
         name: str,
         indexers: Mapping[str, IndexFunction] | None = None,
-        resync_period: float = 0.0,
         transform: Transform | None = None,
         clock: Clock = REAL_CLOCK,
         random: Callable[[], float] = randomness.random,
@@ -63,7 +58,6 @@ class SharedInformer:
         watch_error_handler: Callable[[KubernetesError], None] | None = None,
         options: ReflectorOptions = DEFAULT_OPTIONS,
     ) -> None:
-        """resync_period: seconds between two resyncs, the default for handlers; 0 for never."""
         self._lister_watcher = lister_watcher
         self._random = random
         self._watch_error_handler = watch_error_handler
@@ -74,7 +68,6 @@ class SharedInformer:
         self._indexer = Indexer(indexers, on_distrust=self._distrust)
         self._transform = guarded(transform) if transform is not None else None
         self._fifo = RealFIFO(self._transform)
-        self._default_resync = _at_least_minimum(resync_period)
         self._reflector: Reflector | None = None
         self._detector = MutationDetector.from_environment()
         self._failure: BaseException | None = None
@@ -83,9 +76,6 @@ class SharedInformer:
         self._distribution = threading.Lock()
         # All below are guarded by _distribution.
         self._registrations: list[Registration] = []
-        self._resyncing: Audience = set()  # the handlers that were due at the last check
-        self._resyncs: deque[Audience] = deque()  # the handlers of each resync in the queue
-        self._check_period = self._default_resync
         self._started = False
         self._stopped = False
 
@@ -137,34 +127,20 @@ class SharedInformer:
         if self._reflector is not None:
             self._reflector.distrust()
 
-    def add_event_handler(self, handlers: EventHandlers, *, resync_period: float | None = None) -> Registration:
+    def add_event_handler(self, handlers: EventHandlers) -> Registration:
         """Add handlers. They are first called for all objects in the cache.
 
-        resync_period: seconds, at least 1; None for the informer's; 0 for never. The informer checks as often as the
-        shortest period that was requested before run(), so a later handler cannot have a shorter one. Raises
-        RuntimeError after the informer has stopped.
+        Raises RuntimeError after the informer has stopped.
         """
-        period = self._default_resync if resync_period is None else _at_least_minimum(resync_period)
         registration = Registration(
             handlers,
             informer_name=self._name,
             informer_has_synced=lambda: self.has_synced,
             clock=self._clock,
-            requested_resync=period,
         )
         with self._distribution:
             if self._stopped:
                 raise RuntimeError(f"informer {self._name} has stopped: no handler can be added")
-            if period and not self._started and (not self._check_period or period < self._check_period):
-                self._check_period = period
-                for other in self._registrations:
-                    other.set_resync_check(period)
-            elif period and (not self._check_period or period < self._check_period):
-                log.warning(
-                    "Resync period of the handler replaced by that of the running informer",
-                    extra={"informer": self._name, "requestedSeconds": period, "seconds": self._check_period},
-                )
-            registration.set_resync_check(self._check_period)
             self._registrations.append(registration)
             if self._started:
                 registration.notify([Added(obj, True) for obj in self._indexer.list()])
@@ -192,7 +168,6 @@ class SharedInformer:
             self._started = True
             reflector = self._reflector = self._new_reflector_locked()
             for registration in self._registrations:
-                registration.set_resync_check(self._check_period)
                 registration.start()
         over = threading.Event()
         helpers = [
@@ -236,9 +211,7 @@ class SharedInformer:
             random=self._random,
             metrics=self._metrics,
             options=self._options,
-            resync_period=self._check_period,
             transform=self._transform,
-            should_resync=self._should_resync,
             watch_error_handler=self._watch_error_handler,
         )
 
@@ -265,36 +238,33 @@ class SharedInformer:
     def _process(self, changes: list[Change]) -> None:
         started = self._clock.monotonic()
         with self._distribution:
-            news: list[tuple[Notification, Audience | None]] = []
+            news: list[Notification] = []
             for change in changes:
                 match change:
                     case Upsert(key, obj):
                         self._upsert_locked(key, obj, news)
                     case Removal(key, obj):
                         if self._indexer.remove(key, obj["metadata"].get("resourceVersion", "")) is not None:
-                            news.append((Deleted(obj), None))
+                            news.append(Deleted(obj))
                     case Bookmark(version):
                         self._indexer.caught_up(version)
                     case ReplacedAll():
                         self._replace_locked(change, news)
-                    case SyncAll():
-                        audience = self._resyncs.popleft()
-                        news += [(Updated(obj, obj), audience) for obj in self._indexer.list()]
-            self._distribute_locked(news)
+            if news:
+                for registration in self._registrations:
+                    registration.notify(news)
         self._metrics.processed(self._name, seconds=self._clock.monotonic() - started, items=len(changes))
         self._metrics.queued(self._name, len(self._fifo))
 
-    def _upsert_locked(self, key: str, obj: Object, news: list[tuple[Notification, Audience | None]]) -> None:
-        version = obj["metadata"].get("resourceVersion", "")
-        old = self._indexer.put(key, obj, version)
+    def _upsert_locked(self, key: str, obj: Object, news: list[Notification]) -> None:
+        old = self._indexer.put(key, obj, obj["metadata"].get("resourceVersion", ""))
         self._watch_over(obj)
         if old is None:
-            news.append((Added(obj, False), None))
-        else:
-            same = old["metadata"].get("resourceVersion") == version
-            news.append((Updated(old, obj), self._resyncing if same else None))
+            news.append(Added(obj, False))
+        elif not _is_same(old, obj):
+            news.append(Updated(old, obj))
 
-    def _replace_locked(self, change: ReplacedAll, news: list[tuple[Notification, Audience | None]]) -> None:
+    def _replace_locked(self, change: ReplacedAll, news: list[Notification]) -> None:
         for key in change.kept:
             known = self._indexer.get(key)
             if known is not None:
@@ -302,36 +272,18 @@ class SharedInformer:
         before = self._indexer.replace(change.objects, change.version, listed_at=change.listed_at)
         for key, old in before.items():
             if key not in change.objects:
-                news.append((Deleted(DeletedFinalStateUnknown(key, old)), None))
+                news.append(Deleted(DeletedFinalStateUnknown(key, old)))
         for key, obj in change.objects.items():
             self._watch_over(obj)
             known = before.get(key)
             if known is None:
-                news.append((Added(obj, change.initial), None))
-            else:
-                same = known["metadata"].get("resourceVersion") == obj["metadata"].get("resourceVersion")
-                news.append((Updated(known, obj), self._resyncing if same else None))
-
-    def _distribute_locked(self, news: list[tuple[Notification, Audience | None]]) -> None:
-        for registration in self._registrations:
-            notifications = [each for each, audience in news if audience is None or registration in audience]
-            if notifications:
-                registration.notify(notifications)
+                news.append(Added(obj, change.initial))
+            elif not _is_same(known, obj):
+                news.append(Updated(known, obj))
 
     def _watch_over(self, obj: Object) -> None:
         if self._detector is not None:
             self._detector.add(obj)
-
-    def _should_resync(self) -> bool:
-        """Whether any handler is due for a resync (client-go: sharedProcessor.shouldResync).
-
-        Stricter than client-go, where the handlers of a resync in the queue are those of the next check.
-        """
-        with self._distribution:
-            self._resyncing = {registration for registration in self._registrations if registration.take_resync()}
-            if self._resyncing:
-                self._resyncs.append(self._resyncing)
-            return bool(self._resyncing)
 
 
 class HasSynced(Protocol):
@@ -352,8 +304,6 @@ def wait_for_sync(synced: Iterable[HasSynced], stop: threading.Event, clock: Clo
             return False
 
 
-def _at_least_minimum(period: float) -> float:
-    if 0 < period < MINIMUM_RESYNC_PERIOD:
-        log.warning("Resync period raised to one second")
-        return MINIMUM_RESYNC_PERIOD
-    return period
+def _is_same(old: Object, new: Object) -> bool:
+    """Whether the object is unchanged. In a restored server, another state may have the same version."""
+    return old["metadata"].get("resourceVersion") == new["metadata"].get("resourceVersion") and old == new

@@ -67,7 +67,6 @@ class ReflectorStore(Protocol):
     def update(self, obj: Object) -> None: ...
     def delete(self, obj: Object) -> None: ...
     def replace(self, objs: Iterable[Object], version: str, listed_at: float) -> None: ...
-    def resync(self) -> None: ...
     def bookmark(self, version: str) -> None: ...
 
 
@@ -99,8 +98,7 @@ class _WentBack(KubernetesError):
 class Reflector:
     """Runs once, in one thread; stop(), relist() and the properties are thread-safe.
 
-    resync_period: seconds, 0 for never. watch_error_handler is called with each error that ends a round, before the
-    wait; None logs it.
+    watch_error_handler is called with each error that ends a round, before the wait; None logs it.
     """
 
     def __init__(
@@ -113,9 +111,7 @@ class Reflector:
         random: Callable[[], float],
         metrics: InformerMetrics,
         options: ReflectorOptions = DEFAULT_OPTIONS,
-        resync_period: float = 0.0,
         transform: Callable[[Object], Object] | None = None,
-        should_resync: Callable[[], bool] = lambda: True,
         watch_error_handler: Callable[[KubernetesError], None] | None = None,
     ) -> None:
         self._lister_watcher = lister_watcher
@@ -126,8 +122,6 @@ class Reflector:
         self._metrics = metrics
         self._options = options
         self._transform = transform
-        self._resync_period = resync_period
-        self._should_resync = should_resync
         self._watch_error_handler = watch_error_handler or self._log_error
         self._lock = threading.Lock()
         # Guarded by _lock: the current round, and its watch or the one before.
@@ -220,11 +214,7 @@ class Reflector:
             stream = self._streamed_list()
         if stream is None:
             self._list()
-        if self._resync_period > 0:
-            with self._every(self._resync_period, self._resync_if_due):
-                self._watch(stream)
-        else:
-            self._watch(stream)
+        self._watch(stream)
 
     # ---- list
 
@@ -481,10 +471,6 @@ class Reflector:
     def _publish(self, version: str) -> None:
         self._version = version
         self._metrics.resource_version(self._name, version)
-
-    def _resync_if_due(self) -> None:
-        if self._should_resync():
-            self._store.resync()
 
     def _wait(self) -> None:
         with self._lock:

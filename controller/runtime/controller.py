@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 K = TypeVar("K")
 Object = dict[str, Any]
 
-# Keys of the initial list and of resyncs have a lower priority than changes (controller-runtime: handler.LowPriority).
+# Keys of the initial list have a lower priority than changes (controller-runtime: handler.LowPriority).
 LOW_PRIORITY = -100
 
 # A key keeps its priority for this number of retries, which is enough for conflicts and short failures. A key that
@@ -135,7 +135,7 @@ class Controller(Generic[K]):
 
         After a change, the keys of the old and of the new object are enqueued, so a key that it no longer maps to is
         included.
-        priority: of every key of this watch; by default 0, and LOW_PRIORITY for the initial list and for resyncs.
+        priority: of every key of this watch; by default 0, and LOW_PRIORITY for the initial list.
         Raises RuntimeError when the controller runs already.
         """
         if self._started:
@@ -197,7 +197,7 @@ class Controller(Generic[K]):
             take(None, obj, LOW_PRIORITY if is_initial_list else 0)
 
         def on_update(old: Object, new: Object) -> None:
-            take(old, new, LOW_PRIORITY if _version(old) == _version(new) else 0)
+            take(old, new, 0)
 
         def on_delete(obj: Object | DeletedFinalStateUnknown) -> None:
             # If the deletion was missed, often only the name is known, which is enough for a mapping that reads
@@ -305,10 +305,6 @@ class Controller(Generic[K]):
         else:
             self._metrics.panics.inc()
             log.error("Reconcile failed", exc_info=error, extra={"requeues": requeues})
-
-
-def _version(obj: Object) -> object:
-    return obj["metadata"].get("resourceVersion")
 
 
 def _object_of_key(key: str) -> Object:

@@ -18,8 +18,7 @@ class Predicate(Protocol):
 def generation_changed(old: Object | None, new: Object | None, /) -> bool:
     """The spec has changed: the API server increases `generation` for that, and not for status and metadata.
 
-    Only for kinds that have a generation. For ConfigMaps and Secrets, which have none, it accepts every change. It
-    rejects resyncs.
+    Only for kinds that have a generation. For ConfigMaps and Secrets, which have none, it accepts every change.
     """
     return _changed(old, new, "generation")
 

@@ -176,9 +176,6 @@ class Run:
             raise TransformFailed("this list cannot be stored")
         self.journal.append(f"REPLACE {','.join(split_key(object_key(obj))[1] for obj in objs) or '-'} @{version}")
 
-    def resync(self) -> None:
-        self.journal.append("RESYNC")
-
     def bookmark(self, version: str) -> None:
         self.journal.append(f"BOOKMARK {version}")
 

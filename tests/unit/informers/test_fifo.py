@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from informers import TransformFailed
-from informers.fifo import BATCH_SIZE, Bookmark, Change, RealFIFO, Removal, ReplacedAll, SyncAll, Upsert, guarded
+from informers.fifo import BATCH_SIZE, Bookmark, Change, RealFIFO, Removal, ReplacedAll, Upsert, guarded
 from informers.testing.objects import widget
 
 Object = dict[str, Any]
@@ -28,7 +28,6 @@ def test_order_is_that_of_arrival() -> None:
     fifo.delete(a2)
     fifo.delete(a2)
     fifo.replace([widget("b", 3)], "3")
-    fifo.resync()
     fifo.bookmark("4")
     assert drain(fifo) == [
         Upsert("default/a", a1),
@@ -36,7 +35,6 @@ def test_order_is_that_of_arrival() -> None:
         Removal("default/a", a2),
         Removal("default/a", a2),
         ReplacedAll({"default/b": widget("b", 3)}, "3", initial=False),
-        SyncAll(),
         Bookmark("4"),
     ]
 
@@ -70,11 +68,10 @@ class TestHasSynced:
         fifo.replace([widget("a", 1)], "1")
         assert drain(fifo)[1] == ReplacedAll({"default/a": widget("a", 1)}, "1", initial=False)
 
-    def test_bookmark_and_resync_are_no_content(self) -> None:
-        """They change nothing about being synced."""
+    def test_bookmark_is_no_content(self) -> None:
+        """It changes nothing about being synced."""
         fifo = RealFIFO()
         fifo.bookmark("1")
-        fifo.resync()
         assert not fifo.has_synced
 
 
@@ -116,16 +113,14 @@ def test_transform_runs_once_before_queueing() -> None:
     fifo.add(widget("a", 1))
     fifo.replace([widget("b", 1)], "1")
     fifo.delete(widget("c", 1))
-    fifo.resync()
     for put in (fifo.add, fifo.update):
         with pytest.raises(TransformFailed, match="LookupError") as caught:
             put(widget("bad", 1))
         assert isinstance(caught.value.__cause__, LookupError)
         assert "secret" not in str(caught.value)
     assert calls == ["a", "b", "c", "bad", "bad"]
-    upsert, replaced, removal, sync = drain(fifo)
+    upsert, replaced, removal = drain(fifo)
     assert upsert.obj["spec"] == removal.obj["spec"] == replaced.objects["default/b"]["spec"] == "cut"  # type: ignore[union-attr]
-    assert sync == SyncAll()
 
 
 def test_object_that_cannot_be_transformed() -> None:

@@ -1,4 +1,4 @@
-"""SharedInformer: what handlers are told, in which order, and who is resynced when."""
+"""SharedInformer: what handlers are told, in which order, and what is not told twice."""
 
 import asyncio
 import gc
@@ -22,7 +22,6 @@ from informers import (
     wait_for_sync,
 )
 from informers.handlers import Registration, Updated
-from informers.metrics import NoInformerMetrics
 from informers.testing.cluster import Cluster
 from informers.testing.in_process import InProcess, api_error
 from informers.testing.objects import widget
@@ -36,7 +35,7 @@ PLAIN = ReflectorOptions(watch_list=False)
 
 
 class Recorder:
-    """Handlers that write down what they are told: "+a", "+a initial", "~a", "=a" (a resync), "-a", "?a"."""
+    """Handlers that write down what they are told: "+a", "+a initial", "~a", "-a", "?a"."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -310,9 +309,7 @@ def test_what_was_told_is_not_kept() -> None:
     """A list after an outage replaces all objects; those before must not stay until the next change."""
     news: list[Object] = []
     handlers = EventHandlers(on_update=lambda _, new: news.append(new))
-    registration = Registration(
-        handlers, informer_name="widgets", informer_has_synced=lambda: True, clock=HastyClock(), requested_resync=0.0
-    )
+    registration = Registration(handlers, informer_name="widgets", informer_has_synced=lambda: True, clock=HastyClock())
     olds = [WeakObject(widget(name, 1)) for name in "abc"]
     kept = [weakref.ref(old) for old in olds]
     registration.notify([Updated(old, widget("new", 2)) for old in olds])
@@ -428,15 +425,18 @@ class TestFailure:
         assert not [one for one in gone if one() is not None]
 
     @pytest.mark.parametrize("error_type", [LookupError, SystemExit, asyncio.CancelledError])
-    def test_of_its_timer(self, source: InProcess, clock: VirtualClock, error_type: type[BaseException]) -> None:
-        """What goes wrong in the thread that resyncs ends the informer, with that error."""
-        informer = make(source, clock, resync_period=10)
+    def test_of_its_timer(self, cluster: Cluster, error_type: type[BaseException]) -> None:
+        """What goes wrong in the thread that waits for a streamed list ends the informer, with that error."""
 
-        def broken() -> bool:
-            raise error_type("by a mistake")
+        class BrokenClock(VirtualClock):
+            def monotonic(self) -> float:
+                if threading.current_thread().name.endswith("-timer"):
+                    raise error_type("by a mistake")
+                return super().monotonic()
 
-        informer._should_resync = broken  # type: ignore[method-assign]
-        informer.add_event_handler(EventHandlers())
+        clock = BrokenClock()
+        source = _Unanswered(cluster, hanging=1)
+        informer = SharedInformer(source, name="widgets", clock=clock)
         failures: list[BaseException] = []
 
         def run() -> None:
@@ -448,6 +448,7 @@ class TestFailure:
         thread = threading.Thread(target=run)
         thread.start()
         clock.wait_for_waiters(1)
+        eventually(lambda: source.requested == 1)
         clock.advance(10)
         thread.join(60)
         assert [type(error) for error in failures] == [error_type]
@@ -525,106 +526,8 @@ class TestTransform:
         eventually(lambda: recorder.log[2:] == ["~a"])
 
 
-class HeldUp(NoInformerMetrics):
-    """Holds up the informer's thread after each batch, while `free` is cleared."""
-
-    def __init__(self) -> None:
-        self.free = threading.Event()
-        self.free.set()
-
-    def processed(self, name: str, *, seconds: float, items: int) -> None:
-        self.free.wait(60)
-
-
-class TestResync:
-    """Handlers that ask for it see all objects again, without a request to the server."""
-
-    def run_with(
-        self,
-        start: Start,
-        source: InProcess,
-        clock: VirtualClock,
-        *periods: float | None,
-        default: float = 0.0,
-        **arguments: Any,
-    ) -> list[Recorder]:
-        informer = make(source, clock, resync_period=default, **arguments)
-        recorders = [Recorder() for _ in periods]
-        registrations = [
-            informer.add_event_handler(recorder.handlers, resync_period=period)
-            for recorder, period in zip(recorders, periods, strict=True)
-        ]
-        start(informer)
-        eventually(lambda: all(one.has_synced for one in registrations))
-        clock.wait_for_waiters(1)
-        self.informer = informer
-        return recorders
-
-    def tick(self, clock: VirtualClock, seconds: float) -> None:
-        clock.advance(seconds)
-        clock.wait_for_waiters(1)
-
-    def test_each_when_due(self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock) -> None:
-        """The informer looks as often as the shortest period says, each handler is called when its own has passed."""
-        cluster.put("a")
-        often, seldom, never = self.run_with(start, source, clock, 10, 25, 0)
-        for _ in range(5):
-            self.tick(clock, 10)
-        eventually(lambda: len(often.log) == 6)
-        eventually(lambda: len(seldom.log) == 2)
-        assert often.log == ["+a initial"] + ["=a"] * 5
-        # Due at 25 and looked for at 30; the next is due at 55.
-        assert seldom.log == ["+a initial", "=a"]
-        assert never.log == ["+a initial"]
-        assert source.lists == 1
-
-    def test_resyncs_that_wait_keep_whom_they_are_for(
-        self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock
-    ) -> None:
-        """However late a resync is told of, it is told to those who were due when it was asked for."""
-        cluster.put("a")
-        metrics = HeldUp()
-        often, seldom = self.run_with(start, source, clock, 10, 20, metrics=metrics)
-        metrics.free.clear()
-        cluster.put("a")  # the informer's thread is held up when it has told of this
-        eventually(lambda: often.log[1:] == seldom.log[1:] == ["~a"])
-        for _ in range(3):
-            self.tick(clock, 10)
-        metrics.free.set()
-        eventually(lambda: often.log[2:] == ["=a"] * 3)
-        eventually(lambda: seldom.log[2:] == ["=a"])
-
-    def test_default_period(self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock) -> None:
-        """A handler that asks for nothing has the informer's period."""
-        cluster.put("a")
-        (recorder,) = self.run_with(start, source, clock, None, default=30)
-        self.tick(clock, 30)
-        eventually(lambda: recorder.log == ["+a initial", "=a"])
-
-    def test_minimum(self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock) -> None:
-        """Less than a second is a second."""
-        cluster.put("a")
-        (recorder,) = self.run_with(start, source, clock, 0.01)
-        self.tick(clock, 0.5)
-        assert recorder.log == ["+a initial"]
-        self.tick(clock, 0.5)
-        eventually(lambda: recorder.log == ["+a initial", "=a"])
-
-    def test_late_handler(self, cluster: Cluster, source: InProcess, start: Start, clock: VirtualClock) -> None:
-        """A handler that comes while the informer runs cannot have a shorter period than it looks with."""
-        cluster.put("a")
-        self.run_with(start, source, clock, 10)
-        late = Recorder()
-        self.informer.add_event_handler(late.handlers, resync_period=1)
-        eventually(lambda: late.log == ["+a initial"])
-        self.tick(clock, 5)
-        assert late.log == ["+a initial"]
-        self.tick(clock, 5)
-        eventually(lambda: late.log == ["+a initial", "=a"])
-
-
 class TestErrorEvent:
-    """An event without a change of version is news only for those due for a resync."""
+    """A list after an error tells what has changed, and nothing else."""
 
     def test_same_version(self, cluster: Cluster, source: InProcess, start: Start) -> None:
         """A list that repeats what is known tells nothing."""
@@ -639,6 +542,21 @@ class TestErrorEvent:
         cluster.put("b")
         eventually(lambda: len(recorder.log) == 2)
         assert recorder.log == ["+a initial", "+b"]
+
+    def test_same_version_of_another_state(self, cluster: Cluster, source: InProcess, start: Start) -> None:
+        """A restored server gives a version for the second time."""
+        cluster.put("a", color="red")
+        informer, recorder = make(source), Recorder()
+        informer.add_event_handler(recorder.handlers)
+        start(informer)
+        eventually(lambda: recorder.log)
+        with cluster.changed:
+            cluster.objects["default/a"] = {**cluster.objects["default/a"], "spec": {"color": "blue"}}
+        informer.relist()
+        eventually(lambda: recorder.log == ["+a initial", "=a"])
+        cached = informer.lister().get("a", "default")
+        assert cached is not None
+        assert cached["spec"] == {"color": "blue"}
 
 
 def test_index_function_failure_ends_the_informer(cluster: Cluster, source: InProcess) -> None:

@@ -557,17 +557,16 @@ class TestWatches:
             (lambda h: h.on_add(obj("a"), True), [("a", LOW_PRIORITY)]),
             (lambda h: h.on_add(obj("a"), False), [("a", 0)]),
             (lambda h: h.on_update(obj("a"), obj("a", version="2")), [("a", 0)]),
-            (lambda h: h.on_update(obj("a"), obj("a")), [("a", LOW_PRIORITY)]),
             (lambda h: h.on_update(obj("a"), obj("b", version="2")), [("a", 0), ("b", 0)]),
             (lambda h: h.on_delete(obj("a")), [("a", 0)]),
             (lambda h: h.on_delete(DeletedFinalStateUnknown("ns/a", obj("a"))), [("a", 0)]),
             (lambda h: h.on_delete(DeletedFinalStateUnknown("ns/a", None)), [("a", 0)]),
             (lambda h: h.on_delete(DeletedFinalStateUnknown("a", None)), [("a", 0)]),
         ],
-        ids=["initial", "add", "update", "resync", "both", "delete", "tombstone", "empty tombstone", "cluster-scoped"],
+        ids=["initial", "add", "update", "both", "delete", "tombstone", "empty tombstone", "cluster-scoped"],
     )
     def test_every_event_wakes_the_keys_it_concerns(self, event: Any, expected: Any, clock: VirtualClock) -> None:
-        """Old and new object are mapped, each key is added once; initial list and resync step back."""
+        """Old and new object are mapped, each key is added once; the initial list steps back."""
         assert self.woken(clock, event) == expected
 
     @pytest.mark.parametrize("error", [KeyError("spec"), SystemExit()], ids=repr)
