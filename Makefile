@@ -75,7 +75,7 @@ coverage: setup ## The same tests, and how much of the product's code they run; 
 	@$(BIN)/coverage report --fail-under=$(COVERAGE_FLOOR)
 
 .PHONY: chaos
-chaos: setup ## The long tests: kills, frozen caches, lost events, random histories
+chaos: setup ## The long tests: kills, lost events, random histories
 	@$(PYTEST) tests -m slow --timeout 1800 $(ARGS)
 
 .PHONY: test-image

@@ -146,8 +146,8 @@ def tamper(world: World, wanted: Snapshot, known: set[str]) -> None:
 
     Two things are left out, since nothing could tell the agent of them at once. What an agent has made itself and not
     seen yet, so what is not among the `known` uids, is not deleted or hidden: it looks as before that, so the agent
-    believes its own write for a minute. And labels are taken only from Secrets that are `wanted` or that a standing
-    Application names: when it is deleted too, only a dangling reference shows that a Secret has no owner, which
+    believes its own write until it lists again. And labels are taken only from Secrets that are `wanted` or that a
+    standing Application names: when it is deleted too, only a dangling reference shows that a Secret has no owner, which
     is for the garbage collection of a cluster. That does not run here.
     """
     for name, secret in _secrets(world).items():
@@ -168,22 +168,6 @@ def tamper(world: World, wanted: Snapshot, known: set[str]) -> None:
             world.remove(APPLICATION, name)
         else:
             world.client.patch(APPLICATION, name, {"spec": {"services": [], "description": "edited"}})
-
-
-def versions_since(world: World, version: int) -> list[int]:
-    """What versions etcd had after the events of Applications and Secrets since then. A user has to have both."""
-    found = []
-    for resource, name, namespace in ((APPLICATION, _TAKEN, None), (SECRET, _TAKEN_SECRET, NAMESPACE)):
-        mark = {"metadata": {"annotations": {"since": str(version)}}}
-        last = int(world.client.patch(resource, name, mark, namespace=namespace)["metadata"]["resourceVersion"])
-        events = world.client.watch(resource, resource_version=str(version), allow_bookmarks=False)
-        for event in events:
-            found.append(int(event.object["metadata"]["resourceVersion"]))
-            if found[-1] == last:
-                break
-        events.close()
-        assert found[-1] == last
-    return sorted(found)
 
 
 def clear(world: World) -> None:
