@@ -1,11 +1,11 @@
 """Packages of the official client whose __init__ runs only when it is needed.
 
-`kubernetes/__init__.py` imports the whole client, `kubernetes/config/__init__.py` all ways to authenticate, and
-`kubernetes/utils/__init__.py` a reader of YAML files: OAuth, websockets, models, an informer. This package needs only a
+`kubernetes/__init__.py` imports the whole client and all ways to authenticate, and `kubernetes/utils/__init__.py` a
+reader of YAML files: OAuth, websockets, models, an informer. This package needs only a
 few modules. The others cost 18 MiB and 0.17 s of CPU at each start.
 
 A deferred package is the real package. Its modules can be imported at once. Its own __init__ runs when an attribute is
-read that it does not have yet, for example `kubernetes.config.load_kube_config`. So other code in the process sees no
+read that it does not have yet, for example `kubernetes.config`. So other code in the process sees no
 difference. A package that is imported already is not changed.
 """
 
@@ -40,5 +40,4 @@ def _register(name: str, spec: ModuleSpec) -> None:
 
 
 defer("kubernetes")
-defer("kubernetes.config")
 defer("kubernetes.utils")
