@@ -147,8 +147,8 @@ def tamper(world: World, wanted: Snapshot, known: set[str]) -> None:
     Two things are left out, since nothing could tell the agent of them at once. What an agent has made itself and not
     seen yet, so what is not among the `known` uids, is not deleted or hidden: it looks as before that, so the agent
     believes its own write until it lists again. And labels are taken only from Secrets that are `wanted` or that a
-    standing Application names: when it is deleted too, only a dangling reference shows that a Secret has no owner, which
-    is for the garbage collection of a cluster. That does not run here.
+    standing Application names: when it is deleted too, only a dangling reference shows that a Secret has no owner,
+    which is for the garbage collection of a cluster. That does not run here.
     """
     for name, secret in _secrets(world).items():
         metadata = secret["metadata"]
