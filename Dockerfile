@@ -13,7 +13,6 @@ RUN /build/bin/pip install --quiet --require-hashes -r requirements/build.txt \
  && /build/bin/pip --python /app/venv/bin/python install --quiet --require-hashes -r requirements/runtime.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY workqueue workqueue
-COPY sockets sockets
 COPY informers informers
 COPY controller controller
 COPY kubectl_compass kubectl_compass

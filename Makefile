@@ -26,7 +26,7 @@ KIND_BIN ?= $(shell command -v kind)
 KIND_IMAGE ?=
 SCENARIOS ?= e2e/scenarios
 
-# Percent of lines and branches of workqueue, sockets, informers, controller and kubectl_compass that `make test` runs. It only goes up.
+# Percent of lines and branches of workqueue, informers, controller and kubectl_compass that `make test` runs. It only goes up.
 COVERAGE_FLOOR ?= 96
 
 # For `make release` and `make image-multiarch`.

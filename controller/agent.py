@@ -5,6 +5,7 @@ Each component is documented in its own module, and the module of a reconciler b
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -19,10 +20,10 @@ from controller.metrics import AgentMetrics
 from controller.reconcilers import application, sync
 from controller.resources import COMPONENT
 from controller.rights import RightsCheck, StatusTeller, needed
-from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, check_stop
+from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics
 from controller.runtime.events import EventRecorder
 from controller.settings import Settings
-from informers import Client
+from informers import Client, Stop
 from workqueue import Clock, RealClock
 
 
@@ -57,7 +58,7 @@ def build(
         metrics=metrics,
         agent_metrics=agent_metrics,
         recorder=EventRecorder(client, COMPONENT, clock=clock),
-        sessions=_sessions(settings, agent_metrics),
+        sessions=partial(_sessions, settings, agent_metrics),
         caches=caches,
         rights=RightsCheck(client, needed(settings), refused=refused or threading.Event(), clock=clock),
         new_key=new_key,
@@ -74,7 +75,7 @@ def build(
     return manager
 
 
-def _sessions(settings: Settings, metrics: AgentMetrics) -> Sessions:
+def _sessions(settings: Settings, metrics: AgentMetrics, stop: Stop) -> Sessions:
     limits = Limits(
         applications=settings.max_applications,
         pages=settings.max_pages,
@@ -87,7 +88,7 @@ def _sessions(settings: Settings, metrics: AgentMetrics) -> Sessions:
         limits=limits,
         log_queries=settings.query_logging,
         observe=metrics.compass_call,
-        check_stop=check_stop,
+        stop=stop,
     )
 
 

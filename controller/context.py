@@ -22,7 +22,7 @@ from controller.runtime import Metrics
 from controller.runtime.events import EventRecorder
 from controller.settings import ObjectName, Settings
 from controller.sharing import Trimmed
-from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer
+from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer, Stop
 from workqueue import Clock, ItemExponentialFailureRateLimiter
 
 _RETRY_BASE = 0.005  # seconds, as in controllers in Go
@@ -40,7 +40,7 @@ class Process:
     metrics: Metrics
     agent_metrics: AgentMetrics
     recorder: EventRecorder
-    sessions: Sessions
+    sessions: Callable[[Stop], Sessions]
     caches: "Caches"
     rights: RightsCheck
     new_key: Callable[[int], RSAPrivateKey]
@@ -57,6 +57,7 @@ class Context:
 
     process: Process
     client: Client
+    sessions: Sessions
     connections: ConnectionStore
     credentials: CredentialsStore
     health: Health
@@ -69,6 +70,7 @@ class Context:
         return cls(
             process=process,
             client=client,
+            sessions=process.sessions(client.stop),
             connections=process.connections(client),
             credentials=caches.credentials(client),
             health=Health(clock),

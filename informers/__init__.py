@@ -1,7 +1,7 @@
 """Informers for Kubernetes: a correct list+watch, indexed caches and a client of plain dicts. See README.md."""
 
 import informers._deferred  # noqa: F401 - first, before the official client is imported
-from informers.client import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Client, no_retries_after
+from informers.client import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, Client
 from informers.errors import (
     AlreadyExists,
     ApiError,
@@ -25,7 +25,6 @@ from informers.errors import (
 from informers.handlers import DeletedFinalStateUnknown, EventHandlers, Registration
 from informers.indexer import NAMESPACE_INDEX, Indexer, index_by_namespace
 from informers.informer import SharedInformer, wait_for_sync
-from informers.interrupt import Interrupt
 from informers.lister import Lister
 from informers.lister_watcher import ListerWatcher, ResourceListerWatcher, Watcher
 from informers.metrics import InformerMetrics, RequestMetrics
@@ -33,6 +32,7 @@ from informers.mutation_cache import MutationCache
 from informers.mutation_detector import CacheMutated
 from informers.reflector import Reflector, ReflectorOptions
 from informers.resource import Resource, make_key, object_key, split_key
+from informers.transport import Stop, Stopped
 from informers.watch import WatchEvent, WatchStream
 
 __all__ = [
@@ -54,7 +54,6 @@ __all__ = [
     "Forbidden",
     "Indexer",
     "InformerMetrics",
-    "Interrupt",
     "Invalid",
     "KubernetesError",
     "Lister",
@@ -70,6 +69,8 @@ __all__ = [
     "ResourceListerWatcher",
     "ServerError",
     "SharedInformer",
+    "Stop",
+    "Stopped",
     "TooLargeResourceVersion",
     "TooManyRequests",
     "TransformFailed",
@@ -80,7 +81,6 @@ __all__ = [
     "WrongKind",
     "index_by_namespace",
     "make_key",
-    "no_retries_after",
     "object_key",
     "split_key",
     "wait_for_sync",

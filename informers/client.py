@@ -1,45 +1,47 @@
 """The client of the API server, with plain dicts. Every failure is an ApiError.
 
-- Configuration, TLS and the connection pool are those of the official client. Requests use the pool directly, so no
-  model is built and no JSON is parsed twice.
+- Configuration and credentials are those of the official client. Requests use our transport, so no model is built and
+  no JSON is parsed twice.
 - Each request ends within its timeout, which includes name resolution, connect, TLS, sending, waiting, reading, and the
   waits between retries. A request that was not sent by then is never sent.
-- A request that the server answers with 429 or 5xx and a Retry-After is retried up to ten times (client-go rest). A GET
-  on an idle connection that breaks without an answer is retried at once (Go's net/http).
-- Dead peers are detected by TCP keepalive and by a timeout on every request.
-- A rotated service account token is used; a 401 drops the current one.
+- A request that the server answers with 429 or 5xx and a Retry-After is retried up to ten times, and so is a GET whose
+  connection is reset or closed before the answer (client-go rest/request.go).
+- Rotated credentials are used. A 401 drops the current ones, and closes the connection it came on.
 
-HTTP is only in this module, watch.py and exchange.py. Thread-safe.
+Thread-safe. A forked child may use it.
 """
 
 import copy
 import logging
 import platform
-import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, cast
 from urllib.parse import urlencode, urlsplit
 
-import urllib3
 from kubernetes.client.configuration import Configuration
-from kubernetes.client.rest import RESTClientObject
-from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3 import HTTPHeaderDict
 
 from informers import configuration as configurations
 from informers.credentials import Credentials
 from informers.encoding import decode, encode
-from informers.errors import ConnectionFailed, NoCredentials
-from informers.exchange import Exchange, make_cuttable
-from informers.interrupt import Interrupt, Interrupted, Overdue
+from informers.errors import ApiError, ConnectionFailed, NoCredentials, error_from_status
 from informers.metrics import NoRequestMetrics, RequestMetrics
 from informers.resource import Resource
+from informers.transport import (
+    CONNECT_TIMEOUT,
+    POOL_SIZE,
+    Pool,
+    Response,
+    Stop,
+    Stopped,
+    Stream,
+    TLSMaterial,
+    TransportError,
+)
+from informers.transport.proxies import Proxy
 from informers.transport.tls import client_context
-from informers.transport_errors import connection_failed, error_of, overdue, seconds_to_wait, unexpected
 from informers.watch import WatchStream
 from workqueue.clock import REAL_CLOCK, Clock
 
@@ -47,11 +49,6 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-# The system repeats the first packet of a connection after 1, 3, 7, 15 and 31 s. With the 30 s of client-go's dialer, a
-# connect that began in an outage of the network could take 16 s more after its end. 10 s is its limit for TLS.
-CONNECT_TIMEOUT = 10.0
-# client-go transport/cache.go: the number of idle connections per host.
-POOL_MAXSIZE = 25
 # Longer than any single answer of a healthy server. client-go has no such timeout, and hangs when the peer is gone.
 REQUEST_TIMEOUT = 30.0
 # The first byte of a large list may take long. The default limit of an API server is a minute (--request-timeout), but
@@ -61,50 +58,14 @@ LIST_TIMEOUT = 300.0
 WATCH_READ_TIMEOUT = 70.0
 # client-go rest/request.go, maxRetries.
 MAX_RETRIES = 10
-# A peer that is gone is detected within 30 + 3 * 5 s, the 45 s of client-go's HTTP/2 pings. The user timeout is the
-# same limit for sent bytes without an acknowledgement.
-_KEEPALIVE_IDLE, _KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 30, 5, 3
-_USER_TIMEOUT_MS = 45_000
+# Between two tries of a GET whose connection broke (client-go rest/request.go).
+_BROKEN_WAIT = 1.0
+_REFUSAL_LOG_PERIOD = 30.0
+_MAX_FOREIGN_TEXT = 200
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
-
-_retries_end_with: ContextVar[threading.Event | None] = ContextVar("retries_end_with", default=None)
-
-
-@contextmanager
-def no_retries_after(stop: threading.Event) -> Iterator[None]:
-    """After `stop` is set, no request of this thread is retried: a wait for Retry-After ends with the server's error.
-
-    For work that has to end soon after `stop`. The first attempt of each request is still made.
-    """
-    token = _retries_end_with.set(stop)
-    try:
-        yield
-    finally:
-        _retries_end_with.reset(token)
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """`timeout`: seconds for the whole request. `connect_timeout`, `read_timeout`: seconds for each single wait, as in
-    urllib3. They matter for a stream, which is read after the request. `interrupt` ends the request at once.
-    """
-
-    method: str
-    url: str
-    timeout: float
-    read_timeout: float
-    interrupt: Interrupt
-    stop: threading.Event
-    body: bytes | None = None
-    content_type: str = "application/json"
-    stream: bool = False
-
-    @property
-    def connect_timeout(self) -> float:
-        return min(CONNECT_TIMEOUT, self.timeout)
 
 
 class Client:
@@ -123,26 +84,26 @@ class Client:
         credentials: Credentials,
         *,
         user_agent: str = "",
-        pool_maxsize: int = POOL_MAXSIZE,
+        pool_maxsize: int = POOL_SIZE,
         watch_read_timeout: float = WATCH_READ_TIMEOUT,
         clock: Clock = REAL_CLOCK,
         metrics: RequestMetrics | None = None,
     ) -> None:
-        configuration.socket_options = _socket_options()
-        configuration.connection_pool_maxsize = pool_maxsize
         self._base = configuration.host.rstrip("/")
         self._host: str = urlsplit(self._base).netloc.rpartition("@")[2]
-        self._pool = RESTClientObject(configuration).pool_manager
-        make_cuttable(self._pool, context=lambda: client_context(credentials.tls()))
         self._credentials = credentials
+        self._material: TLSMaterial | None = None
+        proxy = _proxy(configuration)
+        self._pool = Pool(proxy_for=lambda _: proxy, size=pool_maxsize)
         self._user_agent = user_agent or f"compass-informers (python {platform.python_version()})"
         self._watch_read_timeout = watch_read_timeout
         self._clock = clock
         self._metrics = metrics or NoRequestMetrics()
-        self._closed = Interrupt()
-        self._material_lock = threading.Lock()
-        self._material = credentials.tls()  # of the connections in the pool; guarded by _material_lock
-        self._error_when_closed: Callable[[], BaseException] = _closed
+        self._lock = threading.Lock()  # of _material
+        self._refusals = _Refusals()
+        self._closed = Stop()
+        self._fence = self._closed  # ends all requests
+        self.stop = self._closed  # ends retries
         if not configuration.verify_ssl:
             log.warning(
                 "The certificate of the API server is not verified: insecure-skip-tls-verify is set in the kubeconfig",
@@ -157,7 +118,7 @@ class Client:
         context: str | None = None,
         environ: Mapping[str, str] | None = None,
         user_agent: str = "",
-        pool_maxsize: int = POOL_MAXSIZE,
+        pool_maxsize: int = POOL_SIZE,
         clock: Clock = REAL_CLOCK,
         metrics: RequestMetrics | None = None,
     ) -> Self:
@@ -182,19 +143,27 @@ class Client:
         """The namespace of the kubeconfig's context, or of the Pod; "default" if they name none."""
         return self._credentials.namespace
 
-    def until(self, interrupt: Interrupt, error: Callable[[], BaseException]) -> Self:
-        """A client with the same connections whose requests end when `interrupt` is set: running ones at once, later
-        ones before anything is sent. They raise the result of `error`. Do not close this client.
+    @property
+    def refused_for(self) -> float:
+        """Seconds for which the server has answered all requests with 401; 0 if it has not."""
+        since = self._refusals.since
+        return 0.0 if since is None else self._clock.monotonic() - since
+
+    def until(self, fence: Stop | None, *, stop: Stop) -> Self:
+        """A client with the same connections for work that has to end.
+
+        From `stop` on, nothing is retried, but the work may send its last requests. When `fence` is set, running
+        requests end at once and later ones before anything is sent: they raise Stopped. Do not close this client.
         """
         view = copy.copy(self)
-        view._closed, view._error_when_closed = interrupt, error  # noqa: SLF001 - of the same class
+        view._fence, view.stop = fence or self._fence, stop  # noqa: SLF001 - of the same class
         return view
 
     def close(self) -> None:
         """End all requests, except those of informers, which end with the informer. Later requests fail."""
         self._closed.set()
+        self._pool.close()
         self._credentials.close()
-        self._pool.clear()
 
     def get(
         self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None
@@ -214,12 +183,12 @@ class Client:
         resource_version: str | None = None,
         resource_version_match: str | None = None,
         timeout: float | None = None,
-        interrupt: Interrupt | None = None,
+        stop: Stop | None = None,
     ) -> Object:
         """One page, as the server sent it: {"metadata": {"resourceVersion", "continue"}, "items": [...]}.
 
         A resource_version of None or "" requests the most recent data, "0" any data from the server's cache.
-        `interrupt` ends the request with a ConnectionFailed as soon as it is set.
+        `stop` ends the request with Stopped as soon as it is set.
         """
         query = _selectors(label_selector, field_selector)
         query |= {
@@ -229,7 +198,7 @@ class Client:
             "resourceVersionMatch": resource_version_match or "",
         }
         timeout = timeout or LIST_TIMEOUT
-        return self.request("GET", resource.path(namespace), query=query, timeout=timeout, interrupt=interrupt)
+        return self.request("GET", resource.path(namespace), query=query, timeout=timeout, stop=stop)
 
     def create(
         self,
@@ -333,183 +302,221 @@ class Client:
         body: object = None,
         content_type: str = "application/json",
         timeout: float | None = None,
-        interrupt: Interrupt | None = None,
+        stop: Stop | None = None,
     ) -> Object:
         """Any request. `path` begins at the root of the server; `body` is JSON-serialisable or None. Empty query values
-        are left out. `interrupt` as for list(). Returns {} for an empty answer.
+        are left out. `stop` as for list(). Returns {} for an empty answer.
         """
+        url = self._url(path, query or {})
         timeout = REQUEST_TIMEOUT if timeout is None else timeout
-        request = _Request(
-            method,
-            self._url(path, query or {}),
-            timeout=timeout,
-            read_timeout=timeout,
-            interrupt=interrupt or self._closed,
-            stop=interrupt.event if interrupt else _retries_end_with.get() or self._closed.event,
-            body=None if body is None else encode(body),
-            content_type=content_type,
-        )
-        exchange = Exchange(self._closed.is_set)
-        try:
-            response = self._send(request, exchange)
-        finally:
-            exchange.release()
-        data = response.data
-        if not data:
+        content = None if body is None else encode(body)
+        headers = {} if content is None else {"Content-Type": content_type}
+        fence, retries = (stop, stop) if stop else (self._fence, self.stop)
+
+        def send(left: float) -> Response:
+            return self._pool.send(
+                method, url, headers=self._headers(headers, left, fence), body=content, stop=fence, timeout=left
+            )
+
+        response = self._answered(method, url, send, timeout=timeout, retries=retries, may_repeat=method == "GET")
+        assert isinstance(response, Response)
+        if not response.body:
             return {}
         try:
-            answer = decode(data)
+            answer = decode(response.body)
         except ValueError as error:
-            raise unexpected(response, f"{method} {path}: the answer is not JSON") from error
+            raise _unexpected(response, f"{method} {path}: the answer is not JSON") from error
         if not isinstance(answer, dict):
-            raise unexpected(response, f"{method} {path}: the answer is not a JSON object")
+            raise _unexpected(response, f"{method} {path}: the answer is not a JSON object")
         return cast("Object", answer)
 
-    def _open_watch(self, url: str, interrupt: Interrupt, exchange: Exchange) -> urllib3.BaseHTTPResponse:
-        """The answer to a watch request, with its body unread; see WatchStream."""
-        request = _Request(
-            "GET",
-            url,
-            timeout=CONNECT_TIMEOUT + self._watch_read_timeout,
-            read_timeout=self._watch_read_timeout,
-            interrupt=interrupt,
-            stop=interrupt.event,
-            stream=True,
-        )
-        return self._send(request, exchange)
+    def _open_watch(self, url: str, stop: Stop) -> Stream:
+        """The answer to a watch request, with its body unread."""
+
+        def send(left: float) -> Response | Stream:
+            return self._pool.open(
+                url,
+                headers=self._headers({}, left, stop),
+                stop=stop,
+                timeout=left,
+                read_timeout=self._watch_read_timeout,
+            )
+
+        timeout = CONNECT_TIMEOUT + self._watch_read_timeout
+        # A watch has a reflector, which resumes it.
+        stream = self._answered("GET", url, send, timeout=timeout, retries=stop, may_repeat=False)
+        assert isinstance(stream, Stream)
+        return stream
 
     def _url(self, path: str, query: Mapping[str, str]) -> str:
         sent = {key: value for key, value in query.items() if value}
         return f"{self._base}{path}?{urlencode(sent)}" if sent else f"{self._base}{path}"
 
-    def _send(self, request: _Request, exchange: Exchange) -> urllib3.BaseHTTPResponse:
-        """The answer with a status of 2xx. Its body is read unless it is a stream. Raises ApiError for other ones."""
-        deadline = self._clock.monotonic() + request.timeout
-        left = request.timeout
+    def _answered(
+        self,
+        method: str,
+        url: str,
+        send: Callable[[float], Response | Stream],
+        *,
+        timeout: float,
+        retries: Stop,
+        may_repeat: bool,
+    ) -> Response | Stream:
+        """The answer with a status of 2xx, which `send(seconds)` returns. Raises ApiError for other ones.
+
+        may_repeat: also if a connection broke before the answer.
+        """
+        deadline = self._clock.monotonic() + timeout
         for retries_left in range(MAX_RETRIES, -1, -1):
-            response = self._try(request, exchange, left)
-            if 200 <= response.status < 300:
-                return response
-            wait = seconds_to_wait(response)
-            if wait is None or not retries_left or self._clock.monotonic() + wait >= deadline:
-                raise error_of(response)
-            self._metrics.retry(verb=request.method, code=str(response.status), host=self._host)
-            log.info("Retrying the request", extra={"status": response.status, "waitSeconds": wait})
-            stopped = self._clock.sleep(wait, request.stop)
-            left = deadline - self._clock.monotonic()
-            if stopped or left <= 0:
-                raise error_of(response)
+            failure: ApiError
+            code = "<error>"
+            try:
+                answer = self._once(method, send, deadline - self._clock.monotonic())
+                if isinstance(answer, Stream) or 200 <= answer.status < 300:
+                    return answer
+                failure, wait, code = _error_of(answer, url), _seconds_to_wait(answer), str(answer.status)
+            except TransportError as error:
+                failure = ConnectionFailed(f"cannot reach the API server at {self._host}: {error}", reason=error.kind)
+                wait = _BROKEN_WAIT if error.may_repeat and may_repeat else None
+            try:
+                if wait is None or not retries_left or self._clock.monotonic() + wait >= deadline:
+                    raise failure
+                self._metrics.retry(verb=method, code=code, host=self._host)
+                log.info("Retrying the request", extra={"error": str(failure), "waitSeconds": wait})
+                if self._clock.sleep(wait, retries) or self._clock.monotonic() >= deadline:
+                    raise failure
+            finally:
+                del failure  # its frames lead back to it
         raise AssertionError("unreachable: the last turn returns or raises")
 
-    def _try(self, request: _Request, exchange: Exchange, seconds: float) -> urllib3.BaseHTTPResponse:
-        """The answer with any status. Raises ConnectionFailed if there is none within `seconds`."""
+    def _once(self, method: str, send: Callable[[float], Response | Stream], left: float) -> Response | Stream:
+        """The answer with any status. Raises TransportError, and Stopped."""
         if self._closed.is_set():
-            raise self._error_when_closed()
+            raise _closed()
         started = self._clock.monotonic()
         code = "<error>"
         try:
-            authorization = self._authorization(request, seconds)
-            self._use_material()
-            response = request.interrupt.call(
-                partial(self._exchange, request, exchange, authorization),
-                thread_name="request",
-                timeout=started + seconds - self._clock.monotonic(),
-                abandon=lambda late: late.close(),
-            )
-            code = str(response.status)
-        except Interrupted:
-            raise self._error_when_closed() from None
-        except Overdue:
-            raise overdue(self._host, request.timeout, connected=exchange.is_connected) from None
-        except (HTTPError, OSError, ValueError) as error:
-            raise connection_failed(
-                error, self._host, connect_timeout=request.connect_timeout, read_timeout=request.read_timeout
-            ) from error
-        finally:
-            if code == "<error>":
-                if not exchange.on_new_connection:
-                    # The cause, for example a lost route, has most likely broken all idle connections.
-                    self._pool.clear()
-                exchange.cut()
-                exchange.release()
-            seconds = self._clock.monotonic() - started
-            self._metrics.request(verb=request.method, code=code, host=self._host, seconds=seconds)
-        if response.status == 401:
-            self._credentials.refused(sent_at=started)
-        return response
-
-    def _authorization(self, request: _Request, seconds: float) -> str | None:
-        try:
-            return self._credentials.authorization(timeout=seconds, stop=request.interrupt.event)
-        except NoCredentials:
-            if request.interrupt.is_set():
-                raise Interrupted from None
+            answer = send(left)
+            code = "200" if isinstance(answer, Stream) else str(answer.status)
+        except Stopped:
+            if self._fence is self._closed and self._closed.is_set():
+                raise _closed() from None
             raise
+        finally:
+            seconds = self._clock.monotonic() - started
+            self._metrics.request(verb=method, code=code, host=self._host, seconds=seconds)
+        if code == "401":
+            self._credentials.refused(sent_at=started)
+        self._refusals.note(refused=code == "401", now=self._clock.monotonic(), host=self._host)
+        return answer
 
-    def _exchange(self, request: _Request, exchange: Exchange, authorization: str | None) -> urllib3.BaseHTTPResponse:
-        """Send the request and read the answer. Runs in a thread that the caller may abandon."""
-        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent})
-        if request.body is not None:
-            headers["Content-Type"] = request.content_type
+    def _headers(self, headers: Mapping[str, str], left: float, stop: Stop) -> HTTPHeaderDict:
+        sent = HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent, **headers})
+        try:
+            authorization = self._credentials.authorization(timeout=left, stop=stop)
+        except NoCredentials:
+            stop.check()  # which ends a credential plugin
+            raise
         if authorization is not None:
-            headers["Authorization"] = authorization
+            sent["Authorization"] = authorization
         for name, value in self._credentials.impersonation:
-            headers.add(name, value)
-        while True:
-            try:
-                with exchange:
-                    # No retries and redirects by urllib3, which knows neither the stop nor what is idempotent.
-                    response = self._pool.urlopen(
-                        request.method,
-                        request.url,
-                        body=request.body,
-                        headers=headers,
-                        timeout=urllib3.Timeout(connect=request.connect_timeout, read=request.read_timeout),
-                        retries=False,
-                        redirect=False,
-                        preload_content=not request.stream,
-                    )
-                break
-            except ProtocolError as error:
-                # The server closed an idle connection just when it was used again, which is normal. The next idle one
-                # may fail as well, but each only once, and a new connection ends the series.
-                if request.method != "GET" or exchange.on_new_connection or exchange.is_cut:
-                    raise
-                log.debug("Retrying a request that failed on an idle connection", extra={"error": type(error).__name__})
-        if request.stream and not 200 <= response.status < 300:
-            response.read(cache_content=True)
-            response.release_conn()
-        return cast("urllib3.BaseHTTPResponse", response)
+            sent.add(name, value)
+        self._use_material()  # after authorization(), which may have obtained a new certificate
+        return sent
 
     def _use_material(self) -> None:
-        """Use no connection any more that was opened with older certificates."""
+        """Use the current certificate and CA for all new connections. Those that have older ones are not used again."""
         material = self._credentials.tls()
-        with self._material_lock:
+        if material is self._material:
+            return
+        with self._lock:
             if material is not self._material:
+                try:
+                    context = client_context(material)
+                except ValueError as error:
+                    raise NoCredentials(f"the API server cannot be reached: {error}") from error
+                self._pool.use(context, server_name=material.server_name)
                 self._material = material
-                self._pool.clear()
 
 
 def _closed() -> ConnectionFailed:
     return ConnectionFailed("the client is closed", reason=ConnectionFailed.CLOSED)
 
 
-def _socket_options() -> list[tuple[int, int, int]]:
-    options: list[tuple[int, int, int]] = [
-        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    ]
-    # A platform may lack some of these; then the longer defaults of the system apply.
-    for name, value in (
-        ("TCP_KEEPIDLE", _KEEPALIVE_IDLE),
-        ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL),
-        ("TCP_KEEPCNT", _KEEPALIVE_COUNT),
-        ("TCP_USER_TIMEOUT", _USER_TIMEOUT_MS),
-    ):
-        option = getattr(socket, name, None)
-        if option is not None:
-            options.append((socket.IPPROTO_TCP, option, value))
-    return options
+def _proxy(configuration: Configuration) -> Proxy | None:
+    if not configuration.proxy:
+        return None
+    return Proxy(configuration.proxy, (configuration.proxy_headers or {}).get("Proxy-Authorization"))
+
+
+class _Refusals:
+    """Since when the server answers everything with 401. Shared by all views of a client."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self._logged_at: float | None = None
+
+    def note(self, *, refused: bool, now: float, host: str) -> None:
+        if not refused:
+            self.since = self._logged_at = None
+            return
+        if self.since is None:
+            self.since = now
+        if self._logged_at is None or now - self._logged_at >= _REFUSAL_LOG_PERIOD:
+            self._logged_at = now
+            log.error(
+                "The API server refuses the credentials of this process (401)",
+                extra={"server": host, "seconds": round(now - self.since)},
+            )
+
+
+def _error_of(response: Response, url: str) -> ApiError:
+    """The error for an answer with a status other than 2xx."""
+    path = urlsplit(url).path
+    try:
+        status = decode(response.body)
+    except ValueError:
+        status = None
+    if not isinstance(status, dict) or status.get("kind") != "Status":
+        status = {"message": _foreign_text(response, path)}
+    elif response.status == 404 and not _names_object(status):
+        status = status | {"message": f"{status.get('message')}: {path}"}
+    return error_from_status(status, code=response.status, retry_after=_retry_after(response))
+
+
+def _seconds_to_wait(response: Response) -> float | None:
+    """The seconds after which the server asks to retry the same request; None if it does not.
+
+    As in client-go (rest/with_retry.go): 429 or 5xx, with a header in whole seconds. `details.retryAfterSeconds` of a
+    Status is for the caller, not for the transport.
+    """
+    return _retry_after(response) if response.status == 429 or response.status >= 500 else None
+
+
+def _retry_after(response: Response) -> float | None:
+    header = response.headers.get("Retry-After", "")
+    return float(header) if header.isascii() and header.isdigit() else None
+
+
+def _names_object(status: Mapping[str, Any]) -> bool:
+    details = status.get("details")
+    return isinstance(details, dict) and bool(details.get("name"))
+
+
+def _foreign_text(response: Response, path: str) -> str:
+    """The text of a proxy, or of a handler outside the API machinery, shortened to one line. HTML is left out."""
+    if response.status == 404:
+        return f"the server does not know the path {path}: is the resource's CRD installed?"
+    text = ""
+    if response.headers.get("Content-Type", "").startswith("text/plain"):
+        start = response.body[:_MAX_FOREIGN_TEXT].decode(errors="replace")
+        text = "".join(c if c.isprintable() else " " for c in start).strip()
+    return f"the server answered with status {response.status}" + (f": {text}" if text else "")
+
+
+def _unexpected(response: Response, message: str) -> ApiError:
+    """The error for a successful answer with an invalid content."""
+    return ApiError(message, status=response.status, reason="UnexpectedServerResponse")
 
 
 def _namespace_of(resource: Resource, obj: Mapping[str, Any], namespace: str | None) -> str | None:

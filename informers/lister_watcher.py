@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from informers.client import LIST_TIMEOUT, Client
-from informers.interrupt import Interrupt
 from informers.resource import Resource
+from informers.transport import Stop
 from informers.watch import WatchEvent
 
 
@@ -31,8 +31,8 @@ class ListerWatcher(Protocol):
     def resource(self) -> Resource:
         """The kind that is listed; events about objects of another kind are skipped."""
 
-    def list(self, *, limit: int | None, continue_: str, interrupt: Interrupt) -> dict[str, Any]:
-        """One page of the latest state, as the API sends it. Raises ApiError. After `interrupt` is set, the result is
+    def list(self, *, limit: int | None, continue_: str, stop: Stop) -> dict[str, Any]:
+        """One page of the latest state, as the API sends it. Raises ApiError. After `stop` is set, the result is
         ignored.
         """
 
@@ -75,7 +75,7 @@ class ResourceListerWatcher:
         """See ListerWatcher."""
         return self._resource
 
-    def list(self, *, limit: int | None, continue_: str, interrupt: Interrupt) -> dict[str, Any]:
+    def list(self, *, limit: int | None, continue_: str, stop: Stop) -> dict[str, Any]:
         """See ListerWatcher."""
         return self._client.list(
             self._resource,
@@ -85,7 +85,7 @@ class ResourceListerWatcher:
             limit=limit,
             continue_=continue_,
             timeout=self._list_timeout,
-            interrupt=interrupt,
+            stop=stop,
         )
 
     def watch(

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 from informers.backoff import Backoff
@@ -29,11 +28,11 @@ from informers.errors import (
     WrongKind,
     error_from_status,
 )
-from informers.interrupt import Interrupt, Interrupted
 from informers.lister_watcher import ListerWatcher, Watcher
 from informers.metrics import InformerMetrics
 from informers.pager import list_all, wrong_kind
 from informers.resource import object_key
+from informers.transport import Stop, Stopped
 from informers.versions import is_older
 from informers.watch import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, WatchEvent
 from workqueue.clock import Clock
@@ -126,7 +125,7 @@ class Reflector:
         self._lock = threading.Lock()
         # Guarded by _lock: the current round, and its watch or the one before.
         self._stopped = False
-        self._round = Interrupt()
+        self._round = Stop()
         self._round_began = 0.0
         self._waiting = False
         self._is_distrusted = False  # the current watch
@@ -157,7 +156,7 @@ class Reflector:
     def run(self) -> None:
         """List and watch until stop(). Raises only errors in the store's code, not those of the server."""
         while self._begin_round():
-            with suppress(Interrupted):
+            with suppress(Stopped):
                 try:
                     self._list_and_watch()
                 except KubernetesError as error:
@@ -199,7 +198,7 @@ class Reflector:
         with self._lock:
             if self._stopped:
                 return False
-            self._round = Interrupt()
+            self._round = Stop()
             self._round_began = self._clock.monotonic()
         return True
 
@@ -219,16 +218,15 @@ class Reflector:
     # ---- list
 
     def _list(self) -> None:
-        interrupt = self._round  # a thread that was abandoned must not go on in the next round
-
         def page(*, limit: int | None, continue_: str) -> dict[str, Any]:
-            if interrupt.is_set():
-                raise Interrupted
-            return self._lister_watcher.list(limit=limit, continue_=continue_, interrupt=interrupt)
+            self._check_stop()
+            try:
+                return self._lister_watcher.list(limit=limit, continue_=continue_, stop=self._round)
+            finally:
+                self._check_stop()  # the result of a request that was ended with its round is ignored
 
         started = self._clock.monotonic()
-        pages = partial(list_all, page, self._lister_watcher.resource)
-        result = interrupt.call(pages, thread_name=f"{self._name}-list")
+        result = list_all(page, self._lister_watcher.resource)
         self._last_error = None
         self._replace(result.items, result.resource_version, started)
 
@@ -354,7 +352,7 @@ class Reflector:
     def _open(
         self, version: str, *, resource_version_match: str | None = None, send_initial_events: bool | None = None
     ) -> _Stream:
-        """Open a watch. Raises ApiError when it is refused, Interrupted when stopped."""
+        """Open a watch. Raises ApiError when it is refused, Stopped when stopped."""
         self._check_stop()
         # Before the request, because some proxies send the headers only with the first event.
         started = self._clock.monotonic()
@@ -375,7 +373,7 @@ class Reflector:
             # The result of a request that was ended with its round is ignored.
             if self._round.is_set():
                 watcher.close()
-                raise Interrupted
+                raise Stopped
         self._last_error = None
         return _Stream(watcher, iter(watcher), started)
 
@@ -392,7 +390,7 @@ class Reflector:
 
         `publish` gets each event's version: from the first event with `in_order`, else from the first that is not
         ADDED. With `until_initial_end` it returns after that end and leaves the stream open. Raises the ApiError of an
-        ERROR event, _ShortWatch, _WentBack, or Interrupted.
+        ERROR event, _ShortWatch, _WentBack, or Stopped.
         """
         resource = self._lister_watcher.resource
         kind, api_version = resource.kind, resource.api_version
@@ -477,14 +475,13 @@ class Reflector:
             self._check_stop()
             self._waiting = True
             seconds = self._backoff.next()
-        self._clock.sleep(seconds, self._round.event)
+        self._clock.sleep(seconds, self._round)
         with self._lock:
             self._waiting = False
             self._check_stop()
 
     def _check_stop(self) -> None:
-        if self._round.is_set():
-            raise Interrupted
+        self._round.check()
 
     @contextmanager
     def _every(self, seconds: float, action: Callable[[], None]) -> Iterator[None]:

@@ -7,15 +7,13 @@ resourceVersion.
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-import urllib3
 from kubernetes.watch import Watch
 
 from informers.encoding import decode
-from informers.errors import ConnectionFailed
-from informers.exchange import Exchange
-from informers.interrupt import Interrupt
+from informers.transport import Stop, Stopped, Stream, TransportError
 
 log = logging.getLogger(__name__)
 
@@ -50,28 +48,18 @@ class WatchStream(Watch):  # type: ignore[misc]
       it.
     """
 
-    def __init__(self, open_response: Callable[[Interrupt, Exchange], urllib3.BaseHTTPResponse]) -> None:
-        """open_response sends the request over the exchange, and raises ConnectionFailed if the interrupt is set before
-        the answer. The exchange stays attached to the connection.
-        """
+    def __init__(self, open_stream: Callable[[Stop], Stream]) -> None:
+        """open_stream sends the request. Raises ApiError, and Stopped if the stop is set."""
         # Not the constructor of the base class: it creates a client with a pool, which is not used here.
-        self._open_response = open_response
-        self._interrupt = Interrupt()
-        self._exchange = Exchange()
-        self._response: urllib3.BaseHTTPResponse | None = None
+        self._open_stream = open_stream
+        self._stop = Stop()
+        self._stream: Stream | None = None
 
     def open(self) -> None:
         """Send the request and wait for the headers of the answer. Raises ApiError. Returns early when stopped."""
-        if self._response is not None or self._interrupt.is_set():
-            return
-        try:
-            self._response = self._open_response(self._interrupt, self._exchange)
-        except ConnectionFailed:
-            if not self._interrupt.is_set():
-                raise
-        finally:
-            if self._response is None:
-                self._exchange.release()
+        if self._stream is None and not self._stop.is_set():
+            with suppress(Stopped):
+                self._stream = self._open_stream(self._stop)
 
     def __iter__(self) -> Iterator[WatchEvent]:
         return self.stream()
@@ -79,22 +67,21 @@ class WatchStream(Watch):  # type: ignore[misc]
     def stream(self) -> Iterator[WatchEvent]:
         """The events, in the order of the server. Raises ApiError only before the first event, see open()."""
         self.open()
-        response = self._response
-        if response is None:
+        if self._stream is None:
             return
         try:
-            for line in _lines(response):
-                if self._interrupt.is_set():
+            for line in _lines(self._stream):
+                if self._stop.is_set():
                     return
                 event = self.unmarshal_event(line)
                 if event is not None:
                     yield event
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            # ValueError: the file below the response was closed under a read.
-            if not self._interrupt.is_set():
-                log.info("Watch connection ended", extra={"error": type(error).__name__})
+        except Stopped:
+            return
+        except TransportError as error:
+            log.info("Watch connection ended", extra={"error": str(error)})
         finally:
-            self._close(response)
+            self._stream.close()
 
     def unmarshal_event(self, data: bytes, return_type: object = None) -> WatchEvent | None:  # noqa: ARG002
         """The event of a line; None for a blank line."""
@@ -113,19 +100,13 @@ class WatchStream(Watch):  # type: ignore[misc]
 
     def stop(self) -> None:
         """End the stream. Idempotent, from any thread; does not wait."""
-        self._interrupt.set()
-        self._exchange.cut()
+        self._stop.set()
 
     def close(self) -> None:
         """stop(), and release the connection. Called by the thread that opens and reads. Idempotent."""
         self.stop()
-        if self._response is not None:
-            self._close(self._response)
-
-    def _close(self, response: urllib3.BaseHTTPResponse) -> None:
-        response.close()
-        response.release_conn()
-        self._exchange.release()
+        if self._stream is not None:
+            self._stream.close()
 
 
 _UNDECODABLE: dict[str, Any] = {
@@ -138,10 +119,10 @@ _UNDECODABLE: dict[str, Any] = {
 }
 
 
-def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+def _lines(stream: Stream) -> Iterator[bytes]:
     """The lines without line ends; an incomplete last line is dropped. Each byte is copied at most twice."""
     begun: list[bytes] = []  # parts of an incomplete line
-    while segment := response.read1(_READ_SIZE, decode_content=False):
+    while segment := stream.read(_READ_SIZE):
         *lines, rest = segment.split(b"\n")
         if lines and begun:
             begun.append(lines[0])

@@ -29,6 +29,7 @@ from controller.compass.http import HttpAnswer, HttpClient
 from controller.compass.limits import Limits
 from controller.compass.queries import Operation
 from controller.compass.redaction import sent_secrets
+from informers.transport import Stop
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Transport:
     """Sends operations over one pool of connections. May be used by several threads.
 
     With `log_queries`, a call that fails is logged: operation, ids, status, size, duration and errors, and never a body
-    or a header. No answer takes more than `answer_memory` bytes of memory.
+    or a header. No answer takes more than `answer_memory` bytes of memory. `stop` ends the calls.
     """
 
     def __init__(
@@ -74,9 +75,9 @@ class Transport:
         log_queries: bool = False,
         observe: Observe | None = None,
         monotonic: Callable[[], float] = time.monotonic,
-        check_stop: Callable[[], None] = lambda: None,
+        stop: Stop | None = None,
     ) -> None:
-        self._http = HttpClient(context, max_bytes=answer_bytes, monotonic=monotonic, check_stop=check_stop)
+        self._http = HttpClient(context, max_bytes=answer_bytes, stop=stop or Stop(), monotonic=monotonic)
         self._log_queries = log_queries
         self._observe = observe
         self._monotonic = monotonic

@@ -253,7 +253,7 @@ def build(context: Context) -> Controller[str]:
         Dependencies(
             connections=context.connections,
             credentials=context.credentials,
-            sessions=process.sessions,
+            sessions=context.sessions,
             clock=process.clock,
             new_key=process.new_key,
         ),

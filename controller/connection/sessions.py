@@ -25,6 +25,7 @@ from controller.compass.readings import Readings
 from controller.compass.types import Configuration
 from controller.connection.credentials import CredentialsStore, Registration, StoredCredentials
 from controller.connection.store import ConnectionStore
+from informers import Stop
 from workqueue.clock import Clock
 
 
@@ -50,7 +51,8 @@ def announced_urls(offered: Configuration, *, request_id: str) -> tuple[str, str
 
 
 class Sessions:
-    """Thread-safe. Methods raise InvalidRequest for an invalid CA file, InvalidCredentials for an invalid pair."""
+    """Thread-safe. `stop` ends the calls. Methods raise InvalidRequest for an invalid CA file, InvalidCredentials for
+    an invalid pair."""
 
     def __init__(
         self,
@@ -60,14 +62,14 @@ class Sessions:
         limits: Limits | None = None,
         log_queries: bool = False,
         observe: Observe | None = None,
-        check_stop: Callable[[], None] = lambda: None,
+        stop: Stop | None = None,
     ) -> None:
         self._ca_file = ca_file
         self._skip_verify = skip_verify
         self._limits = limits or Limits()
         self._log_queries = log_queries
         self._observe = observe
-        self._check_stop = check_stop
+        self._stop = stop or Stop()
         self._lock = threading.Lock()
         self._readings = Readings()
         self._transport: tuple[tuple[str, str], Transport] | None = None  # and what it was opened for
@@ -128,7 +130,7 @@ class Sessions:
             answer_bytes=self._limits.answer_bytes,
             log_queries=self._log_queries,
             observe=self._observe,
-            check_stop=self._check_stop,
+            stop=self._stop,
         )
 
 

@@ -409,7 +409,7 @@ def build(context: Context, application: ApplicationController) -> Controller[st
         settings=settings,
         connections=context.connections,
         credentials=context.credentials,
-        sessions=process.sessions,
+        sessions=context.sessions,
         applications=application.applications,
         workers=application,
         progress=context.progress,

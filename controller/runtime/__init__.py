@@ -28,8 +28,7 @@ from controller.runtime.predicates import (
 )
 from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result, TerminalError
 from controller.runtime.signals import stop_on_signals
-from controller.runtime.stopping import check_stop
-from controller.runtime.term import Term, TermEnded
+from controller.runtime.term import Term
 from controller.runtime.writes import add_finalizer, create_or_update, is_being_deleted, remove_finalizer
 
 __all__ = [
@@ -54,13 +53,11 @@ __all__ = [
     "RunnableFailed",
     "ServerBindError",
     "Term",
-    "TermEnded",
     "TerminalError",
     "add_finalizer",
     "all_of",
     "annotations_changed",
     "any_of",
-    "check_stop",
     "create_or_update",
     "generation_changed",
     "is_being_deleted",

@@ -21,13 +21,12 @@ from controller.runtime import logs
 from controller.runtime.metrics import Metrics
 from controller.runtime.predicates import Predicate
 from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result, TerminalError
-from controller.runtime.stopping import work_until
-from controller.runtime.term import TermEnded
 from informers import (
     DeletedFinalStateUnknown,
     EventHandlers,
     KubernetesError,
     Registration,
+    Stopped,
     split_key,
     wait_for_sync,
 )
@@ -227,8 +226,7 @@ class Controller(Generic[K]):
 
     def _run_worker(self, stop: threading.Event) -> None:
         try:
-            with work_until(stop):
-                self._worker(stop)
+            self._worker(stop)
         except BaseException as error:  # noqa: BLE001 - raised by run()
             self._failures.append(error)
             stop.set()
@@ -270,7 +268,7 @@ class Controller(Generic[K]):
             result: object = self._reconcile(key)
             if not isinstance(result, Result):
                 raise TypeError(f"a reconciler returns a Result, not {type(result).__name__}")  # noqa: TRY301
-        except TermEnded:
+        except Stopped:
             # Not a failure, and no retry: the next term starts with empty queues, maybe in another process.
             log.info("Reconcile aborted, because the process stops or its term of leadership has ended")
         except TerminalError as error:

@@ -4,8 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from controller.runtime.stopping import work_until
-from controller.runtime.term import TermEnded
+from informers import Stop, Stopped
 from workqueue import Clock
 
 log = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ class Group:
     """Threads that are started and stopped together, with waits on the given clock."""
 
     def __init__(self, clock: Clock, on_failure: Callable[[RunnableFailed], None]) -> None:
-        self.stop_event = threading.Event()
+        self.stop = Stop()
         self._clock = clock
         self._on_failure = on_failure
         self._changed = threading.Condition()
@@ -33,44 +32,43 @@ class Group:
     def start(self, name: str, run: Run, *, until_stop: bool) -> None:
         """Start a thread, unless the group was stopped. until_stop: ending earlier counts as a failure."""
         with self._changed:
-            if self.stop_event.is_set():
+            if self.stop.is_set():
                 return
             self._started.append(name)
             self._running.append(name)
         threading.Thread(target=self._run, args=(name, run, until_stop), name=name, daemon=True).start()
 
-    def stop(self, deadline: float) -> list[str]:
+    def end(self, deadline: float) -> list[str]:
         """Stop all threads and wait for them; return the names of those that have not ended by then."""
         with self._changed:
-            self.stop_event.set()
+            self.stop.set()
             while self._running and not self._abandoned and (left := deadline - self._clock.monotonic()) > 0:
                 self._clock.wait(self._changed, left)
             return list(self._running)
 
     def tell_to_stop(self) -> None:
         """Stop all threads and return at once."""
-        self.stop_event.set()
+        self.stop.set()
 
     def abandon(self) -> None:
         """Stop all threads and end all waits for them."""
         with self._changed:
             self._abandoned = True
-            self.stop_event.set()
+            self.stop.set()
             self._changed.notify_all()
 
     def ended_early(self) -> list[str]:
         """Names of the threads that have ended before the stop."""
         with self._changed:
-            return [] if self.stop_event.is_set() else [name for name in self._started if name not in self._running]
+            return [] if self.stop.is_set() else [name for name in self._started if name not in self._running]
 
     def _run(self, name: str, run: Run, until_stop: bool) -> None:
         failure: RunnableFailed | None = None
         try:
-            with work_until(self.stop_event):
-                run(self.stop_event)
-            if until_stop and not self.stop_event.is_set():
+            run(self.stop)
+            if until_stop and not self.stop.is_set():
                 failure = RunnableFailed(f"{name} ended unexpectedly")
-        except TermEnded:
+        except Stopped:
             log.debug("A component ended with its term", extra={"part": name})
         except BaseException as error:  # noqa: BLE001 - SystemExit of a thread would otherwise end it silently
             failure = RunnableFailed(f"{name}: {type(error).__name__}: {error}")

@@ -31,7 +31,7 @@ from controller.runtime.http_server import HTTPServer
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.metrics import Metrics
 from controller.runtime.recovery import Recovery
-from controller.runtime.term import Term, TermEnded
+from controller.runtime.term import Term
 from informers import Client, ConnectionFailed, KubernetesError
 from workqueue import REAL_CLOCK, Clock
 
@@ -45,12 +45,14 @@ STUCK_AFTER = 600.0
 _REPORT_SECONDS = 10.0
 # The interval in which client-go polls HasSynced.
 _SYNC_POLL_SECONDS = 0.1
+# A rotation of credentials, of which the API server knows before or after this process, takes less.
+_REFUSED_SECONDS = 10.0
 # A term waits this long for interrupted watches, so that it does not start with old caches. Then it starts anyway: each
 # write contains the version that it is based on.
 _CATCH_UP_SECONDS = 10.0
 
 # Builds the controllers of one term. All their requests use the client that it gets, which refuses them when the term
-# has ended.
+# has ended; its `stop` is set when their work has to end.
 BuildControllers = Callable[[Client], Iterable[Controller[Any]]]
 
 
@@ -138,6 +140,7 @@ class Manager:
         health.add("workers", self._check_workers)
         health.add("informers", self._check_informers)
         ready.add("informers", self._check_synced)
+        ready.add("credentials", self._check_credentials)
         return health, ready
 
     def add_informer(self, informer: Informer) -> None:
@@ -255,7 +258,7 @@ class Manager:
     def _campaign(self, elector: LeaderElector, stop: threading.Event) -> None:
         """Wait for the Lease, and again after each loss, when the work of the lost term has ended."""
         while elector.run(stop, release=lambda: not self._late) is not None:
-            late = self._leader_group.stop(self._clock.monotonic() + self._grace_period)
+            late = self._leader_group.end(self._clock.monotonic() + self._grace_period)
             if late:
                 # Its requests are refused, but its other work must not overlap with the next term.
                 names = ", ".join(late)
@@ -276,7 +279,7 @@ class Manager:
         self._wait_for_watches(stop)
         if stop.is_set():
             return
-        client = self._client if term is None else self._client.until(term, TermEnded)
+        client = self._client.until(term, stop=group.stop)
         controllers = [controller for build in self._builders for controller in build(client)]
         names = {*self._runnable_names}
         for controller in controllers:
@@ -336,14 +339,14 @@ class Manager:
         if not leading:
             self._election_group.tell_to_stop()
         for group in (leader_group, self._runnable_group, self._informer_group):
-            self._late += group.stop(deadline)
+            self._late += group.end(deadline)
         if isinstance(self._error, GracePeriodExceeded):
             return
         if self._late:
             log.error("The grace period has ended", extra={"stillRunning": ", ".join(self._late)})
-        self._server_group.stop(self._clock.monotonic() + self._grace_period)
+        self._server_group.end(self._clock.monotonic() + self._grace_period)
         # Releasing needs one or two requests, each with its own timeout, whatever is left of the grace period.
-        self._election_group.stop(self._clock.monotonic() + self._grace_period)
+        self._election_group.end(self._clock.monotonic() + self._grace_period)
 
     def _abandon(self) -> None:
         groups = (self._leader_group, self._runnable_group, self._informer_group, self._election_group)
@@ -372,6 +375,10 @@ class Manager:
     def _check_synced(self) -> None:
         if missing := [informer.name for informer in self._informers if not informer.has_synced]:
             raise RuntimeError(f"not synced: {', '.join(missing)}")
+
+    def _check_credentials(self) -> None:
+        if (seconds := self._client.refused_for) > _REFUSED_SECONDS:
+            raise RuntimeError(f"the API server has refused all requests with 401 for {seconds:.0f} s")
 
     def _add_name(self, name: str, names: set[str]) -> None:
         self._refuse_when_running(name)

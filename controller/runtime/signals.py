@@ -7,13 +7,15 @@ import socket
 import threading
 from typing import Any
 
+from informers import Stop
+
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def stop_on_signals() -> threading.Event:
-    """Return an event that the first signal sets. The second signal ends the process with status 1.
+def stop_on_signals() -> Stop:
+    """Return a stop that the first signal sets. The second signal ends the process with status 1.
 
     Call it once, in the main thread (else ValueError), before anything that has to be stopped (controller-runtime:
     SetupSignalHandler).
@@ -21,7 +23,7 @@ def stop_on_signals() -> threading.Event:
     The handlers themselves do nothing, because they may interrupt the main thread while it holds the lock of the event
     that they would set. Python writes the signal's number to a socket, and a thread reads it there.
     """
-    stop = threading.Event()
+    stop = Stop()
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
@@ -32,7 +34,7 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def _run(reader: socket.socket, writer: socket.socket, stop: threading.Event) -> None:
+def _run(reader: socket.socket, writer: socket.socket, stop: Stop) -> None:
     try:
         _watch(reader, writer, stop)
     except BaseException:
@@ -64,7 +66,7 @@ def _leave_alone_forked_children(handlers: dict[signal.Signals, Any]) -> None:
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=restore)
 
 
-def _watch(reader: socket.socket, _writer: socket.socket, stop: threading.Event) -> None:
+def _watch(reader: socket.socket, _writer: socket.socket, stop: Stop) -> None:
     while number := reader.recv(1):
         if number[0] not in SIGNALS:
             continue

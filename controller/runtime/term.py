@@ -13,23 +13,12 @@ on the absence of the object). After any change by the next leader, the API serv
 creation is possible, and the next leader sees it like any other drift. Only Events name no version.
 """
 
-from informers.interrupt import Interrupt
+from informers import Stop
 from workqueue import Clock
 
 
-class TermEnded(BaseException):
-    """The term of this work has ended.
-
-    It is not an Exception, like other cancellations, so that code which reports or handles failures does not catch it.
-    The controller handles it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("the term of leadership has ended")
-
-
-class Term(Interrupt):
-    """Set when the term has ended; requests of the term's client then raise TermEnded (informers.Client.until).
+class Term(Stop):
+    """Set when the term has ended; requests of the term's client then raise Stopped (informers.Client.until).
 
     A term ends when set() is called, and at its deadline even if no thread runs at that moment: a process that was
     suspended past the deadline finds that it has ended before it sends anything.

@@ -100,5 +100,5 @@ def test_api_server_outage(connected: Stage, seconds: float) -> None:
 
 
 def test_a_watch_after_one_that_was_ended(connected: Stage) -> None:
-    """It goes on until the server ends it, with the Python and the OpenSSL of the image: see sockets/tls.py."""
+    """It goes on until the server ends it, with the Python and the OpenSSL of the image: see TLSSocket."""
     assert float(connected.python(_WATCH_TWICE)) > 2

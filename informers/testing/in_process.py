@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from informers import ApiError, Interrupt, KubernetesError, Resource, WatchEvent
+from informers import ApiError, KubernetesError, Resource, Stop, WatchEvent
 from informers.errors import error_from_status
 from informers.testing.cluster import Cluster, Refused
 
@@ -32,7 +32,7 @@ class InProcess:
     def resource(self) -> Resource:
         return self.cluster.resource
 
-    def list(self, *, limit: int | None, continue_: str, interrupt: Interrupt) -> Object:
+    def list(self, *, limit: int | None, continue_: str, stop: Stop) -> Object:
         self.lists += 1
         if self.list_faults:
             raise self.list_faults.popleft()

@@ -11,7 +11,6 @@ from typing import Any
 
 from informers import (
     ApiError,
-    Interrupt,
     KubernetesError,
     Reflector,
     ReflectorOptions,
@@ -126,7 +125,7 @@ class Run:
 
     # ---- the ListerWatcher
 
-    def list(self, *, limit: int | None, continue_: str, interrupt: Interrupt) -> Object:
+    def list(self, *, limit: int | None, continue_: str, stop: threading.Event) -> Object:
         words = ["LIST"]
         words += [f"limit={limit}"] if limit else []
         words += [f"continue={continue_}"] if continue_ else []

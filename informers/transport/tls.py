@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+# OpenSSL's words for a pair that does not belong together; the last one is for keys of two algorithms.
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+
 
 @dataclass(frozen=True, slots=True)
 class TLSMaterial:
@@ -23,8 +26,10 @@ class TLSMaterial:
     verify: bool = True
 
 
-def client_context(material: TLSMaterial) -> ssl.SSLContext:
+def client_context(material: TLSMaterial, *, with_system: bool = False) -> ssl.SSLContext:
     """A new context for connections with this material. Raises ValueError without its content if it is unusable.
+
+    with_system: the system's authorities are trusted beside `ca`.
 
     Without VERIFY_X509_STRICT, which Python 3.13 sets: it refuses certificates without key identifiers, which some
     clusters have, and which client-go and older Pythons accept.
@@ -35,25 +40,26 @@ def client_context(material: TLSMaterial) -> ssl.SSLContext:
     if not material.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    elif material.ca is None:
+    if material.verify and (material.ca is None or with_system):
         context.load_default_certs()
-    else:
+    if material.verify and material.ca is not None:
         try:
             context.load_verify_locations(cadata=material.ca.decode("ascii"))
         except (ssl.SSLError, ValueError):
             raise ValueError("the certificate authority is no certificate in PEM format") from None
     if material.certificate is not None:
-        _load_certificate(context, material.certificate)
+        load_certificate(context, material.certificate)
     return context
 
 
-def _load_certificate(context: ssl.SSLContext, pem: bytes) -> None:
+def load_certificate(context: ssl.SSLContext, pem: bytes) -> None:
+    """Present this certificate, whose PEM has its chain and its key. Raises ValueError."""
     with _path_of(pem) as path:
         try:
             # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
             context.load_cert_chain(path, password="")
         except (ssl.SSLError, ValueError) as error:
-            if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+            if isinstance(error, ssl.SSLError) and error.reason in _MISMATCHES:
                 raise ValueError("the private key does not belong to the client certificate") from None
             raise ValueError("client certificate and key are not readable, unencrypted PEM") from None
 

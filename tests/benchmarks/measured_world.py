@@ -17,7 +17,7 @@ from tests.support.audit_log import AuditLog
 
 WAIT = 600.0  # seconds; how long anything may take on a busy machine
 
-_PACKAGES = ("controller", "informers", "sockets", "workqueue")
+_PACKAGES = ("controller", "informers", "workqueue")
 _ROOT = Path(__file__).parents[2]
 _KEPT = ("name", "namespace", "labels", "ownerReferences")
 

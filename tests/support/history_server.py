@@ -191,7 +191,11 @@ class HistoryServer:
         self._open: set[socket.socket] = set()  # guarded by _lock
         self._tokens: dict[str, tuple[list[Object], int, int]] = {}  # guarded by _lock: rest, version, timeline
         self._run = 0  # number of the current process of the server; connections belong to one
-        self.port = 0
+        # Keeps the port while the server is away. It does not listen, so connects are refused then.
+        self._port_holder = socket.socket()
+        self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._port_holder.bind(("127.0.0.1", 0))
+        self.port = self._port_holder.getsockname()[1]
         self.start()
 
     @property
@@ -205,6 +209,7 @@ class HistoryServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._port_holder.close()
 
     def calm(self) -> None:
         """From now on everything is right."""
@@ -250,12 +255,7 @@ class HistoryServer:
 
     def start(self) -> None:
         """It starts, again on its port."""
-        while not self.port:
-            # Not a port that the system gives to clients: after a stop, a client could have it.
-            port = Random().randrange(20_000, 32_000)
-            with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-                self.port = port
-        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=64)
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=64, reuse_port=True)
         accept = partial(self._accept, self._listener, self._run)
         self._acceptor = threading.Thread(target=accept, name="history-server", daemon=True)
         self._acceptor.start()

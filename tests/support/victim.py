@@ -21,7 +21,6 @@ from controller.agent import build
 from controller.runtime import Metrics, logs, stop_on_signals
 from controller.settings import Settings
 from informers import Client
-from informers.interrupt import Interrupt
 from tests.support.agent_thread import small_key
 
 PHASES = ("before", "sent", "answered")
@@ -65,19 +64,7 @@ class Points:
         kind.request, kind.getresponse = sent, answered
 
 
-def tell_requests_by_their_callers() -> None:
-    """The client sends each request in a thread of its own: name it after the worker that waits for it."""
-    call: Callable[..., Any] = Interrupt.call
-
-    def named(interrupt: Interrupt, function: Any, *, thread_name: str, **options: Any) -> Any:
-        name = f"{threading.current_thread().name} {thread_name}"
-        return call(interrupt, function, thread_name=name, **options)
-
-    Interrupt.call = named  # type: ignore[assignment,method-assign]
-
-
 def main(kubeconfig: str, controller: str, point: str, trace: str) -> None:
-    tell_requests_by_their_callers()
     Points(controller, int(point), Path(trace)).watch(urllib3.connection.HTTPConnection)
     logs.setup(level="info", output="text")
     client = Client.load(kubeconfig, user_agent="compass-runtime-agent/test")

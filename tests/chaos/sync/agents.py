@@ -28,23 +28,23 @@ class _Guillotine:
 class _MortalClient(Client):
     guillotine: _Guillotine
 
-    def _send(self, request: Any, exchange: Any) -> Any:
+    def request(self, method: str, path: str, **arguments: Any) -> Any:
         axe = self.guillotine
-        if request.method == "GET":
-            return self._unless_fallen(request, exchange)
+        if method == "GET":
+            return self._unless_fallen(method, path, arguments)
         with axe.lock:  # one write at a time: none may be on its way when the last one was let through
-            response = self._unless_fallen(request, exchange)
-            if "/events" not in request.url:
+            response = self._unless_fallen(method, path, arguments)
+            if "/events" not in path:
                 axe.left -= 1
                 if axe.left == 0:
                     axe.fallen.set()
                     raise ConnectionFailed("killed")
             return response
 
-    def _unless_fallen(self, request: Any, exchange: Any) -> Any:
+    def _unless_fallen(self, method: str, path: str, arguments: dict[str, Any]) -> Any:
         if self.guillotine.fallen.is_set():
             raise ConnectionFailed("killed")
-        return super()._send(request, exchange)
+        return super().request(method, path, **arguments)
 
 
 class MortalAgent(AgentThread):
@@ -186,11 +186,11 @@ class _Weather:
 class _TriedClient(_MortalClient, _BlindClient):
     weather: _Weather
 
-    def _send(self, request: Any, exchange: Any) -> Any:
-        struck = self.weather.strikes(request.method, request.url)
+    def request(self, method: str, path: str, **arguments: Any) -> Any:
+        struck = self.weather.strikes(method, path)
         if struck and not self.weather.answers_are_lost:
             raise ServerError("etcd is away", status=500, reason="InternalError")
-        response = super()._send(request, exchange)
+        response = super().request(method, path, **arguments)
         if struck:
             raise ConnectionFailed("the answer is lost")
         return response

@@ -299,7 +299,7 @@ def test_a_proxy_that_holds_back_watches(
                 created = clock.monotonic()
                 eventually(lambda name=name: name in names(informer))  # type: ignore[misc]
                 print(f"seen after {clock.monotonic() - created:.0f} s")
-            told = "no answer" if holds_headers else "watches are silent"
+            told = "no complete answer" if holds_headers else "watches are silent"
             eventually(lambda: told in str(informer.last_error))
         finally:
             stop.set()

@@ -2,17 +2,23 @@
 
 import base64
 import os
+import socket
 import socketserver
+import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from controller.compass.http import proxy_for
+from e2e.controlplane import pki
 from e2e.controlplane.assets import find_assets
 from informers import ApiError, Client, ConfigurationError
 from informers.transport.proxies import Proxy
@@ -34,12 +40,24 @@ class Note:
 
 
 class RecordingProxy(socketserver.ThreadingTCPServer):
-    """Records each request and answers it with 502."""
+    """Records each request and answers it with 502. With `context` it is an https proxy."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.context = context
         self.notes: set[Note] = set()
         self.address = f"127.0.0.1:{self.server_address[1]}"
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        if self.context:
+            connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that does not trust this proxy is not an error of the test."""
+        if not isinstance(sys.exception(), ssl.SSLError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -56,14 +74,22 @@ class _Handler(socketserver.StreamRequestHandler):
         self.wfile.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
-@pytest.fixture
-def proxy() -> Iterator[RecordingProxy]:
-    with RecordingProxy() as server:
+@contextmanager
+def running(server: RecordingProxy) -> Iterator[RecordingProxy]:
+    with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def proxy() -> Iterator[RecordingProxy]:
+    with running(RecordingProxy()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="session")
@@ -198,6 +224,23 @@ def test_proxy_url_wins(
     assert notes == of_kubectl(proxy, kubectl, path, environ)
 
 
+def test_an_https_proxy_is_verified_with_the_authority_of_the_cluster(
+    kubectl: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in Go, which has one TLS configuration for both. Nothing is sent to a proxy of another authority."""
+    authority, other = pki.Authority("cluster"), pki.Authority("other")
+    pair = authority.serving("proxy", dns_names=(), addresses=("127.0.0.1",))
+    (tmp_path / "proxy.pem").write_bytes(pair.certificate_pem + pair.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "proxy.pem")
+    with running(RecordingProxy(context)) as proxy:
+        for trusted, notes in ((authority, {Note("api.example.invalid:6443", b"u:p")}), (other, set())):
+            ca = base64.b64encode(trusted.certificate_pem).decode()
+            path = kubeconfig(tmp_path, NAME, f"https://u:p@{proxy.address}", **{"certificate-authority-data": ca})
+            assert of_client(proxy, path, {}, monkeypatch) == notes
+            assert of_kubectl(proxy, kubectl, path, {}) == notes
+
+
 @pytest.mark.parametrize("text", [PROXY, f"u:p@{PROXY}", f"//{PROXY}", f"ftp://{PROXY}", "http://a b"])
 def test_an_unusable_proxy_url_is_refused(
     text: str, proxy: RecordingProxy, kubectl: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -220,8 +263,8 @@ def test_kubectl_connects_directly_where_an_unreadable_proxy_is_an_error_here(
         of_client(proxy, path, environ, monkeypatch)
 
 
-def kubeconfig(folder: Path, server: str, proxy_url: str | None = None) -> Path:
-    cluster = {"server": server} | ({"proxy-url": proxy_url} if proxy_url else {})
+def kubeconfig(folder: Path, server: str, proxy_url: str | None = None, **more: str) -> Path:
+    cluster = {"server": server, **more} | ({"proxy-url": proxy_url} if proxy_url else {})
     config = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -14,7 +14,7 @@ import pytest
 
 from release.manifests import ROOT
 
-OURS = {"controller", "informers", "sockets", "workqueue"}
+OURS = {"controller", "informers", "workqueue"}
 
 #: Runs in a process that finds the wheel first, and no cryptography.
 USE_IT = """
@@ -70,7 +70,7 @@ def test_it_has_no_agent_in_it(wheel: Path) -> None:
     found = {str(path.relative_to(wheel)) for path in wheel.rglob("*") if path.is_file()}
     expected = {
         str(path.relative_to(ROOT))
-        for folder in ("workqueue", "sockets", "informers", "controller/runtime")
+        for folder in ("workqueue", "informers", "controller/runtime")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from controller.runtime import Term, TermEnded
+from controller.runtime import Term
 from controller.runtime.leader_election import LEASES
 from e2e.controlplane import ControlPlane
-from informers import Client, Resource
+from informers import Client, Resource, Stop, Stopped
 from tests.integration.runtime.replica import CONFIG_MAPS
 from tests.support.audit_log import AuditLog, Request
 from tests.support.holding_proxy import HoldingProxy
@@ -397,8 +397,8 @@ def test_a_late_write_of_a_former_leader_changes_nothing(tmp_path: Path) -> None
             term = Term(renewed_at=time.monotonic(), renew_deadline=1.0, clock=REAL_CLOCK)
             timer = threading.Timer(1.0, term.set)
             timer.start()
-            with pytest.raises(TermEnded):
-                write(former.until(term, TermEnded), base)
+            with pytest.raises(Stopped):
+                write(former.until(term, stop=Stop()), base)
             timer.join()
             base = next_leader.update(CONFIG_MAPS, {**base, "data": {"writer": f"next {number}"}})
             network.release()

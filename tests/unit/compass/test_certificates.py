@@ -1,7 +1,6 @@
 """Keys, signing requests, certificates and the subject that the Connector announces."""
 
 import datetime
-import ssl
 from typing import Any
 
 import pytest
@@ -249,7 +248,7 @@ def test_openssl_is_told_of_a_pair_that_does_not_match(client_key: rsa.RSAPrivat
     with pytest.raises(InvalidCredentials) as caught:
         client_context(certificates.Credentials(client_key, (other,)))
     assert caught.value.part == "pair"
-    assert isinstance(caught.value.__cause__, ssl.SSLError)
+    assert "does not belong" in str(caught.value)
 
 
 def test_an_unusable_ca_file_is_named(tmp_path) -> None:  # type: ignore[no-untyped-def]

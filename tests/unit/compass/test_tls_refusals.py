@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from controller.compass import Refused, Unavailable, client_context
 from controller.compass.certificates import Credentials
 from controller.compass.http import HttpClient
+from informers.transport import Stop
 from tests.unit.compass.https_server import MAX_BYTES, Authority, Server, http, server_context
 
 TRIES = 25
@@ -149,7 +150,9 @@ def refused(
         context.maximum_version = version
         server = RefusingServer(context, end)
         client = HttpClient(
-            client_context(Credentials(client_key, (cases[alert].leaf,)), ca_file=ca_file), max_bytes=MAX_BYTES
+            client_context(Credentials(client_key, (cases[alert].leaf,)), ca_file=ca_file),
+            max_bytes=MAX_BYTES,
+            stop=Stop(),
         )
         closing.callback(server.close)
         closing.callback(client.close)
@@ -200,7 +203,7 @@ def test_a_connection_that_ends_without_an_alert_is_an_outage(
 def test_an_answer_that_comes_before_all_is_sent_is_read(trusting: ssl.SSLContext, server: Server) -> None:
     """A gateway answers 413 and closes while we are sending still."""
     server.answer_early = http("Payload Too Large", 413, Content_Type="text/plain")
-    client = HttpClient(trusting, max_bytes=MAX_BYTES)
+    client = HttpClient(trusting, max_bytes=MAX_BYTES, stop=Stop())
     for _ in range(TRIES):
         answer = client.post(server.url, b"x" * SIZES[-1], headers={}, timeout=10)
         assert (answer.status, answer.body) == (413, b"Payload Too Large")

@@ -17,7 +17,7 @@ except ImportError:  # before Python 3.11
     import sre_parse as parser
 
 ROOT = Path(__file__).parents[3]
-PACKAGES = ("controller", "informers", "kubectl_compass", "sockets", "workqueue")
+PACKAGES = ("controller", "informers", "kubectl_compass", "workqueue")
 FUNCTIONS = ("search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")
 SIZES = (26, 400, 6 * 1024, 100 * 1024)
 SECONDS = 0.5  # of the processor, at the largest size; the slowest linear one takes a tenth of it
@@ -64,6 +64,8 @@ def expressions() -> Iterator[Expression]:
                         importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)), name
                     )
                     pattern = compiled.pattern
+                if isinstance(pattern, bytes):
+                    pattern = pattern.decode("latin-1")
                 for function in sorted(used):
                     yield Expression(place, pattern, _flags(call), function)
 

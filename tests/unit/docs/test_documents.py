@@ -62,7 +62,7 @@ def test_the_table_of_modules_is_complete() -> None:
         named |= {cell if "/" in cell else f"{folder}/{cell}" for cell in cells}
     modules = {
         str(path.relative_to(ROOT))
-        for package in ("workqueue", "sockets", "informers", "controller", "kubectl_compass", "e2e", "release")
+        for package in ("workqueue", "informers", "controller", "kubectl_compass", "e2e", "release")
         for path in (ROOT / package).rglob("*.py")
         if path.name not in ("__init__.py", "__main__.py")
     }

@@ -31,6 +31,7 @@ from informers.credentials import Credentials
 from informers.testing.objects import WIDGETS, status, widget
 from informers.testing.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
 from informers.testing.waiting import HastyClock, eventually
+from informers.transport.connections import Call
 from workqueue.clock import REAL_CLOCK
 
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
@@ -197,7 +198,8 @@ class TestConnectionFailed:
         client = server.client(metrics=metrics)
         server.refuse()
         with pytest.raises(
-            ConnectionFailed, match=rf"cannot reach the API server at {client.host}: connection refused"
+            ConnectionFailed,
+            match=rf"cannot reach the API server at {client.host}: the connection to {client.host} was refused",
         ):
             client.request("GET", "/x")
         assert metrics.requests == [("GET", "<error>", client.host)]
@@ -205,21 +207,32 @@ class TestConnectionFailed:
     def test_closed(self, server: FakeAPIServer) -> None:
         """The connection ends instead of an answer."""
         server.inject("other", CloseWithoutAnswer())
-        with pytest.raises(ConnectionFailed, match="the connection broke") as caught:
-            server.client().request("GET", "/x")
+        with pytest.raises(ConnectionFailed, match=r"the connection was (reset|closed without an answer)") as caught:
+            server.client().request("POST", "/x", body={})
         assert caught.value.reason == ConnectionFailed.BROKEN
-        assert caught.value.__cause__ is not None
+
+    def test_a_read_whose_new_connection_breaks_is_sent_again(self, server: FakeAPIServer) -> None:
+        """client-go rest/request.go: a second apart, ten times at most; a write is not."""
+        server.inject("other", *[CloseWithoutAnswer()] * 10, Answer(200, body=b"{}"), *[CloseWithoutAnswer()] * 12)
+        clock = HastyClock()
+        client = server.client(clock=clock)
+        assert client.request("GET", "/x") == {}
+        assert clock.sleeps == [1.0] * 10
+        with pytest.raises(ConnectionFailed, match=r"the connection was (reset|closed without an answer)"):
+            client.request("GET", "/x")
+        assert len(server.requests) == 23
 
     def test_idle_connection_that_was_closed(self, server: FakeAPIServer) -> None:
-        """The server may close an idle connection just as it is used again: what only reads is sent again, once."""
+        """The server may close an idle connection just as it is used again: what only reads is sent again at once."""
         answer = Answer(200, body=b"{}")
         server.inject("other", answer, CloseWithoutAnswer(), answer, CloseWithoutAnswer(), CloseWithoutAnswer(), answer)
-        client = server.client()
+        clock = HastyClock()
+        client = server.client(clock=clock)
         for _ in range(2):
             assert client.request("GET", "/x") == {}
-        with pytest.raises(ConnectionFailed):
-            client.request("GET", "/x")
+        assert clock.sleeps == []
         assert client.request("GET", "/x") == {}
+        assert clock.sleeps == [1.0]
         server.inject("other", CloseWithoutAnswer())
         with pytest.raises(ConnectionFailed):
             client.request("POST", "/x", body={})
@@ -230,19 +243,19 @@ class TestConnectionFailed:
         client = server.client()
         server.inject("other", Answer(200, {}), NoAnswer())  # type: ignore[arg-type]
         client.request("GET", "/x")  # connected: what is left to wait for is the answer
-        with pytest.raises(ConnectionFailed, match=r"no answer within 0\.2 s") as caught:
+        with pytest.raises(ConnectionFailed, match=r"no complete answer within 0\.2 s") as caught:
             client.request("GET", "/x", timeout=0.2)
         assert caught.value.reason == ConnectionFailed.TIMEOUT
 
     def test_name(self) -> None:
         """A host without an address. `.invalid` never has one."""
-        with pytest.raises(ConnectionFailed, match="its name cannot be resolved") as caught:
+        with pytest.raises(ConnectionFailed, match=r"the host name apiserver\.invalid cannot be resolved") as caught:
             _client("http://apiserver.invalid:1").request("GET", "/x")
         assert caught.value.reason == ConnectionFailed.DNS
 
     def test_tls(self, server: FakeAPIServer) -> None:
         """No TLS on the other side."""
-        with pytest.raises(ConnectionFailed, match="TLS failed: ") as caught:
+        with pytest.raises(ConnectionFailed, match="the TLS connection failed: wrong version number") as caught:
             _client(server.url.replace("http:", "https:")).request("GET", "/x")
         assert caught.value.reason == ConnectionFailed.TLS
 
@@ -314,11 +327,18 @@ class TestRequests:
         assert server.requests[-1].query == query | {"labelSelector": "a=b", "timeoutSeconds": "300"}
         assert server.requests[-1].headers["User-Agent"] == "agent/1"
 
-    def test_keepalive(self, server: FakeAPIServer) -> None:
+    def test_keepalive(self, server: FakeAPIServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """Connections are probed by the system, and given up when nothing is acknowledged."""
-        pool = server.client()._pool
-        with pool.urlopen("GET", f"{server.url}/x", preload_content=False) as response:
-            option = response.connection.sock.getsockopt
+        sockets: list[socket.socket] = []
+        attach = Call.attach
+
+        def attaching(call: Call, sock: socket.socket, *, is_new: bool) -> None:
+            sockets.append(sock)
+            attach(call, sock, is_new=is_new)
+
+        monkeypatch.setattr(Call, "attach", attaching)
+        server.client().list(WIDGETS)
+        for option in [sock.getsockopt for sock in sockets]:
             assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
             assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000

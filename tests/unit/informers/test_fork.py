@@ -11,8 +11,6 @@ from tests.support.noting_server import NotingServer
 
 OK = Answer(200, body=b"{}")
 
-pytestmark = pytest.mark.xfail(strict=False, reason="a child uses the connections and threads of its parent")
-
 FORKS = """
 import os, sys, warnings
 from pathlib import Path

@@ -739,7 +739,9 @@ class _HangingLists(InProcess):
         answer = super().list(**arguments)
         if self.hanging:
             self.hanging -= 1
+            arguments["stop"].add(self.release.set)
             assert self.release.wait(30)
+            arguments["stop"].check()
         return answer
 
 
@@ -795,8 +797,6 @@ class TestRelist:
         eventually(lambda: len(source.pages) == 1)
         informer.relist()
         eventually(lambda: informer.is_watching)
-        source.release.set()
-        eventually(lambda: not any(thread.name == "widgets-list" for thread in threading.enumerate()))
         assert [bool(token) for token in source.pages] == [False, False, True]
         assert clock.monotonic() == 0
 

@@ -39,7 +39,7 @@ STEPS = 50
 # The longest way back: back-offs of a minute, two silent watches, a list that nobody answers. In seconds of the clock.
 PATIENCE = 2000
 FIRST_SEED = int(os.environ.get("HISTORY_SEED", "1"))
-AT_A_TIME = 10
+AT_A_TIME = 30
 
 
 class FastClock:

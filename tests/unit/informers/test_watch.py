@@ -5,25 +5,24 @@ from typing import Any
 
 import orjson
 import pytest
-import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.watch import Watch
 
 from informers import WatchEvent, WatchStream
 from informers.testing.objects import widget
+from informers.transport import Kind, TransportError
 
 
 class Pieces:
-    """A response that brings these pieces, then ends or fails."""
+    """A stream that brings these pieces, then ends or fails."""
 
     def __init__(self, pieces: list[bytes], error: Exception | None = None) -> None:
         self._pieces = [piece for piece in pieces if piece]
         self._error = error
-        self.connection = None
         self.closed = False
 
-    def read1(self, amt: int, decode_content: bool) -> bytes:
+    def read(self, size: int) -> bytes:
         if self._pieces:
             return self._pieces.pop(0)
         if self._error:
@@ -32,9 +31,6 @@ class Pieces:
 
     def close(self) -> None:
         self.closed = True
-
-    def release_conn(self) -> None:
-        pass
 
 
 def stream_of(*pieces: bytes, error: Exception | None = None) -> WatchStream:
@@ -67,7 +63,7 @@ def test_long_line_in_many_pieces() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [None, urllib3.exceptions.ProtocolError("reset"), urllib3.exceptions.ReadTimeoutError(None, None, "late")],  # type: ignore[arg-type]
+    [None, TransportError(Kind.BROKEN, "the connection was reset")],
 )
 def test_every_end_is_an_ordinary_one(error: Exception | None) -> None:
     """Also a break and a timeout; the line that was cut off is dropped."""

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from informers import AlreadyExists, Conflict, NotFound
-from informers.interrupt import Interrupt
+from informers import AlreadyExists, Conflict, NotFound, Stop
 from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
@@ -74,6 +73,8 @@ class FakeApi:
     request's timeout before that.
     """
 
+    refused_for = 0.0
+
     def __init__(self) -> None:
         self.objects: dict[str, Object] = {}
         self.requests: list[tuple[str, str, Any]] = []
@@ -98,13 +99,13 @@ class FakeApi:
             self.requests.append((method, path, copy.deepcopy(body)))
             return copy.deepcopy(getattr(self, f"_{method.lower()}")(path, copy.deepcopy(body), content_type))
 
-    def until(self, interrupt: Interrupt, error: Callable[[], BaseException]) -> "FakeApi":
-        """Client.until: the same objects, and refusals once the interrupt is set."""
+    def until(self, fence: Stop | None, *, stop: Stop) -> "FakeApi":
+        """Client.until: the same objects, and refusals once the fence is set."""
         view = copy.copy(self)
 
         def request(*args: Any, **kwargs: Any) -> Object:
-            if interrupt.is_set():
-                raise error()
+            if fence is not None:
+                fence.check()
             return self.request(*args, **kwargs)
 
         view.request = request  # type: ignore[method-assign]

@@ -16,11 +16,10 @@ from controller.runtime import (
     Metrics,
     ReconcileFailed,
     Result,
-    TermEnded,
     TerminalError,
     logs,
 )
-from informers import ConnectionFailed, DeletedFinalStateUnknown, EventHandlers, Forbidden
+from informers import ConnectionFailed, DeletedFinalStateUnknown, EventHandlers, Forbidden, Stopped
 from tests.unit.runtime.conftest import Threads
 from workqueue import ItemExponentialFailureRateLimiter
 from workqueue.testing import VirtualClock
@@ -301,7 +300,7 @@ class TestOutcomes:
     ) -> None:
         """Nothing is counted, and nobody tries it again: the next term begins anew."""
         metrics = Metrics()
-        controller = Controller("test", Script(clock, TermEnded()), clock=clock, metrics=metrics)
+        controller = Controller("test", Script(clock, Stopped()), clock=clock, metrics=metrics)
         threads.start(controller.run)
         controller.enqueue("a")
         clock.wait_for_waiters(1)

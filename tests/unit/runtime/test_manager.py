@@ -19,9 +19,8 @@ from controller.runtime import (
     Result,
     RunnableFailed,
     ServerBindError,
-    TermEnded,
 )
-from informers import ConnectionFailed, EventHandlers, Forbidden
+from informers import ConnectionFailed, EventHandlers, Forbidden, Stopped
 from tests.unit.runtime.conftest import FakeApi, Threads
 from workqueue.testing import VirtualClock
 
@@ -560,7 +559,7 @@ class TestLostLease:
             take_lease(api)
             clock.advance(2)
             assert_soon(lambda: not manager.elected.is_set())
-            with pytest.raises(TermEnded):
+            with pytest.raises(Stopped):
                 terms.clients[-1].request("GET", PATH, timeout=1.0)
             clock.wait_for_waiters(1)
             release_lease(api)
@@ -590,7 +589,7 @@ class TestLostLease:
         assert len(terms.clients) == 1
         terms.release.set()
         assert manager.elected.wait(WAIT)
-        assert [type(error) for error in terms.raised] == [TermEnded]
+        assert [type(error) for error in terms.raised] == [Stopped]
         assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
         assert api.requests[requests][:2] == ("GET", PATH)  # the elector's, not the reconcile's
         assert terms.reconciled[:1] in ([], [(2, "of term 2")])

@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 
 from controller.runtime.recovery import Recovery
-from informers import ApiError, ConnectionFailed, Forbidden, ReflectorOptions, ServerError, SharedInformer, WatchEvent
+from informers import (
+    ApiError,
+    ConnectionFailed,
+    Forbidden,
+    ReflectorOptions,
+    ServerError,
+    SharedInformer,
+    Stop,
+    WatchEvent,
+)
 from informers.errors import KubernetesError
-from informers.interrupt import Interrupt
 from informers.testing.objects import WIDGETS, bookmark, widget, widget_list
 from tests.unit.runtime.conftest import Threads
 from workqueue.testing import VirtualClock
@@ -164,10 +172,10 @@ class Server:
             raise ServerError("readyz check failed", status=500)
         return {}
 
-    def list(self, *, limit: int | None, continue_: str, interrupt: Interrupt) -> Object:
+    def list(self, *, limit: int | None, continue_: str, stop: Stop) -> Object:
         self.refuse_when_away()
         self.lists.append(self._clock.monotonic())
-        self._clock.sleep(self._list_seconds, interrupt.event)
+        self._clock.sleep(self._list_seconds, stop)
         return widget_list([widget("a", "10")], "10")
 
     def watch(self, **_: Any) -> "_Watch":

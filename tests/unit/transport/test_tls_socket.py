@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from e2e.controlplane.pki import Authority
-from sockets.tls import TLSSocket
+from informers.transport.connections import TLSSocket
 from tests.support.openssl_errors import leave_errors
 
 

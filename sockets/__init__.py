@@ -1,1 +1,0 @@
-"""Rules for connections that the clients of the API server and of Compass share."""
