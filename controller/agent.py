@@ -1,30 +1,51 @@
 """Builds the agent: informers trigger controllers, controllers run reconcilers, the manager runs them all.
 
-Each component is documented in its own module, and the module of a reconciler builds its controller.
+Each component is documented in its own module. Nothing but the command imports this one.
 """
 
+import random
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from controller.applications.desired_secrets import SECRETS_SELECTOR
+from controller.applications.progress import Progress
+from controller.applications.reconciler import ApplicationReconciler
+from controller.applications.secrets import BY_APPLICATION, owning_applications, reserved_secrets
+from controller.applications.sync import SyncReconciler
+from controller.backoff import Backoff
 from controller.cluster_metrics import ClusterMetrics
 from controller.compass import certificates
 from controller.compass.limits import Limits
-from controller.connection import reconciler as connection
-from controller.connection.sessions import Sessions
-from controller.context import Caches, Context, Process
+from controller.connection import state
+from controller.connection.configuration import ConfigurationReader
+from controller.connection.credentials import CredentialsStore
+from controller.connection.health import Health
+from controller.connection.reconciler import ConnectionReconciler, Pauses
+from controller.connection.sessions import Dependencies, Sessions
+from controller.connection.store import ConnectionStore
 from controller.memory import memory_limit
 from controller.metrics import AgentMetrics
-from controller.reconcilers import application, sync
-from controller.resources import COMPONENT
+from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.rights import RightsCheck, StatusTeller, needed
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics
 from controller.runtime.events import EventRecorder
-from controller.settings import Settings
-from informers import Client, Stop
-from workqueue import Clock, RealClock
+from controller.settings import ObjectName, Settings
+from controller.sharing import Trimmed
+from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer, Stop
+from workqueue import Clock, ItemExponentialFailureRateLimiter, RealClock
+
+_RETRY_BASE = 0.005  # seconds, as in controllers in Go
+_COMPASS_RETRY_CAP = 300.0  # seconds between retries of calls to Compass at most, also if the sync period is longer
+
+_APPLICATION_WORKERS = 8  # the API server answers a write within milliseconds; more threads would wait for each other
+_APPLICATION_RETRY_CAP = 300.0  # the cause of a refusal is often a quota or a policy, which people change in minutes
+
+Object = dict[str, Any]
 
 
 def build(
@@ -92,10 +113,135 @@ def _sessions(settings: Settings, metrics: AgentMetrics, stop: Stop) -> Sessions
     )
 
 
-def _controllers(context: Context) -> Iterable[Controller[str]]:
+def _controllers(context: "Context") -> Iterable[Controller[str]]:
     """The controllers of one term of leadership, with all their memory."""
-    applications = application.build(context)
-    return connection.build(context), sync.build(context, applications), applications
+    applications, workers = _applications(context)
+    return _connection(context), _sync(context, applications, workers), workers
+
+
+def _connection(context: "Context") -> Controller[str]:
+    process, settings = context.process, context.process.settings
+    reconciler = ConnectionReconciler(
+        Dependencies(
+            connections=context.connections,
+            credentials=context.credentials,
+            sessions=context.sessions,
+            clock=process.clock,
+            new_key=process.new_key,
+        ),
+        configurations=ConfigurationReader(
+            context.client,
+            secrets=process.caches.configuration_secret.lister(),
+            secret_name=settings.configuration_secret,
+            config_maps=process.caches.configuration_map.lister(),
+            config_map_name=settings.configuration_config_map,
+        ),
+        health=context.health,
+        limits=state.Limits.of(settings),
+        recorder=process.recorder,
+        pauses=Pauses(
+            pairing=context.backoff(),
+            connector=context.backoff(),
+            gateway=context.backoff(),
+            internal=context.backoff(),
+        ),
+        metrics=process.agent_metrics,
+        jitter=random.random,
+    )
+    controller: Controller[str] = Controller(
+        "connection",
+        reconciler.reconcile,
+        rate_limiter=_rate_limiter(settings.sync_period),
+        clock=process.clock,
+        metrics=process.metrics,
+        kind=COMPASS_CONNECTION.kind,
+    )
+    caches = process.caches
+    controller.watches(caches.connections, _name_of)
+    for cache in (caches.configuration_map, caches.configuration_secret, caches.cluster_secret, caches.ca_secret):
+        controller.watches(cache, _connection_name)
+    context.health.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
+    controller.enqueue(CONNECTION_NAME)  # there may be no object whose event triggers it; it creates the object then
+    return controller
+
+
+def _sync(context: "Context", applications: ApplicationReconciler, workers: Controller[str]) -> Controller[str]:
+    """`applications` and its `workers` apply the results."""
+    process, settings = context.process, context.process.settings
+    reconciler = SyncReconciler(
+        settings=settings,
+        connections=context.connections,
+        credentials=context.credentials,
+        sessions=context.sessions,
+        applications=applications,
+        workers=workers,
+        progress=context.progress,
+        health=context.health,
+        backoff=context.backoff(),
+        recorder=process.recorder,
+        metrics=process.agent_metrics,
+        clock=process.clock,
+        jitter=random.random,
+    )
+    controller: Controller[str] = Controller(
+        "sync",
+        reconciler.reconcile,
+        rate_limiter=_rate_limiter(settings.sync_period),
+        clock=process.clock,
+        metrics=process.metrics,
+        kind=COMPASS_CONNECTION.kind,
+    )
+    controller.watches(process.caches.connections, _served_name)
+    controller.watches(process.caches.cluster_secret, _connection_name)
+    context.progress.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
+    context.health.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
+    return controller
+
+
+def _applications(context: "Context") -> tuple[ApplicationReconciler, Controller[str]]:
+    process, caches = context.process, context.process.caches
+    reconciler = ApplicationReconciler(
+        context.client,
+        applications=caches.applications.lister(),
+        secrets=caches.application_secrets.lister(),
+        namespace=process.settings.integration_namespace,
+        reserved=reserved_secrets(process.settings),
+        progress=context.progress,
+        recorder=process.recorder,
+        metrics=process.agent_metrics,
+        clock=process.clock,
+    )
+    controller: Controller[str] = Controller(
+        "application",
+        reconciler.reconcile,
+        workers=_APPLICATION_WORKERS,
+        rate_limiter=_rate_limiter(_APPLICATION_RETRY_CAP),
+        clock=process.clock,
+        metrics=process.metrics,
+        kind=APPLICATION.kind,
+    )
+    controller.watches(caches.applications, _name_of)
+    controller.watches(caches.application_secrets, owning_applications)
+    return reconciler, controller
+
+
+def _rate_limiter(cap: float) -> ItemExponentialFailureRateLimiter[str]:
+    """The rate limiter for keys whose reconcile has raised."""
+    return ItemExponentialFailureRateLimiter(_RETRY_BASE, cap)
+
+
+def _name_of(obj: Object) -> Iterable[str]:
+    return (obj["metadata"]["name"],)
+
+
+def _served_name(obj: Object) -> Iterable[str]:
+    """The key of the one CompassConnection that is served; no key for others."""
+    return (CONNECTION_NAME,) if obj["metadata"]["name"] == CONNECTION_NAME else ()
+
+
+def _connection_name(_: Object) -> Iterable[str]:
+    """The key of the CompassConnection, for an object that belongs to it."""
+    return (CONNECTION_NAME,)
 
 
 def _leader_election(settings: Settings) -> LeaderElectionConfig:
@@ -111,3 +257,123 @@ def _leader_election(settings: Settings) -> LeaderElectionConfig:
 
 def _address(port: int) -> str:
     return f":{port}" if port else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """Objects that exist as long as the process."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    agent_metrics: AgentMetrics
+    recorder: EventRecorder
+    sessions: Callable[[Stop], Sessions]
+    caches: "Caches"
+    rights: RightsCheck
+    new_key: Callable[[int], RSAPrivateKey]
+
+    def connections(self, client: Client) -> ConnectionStore:
+        """A store that writes with this client."""
+        cache = MutationCache(self.caches.connections.lister(), clock=self.clock)
+        return ConnectionStore(client, cache, clock=self.clock, overlay=self.rights.overlay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Objects that exist as long as one term of leadership, so no term uses the memory of an earlier one."""
+
+    process: Process
+    client: Client
+    sessions: Sessions
+    connections: ConnectionStore
+    credentials: CredentialsStore
+    health: Health
+    progress: Progress
+
+    @classmethod
+    def of_term(cls, process: Process, client: Client) -> "Context":
+        """`client`: its writes are refused after the term."""
+        caches, clock = process.caches, process.clock
+        return cls(
+            process=process,
+            client=client,
+            sessions=process.sessions(client.stop),
+            connections=process.connections(client),
+            credentials=caches.credentials(client),
+            health=Health(clock),
+            progress=Progress(clock),
+        )
+
+    @property
+    def retry_cap(self) -> float:
+        """The longest delay between retries of a call to Compass, in seconds."""
+        return min(self.process.settings.sync_period, _COMPASS_RETRY_CAP)
+
+    def backoff(self) -> Backoff:
+        """A new back-off for calls to Compass."""
+        return Backoff(cap=self.retry_cap, clock=self.process.clock, random=random.random)
+
+
+class Caches:
+    """The informers for all objects that the agent reads. Single Secrets are watched by name, so RBAC can be narrow."""
+
+    def __init__(self, settings: Settings, client: Client, metrics: Metrics, clock: Clock) -> None:
+        self._settings, self._client, self._metrics, self._clock = settings, client, metrics, clock
+        self.connections = self._of(COMPASS_CONNECTION, "compassconnections")
+        self.configuration_map = self._one(CONFIG_MAP, "configuration-configmap", settings.configuration_config_map)
+        self.configuration_secret = self._one(SECRET, "configuration-secret", settings.configuration_secret)
+        self.cluster_secret = self._one(SECRET, "cluster-certificates-secret", settings.cluster_certificates_secret)
+        self.ca_secret = self._one(SECRET, "ca-certificates-secret", settings.ca_certificates_secret)
+        self.applications = self._of(APPLICATION, "applications")
+        self.application_secrets = SharedInformer(
+            ResourceListerWatcher(
+                client, SECRET, namespace=settings.integration_namespace, label_selector=SECRETS_SELECTOR
+            ),
+            name="application-secrets",
+            indexers={BY_APPLICATION: owning_applications},
+            transform=Trimmed(),
+            clock=clock,
+            metrics=metrics,
+        )
+
+    def all(self) -> Iterable[SharedInformer]:
+        return (
+            self.connections,
+            self.configuration_map,
+            self.configuration_secret,
+            self.cluster_secret,
+            self.ca_secret,
+            self.applications,
+            self.application_secrets,
+        )
+
+    def credentials(self, client: Client) -> CredentialsStore:
+        """A store that reads from these caches and writes with this client."""
+        return CredentialsStore(
+            client,
+            cluster_secrets=MutationCache(self.cluster_secret.lister(), clock=self._clock),
+            cluster_name=self._settings.cluster_certificates_secret,
+            ca_secrets=MutationCache(self.ca_secret.lister(), clock=self._clock),
+            ca_name=self._settings.ca_certificates_secret,
+        )
+
+    def _of(self, resource: Resource, name: str) -> SharedInformer:
+        return SharedInformer(
+            ResourceListerWatcher(self._client, resource),
+            name=name,
+            transform=Trimmed(),
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+
+    def _one(self, resource: Resource, name: str, wanted: ObjectName) -> SharedInformer:
+        return SharedInformer(
+            ResourceListerWatcher(
+                self._client, resource, namespace=wanted.namespace, field_selector=f"metadata.name={wanted.name}"
+            ),
+            name=name,
+            transform=Trimmed(),
+            clock=self._clock,
+            metrics=self._metrics,
+        )

@@ -17,7 +17,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
-from controller.model.fields import member, objects
+from controller.fields import member, objects
 from controller.runtime.logs import JsonFormatter
 from controller.text import clean
 from informers import ApiError, Client, Resource

@@ -11,7 +11,7 @@ from typing import Any
 from controller.commands.status import HEALTHY, UNHEALTHY, Certificate, lines
 from controller.commands.status import report as report_of_agent
 from controller.connection import status as cc
-from controller.model.fields import member
+from controller.fields import member
 from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
 from controller.text import clean
 from informers import NotFound

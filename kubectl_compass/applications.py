@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.model import fields
-from controller.model.sync_status import SYNC_STATUS, SYNCED
+from controller import fields
+from controller.applications.sync_status import SYNC_STATUS, SYNCED
 from controller.resources import APPLICATION
 from controller.runtime.events import EVENTS
 from controller.text import clean

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TextIO
 
-from controller.model import fields
-from controller.model.names import name_problem
+from controller import fields
+from controller.applications.names import name_problem
 from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
 from controller.runtime.leader_election import LEASES
 from controller.settings import Settings

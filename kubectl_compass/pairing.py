@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, resolve
-from controller.model.fields import member
+from controller.fields import member
 from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName, Settings
 from informers import Client, NotFound

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from controller.connection import status as cc
-from controller.model.fields import member
+from controller.fields import member
 from controller.settings import format_duration
 from controller.text import clean
 from informers import ConnectionFailed, ServerError, TooManyRequests

@@ -12,7 +12,7 @@ from typing import Any, Literal, TextIO
 from controller.commands import snapshot
 from controller.connection import status as cc
 from controller.connection.credentials import CredentialsError, StoredCredentials
-from controller.model.fields import member
+from controller.fields import member
 from controller.settings import Settings
 from controller.text import clean
 from informers import Client

@@ -28,9 +28,9 @@ from typing import Any
 
 import orjson
 
+from controller import fields
 from controller.compass.errors import InvalidRequest
 from controller.compass.http import check_url
-from controller.model import fields
 from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName
 from informers.client import Client

@@ -40,7 +40,7 @@ from controller.connection.configuration import (
     secret_value,
 )
 from controller.connection.store import apply_change
-from controller.model.fields import member
+from controller.fields import member
 from controller.resources import SECRET
 from controller.settings import ObjectName
 from informers.client import Client

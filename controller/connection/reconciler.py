@@ -6,7 +6,6 @@ the newest state.
 """
 
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,10 +31,8 @@ from controller.connection.state import (
     Renewed,
     State,
 )
-from controller.context import Context, connection_name, name_of, rate_limiter
 from controller.metrics import AgentMetrics
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
-from controller.runtime.controller import Controller
+from controller.resources import CONNECTION_NAME
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import Result
 from informers.errors import ApiError
@@ -244,50 +241,3 @@ class ConnectionReconciler:
 
 def _is_requested(state: State) -> bool:
     return status.flag(state.connection, "refreshCredentialsNow")
-
-
-def build(context: Context) -> Controller[str]:
-    """The controller of this reconciler."""
-    process, settings = context.process, context.process.settings
-    reconciler = ConnectionReconciler(
-        Dependencies(
-            connections=context.connections,
-            credentials=context.credentials,
-            sessions=context.sessions,
-            clock=process.clock,
-            new_key=process.new_key,
-        ),
-        configurations=ConfigurationReader(
-            context.client,
-            secrets=process.caches.configuration_secret.lister(),
-            secret_name=settings.configuration_secret,
-            config_maps=process.caches.configuration_map.lister(),
-            config_map_name=settings.configuration_config_map,
-        ),
-        health=context.health,
-        limits=Limits.of(settings),
-        recorder=process.recorder,
-        pauses=Pauses(
-            pairing=context.backoff(),
-            connector=context.backoff(),
-            gateway=context.backoff(),
-            internal=context.backoff(),
-        ),
-        metrics=process.agent_metrics,
-        jitter=random.random,
-    )
-    controller: Controller[str] = Controller(
-        "connection",
-        reconciler.reconcile,
-        rate_limiter=rate_limiter(settings.sync_period),
-        clock=process.clock,
-        metrics=process.metrics,
-        kind=COMPASS_CONNECTION.kind,
-    )
-    caches = process.caches
-    controller.watches(caches.connections, name_of)
-    for cache in (caches.configuration_map, caches.configuration_secret, caches.cluster_secret, caches.ca_secret):
-        controller.watches(cache, connection_name)
-    context.health.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
-    controller.enqueue(CONNECTION_NAME)  # there may be no object whose event triggers it; it creates the object then
-    return controller

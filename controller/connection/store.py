@@ -13,8 +13,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from controller import fields
 from controller.connection import status
-from controller.model import fields
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from informers.client import Client
 from informers.errors import AlreadyExists, Conflict, NotFound

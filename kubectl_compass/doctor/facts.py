@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from controller import rights
+from controller import fields, rights
 from controller.commands.doctor import Unknown
 from controller.commands.findings import Finding, from_json
-from controller.model import fields
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT
 from controller.rights import Right
 from controller.settings import ObjectName, Settings, SettingsError

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from controller import fields
 from controller.commands.doctor import Unknown, rights_finding
 from controller.commands.findings import APPLY, PAIR, Finding, ok, problem, unknown, warning
 from controller.commands.status import stale_after
 from controller.connection import status as cc
 from controller.connection.status import State
-from controller.model import fields
 from controller.resources import COMPASS_CONNECTION, COMPONENT
 from controller.settings import Settings
 from kubectl_compass.cluster import pod_of

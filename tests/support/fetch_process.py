@@ -15,8 +15,10 @@ from typing import Any
 import orjson
 
 import controller.agent  # noqa: F401 - the memory it takes
+from controller.applications.conversion import ConversionSettings, merge_application
+from controller.applications.desired import DesiredSet, desired_set
+from controller.applications.desired_secrets import merge_secret
 from controller.compass import CompassError, DirectorClient, Limits, Transport, client_context
-from controller.model import ConversionSettings, DesiredSet, desired_set, merge_application, merge_secret
 
 CONVERSION = ConversionSettings("http://central-application-gateway.kyma-system.svc.cluster.local:8082")
 

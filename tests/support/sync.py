@@ -14,6 +14,11 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from controller import fields
+from controller.applications.progress import Progress
+from controller.applications.reconciler import ApplicationReconciler
+from controller.applications.secrets import BY_APPLICATION, owning_applications, reserved_secrets
+from controller.applications.sync import SyncReconciler
 from controller.backoff import Backoff
 from controller.compass.errors import CompassError
 from controller.compass.types import (
@@ -32,11 +37,6 @@ from controller.connection.health import Health
 from controller.connection.sessions import Sessions
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
-from controller.model import fields
-from controller.reconcilers.application import ApplicationReconciler
-from controller.reconcilers.application_secrets import BY_APPLICATION, owning_applications, reserved_secrets
-from controller.reconcilers.progress import Progress
-from controller.reconcilers.sync import SyncReconciler
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import Settings
 from informers.errors import AlreadyExists, ApiError, Conflict, NotFound

@@ -6,7 +6,7 @@ What each step leads to is learnt from a run that nothing disturbs; that it is r
 import base64
 from typing import Any
 
-from controller.model.application import is_managed
+from controller.applications.conversion import is_managed
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from e2e.world import World, encoded
 from informers import NotFound

@@ -1,7 +1,7 @@
 """Random histories on a real API server, of the Director, of users and of two replicas of the agent.
 
 For any order and time of faults, the cluster ends up in sync with the Director,
-and what users made is as they made it. tests/unit/reconcilers/test_histories.py has the like on virtual time.
+and what users made is as they made it. tests/unit/applications/test_histories.py has the like on virtual time.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from controller.model.application import MANAGED_BY_LABEL
+from controller.applications.conversion import MANAGED_BY_LABEL
 from controller.resources import APPLICATION, SECRET
 from e2e.mock_compass.faults import Fault
 from e2e.world import World, encoded

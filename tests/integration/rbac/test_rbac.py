@@ -168,7 +168,7 @@ RACES = (
 #: Calls that are written for several resources and made for fewer; and one that is made in an outage of the API server
 #: only, and needs no right of ours: any answer will do, and Kubernetes lets everyone ask whether it is ready.
 NEVER_MADE = {
-    ("controller/reconcilers/objects.py", "read", APPLICATION.plural),
+    ("controller/applications/objects.py", "read", APPLICATION.plural),
     ("controller/runtime/recovery.py", "_is_ready", ""),
 }
 

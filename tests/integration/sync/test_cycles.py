@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from typing import Any
 
-from controller.reconcilers.deletions import CONFIRM_DELETIONS
+from controller.applications.deletions import CONFIRM_DELETIONS
 from e2e.mock_compass.faults import Fault
 from e2e.world import World
 from tests.integration.sync.conftest import StartAgent

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
+from controller.applications.reconciler import NotApplied
 from controller.connection.status import derive_conditions
-from controller.reconcilers.application import NotApplied
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
 from informers import Resource

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from jsonata import Jsonata
 
+from controller.applications.sync_status import SYNC_STATUS, SYNCED
 from controller.connection import status
-from controller.model.sync_status import SYNC_STATUS, SYNCED
 from controller.resources import APPLICATION, COMPASS_CONNECTION
 
 CONFIG = Path(__file__).parents[3] / "config"

@@ -9,10 +9,10 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from controller.applications.desired import Reason
 from controller.connection import status
 from controller.connection.problem import Kind
 from controller.metrics import AgentMetrics
-from controller.model.desired import Reason
 from controller.runtime import Metrics
 from controller.settings import variables
 

@@ -5,6 +5,9 @@ from typing import Any, assert_never
 
 import orjson
 
+from controller import fields
+from controller.applications import names
+from controller.applications.desired_secrets import DesiredSecret, Object, credentials_secret, params_secret
 from controller.compass.foreign_text import shown_name
 from controller.compass.types import (
     ApiDefinition,
@@ -16,8 +19,6 @@ from controller.compass.types import (
     UnsupportedCredentials,
     UsableCredentials,
 )
-from controller.model import fields, names
-from controller.model.secrets import DesiredSecret, Object, credentials_secret, params_secret
 
 API_VERSION = "applicationconnector.kyma-project.io/v1alpha1"
 KIND = "Application"

@@ -30,7 +30,7 @@ class Log:
 
     def lines(self, *messages: str) -> list[str]:
         """Those with one of the messages since `clear`."""
-        found = re.compile(rf" INFO controller\.reconcilers\.\w+ ({'|'.join(messages)}) ")
+        found = re.compile(rf" INFO controller\.applications\.\w+ ({'|'.join(messages)}) ")
         return [line for line in self.text.getvalue()[self._begin :].splitlines() if found.search(line)]
 
     def writes(self) -> list[str]:

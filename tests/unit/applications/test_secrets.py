@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 
+from controller.applications.desired_secrets import (
+    MAX_SECRET_BYTES,
+    SECRETS_SELECTOR,
+    DesiredSecret,
+    credentials_secret,
+    merge_secret,
+    params_secret,
+    secret_problem,
+)
 from controller.compass import BasicCredentials, Bundle, OAuthCredentials
-from controller.model import SECRETS_SELECTOR, DesiredSecret, merge_secret
-from controller.model.secrets import MAX_SECRET_BYTES, credentials_secret, params_secret, secret_problem
 
 BUNDLE_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 BUNDLE = Bundle(id=BUNDLE_ID, name="Orders")

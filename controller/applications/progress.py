@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from controller.model.desired import DesiredSet
+from controller.applications.desired import DesiredSet
 from workqueue.clock import Clock
 
 #: Seconds after which an Application whose reconcile has not ended is reported. An API server answers within

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from controller.model import fields
-from controller.model.application import Desired
-from controller.model.names import name_problem, params_secret_name, secret_name
-from controller.model.secrets import DesiredSecret, merge_secret
-from controller.reconcilers.objects import ForeignObject, Objects, Overridden, TooLargeForCluster
+from controller import fields
+from controller.applications.conversion import Desired
+from controller.applications.desired_secrets import DesiredSecret, merge_secret
+from controller.applications.names import name_problem, params_secret_name, secret_name
+from controller.applications.objects import ForeignObject, Objects, Overridden, TooLargeForCluster
 from controller.resources import APPLICATION, COMPONENT
 from controller.settings import Settings
 from informers.errors import ApiError, ConnectionFailed

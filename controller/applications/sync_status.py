@@ -8,8 +8,8 @@ An Application without the annotation is in sync, too. Applications that the Go 
 change, so an upgrade writes none of them.
 """
 
-from controller.model import fields
-from controller.model.secrets import Object
+from controller import fields
+from controller.applications.desired_secrets import Object
 
 SYNC_STATUS = "compass.kyma-project.io/sync-status"
 """Annotation of an Application: SYNCED, or the kind of problem. Events and the CompassConnection have the details."""

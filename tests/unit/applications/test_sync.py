@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from controller.applications.deletions import CONFIRM_DELETIONS
+from controller.applications.sync_status import SYNC_STATUS
 from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
 from controller.compass.types import Assignment, IncompleteApplication
-from controller.model.sync_status import SYNC_STATUS
-from controller.reconcilers.deletions import CONFIRM_DELETIONS
 from controller.resources import APPLICATION, SECRET
 from informers.errors import Forbidden
 from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application

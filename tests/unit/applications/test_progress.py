@@ -1,9 +1,9 @@
 """Progress: what is pending, what failed, and when there is something to conclude."""
 
+from controller.applications.conversion import ConversionSettings
+from controller.applications.desired import DesiredSet, desired_set
+from controller.applications.progress import Progress
 from controller.compass.types import Application, Assignment, IncompleteApplication
-from controller.model.application import ConversionSettings
-from controller.model.desired import DesiredSet, desired_set
-from controller.reconcilers.progress import Progress
 from workqueue.testing import VirtualClock
 
 

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.applications.conversion import ConversionSettings, desired_application, merge_application
+from controller.applications.desired import DesiredSet, Reason, desired_set
 from controller.compass import (
     Application,
     Assignment,
@@ -17,8 +19,6 @@ from controller.compass import (
     UnsupportedCredentials,
 )
 from controller.compass.foreign_text import shown_name
-from controller.model import ConversionSettings, DesiredSet, Reason, desired_application, desired_set
-from controller.model.application import merge_application
 
 SETTINGS = ConversionSettings(gateway_url="http://gateway", reserved_secrets=frozenset({"compass-agent-configuration"}))
 PARAMS = "params-" * 4  # 26 bytes of it are the same with another "params-" before it

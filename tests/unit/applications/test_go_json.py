@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.model import go_json
+from controller.applications import go_json
 
 CASES = [
     ({}, "{}"),

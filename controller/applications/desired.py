@@ -8,10 +8,8 @@ from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
 
-from controller.compass.foreign_text import shown_name
-from controller.compass.types import Application, Assignment, IncompleteApplication
-from controller.model import names
-from controller.model.application import (
+from controller.applications import names
+from controller.applications.conversion import (
     ConversionSettings,
     Desired,
     application_problem,
@@ -19,7 +17,9 @@ from controller.model.application import (
     is_managed,
     share_values,
 )
-from controller.model.secrets import Object, secrets_problem
+from controller.applications.desired_secrets import Object, secrets_problem
+from controller.compass.foreign_text import shown_name
+from controller.compass.types import Application, Assignment, IncompleteApplication
 
 _NONE: Mapping[str, Object] = MappingProxyType({})
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import orjson
 
+from controller.applications.differences import changed_fields
 from controller.metrics import AgentMetrics
-from controller.model.differences import changed_fields
 from controller.runtime.reconcile import ReconcileFailed
 from informers.client import Client
 from informers.errors import AlreadyExists, ApiError, Conflict, NotFound

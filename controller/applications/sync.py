@@ -5,11 +5,17 @@ the status when all of them are done. If nothing differs, a sync needs one write
 """
 
 import logging
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from controller import fields
+from controller.applications.conversion import ConversionSettings
+from controller.applications.deletions import CONFIRM_DELETIONS, DeletionGuard, Verdict
+from controller.applications.desired import DesiredSet, Problem, desired_set
+from controller.applications.progress import HANGING_SECONDS, Outcome, Plan, Progress
+from controller.applications.reconciler import ApplicationReconciler
+from controller.applications.secrets import reserved_secrets
 from controller.backoff import Backoff
 from controller.compass.director import DirectorClient
 from controller.compass.errors import CompassError, Refused, Unavailable
@@ -25,16 +31,7 @@ from controller.connection.credentials import (
 from controller.connection.health import CompassService, Failure, Health, Identity
 from controller.connection.sessions import Sessions, request_id
 from controller.connection.store import ConnectionStore
-from controller.context import Context, connection_name, rate_limiter, served_name
 from controller.metrics import AgentMetrics
-from controller.model import fields
-from controller.model.application import ConversionSettings
-from controller.model.desired import DesiredSet, Problem, desired_set
-from controller.reconcilers.application import ApplicationController, ApplicationReconciler
-from controller.reconcilers.application_secrets import reserved_secrets
-from controller.reconcilers.deletions import CONFIRM_DELETIONS, DeletionGuard, Verdict
-from controller.reconcilers.progress import HANGING_SECONDS, Outcome, Plan, Progress
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.runtime import logs
 from controller.runtime.controller import Controller
 from controller.runtime.events import EventRecorder
@@ -400,36 +397,3 @@ def _earlier(seconds: float, other: float | None) -> float:
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_NAMES_SHOWN])
     return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
-
-
-def build(context: Context, application: ApplicationController) -> Controller[str]:
-    """The controller of this reconciler; `application` applies its results."""
-    process, settings = context.process, context.process.settings
-    reconciler = SyncReconciler(
-        settings=settings,
-        connections=context.connections,
-        credentials=context.credentials,
-        sessions=context.sessions,
-        applications=application.applications,
-        workers=application,
-        progress=context.progress,
-        health=context.health,
-        backoff=context.backoff(),
-        recorder=process.recorder,
-        metrics=process.agent_metrics,
-        clock=process.clock,
-        jitter=random.random,
-    )
-    controller: Controller[str] = Controller(
-        "sync",
-        reconciler.reconcile,
-        rate_limiter=rate_limiter(settings.sync_period),
-        clock=process.clock,
-        metrics=process.metrics,
-        kind=COMPASS_CONNECTION.kind,
-    )
-    controller.watches(process.caches.connections, served_name)
-    controller.watches(process.caches.cluster_secret, connection_name)
-    context.progress.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
-    context.health.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
-    return controller

@@ -10,25 +10,28 @@ import datetime
 import logging
 from collections.abc import Collection
 
-from controller.context import Context, Process, name_of, rate_limiter
-from controller.metrics import AgentMetrics
-from controller.model import fields
-from controller.model.application import Desired, corrected, is_managed, merge_application, share_values
-from controller.model.desired import DesiredSet
-from controller.model.sync_status import DELETION_HELD, OVERRIDDEN, SECRETS_FAILED, SYNCED, tells, with_sync_status
-from controller.reconcilers.application_secrets import (
+from controller import fields
+from controller.applications.conversion import Desired, corrected, is_managed, merge_application, share_values
+from controller.applications.desired import DesiredSet
+from controller.applications.objects import ForeignObject, Objects, Overridden, Stale
+from controller.applications.progress import Plan, Progress
+from controller.applications.secrets import (
     NOT_ASSIGNED,
     NOT_WANTED,
     ApplicationSecrets,
     Object,
-    owning_applications,
-    reserved_secrets,
 )
-from controller.reconcilers.objects import ForeignObject, Objects, Overridden, Stale
-from controller.reconcilers.progress import Plan, Progress
+from controller.applications.sync_status import (
+    DELETION_HELD,
+    OVERRIDDEN,
+    SECRETS_FAILED,
+    SYNCED,
+    tells,
+    with_sync_status,
+)
+from controller.metrics import AgentMetrics
 from controller.resources import APPLICATION, SECRET
 from controller.runtime import logs
-from controller.runtime.controller import Controller
 from controller.runtime.events import EventRecorder
 from controller.runtime.reconcile import ReconcileFailed, Result
 from informers.client import Client
@@ -38,8 +41,6 @@ from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)
 
-_WORKERS = 8  # the API server answers a write within milliseconds; more threads would only wait for each other
-_RETRY_CAP = 300.0  # the cause of a refusal is often a quota or a policy, which people change within minutes
 _TRIES = 10  # of one name with fresh data; if they fail, another client changes it all the time, and back-off applies
 _DELETION_SECONDS = 10.0  # components remove their finalizers within seconds; after this time, a deletion is reported
 _LOOK_AGAIN = 300.0  # the end of the deletion triggers the key, too
@@ -352,39 +353,3 @@ class ApplicationReconciler:
 
 def _is_being_deleted(obj: Object) -> bool:
     return bool(obj["metadata"].get("deletionTimestamp"))
-
-
-class ApplicationController(Controller[str]):
-    """The controller of this reconciler, together with the reconciler, which finds the names that need work."""
-
-    def __init__(self, applications: ApplicationReconciler, process: Process) -> None:
-        super().__init__(
-            "application",
-            applications.reconcile,
-            workers=_WORKERS,
-            rate_limiter=rate_limiter(_RETRY_CAP),
-            clock=process.clock,
-            metrics=process.metrics,
-            kind=APPLICATION.kind,
-        )
-        self.applications = applications
-
-
-def build(context: Context) -> ApplicationController:
-    """The controller of this reconciler."""
-    process, caches = context.process, context.process.caches
-    applications = ApplicationReconciler(
-        context.client,
-        applications=caches.applications.lister(),
-        secrets=caches.application_secrets.lister(),
-        namespace=process.settings.integration_namespace,
-        reserved=reserved_secrets(process.settings),
-        progress=context.progress,
-        recorder=process.recorder,
-        metrics=process.agent_metrics,
-        clock=process.clock,
-    )
-    controller = ApplicationController(applications, process)
-    controller.watches(caches.applications, name_of)
-    controller.watches(caches.application_secrets, owning_applications)
-    return controller

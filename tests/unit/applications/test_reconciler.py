@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from controller.applications.secrets import reserved_secrets
+from controller.applications.sync_status import SYNC_STATUS
 from controller.compass.types import Application, Bundle, UnsupportedCredentials
-from controller.model.sync_status import SYNC_STATUS
-from controller.reconcilers.application_secrets import reserved_secrets
 from controller.resources import APPLICATION, SECRET
 from controller.settings import Settings
 from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden, Invalid

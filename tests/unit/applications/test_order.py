@@ -7,6 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.applications.conversion import ConversionSettings, merge_application
+from controller.applications.desired import DesiredSet, desired_set
 from controller.compass import (
     ApiDefinition,
     Application,
@@ -17,7 +19,6 @@ from controller.compass import (
     IncompleteApplication,
     UnsupportedCredentials,
 )
-from controller.model import ConversionSettings, DesiredSet, desired_set, merge_application
 
 SETTINGS = ConversionSettings(gateway_url="http://gateway")
 LONG = "a" * 30  # two Applications whose names begin like this share the names of their Secrets

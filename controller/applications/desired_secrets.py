@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+from controller import fields
+from controller.applications import go_json, names
 from controller.compass.foreign_text import shown_name
 from controller.compass.types import BasicCredentials, Bundle, OAuthCredentials, UsableCredentials
-from controller.model import fields, go_json, names
 
 #: Maximum size of all values of a Secret in the API server, in bytes.
 MAX_SECRET_BYTES = 1024 * 1024

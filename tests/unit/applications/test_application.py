@@ -7,6 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.applications.conversion import (
+    ConversionSettings,
+    Desired,
+    desired_application,
+    is_managed,
+    merge_application,
+    share_values,
+)
 from controller.compass import (
     ApiDefinition,
     Application,
@@ -16,8 +24,6 @@ from controller.compass import (
     OAuthCredentials,
     UnsupportedCredentials,
 )
-from controller.model import ConversionSettings, Desired, desired_application, is_managed, merge_application
-from controller.model.application import share_values
 
 GATEWAY = "http://central-application-gateway.kyma-system.svc.cluster.local:8082"
 SETTINGS = ConversionSettings(gateway_url=GATEWAY)

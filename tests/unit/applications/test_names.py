@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.model import names
+from controller.applications import names
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=80) | st.from_regex(
     r"(mp-)?[A-Za-z0-9 ._\-\u0130]{0,80}", fullmatch=True

@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from controller.applications.conversion import MANAGED_BY_LABEL
 from controller.compass.errors import Refused, Unavailable
-from controller.model.application import MANAGED_BY_LABEL
 from controller.resources import APPLICATION, SECRET
 from informers.errors import ApiError, Forbidden, ServerError
 from informers.resource import Resource
