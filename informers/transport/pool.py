@@ -14,9 +14,9 @@ import threading
 import time
 import urllib.parse
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import urllib3
 import urllib3.exceptions
@@ -259,14 +259,14 @@ def _read(response: urllib3.BaseHTTPResponse, max_bytes: int | None) -> bytes:
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise UnknownEncoding
-    chunks = response.stream(_CHUNK_BYTES, decode_content=False)
-    if encoding.endswith("gzip"):
-        chunks = _decompressed(chunks, max_bytes)
     body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        if max_bytes is not None and len(body) > max_bytes:
-            raise TooLarge
+    # Closed at once: at its end, urllib3 gives the connection back to the pool. Later, it would hide one that is idle.
+    stream = cast("Generator[bytes, None, None]", response.stream(_CHUNK_BYTES, decode_content=False))
+    with contextlib.closing(stream) as chunks:
+        for chunk in _decompressed(chunks, max_bytes) if encoding.endswith("gzip") else chunks:
+            body += chunk
+            if max_bytes is not None and len(body) > max_bytes:
+                raise TooLarge
     return bytes(body)
 
 

@@ -65,7 +65,7 @@ def test_broken_answers_of_the_director_change_nothing_and_are_told(
     stored = [world.secret(ObjectName("kyma-system", name)) or {} for name in world.secrets()]
     assert {"generated-oauth-0", "generated-oauth-2"} <= {value for values in stored for value in values.values()}
     for fault, told in (
-        (Fault(kind="status", target="director", status=200, body='{"data": null}'), "is null or absent"),
+        (Fault(kind="status", target="director", status=200, body='{"data": null}'), "is null, without an error"),
         (Fault(kind="garbage", target="director", status=200), "not JSON"),
         (Fault(kind="truncated", target="director"), "not JSON"),
         (Fault(kind="status", target="director", status=503, body=HTML_503), "HTTP 503"),
