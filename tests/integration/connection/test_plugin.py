@@ -140,6 +140,9 @@ def test_renew(world: World, agent: StartAgent, plugin: Plugin) -> None:
 def test_reconnect_with_a_new_token(world: World, agent: StartAgent, plugin: Plugin) -> None:
     synchronized(world, agent)
     before = (world.connection() or {})["metadata"]["uid"]
+    # Times in the status are whole seconds: a second pairing within one second could not be told from the first.
+    established = parse_timestamp((world.connection() or {})["status"]["connectionStatus"]["established"]) or 0
+    world.wait_for("the next second", lambda: time.time() >= established + 1)
     assert actions.reconnect(plugin.desk("text"), world.compass.issue_token()) == 0, plugin.said()
     connection = world.connection() or {}
     assert connection["metadata"]["uid"] != before
