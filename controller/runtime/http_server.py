@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 64
 # A client that sends or reads nothing for this time loses its connection.
 _IDLE_SECONDS = 10.0
+# Sent at once. A client that needs more than the idle time for it is too slow.
+_PART_BYTES = 65536
 # When this number of clients wait to be accepted, further ones have to retry after a second.
 _BACKLOG = 1024
 # Interval in which the server checks the stop event.
@@ -204,7 +206,10 @@ class _RequestHandler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(response.body)
+            # In parts, because the timeout limits a whole call of sendall: a client that reads slowly makes progress.
+            for start in range(0, len(response.body), _PART_BYTES):
+                self.wfile.write(response.body[start : start + _PART_BYTES])
+                self.server.connections.progressed(self.connection)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815 - names of http.server
 

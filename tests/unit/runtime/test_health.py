@@ -364,6 +364,23 @@ class TestManyClients:
             client.close()
         scraper.close()
 
+    def test_a_client_that_reads_slowly_gets_the_whole_answer(
+        self, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It makes progress: neither the idle limit nor new connections end it."""
+        monkeypatch.setattr("controller.runtime.http_server._RequestHandler.timeout", 1.0)
+        reader = self.connect(server, b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        received = 0
+        clients = []
+        while data := reader.recv(1 << 18):
+            received += len(data)
+            clients += [self.connect(server, b"") for _ in range(5)]
+            time.sleep(0.03)
+        assert received > 20_000_000
+        assert len(clients) > 4 * MAX_CONNECTIONS
+        for client in [reader, *clients]:
+            client.close()
+
     def test_an_idle_connection_is_closed(self, server: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also when nobody needs its place."""
         monkeypatch.setattr("controller.runtime.http_server._RequestHandler.timeout", 0.05)
