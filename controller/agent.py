@@ -32,7 +32,7 @@ from controller.memory import memory_limit
 from controller.metrics import AgentMetrics
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.rights import RightsCheck, StatusTeller, needed
-from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics
+from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, Reconcile
 from controller.runtime.events import EventRecorder
 from controller.settings import ObjectName, Settings
 from controller.sharing import Trimmed
@@ -148,13 +148,8 @@ def _connection(context: "Context") -> Controller[str]:
         metrics=process.agent_metrics,
         jitter=random.random,
     )
-    controller: Controller[str] = Controller(
-        "connection",
-        reconciler.reconcile,
-        rate_limiter=_rate_limiter(settings.sync_period),
-        clock=process.clock,
-        metrics=process.metrics,
-        kind=COMPASS_CONNECTION.kind,
+    controller = process.controller(
+        "connection", COMPASS_CONNECTION, reconciler.reconcile, retry_cap=settings.sync_period
     )
     caches = process.caches
     controller.watches(caches.connections, _name_of)
@@ -183,14 +178,7 @@ def _sync(context: "Context", applications: ApplicationReconciler, workers: Cont
         clock=process.clock,
         jitter=random.random,
     )
-    controller: Controller[str] = Controller(
-        "sync",
-        reconciler.reconcile,
-        rate_limiter=_rate_limiter(settings.sync_period),
-        clock=process.clock,
-        metrics=process.metrics,
-        kind=COMPASS_CONNECTION.kind,
-    )
+    controller = process.controller("sync", COMPASS_CONNECTION, reconciler.reconcile, retry_cap=settings.sync_period)
     controller.watches(process.caches.connections, _served_name)
     controller.watches(process.caches.cluster_secret, _connection_name)
     context.progress.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
@@ -211,23 +199,16 @@ def _applications(context: "Context") -> tuple[ApplicationReconciler, Controller
         metrics=process.agent_metrics,
         clock=process.clock,
     )
-    controller: Controller[str] = Controller(
+    controller = process.controller(
         "application",
+        APPLICATION,
         reconciler.reconcile,
+        retry_cap=_APPLICATION_RETRY_CAP,
         workers=_APPLICATION_WORKERS,
-        rate_limiter=_rate_limiter(_APPLICATION_RETRY_CAP),
-        clock=process.clock,
-        metrics=process.metrics,
-        kind=APPLICATION.kind,
     )
     controller.watches(caches.applications, _name_of)
     controller.watches(caches.application_secrets, owning_applications)
     return reconciler, controller
-
-
-def _rate_limiter(cap: float) -> ItemExponentialFailureRateLimiter[str]:
-    """The rate limiter for keys whose reconcile has raised."""
-    return ItemExponentialFailureRateLimiter(_RETRY_BASE, cap)
 
 
 def _name_of(obj: Object) -> Iterable[str]:
@@ -277,6 +258,20 @@ class Process:
         """A store that writes with this client."""
         cache = MutationCache(self.caches.connections.lister(), clock=self.clock)
         return ConnectionStore(client, cache, clock=self.clock, overlay=self.rights.overlay)
+
+    def controller(
+        self, name: str, resource: Resource, reconcile: Reconcile[str], *, retry_cap: float, workers: int = 1
+    ) -> Controller[str]:
+        """A controller that retries a failed key after at most `retry_cap` seconds."""
+        return Controller(
+            name,
+            reconcile,
+            workers=workers,
+            rate_limiter=ItemExponentialFailureRateLimiter(_RETRY_BASE, retry_cap),
+            clock=self.clock,
+            metrics=self.metrics,
+            kind=resource.kind,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

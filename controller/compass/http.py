@@ -72,7 +72,7 @@ class HttpClient:
         """Send and read; `timeout` is for both together, in seconds.
 
         `may_be_abandoned`: the stop ends the request in each phase, so its effect may be unknown. Otherwise it ends the
-        request only until it is sent.
+        request only until it begins.
 
         Raises InvalidRequest, Unavailable, TooLarge for a body of more than `max_bytes` (decompressed), or Refused if
         the TLS of the server does not accept our certificate.

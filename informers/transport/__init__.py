@@ -8,15 +8,13 @@
 - `proxies`: which proxy a request takes, as in Go.
 """
 
-from informers.transport.connections import IDLE_LIMIT
 from informers.transport.errors import Kind, TransportError
 from informers.transport.pool import CONNECT_TIMEOUT, POOL_SIZE, Pool, Response, Stream
 from informers.transport.stop import Stop, Stopped
-from informers.transport.tls import TLSMaterial, client_context
+from informers.transport.tls import TLSMaterial
 
 __all__ = [
     "CONNECT_TIMEOUT",
-    "IDLE_LIMIT",
     "POOL_SIZE",
     "Kind",
     "Pool",
@@ -26,5 +24,4 @@ __all__ = [
     "Stream",
     "TLSMaterial",
     "TransportError",
-    "client_context",
 ]

@@ -51,7 +51,7 @@ class Call:
         self._stop = stop
         self.monotonic = monotonic
         self._at = at
-        self._timeout = timeout
+        self.timeout = timeout
         self._finish = finish
         self._read_timeout = read_timeout
         self._is_stream = False
@@ -72,8 +72,7 @@ class Call:
             self.end()
 
     def stream(self) -> None:
-        """The answer is a stream, which is read after the block, with `read_timeout` for each read. It needs an
-        end()."""
+        """The answer is a stream, read after the block, with `read_timeout` for each read. It needs an end()."""
         self._is_stream = True
 
     def end(self) -> None:
@@ -86,7 +85,7 @@ class Call:
             return self._read_timeout
         left = self._at - self.monotonic()
         if left <= 0:
-            raise Overdue(self._timeout, connected=connected)
+            raise Overdue(self.timeout, connected=connected)
         return left if self._read_timeout is None or not connected else min(left, self._read_timeout)
 
     def check(self) -> None:
@@ -96,7 +95,7 @@ class Call:
 
     def overdue(self) -> Overdue:
         """The error for a wait that was too long."""
-        return Overdue(self._read_timeout or self._timeout, connected=True)
+        return Overdue(self._read_timeout or self.timeout, connected=True)
 
     def begin(self) -> None:
         """The first byte is about to be sent. From now on the server may act on the request. Raises Stopped."""
@@ -113,7 +112,7 @@ class Call:
         woken.wait(self.left(connected=False))
         self.check()
         if not opening.done():
-            raise Overdue(self._timeout, connected=False)
+            raise Overdue(self.timeout, connected=False)
         opening.result()
 
     def attach(self, sock: Any, *, is_new: bool) -> None:

@@ -41,16 +41,14 @@ class Kind(StrEnum):
 class TransportError(Exception):
     """There was no complete answer.
 
-    The text has the cause for people. It has no query, header or byte of the answer, which may echo a secret. `alert`:
-    the TLS alert with which the server refused the client certificate, "" otherwise. `may_repeat`: the connection was
-    reset or closed before the answer began, so a request without effects can be sent again. `status`: of an answer
-    whose body failed, 0 without.
+    The text has the cause for people. It has no query, header or byte of the answer, which may echo a secret.
+    `may_repeat`: the connection was reset or closed before the answer began, so a request without effects can be sent
+    again. `status`: of an answer whose body failed, 0 without.
     """
 
-    def __init__(self, kind: Kind, text: str, *, alert: str = "") -> None:
+    def __init__(self, kind: Kind, text: str) -> None:
         super().__init__(text)
         self.kind = kind
-        self.alert = alert
         self.may_repeat = False
         self.status = 0
 
@@ -61,7 +59,6 @@ class Overdue(Exception):
     def __init__(self, seconds: float, *, connected: bool) -> None:
         within = _rounded(seconds)
         super().__init__(f"no complete answer within {within} s" if connected else f"no connection within {within} s")
-        self.connected = connected
 
 
 class TooLarge(Exception):
@@ -103,7 +100,7 @@ def transport_error(error: BaseException, *, host: str, port: int | None, connec
     target = f"{host}:{port}" if port else host
     if alert:
         text = f"the server does not accept the client certificate (TLS alert: {alert})"
-        return TransportError(Kind.CERTIFICATE_REFUSED, text, alert=alert)
+        return TransportError(Kind.CERTIFICATE_REFUSED, text)
     for cause in causes:
         if isinstance(cause, OSError) and str(cause).startswith(_TUNNEL):
             answered = "".join(c if c.isprintable() else " " for c in str(cause)[len(_TUNNEL) :][:200])
@@ -119,7 +116,7 @@ def transport_error(error: BaseException, *, host: str, port: int | None, connec
 
 def through_proxy(error: TransportError, proxy: str) -> TransportError:
     """The error, whose text says that the request went to this proxy."""
-    return TransportError(error.kind, f"through the proxy {proxy}: {error}", alert=error.alert)
+    return TransportError(error.kind, f"through the proxy {proxy}: {error}")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

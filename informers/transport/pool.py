@@ -16,7 +16,7 @@ import urllib.parse
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import urllib3
 import urllib3.exceptions
@@ -47,6 +47,9 @@ _USER_TIMEOUT_MS = 45_000
 _CHUNK_BYTES = 64 * 1024
 # zlib's way to say: with the header of gzip.
 _GZIP = 16 + zlib.MAX_WBITS
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ class Stream:
 class Pool:
     """Thread-safe.
 
-    proxy_for: the proxy for a URL, None for a direct connection; its ValueError is that of a request. server_name: the
-    name that the certificate of the server has to be for, instead of the host of the URL. A forked child may use it.
+    proxy_for: the proxy for a URL, None for a direct connection; its errors are those of a request. A forked child may
+    use the pool.
     """
 
     def __init__(
@@ -141,17 +144,14 @@ class Pool:
         A GET is repeated at once if an idle connection breaks before the answer, as in Go's net/http.
 
         finish: the stop ends the request only until it begins, because its effect has to be known. max_bytes: of the
-        decompressed body. Raises TransportError, Stopped, and the ValueError of `proxy_for`.
+        decompressed body. Raises TransportError, Stopped, and the errors of `proxy_for`.
         """
-        at = self._monotonic() + timeout
-        while True:
-            call = Call(stop, at=at, timeout=timeout, finish=finish, monotonic=self._monotonic)
-            try:
-                with call, self._sending(method, url, call, timeout, headers=headers, body=body) as response:
-                    return Response(response.status, response.headers, _read(response, max_bytes))
-            except TransportError as error:
-                if method != "GET" or call.is_new or not error.may_repeat:
-                    raise
+
+        def attempt(call: Call) -> Response:
+            with call, self._sending(method, url, call, headers=headers, body=body) as response:
+                return Response(response.status, response.headers, _read(response, max_bytes))
+
+        return self._repeated(attempt, stop, timeout=timeout, finish=finish, may_repeat=method == "GET")
 
     def open(
         self, url: str, *, headers: Mapping[str, str], stop: Stop, timeout: float, read_timeout: float
@@ -161,23 +161,39 @@ class Pool:
 
         Raises like send().
         """
+
+        def attempt(call: Call) -> Stream | Response:
+            with call:
+                with self._sending("GET", url, call, headers=headers, close=False) as response:
+                    if not 200 <= response.status < 300:
+                        with contextlib.closing(response):
+                            return Response(response.status, response.headers, _read(response, None))
+                call.stream()
+                return Stream(response, call, lambda error: self._error(error, url, call))
+
+        return self._repeated(attempt, stop, timeout=timeout, read_timeout=read_timeout, may_repeat=True)
+
+    def _repeated(
+        self,
+        attempt: Callable[[Call], T],
+        stop: Stop,
+        *,
+        timeout: float,
+        may_repeat: bool,
+        finish: bool = False,
+        read_timeout: float | None = None,
+    ) -> T:
+        """The result of an attempt. Another one follows at once if the idle connection of the last one was broken."""
         at = self._monotonic() + timeout
         while True:
-            call = Call(stop, at=at, timeout=timeout, read_timeout=read_timeout, monotonic=self._monotonic)
+            call = Call(
+                stop, at=at, timeout=timeout, finish=finish, read_timeout=read_timeout, monotonic=self._monotonic
+            )
             try:
-                return self._opened(url, call, timeout, headers)
+                return attempt(call)
             except TransportError as error:
-                if call.is_new or not error.may_repeat:
+                if not may_repeat or call.is_new or not error.may_repeat:
                     raise
-
-    def _opened(self, url: str, call: Call, timeout: float, headers: Mapping[str, str]) -> Stream | Response:
-        with call:
-            with self._sending("GET", url, call, timeout, headers=headers, close=False) as response:
-                if not 200 <= response.status < 300:
-                    with contextlib.closing(response):
-                        return Response(response.status, response.headers, _read(response, None))
-            call.stream()
-            return Stream(response, call, lambda error: self._error(error, url, call, timeout))
 
     @contextlib.contextmanager
     def _sending(
@@ -185,7 +201,6 @@ class Pool:
         method: str,
         url: str,
         call: Call,
-        timeout: float,
         *,
         headers: Mapping[str, str],
         body: bytes | None = None,
@@ -199,7 +214,7 @@ class Pool:
                 url,
                 body=body,
                 headers=headers,
-                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=None),
+                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT, call.timeout), read=None),
                 # urllib3 knows neither the stop nor what may be repeated.
                 retries=False,
                 redirect=False,
@@ -213,15 +228,15 @@ class Pool:
             if not call.is_new:
                 # The cause, for example a lost route, has most likely broken all idle connections.
                 self.close()
-            raise self._error(error, url, call, timeout) from None
+            raise self._error(error, url, call) from None
 
-    def _error(self, error: Exception, url: str, call: Call, timeout: float) -> TransportError:
+    def _error(self, error: Exception, url: str, call: Call) -> TransportError:
         proxy = self._proxy_for(url)
         # urllib3 says so only for what happens before there is a connection to the proxy.
         at = proxy.url if proxy is not None and isinstance(error, urllib3.exceptions.ProxyError) else url
         parts = urllib.parse.urlsplit(at)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        connect_timeout = min(CONNECT_TIMEOUT, timeout)
+        connect_timeout = min(CONNECT_TIMEOUT, call.timeout)
         found = transport_error(error, host=parts.hostname or "", port=port, connect_timeout=connect_timeout)
         if proxy is not None:
             found = through_proxy(found, proxy.url)
