@@ -114,11 +114,10 @@ test-release: setup ## Tests of what a release consists of; get or build helm an
 	@$(PYTEST) tests/release $(ARGS)
 
 .PHONY: release
-release: setup ## Build what a release consists of into dist/: wheels, sdist, install.yaml, Helm chart, image, checksums
+release: setup ## Build what a release consists of into dist/: wheel, sdist, install.yaml, Helm chart, image, checksums
 	@rm -rf dist
 	@$(COMMITTED) $(BIN)/python -m release --version $(VERSION) --image $(IMAGE_REPOSITORY) --output dist
 	@$(COMMITTED) $(BIN)/python -m hatchling build --target sdist --target wheel --directory dist
-	@cd toolkit && $(COMMITTED) ../$(BIN)/python -m hatchling build --target wheel --directory ../dist
 	@if $(DOCKER) info >/dev/null 2>&1; then $(MAKE) --no-print-directory release-image; \
 		else echo "no Docker here: the image is left out" >&2; fi
 	@cd dist && sha256sum * >SHA256SUMS && echo dist/SHA256SUMS
