@@ -90,7 +90,7 @@ class Reporter:
             else:
                 text = f"Renewed because {done.why}; the certificate is valid until {until}"
                 self._emit(written, "CertificateRenewed", text, kind="Normal")
-        elif problem is None and status.state_of(before) in status.CONNECTION_LOST:
+        elif problem is None and _is_lost(before) and not _revocation_is_done(before, state):
             text = "The credentials are valid, and the Connector accepts the certificate"
             self._emit(written, "ConnectionRestored", text, kind="Normal")
         if problem is not None and problem != self._reported.problem and not _is_written(before, reported):
@@ -120,7 +120,9 @@ def _write(obj: Object, state: State, reported: _Reported) -> None:
         _remove_token(obj, state.attempt_key)  # applied again after it was given up; it hides the other places
     if reported.problem is not None:
         _write_problem(obj, reported, now=state.now)
-    elif status.state_of(obj) in (None, *status.CONNECTION_LOST):
+    elif _revocation_is_done(obj, state):
+        pass  # the deletion of the Secret comes through another watch, so the state may still have the credentials
+    elif status.state_of(obj) is None or _is_lost(obj):
         known = state.sync_state if isinstance(state, Connected) else None
         status.works(obj, state=known or status.State.CONNECTED, now=state.now)
     else:
@@ -169,6 +171,15 @@ def _remove_token(obj: Object, configuration: str) -> None:
     """Remove the literal token of this configuration."""
     if sources.holds_token(obj, configuration):
         sources.remove_token(obj)
+
+
+def _is_lost(obj: Mapping[str, Any] | None) -> bool:
+    return status.state_of(obj) in status.CONNECTION_LOST
+
+
+def _revocation_is_done(obj: Mapping[str, Any] | None, state: State) -> bool:
+    """Whether `revoke` has written its result."""
+    return state.revoked and status.state_of(obj) is status.State.CONNECTION_FAILED
 
 
 def _is_written(obj: Mapping[str, Any] | None, reported: _Reported) -> bool:

@@ -106,6 +106,14 @@ class Bench:
             ca_name=CA,
         )
 
+        self.configurations = ConfigurationReader(
+            server,  # type: ignore[arg-type]
+            secrets=secrets,
+            secret_name=CONFIGURATION,
+            config_maps=server.lister(CONFIG_MAP),
+            config_map_name=CONFIGURATION,
+        )
+
         def backoff() -> Backoff:
             return Backoff(cap=SYNC_PERIOD, clock=clock, random=random.Random(1).random)
 
@@ -117,13 +125,7 @@ class Bench:
                 clock=clock,
                 new_key=pooled_key,
             ),
-            configurations=ConfigurationReader(
-                server,  # type: ignore[arg-type]
-                secrets=secrets,
-                secret_name=CONFIGURATION,
-                config_maps=server.lister(CONFIG_MAP),
-                config_map_name=CONFIGURATION,
-            ),
+            configurations=self.configurations,
             health=self.health,
             limits=self.limits,
             recorder=self.recorder,  # type: ignore[arg-type]

@@ -7,7 +7,8 @@ from cryptography.hazmat.primitives import serialization
 
 from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
-from controller.connection.configuration import PairingConfiguration
+from controller.connection import status
+from controller.connection.configuration import PairingConfiguration, mark_revoked
 from controller.connection.credentials import StoredPairing
 from controller.connection.health import CompassService
 from controller.connection.status import timestamp
@@ -512,6 +513,21 @@ def test_suspicion_spares_a_used_token_at_first_and_an_unused_one_not() -> None:
     assert bench.fingerprint() != before
     assert bench.state == "Connected"
     assert bench.health.observations().refusals == ()
+
+
+def test_a_finished_revocation_is_not_reported_as_a_working_connection(bench: Bench) -> None:
+    """The cache of Secrets may be older than that of CompassConnections: two watches."""
+    bench.paired()
+    configuration = bench.configurations.resolve(bench.connection)
+
+    def finish(connection: dict[str, Any]) -> None:
+        mark_revoked(connection, configuration)
+        status.failed(connection, status.State.CONNECTION_FAILED, "revoked by an operator", now=bench.clock.time())
+
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, finish)
+    bench.settle()
+    assert (bench.state, bench.error) == ("ConnectionFailed", "revoked by an operator")
+    assert bench.recorder.reasons == ["Connected"]
 
 
 def test_suspicion_without_a_configuration_says_what_is_missing() -> None:
