@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from controller import commands
 from controller.agent import build
+from controller.commands.doctor import doctor
+from controller.commands.revoke import revoke
+from controller.commands.status import cannot_tell, status
 from controller.rights import Refusals
 from controller.runtime import (
     GracePeriodExceeded,
@@ -59,19 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(settings, client, metrics, refusals)
     try:
         if command == "status":
-            return commands.status(
-                client, settings, output=options.output, now=time.time(), out=sys.stdout, err=sys.stderr
-            )
+            return status(client, settings, output=options.output, now=time.time(), out=sys.stdout, err=sys.stderr)
         if command == "doctor":
-            return commands.doctor(client, settings, output=options.output, now=time.time, out=sys.stdout)
-        return commands.revoke(client, settings, confirm=_yes if options.yes else _ask, out=sys.stdout)
+            return doctor(client, settings, output=options.output, now=time.time, out=sys.stdout)
+        return revoke(client, settings, confirm=_yes if options.yes else _ask, out=sys.stdout)
     finally:
         client.close()
 
 
 def _cannot_begin(options: argparse.Namespace, why: str) -> int:
     if options.command == "status":
-        commands.cannot_tell(why, output=options.output, out=sys.stdout, err=sys.stderr)
+        cannot_tell(why, output=options.output, out=sys.stdout, err=sys.stderr)
     else:
         print(f"compass-runtime-agent: {why}", file=sys.stderr)
     return _USAGE_ERROR

@@ -6,9 +6,8 @@ object in a list must not affect the others.
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
-
-import orjson
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -16,20 +15,24 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 def decode(data: bytes) -> Any:
     """The value of a JSON text. Raises ValueError."""
     try:
-        return orjson.loads(data)
-    except ValueError:
+        return _fast_decode(data)
+    except (ValueError, RecursionError):
         return _Decoder(data.decode()).value()
 
 
 def encode(value: object) -> bytes:
     """The JSON text of a value. Raises TypeError for an unsupported type, ValueError for too many levels."""
     try:
-        return orjson.dumps(value)
+        return _fast_encode(value)
     except TypeError:  # what orjson raises for depth too
-        try:
-            return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-        except RecursionError:
-            raise ValueError("the object is nested too deeply to be written as JSON") from None
+        return _encode(value)
+
+
+def _encode(value: object) -> bytes:
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except RecursionError:
+        raise ValueError("the object is nested too deeply to be written as JSON") from None
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -37,6 +40,17 @@ def _refuse(constant: str) -> NoReturn:
 
 
 _SCALARS = json.JSONDecoder(parse_constant=_refuse)
+_fast_decode: Callable[[bytes], Any]
+_fast_encode: Callable[[object], bytes]
+try:
+    from orjson import dumps as _fast_encode
+    from orjson import loads as _fast_decode
+except ImportError:  # the file of the kubectl plugin has nothing that is compiled
+
+    def _fast_decode(data: bytes) -> Any:
+        return json.loads(data, parse_constant=_refuse)
+
+    _fast_encode = _encode
 
 
 class _Decoder:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from controller.commands.status import HEALTHY, UNHEALTHY, Certificate, lines
-from controller.commands.status import report as report_of_agent
+from controller.commands.report import HEALTHY, UNHEALTHY, Certificate, lines
+from controller.commands.report import report as report_of_agent
 from controller.connection import status as cc
 from controller.fields import member
 from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME

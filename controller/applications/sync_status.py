@@ -8,8 +8,9 @@ An Application without the annotation is in sync, too. Applications that the Go 
 change, so an upgrade writes none of them.
 """
 
+from typing import Any
+
 from controller import fields
-from controller.applications.desired_secrets import Object
 
 SYNC_STATUS = "compass.kyma-project.io/sync-status"
 """Annotation of an Application: SYNCED, or the kind of problem. Events and the CompassConnection have the details."""
@@ -18,6 +19,8 @@ SYNCED = "Synced"
 SECRETS_FAILED = "SecretsFailed"
 DELETION_HELD = "DeletionHeld"
 OVERRIDDEN = "Overridden"
+
+Object = dict[str, Any]
 
 
 def tells(application: Object, status: str) -> bool:

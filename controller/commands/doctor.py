@@ -13,7 +13,18 @@ from typing import TextIO
 
 from controller import rights
 from controller.commands import findings, snapshot
-from controller.commands.findings import APPLY, PAIR, PRIVATE_CA, Finding, ok, problem, unknown, warning
+from controller.commands.findings import (
+    APPLY,
+    PAIR,
+    PRIVATE_CA,
+    Finding,
+    Unknown,
+    ok,
+    problem,
+    rights_finding,
+    unknown,
+    warning,
+)
 from controller.commands.probe import Probe, Step, probe
 from controller.commands.status import Output
 from controller.compass import tls
@@ -29,13 +40,6 @@ from informers import ApiError, Client
 _PROBE_SECONDS = 10.0
 _CLOCKS_SECONDS = 30.0  # longer than a request, shorter than a difference that makes new certificates unusable for long
 _OVERDUE = 2 / 3  # part of the renewal threshold: the alert CompassCertificateExpiresSoon is at a fifth of the validity
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """Why a fact could not be read."""
-
-    why: str
 
 
 @dataclass(frozen=True)
@@ -151,18 +155,6 @@ def _rights(facts: Facts) -> Finding:
     if isinstance(facts.missing_rights, Unknown):
         return unknown(check, f"the permissions of the agent cannot be checked: {facts.missing_rights.why}")
     return rights_finding(facts.missing_rights)
-
-
-def rights_finding(missing: tuple[Right, ...]) -> Finding:
-    """The finding for missing permissions of the agent's ServiceAccount."""
-    check = "permissions"
-    if not missing:
-        return ok(check, "the ServiceAccount of the agent has all permissions that it needs")
-    return problem(
-        check,
-        f"the ServiceAccount of the agent lacks permissions: {rights.describe(missing)}",
-        APPLY,
-    )
 
 
 def _configuration(facts: Facts) -> Finding:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from controller.commands.status import HEALTHY, UNHEALTHY, UNKNOWN
+from controller import rights
+from controller.commands.report import HEALTHY, UNHEALTHY, UNKNOWN
+from controller.rights import Right
 from controller.text import clean, clean_lines
 
 PAIR = "kubectl compass pair --token-stdin, with a new one-time token of Compass"
@@ -21,6 +23,13 @@ PRIVATE_CA = "put the CA certificates into the ConfigMap compass-ca: docs/operat
 """The cure for a Compass whose CA the agent does not know."""
 
 _MAX_TEXT = 1024
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Why a fact could not be read."""
+
+    why: str
 
 
 class Result(StrEnum):
@@ -54,6 +63,18 @@ def problem(check: str, text: str, cure: str) -> Finding:
 
 def unknown(check: str, text: str, cure: str = "") -> Finding:
     return Finding(check, Result.UNKNOWN, text, cure)
+
+
+def rights_finding(missing: tuple[Right, ...]) -> Finding:
+    """The finding for missing permissions of the agent's ServiceAccount."""
+    check = "permissions"
+    if not missing:
+        return ok(check, "the ServiceAccount of the agent has all permissions that it needs")
+    return problem(
+        check,
+        f"the ServiceAccount of the agent lacks permissions: {rights.describe(missing)}",
+        APPLY,
+    )
 
 
 def exit_status(findings: Iterable[Finding]) -> int:

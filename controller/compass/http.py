@@ -10,7 +10,6 @@ import os
 import re
 import ssl
 import time
-import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,6 +20,7 @@ import requests.adapters
 
 from controller.compass.errors import CompassError, InvalidRequest, Refused, TooLarge, Unavailable
 from controller.compass.limits import size
+from controller.urls import url_problem
 from informers.transport import Kind, Pool, Stop, TransportError
 from informers.transport.proxies import InvalidProxy, Proxy, from_environment
 
@@ -140,16 +140,8 @@ def _is_outage(status: int) -> bool:
 
 def check_url(url: str) -> None:
     """Raise InvalidRequest unless this is an https URL without user information, to which a token may be sent."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
-        user = parts.username is not None or parts.password is not None
-    except ValueError:
-        usable = user = False
-    if not usable or not url.isascii() or not url.isprintable() or " " in url:
-        raise InvalidRequest("the address is not an https URL")
-    if user:
-        raise InvalidRequest("the address must not hold a user name or a password")
+    if problem := url_problem(url):
+        raise InvalidRequest(f"the address {problem}")
 
 
 def proxy_for(url: str) -> Proxy | None:

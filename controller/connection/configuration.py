@@ -26,14 +26,12 @@ from enum import Enum, auto
 from functools import cached_property
 from typing import Any
 
-import orjson
-
 from controller import fields
-from controller.compass.errors import InvalidRequest
-from controller.compass.http import check_url
 from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName
+from controller.urls import url_problem
 from informers.client import Client
+from informers.encoding import decode
 from informers.errors import NotFound
 from informers.lister import Lister
 from informers.resource import Resource
@@ -270,9 +268,7 @@ def fault_of(value: str) -> str:
 
 def fault_of_url(value: str) -> str:
     """Why the value is not a URL of Compass, for people; "" if it is valid."""
-    try:
-        check_url(value)
-    except InvalidRequest:
+    if url_problem(value):
         return fault_of(value) or "is not a URL that starts with https:// and has no user name in it"
     return fault_of(value)
 
@@ -373,7 +369,7 @@ def _from_keys(
 def _with_raw_encoded(data: Mapping[str, str]) -> Mapping[str, str]:
     """Cockpits of Compass show `rawEncoded`: base64 of a JSON with the token and the URL of the Connector."""
     try:
-        raw = orjson.loads(base64.b64decode(data.get(_TOKEN, ""), validate=True))
+        raw = decode(base64.b64decode(data.get(_TOKEN, ""), validate=True))
     except ValueError:
         return data
     decoded = _strings(raw)

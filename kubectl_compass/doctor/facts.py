@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from controller import fields, rights
-from controller.commands.doctor import Unknown
-from controller.commands.findings import Finding, from_json
+from controller.commands.findings import Finding, Unknown, from_json
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT
 from controller.rights import Right
 from controller.settings import ObjectName, Settings, SettingsError

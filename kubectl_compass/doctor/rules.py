@@ -4,9 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller import fields
-from controller.commands.doctor import Unknown, rights_finding
-from controller.commands.findings import APPLY, PAIR, Finding, ok, problem, unknown, warning
-from controller.commands.status import stale_after
+from controller.commands.findings import (
+    APPLY,
+    PAIR,
+    Finding,
+    Unknown,
+    ok,
+    problem,
+    rights_finding,
+    unknown,
+    warning,
+)
+from controller.commands.report import stale_after
 from controller.connection import status as cc
 from controller.connection.status import State
 from controller.resources import COMPASS_CONNECTION, COMPONENT

@@ -5,8 +5,9 @@ import json
 import time
 from collections.abc import Callable
 
-from controller import commands
-from controller.commands.status import HEALTHY, UNHEALTHY
+from controller.commands.report import HEALTHY, UNHEALTHY
+from controller.commands.revoke import revoke as revoke_command
+from controller.commands.status import status as status_command
 from controller.connection.configuration import REVOKED
 from controller.settings import Settings
 from e2e.mock_compass.faults import Fault
@@ -20,13 +21,13 @@ def revoke(
 ) -> tuple[int, str]:
     out = io.StringIO()
     settings = Settings.from_environment(world.environment())
-    return commands.revoke(world.client, settings, confirm=confirm, out=out, now=now), out.getvalue()
+    return revoke_command(world.client, settings, confirm=confirm, out=out, now=now), out.getvalue()
 
 
 def status(world: World, output: str = "text") -> tuple[int, str]:
     out = io.StringIO()
     settings = Settings.from_environment(world.environment())
-    code = commands.status(world.client, settings, output=output, now=time.time(), out=out, err=out)  # type: ignore[arg-type]
+    code = status_command(world.client, settings, output=output, now=time.time(), out=out, err=out)  # type: ignore[arg-type]
     return code, out.getvalue()
 
 

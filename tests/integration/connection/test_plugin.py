@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller import commands
+from controller.commands.doctor import doctor as doctor_in_pod
 from controller.connection.status import parse_timestamp
 from controller.resources import COMPASS_CONNECTION, SECRET
 from controller.settings import Settings
@@ -197,7 +197,7 @@ def test_doctor_of_the_agent(world: World, agent: StartAgent) -> None:
     def results(**settings: str) -> dict[str, dict[str, str]]:
         out = io.StringIO()
         known = Settings.from_environment(world.environment(**settings))
-        commands.doctor(world.client, known, output="json", now=time.time, out=out)
+        doctor_in_pod(world.client, known, output="json", now=time.time, out=out)
         return {row["check"]: row for row in json.loads(out.getvalue())["findings"]}
 
     found = results()

@@ -1,6 +1,5 @@
 """The agent's own doctor: from facts to findings, each with its cure."""
 
-import importlib
 import io
 import json
 from dataclasses import replace
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 
 from controller.commands import findings
-from controller.commands.doctor import BadCaFile, CertificateFacts, Facts, Unknown, doctor, examine, gather
-from controller.commands.findings import Finding, Result
+from controller.commands.doctor import BadCaFile, CertificateFacts, Facts, doctor, examine, gather
+from controller.commands.findings import Finding, Result, Unknown
 from controller.commands.probe import Probe, Step
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
 from controller.rights import Right
@@ -175,7 +174,7 @@ def test_what_there_is_is_gathered(allowed: bool, monkeypatch: pytest.MonkeyPatc
         asked.append((party, url))
         return Probe(party, url, status=200)
 
-    monkeypatch.setattr(importlib.import_module("controller.commands.doctor"), "probe", probe)
+    monkeypatch.setattr("controller.commands.doctor.probe", probe)
     monkeypatch.setattr(
         "controller.compass.tls.client_context", lambda *_, **__: None
     )  # OpenSSL: the keys are too small

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import controller.command_line
-from controller.commands import status
-from controller.commands.status import HEALTHY, UNHEALTHY, UNKNOWN
+from controller.commands.report import HEALTHY, UNHEALTHY, UNKNOWN
+from controller.commands.status import status
 from controller.connection import status as cc
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import Settings

@@ -1,16 +1,18 @@
 """JSON that the quick parser does not take."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec, module_from_spec
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from informers import ReflectorOptions, ResourceListerWatcher, SharedInformer
-from informers.encoding import _Decoder, decode, encode
+from informers import ReflectorOptions, ResourceListerWatcher, SharedInformer, encoding
+from informers.encoding import _Decoder, decode
 from informers.testing.objects import WIDGETS, widget, widget_list
 from informers.testing.server import Answer, FakeAPIServer, Raw
 from informers.testing.waiting import HastyClock, eventually
@@ -23,6 +25,20 @@ VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
 )
+
+
+@pytest.fixture(params=["orjson", "json"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module, and as it is where nothing compiled is installed."""
+    if request.param == "orjson":
+        return encoding
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    spec = find_spec("informers.encoding")
+    assert spec is not None
+    assert spec.loader is not None
+    alone = module_from_spec(spec)
+    spec.loader.exec_module(alone)
+    return alone
 
 
 @given(VALUES, st.sampled_from([None, 0, 3]))
@@ -50,16 +66,16 @@ def test_slow_decoder_takes_nothing_else(value: Any, at: int, extra: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "[1,]", '{"a":1,}', "[1 2]", '{"a" 1}', "[", '{"a":', "1 2", "01", '"\n"', "NaN"])
-def test_nonsense(text: str) -> None:
+def test_nonsense(parser: Any, text: str) -> None:
     """Is none."""
     with pytest.raises(ValueError):
-        decode(text.encode())
+        parser.decode(text.encode())
 
 
 @pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
-def test_depth(begin: str, end: str) -> None:
+def test_depth(parser: Any, begin: str, end: str) -> None:
     """Costs memory only."""
-    value = decode((begin * DEEP + "1" + end * DEEP).encode())
+    value = parser.decode((begin * DEEP + "1" + end * DEEP).encode())
     depth = 0
     while value != 1:
         (value,) = value.values() if isinstance(value, dict) else value
@@ -67,19 +83,19 @@ def test_depth(begin: str, end: str) -> None:
     assert depth == DEEP
 
 
-def test_what_the_quick_writer_does_not_take() -> None:
+def test_what_the_quick_writer_does_not_take(parser: Any) -> None:
     """Is written slowly, or refused in words."""
     value: Any = 1
     for _ in range(400):
         value = {"a": value}
-    assert json.loads(encode(value)) == value
-    assert json.loads(encode({"a": "\ud800"})) == {"a": "\ud800"}
+    assert json.loads(parser.encode(value)) == value
+    assert json.loads(parser.encode({"a": "\ud800"})) == {"a": "\ud800"}
     with pytest.raises(TypeError):
-        encode({"a": object()})
+        parser.encode({"a": object()})
     for _ in range(100_000):  # Python 3.13 writes as deep as an API server reads
         value = [value]
     with pytest.raises(ValueError, match="nested too deeply"):
-        encode(value)
+        parser.encode(value)
 
 
 DEEP_OBJECT = json.dumps(widget("deep", 2, nested="HERE")).replace('"HERE"', "[" * DEEP + "]" * DEEP)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.commands.doctor import Unknown
-from controller.commands.findings import Finding, Result
+from controller.commands.findings import Finding, Result, Unknown
 from controller.rights import Right
 from controller.settings import Settings
 from kubectl_compass.doctor.facts import Facts, Lease
