@@ -1,12 +1,27 @@
-"""How the tests are spread over processes."""
+"""How the tests are spread over processes, the seed of the mock Compass, and the settings of Hypothesis."""
 
 import os
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling, Scheduling
 
+from e2e.mock_compass.disorder import choose_seed
 from tests.support.crd_sets import GO_AGENT
+
+# An example may take as long as it does: a machine may be slow or busy.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
+
+def pytest_configure() -> None:
+    """Before the worker processes start, which inherit the seed."""
+    choose_seed()
+
+
+def pytest_report_header() -> str:
+    return choose_seed()
 
 
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

@@ -9,6 +9,12 @@ SEED_VARIABLE = "MOCK_COMPASS_SEED"
 _T = TypeVar("_T")
 
 
+def choose_seed() -> str:
+    """Sets $MOCK_COMPASS_SEED if it is not set, so that all processes of a run have one; the text repeats a run."""
+    seed = os.environ.setdefault(SEED_VARIABLE, str(random.SystemRandom().getrandbits(32)))
+    return f"mock Compass: {SEED_VARIABLE}={seed}"
+
+
 class Disorder:
     """As the real Director, whose database unites lists without ordering them, and whose fields are resolved at once.
 

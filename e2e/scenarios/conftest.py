@@ -15,6 +15,7 @@ from controller.resources import CONFIG_MAP
 from e2e.controlplane import find_assets
 from e2e.kyma.go_agent import leave_objects
 from e2e.kyma.operator import Operator
+from e2e.mock_compass.disorder import choose_seed
 from e2e.scenarios.artifacts import save
 from e2e.scenarios.deployed import AGENT_IMAGE, MOCK_IMAGE, DeployedStage, Images
 from e2e.scenarios.documents import Page
@@ -36,6 +37,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--soak-seed", type=int, help="of its faults; it prints the one it has used")
     group.addoption("--agent-image", default=AGENT_IMAGE, help="of the agent; with kind it is loaded from Docker")
     group.addoption("--mock-image", default=MOCK_IMAGE, help="of the mock Compass; with kind it is loaded from Docker")
+
+
+def pytest_report_header() -> str:
+    return choose_seed()
 
 
 @pytest.hookimpl(wrapper=True)

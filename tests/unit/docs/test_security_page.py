@@ -1,4 +1,4 @@
-"""The page on security says what tests show: every statement has a number and names tests that exist."""
+"""The page on security says what tests show: every statement names tests that exist."""
 
 import re
 from pathlib import Path
@@ -10,15 +10,11 @@ ROW = re.compile(r"^\| (\d+) \| (.+) \|$", re.MULTILINE)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
-def test_statements_are_numbered_without_gaps() -> None:
-    numbers = [int(row[1]) for row in ROW.finditer(PAGE)]
-    assert numbers == list(range(1, len(numbers) + 1))
-    assert len(numbers) > 30
-
-
 def test_each_statement_names_tests_that_exist() -> None:
     """By file and name, and nothing else in the column of tests."""
-    for row in ROW.finditer(PAGE):
+    rows = list(ROW.finditer(PAGE))
+    assert rows
+    for row in rows:
         cell = row[2].rsplit(" | ", 1)[-1]
         named = TEST.findall(cell)
         assert named, f"statement {row[1]} names no test"

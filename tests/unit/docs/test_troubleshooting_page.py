@@ -54,12 +54,6 @@ def quoted() -> list[str]:
     return sorted({text for row in rows for text in re.findall(r"`([^`]+)`", row.split(" | ")[0])} - NOT_OURS.keys())
 
 
-def test_the_page_quotes_texts() -> None:
-    """The comparison itself has something to compare."""
-    assert len(quoted()) > 15
-    assert len(texts()) > 500
-
-
 @pytest.mark.parametrize("text", quoted())
 def test_each_quoted_text_is_one_that_the_agent_prints(text: str) -> None:
     """As a part of one text; a placeholder of the page stands for a value, or for what other texts put there."""
@@ -76,12 +70,3 @@ def _could_print(template: str, text: str) -> bool:
     begin = max(0, parts[0].find(text[:12]))  # the page may quote from the middle on
     parts[0] = parts[0][begin:]
     return re.fullmatch(".*".join(map(re.escape, parts)), text, re.DOTALL) is not None
-
-
-@pytest.mark.parametrize(
-    "text", ["the certificate was revoked by somebody", "HTTP 404 from <URL>; check", "no such text"]
-)
-def test_other_texts_are_not_taken_for_the_agents(text: str) -> None:
-    """The comparison itself."""
-    with pytest.raises(AssertionError):
-        test_each_quoted_text_is_one_that_the_agent_prints(text)

@@ -9,7 +9,7 @@ from graphql import GraphQLObjectType, GraphQLSchema, build_schema, execute_sync
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2e.mock_compass.executor import Executor, FieldError, FieldOverride, Resolver
+from e2e.mock_compass.executor import Executor, FieldError, Resolver
 
 SDL = """
 type Query { thing: Thing  sure: Thing!  things: [Thing!]  shapes: [Shape!] named: [Named!] }
@@ -68,8 +68,8 @@ def _reference() -> GraphQLSchema:
 REFERENCE = _reference()
 
 
-def ours(query: str, variables: dict[str, Any] | None = None, *overrides: FieldOverride) -> dict[str, Any]:
-    return EXECUTOR.prepare(orjson.dumps({"query": query, "variables": variables})).run(None, overrides)
+def ours(query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+    return EXECUTOR.prepare(orjson.dumps({"query": query, "variables": variables})).run(None, ())
 
 
 def theirs(query: str, variables: dict[str, Any]) -> dict[str, Any]:
@@ -142,30 +142,3 @@ def test_nulls_spread_and_abstract_types_resolve_as_in_graphql_core(query: str) 
     answer, expected = ours(query), theirs(query, {})
     assert answer["data"] == expected["data"]
     assert bool(answer.get("errors")) == bool(expected.get("errors"))
-
-
-def test_an_override_replaces_a_field_of_one_object() -> None:
-    """By coordinate and id; the other objects answer as ever."""
-    answer = ours("{ things { id name } }", None, FieldOverride("Thing.name", "2", "changed"))
-    assert [thing["name"] for thing in answer["data"]["things"]] == ["name", "changed"]
-
-
-def test_an_override_may_break_the_schema() -> None:
-    """That is its purpose: null where the schema forbids it, without an error."""
-    assert ours("{ things { sure } }", None, FieldOverride("Query.things")) == {"data": {"things": None}}
-    assert ours("{ thing { sure } }", None, FieldOverride("Thing.sure")) == {"data": {"thing": {"sure": None}}}
-
-
-def test_an_override_with_an_error_fails_the_field() -> None:
-    """An entry in errors with path and extensions beside the rest of the data."""
-    override = FieldOverride("Thing.tags", error=FieldError("no tags", {"error_code": 10}))
-    assert ours("{ thing { id tags } }", None, override) == {
-        "errors": [{"message": "no tags", "path": ["thing", "tags"], "extensions": {"error_code": 10}}],
-        "data": {"thing": {"id": "1", "tags": None}},
-    }
-
-
-def test_a_resolver_for_an_unknown_field_is_refused() -> None:
-    """A typing mistake in a coordinate cannot go unnoticed."""
-    with pytest.raises(ValueError, match=r"Thing\.nothing"):
-        Executor(build_schema(SDL), {"Thing.nothing": _always(1)})
