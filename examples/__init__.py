@@ -1,1 +1,1 @@
-"""Small controllers built on the toolkit: workqueue, informers and controller.runtime."""
+"""A small controller on workqueue, informers and controller.runtime."""

@@ -1,4 +1,4 @@
-"""A controller for a kind of its own: each Website gets a ConfigMap with its page, and a status that says so.
+"""A controller for a kind of its own: each Website gets a ConfigMap with its page, and a status that names the page.
 
     kubectl apply -f examples/website.yaml
     python -m examples.website --kubeconfig ~/.kube/config
@@ -6,105 +6,96 @@
                               "metadata": {"name": "hello", "namespace": "default"}, "spec": {"title": "Hello"}}'
     kubectl get websites,configmaps
 
-What it shows:
-
-- The ConfigMap belongs to its Website by an owner reference. Kubernetes deletes it together with the Website, and a
-  change of the ConfigMap by somebody else leads back to the Website, so it is undone.
-- Only changes of spec and labels are reconciled: writing the status is no reason to reconcile again.
-- Two replicas can run; one of them works, and the other follows within seconds when it is gone.
+- The ConfigMap has an owner reference to its Website. Kubernetes deletes it together with the Website. The controller
+  undoes changes of it.
+- Two replicas can run. One of them works, and the other one follows when it has ended.
 """
 
 import argparse
 import html
-import logging
 from collections.abc import Iterable
 from typing import Any
 
-from controller.runtime import (
-    Controller,
-    LeaderElectionConfig,
-    Manager,
-    Metrics,
-    Result,
-    any_of,
-    create_or_update,
-    generation_changed,
-    keys_of_owners,
-    labels_changed,
-    logs,
-    set_controller,
-    stop_on_signals,
-)
-from informers import Client, Resource, ResourceListerWatcher, SharedInformer, object_key, split_key
+from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, Result, logs, stop_on_signals
+from informers import Client, Resource, ResourceListerWatcher, SharedInformer, make_key, object_key, split_key
 
 WEBSITE = Resource("example.com", "v1", "websites", "Website")
 CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")
-# The cache holds the ConfigMaps of this controller, not those of the whole cluster.
+# The cache has only ConfigMaps with this label, not those of the whole cluster.
 LABEL = "example.com/website"
-CHANGED = any_of(generation_changed, labels_changed)
-
-log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
 
-class Reconciler:
-    """Keyed by namespace/name of a Website."""
+class WebsiteReconciler:
+    """Keys are namespace/name of a Website."""
 
-    def __init__(self, client: Client, websites: SharedInformer, config_maps: SharedInformer) -> None:
+    def __init__(self, client: Client, websites: SharedInformer, pages: SharedInformer) -> None:
         self._client = client
         self._websites = websites.lister()
-        self._config_maps = config_maps.lister()
+        self._pages = pages.lister()
 
-    def __call__(self, key: str) -> Result:
+    def reconcile(self, key: str) -> Result:
         namespace, name = split_key(key)
         website = self._websites.get(name, namespace)
         if website is None:
-            return Result()  # it is gone, and Kubernetes deletes what it owned
-        self._make_page(website)
-        self._tell(website)
-        return Result()
-
-    def _make_page(self, website: Object) -> None:
-        metadata = website["metadata"]
-        name, namespace = metadata["name"], metadata["namespace"]
-        title = html.escape(website["spec"]["title"])
-
-        def change(config_map: Object) -> None:
-            config_map["metadata"]["labels"] = {**(metadata.get("labels") or {}), LABEL: name}
-            config_map["data"] = {"index.html": f"<html><title>{title}</title><h1>{title}</h1></html>\n"}
-            set_controller(config_map, {"apiVersion": WEBSITE.api_version, "kind": WEBSITE.kind, **website})
-
-        present = self._config_maps.get(name, namespace)
-        wanted: Object = {"metadata": {"name": name, "namespace": namespace}}
-        create_or_update(self._client, CONFIG_MAP, wanted, present, change)
-
-    def _tell(self, website: Object) -> None:
-        name, namespace = website["metadata"]["name"], website["metadata"]["namespace"]
+            return Result()  # Kubernetes deletes the page
+        present = self._pages.get(name, namespace)
+        page = _page(website, present)
+        if present is None:
+            self._client.create(CONFIG_MAP, page)
+        elif page != present:
+            # With the resourceVersion that was read: a Conflict, and a retry, if another client has changed the page.
+            self._client.update(CONFIG_MAP, page)
         status = {"observedGeneration": website["metadata"]["generation"], "page": name}
         if website.get("status") != status:
-            # A patch, not an update: the cache may not show yet what this controller has written a moment ago.
             self._client.patch(WEBSITE, name, {"status": status}, namespace=namespace, subresource="status")
-            log.info("Website published", extra={"title": website["spec"]["title"]})
+        return Result()
 
 
-def build(
-    client: Client, metrics: Metrics, *, election: LeaderElectionConfig | None = None, health_address: str = ""
-) -> Manager:
+def _page(website: Object, present: Object | None) -> Object:
+    """The ConfigMap of a Website. What other clients have added to the present one stays."""
+    base: Object = present or {"metadata": {}}
+    metadata = website["metadata"]
+    name, namespace = metadata["name"], metadata["namespace"]
+    owner = {"apiVersion": WEBSITE.api_version, "kind": WEBSITE.kind, "name": name, "uid": metadata["uid"]}
+    title = html.escape(website["spec"]["title"])
+    return {
+        **base,
+        "metadata": {
+            **base["metadata"],
+            "name": name,
+            "namespace": namespace,
+            "labels": {**base["metadata"].get("labels", {}), LABEL: name},
+            "ownerReferences": [owner | {"controller": True, "blockOwnerDeletion": True}],
+        },
+        "data": {**base.get("data", {}), "index.html": f"<html><title>{title}</title><h1>{title}</h1></html>\n"},
+    }
+
+
+def _keys_of_owner(page: Object) -> Iterable[str]:
+    """Keys of the Website that owns a ConfigMap."""
+    metadata = page["metadata"]
+    owners = metadata.get("ownerReferences", ())
+    return [make_key(owner["name"], metadata["namespace"]) for owner in owners if owner["kind"] == WEBSITE.kind]
+
+
+def build(client: Client, metrics: Metrics, election: LeaderElectionConfig, *, health_address: str = "") -> Manager:
     """A manager that runs the controller in all namespaces."""
     manager = Manager(client, metrics=metrics, leader_election=election, health_address=health_address)
     websites = SharedInformer(ResourceListerWatcher(client, WEBSITE), name="websites", metrics=metrics)
-    config_maps = SharedInformer(
-        ResourceListerWatcher(client, CONFIG_MAP, label_selector=LABEL), name="config-maps", metrics=metrics
+    pages = SharedInformer(
+        ResourceListerWatcher(client, CONFIG_MAP, label_selector=LABEL), name="pages", metrics=metrics
     )
     manager.add_informer(websites)
-    manager.add_informer(config_maps)
+    manager.add_informer(pages)
 
     def controllers(client: Client) -> Iterable[Controller[str]]:
-        reconciler = Reconciler(client, websites, config_maps)
-        controller: Controller[str] = Controller("website", reconciler, workers=2, metrics=metrics, kind=WEBSITE.kind)
-        controller.watches(websites, lambda obj: [object_key(obj)], predicate=CHANGED)
-        controller.watches(config_maps, keys_of_owners(WEBSITE))
+        """The controllers of one term of leadership. The API server gets no request of this client after the term."""
+        reconciler = WebsiteReconciler(client, websites, pages)
+        controller = Controller("website", reconciler.reconcile, workers=2, metrics=metrics, kind=WEBSITE.kind)
+        controller.watches(websites, lambda website: [object_key(website)])
+        controller.watches(pages, _keys_of_owner)
         return [controller]
 
     manager.add_controllers(controllers)
@@ -121,7 +112,7 @@ def main() -> None:
     metrics = Metrics()
     client = Client.load(options.kubeconfig, user_agent="website-example", metrics=metrics)
     election = LeaderElectionConfig(name="website-example", namespace=options.lease_namespace)
-    build(client, metrics, election=election, health_address=":8090").run(stop)
+    build(client, metrics, election, health_address=":8090").run(stop)
 
 
 if __name__ == "__main__":

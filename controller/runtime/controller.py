@@ -19,8 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from controller.runtime import logs
 from controller.runtime.metrics import Metrics
-from controller.runtime.predicates import Predicate
-from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result, TerminalError
+from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result
 from informers import (
     DeletedFinalStateUnknown,
     EventHandlers,
@@ -68,8 +67,6 @@ class Informer(Protocol):
 class _Watch(Generic[K]):
     informer: Informer
     keys: Callable[[Object], Iterable[K]]
-    predicate: Predicate | None
-    priority: int | None
 
 
 class Controller(Generic[K]):
@@ -122,24 +119,16 @@ class Controller(Generic[K]):
         """Retry all keys that wait in back-off, because the cause of their failures may be gone."""
         self.queue.retry_now()
 
-    def watches(
-        self,
-        informer: Informer,
-        keys: Callable[[Object], Iterable[K]],
-        *,
-        predicate: Predicate | None = None,
-        priority: int | None = None,
-    ) -> None:
+    def watches(self, informer: Informer, keys: Callable[[Object], Iterable[K]]) -> None:
         """Reconcile the keys that an object maps to when it is added, changed or deleted.
 
         After a change, the keys of the old and of the new object are enqueued, so a key that it no longer maps to is
-        included.
-        priority: of every key of this watch; by default 0, and LOW_PRIORITY for the initial list.
+        included. Keys of the initial list have LOW_PRIORITY.
         Raises RuntimeError when the controller runs already.
         """
         if self._started:
             raise RuntimeError(f"controller {self.name}: watches() after run()")
-        self._watches.append(_Watch(informer, keys, predicate, priority))
+        self._watches.append(_Watch(informer, keys))
 
     def run(self, stop: threading.Event) -> None:
         """Work until stop is set. Blocks. Raises RuntimeError when called twice, and errors that end a worker; stop is
@@ -177,32 +166,26 @@ class Controller(Generic[K]):
                 raise RuntimeError(f"controller {self.name}: reconcile of {key} takes {now - began:.0f} s")
 
     def _handlers(self, watch: _Watch[K]) -> EventHandlers:
-        def add(objects: Iterable[Object], default_priority: int) -> None:
-            priority = default_priority if watch.priority is None else watch.priority
-            # A dict keeps the order and drops duplicates.
-            for key in dict.fromkeys(key for obj in objects for key in self._keys_of(watch, obj)):
-                self.queue.add(key, priority=priority)
-
-        def take(old: Object | None, new: Object | None, priority: int) -> None:
+        def enqueue(*objects: Object, priority: int = 0) -> None:
             try:
-                if watch.predicate is None or watch.predicate(old, new):
-                    add((obj for obj in (old, new) if obj is not None), priority)
+                # A dict keeps the order and drops duplicates.
+                for key in dict.fromkeys(key for obj in objects for key in self._keys_of(watch, obj)):
+                    self.queue.add(key, priority=priority)
             except BaseException as error:
                 self._metrics.panics.inc()
                 error.add_note(f"in a watch of the controller {self.name}")
                 raise  # the informer logs it and continues with the next change
 
         def on_add(obj: Object, is_initial_list: bool) -> None:
-            take(None, obj, LOW_PRIORITY if is_initial_list else 0)
+            enqueue(obj, priority=LOW_PRIORITY if is_initial_list else 0)
 
         def on_update(old: Object, new: Object) -> None:
-            take(old, new, 0)
+            enqueue(old, new)
 
         def on_delete(obj: Object | DeletedFinalStateUnknown) -> None:
             # If the deletion was missed, often only the name is known, which is enough for a mapping that reads
             # metadata.
-            last = obj.obj or _object_of_key(obj.key) if isinstance(obj, DeletedFinalStateUnknown) else obj
-            take(last, None, 0)
+            enqueue(obj.obj or _object_of_key(obj.key) if isinstance(obj, DeletedFinalStateUnknown) else obj)
 
         return EventHandlers(on_add=on_add, on_update=on_update, on_delete=on_delete)
 
@@ -271,13 +254,6 @@ class Controller(Generic[K]):
         except Stopped:
             # Not a failure, and no retry: the next term starts with empty queues, maybe in another process.
             log.info("Reconcile aborted, because the process stops or its term of leadership has ended")
-        except TerminalError as error:
-            # The failures are not forgotten: if an event enqueues the key and it fails again, the back-off continues to
-            # grow.
-            log.warning("Reconcile failed and is not retried", extra={"error": str(error)})
-            self._metrics.errors.inc()
-            self._metrics.terminal_errors.inc()
-            self._metrics.results["error"].inc()
         except BaseException as error:  # noqa: BLE001 - SystemExit, or a panic of an extension module, ends no worker
             self._failed(key, priority, error)
         else:

@@ -47,11 +47,6 @@ def bind(**keys: object) -> Iterator[None]:
         _context.reset(token)
 
 
-def bound() -> Mapping[str, object]:
-    """Return the keys that are bound now, to use them in another thread with `bind(**bound())`."""
-    return _context.get()
-
-
 class _Formatter(logging.Formatter):
     def _fields(self, record: logging.LogRecord) -> dict[str, object]:
         """All values of the record except time, level, logger and message, in the order of the output, without None."""

@@ -172,10 +172,6 @@ class Manager:
         self._add_name(name, self._runnable_names)
         self._early_runnables.append((name, run))
 
-    def add_health_check(self, name: str, check: Check) -> None:
-        """Let /healthz fail while check raises, so that the kubelet restarts the container."""
-        self._health.add(name, check)
-
     def add_ready_check(self, name: str, check: Check) -> None:
         """Let /readyz fail while check raises."""
         self._ready.add(name, check)

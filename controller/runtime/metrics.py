@@ -48,7 +48,6 @@ class ControllerMetrics:
 
     results: dict[str, Counter]
     errors: Counter
-    terminal_errors: Counter
     panics: Counter
     seconds: Histogram
     active_workers: Gauge
@@ -103,9 +102,6 @@ class Metrics:
         )
         self._reconcile_errors = self._counter(
             prefix + "reconcile_errors_total", "Reconciles that failed.", "controller"
-        )
-        self._terminal_errors = self._counter(
-            prefix + "terminal_reconcile_errors_total", "Reconciles that failed and are not retried.", "controller"
         )
         self._panics = self._counter(
             prefix + "reconcile_panics_total", "Reconciles that ended in a programming error.", "controller"
@@ -209,7 +205,6 @@ class Metrics:
         return ControllerMetrics(
             results={result: self._reconcile_total.labels(name, result) for result in RECONCILE_RESULTS},
             errors=self._reconcile_errors.labels(name),
-            terminal_errors=self._terminal_errors.labels(name),
             panics=self._panics.labels(name),
             seconds=self._reconcile_seconds.labels(name),
             active_workers=self._active_workers.labels(name),

@@ -6,7 +6,6 @@ A reconciler is level-triggered. It gets the key of an object, never a change. A
 - returns a Result, with a delay if it wants to be called again;
 - raises if it has failed, and the key is retried with exponential back-off. A ReconcileFailed, an OSError or an error
   of informers is expected; any other exception is logged with its traceback;
-- raises TerminalError if a retry cannot help; the key is reconciled again after the next event;
 - treats a deleted object as success.
 """
 
@@ -35,14 +34,6 @@ class Result:
 
 class ReconcileFailed(Exception):
     """An expected failure, whose text is sufficient without a traceback. The key is retried."""
-
-
-class TerminalError(Exception):
-    """A failure for which a retry cannot help. It is counted and logged, not requeued (controller-runtime:
-    TerminalError).
-
-    Raise it `from` the error that caused it.
-    """
 
 
 Reconcile: TypeAlias = Callable[[K], Result]

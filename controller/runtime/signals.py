@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import threading
-from typing import Any
 
 from informers import Stop
 
@@ -26,9 +25,9 @@ def stop_on_signals() -> Stop:
     stop = Stop()
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(writer.fileno())
-    _leave_alone_forked_children(before)
     # The thread keeps a reference to the writer. If the garbage collector closed it, its number could be reused.
     threading.Thread(target=_run, args=(reader, writer, stop), name="signals", daemon=True).start()
     return stop
@@ -42,28 +41,6 @@ def _run(reader: socket.socket, writer: socket.socket, stop: Stop) -> None:
         log.exception("Cannot receive signals any more, stopping")
         stop.set()
         raise
-
-
-def _leave_alone_forked_children(handlers: dict[signal.Signals, Any]) -> None:
-    """Restore the handlers in a child process: it shares the socket, so a signal to it would stop this process instead.
-
-    A signal that arrives before that is delayed.
-    """
-    of_thread = threading.local()
-
-    def block() -> None:
-        of_thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-
-    def unblock() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, of_thread.mask)
-
-    def restore() -> None:
-        signal.set_wakeup_fd(-1)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        unblock()
-
-    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=restore)
 
 
 def _watch(reader: socket.socket, _writer: socket.socket, stop: Stop) -> None:

@@ -721,26 +721,6 @@ class TestChecks:
         release.set()
         assert isinstance(threads.error(), RunnableFailed)
 
-    def test_own_checks_are_asked(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
-        """What a program adds counts like what is there."""
-
-        def fail() -> None:
-            raise RuntimeError("no")
-
-        manager = make_manager(api, clock, health_address="127.0.0.1:0")
-        manager.add_health_check("own", fail)
-        manager.add_ready_check("own", fail)
-        threads.start(manager.run)
-        clock.wait_for_waiters(0)
-        while not threads.stop.wait(0.001):
-            try:
-                port = manager.health_server.port
-                break
-            except RuntimeError:
-                continue
-        assert get(port, "/healthz")[0] == 500
-        assert get(port, "/readyz")[0] == 500
-
 
 class TestNames:
     def test_names_are_unique(self, api: FakeApi, clock: VirtualClock, story: Story, threads: Threads) -> None:

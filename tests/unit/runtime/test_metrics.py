@@ -15,7 +15,6 @@ from workqueue import QueueGauges
 NAMES = [
     ("controller_runtime_reconcile_total", "counter", {"controller", "result"}),
     ("controller_runtime_reconcile_errors_total", "counter", {"controller"}),
-    ("controller_runtime_terminal_reconcile_errors_total", "counter", {"controller"}),
     ("controller_runtime_reconcile_panics_total", "counter", {"controller"}),
     ("controller_runtime_reconcile_time_seconds", "histogram", {"controller"}),
     ("controller_runtime_max_concurrent_reconciles", "gauge", {"controller"}),

@@ -49,24 +49,3 @@ def test_the_second_signal_ends_at_once(number: int) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Received a second signal" in err
-
-
-FORKED = """
-import os, signal, sys, threading
-from controller.runtime import stop_on_signals
-stop = stop_on_signals()
-child = os.fork()
-if not child:
-    threading.Event().wait()
-os.kill(child, signal.SIGTERM)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-print(stop.wait(float(sys.argv[1])), flush=True)
-"""
-
-
-def test_a_forked_child_is_a_process_of_its_own() -> None:
-    """A signal to it ends it, and does not stop its parent."""
-    process = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORKED, "0.2"], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert process.stdout.split() == [str(-signal.SIGTERM), "False"]

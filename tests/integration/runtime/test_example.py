@@ -1,0 +1,90 @@
+"""The example controller on a real API server."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.runtime import LeaderElectionConfig, Metrics
+from e2e.controlplane import ControlPlane
+from examples import website
+from examples.website import CONFIG_MAP, WEBSITE
+from informers import Client, NotFound
+
+WAIT = 30.0
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + WAIT
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture
+def page(
+    admin: Client, control_plane: ControlPlane, admin_kubeconfig: Path, namespace: str
+) -> Iterator[Callable[[], Any]]:
+    """The controller runs, and there is a Website; gives a function that reads its page."""
+    control_plane.apply_crds(Path(website.__file__).with_name("website.yaml"))
+    client = Client.load(str(admin_kubeconfig))
+    manager = website.build(client, Metrics(), LeaderElectionConfig(name="website", namespace=namespace))
+    stop = threading.Event()
+    thread = threading.Thread(target=manager.run, args=(stop,), daemon=True)
+    thread.start()
+    metadata = {"name": "hello", "namespace": namespace}
+    admin.create(
+        WEBSITE,
+        {
+            "apiVersion": WEBSITE.api_version,
+            "kind": WEBSITE.kind,
+            "metadata": metadata,
+            "spec": {"title": "Hello & welcome"},
+        },
+    )
+
+    def read() -> Any:
+        try:
+            return admin.get(CONFIG_MAP, "hello", namespace=namespace)
+        except NotFound:
+            return None
+
+    wait_for(read)
+    yield read
+    stop.set()
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    client.close()
+
+
+def test_a_website_gets_a_page_and_a_status(admin: Client, namespace: str, page: Callable[[], Any]) -> None:
+    def has_status() -> Any:
+        found = admin.get(WEBSITE, "hello", namespace=namespace)
+        return found if "status" in found else None
+
+    site = wait_for(has_status)
+    assert site["status"] == {"observedGeneration": 1, "page": "hello"}
+    (owner,) = page()["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Website", site["metadata"]["uid"], True)
+    assert "<h1>Hello &amp; welcome</h1>" in page()["data"]["index.html"]
+
+
+def test_the_page_follows_the_website(admin: Client, namespace: str, page: Callable[[], Any]) -> None:
+    admin.patch(WEBSITE, "hello", {"spec": {"title": "Bye"}}, namespace=namespace)
+    wait_for(lambda: "Bye" in page()["data"]["index.html"])
+    wait_for(lambda: admin.get(WEBSITE, "hello", namespace=namespace)["status"]["observedGeneration"] == 2)
+
+
+def test_drift_of_the_page_is_undone(admin: Client, namespace: str, page: Callable[[], Any]) -> None:
+    """Values of other clients stay."""
+    drift = {"data": {"index.html": "defaced", "robots.txt": "all"}}
+    admin.patch(CONFIG_MAP, "hello", drift, namespace=namespace)
+    wait_for(lambda: "Hello" in page()["data"]["index.html"])
+    assert page()["data"]["robots.txt"] == "all"
+    uid = page()["metadata"]["uid"]
+    admin.delete(CONFIG_MAP, "hello", namespace=namespace)
+    wait_for(lambda: (found := page()) and found["metadata"]["uid"] != uid)
