@@ -20,13 +20,15 @@
         └── ConnectionFailed          no HTTP answer: refused, DNS, TLS, reset, timeout
 
 Callers compare the type or `reason`, never the text. Reasons are those of `metav1.StatusReason`, and for
-ConnectionFailed the constants of that class.
+ConnectionFailed those of the transport.
 """
 
 # The names are the reasons of the API, as in client-go, without the suffix that N818 requires.
 
 from collections.abc import Mapping
 from typing import Any
+
+from informers.transport import Kind
 
 # Servers before 1.17 send this error with its text only, without a cause (apimachinery api/errors,
 # IsTooLargeResourceVersion).
@@ -132,14 +134,11 @@ class NoCredentials(ApiError):
 
 
 class ConnectionFailed(ApiError):
-    """There was no HTTP answer. `reason` is one of the constants below."""
+    """There was no HTTP answer. `reason` is a Kind of the transport, or CLOSED."""
 
-    REFUSED = "ConnectionRefused"
-    TIMEOUT = "Timeout"
-    DNS = "NameResolutionFailed"
-    TLS = "TLSFailed"
-    BROKEN = "ConnectionBroken"
-    UNREACHABLE = "Unreachable"
+    REFUSED = Kind.REFUSED
+    TIMEOUT = Kind.TIMEOUT
+    BROKEN = Kind.BROKEN
     CLOSED = "ClientClosed"
 
 

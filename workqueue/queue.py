@@ -1,4 +1,4 @@
-"""The de-duplicating queue, as client-go's util/workqueue/queue.go, with priorities.
+"""The queue of a controller, as in client-go's util/workqueue, with priorities.
 
 Errors:
 
@@ -6,22 +6,77 @@ Errors:
     └── ShutDown    get() on a queue that is shut down and empty
 """
 
+import math
 import threading
-from collections.abc import Hashable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from workqueue._keyed_heap import KeyedHeap
 from workqueue.clock import REAL_CLOCK, Clock
-from workqueue.metrics import MetricsProvider, QueueGauges
+from workqueue.rate_limiters import RateLimiter
 
 K = TypeVar("K", bound=Hashable)
+
+_MAX_WAIT_SECONDS = 10.0  # a limit in case of an unexpected clock: waiting threads check again after this time
 
 
 class ShutDown(Exception):
     """The queue is shut down and empty: the worker should end."""
 
 
-class Queue(Generic[K]):
+@dataclass(frozen=True, slots=True)
+class QueueGauges:
+    """The current state of a queue.
+
+    depth: keys that need work and are not with a worker, including those that were added again while being processed.
+    unfinished_work_seconds: sum of the ages of all work in progress. If it keeps growing, workers are stuck.
+    longest_running_processor_seconds: age of the oldest work in progress; 0 if there is none.
+    """
+
+    depth: int
+    unfinished_work_seconds: float
+    longest_running_processor_seconds: float
+
+
+class QueueMetrics(Protocol):
+    """Receives the events of one queue; client-go's metric is named for each.
+
+    Called with the queue's lock held, so that the events of a key are in order: implementations must be quick and must
+    not call the queue.
+    """
+
+    def added(self) -> None:
+        """A key became dirty (workqueue_adds_total). Adds without effect are not counted."""
+        ...
+
+    def handed_out(self, queued_seconds: float) -> None:
+        """A worker got a key, this long after its first add (workqueue_queue_duration_seconds)."""
+        ...
+
+    def finished(self, work_seconds: float) -> None:
+        """A worker called done(), this long after get() (workqueue_work_duration_seconds)."""
+        ...
+
+    def retried(self) -> None:
+        """add_after() was called, also with a delay of zero (workqueue_retries_total)."""
+        ...
+
+
+class MetricsProvider(Protocol):
+    """Creates the metrics of queues. One provider serves all queues of a process."""
+
+    def new_queue_metrics(self, name: str, gauges: Callable[[], QueueGauges]) -> QueueMetrics:
+        """Called once by each queue with a name.
+
+        `gauges` may be called from any thread at any time, for example on each scrape. (client-go updates them every
+        0.5 s; a call returns the exact value and needs no thread.) It takes the queue's lock, so the provider must not
+        hold a lock that the methods of QueueMetrics need.
+        """
+        ...
+
+
+class RateLimitingQueue(Generic[K]):
     """Keys that need work; each is with one worker at a time.
 
     - A key that is added several times before a worker takes it is returned once.
@@ -29,20 +84,30 @@ class Queue(Generic[K]):
       before, and the add is not lost.
     - Higher priority first, first come first served within a priority. An add of a waiting key never lowers its
       priority and never changes its place. With only the default priority this is a plain FIFO.
-    - After a shutdown adds are ignored, and the accepted keys are still returned.
+    - A key may be added after a delay. It waits at most once: of several delays the earliest counts, with the highest
+      priority. If it is added meanwhile, it is returned now, and again when its delay has passed.
+    - After a shutdown adds are ignored, and keys whose delay has not passed are dropped. The others are still returned.
 
-    All methods are thread-safe. Each get() must be followed by a done() for the key.
+    There is no timer thread: a get() without a key waits until the first delay ends.
+
+    All methods are thread-safe. Each get() must be followed by a done() for the key, and before it by either
+    add_rate_limited() for a retry or forget() to reset the count of failures.
     """
 
-    def __init__(self, name: str = "", *, clock: Clock = REAL_CLOCK, metrics: MetricsProvider | None = None) -> None:
-        """`name` labels the metrics; a queue without a name has none."""
+    def __init__(
+        self,
+        rate_limiter: RateLimiter[K],
+        *,
+        name: str = "",
+        clock: Clock = REAL_CLOCK,
+        metrics: MetricsProvider | None = None,
+    ) -> None:
+        """rate_limiter: of failed keys. `name` labels the metrics; a queue without a name has none."""
         self.name = name
+        self._rate_limiter = rate_limiter
         self._clock = clock
         self._lock = threading.Lock()
-        # Two conditions on one lock. With one condition, notify() could wake a draining thread instead of a worker,
-        # unless no worker waits during a drain.
         self._available = threading.Condition(self._lock)
-        self._drained = threading.Condition(self._lock)
 
         # Keys that a get() may take now, by -priority. Each is in _dirty and not in _processing.
         self._queue: KeyedHeap[K] = KeyedHeap()
@@ -51,8 +116,10 @@ class Queue(Generic[K]):
         self._dirty: dict[K, tuple[int, float]] = {}
         # Keys of workers, with the start of the work.
         self._processing: dict[K, float] = {}
+        # Keys that wait, by the time at which to queue them, and their priorities.
+        self._delayed: KeyedHeap[K] = KeyedHeap()
+        self._delayed_priority: dict[K, int] = {}
         self._shutting_down = False
-        self._draining = False
 
         self._metrics = metrics.new_queue_metrics(name, self._gauges) if metrics is not None and name else None
 
@@ -61,6 +128,56 @@ class Queue(Generic[K]):
         with self._lock:
             self._promote_locked()
             self._add_locked(key, priority, self._clock.monotonic())
+
+    def add_after(self, key: K, delay_seconds: float, *, priority: int = 0) -> None:
+        """Add a key when `delay_seconds` have passed; at once if that is zero or less. Ignored after a shutdown.
+
+        Raises ValueError if the delay is not a number.
+        """
+        if math.isnan(delay_seconds):
+            raise ValueError("the delay of a key is not a number (NaN)")
+        with self._lock:
+            if self._shutting_down:
+                return
+            if self._metrics is not None:
+                self._metrics.retried()
+            self._promote_locked()
+            now = self._clock.monotonic()
+            if delay_seconds <= 0:
+                self._add_locked(key, priority, now)
+                return
+            first = self._delayed.first_rank()
+            ready_at = now + delay_seconds
+            self._delayed.push(key, ready_at)
+            self._delayed_priority[key] = max(priority, self._delayed_priority.get(key, priority))
+            if first is None or ready_at < first:
+                # All, not one: each waiting get() must know the first deadline. If only one knew it, and that one got
+                # another key, no thread would wake up for this key.
+                self._available.notify_all()
+
+    def add_rate_limited(self, key: K, *, priority: int = 0) -> None:
+        """Add a failed key again after the delay of the rate limiter."""
+        self.add_after(key, self._rate_limiter.when(key), priority=priority)
+
+    def retry_now(self) -> None:
+        """End the delays of all failed keys, because the cause of the failures may be gone.
+
+        The counts of failures stay. Keys that wait for another reason continue to wait.
+        """
+        with self._lock:
+            now = self._clock.monotonic()
+            for key in self._delayed:
+                if self._rate_limiter.num_requeues(key):
+                    self._delayed.push(key, now)
+            self._promote_locked()
+
+    def forget(self, key: K) -> None:
+        """Reset the failures of a key: it succeeded, or it is not retried. Does not replace done()."""
+        self._rate_limiter.forget(key)
+
+    def num_requeues(self, key: K) -> int:
+        """How often the key was added by add_rate_limited() since the last forget()."""
+        return self._rate_limiter.num_requeues(key)
 
     def get(self) -> K:
         """Wait for a key and take it. Raises ShutDown if the queue is shut down and nothing is queued."""
@@ -96,8 +213,6 @@ class Queue(Generic[K]):
             if added_meanwhile is not None:
                 self._queue.push(key, -added_meanwhile[0])
                 self._available.notify()
-            elif self._idle_locked():
-                self._drained.notify_all()
 
     def __len__(self) -> int:
         """Number of queued keys, without those of workers and those that wait for a delay."""
@@ -107,30 +222,17 @@ class Queue(Generic[K]):
 
     @property
     def shutting_down(self) -> bool:
-        """Whether the queue is shut down, in either way."""
+        """Whether the queue is shut down."""
         return self._shutting_down
 
     def shut_down(self) -> None:
-        """Ignore all further adds and let the workers end when the queue is empty. Returns at once.
-
-        Also ends the wait of a shut_down_with_drain() in progress.
-        """
+        """Ignore all further adds and let the workers end when the queue is empty. Returns at once."""
         with self._lock:
-            self._draining = False
-            self._shut_down_locked()
-            self._drained.notify_all()
-
-    def shut_down_with_drain(self) -> None:
-        """Like shut_down(), and wait until all accepted work is done, or until shut_down() is called.
-
-        Waits for queued keys and for those of workers. (client-go returns when no worker has a key, even if some are
-        queued.) So it needs a running worker, or a shut_down() from another thread.
-        """
-        with self._lock:
-            self._draining = True
-            self._shut_down_locked()
-            while self._draining and not self._idle_locked():
-                self._clock.wait(self._drained, None)
+            self._promote_locked()
+            self._shutting_down = True
+            self._delayed.clear()
+            self._delayed_priority.clear()
+            self._available.notify_all()
 
     def _add_locked(self, key: K, priority: int, now: float) -> None:
         if self._shutting_down:
@@ -155,15 +257,13 @@ class Queue(Generic[K]):
         Each method that reads or changes the queue calls this first. So the queue always is as if each key had been
         queued at its exact time, without a timer thread.
         """
+        while (ready_at := self._delayed.first_rank()) is not None:
+            now = self._clock.monotonic()
+            if ready_at > now:
+                return min(ready_at - now, _MAX_WAIT_SECONDS)
+            _, key = self._delayed.pop()
+            self._add_locked(key, self._delayed_priority.pop(key), ready_at)
         return None
-
-    def _shut_down_locked(self) -> None:
-        self._promote_locked()
-        self._shutting_down = True
-        self._available.notify_all()
-
-    def _idle_locked(self) -> bool:
-        return not self._processing and not self._dirty
 
     def _gauges(self) -> QueueGauges:
         with self._lock:

@@ -1,11 +1,10 @@
-"""One request to a server of Compass in separate steps, to report which step fails: name, connection, TLS, answer.
+"""One request to a server of Compass, to report which step fails: name, connection, TLS, answer.
 
-It uses the same proxy, root certificates and client certificate as the agent. It contains no token, and queries only
-the name of a type, which every GraphQL server supports. Each HTTP status is an answer.
+It uses the same transport, proxy, root certificates and client certificate as the agent. It contains no token, and
+queries only the name of a type, which every GraphQL server supports. Each HTTP status is an answer.
 """
 
-import http.client
-import socket
+import contextlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from controller.compass.errors import InvalidRequest
-from controller.compass.http import proxy_for
+from controller.compass.http import check_url, proxy_for
+from informers.transport import Kind, Pool, Stop, TransportError
 
-_HTTPS = 443
 _QUERY = b'{"query": "{ __typename }"}'
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "compass-runtime-agent/doctor"}
+_MAX_BYTES = 1 << 20
 
 
 class Step(StrEnum):
@@ -31,12 +31,21 @@ class Step(StrEnum):
     ANSWER = "answer"
 
 
+# Other kinds of failure are of the step that the request had reached.
+_STEPS = {
+    Kind.DNS: Step.NAME,
+    Kind.UNTRUSTED: Step.TRUST,
+    Kind.TLS: Step.TLS,
+    Kind.CERTIFICATE_REFUSED: Step.TLS,
+}
+
+
 @dataclass(frozen=True)
 class Probe:
-    """The result. `failed` is None after an answer.
+    """The result. `failed` is None after an answer; otherwise `text` says what failed, and names the proxy.
 
-    `via`: host of the proxy, "" without one. `date`: the time of the server, None if it is not in the answer.
-    `received`: the time of this machine at that moment. Both are in epoch seconds.
+    `via`: host of the proxy that the answer came through, "" without one. `date`: the time of the server, None if it is
+    not in the answer. `received`: the time of this machine at that moment. Both are in epoch seconds.
     """
 
     party: str
@@ -50,51 +59,25 @@ class Probe:
 
 
 def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now: Callable[[], float]) -> Probe:
-    """Send one request. `timeout`: seconds for each step except the name. `now`: the wall clock."""
+    """Send one request, which has `timeout` seconds. `now`: the wall clock."""
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or _HTTPS
+        check_url(url)
+    except InvalidRequest as error:
+        return Probe(party, url, failed=Step.NAME, text=str(error))
+    try:
         proxy = proxy_for(url)
     except InvalidRequest as error:
         return Probe(party, url, failed=Step.CONNECTION, text=str(error))
-    except ValueError:
-        return Probe(party, url, failed=Step.NAME, text="the URL is invalid")
-    via, first = "", (host, port)
-    if proxy:
-        at = urlsplit(proxy.url)
-        via = at.hostname or ""
-        first = (via, at.port or _HTTPS)
-
-    def failed(step: Step, text: str) -> Probe:
-        return Probe(party, url, failed=step, text=text, via=via)
-
-    try:
-        socket.getaddrinfo(*first, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        return failed(Step.NAME, f"the host name {first[0]} cannot be resolved ({_cause(error)})")
-    connection = http.client.HTTPSConnection(*first, timeout=timeout, context=context)
-    if via:
-        authorization = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else {}
-        connection.set_tunnel(host, port, headers=authorization)
-    try:
-        connection.connect()
-    except ssl.SSLCertVerificationError as error:
-        return failed(Step.TRUST, f"the certificate of the server is not trusted: {error.verify_message}")
-    except ssl.SSLError as error:
-        return failed(Step.TLS, f"the TLS connection failed: {error.reason or _cause(error)}")
-    except (OSError, http.client.HTTPException) as error:
-        return failed(Step.CONNECTION, f"no connection to {first[0]} port {first[1]}: {_cause(error)}")
-    try:
-        connection.request("POST", parts.path or "/", body=_QUERY, headers=_HEADERS)
-        answer = connection.getresponse()
-        date, received = answer.getheader("Date"), now()
-    except ssl.SSLError as error:  # in TLS 1.3, an alert about the client certificate arrives here
-        return failed(Step.TLS, f"the server ended the TLS connection: {error.reason or _cause(error)}")
-    except (OSError, http.client.HTTPException) as error:
-        return failed(Step.ANSWER, f"no answer: {_cause(error)}")
-    finally:
-        connection.close()
-    return Probe(party, url, via=via, status=answer.status, date=_epoch(date), received=received)
+    with contextlib.closing(Pool(context, proxy_for=lambda _: proxy)) as pool:
+        try:
+            answer = pool.send(
+                "POST", url, headers=_HEADERS, body=_QUERY, stop=Stop(), timeout=timeout, max_bytes=_MAX_BYTES
+            )
+        except TransportError as error:
+            step = _STEPS.get(error.kind) or (Step.ANSWER if error.is_sent else Step.CONNECTION)
+            return Probe(party, url, failed=step, text=str(error))
+    via = (urlsplit(proxy.url).hostname or "") if proxy else ""
+    return Probe(party, url, via=via, status=answer.status, date=_epoch(answer.headers.get("Date")), received=now())
 
 
 def _epoch(date: str | None) -> float | None:
@@ -102,7 +85,3 @@ def _epoch(date: str | None) -> float | None:
         return parsedate_to_datetime(date).timestamp() if date else None
     except ValueError:
         return None
-
-
-def _cause(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)

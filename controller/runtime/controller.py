@@ -32,10 +32,10 @@ from informers import (
 from workqueue import (
     REAL_CLOCK,
     Clock,
+    ControllerRateLimiter,
     RateLimiter,
     RateLimitingQueue,
     ShutDown,
-    default_controller_rate_limiter,
 )
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Controller(Generic[K]):
         metrics = metrics if metrics is not None else Metrics()
         self._metrics = metrics.controller(name, workers=workers)
         self.queue: RateLimitingQueue[K] = RateLimitingQueue(
-            rate_limiter if rate_limiter is not None else default_controller_rate_limiter(self._clock),
+            rate_limiter if rate_limiter is not None else ControllerRateLimiter(clock=self._clock),
             name=name,
             clock=self._clock,
             metrics=metrics,

@@ -55,7 +55,7 @@ class Call:
         self._finish = finish
         self._read_timeout = read_timeout
         self._is_stream = False
-        self._begun = False
+        self.is_sent = False  # the first byte, or about to be: the server may act on the request
         self._wake: Callable[[], None] | None = None  # ends the wait for a connection
         self._socket: Any = None
         self.is_new = True  # the connection was opened for this request
@@ -90,7 +90,7 @@ class Call:
 
     def check(self) -> None:
         """Raises Stopped if the request must not go on."""
-        if not (self._finish and self._begun):
+        if not (self._finish and self.is_sent):
             self._stop.check()
 
     def overdue(self) -> Overdue:
@@ -98,9 +98,9 @@ class Call:
         return Overdue(self._read_timeout or self.timeout, connected=True)
 
     def begin(self) -> None:
-        """The first byte is about to be sent. From now on the server may act on the request. Raises Stopped."""
+        """The first byte is about to be sent. Raises Stopped."""
         self.check()
-        self._begun = True
+        self.is_sent = True
 
     def wait_for(self, opening: "Future[None]") -> None:
         """Wait for a connection. Raises its error, Stopped, or Overdue."""
@@ -136,7 +136,7 @@ class Call:
         if self._wake is not None:
             self._wake()
         sock = self._socket
-        if sock is not None and not (self._finish and self._begun):
+        if sock is not None and not (self._finish and self.is_sent):
             try:
                 # Not that of ssl.SSLSocket, which would let a blocked read go on without TLS.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)

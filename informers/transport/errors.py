@@ -29,6 +29,7 @@ class Kind(StrEnum):
     TIMEOUT = "Timeout"
     DNS = "NameResolutionFailed"
     TLS = "TLSFailed"
+    UNTRUSTED = "CertificateNotTrusted"
     CERTIFICATE_REFUSED = "CertificateRefused"
     PROXY = "ProxyFailed"
     BROKEN = "ConnectionBroken"
@@ -43,13 +44,15 @@ class TransportError(Exception):
 
     The text has the cause for people. It has no query, header or byte of the answer, which may echo a secret.
     `may_repeat`: the connection was reset or closed before the answer began, so a request without effects can be sent
-    again. `status`: of an answer whose body failed, 0 without.
+    again. `is_sent`: the request had begun, so the server may have it. `status`: of an answer whose body failed, 0
+    without.
     """
 
     def __init__(self, kind: Kind, text: str) -> None:
         super().__init__(text)
         self.kind = kind
         self.may_repeat = False
+        self.is_sent = False
         self.status = 0
 
 
@@ -74,7 +77,7 @@ _ERRORS: tuple[tuple[type[BaseException], Kind, str], ...] = (
     (Overdue, Kind.TIMEOUT, "{detail}"),
     (TooLarge, Kind.TOO_LARGE, "the answer is too large"),
     (UnknownEncoding, Kind.INVALID, "the answer is compressed in a way that was not asked for"),
-    (ssl.SSLCertVerificationError, Kind.TLS, "the certificate of the server is not trusted: {detail}"),
+    (ssl.SSLCertVerificationError, Kind.UNTRUSTED, "the certificate of the server is not trusted: {detail}"),
     (urllib3.exceptions.NameResolutionError, Kind.DNS, "the host name {host} cannot be resolved"),
     (ConnectionRefusedError, Kind.REFUSED, "the connection to {target} was refused"),
     (TimeoutError, Kind.TIMEOUT, "no connection within {detail} s"),  # of urllib3's connect, and of the handshake

@@ -47,7 +47,8 @@ _USER_TIMEOUT_MS = 45_000
 _CHUNK_BYTES = 64 * 1024
 # zlib's way to say: with the header of gzip.
 _GZIP = 16 + zlib.MAX_WBITS
-
+# What says nothing about other connections.
+_OF_ONE_ANSWER = (Kind.TOO_LARGE, Kind.INVALID)
 
 T = TypeVar("T")
 
@@ -225,10 +226,11 @@ class Pool:
             with contextlib.closing(response) if close else contextlib.nullcontext():
                 yield response
         except Exception as error:  # noqa: BLE001 - whatever a library raises for the bytes of a server
-            if not call.is_new:
+            failure = self._error(error, url, call)
+            if not call.is_new and failure.kind not in _OF_ONE_ANSWER:
                 # The cause, for example a lost route, has most likely broken all idle connections.
                 self.close()
-            raise self._error(error, url, call) from None
+            raise failure from None
 
     def _error(self, error: Exception, url: str, call: Call) -> TransportError:
         proxy = self._proxy_for(url)
@@ -241,6 +243,7 @@ class Pool:
         if proxy is not None:
             found = through_proxy(found, proxy.url)
         found.may_repeat = found.kind is Kind.BROKEN and not call.status
+        found.is_sent = call.is_sent
         found.status = call.status
         return found
 

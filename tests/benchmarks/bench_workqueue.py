@@ -9,9 +9,9 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
-from workqueue import DelayingQueue, Queue, RateLimitingQueue, ShutDown, default_controller_rate_limiter
+from workqueue import ControllerRateLimiter, RateLimitingQueue, ShutDown
 from workqueue.testing import VirtualClock
 
 _ROUNDS = 5
@@ -39,23 +39,23 @@ def stdlib_filled_first() -> None:
         q.task_done()
 
 
-def one_by_one(make: Callable[[], Queue[str]]) -> None:
-    q = make()
+def one_by_one() -> None:
+    q = _new_queue()
     for key in _KEYS:
         q.add(key)
         q.done(q.get())
 
 
-def filled_first(make: Callable[[], Queue[str]]) -> None:
-    q = make()
+def filled_first() -> None:
+    q = _new_queue()
     for key in _KEYS:
         q.add(key)
     for _ in _KEYS:
         q.done(q.get())
 
 
-def _rate_limiting() -> Queue[str]:
-    return RateLimitingQueue(default_controller_rate_limiter())
+def _new_queue() -> RateLimitingQueue[Any]:
+    return RateLimitingQueue(ControllerRateLimiter())
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -75,20 +75,18 @@ def compare_with_stdlib() -> None:
         ("one by one", stdlib_one_by_one, one_by_one),
         ("filled, then emptied", stdlib_filled_first, filled_first),
     ):
-        costs: dict[str, list[float]] = {"queue.Queue": [], "Queue": [], "RateLimitingQueue": []}
+        costs: dict[str, list[float]] = {"queue.Queue": [], "RateLimitingQueue": []}
         for _ in range(_ROUNDS):
             costs["queue.Queue"].append(_seconds(stdlib) * per_key)
-            costs["Queue"].append(_seconds(partial(ours, Queue)) * per_key)
-            costs["RateLimitingQueue"].append(_seconds(partial(ours, _rate_limiting)) * per_key)
+            costs["RateLimitingQueue"].append(_seconds(ours) * per_key)
         for name, figures in costs.items():
             _row(f"{name}, {manner}", figures, "us per key")
-        for name in ("Queue", "RateLimitingQueue"):
-            ratios = [cost / base for cost, base in zip(costs[name], costs["queue.Queue"], strict=True)]
-            _row(f"  {name} / queue.Queue", ratios, "times (at most 3)")
+        pairs = zip(costs["RateLimitingQueue"], costs["queue.Queue"], strict=True)
+        _row("  RateLimitingQueue / queue.Queue", [cost / base for cost, base in pairs], "times (at most 3)")
 
 
 def many_keys_many_workers() -> None:
-    q: Queue[int] = Queue()
+    q: RateLimitingQueue[int] = _new_queue()
     seen: list[list[int]] = [[] for _ in range(_WORKERS)]
 
     def work(mine: list[int]) -> None:
@@ -107,7 +105,7 @@ def many_keys_many_workers() -> None:
             worker.start()
         for key in range(_MANY_KEYS):
             q.add(key)
-        q.shut_down_with_drain()
+        q.shut_down()
         for worker in workers:
             worker.join()
 
@@ -125,12 +123,12 @@ def delayed_keys() -> None:
     for waiting in _DELAYED_KEYS:
         figures = []
         for _ in range(_ROUNDS):
-            q: DelayingQueue[int] = DelayingQueue(clock=VirtualClock())
+            q: RateLimitingQueue[int] = RateLimitingQueue(ControllerRateLimiter(), clock=VirtualClock())
             # Scattered over the range by a multiplier prime to it: a heap gets neither its best nor its worst case.
             for i in range(waiting):
                 q.add_after(i, 1.0 + i * 7_919 % waiting)
 
-            def sample(q: DelayingQueue[int] = q, waiting: int = waiting) -> None:
+            def sample(q: RateLimitingQueue[int] = q, waiting: int = waiting) -> None:
                 for i in range(_SAMPLE):
                     q.add_after(waiting + i, 0.5 + i * 7_919 % _SAMPLE / _SAMPLE * waiting)
 

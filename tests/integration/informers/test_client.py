@@ -27,6 +27,7 @@ from informers import (
     Unauthorized,
 )
 from informers.configuration import load
+from informers.transport import Kind
 from workqueue.testing import VirtualClock
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
@@ -216,7 +217,7 @@ def test_unknown_authority(control_plane: ControlPlane, tmp_path: Path) -> None:
     path.write_text(text.replace(own, other))
     with pytest.raises(ConnectionFailed, match="the certificate of the server is not trusted") as caught:
         Client.load(str(path)).list(NAMESPACES)
-    assert caught.value.reason == ConnectionFailed.TLS
+    assert caught.value.reason == Kind.UNTRUSTED
 
 
 def test_token_rotation(admin: Client, namespace: str, control_plane: ControlPlane, tmp_path: Path) -> None:

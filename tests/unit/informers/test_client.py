@@ -31,6 +31,7 @@ from informers.credentials import Credentials
 from informers.testing.objects import WIDGETS, status, widget
 from informers.testing.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
 from informers.testing.waiting import HastyClock, eventually
+from informers.transport import Kind
 from informers.transport.connections import Call
 from workqueue.clock import REAL_CLOCK
 
@@ -251,13 +252,13 @@ class TestConnectionFailed:
         """A host without an address. `.invalid` never has one."""
         with pytest.raises(ConnectionFailed, match=r"the host name apiserver\.invalid cannot be resolved") as caught:
             _client("http://apiserver.invalid:1").request("GET", "/x")
-        assert caught.value.reason == ConnectionFailed.DNS
+        assert caught.value.reason == Kind.DNS
 
     def test_tls(self, server: FakeAPIServer) -> None:
         """No TLS on the other side."""
         with pytest.raises(ConnectionFailed, match="the TLS connection failed: wrong version number") as caught:
             _client(server.url.replace("http:", "https:")).request("GET", "/x")
-        assert caught.value.reason == ConnectionFailed.TLS
+        assert caught.value.reason == Kind.TLS
 
     def test_credentials_in_the_address_are_not_told(self, server: FakeAPIServer) -> None:
         """A password in the URL of the server is in no text."""

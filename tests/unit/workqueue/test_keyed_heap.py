@@ -44,13 +44,3 @@ def test_stale_entry_does_not_stand_for_a_later_push() -> None:
     heap.push("b", 1)
     heap.push("a", 1)
     assert [heap.pop(), heap.pop()] == [(1, "b"), (1, "a")]
-
-
-def test_clear_forgets_all() -> None:
-    """Also the entries."""
-    heap: KeyedHeap[str] = KeyedHeap()
-    heap.push("a", 1)
-    heap.clear()
-    assert (len(heap), heap.first_rank()) == (0, None)
-    heap.push("a", 2)
-    assert heap.pop() == (2, "a")

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import workqueue
-from workqueue import RateLimitingQueue, default_controller_rate_limiter
-from workqueue.testing import VirtualClock
+from workqueue import ControllerRateLimiter, RateLimitingQueue
 
 PACKAGE = Path(workqueue.__file__).parent
 
@@ -68,7 +67,7 @@ def test_readme_example_mirrors_a_directory(tmp_path: Path) -> None:
     (target / "gone").write_text("stale")
     scope: dict[str, Any] = {}
     exec(compile(readme_example(), "README.md", "exec"), scope)
-    queue: RateLimitingQueue[str] = RateLimitingQueue(default_controller_rate_limiter(), name="mirror")
+    queue: RateLimitingQueue[str] = RateLimitingQueue(ControllerRateLimiter(), name="mirror")
     before = threading.active_count()
     scope["start"](source, target, queue)
     try:
@@ -93,9 +92,3 @@ def test_readme_example_mirrors_a_directory(tmp_path: Path) -> None:
 def test_readme_example_is_short() -> None:
     """Thirty lines are enough for a controller."""
     assert len(readme_example().splitlines()) <= 30
-
-
-def test_clocks_are_clocks() -> None:
-    """Both satisfy the protocol (checked by mypy) and so can be the default of each other."""
-    clocks: list[workqueue.Clock] = [workqueue.RealClock(), VirtualClock(), workqueue.REAL_CLOCK]
-    assert all(isinstance(clock.monotonic(), float) for clock in clocks)

@@ -1,19 +1,47 @@
 """Any sequence of calls: the queue behaves as a slow and obvious model of it."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.unit.workqueue.metrics_recorder import Recorder
-from workqueue import DelayingQueue, QueueGauges, ShutDown
+from workqueue import ItemExponentialFailureRateLimiter, QueueGauges, QueueMetrics, RateLimitingQueue, ShutDown
 from workqueue.testing import VirtualClock
 
 KEYS = st.sampled_from("abcde")
 PRIORITIES = st.integers(-1, 2)
 DELAYS = st.integers(-1, 6)
+
+
+class Recorder:
+    """A MetricsProvider and the metrics of its only queue."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.adds = 0
+        self.retries = 0
+        self.queued: list[float] = []
+        self.worked: list[float] = []
+
+    def new_queue_metrics(self, name: str, gauges: Callable[[], QueueGauges]) -> QueueMetrics:
+        self.names.append(name)
+        self.gauges = gauges
+        return self
+
+    def added(self) -> None:
+        self.adds += 1
+
+    def handed_out(self, queued_seconds: float) -> None:
+        self.queued.append(queued_seconds)
+
+    def finished(self, work_seconds: float) -> None:
+        self.worked.append(work_seconds)
+
+    def retried(self) -> None:
+        self.retries += 1
 
 
 class NeverWaits(VirtualClock):
@@ -30,7 +58,9 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = NeverWaits()
         self.metrics = Recorder()
-        self.queue: DelayingQueue[str] = DelayingQueue("test", clock=self.clock, metrics=self.metrics)
+        self.queue: RateLimitingQueue[str] = RateLimitingQueue(
+            ItemExponentialFailureRateLimiter(), name="test", clock=self.clock, metrics=self.metrics
+        )
         self.now = 0
         self.waiting: list[str] = []  # queued keys by arrival
         self.dirty: dict[str, tuple[int, int]] = {}  # priority, since when
@@ -106,13 +136,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.shut = True
         self.delayed.clear()
 
-    @precondition(lambda self: not self.dirty and not self.processing)
-    @rule()
-    def drain(self) -> None:
-        self.queue.shut_down_with_drain()
-        self.shut = True
-        self.delayed.clear()
-
     @precondition(lambda self: self.shut and not self.waiting)
     @rule()
     def get_after_the_end(self) -> None:
@@ -149,3 +172,14 @@ TestQueue = QueueMachine.TestCase
 TestQueue.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestUnobservedQueue = UnobservedQueueMachine.TestCase
 TestUnobservedQueue.settings = TestQueue.settings
+
+
+def test_a_queue_has_metrics_by_its_name() -> None:
+    """Series without a name could not be told apart."""
+    metrics = Recorder()
+    for name in ("test", ""):
+        queue: RateLimitingQueue[str] = RateLimitingQueue(
+            ItemExponentialFailureRateLimiter(), name=name, metrics=metrics
+        )
+        queue.add("a")
+    assert (metrics.names, metrics.adds) == (["test"], 1)

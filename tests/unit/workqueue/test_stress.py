@@ -3,17 +3,20 @@
 import random
 import threading
 from collections import Counter
-
-import pytest
+from typing import Any
 
 from tests.unit.workqueue.conftest import Threads
-from workqueue import DelayingQueue, Queue, ShutDown
+from workqueue import ItemExponentialFailureRateLimiter, RateLimitingQueue, ShutDown
 from workqueue.testing import VirtualClock
 
 PRODUCERS = 6
 WORKERS = 6
 ADDS = 300
 KEYS = 20
+
+
+def new_queue(**arguments: Any) -> RateLimitingQueue[int]:
+    return RateLimitingQueue(ItemExponentialFailureRateLimiter(), **arguments)
 
 
 class Desired:
@@ -43,7 +46,7 @@ class Desired:
             self.reached[key] = version
 
 
-def consume(queue: Queue[int], desired: Desired) -> None:
+def consume(queue: RateLimitingQueue[int], desired: Desired) -> None:
     while True:
         try:
             key = queue.get()
@@ -54,7 +57,7 @@ def consume(queue: Queue[int], desired: Desired) -> None:
         queue.done(key)
 
 
-def produce(queue: Queue[int], desired: Desired, seed: int) -> None:
+def produce(queue: RateLimitingQueue[int], desired: Desired, seed: int) -> None:
     chooser = random.Random(seed)
     for _ in range(ADDS):
         key = chooser.randrange(KEYS)
@@ -62,10 +65,9 @@ def produce(queue: Queue[int], desired: Desired, seed: int) -> None:
         queue.add(key, priority=chooser.randrange(3))
 
 
-@pytest.mark.parametrize("drain", [False, True], ids=["shut_down", "shut_down_with_drain"])
-def test_all_work_is_done_by_one_worker_at_a_time(threads: Threads, eager_switching: None, drain: bool) -> None:
-    """For both shutdowns: after the last add of each key a worker starts on it, and never two at once."""
-    queue: Queue[int] = Queue()
+def test_all_work_is_done_by_one_worker_at_a_time(threads: Threads, eager_switching: None) -> None:
+    """After the last add of each key a worker starts on it, before the shutdown too, and never two at once."""
+    queue = new_queue()
     desired = Desired()
     for _ in range(WORKERS):
         threads.start(consume, queue, desired)
@@ -74,36 +76,30 @@ def test_all_work_is_done_by_one_worker_at_a_time(threads: Threads, eager_switch
         producer.start()
     for producer in producers:
         producer.join()
-    if drain:
-        queue.shut_down_with_drain()
-        assert desired.reached == desired.wanted, "the drain returned before all was done"
-    else:
-        queue.shut_down()
+    queue.shut_down()
     threads.join()
     assert desired.reached == desired.wanted
     assert desired.handed_out <= PRODUCERS * ADDS
     assert sum(desired.wanted.values()) == PRODUCERS * ADDS
 
 
-@pytest.mark.parametrize("drain", [False, True], ids=["shut_down", "shut_down_with_drain"])
-def test_shutdown_amid_adds_hangs_nobody(threads: Threads, eager_switching: None, drain: bool) -> None:
+def test_shutdown_amid_adds_hangs_nobody(threads: Threads, eager_switching: None) -> None:
     """Adds, gets and dones that race with the shutdown all end, and what was handed out was with one worker."""
     for seed in range(20):
-        queue: Queue[int] = Queue()
+        queue = new_queue()
         desired = Desired()
         for _ in range(WORKERS):
             threads.start(consume, queue, desired)
         for number in range(PRODUCERS):
             threads.start(produce, queue, desired, seed * PRODUCERS + number)
-        threads.start(queue.shut_down_with_drain if drain else queue.shut_down)
+        threads.start(queue.shut_down)
         threads.join()
-        assert queue.shutting_down
         assert len(queue) == 0
 
 
 def test_delayed_keys_reach_the_workers(clock: VirtualClock, threads: Threads, eager_switching: None) -> None:
     """Delays of many producers all end in work while time goes on, whether workers sleep or race."""
-    queue: DelayingQueue[int] = DelayingQueue(clock=clock)
+    queue = new_queue(clock=clock)
     desired = Desired()
 
     def produce_later(seed: int) -> None:
@@ -125,26 +121,3 @@ def test_delayed_keys_reach_the_workers(clock: VirtualClock, threads: Threads, e
     clock.wait_for_waiters(WORKERS)
     assert desired.reached == desired.wanted
     queue.shut_down()
-
-
-def test_every_key_is_handed_out_once(threads: Threads) -> None:
-    """100,000 distinct keys through 8 workers: none is missing, none comes twice."""
-    count = 100_000
-    queue: Queue[int] = Queue()
-    seen: list[list[int]] = [[] for _ in range(8)]
-
-    def work(mine: list[int]) -> None:
-        while True:
-            try:
-                mine.append(queue.get())
-            except ShutDown:
-                return
-            queue.done(mine[-1])
-
-    for mine in seen:
-        threads.start(work, mine)
-    for key in range(count):
-        queue.add(key)
-    queue.shut_down_with_drain()
-    threads.join()
-    assert sorted(key for mine in seen for key in mine) == list(range(count))
