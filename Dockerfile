@@ -1,7 +1,7 @@
 # docker build --target agent        -t compass-runtime-agent:dev .
 # docker build --target mock-compass -t compass-runtime-agent-mock-compass:dev .
 #
-# The agent's image has no shell, no package manager and no pip: image/rootfs.py tells what is in it.
+# The agent's image has no shell, no package manager and no pip: release/image tells what is in it.
 ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
@@ -11,19 +11,19 @@ WORKDIR /source
 COPY requirements/build.txt requirements/runtime.txt requirements/
 RUN /build/bin/pip install --quiet --require-hashes -r requirements/build.txt \
  && /build/bin/pip --python /app/venv/bin/python install --quiet --require-hashes -r requirements/runtime.txt
+COPY release/image/*.py image/
+RUN python3 image/trim.py /app/venv
 COPY pyproject.toml README.md LICENSE ./
 COPY workqueue workqueue
 COPY informers informers
 COPY controller controller
 COPY kubectl_compass kubectl_compass
-# The models of the Kubernetes client are not compiled: two or three of hundreds are imported.
 RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /build/bin/pip --python /app/venv/bin/python install --quiet --no-deps /wheels/*.whl \
  && ln -s venv/bin/compass-runtime-agent /app/compass-runtime-agent \
- && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x 'kubernetes/(aio|client/(api|models))/' /app
-COPY image/rootfs.py image/sbom.py ./
+ && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /app
 ARG VERSION=dev
-RUN python3 rootfs.py /app /rootfs && python3 sbom.py /app/venv /rootfs "${VERSION}"
+RUN python3 image/rootfs.py /app /rootfs && python3 image/sbom.py /app/venv /rootfs "${VERSION}"
 
 FROM ${BASE_IMAGE} AS mock-compass
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

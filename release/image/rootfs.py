@@ -5,7 +5,7 @@ that the dynamic linker loads for them, the CA certificates and the account the 
 of the Debian packages the files came from go into /var/lib/dpkg/status.d, as in other images without a package manager.
 """
 
-# ruff: noqa: S603, S607 -- runs ldd and dpkg-query while the image is built, with paths it has found itself
+# ruff: noqa: S607 -- runs ldd and dpkg-query while the image is built, with paths it has found itself
 
 import re
 import shutil
@@ -16,8 +16,6 @@ from pathlib import Path
 
 NOT_NEEDED = ("test", "idlelib", "tkinter", "turtledemo", "ensurepip", "venv", "pydoc_data", "site-packages",
               "dist-packages", "config-*", "__phello__", "lib2to3")  # fmt: skip
-# The asynchronous twin of the Kubernetes client: half of its size, and nothing imports it.
-NOT_IMPORTED = ("aio",)
 CERTIFICATES = ("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/usr/lib/ssl", "/usr/share/ca-certificates")
 ACCOUNT = "65535"
 
@@ -28,7 +26,7 @@ def main(environment: Path, root: Path) -> None:
     extensions = [file for folder in (library, environment) for file in folder.rglob("*.so*")]
     libraries = _libraries([interpreter, *extensions])
 
-    _copy_tree(environment, root, ignore=shutil.ignore_patterns(*NOT_IMPORTED))
+    _copy_tree(environment, root)
     _copy_tree(library, root, ignore=shutil.ignore_patterns(*NOT_NEEDED))
     for path in (interpreter, *libraries):
         _copy_file(path, root)
