@@ -37,8 +37,8 @@ def _python(environment: Path) -> Iterator[Component]:
     for distribution in distributions(path=[str(packages)]):
         name, version = distribution.metadata["Name"], distribution.version
         component = _component(name, version, f"pkg:pypi/{name.lower().replace('_', '-')}@{version}")
-        if expression := distribution.metadata.get("License-Expression"):
-            component["licenses"] = [{"expression": expression}]
+        if "License-Expression" in distribution.metadata:
+            component["licenses"] = [{"expression": distribution.metadata["License-Expression"]}]
         yield component
 
 
