@@ -4,7 +4,6 @@ Each component is documented in its own module. Nothing but the command imports 
 """
 
 import random
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -30,8 +29,8 @@ from controller.connection.sessions import Dependencies, Sessions
 from controller.connection.store import ConnectionStore
 from controller.memory import memory_limit
 from controller.metrics import AgentMetrics
+from controller.permissions import Permissions, Report
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
-from controller.rights import RightsCheck, StatusTeller, needed
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, Reconcile
 from controller.runtime.events import EventRecorder
 from controller.settings import ObjectName, Settings
@@ -53,14 +52,13 @@ def build(
     client: Client,
     metrics: Metrics,
     *,
-    refused: threading.Event | None = None,
+    permissions: Permissions | None = None,
     clock: Clock | None = None,
     new_key: Callable[[int], RSAPrivateKey] = certificates.new_key,
 ) -> Manager:
     """A manager that runs the whole agent. Nothing is sent before its `run`.
 
-    `refused`: an event that is set when the API server has refused a request. `new_key` creates client keys of
-    that many bits.
+    `permissions` gets the answers of the client's API server. `new_key` creates client keys of that many bits.
     """
     clock = clock or RealClock()
     manager = Manager(
@@ -81,14 +79,14 @@ def build(
         recorder=EventRecorder(client, COMPONENT, clock=clock),
         sessions=partial(_sessions, settings, agent_metrics),
         caches=caches,
-        rights=RightsCheck(client, needed(settings), refused=refused or threading.Event(), clock=clock),
+        permissions=permissions or Permissions(clock),
         new_key=new_key,
     )
     for informer in process.caches.all():
         manager.add_informer(informer)
-    process.rights.tell(StatusTeller(process.connections(client)))
-    manager.add_early_runnable("rights", process.rights.run)
-    manager.add_ready_check("rights", process.rights.check)
+    report = Report(process.permissions, process.connections(client), clock=clock)
+    manager.add_early_runnable("permissions", report.run)
+    manager.add_ready_check("rights", process.permissions.check)
     manager.add_runnable("events", process.recorder.run, leader_only=False)
     cluster_metrics = ClusterMetrics(client, interval=settings.metrics_logging_interval, clock=clock)
     manager.add_runnable("cluster-metrics", cluster_metrics.run, leader_only=True)
@@ -251,13 +249,13 @@ class Process:
     recorder: EventRecorder
     sessions: Callable[[Stop], Sessions]
     caches: "Caches"
-    rights: RightsCheck
+    permissions: Permissions
     new_key: Callable[[int], RSAPrivateKey]
 
     def connections(self, client: Client) -> ConnectionStore:
         """A store that writes with this client."""
         cache = MutationCache(self.caches.connections.lister(), clock=self.clock)
-        return ConnectionStore(client, cache, clock=self.clock, overlay=self.rights.overlay)
+        return ConnectionStore(client, cache, clock=self.clock, overlay=self.permissions.overlay)
 
     def controller(
         self, name: str, resource: Resource, reconcile: Reconcile[str], *, retry_cap: float, workers: int = 1

@@ -12,7 +12,7 @@ from controller.agent import build
 from controller.commands.doctor import doctor
 from controller.commands.revoke import revoke
 from controller.commands.status import cannot_tell, status
-from controller.rights import Refusals
+from controller.permissions import Permissions
 from controller.runtime import (
     GracePeriodExceeded,
     Metrics,
@@ -25,6 +25,7 @@ from controller.settings import Settings, SettingsError, variables
 from controller.version import COMMIT, VERSION
 from informers import Client
 from informers.errors import ConfigurationError
+from workqueue import REAL_CLOCK
 
 log = logging.getLogger("controller")
 
@@ -52,13 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The commands print to standard output; the log has only their problems.
     logs.setup(level=settings.log_level if command == "run" else "error", output=settings.log_format)
     metrics = Metrics()
-    refusals = Refusals(metrics)
+    permissions = Permissions(REAL_CLOCK)
     try:
-        client = Client.load(options.kubeconfig, user_agent=_USER_AGENT, metrics=refusals)
+        client = Client.load(options.kubeconfig, user_agent=_USER_AGENT, metrics=metrics, answered=permissions.answered)
     except ConfigurationError as error:
         return _cannot_begin(options, f"no usable configuration for the Kubernetes API server: {error}")
     if command == "run":
-        return _run(settings, client, metrics, refusals)
+        return _run(settings, client, metrics, permissions)
     try:
         if command == "status":
             return status(client, settings, output=options.output, now=time.time(), out=sys.stdout, err=sys.stderr)
@@ -87,7 +88,7 @@ def _ask(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _run(settings: Settings, client: Client, metrics: Metrics, refusals: Refusals) -> int:
+def _run(settings: Settings, client: Client, metrics: Metrics, permissions: Permissions) -> int:
     gc.set_threshold(*_GC_THRESHOLDS)
     stop = stop_on_signals()
     log.info("Starting", extra={"version": VERSION, "commit": COMMIT, **settings.describe()})
@@ -96,7 +97,7 @@ def _run(settings: Settings, client: Client, metrics: Metrics, refusals: Refusal
             "The server certificates of Compass are not verified: APP_SKIP_COMPASS_TLS_VERIFY is for tests only"
         )
     try:
-        build(settings, client, metrics, refused=refusals.seen).run(stop)
+        build(settings, client, metrics, permissions=permissions).run(stop)
     except _ENDED as error:
         text = f"{type(error).__name__}: {error}"  # expected errors, so without a traceback
         log.error("Process ended with an error", extra={"error": text})  # noqa: TRY400

@@ -48,6 +48,7 @@ from workqueue.clock import REAL_CLOCK, Clock
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
+Answered = Callable[[str, str, ApiError | None], None]
 
 # Longer than any single answer of a healthy server. client-go has no such timeout, and hangs when the peer is gone.
 REQUEST_TIMEOUT = 30.0
@@ -76,6 +77,8 @@ class Client:
 
     Errors: ApiError if a request fails, and its subclasses ConnectionFailed if there was no answer in time and
     NoCredentials if there was nothing to authenticate with; ValueError for invalid arguments.
+
+    answered: called with method, URL and error (None: a success) of each answer of the server.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Client:
         watch_read_timeout: float = WATCH_READ_TIMEOUT,
         clock: Clock = REAL_CLOCK,
         metrics: RequestMetrics | None = None,
+        answered: Answered = lambda *_: None,
     ) -> None:
         self._base = configuration.host.rstrip("/")
         self._host: str = urlsplit(self._base).netloc.rpartition("@")[2]
@@ -99,6 +103,7 @@ class Client:
         self._watch_read_timeout = watch_read_timeout
         self._clock = clock
         self._metrics = metrics or NoRequestMetrics()
+        self._on_answer = answered
         self._lock = threading.Lock()  # of _material
         self._refusals = _Refusals()
         self._closed = Stop()
@@ -121,6 +126,7 @@ class Client:
         pool_maxsize: int = POOL_SIZE,
         clock: Clock = REAL_CLOCK,
         metrics: RequestMetrics | None = None,
+        answered: Answered = lambda *_: None,
     ) -> Self:
         """The client for the first of these that exists: `kubeconfig`, $KUBECONFIG, the Pod's service account,
         ~/.kube/config.
@@ -130,7 +136,13 @@ class Client:
         """
         configuration, credentials = configurations.load(kubeconfig, context=context, clock=clock, environ=environ)
         return cls(
-            configuration, credentials, user_agent=user_agent, pool_maxsize=pool_maxsize, clock=clock, metrics=metrics
+            configuration,
+            credentials,
+            user_agent=user_agent,
+            pool_maxsize=pool_maxsize,
+            clock=clock,
+            metrics=metrics,
+            answered=answered,
         )
 
     @property
@@ -373,8 +385,10 @@ class Client:
             try:
                 answer = self._once(method, send, deadline - self._clock.monotonic())
                 if isinstance(answer, Stream) or 200 <= answer.status < 300:
+                    self._on_answer(method, url, None)
                     return answer
                 failure, wait, code = _error_of(answer, url), _seconds_to_wait(answer), str(answer.status)
+                self._on_answer(method, url, failure)
             except TransportError as error:
                 failure = ConnectionFailed(f"cannot reach the API server at {self._host}: {error}", reason=error.kind)
                 wait = _BROKEN_WAIT if error.may_repeat and may_repeat else None

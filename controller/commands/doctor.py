@@ -11,8 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TextIO
 
-from controller import rights
-from controller.commands import findings, snapshot
+from controller.commands import findings, rights, snapshot
 from controller.commands.findings import (
     APPLY,
     PAIR,
@@ -26,6 +25,7 @@ from controller.commands.findings import (
     warning,
 )
 from controller.commands.probe import Probe, Step, probe
+from controller.commands.rights import Right
 from controller.commands.status import Output
 from controller.compass import tls
 from controller.compass.errors import CompassError, InvalidRequest
@@ -33,7 +33,6 @@ from controller.connection import status as cc
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
 from controller.connection.credentials import CredentialsError, StoredCredentials
 from controller.connection.problem import duration
-from controller.rights import Right
 from controller.settings import Settings
 from informers import ApiError, Client
 

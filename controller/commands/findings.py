@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from controller import rights
+from controller.commands import rights
 from controller.commands.report import HEALTHY, UNHEALTHY, UNKNOWN
-from controller.rights import Right
+from controller.commands.rights import Right
 from controller.text import clean, clean_lines
 
 PAIR = "kubectl compass pair --token-stdin, with a new one-time token of Compass"

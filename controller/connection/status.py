@@ -39,7 +39,7 @@ class State(StrEnum):
     SYNCHRONIZED = "Synchronized"
 
 
-_RIGHTS = "Missing permissions: "
+_MISSING_PERMISSIONS = "Missing permissions since "
 
 CONNECTION_LOST = frozenset({State.CONNECTION_FAILED, State.CONNECTION_MAINTENANCE_FAILED})
 """States of a failed connection, which a sync must not overwrite: the error of the connection takes precedence."""
@@ -241,17 +241,17 @@ def synchronized(
     return state
 
 
-def rights_missing(connection: Object, text: str) -> None:
+def permissions_missing(connection: Object, text: str, *, since: str) -> None:
     """The agent lacks permissions. This takes precedence over other errors of the sync."""
     _connection_part(connection)  # the CRD of the Go agent has no status without it
-    _synchronization_part(connection)["error"] = shorten(_RIGHTS + text)
+    _synchronization_part(connection)["error"] = shorten(f"{_MISSING_PERMISSIONS}{since}: {text}")
     _set_sync_state(connection, State.SYNCHRONIZATION_FAILED)
 
 
-def rights_restored(connection: Object) -> None:
+def permissions_restored(connection: Object) -> None:
     """Remove the report of missing permissions, and start a sync. No effect if there is no such report."""
     part = _synchronization_part(connection)
-    if not str(part.get("error", "")).startswith(_RIGHTS):
+    if not str(part.get("error", "")).startswith(_MISSING_PERMISSIONS):
         return
     del part["error"]
     _set_sync_state(connection, State.CONNECTED)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from controller import fields, rights
+from controller import fields
+from controller.commands import rights
 from controller.commands.findings import Finding, Unknown, from_json
+from controller.commands.rights import Right
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT
-from controller.rights import Right
 from controller.settings import ObjectName, Settings, SettingsError
 from informers import ApiError, Resource
 from kubectl_compass.cluster import PODS, Cluster, find, pod_of

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import controller.command_line
+from controller.commands.rights import missing, needed
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
-from controller.rights import missing, needed
 from controller.settings import ObjectName, Settings
 from e2e.cluster import encoded
 from e2e.controlplane import ControlPlane

@@ -1,4 +1,4 @@
-"""The rights that the agent checks are those that config/rbac gives; a real API server tells which one is missing."""
+"""The permissions that `doctor` reviews are those of config/rbac."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from controller.rights import Right, describe, missing, needed
+from controller.commands.rights import Right, describe, missing, needed
 from controller.settings import Settings
 from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import Operator
 from e2e.world import NAMESPACES, OWN_CRDS
 from informers import Client
 from tests.integration.rbac.audit import Object, Permission, permissions, read_manifests
-from tests.integration.rbac.test_rbac import APPLICATION_SECRETS, INTEGRATION_NAMESPACE, KINDS, USER
+from tests.integration.rbac.test_rbac import KINDS, USER
 
 #: As config/manager deploys it.
 SETTINGS = Settings.from_environment({"APP_CA_CERTIFICATES_SECRET": "istio-system/kyma-gateway-certs-cacert"})
@@ -34,7 +34,7 @@ NOT_CHECKED = {
 @pytest.fixture(scope="module")
 def control_plane() -> Iterator[ControlPlane]:
     with ControlPlane() as running:
-        for namespace in (*NAMESPACES, INTEGRATION_NAMESPACE):
+        for namespace in NAMESPACES:
             running.create_namespace(namespace)
         yield running
 
@@ -95,55 +95,12 @@ def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -
     assert _in_the_end(lambda: missing(agent, needed(SETTINGS)), ()) == ()
 
 
-#: The Secrets of Applications in a namespace of their own, so that each right comes from one rule.
-APART = Settings.from_environment(
-    {
-        "APP_CA_CERTIFICATES_SECRET": "istio-system/kyma-gateway-certs-cacert",
-        "APP_INTEGRATION_NAMESPACE": INTEGRATION_NAMESPACE,
-    }
-)
-
-
-@pytest.mark.parametrize("right", needed(APART), ids=lambda right: describe([right]))
-def test_each_missing_right_is_named(admin: Client, agent: Client, right: Right) -> None:
-    """Each verb by itself: taken out of the rules, it is what is missing, and nothing else."""
-    for manifest in _manifests():
-        if manifest["kind"] in ("Role", "ClusterRole"):
-            namespace = manifest["metadata"].get("namespace", "")
-            manifest["rules"] = [
-                reduced for rule in manifest["rules"] if (reduced := _without(rule, namespace, right))["verbs"]
-            ]
-        _create(admin, manifest)
-    assert _in_the_end(lambda: missing(agent, needed(APART)), (right,)) == (right,)
-
-
 def _in_the_end(look: Callable[[], tuple[Right, ...]], wanted: tuple[Right, ...]) -> tuple[Right, ...]:
     """What is seen once it is what is wanted, or after a time in which every API server has read its own roles."""
     deadline = time.monotonic() + 10
     while (seen := look()) != wanted and time.monotonic() < deadline:
         time.sleep(0.05)
     return seen
-
-
-def _manifests() -> list[Object]:
-    found = read_manifests(RBAC)
-    for manifest in found:
-        if manifest["metadata"]["name"] == APPLICATION_SECRETS:
-            manifest["metadata"]["namespace"] = INTEGRATION_NAMESPACE
-    return found
-
-
-def _without(rule: Object, namespace: str, right: Right) -> Object:
-    """The rule without the right, should it give it."""
-    gives = (
-        namespace in ("", right.namespace)
-        and right.group in rule["apiGroups"]
-        and right.resource in rule["resources"]
-        and right.name in ("", *rule.get("resourceNames", [right.name]))
-    )
-    if not gives or (rule.get("resourceNames") and not right.name):
-        return rule
-    return rule | {"verbs": [verb for verb in rule["verbs"] if verb != right.verb]}
 
 
 def _create(client: Client, manifest: Object) -> None:

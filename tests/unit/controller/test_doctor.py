@@ -12,8 +12,8 @@ from controller.commands import findings
 from controller.commands.doctor import BadCaFile, CertificateFacts, Facts, doctor, examine, gather
 from controller.commands.findings import Finding, Result, Unknown
 from controller.commands.probe import Probe, Step
+from controller.commands.rights import Right
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
-from controller.rights import Right
 from controller.settings import Settings
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, Bench
 

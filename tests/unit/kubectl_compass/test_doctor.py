@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.commands.findings import Finding, Result, Unknown
-from controller.rights import Right
+from controller.commands.rights import Right
 from controller.settings import Settings
 from kubectl_compass.doctor.facts import Facts, Lease
 from kubectl_compass.doctor.rules import examine

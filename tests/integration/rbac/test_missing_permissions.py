@@ -1,4 +1,4 @@
-"""An agent without its rights says so where an operator looks: its Pod is not ready, and the log names the verbs."""
+"""An agent without its permissions: its Pod is not ready; readiness, status and log have the API server's words."""
 
 import socket
 from collections.abc import Iterator
@@ -21,7 +21,11 @@ SYNCHRONIZED = {
     "status": {"connectionState": "Synchronized", "connectionStatus": {"certificateStatus": {}}},
 }
 SECONDS = 120.0  # a limit for a busy machine; what is waited for takes ten at most
-WATCH = "watch applications.applicationconnector.kyma-project.io"
+WATCH = 'cannot watch resource "applications" in API group "applicationconnector.kyma-project.io" at the cluster scope'
+LEASE = (
+    'cannot get resource "leases" in API group "coordination.k8s.io" in the namespace "kyma-system" '
+    "(compass-runtime-agent)"
+)
 
 
 pytestmark = pytest.mark.timeout(600)
@@ -75,11 +79,11 @@ def test_at_the_start(world: World) -> None:
     Operator(world.client).apply()
     world.put(COMPASS_CONNECTION, SYNCHRONIZED)
     agent = Agent(world)
-    world.wait_for("the missing right in the log", lambda: WATCH in agent.log(), timeout=SECONDS)
+    world.wait_for("the missing permission in the log", lambda: WATCH in agent.log(), timeout=SECONDS)
     status, text = agent.readiness("rights")
     assert status == 500
     assert WATCH in text
-    assert "get, update leases.coordination.k8s.io compass-runtime-agent in kyma-system" in text
+    assert f"{LEASE} (first at 20" in text
     assert agent.readiness()[0] == 500
     world.wait_for_state("SynchronizationFailed", timeout=SECONDS)
     assert WATCH in world.sync_error()

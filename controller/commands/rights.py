@@ -1,0 +1,118 @@
+"""All permissions that the agent needs, and a review of those that are missing, for `doctor`.
+
+The review is one SelfSubjectAccessReview for each permission, which every user may create; from outside the Pod, one
+SubjectAccessReview.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, SECRET
+from controller.runtime.leader_election import LEASES
+from controller.settings import ObjectName, Settings
+from informers import Client, Resource
+
+_REVIEWS = "/apis/authorization.k8s.io/v1"
+
+
+@dataclass(frozen=True, order=True)
+class Right:
+    """One verb for one kind of object. `namespace` is "" for cluster-scoped kinds, `name` is "" for all names."""
+
+    group: str
+    resource: str  # with its subresource, as roles write it: compassconnections/status
+    namespace: str
+    name: str
+    verb: str
+
+
+def needed(settings: Settings) -> tuple[Right, ...]:
+    """The permissions that the work needs, without those for Events, the cluster metrics and the commands."""
+    one = ("list", "watch")
+    found = [
+        *_rights(COMPASS_CONNECTION, "list", "watch", "get", "create", "update"),
+        *_rights(COMPASS_CONNECTION, "update", subresource="status"),
+        *_rights(APPLICATION, "list", "watch", "get", "create", "update", "delete"),
+        *_rights(
+            SECRET, "list", "watch", "get", "create", "update", "delete", namespace=settings.integration_namespace
+        ),
+        *_named(CONFIG_MAP, settings.configuration_config_map, *one),
+        *_named(SECRET, settings.configuration_secret, *one),
+        *_credentials(settings.cluster_certificates_secret),
+        *_credentials(settings.ca_certificates_secret),
+    ]
+    if settings.leader_election:
+        lease = ObjectName(settings.leader_election_namespace, COMPONENT)
+        found += [*_rights(LEASES, "create", namespace=lease.namespace), *_named(LEASES, lease, "get", "update")]
+    return tuple(sorted(set(found)))
+
+
+def missing(client: Client, rights: Iterable[Right], *, account: ObjectName | None = None) -> tuple[Right, ...]:
+    """The denied rights of a ServiceAccount, or of the client itself. Raises informers.ApiError."""
+    return tuple(right for right in rights if not _allowed(client, right, account))
+
+
+def describe(rights: Iterable[Right]) -> str:
+    """A text for people, with all verbs of a kind together."""
+    verbs: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for right in sorted(rights):
+        verbs[right.group, right.resource, right.namespace, right.name].append(right.verb)
+    return "; ".join(_phrase(objects, denied) for objects, denied in verbs.items())
+
+
+def _rights(resource: Resource, *verbs: str, namespace: str = "", subresource: str = "") -> list[Right]:
+    name = f"{resource.plural}/{subresource}" if subresource else resource.plural
+    return [Right(resource.group, name, namespace, "", verb) for verb in verbs]
+
+
+def _named(resource: Resource, name: ObjectName, *verbs: str) -> list[Right]:
+    return [Right(resource.group, resource.plural, name.namespace, name.name, verb) for verb in verbs]
+
+
+def _credentials(name: ObjectName) -> list[Right]:
+    """RBAC cannot restrict a create to a name, because the request does not contain it."""
+    return [*_named(SECRET, name, "list", "watch", "update"), *_rights(SECRET, "create", namespace=name.namespace)]
+
+
+def _attributes(right: Right) -> dict[str, str]:
+    """The resourceAttributes of an access review."""
+    resource, _, subresource = right.resource.partition("/")
+    found = {
+        "verb": right.verb,
+        "group": right.group,
+        "resource": resource,
+        "subresource": subresource,
+        "namespace": right.namespace,
+        "name": right.name,
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _allowed(client: Client, right: Right, account: ObjectName | None) -> bool:
+    kind = "SelfSubjectAccessReview" if account is None else "SubjectAccessReview"
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": kind,
+        "spec": {"resourceAttributes": _attributes(right), **(_subject(account) if account else {})},
+    }
+    answer = client.request("POST", f"{_REVIEWS}/{kind.lower()}s", body=review)
+    return (answer.get("status") or {}).get("allowed") is True
+
+
+def _subject(account: ObjectName) -> dict[str, Any]:
+    """The user and groups that the API server derives from a token of this ServiceAccount."""
+    everyone = "system:serviceaccounts"
+    return {
+        "user": f"system:serviceaccount:{account.namespace}:{account.name}",
+        "groups": [everyone, f"{everyone}:{account.namespace}", "system:authenticated"],
+    }
+
+
+def _phrase(objects: tuple[str, str, str, str], verbs: Iterable[str]) -> str:
+    group, resource, namespace, name = objects
+    kind = f"{resource}.{group}" if group else resource
+    named = f" {name}" if name else ""
+    where = f" in {namespace}" if namespace else ""
+    return f"{', '.join(verbs)} {kind}{named}{where}"

@@ -1,0 +1,183 @@
+"""The permissions that the agent lacks: requests of its own that the API server refuses, in the words of that server.
+
+A refusal lasts until the same request succeeds, or until it was not repeated for longer than any retry waits. While one
+lasts, the Pod is not ready, and the CompassConnection shows it. The list of all permissions is in
+`controller.commands.rights`, for the command `doctor`.
+"""
+
+import logging
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from controller.connection import status
+from controller.connection.store import ConnectionStore
+from controller.resources import CONNECTION_NAME
+from informers import ApiError, Forbidden
+from workqueue import Clock
+
+log = logging.getLogger(__name__)
+
+_PERMISSION = re.compile(r'cannot \S+ resource "([^"]+)".*', re.DOTALL)
+"""A missing permission. Quotas and admission plug-ins refuse with the same HTTP status, and other words."""
+
+_OPTIONAL = frozenset({"events", "nodes", "persistentvolumes"})
+"""For Events and for the log line with cluster metrics. The agent does all other work without them."""
+
+_AUTHORIZED = frozenset({400, 403, 404, 409, 410, 422})
+"""HTTP statuses of requests that pass the check of permissions."""
+
+_LASTS_SECONDS = 600.0  # twice the longest delay between retries
+_PERIOD_SECONDS = 5.0  # of the report
+_MAX_NAMES = 3
+_REMEDY = "apply config/rbac"
+
+Object = dict[str, Any]
+
+
+class PermissionsMissing(Exception):
+    """The agent cannot do all its work."""
+
+
+@dataclass(frozen=True)
+class MissingPermission:
+    """`text`: the words of the API server. `names`: the first names of the objects. Times in epoch seconds."""
+
+    text: str
+    names: tuple[str, ...]
+    first: float
+    latest: float
+
+    def __str__(self) -> str:
+        return f"{self.text} ({', '.join(self.names)})" if self.names else self.text
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Of one request. `name`: that of the object, "" if the request is not for one object."""
+
+    permission: str
+    name: str
+    first: float
+    latest: float
+
+
+class Permissions:
+    """Those that are missing. Thread-safe."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._refusals: dict[tuple[str, ...], _Refusal] = {}  # guarded by _lock
+
+    def answered(self, method: str, url: str, error: ApiError | None) -> None:
+        """The API server has answered a request. `error`: None for a success."""
+        match = _PERMISSION.search(error.message) if isinstance(error, Forbidden) else None
+        if error is None or match is None:
+            if self._refusals and (error is None or error.status in _AUTHORIZED):
+                with self._lock:
+                    self._refusals.pop(_request(method, url), None)
+            return
+        if match[1] in _OPTIONAL:
+            return
+        request, now = _request(method, url), self._clock.time()
+        with self._lock:
+            earlier = self._refusals.get(request)
+            first = earlier.first if earlier is not None else now
+            self._refusals[request] = _Refusal(match[0], _name_in(request, error), first, now)
+
+    def missing(self) -> tuple[MissingPermission, ...]:
+        """In the order of their texts."""
+        groups: dict[str, list[_Refusal]] = defaultdict(list)
+        now = self._clock.time()
+        with self._lock:
+            self._refusals = {k: r for k, r in self._refusals.items() if abs(now - r.latest) < _LASTS_SECONDS}
+            for refusal in self._refusals.values():
+                groups[refusal.permission].append(refusal)
+        return tuple(
+            MissingPermission(
+                text=text,
+                names=tuple(sorted({r.name for r in refusals if r.name})[:_MAX_NAMES]),
+                first=min(r.first for r in refusals),
+                latest=max(r.latest for r in refusals),
+            )
+            for text, refusals in sorted(groups.items())
+        )
+
+    def check(self) -> None:
+        """A readiness check. Raises PermissionsMissing."""
+        if missing := self.missing():
+            raise PermissionsMissing(f"the ServiceAccount of the agent {_with_times(missing)}; {_REMEDY}")
+
+    def overlay(self, connection: Object) -> None:
+        """Keep the report of missing permissions in the CompassConnection during other writes."""
+        if missing := self.missing():
+            since = status.timestamp(min(permission.first for permission in missing))
+            status.permissions_missing(connection, f"{'; '.join(map(str, missing))}; {_REMEDY}", since=since)
+
+
+class Report:
+    """Logs changes, and writes them to the CompassConnection, if there is one.
+
+    Each replica does this, not only the leader: without permissions, there may be no leader and no filled cache.
+    """
+
+    def __init__(self, permissions: Permissions, connections: ConnectionStore, *, clock: Clock) -> None:
+        """`connections` with Permissions.overlay."""
+        self._permissions = permissions
+        self._connections = connections
+        self._clock = clock
+        self._logged: tuple[str, ...] = ()
+        self._written: tuple[str, ...] = ()
+
+    def run(self, stop: threading.Event) -> None:
+        """Blocks until stop is set."""
+        while not self._clock.sleep(_PERIOD_SECONDS, stop):
+            self.once()
+
+    def once(self) -> None:
+        missing = self._permissions.missing()
+        texts = tuple(map(str, missing))
+        if texts != self._logged:
+            if missing:
+                log.error("Permissions are missing", extra={"error": _with_times(missing), "remedy": _REMEDY})
+            else:
+                log.info("No request is refused any more")
+            self._logged = texts
+        if texts != self._written:
+            try:
+                self._write(texts)
+            except ApiError as error:
+                log.warning("Cannot write the missing permissions to the status", extra={"error": str(error)})
+            else:
+                self._written = texts
+
+    def _write(self, texts: Sequence[str]) -> None:
+        connection = self._connections.get_live(CONNECTION_NAME)
+        if connection is not None:
+            self._connections.apply_to(connection, _nothing if texts else status.permissions_restored)
+
+
+def _nothing(_: Object) -> None:
+    """The overlay writes it."""
+
+
+def _with_times(missing: Sequence[MissingPermission]) -> str:
+    return "; ".join(
+        f"{one} (first at {status.timestamp(one.first)}, latest at {status.timestamp(one.latest)})" for one in missing
+    )
+
+
+def _request(method: str, url: str) -> tuple[str, ...]:
+    """Equal for the same request with another resourceVersion or another page."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    return method, parts.path, *(query.get(key, [""])[0] for key in ("watch", "labelSelector", "fieldSelector"))
+
+
+def _name_in(request: Sequence[str], error: ApiError) -> str:
+    return str(error.details.get("name") or "") or request[-1].removeprefix("metadata.name=")

@@ -1,0 +1,189 @@
+"""Missing permissions: which answers show one, how long it lasts, and where it is reported."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from controller.commands.rights import Right, describe, needed
+from controller.connection import status
+from controller.connection.store import ConnectionStore
+from controller.permissions import Permissions, PermissionsMissing, Report
+from controller.settings import Settings
+from informers import ApiError, ConnectionFailed, Forbidden, NotFound
+from workqueue.testing import VirtualClock
+
+APPLICATIONS = "https://api/apis/applicationconnector.kyma-project.io/v1alpha1/applications"
+SECRETS = "https://api/api/v1/namespaces/kyma-system/secrets"
+WATCH = 'cannot watch resource "applications" in API group "applicationconnector.kyma-project.io" at the cluster scope'
+LIST = 'cannot list resource "secrets" in API group "" in the namespace "kyma-system"'
+
+
+def refusal(words: str, *, name: str = "") -> Forbidden:
+    """As a real API server words it."""
+    text = f'applications is forbidden: User "system:serviceaccount:kyma-system:compass-runtime-agent" {words}'
+    return Forbidden(text, status=403, reason="Forbidden", details={"name": name} if name else {})
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def permissions(clock: VirtualClock) -> Permissions:
+    return Permissions(clock)
+
+
+def texts(permissions: Permissions) -> list[str]:
+    return [str(one) for one in permissions.missing()]
+
+
+def test_a_refusal_lasts_until_the_same_request_succeeds(permissions: Permissions, clock: VirtualClock) -> None:
+    """Another page or version is the same request; a list and a watch are not."""
+    permissions.check()
+    permissions.answered("GET", f"{APPLICATIONS}?watch=true&resourceVersion=1", refusal(WATCH))
+    first = status.timestamp(clock.time())
+    clock.advance(60)
+    permissions.answered("GET", f"{APPLICATIONS}?watch=true&resourceVersion=1", refusal(WATCH))
+    permissions.answered("GET", f"{APPLICATIONS}?limit=500", None)
+    with pytest.raises(PermissionsMissing) as raised:
+        permissions.check()
+    assert f"{WATCH} (first at {first}, latest at {status.timestamp(clock.time())})" in str(raised.value)
+    permissions.answered("GET", f"{APPLICATIONS}?watch=true&resourceVersion=9", None)
+    permissions.check()
+
+
+def test_a_request_that_is_not_repeated_is_forgotten(permissions: Permissions, clock: VirtualClock) -> None:
+    """What was to be written may be gone."""
+    permissions.answered("PUT", f"{APPLICATIONS}/a", refusal(WATCH))
+    clock.advance(599)
+    assert texts(permissions)
+    clock.advance(1)
+    assert texts(permissions) == []
+
+
+def test_an_answer_after_the_check_of_permissions_ends_it_too(permissions: Permissions) -> None:
+    permissions.answered("GET", f"{SECRETS}/a", refusal(LIST))
+    permissions.answered("GET", f"{SECRETS}/a", ApiError("overloaded", status=429))
+    assert texts(permissions)
+    permissions.answered("GET", f"{SECRETS}/a", NotFound("secrets a not found", status=404))
+    assert texts(permissions) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'cannot create resource "events" in API group "events.k8s.io" in the namespace "default"',
+        'cannot list resource "nodes" in API group "" at the cluster scope',
+        "exceeded quota: objects, requested: count/secrets=1",
+        "admission webhook denied the request",
+    ],
+)
+def test_what_is_not_a_missing_permission(permissions: Permissions, words: str) -> None:
+    """Quotas and admission refuse single objects; Events and the line with metrics are no part of the work."""
+    permissions.answered("POST", SECRETS, refusal(words))
+    assert texts(permissions) == []
+
+
+def test_one_text_for_all_objects_of_a_kind(permissions: Permissions) -> None:
+    """With the first names, also of objects that are listed by name."""
+    for name in ("d", "c", "b"):
+        permissions.answered("GET", f"{SECRETS}?fieldSelector=metadata.name%3D{name}", refusal(LIST))
+    permissions.answered("PUT", f"{SECRETS}/a", refusal(LIST, name="a"))
+    assert texts(permissions) == [f"{LIST} (a, b, c)"]
+
+
+class FakeConnections:
+    """The store of one CompassConnection. `error`: of its writes."""
+
+    def __init__(self, permissions: Permissions, connection: dict[str, Any] | None) -> None:
+        self.connection = connection
+        self.error: ApiError | None = None
+        self._permissions = permissions
+
+    def get_live(self, _: str) -> dict[str, Any] | None:
+        return self.connection
+
+    def apply_to(self, connection: dict[str, Any], change: Any) -> None:
+        if self.error is not None:
+            raise self.error
+        change(connection)
+        self._permissions.overlay(connection)
+
+
+def synchronized() -> dict[str, Any]:
+    return {"spec": {}, "status": {"connectionState": "Synchronized", "connectionStatus": {"certificateStatus": {}}}}
+
+
+def report_of(permissions: Permissions, connections: FakeConnections, clock: VirtualClock) -> Report:
+    store: ConnectionStore = connections  # type: ignore[assignment]
+    return Report(permissions, store, clock=clock)
+
+
+def test_the_status_has_it_until_it_ends_and_then_a_sync_starts(permissions: Permissions, clock: VirtualClock) -> None:
+    connections = FakeConnections(permissions, synchronized())
+    report = report_of(permissions, connections, clock)
+    report.once()
+    assert connections.connection == synchronized()
+    permissions.answered("GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
+    since = status.timestamp(clock.time())
+    report.once()
+    assert connections.connection is not None
+    told = connections.connection["status"]
+    assert told["connectionState"] == "SynchronizationFailed"
+    expected = f"Missing permissions since {since}: {WATCH}; apply config/rbac"
+    assert told["synchronizationStatus"]["error"] == expected
+    permissions.answered("GET", f"{APPLICATIONS}?watch=true", None)
+    report.once()
+    assert told["connectionState"] == "Connected"
+    assert "error" not in told["synchronizationStatus"]
+    assert connections.connection["spec"] == {"resyncNow": True}
+
+
+def test_a_write_that_fails_is_repeated(permissions: Permissions, clock: VirtualClock) -> None:
+    """The API server may refuse this write as well, or not answer."""
+    connections = FakeConnections(permissions, synchronized())
+    connections.error = ConnectionFailed("away", reason=ConnectionFailed.REFUSED)
+    report = report_of(permissions, connections, clock)
+    permissions.answered("GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
+    report.once()
+    assert connections.connection == synchronized()
+    connections.error = None
+    report.once()
+    assert connections.connection != synchronized()
+
+
+def test_the_error_of_the_connection_and_of_the_director_stay(permissions: Permissions) -> None:
+    """A lost connection has to be mended first. An error of the Director does not end with missing permissions."""
+    lost = synchronized()
+    lost["status"]["connectionState"] = "ConnectionFailed"
+    permissions.answered("GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
+    permissions.overlay(lost)
+    assert lost["status"]["connectionState"] == "ConnectionFailed"
+    assert WATCH in lost["status"]["synchronizationStatus"]["error"]
+
+    failed = synchronized()
+    status.sync_failed(failed, "Failed to fetch configuration: 503", now=0)
+    expected = copy.deepcopy(failed)
+    status.permissions_restored(failed)
+    assert failed == expected
+
+
+def test_the_full_list_is_described_by_kind_of_object() -> None:
+    """For the command doctor: verbs of one kind of object together."""
+    settings = Settings.from_environment({"APP_LEADER_ELECTION": "false"})
+    assert "leases" not in {right.resource for right in needed(settings)}
+    assert "leases" in {right.resource for right in needed(Settings())}
+    group = "applicationconnector.kyma-project.io"
+    rights = [
+        Right("coordination.k8s.io", "leases", "kyma-system", "compass-runtime-agent", "update"),
+        Right(group, "applications", "", "", "watch"),
+        Right(group, "applications", "", "", "list"),
+        Right("", "secrets", "kyma-system", "", "create"),
+    ]
+    assert describe(rights) == (
+        "create secrets in kyma-system; "
+        "list, watch applications.applicationconnector.kyma-project.io; "
+        "update leases.coordination.k8s.io compass-runtime-agent in kyma-system"
+    )
