@@ -114,7 +114,7 @@ test-release: setup ## Tests of what a release consists of; get or build helm an
 	@$(PYTEST) tests/release $(ARGS)
 
 .PHONY: release
-release: setup ## Build what a release consists of into dist/: wheel, sdist, install.yaml, Helm chart, image, checksums
+release: setup ## Build what a release consists of into dist/: wheel, sdist, manifests, Helm chart, kubectl plugin, image, checksums
 	@rm -rf dist
 	@$(COMMITTED) $(BIN)/python -m release --version $(VERSION) --image $(IMAGE_REPOSITORY) --output dist
 	@$(COMMITTED) $(BIN)/python -m hatchling build --target sdist --target wheel --directory dist

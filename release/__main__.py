@@ -1,4 +1,4 @@
-"""Writes the manifests and the Helm chart of a version into a folder."""
+"""Writes the manifests, the Helm chart and the kubectl plugin of a version into a folder."""
 
 import argparse
 import os
@@ -10,6 +10,7 @@ from typing import Any
 
 from controller.settings import variables
 from e2e.controlplane.assets import find_assets
+from release import plugin
 from release.chart import NAME, archive, chart
 from release.manifests import ROOT, objects, render
 
@@ -47,13 +48,21 @@ def main() -> int:
     )
     modified = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
     path = options.output / f"{NAME}-chart-{version}.tgz"
-    path.write_bytes(archive(files, modified=modified))
-    print(path)
+    write(path, archive(files, modified=modified))
+    executable = plugin.executable(version, modified=modified)
+    write(options.output / plugin.COMMAND, executable)
+    (options.output / plugin.COMMAND).chmod(0o755)
+    krew = plugin.archive(executable, modified=modified)
+    path = options.output / f"{plugin.COMMAND}-{version}.tar.gz"
+    write(path, krew)
+    home = project["urls"]["Source"]
+    url = f"{home}/releases/download/v{version}/{path.name}"
+    write(options.output / "compass.yaml", plugin.krew_manifest(krew, version=version, home=home, url=url))
     return 0
 
 
-def write(path: Path, text: str) -> None:
-    path.write_text(text)
+def write(path: Path, content: str | bytes) -> None:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
     print(path)
 
 

@@ -1,46 +1,126 @@
-"""The wheel has the kubectl plugin, and kubectl completes its command line."""
+"""The file of the kubectl plugin, started by kubectl, with a Python in which nothing is installed."""
 
-import configparser
+import hashlib
+import io
 import os
 import subprocess
 import sys
-import zipfile
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from controller.version import VERSION
 from e2e.controlplane import find_assets
-from release.manifests import ROOT
+from e2e.world import CONFIGURATION, World
+from informers import Resource
+from release import plugin
+
+MODIFIED = 1_700_000_000
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 
 
-def test_the_wheel_has_the_plugin_and_its_commands(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        (entries,) = [name for name in names if name.endswith(".dist-info/entry_points.txt")]
-        scripts = configparser.ConfigParser()
-        scripts.read_string(archive.read(entries).decode())
-    assert {str(path.relative_to(ROOT)) for path in (ROOT / "kubectl_compass").rglob("*.py")} <= names
-    assert dict(scripts["console_scripts"]) == {
-        "compass-runtime-agent": "controller.__main__:main",
-        "kubectl-compass": "kubectl_compass.__main__:main",
-        "kubectl_complete-compass": "kubectl_compass.completion:main",
-    }
+@pytest.fixture(scope="module")
+def executable() -> bytes:
+    return plugin.executable(VERSION, modified=MODIFIED)
+
+
+@pytest.fixture
+def path(executable: bytes, tmp_path: Path) -> str:
+    """$PATH with the plugin, its completion, and a python3 without packages."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "kubectl-compass").write_bytes(executable)
+    (folder / "kubectl_complete-compass").symlink_to("kubectl-compass")
+    (folder / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} -S -I "$@"\n')
+    for file in folder.iterdir():
+        file.chmod(0o755)
+    return os.pathsep.join((str(folder), str(find_assets().kubectl.parent), os.environ["PATH"]))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with World.local(tmp_path_factory.mktemp("world")) as world:
+        world.install_crds()
+        yield world
+
+
+def kubectl(path: str, *arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["kubectl", *arguments],
+        env={"PATH": path, "HOME": "/nowhere", **environment},
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_it_is_small_and_reproducible(executable: bytes) -> None:
+    assert len(executable) < 25 * 1024 * 1024
+    assert executable == plugin.executable(VERSION, modified=MODIFIED)
+
+
+def test_kubectl_starts_it(path: str) -> None:
+    told = kubectl(path, "compass", "--help")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith("usage: kubectl compass")
+    assert kubectl(path, "compass", "--version").stdout.startswith(f"kubectl compass {VERSION} ")
 
 
 @pytest.mark.parametrize(
     ("words", "candidates"),
     [(["res"], ["resync"]), (["status", "--out"], ["--output"]), (["status", "-o", "y"], ["yaml"])],
 )
-def test_kubectl_completes_its_commands_and_options(words: list[str], candidates: list[str], tmp_path: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    told = subprocess.run(
-        [str(find_assets().kubectl), "__complete", "compass", *words],
-        env={"PATH": path, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
+def test_kubectl_completes_its_commands_and_options(words: list[str], candidates: list[str], path: str) -> None:
+    assert kubectl(path, "__complete", "compass", *words).stdout.splitlines() == [*candidates, ":4"]
+
+
+def test_it_reads_and_writes_a_cluster(world: World, path: str) -> None:
+    environment = {"KUBECONFIG": str(world.kubeconfig)}
+    told = kubectl(path, "compass", "doctor", **environment)
+    assert (told.returncode, "there is no Deployment compass-runtime-agent" in told.stdout) == (1, True), told.stderr
+    assert kubectl(path, "compass", "list", **environment).stdout == "no Application is managed by Compass\n"
+
+    container = {"name": "compass-runtime-agent", "image": "agent"}
+    labels = {"app": "agent"}
+    world.client.create(
+        DEPLOYMENTS,
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "compass-runtime-agent", "namespace": "kyma-system"},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        },
+        namespace="kyma-system",
     )
-    assert told.stdout.splitlines() == [*candidates, ":4"]
+    values = world.configuration(token="")
+    options = [f"--{name.lower().replace('_', '-')}={value}" for name, value in values.items() if value]
+    told = kubectl(path, "compass", "pair", "--token-stdin", "--timeout=1s", *options, given="a-token", **environment)
+    assert "stored the one-time token" in told.stderr, told.stderr
+    assert (world.secret(CONFIGURATION) or {})["TOKEN"] == "a-token"
+
+
+def test_the_manifest_for_krew(executable: bytes) -> None:
+    """It has the fields of https://krew.sigs.k8s.io/docs/developer-guide/plugin-manifest/, and no others."""
+    archived = plugin.archive(executable, modified=MODIFIED)
+    url = "https://example.com/kubectl-compass.tar.gz"
+    manifest = yaml.safe_load(plugin.krew_manifest(archived, version="1.2.3", home="https://example.com", url=url))
+    assert (manifest["apiVersion"], manifest["kind"]) == ("krew.googlecontainertools.github.com/v1alpha2", "Plugin")
+    assert manifest["metadata"] == {"name": "compass"}
+    spec = manifest["spec"]
+    assert spec["version"] == "v1.2.3"
+    assert spec.keys() == {"version", "homepage", "shortDescription", "description", "caveats", "platforms"}
+    assert len(spec["shortDescription"]) <= 50
+    (platform,) = spec["platforms"]
+    assert platform.keys() == {"selector", "uri", "sha256", "bin", "files"}
+    assert platform["uri"] == url
+    assert platform["sha256"] == hashlib.sha256(archived).hexdigest()
+    with tarfile.open(fileobj=io.BytesIO(archived)) as tar:
+        assert {file["from"] for file in platform["files"]} == set(tar.getnames())
+        assert tar.getmember(platform["bin"]).mode & 0o111
