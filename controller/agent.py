@@ -41,6 +41,11 @@ from workqueue import Clock, ItemExponentialFailureRateLimiter, RealClock
 _RETRY_BASE = 0.005  # seconds, as in controllers in Go
 _COMPASS_RETRY_CAP = 300.0  # seconds between retries of calls to Compass at most, also if the sync period is longer
 
+# Shorter than in controllers in Go, so that another replica takes over after 10 s.
+_LEASE_SECONDS = 10.0
+_LEASE_RENEW_DEADLINE_SECONDS = 7.0
+_LEASE_RETRY_SECONDS = 2.0
+
 _APPLICATION_WORKERS = 8  # the API server answers a write within milliseconds; more threads would wait for each other
 _APPLICATION_RETRY_CAP = 300.0  # the cause of a refusal is often a quota or a policy, which people change in minutes
 
@@ -97,8 +102,6 @@ def build(
 def _sessions(settings: Settings, metrics: AgentMetrics, stop: Stop) -> Sessions:
     limits = Limits(
         applications=settings.max_applications,
-        pages=settings.max_pages,
-        seconds=settings.fetch_timeout,
         memory_limit=memory_limit(),
     )
     return Sessions(
@@ -130,9 +133,8 @@ def _connection(context: "Context") -> Controller[str]:
         configurations=ConfigurationReader(
             context.client,
             secrets=process.caches.configuration_secret.lister(),
-            secret_name=settings.configuration_secret,
             config_maps=process.caches.configuration_map.lister(),
-            config_map_name=settings.configuration_config_map,
+            name=settings.configuration,
         ),
         health=context.health,
         limits=state.Limits.of(settings),
@@ -228,9 +230,9 @@ def _leader_election(settings: Settings) -> LeaderElectionConfig:
         name=COMPONENT,
         namespace=settings.leader_election_namespace,
         pod_uid=settings.pod_uid,
-        lease_duration=settings.lease_duration,
-        renew_deadline=settings.lease_renew_deadline,
-        retry_period=settings.lease_retry_period,
+        lease_duration=_LEASE_SECONDS,
+        renew_deadline=_LEASE_RENEW_DEADLINE_SECONDS,
+        retry_period=_LEASE_RETRY_SECONDS,
     )
 
 
@@ -314,8 +316,8 @@ class Caches:
     def __init__(self, settings: Settings, client: Client, metrics: Metrics, clock: Clock) -> None:
         self._settings, self._client, self._metrics, self._clock = settings, client, metrics, clock
         self.connections = self._of(COMPASS_CONNECTION, "compassconnections")
-        self.configuration_map = self._one(CONFIG_MAP, "configuration-configmap", settings.configuration_config_map)
-        self.configuration_secret = self._one(SECRET, "configuration-secret", settings.configuration_secret)
+        self.configuration_map = self._one(CONFIG_MAP, "configuration-configmap", settings.configuration)
+        self.configuration_secret = self._one(SECRET, "configuration-secret", settings.configuration)
         self.cluster_secret = self._one(SECRET, "cluster-certificates-secret", settings.cluster_certificates_secret)
         self.ca_secret = self._one(SECRET, "ca-certificates-secret", settings.ca_certificates_secret)
         self.applications = self._of(APPLICATION, "applications")

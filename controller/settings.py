@@ -32,7 +32,6 @@ _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _MAX_SUBDOMAIN = 253
 _MAX_PORT = 65535
 _MAX_NUMBER = 1_000_000
-_MAX_FETCH_SECONDS = 540.0
 
 
 class SettingsError(Exception):
@@ -97,22 +96,7 @@ def _duration(text: str) -> float:
     return seconds
 
 
-def _whole_seconds(text: str) -> float:
-    seconds = parse_duration(text)
-    if seconds < 2 or not seconds.is_integer():
-        # A Lease holds whole seconds, and one second is the mark of a released Lease.
-        raise ValueError("a duration of at least 2 whole seconds such as 10s")
-    return seconds
-
-
-def _fetch_timeout(text: str) -> float:
-    seconds = parse_duration(text)
-    if not 1 <= seconds <= _MAX_FETCH_SECONDS:
-        raise ValueError("a duration from 1s to 9m such as 5m (a worker that is busy for 10m counts as stuck)")
-    return seconds
-
-
-_DURATIONS = (_duration, _fetch_timeout, _positive_duration, _whole_seconds)
+_DURATIONS = (_duration, _positive_duration)
 
 
 def _boolean(text: str) -> bool:
@@ -224,17 +208,11 @@ def _optional(parse: Callable[[str], _T]) -> Callable[[str], _T | None]:
 class Settings:
     """Everything that an operator can set. Durations are seconds."""
 
-    configuration_secret: ObjectName = _var(
+    configuration: ObjectName = _var(
         "AGENT_CONFIGURATION_SECRET",
         "kyma-system/compass-agent-configuration",
         _object_name,
-        "Secret with CONNECTOR_URL, RUNTIME_ID, TENANT and TOKEN. It takes precedence over the ConfigMap.",
-    )
-    configuration_config_map: ObjectName = _var(
-        "AGENT_CONFIGURATION_CONFIG_MAP",
-        "kyma-system/compass-agent-configuration",
-        _object_name,
-        "ConfigMap with the same keys.",
+        "Secret with CONNECTOR_URL, RUNTIME_ID, TENANT and TOKEN. Without it, the ConfigMap of this name.",
     )
     sync_period: float = _var(
         "CONTROLLER_SYNC_PERIOD",
@@ -248,16 +226,12 @@ class Settings:
         _duration,
         "Minimum time between two successful fetches from the Director, and between two requested renewals.",
     )
-    fetch_timeout: float = _var(
-        "FETCH_TIMEOUT", "5m", _fetch_timeout, "Timeout of a fetch from the Director. At most 9m."
-    )
     max_applications: int = _var(
         "MAX_APPLICATIONS",
         "20000",
         _number,
         "Maximum number of Applications. The limit of their memory is 16 KiB times this number.",
     )
-    max_pages: int = _var("MAX_PAGES", "5000", _number, "Maximum number of requests to the Director in one fetch.")
     renewal_threshold: float = _var(
         "CERT_VALIDITY_RENEWAL_THRESHOLD",
         "0.3",
@@ -330,24 +304,6 @@ class Settings:
     leader_election_namespace: str = _var(
         "LEADER_ELECTION_NAMESPACE", "kyma-system", parse_namespace, "Namespace of the Lease."
     )
-    lease_duration: float = _var(
-        "LEASE_DURATION",
-        "10s",
-        _whole_seconds,
-        "Another replica takes over when the Lease was not renewed for this time.",
-    )
-    lease_renew_deadline: float = _var(
-        "LEASE_RENEW_DEADLINE",
-        "7s",
-        _positive_duration,
-        "The leader stops its work when it cannot renew the Lease for this time.",
-    )
-    lease_retry_period: float = _var(
-        "LEASE_RETRY_PERIOD",
-        "2s",
-        _positive_duration,
-        "Period of the renewals of the Lease by the leader, and of the checks by the standbys.",
-    )
     pod_uid: str = _var(
         "POD_UID",
         "",
@@ -373,11 +329,7 @@ class Settings:
                 problems.append(f"{used}={text!r}: expected {error}{_origin(used, text)}")
         if problems:
             raise SettingsError(problems)
-        settings = cls(**values)  # type: ignore[arg-type]
-        problems = settings._contradictions()
-        if problems:
-            raise SettingsError(problems)
-        return settings
+        return cls(**values)  # type: ignore[arg-type]
 
     def describe(self) -> dict[str, str]:
         """All set variables and their current values in the syntax of operators, for the log line at the start. No
@@ -385,23 +337,6 @@ class Settings:
         """
         values = {field.metadata["name"]: _written(field, getattr(self, field.name)) for field in fields(self)}
         return {name: text for name, text in values.items() if text}
-
-    def _contradictions(self) -> list[str]:
-        """Problems of combinations of values, each of which is valid alone."""
-        duration, deadline, retry = (
-            f"APP_{name}={format_duration(value)}"
-            for name, value in (
-                ("LEASE_DURATION", self.lease_duration),
-                ("LEASE_RENEW_DEADLINE", self.lease_renew_deadline),
-                ("LEASE_RETRY_PERIOD", self.lease_retry_period),
-            )
-        )
-        problems = []
-        if self.lease_renew_deadline >= self.lease_duration:
-            problems.append(f"{deadline}: expected less than {duration}, or two replicas could work at the same time")
-        if self.lease_renew_deadline < 2 * self.lease_retry_period:
-            problems.append(f"{retry}: expected at most half of {deadline}, or one failed renewal would end the work")
-        return problems
 
 
 @dataclass(frozen=True)

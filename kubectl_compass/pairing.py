@@ -57,7 +57,7 @@ def store(client: Client, settings: Settings, given: Mapping[str, str]) -> Store
 
     Raises Unusable or informers.ApiError.
     """
-    name = settings.configuration_secret
+    name = settings.configuration
     patch = {"data": _encoded(given)}
     try:
         result = _usable(settings, client.patch(SECRET, name.name, patch, namespace=name.namespace, dry_run=True))
@@ -69,8 +69,8 @@ def store(client: Client, settings: Settings, given: Mapping[str, str]) -> Store
 
 def _create(client: Client, settings: Settings, given: Mapping[str, str]) -> Stored:
     """With the values of the ConfigMap, if there is one, because it is not read if there is a Secret."""
-    name, config_map = settings.configuration_secret, settings.configuration_config_map
-    known = member(find(client, CONFIG_MAP, config_map.name, config_map.namespace), "data")
+    name = settings.configuration
+    known = member(find(client, CONFIG_MAP, name.name, name.namespace), "data")
     values = {key: value for key, value in known.items() if isinstance(value, str)} | dict(given)
     secret = {
         "apiVersion": SECRET.api_version,
@@ -81,7 +81,7 @@ def _create(client: Client, settings: Settings, given: Mapping[str, str]) -> Sto
     }
     result = _usable(settings, secret)
     client.create(SECRET, secret, namespace=name.namespace)
-    return Stored(result, name, hides=config_map if known else None)
+    return Stored(result, name, hides=name if known else None)
 
 
 def _encoded(values: Mapping[str, str]) -> dict[str, str]:
@@ -93,8 +93,7 @@ def _usable(settings: Settings, secret: Mapping[str, Any]) -> PairingConfigurati
         None,
         secret,
         None,
-        secret_name=settings.configuration_secret,
-        config_map_name=settings.configuration_config_map,
+        name=settings.configuration,
     )
     if isinstance(found, ConfigurationProblem):
         raise Unusable(f"nothing was written, because the agent could not use it: {found.text}")

@@ -28,8 +28,7 @@ Object = dict[str, Any]
 def reserved_secrets(settings: Settings) -> frozenset[str]:
     """Names that no Secret of an Application may have, in any namespace: those of the agent's own objects."""
     own = (
-        settings.configuration_secret,
-        settings.configuration_config_map,
+        settings.configuration,
         settings.cluster_certificates_secret,
         settings.ca_certificates_secret,
     )

@@ -38,8 +38,8 @@ def needed(settings: Settings) -> tuple[Right, ...]:
         *_rights(
             SECRET, "list", "watch", "get", "create", "update", "delete", namespace=settings.integration_namespace
         ),
-        *_named(CONFIG_MAP, settings.configuration_config_map, *one),
-        *_named(SECRET, settings.configuration_secret, *one),
+        *_named(CONFIG_MAP, settings.configuration, *one),
+        *_named(SECRET, settings.configuration, *one),
         *_credentials(settings.cluster_certificates_secret),
         *_credentials(settings.ca_certificates_secret),
     ]

@@ -48,10 +48,9 @@ def take(client: Client, settings: Settings) -> Snapshot:
         ),
         configurations=ConfigurationReader(
             client,
-            secrets=of_secret(settings.configuration_secret),
-            secret_name=settings.configuration_secret,
-            config_maps=_lister(CONFIG_MAP, _read(client, CONFIG_MAP, settings.configuration_config_map)),
-            config_map_name=settings.configuration_config_map,
+            secrets=of_secret(settings.configuration),
+            config_maps=_lister(CONFIG_MAP, _read(client, CONFIG_MAP, settings.configuration)),
+            name=settings.configuration,
         ),
     )
 

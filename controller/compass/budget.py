@@ -33,9 +33,7 @@ class Budget:
         """Call the Director. Raises Unavailable after the time of the fetch, TooLarge after too many pages."""
         self._pages += 1
         if self._pages > self._limits.pages:
-            raise TooLarge(
-                f"a fetch takes more than {self._limits.pages} pages; raise APP_MAX_PAGES if Compass assigns so much"
-            )
+            raise TooLarge(f"a fetch takes more than {self._limits.pages} pages")
         left = self._deadline - self._monotonic()
         if left <= 0:
             raise self._too_slow()
@@ -50,7 +48,6 @@ class Budget:
 
     def _too_slow(self) -> Unavailable:
         return Unavailable(
-            f"the Director did not give everything within {self._limits.seconds:g} s; raise APP_FETCH_TIMEOUT if it "
-            f"needs more",
+            f"the Director did not give everything within {self._limits.seconds:g} s",
             timed_out=True,
         )

@@ -5,7 +5,7 @@ not completed from another one:
 
 1. `spec.pairing` of the CompassConnection, if it contains a token
 2. the Secret `APP_AGENT_CONFIGURATION_SECRET`
-3. the ConfigMap `APP_AGENT_CONFIGURATION_CONFIG_MAP`
+3. the ConfigMap of the same name
 
 A token in the CompassConnection is readable for many. `remove_token` removes it, also from the annotation in which
 `kubectl apply` keeps a copy.
@@ -114,15 +114,13 @@ class ConfigurationReader:
         client: Client,
         *,
         secrets: Lister,
-        secret_name: ObjectName,
         config_maps: Lister,
-        config_map_name: ObjectName,
+        name: ObjectName,
     ) -> None:
         self._client = client
         self._secrets = secrets
-        self._secret_name = secret_name
         self._config_maps = config_maps
-        self._config_map_name = config_map_name
+        self._name = name
 
     def resolve(self, connection: Mapping[str, Any] | None, *, live: bool = False) -> Configuration:
         """The current configuration, or its problem. Raises informers.ApiError of the reads.
@@ -132,10 +130,9 @@ class ConfigurationReader:
         """
         return resolve(
             connection,
-            self._read(SECRET, self._secret_name) if live else self._secret(),
-            self._read(CONFIG_MAP, self._config_map_name) if live else self._config_map(),
-            secret_name=self._secret_name,
-            config_map_name=self._config_map_name,
+            self._read(SECRET) if live else self._secret(),
+            self._read(CONFIG_MAP) if live else self._config_map(),
+            name=self._name,
         )
 
     def identity(self, connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
@@ -155,14 +152,14 @@ class ConfigurationReader:
         return None
 
     def _secret(self) -> Mapping[str, Any] | None:
-        return self._secrets.get(self._secret_name.name, self._secret_name.namespace)
+        return self._secrets.get(self._name.name, self._name.namespace)
 
     def _config_map(self) -> Mapping[str, Any] | None:
-        return self._config_maps.get(self._config_map_name.name, self._config_map_name.namespace)
+        return self._config_maps.get(self._name.name, self._name.namespace)
 
-    def _read(self, resource: Resource, name: ObjectName) -> Mapping[str, Any] | None:
+    def _read(self, resource: Resource) -> Mapping[str, Any] | None:
         try:
-            return self._client.get(resource, name.name, namespace=name.namespace)
+            return self._client.get(resource, self._name.name, namespace=self._name.namespace)
         except NotFound:
             return None
 
@@ -172,23 +169,22 @@ def resolve(
     secret: Mapping[str, Any] | None,
     config_map: Mapping[str, Any] | None,
     *,
-    secret_name: ObjectName,
-    config_map_name: ObjectName,
+    name: ObjectName,
 ) -> Configuration:
-    """The configuration for a pairing, or its problem."""
+    """The configuration for a pairing, or its problem. `name`: that of Secret and ConfigMap."""
     pairing = _pairing_of(connection)
     try:
         if pairing is not None:
-            return _from_connection(pairing, secret_name)
+            return _from_connection(pairing, name)
         if secret is not None:
-            return _from_keys(f"Secret {secret_name}", _decoded(f"Secret {secret_name}", secret))
+            return _from_keys(f"Secret {name}", _decoded(f"Secret {name}", secret))
         if config_map is not None:
-            return _from_keys(f"ConfigMap {config_map_name}", _strings(config_map.get("data")))
+            return _from_keys(f"ConfigMap {name}", _strings(config_map.get("data")))
     except _Unusable as error:
         return error.problem
     return ConfigurationProblem(
         ProblemKind.NOTHING,
-        f"no pairing configuration found: there is neither a ConfigMap {config_map_name} nor a Secret {secret_name}, "
+        f"no pairing configuration found: there is neither a ConfigMap {name} nor a Secret {name}, "
         f"and the CompassConnection has no token in spec.pairing",
     )
 

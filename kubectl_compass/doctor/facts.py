@@ -25,6 +25,7 @@ EXPECTED_CRDS = (COMPASS_CONNECTION, APPLICATION)
 _SELECTOR = f"app={COMPONENT}"
 _EXEC_SECONDS = 90.0  # the agent's doctor asks two servers, with ten seconds for each step
 _POLL_SECONDS = 0.5
+_LEASE_SECONDS = 10.0  # for a Lease that has no duration
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -67,7 +68,7 @@ def gather(desk: Desk) -> Facts:
     deployment = _attempt(lambda: cluster.deployment)
     settings = _attempt(lambda: cluster.settings)
     pods = _attempt(lambda: _pods(cluster))
-    lease = _attempt(partial(_lease, cluster, settings, desk.clock)) if isinstance(settings, Settings) else settings
+    lease = _attempt(partial(_lease, cluster, desk.clock)) if isinstance(settings, Settings) else settings
     go_agent = "" if isinstance(deployment, Unknown) else cluster.go_agent
     inside = Unknown("it has no doctor") if go_agent else _inside(cluster, _pod_to_ask(pods, lease))
     missing: tuple[Right, ...] | Unknown = ()
@@ -111,7 +112,7 @@ def _pods(cluster: Cluster) -> tuple[Object, ...]:
     return tuple(cluster.client.list(PODS, namespace=cluster.namespace, label_selector=_SELECTOR)["items"])
 
 
-def _lease(cluster: Cluster, settings: Settings, clock: Clock) -> Lease | None:
+def _lease(cluster: Cluster, clock: Clock) -> Lease | None:
     """Observe the Lease until it is renewed or has expired, measured with the clock of this machine only."""
     first = cluster.lease()
     if first is None:
@@ -119,7 +120,7 @@ def _lease(cluster: Cluster, settings: Settings, clock: Clock) -> Lease | None:
     spec = fields.spec(first)
     holder = str(spec.get("holderIdentity") or "")
     seconds = spec.get("leaseDurationSeconds")
-    deadline = clock.monotonic() + (seconds if isinstance(seconds, int) else settings.lease_duration)
+    deadline = clock.monotonic() + (seconds if isinstance(seconds, int) else _LEASE_SECONDS)
     never = threading.Event()
     while holder and clock.monotonic() < deadline:
         now = fields.spec(cluster.lease() or {})

@@ -109,9 +109,8 @@ class Bench:
         self.configurations = ConfigurationReader(
             server,  # type: ignore[arg-type]
             secrets=secrets,
-            secret_name=CONFIGURATION,
             config_maps=server.lister(CONFIG_MAP),
-            config_map_name=CONFIGURATION,
+            name=CONFIGURATION,
         )
 
         def backoff() -> Backoff:

@@ -211,7 +211,7 @@ def test_a_fetch_ends_within_its_time(seconds_per_call: float) -> None:
         director.fetch(limits)
     assert director.now <= 60.0 + 1e-9
     if seconds_per_call < 10:
-        assert "did not give everything within 60 s; raise APP_FETCH_TIMEOUT" in str(caught.value)
+        assert "did not give everything within 60 s" in str(caught.value)
 
 
 RAISE_BOTH = "raise APP_MAX_APPLICATIONS and the container's memory limit"
@@ -225,7 +225,7 @@ BOUNDS: list[tuple[Director, Limits, str]] = [
     (
         Director(apps(60, size=5_000_000)),
         Limits(pages=50),
-        "a fetch takes more than 50 pages; raise APP_MAX_PAGES if Compass assigns so much",
+        "a fetch takes more than 50 pages",
     ),
     (
         Director(apps(99, auths=5000)),

@@ -181,8 +181,7 @@ def test_what_there_is_is_gathered(allowed: bool, monkeypatch: pytest.MonkeyPatc
     settings = Settings(
         cluster_certificates_secret=CLUSTER,
         ca_certificates_secret=CA,
-        configuration_secret=CONFIGURATION,
-        configuration_config_map=CONFIGURATION,
+        configuration=CONFIGURATION,
     )
     out = io.StringIO()
     code = doctor(Server(bench, allowed), settings, output="json", now=bench.clock.time, out=out)  # type: ignore[arg-type]

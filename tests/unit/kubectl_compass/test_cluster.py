@@ -32,12 +32,12 @@ def test_the_settings_are_those_of_the_deployment() -> None:
             {"name": "APP_POD_UID", "valueFrom": {}},
         ]
     )
-    assert found.settings.configuration_secret == ObjectName("there", "other")
+    assert found.settings.configuration == ObjectName("there", "other")
     assert found.settings.log_level == "info"
     assert found.service_account == "robot"
 
 
 def test_without_a_deployment_they_are_those_of_this_process() -> None:
     found = cluster(None)
-    assert found.settings.configuration_secret == ObjectName("here", "secret")
+    assert found.settings.configuration == ObjectName("here", "secret")
     assert (found.service_account, found.replicas) == ("compass-runtime-agent", None)
