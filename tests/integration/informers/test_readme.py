@@ -7,7 +7,7 @@ from typing import Any
 
 import informers
 from informers import Client, Resource
-from informers.testing.waiting import eventually
+from tests.fake_api_server.waiting import eventually
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from controller.compass import InvalidRequest, Refused, TooLarge, Unavailable, check_url, client_context
 from controller.compass.certificates import Credentials
 from controller.compass.http import HttpAnswer, HttpClient
-from informers.testing.waiting import eventually
 from informers.transport import Stop, Stopped
+from tests.fake_api_server.waiting import eventually
 from tests.support.lossy_network import LossyNetwork
 from tests.support.openssl_errors import leave_errors
 from tests.unit.compass.https_server import MAX_BYTES, SECRET_TOKEN, Authority, Server, http, pem, server_context

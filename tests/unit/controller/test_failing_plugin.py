@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import controller.__main__
-from informers.testing.waiting import eventually
+from tests.fake_api_server.waiting import eventually
 from tests.support.kept_logging import kept_logging
 
 

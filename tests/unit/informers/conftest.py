@@ -7,7 +7,7 @@ import pytest
 
 from informers import SharedInformer
 from informers.mutation_detector import ENVIRONMENT_VARIABLE
-from informers.testing.server import FakeAPIServer
+from tests.fake_api_server.server import FakeAPIServer
 
 
 @pytest.fixture(autouse=True)

@@ -28,11 +28,11 @@ from informers import (
     Unauthorized,
 )
 from informers.credentials import Credentials
-from informers.testing.objects import WIDGETS, status, widget
-from informers.testing.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
-from informers.testing.waiting import HastyClock, eventually
 from informers.transport import Kind
 from informers.transport.connections import Call
+from tests.fake_api_server.objects import WIDGETS, status, widget
+from tests.fake_api_server.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
+from tests.fake_api_server.waiting import HastyClock, eventually
 from workqueue.clock import REAL_CLOCK
 
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)

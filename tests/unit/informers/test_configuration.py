@@ -13,7 +13,7 @@ import yaml
 from e2e.controlplane.pki import Authority
 from informers import Client, ConfigurationError
 from informers.configuration import load
-from informers.testing.server import Answer, FakeAPIServer
+from tests.fake_api_server.server import Answer, FakeAPIServer
 from workqueue.testing import VirtualClock
 
 

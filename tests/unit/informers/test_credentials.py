@@ -13,8 +13,8 @@ from kubernetes.client import Configuration
 from e2e.controlplane.pki import Authority, KeyPair
 from informers import Client, ConfigurationError, Unauthorized
 from informers.credentials import CERTIFICATE_PERIOD, Credentials, TokenFile
-from informers.testing.server import Answer, FakeAPIServer
 from informers.transport.tls import TLSMaterial, client_context
+from tests.fake_api_server.server import Answer, FakeAPIServer
 from tests.support.noting_server import NotingServer
 from workqueue.testing import VirtualClock
 

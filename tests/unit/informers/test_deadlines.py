@@ -25,10 +25,10 @@ from informers import (
     WatchStream,
 )
 from informers.credentials import Credentials
-from informers.testing.objects import WIDGETS, widget
-from informers.testing.server import Answer, FakeAPIServer, NoAnswer
-from informers.testing.waiting import HastyClock, eventually
 from informers.transport.connections import Call
+from tests.fake_api_server.objects import WIDGETS, widget
+from tests.fake_api_server.server import Answer, FakeAPIServer, NoAnswer
+from tests.fake_api_server.waiting import HastyClock, eventually
 from tests.support.lossy_network import LossyNetwork
 from workqueue.clock import REAL_CLOCK
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from informers import ReflectorOptions, ResourceListerWatcher, SharedInformer, encoding
 from informers.encoding import _Decoder, decode
-from informers.testing.objects import WIDGETS, widget, widget_list
-from informers.testing.server import Answer, FakeAPIServer, Raw
-from informers.testing.waiting import HastyClock, eventually
+from tests.fake_api_server.objects import WIDGETS, widget, widget_list
+from tests.fake_api_server.server import Answer, FakeAPIServer, Raw
+from tests.fake_api_server.waiting import HastyClock, eventually
 
 Start = Callable[[SharedInformer], threading.Event]
 

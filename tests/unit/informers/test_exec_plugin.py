@@ -16,8 +16,8 @@ from e2e.controlplane.pki import Authority
 from informers import Client, ConfigurationError, NoCredentials, Unauthorized
 from informers.configuration import load
 from informers.credentials import Credentials
-from informers.testing.server import Answer, FakeAPIServer
-from informers.testing.waiting import eventually
+from tests.fake_api_server.server import Answer, FakeAPIServer
+from tests.fake_api_server.waiting import eventually
 from workqueue.testing import VirtualClock
 
 OK = Answer(200, body=b"{}")

@@ -7,7 +7,7 @@ import pytest
 
 from informers import TransformFailed
 from informers.fifo import BATCH_SIZE, Bookmark, Change, RealFIFO, Removal, ReplacedAll, Upsert, guarded
-from informers.testing.objects import widget
+from tests.fake_api_server.objects import widget
 
 Object = dict[str, Any]
 

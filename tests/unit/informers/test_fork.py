@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from informers.testing.server import Answer, FakeAPIServer
+from tests.fake_api_server.server import Answer, FakeAPIServer
 from tests.support.noting_server import NotingServer
 
 OK = Answer(200, body=b"{}")

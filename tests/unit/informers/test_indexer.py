@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from informers import CacheMutated, Indexer, Lister, index_by_namespace, object_key
-from informers.testing.objects import WIDGETS, widget
+from tests.fake_api_server.objects import WIDGETS, widget
 
 Object = dict[str, Any]
 

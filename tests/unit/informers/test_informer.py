@@ -22,10 +22,10 @@ from informers import (
     wait_for_sync,
 )
 from informers.handlers import Registration, Updated
-from informers.testing.cluster import Cluster
-from informers.testing.in_process import InProcess, api_error
-from informers.testing.objects import widget
-from informers.testing.waiting import HastyClock, eventually
+from tests.fake_api_server.cluster import Cluster
+from tests.fake_api_server.in_process import InProcess, api_error
+from tests.fake_api_server.objects import widget
+from tests.fake_api_server.waiting import HastyClock, eventually
 from workqueue.clock import Clock
 from workqueue.testing import VirtualClock
 

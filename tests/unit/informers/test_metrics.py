@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from informers import Forbidden, ReflectorOptions, SharedInformer
-from informers.testing.cluster import Cluster
-from informers.testing.in_process import InProcess, api_error
-from informers.testing.waiting import HastyClock, eventually
+from tests.fake_api_server.cluster import Cluster
+from tests.fake_api_server.in_process import InProcess, api_error
+from tests.fake_api_server.waiting import HastyClock, eventually
 
 Start = Callable[[SharedInformer], threading.Event]
 

@@ -18,8 +18,8 @@ from informers import (
     object_key,
     wait_for_sync,
 )
-from informers.testing.objects import WIDGETS, status
-from informers.testing.server import (
+from tests.fake_api_server.objects import WIDGETS, status
+from tests.fake_api_server.server import (
     Answer,
     CloseAtOnce,
     CloseWithoutAnswer,
@@ -32,7 +32,7 @@ from informers.testing.server import (
     Raw,
     Silent,
 )
-from informers.testing.waiting import HastyClock, eventually
+from tests.fake_api_server.waiting import HastyClock, eventually
 from workqueue.clock import REAL_CLOCK, Clock
 
 Start = Callable[[SharedInformer], threading.Event]

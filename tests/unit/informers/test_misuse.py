@@ -18,9 +18,9 @@ from informers import (
     WrongKind,
 )
 from informers.reflector import ReflectorOptions
-from informers.testing.objects import WIDGETS, widget, widget_list
-from informers.testing.server import Answer, FakeAPIServer
-from informers.testing.waiting import HastyClock, eventually
+from tests.fake_api_server.objects import WIDGETS, status, widget, widget_list
+from tests.fake_api_server.server import Answer, FakeAPIServer
+from tests.fake_api_server.waiting import HastyClock, eventually
 
 Start = Callable[[SharedInformer], Any]
 
@@ -133,6 +133,8 @@ def test_a_404_names_the_path(server: FakeAPIServer, body: bytes) -> None:
     server.inject("list", Answer(404, body=body))
     with pytest.raises(NotFound, match=r"/apis/example.com/v1/namespaces/n/widgets"):
         server.client().list(WIDGETS, namespace="n")
+    missing = status(404, "NotFound", 'widgets "missing" not found', name="missing")
+    server.inject("other", Answer(404, body=json.dumps(missing).encode()))
     with pytest.raises(NotFound) as caught:
         server.client().get(WIDGETS, "missing", namespace="n")
     assert "/apis" not in str(caught.value)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from informers import Indexer, Lister, MutationCache, NotFound
-from informers.testing.objects import WIDGETS, widget
+from tests.fake_api_server.objects import WIDGETS, widget
 from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from informers.mutation_detector import ENVIRONMENT_VARIABLE, KEEP_SECONDS, CacheMutated, MutationDetector
-from informers.testing.objects import widget
+from tests.fake_api_server.objects import widget
 from workqueue.testing import VirtualClock
 
 

@@ -13,8 +13,8 @@ from informers import (
     TooManyRequests,
     WatchEvent,
 )
-from informers.testing.objects import bookmark, status, widget
-from informers.testing.script import EXPIRED, GONE, Page, Run, Step, Stop, Stream, failure
+from tests.fake_api_server.objects import bookmark, status, widget
+from tests.fake_api_server.script import EXPIRED, GONE, Page, Run, Step, Stop, Stream, failure
 
 REFUSED = failure(ConnectionFailed, ConnectionFailed.REFUSED)
 RESET = failure(ConnectionFailed, ConnectionFailed.BROKEN)

@@ -21,10 +21,10 @@ from informers import (
     WatchEvent,
     object_key,
 )
-from informers.testing.cluster import Cluster
-from informers.testing.in_process import InProcess, api_error
-from informers.testing.objects import status
-from informers.testing.waiting import HastyClock, eventually
+from tests.fake_api_server.cluster import Cluster
+from tests.fake_api_server.in_process import InProcess, api_error
+from tests.fake_api_server.objects import status
+from tests.fake_api_server.waiting import HastyClock, eventually
 
 Object = dict[str, Any]
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from informers.testing.server import Answer, FakeAPIServer
+from tests.fake_api_server.server import Answer, FakeAPIServer
 
 
 def test_requests_start_no_thread_but_for_connects(server: FakeAPIServer, monkeypatch: pytest.MonkeyPatch) -> None:

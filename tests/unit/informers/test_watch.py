@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from kubernetes.watch import Watch
 
 from informers import WatchEvent, WatchStream
-from informers.testing.objects import widget
 from informers.transport import Kind, TransportError
+from tests.fake_api_server.objects import widget
 
 
 class Pieces:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from informers.testing.waiting import HastyClock
 from kubectl_compass import in_pod
 from kubectl_compass.actions import Failed
 from kubectl_compass.arguments import Connect
 from kubectl_compass.cluster import Cluster, KubectlFailed, run
 from kubectl_compass.desk import Desk
+from tests.fake_api_server.waiting import HastyClock
 from tests.support.object_store import ObjectStore
 
 ENVIRONMENT = {"APP_LEADER_ELECTION": "false"}

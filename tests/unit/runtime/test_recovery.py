@@ -18,7 +18,7 @@ from informers import (
     WatchEvent,
 )
 from informers.errors import KubernetesError
-from informers.testing.objects import WIDGETS, bookmark, widget, widget_list
+from tests.fake_api_server.objects import WIDGETS, bookmark, widget, widget_list
 from tests.unit.runtime.conftest import Threads
 from workqueue.testing import VirtualClock
 

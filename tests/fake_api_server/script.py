@@ -20,7 +20,7 @@ from informers import (
     split_key,
 )
 from informers.metrics import NoInformerMetrics
-from informers.testing.objects import WIDGETS, bookmark, status, widget, widget_list
+from tests.fake_api_server.objects import WIDGETS, bookmark, status, widget, widget_list
 
 Object = dict[str, Any]
 

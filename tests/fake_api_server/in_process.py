@@ -7,7 +7,7 @@ from typing import Any
 
 from informers import ApiError, KubernetesError, Resource, Stop, WatchEvent
 from informers.errors import error_from_status
-from informers.testing.cluster import Cluster, Refused
+from tests.fake_api_server.cluster import Cluster, Refused
 
 Object = dict[str, Any]
 

@@ -1,14 +1,10 @@
 """Serves a Cluster over real HTTP on the loopback, with faults on request.
 
-    with FakeAPIServer() as server:
-        server.cluster.put("a")
-        server.inject("watch", CutMidLine(), Silent())     # faults of the next two watches
-        client = server.client()
-
 Each request of a verb ("list", "watch", "other") gets the next fault of this verb; without one the answer is correct.
 `requests` has all requests in order.
 """
 
+import contextlib
 import json
 import re
 import socket
@@ -18,18 +14,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, NamedTuple, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from kubernetes.client import Configuration
 
-from informers.client import MERGE_PATCH, Client
+from informers.client import Client
 from informers.credentials import Credentials
-from informers.resource import Resource
-from informers.testing.cluster import Cluster, Event, Refused, not_implemented
-from informers.testing.objects import status
+from tests.fake_api_server.cluster import Cluster, Event, Refused
+from tests.fake_api_server.objects import WIDGETS, status
 
 Object = dict[str, Any]
+
+# All namespaces, or one.
+_COLLECTION = rf"{WIDGETS.path().removesuffix('/widgets')}(/namespaces/[^/]+)?/widgets"
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,8 @@ class Request:
 class FakeAPIServer:
     """Runs inside `with`. refuse() closes its port, and listen() opens it again."""
 
-    def __init__(self, cluster: Cluster | None = None) -> None:
-        self.cluster = cluster or Cluster()
+    def __init__(self) -> None:
+        self.cluster = Cluster()
         self.requests: list[Request] = []
         self.closing = threading.Event()
         self._arrived = threading.Condition()
@@ -164,18 +162,12 @@ class FakeAPIServer:
         # Before a stream ends: a client that reconnects at once must be refused, not accepted and then reset.
         http.socket.close()
         self.closing.set()
-        self.drop_connections()
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         with self.cluster.changed:
             self.cluster.changed.notify_all()
         http.server_close()
-
-    def drop_connections(self) -> None:
-        """Close all current connections; the port stays open."""
-        for connection in list(self._connections):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                self._connections.discard(connection)
 
     def verbs(self) -> list[str]:
         """The verbs of the requests so far."""
@@ -240,15 +232,14 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        place = _place(self.owner.cluster.resource, url.path)
-        is_collection = self.command == "GET" and place is not None and not place.name
+        is_collection = self.command == "GET" and re.fullmatch(_COLLECTION, url.path)
         verb = "other" if not is_collection else "watch" if query.get("watch") == "true" else "list"
         fault = self.owner.arrived(
             Request(verb, self.command, url.path, query, dict(self.headers.items()), self.headers.items(), body)
         )
         try:
             if not self._misbehave(fault):
-                self._answer(verb, query, fault, place, body)
+                self._answer(verb, query, fault)
         except Refused as refused:
             self._send(refused.body["code"], json.dumps(refused.body).encode())
 
@@ -272,40 +263,15 @@ class _Handler(BaseHTTPRequestHandler):
                 event.wait()
         return False
 
-    def _answer(
-        self, verb: str, query: dict[str, str], fault: Fault | None, place: "_Place | None", body: bytes
-    ) -> None:
-        if place is None:
-            raise Refused(status(404, "NotFound"))
-        for parameter in query.keys() - _PARAMETERS:
-            raise not_implemented(parameter)
+    def _answer(self, verb: str, query: dict[str, str], fault: Fault | None) -> None:
         if verb == "list":
-            page = self.owner.cluster.list(
-                limit=int(query.get("limit", 0)) or None,
-                continue_=query.get("continue", ""),
-                resource_version=query.get("resourceVersion", ""),
-                namespace=place.namespace,
-            )
+            limit = int(query.get("limit", 0)) or None
+            page = self.owner.cluster.list(limit=limit, continue_=query.get("continue", ""))
             self._send(200, json.dumps(page).encode())
         elif verb == "watch":
-            self._watch(query, fault, place.namespace)
+            self._watch(query, fault)
         else:
-            self._send(200, json.dumps(self._written_or_read(place, json.loads(body or b"{}"))).encode())
-
-    def _written_or_read(self, place: "_Place", body: Object) -> Object:
-        cluster, name, namespace = self.owner.cluster, place.name, place.namespace
-        match self.command:
-            case "GET":
-                return cluster.get(name, namespace)
-            case "POST" if not name:
-                return cluster.create(body, namespace)
-            case "PUT" if name:
-                return cluster.update(name, namespace, body)
-            case "PATCH" if name and self.headers["Content-Type"] == MERGE_PATCH:
-                return cluster.patch(name, namespace, body)
-            case "DELETE" if name:
-                return cluster.remove(name, namespace, body.get("preconditions") or {})
-        raise Refused(status(405, "MethodNotAllowed", f"this server does not know {self.command} here"))
+            raise Refused(status(404, "NotFound"))
 
     def _send(self, code: int, body: bytes, answer: Answer | None = None) -> None:
         self.send_response(code)
@@ -316,10 +282,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _watch(self, query: dict[str, str], fault: Fault | None, namespace: str) -> None:
+    def _watch(self, query: dict[str, str], fault: Fault | None) -> None:
         cluster = self.owner.cluster
         version = query.get("resourceVersion", "")
-        first, since = cluster.start_of_watch(version, query.get("sendInitialEvents") == "true", namespace)
+        first, since = cluster.start_of_watch(version, query.get("sendInitialEvents") == "true")
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
@@ -338,8 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._chunk(json.dumps({"type": "ERROR", "object": body}).encode() + b"\n")
                 self._chunk(b"")
                 return
-        events = (event for event in self._events(first, since) if _is_of(namespace, event))
-        for number, event in enumerate(events):
+        for number, event in enumerate(self._events(first, since)):
             line = json.dumps({"type": event.type, "object": event.object}).encode() + b"\n"
             if isinstance(fault, (CutMidLine, EndMidLine)) and number == fault.after:
                 self._chunk(line[: len(line) // 2])
@@ -369,34 +334,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-
-
-_PARAMETERS = {
-    "allowWatchBookmarks",
-    "continue",
-    "fieldManager",
-    "limit",
-    "resourceVersion",
-    "resourceVersionMatch",
-    "sendInitialEvents",
-    "timeoutSeconds",
-    "watch",
-}
-
-
-class _Place(NamedTuple):
-    """The target of a path. namespace: "" for all; name: "" for the collection."""
-
-    namespace: str
-    name: str
-
-
-def _place(resource: Resource, path: str) -> _Place | None:
-    prefix = resource.path().removesuffix(f"/{resource.plural}")
-    pattern = rf"{re.escape(prefix)}(?:/namespaces/([^/]+))?/{re.escape(resource.plural)}(?:/([^/]+))?"
-    found = re.fullmatch(pattern, path)
-    return None if found is None else _Place(unquote(found[1] or ""), unquote(found[2] or ""))
-
-
-def _is_of(namespace: str, event: Event) -> bool:
-    return event.type in ("BOOKMARK", "ERROR") or namespace in ("", event.object["metadata"].get("namespace"))
