@@ -1,0 +1,86 @@
+"""Public code has a caller in the product or in the example."""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("workqueue", "informers", "controller", "kubectl_compass")
+FILES = {
+    str(path.relative_to(ROOT)): ast.parse(path.read_text())
+    for folder in (*PACKAGES, "examples")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if "testing" not in path.relative_to(ROOT).parts[1:2] and path.name != "testing.py"  # for tests of controllers
+}
+
+# Without a caller, for a reason.
+ALLOWED = {
+    "workqueue/queue.Queue.shutting_down": "client-go's ShuttingDown, for loops of other programs",
+    "workqueue/queue.Queue.shut_down_with_drain": "client-go's ShutDownWithDrain, for other programs",
+    "workqueue/rate_limiters.ItemFastSlowRateLimiter": "client-go's limiter",
+    "workqueue/rate_limiters.WithMaxWaitRateLimiter": "client-go's limiter",
+    "workqueue/rate_limiters.default_item_based_rate_limiter": "client-go's limiter",
+    "informers/indexer.index_by_namespace": "client-go's MetaNamespaceIndexFunc",
+    "informers/indexer.Indexer.add_index_functions": "client-go's AddIndexers",
+    "informers/informer.SharedInformer.last_sync_resource_version": "client-go's LastSyncResourceVersion",
+    "informers/reflector.Reflector.last_sync_resource_version": "client-go's LastSyncResourceVersion",
+    "informers/transport/connections._Limited.recv_into": "the TLS layer calls it",
+}
+
+Definition = ast.FunctionDef | ast.ClassDef
+
+
+def uses(tree: ast.AST) -> Iterator[str]:
+    """Names that code uses. Imports and `__all__` are no uses."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        annotation = getattr(node, "returns" if isinstance(node, ast.FunctionDef) else "annotation", None)
+        for part in ast.walk(annotation) if annotation else ():
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                yield from uses(ast.parse(part.value))
+
+
+def definitions(path: str) -> Iterator[tuple[str, Definition, str]]:
+    """Public functions, classes and methods: name, definition, name of the class of a method."""
+    for node in FILES[path].body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            yield node.name, node, ""
+        if isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+                    yield f"{node.name}.{method.name}", method, node.name
+
+
+def overrides(path: str, class_name: str, method: str) -> bool:
+    """Whether a library calls the method: it has one of this name in a base class."""
+    module = importlib.import_module(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+    bases = inspect.getmro(getattr(module, class_name))
+    return any(method in vars(base) for base in bases if base.__module__.partition(".")[0] not in PACKAGES)
+
+
+def without_caller(path: str, everywhere: dict[str, int]) -> Iterator[str]:
+    for name, node, class_name in definitions(path):
+        own = sum(used == node.name for used in uses(node))
+        if everywhere.get(node.name, 0) > own or (class_name and overrides(path, class_name, node.name)):
+            continue
+        yield f"{path.removesuffix('.py')}.{name}"
+
+
+@pytest.fixture(scope="module")
+def unused() -> set[str]:
+    everywhere: dict[str, int] = {}
+    for tree in FILES.values():
+        for name in uses(tree):
+            everywhere[name] = everywhere.get(name, 0) + 1
+    return {name for path in FILES if path.partition("/")[0] in PACKAGES for name in without_caller(path, everywhere)}
+
+
+def test_public_code_has_a_caller(unused: set[str]) -> None:
+    assert sorted(unused - ALLOWED.keys()) == []
