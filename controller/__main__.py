@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: see controller.command_line."""
+    """Run one command; returns the exit status: see controller.commands.command_line."""
     # There is nothing to finish yet. stop_on_signals replaces these handlers.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: os._exit(128 + received))
-    from controller import command_line  # noqa: PLC0415 - after the handlers are set
+    from controller.commands import command_line  # noqa: PLC0415 - after the handlers are set
 
     return command_line.main(arguments)
 

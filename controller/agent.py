@@ -16,11 +16,10 @@ from controller.applications.progress import Progress
 from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.secrets import BY_APPLICATION, owning_applications, reserved_secrets
 from controller.applications.sync import SyncReconciler
-from controller.backoff import Backoff
-from controller.cluster_metrics import ClusterMetrics
 from controller.compass import certificates
 from controller.compass.limits import Limits
 from controller.connection import state
+from controller.connection.backoff import Backoff
 from controller.connection.configuration import ConfigurationReader
 from controller.connection.credentials import CredentialsStore
 from controller.connection.health import Health
@@ -32,6 +31,7 @@ from controller.metrics import AgentMetrics
 from controller.permissions import Permissions, Report
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, Reconcile
+from controller.runtime.cluster_metrics import ClusterMetrics
 from controller.runtime.events import EventRecorder
 from controller.settings import ObjectName, Settings
 from controller.sharing import Trimmed

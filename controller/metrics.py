@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from controller.connection.status import State
-from controller.version import COMMIT, VERSION
+from controller.runtime.version import COMMIT, VERSION
 
 _PREFIX = "compass_runtime_agent_"
 _RESULTS = ("success", "error")

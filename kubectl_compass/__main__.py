@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from controller.runtime import logs
+from controller.runtime.version import COMMIT, VERSION
 from controller.settings import SettingsError
 from controller.text import clean_lines
-from controller.version import COMMIT, VERSION
 from informers.errors import ApiError, ConfigurationError
 from kubectl_compass import actions, arguments, in_pod, pairing
 from kubectl_compass.actions import Failed

@@ -17,8 +17,8 @@ from controller import fields
 from controller.applications.names import name_problem
 from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
 from controller.runtime.leader_election import LEASES
+from controller.runtime.version import VERSION as PLUGIN_VERSION
 from controller.settings import Settings
-from controller.version import VERSION as PLUGIN_VERSION
 from informers import Client, NotFound, Resource
 from kubectl_compass.arguments import Connect
 

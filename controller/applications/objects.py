@@ -19,7 +19,7 @@ import orjson
 
 from controller.applications.differences import changed_fields
 from controller.metrics import AgentMetrics
-from controller.runtime.reconcile import ReconcileFailed
+from controller.runtime.controller import ReconcileFailed
 from informers.client import Client
 from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
 from informers.lister import Lister

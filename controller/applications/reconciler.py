@@ -32,8 +32,8 @@ from controller.applications.sync_status import (
 from controller.metrics import AgentMetrics
 from controller.resources import APPLICATION, SECRET
 from controller.runtime import logs
+from controller.runtime.controller import ReconcileFailed, Result
 from controller.runtime.events import EventRecorder
-from controller.runtime.reconcile import ReconcileFailed, Result
 from informers.client import Client
 from informers.errors import KubernetesError
 from informers.lister import Lister

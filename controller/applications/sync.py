@@ -16,11 +16,11 @@ from controller.applications.desired import DesiredSet, Problem, desired_set
 from controller.applications.progress import HANGING_SECONDS, Outcome, Plan, Progress
 from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.secrets import reserved_secrets
-from controller.backoff import Backoff
 from controller.compass.director import DirectorClient
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Assignment
 from controller.connection import status as cc
+from controller.connection.backoff import Backoff
 from controller.connection.credentials import (
     CredentialsError,
     CredentialsReplaced,
@@ -33,9 +33,8 @@ from controller.connection.sessions import Sessions, request_id
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.runtime import logs
-from controller.runtime.controller import Controller
+from controller.runtime.controller import Controller, Result
 from controller.runtime.events import EventRecorder
-from controller.runtime.reconcile import Result
 from controller.settings import Settings
 from informers.errors import ApiError
 from workqueue.clock import Clock

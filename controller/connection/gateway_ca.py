@@ -1,6 +1,6 @@
 """The gateway's copy of the CA certificates. The connection does not fail without it."""
 
-from controller.backoff import Backoff
+from controller.connection.backoff import Backoff
 from controller.connection.credentials import CredentialsStore
 from controller.connection.health import Failure
 from informers.errors import ApiError

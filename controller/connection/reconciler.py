@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.backoff import Backoff
 from controller.compass.errors import CompassError, Refused
 from controller.connection import problem, rules, status
+from controller.connection.backoff import Backoff
 from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile
 from controller.connection.credentials import CredentialsReplaced, StoredCredentials
 from controller.connection.gateway_ca import GatewayCA
@@ -33,8 +33,8 @@ from controller.connection.state import (
 )
 from controller.metrics import AgentMetrics
 from controller.resources import CONNECTION_NAME
+from controller.runtime.controller import Result
 from controller.runtime.events import EventRecorder
-from controller.runtime.reconcile import Result
 from informers.errors import ApiError
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@
 - Events and logs report what happens, and never block the work.
 """
 
-from controller.runtime.controller import LOW_PRIORITY, Controller
+from controller.runtime.controller import LOW_PRIORITY, Controller, Reconcile, ReconcileFailed, Result
 from controller.runtime.events import EventRecorder, EventType
 from controller.runtime.group import RunnableFailed
 from controller.runtime.health import Check
@@ -15,7 +15,6 @@ from controller.runtime.http_server import HTTPServer, ServerBindError
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.manager import BuildControllers, GracePeriodExceeded, Manager
 from controller.runtime.metrics import ControllerMetrics, Metrics
-from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result
 from controller.runtime.signals import stop_on_signals
 from controller.runtime.term import Term
 

@@ -8,18 +8,26 @@
 - After a stop no reconcile begins. Running reconciles finish, and `run` returns after the last one.
 
 Rules and their order are those of controller-runtime (pkg/internal/controller/controller.go).
+
+A reconciler is a function from a key to a Result. It gets the key of an object, never a change (level-triggered). It
+
+- reads the current state, compares it with the desired state, and writes the difference;
+- returns a Result, with a delay if it wants to be called again;
+- raises if it has failed. A ReconcileFailed, an OSError or an error of informers is expected; any other exception is
+  logged with its traceback;
+- treats a deleted object as success.
 """
 
 import logging
+import math
 import threading
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from controller.runtime import logs
 from controller.runtime.metrics import Metrics
-from controller.runtime.reconcile import Reconcile, ReconcileFailed, Result
 from informers import (
     DeletedFinalStateUnknown,
     EventHandlers,
@@ -50,6 +58,28 @@ LOW_PRIORITY = -100
 # fails more often gets the lowest priority until it succeeds; otherwise slow failures of a high priority would occupy
 # all workers.
 _RETRIES_WITH_PRIORITY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a successful reconcile.
+
+    requeue_after: seconds until the next reconcile of the key; None waits for the next event. Zero and less mean at
+    once, so that a delay computed from a past moment never means "done".
+    """
+
+    requeue_after: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.requeue_after is not None and not math.isfinite(self.requeue_after):
+            raise ValueError(f"requeue_after must be a finite number of seconds, not {self.requeue_after}")
+
+
+class ReconcileFailed(Exception):
+    """An expected failure, whose text is sufficient without a traceback. The key is retried."""
+
+
+Reconcile: TypeAlias = Callable[[K], Result]
 
 # Failures that a correct program can have: one log line is enough. Any other exception is a programming error, like a
 # panic in Go, so it is counted separately and logged with its traceback.

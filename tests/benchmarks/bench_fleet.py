@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from controller.backoff import Backoff
 from controller.compass.answers import RATE_LIMIT_PAUSE
+from controller.connection.backoff import Backoff
 from workqueue.testing import VirtualClock
 
 _BURST = 3_000  # tokens of the gateway's bucket

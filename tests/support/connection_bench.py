@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 from prometheus_client import CollectorRegistry
 
-from controller.backoff import Backoff
+from controller.connection.backoff import Backoff
 from controller.connection.configuration import ConfigurationReader
 from controller.connection.credentials import CredentialsStore
 from controller.connection.health import Health

@@ -19,7 +19,6 @@ from controller.applications.progress import Progress
 from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.secrets import BY_APPLICATION, owning_applications, reserved_secrets
 from controller.applications.sync import SyncReconciler
-from controller.backoff import Backoff
 from controller.compass.errors import CompassError
 from controller.compass.types import (
     ApiDefinition,
@@ -32,6 +31,7 @@ from controller.compass.types import (
     Viewer,
 )
 from controller.connection import status as cc
+from controller.connection.backoff import Backoff
 from controller.connection.credentials import CredentialsReplaced, CredentialsStore, Registration
 from controller.connection.health import Health
 from controller.connection.sessions import Sessions

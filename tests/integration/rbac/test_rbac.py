@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import controller.command_line
+import controller.commands.command_line
 from controller.commands.rights import missing, needed
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName, Settings
@@ -271,11 +271,11 @@ def _application(name: str, password: str) -> Object:
 
 def _run(world: World, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """A command of the agent, as `kubectl exec` runs it in its Pod."""
-    monkeypatch.setattr(controller.command_line, "Client", RecordingClient)
+    monkeypatch.setattr(controller.commands.command_line, "Client", RecordingClient)
     for name, value in world.environment(**_settings()).items():
         monkeypatch.setenv(name, value)
     with kept_logging():
-        return controller.command_line.main(["--kubeconfig", str(_kubeconfig(world)), *arguments])
+        return controller.commands.command_line.main(["--kubeconfig", str(_kubeconfig(world)), *arguments])
 
 
 def _count(world: World, reason: str) -> int:

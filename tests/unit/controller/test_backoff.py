@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.backoff import Backoff
+from controller.connection.backoff import Backoff
 from workqueue.testing import VirtualClock
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import controller.command_line
+import controller.commands.command_line
 from controller.commands.report import HEALTHY, UNHEALTHY, UNKNOWN
 from controller.commands.status import status
 from controller.connection import status as cc
@@ -136,7 +136,7 @@ def test_what_keeps_it_from_beginning_is_json_too(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with kept_logging():
-        assert controller.command_line.main(["status", "-o", "json"]) == 2
+        assert controller.commands.command_line.main(["status", "-o", "json"]) == 2
     captured = capsys.readouterr()
     assert json.loads(captured.out)["healthy"] is None
     assert captured.err

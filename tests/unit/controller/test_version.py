@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.metrics import AgentMetrics
-from controller.version import COMMIT, VERSION
+from controller.runtime.version import COMMIT, VERSION
 
 ROOT = Path(__file__).parents[3]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES
+from controller.runtime.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES
 from controller.settings import Settings, variables
 from tests.support.crd_page import PAGE, render
 

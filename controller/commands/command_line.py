@@ -21,8 +21,8 @@ from controller.runtime import (
     logs,
     stop_on_signals,
 )
+from controller.runtime.version import COMMIT, VERSION
 from controller.settings import Settings, SettingsError, variables
-from controller.version import COMMIT, VERSION
 from informers import Client
 from informers.errors import ConfigurationError
 from workqueue import REAL_CLOCK

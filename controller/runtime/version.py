@@ -5,7 +5,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-_SOURCE = Path(__file__).parent.parent
+_SOURCE = Path(__file__).parents[2]
 _UNKNOWN = "unknown"
 
 
