@@ -19,16 +19,15 @@ FILES = {
 
 # Without a caller, for a reason.
 ALLOWED = {
-    "workqueue/queue.Queue.shutting_down": "client-go's ShuttingDown, for loops of other programs",
-    "workqueue/queue.Queue.shut_down_with_drain": "client-go's ShutDownWithDrain, for other programs",
-    "workqueue/rate_limiters.ItemFastSlowRateLimiter": "client-go's limiter",
-    "workqueue/rate_limiters.WithMaxWaitRateLimiter": "client-go's limiter",
-    "workqueue/rate_limiters.default_item_based_rate_limiter": "client-go's limiter",
-    "informers/indexer.index_by_namespace": "client-go's MetaNamespaceIndexFunc",
-    "informers/indexer.Indexer.add_index_functions": "client-go's AddIndexers",
-    "informers/informer.SharedInformer.last_sync_resource_version": "client-go's LastSyncResourceVersion",
-    "informers/reflector.Reflector.last_sync_resource_version": "client-go's LastSyncResourceVersion",
-    "informers/transport/connections._Limited.recv_into": "the TLS layer calls it",
+    "workqueue: RateLimitingQueue.shutting_down": "client-go's ShuttingDown, for loops of other programs",
+    "workqueue: RateLimitingQueue.shut_down_with_drain": "client-go's ShutDownWithDrain, for other programs",
+    "workqueue: ItemFastSlowRateLimiter": "client-go's limiter",
+    "workqueue: WithMaxWaitRateLimiter": "client-go's limiter",
+    "workqueue: default_item_based_rate_limiter": "client-go's limiter",
+    "informers: index_by_namespace": "client-go's MetaNamespaceIndexFunc",
+    "informers: Indexer.add_index_functions": "client-go's AddIndexers",
+    "informers: SharedInformer.last_sync_resource_version": "client-go's LastSyncResourceVersion",
+    "informers: Reflector.last_sync_resource_version": "client-go's LastSyncResourceVersion",
 }
 
 Definition = ast.FunctionDef | ast.ClassDef
@@ -50,8 +49,9 @@ def uses(tree: ast.AST) -> Iterator[str]:
 def definitions(path: str) -> Iterator[tuple[str, Definition, str]]:
     """Public functions, classes and methods: name, definition, name of the class of a method."""
     for node in FILES[path].body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
-            yield node.name, node, ""
+        if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith("_"):
+            continue
+        yield node.name, node, ""
         if isinstance(node, ast.ClassDef):
             for method in node.body:
                 if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
@@ -70,7 +70,7 @@ def without_caller(path: str, everywhere: dict[str, int]) -> Iterator[str]:
         own = sum(used == node.name for used in uses(node))
         if everywhere.get(node.name, 0) > own or (class_name and overrides(path, class_name, node.name)):
             continue
-        yield f"{path.removesuffix('.py')}.{name}"
+        yield f"{path.partition('/')[0]}: {name}"
 
 
 @pytest.fixture(scope="module")
