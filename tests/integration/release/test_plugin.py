@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.version import VERSION
+from controller.runtime.version import VERSION
 from e2e.controlplane import find_assets
 from e2e.world import CONFIGURATION, World
 from informers import Resource
