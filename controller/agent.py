@@ -26,15 +26,15 @@ from controller.connection.health import Health
 from controller.connection.reconciler import ConnectionReconciler, Pauses
 from controller.connection.sessions import Dependencies, Sessions
 from controller.connection.store import ConnectionStore
-from controller.memory import memory_limit
 from controller.metrics import AgentMetrics
 from controller.permissions import Permissions, Report
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, Reconcile
 from controller.runtime.cluster_metrics import ClusterMetrics
 from controller.runtime.events import EventRecorder
+from controller.runtime.interning import CacheTransform
+from controller.runtime.memory import memory_limit
 from controller.settings import ObjectName, Settings
-from controller.sharing import Trimmed
 from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer, Stop
 from workqueue import Clock, ItemExponentialFailureRateLimiter, RealClock
 
@@ -206,8 +206,9 @@ def _applications(context: "Context") -> tuple[ApplicationReconciler, Controller
         retry_cap=_APPLICATION_RETRY_CAP,
         workers=_APPLICATION_WORKERS,
     )
-    controller.watches(caches.applications, _name_of)
-    controller.watches(caches.application_secrets, owning_applications)
+    controller.watches(caches.applications, _name_of, predicate=reconciler.is_application_news)
+    controller.watches(caches.application_secrets, owning_applications, predicate=reconciler.is_secret_news)
+    caches.application_transform.known = context.progress.spec
     return reconciler, controller
 
 
@@ -315,19 +316,20 @@ class Caches:
 
     def __init__(self, settings: Settings, client: Client, metrics: Metrics, clock: Clock) -> None:
         self._settings, self._client, self._metrics, self._clock = settings, client, metrics, clock
-        self.connections = self._of(COMPASS_CONNECTION, "compassconnections")
+        self.connections = self._of(COMPASS_CONNECTION, "compassconnections", CacheTransform())
         self.configuration_map = self._one(CONFIG_MAP, "configuration-configmap", settings.configuration)
         self.configuration_secret = self._one(SECRET, "configuration-secret", settings.configuration)
         self.cluster_secret = self._one(SECRET, "cluster-certificates-secret", settings.cluster_certificates_secret)
         self.ca_secret = self._one(SECRET, "ca-certificates-secret", settings.ca_certificates_secret)
-        self.applications = self._of(APPLICATION, "applications")
+        self.application_transform = CacheTransform()
+        self.applications = self._of(APPLICATION, "applications", self.application_transform)
         self.application_secrets = SharedInformer(
             ResourceListerWatcher(
                 client, SECRET, namespace=settings.integration_namespace, label_selector=SECRETS_SELECTOR
             ),
             name="application-secrets",
             indexers={BY_APPLICATION: owning_applications},
-            transform=Trimmed(),
+            transform=CacheTransform(),
             clock=clock,
             metrics=metrics,
         )
@@ -353,11 +355,11 @@ class Caches:
             ca_name=self._settings.ca_certificates_secret,
         )
 
-    def _of(self, resource: Resource, name: str) -> SharedInformer:
+    def _of(self, resource: Resource, name: str, transform: CacheTransform) -> SharedInformer:
         return SharedInformer(
             ResourceListerWatcher(self._client, resource),
             name=name,
-            transform=Trimmed(),
+            transform=transform,
             clock=self._clock,
             metrics=self._metrics,
         )
@@ -368,7 +370,7 @@ class Caches:
                 self._client, resource, namespace=wanted.namespace, field_selector=f"metadata.name={wanted.name}"
             ),
             name=name,
-            transform=Trimmed(),
+            transform=CacheTransform(),
             clock=self._clock,
             metrics=self._metrics,
         )

@@ -19,6 +19,7 @@ from controller.compass.types import (
     UnsupportedCredentials,
     UsableCredentials,
 )
+from controller.runtime.interning import intern_values
 
 API_VERSION = "applicationconnector.kyma-project.io/v1alpha1"
 KIND = "Application"
@@ -63,8 +64,13 @@ class Desired:
     source: Application = field(repr=False)
 
 
-def desired_application(application: Application, name: str, settings: ConversionSettings) -> Desired:
-    """Convert one application; `name` is the name of the object."""
+def desired_application(
+    application: Application, name: str, settings: ConversionSettings, *, stored: Object | None = None
+) -> Desired:
+    """Convert one application; `name` is the name of the object.
+
+    What is equal in the `stored` Application is taken from there, so that it is in memory once.
+    """
     conversion = _Conversion(name, settings)
     services = [conversion.service(bundle) for bundle in application.bundles]
     spec = {
@@ -76,6 +82,7 @@ def desired_application(application: Application, name: str, settings: Conversio
         },
         "services": services,
     }
+    intern_values(spec, fields.spec(stored or {}))
     return Desired(
         name,
         application.id,
@@ -236,17 +243,6 @@ def corrected(stored: Object, desired: Desired) -> Object | None:
     if is_managed(stored):
         return merge_application(stored, desired)
     return {**stored, "spec": {**fields.spec(stored), **desired.spec}}
-
-
-def share_values(actual: Object, desired: Desired) -> None:
-    """Replace the parts of the desired object by equal parts of the cached object.
-
-    Both are read-only, so there is no visible difference. This saves half of the memory of an Application.
-    """
-    spec = actual["spec"]
-    for name, value in desired.spec.items():
-        if value == spec.get(name):
-            desired.spec[name] = spec[name]
 
 
 def _new(desired: Desired) -> Object:

@@ -15,7 +15,6 @@ from controller.applications.conversion import (
     application_problem,
     desired_application,
     is_managed,
-    share_values,
 )
 from controller.applications.desired_secrets import Object, secrets_problem
 from controller.compass.foreign_text import shown_name
@@ -103,12 +102,10 @@ def desired_set(
     by_name: dict[str, Desired] = {}
     problems: list[Problem] = []
     for name, group in groups.items():
-        result = _convert(name, group, settings, known.get(name))
+        result = _convert(name, group, settings, known.get(name), stored.get(name))
         if isinstance(result, Problem):
             problems.append(result)
         else:
-            if name in stored and result is not known.get(name):
-                share_values(stored[name], result)
             by_name[name] = result
     for problem in _sharing_secrets(by_name):
         problems.append(problem)
@@ -131,6 +128,7 @@ def _convert(
     group: list[Application | IncompleteApplication],
     settings: ConversionSettings,
     known: Desired | None,
+    stored: Object | None,
 ) -> Desired | Problem:
     group = sorted(group, key=attrgetter("id"))
     shown = shown_name(name)
@@ -150,7 +148,7 @@ def _convert(
     if isinstance(application, IncompleteApplication):
         message = f"the Director did not return it completely: {application.reason}"
         return Problem(shown, ids, Reason.INCOMPLETE, message)
-    desired = desired_application(application, name, settings)
+    desired = desired_application(application, name, settings, stored=stored)
     if problem := secrets_problem(desired.secrets, settings.reserved_secrets):
         return Problem(shown, ids, Reason.INVALID_SECRET, problem)
     if problem := application_problem(desired):

@@ -1,13 +1,16 @@
 """The desired set and the state of its application, shared by the sync and the application reconciler.
 
-The sync reconciler publishes a plan. The application reconciler looks up names in it and reports each result. When the
-last result of a plan is reported, or a result changes later, the sync reconciler is triggered to write the status.
+The sync reconciler publishes a plan, compares all objects with it, and then says which names differ. So an object that
+changes meanwhile is seen by the comparison, or by a reconcile that knows the plan. The application reconciler looks up
+names in the plan and reports each result. When the last result is reported, or a result changes later, the sync
+reconciler is triggered to write the status.
 """
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from controller.applications.desired import DesiredSet
 from workqueue.clock import Clock
@@ -57,7 +60,7 @@ class Progress:
         self._subscribers: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._plan: Plan | None = None
-        self._pending: set[str] = set()
+        self._pending: set[str] | None = None  # None until the objects were compared with the plan
         self._failed: dict[str, str] = {}
 
     def subscribe(self, subscriber: Callable[[], None]) -> None:
@@ -69,17 +72,30 @@ class Progress:
         """The current plan; None before the first fetch."""
         return self._plan
 
-    def publish(self, desired: DesiredSet, *, pending: Collection[str], held: Collection[str], request_id: str) -> Plan:
-        """Publish the current desired set. `pending` are all names that are not in sync: the caller enqueues
-        them afterwards.
-        """
+    def spec(self, name: str) -> dict[str, Any]:
+        """The desired fields of this Application that are in memory; {} without any."""
+        desired = self._plan.desired.by_name.get(name) if self._plan is not None else None
+        return {"spec": desired.spec} if desired is not None else {}
+
+    def publish(self, desired: DesiredSet, *, held: Collection[str], request_id: str) -> Plan:
+        """Publish the current desired set. `expect` must follow."""
         with self._lock:
             generation = self._plan.generation + 1 if self._plan is not None else 1
             self._plan = Plan(generation, desired, frozenset(held), request_id)
-            self._pending = set(pending)
-            tried = {name: text for name, text in self._failed.items() if name in self._pending}
-            self._failed = tried | {name: problem.message for name, problem in desired.problems.items()}
+            self._pending = None
             return self._plan
+
+    def expect(self, names: Collection[str]) -> None:
+        """All names that are not in sync with the published set; the caller enqueues them afterwards."""
+        with self._lock:
+            assert self._plan is not None
+            self._pending = set(names)
+            tried = {name: text for name, text in self._failed.items() if name in self._pending}
+            self._failed = tried | {name: problem.message for name, problem in self._plan.desired.problems.items()}
+
+    def has_failed(self, name: str) -> bool:
+        """Whether the last result of this name is an error."""
+        return name in self._failed
 
     def succeeded(self, name: str, plan: Plan) -> None:
         """The name is in sync with `plan`."""
@@ -112,10 +128,10 @@ class Progress:
             return bool(self._pending)
 
     def outcome(self) -> Outcome:
-        """Raises RuntimeError before the first `publish`."""
+        """Raises RuntimeError if the objects were not compared with a plan yet."""
         with self._lock:
-            if self._plan is None:
-                raise RuntimeError("nothing was published")
+            if self._plan is None or self._pending is None:
+                raise RuntimeError("it is not known what differs from the plan")
             desired = self._plan.desired
             wanted = len(desired.by_name) + len(desired.problems)
             missing = sum(
@@ -134,14 +150,15 @@ class Progress:
             if plan is not self._plan:
                 # The result of an earlier plan. If the name still matters it is pending and is reconciled again.
                 return True
-            was_pending = name in self._pending
+            was_pending = self._pending is not None and name in self._pending
             before = self._failed.get(name)
-            self._pending.discard(name)
+            if self._pending is not None:
+                self._pending.discard(name)
             if error is None:
                 self._failed.pop(name, None)
             else:
                 self._failed[name] = error
-            conclude = not self._pending and (was_pending or before != error)
+            conclude = self._pending == set() and (was_pending or before != error)
         if conclude:
             for subscriber in self._subscribers:
                 subscriber()

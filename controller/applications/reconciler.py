@@ -1,17 +1,17 @@
 """Keeps one Application and its Secrets equal to what Compass assigns.
 
 Triggered by the desired set, by the Application and by its Secrets, so drift is reverted from the caches without a call
-to Compass. Objects of users (without `spec.compassMetadata`) are never changed, and in its own objects the agent
-keeps the fields that it does not own. An application that cannot be applied stays unchanged except for the annotation
-that says so.
+to Compass. A change after which the object is as assigned, such as an own write, triggers nothing. Objects of users
+(without `spec.compassMetadata`) are never changed, and in its own objects the agent keeps the fields that it does not
+own. An application that cannot be applied stays unchanged except for the annotation that says so.
 """
 
 import datetime
 import logging
-from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 from controller import fields
-from controller.applications.conversion import Desired, corrected, is_managed, merge_application, share_values
+from controller.applications.conversion import Desired, corrected, is_managed, merge_application
 from controller.applications.desired import DesiredSet
 from controller.applications.objects import ForeignObject, Objects, Overridden, Stale
 from controller.applications.progress import Plan, Progress
@@ -20,6 +20,7 @@ from controller.applications.secrets import (
     NOT_WANTED,
     ApplicationSecrets,
     Object,
+    owning_applications,
 )
 from controller.applications.sync_status import (
     DELETION_HELD,
@@ -46,7 +47,18 @@ _DELETION_SECONDS = 10.0  # components remove their finalizers within seconds; a
 _LOOK_AGAIN = 300.0  # the end of the deletion triggers the key, too
 
 
-_Compared = tuple[Desired, tuple[str, ...], Object | None, list[Object | None]]
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """One Application compared with what is desired. `merged` is to be written over it, None if it is equal.
+
+    Only the other fields are inputs: if they are the same ones, so is the result.
+    """
+
+    desired: Desired
+    warned: tuple[str, ...]
+    application: Object | None
+    secrets: tuple[Object | None, ...]
+    merged: Object | None = field(default=None, compare=False)
 
 
 class NotApplied(ReconcileFailed):
@@ -94,7 +106,9 @@ class ApplicationReconciler:
         self._recorder = recorder
         self._clock = clock
         self._told: dict[str, tuple[str, ...]] = {}  # warnings for which an Event was written, by Application
-        self._equal: dict[str, _Compared] = {}  # what the last `differing` found equal, by Application
+        # By Application: what the last `differing` found equal, and what it found different.
+        self._equal: dict[str, _Comparison] = {}
+        self._different: dict[str, _Comparison] = {}
 
     def reconcile(self, name: str) -> Result:
         plan = self._progress.plan
@@ -140,47 +154,69 @@ class ApplicationReconciler:
             if is_managed(application) and not _is_being_deleted(application)
         ]
 
-    def differing(self, wanted: DesiredSet, held: Collection[str]) -> list[str]:
-        """Names whose objects differ from the set, except those of Applications to delete.
+    def is_application_news(self, _: Object | None, new: Object | None) -> bool:
+        """Whether a change of an Application may need work. Before the first plan none does: the sync compares all."""
+        plan = self._progress.plan
+        if plan is None or new is None:
+            return plan is not None
+        name = new["metadata"]["name"]
+        desired = plan.desired.by_name.get(name)
+        return desired is None or self._progress.has_failed(name) or not _is_synced(new, desired)
+
+    def is_secret_news(self, old: Object | None, new: Object | None) -> bool:
+        """The same for a Secret."""
+        plan = self._progress.plan
+        if plan is None or new is None:
+            return plan is not None
+        names = owning_applications(new)
+        if old is not None and owning_applications(old) != names:
+            return True
+        return any(
+            self._progress.has_failed(name)
+            or self._secrets.differs(new, plan.desired.by_name.get(name), self._applications.get(name))
+            for name in names
+        )
+
+    def differing(self, plan: Plan) -> list[str]:
+        """Names whose objects differ from the published plan, except those of Applications to delete.
 
         Called by one thread.
         """
-        compared = {name: self._to_compare(desired) for name, desired in wanted.by_name.items()}
-        # Usually all of them are the same objects that were equal before.
-        changed = [name for name, values in compared.items() if values != self._equal.get(name)]
-        different = [name for name in changed if self._differ(*compared[name])]
-        for name in different:
-            del compared[name]
-        for name in compared.keys() & changed:
-            desired, _, application, _ = compared[name]
-            assert application is not None
-            share_values(application, desired)
-        self._equal = compared
+        wanted = plan.desired
+        equal, different = {}, {}
+        for name, desired in wanted.by_name.items():
+            application = self._applications.get(name)
+            secrets = tuple(self._secrets.to_compare(desired))
+            compared = _Comparison(desired, self._told.get(name, ()), application, secrets)
+            if compared == self._equal.get(name):  # usually all of them are the same objects that were equal before
+                equal[name] = compared
+            elif application is None or not is_managed(application):
+                different[name] = compared
+            elif merged := merge_application(application, desired):
+                different[name] = replace(compared, merged=merged)
+            elif (
+                not _is_settled(application)
+                or compared.warned != desired.warnings
+                or self._secrets.differ(desired, application, secrets)
+            ):
+                different[name] = compared
+            else:
+                equal[name] = compared
+        self._equal, self._different = equal, different
         return [
             *different,
             *(name for name, problem in wanted.problems.items() if self._to_mark(name, problem.reason.value)),
-            *(name for name in held if self._to_mark(name, DELETION_HELD)),
+            *(name for name in plan.held if self._to_mark(name, DELETION_HELD)),
             *(name for name in self._secrets.owners() if self._is_orphaned(name, wanted)),
             *(obj["metadata"]["name"] for obj in self._applications.lister.list() if self._is_held_back(obj, wanted)),
         ]
 
-    def _to_compare(self, desired: Desired) -> _Compared:
-        """All inputs of the decision whether this Application needs work."""
-        told = self._told.get(desired.name, ())
-        return desired, told, self._applications.get(desired.name), self._secrets.to_compare(desired)
-
-    def _differ(
-        self, desired: Desired, told: tuple[str, ...], application: Object | None, secrets: list[Object | None]
-    ) -> bool:
-        if application is None or not is_managed(application):
-            return True
-        return (
-            _is_being_deleted(application)
-            or merge_application(application, desired) is not None
-            or not tells(application, SYNCED)
-            or told != desired.warnings
-            or self._secrets.differ(desired, application, secrets)
-        )
+    def _merged(self, desired: Desired, application: Object | None) -> Object | None:
+        """What to write over the Application; None if it is equal. Merged here unless the sync has done it."""
+        compared = self._different.pop(desired.name, None)
+        if compared is not None and compared.desired is desired and compared.application is application is not None:
+            return compared.merged
+        return merge_application(application, desired)
 
     def _to_mark(self, name: str, status: str) -> Object | None:
         """The Application that needs this status; None if there is none, or if it has the status already."""
@@ -237,6 +273,7 @@ class ApplicationReconciler:
             raise ForeignObject(
                 "an Application with this name exists and is not managed by Compass; it stays unchanged"
             )
+        is_new = application is None
         if application is None:
             application = self._write(desired, None, SYNCED)  # its Secrets need its uid
         hidden = self._secrets.hidden(application, desired.secrets)
@@ -244,7 +281,8 @@ class ApplicationReconciler:
         problems: list[tuple[str, float | None]] = self._secrets.apply(desired.secrets, application)
         status = SECRETS_FAILED if problems else SYNCED
         try:
-            application = self._write(desired, application, status)
+            if not is_new or not tells(application, status):
+                application = self._write(desired, application, status)
         except Overridden as error:
             problems.append((str(error), error.retry_after))
             application = self._applications.get(desired.name) or application
@@ -258,7 +296,7 @@ class ApplicationReconciler:
 
     def _write(self, desired: Desired, application: Object | None, status: str) -> Object:
         """Write the Application unless it has the desired content and status; returns the stored object."""
-        merged = merge_application(application, desired)
+        merged = self._merged(desired, application)
         if application is not None and merged is None:
             return application if tells(application, status) else self._mark(application, status)
         if self._applications.is_overridden(desired.name, desired):
@@ -349,6 +387,15 @@ class ApplicationReconciler:
             }
             self._recorder.event(about, "Warning", "ApplicationFailed", error)
         return is_news
+
+
+def _is_settled(application: Object) -> bool:
+    """Whether nobody deletes the Application, and it says that it is in sync."""
+    return not _is_being_deleted(application) and tells(application, SYNCED)
+
+
+def _is_synced(application: Object, desired: Desired) -> bool:
+    return is_managed(application) and _is_settled(application) and merge_application(application, desired) is None
 
 
 def _is_being_deleted(obj: Object) -> bool:

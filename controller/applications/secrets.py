@@ -91,6 +91,13 @@ class ApplicationSecrets:
                 return True
         return any(secret is not None and self._owns(desired.name, secret) for secret in present[count:])
 
+    def differs(self, secret: Object, desired: Desired | None, application: Object | None) -> bool:
+        """Whether this Secret is not as desired for the Application that it belongs to."""
+        if desired is None or application is None:
+            return True
+        wanted = next((wanted for wanted in desired.secrets if wanted.name == secret["metadata"]["name"]), None)
+        return wanted is None or self._merged(secret, wanted, application) is not None
+
     def apply(self, wanted: Iterable[DesiredSecret], owner: Object) -> list[tuple[str, float | None]]:
         """Write the Secrets that differ. Returns the failures, because one Secret must not block the others: text, and
         the seconds until the next attempt (None for the back-off of the queue).

@@ -234,9 +234,10 @@ class SyncReconciler:
         verdict = self._judge(connection, gone, len(managed))
         changed: list[str] = []
         new = [name for name in gone if name not in verdict.held]
-        for name in self._applications.differing(wanted, verdict.held):
+        plan = self._progress.publish(wanted, held=verdict.held, request_id=identifier)
+        for name in self._applications.differing(plan):
             (changed if name in managed else new).append(name)
-        plan = self._progress.publish(wanted, pending=[*changed, *new], held=verdict.held, request_id=identifier)
+        self._progress.expect([*changed, *new])
         for name in changed:
             self._workers.enqueue(name, priority=_CHANGE_PRIORITY)
         for name in new:

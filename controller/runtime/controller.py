@@ -93,10 +93,15 @@ class Informer(Protocol):
     def remove_event_handler(self, registration: Registration) -> None: ...
 
 
+Predicate = Callable[[Object | None, Object | None], bool]
+"""Whether a change leads to a reconcile. Gets the objects before and after it: None before an add, after a delete."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Watch(Generic[K]):
     informer: Informer
     keys: Callable[[Object], Iterable[K]]
+    predicate: Predicate | None
 
 
 class Controller(Generic[K]):
@@ -149,8 +154,10 @@ class Controller(Generic[K]):
         """Retry all keys that wait in back-off, because the cause of their failures may be gone."""
         self.queue.retry_now()
 
-    def watches(self, informer: Informer, keys: Callable[[Object], Iterable[K]]) -> None:
-        """Reconcile the keys that an object maps to when it is added, changed or deleted.
+    def watches(
+        self, informer: Informer, keys: Callable[[Object], Iterable[K]], *, predicate: Predicate | None = None
+    ) -> None:
+        """Reconcile the keys that an object maps to when it is added, changed or deleted, if the predicate accepts it.
 
         After a change, the keys of the old and of the new object are enqueued, so a key that it no longer maps to is
         included. Keys of the initial list have LOW_PRIORITY.
@@ -158,7 +165,7 @@ class Controller(Generic[K]):
         """
         if self._started:
             raise RuntimeError(f"controller {self.name}: watches() after run()")
-        self._watches.append(_Watch(informer, keys))
+        self._watches.append(_Watch(informer, keys, predicate))
 
     def run(self, stop: threading.Event) -> None:
         """Work until stop is set. Blocks. Raises RuntimeError when called twice, and errors that end a worker; stop is
@@ -196,8 +203,11 @@ class Controller(Generic[K]):
                 raise RuntimeError(f"controller {self.name}: reconcile of {key} takes {now - began:.0f} s")
 
     def _handlers(self, watch: _Watch[K]) -> EventHandlers:
-        def enqueue(*objects: Object, priority: int = 0) -> None:
+        def take(old: Object | None, new: Object | None, *, priority: int = 0) -> None:
             try:
+                if watch.predicate is not None and not watch.predicate(old, new):
+                    return
+                objects = [obj for obj in (old, new) if obj is not None]
                 # A dict keeps the order and drops duplicates.
                 for key in dict.fromkeys(key for obj in objects for key in self._keys_of(watch, obj)):
                     self.queue.add(key, priority=priority)
@@ -207,15 +217,15 @@ class Controller(Generic[K]):
                 raise  # the informer logs it and continues with the next change
 
         def on_add(obj: Object, is_initial_list: bool) -> None:
-            enqueue(obj, priority=LOW_PRIORITY if is_initial_list else 0)
+            take(None, obj, priority=LOW_PRIORITY if is_initial_list else 0)
 
         def on_update(old: Object, new: Object) -> None:
-            enqueue(old, new)
+            take(old, new)
 
         def on_delete(obj: Object | DeletedFinalStateUnknown) -> None:
             # If the deletion was missed, often only the name is known, which is enough for a mapping that reads
             # metadata.
-            enqueue(obj.obj or _object_of_key(obj.key) if isinstance(obj, DeletedFinalStateUnknown) else obj)
+            take(obj.obj or _object_of_key(obj.key) if isinstance(obj, DeletedFinalStateUnknown) else obj, None)
 
         return EventHandlers(on_add=on_add, on_update=on_update, on_delete=on_delete)
 

@@ -7,7 +7,7 @@ they can lag as long as a test wants; the real server cannot be made to.
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -380,8 +380,8 @@ class Agent:
         for plural, indexer in self._indexers.items():
             seen = {key: obj for key, obj in objects[plural].items() if _selected(plural, obj)}
             before = indexer.replace(copy.deepcopy(seen), str(version), listed_at=self.clock.monotonic())
-            for obj in (*before.values(), *seen.values()):
-                self._wake(plural, obj)
+            for key in {**before, **seen}:
+                self._wake(plural, before.get(key), seen.get(key))
 
     def deliver(self, count: int | None = None) -> None:
         """Feed the caches with the next `count` changes, None for all."""
@@ -393,9 +393,7 @@ class Agent:
                 indexer.put(object_key(new), new, version)
             elif old is not None:
                 indexer.remove(object_key(old), version)
-            for obj in (old, new):
-                if obj is not None:
-                    self._wake(plural, obj)
+            self._wake(plural, old, new)
 
     def step(self, name: str) -> Exception | None:
         """Reconcile one Application; gives what it raised."""
@@ -463,9 +461,10 @@ class Agent:
             version = str(self.cluster.version)
             self._undelivered.append((plural, copy.deepcopy(old), copy.deepcopy(new), version))
 
-    def _wake(self, plural: str, obj: Object) -> None:
-        names: Iterable[str] = (obj["metadata"]["name"],)
-        if plural == SECRET.plural:
-            names = owning_applications(obj)
-        for name in names:
-            self.queue.setdefault(name, 0)
+    def _wake(self, plural: str, old: Object | None, new: Object | None) -> None:
+        """As the watches of the controller do."""
+        is_secret = plural == SECRET.plural
+        if (self.applications.is_secret_news if is_secret else self.applications.is_application_news)(old, new):
+            for obj in filter(None, (old, new)):
+                for name in owning_applications(obj) if is_secret else (obj["metadata"]["name"],):
+                    self.queue.setdefault(name, 0)

@@ -13,7 +13,6 @@ from controller.applications.conversion import (
     desired_application,
     is_managed,
     merge_application,
-    share_values,
 )
 from controller.compass import (
     ApiDefinition,
@@ -351,27 +350,19 @@ def test_one_write_is_always_enough(services: Any, labels: Any, description: Any
         assert merged["metadata"]["labels"] == (labels or {}) | MANAGED_BY
 
 
-def test_what_is_equal_is_shared_and_means_the_same() -> None:
-    """The stored values take the place of the desired ones; what differs, or is absent, stays as it is desired."""
-    desired = desired_application(
-        Application(
-            "id", "shop", "text", bundles=(Bundle("b", "Bundle", apis=(ApiDefinition("a", "A", "https://t"),)),)
-        ),
-        "shop",
-        ConversionSettings("http://gateway"),
-    )
-    before = copy.deepcopy(desired)
-    stored = copy.deepcopy(merge_application(None, desired))
+def test_what_is_stored_already_is_in_memory_once_and_means_the_same() -> None:
+    """The stored values take the place of the desired ones; what differs, or is absent, is as it is desired."""
+    bundle = Bundle("b", "Bundle", apis=(ApiDefinition("a", "A", "https://t"),))
+    assigned = Application("id", "shop", "text", bundles=(bundle,))
+    settings = ConversionSettings("http://gateway")
+    alone = desired_application(assigned, "shop", settings)
+    stored = copy.deepcopy(merge_application(None, alone))
     assert stored is not None
     stored["spec"] |= {"description": "edited", "more": "of a user"}
     del stored["spec"]["labels"]
     original = copy.deepcopy(stored)
-    share_values(stored, desired)
-    assert desired == before
+    desired = desired_application(assigned, "shop", settings, stored=stored)
+    assert desired == alone
     assert stored == original
     assert desired.spec["services"] is stored["spec"]["services"]
     assert desired.spec["compassMetadata"] is stored["spec"]["compassMetadata"]
-    merged = merge_application(stored, desired)
-    assert merged is not None
-    assert merged["spec"]["description"] == "text"
-    assert merged["spec"]["more"] == "of a user"

@@ -154,9 +154,9 @@ class Histories(RuleBasedStateMachine):
         plan = agent.progress.plan if agent is not None else None
         if plan is None:
             return
-        found = agent.applications.differing(plan.desired, plan.held)  # type: ignore[union-attr]
+        found = agent.applications.differing(plan)  # type: ignore[union-attr]
         agent.applications._equal = {}  # type: ignore[union-attr]
-        assert agent.applications.differing(plan.desired, plan.held) == found  # type: ignore[union-attr]
+        assert agent.applications.differing(plan) == found  # type: ignore[union-attr]
 
     def teardown(self) -> None:
         """All disturbance ends, and caches catch up: then the cluster equals the Director.

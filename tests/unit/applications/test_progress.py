@@ -1,8 +1,10 @@
 """Progress: what is pending, what failed, and when there is something to conclude."""
 
+from collections.abc import Collection
+
 from controller.applications.conversion import ConversionSettings
 from controller.applications.desired import DesiredSet, desired_set
-from controller.applications.progress import Progress
+from controller.applications.progress import Plan, Progress
 from controller.compass.types import Application, Assignment, IncompleteApplication
 from workqueue.testing import VirtualClock
 
@@ -24,12 +26,18 @@ def _set(*names: str, incomplete: tuple[str, ...] = ()) -> DesiredSet:
     return desired_set(assignment, ConversionSettings("http://gateway"))
 
 
+def _published(progress: Progress, desired: DesiredSet, *, pending: list[str], held: Collection[str] = ()) -> Plan:
+    plan = progress.publish(desired, held=held, request_id="r")
+    progress.expect(pending)
+    return plan
+
+
 def test_concludes_with_the_last_pending_name() -> None:
     """One conclusion for a set, whatever order the outcomes come in."""
     conclusions = _Conclusions()
     progress = Progress(VirtualClock())
     progress.subscribe(conclusions)
-    plan = progress.publish(_set("a", "b", "c"), pending=["a", "b"], held=(), request_id="r")
+    plan = _published(progress, _set("a", "b", "c"), pending=["a", "b"])
     progress.succeeded("b", plan)
     assert (conclusions.count, progress.outcome().synced) == (0, 2)
     progress.failed("a", plan, "refused")
@@ -43,7 +51,7 @@ def test_concludes_again_only_when_an_outcome_changes() -> None:
     conclusions = _Conclusions()
     progress = Progress(VirtualClock())
     progress.subscribe(conclusions)
-    plan = progress.publish(_set("a"), pending=["a"], held=(), request_id="r")
+    plan = _published(progress, _set("a"), pending=["a"])
     for error, count in (("x", 1), ("x", 1), ("y", 2)):
         progress.failed("a", plan, error)
         assert conclusions.count == count
@@ -57,8 +65,8 @@ def test_an_outcome_of_an_earlier_set_does_not_count() -> None:
     conclusions = _Conclusions()
     progress = Progress(VirtualClock())
     progress.subscribe(conclusions)
-    before = progress.publish(_set("a"), pending=["a"], held=(), request_id="r")
-    now = progress.publish(_set("a"), pending=["a"], held=(), request_id="r")
+    before = _published(progress, _set("a"), pending=["a"])
+    now = _published(progress, _set("a"), pending=["a"])
     progress.succeeded("a", before)
     assert (progress.outcome().pending, conclusions.count) == (1, 0)
     progress.failed("a", before, "old")
@@ -70,7 +78,7 @@ def test_an_outcome_of_an_earlier_set_does_not_count() -> None:
 def test_a_failing_deletion_counts_as_failed_and_not_as_desired() -> None:
     """What is being deleted is wanted by nobody, but its failure is told."""
     progress = Progress(VirtualClock())
-    plan = progress.publish(_set("a"), pending=["gone"], held=(), request_id="r")
+    plan = _published(progress, _set("a"), pending=["gone"])
     progress.failed("gone", plan, "refused")
     outcome = progress.outcome()
     assert (outcome.desired, outcome.synced, outcome.failed) == (1, 1, {"gone": "refused"})
@@ -79,17 +87,17 @@ def test_a_failing_deletion_counts_as_failed_and_not_as_desired() -> None:
 def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> None:
     """Between publication and retry a name stays failed; one that needs no work any more does not."""
     progress = Progress(VirtualClock())
-    plan = progress.publish(_set("a", "b"), pending=["a", "b"], held=(), request_id="r")
+    plan = _published(progress, _set("a", "b"), pending=["a", "b"])
     progress.failed("a", plan, "refused")
     progress.failed("b", plan, "refused")
-    progress.publish(_set("a", "b"), pending=["a"], held=(), request_id="r")
+    _published(progress, _set("a", "b"), pending=["a"])
     assert progress.outcome().failed == {"a": "refused"}
 
 
 def test_problems_of_the_set_are_failures_from_the_start() -> None:
     """An application that could not be read is desired and failed, without anybody trying it."""
     progress = Progress(VirtualClock())
-    progress.publish(_set("a", incomplete=("b",)), pending=[], held=(), request_id="r")
+    _published(progress, _set("a", incomplete=("b",)), pending=[])
     outcome = progress.outcome()
     assert (outcome.desired, outcome.synced) == (2, 1)
     assert "cut off" in outcome.failed["b"]
@@ -99,7 +107,7 @@ def test_set_and_holds_come_as_one() -> None:
     """A plan never combines the set of one publication with the holds of another."""
     progress = Progress(VirtualClock())
     assert progress.plan is None
-    first = progress.publish(_set("a"), pending=[], held=(), request_id="r")
-    second = progress.publish(_set(), pending=[], held=["a"], request_id="r")
+    first = _published(progress, _set("a"), pending=[])
+    second = _published(progress, _set(), pending=[], held=["a"])
     assert progress.plan is second
     assert (first.held, second.held, second.generation) == (frozenset(), {"a"}, first.generation + 1)  # type: ignore[unreachable]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from controller.applications.deletions import CONFIRM_DELETIONS
+from controller.applications.progress import Plan
 from controller.applications.sync_status import SYNC_STATUS
 from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
 from controller.compass.types import Assignment, IncompleteApplication
@@ -58,6 +59,29 @@ def _printed_confirmation(agent: Agent) -> str:
     assert found is not None
     assert found[1] == "compass-connection"
     return found[2]
+
+
+def test_a_change_during_a_sync_is_compared_with_its_plan(
+    synced: Agent, director: Director, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison finds it equal; a worker must not write what the plan before wants, as nothing would see that."""
+    name = "app-000"
+    edited = copy.deepcopy(cluster.applications()[name])
+    edited["spec"]["description"] = "new"
+    cluster.put(APPLICATION, edited)
+    synced.deliver()
+    director.applications[0] = replace(director.applications[0], description="new")
+    compare = synced.applications.differing
+
+    def compare_and_work(plan: Plan) -> list[str]:
+        found = compare(plan)
+        assert name in synced.queue
+        assert synced.step(name) is None
+        return found
+
+    monkeypatch.setattr(synced.applications, "differing", compare_and_work)
+    synced.cycle()
+    assert cluster.applications()[name]["spec"]["description"] == "new"
 
 
 # --- when ---

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.runtime import LOW_PRIORITY, Controller, Metrics, ReconcileFailed, Result, logs
+from controller.runtime.controller import Predicate
 from informers import ConnectionFailed, DeletedFinalStateUnknown, EventHandlers, Forbidden, Stopped
 from tests.unit.runtime.conftest import Threads
 from workqueue import ItemExponentialFailureRateLimiter
@@ -452,12 +453,13 @@ class TestWatches:
         clock: VirtualClock,
         fire: Callable[[EventHandlers], None],
         keys: Callable[[Object], Iterable[str]] = name_of,
+        predicate: Predicate | None = None,
     ) -> list[tuple[str, int]]:
         """Return the (key, priority) that one event adds, in order."""
         added: list[tuple[str, int]] = []
         informer = FakeInformer()
         controller: Controller[str] = Controller("test", lambda _key: Result(), clock=clock)
-        controller.watches(informer, keys)
+        controller.watches(informer, keys, predicate=predicate)
         controller.queue.add = lambda key, *, priority=0: added.append((key, priority))  # type: ignore[method-assign]
         stop = threading.Event()
         stop.set()
@@ -516,6 +518,25 @@ class TestWatches:
             ("y", 0),
         ]
         assert self.enqueued(clock, lambda h: h.on_add(obj("a"), False), keys=lambda _o: []) == []
+
+    @pytest.mark.parametrize(
+        ("event", "expected"),
+        [
+            (lambda h: h.on_add(obj("a"), False), (None, obj("a"))),
+            (lambda h: h.on_update(obj("a"), obj("b")), (obj("a"), obj("b"))),
+            (lambda h: h.on_delete(obj("a")), (obj("a"), None)),
+        ],
+        ids=["add", "update", "delete"],
+    )
+    def test_a_predicate_rejects_changes(self, event: Any, expected: Any, clock: VirtualClock) -> None:
+        seen: list[Any] = []
+
+        def predicate(old: Object | None, new: Object | None) -> bool:
+            seen.append((old, new))
+            return False
+
+        assert self.enqueued(clock, event, predicate=predicate) == []
+        assert seen == [expected]
 
     def test_no_reconcile_before_every_handler_has_seen_the_initial_list(
         self, clock: VirtualClock, threads: Threads

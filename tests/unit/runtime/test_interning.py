@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.sharing import Trimmed, share
+from controller.runtime.interning import CacheTransform, intern_values
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(0, 3) | st.floats(0, 2) | st.text("ab", max_size=2),
@@ -37,7 +37,7 @@ def application(name: str, **fields: Any) -> dict[str, Any]:
 def test_both_say_what_they_said(value: Any, other: Any) -> None:
     """Whatever they are, down to the types of numbers."""
     texts = text(value), text(other)
-    assert (text(share(value, other)), text(other)) == texts
+    assert (text(intern_values(value, other)), text(other)) == texts
 
 
 @given(JSON)
@@ -45,12 +45,12 @@ def test_what_is_equal_becomes_one(value: Any) -> None:
     """All of it, if it has no numbers with a fraction: those need no memory that matters."""
     other = copy.deepcopy(value)
     if isinstance(value, dict | list | str) and "." not in text(value):
-        assert share(value, other) is other
+        assert intern_values(value, other) is other
 
 
 def test_an_object_is_made_of_parts_of_the_one_before() -> None:
-    trim = Trimmed()
-    one, two, three = (trim(application(name)) for name in ("a", "b", "c"))
+    transform = CacheTransform()
+    one, two, three = (transform(application(name)) for name in ("a", "b", "c"))
     for each in (two, three):
         assert each["kind"] is one["kind"]
         assert each["status"] is one["status"]
@@ -62,13 +62,13 @@ def test_an_object_is_made_of_parts_of_the_one_before() -> None:
 
 
 def test_objects_that_are_nested_deeper_than_python_can_follow_stay_as_they_are() -> None:
-    trim, nested = Trimmed(), []
+    transform, nested = CacheTransform(), []
     for _ in range(2):
         inner: dict[str, Any] = {}
         for _ in range(5_000):
             inner = {"x": inner}
         nested.append(inner)
-        assert trim({"metadata": {}, "spec": inner})["spec"] is inner
+        assert transform({"metadata": {}, "spec": inner})["spec"] is inner
     assert nested[0] is not nested[1]
 
 
@@ -78,9 +78,9 @@ class Values(dict[str, str]):
 
 def test_the_values_of_a_secret_are_not_kept() -> None:
     """The transform sees deleted Secrets too."""
-    trim = Trimmed()
+    transform = CacheTransform()
     secret = {"metadata": {"name": "a"}, "data": Values(password="c2VjcmV0")}
     kept = weakref.ref(secret["data"])
-    trim(secret)
+    transform(secret)
     del secret
     assert kept() is None

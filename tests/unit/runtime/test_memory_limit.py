@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.memory import memory_limit
+from controller.runtime.memory import memory_limit
 
 MIB = 2**20
 
