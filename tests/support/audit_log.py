@@ -23,16 +23,21 @@ AGENT = "compass-runtime-agent"
 @dataclass(frozen=True)
 class Request:
     """One request. `body` is what a write carried: the object, or the options of a deletion. `time` is when it was
-    answered, in epoch seconds. `agent` is the user agent.
+    answered, in epoch seconds. `agent` is the user agent. `allowed` is what the authorizer said.
     """
 
     verb: str
+    group: str
     resource: str
+    subresource: str
+    namespace: str
     name: str
     status: int
     body: dict[str, Any]
     time: float
     agent: str
+    user: str
+    allowed: bool
 
     @property
     def is_write(self) -> bool:
@@ -68,8 +73,8 @@ class AuditLog:
         """Forget what there was so far."""
         self._begin = self._log.stat().st_size if self._log.exists() else 0
 
-    def requests(self, *, agent: str = AGENT) -> list[Request]:
-        """All requests for objects since `clear`, in the order of their answers; watches not included."""
+    def requests(self, *, agent: str = AGENT, watches: bool = False) -> list[Request]:
+        """All requests for objects since `clear`, in the order of their answers; `watches` too, or not."""
         with self._log.open("rb") as log:
             log.seek(self._begin)
             lines = log.read().split(b"\n")[:-1]  # the last one may still be in the making
@@ -77,16 +82,21 @@ class AuditLog:
         return [
             Request(
                 verb=event["verb"],
+                group=event["objectRef"].get("apiGroup", ""),
                 resource=event["objectRef"]["resource"],
+                subresource=event["objectRef"].get("subresource", ""),
+                namespace=event["objectRef"].get("namespace", ""),
                 name=event["objectRef"].get("name")
                 or event.get("requestObject", {}).get("metadata", {}).get("name", ""),
                 status=event["responseStatus"]["code"],
                 body=event.get("requestObject") or {},
                 time=datetime.fromisoformat(event["stageTimestamp"]).timestamp(),
                 agent=event["userAgent"],
+                user=event["user"]["username"],
+                allowed=event["annotations"]["authorization.k8s.io/decision"] == "allow",
             )
             for event in events
-            if event["userAgent"].startswith(agent) and "objectRef" in event and event["verb"] != "watch"
+            if event["userAgent"].startswith(agent) and "objectRef" in event and (watches or event["verb"] != "watch")
         ]
 
     def writes(self, *resources: str) -> list[Request]:

@@ -11,9 +11,8 @@ from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import Operator
 from e2e.mock_compass.server import MockCompass
-from e2e.world import NAMESPACES, World
-from tests.integration.rbac.audit import Object, read_manifests
-from tests.integration.rbac.test_rbac import CONFIG, KINDS, USER
+from e2e.world import NAMESPACES, Object, World
+from tests.integration.rbac.test_rbac import KINDS, USER, rbac_manifests
 
 SYNCHRONIZED = {
     "metadata": {"name": CONNECTION_NAME},
@@ -125,4 +124,4 @@ def test_after_it_had_synchronised(world: World) -> None:
 
 
 def _roles() -> list[Object]:
-    return [manifest for manifest in read_manifests(CONFIG / "rbac") if manifest["kind"] != "ServiceAccount"]
+    return [manifest for manifest in rbac_manifests() if manifest["kind"] != "ServiceAccount"]

@@ -10,14 +10,18 @@ from controller.commands.rights import Right, describe, missing, needed
 from controller.settings import Settings
 from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import Operator
-from e2e.world import NAMESPACES, OWN_CRDS
+from e2e.world import NAMESPACES, Object
 from informers import Client
-from tests.integration.rbac.audit import Object, Permission, permissions, read_manifests
-from tests.integration.rbac.test_rbac import KINDS, USER
+from tests.integration.rbac.test_rbac import (
+    KINDS,
+    USER,
+    Permission,
+    permissions,
+    rbac_manifests,
+)
 
 #: As config/manager deploys it.
 SETTINGS = Settings.from_environment({"APP_CA_CERTIFICATES_SECRET": "istio-system/kyma-gateway-certs-cacert"})
-RBAC = OWN_CRDS.parent / "rbac"
 
 #: What config/rbac gives beyond that: for the commands in the Pod, for Events, and for the line with cluster metrics.
 NOT_CHECKED = {
@@ -56,7 +60,7 @@ def agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Client]:
 
 def test_each_right_is_one_of_the_rules_and_each_rule_is_checked_or_known() -> None:
     """The list in the program and the roles cannot drift apart."""
-    rules = permissions(read_manifests(RBAC))
+    rules = permissions(rbac_manifests())
     covered: set[Permission] = set()
     for right in needed(SETTINGS):
         by = {rule for rule in rules if _covers(rule, right)}
@@ -68,7 +72,7 @@ def test_each_right_is_one_of_the_rules_and_each_rule_is_checked_or_known() -> N
 def test_nothing_is_missing_with_the_rules(admin: Client, agent: Client) -> None:
     """And all is without them."""
     assert missing(agent, needed(SETTINGS)) == needed(SETTINGS)
-    for manifest in read_manifests(RBAC):
+    for manifest in rbac_manifests():
         _create(admin, manifest)
     assert _in_the_end(lambda: missing(agent, needed(SETTINGS)), ()) == ()
 
@@ -89,7 +93,7 @@ def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -
         "get, update leases.coordination.k8s.io compass-runtime-agent in kyma-system"
     )
     assert _in_the_end(lambda: describe(missing(agent, needed(SETTINGS))), told) == told  # type: ignore[arg-type, comparison-overlap, return-value]
-    for manifest in read_manifests(RBAC):  # type: ignore[unreachable]
+    for manifest in rbac_manifests():  # type: ignore[unreachable]
         if manifest["kind"] != "ServiceAccount":
             _create(admin, manifest)
     assert _in_the_end(lambda: missing(agent, needed(SETTINGS)), ()) == ()
