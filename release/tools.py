@@ -9,11 +9,8 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from e2e.controlplane import build
-from e2e.controlplane.assets import default_cache
-from e2e.controlplane.cache_lock import lock
-from e2e.controlplane.errors import SourceFailed
-from e2e.controlplane.progress import Report, to_stderr
+from e2e.controlplane.assets import default_cache, lock, to_stderr
+from e2e.controlplane.sources import Report, SourceFailed, install
 
 HELM = "v3.22.0"
 
@@ -48,7 +45,7 @@ def _find(name: str, version: str, fill: Fill, environ: Mapping[str, str], repor
 def _build_helm(command: Path, report: Report, environ: Mapping[str, str]) -> None:
     report(f"building helm {HELM}: some minutes on 2 cores, once on this machine")
     package = f"helm.sh/helm/v3/cmd/helm@{HELM}"
-    build.install(package, command.parent, report, cache=default_cache(environ), environ=environ)
+    install(package, command.parent, report, cache=default_cache(environ), environ=environ)
 
 
 def _unpack_promtool(command: Path, report: Report, environ: Mapping[str, str]) -> None:

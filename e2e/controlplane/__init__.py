@@ -4,10 +4,10 @@
 `python -m e2e.controlplane`.
 """
 
-from e2e.controlplane.apiserver import ApiServer
-from e2e.controlplane.assets import Assets, find_assets
-from e2e.controlplane.errors import AssetsUnavailable, ControlPlaneError, ManifestError, ServerFailed
-from e2e.controlplane.server import ControlPlane
+from e2e.controlplane.assets import Assets, AssetsUnavailable, find_assets
+from e2e.controlplane.control_plane import ControlPlane
+from e2e.controlplane.process import ControlPlaneError, ServerFailed
+from e2e.controlplane.servers import ApiServer
 
 __all__ = [
     "ApiServer",
@@ -15,7 +15,6 @@ __all__ = [
     "AssetsUnavailable",
     "ControlPlane",
     "ControlPlaneError",
-    "ManifestError",
     "ServerFailed",
     "find_assets",
 ]

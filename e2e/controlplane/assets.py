@@ -5,24 +5,27 @@ The last two fill the cache, so each happens once on a machine. When two process
 waits and says so. A folder appears in the cache complete or not at all.
 """
 
+import contextlib
+import fcntl
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from e2e.controlplane import build, download
-from e2e.controlplane.cache_lock import lock
-from e2e.controlplane.errors import AssetsUnavailable, SourceFailed
-from e2e.controlplane.progress import Report, to_stderr
+from e2e.controlplane.sources import ARCHIVE_VERSION, BUILD_VERSION, Report, SourceFailed, build, download
 
 ENVIRONMENT = "KUBEBUILDER_ASSETS"
-SERVERS = ("etcd", "kube-apiserver")
-KUBECTL = "kubectl"
-MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
-"""What the system calls a machine, and what Go and Kubernetes call it."""
+_SERVERS = ("etcd", "kube-apiserver")
+_KUBECTL = "kubectl"
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # what the system calls a machine, and what Go calls it
+
+
+class AssetsUnavailable(Exception):
+    """No source gave etcd, kube-apiserver and kubectl; names each source and its reason."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class Source:
     fetch: Callable[[Path, Report], None]
 
 
+def to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def find_assets(
     *,
     environ: Mapping[str, str] = os.environ,
@@ -60,38 +67,45 @@ def find_assets(
     sources: Sequence[Source] | None = None,
     report: Report = to_stderr,
 ) -> Assets:
-    """The first source that works. `cache` and `sources` default to the project's own.
-
-    Raises AssetsUnavailable, which names each source and why it did not work.
-    """
+    """The first source that works. `cache` and `sources` default to the project's own. Raises AssetsUnavailable."""
     cache = cache or default_cache(environ)
-    sources = default_sources(cache) if sources is None else sources
-    failures: list[str] = []
-    try:
-        return _from_environment(environ)
-    except SourceFailed as error:
-        failures.append(f"${ENVIRONMENT}: {error}")
-        if ENVIRONMENT in environ:
-            report(f"passing over ${ENVIRONMENT}: {error}")
+    if sources is None:
+        sources = [
+            Source("envtest archive", ARCHIVE_VERSION, partial(download, platform=platform_name())),
+            Source("build from Go modules", BUILD_VERSION, partial(build, cache=cache)),
+        ]
+    if environ.get(ENVIRONMENT):
+        return _from_environment(Path(environ[ENVIRONMENT]), environ)
     if assets := _from_cache(cache, sources):
         return assets
-    failures.append(f"cache: nothing complete in {cache}")
-    try:
-        with lock(cache, report, what="the binaries of the control plane"):
-            # The one that held the lock may have done the work.
-            if assets := _from_cache(cache, sources):
-                return assets
-            for source in sources:
-                try:
-                    return _fetch(source, cache, report)
-                except SourceFailed as error:
-                    report(f"{source.name}: {error}")
-                    failures.append(f"{source.name}: {error}")
-    except OSError as error:
-        failures.append(f"writing to the cache: {error}")
-    raise AssetsUnavailable(
-        "no source gave etcd, kube-apiserver and kubectl:\n" + "\n".join(f"  - {failure}" for failure in failures)
-    )
+    failures = []
+    with lock(cache, report, what="the binaries of the control plane"):
+        # The one that held the lock may have done the work.
+        if assets := _from_cache(cache, sources):
+            return assets
+        for source in sources:
+            try:
+                return _fetch(source, cache, report)
+            except SourceFailed as error:
+                report(f"{source.name}: {error}")
+                failures.append(f"  - {source.name}: {error}")
+    raise AssetsUnavailable("\n".join(["no source gave etcd, kube-apiserver and kubectl:", *failures]))
+
+
+@contextlib.contextmanager
+def lock(cache: Path, report: Report, *, what: str) -> Iterator[None]:
+    """One process at a time works in the cache. The kernel gives the lock back when its holder dies.
+
+    `what` is being got, as people call it.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(f"another process is getting {what}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def default_cache(environ: Mapping[str, str]) -> Path:
@@ -99,39 +113,26 @@ def default_cache(environ: Mapping[str, str]) -> Path:
     return Path(base) / "compass-runtime-agent" / "controlplane"
 
 
-def default_sources(cache: Path) -> list[Source]:
-    return [
-        Source("envtest archive", download.VERSION, partial(download.fetch, platform_name=platform_name())),
-        Source("build from Go modules", build.VERSION, partial(build.fetch, cache=cache)),
-    ]
-
-
 def platform_name() -> str:
     """Like `linux-amd64`."""
     machine = platform.machine().lower()
-    return f"{platform.system().lower()}-{MACHINES.get(machine, machine)}"
+    return f"{platform.system().lower()}-{_MACHINES.get(machine, machine)}"
 
 
-def _from_environment(environ: Mapping[str, str]) -> Assets:
-    value = environ.get(ENVIRONMENT)
-    if not value:
-        raise SourceFailed("not set")
-    directory = Path(value)
-    if missing := _missing(directory, SERVERS):
-        raise SourceFailed(f"{directory} lacks {' and '.join(missing)}")
-    in_path = shutil.which(KUBECTL, path=environ.get("PATH", ""))
-    if not _missing(directory, [KUBECTL]):
-        return Assets(directory, directory / KUBECTL)
-    if in_path is None:
-        raise SourceFailed(f"{directory} lacks kubectl, and so does $PATH")
-    return Assets(directory, Path(in_path))
+def _from_environment(directory: Path, environ: Mapping[str, str]) -> Assets:
+    if missing := _missing(directory, _SERVERS):
+        raise AssetsUnavailable(f"${ENVIRONMENT}: {directory} lacks {' and '.join(missing)}")
+    kubectl = shutil.which(_KUBECTL, path=f"{directory}{os.pathsep}{environ.get('PATH', '')}")
+    if kubectl is None:
+        raise AssetsUnavailable(f"${ENVIRONMENT}: {directory} lacks kubectl, and so does $PATH")
+    return Assets(directory, Path(kubectl))
 
 
 def _from_cache(cache: Path, sources: Sequence[Source]) -> Assets | None:
     for source in sources:
         directory = _cached(cache, source)
-        if not _missing(directory, [*SERVERS, KUBECTL]):
-            return Assets(directory, directory / KUBECTL)
+        if not _missing(directory, [*_SERVERS, _KUBECTL]):
+            return Assets(directory, directory / _KUBECTL)
     return None
 
 
@@ -143,7 +144,7 @@ def _fetch(source: Source, cache: Path, report: Report) -> Assets:
     partial_folder.mkdir()
     try:
         source.fetch(partial_folder, report)
-        if missing := _missing(partial_folder, [*SERVERS, KUBECTL]):
+        if missing := _missing(partial_folder, [*_SERVERS, _KUBECTL]):
             raise SourceFailed(f"gave no {' and no '.join(missing)}")
         if final.exists():
             shutil.rmtree(final)
@@ -151,7 +152,7 @@ def _fetch(source: Source, cache: Path, report: Report) -> Assets:
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
     report(f"{source.name}: etcd, kube-apiserver and kubectl are in {final}")
-    return Assets(final, final / KUBECTL)
+    return Assets(final, final / _KUBECTL)
 
 
 def _cached(cache: Path, source: Source) -> Path:
@@ -159,8 +160,4 @@ def _cached(cache: Path, source: Source) -> Path:
 
 
 def _missing(directory: Path, names: Sequence[str]) -> list[str]:
-    return [name for name in names if not _executable(directory / name)]
-
-
-def _executable(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
+    return [name for name in names if not os.access(directory / name, os.X_OK)]

@@ -1,23 +1,46 @@
-"""A server process: started under a supervisor, its log kept, ended for certain."""
+"""A server process: on a port that nobody else gets, started under a supervisor, its log kept, ended for certain."""
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from e2e.controlplane import supervisor
-from e2e.controlplane.errors import ServerFailed
 
-ATTACH_OUTPUT = "KUBEBUILDER_ATTACH_CONTROL_PLANE_OUTPUT"
-"""Environment variable, as in envtest: `true` lets the servers write to this process's stderr."""
+LOOPBACK = "127.0.0.1"
 
-STDERR_DESCRIPTOR = 2
-"""Rather than sys.stderr, which a test runner may have replaced by something without a descriptor."""
 LOG_TAIL_LINES = 15
 STOP_SECONDS = 10.0
 """How long a server may take to end by itself. Both need well under a second; a hanging one is killed."""
+
+
+class ControlPlaneError(Exception):
+    """The control plane cannot do what it was asked for."""
+
+
+class ServerFailed(ControlPlaneError):
+    """etcd or kube-apiserver did not become ready, or ended by itself; carries the end of its log."""
+
+
+class ReservedPort:
+    """A free port, kept for its owner until release(), also while no server listens on it.
+
+    The socket is bound but never listens; SO_REUSEPORT lets a server of the same user bind beside it when it sets the
+    option too, and keeps everyone else away. So there is no gap between finding a free port and using it, and a server
+    that was killed gets its port back. While nothing listens, clients are refused, as for a dead server.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._socket.bind((LOOPBACK, 0))
+        self.number: int = self._socket.getsockname()[1]
+
+    def release(self) -> None:
+        self._socket.close()
 
 
 class ServerProcess:
@@ -30,7 +53,6 @@ class ServerProcess:
         """
         self.name = name
         self._log = directory / f"{name}.log"
-        attached = os.environ.get(ATTACH_OUTPUT, "").lower() in {"1", "t", "true"}
         executable = Path(command[0])
         if not os.access(executable, os.X_OK):
             raise ServerFailed(f"{name}: {executable} is not an executable file")
@@ -42,12 +64,11 @@ class ServerProcess:
                 # -I and -S keep the start short: the supervisor needs the standard library alone
                 [sys.executable, "-I", "-S", supervisor.__file__, str(directory), *map(str, command)],
                 stdin=stdin,
-                stdout=STDERR_DESCRIPTOR if attached else log,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C in a terminal must reach the owner only, which then stops the servers in order.
                 start_new_session=True,
             )
-        self._attached = attached
 
     @property
     def running(self) -> bool:
@@ -88,8 +109,6 @@ class ServerProcess:
         """An error that says `what` and shows the end of the log of this run."""
         code = self._process.poll()
         state = "still running" if code is None else f"exit code {code}"
-        if self._attached:
-            return ServerFailed(f"{self.name} {what} ({state}); its output is above")
         with self._log.open("rb") as log:
             log.seek(self._log_start)
             lines = log.read().decode(errors="replace").splitlines()

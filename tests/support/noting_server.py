@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from e2e.controlplane.pki import Authority, KeyPair
+from e2e.pki import Authority, KeyPair
 
 _TLS_HANDSHAKE = b"\x16"
 _BODY = b'{"gitVersion": "v1.36.3"}'

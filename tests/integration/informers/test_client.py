@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.controlplane import ControlPlane, pki
+from e2e import pki
+from e2e.controlplane import ControlPlane
 from informers import (
     APPLY_PATCH,
     JSON_PATCH,

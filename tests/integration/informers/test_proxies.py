@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from controller.compass.http import proxy_for
-from e2e.controlplane import pki
+from e2e import pki
 from e2e.controlplane.assets import find_assets
 from informers import ApiError, Client, ConfigurationError
 from informers.transport.proxies import Proxy

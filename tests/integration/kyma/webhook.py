@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from e2e.controlplane.pki import Authority
 from e2e.kyma.operator import NAME
+from e2e.pki import Authority
 
 Object = dict[str, Any]
 

@@ -299,7 +299,6 @@ def _application(name: str, password: str) -> Object:
 
 def _run(world: World, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """A command of the agent, as `kubectl exec` runs it in its Pod."""
-    monkeypatch.setattr(controller.commands.command_line, "Client", RacingClient)
     for name, value in world.environment(**_settings()).items():
         monkeypatch.setenv(name, value)
     with kept_logging():

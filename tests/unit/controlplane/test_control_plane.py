@@ -10,9 +10,8 @@ import pytest
 
 from e2e.controlplane import AssetsUnavailable, ServerFailed
 from e2e.controlplane.assets import Source, find_assets
-from e2e.controlplane.download import SHA512, fetch
-from e2e.controlplane.errors import SourceFailed
 from e2e.controlplane.process import ServerProcess
+from e2e.controlplane.sources import SHA512, SourceFailed, download
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def mirror() -> Iterator[str]:
 
 def test_an_archive_with_another_checksum_is_not_unpacked(tmp_path: Path, mirror: str) -> None:
     with pytest.raises(SourceFailed, match=SHA512["linux-amd64"]):
-        fetch(tmp_path, list[str]().append, platform_name="linux-amd64", base_url=mirror)
+        download(tmp_path, list[str]().append, platform="linux-amd64", base_url=mirror)
     assert list(tmp_path.iterdir()) == []
 
 

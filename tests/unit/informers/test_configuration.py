@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.controlplane.pki import Authority
+from e2e.pki import Authority
 from informers import Client, ConfigurationError
 from informers.configuration import load
 from tests.fake_api_server.server import Answer, FakeAPIServer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kubernetes.client import Configuration
 
-from e2e.controlplane.pki import Authority, KeyPair
+from e2e.pki import Authority, KeyPair
 from informers import Client, ConfigurationError, Unauthorized
 from informers.credentials import CERTIFICATE_PERIOD, Credentials, TokenFile
 from informers.transport.tls import TLSMaterial, client_context

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from kubernetes.client import Configuration
 
-from e2e.controlplane.pki import Authority
+from e2e.pki import Authority
 from informers import Client, ConfigurationError, NoCredentials, Unauthorized
 from informers.configuration import load
 from informers.credentials import Credentials

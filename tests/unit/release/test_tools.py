@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.controlplane.errors import SourceFailed
+from e2e.controlplane.sources import SourceFailed
 from release.tools import HELM, find_helm, find_promtool
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from e2e.controlplane.pki import Authority
+from e2e.pki import Authority
 from informers.transport.connections import TLSSocket
 from tests.support.openssl_errors import leave_errors
 

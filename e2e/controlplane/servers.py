@@ -1,34 +1,130 @@
-"""A kube-apiserver of a control plane."""
+"""The servers of a control plane: etcd with one member, no fsync and plain HTTP, as in envtest; kube-apiserver."""
 
+import base64
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import requests
 
-from e2e.controlplane import pki
-from e2e.controlplane.ports import LOOPBACK, ReservedPort
-from e2e.controlplane.process import ServerProcess
+from e2e.controlplane.process import LOOPBACK, ReservedPort, ServerProcess
+from e2e.pki import Authority, service_account_key
 
-START_SECONDS = 60.0
-POLL_SECONDS = 0.05
 REQUEST_SECONDS = 10.0
-SERVICE_NETWORK = "10.0.0.0/24"
-SERVICE_ADDRESS = "10.0.0.1"
-"""The first address of SERVICE_NETWORK, which the API server takes for the Service `kubernetes`."""
+_START_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+_SERVICE_NETWORK = "10.0.0.0/24"
+_SERVICE_ADDRESS = "10.0.0.1"  # the first one of the network, which the API server takes for the Service `kubernetes`
+
+
+def _wait_until(ready: Callable[[], bool], process: ServerProcess) -> None:
+    """Raises ServerFailed when the process ends before, or takes too long."""
+    deadline = time.monotonic() + _START_SECONDS
+    while not ready():
+        if not process.running:
+            raise process.failure("ended while it was starting")
+        if time.monotonic() > deadline:
+            raise process.failure(f"was not ready after {_START_SECONDS:.0f} s")
+        time.sleep(_POLL_SECONDS)
+
+
+def _answers(session: requests.Session, url: str) -> bool:
+    try:
+        return session.get(url, timeout=REQUEST_SECONDS).ok
+    except (requests.ConnectionError, requests.Timeout):
+        return False
+
+
+class Etcd:
+    """An etcd that keeps its data in `directory`."""
+
+    def __init__(self, binary: Path, directory: Path) -> None:
+        self._binary = binary
+        self._directory = directory
+        self._data = directory / "etcd-data"
+        self._client_port = ReservedPort()
+        self._peer_port = ReservedPort()
+        self._process: ServerProcess | None = None
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy of the environment is not for the loopback
+        self.url = f"http://{LOOPBACK}:{self._client_port.number}"
+
+    def start(self) -> None:
+        """Start and wait until it answers. Raises ServerFailed."""
+        peer_url = f"http://{LOOPBACK}:{self._peer_port.number}"
+        command: list[str | Path] = [
+            self._binary,
+            "--name=controlplane",
+            f"--data-dir={self._data}",
+            f"--listen-client-urls={self.url}",
+            f"--advertise-client-urls={self.url}",
+            f"--listen-peer-urls={peer_url}",
+            f"--initial-advertise-peer-urls={peer_url}",
+            f"--initial-cluster=controlplane={peer_url}",
+            "--socket-reuse-port",
+            # The data ends with the control plane: nothing has to survive a power cut.
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ]
+        self._process = process = ServerProcess("etcd", command, directory=self._directory)
+        _wait_until(lambda: _answers(self._session, f"{self.url}/health"), process)
+
+    def check(self) -> None:
+        """Raises ServerFailed when the server ended by itself."""
+        if self._process is not None:
+            self._process.check()
+
+    def close(self) -> None:
+        """Kill etcd and give its ports back."""
+        self._kill()
+        self._session.close()
+        self._client_port.release()
+        self._peer_port.release()
+
+    def compact(self) -> int:
+        """Forget every revision before the current one; returns the current revision."""
+        revision = int(self._call("kv/range", {"key": base64.b64encode(b"\0").decode()})["header"]["revision"])
+        self._call("kv/compaction", {"revision": str(revision), "physical": True})
+        return revision
+
+    def back_up(self, target: Path) -> None:
+        """Copy the data to a new folder. etcd is restarted for it."""
+        self._kill()
+        shutil.copytree(self._data, target)
+        self.start()
+
+    def restore(self, backup: Path) -> None:
+        """Go back to the data of back_up(). Revisions begin again where they were then."""
+        self._kill()
+        shutil.rmtree(self._data)
+        shutil.copytree(backup, self._data)
+        self.start()
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+    def _call(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
+        """etcd's gRPC API through its JSON gateway."""
+        answer = self._session.post(f"{self.url}/v3/{method}", json=body, timeout=REQUEST_SECONDS)
+        answer.raise_for_status()
+        result: dict[str, Any] = answer.json()
+        return result
 
 
 class Credentials:
     """Files that all API servers of one control plane share: authority, serving certificate, token signing key."""
 
     def __init__(self, directory: Path) -> None:
-        self.authority = pki.Authority("controlplane-ca")
+        self.authority = Authority("controlplane-ca")
         serving = self.authority.serving(
             "kube-apiserver",
             dns_names=["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"],
-            addresses=[LOOPBACK, SERVICE_ADDRESS],
+            addresses=[LOOPBACK, _SERVICE_ADDRESS],
         )
-        private, public = pki.service_account_key()
+        private, public = service_account_key()
         admin = self.authority.client("controlplane-probe", ["system:masters"])
         self.ca = _write(directory / "ca.crt", self.authority.certificate_pem)
         self.serving_certificate = _write(directory / "apiserver.crt", serving.certificate_pem)
@@ -64,16 +160,10 @@ class ApiServer:
         if self.running:
             return
         self._process = process = ServerProcess(self._name, self._command(), directory=self._directory)
-        deadline = time.monotonic() + START_SECONDS
         with self.session() as session:
             # The API server reports ready before its namespaces are there; a first write would fail now and then.
             for path in ("/readyz", "/api/v1/namespaces/default"):
-                while not self._answers(session, path):
-                    if not process.running:
-                        raise process.failure("ended while it was starting")
-                    if time.monotonic() > deadline:
-                        raise process.failure(f"was not ready after {START_SECONDS:.0f} s")
-                    time.sleep(POLL_SECONDS)
+                _wait_until(lambda path=path: _answers(session, self.url + path), process)  # type: ignore[misc]
 
     def stop(self) -> None:
         """End the server gently: it finishes requests and closes watches. start() works again."""
@@ -103,12 +193,6 @@ class ApiServer:
         session.cert = (str(self._credentials.admin_certificate), str(self._credentials.admin_key))
         return session
 
-    def _answers(self, session: requests.Session, path: str) -> bool:
-        try:
-            return session.get(f"{self.url}{path}", timeout=REQUEST_SECONDS).ok
-        except (requests.ConnectionError, requests.Timeout):
-            return False
-
     def _command(self) -> list[str | Path]:
         files = self._credentials
         return [
@@ -125,7 +209,7 @@ class ApiServer:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={files.token_public_key}",
             f"--service-account-signing-key-file={files.token_key}",
-            f"--service-cluster-ip-range={SERVICE_NETWORK}",
+            f"--service-cluster-ip-range={_SERVICE_NETWORK}",
             # No controller makes ServiceAccounts here, so a Pod could never be created with the plugin on.
             "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none",

@@ -9,21 +9,26 @@
 import base64
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import requests
 import yaml
 
-from e2e.controlplane.apiserver import REQUEST_SECONDS, ApiServer, Credentials
 from e2e.controlplane.assets import Assets, find_assets
-from e2e.controlplane.crds import apply_crds, read_crds
-from e2e.controlplane.errors import ControlPlaneError
-from e2e.controlplane.etcd import Etcd
+from e2e.controlplane.process import ControlPlaneError
+from e2e.controlplane.servers import REQUEST_SECONDS, ApiServer, Credentials, Etcd
 
 ADMIN_GROUPS = ("system:masters",)
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_SERVED_SECONDS = 30.0
+_POLL_SECONDS = 0.05
+
+Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -206,11 +211,19 @@ class ControlPlane:
     def apply_crds(self, path: Path | str) -> list[str]:
         """Apply the CustomResourceDefinitions of a file or folder and wait until they are served; returns their names.
 
-        Raises ManifestError.
+        Raises ControlPlaneError.
         """
-        crds = read_crds(Path(path))
+        crds = _read_crds(Path(path))
         with self.apiserver.session() as session:
-            return apply_crds(session, self.url, crds)
+            for crd in crds:
+                _apply_crd(session, self.url, crd)
+            deadline = time.monotonic() + _SERVED_SECONDS
+            for crd in crds:
+                while reason := _not_served(session, self.url, crd):
+                    if time.monotonic() > deadline:
+                        raise ControlPlaneError(f"{crd['metadata']['name']}: {reason}")
+                    time.sleep(_POLL_SECONDS)
+        return [crd["metadata"]["name"] for crd in crds]
 
     def create_namespace(self, name: str) -> None:
         """Create a namespace. Raises ControlPlaneError when the API server refuses it."""
@@ -239,3 +252,42 @@ class ControlPlane:
         if self._run is None:
             raise ControlPlaneError("the control plane is not started")
         return self._run
+
+
+def _read_crds(path: Path) -> list[Manifest]:
+    """Every CustomResourceDefinition in a YAML file or a folder of them; other kinds are passed over."""
+    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+    documents = [document for file in files for document in yaml.safe_load_all(file.read_text())]
+    return [document for document in documents if document and document["kind"] == "CustomResourceDefinition"]
+
+
+def _apply_crd(session: requests.Session, url: str, crd: Manifest) -> None:
+    name = crd["metadata"]["name"]
+    answer = session.patch(
+        f"{url}{_CRDS}/{name}",
+        params={"fieldManager": "controlplane", "force": "true"},
+        data=yaml.safe_dump(crd),
+        headers={"Content-Type": "application/apply-patch+yaml"},
+        timeout=REQUEST_SECONDS,
+    )
+    if not answer.ok:
+        raise ControlPlaneError(f"{name}: {answer.json().get('message', answer.reason)}")
+
+
+def _not_served(session: requests.Session, url: str, crd: Manifest) -> str:
+    """Why the CRD is not served yet; empty when it is.
+
+    Established alone is not enough: the API server adds the paths a moment later.
+    """
+    stored = session.get(f"{url}{_CRDS}/{crd['metadata']['name']}", timeout=REQUEST_SECONDS).json()
+    conditions = {condition["type"]: condition for condition in stored.get("status", {}).get("conditions") or []}
+    for kind in ("NamesAccepted", "Established"):
+        condition = conditions.get(kind, {"status": "Unknown", "message": "not reported yet"})
+        if condition["status"] != "True":
+            return f"{kind} is {condition['status']}: {condition.get('message', '')}"
+    spec = stored["spec"]
+    for version in spec["versions"]:
+        path = f"/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}"
+        if version["served"] and not session.get(f"{url}{path}?limit=1", timeout=REQUEST_SECONDS).ok:
+            return f"{path} does not answer"
+    return ""
