@@ -1,7 +1,8 @@
 # docker build --target agent        -t compass-runtime-agent:dev .
 # docker build --target mock-compass -t compass-runtime-agent-mock-compass:dev .
 #
-# The agent's image has no shell, no package manager and no pip: release/image tells what is in it.
+# The agent's image has no shell, no package manager and no pip: release/image tells what is in it. A release replaces the
+# tag of BASE_IMAGE by the digest that the tag names: `make image BASE_IMAGE="$(make base-image)"`.
 ARG BASE_IMAGE=python:3.13-slim
 
 FROM ${BASE_IMAGE} AS build
@@ -38,11 +39,13 @@ USER 65535:65535
 CMD ["/mock/venv/bin/python", "-m", "e2e.mock_compass"]
 
 FROM scratch AS agent
+ARG BASE_IMAGE
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="compass-runtime-agent" \
       org.opencontainers.image.description="Pairs a Kubernetes cluster with Compass and keeps its Applications equal to what Compass assigns to it." \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /rootfs /

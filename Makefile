@@ -20,7 +20,10 @@ IMAGE ?= compass-runtime-agent:dev
 MOCK_IMAGE ?= compass-runtime-agent-mock-compass:dev
 TEST_IMAGE ?= compass-runtime-agent-tests:dev
 IMAGE_ARGS ?= --quiet
-IMAGE_LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
+# NAME@DIGEST instead of the tag in the Dockerfile: `make base-image` prints what the tag names at the moment.
+BASE_IMAGE ?=
+BASE_ARG = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE))
+IMAGE_LABELS = $(BASE_ARG) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
 , := ,
 KIND_BIN ?= $(shell command -v kind)
 KIND_IMAGE ?=
@@ -34,7 +37,6 @@ VERSION ?= $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 IMAGE_REPOSITORY ?= ghcr.io/example/compass-runtime-agent
 PLATFORMS ?= linux/amd64,linux/arm64
-PUSH ?=
 # The time in archives: two builds of one commit give the same bytes.
 COMMITTED = SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 
@@ -90,13 +92,22 @@ e2e: setup ## The end-to-end suite on the local control plane
 .PHONY: image
 image: ## Build the images of the agent and of the mock Compass
 	@DOCKER_BUILDKIT=$(DOCKER_BUILDKIT) $(DOCKER) build $(IMAGE_ARGS) --target agent --tag $(IMAGE) $(IMAGE_LABELS) .
-	@DOCKER_BUILDKIT=$(DOCKER_BUILDKIT) $(DOCKER) build $(IMAGE_ARGS) --target mock-compass --tag $(MOCK_IMAGE) .
+	@DOCKER_BUILDKIT=$(DOCKER_BUILDKIT) $(DOCKER) build $(IMAGE_ARGS) $(BASE_ARG) --target mock-compass --tag $(MOCK_IMAGE) .
 
 .PHONY: image-multiarch
-image-multiarch: ## Build the agent's image for each of PLATFORMS, with SBOM and provenance; PUSH=1 pushes it
+image-multiarch: ## Build the agent's image for each of PLATFORMS, with SBOM and provenance, into build/image.oci.tar
 	@mkdir -p build
 	@$(DOCKER) buildx build --platform $(PLATFORMS) --sbom=true --provenance=mode=max --target agent $(IMAGE_LABELS) \
-		--tag $(IMAGE) $(if $(PUSH),--push,--output type=oci$(,)dest=build/image.oci.tar) .
+		--tag $(IMAGE) --output type=oci$(,)dest=build/image.oci.tar .
+
+.PHONY: base-image
+base-image: ## Print the base image of the Dockerfile with its digest
+	@name=$$(sed -n 's/^ARG BASE_IMAGE=//p' Dockerfile) && \
+		echo "$$name@$$($(DOCKER) buildx imagetools inspect "$$name" --format '{{.Manifest.Digest}}')"
+
+.PHONY: push-image
+push-image: ## Push build/image.oci.tar as IMAGE, with the digests it has
+	@skopeo copy --quiet --all --preserve-digests oci-archive:build/image.oci.tar docker://$(IMAGE)
 
 .PHONY: e2e-kind
 e2e-kind: setup image ## The end-to-end suite in a kind cluster: Pods, from the images
@@ -169,23 +180,26 @@ bench: setup ## The benchmarks, as tables with ratios (PEER=COMMAND: another age
 		echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit 1; done
 
 .PHONY: lock
-lock: .venv/.complete ## Resolve the dependencies anew into requirements/
-	@$(BIN)/python -m pip install --quiet uv
+lock: build/tools/.complete ## Resolve the dependencies anew into requirements/
 	@$(COMPILE) --upgrade pyproject.toml --output-file requirements/runtime.txt
 	@$(COMPILE) --upgrade --extra test pyproject.toml --output-file requirements/dev.txt
 	@$(COMPILE) --extra e2e --constraint requirements/dev.txt pyproject.toml --output-file requirements/e2e.txt
 	@$(COMPILE) --upgrade --group docs --output-file requirements/docs.txt
 	@echo hatchling | $(COMPILE) --upgrade - --output-file requirements/build.txt
+	@printf 'pip-audit\nuv\n' | $(COMPILE) --upgrade - --output-file requirements/tools.txt
 
 # With extras kept: pip 23.2 does not take the pin of a package for the same package with extras.
-COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 \
+COMPILE = build/tools/bin/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --python-version 3.11 \
 	--no-emit-index-url --no-header
 
 .PHONY: audit
-audit: ## Ask for known vulnerabilities of what the agent runs with
-	@$(PYTHON) -m venv build/audit
-	@build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
-	@build/audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/runtime.txt
+audit: build/tools/.complete ## Ask for known vulnerabilities of what the agent runs with
+	@build/tools/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements/runtime.txt
+
+build/tools/.complete: requirements/tools.txt
+	@$(PYTHON) -m venv --clear build/tools
+	@build/tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	@touch $@
 
 .PHONY: sbom
 sbom: image ## Take the list of packages (CycloneDX) out of the image, into build/
