@@ -15,7 +15,7 @@ import copy
 import logging
 import platform
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Self, cast
 from urllib.parse import urlencode, urlsplit
@@ -27,11 +27,10 @@ from informers import configuration as configurations
 from informers.credentials import Credentials
 from informers.encoding import decode, encode
 from informers.errors import ApiError, ConnectionFailed, NoCredentials, error_from_status
-from informers.metrics import NoRequestMetrics, RequestMetrics
+from informers.metrics import RequestMetrics
 from informers.resource import Resource
 from informers.transport import (
     CONNECT_TIMEOUT,
-    POOL_SIZE,
     Pool,
     Response,
     Stop,
@@ -65,7 +64,6 @@ _REFUSAL_LOG_PERIOD = 30.0
 _MAX_FOREIGN_TEXT = 200
 
 MERGE_PATCH = "application/merge-patch+json"
-JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
 
@@ -87,7 +85,6 @@ class Client:
         credentials: Credentials,
         *,
         user_agent: str = "",
-        pool_maxsize: int = POOL_SIZE,
         watch_read_timeout: float = WATCH_READ_TIMEOUT,
         clock: Clock = REAL_CLOCK,
         metrics: RequestMetrics | None = None,
@@ -98,11 +95,11 @@ class Client:
         self._credentials = credentials
         self._material: TLSMaterial | None = None
         proxy = _proxy(configuration)
-        self._pool = Pool(proxy_for=lambda _: proxy, size=pool_maxsize)
+        self._pool = Pool(proxy_for=lambda _: proxy)
         self._user_agent = user_agent or f"compass-informers (python {platform.python_version()})"
         self._watch_read_timeout = watch_read_timeout
         self._clock = clock
-        self._metrics = metrics or NoRequestMetrics()
+        self._metrics = metrics or RequestMetrics()
         self._on_answer = answered
         self._lock = threading.Lock()  # of _material
         self._refusals = _Refusals()
@@ -123,7 +120,6 @@ class Client:
         context: str | None = None,
         environ: Mapping[str, str] | None = None,
         user_agent: str = "",
-        pool_maxsize: int = POOL_SIZE,
         clock: Clock = REAL_CLOCK,
         metrics: RequestMetrics | None = None,
         answered: Answered = lambda *_: None,
@@ -139,7 +135,6 @@ class Client:
             configuration,
             credentials,
             user_agent=user_agent,
-            pool_maxsize=pool_maxsize,
             clock=clock,
             metrics=metrics,
             answered=answered,
@@ -192,23 +187,16 @@ class Client:
         field_selector: str = "",
         limit: int | None = None,
         continue_: str = "",
-        resource_version: str | None = None,
-        resource_version_match: str | None = None,
         timeout: float | None = None,
         stop: Stop | None = None,
     ) -> Object:
-        """One page, as the server sent it: {"metadata": {"resourceVersion", "continue"}, "items": [...]}.
+        """One page of the most recent data, as the server sent it.
 
-        A resource_version of None or "" requests the most recent data, "0" any data from the server's cache.
-        `stop` ends the request with Stopped as soon as it is set.
+        It is {"metadata": {"resourceVersion", "continue"}, "items": [...]}. `stop` ends the request with Stopped as
+        soon as it is set.
         """
         query = _selectors(label_selector, field_selector)
-        query |= {
-            "limit": str(limit) if limit else "",
-            "continue": continue_,
-            "resourceVersion": resource_version or "",
-            "resourceVersionMatch": resource_version_match or "",
-        }
+        query |= {"limit": str(limit) if limit else "", "continue": continue_}
         timeout = timeout or LIST_TIMEOUT
         return self.request("GET", resource.path(namespace), query=query, timeout=timeout, stop=stop)
 
@@ -244,7 +232,7 @@ class Client:
         self,
         resource: Resource,
         name: str,
-        patch: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        patch: Mapping[str, Any],
         *,
         namespace: str | None = None,
         subresource: str | None = None,
@@ -289,7 +277,6 @@ class Client:
         resource_version: str | None = None,
         resource_version_match: str | None = None,
         timeout_seconds: int | None = None,
-        allow_bookmarks: bool = True,
         send_initial_events: bool | None = None,
     ) -> WatchStream:
         """A stream of the changes after `resource_version`. The request is sent when it is opened or iterated."""
@@ -299,7 +286,7 @@ class Client:
             "resourceVersion": resource_version or "",
             "resourceVersionMatch": resource_version_match or "",
             "timeoutSeconds": str(timeout_seconds) if timeout_seconds else "",
-            "allowWatchBookmarks": "true" if allow_bookmarks else "",
+            "allowWatchBookmarks": "true",
             "sendInitialEvents": "" if send_initial_events is None else str(send_initial_events).lower(),
         }
         url = self._url(resource.path(namespace), query)

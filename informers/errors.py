@@ -4,7 +4,6 @@
     ├── ConfigurationError            no usable kubeconfig and not in a cluster
     ├── TransformFailed               an informer's transform function raised
     └── ApiError                      a request failed; carries the server's Status
-        ├── BadRequest                400
         ├── Unauthorized              401
         ├── Forbidden                 403
         ├── NotFound                  404
@@ -15,7 +14,6 @@
         ├── TooManyRequests           429
         ├── WrongKind                 the objects on the server have another kind than the Resource of the program
         ├── ServerError               5xx
-        │   └── TooLargeResourceVersion   the server has not caught up with the resourceVersion asked for
         ├── NoCredentials             nothing was sent: a token file or a credential plugin fails
         └── ConnectionFailed          no HTTP answer: refused, DNS, TLS, reset, timeout
 
@@ -29,11 +27,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from informers.transport import Kind
-
-# Servers before 1.17 send this error with its text only, without a cause (apimachinery api/errors,
-# IsTooLargeResourceVersion).
-_TOO_LARGE_TEXT = "Too large resource version"
-_TOO_LARGE_CAUSE = "ResourceVersionTooLarge"
 
 
 class KubernetesError(Exception):
@@ -76,10 +69,6 @@ class ApiError(KubernetesError):
         return f"{self.message} ({facts})" if facts else self.message
 
 
-class BadRequest(ApiError):
-    """400."""
-
-
 class Unauthorized(ApiError):
     """401: the server does not accept the credentials."""
 
@@ -120,10 +109,6 @@ class ServerError(ApiError):
     """5xx."""
 
 
-class TooLargeResourceVersion(ServerError):
-    """The resourceVersion is newer than the latest one that this server has observed."""
-
-
 class NoCredentials(ApiError):
     """Nothing was sent, because the token file cannot be read, or the credential plugin fails or hangs. The text says
     which. A later request tries again.
@@ -143,7 +128,6 @@ class ConnectionFailed(ApiError):
 
 
 _BY_STATUS: dict[int, type[ApiError]] = {
-    400: BadRequest,
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
@@ -168,7 +152,6 @@ _REASONS: dict[int, str] = {
 }
 # The reason has precedence over the code: an ERROR event of a watch may have no code.
 _BY_REASON: dict[str, type[ApiError]] = {
-    "BadRequest": BadRequest,
     "Unauthorized": Unauthorized,
     "Forbidden": Forbidden,
     "NotFound": NotFound,
@@ -193,18 +176,9 @@ def error_from_status(status: Mapping[str, Any], *, code: int = 0, retry_after: 
     details = status.get("details")
     details = details if isinstance(details, Mapping) else {}
     error_type = _BY_REASON.get(reason) or _BY_STATUS.get(code) or (ServerError if code >= 500 else ApiError)
-    if _is_too_large(message, details):
-        error_type = TooLargeResourceVersion
     if retry_after is None and _whole_number(details.get("retryAfterSeconds")):
         retry_after = float(_whole_number(details["retryAfterSeconds"]))
     return error_type(message, status=code, reason=reason, details=details, retry_after=retry_after)
-
-
-def _is_too_large(message: str, details: Mapping[str, Any]) -> bool:
-    causes = details.get("causes")
-    if isinstance(causes, list) and any(isinstance(c, Mapping) and c.get("reason") == _TOO_LARGE_CAUSE for c in causes):
-        return True
-    return _TOO_LARGE_TEXT in message
 
 
 def _whole_number(value: object) -> int:

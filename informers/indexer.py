@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from informers.mutation_detector import CacheMutated
-from informers.resource import object_key
+from informers.resource import Resource, object_key
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -20,14 +20,6 @@ IndexFunction = Callable[[Object], Iterable[str]]
 """The values of an object in the index: none, one or several. Must be pure and must not raise: an error is a
 programming error and ends the informer.
 """
-
-NAMESPACE_INDEX = "namespace"
-
-
-def index_by_namespace(obj: Object) -> Iterable[str]:
-    """An index function for NAMESPACE_INDEX."""
-    namespace = obj["metadata"].get("namespace")
-    return (namespace,) if namespace else ()
 
 
 class Indexer:
@@ -92,20 +84,6 @@ class Indexer:
         """All values of the index. Raises KeyError for an unknown index."""
         with self._lock:
             return [*self._index_locked(index)]
-
-    def add_index_functions(self, functions: Mapping[str, IndexFunction]) -> None:
-        """Add indices, including objects that are stored already. Raises ValueError for a name in use."""
-        with self._lock:
-            for name in functions:
-                if name in self._functions:
-                    raise ValueError(f"there is an index {name!r} already")
-            for name, function in functions.items():
-                index: dict[str, dict[str, None]] = {}
-                for key, obj in self._objects.items():
-                    for value in _values(name, function, obj):
-                        index.setdefault(value, {})[key] = None
-                self._functions[name] = function
-                self._indices[name] = index
 
     def distrust(self) -> None:
         """An answer of the API server contradicts the content, so the content has to be read again."""
@@ -178,6 +156,42 @@ class Indexer:
                     del index[value]
             for value in after.keys() - before.keys():
                 index.setdefault(value, {})[key] = None
+
+
+class Lister:
+    """Read access to an indexer of one resource. The objects are shared: read them, never change them; copy.deepcopy
+    first.
+    """
+
+    def __init__(self, indexer: Indexer, resource: Resource) -> None:
+        self._indexer = indexer
+        self._resource = resource
+
+    @property
+    def indexer(self) -> Indexer:
+        """The indexer."""
+        return self._indexer
+
+    def get(self, name: str, namespace: str | None = None) -> Object | None:
+        """The object, or None if the cache has none. Raises ValueError as key()."""
+        return self._indexer.get(self.key(name, namespace))
+
+    def key(self, name: str, namespace: str | None = None) -> str:
+        """The key in the indexer. Raises ValueError unless exactly namespaced objects have a namespace."""
+        return self._resource.key(name, namespace)
+
+    def list(self, namespace: str | None = None) -> Objects:
+        """All objects (None or ""), or those of a namespace. Raises ValueError for a namespace of a cluster-scoped
+        resource.
+        """
+        self._resource.check_names(namespace, None)
+        if not namespace:
+            return self._indexer.list()
+        return [obj for obj in self._indexer.list() if obj["metadata"].get("namespace") == namespace]
+
+    def by_index(self, index: str, value: str) -> Objects:
+        """The objects for which an index function returns this value. Raises KeyError for an unknown index."""
+        return self._indexer.by_index(index, value)
 
 
 def _values(index: str, function: IndexFunction, obj: Object | None) -> dict[str, None]:

@@ -17,12 +17,11 @@ from informers.handlers import (
     Registration,
     Updated,
 )
-from informers.indexer import Indexer, IndexFunction
-from informers.lister import Lister
+from informers.indexer import Indexer, IndexFunction, Lister
 from informers.lister_watcher import ListerWatcher
-from informers.metrics import InformerMetrics, NoInformerMetrics
+from informers.metrics import InformerMetrics
 from informers.mutation_detector import MutationDetector
-from informers.reflector import DEFAULT_OPTIONS, Reflector, ReflectorOptions
+from informers.reflector import Reflector
 from workqueue.clock import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -43,6 +42,8 @@ class SharedInformer:
       deletion that was detected only by a list leads to a DeletedFinalStateUnknown.
     - Each handler has its own thread and buffer.
     - run() once; handlers may be added and removed before and during the run, not after.
+
+    watch_list: see Reflector. A server that does not stream lists is detected.
     """
 
     def __init__(
@@ -55,16 +56,14 @@ class SharedInformer:
         clock: Clock = REAL_CLOCK,
         random: Callable[[], float] = randomness.random,
         metrics: InformerMetrics | None = None,
-        watch_error_handler: Callable[[KubernetesError], None] | None = None,
-        options: ReflectorOptions = DEFAULT_OPTIONS,
+        watch_list: bool = True,
     ) -> None:
         self._lister_watcher = lister_watcher
         self._random = random
-        self._watch_error_handler = watch_error_handler
-        self._options = options
+        self._watch_list = watch_list
         self._name = name
         self._clock = clock
-        self._metrics = metrics or NoInformerMetrics()
+        self._metrics = metrics or InformerMetrics()
         self._indexer = Indexer(indexers, on_distrust=self._distrust)
         self._transform = guarded(transform) if transform is not None else None
         self._fifo = RealFIFO(self._transform)
@@ -99,11 +98,6 @@ class SharedInformer:
         Registration.has_synced.
         """
         return self._fifo.has_synced
-
-    @property
-    def last_sync_resource_version(self) -> str:
-        """The resourceVersion of the cache; opaque; "" before the first list."""
-        return self._indexer.resource_version
 
     @property
     def is_watching(self) -> bool:
@@ -210,9 +204,8 @@ class SharedInformer:
             clock=self._clock,
             random=self._random,
             metrics=self._metrics,
-            options=self._options,
+            watch_list=self._watch_list,
             transform=self._transform,
-            watch_error_handler=self._watch_error_handler,
         )
 
     def _thread(self, role: str, work: Callable[[], None]) -> threading.Thread:

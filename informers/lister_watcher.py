@@ -1,12 +1,20 @@
-"""The data source of a reflector: any source that can list and watch one kind of object."""
+"""The data source of a reflector: any source that can list, page by page, and watch one kind of object."""
 
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from informers.client import LIST_TIMEOUT, Client
-from informers.resource import Resource
+from informers.errors import ApiError, Expired, WrongKind
+from informers.resource import Resource, object_key
 from informers.transport import Stop
 from informers.watch import WatchEvent
+
+log = logging.getLogger(__name__)
+
+# client-go tools/pager, defaultPageSize.
+PAGE_SIZE = 500
 
 
 class Watcher(Protocol):
@@ -107,3 +115,93 @@ class ResourceListerWatcher:
             timeout_seconds=timeout_seconds,
             send_initial_events=send_initial_events,
         )
+
+
+class ListPage(Protocol):
+    """Reads one page; see ListerWatcher.list."""
+
+    def __call__(self, *, limit: int | None, continue_: str) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListResult:
+    """All items, and the resourceVersion for the watch."""
+
+    items: list[dict[str, Any]]
+    resource_version: str
+
+
+def list_all(list_page: ListPage, resource: Resource) -> ListResult:
+    """The latest state, in pages, so that no single answer keeps the interpreter busy for long.
+
+    If a continue token expires, the list is read again, without pages. The version of the result is that of the first
+    page, so that no later change is missed. Raises ApiError.
+    """
+    page = _Page(list_page(limit=PAGE_SIZE, continue_=""), resource)
+    items, version = page.items, page.resource_version
+    while page.continue_:
+        try:
+            page = _Page(list_page(limit=PAGE_SIZE, continue_=page.continue_), resource)
+        except Expired:
+            log.info("Paged list expired, listing without pages", extra={"resource": resource.plural})
+            page = _Page(list_page(limit=None, continue_=""), resource)
+            return ListResult(page.items, page.resource_version)
+        items += page.items
+    return ListResult(items, version)
+
+
+class _Page:
+    def __init__(self, answer: dict[str, Any], resource: Resource) -> None:
+        metadata = answer.get("metadata")
+        items = answer.get("items")
+        # Go sends null for an empty slice.
+        items = [] if items is None and "items" in answer else items
+        if not isinstance(metadata, dict) or not isinstance(items, list) or answer.get("kind") == "Table":
+            raise ApiError(
+                f"the answer to a list of {resource.plural} is no list but a {answer.get('kind') or 'nameless thing'}",
+                reason="UnexpectedServerResponse",
+            )
+        self.resource_version = str(metadata.get("resourceVersion") or "")
+        self.continue_ = str(metadata.get("continue") or "")
+        _check_kind(items, answer.get("kind"), resource)
+        self.items = [item for item in items if _is_usable(item, resource)]
+
+
+def wrong_kind(resource: Resource, kind: object) -> WrongKind:
+    """The error for a Resource whose objects have this kind on the server."""
+    return WrongKind(
+        f"{resource.plural} of {resource.api_version} have the kind {str(kind)!r} on the server, but the Resource of "
+        f"this program has the kind {resource.kind!r}: correct the Resource",
+        reason="WrongKind",
+    )
+
+
+def _check_kind(items: list[Any], list_kind: object, resource: Resource) -> None:
+    """Raise WrongKind if no item is of the resource's kind: skipping all of them would leave an empty cache.
+
+    Lists of built-in kinds omit the kind of their items. Their own kind is that of the items with the suffix List.
+    """
+    stem = list_kind.removesuffix("List") if isinstance(list_kind, str) else ""
+    kinds = [item.get("kind") or stem or resource.kind for item in items if isinstance(item, dict)]
+    if kinds and resource.kind not in kinds:
+        raise wrong_kind(resource, kinds[0])
+
+
+def _is_usable(item: object, resource: Resource) -> bool:
+    """Set the type of an item, which lists of built-in kinds omit; False for an item that is not an object of this
+    kind.
+
+    One such item must not affect the others.
+    """
+    if isinstance(item, dict) and item.setdefault("kind", resource.kind) == resource.kind:
+        try:
+            object_key(item)
+        except ValueError as error:
+            fault = str(error)
+        else:
+            item.setdefault("apiVersion", resource.api_version)
+            return True
+    else:
+        fault = f"it is no {resource.kind}"
+    log.error("Skipped an object in a list", extra={"resource": resource.plural, "error": fault})
+    return False

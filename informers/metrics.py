@@ -1,13 +1,13 @@
-"""The metrics of this package. All hooks are called often and must be quick and thread-safe.
+"""The metrics of this package. Exporters override the hooks; these report to nobody.
+
+All hooks are called often and must be quick and thread-safe.
 
 The measurements are those of client-go (tools/metrics, tools/cache/reflector_metrics.go, informer_metrics.go); the
 exporter defines names and buckets.
 """
 
-from typing import Protocol
 
-
-class RequestMetrics(Protocol):
+class RequestMetrics:
     """Requests to the API server."""
 
     def request(self, *, verb: str, code: str, host: str, seconds: float) -> None:
@@ -17,7 +17,7 @@ class RequestMetrics(Protocol):
         """A request is retried, as the answer with status `code` requests."""
 
 
-class InformerMetrics(Protocol):
+class InformerMetrics:
     """Reflectors and informers; `name` is the informer's name."""
 
     def listed(self, name: str, *, seconds: float, items: int) -> None:
@@ -37,35 +37,3 @@ class InformerMetrics(Protocol):
 
     def processed(self, name: str, *, seconds: float, items: int) -> None:
         """A batch of `items` changes was written to the store and to the buffers of the handlers."""
-
-
-class NoRequestMetrics:
-    """Reports to nobody."""
-
-    def request(self, *, verb: str, code: str, host: str, seconds: float) -> None:
-        """Nothing."""
-
-    def retry(self, *, verb: str, code: str, host: str) -> None:
-        """Nothing."""
-
-
-class NoInformerMetrics:
-    """Reports to nobody."""
-
-    def listed(self, name: str, *, seconds: float, items: int) -> None:
-        """Nothing."""
-
-    def watch_started(self, name: str) -> None:
-        """Nothing."""
-
-    def watch_ended(self, name: str, *, seconds: float, events: int, short: bool) -> None:
-        """Nothing."""
-
-    def resource_version(self, name: str, version: str) -> None:
-        """Nothing."""
-
-    def queued(self, name: str, items: int) -> None:
-        """Nothing."""
-
-    def processed(self, name: str, *, seconds: float, items: int) -> None:
-        """Nothing."""

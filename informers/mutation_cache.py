@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from informers.errors import NotFound
-from informers.lister import Lister
-from informers.resource import object_key
-from informers.versions import is_older
+from informers.indexer import Lister
+from informers.resource import is_older, object_key
 from workqueue.clock import REAL_CLOCK, Clock
 
 Object = dict[str, Any]

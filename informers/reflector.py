@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from informers.backoff import Backoff
 from informers.errors import (
     ApiError,
     ConnectionFailed,
@@ -28,12 +27,10 @@ from informers.errors import (
     WrongKind,
     error_from_status,
 )
-from informers.lister_watcher import ListerWatcher, Watcher
+from informers.lister_watcher import ListerWatcher, Watcher, list_all, wrong_kind
 from informers.metrics import InformerMetrics
-from informers.pager import list_all, wrong_kind
-from informers.resource import object_key
+from informers.resource import is_older, object_key
 from informers.transport import Stop, Stopped
-from informers.versions import is_older
 from informers.watch import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, WatchEvent
 from workqueue.clock import Clock
 
@@ -57,6 +54,13 @@ STREAMED_LIST_TIMEOUT = 300.0
 # After a server has not streamed a list, LIST is used for this time. The cause may have been a short stall.
 NO_STREAMED_LISTS = 3600.0
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+# client-go tools/cache/reflector.go: with the jitter the waits are 0.8 s to just under a minute, which protects a
+# server with many clients.
+INITIAL_WAIT = 0.8
+WAIT_FACTOR = 2.0
+MAX_WAIT = 30.0
+WAIT_JITTER = 1.0
+WAITS_RESET_AFTER = 120.0
 
 
 class ReflectorStore(Protocol):
@@ -67,16 +71,6 @@ class ReflectorStore(Protocol):
     def delete(self, obj: Object) -> None: ...
     def replace(self, objs: Iterable[Object], version: str, listed_at: float) -> None: ...
     def bookmark(self, version: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ReflectorOptions:
-    """watch_list: request the list as the first events of a watch, if the server supports it."""
-
-    watch_list: bool = True
-
-
-DEFAULT_OPTIONS = ReflectorOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +91,7 @@ class _WentBack(KubernetesError):
 class Reflector:
     """Runs once, in one thread; stop(), relist() and the properties are thread-safe.
 
-    watch_error_handler is called with each error that ends a round, before the wait; None logs it.
+    watch_list: request the list as the first events of a watch, if the server supports it.
     """
 
     def __init__(
@@ -109,9 +103,8 @@ class Reflector:
         clock: Clock,
         random: Callable[[], float],
         metrics: InformerMetrics,
-        options: ReflectorOptions = DEFAULT_OPTIONS,
+        watch_list: bool = True,
         transform: Callable[[Object], Object] | None = None,
-        watch_error_handler: Callable[[KubernetesError], None] | None = None,
     ) -> None:
         self._lister_watcher = lister_watcher
         self._store = store
@@ -119,9 +112,8 @@ class Reflector:
         self._clock = clock
         self._random = random
         self._metrics = metrics
-        self._options = options
+        self._watch_list = watch_list
         self._transform = transform
-        self._watch_error_handler = watch_error_handler or self._log_error
         self._lock = threading.Lock()
         # Guarded by _lock: the current round, and its watch or the one before.
         self._stopped = False
@@ -144,11 +136,6 @@ class Reflector:
         return self._watching
 
     @property
-    def last_sync_resource_version(self) -> str:
-        """The last version of the store; "" before the first list."""
-        return self._version
-
-    @property
     def last_error(self) -> KubernetesError | None:
         """The current error of list or watch; None if there is none."""
         return self._last_error or self._silence
@@ -161,7 +148,7 @@ class Reflector:
                     self._list_and_watch()
                 except KubernetesError as error:
                     self._last_error = error
-                    self._watch_error_handler(error)
+                    self._log_error(error)
                     _forget_frames(error)
                 self._wait()
 
@@ -209,7 +196,7 @@ class Reflector:
 
     def _list_and_watch(self) -> None:
         stream = None
-        if self._options.watch_list and self._clock.monotonic() >= self._streams_lists_from:
+        if self._watch_list and self._clock.monotonic() >= self._streams_lists_from:
             stream = self._streamed_list()
         if stream is None:
             self._list()
@@ -517,6 +504,30 @@ class Reflector:
             log.error(message, extra=extra, exc_info=error)
         else:
             log.error(message, extra=extra | ({"error": str(error)} if error else {}))
+
+
+class Backoff:
+    """Exponential back-off: 0.8 s, doubled at each step up to 30 s, each increased by up to 100 % at random.
+
+    Reset when two minutes have passed since the last step (apimachinery wait.NewExponentialBackoffManager). Not
+    thread-safe: it belongs to one loop.
+    """
+
+    def __init__(self, clock: Clock, random: Callable[[], float]) -> None:
+        self._clock = clock
+        self._random = random
+        self._base = INITIAL_WAIT
+        self._last_step: float | None = None
+
+    def next(self) -> float:
+        """Seconds to wait now."""
+        now = self._clock.monotonic()
+        if self._last_step is not None and now - self._last_step > WAITS_RESET_AFTER:
+            self._base = INITIAL_WAIT
+        self._last_step = now
+        base = self._base
+        self._base = min(base * WAIT_FACTOR, MAX_WAIT)
+        return base + self._random() * WAIT_JITTER * base
 
 
 class _Gathered:

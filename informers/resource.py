@@ -1,4 +1,4 @@
-"""Names and paths of resource types, and keys of objects."""
+"""Names and paths of resource types, keys of objects, and the order of their versions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,3 +91,19 @@ def split_key(key: str) -> tuple[str, str]:
     """(namespace, name) of a key; the namespace of a cluster-scoped object is ""."""
     namespace, _, name = key.rpartition("/")
     return namespace, name
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether the first resourceVersion is known to be older. False also where the order is unknown.
+
+    Since Kubernetes 1.35 the versions of one kind may be compared as integers (KEP-5504, apimachinery
+    util/resourceversion). Servers whose versions are not decimal numbers promise equality only.
+    """
+    if not (_is_number(version) and _is_number(than)):
+        return False
+    return (len(version), version) < (len(than), than)
+
+
+def _is_number(version: str) -> bool:
+    """A positive decimal number without leading zeros, of any length."""
+    return version.isascii() and version.isdecimal() and version[0] != "0"

@@ -22,7 +22,7 @@ from controller.metrics import AgentMetrics
 from controller.runtime.controller import ReconcileFailed
 from informers.client import Client
 from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
-from informers.lister import Lister
+from informers.indexer import Lister
 from informers.mutation_cache import MutationCache
 from informers.resource import Resource
 from workqueue.clock import Clock

@@ -37,7 +37,7 @@ from controller.runtime.controller import ReconcileFailed, Result
 from controller.runtime.events import EventRecorder
 from informers.client import Client
 from informers.errors import KubernetesError
-from informers.lister import Lister
+from informers.indexer import Lister
 from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from controller.urls import url_problem
 from informers.client import Client
 from informers.encoding import decode
 from informers.errors import NotFound
-from informers.lister import Lister
+from informers.indexer import Lister
 from informers.resource import Resource
 
 REVOKED = "compass.kyma-project.io/revoked-with"

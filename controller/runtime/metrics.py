@@ -75,7 +75,7 @@ class _QueueMetrics:
         self.retries.inc()
 
 
-class Metrics:
+class Metrics(RequestMetrics, InformerMetrics):
     """All metrics of the generic core, in their own registry.
 
     It implements the MetricsProvider of the workqueue and the metrics hooks of informers and of the API client, and has
@@ -283,5 +283,3 @@ class Metrics:
 
 # Checked here, so that a changed protocol is noticed where it has to be implemented.
 _PROVIDER: type[MetricsProvider] = Metrics
-_INFORMER_HOOKS: type[InformerMetrics] = Metrics
-_REQUEST_HOOKS: type[RequestMetrics] = Metrics

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from informers import ApiError, ConnectionFailed, ServerError
-from informers.backoff import Backoff
+from informers.reflector import Backoff
 from workqueue import Clock
 
 log = logging.getLogger(__name__)

@@ -9,13 +9,12 @@
 """
 
 from informers.transport.errors import Kind, TransportError
-from informers.transport.pool import CONNECT_TIMEOUT, POOL_SIZE, Pool, Response, Stream
+from informers.transport.pool import CONNECT_TIMEOUT, Pool, Response, Stream
 from informers.transport.stop import Stop, Stopped
 from informers.transport.tls import TLSMaterial
 
 __all__ = [
     "CONNECT_TIMEOUT",
-    "POOL_SIZE",
     "Kind",
     "Pool",
     "Response",

@@ -99,11 +99,9 @@ class Pool:
         context: ssl.SSLContext | None = None,
         *,
         proxy_for: Callable[[str], Proxy | None] = lambda _: None,
-        size: int = POOL_SIZE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._proxy_for = proxy_for
-        self._size = size
         self._monotonic = monotonic
         self._lock = threading.Lock()
         # All below are guarded by _lock.
@@ -256,7 +254,7 @@ class Pool:
 
     def _new_manager(self, proxy: Proxy | None) -> urllib3.PoolManager:
         settings: dict[str, Any] = {
-            "maxsize": self._size,
+            "maxsize": POOL_SIZE,
             "ssl_context": self._context,
             "server_hostname": self._server_name,
             "socket_options": _socket_options(),

@@ -12,14 +12,13 @@ from typing import Any
 from informers import (
     ApiError,
     KubernetesError,
-    Reflector,
-    ReflectorOptions,
     TransformFailed,
     WatchEvent,
     object_key,
     split_key,
 )
-from informers.metrics import NoInformerMetrics
+from informers.metrics import InformerMetrics
+from informers.reflector import Reflector
 from tests.fake_api_server.objects import WIDGETS, bookmark, status, widget, widget_list
 
 Object = dict[str, Any]
@@ -86,7 +85,12 @@ def failure(error_type: type[ApiError], reason: str = "", code: int = 0) -> ApiE
     return error_type(f"{reason or error_type.__name__} for a test", status=code, reason=reason)
 
 
-PLAIN_LISTS = ReflectorOptions(watch_list=False)
+class _Reflector(Reflector):
+    """Its errors are in the journal."""
+
+    def _log_error(self, error: KubernetesError) -> None:
+        assert isinstance(self._store, Run)
+        self._store.journal.append(f"ERROR {type(error).__name__}")
 
 
 @dataclass
@@ -96,7 +100,7 @@ class Run:
     script: list[Step]
     journal: list[str] = field(default_factory=list)
     watch_timeouts: list[int] = field(default_factory=list)
-    options: ReflectorOptions = PLAIN_LISTS
+    watch_list: bool = False
     random: float = 0.0
     unstorable: bool = False  # the store refuses lists
     left_open: list[str] = field(default_factory=list)  # watches that nobody closed
@@ -109,15 +113,14 @@ class Run:
         """Return the journal. Fails if a watch is still open."""
         self.clock = ScriptClock(self.journal)
         self.steps = iter(self.script)
-        self.reflector = Reflector(
+        self.reflector = _Reflector(
             self,
             self,
             name="test",
             clock=self.clock,
             random=lambda: self.random,
-            metrics=NoInformerMetrics(),
-            options=self.options,
-            watch_error_handler=lambda error: self.journal.append(f"ERROR {type(error).__name__}"),
+            metrics=InformerMetrics(),
+            watch_list=self.watch_list,
         )
         self.reflector.run()
         assert not self.left_open, f"nobody closed {self.left_open}"

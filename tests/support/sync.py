@@ -40,8 +40,7 @@ from controller.metrics import AgentMetrics
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import Settings
 from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
-from informers.indexer import Indexer
-from informers.lister import Lister
+from informers.indexer import Indexer, Lister
 from informers.resource import Resource, object_key
 from workqueue.testing import VirtualClock
 

@@ -15,7 +15,6 @@ from e2e import pki
 from e2e.controlplane import ControlPlane
 from informers import (
     APPLY_PATCH,
-    JSON_PATCH,
     AlreadyExists,
     ApiError,
     Client,
@@ -49,8 +48,7 @@ def test_life_of_an_object(admin: Client, namespace: str) -> None:
     assert updated["data"] == {"x": "2"}
     merged = admin.patch(CONFIG_MAPS, "a", {"data": {"y": "3"}}, namespace=namespace)
     assert merged["data"] == {"x": "2", "y": "3"}
-    operations = [{"op": "remove", "path": "/data/x"}]
-    patched = admin.patch(CONFIG_MAPS, "a", operations, namespace=namespace, content_type=JSON_PATCH)
+    patched = admin.patch(CONFIG_MAPS, "a", {"data": {"x": None}}, namespace=namespace)
     assert patched["data"] == {"y": "3"}
     applied = admin.patch(
         CONFIG_MAPS,

@@ -20,7 +20,6 @@ from informers import (
     Expired,
     Forbidden,
     NotFound,
-    ReflectorOptions,
     Resource,
     ResourceListerWatcher,
     SharedInformer,
@@ -69,9 +68,8 @@ def start() -> Iterator[Start]:
     def begin(
         client: Client, resource: Resource, *handlers: EventHandlers, watch_list: bool = True, **source: Any
     ) -> Any:
-        options = ReflectorOptions(watch_list=watch_list)
         informer = SharedInformer(
-            ResourceListerWatcher(client, resource, **source), name=resource.plural, options=options
+            ResourceListerWatcher(client, resource, **source), name=resource.plural, watch_list=watch_list
         )
         for one in handlers:
             informer.add_event_handler(one)
@@ -200,7 +198,7 @@ def test_history_lost(own_plane: ControlPlane, start: Start, tmp_path: Path) -> 
         client, CONFIG_MAPS, EventHandlers(on_delete=deleted.append), watch_list=False, namespace="default"
     )
     eventually(lambda: names(informer) >= {"a", "b"})
-    version = informer.last_sync_resource_version
+    version = informer.indexer.resource_version
     second = own_plane.start_second_apiserver()
     other = opened(Client.load(str(own_plane.write_kubeconfig(tmp_path / "second", server=second))))
     own_plane.kill_apiserver()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from informers import ReflectorOptions, ResourceListerWatcher, SharedInformer, encoding
+from informers import ResourceListerWatcher, SharedInformer, encoding
 from informers.encoding import _Decoder, decode
 from tests.fake_api_server.objects import WIDGETS, widget, widget_list
 from tests.fake_api_server.server import Answer, FakeAPIServer, Raw
@@ -129,5 +129,4 @@ def test_deep_object_in_a_watch(server: FakeAPIServer, start: Start, watch_list:
 def informer_of(server: FakeAPIServer, *, watch_list: bool) -> SharedInformer:
     clock = HastyClock()
     lister_watcher = ResourceListerWatcher(server.client(clock=clock), WIDGETS)
-    options = ReflectorOptions(watch_list=watch_list)
-    return SharedInformer(lister_watcher, name="widgets", clock=clock, options=options)
+    return SharedInformer(lister_watcher, name="widgets", clock=clock, watch_list=watch_list)

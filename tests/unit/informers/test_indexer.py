@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from informers import CacheMutated, Indexer, Lister, index_by_namespace, object_key
+from informers import CacheMutated, Indexer, Lister, object_key
 from tests.fake_api_server.objects import WIDGETS, widget
 
 Object = dict[str, Any]
@@ -43,23 +43,12 @@ def test_index_follows_updates() -> None:
 
 
 def test_names_of_indices() -> None:
-    """An unknown index and one that exists already are errors that name it."""
+    """An unknown index is an error that names it."""
     indexer = filled()
     with pytest.raises(KeyError, match="no index 'size'; known: color"):
         indexer.by_index("size", "1")
-    with pytest.raises(ValueError, match="index 'color' already"):
-        indexer.add_index_functions({"size": by_color, "color": by_color})
     with pytest.raises(KeyError, match="size"):
         indexer.index_values("size")
-
-
-def test_index_added_later_covers_what_is_stored() -> None:
-    """Indices may come after the objects."""
-    indexer = filled(widget("a", 1), widget("b", 2, namespace="other"))
-    indexer.add_index_functions({"namespace": index_by_namespace})
-    assert names(indexer.by_index("namespace", "other")) == ["b"]
-    indexer.put("other/c", widget("c", 3, namespace="other"), "3")
-    assert names(Lister(indexer, WIDGETS).list("other")) == ["b", "c"]
 
 
 @pytest.mark.parametrize("write", ["put", "remove"])
@@ -88,10 +77,9 @@ def test_replace_is_one_step_and_returns_what_was() -> None:
     assert indexer.resource_version == "5"
 
 
-@pytest.mark.parametrize("indices", [{}, {"namespace": index_by_namespace}])
-def test_lister(indices: dict[str, Any]) -> None:
-    """By name, by namespace with or without an index, or all."""
-    indexer = Indexer(indices)
+def test_lister() -> None:
+    """By name, by namespace, or all."""
+    indexer = Indexer()
     for obj in (widget("a", 1), widget("b", 2, namespace="other")):
         indexer.put(object_key(obj), obj, "2")
     lister = Lister(indexer, WIDGETS)

@@ -15,10 +15,8 @@ from informers import (
     DeletedFinalStateUnknown,
     EventHandlers,
     Forbidden,
-    ReflectorOptions,
     SharedInformer,
     WatchEvent,
-    index_by_namespace,
     wait_for_sync,
 )
 from informers.handlers import Registration, Updated
@@ -31,7 +29,6 @@ from workqueue.testing import VirtualClock
 
 Start = Callable[[SharedInformer], threading.Event]
 Object = dict[str, Any]
-PLAIN = ReflectorOptions(watch_list=False)
 
 
 class Recorder:
@@ -72,7 +69,7 @@ def clock() -> Iterator[VirtualClock]:
 
 
 def make(source: InProcess, clock: Clock | None = None, **arguments: Any) -> SharedInformer:
-    return SharedInformer(source, name="widgets", clock=clock or HastyClock(), options=PLAIN, **arguments)
+    return SharedInformer(source, name="widgets", clock=clock or HastyClock(), watch_list=False, **arguments)
 
 
 def test_history(cluster: Cluster, source: InProcess, start: Start) -> None:
@@ -98,7 +95,7 @@ def test_empty_list_is_synced(source: InProcess, start: Start) -> None:
     registration = informer.add_event_handler(recorder.handlers)
     stop = start(informer)
     assert wait_for_sync([informer, registration], stop, HastyClock())
-    assert informer.last_sync_resource_version == "1"
+    assert informer.indexer.resource_version == "1"
 
 
 def test_new_list_is_told_as_differences(cluster: Cluster, source: InProcess, start: Start) -> None:
@@ -503,8 +500,7 @@ class TestTransform:
             return obj
 
         cluster.put("a")
-        options = ReflectorOptions(watch_list=watch_list)
-        informer = SharedInformer(source, name="widgets", clock=HastyClock(), options=options, transform=shaky)
+        informer = SharedInformer(source, name="widgets", clock=HastyClock(), watch_list=watch_list, transform=shaky)
         recorder = Recorder()
         informer.add_event_handler(recorder.handlers)
         start(informer)
@@ -576,17 +572,6 @@ def test_mutation_of_a_cached_object_ends_the_informer(cluster: Cluster, source:
     with pytest.raises(CacheMutated, match=r"Widget default/a was changed by its reader at \.spec\.secret") as caught:
         informer.run(stop)
     assert "hidden" not in str(caught.value)
-
-
-def test_index(cluster: Cluster, source: InProcess, start: Start) -> None:
-    """Indices follow the changes."""
-    informer = make(source, indexers={"namespace": index_by_namespace})
-    cluster.put("a")
-    start(informer)
-    eventually(lambda: informer.has_synced)
-    assert [obj["metadata"]["name"] for obj in informer.lister().list("default")] == ["a"]
-    cluster.delete("a")
-    eventually(lambda: informer.indexer.index_values("namespace") == [])
 
 
 class Ignorant(InProcess):
@@ -828,7 +813,7 @@ class TestRelist:
         """The cause of the earlier failures may be gone."""
         source = InProcess(cluster)
         source.list_faults.extend([api_error(Forbidden, "Forbidden", 403)] * 6)
-        informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0, options=PLAIN)
+        informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0, watch_list=False)
         start(informer)
         for wait in (0.8, 1.6, 3.2, 6.4):
             clock.wait_for_waiters(1)
@@ -863,7 +848,7 @@ class TestDistrust:
     def test_lists_again_with_back_off(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
         """A write into a restored server, say. More of them cause no storm of lists."""
         source = InProcess(cluster)
-        informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0, options=PLAIN)
+        informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0, watch_list=False)
         start(informer)
         eventually(lambda: informer.is_watching)
         for lists, wait in enumerate((0.8, 1.6, 3.2), 2):

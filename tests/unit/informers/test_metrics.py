@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from informers import Forbidden, ReflectorOptions, SharedInformer
+from informers import Forbidden, InformerMetrics, SharedInformer
 from tests.fake_api_server.cluster import Cluster
 from tests.fake_api_server.in_process import InProcess, api_error
 from tests.fake_api_server.waiting import HastyClock, eventually
@@ -12,7 +12,7 @@ from tests.fake_api_server.waiting import HastyClock, eventually
 Start = Callable[[SharedInformer], threading.Event]
 
 
-class Recorder:
+class Recorder(InformerMetrics):
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
 
@@ -42,8 +42,7 @@ def test_informer_metrics(start: Start) -> None:
     source = InProcess(cluster)
     source.list_faults.append(api_error(Forbidden, "Forbidden", 403))
     source.watch_faults.append([])
-    options = ReflectorOptions(watch_list=False)
-    informer = SharedInformer(source, name="widgets", clock=HastyClock(), metrics=metrics, options=options)
+    informer = SharedInformer(source, name="widgets", clock=HastyClock(), metrics=metrics, watch_list=False)
     start(informer)
     eventually(lambda: source.lists == 3)
     cluster.put("b")

@@ -11,7 +11,6 @@ from informers import (
     ConnectionFailed,
     EventHandlers,
     Forbidden,
-    ReflectorOptions,
     ResourceListerWatcher,
     ServerError,
     SharedInformer,
@@ -36,7 +35,6 @@ from tests.fake_api_server.waiting import HastyClock, eventually
 from workqueue.clock import REAL_CLOCK, Clock
 
 Start = Callable[[SharedInformer], threading.Event]
-PLAIN = ReflectorOptions(watch_list=False)
 PAGE_502 = b"<html><body>Bad Gateway from a proxy</body></html>"
 
 
@@ -45,8 +43,7 @@ def informer_for(
 ) -> SharedInformer:
     clock = clock or HastyClock()
     client = server.client(clock=clock, watch_read_timeout=watch_read_timeout)
-    options = ReflectorOptions(watch_list=watch_list)
-    return SharedInformer(ResourceListerWatcher(client, WIDGETS), name="widgets", clock=clock, options=options)
+    return SharedInformer(ResourceListerWatcher(client, WIDGETS), name="widgets", clock=clock, watch_list=watch_list)
 
 
 def equal(informer: SharedInformer, server: FakeAPIServer) -> bool:

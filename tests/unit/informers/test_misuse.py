@@ -17,7 +17,6 @@ from informers import (
     SharedInformer,
     WrongKind,
 )
-from informers.reflector import ReflectorOptions
 from tests.fake_api_server.objects import WIDGETS, status, widget, widget_list
 from tests.fake_api_server.server import Answer, FakeAPIServer
 from tests.fake_api_server.waiting import HastyClock, eventually
@@ -31,7 +30,7 @@ GADGETS = Resource(WIDGETS.group, WIDGETS.version, WIDGETS.plural, "Gadget")
 def informer_of(server: FakeAPIServer, resource: Resource, *, watch_list: bool = False) -> SharedInformer:
     clock = HastyClock()
     lister_watcher = ResourceListerWatcher(server.client(clock=clock), resource)
-    return SharedInformer(lister_watcher, name="test", clock=clock, options=ReflectorOptions(watch_list=watch_list))
+    return SharedInformer(lister_watcher, name="test", clock=clock, watch_list=watch_list)
 
 
 class TestKind:

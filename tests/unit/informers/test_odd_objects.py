@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from informers import ReflectorOptions, ResourceListerWatcher, SharedInformer
+from informers import ResourceListerWatcher, SharedInformer
 from tests.fake_api_server.objects import WIDGETS, widget, widget_list
 from tests.fake_api_server.server import Answer, FakeAPIServer, Raw
 from tests.fake_api_server.waiting import HastyClock, eventually
@@ -68,5 +68,4 @@ def test_in_a_watch(server: FakeAPIServer, start: Start, odd: object, watch_list
 def informer_of(server: FakeAPIServer, *, watch_list: bool) -> SharedInformer:
     clock = HastyClock()
     lister_watcher = ResourceListerWatcher(server.client(clock=clock), WIDGETS)
-    options = ReflectorOptions(watch_list=watch_list)
-    return SharedInformer(lister_watcher, name="widgets", clock=clock, options=options)
+    return SharedInformer(lister_watcher, name="widgets", clock=clock, watch_list=watch_list)

@@ -20,7 +20,6 @@ from informers import (
     Client,
     DeletedFinalStateUnknown,
     EventHandlers,
-    ReflectorOptions,
     Resource,
     ResourceListerWatcher,
     SharedInformer,
@@ -111,8 +110,7 @@ def play(seed: int) -> Outcome:
             name=f"history-{seed}",
             clock=FastClock(),
             random=rng.random,
-            options=ReflectorOptions(watch_list=rng.random() < 0.4),
-            watch_error_handler=lambda _: None,
+            watch_list=rng.random() < 0.4,
         )
         informer.add_event_handler(witness.handlers)
         stop = threading.Event()

@@ -8,7 +8,6 @@ from informers import (
     Expired,
     Forbidden,
     Invalid,
-    ReflectorOptions,
     ServerError,
     TooManyRequests,
     WatchEvent,
@@ -218,7 +217,6 @@ def test_list_and_watch(script: list[Step], journal: list[str]) -> None:
     assert Run(script).run() == journal
 
 
-STREAMED = ReflectorOptions(watch_list=True)
 ODD_BOOKMARK = widget("", 9)
 ODD_BOOKMARK["metadata"]["annotations"] = ["k8s.io/initial-events-end"]
 INITIAL = Stream(("ADDED a 7", "ADDED b 5", "END-OF-INITIAL 10"))
@@ -277,18 +275,18 @@ class TestNothingStaysOpen:
 
     def test_stop_as_the_streamed_list_opens(self) -> None:
         """The same for a list that is streamed."""
-        assert Run([Stream(stop=True)], options=STREAMED).run() == ["WATCHLIST rv=-"]
+        assert Run([Stream(stop=True)], watch_list=True).run() == ["WATCHLIST rv=-"]
 
     def test_store_that_refuses_a_streamed_list(self) -> None:
         """The stream of a list that cannot be stored is not the next watch."""
-        run = Run([INITIAL, Stop()], options=STREAMED, unstorable=True)
+        run = Run([INITIAL, Stop()], watch_list=True, unstorable=True)
         assert run.run() == ["WATCHLIST rv=-", "ERROR TransformFailed", "WAIT 0.8"]
 
 
 @pytest.mark.parametrize(("script", "journal"), STREAMED_RULES.values(), ids=STREAMED_RULES.keys())
 def test_streamed_list(script: list[Step], journal: list[str]) -> None:
     """The run with lists streamed by watches is exactly this."""
-    assert Run(script, options=STREAMED).run() == journal
+    assert Run(script, watch_list=True).run() == journal
 
 
 def test_waits_grow_to_a_minute_at_most() -> None:

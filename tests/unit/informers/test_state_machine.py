@@ -13,10 +13,8 @@ from informers import (
     EventHandlers,
     Expired,
     Forbidden,
-    ReflectorOptions,
     ServerError,
     SharedInformer,
-    TooLargeResourceVersion,
     TooManyRequests,
     WatchEvent,
     object_key,
@@ -35,7 +33,6 @@ ERRORS = st.sampled_from(
         api_error(Forbidden, "Forbidden", 403),
         api_error(TooManyRequests, "TooManyRequests", 429),
         api_error(Expired, "Expired", 410),
-        api_error(TooLargeResourceVersion, "Timeout", 504),
         api_error(ConnectionFailed, ConnectionFailed.REFUSED, 0),
         api_error(ConnectionFailed, ConnectionFailed.BROKEN, 0),
     ]
@@ -101,8 +98,7 @@ class InformerMachine(RuleBasedStateMachine):
     def run(self, watch_list: bool, page_size: int | None) -> None:
         self.cluster = Cluster()
         self.source = InProcess(self.cluster, page_size=page_size)
-        options = ReflectorOptions(watch_list=watch_list)
-        self.informer = SharedInformer(self.source, name="widgets", clock=HastyClock(), options=options)
+        self.informer = SharedInformer(self.source, name="widgets", clock=HastyClock(), watch_list=watch_list)
         self.histories = [History()]
         self.informer.add_event_handler(self.histories[0].handlers)
         self.stop = threading.Event()

@@ -11,7 +11,6 @@ from informers import (
     ApiError,
     ConnectionFailed,
     Forbidden,
-    ReflectorOptions,
     ServerError,
     SharedInformer,
     Stop,
@@ -204,9 +203,7 @@ class _Watch:
 
 def run_informer(clock: VirtualClock, threads: Threads, server: Server, *, seconds: float) -> float:
     """An informer beside its recovery, as the manager wires them; returns when it had synced."""
-    informer = SharedInformer(
-        server, name="widgets", clock=clock, random=lambda: 0.0, options=ReflectorOptions(watch_list=False)
-    )
+    informer = SharedInformer(server, name="widgets", clock=clock, random=lambda: 0.0, watch_list=False)
 
     def is_failing() -> bool:
         error: KubernetesError | None = informer.last_error
