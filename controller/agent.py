@@ -70,8 +70,8 @@ def build(
         client,
         clock=clock,
         leader_election=_leader_election(settings) if settings.leader_election else None,
-        health_address=_address(settings.health_port),
-        metrics_address=_address(settings.metrics_port),
+        health_port=settings.health_port or None,
+        metrics_port=settings.metrics_port or None,
         metrics=metrics,
     )
     agent_metrics = AgentMetrics(metrics.registry)
@@ -90,7 +90,7 @@ def build(
     for informer in process.caches.all():
         manager.add_informer(informer)
     report = Report(process.permissions, process.connections(client), clock=clock)
-    manager.add_early_runnable("permissions", report.run)
+    manager.add_runnable("permissions", report.run, leader_only=False)
     manager.add_ready_check("rights", process.permissions.check)
     manager.add_runnable("events", process.recorder.run, leader_only=False)
     cluster_metrics = ClusterMetrics(client, interval=settings.metrics_logging_interval, clock=clock)
@@ -235,10 +235,6 @@ def _leader_election(settings: Settings) -> LeaderElectionConfig:
         renew_deadline=_LEASE_RENEW_DEADLINE_SECONDS,
         retry_period=_LEASE_RETRY_SECONDS,
     )
-
-
-def _address(port: int) -> str:
-    return f":{port}" if port else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,9 +80,11 @@ def _keys_of_owner(page: Object) -> Iterable[str]:
     return [make_key(owner["name"], metadata["namespace"]) for owner in owners if owner["kind"] == WEBSITE.kind]
 
 
-def build(client: Client, metrics: Metrics, election: LeaderElectionConfig, *, health_address: str = "") -> Manager:
+def build(
+    client: Client, metrics: Metrics, election: LeaderElectionConfig, *, health_port: int | None = None
+) -> Manager:
     """A manager that runs the controller in all namespaces."""
-    manager = Manager(client, metrics=metrics, leader_election=election, health_address=health_address)
+    manager = Manager(client, metrics=metrics, leader_election=election, health_port=health_port)
     websites = SharedInformer(ResourceListerWatcher(client, WEBSITE), name="websites", metrics=metrics)
     pages = SharedInformer(
         ResourceListerWatcher(client, CONFIG_MAP, label_selector=LABEL), name="pages", metrics=metrics
@@ -112,7 +114,7 @@ def main() -> None:
     metrics = Metrics()
     client = Client.load(options.kubeconfig, user_agent="website-example", metrics=metrics)
     election = LeaderElectionConfig(name="website-example", namespace=options.lease_namespace)
-    build(client, metrics, election, health_address=":8090").run(stop)
+    build(client, metrics, election, health_port=8090).run(stop)
 
 
 if __name__ == "__main__":

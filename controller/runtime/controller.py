@@ -33,6 +33,7 @@ from informers import (
     EventHandlers,
     KubernetesError,
     Registration,
+    Stop,
     Stopped,
     split_key,
     wait_for_sync,
@@ -167,9 +168,10 @@ class Controller(Generic[K]):
             raise RuntimeError(f"controller {self.name}: watches() after run()")
         self._watches.append(_Watch(informer, keys, predicate))
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until stop is set. Blocks. Raises RuntimeError when called twice, and errors that end a worker; stop is
-        set then.
+    def run(self, stop: Stop) -> None:
+        """Work until stop is set, in this thread and in those of the other workers. Blocks.
+
+        Raises RuntimeError when called twice, and errors that end a worker; stop is set then.
 
         The watches begin here and not earlier: otherwise a standby would collect the keys of all objects until it
         leads.
@@ -183,6 +185,8 @@ class Controller(Generic[K]):
         try:
             if wait_for_sync([registration for _, registration in registrations], stop, self._clock):
                 self._work(stop)
+        except Stopped:
+            log.debug("Stopped before the first reconcile", extra={"controller": self.name})
         finally:
             self.queue.shut_down()
             for informer, registration in registrations:
@@ -237,24 +241,26 @@ class Controller(Generic[K]):
             )
         return keys
 
-    def _work(self, stop: threading.Event) -> None:
+    def _work(self, stop: Stop) -> None:
         log.info("Controller started", extra={"controller": self.name, "workers": self._workers})
-        self._threads = [
-            threading.Thread(target=self._run_worker, args=(stop,), name=f"{self.name}-{number}", daemon=True)
-            for number in range(self._workers)
-        ]
-        for thread in self._threads:
-            thread.start()
-        stop.wait()
+        stop.add(self.queue.shut_down)
+        try:
+            for number in range(1, self._workers):
+                name = f"{self.name}-{number}"
+                self._threads.append(threading.Thread(target=self._run_worker, args=(stop,), name=name, daemon=True))
+                self._threads[-1].start()
+            self._run_worker(stop)
+        finally:
+            stop.remove(self.queue.shut_down)
 
-    def _run_worker(self, stop: threading.Event) -> None:
+    def _run_worker(self, stop: Stop) -> None:
         try:
             self._worker(stop)
         except BaseException as error:  # noqa: BLE001 - raised by run()
             self._failures.append(error)
             stop.set()
 
-    def _worker(self, stop: threading.Event) -> None:
+    def _worker(self, stop: Stop) -> None:
         while True:
             try:
                 key, priority = self.queue.get_with_priority()

@@ -9,7 +9,7 @@ from workqueue import Clock
 
 log = logging.getLogger(__name__)
 
-Run = Callable[[threading.Event], None]
+Run = Callable[[Stop], None]
 
 
 class RunnableFailed(Exception):
@@ -24,9 +24,7 @@ class Group:
         self._clock = clock
         self._on_failure = on_failure
         self._changed = threading.Condition()
-        # Started names, and those of them that have not ended.
-        self._started: list[str] = []
-        self._running: list[str] = []
+        self._running: list[str] = []  # names of the threads that have not ended
         self._abandoned = False
 
     def start(self, name: str, run: Run, *, until_stop: bool) -> None:
@@ -34,7 +32,6 @@ class Group:
         with self._changed:
             if self.stop.is_set():
                 return
-            self._started.append(name)
             self._running.append(name)
         threading.Thread(target=self._run, args=(name, run, until_stop), name=name, daemon=True).start()
 
@@ -46,21 +43,12 @@ class Group:
                 self._clock.wait(self._changed, left)
             return list(self._running)
 
-    def tell_to_stop(self) -> None:
-        """Stop all threads and return at once."""
-        self.stop.set()
-
     def abandon(self) -> None:
         """Stop all threads and end all waits for them."""
         with self._changed:
             self._abandoned = True
             self.stop.set()
             self._changed.notify_all()
-
-    def ended_early(self) -> list[str]:
-        """Names of the threads that have ended before the stop."""
-        with self._changed:
-            return [] if self.stop.is_set() else [name for name in self._started if name not in self._running]
 
     def _run(self, name: str, run: Run, until_stop: bool) -> None:
         failure: RunnableFailed | None = None

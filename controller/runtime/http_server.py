@@ -1,19 +1,21 @@
-"""A small HTTP server that stays available with many or slow clients.
+"""Small HTTP servers that stay available with many or slow clients.
 
-Each connection has its own thread, so a client that hangs does not block others. The number of connections is limited:
-a new one replaces the connection without progress for the longest time. So thousands of clients that send nothing, or
-do not read the answer, do not prevent answers to the probes.
+One thread accepts connections, and each connection has its own thread, so a client that hangs does not block others.
+The number of connections is limited: a new one replaces the connection without progress for the longest time. So
+thousands of clients that send nothing, or do not read the answer, do not prevent answers to the probes.
 """
 
 import logging
 import posixpath
+import selectors
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,12 +29,12 @@ _IDLE_SECONDS = 10.0
 _PART_BYTES = 65536
 # When this number of clients wait to be accepted, further ones have to retry after a second.
 _BACKLOG = 1024
-# Interval in which the server checks the stop event.
+# Interval in which the servers check the stop event.
 _STOP_POLL_SECONDS = 0.1
 
 
 class ServerBindError(OSError):
-    """A server cannot listen on its address. The text names both, `__cause__` is the system's error."""
+    """A server cannot listen on its port. The text names both, `__cause__` is the system's error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,66 +54,6 @@ class Response:
 Handler = Callable[[Request], Response]
 
 NOT_FOUND = Response(404, b"404 page not found\n")
-
-
-class HTTPServer:
-    """Serves handlers, each on its path and everything below.
-
-    address: "host:port"; an empty host listens on all addresses of both IP versions, port 0 selects a free one.
-    """
-
-    def __init__(self, name: str, address: str, handlers: Mapping[str, Handler]) -> None:
-        self.name = name
-        self._address = address
-        self._handlers = dict(handlers)
-        self._server: _Server | None = None
-
-    @property
-    def enabled(self) -> bool:
-        """Whether there is a handler, and an address to serve it on ("" and "0" are none)."""
-        return self._address not in ("", "0") and bool(self._handlers)
-
-    @property
-    def port(self) -> int:
-        """The port on which it listens. Raises RuntimeError before bind."""
-        if self._server is None:
-            raise RuntimeError(f"{self.name} server: it does not listen yet")
-        port: int = self._server.server_address[1]
-        return port
-
-    def bind(self) -> None:
-        """Listen: clients can connect, and get answers when `run` is called. Raises ServerBindError."""
-        try:
-            host, port = parse_address(self._address)
-            self._server = _Server(host, port, self._route)
-        except (OSError, OverflowError, ValueError) as error:
-            raise ServerBindError(f"{self.name} server: cannot listen on {self._address!r}: {error}") from error
-
-    def run(self, stop: threading.Event) -> None:
-        """Serve until stop is set. Raises RuntimeError before bind. Open connections are closed with the process."""
-        server = self._server
-        if server is None:
-            raise RuntimeError(f"{self.name} server: it does not listen yet")
-        log.info("Server started", extra={"server": self.name, "port": self.port})
-        try:
-            while not stop.is_set():
-                server.handle_request()
-        finally:
-            server.server_close()
-
-    def _route(self, request: Request) -> Response:
-        for path, handler in self._handlers.items():
-            if request.path == path or request.path.startswith(path + "/"):
-                return handler(request)
-        return NOT_FOUND
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Split "host:port", "[host]:port" or ":port". Raises ValueError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError("want host:port with a port of at most 65535")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 class _Connections:
@@ -141,29 +83,41 @@ class _Connections:
             self._open.pop(connection, None)
 
 
-class _Server(ThreadingHTTPServer):
+class HTTPServer(ThreadingMixIn, TCPServer):
+    """Serves handlers, each on its path and everything below.
+
+    It listens on all addresses of both IP versions when it is created; port 0 selects a free one. Clients get answers
+    when `serve` runs. Raises ServerBindError.
+    """
+
+    allow_reuse_address = True
     daemon_threads = True
     # Open connections are not waited for: a scraper that hangs must not delay the end of the process.
     block_on_close = False
     request_queue_size = _BACKLOG
-    timeout = _STOP_POLL_SECONDS
+    timeout = 0  # `serve` waits for connections
 
-    def __init__(self, host: str, port: int, route: Handler) -> None:
-        self.route = route
+    def __init__(self, name: str, port: int, handlers: Mapping[str, Handler]) -> None:
+        self.name = name
         self.connections = _Connections()
-        both = not host and socket.has_dualstack_ipv6()
-        self.address_family = socket.AF_INET6 if both or ":" in host else socket.AF_INET
-        self._both = both
-        super().__init__((host, port), _RequestHandler)
+        self._handlers = dict(handlers)
+        self.address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        try:
+            super().__init__(("", port), _RequestHandler)
+        except OSError as error:
+            raise ServerBindError(f"{name} server: cannot listen on port {port}: {error}") from error
+        self.port: int = self.server_address[1]
 
     def server_bind(self) -> None:
-        if self._both:
+        if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # Not the method of HTTPServer: it looks up the host name, which can hang without DNS.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        super().server_bind()
+
+    def answer(self, request: Request) -> Response:
+        for path, handler in self._handlers.items():
+            if request.path == path or request.path.startswith(path + "/"):
+                return handler(request)
+        return NOT_FOUND
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.connections.add(request)
@@ -174,13 +128,28 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log nothing: aborted connections are not errors of this process, and the route logs its own errors."""
+        """Log nothing: aborted connections are not errors of this process, and failed handlers are logged elsewhere."""
+
+
+def serve(servers: Sequence[HTTPServer], stop: threading.Event) -> None:
+    """Accept connections until stop is set; frees the ports then. Open connections are closed with the process."""
+    with selectors.DefaultSelector() as selector:
+        for server in servers:
+            selector.register(server, selectors.EVENT_READ, server)
+            log.info("Server started", extra={"server": server.name, "port": server.port})
+        try:
+            while not stop.is_set():
+                for key, _ in selector.select(_STOP_POLL_SECONDS):
+                    key.data.handle_request()
+        finally:
+            for server in servers:
+                server.server_close()
 
 
 class _RequestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _IDLE_SECONDS
-    server: _Server
+    server: HTTPServer
 
     def _serve(self) -> None:
         self.server.connections.progressed(self.connection)
@@ -194,7 +163,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
             accept=self.headers.get("Accept", ""),
         )
         try:
-            response = self.server.route(request)
+            response = self.server.answer(request)
         except Exception:
             log.exception("Request failed", extra={"path": request.path})
             response = Response(500, b"internal server error\n")

@@ -1,8 +1,7 @@
 """The manager starts and stops all components of a process in the right order, and ends it when a component fails.
 
-Start: HTTP servers, informers, early runnables, wait until the caches are filled, runnables, leader election,
-leader-only runnables and controllers. The manager waits for a cache without limit and logs the reason, because the
-cluster may be repaired.
+Start: HTTP servers, informers, runnables, wait until the caches are filled, leader election, leader-only runnables and
+controllers. The manager waits for a cache without limit and logs the reason, because the cluster may be repaired.
 Stop: in reverse order within the grace period. The Lease is released last, so that the next leader starts when this one
 has finished its writes. controller-runtime stops plain runnables before leader-only ones. Here they stop after them,
 because reconcilers use them, for example the EventRecorder.
@@ -22,12 +21,13 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from controller.runtime.controller import Controller
 from controller.runtime.group import Group, Run, RunnableFailed
 from controller.runtime.health import Check, HealthHandler, MetricsHandler
-from controller.runtime.http_server import HTTPServer
+from controller.runtime.http_server import HTTPServer, serve
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.metrics import Metrics
 from controller.runtime.recovery import Recovery
@@ -79,9 +79,7 @@ class Manager:
     """Runs informers, controllers and runnables until it is stopped.
 
     leader_election: None starts the leader-only components at once.
-    health_address, metrics_address: "host:port" to serve /healthz and /readyz, and /metrics; "" and "0" serve nothing.
-    grace_period: seconds in which all components have to end.
-    stuck_after: seconds after which a reconcile makes /healthz fail.
+    health_port, metrics_port: of /healthz and /readyz, and of /metrics; None serves nothing, 0 selects a free port.
     """
 
     def __init__(
@@ -90,17 +88,13 @@ class Manager:
         *,
         clock: Clock = REAL_CLOCK,
         leader_election: LeaderElectionConfig | None = None,
-        health_address: str = "",
-        metrics_address: str = "",
+        health_port: int | None = None,
+        metrics_port: int | None = None,
         metrics: Metrics | None = None,
-        grace_period: float = GRACE_PERIOD,
-        stuck_after: float = STUCK_AFTER,
     ) -> None:
         self._client = client
         self._clock = clock
         self._leader_election = leader_election
-        self._grace_period = grace_period
-        self._stuck_after = stuck_after
         self.metrics = metrics if metrics is not None else Metrics()
         self.elected = threading.Event()  # set while this process leads
         self._elector: LeaderElector | None = None
@@ -108,12 +102,8 @@ class Manager:
         self._informers: list[Informer] = []
         self._builders: list[BuildControllers] = []
         self._controllers: list[Controller[Any]] = []  # of the current or the last term
-        self._early_runnables: list[tuple[str, Run]] = []
         self._runnables: list[tuple[str, Run]] = []
         self._leader_runnables: list[tuple[str, Run]] = []
-        # An informer may have the same name as the controller that reads from it.
-        self._informer_names: set[str] = set()
-        self._runnable_names: set[str] = set()
 
         self._server_group = Group(clock, self._fail)
         self._informer_group = Group(clock, self._fail)
@@ -126,26 +116,15 @@ class Manager:
         self._error: RunnableFailed | GracePeriodExceeded | None = None
         self._late: list[str] = []
 
-        self._health, self._ready = self._health_handlers()
-        self.health_server = HTTPServer(
-            "health", health_address, {handler.path: handler for handler in (self._health, self._ready)}
-        )
-        self.metrics_server = HTTPServer(
-            "metrics", metrics_address, {MetricsHandler.path: MetricsHandler(self.metrics.registry)}
-        )
-        self._servers = [server for server in (self.health_server, self.metrics_server) if server.enabled]
-
-    def _health_handlers(self) -> tuple[HealthHandler, HealthHandler]:
-        health, ready = HealthHandler("/healthz"), HealthHandler("/readyz")
-        health.add("workers", self._check_workers)
-        health.add("informers", self._check_informers)
-        ready.add("informers", self._check_synced)
-        ready.add("credentials", self._check_credentials)
-        return health, ready
+        self._ready = HealthHandler("/readyz", informers=self._check_synced, credentials=self._check_credentials)
+        self._handlers: dict[str, tuple[int | None, list[HealthHandler | MetricsHandler]]] = {
+            "health": (health_port, [HealthHandler("/healthz", workers=self._check_workers), self._ready]),
+            "metrics": (metrics_port, [MetricsHandler(self.metrics.registry)]),
+        }
+        self.servers: dict[str, HTTPServer] = {}  # "health" and "metrics", from the start of run()
 
     def add_informer(self, informer: Informer) -> None:
-        """Run the informer, and wait for its cache before any reconcile. Raises ValueError when its name is taken."""
-        self._add_name(informer.name, self._informer_names)
+        """Run the informer, and wait for its cache before any reconcile."""
         self.metrics.informer(informer.name)
         self._informers.append(informer)
 
@@ -155,22 +134,15 @@ class Manager:
         `build` is called when a term begins and returns new controllers. All their requests use the client that it
         gets. Without leader election there is one term, which lasts until the stop.
         """
-        self._refuse_when_running("controllers")
         self._builders.append(build)
 
     def add_runnable(self, name: str, run: Run, *, leader_only: bool) -> None:
         """Run a function in its own thread. It must return soon after its event is set.
 
         leader_only: run it in each term, for reads only; writes belong into a controller. Otherwise it runs from the
-        moment when the caches are filled until the controllers have stopped. Raises ValueError when the name is taken.
+        start, without waiting for caches, until the controllers have stopped.
         """
-        self._add_name(name, self._runnable_names)
         (self._leader_runnables if leader_only else self._runnables).append((name, run))
-
-    def add_early_runnable(self, name: str, run: Run) -> None:
-        """The same from the start on, for functions that find out why caches are not filled or no process leads."""
-        self._add_name(name, self._runnable_names)
-        self._early_runnables.append((name, run))
 
     def add_ready_check(self, name: str, check: Check) -> None:
         """Let /readyz fail while check raises."""
@@ -186,10 +158,7 @@ class Manager:
             raise RuntimeError("a manager runs only once")
         self._stop = stop
         try:
-            for server in self._servers:
-                server.bind()
-            for server in self._servers:
-                self._server_group.start(f"{server.name}-server", server.run, until_stop=True)
+            self._start_servers()
             self._start(stop)
             stop.wait()
             self._end()
@@ -199,9 +168,17 @@ class Manager:
         if self._error is not None:
             raise self._error
         if self._late:
-            raise GracePeriodExceeded(f"still running after {self._grace_period:g} s: {', '.join(self._late)}")
+            raise GracePeriodExceeded(f"still running after {GRACE_PERIOD:g} s: {', '.join(self._late)}")
 
     # Start.
+
+    def _start_servers(self) -> None:
+        for name, (port, handlers) in self._handlers.items():
+            if port is not None:
+                self.servers[name] = HTTPServer(name, port, {handler.path: handler for handler in handlers})
+        if self.servers:
+            servers = list(self.servers.values())
+            self._server_group.start("http-servers", partial(serve, servers), until_stop=True)
 
     def _start(self, stop: threading.Event) -> None:
         for informer in self._informers:
@@ -215,12 +192,10 @@ class Manager:
                 random=random.random,
             )
             self._informer_group.start("recovery", recovery.run, until_stop=True)
-        for name, run in self._early_runnables:
+        for name, run in self._runnables:
             self._runnable_group.start(name, run, until_stop=False)
         if not self._wait_for_caches(stop):
             return
-        for name, run in self._runnables:
-            self._runnable_group.start(name, run, until_stop=False)
         if self._leader_election is None:
             self._lead(None)
             return
@@ -254,11 +229,11 @@ class Manager:
     def _campaign(self, elector: LeaderElector, stop: threading.Event) -> None:
         """Wait for the Lease, and again after each loss, when the work of the lost term has ended."""
         while elector.run(stop, release=lambda: not self._late) is not None:
-            late = self._leader_group.end(self._clock.monotonic() + self._grace_period)
+            late = self._leader_group.end(self._clock.monotonic() + GRACE_PERIOD)
             if late:
                 # Its requests are refused, but its other work must not overlap with the next term.
                 names = ", ".join(late)
-                self._fail(GracePeriodExceeded(f"running {self._grace_period:g} s after the Lease was lost: {names}"))
+                self._fail(GracePeriodExceeded(f"running {GRACE_PERIOD:g} s after the Lease was lost: {names}"))
             if self._stopping:
                 return
 
@@ -276,14 +251,10 @@ class Manager:
         if stop.is_set():
             return
         client = self._client.until(term, stop=group.stop)
-        controllers = [controller for build in self._builders for controller in build(client)]
-        names = {*self._runnable_names}
-        for controller in controllers:
-            _take_name(controller.name, names)
-        self._controllers = controllers
+        self._controllers = [controller for build in self._builders for controller in build(client)]
         for name, run in self._leader_runnables:
             group.start(name, run, until_stop=False)
-        for controller in controllers:
+        for controller in self._controllers:
             group.start(controller.name, controller.run, until_stop=True)
 
     def _wait_for_watches(self, stop: threading.Event) -> None:
@@ -319,7 +290,7 @@ class Manager:
         log.warning("Leader election lost", extra={"error": str(lost)})
         with self._lock:
             self.elected.clear()
-            self._leader_group.tell_to_stop()
+            self._leader_group.stop.set()
 
     # Stop.
 
@@ -328,21 +299,21 @@ class Manager:
         return self._stop is not None and self._stop.is_set()
 
     def _end(self) -> None:
-        deadline = self._clock.monotonic() + self._grace_period
+        deadline = self._clock.monotonic() + GRACE_PERIOD
         with self._lock:
             leader_group = self._leader_group  # the last one: none is started after the stop
             leading = self.elected.is_set()
         if not leading:
-            self._election_group.tell_to_stop()
+            self._election_group.stop.set()
         for group in (leader_group, self._runnable_group, self._informer_group):
             self._late += group.end(deadline)
         if isinstance(self._error, GracePeriodExceeded):
             return
         if self._late:
             log.error("The grace period has ended", extra={"stillRunning": ", ".join(self._late)})
-        self._server_group.end(self._clock.monotonic() + self._grace_period)
+        self._server_group.end(self._clock.monotonic() + GRACE_PERIOD)
         # Releasing needs one or two requests, each with its own timeout, whatever is left of the grace period.
-        self._election_group.end(self._clock.monotonic() + self._grace_period)
+        self._election_group.end(self._clock.monotonic() + GRACE_PERIOD)
 
     def _abandon(self) -> None:
         groups = (self._leader_group, self._runnable_group, self._informer_group, self._election_group)
@@ -362,11 +333,7 @@ class Manager:
 
     def _check_workers(self) -> None:
         for controller in self._controllers:
-            controller.check(stuck_after=self._stuck_after)
-
-    def _check_informers(self) -> None:
-        if ended := self._informer_group.ended_early():
-            raise RuntimeError(f"informer ended: {', '.join(ended)}")
+            controller.check(stuck_after=STUCK_AFTER)
 
     def _check_synced(self) -> None:
         if missing := [informer.name for informer in self._informers if not informer.has_synced]:
@@ -375,17 +342,3 @@ class Manager:
     def _check_credentials(self) -> None:
         if (seconds := self._client.refused_for) > _REFUSED_SECONDS:
             raise RuntimeError(f"the API server has refused all requests with 401 for {seconds:.0f} s")
-
-    def _add_name(self, name: str, names: set[str]) -> None:
-        self._refuse_when_running(name)
-        _take_name(name, names)
-
-    def _refuse_when_running(self, what: str) -> None:
-        if self._stop is not None:
-            raise RuntimeError(f"{what}: added after run()")
-
-
-def _take_name(name: str, names: set[str]) -> None:
-    if name in names:
-        raise ValueError(f"the name {name!r} is taken")
-    names.add(name)

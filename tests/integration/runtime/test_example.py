@@ -1,5 +1,6 @@
 """The example controller on a real API server."""
 
+import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ def page(
     """The controller runs, and there is a Website; gives a function that reads its page."""
     control_plane.apply_crds(Path(website.__file__).with_name("website.yaml"))
     client = Client.load(str(admin_kubeconfig))
-    manager = website.build(client, Metrics(), LeaderElectionConfig(name="website", namespace=namespace))
+    election = LeaderElectionConfig(name="website", namespace=namespace)
+    manager = website.build(client, Metrics(), election, health_port=0)
     stop = threading.Event()
     thread = threading.Thread(target=manager.run, args=(stop,), daemon=True)
     thread.start()
@@ -54,7 +56,11 @@ def page(
             return None
 
     wait_for(read)
+    health = http.client.HTTPConnection("127.0.0.1", manager.servers["health"].port, timeout=WAIT)
+    health.request("GET", "/readyz")
+    assert health.getresponse().read() == b"ok"
     yield read
+    health.close()
     stop.set()
     thread.join(WAIT)
     assert not thread.is_alive()

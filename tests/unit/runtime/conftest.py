@@ -24,11 +24,11 @@ class Threads:
     """Runs functions of a stop event in threads, and keeps what they raise."""
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
+        self.stop = Stop()
         self._threads: list[threading.Thread] = []
         self.errors: list[Exception] = []
 
-    def start(self, run: Callable[[threading.Event], object]) -> threading.Thread:
+    def start(self, run: Callable[[Stop], object]) -> threading.Thread:
         def target() -> None:
             try:
                 run(self.stop)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.runtime import LOW_PRIORITY, Controller, Metrics, ReconcileFailed, Result, logs
 from controller.runtime.controller import Predicate
-from informers import ConnectionFailed, DeletedFinalStateUnknown, EventHandlers, Forbidden, Stopped
+from informers import ConnectionFailed, DeletedFinalStateUnknown, EventHandlers, Forbidden, Stop, Stopped
 from tests.unit.runtime.conftest import Threads
 from workqueue import ItemExponentialFailureRateLimiter
 from workqueue.testing import VirtualClock
@@ -461,7 +461,7 @@ class TestWatches:
         controller: Controller[str] = Controller("test", lambda _key: Result(), clock=clock)
         controller.watches(informer, keys, predicate=predicate)
         controller.queue.add = lambda key, *, priority=0: added.append((key, priority))  # type: ignore[method-assign]
-        stop = threading.Event()
+        stop = Stop()
         stop.set()
         controller.run(stop)
         assert informer.handlers is not None
@@ -498,7 +498,7 @@ class TestWatches:
             raise error
 
         controller.watches(informer, fail)
-        stop = threading.Event()
+        stop = Stop()
         stop.set()
         controller.run(stop)
         assert informer.handlers is not None

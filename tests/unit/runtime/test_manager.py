@@ -173,49 +173,26 @@ class TestOrder:
             "metadata": {"name": "lock", "resourceVersion": "0"},
             "spec": {"holderIdentity": "b", "leaseDurationSeconds": 15},
         }
-        manager = make_manager(
-            api, clock, leader_election=ELECTION, health_address="127.0.0.1:0", metrics_address="127.0.0.1:0"
-        )
+        manager = make_manager(api, clock, leader_election=ELECTION, health_port=0, metrics_port=0)
         manager.add_informer(FakeInformer(story))
         manager.add_runnable("part", story.runnable("part"), leader_only=False)
         manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
         threads.start(manager.run)
         story.wait_for("part starts")
         clock.wait_for_waiters(2)
-        assert get(manager.health_server.port, "/readyz") == (200, "ok")
-        assert 'leader_election_master_status{name="lock"} 0.0' in get(manager.metrics_server.port, "/metrics")[1]
+        assert get(manager.servers["health"].port, "/readyz") == (200, "ok")
+        assert 'leader_election_master_status{name="lock"} 0.0' in get(manager.servers["metrics"].port, "/metrics")[1]
         threads.end()
         assert "leader part starts" not in story.told
         assert not manager.elected.is_set()
         assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
-
-    def test_an_early_part_does_not_wait_for_the_caches(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
-        """It runs while they cannot be filled, so that it can find out why; and it ends with the other runnables."""
-        manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_informer(FakeInformer(story, has_synced=False))
-        manager.add_early_runnable("early part", story.runnable("early part"))
-        manager.add_runnable("part", story.runnable("part"), leader_only=False)
-        threads.start(manager.run)
-        story.wait_for("early part starts")
-        threads.end()
-        assert "part starts" not in story.told
-        assert story.told[-4:] == [
-            "early part is told to stop",
-            "early part ends",
-            "informer is told to stop",
-            "informer ends",
-        ]
 
     def test_no_thread_is_left_after_the_stop(
         self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
     ) -> None:
         """Neither of the manager, nor of its servers, the election, informers and controllers."""
         before = {*threading.enumerate()}
-        manager = make_manager(
-            api, clock, leader_election=ELECTION, health_address="127.0.0.1:0", metrics_address="127.0.0.1:0"
-        )
+        manager = make_manager(api, clock, leader_election=ELECTION, health_port=0, metrics_port=0)
         informer = FakeInformer(story)
         manager.add_informer(informer)
         manager.add_runnable("part", story.runnable("part"), leader_only=False)
@@ -237,39 +214,21 @@ class TestOrder:
         assert manager.elected.is_set()
         assert api.requests == []
 
-    def test_controllers_reconcile_while_leading(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
-        """What was enqueued before is reconciled once the caches are filled."""
-        reconciled = threading.Event()
-
-        def reconcile(_key: str) -> Result:
-            reconciled.set()
-            return Result()
-
-        informer = FakeInformer(story)
-        controller = Controller("apps", reconcile, clock=clock)
-        controller.watches(informer, lambda _obj: ())
-        controller.enqueue("a")
-        manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_informer(informer)
-        manager.add_controllers(lambda _client: [controller])
-        threads.start(manager.run)
-        assert reconciled.wait(WAIT)
-
 
 class TestCaches:
-    def test_what_is_missing_is_told_each_ten_seconds_and_waited_for_without_end(
+    def test_a_missing_cache_is_logged_and_waited_for(
         self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A missing CRD or right can be mended while the process waits: no restart is needed, and the log says why."""
+        """A missing CRD or permission needs no restart. The log says what is missing. Runnables run meanwhile."""
         missing = FakeInformer(story, "applications", has_synced=False)
         missing.last_error = Forbidden("applications is forbidden", status=403, reason="Forbidden")
         manager = make_manager(api, clock)
         manager.add_informer(missing)
         manager.add_informer(FakeInformer(story, "secrets"))
         manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
+        manager.add_runnable("part", story.runnable("part"), leader_only=False)
         threads.start(manager.run)
+        story.wait_for("part starts")
 
         def told() -> list[Any]:
             return [r for r in caplog.records if r.getMessage() == "Still waiting for a cache"]
@@ -301,11 +260,11 @@ class TestCaches:
     def test_readyz_follows_the_caches(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
         """Not ready before the caches are filled, but alive."""
         informer = FakeInformer(story, has_synced=False)
-        manager = make_manager(api, clock, health_address="127.0.0.1:0")
+        manager = make_manager(api, clock, health_port=0)
         manager.add_informer(informer)
         threads.start(manager.run)
         clock.wait_for_waiters(2)
-        port = manager.health_server.port
+        port = manager.servers["health"].port
         assert get(port, "/readyz")[0] == 500
         assert get(port, "/healthz") == (200, "ok")
         informer.has_synced = True
@@ -348,31 +307,12 @@ class TestFailures:
         assert isinstance(raised, RunnableFailed)
         assert raised.__cause__ is informer.failure
 
-    def test_a_controller_that_ends_early_is_a_failure(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
-        """Nobody would reconcile its keys."""
-        controller = Controller("apps", lambda _key: Result(), clock=clock)  # type: ignore[var-annotated]
-        controller.run = lambda _stop: None  # type: ignore[assignment, method-assign]
-        manager = make_manager(api, clock)
-        manager.add_controllers(lambda _client: [controller])
-        threads.start(manager.run)
-        assert "ended unexpectedly" in str(threads.error())
-
-    def test_a_runnable_may_end(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
-        """A task that has done its work is no failure."""
-        manager = make_manager(api, clock)
-        manager.add_runnable("task", lambda _stop: story.tell("done"), leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("done")
-        threads.end()
-
     def test_a_server_that_cannot_listen_is_a_failure_at_once(
         self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
     ) -> None:
         """Nothing else is started; servers that had started are given up."""
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            manager = make_manager(api, clock, metrics_address=f"127.0.0.1:{taken.getsockname()[1]}")
+        with socket.create_server(("", 0)) as taken:
+            manager = make_manager(api, clock, metrics_port=taken.getsockname()[1])
             manager.add_informer(FakeInformer(story))
             threads.start(manager.run)
             assert isinstance(threads.error(), ServerBindError)
@@ -383,7 +323,7 @@ class TestFailures:
     ) -> None:
         """Parts that do not end are named, and the lease is left to expire: they may still write."""
         release = threading.Event()
-        manager = make_manager(api, clock, leader_election=ELECTION, grace_period=30)
+        manager = make_manager(api, clock, leader_election=ELECTION)
         manager.add_runnable("stuck part", story.runnable("stuck part", release=release), leader_only=True)
         manager.add_runnable("part", story.runnable("part"), leader_only=False)
         threads.start(manager.run)
@@ -414,7 +354,7 @@ class TestFailures:
             story.wait_for("stuck part starts")
             raise ValueError("boom")
 
-        manager = make_manager(api, clock, grace_period=30)
+        manager = make_manager(api, clock)
         manager.add_runnable("stuck part", story.runnable("stuck part", release=release), leader_only=True)
         manager.add_runnable("failing part", fail, leader_only=True)
         threads.start(manager.run)
@@ -599,7 +539,7 @@ class TestLostLease:
     ) -> None:
         """Two terms never work at the same time: what still runs after the grace period is named."""
         release = threading.Event()
-        manager = make_manager(api, clock, leader_election=ELECTION, grace_period=30)
+        manager = make_manager(api, clock, leader_election=ELECTION)
         manager.add_runnable("stuck part", story.runnable("stuck part", release=release), leader_only=True)
         threads.start(manager.run)
         story.wait_for("stuck part starts")
@@ -690,62 +630,22 @@ class TestChecks:
 
         controller = Controller("apps", reconcile, clock=clock)
         controller.enqueue("a")
-        manager = make_manager(api, clock, health_address="127.0.0.1:0", stuck_after=600)
+        manager = make_manager(api, clock, health_port=0)
         manager.add_controllers(lambda _client: [controller])
         threads.start(manager.run)
         assert entered.wait(WAIT)
-        assert get(manager.health_server.port, "/healthz") == (200, "ok")
+        assert get(manager.servers["health"].port, "/healthz") == (200, "ok")
         clock.advance(601)
-        status, body = get(manager.health_server.port, "/healthz")
+        status, body = get(manager.servers["health"].port, "/healthz")
         assert status == 500
         assert "[-]workers failed: reason withheld\n" in body
         release.set()
 
-    def test_an_ended_informer_fails_healthz(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
-        """Even while the process, ending for it, waits for its other parts."""
-        release = threading.Event()
-        ended = threading.Event()
-        informer = FakeInformer(story)
-        informer.run = lambda _stop: ended.wait(WAIT)  # type: ignore[assignment, method-assign]
-        manager = make_manager(api, clock, health_address="127.0.0.1:0")
-        manager.add_informer(informer)
-        manager.add_runnable("slow part", story.runnable("slow part", release=release), leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("slow part starts")
-        assert get(manager.health_server.port, "/healthz/informers") == (200, "ok")
-        ended.set()
-        story.wait_for("slow part is told to stop")
-        assert get(manager.health_server.port, "/healthz/informers")[0] == 500
-        release.set()
-        assert isinstance(threads.error(), RunnableFailed)
 
-
-class TestNames:
-    def test_names_are_unique(self, api: FakeApi, clock: VirtualClock, story: Story, threads: Threads) -> None:
-        """Two controllers of one name would share a queue's metrics. An informer may be called like a controller."""
-        manager = make_manager(api, clock)
-        manager.add_runnable("events", story.runnable("events"), leader_only=True)
-        with pytest.raises(ValueError, match="'events' is taken"):
-            manager.add_runnable("events", story.runnable("events"), leader_only=False)
-        manager.add_informer(FakeInformer(story, "apps"))
-        with pytest.raises(ValueError, match="'apps' is taken"):
-            manager.add_informer(FakeInformer(story, "apps"))
-        for _ in range(2):
-            manager.add_controllers(lambda _client: [Controller("apps", lambda _key: Result(), clock=clock)])
-        threads.start(manager.run)
-        assert "'apps' is taken" in str(threads.error())
-
-    def test_a_manager_runs_once(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
-        """And nothing is added while it runs."""
-        manager = make_manager(api, clock)
-        manager.add_runnable("part", story.runnable("part"), leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("part starts")
-        with pytest.raises(RuntimeError, match="only once"):
-            manager.run(threads.stop)
-        with pytest.raises(RuntimeError, match="after run"):
-            manager.add_runnable("other", story.runnable("other"), leader_only=True)
-        with pytest.raises(RuntimeError, match="after run"):
-            manager.add_controllers(lambda _client: [])
+def test_a_manager_runs_once(api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
+    manager = make_manager(api, clock)
+    manager.add_runnable("part", story.runnable("part"), leader_only=True)
+    threads.start(manager.run)
+    story.wait_for("part starts")
+    with pytest.raises(RuntimeError, match="only once"):
+        manager.run(threads.stop)
