@@ -4,7 +4,7 @@ Imports no client, no YAML: kubectl runs the completion with each press of the t
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from controller.settings import parse_duration, parse_namespace
@@ -51,20 +51,19 @@ Output = Literal["text", "json", "yaml"]
 
 @dataclass(frozen=True)
 class Connect:
-    """The cluster, by the options of kubectl; "" for the default of kubectl."""
+    """The cluster and how to call it, by the options of kubectl; "" and 0 for the default of kubectl."""
 
-    kubeconfig: str
-    context: str
-    namespace: str
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = NAMESPACE
+    user: str = ""
+    request_timeout: float = 0.0
 
 
 def connect(options: argparse.Namespace) -> Connect:
     """The given options, or their defaults."""
-    return Connect(
-        kubeconfig=getattr(options, "kubeconfig", None) or "",
-        context=getattr(options, "context", None) or "",
-        namespace=getattr(options, "namespace", None) or NAMESPACE,
-    )
+    given = {field.name: getattr(options, field.name, None) for field in fields(Connect)}
+    return Connect(**{name: value for name, value in given.items() if value})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -146,6 +145,13 @@ def _where() -> argparse.ArgumentParser:
     where = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     where.add_argument("--kubeconfig", metavar="PATH", help="as for kubectl")
     where.add_argument("--context", metavar="NAME", help="as for kubectl")
+    where.add_argument("--as", dest="user", type=_user, metavar="NAME", help="user to impersonate, as for kubectl")
+    where.add_argument(
+        "--request-timeout",
+        type=_request_timeout,
+        metavar="DURATION",
+        help="how long one request to the API server may take, as for kubectl",
+    )
     where.add_argument(
         "-n",
         "--namespace",
@@ -163,6 +169,20 @@ def _namespace(text: str) -> str:
         raise argparse.ArgumentTypeError(f"expected {error}") from error
 
 
+def _user(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError("expected the name of a user")
+    return text
+
+
+def _request_timeout(text: str) -> float:
+    """kubectl takes a number without a unit for seconds."""
+    seconds = float(text) if text.isdecimal() else _duration(text)
+    if seconds < 0:
+        raise argparse.ArgumentTypeError("expected a duration such as 5s, or 0 for no limit")
+    return seconds
+
+
 def _lines(text: str) -> int:
     try:
         return max(int(text), -1)
@@ -171,10 +191,14 @@ def _lines(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected {error}") from error
+    seconds = _duration(text)
     if seconds <= 0:
         raise argparse.ArgumentTypeError("expected a duration above zero such as 90s or 5m")
     return seconds
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {error}") from error

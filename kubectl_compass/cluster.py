@@ -18,14 +18,16 @@ from controller.applications.names import name_problem
 from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
 from controller.runtime.leader_election import LEASES
 from controller.runtime.version import VERSION as PLUGIN_VERSION
-from controller.settings import Settings
+from controller.settings import Settings, format_duration
 from informers import Client, NotFound, Resource
+from informers.configuration import load
 from kubectl_compass.arguments import Connect
 
 DEPLOYMENTS = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
 PODS = Resource(group="", version="v1", plural="pods", kind="Pod")
 
 _USER_AGENT = f"kubectl-compass/{PLUGIN_VERSION}"
+_IMPERSONATE = "Impersonate-User"
 _CA_FILE = "APPCOMPASSCAFILE"
 _VERSION_SECONDS = 20.0
 _VERSION = re.compile(rf"{COMPONENT} (?P<version>[\w.+-]+) \(commit (?P<commit>[\w.+-]+)\)")
@@ -72,9 +74,13 @@ class Cluster:
         self.namespace = connect.namespace
         self._environment = environment
         self._kubectl = [kubectl]
-        for option, value in (("--kubeconfig", connect.kubeconfig), ("--context", connect.context)):
-            if value:
-                self._kubectl.append(f"{option}={value}")
+        options = {
+            "--kubeconfig": connect.kubeconfig,
+            "--context": connect.context,
+            "--as": connect.user,
+            "--request-timeout": format_duration(connect.request_timeout) if connect.request_timeout else "",
+        }
+        self._kubectl += [f"{option}={value}" for option, value in options.items() if value]
 
     @cached_property
     def deployment(self) -> Object | None:
@@ -178,12 +184,25 @@ class Cluster:
         return self.kubectl("exec", target, f"--container={COMPONENT}", "--", COMPONENT, *arguments)
 
 
+class _Client(Client):
+    """`request_timeout`: how many seconds each request may take; 0 for the limits of the base class."""
+
+    request_timeout = 0.0
+
+    def request(self, method: str, path: str, *, timeout: float | None = None, **options: Any) -> Object:
+        return super().request(method, path, timeout=self.request_timeout or timeout, **options)
+
+
 @contextmanager
 def open_cluster(connect: Connect, environment: Mapping[str, str]) -> Iterator[Cluster]:
     """The cluster that kubectl would use. Raises informers.ConfigurationError."""
-    client = Client.load(
-        connect.kubeconfig or None, context=connect.context or None, environ=environment, user_agent=_USER_AGENT
-    )
+    configuration, credentials = load(connect.kubeconfig or None, context=connect.context or None, environ=environment)
+    if connect.user:
+        others = (header for header in credentials.impersonation if header[0] != _IMPERSONATE)
+        # Go sends UTF-8, and http.client encodes headers as Latin-1.
+        credentials.impersonation = ((_IMPERSONATE, connect.user.encode().decode("latin-1")), *others)
+    client = _Client(configuration, credentials, user_agent=_USER_AGENT)
+    client.request_timeout = connect.request_timeout
     try:
         yield Cluster(client, connect, environment=environment)
     finally:

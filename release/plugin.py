@@ -22,7 +22,6 @@ from release.manifests import ROOT
 COMMAND = "kubectl-compass"
 
 _OWN = ("controller", "informers", "kubectl_compass", "workqueue")
-_TESTING = "informers/testing"
 _DISTRIBUTIONS = ("kubernetes", "prometheus-client", "pyyaml", "typing-extensions", "urllib3")
 _PLATFORMS = ("darwin", "linux")
 _SHORT_DESCRIPTION = "Show and repair the connection to Compass"
@@ -106,9 +105,7 @@ def krew_manifest(archived: bytes, *, version: str, home: str, url: str) -> str:
 def _own_modules() -> Iterator[tuple[str, bytes]]:
     for package in _OWN:
         for file in (ROOT / package).rglob("*.py"):
-            path = file.relative_to(ROOT).as_posix()
-            if not path.startswith(_TESTING):
-                yield path, file.read_bytes()
+            yield file.relative_to(ROOT).as_posix(), file.read_bytes()
 
 
 def _required_modules() -> Iterator[tuple[str, bytes]]:

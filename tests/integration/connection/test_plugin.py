@@ -57,7 +57,7 @@ class Plugin:
 def plugin(world: World, tokens: set[str]) -> Iterator[Plugin]:
     """Nothing that it says has a token in it."""
     client = Client.load(str(world.kubeconfig))
-    plugin = Plugin(Cluster(client, Connect("", "", "kyma-system"), environment=ENVIRONMENT))
+    plugin = Plugin(Cluster(client, Connect(), environment=ENVIRONMENT))
     yield plugin
     client.close()
     assert not leaked(plugin.out + plugin.err, tokens)
@@ -274,7 +274,7 @@ def test_another_context_than_the_current_one(world: World) -> None:
     first.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": "none"}))
     second.write_text(yaml.safe_dump(other))
     environment = {"KUBECONFIG": f"{first}{os.pathsep}{second}"}
-    with open_cluster(Connect("", "other", "kyma-system"), environment) as cluster:
+    with open_cluster(Connect(context="other"), environment) as cluster:
         assert cluster.connection() is None
-    with open_cluster(Connect(str(second), "other", "kyma-system"), {}) as cluster:
+    with open_cluster(Connect(str(second), "other"), {}) as cluster:
         assert cluster.client.list(COMPASS_CONNECTION)["items"] == []

@@ -84,6 +84,9 @@ def test_it_reads_and_writes_a_cluster(world: World, path: str) -> None:
     assert (told.returncode, "there is no Deployment compass-runtime-agent" in told.stdout) == (1, True), told.stderr
     assert kubectl(path, "compass", "list", **environment).stdout == "no Application is managed by Compass\n"
 
+    told = kubectl(path, "compass", "list", "--as=jane", **environment)
+    assert (told.returncode, 'User "jane" cannot get' in told.stderr) == (3, True), told.stderr
+
     container = {"name": "compass-runtime-agent", "image": "agent"}
     labels = {"app": "agent"}
     world.client.create(

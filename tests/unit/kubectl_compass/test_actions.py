@@ -103,7 +103,7 @@ def test_no_secret_is_read(clock: VirtualClock) -> None:
     """Neither the key nor anything else that is secret comes to the operator's machine."""
     store = ObjectStore()
     store.create(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}})
-    cluster = Cluster(store, Connect("", "", "kyma-system"), environment={})  # type: ignore[arg-type]
+    cluster = Cluster(store, Connect(), environment={})  # type: ignore[arg-type]
     actions.status(Desk(cluster, "json", io.StringIO(), io.StringIO(), clock))
     assert set(store.reads) == {"CompassConnection", "Deployment", "Lease"}
 
@@ -129,7 +129,7 @@ def test_no_text_of_the_cluster_controls_the_terminal(clock: VirtualClock) -> No
     store.update(COMPASS_CONNECTION, created | {"status": status}, subresource="status")
     lease = {"metadata": {"name": COMPONENT}, "spec": {"holderIdentity": evil}}
     store.create(LEASES, lease, namespace=Settings().leader_election_namespace)
-    cluster = Cluster(store, Connect("", "", "kyma-system"), environment={})  # type: ignore[arg-type]
+    cluster = Cluster(store, Connect(), environment={})  # type: ignore[arg-type]
     assert actions.status(Desk(cluster, "text", out, io.StringIO(), clock)) == 1
     assert "Leader:       a\\u001b[2J" in out.getvalue()
     assert all(line.isprintable() for line in out.getvalue().split("\n"))

@@ -1,10 +1,17 @@
 """What the plugin takes from the Deployment."""
 
+import time
+from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
+
 from controller.settings import ObjectName
-from kubectl_compass.arguments import Connect
-from kubectl_compass.cluster import DEPLOYMENTS, Cluster
+from informers import ConnectionFailed
+from kubectl_compass.arguments import Connect, connect, parser
+from kubectl_compass.cluster import DEPLOYMENTS, Cluster, open_cluster
+from tests.fake_api_server.server import FakeAPIServer, NoAnswer
 from tests.support.object_store import ObjectStore
 
 Object = dict[str, Any]
@@ -19,7 +26,7 @@ def cluster(env: list[Object] | None) -> Cluster:
         name = {"name": "compass-runtime-agent", "namespace": "there"}
         store.create(DEPLOYMENTS, {"metadata": name, "spec": spec}, namespace="there")
     here = {"APP_AGENT_CONFIGURATION_SECRET": "here/secret"}
-    return Cluster(store, Connect("", "", "there"), environment=here)  # type: ignore[arg-type]
+    return Cluster(store, Connect(namespace="there"), environment=here)  # type: ignore[arg-type]
 
 
 def test_the_settings_are_those_of_the_deployment() -> None:
@@ -41,3 +48,40 @@ def test_without_a_deployment_they_are_those_of_this_process() -> None:
     found = cluster(None)
     assert found.settings.configuration == ObjectName("here", "secret")
     assert (found.service_account, found.replicas) == ("compass-runtime-agent", None)
+
+
+def kubeconfig(server: FakeAPIServer, path: Path, **user: Any) -> str:
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+@pytest.mark.parametrize("words", [["status", "--as=jane"], ["--as", "jane", "status"]])
+def test_another_user_is_impersonated(words: list[str], tmp_path: Path) -> None:
+    """Instead of the one that the kubeconfig names; its groups stay, as for kubectl."""
+    with FakeAPIServer() as server:
+        user = {"as": "somebody", "as-groups": ["admins"]}
+        options = ["--kubeconfig", kubeconfig(server, tmp_path / "kubeconfig", **user), *words]
+        with open_cluster(connect(parser().parse_args(options)), {}) as cluster:
+            assert cluster.connection() is None
+        (request,) = server.requests
+    assert [header for header in request.header_list if header[0].startswith("Impersonate")] == [
+        ("Impersonate-User", "jane"),
+        ("Impersonate-Group", "admins"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["200ms", "1"])
+def test_a_request_ends_within_its_timeout(text: str, tmp_path: Path) -> None:
+    with FakeAPIServer() as server:
+        server.inject("other", NoAnswer())
+        options = ["status", f"--request-timeout={text}", "--kubeconfig", kubeconfig(server, tmp_path / "kubeconfig")]
+        began = time.monotonic()
+        with open_cluster(connect(parser().parse_args(options)), {}) as cluster, pytest.raises(ConnectionFailed):
+            cluster.connection()
+        assert time.monotonic() - began < 10

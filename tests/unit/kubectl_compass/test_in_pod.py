@@ -32,14 +32,14 @@ class LeaseServer(ObjectStore):
         return {"spec": {"holderIdentity": holder}}
 
 
-def desk(tmp_path: Path, script: str, *holders: str, output: str = "text", context: str = "") -> Desk:
+def desk(tmp_path: Path, script: str, *holders: str, output: str = "text", **connect: Any) -> Desk:
     """With a kubectl that writes its arguments to a file, and then does what the script says."""
     kubectl = tmp_path / "kubectl"
     kubectl.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/commands\n{script}\n')
     kubectl.chmod(0o755)
     cluster = Cluster(
         LeaseServer(*holders),  # type: ignore[arg-type]
-        Connect("", context, "there"),
+        Connect(namespace="there", **connect),
         environment=ENVIRONMENT,
         kubectl=str(kubectl),
     )
@@ -51,10 +51,13 @@ def commands(tmp_path: Path) -> list[str]:
 
 
 def test_the_log_is_the_leaders(tmp_path: Path) -> None:
-    assert in_pod.logs(desk(tmp_path, "exit 0", "pod-1_uid_x", context="c"), follow=False, tail=7) == 0
-    assert commands(tmp_path) == [
-        "--context=c --namespace=there logs pod/pod-1 --container=compass-runtime-agent --tail=7"
-    ]
+    """Of the cluster, and as the user, that the options name."""
+    here = desk(tmp_path, "exit 0", "pod-1_uid_x", context="c", user="jane", request_timeout=5.0)
+    assert in_pod.logs(here, follow=False, tail=7) == 0
+    (command,) = commands(tmp_path)
+    connect, _, rest = command.partition(" logs ")
+    assert connect == "--context=c --as=jane --request-timeout=5s --namespace=there"
+    assert rest == "pod/pod-1 --container=compass-runtime-agent --tail=7"
 
 
 def test_the_next_leader_is_followed(tmp_path: Path) -> None:

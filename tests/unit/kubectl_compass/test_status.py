@@ -55,7 +55,7 @@ class Bench:
         script.chmod(0o755)
         self.cluster = Cluster(
             self.server,  # type: ignore[arg-type]
-            Connect("", "", namespace),
+            Connect(namespace=namespace),
             environment={},
             kubectl=str(script),
         )
