@@ -11,7 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from controller.applications.desired_secrets import SECRETS_SELECTOR
+from controller.applications.conversion import SECRETS_SELECTOR
 from controller.applications.progress import Progress
 from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.secrets import BY_APPLICATION, owning_applications, reserved_secrets

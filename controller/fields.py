@@ -47,5 +47,10 @@ def objects(value: object) -> list[Object]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
+def is_empty(value: object) -> bool:
+    """Whether this means the same as an absent field."""
+    return value is None or value in ("", {}, [])
+
+
 def _texts(obj: Mapping[str, Any], name: str) -> dict[str, str]:
     return {key: value for key, value in member(obj["metadata"], name).items() if isinstance(value, str)}

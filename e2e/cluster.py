@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from controller.applications.desired_secrets import SECRETS_SELECTOR
+from controller.applications.conversion import SECRETS_SELECTOR
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
 from informers import ApiError, Client, NotFound, Resource

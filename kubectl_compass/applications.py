@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller import fields
-from controller.applications.sync_status import SYNC_STATUS, SYNCED
+from controller.applications.conversion import SYNC_STATUS, SYNCED
 from controller.resources import APPLICATION
 from controller.runtime.events import EVENTS
 from controller.text import clean

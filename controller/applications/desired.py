@@ -12,12 +12,12 @@ from controller.applications import names
 from controller.applications.conversion import (
     ConversionSettings,
     Desired,
+    Object,
     application_problem,
     desired_application,
     is_managed,
+    secrets_problem,
 )
-from controller.applications.desired_secrets import Object, secrets_problem
-from controller.compass.foreign_text import shown_name
 from controller.compass.types import Application, Assignment, IncompleteApplication
 
 _NONE: Mapping[str, Object] = MappingProxyType({})
@@ -131,10 +131,12 @@ def _convert(
     stored: Object | None,
 ) -> Desired | Problem:
     group = sorted(group, key=attrgetter("id"))
-    shown = shown_name(name)
+    shown = names.shown_name(name)
     ids = tuple(application.id for application in group)
     if len(group) > 1:
-        clashing = [f"{shown_name(application.name)!r} ({shown_name(application.id)})" for application in group]
+        clashing = [
+            f"{names.shown_name(application.name)!r} ({names.shown_name(application.id)})" for application in group
+        ]
         message = f"several applications of the Director have the name {shown!r}: {_listed(clashing)}"
         return Problem(shown, ids, Reason.DUPLICATE_NAME, message)
     application = group[0]
@@ -177,7 +179,7 @@ def _sharing_secrets(by_name: Mapping[str, Desired]) -> list[Problem]:
 
 def _no_name(application: Application | IncompleteApplication) -> str:
     """What to call an application without a name. No object can have this name."""
-    return f"application {shown_name(application.id)}" if application.id else "application without id and name"
+    return f"application {names.shown_name(application.id)}" if application.id else "application without id and name"
 
 
 def _listed(texts: Sequence[str]) -> str:

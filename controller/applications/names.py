@@ -3,6 +3,8 @@
 import hashlib
 import re
 
+from controller.text import clean
+
 #: The name of a Secret contains this many bytes of the application's name before "-" and the bundle's id: 63 with a
 #: UUID.
 _NAME_BYTES = 26
@@ -20,6 +22,9 @@ _NOT_IN_SEGMENTS = re.compile(r"[^A-Za-z0-9]+")
 #: RFC 1123 subdomain, the form of most object names, and its maximum length.
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SUBDOMAIN_LENGTH = 253
+
+#: Of a longer name, so many characters are displayed: a list of names has to be readable.
+_SHOWN_CHARACTERS = 60
 
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _LABEL_VALUE_LENGTH = 63
@@ -65,6 +70,14 @@ def params_secret_name(application: str, bundle_id: str) -> str:
 
 def _cut(text: str) -> str:
     return text.encode()[:_NAME_BYTES].decode(errors="replace")
+
+
+def shown_name(name: str) -> str:
+    """A name for display. One that is too long for Kubernetes is shortened and made unique by a digest."""
+    if len(name) <= _SUBDOMAIN_LENGTH and name.isprintable():
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{clean(name, _SHOWN_CHARACTERS)} ({len(name)} characters, {digest})"
 
 
 def name_problem(name: str) -> str | None:

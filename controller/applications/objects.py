@@ -11,13 +11,13 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from controller.applications.differences import changed_fields
+from controller import fields
 from controller.metrics import AgentMetrics
 from controller.runtime.controller import ReconcileFailed
 from informers.client import Client
@@ -42,6 +42,9 @@ _FIRST_PAUSE, _LAST_PAUSE = 1.0, 300.0
 
 #: The answers for an object over the limit of etcd: internal errors (500), with the text of etcd or gRPC.
 _TOO_LARGE = ("request is too large", "message larger than max")
+
+#: Maximum number of paths in one log line. An Application with a hundred changed APIs has too many.
+MAX_PATHS = 20
 
 
 class Stale(Exception):
@@ -162,8 +165,8 @@ class Objects:
         if base is None:
             self._log_write("Created", name, reason="Compass assigns it, and it does not exist")
         else:
-            fields = changed_fields(base, obj)
-            self._log_write("Updated", name, reason="it differs from what Compass assigns", fields=fields)
+            differing = changed_fields(base, obj)
+            self._log_write("Updated", name, reason="it differs from what Compass assigns", fields=differing)
         wrong = correct(stored)
         pause = self._note_write(name, content, kept=wrong is None)
         if wrong is not None:
@@ -235,8 +238,8 @@ class Objects:
 def _override_text(stored: Object, wanted: Object, kind: str, *, fights: bool = False) -> str:
     """Field names, without values. Versions and the like differ in each write."""
     own = ("resourceVersion", "generation", "uid", "creationTimestamp", "managedFields")
-    fields = [field for field in changed_fields(stored, wanted) if field.removeprefix("metadata.") not in own]
-    names = ", ".join(fields)
+    changed = [field for field in changed_fields(stored, wanted) if field.removeprefix("metadata.") not in own]
+    names = ", ".join(changed)
     if fights:
         return (
             f"another client changes {names} of the {kind} back after each write; its name is in "
@@ -253,3 +256,43 @@ def _too_large(obj: Object, kind: str) -> str:
         f"TooLarge: the {kind} has {len(orjson.dumps(obj))} bytes, more than this cluster stores (etcd: 1.5 MiB unless "
         f"--max-request-bytes is raised); shorten it in Compass, or raise the limit of etcd"
     )
+
+
+def changed_fields(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Paths of the fields in which two versions of an object differ, such as "spec.services[ID].entries[ID].name".
+
+    Items of a list are named by their ids if all have one. An absent field and an empty one are equal. Only the number
+    of paths after MAX_PATHS is included.
+    """
+    paths = [
+        path
+        for name in sorted({*actual, *wanted} - {"apiVersion", "kind"})
+        for path in _changed(actual.get(name), wanted.get(name), name)
+    ]
+    more = len(paths) - MAX_PATHS
+    return [*paths[:MAX_PATHS], f"and {more} more"] if more > 0 else paths
+
+
+def _changed(actual: Any, wanted: Any, path: str) -> Iterator[str]:
+    if actual == wanted or (fields.is_empty(actual) and fields.is_empty(wanted)):
+        return
+    if isinstance(actual, Mapping) and isinstance(wanted, Mapping):
+        for name in sorted({*actual, *wanted}):
+            yield from _changed(actual.get(name), wanted.get(name), f"{path}.{name}")
+        return
+    before, after = _by_id(actual), _by_id(wanted)
+    if before is None or after is None:
+        yield path
+    elif before.keys() == after.keys() and list(before) != list(after):
+        yield f"{path} (order)"
+    else:
+        for identifier in sorted({*before, *after}):
+            yield from _changed(before.get(identifier), after.get(identifier), f"{path}[{identifier}]")
+
+
+def _by_id(value: Any) -> Mapping[str, Any] | None:
+    """Items of a list by their ids; None if it is not a list, or if the items have no unique ids."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return None
+    items = {item["id"]: item for item in value if isinstance(item, Mapping) and isinstance(item.get("id"), str)}
+    return items if len(items) == len(value) > 0 else None

@@ -11,7 +11,18 @@ import logging
 from dataclasses import dataclass, field, replace
 
 from controller import fields
-from controller.applications.conversion import Desired, corrected, is_managed, merge_application
+from controller.applications.conversion import (
+    DELETION_HELD,
+    OVERRIDDEN,
+    SECRETS_FAILED,
+    SYNCED,
+    Desired,
+    corrected,
+    is_managed,
+    merge_application,
+    tells,
+    with_sync_status,
+)
 from controller.applications.desired import DesiredSet
 from controller.applications.objects import ForeignObject, Objects, Overridden, Stale
 from controller.applications.progress import Plan, Progress
@@ -21,14 +32,6 @@ from controller.applications.secrets import (
     ApplicationSecrets,
     Object,
     owning_applications,
-)
-from controller.applications.sync_status import (
-    DELETION_HELD,
-    OVERRIDDEN,
-    SECRETS_FAILED,
-    SYNCED,
-    tells,
-    with_sync_status,
 )
 from controller.metrics import AgentMetrics
 from controller.resources import APPLICATION, SECRET

@@ -4,8 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from controller import fields
-from controller.applications.conversion import Desired
-from controller.applications.desired_secrets import DesiredSecret, merge_secret
+from controller.applications.conversion import Desired, DesiredSecret, merge_secret
 from controller.applications.names import name_problem, params_secret_name, secret_name
 from controller.applications.objects import ForeignObject, Objects, Overridden, TooLargeForCluster
 from controller.resources import APPLICATION, COMPONENT

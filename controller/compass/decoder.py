@@ -5,18 +5,22 @@ inwards ("application.bundles.data[<id>].name"): it names items by id, because t
 and it is the same one for any order of the items. It never has a value, which may be a password.
 """
 
+import hashlib
 import re
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Annotated, Any, Generic, Protocol, TypeVar, get_origin
+from types import MappingProxyType
+from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar, get_origin
 
 import msgspec
 import orjson
 from msgspec import Meta, Raw, Struct
 
 from controller.compass.errors import InvalidAnswer
-from controller.compass.foreign_text import one_line
+from controller.compass.limits import parts_memory
 from controller.compass.types import (
     ApiDefinition,
+    Application,
     BasicCredentials,
     Bundle,
     Credentials,
@@ -24,6 +28,7 @@ from controller.compass.types import (
     OAuthCredentials,
     UnsupportedCredentials,
 )
+from controller.text import clean
 
 # The names of fields below are those of the API of Compass.
 # ruff: noqa: N815
@@ -330,7 +335,7 @@ def _sort_key(item: Any) -> tuple[str, bytes]:
 
 def label(identifier: Any) -> str:
     """What to call an item in a path: its id, or "?"."""
-    return one_line(identifier, _MAX_LABEL) if isinstance(identifier, str) and identifier else "?"
+    return clean(identifier, _MAX_LABEL) if isinstance(identifier, str) and identifier else "?"
 
 
 # --- conversion ---
@@ -371,7 +376,7 @@ def _credentials(auth: Auth) -> Credentials | None:
         # "open" is an API that anybody may call. Others name a way to sign in that is agreed on elsewhere.
         strategy = auth.accessStrategy
         unserved = strategy and strategy != "open"
-        return UnsupportedCredentials(f"access strategy {one_line(strategy or '', _MAX_KIND)}") if unserved else None
+        return UnsupportedCredentials(f"access strategy {clean(strategy or '', _MAX_KIND)}") if unserved else None
     match found.typename:
         case "BasicCredentialData":
             return BasicCredentials(_text(found.username, "username"), _text(found.password, "password"))
@@ -379,10 +384,77 @@ def _credentials(auth: Auth) -> Credentials | None:
             client_id, secret = _text(found.clientId, "clientId"), _text(found.clientSecret, "clientSecret")
             return OAuthCredentials(client_id, secret, _text(found.url, "url"))
         case kind:
-            return UnsupportedCredentials(one_line(kind, _MAX_KIND))
+            return UnsupportedCredentials(clean(kind, _MAX_KIND))
 
 
 def _text(value: str | None, name: str) -> str:
     if value is None:
         raise InvalidAnswer("is null or absent instead of a text", path=f"defaultInstanceAuth.credential.{name}")
     return value
+
+
+# --- the applications of the last fetch ---
+#
+# The Director usually sends the same ones again. The text of an application is looked up before it is parsed. Nested
+# lists have an arbitrary order, so an application with several APIs rarely has the same text: it is parsed and checked
+# again, and replaced by the earlier value if both are equal.
+
+_NOTHING: Mapping[bytes, "Read"] = MappingProxyType({})
+
+
+class Read(NamedTuple):
+    """A complete application, and all memory that it needs, in bytes."""
+
+    application: Application
+    memory: int
+
+
+class Readings:
+    """The complete applications of the last fetch that succeeded. One fetch at a time may add to them."""
+
+    def __init__(self) -> None:
+        self._by_text: Mapping[bytes, Read] = _NOTHING
+        self._by_id: Mapping[str, Read] = MappingProxyType({})
+
+    def begin(self) -> "Reading":
+        return Reading(self._by_text, self._by_id)
+
+    def keep(self, reading: "Reading") -> None:
+        """Replace the stored applications."""
+        self._by_text, self._by_id = reading.by_text, reading.by_id
+
+
+class Reading:
+    """The applications of a fetch in progress, and access to those of the last one."""
+
+    def __init__(self, before_by_text: Mapping[bytes, Read], before_by_id: Mapping[str, Read]) -> None:
+        self._before_by_text = before_by_text
+        self._before_by_id = before_by_id
+        self.by_text: dict[bytes, Read] = {}
+        self.by_id: dict[str, Read] = {}
+
+    def known(self, digest: bytes) -> Read | None:
+        """The earlier result for the text with this digest; None if there is none."""
+        read = self._before_by_text.get(digest)
+        if read is not None:
+            self.by_text[digest] = self.by_id[read.application.id] = read
+        return read
+
+    def add(self, application: Application, digest: bytes | None, *, text_memory: Callable[[], int]) -> Read:
+        """Add an application. `digest` of its text only if the text contained all of it. `text_memory` returns the
+        memory for its characters, in bytes.
+        """
+        before = self._before_by_id.get(application.id)
+        if before is not None and before.application == application:
+            read = before
+        else:
+            read = Read(application, text_memory() + parts_memory(application))
+        self.by_id[application.id] = read
+        if digest is not None:
+            self.by_text[digest] = read
+        return read
+
+
+def digest_of(text: msgspec.Raw) -> bytes:
+    """The key under which the result for a text is stored."""
+    return hashlib.sha256(text).digest()

@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from controller.compass.answers import Answer, numbered
+from controller.compass.decoder import Readings
 from controller.compass.fetch import APPLICATIONS_PER_PAGE, Fetch
 from controller.compass.graphql import TOTAL_TIMEOUT, Transport
 from controller.compass.limits import Limits
 from controller.compass.queries import SET_RUNTIME_LABEL, VIEWER, Operation
-from controller.compass.readings import Readings
 from controller.compass.types import Assignment, Viewer
 
 T = TypeVar("T")

@@ -24,11 +24,10 @@ from controller.compass.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from controller.compass.foreign_text import one_line
 from controller.compass.http import HttpAnswer, HttpClient
 from controller.compass.limits import Limits
 from controller.compass.queries import Operation
-from controller.compass.redaction import sent_secrets
+from controller.compass.redaction import one_line, sent_secrets
 from informers.transport import Stop
 
 log = logging.getLogger(__name__)

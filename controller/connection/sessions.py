@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from controller.compass import tls
 from controller.compass.connector import ConnectorClient
+from controller.compass.decoder import Readings
 from controller.compass.director import DirectorClient
 from controller.compass.errors import InvalidAnswer, InvalidRequest
 from controller.compass.graphql import Observe, Transport
 from controller.compass.http import check_url
 from controller.compass.limits import Limits
-from controller.compass.readings import Readings
 from controller.compass.types import Configuration
 from controller.connection.credentials import CredentialsStore, Registration, StoredCredentials
 from controller.connection.store import ConnectionStore

@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from controller.applications.sync_status import DELETION_HELD, SYNC_STATUS, SYNCED
+from controller.applications.conversion import DELETION_HELD, SYNC_STATUS, SYNCED
 from controller.resources import APPLICATION, SECRET
 from e2e.cluster import Object
 from e2e.mock_compass.examples import landscape

@@ -5,7 +5,7 @@ The operator is the emulation of e2e/kyma: it applies its manifests again every 
 
 from typing import Any
 
-from controller.applications.sync_status import SYNC_STATUS
+from controller.applications.conversion import SYNC_STATUS
 from controller.resources import SECRET
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
 from e2e.kyma.go_agent import complaints

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from controller.applications.desired_secrets import SECRETS_SELECTOR
+from controller.applications.conversion import SECRETS_SELECTOR
 from controller.resources import APPLICATION, SECRET
 from e2e.controlplane import ControlPlane
 from e2e.mock_compass.server import MockCompass

@@ -15,10 +15,13 @@ from typing import Any
 import orjson
 
 import controller.agent  # noqa: F401 - the memory it takes
-from controller.applications.conversion import ConversionSettings, merge_application
+from controller.applications.conversion import ConversionSettings, merge_application, merge_secret
 from controller.applications.desired import DesiredSet, desired_set
-from controller.applications.desired_secrets import merge_secret
-from controller.compass import CompassError, DirectorClient, Limits, Transport, client_context
+from controller.compass.director import DirectorClient
+from controller.compass.errors import CompassError
+from controller.compass.graphql import Transport
+from controller.compass.limits import Limits
+from controller.compass.tls import client_context
 
 CONVERSION = ConversionSettings("http://central-application-gateway.kyma-system.svc.cluster.local:8082")
 

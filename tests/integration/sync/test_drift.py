@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.sync_status import SYNC_STATUS
+from controller.applications.conversion import SYNC_STATUS
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from e2e.world import World, encoded
 from tests.integration.sync.conftest import StartAgent

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.sync_status import SYNC_STATUS
+from controller.applications.conversion import SYNC_STATUS
 from controller.resources import APPLICATION, SECRET
 from controller.settings import ObjectName
 from e2e.mock_compass.faults import HTML_503, Fault

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.sync_status import SYNC_STATUS
+from controller.applications.conversion import SYNC_STATUS
 from controller.resources import APPLICATION
 from e2e.world import World
 from informers import Resource, ServerError

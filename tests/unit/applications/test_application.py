@@ -14,7 +14,7 @@ from controller.applications.conversion import (
     is_managed,
     merge_application,
 )
-from controller.compass import (
+from controller.compass.types import (
     ApiDefinition,
     Application,
     BasicCredentials,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from controller.applications.conversion import ConversionSettings, desired_application, merge_application
 from controller.applications.desired import DesiredSet, Reason, desired_set
-from controller.compass import (
+from controller.applications.names import shown_name
+from controller.compass.types import (
     Application,
     Assignment,
     BasicCredentials,
@@ -18,7 +19,6 @@ from controller.compass import (
     IncompleteApplication,
     UnsupportedCredentials,
 )
-from controller.compass.foreign_text import shown_name
 
 SETTINGS = ConversionSettings(gateway_url="http://gateway", reserved_secrets=frozenset({"compass-agent-configuration"}))
 PARAMS = "params-" * 4  # 26 bytes of it are the same with another "params-" before it

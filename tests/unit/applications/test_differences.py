@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.applications.differences import MAX_PATHS, changed_fields
+from controller.applications.objects import MAX_PATHS, changed_fields
 
 KEYS = st.sampled_from(["a", "b", "id"])
 VALUES = st.recursive(

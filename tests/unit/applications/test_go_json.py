@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.applications import go_json
+from controller.applications.conversion import go_json
 
 CASES = [
     ({}, "{}"),
@@ -25,7 +25,7 @@ CASES = [
 @pytest.mark.parametrize(("value", "expected"), CASES, ids=[case[1] for case in CASES])
 def test_maps_are_written_as_go_does(value: dict[str, list[str] | None], expected: str) -> None:
     """Compact, sorted, and escaped for HTML."""
-    assert go_json.dumps(value) == expected
+    assert go_json(value) == expected
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -34,6 +34,6 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 @given(st.dictionaries(TEXT, st.lists(TEXT, max_size=3) | st.none(), max_size=5))
 def test_what_is_written_is_what_was_given(value: dict[str, list[str] | None]) -> None:
     """Escaping changes the text and not the value."""
-    written = go_json.dumps(value)
+    written = go_json(value)
     assert json.loads(written) == value
     assert not set("<>&\u2028\u2029") & set(written)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from controller.applications.conversion import ConversionSettings, merge_application
 from controller.applications.desired import DesiredSet, desired_set
-from controller.compass import (
+from controller.compass.types import (
     ApiDefinition,
     Application,
     Assignment,

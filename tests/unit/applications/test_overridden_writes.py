@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.sync_status import SYNC_STATUS
+from controller.applications.conversion import SYNC_STATUS
 from controller.resources import APPLICATION, SECRET
 from informers.resource import Resource
 from tests.support.sync import Agent, Cluster, Director, application

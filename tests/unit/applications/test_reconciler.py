@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from controller.applications.conversion import SYNC_STATUS
 from controller.applications.secrets import reserved_secrets
-from controller.applications.sync_status import SYNC_STATUS
 from controller.compass.types import Application, Bundle, UnsupportedCredentials
 from controller.resources import APPLICATION, SECRET
 from controller.settings import Settings

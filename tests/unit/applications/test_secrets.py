@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.desired_secrets import (
+from controller.applications.conversion import (
     MAX_SECRET_BYTES,
     SECRETS_SELECTOR,
     DesiredSecret,
@@ -15,7 +15,7 @@ from controller.applications.desired_secrets import (
     params_secret,
     secret_problem,
 )
-from controller.compass import BasicCredentials, Bundle, OAuthCredentials
+from controller.compass.types import BasicCredentials, Bundle, OAuthCredentials
 
 BUNDLE_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 BUNDLE = Bundle(id=BUNDLE_ID, name="Orders")

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from controller.applications.deletions import CONFIRM_DELETIONS
+from controller.applications.conversion import SYNC_STATUS
 from controller.applications.progress import Plan
-from controller.applications.sync_status import SYNC_STATUS
+from controller.applications.sync import CONFIRM_DELETIONS
 from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
 from controller.compass.types import Assignment, IncompleteApplication
 from controller.resources import APPLICATION, SECRET

@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.compass import InvalidAnswer, InvalidCredentials, InvalidRequest, certificates, client_context
+from controller.compass import certificates
+from controller.compass.errors import InvalidAnswer, InvalidCredentials, InvalidRequest
+from controller.compass.tls import client_context
 from tests.unit.compass.https_server import Authority, pem
 
 SUBJECT = "O=Org,OU=OrgUnit,L=locality,ST=province,C=DE,CN=5c1f0d2e-3b7a-4e0e-9d55-2f1f6f1f9a10"

@@ -11,15 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.compass import (
-    CompassError,
-    Configuration,
-    ConnectorClient,
-    InvalidAnswer,
-    Refused,
-    Transport,
-    build_csr,
-)
+from controller.compass.certificates import build_csr
+from controller.compass.connector import ConnectorClient
+from controller.compass.errors import CompassError, InvalidAnswer, Refused
+from controller.compass.graphql import Transport
+from controller.compass.types import Configuration
 from tests.unit.compass.https_server import SECRET_TOKEN, Authority, Server, http, pem
 
 SUBJECT = "O=Org,OU=OrgUnit,L=locality,ST=province,C=DE,CN=abc"

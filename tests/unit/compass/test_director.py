@@ -13,28 +13,22 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from controller.compass import (
+from controller.compass import fetch as fetching
+from controller.compass.director import DirectorClient
+from controller.compass.errors import CompassError, GraphQLError, InvalidAnswer, Refused, Unavailable, UnexpectedAnswer
+from controller.compass.graphql import Transport
+from controller.compass.types import (
     ApiDefinition,
     Application,
     Assignment,
     BasicCredentials,
     Bundle,
-    CompassError,
-    DirectorClient,
     EventDefinition,
-    GraphQLError,
     IncompleteApplication,
-    InvalidAnswer,
     OAuthCredentials,
-    Refused,
-    Transport,
-    Unavailable,
-    UnexpectedAnswer,
     UnsupportedCredentials,
     Viewer,
 )
-from controller.compass import fetch as fetching
-from controller.compass import nested as module
 from tests.unit.compass.https_server import Request, Server, http
 
 PASSWORD = "p4ssw0rd-Xyz"
@@ -376,7 +370,7 @@ def test_nested_lists_are_followed(
     director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bundles, APIs and events beyond a page, also those of a bundle that came with a later page."""
-    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(1, bundle(0, apis=5), bundle(1, events=3), bundle(2, apis=3, events=5))]
     (app,) = fetch(director).applications
     assert app.name == "shop 1"
@@ -411,7 +405,7 @@ def test_a_follow_up_that_is_refused_leaves_that_application_incomplete(
     director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch, answer: bytes, reason: str
 ) -> None:
     """The others are not held up."""
-    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(0), application(1, *(bundle(n) for n in range(3))), application(2)]
     fake.before = refuse_follow_ups(answer)
     result = fetch(director)
@@ -433,7 +427,7 @@ def test_an_outage_during_a_follow_up_fails_the_fetch(
     kind: type[CompassError],
 ) -> None:
     """What is wrong with the connection is not the application's fault."""
-    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(1, bundle(0, apis=3))]
     fake.before = refuse_follow_ups(answer)
     with pytest.raises(kind):
@@ -444,7 +438,7 @@ def test_a_nested_list_that_changes_while_it_is_followed_is_read_again(
     director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One removed between two pages: what is returned is the list as it is."""
-    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(1, bundle(0, apis=5))]
     fake.before = at(2, lambda apps: apps[0]["bundles"][0]["apiDefinitions"].pop(0))
     (app,) = fetch(director).applications
@@ -455,7 +449,7 @@ def test_a_nested_list_that_never_holds_still_is_incomplete(
     director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bounded number of readings; the other applications are not held up."""
-    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(0), application(1, bundle(0, apis=5))]
     fake.before = lambda fake, _: fake.applications[1]["bundles"][0]["apiDefinitions"].append(
         definition(f"more-{len(fake.seen)}", targetURL="https://t")
@@ -464,7 +458,7 @@ def test_a_nested_list_that_never_holds_still_is_incomplete(
     assert [app.id for app in result.applications] == ["app-0000"]
     (incomplete,) = result.incomplete
     assert incomplete.reason.startswith("bundles.data[bundle-0].apiDefinitions: changed while it was read")
-    assert len(fake.seen) < 5 * module.NESTED_READINGS
+    assert len(fake.seen) < 5 * fetching.NESTED_READINGS
 
 
 @pytest.mark.parametrize("more", [True, False])
@@ -472,7 +466,7 @@ def test_a_nested_list_whose_pages_do_not_fit_is_incomplete(
     director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch, more: bool
 ) -> None:
     """Pages that never end, or that end before the total, do not make a list."""
-    monkeypatch.setattr(module, "NESTED_PER_PAGE", 2)
+    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(1, *(bundle(n) for n in range(6)))]
 
     def change(document: dict[str, Any]) -> dict[str, Any]:
@@ -484,7 +478,7 @@ def test_a_nested_list_whose_pages_do_not_fit_is_incomplete(
 
     fake.after = change
     assert "changed while it was read" in fetch(director).incomplete[0].reason
-    assert len(fake.seen) < 10 * module.NESTED_READINGS
+    assert len(fake.seen) < 10 * fetching.NESTED_READINGS
 
 
 def reading(fake: FakeDirector, director: DirectorClient, order: random.Random) -> Assignment:
@@ -496,7 +490,7 @@ def test_a_list_in_a_new_order_for_each_page_is_read_completely(
     director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages of such a list overlap, and together miss items; nothing is lost, and nothing comes twice."""
-    monkeypatch.setattr(module, "NESTED_PER_PAGE", 4)
+    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 4)
     bundles = [bundle(f"{n:02}", apis=n, events=9 - n) for n in range(9)]
     fake.applications = [application(1, *bundles), application(2)]
     expected = fetch(director)

@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from controller.compass import Assignment, Limits, TooLarge, Unavailable
 from controller.compass.answers import Answer
-from controller.compass.budget import Call
-from controller.compass.fetch import Fetch, PageSize
-from controller.compass.limits import MIB
-from controller.compass.nested import FOLLOW_UP_TIMEOUT, MAX_SLOW_APPLICATIONS
+from controller.compass.errors import TooLarge, Unavailable
+from controller.compass.fetch import FOLLOW_UP_TIMEOUT, MAX_SLOW_APPLICATIONS, Call, Fetch, PageSize
+from controller.compass.limits import MIB, Limits
 from controller.compass.queries import FIRST_PAGE, LABELS, MORE_BUNDLES, NEXT_PAGE, Operation
+from controller.compass.types import Assignment
 
 T = TypeVar("T")
 

@@ -10,19 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.compass import (
-    CompassError,
-    GraphQLError,
-    InvalidAnswer,
-    Refused,
-    Transport,
-    Unavailable,
-    UnexpectedAnswer,
-    client_context,
-)
 from controller.compass.answers import Answer
-from controller.compass.foreign_text import MAX_FOREIGN_TEXT
+from controller.compass.errors import CompassError, GraphQLError, InvalidAnswer, Refused, Unavailable, UnexpectedAnswer
+from controller.compass.graphql import Transport
 from controller.compass.queries import CONFIGURATION
+from controller.compass.redaction import MAX_FOREIGN_TEXT
+from controller.compass.tls import client_context
 from tests.unit.compass.https_server import SECRET_TOKEN, Server, http
 
 SCOPES = "insufficient scopes provided [actual=; required=application:read]"

@@ -15,9 +15,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from controller.compass import InvalidRequest, Refused, TooLarge, Unavailable, check_url, client_context
 from controller.compass.certificates import Credentials
-from controller.compass.http import HttpAnswer, HttpClient
+from controller.compass.errors import InvalidRequest, Refused, TooLarge, Unavailable
+from controller.compass.http import HttpAnswer, HttpClient, check_url
+from controller.compass.tls import client_context
 from informers.transport import Stop, Stopped
 from tests.fake_api_server.waiting import eventually
 from tests.support.lossy_network import LossyNetwork

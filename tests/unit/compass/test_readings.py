@@ -9,15 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from controller.compass import Application, Assignment, CompassError, InvalidAnswer, TooLarge
 from controller.compass.answers import Answer
-from controller.compass.decoder import ApplicationNode
-from controller.compass.fetch import Fetch
+from controller.compass.decoder import ApplicationNode, Readings
+from controller.compass.errors import CompassError, InvalidAnswer, TooLarge
+from controller.compass.fetch import ApplicationReader, Fetch
 from controller.compass.http import HttpAnswer
 from controller.compass.limits import Limits
-from controller.compass.nested import ApplicationReader
 from controller.compass.queries import FIRST_PAGE, NEXT_PAGE, Operation
-from controller.compass.readings import Readings
+from controller.compass.types import Application, Assignment
 from tests.support.director_border import RUNTIME, DirectorBorder, truthful
 from tests.support.fuzzing import PLACES, VALUES, planted, quickly
 

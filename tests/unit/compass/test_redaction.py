@@ -16,13 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from controller.compass import Transport, client_context, types
+from controller.applications.names import shown_name
+from controller.compass import types
 from controller.compass.answers import Answer
 from controller.compass.errors import CompassError, GraphQLError
-from controller.compass.foreign_text import MAX_FOREIGN_TEXT, first_words, message_without_data, one_line, shown_name
+from controller.compass.graphql import Transport
 from controller.compass.http import HttpAnswer
 from controller.compass.queries import CONFIGURATION, OPERATIONS, Operation
-from controller.compass.redaction import Redactor, repeated_secrets
+from controller.compass.redaction import (
+    MAX_FOREIGN_TEXT,
+    Redactor,
+    first_words,
+    message_without_data,
+    one_line,
+    repeated_secrets,
+)
+from controller.compass.tls import client_context
 
 SENT = "s3nt-T0ken-Aa_9"
 RECEIVED = "r3ceived-T0ken-Bb_8"

@@ -19,9 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from controller.compass import Refused, Unavailable, client_context
 from controller.compass.certificates import Credentials
+from controller.compass.errors import Refused, Unavailable
 from controller.compass.http import HttpClient
+from controller.compass.tls import client_context
 from informers.transport import Stop
 from tests.unit.compass.https_server import MAX_BYTES, Authority, Server, http, server_context
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.sync_status import SYNC_STATUS
+from controller.applications.conversion import SYNC_STATUS
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME
 from controller.runtime.events import EVENTS
 from controller.runtime.leader_election import LEASES

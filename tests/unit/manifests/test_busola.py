@@ -14,7 +14,7 @@ import pytest
 import yaml
 from jsonata import Jsonata
 
-from controller.applications.sync_status import SYNC_STATUS, SYNCED
+from controller.applications.conversion import SYNC_STATUS, SYNCED
 from controller.connection import status
 from controller.resources import APPLICATION, COMPASS_CONNECTION
 
