@@ -79,8 +79,10 @@ class Permissions:
         match = _PERMISSION.search(error.message) if isinstance(error, Forbidden) else None
         if error is None or match is None:
             if self._refusals and (error is None or error.status in _AUTHORIZED):
+                method, path, _, *selectors = request = _request(method, url)
                 with self._lock:
-                    self._refusals.pop(_request(method, url), None)
+                    self._refusals.pop(request, None)
+                    self._refusals.pop((method, path, "", *selectors), None)  # a watch can replace the list
             return
         if match[1] in _OPTIONAL:
             return

@@ -216,7 +216,7 @@ class Pairing:
             ),
             token,
             pairing.origin,
-            since=earlier.since if earlier is not None and not outage else now,
+            since=now if outage or state.pairing_failing_since is None else state.pairing_failing_since,
             tried=now,
             final=final,
             may_have_used=cause.text if token in (Token.UNCERTAIN, Token.SPENT) else may_have_used,

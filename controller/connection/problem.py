@@ -168,7 +168,7 @@ def unknown_tenant(refusal: Refusal, *, tenant: str, origin: str) -> Problem:
 def not_valid_yet(refusals: Sequence[Refusal], *, valid_from: float) -> Problem:
     """`valid_from`: epoch seconds."""
     text = (
-        f"{_MAINTENANCE}Compass refuses the certificate ({_said(refusals)}), which by the clock of this cluster is not "
+        f"{_MAINTENANCE}Compass refuses the certificate ({said(refusals)}), which by the clock of this cluster is not "
         f"valid before {status.timestamp(valid_from)}; correct the clocks of Compass and this cluster, or wait until "
         f"then"
     )
@@ -182,7 +182,7 @@ def suspected(refusals: Sequence[Refusal], *, runtime_id: str, tenant: str, obst
     """
     return Problem(
         Kind.CONNECTION_SUSPECTED,
-        f"{_MAINTENANCE}{_said(refusals)} (requested as Runtime {runtime_id} of tenant {tenant}); {_way_out(obstacle)}",
+        f"{_MAINTENANCE}{said(refusals)} (requested as Runtime {runtime_id} of tenant {tenant}); {_way_out(obstacle)}",
         needs_person=obstacle is not None and obstacle.needs_person,
         request_id=refusals[0].failure.request_id,
     )
@@ -286,7 +286,8 @@ def _warning(kind: Kind, message: str) -> Problem:
     return Problem(kind, message, state=None)
 
 
-def _said(refusals: Sequence[Refusal]) -> str:
+def said(refusals: Sequence[Refusal]) -> str:
+    """Who refuses the certificate, and how."""
     return "; ".join(f"{refusal.by}: {refusal.failure.text}" for refusal in refusals)
 
 

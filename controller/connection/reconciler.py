@@ -22,6 +22,7 @@ from controller.connection.renewal import Renewal
 from controller.connection.report import Reporter
 from controller.connection.sessions import Dependencies
 from controller.connection.state import (
+    BeforeRestart,
     Connected,
     LastConnectorCall,
     Limits,
@@ -130,6 +131,8 @@ class ConnectionReconciler:
         if not self._reporter.report(state, decision.problem, warnings):
             return
         self._remember(unreported=None)
+        if isinstance(state, Connected) and state.accepted:
+            self._remember(before_restart=BeforeRestart())
         works = isinstance(state, Connected) and decision.problem is None and state.token_failure is None
         if works and state.stored_pairing is None:
             self._pauses.pairing.succeeded()

@@ -12,8 +12,8 @@ from typing import Any
 from controller.connection import configuration as sources
 from controller.connection import status
 from controller.connection.configuration import fingerprint_of
-from controller.connection.problem import Kind, Problem
-from controller.connection.state import Connected, Paired, Renewed, State
+from controller.connection.problem import Kind, Problem, said
+from controller.connection.state import Connected, Paired, Renewed, State, certificate_subject, pairing_subject
 from controller.connection.store import ConnectionStore
 from controller.resources import CONNECTION_NAME
 from controller.runtime.events import EventRecorder, EventType
@@ -127,6 +127,7 @@ def _write(obj: Object, state: State, reported: _Reported) -> None:
         status.works(obj, state=known or status.State.CONNECTED, now=state.now)
     else:
         status.clear_error(obj)
+    _write_lasting(obj, state)
     status.warn(obj, "; ".join(warning.text() for warning in reported.warnings))
 
 
@@ -150,6 +151,33 @@ def _write_connection(obj: Object, state: Connected, done: Paired | Renewed | No
     _remove_token(obj, registration.paired_with)
     if state.token_already_exchanged and state.configuration is not None:
         _remove_token(obj, fingerprint_of(state.configuration))  # the same token with other ids
+
+
+def _write_lasting(obj: Object, state: State) -> None:
+    """Since when the certificate is refused and a pairing fails."""
+    failure = state.memory.pairing_failure
+    if failure is None:
+        status.ended(obj, status.Lasting.PAIRING_FAILING)
+    else:
+        status.lasts(
+            obj,
+            status.Lasting.PAIRING_FAILING,
+            subject=pairing_subject(failure.attempt_key),
+            reason=failure.problem.kind,
+            text=failure.problem.text(),
+            since=state.now - (state.monotonic - failure.since),
+        )
+    if isinstance(state, Connected) and state.refusals:
+        status.lasts(
+            obj,
+            status.Lasting.CERTIFICATE_REFUSED,
+            subject=certificate_subject(state.credentials.fingerprint),
+            reason=f"RefusedBy{'And'.join(refusal.by for refusal in state.refusals)}",
+            text=said(state.refusals),
+            since=state.now - state.refused_for,
+        )
+    elif not isinstance(state, Connected) or state.accepted or state.memory.unreported is not None:
+        status.ended(obj, status.Lasting.CERTIFICATE_REFUSED)
 
 
 def _write_problem(obj: Object, reported: _Reported, *, now: float) -> None:

@@ -294,8 +294,7 @@ def abandon_pairing(state: Connected) -> AbandonPairing | None:
     # It has failed for too long, or Connector and Director have both accepted the credentials.
     if state.stored_pairing is None or state.refusals or state.reconnect_wanted or not state.connector_accepts:
         return None
-    director_answered = state.sync_state not in (None, status.State.SYNCHRONIZATION_FAILED)
-    return AbandonPairing() if state.reconnect_given_up or director_answered else None
+    return AbandonPairing() if state.reconnect_given_up or state.accepted else None
 
 
 def wrong_runtime(state: Connected) -> Rest | None:

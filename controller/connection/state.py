@@ -45,6 +45,8 @@ _REFUSAL_TOLERANCE_SECONDS = 120.0
 _APPLIED_AGAIN_SECONDS = 3600.0
 """Tools that apply the objects of a repository do so more often than this."""
 
+_SHOWN_DIGITS = 12  # of a fingerprint
+
 _UNKNOWN_TENANT = frozenset({24, 25})
 """Error codes of the Director: the tenant is missing or not found."""
 
@@ -164,9 +166,29 @@ class Renewed:
     why: str
 
 
+@dataclass(frozen=True)
+class BeforeRestart:
+    """What the status says of the time before this process: since when which certificate is refused, and which pairing
+    fails. Monotonic seconds, so they may be negative.
+    """
+
+    refused: tuple[str, float] | None = None
+    failing: tuple[str, float] | None = None
+
+    @classmethod
+    def of(cls, connection: Object | None, *, now: float, monotonic: float) -> "BeforeRestart":
+        def read(kind: status.Lasting) -> tuple[str, float] | None:
+            known = status.lasting(connection, kind)
+            return None if known is None else (known[0], monotonic - max(now - known[1], 0.0))
+
+        return cls(read(status.Lasting.CERTIFICATE_REFUSED), read(status.Lasting.PAIRING_FAILING))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """`unreported`: what was done and is not in the status yet."""
+    """`unreported`: what was done and is not in the status yet. `before_restart` is read once."""
+
+    before_restart: BeforeRestart | None = None
 
     configuration: ObservedConfiguration | None = None
     pairing_failure: PairingFailure | None = None
@@ -204,7 +226,8 @@ class State:
     `stored`: the credentials that can be read, though they may have expired. `loss`: what is wrong with them, "" if
     there never were any. `adoptable`: the registration for credentials of the Go agent, or for damaged ones.
     `configuration` is None while nothing depends on it. `stored_pairing`: a pairing in progress, for any configuration;
-    `active_pairing`: the one for the current configuration. `pairing_failure`: that of the attempt `attempt_key`.
+    `active_pairing`: the one for the current configuration. `pairing_failure`: that of the attempt `attempt_key`;
+    `pairing_failing_since`: the first one, monotonic seconds, also before a restart.
     """
 
     now: float
@@ -220,6 +243,7 @@ class State:
     active_pairing: StoredPairing | None
     attempt_key: str
     pairing_failure: PairingFailure | None
+    pairing_failing_since: float | None
     pairing_pause: float
     token_already_exchanged: bool
     revoked: bool
@@ -235,9 +259,10 @@ class Connected(State):
     requested pairing has failed for longer than an outage can last. `token_failure`: that of a token in the
     CompassConnection while the credentials are used.
 
-    `refusals`: those of this certificate, `refused_for`: seconds since the first. `connector_accepts`: its last call
-    was answered. `wrong_owner`: the certificate is not that of the configured Runtime. `corrected`: the registration
-    with the currently configured ids, if they differ. `renewal_due_at`: epoch seconds.
+    `refusals`: those of this certificate, `refused_for`: seconds since the first, also before a restart.
+    `connector_accepts`: its last call was answered, `accepted`: the Director has answered, too. `wrong_owner`: the
+    certificate is not that of the configured Runtime. `corrected`: the registration with the currently configured ids,
+    if they differ. `renewal_due_at`: epoch seconds.
     """
 
     credentials: StoredCredentials
@@ -253,6 +278,7 @@ class Connected(State):
     refused_for: float
     last_call: LastConnectorCall | None
     connector_accepts: bool
+    accepted: bool
     connector_pause: float
     unknown_tenant: Refusal | None
     not_valid_yet: bool
@@ -318,10 +344,13 @@ class Observer:
         connection = self._connections.get(name)
         stored, damage = self._load(connection)
         registration = self._credentials.load_registration()
+        now, monotonic = self._clock.time(), self._clock.monotonic()
+        if memory.before_restart is None:
+            memory = replace(memory, before_restart=BeforeRestart.of(connection, now=now, monotonic=monotonic))
         return derive(
             Reads(
-                now=self._clock.time(),
-                monotonic=self._clock.monotonic(),
+                now=now,
+                monotonic=monotonic,
                 limits=self._limits,
                 read_configuration=lambda: self._read_configuration(connection),
                 pauses=self._pauses,
@@ -393,7 +422,7 @@ def derive(reads: Reads) -> State:
     if stored is None or registration is None or reads.now >= stored.not_after:
         return _state(reads, *reads.read_configuration())
     observations = reads.observations
-    refusals = tuple(refusal for refusal in observations.refusals if refusal.certificate == stored.fingerprint)
+    refusals = _refusals(reads, stored)
     owner = observations.owner
     if owner is not None and (
         owner.certificate != stored.fingerprint or owner.actual in (None, registration.runtime_id)
@@ -419,6 +448,33 @@ def derive(reads: Reads) -> State:
         refusals=refusals,
         wrong_owner=owner,
     )
+
+
+def _refusals(reads: Reads, stored: StoredCredentials) -> tuple[Refusal, ...]:
+    """Those of this certificate, with the time before a restart."""
+    earlier = reads.memory.before_restart
+    known = earlier.refused if earlier is not None else None
+    refusals = (refusal for refusal in reads.observations.refusals if refusal.certificate == stored.fingerprint)
+    if known is None or known[0] != certificate_subject(stored.fingerprint):
+        return tuple(refusals)
+    return tuple(replace(refusal, since=min(refusal.since, known[1])) for refusal in refusals)
+
+
+def certificate_subject(fingerprint: str) -> str:
+    """The certificate in the status."""
+    return f"certificate {fingerprint[:_SHOWN_DIGITS]}"
+
+
+def pairing_subject(attempt_key: str) -> str:
+    """The configuration of a pairing in the status. It does not disclose the token."""
+    return f"configuration {attempt_key[:_SHOWN_DIGITS]}"
+
+
+def _failing_since(failure: PairingFailure | None, attempt_key: str, memory: Memory) -> float | None:
+    if failure is not None:
+        return failure.since
+    known = memory.before_restart.failing if memory.before_restart is not None else None
+    return known[1] if known is not None and known[0] == pairing_subject(attempt_key) else None
 
 
 def _state(reads: Reads, configuration: Configuration | None, fallback: str) -> State:
@@ -448,6 +504,7 @@ def _state(reads: Reads, configuration: Configuration | None, fallback: str) -> 
         active_pairing=active,
         attempt_key=attempt_key,
         pairing_failure=failure,
+        pairing_failing_since=_failing_since(failure, attempt_key, memory),
         pairing_pause=reads.pauses.pairing.wait(attempt_key),
         token_already_exchanged=_already_exchanged(configuration, registration, reads.paired_with),
         revoked=configuration is not None and sources.is_revoked(connection, configuration),
@@ -465,7 +522,7 @@ def _connected(
     refusals: tuple[Refusal, ...],
     wrong_owner: Owner | None,
 ) -> Connected:
-    monotonic, memory = state.monotonic, state.memory
+    monotonic, memory, sync_state = state.monotonic, state.memory, reads.observations.sync_state
     given_up = _reconnect_given_up(state)
     wanted = _reconnect_wanted(state, is_new_object=is_new_object, given_up=given_up)
     in_use = not (wanted and is_new_object)
@@ -491,6 +548,7 @@ def _connected(
         refused_for=refused_for,
         last_call=call,
         connector_accepts=accepts,
+        accepted=accepts and not refusals and sync_state not in (None, status.State.SYNCHRONIZATION_FAILED),
         connector_pause=reads.pauses.connector.wait(stored.fingerprint),
         unknown_tenant=director_refusal if tenant_is_unknown and accepts else None,
         # One that the Connector accepts is valid by the clock that matters.
@@ -501,7 +559,7 @@ def _connected(
         **_renewal(state, reads, stored, registration),
         gateway=reads.gateway,
         gateway_pause=reads.pauses.gateway.wait(reads.gateway_secret),
-        sync_state=reads.observations.sync_state,
+        sync_state=sync_state,
     )
 
 

@@ -15,7 +15,7 @@ they always agree. Each function changes its argument; `controller.connection.st
 """
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -26,6 +26,7 @@ from controller.text import clean
 _MAX_NAMES_IN_ERROR = 10  # enough to see a pattern, and short enough to read in a terminal
 _MAX_NAME = 300  # more than Kubernetes takes as a name; what Compass calls one may be megabytes
 _MAX_IN_COLUMN = 80  # of a message in the list of kubectl get
+_SAME_MOMENT_SECONDS = 2.0
 _MAX_MESSAGE = 1024  # of a condition or an error: an object in etcd is no log
 
 
@@ -283,6 +284,45 @@ _CONDITIONS: Mapping[State | None, tuple[_Truth, _Truth]] = {
 _PENDING = "Pending"
 
 
+class Lasting(StrEnum):
+    """Conditions that exist only while they are true. A restart finds in them since when that is."""
+
+    CERTIFICATE_REFUSED = "CertificateRefused"
+    PAIRING_FAILING = "PairingFailing"
+
+
+def lasts(connection: Object, kind: Lasting, *, subject: str, reason: str, text: str, since: float) -> None:
+    """Write the condition. `subject`: what it is about, so that it does not apply to another certificate or token."""
+    known = lasting(connection, kind)
+    if known is not None and known[0] == subject and abs(known[1] - since) < _SAME_MOMENT_SECONDS:
+        since = known[1]  # one of the two times was rounded
+    ended(connection, kind)
+    condition = {
+        "type": kind.value,
+        "status": "True",
+        "reason": reason,
+        "message": shorten(f"{subject}: {text}"),
+        "lastTransitionTime": timestamp(since),
+    }
+    connection.setdefault("status", {}).setdefault("conditions", []).append(condition)
+
+
+def ended(connection: Object, kind: Lasting) -> None:
+    """Remove the condition."""
+    status = connection.setdefault("status", {})
+    if "conditions" in status:
+        status["conditions"] = [c for c in _conditions_of(status) if c["type"] != kind]
+
+
+def lasting(connection: Mapping[str, Any] | None, kind: Lasting) -> tuple[str, float] | None:
+    """The subject of the condition and since when it is true, in epoch seconds; None if it is not."""
+    for condition in _conditions_of(_status(connection)):
+        since = parse_timestamp(condition.get("lastTransitionTime"))
+        if condition["type"] == kind and since is not None:
+            return str(condition.get("message")).partition(": ")[0], since
+    return None
+
+
 def derive_conditions(connection: Object, *, now: float) -> None:
     """Conditions, observedGeneration and summary from the state, so that `kubectl wait --for=condition=Ready` works."""
     status = connection.setdefault("status", {})
@@ -303,7 +343,7 @@ def derive_conditions(connection: Object, *, now: float) -> None:
     ready = connected == synchronized == "True"
     generation = connection.get("metadata", {}).get("generation", 0)
     status["conditions"] = _merged_conditions(
-        status.get("conditions"),
+        _conditions_of(status),
         [
             ("Ready", "True" if ready else "False", "Ready" if ready else reason, synchronized_message),
             ("Connected", connected, connected_reason, error if lost else connection_part.get("warning", "")),
@@ -331,10 +371,9 @@ def drop_additions(connection: Object) -> None:
 
 
 def _merged_conditions(
-    present: object, wanted: list[tuple[str, str, str, str]], *, generation: int, now: float
+    present: Sequence[Mapping[str, Any]], wanted: list[tuple[str, str, str, str]], *, generation: int, now: float
 ) -> list[Object]:
-    known = [c for c in present if isinstance(c, Mapping)] if isinstance(present, list) else []
-    conditions = [dict(c) for c in known if isinstance(c.get("type"), str)]
+    conditions = [dict(condition) for condition in present]
     by_type = {condition["type"]: condition for condition in conditions}
     for kind, status, reason, message in wanted:
         condition = by_type.get(kind)
@@ -350,6 +389,12 @@ def _merged_conditions(
             "observedGeneration": generation,
         }
     return conditions
+
+
+def _conditions_of(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    present = status.get("conditions")
+    known = [c for c in present if isinstance(c, Mapping)] if isinstance(present, list) else []
+    return [c for c in known if isinstance(c.get("type"), str)]
 
 
 def _set_sync_state(connection: Object, state: State) -> None:

@@ -19,7 +19,7 @@ from informers import NotFound
 
 ERP = "mp-harbour-logistics-erp"
 PERIOD = 2.0  # of the operator; the real one is slower
-LACKS = 'cannot watch resource "applications" in API group "applicationconnector.kyma-project.io"'
+LACKS = "cannot watch resource"
 
 Object = dict[str, Any]
 

@@ -503,3 +503,66 @@ def test_an_api_server_that_fails_is_for_the_queue(bench: Bench) -> None:
 
 def _unavailable() -> None:
     raise ServerError("etcd is away", status=500)
+
+
+# --- what a restart finds ---
+
+
+def _condition(bench: Bench, kind: str) -> dict[str, Any] | None:
+    return next((c for c in bench.connection["status"].get("conditions", ()) if c["type"] == kind), None)
+
+
+@pytest.mark.parametrize("jump", [0.0, HOUR], ids=["", "the clock is wrong for a moment after the restart"])
+def test_a_restart_finds_since_when_the_certificate_is_refused(jump: float) -> None:
+    """The token in another place is tried when the refusals have lasted long enough, in both processes together."""
+    bench = Bench().paired()
+    bench.unconfigure()
+    bench.configure(kind="Secret")
+    bench.restart()
+    bench.run(1)
+    before = bench.fingerprint()
+    assert _condition(bench, "CertificateRefused") is None
+    bench.connector.state.revoke_all(RUNTIME)
+    refusal = Refused("insufficient scopes", status=200, code=23)
+    bench.health.refused(CompassService.DIRECTOR, before, refusal)
+    since = timestamp(bench.clock.time())
+    bench.run(bench.limits.refusal_tolerance - 100)
+    condition = _condition(bench, "CertificateRefused")
+    assert condition is not None
+    assert condition["lastTransitionTime"] == since
+    assert condition["reason"] == "RefusedByConnectorAndDirector"
+    assert before[:12] in condition["message"]
+
+    bench.restart()
+    bench.run(1)
+    right = bench.clock.time()
+    bench.clock.set_time(right + jump)
+    bench.health.refused(CompassService.DIRECTOR, before, refusal)
+    bench.settle()
+    bench.clock.set_time(right)
+    bench.run(80)
+    assert bench.fingerprint() == before
+    assert _condition(bench, "CertificateRefused") == condition
+    bench.run(SYNC_PERIOD)  # with the next call of the Connector, long before another tolerance has passed
+    assert bench.fingerprint() != before
+    assert _condition(bench, "CertificateRefused") is None
+
+
+def test_a_restart_finds_since_when_a_pairing_fails() -> None:
+    """A reconnect whose token is refused is given up at the same time as without a restart."""
+    bench = Bench().paired()
+    bench.configure(TOKEN="refused")
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    since = timestamp(bench.clock.time())
+    bench.run(bench.limits.refusal_tolerance - 100)
+    condition = _condition(bench, "PairingFailing")
+    assert condition is not None
+    assert condition["lastTransitionTime"] == since
+    assert bench.state == "ConnectionMaintenanceFailed"
+    bench.restart()
+    bench.run(200)
+    assert bench.state == "Connected"
+    bench.configure()
+    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.run(1)
+    assert (bench.state, _condition(bench, "PairingFailing")) == ("Connected", None)

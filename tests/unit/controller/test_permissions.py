@@ -54,6 +54,13 @@ def test_a_refusal_lasts_until_the_same_request_succeeds(permissions: Permission
     permissions.check()
 
 
+def test_a_watch_that_succeeds_ends_the_refusal_of_the_list(permissions: Permissions) -> None:
+    """It streams the objects, so no list follows. A list replaces no watch."""
+    permissions.answered("GET", f"{APPLICATIONS}?limit=500", refusal(WATCH.replace("watch", "list")))
+    permissions.answered("GET", f"{APPLICATIONS}?watch=true", None)
+    assert texts(permissions) == []
+
+
 def test_a_request_that_is_not_repeated_is_forgotten(permissions: Permissions, clock: VirtualClock) -> None:
     """What was to be written may be gone."""
     permissions.answered("PUT", f"{APPLICATIONS}/a", refusal(WATCH))

@@ -94,7 +94,7 @@ def test_every_condition_is_listed() -> None:
     connection: dict[str, object] = {"metadata": {"generation": 1}}
     status.derive_conditions(connection, now=0.0)
     kinds = [condition["type"] for condition in connection["status"]["conditions"]]  # type: ignore[index]
-    assert names(section("Conditions")) == kinds
+    assert names(section("Conditions")) == [*kinds, *status.Lasting]
 
 
 def test_every_event_is_listed() -> None:
