@@ -218,15 +218,7 @@ class LeaderElector:
         self._metrics.leading(self._config.name, holds=True)
         log.info("Acquired the Lease", extra=self._context)
         ended = threading.Event()
-        failures: list[BaseException] = []
-
-        def watch() -> None:
-            try:
-                self._watch_deadline(term, ended)
-            except BaseException as error:  # noqa: BLE001 - raised below, in the electing thread
-                failures.append(error)
-
-        watchdog = threading.Thread(target=watch, name="lease-watchdog", daemon=True)
+        watchdog = threading.Thread(target=self._watch_deadline, args=(term, ended), name="lease-watchdog", daemon=True)
         watchdog.start()
         try:
             self._on_started(term)
@@ -234,8 +226,6 @@ class LeaderElector:
         finally:
             ended.set()
             watchdog.join()
-            for failure in failures:
-                raise failure
 
     def _keep(self, term: Term, stop: threading.Event) -> LeaderElectionLost | None:
         next_attempt = self._clock.monotonic() + self._config.retry_period

@@ -118,29 +118,19 @@ def _text_value(value: object) -> str:
 def setup(*, level: str = "info", output: Format = "text", stream: TextIO | None = None) -> None:
     """Write all records of the process to one stream (stderr by default), including uncaught errors and warnings.
 
-    Raises ValueError for an unknown level or output. A second call replaces the configuration.
+    level: one of LEVELS. A second call replaces the configuration.
     """
-    formatters: dict[str, type[_Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
-    if output not in formatters:
-        raise ValueError(f"unknown log format {output!r}, want one of {', '.join(formatters)}")
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(formatters[output]())
-    set_level(level)
+    handler.setFormatter(JsonFormatter() if output == "json" else TextFormatter())
+    number = LEVELS[level]
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    root.setLevel(max(number, logging.INFO))
+    for package in OWN_PACKAGES:
+        logging.getLogger(package).setLevel(number)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
-
-
-def set_level(level: str) -> None:
-    """Change the level of a running process. Raises ValueError for an unknown level."""
-    number = LEVELS.get(level.lower())
-    if number is None:
-        raise ValueError(f"unknown log level {level!r}, want one of {', '.join(LEVELS)}")
-    logging.getLogger().setLevel(max(number, logging.INFO))
-    for package in OWN_PACKAGES:
-        logging.getLogger(package).setLevel(number)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from controller.applications.desired import Reason
@@ -45,7 +44,7 @@ def names(text: str) -> list[str]:
 
 def served() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Type and labels of each metric under the name it is scraped by."""
-    metrics = Metrics(CollectorRegistry())
+    metrics = Metrics()
     AgentMetrics(metrics.registry)
     found = {}
     for collector in metrics.registry._collector_to_names:

@@ -535,19 +535,6 @@ class TestReports:
         assert "held by b" in str(election.candidates["a"].lost)
         election.run(5)
 
-    def test_an_error_of_the_watchdog_is_raised(self) -> None:
-        """It does not end in its thread. The term has ended."""
-        election = Election(["0 start a", "1 fail any 500"])
-        election.advance(0)
-        candidate = election.candidates["a"]
-        term = candidate.term
-        candidate.elector._on_stopped = lambda _lost: 1 / 0  # type: ignore[assignment]
-        with pytest.raises(ZeroDivisionError):
-            election.run(12)
-        assert term is not None
-        assert term.is_set()
-
-
 class TestHistories:
     """Random faults and edits: never two leaders, and one leader soon after the last fault."""
 
