@@ -535,6 +535,7 @@ class TestReports:
         assert "held by b" in str(election.candidates["a"].lost)
         election.run(5)
 
+
 class TestHistories:
     """Random faults and edits: never two leaders, and one leader soon after the last fault."""
 
