@@ -175,9 +175,9 @@ format: .venv/.complete ## Put code into the project's format
 
 .PHONY: bench
 bench: setup ## The benchmarks, as tables with ratios (PEER=COMMAND: another agent beside this one)
-	@echo "== tests/benchmarks/bench_table.py"; $(BIN)/python tests/benchmarks/bench_table.py $(if $(PEER),--peer "$(PEER)")
-	@for bench in $(filter-out %/bench_table.py,$(wildcard tests/benchmarks/bench_*.py)); do \
-		echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit 1; done
+	@$(BIN)/python -m tests.benchmarks.bench_table $(if $(PEER),--peer "$(PEER)") $(ARGS)
+	@for bench in sync informers memory workqueue fleet; do \
+		echo "== $$bench"; $(BIN)/python -m tests.benchmarks.bench_$$bench || exit 1; done
 
 .PHONY: lock
 lock: build/tools/.complete ## Resolve the dependencies anew into requirements/

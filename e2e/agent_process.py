@@ -4,17 +4,27 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+AGENT_COMMAND = (sys.executable, "-m", "controller")
 _STOP_SECONDS = 35.0  # the agent's own grace period is 30
 
 
 class AgentProcess:
     """Starts, stops and kills one agent. Its log goes to a file, which outlives it."""
 
-    def __init__(self, *, kubeconfig: Path, environment: Mapping[str, str], log: Path) -> None:
-        self._environment = {
+    def __init__(
+        self,
+        *,
+        kubeconfig: Path,
+        environment: Mapping[str, str],
+        log: Path,
+        command: Sequence[str] = AGENT_COMMAND,
+    ) -> None:
+        """`command`: what is run as the agent."""
+        self._command = list(command)
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.upper().startswith("APP_")},
             "KUBECONFIG": str(kubeconfig),
             **environment,
@@ -31,9 +41,7 @@ class AgentProcess:
         if self._process is not None and self._process.poll() is None:
             raise RuntimeError("the agent runs already")
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "controller"], env=self._environment, stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(self._command, env=self.environment, stdout=log, stderr=log)
 
     def stop(self) -> int:
         """End it as Kubernetes does; gives the exit status."""
@@ -52,8 +60,8 @@ class AgentProcess:
 
     def command(self, *arguments: str) -> str:
         """Run a command of the agent beside it, with the same settings; gives what it prints."""
-        command = [sys.executable, "-m", "controller", *arguments]
-        return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
+        command = [*self._command, *arguments]
+        return subprocess.run(command, env=self.environment, check=True, capture_output=True, text=True).stdout
 
     def ended(self) -> int | None:
         """The exit status once it has ended, else None."""

@@ -7,13 +7,13 @@ with World.local(directory) as world:
     world.wait_for("Synchronized", lambda: world.state() == "Synchronized")
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from controller.settings import ObjectName
-from e2e.agent_process import AgentProcess
+from e2e.agent_process import AGENT_COMMAND, AgentProcess
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION, LEASE, NAMESPACES, Cluster, Object, encoded
 from e2e.controlplane import ControlPlane
 from e2e.mock_compass.server import MockCompass
@@ -84,12 +84,20 @@ class World(Cluster):
         }
         return {f"APP_{name}": value for name, value in (quick | settings).items()}
 
-    def agent(self, name: str = "agent", *, kubeconfig: Path | None = None, **settings: str) -> AgentProcess:
+    def agent(
+        self,
+        name: str = "agent",
+        *,
+        kubeconfig: Path | None = None,
+        command: Sequence[str] = AGENT_COMMAND,
+        **settings: str,
+    ) -> AgentProcess:
         """A new agent, not started; its log is NAME.log in the world's directory."""
         agent = AgentProcess(
             kubeconfig=kubeconfig or self.kubeconfig,
             environment=self.environment(**settings),
             log=self.directory / f"{name}.log",
+            command=command,
         )
         self._agents.append(agent)
         return agent

@@ -1,6 +1,6 @@
 """Informers side by side: ours, the official client's SharedInformer, client-go's dynamic informer.
 
-Run: python tests/benchmarks/bench_informers.py [--rounds 5] [--objects 10000] [--no-server]
+Run: python -m tests.benchmarks.bench_informers [--rounds 5] [--objects 10000] [--no-server]
 
 Each figure is from a process of its own; the peers take turns, so that what else the machine does meets all alike. The
 Go peer is built once when `go` is there. Figures are medians with the least and the greatest.

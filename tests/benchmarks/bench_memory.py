@@ -1,22 +1,18 @@
 """How much memory reading from a Director takes at most, for answers of any size, shape and compression.
 
-Run: python tests/benchmarks/bench_memory.py [--sizes 10,50,200,500]
+Run: python -m tests.benchmarks.bench_memory [--sizes 10,50,200,500]
 
 Each figure is the peak of the resident memory of a process of its own, which has all of the agent imported, fetches,
 keeps what the agent keeps, and fetches once more. The Director's answers are made while they are sent.
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from controller.compass.limits import Limits  # noqa: E402
-from tests.support.large_answers import (  # noqa: E402
+from controller.compass.limits import Limits
+from tests.support.large_answers import (
     MIB,
     Answering,
     LargeDirector,
@@ -28,7 +24,7 @@ from tests.support.large_answers import (  # noqa: E402
     hostile,
     repeated,
 )
-from tests.unit.compass.https_server import Authority, pem, server_context  # noqa: E402
+from tests.unit.compass.https_server import Authority, pem, server_context
 
 
 def main() -> None:

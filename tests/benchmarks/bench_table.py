@@ -1,14 +1,11 @@
 """The agent from the start of its process on, beside a bare loop of requests and, if there is one, another agent.
 
-Run: python tests/benchmarks/bench_table.py [--peer COMMAND] [--rounds 5] [--applications 200] [--large 5000]
+Run: python -m tests.benchmarks.bench_table [--peer COMMAND] [--rounds 5] [--applications 200] [--large 5000,20000]
 
 Prints one table: medians, the least and the greatest in brackets. The contenders take turns, each against a cluster
 and a Compass that are as they were before, and each with the same environment: KUBECONFIG, and the settings as
 variables that begin with APP_. COMMAND is a program that reads those, such as the Go agent, or a script that gives
 it what else it needs and then becomes it (exec): the process itself is measured.
-
-Times of writes are those of the API server's audit log, times of answers those of the mock Compass, CPU and memory are
-those of /proc. All of them share one machine, so compare figures of one run. Nothing else should run beside.
 """
 
 import argparse
@@ -16,225 +13,176 @@ import base64
 import http.client
 import json
 import os
+import re
 import shlex
-import signal
+import socket
 import ssl
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from threading import local
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 import yaml
 
 from controller.resources import APPLICATION, SECRET
+from e2e.agent_process import AgentProcess
 from e2e.mock_compass.examples import generate
-from e2e.world import World
-from tests.benchmarks.measured_world import (
-    WAIT,
-    cpu_seconds,
-    delete_objects,
-    measured_world,
-    memory_mib,
-    stored_objects,
-)
-from tests.support.audit_log import AuditLog, Request
+from informers import Resource
+from tests.benchmarks.measured_world import MeasuredWorld, cpu_seconds, measured_world, spread
 
 PERIOD = 5.0  # seconds; the shortest that the Go agent takes
-CYCLES = 5
 THREADS = (1, 2, 4, 8)
 OURS, BARE, PEER = "this agent", "bare loop", "peer"
 BARE_AGENT = "bare-loop"
+ACCOUNT = "benchmark"
+"""The ServiceAccount of the agent in a Pod."""
 
-PAIRED = "process start to paired, s"
+PAIRED = "start to paired, s"
+SYNCHRONISED = "start to synchronised, s"
 FIRST_CPU = "CPU until the first sync is done, s"
-RESIDENT = "resident memory, MiB"
-CYCLE = "CPU of an unchanged cycle, ms"
 FIRST_SYNC = "first sync, Director's answer to last write, s"
+RATE = "rate of the first sync, relative to the bare loop"
+RECONCILES = "reconciles for each Application of a first sync"
+CYCLE = "CPU of an unchanged cycle, with the pause before it, ms"
 CHANGE = "change, Director's answer to write, s"
 RESTART = "killed and restarted in its Pod, to the next call, s"
-LINES = (PAIRED, FIRST_CPU, RESIDENT, CYCLE, FIRST_SYNC, CHANGE, RESTART)
+IN_POD = "resident memory in a Pod, MiB"
+RESIDENT = "resident memory with a kubeconfig, MiB"
+RUNNING_THREADS = "threads"
+
+GOALS = {
+    IN_POD: "48",
+    RESIDENT: "50",
+    RUNNING_THREADS: "30",
+    RATE: "0.85",
+    CYCLE: "10",
+    PAIRED: "0.6",
+    SYNCHRONISED: "2",
+    RECONCILES: "1.1",
+    FIRST_CPU: "1.5",
+    FIRST_SYNC: "0.8",
+    CHANGE: "0.5",
+    RESTART: "2",
+}
+LARGE_GOALS = {5_000: ("80", "90"), 20_000: ("", "180")}
+"""By Applications: CPU of an unchanged cycle in ms, resident memory in MiB."""
+
+_UID = "00000000-0000-0000-0000-000000000000"
+_KEPT = ("name", "namespace", "labels", "ownerReferences")
+_RECONCILES = re.compile(r'^controller_runtime_reconcile_total\{controller="application".*\} (\S+)$', re.MULTILINE)
 
 Object = dict[str, Any]
 Objects = Sequence[tuple[Object, Sequence[Object]]]
 
 
-class Process:
-    """One contender's process."""
-
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
-        self._command, self._environment, self._log = command, {**clean, **environment}, log
-        self._process: subprocess.Popen[bytes] | None = None
-        self.started = 0.0
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self.started = time.time()
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
-
-    def end(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(WAIT)
-            self._process = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            raise RuntimeError(f"{self._command} has ended; its log is {self._log.read_text()[-2000:]}")
-        return self._process.pid
-
-    def cpu(self) -> float:
-        """Seconds of CPU so far."""
-        return cpu_seconds(self.pid)
-
-    def resident(self) -> float:
-        """MiB."""
-        return memory_mib(self.pid, "VmRSS")
-
-
-@dataclass
 class Bench:
-    world: World
-    log: AuditLog
-    figures: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    def __init__(self, measured: MeasuredWorld) -> None:
+        self.measured = measured
+        self.world = measured.world
+        self._figures: dict[tuple[str, str], list[float]] = {}
+        self._account = self.world.directory / "serviceaccount"
+        self._metrics_port = _free_port()
 
     def note(self, line: str, contender: str, value: float) -> None:
-        self.figures.setdefault((line, contender), []).append(value)
+        self._figures.setdefault((line, contender), []).append(value)
 
-    # --- one agent ---
+    def figures(self, line: str, contender: str) -> list[float]:
+        return self._figures.get((line, contender), [])
 
     def agent(self, contender: str, command: Sequence[str], count: int) -> None:
-        """All lines of the table, for one contender."""
-        process = Process(command, self._environment(), self.world.directory / f"{contender}.log")
-        self._fresh(count)
+        """All lines of the table but memory in a Pod, for one contender."""
+        self.measured.fresh(count)
+        process = self._process(contender, command)
+        started = self._start(process)
+        signed = self.measured.wait_for("a certificate", lambda: self.measured.answers("signCertificate"))
+        self.note(PAIRED, contender, signed[0] - started)
+        writes = self.measured.wait_for_writes(count)
+        self.note(FIRST_CPU, contender, cpu_seconds(process.pid))
+        self.note(FIRST_SYNC, contender, writes[-1].time - self.measured.answers("applicationsForRuntime")[0])
+        self.measured.wait_for("the state Synchronized", lambda: self.world.state() == "Synchronized")
+        self.note(SYNCHRONISED, contender, time.time() - started)
+        if contender == OURS:
+            metrics = requests.get(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10).text
+            self.note(RECONCILES, contender, sum(map(float, _RECONCILES.findall(metrics))) / count)
+        cost = self.measured.cycles(process.pid)
+        self.note(CYCLE, contender, cost.cpu)
+        self.note(RESIDENT, contender, cost.resident)
+        self.note(RUNNING_THREADS, contender, cost.threads)
+        self.note(CHANGE, contender, self.measured.change(next(iter(generate(1)))))
+        process.kill()
+        calls = len(self.world.compass.requests.all())
+        started = self._start(process)
+        call = self.measured.wait_for("a call", lambda: self.world.compass.requests.all()[calls:])
+        self.note(RESTART, contender, call[0].time - started)
+        process.stop()
+
+    def in_pod(self, count: int) -> None:
+        """Memory with the configuration of a Pod: a token in a file, and no kubeconfig."""
+        self.measured.fresh(count)
+        if not self._account.exists():
+            self._create_account()
+        host, port = urlsplit(self.world.control_plane.url).netloc.split(":")
+        process = self._process(OURS, [sys.executable, "-m", "tests.benchmarks.in_pod", str(self._account)])
+        process.environment |= {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, "KUBECONFIG": ""}
         process.start()
-        try:
-            self._first_sync(process, contender, count)
-            self._unchanged(process, contender)
-            self._change(contender)
-            process.end(signal.SIGKILL)
-            calls = len(self.world.compass.requests.all())
-            process.start()
-            call = self.world.wait_for("a call", lambda: self.world.compass.requests.all()[calls:], timeout=WAIT)
-            self.note(RESTART, contender, call[0].time - process.started)
-        finally:
-            process.end(signal.SIGTERM)
+        self.measured.wait_for_writes(count)
+        self.note(IN_POD, OURS, self.measured.cycles(process.pid).resident)
+        process.stop()
 
-    def large(self, contender: str, command: Sequence[str], count: int) -> tuple[float, float]:
-        """Milliseconds of CPU of an unchanged cycle, and MiB resident, with so many Applications."""
-        process = Process(command, self._environment(), self.world.directory / f"{contender}.log")
-        self._fresh(count)
+    def _process(self, contender: str, command: Sequence[str]) -> AgentProcess:
+        return self.world.agent(
+            contender.replace(" ", "-"),
+            command=command,
+            CONTROLLER_SYNC_PERIOD=f"{PERIOD:g}s",
+            LEADER_ELECTION="true",
+            METRICS_PORT=str(self._metrics_port),
+            POD_UID=str(uuid.uuid4()),
+        )
+
+    @staticmethod
+    def _start(process: AgentProcess) -> float:
+        started = time.time()
         process.start()
-        try:
-            self._wait_for_writes(count)
-            one = Bench(self.world, self.log)
-            one._unchanged(process, contender)
-            return one.figures[CYCLE, contender][0], one.figures[RESIDENT, contender][0]
-        finally:
-            process.end(signal.SIGTERM)
+        return started
 
-    def _environment(self) -> dict[str, str]:
-        settings = self.world.environment(
-            CONTROLLER_SYNC_PERIOD=f"{PERIOD:g}s", LEADER_ELECTION="true", POD_UID=str(uuid.uuid4())
+    def _create_account(self) -> None:
+        client = self.world.client
+        account = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+        binding = Resource(
+            "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
         )
-        return {**settings, "KUBECONFIG": str(self.world.kubeconfig)}
+        metadata = {"name": ACCOUNT, "namespace": "kyma-system"}
+        client.create(account, {"apiVersion": "v1", "kind": account.kind, "metadata": metadata})
+        role = {"apiGroup": binding.group, "kind": "ClusterRole", "name": "cluster-admin"}
+        subjects = [{"kind": account.kind, "name": ACCOUNT, "namespace": "kyma-system"}]
+        obj = {"apiVersion": binding.api_version, "kind": binding.kind, "metadata": {"name": ACCOUNT}}
+        client.create(binding, {**obj, "roleRef": role, "subjects": subjects})
+        path = f"{account.path('kyma-system')}/{ACCOUNT}/token"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 86400}}
+        self._account.mkdir()
+        (self._account / "token").write_text(client.request("POST", path, body=body)["status"]["token"])
+        (self._account / "ca.crt").write_bytes(self.world.control_plane.ca_pem)
 
-    def _fresh(self, count: int) -> None:
-        """A cluster without a trace of an agent, and a Compass that assigns so many Applications."""
-        delete_objects(self.world)
-        self.world.reset()
-        self.world.compass.generate_applications(count)
-        self.world.configure()
-        self.world.compass.requests.clear()
-        self.log.clear()
-
-    def _first_sync(self, process: Process, contender: str, count: int) -> None:
-        signed = self.world.wait_for("a certificate", lambda: self._answers("signCertificate"), timeout=WAIT)
-        self.note(PAIRED, contender, signed[0] - process.started)
-        writes = self._wait_for_writes(count)
-        self.note(FIRST_CPU, contender, process.cpu())
-        self.note(FIRST_SYNC, contender, writes[-1].time - self._answers("applicationsForRuntime")[0])
-
-    def _unchanged(self, process: Process, contender: str) -> None:
-        self._wait_for_cycles(1)
-        before, cycles = process.cpu(), len(self._fetches())
-        self._wait_for_cycles(CYCLES)
-        spent = process.cpu() - before
-        self.note(CYCLE, contender, spent * 1000 / (len(self._fetches()) - cycles))
-        self.note(RESIDENT, contender, process.resident())
-
-    def _change(self, contender: str) -> None:
-        application = next(iter(generate(1)))
-        changed = time.time()
-        text = f"changed at {changed}"
-        self.world.compass.state.change_application(application["id"], {"description": text})
-        write = self.world.wait_for("the change", lambda: self._updates(since=changed), timeout=WAIT)[0].time
-        answers = [answer for answer in self._answers("applicationsForRuntime") if changed <= answer <= write]
-        self.note(CHANGE, contender, write - answers[0])
-
-    def _answers(self, operation: str) -> list[float]:
-        return [request.time for request in self.world.compass.requests.all() if operation in request.operation]
-
-    def _fetches(self) -> list[float]:
-        """When fetches ended: answers that lie close together belong to one."""
-        answers = self._answers("applicationsForRuntime")
-        return [answer for answer, after in pairwise([*answers, float("inf")]) if after - answer > PERIOD / 2]
-
-    def _wait_for_cycles(self, count: int) -> None:
-        """Until so many more fetches have ended, and what follows the last of them is done."""
-        before = len(self._fetches())
-        self.world.wait_for(
-            "cycles",
-            lambda: len(self._fetches()) >= before + count and time.time() - self._fetches()[-1] > PERIOD / 4,
-            timeout=WAIT,
-        )
-
-    def _wait_for_writes(self, count: int) -> list[Request]:
-        """All that are needed for so many Applications."""
-        needed = count + sum(_has_secret(application) for application in generate(count))
-        written: list[Request] = self.world.wait_for(
-            f"{needed} writes",
-            lambda: created if len(created := self._created("")) >= needed else [],
-            timeout=WAIT,
-        )
-        return written
-
-    def _created(self, agent: str) -> list[Request]:
-        return [
-            request
-            for request in self.log.requests(agent=agent)
-            if request.verb == "create"
-            and request.status == http.client.CREATED
-            and request.resource in (APPLICATION.plural, SECRET.plural)
-            and request.name.startswith(("mp-", "params-mp-"))
-        ]
-
-    def _updates(self, *, since: float) -> list[Request]:
-        return [
-            request
-            for request in self.log.requests(agent="")
-            if request.verb in ("update", "patch") and request.resource == APPLICATION.plural and request.time > since
-        ]
-
-    # --- the bare loop ---
+    def objects(self) -> Objects:
+        """Each Application and its Secrets, as they were before they were created."""
+        secrets: dict[str, list[Object]] = {}
+        for secret in self.world.secrets().values():
+            new = _new(secret, SECRET)
+            new["metadata"]["ownerReferences"][0]["uid"] = _UID
+            secrets.setdefault(secret["metadata"]["labels"]["app"], []).append(new)
+        applications = self.world.applications().items()
+        return [(_new(application, APPLICATION), secrets.get(name, [])) for name, application in applications]
 
     def bare_loop(self, objects: Objects, threads: int) -> float:
         """Seconds for the same objects from prepared bytes, over one connection of each thread."""
-        delete_objects(self.world)
-        self.log.clear()
+        self.measured.fresh(0)
         server = Server(self.world.kubeconfig)
         prepared = [
             (json.dumps(application).encode(), [json.dumps(secret).encode() for secret in secrets])
@@ -243,7 +191,7 @@ class Bench:
         began = time.time()
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(server.create, prepared))
-        return self._created(BARE_AGENT)[-1].time - began
+        return self.measured.created(BARE_AGENT)[-1].time - began
 
 
 class Server:
@@ -278,28 +226,20 @@ class Server:
         return text
 
 
-_UID = "00000000-0000-0000-0000-000000000000"
-
-
 def _decoded(text: str) -> str:
     return base64.b64decode(text).decode()
 
 
-def _prepared(objects: Objects) -> Objects:
-    for _, secrets in objects:
-        for secret in secrets:
-            secret["metadata"]["ownerReferences"][0]["uid"] = _UID
-    return objects
+def _new(obj: Object, resource: Resource) -> Object:
+    kept = {key: value for key, value in obj["metadata"].items() if key in _KEPT}
+    return {**obj, "kind": resource.kind, "apiVersion": resource.api_version, "metadata": kept}
 
 
-def _has_secret(application: Object) -> bool:
-    return any(bundle.get("defaultInstanceAuth") for bundle in application["bundles"])
-
-
-@contextmanager
-def bench() -> Iterator[Bench]:
-    with measured_world() as (world, log):
-        yield Bench(world, log)
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def main() -> None:
@@ -307,47 +247,52 @@ def main() -> None:
     parser.add_argument("--peer", type=shlex.split, help="command of another agent, to run in turns with this one")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--applications", type=int, default=200)
-    parser.add_argument("--large", type=int, default=5_000, help="0 leaves it out")
+    parser.add_argument("--large", default="5000,20000", help="further numbers of Applications; empty: none")
     options = parser.parse_args()
     contenders = {OURS: [sys.executable, "-m", "controller"]} | ({PEER: options.peer} if options.peer else {})
-    with bench() as one:
+    with measured_world() as measured:
+        bench = Bench(measured)
         threads = 0
         for _ in range(options.rounds):
+            bench.in_pod(options.applications)
             for contender, command in contenders.items():
-                one.agent(contender, command, options.applications)
+                bench.agent(contender, command, options.applications)
                 if contender == OURS:
-                    objects = _prepared(stored_objects(one.world))
-            threads = threads or _best(one, objects)
-            one.note(FIRST_SYNC, BARE, one.bare_loop(objects, threads))
-        print_table(one, options, list(contenders), threads)
-        if options.large:
-            cpu, resident = one.large(OURS, contenders[OURS], options.large)
-            print(f"\nwith {options.large:,} Applications: {cpu:.0f} ms of CPU a cycle, {resident:.0f} MiB")
+                    objects = bench.objects()
+            threads = threads or min(THREADS, key=lambda number: bench.bare_loop(objects, number))
+            bench.note(FIRST_SYNC, BARE, bench.bare_loop(objects, threads))
+            for contender in contenders:
+                seconds = bench.figures(FIRST_SYNC, contender)[-1]
+                bench.note(RATE, contender, bench.figures(FIRST_SYNC, BARE)[-1] / seconds)
+        print_table(bench, options, [OURS, BARE, *([PEER] if options.peer else [])], threads)
+    for count in map(int, filter(None, options.large.split(","))):
+        with measured_world() as measured:
+            large(Bench(measured), count)
 
 
-def _best(one: Bench, objects: Objects) -> int:
-    """The number of threads with which the bare loop is quickest."""
-    return min(THREADS, key=lambda threads: one.bare_loop(objects, threads))
-
-
-def print_table(one: Bench, options: argparse.Namespace, agents: list[str], threads: int) -> None:
-    contenders = [OURS, BARE, *(agent for agent in agents if agent != OURS)]
+def print_table(bench: Bench, options: argparse.Namespace, contenders: list[str], threads: int) -> None:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{options.rounds} rounds on {os.cpu_count()} cores, load averages at the end {load}\n")
+    print(f"{options.rounds} rounds on {os.cpu_count()} cores, load averages at the end {load}")
     print(f"{options.applications} Applications, period {PERIOD:g} s; the bare loop has {threads} threads\n")
-    print("| | " + " | ".join(contenders) + " |\n|---|" + "---:|" * len(contenders))
-    for line in LINES:
-        cells = [_spread(one.figures.get((line, contender), [])) for contender in contenders]
-        print(f"| {line} | " + " | ".join(cells) + " |")
-    ours, bare = one.figures[FIRST_SYNC, OURS], one.figures[FIRST_SYNC, BARE]
-    print(f"\nrate of the first sync / bare loop: {_spread([b / a for a, b in zip(ours, bare, strict=True)])}")
+    print(f"| | {' | '.join(contenders)} | goal |\n|---|{'---:|' * len(contenders)}---:|")
+    for line, goal in GOALS.items():
+        cells = [spread(bench.figures(line, contender)) for contender in contenders]
+        print(f"| {line} | {' | '.join(cells)} | {goal} |", flush=True)
 
 
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    form = cast("Callable[[float], str]", "{:.3g}".format)
-    return f"{form(statistics.median(values))} ({form(min(values))} to {form(max(values))})"
+def large(bench: Bench, count: int) -> None:
+    """Once: a round takes minutes."""
+    bench.measured.fresh(count)
+    process = bench.world.agent(CONTROLLER_SYNC_PERIOD=f"{PERIOD:g}s", LEADER_ELECTION="true")
+    process.start()
+    bench.measured.wait_for_writes(count)
+    cost = bench.measured.cycles(process.pid)
+    process.stop()
+    cpu_goal, resident_goal = LARGE_GOALS.get(count, ("", ""))
+    print(f"\n| with {count:,} Applications | this agent | goal |\n|---|---:|---:|")
+    print(
+        f"| {CYCLE} | {cost.cpu:.0f} | {cpu_goal} |\n| {RESIDENT} | {cost.resident:.0f} | {resident_goal} |", flush=True
+    )
 
 
 if __name__ == "__main__":
