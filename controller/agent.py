@@ -19,11 +19,11 @@ from controller.applications.sync import SyncReconciler
 from controller.compass import certificates
 from controller.compass.limits import Limits
 from controller.connection import state
-from controller.connection.backoff import Backoff
+from controller.connection.backoff import Backoff, Pauses
 from controller.connection.configuration import ConfigurationReader
 from controller.connection.credentials import CredentialsStore
 from controller.connection.health import Health
-from controller.connection.reconciler import ConnectionReconciler, Pauses
+from controller.connection.reconciler import ConnectionReconciler
 from controller.connection.sessions import Dependencies, Sessions
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics

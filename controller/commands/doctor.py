@@ -30,7 +30,7 @@ from controller.commands.status import Output
 from controller.compass import tls
 from controller.compass.errors import CompassError, InvalidRequest
 from controller.connection import status as cc
-from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
+from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
 from controller.connection.credentials import CredentialsError, StoredCredentials
 from controller.connection.problem import duration
 from controller.settings import Settings
@@ -163,10 +163,10 @@ def _configuration(facts: Facts) -> Finding:
     if isinstance(found, PairingConfiguration):
         return ok(check, f"complete, from {found.origin}, for Runtime {found.runtime_id}")
     if isinstance(facts.certificate, CertificateFacts):
-        if found.kind is ProblemKind.NOTHING:
+        if found.nothing:
             return ok(check, "none, and none is needed while the certificate is valid")
         return warning(check, f"not usable for another pairing: {found.text}", "correct it before it is needed")
-    if found.kind is ProblemKind.NOTHING:
+    if found.nothing:
         cure = f"{PAIR}, and --connector-url, --runtime-id and --tenant"
     else:
         cure = "correct what the text names; kubectl compass pair writes the Secret"

@@ -169,7 +169,7 @@ class _Revocation:
 
         def change(obj: dict[str, object]) -> None:
             cc.failed(obj, cc.State.CONNECTION_FAILED, reason, now=self._now())
-            cc.describe_certificate(obj, None)
+            cc.no_certificate(obj)
 
         self._taken.connections.apply(CONNECTION_NAME, change)
         print(f"The credentials are deleted; {reason}.", file=self._out)

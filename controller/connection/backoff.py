@@ -7,6 +7,7 @@ pause.
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from workqueue.clock import Clock
 
@@ -52,3 +53,15 @@ class Backoff:
         """Reset to the shortest delay."""
         with self._lock:
             self._what, self._failures, self._next = "", 0, 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pauses:
+    """Of a pairing, of calls to the Connector, of writes of the gateway's Secret, and of reconciles with an unexpected
+    error.
+    """
+
+    pairing: Backoff
+    connector: Backoff
+    gateway: Backoff
+    internal: Backoff

@@ -22,7 +22,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from functools import cached_property
 from typing import Any
 
@@ -54,18 +53,15 @@ _MAX_VALUE = 4096  # longer values would not fit into a header
 Object = dict[str, Any]
 
 
-class ProblemKind(Enum):
-    NOTHING = auto()
-    """None of the three places exists, so no pairing is requested."""
-    UNUSABLE = auto()
-
-
 @dataclass(frozen=True)
 class ConfigurationProblem:
-    """Pairing is not possible with this configuration. `text` has the object and all invalid keys."""
+    """Pairing is not possible with this configuration. `text` has the object and all invalid keys.
 
-    kind: ProblemKind
+    `nothing`: none of the three places exists, so no pairing is requested.
+    """
+
     text: str
+    nothing: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ class RevokedMeanwhile(Exception):
 class _Unusable(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.problem = ConfigurationProblem(ProblemKind.UNUSABLE, text)
+        self.problem = ConfigurationProblem(text)
 
 
 class ConfigurationReader:
@@ -183,9 +179,9 @@ def resolve(
     except _Unusable as error:
         return error.problem
     return ConfigurationProblem(
-        ProblemKind.NOTHING,
         f"no pairing configuration found: there is neither a ConfigMap {name} nor a Secret {name}, "
         f"and the CompassConnection has no token in spec.pairing",
+        nothing=True,
     )
 
 

@@ -169,6 +169,17 @@ class StoredCredentials:
         return certificates.chain_to_pem(self.pair.chain[1:])
 
 
+@dataclass(frozen=True)
+class NewCredentials:
+    """From a pairing or a renewal, stored, and the CA certificates for the gateway. `request_id`: the x-request-id of
+    the call that signed them.
+    """
+
+    credentials: StoredCredentials
+    ca_pem: bytes
+    request_id: str
+
+
 class CredentialsStore:
     """Reads and writes the two Secrets. Its caches show own writes at once."""
 

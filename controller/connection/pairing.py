@@ -29,17 +29,16 @@ from controller.compass.errors import (
 from controller.compass.types import SignedCertificate
 from controller.connection import configuration as sources
 from controller.connection import problem
-from controller.connection.configuration import PairingConfiguration, RevokedMeanwhile
+from controller.connection.configuration import RevokedMeanwhile
 from controller.connection.credentials import (
     CredentialsReplaced,
+    NewCredentials,
     Registration,
-    StoredCredentials,
     StoredPairing,
     fault_of_pairing,
 )
 from controller.connection.health import Failure
 from controller.connection.problem import Token
-from controller.connection.rules import Pair, Resume
 from controller.connection.sessions import Dependencies, announced_urls, request_id
 from controller.connection.state import Connected, PairingFailure, State, UnsavedAnswer
 from controller.resources import CONNECTION_NAME
@@ -62,19 +61,6 @@ class _StoredPairingChanged(CompassError):
 
 
 @dataclass(frozen=True)
-class PairingResult:
-    """The new credentials, stored, and the CA certificates for the gateway. `origin`: where the token came from.
-
-    `request_id`: the x-request-id of the call that signed them.
-    """
-
-    credentials: StoredCredentials
-    ca_pem: bytes
-    origin: str
-    request_id: str
-
-
-@dataclass(frozen=True)
 class PairingAttemptFailed:
     """`failure`: for the memory of the process; `cause`: the failed call. `unsaved`: an answer not stored yet."""
 
@@ -93,12 +79,9 @@ class Pairing:
         self._new_key = dependencies.new_key
         self._clock = dependencies.clock
 
-    def run(self, decision: Pair | Resume, state: State) -> PairingResult | PairingAttemptFailed:
-        """Pair, or continue a pairing in progress. Raises RevokedMeanwhile."""
-        if isinstance(decision, Resume):
-            progress = _Progress(decision.pairing, state.memory.unsaved_answer)
-        else:
-            progress = _Progress(_begin(decision.configuration, state), None)
+    def run(self, pairing: StoredPairing, state: State) -> NewCredentials | PairingAttemptFailed:
+        """Begin this pairing, or continue it. Raises RevokedMeanwhile."""
+        progress = _Progress(pairing, state.memory.unsaved_answer)
         try:
             self._assert_usable(progress.pairing)
             if not progress.pairing.key:
@@ -168,7 +151,7 @@ class Pairing:
         progress.signed = signed
         return signed
 
-    def _store(self, progress: "_Progress", signed: SignedCertificate, state: State) -> PairingResult:
+    def _store(self, progress: "_Progress", signed: SignedCertificate, state: State) -> NewCredentials:
         """Step 4."""
         pairing, now = progress.pairing, int(self._clock.time())
         registration = Registration(
@@ -191,7 +174,7 @@ class Pairing:
             self._assert_not_revoked(state)
             # The Secret was deleted or edited, so the new credentials are needed even more.
             stored = self._credentials.save(key_pem=key_pem, chain_pem=signed.chain_pem, registration=registration)
-        return PairingResult(stored, signed.ca_pem, pairing.origin, progress.request_id)
+        return NewCredentials(stored, signed.ca_pem, progress.request_id)
 
     def _failed(
         self, error: Exception, token: Token, progress: "_Progress", state: State, *, step: str = _RETRIEVE
@@ -285,20 +268,6 @@ class _Progress:
         if self.pairing.key and (self.signed is not None or not self.is_saved):
             return UnsavedAnswer(self.pairing, self.signed, self.request_id)
         return None
-
-
-def _begin(configuration: PairingConfiguration, state: State) -> StoredPairing:
-    return StoredPairing(
-        configuration=configuration.fingerprint,
-        origin=configuration.origin,
-        runtime_id=configuration.runtime_id,
-        tenant=configuration.tenant,
-        token_url=configuration.connector_url,
-        token=configuration.token,
-        fallback_fingerprint=state.fallback_fingerprint if configuration.literal else "",
-        connection_uid=state.connection["metadata"]["uid"] if state.connection else "",
-        since=int(state.now),
-    )
 
 
 def _fate_of_token(error: CompassError, pairing: StoredPairing) -> Token:

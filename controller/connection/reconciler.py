@@ -7,15 +7,14 @@ the newest state.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from controller.compass.errors import CompassError, Refused
 from controller.connection import problem, rules, status
-from controller.connection.backoff import Backoff
+from controller.connection.backoff import Pauses
 from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile
-from controller.connection.credentials import CredentialsReplaced, StoredCredentials
-from controller.connection.gateway_ca import GatewayCA
+from controller.connection.credentials import CredentialsReplaced, NewCredentials, StoredCredentials, StoredPairing
 from controller.connection.health import CompassService, Failure, Health
 from controller.connection.pairing import Pairing, PairingAttemptFailed
 from controller.connection.renewal import Renewal
@@ -28,8 +27,7 @@ from controller.connection.state import (
     Limits,
     Memory,
     Observer,
-    Paired,
-    Renewed,
+    Obtained,
     State,
 )
 from controller.metrics import AgentMetrics
@@ -43,18 +41,6 @@ log = logging.getLogger(__name__)
 _PERIOD_JITTER = 0.1
 
 _MAX_ACTIONS = 8  # of one reconcile; more follow after other keys
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pauses:
-    """Back-offs of actions that may fail repeatedly: a pairing, calls to the Connector, writes of the gateway's Secret,
-    and reconciles with an unexpected error.
-    """
-
-    pairing: Backoff
-    connector: Backoff
-    gateway: Backoff
-    internal: Backoff
 
 
 class ConnectionReconciler:
@@ -78,7 +64,6 @@ class ConnectionReconciler:
         self._reporter = Reporter(dependencies.connections, recorder)
         self._pairing = Pairing(dependencies)
         self._renewal = Renewal(dependencies)
-        self._gateway_ca = GatewayCA(dependencies.credentials, pauses.gateway)
         self._credentials = dependencies.credentials
         self._clock = dependencies.clock
         self._health = health
@@ -127,7 +112,7 @@ class ConnectionReconciler:
     def _report(self, state: State, decision: rules.Rest) -> None:
         if isinstance(state, Connected):
             self._metrics.certificate(state.credentials.not_before, state.credentials.not_after)
-        warnings = rules.warnings(state, gateway_secret=self._gateway_ca.secret)
+        warnings = rules.warnings(state, gateway_secret=str(self._credentials.ca_name))
         if not self._reporter.report(state, decision.problem, warnings):
             return
         self._remember(unreported=None)
@@ -140,38 +125,36 @@ class ConnectionReconciler:
 
     def _carry_out(self, decision: rules.Action, state: State) -> None:
         match decision, state:
-            case ((rules.Pair() | rules.Resume()), _):
-                self._pair(decision, state)
+            case rules.Pair(pairing), _:
+                self._pair(pairing, state)
             case rules.StoreRegistration(registration), State(stored=StoredCredentials() as stored):
                 self._credentials.save_registration(registration, stored)
                 log.info("Stored the registration of the certificate", extra={"runtime": registration.runtime_id})
-            case rules.AbandonPairing(), _:
+            case rules.Act.ABANDON_PAIRING, _:
                 self._credentials.save_pairing(None)
             case rules.Renew(cause), Connected():
                 self._renew(cause, state)
-            case rules.CheckConnector(), Connected():
+            case rules.Act.CHECK_CONNECTOR, Connected():
                 self._check(state)
-            case rules.WriteGatewayCA(), Connected():
-                self._remember(gateway_failure=self._gateway_ca.write(state.credentials.ca_pem))
+            case rules.Act.WRITE_GATEWAY_CA, Connected():
+                self._write_gateway_ca(state.credentials.ca_pem)
             case _:
                 raise AssertionError(f"{decision} needs other credentials")
 
     # --- pairing ---
 
-    def _pair(self, decision: rules.Pair | rules.Resume, state: State) -> None:
-        result = self._pairing.run(decision, state)
+    def _pair(self, pairing: StoredPairing, state: State) -> None:
+        result = self._pairing.run(pairing, state)
         if isinstance(result, PairingAttemptFailed):
             self._metrics.pairing("error")
             self._pauses.pairing.failed(result.failure.attempt_key, at_least=result.cause.retry_after)
             self._remember(pairing_failure=result.failure, unsaved_answer=result.unsaved)
             return
-        shown = {"origin": result.origin, "fingerprint": result.credentials.fingerprint, "requestID": result.request_id}
-        log.info("Paired with Compass", extra=shown)
         self._metrics.pairing("success")
         self._pauses.pairing.succeeded()
         self._health.replaced()
         self._remember(pairing_failure=None, unsaved_answer=None)
-        self._put_into_use(result.credentials, Paired(_is_requested(state), result.origin), result.ca_pem)
+        self._put_into_use(result, Obtained(_is_requested(state)))
 
     # --- maintenance ---
 
@@ -187,9 +170,8 @@ class ConnectionReconciler:
 
     def _renew(self, cause: rules.RenewalCause, state: Connected) -> None:
         if cause is rules.RenewalCause.CA_MISSING:  # the CA of a new certificate could not be written either
-            failure = self._gateway_ca.write(state.credentials.ca_pem, dry_run=True)
-            self._remember(gateway_failure=failure)
-            if failure is not None:
+            self._write_gateway_ca(state.credentials.ca_pem, dry_run=True)
+            if self._memory.gateway_failure is not None:
                 return
         try:
             result = self._renewal.renew(cause, state)
@@ -202,18 +184,30 @@ class ConnectionReconciler:
         if result is None:
             self._connector_accepted(state.credentials)
             return
-        shown = {"fingerprint": result.credentials.fingerprint, "requestID": result.request_id}
-        log.info("Certificate renewed", extra=shown)
         self._metrics.renewal("success")
         self._health.connector_answered()
         self._remember(renewed_at=self._clock.monotonic())
-        self._put_into_use(result.credentials, Renewed(_is_requested(state), cause.value), result.ca_pem)
+        self._put_into_use(result, Obtained(_is_requested(state), renewed_because=cause.value))
 
-    def _put_into_use(self, credentials: StoredCredentials, done: Paired | Renewed, ca_pem: bytes) -> None:
+    def _put_into_use(self, new: NewCredentials, obtained: Obtained) -> None:
         """They replace the earlier ones."""
+        shown = {"fingerprint": new.credentials.fingerprint, "requestID": new.request_id}
+        log.info("Certificate renewed" if obtained.renewed_because else "Paired with Compass", extra=shown)
         self._pauses.connector.succeeded()
-        self._remember(unreported=done, last_call=self._call_with(credentials))
-        self._remember(gateway_failure=self._gateway_ca.write(ca_pem))
+        self._remember(unreported=obtained, last_call=self._call_with(new.credentials))
+        self._write_gateway_ca(new.ca_pem)
+
+    def _write_gateway_ca(self, ca_pem: bytes, *, dry_run: bool = False) -> None:
+        """The connection does not fail without the gateway's copy of the CA certificates."""
+        secret, failure = str(self._credentials.ca_name), None
+        try:
+            self._credentials.save_ca(ca_pem, dry_run=dry_run)
+        except ApiError as error:
+            failure = Failure.of(error)
+            self._pauses.gateway.failed(secret)
+        else:
+            self._pauses.gateway.succeeded()
+        self._remember(gateway_failure=failure)
 
     def _connector_accepted(self, credentials: StoredCredentials) -> None:
         self._pauses.connector.succeeded()

@@ -5,13 +5,13 @@ in the same Secret, so a restart finds it.
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from controller.compass import certificates
 from controller.compass.errors import CompassError, Refused
 from controller.connection import status
 from controller.connection.configuration import RevokedMeanwhile, is_newly_revoked
-from controller.connection.credentials import PendingCertificate, StoredCredentials, read_credentials
+from controller.connection.credentials import NewCredentials, PendingCertificate, read_credentials
 from controller.connection.problem import clock_difference
 from controller.connection.rules import RenewalCause
 from controller.connection.sessions import Dependencies, announced_urls, request_id
@@ -23,17 +23,6 @@ log = logging.getLogger(__name__)
 
 class RenewedCertificateUnusable(CompassError):
     """The new certificate must not replace one that works."""
-
-
-@dataclass(frozen=True)
-class RenewalResult:
-    """The new credentials, stored, and the CA certificates for the gateway. `request_id`: the x-request-id of the call
-    that signed them.
-    """
-
-    credentials: StoredCredentials
-    ca_pem: bytes
-    request_id: str
 
 
 class Renewal:
@@ -63,7 +52,7 @@ class Renewal:
             self._credentials.save_registration(moved, state.credentials)
             log.info("The URLs of Compass have changed", extra={"connector": urls[0], "director": urls[1]})
 
-    def renew(self, cause: RenewalCause, state: Connected) -> RenewalResult | None:
+    def renew(self, cause: RenewalCause, state: Connected) -> NewCredentials | None:
         """Request a certificate, or use the pending one. None: it is pending, because it is not valid yet.
 
         Also raises RevokedMeanwhile.
@@ -129,7 +118,7 @@ class Renewal:
             return
         raise RenewedCertificateUnusable(text, request_id=pending.request_id)
 
-    def _put_into_use(self, pending: PendingCertificate, state: Connected) -> RenewalResult:
+    def _put_into_use(self, pending: PendingCertificate, state: Connected) -> NewCredentials:
         """Store the certificate after the Connector has accepted it."""
         registration = replace(
             state.registration,
@@ -144,7 +133,7 @@ class Renewal:
         stored = self._credentials.save(
             key_pem=key_pem, chain_pem=chain_pem, registration=registration, replacing=state.credentials
         )
-        return RenewalResult(stored, pending.ca.encode(), pending.request_id)
+        return NewCredentials(stored, pending.ca.encode(), pending.request_id)
 
     def _keep(self, pending: PendingCertificate, state: Connected) -> None:
         if state.pending is None:

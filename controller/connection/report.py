@@ -13,7 +13,7 @@ from controller.connection import configuration as sources
 from controller.connection import status
 from controller.connection.configuration import fingerprint_of
 from controller.connection.problem import Kind, Problem, said
-from controller.connection.state import Connected, Paired, Renewed, State, certificate_subject, pairing_subject
+from controller.connection.state import Connected, Obtained, State, certificate_subject, pairing_subject
 from controller.connection.store import ConnectionStore
 from controller.resources import CONNECTION_NAME
 from controller.runtime.events import EventRecorder, EventType
@@ -83,12 +83,12 @@ class Reporter:
         before, problem, done = state.connection, reported.problem, state.memory.unreported
         if isinstance(state, Connected) and done is not None:
             until = status.timestamp(state.credentials.not_after)
-            if isinstance(done, Paired):
-                runtime = state.registration.runtime_id
-                text = f"Paired with Compass through {done.origin} as Runtime {runtime}"
+            if not done.renewed_because:
+                known = state.registration
+                text = f"Paired with Compass through {known.origin} as Runtime {known.runtime_id}"
                 self._emit(written, "Connected", f"{text}; the certificate is valid until {until}", kind="Normal")
             else:
-                text = f"Renewed because {done.why}; the certificate is valid until {until}"
+                text = f"Renewed because {done.renewed_because}; the certificate is valid until {until}"
                 self._emit(written, "CertificateRenewed", text, kind="Normal")
         elif problem is None and _is_lost(before) and not _revocation_is_done(before, state):
             text = "The credentials are valid, and the Connector accepts the certificate"
@@ -131,20 +131,23 @@ def _write(obj: Object, state: State, reported: _Reported) -> None:
     status.warn(obj, "; ".join(warning.text() for warning in reported.warnings))
 
 
-def _write_connection(obj: Object, state: Connected, done: Paired | Renewed | None) -> None:
+def _write_connection(obj: Object, state: Connected, done: Obtained | None) -> None:
     """The certificate that is used, its Runtime, the URLs of Compass. Remove a token that is not needed now."""
     registration = state.registration
     is_new = status.state_of(obj) is None or not status.was_established(obj) or state.is_new_object
-    if isinstance(done, Paired) or is_new:
+    paired = done is not None and not done.renewed_because
+    if paired or is_new:
         # Of older credentials, the time of the pairing is not stored: they are at least this old.
         paired_at = registration.paired_at or registration.acquired or state.credentials.not_before
         status.established(obj, at=min(paired_at, state.now), now=state.now)
         _write_certificate(obj, state)
-    if isinstance(done, Paired):
+    if paired:
         sources.remove_revocation_mark(obj)
-    elif isinstance(done, Renewed):
+    elif done is not None:
         status.renewed(obj, now=state.now)
-    obj.setdefault("spec", {})["managementInfo"] = status.management_info(registration)
+    obj.setdefault("spec", {})["managementInfo"] = status.management_info(
+        connector_url=registration.connector_url, director_url=registration.director_url
+    )
     status.describe_runtime(obj, runtime_id=registration.runtime_id, tenant=registration.tenant)
     if sources.has_literal_token(obj) and state.reconnect_given_up:
         sources.remove_token(obj)
@@ -189,10 +192,10 @@ def _write_problem(obj: Object, reported: _Reported, *, now: float) -> None:
 def _write_certificate(obj: Object, state: State) -> None:
     stored = state.stored
     if stored is None:
-        status.describe_certificate(obj, None)
+        status.no_certificate(obj)
         return
     acquired = stored.registration.acquired if stored.registration else 0
-    status.describe_certificate(obj, status.Validity(stored.not_before, stored.not_after, acquired))
+    status.describe_certificate(obj, not_before=stored.not_before, not_after=stored.not_after, acquired=acquired)
 
 
 def _remove_token(obj: Object, configuration: str) -> None:

@@ -9,13 +9,12 @@ A decision is an action, or a Rest: a problem (None if there is none) until the 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 from controller.connection import problem, status
 from controller.connection.configuration import (
     ConfigurationProblem,
     PairingConfiguration,
-    ProblemKind,
     has_reference,
     origin_of,
 )
@@ -51,21 +50,9 @@ class RenewalCause(StrEnum):
 
 @dataclass(frozen=True)
 class Pair:
-    """Exchange the configured token for credentials."""
-
-    configuration: PairingConfiguration
-
-
-@dataclass(frozen=True)
-class Resume:
-    """Continue the pairing in progress."""
+    """Begin this pairing, or continue it."""
 
     pairing: StoredPairing
-
-
-@dataclass(frozen=True)
-class AbandonPairing:
-    """Remove a pairing in progress, because the credentials work."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +69,14 @@ class Renew:
     cause: RenewalCause
 
 
-@dataclass(frozen=True)
-class CheckConnector:
+class Act(Enum):
+    """Actions that need nothing but the state."""
+
+    ABANDON_PAIRING = auto()
+    """Remove a pairing in progress, because the credentials work."""
+    CHECK_CONNECTOR = auto()
     """Check with the Connector that it accepts the certificate, and read the URLs of Compass."""
-
-
-@dataclass(frozen=True)
-class WriteGatewayCA:
+    WRITE_GATEWAY_CA = auto()
     """Write the gateway's copy of the CA certificates."""
 
 
@@ -100,7 +88,7 @@ class Rest:
     next_look: float
 
 
-Action = Pair | Resume | AbandonPairing | StoreRegistration | Renew | CheckConnector | WriteGatewayCA
+Action = Pair | StoreRegistration | Renew | Act
 Decision = Action | Rest
 
 
@@ -111,7 +99,7 @@ def decide(state: State) -> Decision:
     return next(decision for rule in WITHOUT_CREDENTIALS if (decision := rule(state)) is not None)
 
 
-def pairing_step(state: State) -> Pair | Resume | Problem:
+def pairing_step(state: State) -> Pair | Problem:
     """The next step of the configured pairing or of the one in progress, or the problem."""
     return next(step for rule in PAIRING if (step := rule(state)) is not None)
 
@@ -136,9 +124,9 @@ def back_off(state: State) -> Problem | None:
     return failure.problem if failure is not None and state.pairing_pause > 0 else None
 
 
-def resume(state: State) -> Resume | None:
+def resume(state: State) -> Pair | None:
     """A pairing with the current configuration is in progress: it continues."""
-    return Resume(state.active_pairing) if state.active_pairing is not None else None
+    return Pair(state.active_pairing) if state.active_pairing is not None else None
 
 
 def not_configured(state: State) -> Problem | None:
@@ -146,7 +134,7 @@ def not_configured(state: State) -> Problem | None:
     configuration = state.configuration
     if not isinstance(configuration, ConfigurationProblem):
         return None
-    last = state.memory.pairing_failure if configuration.kind is ProblemKind.NOTHING else None
+    last = state.memory.pairing_failure if configuration.nothing else None
     return problem.not_configured(configuration, last.problem if last is not None else None)
 
 
@@ -157,10 +145,25 @@ def token_used(state: State) -> Problem | None:
 
 def exchange_token(state: State) -> Pair | None:
     """Otherwise: the token is exchanged for credentials."""
-    return Pair(state.configuration) if isinstance(state.configuration, PairingConfiguration) else None
+    configuration = state.configuration
+    if not isinstance(configuration, PairingConfiguration):
+        return None
+    return Pair(
+        StoredPairing(
+            configuration=configuration.fingerprint,
+            origin=configuration.origin,
+            runtime_id=configuration.runtime_id,
+            tenant=configuration.tenant,
+            token_url=configuration.connector_url,
+            token=configuration.token,
+            fallback_fingerprint=state.fallback_fingerprint if configuration.literal else "",
+            connection_uid=state.connection["metadata"]["uid"] if state.connection else "",
+            since=int(state.now),
+        )
+    )
 
 
-PAIRING: tuple[Callable[[State], Pair | Resume | Problem | None], ...] = (
+PAIRING: tuple[Callable[[State], Pair | Problem | None], ...] = (
     revoked,
     token_lost,
     back_off,
@@ -212,10 +215,10 @@ def correct_ids(state: Connected) -> Decision | None:
     call = state.last_call
     if state.connector_accepts and call is not None and call.at >= state.director_refusal.since:
         return StoreRegistration(state.corrected)
-    return CheckConnector() if _connector_may_be_called(state) else None
+    return Act.CHECK_CONNECTOR if _connector_may_be_called(state) else None
 
 
-def other_token(state: Connected) -> Pair | Resume | None:
+def other_token(state: Connected) -> Pair | None:
     """They belong to a Runtime other than the configured one, and a newer token can be tried: the next step of a
     pairing.
     """
@@ -224,7 +227,7 @@ def other_token(state: Connected) -> Pair | Resume | None:
     return _possible_step(state)
 
 
-def reconnect(state: Connected) -> Pair | Resume | None:
+def reconnect(state: Connected) -> Pair | None:
     """New ones are requested, and a token can be tried: the next step of a pairing."""
     return _possible_step(state) if state.reconnect_wanted else None
 
@@ -250,7 +253,7 @@ def replace_refused(state: Connected) -> Decision | None:
                 return step
         elif _refused_just_now(state) and call.at >= tried:
             return step
-    return CheckConnector() if _connector_may_be_called(state) else None
+    return Act.CHECK_CONNECTOR if _connector_may_be_called(state) else None
 
 
 def renew(state: Connected) -> Renew | None:
@@ -274,27 +277,27 @@ def renew(state: Connected) -> Renew | None:
     return None
 
 
-def check(state: Connected) -> CheckConnector | None:
+def check(state: Connected) -> Act | None:
     """The Connector was not called for a period, or its last call failed: the agent calls it."""
     call = state.last_call
     due = call is None or state.monotonic >= call.next or call.failure is not None
-    return CheckConnector() if due and state.connector_pause <= 0 else None
+    return Act.CHECK_CONNECTOR if due and state.connector_pause <= 0 else None
 
 
-def write_gateway_ca(state: Connected) -> WriteGatewayCA | None:
+def write_gateway_ca(state: Connected) -> Act | None:
     """The gateway's Secret has other CA certificates, or could not be written: the agent writes it."""
     if state.gateway is GatewaySecret.AS_WANTED or state.gateway_pause > 0:
         return None
     wanted = state.gateway is GatewaySecret.DIFFERENT or state.memory.gateway_failure is not None
-    return WriteGatewayCA() if wanted else None
+    return Act.WRITE_GATEWAY_CA if wanted else None
 
 
-def abandon_pairing(state: Connected) -> AbandonPairing | None:
+def abandon_pairing(state: Connected) -> Act | None:
     """A pairing is in progress that is no longer needed: the agent removes it."""
     # It has failed for too long, or Connector and Director have both accepted the credentials.
     if state.stored_pairing is None or state.refusals or state.reconnect_wanted or not state.connector_accepts:
         return None
-    return AbandonPairing() if state.reconnect_given_up or state.accepted else None
+    return Act.ABANDON_PAIRING if state.reconnect_given_up or state.accepted else None
 
 
 def wrong_runtime(state: Connected) -> Rest | None:
@@ -415,7 +418,7 @@ def warnings(state: State, *, gateway_secret: str) -> tuple[Problem, ...]:
 # --- parts of rules ---
 
 
-def _possible_step(state: State) -> Pair | Resume | None:
+def _possible_step(state: State) -> Pair | None:
     """The next step of a pairing, if a token can be tried now."""
     if state.configuration is None:
         return None

@@ -7,17 +7,17 @@ between a decision and its action, except where the action says so.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
 from controller.compass.types import SignedCertificate
 from controller.connection import configuration as sources
 from controller.connection import status
+from controller.connection.backoff import Pauses
 from controller.connection.configuration import (
     Configuration,
     ConfigurationProblem,
     ConfigurationReader,
     PairingConfiguration,
-    ProblemKind,
     fault_of,
     fault_of_url,
     fingerprint_of,
@@ -149,21 +149,13 @@ class LastConnectorCall:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """What a pairing has done. `fulfils_request`: refreshCredentialsNow was set before. `origin`: the object with the
-    token.
+class Obtained:
+    """New credentials are stored: by a pairing, or by a renewal and why, for people. `fulfils_request`:
+    refreshCredentialsNow was set before.
     """
 
     fulfils_request: bool
-    origin: str
-
-
-@dataclass(frozen=True)
-class Renewed:
-    """What a renewal has done. `fulfils_request`: refreshCredentialsNow was set before. `why`: for people."""
-
-    fulfils_request: bool
-    why: str
+    renewed_because: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,24 +188,7 @@ class Memory:
     last_call: LastConnectorCall | None = None
     gateway_failure: Failure | None = None
     renewed_at: float | None = None  # monotonic seconds
-    unreported: Paired | Renewed | None = None
-
-
-class Pause(Protocol):
-    """A back-off: seconds until the next attempt for a subject."""
-
-    def wait(self, subject: str) -> float: ...
-
-
-class Pauses(Protocol):
-    """Back-offs of a pairing, of calls to the Connector, and of writes of the gateway's Secret."""
-
-    @property
-    def pairing(self) -> Pause: ...
-    @property
-    def connector(self) -> Pause: ...
-    @property
-    def gateway(self) -> Pause: ...
+    unreported: Obtained | None = None
 
 
 # --- the state ---
@@ -591,8 +566,8 @@ def _is_new(connection: Mapping[str, Any] | None, registration: Registration) ->
         return True
     if connection["metadata"]["uid"] == registration.connection_uid:
         return False  # they were obtained for it, and its status is written next
-    urls = connection.get("spec", {}).get("managementInfo")
-    return not status.was_established(connection) and urls != status.management_info(registration)
+    urls = status.management_info(connector_url=registration.connector_url, director_url=registration.director_url)
+    return not status.was_established(connection) and connection.get("spec", {}).get("managementInfo") != urls
 
 
 def _observed(configuration: Configuration, reads: Reads) -> ObservedConfiguration:
@@ -650,7 +625,7 @@ def _reconnect_wanted(state: State, *, is_new_object: bool, given_up: bool) -> b
         return True  # its token was removed from the CompassConnection
     if state.token_already_exchanged:
         return False
-    nothing = isinstance(configuration, ConfigurationProblem) and configuration.kind is ProblemKind.NOTHING
+    nothing = isinstance(configuration, ConfigurationProblem) and configuration.nothing
     return sources.has_literal_token(state.connection) or (is_new_object and not nothing)
 
 

@@ -18,7 +18,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from controller import fields
 from controller.text import clean
@@ -46,24 +46,6 @@ CONNECTION_LOST = frozenset({State.CONNECTION_FAILED, State.CONNECTION_MAINTENAN
 """States of a failed connection, which a sync must not overwrite: the error of the connection takes precedence."""
 
 Object = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Validity:
-    """Validity of a client certificate, and when it was received; epoch seconds."""
-
-    not_before: float
-    not_after: float
-    acquired: float = 0.0  # 0: not known
-
-
-class Addresses(Protocol):
-    """URLs of Connector and Director for the certificate."""
-
-    @property
-    def connector_url(self) -> str: ...
-    @property
-    def director_url(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -176,24 +158,25 @@ def describe_runtime(connection: Object, *, runtime_id: str, tenant: str) -> Non
     connection.setdefault("status", {})["runtime"] = {"id": runtime_id, "tenant": tenant}
 
 
-def describe_certificate(connection: Object, validity: Validity | None) -> None:
-    """Set the dates to those of the certificate, also after they were edited or removed. None: there is no certificate.
+def describe_certificate(connection: Object, *, not_before: float, not_after: float, acquired: float) -> None:
+    """Set the dates to those of the certificate, also after they were edited or removed.
 
-    The time of its receipt stays unchanged if the credentials do not include it.
+    `acquired`: the time of its receipt; 0 if it is not known, then the date stays unchanged.
     """
     part = _connection_part(connection)
-    known = part.get("certificateStatus") or {}
-    dates: dict[str, str] = {}
-    if validity is not None:
-        acquired = timestamp(validity.acquired) if validity.acquired else known.get("acquired")
-        dates = {"notBefore": timestamp(validity.not_before), "notAfter": timestamp(validity.not_after)}
-        dates |= {"acquired": acquired} if acquired else {}
-    part["certificateStatus"] = dates
+    dates = {"notBefore": timestamp(not_before), "notAfter": timestamp(not_after)}
+    received = timestamp(acquired) if acquired else (part.get("certificateStatus") or {}).get("acquired")
+    part["certificateStatus"] = dates | ({"acquired": received} if received else {})
 
 
-def management_info(registration: Addresses) -> Object:
+def no_certificate(connection: Object) -> None:
+    """There is none."""
+    _connection_part(connection)["certificateStatus"] = {}
+
+
+def management_info(*, connector_url: str, director_url: str) -> Object:
     """`spec.managementInfo`: the URLs of Compass."""
-    return {"connectorUrl": registration.connector_url, "directorUrl": registration.director_url}
+    return {"connectorUrl": connector_url, "directorUrl": director_url}
 
 
 def sync_failed(connection: Object, error: str, *, now: float) -> None:

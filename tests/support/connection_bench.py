@@ -11,11 +11,11 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 from prometheus_client import CollectorRegistry
 
-from controller.connection.backoff import Backoff
+from controller.connection.backoff import Backoff, Pauses
 from controller.connection.configuration import ConfigurationReader
 from controller.connection.credentials import CredentialsStore
 from controller.connection.health import Health
-from controller.connection.reconciler import ConnectionReconciler, Pauses
+from controller.connection.reconciler import ConnectionReconciler
 from controller.connection.sessions import Dependencies
 from controller.connection.state import Limits
 from controller.connection.store import ConnectionStore

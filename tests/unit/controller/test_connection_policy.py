@@ -14,28 +14,25 @@ from hypothesis import strategies as st
 
 from controller.compass.errors import Refused, Unavailable
 from controller.connection import problem, rules
+from controller.connection.backoff import Backoff, Pauses
 from controller.connection.configuration import (
     REVOKED,
     SPEC_PAIRING,
     Configuration,
     ConfigurationProblem,
     PairingConfiguration,
-    ProblemKind,
     fingerprint_of,
 )
 from controller.connection.credentials import PendingCertificate, Registration, StoredCredentials, StoredPairing
 from controller.connection.health import CompassService, Failure, Observations, Owner, Refusal
 from controller.connection.problem import Problem, Token
 from controller.connection.rules import (
-    AbandonPairing,
-    CheckConnector,
+    Act,
     Decision,
     Pair,
     Renew,
     Rest,
-    Resume,
     StoreRegistration,
-    WriteGatewayCA,
     decide,
 )
 from controller.connection.state import (
@@ -52,6 +49,7 @@ from controller.connection.state import (
 )
 from controller.connection.status import State as ConnectionState
 from tests.support.connection_bench import SYNC_PERIOD
+from workqueue.testing import VirtualClock
 
 NOW, MONOTONIC = 1_900_000_000.0, 10_000.0
 TOLERANCE = 2 * SYNC_PERIOD
@@ -63,8 +61,8 @@ NEWER = replace(USED, token="newer")
 ELSEWHERE = replace(NEWER, origin="Secret kyma-system/compass-agent-configuration")
 LITERAL = replace(NEWER, origin=SPEC_PAIRING, literal=True)
 CORRECTED = replace(USED, runtime_id="another")
-NOTHING = ConfigurationProblem(ProblemKind.NOTHING, "no pairing configuration found")
-INCOMPLETE = ConfigurationProblem(ProblemKind.UNUSABLE, f"{CONFIG_MAP}: TENANT is empty")
+NOTHING = ConfigurationProblem("no pairing configuration found", nothing=True)
+INCOMPLETE = ConfigurationProblem(f"{CONFIG_MAP}: TENANT is empty")
 CONFIGURATIONS: tuple[Configuration, ...] = (USED, NEWER, ELSEWHERE, LITERAL, CORRECTED, NOTHING, INCOMPLETE)
 
 REGISTRATION = Registration(
@@ -161,21 +159,19 @@ def pairing_failure(attempt_key: str, token: Token, *, final: bool, since: float
     return PairingFailure(attempt_key, told, token, CONFIG_MAP, MONOTONIC - since, MONOTONIC - 5, final)
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(Backoff):
     """The same for every subject."""
 
-    seconds: float
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__(cap=1.0, clock=VirtualClock(), random=lambda: 0.0)
+        self.seconds = seconds
 
-    def wait(self, _subject: str) -> float:
+    def wait(self, _: str) -> float:
         return self.seconds
 
 
-@dataclass(frozen=True)
-class Pauses:
-    pairing: Pause = Pause(0.0)
-    connector: Pause = Pause(0.0)
-    gateway: Pause = Pause(0.0)
+def pauses_of(pairing: float = 0.0, connector: float = 0.0, gateway: float = 0.0) -> Pauses:
+    return Pauses(pairing=Pause(pairing), connector=Pause(connector), gateway=Pause(gateway), internal=Pause())
 
 
 REFUSALS = {
@@ -231,7 +227,7 @@ def combinations() -> Iterator[tuple[str, Reads]]:
                 monotonic=MONOTONIC,
                 limits=LIMITS,
                 read_configuration=lambda found=configuration: (found, ""),  # type: ignore[misc]
-                pauses=Pauses(pairing=Pause(30.0 if tried == "failed just now" else 0.0)),
+                pauses=pauses_of(pairing=30.0 if tried == "failed just now" else 0.0),
                 connection=connection(told=told, configuration=configuration, revoked=revoked),
                 stored=credentials,
                 damage="" if credentials else "the Secret does not exist",
@@ -260,7 +256,7 @@ def _maintained(name: str, reads: Reads) -> Iterator[tuple[str, Reads]]:
                 reads,
                 observations=Observations(refusals=refusals, owner=owner, sync_state=ConnectionState.SYNCHRONIZED),
                 memory=replace(reads.memory, last_call=call),
-                pauses=replace(reads.pauses, connector=pause),  # type: ignore[type-var]
+                pauses=replace(reads.pauses, connector=pause),
             ),
         )
 
@@ -293,20 +289,24 @@ def test_every_rule_is_needed() -> None:
     known = (rules.WITH_CREDENTIALS, rules.WITHOUT_CREDENTIALS, rules.PAIRING)
     assert {rule.__name__ for table in known for rule in table} - applied == {"write_gateway_ca"}
     different = replace(KEPT, gateway=GatewaySecret.DIFFERENT)
-    assert decide(derive(different)) == WriteGatewayCA()
-    assert _is_kept(decide(derive(replace(different, pauses=Pauses(gateway=Pause(1.0))))))
+    assert decide(derive(different)) is Act.WRITE_GATEWAY_CA
+    assert _is_kept(decide(derive(replace(different, pauses=pauses_of(gateway=1.0)))))
 
 
 def test_each_kind_of_decision_is_met() -> None:
     """Else the rules that follow would hold of nothing."""
     kinds = {type(decision) for *_, decision in ALL}
-    assert kinds == {Pair, Resume, AbandonPairing, StoreRegistration, Renew, CheckConnector, Rest}
+    assert {decision for *_, decision in ALL if isinstance(decision, Act)} == {
+        Act.ABANDON_PAIRING,
+        Act.CHECK_CONNECTOR,
+    }
+    assert kinds == {Pair, StoreRegistration, Renew, Act, Rest}
 
 
 def test_usable_and_accepted_credentials_are_never_given_up() -> None:
     """A pairing is begun beside them only when it was asked for, or somebody refuses them, or they are another's."""
     for _, state, decision in ALL:
-        if isinstance(state, Connected) and isinstance(decision, Pair | Resume):
+        if isinstance(state, Connected) and isinstance(decision, Pair):
             assert state.reconnect_wanted or state.refusals or state.wrong_owner
 
 
@@ -314,9 +314,9 @@ def test_a_token_that_is_known_to_be_used_is_never_tried() -> None:
     """The one that won the credentials, and one whose last pairing cost it."""
     for reads, state, decision in ALL:
         if isinstance(decision, Pair):
-            assert decision.configuration.fingerprint != reads.paired_with
-            assert not isinstance(state, Connected) or decision.configuration.token != USED.token, "nor for other ids"
-        if isinstance(decision, Pair | Resume):
+            if decision.pairing != state.active_pairing:
+                assert decision.pairing.configuration != reads.paired_with
+                assert not isinstance(state, Connected) or decision.pairing.token != USED.token, "nor for other ids"
             assert state.pairing_failure is None or not state.pairing_failure.final
 
 
@@ -334,7 +334,7 @@ def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:
     for _, state, decision in ALL:
         if not isinstance(state, Connected) or state.reconnect_wanted or state.wrong_owner:
             continue
-        if isinstance(decision, Pair | Resume):
+        if isinstance(decision, Pair):
             tried += 1
             director, call = state.director_refusal, state.last_call
             assert state.token_is_newer or state.refused_for >= TOLERANCE
@@ -355,11 +355,11 @@ def test_nothing_is_done_again_before_its_pause_is_over() -> None:
     """Whatever failed."""
     for _, state, decision in ALL:
         match decision, state:
-            case ((Pair() | Resume()), _):
+            case Pair(), _:
                 assert state.pairing_failure is None or state.pairing_pause <= 0
             case Renew(), Connected():
                 assert state.connector_pause <= 0
-            case CheckConnector(), Connected(last_call=call):
+            case Act.CHECK_CONNECTOR, Connected(last_call=call):
                 observed = state.memory.configuration
                 newer = observed is not None and call is not None and observed.since_monotonic > call.at
                 assert state.connector_pause <= 0 or newer
@@ -376,7 +376,7 @@ def test_nobody_who_was_revoked_pairs_or_renews() -> None:
     """As long as nothing else is configured."""
     for _, state, decision in ALL:
         if state.revoked:
-            assert not isinstance(decision, Pair | Resume | Renew)
+            assert not isinstance(decision, Pair | Renew)
 
 
 def test_every_problem_that_needs_a_person_says_what_to_do() -> None:
@@ -461,7 +461,7 @@ def test_clocks_and_delays_of_any_kind(
     index: int, now: float, monotonic: float, pauses: tuple[float, float, float], acquired: int
 ) -> None:
     """No clock makes it fail, loop, pair beside credentials that nobody refuses, or try a used token."""
-    reads = replace(ALL[index][0], now=now, monotonic=monotonic, pauses=Pauses(*map(Pause, pauses)))
+    reads = replace(ALL[index][0], now=now, monotonic=monotonic, pauses=pauses_of(*pauses))
     credentials = reads.stored
     if credentials is not None and credentials.registration is not None:
         stored = replace(credentials, registration=replace(credentials.registration, acquired=acquired))
@@ -471,10 +471,10 @@ def test_clocks_and_delays_of_any_kind(
     if isinstance(decision, Rest):
         assert 0 < decision.next_look <= 60
         assert decision.problem is None or decision.problem.text()
-    if isinstance(decision, Pair | Resume) and isinstance(state, Connected):
+    if isinstance(decision, Pair) and isinstance(state, Connected):
         assert state.reconnect_wanted or state.refusals or state.wrong_owner
-    if isinstance(decision, Pair):
-        assert decision.configuration.fingerprint != reads.paired_with
+    if isinstance(decision, Pair) and decision.pairing != state.active_pairing:
+        assert decision.pairing.configuration != reads.paired_with
     assert all(isinstance(warning, Problem) for warning in rules.warnings(state, gateway_secret="a/b"))
 
 

@@ -13,7 +13,7 @@ from controller.commands.doctor import BadCaFile, CertificateFacts, Facts, docto
 from controller.commands.findings import Finding, Result, Unknown
 from controller.commands.probe import Probe, Step
 from controller.commands.rights import Right
-from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, ProblemKind
+from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
 from controller.settings import Settings
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, Bench
 
@@ -21,8 +21,8 @@ DAY = 86400.0
 URL = "https://compass.example.com/graphql"
 TOKEN = "a-token-that-nobody-may-see-" + "x" * 40
 CONFIGURED = PairingConfiguration("Secret kyma-system/c", URL, "runtime", "tenant", TOKEN)
-NOTHING = ConfigurationProblem(ProblemKind.NOTHING, "there is neither this nor that")
-INCOMPLETE = ConfigurationProblem(ProblemKind.UNUSABLE, "TOKEN is missing")
+NOTHING = ConfigurationProblem("there is neither this nor that", nothing=True)
+INCOMPLETE = ConfigurationProblem("TOKEN is missing")
 VALID = CertificateFacts(not_before=-30 * DAY, not_after=60 * DAY, renewal_threshold=0.3)
 WELL = Facts(
     now=0.0,
