@@ -176,19 +176,3 @@ SET_RUNTIME_LABEL = Operation(
   setRuntimeLabel(runtimeID: $runtime, key: $key, value: $value) { key value }
 }""",
 )
-
-OPERATIONS: tuple[Operation[Any], ...] = (
-    CONFIGURATION,
-    SIGN,
-    REVOKE,
-    VIEWER,
-    FIRST_PAGE,
-    NEXT_PAGE,
-    ASSIGNED_IDS,
-    OUTLINE,
-    LABELS,
-    MORE_BUNDLES,
-    MORE_APIS,
-    MORE_EVENTS,
-    SET_RUNTIME_LABEL,
-)

@@ -20,9 +20,11 @@ from graphql import (
     validate,
 )
 
-from controller.compass.queries import OPERATIONS, Operation
+from controller.compass import queries
+from controller.compass.queries import Operation
 from e2e.mock_compass.records import CONNECTOR_SCHEMA, DIRECTOR_SCHEMA
 
+OPERATIONS = [value for value in vars(queries).values() if isinstance(value, Operation)]
 OURS = {"connector": CONNECTOR_SCHEMA, "director": DIRECTOR_SCHEMA}
 
 BEYOND_A_RUNTIME = {

@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 from collections import Counter
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,6 @@ from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.sync import CONFIRM_DELETIONS
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.runtime import Result
-from e2e.mock_compass.faults import Fault
 from e2e.world import World
 from tests.integration.sync.conftest import StartAgent
 from tests.integration.sync.test_isolation import director_application
@@ -113,40 +111,3 @@ def _kubectl(world: World, command: str) -> None:
     assert program == "kubectl"
     environment = {**os.environ, "KUBECONFIG": str(world.kubeconfig)}
     subprocess.run([world.control_plane.assets.kubectl, *arguments], check=True, env=environment, capture_output=True)
-
-
-def test_labels_are_reported_and_their_failure_undoes_nothing(world: World, start: StartAgent) -> None:
-    """Only those that are absent or different are set."""
-    world.compass.put_application(director_application("mp-app"))
-    fault = world.compass.faults.add(
-        Fault(kind="graphql_error", target="director", operation="setRuntimeLabel", message="read only")
-    )
-    start(
-        CONTROLLER_SYNC_PERIOD="300ms",
-        RUNTIME_EVENTS_URL="https://events.example",
-        RUNTIME_CONSOLE_URL="https://c.example",
-    )
-    world.wait_for_state("MetadataUpdateFailed")
-    assert set(world.applications()) == {"mp-app"}
-    assert "runtime_eventServiceUrl: graphql: read only" in world.sync_error()
-    world.compass.faults.remove(fault)
-    world.wait_for_state("Synchronized")
-
-    def labels() -> dict[str, Any]:
-        runtime = world.compass.state.runtime(world.compass.runtime_id)
-        assert runtime is not None
-        return runtime.labels
-
-    expected = {
-        "isNormalized": "true",
-        "runtimeType": "kyma",
-        "scenarios": ["mock-formation"],
-        "useBundles": "true",
-        "runtime_eventServiceUrl": "https://events.example",
-        "runtime_consoleUrl": "https://c.example",
-    }
-    assert labels() == expected
-    calls = world.compass.requests.count("director", "setRuntimeLabel")
-    world.compass.state.set_runtime_label(world.compass.runtime_id, "runtime_consoleUrl", "https://wrong")
-    world.wait_for("the label to be restored", lambda: labels() == expected)
-    assert world.compass.requests.count("director", "setRuntimeLabel") == calls + 1

@@ -9,11 +9,10 @@ import pytest
 from controller.applications.conversion import SYNC_STATUS
 from controller.resources import APPLICATION, SECRET
 from controller.settings import ObjectName
-from e2e.mock_compass.faults import HTML_503, Fault
+from e2e.mock_compass.faults import Fault
 from e2e.world import CONFIGURATION, World
 from informers import ApiError, Resource
 from tests.integration.sync.conftest import Servers, StartAgent
-from tests.support.audit_log import AuditLog
 
 Object = dict[str, Any]
 
@@ -199,55 +198,6 @@ def test_in_a_namespace_of_their_own_secrets_of_applications_meet_no_others(worl
     assert world.secret(THEIRS) is None
 
 
-BAD_ANSWERS = [
-    (Fault(kind="status", status=503, body=HTML_503), "503"),
-    (Fault(kind="garbage", status=200), "JSON"),
-    (Fault(kind="truncated"), "JSON"),
-    (Fault(kind="cut"), "failed: "),
-    (Fault(kind="reset"), "failed: "),
-    (Fault(kind="graphql_error", message="the database is asleep", code=10), "the database is asleep"),
-    (Fault(kind="field", field="Query.applicationsForRuntime", value=None), "applicationsForRuntime"),
-    (Fault(kind="field", field="Query.runtime", value=None), "runtime"),
-    (Fault(kind="field", field="ApplicationPage.totalCount", value=5), "inconsistent"),
-]
-
-
-def test_no_bad_answer_of_the_director_changes_the_cluster(world: World, start: StartAgent, log: AuditLog) -> None:
-    """Null, truncated, not JSON, HTML, errors, totals that do not fit: the status tells, and nothing is written."""
-    for name in ("mp-one", "mp-two"):
-        world.compass.put_application(director_application(name))
-    agent = start(CONTROLLER_SYNC_PERIOD="1h")
-    world.wait_for_state("Synchronized")
-    log.clear()
-    world.compass.state.unassign("id-mp-one", world.compass.runtime_id)
-    for fault, text in BAD_ANSWERS:
-        number = world.compass.faults.add(
-            Fault(**{**vars(fault), "target": "director", "operation": "applicationsForRuntime"})
-        )
-        error = world.sync_error()
-        _resync(world)
-        _wait_for_failure(world, text, after=error)
-        world.compass.faults.remove(number)
-    assert not log.writes("applications", "secrets")
-    assert PASSWORD not in agent.log
-    assert PASSWORD not in str(world.connection())
-    _resync(world)
-    world.wait_for_state("Synchronized")
-    assert set(world.applications()) == {"mp-two"}
-
-
-def _resync(world: World) -> None:
-    world.patch_connection({"spec": {"resyncNow": True}})
-
-
-def _wait_for_failure(world: World, text: str, *, after: str) -> None:
-    def failed() -> bool:
-        error = world.sync_error()
-        return world.state() == "SynchronizationFailed" and text in error and error != after
-
-    world.wait_for(f"an error with {text!r}", failed)
-
-
 def test_an_application_that_cannot_be_read_wholly_is_left_as_it_is(world: World, start: StartAgent) -> None:
     """An error beside the data concerns the one application that it names; the others follow the Director."""
     for name in ("mp-broken", "mp-other"):
@@ -268,27 +218,3 @@ def test_an_application_that_cannot_be_read_wholly_is_left_as_it_is(world: World
             del obj["metadata"][field]
     assert broken == before
     assert "mp-broken-mp-broken-bundle" in world.secrets()
-
-
-def test_every_page_of_every_list_is_read(world: World, start: StartAgent) -> None:
-    """More than the 200 that the Director gives at once of bundles, API definitions and event definitions.
-
-    Its pages come in another order each time, so it takes several readings. APIs are stored before events, each by id.
-    """
-    bundles: list[Object] = [{"id": f"bundle-{number:03d}", "name": "Empty"} for number in range(200)]
-    bundles.append(
-        {
-            "id": "bundle-full",
-            "name": "Full",
-            "apiDefinitions": [{"id": f"api-{n:03d}", "name": "A", "targetURL": "https://a"} for n in range(201)],
-            "eventDefinitions": [{"id": f"event-{n:03d}", "name": "E"} for n in range(201)],
-        }
-    )
-    world.compass.put_application({"id": "id-long", "name": "mp-long", "bundles": bundles})
-    start()
-    world.wait_for_state("Synchronized")
-    services = world.applications()["mp-long"]["spec"]["services"]
-    assert [service["id"] for service in services] == [bundle["id"] for bundle in bundles]
-    assert [entry["id"] for entry in services[-1]["entries"]] == [
-        f"{kind}-{number:03d}" for kind in ("api", "event") for number in range(201)
-    ]

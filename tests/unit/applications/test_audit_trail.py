@@ -5,7 +5,6 @@ import io
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -110,23 +109,3 @@ def test_a_quiet_cycle_is_one_line(agent: Agent, director: Director, log: Log) -
     agent.cycle()
     assert not log.writes()
     assert len(log.lines(".*")) == 1
-
-
-def test_debug_says_why_nothing_is_asked(agent: Agent, log: Log) -> None:
-    """Without a connection there is nothing to do, and the log says so."""
-    agent.status["connectionState"] = ""
-    agent.step_sync()
-    agent.status["connectionState"] = "ConnectionFailed"
-    agent.step_sync()
-    skipped = [line for line in log.text.getvalue().splitlines() if " DEBUG " in line]
-    assert [_value(line, "reason")[:24] for line in skipped] == ["there is no CompassConne", "the connection has faile"]
-
-
-def test_debug_names_what_is_skipped_and_why(agent: Agent, director: Director, cluster: Cluster, log: Log) -> None:
-    """Before the Director has answered, and a name that cannot be applied."""
-    agent.step(NAME)
-    director.applications = [replace(application("twin"), id=number) for number in ("1", "2")]
-    agent.settle()
-    agent.step("twin")
-    skipped = [line for line in log.text.getvalue().splitlines() if " DEBUG " in line and " Skipped " in line]
-    assert [_value(line, "reason")[:24] for line in skipped] == ["no sync has finished yet", "DuplicateName"]

@@ -36,15 +36,6 @@ def test_one_sync(
     assert (len(verdict.held), verdict.fresh, verdict.confirmed) == (held, gone, confirmed)
 
 
-def test_the_verdict_names_what_a_confirmation_has_to_say() -> None:
-    """What was let go before is no part of it."""
-    guard = DeletionGuard(40)
-    guard.settle(_gone(4), guard.judge(_gone(4), managed=10, confirmation=None))
-    verdict = guard.judge(_gone(10), managed=10, confirmation=None)
-    assert verdict.fingerprint == fingerprint(_gone(6, first=4))
-    assert guard.judge(_gone(10), managed=10, confirmation=verdict.fingerprint).confirmed
-
-
 def test_what_was_let_go_is_not_held_half_way() -> None:
     """Deletions that take several syncs go on, though ever fewer Applications are left."""
     guard = DeletionGuard(50)
@@ -66,21 +57,3 @@ def test_later_ones_are_judged_by_themselves() -> None:
     guard.settle(_gone(4), guard.judge(_gone(4), managed=10, confirmation=None))
     verdict = guard.judge(_gone(10), managed=10, confirmation=None)
     assert verdict.held == frozenset(_gone(6, first=4))
-
-
-def test_assigned_again_and_gone_again_counts_anew() -> None:
-    """A confirmation is for what went then."""
-    guard = DeletionGuard(50)
-    gone = _gone(10)
-    guard.settle(gone, guard.judge(gone, managed=10, confirmation=fingerprint(gone)))
-    guard.settle({}, guard.judge({}, managed=10, confirmation=None))
-    assert len(guard.judge(gone, managed=10, confirmation=None).held) == 10
-
-
-def test_a_verdict_that_was_not_settled_changes_nothing() -> None:
-    """When using up the confirmation fails, the next sync decides the same."""
-    guard = DeletionGuard(50)
-    gone = _gone(10)
-    assert guard.judge(gone, managed=10, confirmation=fingerprint(gone)).confirmed
-    assert guard.judge(gone, managed=10, confirmation=fingerprint(gone)).confirmed
-    assert len(guard.judge(gone, managed=10, confirmation=None).held) == 10

@@ -1,6 +1,5 @@
 """The whole of an assignment: what is applied, what is reported and left alone, what is deleted."""
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.applications.conversion import ConversionSettings, desired_application, merge_application
+from controller.applications.conversion import ConversionSettings, desired_application
 from controller.applications.desired import DesiredSet, Reason, desired_set
 from controller.applications.names import shown_name
 from controller.compass.types import (
@@ -58,14 +57,6 @@ def test_names_are_normalised_unless_the_director_has_done_it(labels: dict[str, 
     result = desire(app(1, "Shop"), labels=labels)
     assert {*result.by_name, *result.problems} == {name}
     assert (name in result.problems) is (name == "Shop")
-
-
-def test_a_normalised_name_is_used_throughout() -> None:
-    """Object, label, gateway URL and Secrets agree."""
-    desired = desire(app(1, "My Shop", bundle("b-1")), labels={}).by_name["mp-my-shop"]
-    assert desired.spec["labels"] == {"connected-app": "mp-my-shop"}
-    assert desired.secrets[0].name == "mp-my-shop-b-1"
-    assert desired.secrets[0].labels["app"] == "mp-my-shop"
 
 
 PROBLEMS = [
@@ -131,16 +122,6 @@ def test_clashing_applications_are_all_named() -> None:
     (problem,) = desire(app(1, "My Shop"), app(2, "my-shop"), labels={}).problems.values()
     for text in ("'My Shop' (id-1)", "'my-shop' (id-2)", "'mp-my-shop'"):
         assert text in problem.message
-
-
-def test_very_many_clashing_applications_make_a_short_message() -> None:
-    """Some are named, the others counted; none of them is deleted."""
-    result = desire(*(app(n, "shop") for n in range(1000)))
-    (problem,) = result.problems.values()
-    assert problem.message.endswith("and 990 more")
-    assert len(result.kept_ids) == 1000
-    secrets = desire(*(app(n, f"{'a' * 30}-{n:03}", bundle("b")) for n in range(500)))
-    assert all(len(problem.message) < 1000 for problem in secrets.problems.values())
 
 
 def test_two_problems_that_are_shown_alike_keep_both_applications() -> None:
@@ -216,22 +197,6 @@ def test_an_answer_that_says_the_same_gives_the_same_set() -> None:
         after = desired_set(changed, SETTINGS, previous=before)
         assert after is not before
         assert after == desired_set(changed, SETTINGS)
-
-
-def test_what_the_cluster_has_already_is_not_made_twice() -> None:
-    """The set is the same as without it; what differs stays as the Director wants it."""
-    applications = app(1, "same", bundle("b1")), app(2, "edited", bundle("b2")), app(3, "new", bundle("b3"))
-    assignment = Assignment(applications, (), NORMALIZED)
-    alone = desired_set(assignment, SETTINGS)
-    objects = {name: merge_application(None, alone.by_name[name]) for name in ("same", "edited")}
-    cluster: dict[str, Any] = copy.deepcopy(objects)
-    cluster["edited"]["spec"]["services"] = []
-    before = copy.deepcopy(cluster)
-    result = desired_set(assignment, SETTINGS, stored=cluster)
-    assert result == alone
-    assert cluster == before
-    assert result.by_name["same"].spec["services"] is cluster["same"]["spec"]["services"]
-    assert result.by_name["edited"].spec["compassMetadata"] is cluster["edited"]["spec"]["compassMetadata"]
 
 
 def test_while_an_application_has_no_id_nothing_is_deleted() -> None:

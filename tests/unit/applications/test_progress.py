@@ -94,15 +94,6 @@ def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> No
     assert progress.outcome().failed == {"a": "refused"}
 
 
-def test_problems_of_the_set_are_failures_from_the_start() -> None:
-    """An application that could not be read is desired and failed, without anybody trying it."""
-    progress = Progress(VirtualClock())
-    _published(progress, _set("a", incomplete=("b",)), pending=[])
-    outcome = progress.outcome()
-    assert (outcome.desired, outcome.synced) == (2, 1)
-    assert "cut off" in outcome.failed["b"]
-
-
 def test_set_and_holds_come_as_one() -> None:
     """A plan never combines the set of one publication with the holds of another."""
     progress = Progress(VirtualClock())

@@ -38,17 +38,6 @@ def test_nothing_is_done_before_the_director_has_answered(agent: Agent, cluster:
     assert not cluster.requests
 
 
-def test_own_writes_are_not_done_twice_while_the_cache_lags(agent: Agent, director: Director, cluster: Cluster) -> None:
-    """Between a write and its event the cache shows the state before; a second look must not write again."""
-    agent.lagging = True
-    director.applications = [application(NAME)]
-    agent.settle()
-    for _ in range(3):
-        assert agent.step(NAME) is None
-    agent.cycle()
-    assert dict(cluster.requests) == {"create Application": 1, "create Secret": 1}
-
-
 def test_a_frozen_cache_is_overruled_by_what_the_server_says(
     synced: Agent, director: Director, cluster: Cluster
 ) -> None:
@@ -156,18 +145,6 @@ def test_labels_do_not_take_a_secret_away_from_a_controller(agent: Agent, direct
     assert cluster.secrets() == {SECRET_NAME: theirs}
 
 
-def test_a_deletion_meets_the_recreated_application_too(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """Deleted and made again since the cache saw it: the new one has another uid, and goes as well."""
-    synced.lagging = True
-    again = copy.deepcopy(cluster.applications()[NAME])
-    cluster.remove(APPLICATION, NAME)
-    cluster.put(APPLICATION, again)
-    director.applications = []
-    synced.cycle()
-    assert not cluster.applications()
-    assert not cluster.secrets()
-
-
 def test_a_name_that_conflicts_for_ever_is_reported(synced: Agent, director: Director, cluster: Cluster) -> None:
     """The sync concludes, names the Application, and goes on trying."""
 
@@ -247,27 +224,6 @@ def test_a_secret_is_there_before_the_application_names_it(synced: Agent, direct
     assert order == [("create", "Secret"), ("update", "Application"), ("delete", "Secret")]
 
 
-def test_labels_taken_away_hide_a_secret_but_not_for_long(synced: Agent, cluster: Cluster) -> None:
-    """Without its labels the watch does not show it; it is found by its name and owner, and gets them back."""
-    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
-    labels = secret["metadata"].pop("labels")
-    cluster.put(SECRET, secret)
-    synced.settle()
-    assert cluster.secrets()[SECRET_NAME]["metadata"]["labels"] == labels
-    assert synced.state == "Synchronized"
-
-
-def test_an_owner_taken_away_is_set_again(synced: Agent, cluster: Cluster) -> None:
-    """Without its owner a Secret is found by its labels; the owner of somebody else beside ours stays."""
-    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
-    foreign = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "y"}
-    (own,) = secret["metadata"]["ownerReferences"]
-    secret["metadata"]["ownerReferences"] = [foreign]
-    cluster.put(SECRET, secret)
-    synced.settle()
-    assert cluster.secrets()[SECRET_NAME]["metadata"]["ownerReferences"] == [foreign, own]
-
-
 @pytest.mark.parametrize("left", [[], [application(NAME, secret=None)]], ids=["application gone", "bundle without"])
 def test_a_secret_without_its_owner_is_found_by_its_labels(
     synced: Agent, director: Director, cluster: Cluster, left: list[Application]
@@ -329,15 +285,6 @@ def test_labels_alone_do_not_make_a_secret_the_agents(synced: Agent, director: D
     director.applications = []
     synced.cycle()
     assert cluster.secrets() == {"theirs": theirs}
-
-
-def test_a_secret_with_its_owner_is_found_under_any_labels(synced: Agent, cluster: Cluster) -> None:
-    """One that the Application owns and does not want is removed as soon as it appears, whomever its labels name."""
-    extra = copy.deepcopy(cluster.secrets()[SECRET_NAME])
-    extra["metadata"] |= {"name": "extra", "labels": {"app": "x", "bundleId": "y"}}
-    cluster.put(SECRET, extra)
-    synced.settle()
-    assert cluster.secrets().keys() == {SECRET_NAME}
 
 
 def test_a_foreign_secret_that_gets_our_labels_is_taken_over_at_once(
@@ -456,20 +403,6 @@ def test_credentials_that_cannot_be_served_are_told_once(agent: Agent, director:
     assert not cluster.requests
 
 
-def test_an_application_that_a_finalizer_keeps_is_deleted_once(
-    synced: Agent, director: Director, cluster: Cluster
-) -> None:
-    """Deletion was accepted; asking again in every cycle would change nothing."""
-    kept = copy.deepcopy(cluster.applications()[NAME])
-    kept["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    cluster.put(APPLICATION, kept)
-    director.applications = []
-    synced.cycle()
-    synced.cycle()
-    assert cluster.requests["delete Application"] == 0
-    assert synced.state == "ResourceApplicationFailed"
-
-
 def _sync_status(cluster: Cluster, name: str = NAME) -> str:
     status: str = cluster.applications()[name]["metadata"]["annotations"][SYNC_STATUS]
     return status
@@ -525,15 +458,6 @@ def test_an_application_without_a_sync_status_is_not_written_for_it(synced: Agen
     synced.settle()
     synced.cycle()
     assert not cluster.requests
-
-
-def test_a_sync_status_that_somebody_edits_is_put_right(synced: Agent, cluster: Cluster) -> None:
-    """Also one of an Application with a problem; annotations of others stay."""
-    edited = copy.deepcopy(cluster.applications()[NAME])
-    edited["metadata"]["annotations"] |= {SYNC_STATUS: "x", "theirs": "y"}
-    cluster.put(APPLICATION, edited)
-    synced.settle()
-    assert cluster.applications()[NAME]["metadata"]["annotations"] == {SYNC_STATUS: "Synced", "theirs": "y"}
 
 
 def test_a_foreign_application_costs_no_request(agent: Agent, director: Director, cluster: Cluster) -> None:

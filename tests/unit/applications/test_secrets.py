@@ -8,7 +8,6 @@ import pytest
 
 from controller.applications.conversion import (
     MAX_SECRET_BYTES,
-    SECRETS_SELECTOR,
     DesiredSecret,
     credentials_secret,
     merge_secret,
@@ -36,23 +35,6 @@ def merge(actual: dict[str, Any] | None, desired: DesiredSecret = BASIC) -> dict
 
 def plain(data: Any) -> dict[str, str]:
     return {key: base64.b64decode(value, validate=True).decode() for key, value in data.items()}
-
-
-def test_a_new_secret_is_stored_as_the_go_agent_stores_it() -> None:
-    """Name, labels, owner and data; no type, no annotations."""
-    created = merge(None)
-    assert created == {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": f"mp-shop-{BUNDLE_ID}",
-            "namespace": "kyma-system",
-            "labels": {"app": "mp-shop", "bundleId": BUNDLE_ID},
-            "ownerReferences": [REFERENCE],
-        },
-        "data": {"username": "dXPDpHI=", "password": "cDx3"},
-    }
-    assert SECRETS_SELECTOR == "app,bundleId"
 
 
 def test_oauth_keeps_id_and_secret() -> None:

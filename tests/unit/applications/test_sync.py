@@ -11,9 +11,9 @@ from controller.applications.progress import Plan
 from controller.applications.sync import CONFIRM_DELETIONS
 from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
 from controller.compass.types import Assignment, IncompleteApplication
-from controller.resources import APPLICATION, SECRET
+from controller.resources import APPLICATION
 from informers.errors import Forbidden
-from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
+from tests.support.sync import Agent, Cluster, Director, application
 
 PERIOD = 20.0
 
@@ -176,18 +176,6 @@ def test_resync_now_in_a_loop_is_granted_once_a_pause(synced: Agent, director: D
         assert director.fetches - fetches == 1 + int(passed / pause)
 
 
-def test_a_request_during_the_pause_is_granted_after_it(synced: Agent, director: Director) -> None:
-    """It is kept in the object, and the reconciler asks to be called again in time."""
-    _set_resync_now(synced)
-    synced.settle()
-    fetches = director.fetches
-    synced.clock.advance(4)
-    _set_resync_now(synced)
-    assert synced.step_sync() == pytest.approx(6)
-    synced.cycle(6)
-    assert director.fetches == fetches + 1
-
-
 def test_failures_are_tried_again_with_growing_delays(agent: Agent, director: Director) -> None:
     """1, 2, 4, 8, 16 s, then the cap; a Retry-After of the Director is kept to."""
     director.error = Unavailable("down")
@@ -292,17 +280,6 @@ def test_an_outcome_does_not_hide_a_failing_director(synced: Agent, director: Di
     assert synced.state == "SynchronizationFailed"
 
 
-def test_the_same_failure_is_one_event(synced: Agent, director: Director) -> None:
-    """The status has the number of the call; the Event has not, or each attempt would be another Event."""
-    director.error = Unavailable("down")
-    synced.cycle(PERIOD)
-    synced.cycle(PERIOD)
-    messages = [message for _, message in synced.recorder.of("SynchronizationFailed")]
-    assert len(messages) == 2
-    assert len(set(messages)) == 1
-    assert "x-request-id" in synced.sync_error
-
-
 def test_changes_come_before_new_applications_and_deletions(synced: Agent, director: Director) -> None:
     """A change, and drift (priority 0), must not wait behind thousands of others."""
     _assign(director, 9)
@@ -334,18 +311,6 @@ def test_an_incomplete_application_is_reported_and_left(synced: Agent, director:
     assert "bundles: refused" in synced.sync_error
     assert [name for name, _ in synced.recorder.of("Incomplete")] == ["app-000"]
     assert synced.status["applications"] == {"desired": 9, "synced": 8, "failed": 1, "failing": ["app-000"]}
-
-
-def test_clashing_names_are_left_and_the_others_applied(agent: Agent, director: Director, cluster: Cluster) -> None:
-    """Neither of two applications of one name is applied; without an object the Event is about the connection."""
-    director.applications = [application("twin"), application("twin", identifier="other"), application("single")]
-    agent.settle()
-    assert cluster.applications().keys() == {"single"}
-    assert agent.state == "ResourceApplicationFailed"
-    ((about, message),) = agent.recorder.of("DuplicateName")
-    assert about == "compass-connection"
-    assert "id-twin" in message
-    assert "other" in message
 
 
 def test_ten_failures_are_named_and_the_rest_counted(synced: Agent, director: Director, cluster: Cluster) -> None:
@@ -455,46 +420,6 @@ def test_a_confirmation_that_comes_before_the_first_answer_counts(cluster: Clust
     assert len(cluster.applications()) == 4
 
 
-def test_a_held_application_is_left_as_it_is(cluster: Cluster, director: Director) -> None:
-    """Neither events nor retries delete it."""
-    agent = Agent(cluster, director, max_deletion_percent=0)
-    _assign(director, 2)
-    agent.settle()
-    _assign(director, 1)
-    agent.cycle(PERIOD)
-    for _ in range(3):
-        assert agent.step("app-001") is None
-    assert "app-001" in cluster.applications()
-
-
-def test_confirmed_deletions_that_fail_are_not_held_again(cluster: Cluster, director: Director) -> None:
-    """Half of them are refused at first: they go later, without another confirmation."""
-    agent = Agent(cluster, director, max_deletion_percent=50)
-    _assign(director, 10)
-    agent.settle()
-    director.applications = []
-    agent.cycle(PERIOD)
-    cluster.failure = lambda method, _, name: (
-        Forbidden("no", status=403) if method == "delete" and name >= "app-005" else None
-    )
-    _confirm(agent, _printed_confirmation(agent))
-    agent.settle()
-    assert len(cluster.applications()) == 5
-    cluster.failure = lambda *_: None
-    agent.cycle(PERIOD)
-    assert not cluster.applications()
-    assert not cluster.secrets()
-
-
-def test_a_deletion_that_fails_is_named(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """It counts as failed, and not as desired."""
-    cluster.failure = lambda method, *_: Forbidden("no", status=403) if method == "delete" else None
-    _assign(director, 9)
-    synced.cycle(PERIOD)
-    assert synced.status["applications"] == {"desired": 9, "synced": 9, "failed": 1, "failing": ["app-009"]}
-    assert "app-009: no" in synced.sync_error
-
-
 # --- labels ---
 
 
@@ -521,46 +446,6 @@ def test_failing_labels_do_not_undo_the_sync(agent: Agent, director: Director, c
     director.label_error = None
     agent.cycle(PERIOD)
     assert agent.state == "Synchronized"
-
-
-@pytest.mark.parametrize("what", ["spec", "annotation", "gone", "secret", "secret is gone", "user's", "label"])
-def test_an_unchanged_answer_hides_no_drift(synced: Agent, cluster: Cluster, what: str) -> None:
-    """What differs from the same answer is found by the cycle itself, whether or not an event has woken anybody."""
-    synced.cycle(PERIOD)
-    before = copy.deepcopy(cluster.applications()), copy.deepcopy(cluster.secrets())
-    edited, secret = copy.deepcopy(before[0]["app-003"]), copy.deepcopy(before[1]["app-003-id-app-003-bundle"])
-    if what == "spec":
-        edited["spec"]["description"] = "edited"
-        cluster.put(APPLICATION, edited)
-    elif what == "annotation":
-        edited["metadata"]["annotations"][SYNC_STATUS] = "edited"
-        cluster.put(APPLICATION, edited)
-    elif what == "label":
-        edited["metadata"]["labels"] = {}
-        cluster.put(APPLICATION, edited)
-    elif what == "gone":
-        cluster.remove(APPLICATION, "app-003")
-    elif what == "user's":
-        del edited["spec"]["compassMetadata"]
-        cluster.put(APPLICATION, edited)
-    elif what == "secret":
-        cluster.put(SECRET, {**secret, "data": {}})
-    else:
-        cluster.remove(SECRET, secret["metadata"]["name"], NAMESPACE)
-    synced.deliver()
-    synced.queue.clear()
-    synced.cycle(PERIOD)
-    if what == "user's":
-        assert synced.state == "ResourceApplicationFailed"
-        return
-    assert synced.state == "Synchronized"
-    assert [*cluster.applications()["app-003"]["spec"]] == [*before[0]["app-003"]["spec"]]
-    assert {name: obj["spec"] for name, obj in cluster.applications().items()} == {
-        name: obj["spec"] for name, obj in before[0].items()
-    }
-    assert {name: obj["data"] for name, obj in cluster.secrets().items()} == {
-        name: obj["data"] for name, obj in before[1].items()
-    }
 
 
 def test_an_own_write_that_a_later_list_does_not_show_is_looked_at_again(

@@ -117,24 +117,6 @@ def test_a_subject_is_read_leniently(text: str, values: dict[str, str]) -> None:
     assert certificates.parse_subject(text) == values
 
 
-@pytest.mark.parametrize("text", ["", ",", "CN", "CN=a,b", "CN=a,", "X=1"])
-def test_a_subject_that_is_none_fails_cleanly(text: str) -> None:
-    """A part without "=", or nothing that a request needs."""
-    with pytest.raises(InvalidAnswer) as caught:
-        certificates.parse_subject(text)
-    assert caught.value.path == "subject"
-
-
-@given(st.text(alphabet=st.sampled_from('CNO=,+\\"; \u00fc0F') | st.characters(codec="utf-8"), max_size=30))
-def test_any_subject_is_read_or_refused(text: str) -> None:
-    """Nothing else comes out of the parser."""
-    try:
-        values = certificates.parse_subject(text)
-    except InvalidAnswer:
-        return
-    assert values.keys() <= {"C", "ST", "L", "O", "OU", "CN"}
-
-
 @given(
     st.dictionaries(
         st.sampled_from(["C", "ST", "L", "O", "OU", "CN"]), st.text(st.characters(codec="utf-8")), min_size=1
@@ -189,15 +171,6 @@ def test_a_key_of_this_process_is_not_checked_again(checked: list[bool]) -> None
     assert checked == [True, False, True]
 
 
-def test_only_a_few_keys_are_recognised(checked: list[bool], client_key: rsa.RSAPrivateKey) -> None:
-    """However often the certificate is renewed."""
-    first = certificates.key_to_pem(client_key)
-    for _ in range(20):
-        certificates.key_to_pem(rsa.generate_private_key(public_exponent=65537, key_size=1024))
-    certificates.load_key(first)
-    assert checked == [True]
-
-
 def test_a_stored_pair_is_checked(client_key: rsa.RSAPrivateKey, authority: Authority) -> None:
     """Each part that can be wrong is named; the pair is not printed."""
     key = certificates.key_to_pem(client_key)
@@ -224,17 +197,6 @@ def test_a_stored_pair_is_checked(client_key: rsa.RSAPrivateKey, authority: Auth
         with pytest.raises(InvalidCredentials) as caught:
             certificates.load_credentials(bad_key, bad_chain)
         assert caught.value.part == part
-
-
-def test_an_encrypted_key_is_not_asked_a_password_for(client_key: rsa.RSAPrivateKey) -> None:
-    """It is unreadable, and that is all."""
-    encrypted = client_key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.BestAvailableEncryption(b"x"),
-    )
-    with pytest.raises(InvalidCredentials):
-        certificates.load_key(encrypted)
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))

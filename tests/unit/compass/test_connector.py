@@ -67,14 +67,6 @@ def test_configuration_over_mtls_needs_no_token(connector: ConnectorClient, serv
     assert "connector-token" not in server.requests[0].headers
 
 
-@pytest.mark.parametrize("info", [None, {}, {"directorURL": None, "certificateSecuredConnectorURL": ""}])
-def test_urls_may_be_missing(connector: ConnectorClient, server: Server, info: Any) -> None:
-    """Whether they are needed is not the client's business."""
-    server.answer = lambda _: http(configuration(managementPlaneInfo=info))
-    result = connector.configuration(server.url, token="t", request_id="r")
-    assert (result.director_url, result.connector_url) == (None, None)
-
-
 BROKEN = [
     ({"data": {"configuration": None}}, "configuration"),
     ({"data": {}}, "configuration"),
@@ -150,15 +142,6 @@ def test_a_signed_certificate_is_decoded_and_described(
     sent = server.requests[0].variables["csr"]
     assert base64.b64decode(sent, validate=True).startswith(b"-----BEGIN CERTIFICATE REQUEST-----")
     assert server.requests[0].headers["connector-token"] == SECRET_TOKEN
-
-
-def test_text_around_the_certificates_is_dropped(
-    connector: ConnectorClient, server: Server, client_key: rsa.RSAPrivateKey, signed: dict[str, Any]
-) -> None:
-    """What is stored is PEM and nothing else."""
-    chain = base64.b64decode(signed["certificateChain"])
-    signed["certificateChain"] = base64.encodebytes(b"subject=abc\n" + chain.replace(b"\n", b"\r\n")).decode()
-    assert sign(connector, server, client_key, signed).chain_pem == chain
 
 
 def test_a_certificate_for_another_key_is_refused(

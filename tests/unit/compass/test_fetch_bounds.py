@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from controller.compass.answers import Answer
 from controller.compass.errors import TooLarge, Unavailable
-from controller.compass.fetch import FOLLOW_UP_TIMEOUT, MAX_SLOW_APPLICATIONS, Call, Fetch, PageSize
+from controller.compass.fetch import FOLLOW_UP_TIMEOUT, MAX_SLOW_APPLICATIONS, Call, Fetch
 from controller.compass.limits import MIB, Limits
 from controller.compass.queries import FIRST_PAGE, LABELS, MORE_BUNDLES, NEXT_PAGE, Operation
 from controller.compass.types import Assignment
@@ -162,13 +162,6 @@ def test_whatever_the_sizes_every_application_is_accounted_for(sizes: list[int])
     assert len(director.calls) <= 12 + 8 * len(sizes)
 
 
-def test_equal_sizes_are_not_tried_too_large_over_and_over() -> None:
-    """A page grows only when twice as many are likely to fit."""
-    director = Director(apps(1000, size=125_000))
-    assert len(director.fetch().applications) == 1000
-    assert director.asked("FirstPage") + director.asked("NextPage") < 60
-
-
 def test_a_slow_application_does_not_hold_up_the_others() -> None:
     """Its page is divided until it stands alone; then it is incomplete, and the rest is read as usual."""
     director = Director([*apps(250), App("slow", seconds=1e9), *apps(0)])
@@ -256,19 +249,3 @@ def test_all_together_fits_into_the_memory_limit(memory_limit: int | None) -> No
     in_all = 64 * MIB + limits.applications_memory + 10 * answer
     assert in_all < min(memory_limit or 2**29, 2**29)
     assert answer > MIB // 2
-
-
-def test_more_applications_are_allowed_more_memory() -> None:
-    """The setting is the one knob, as long as there is memory."""
-    assert Limits(applications=40_000).applications_memory == 2 * Limits(applications=20_000).applications_memory
-    small = Limits(applications=40_000, memory_limit=2**29).applications_memory
-    assert small == Limits(applications=20_000, memory_limit=2**29 + 1).applications_memory or small < 2**29
-
-
-@given(st.lists(st.booleans(), max_size=50))
-def test_a_page_is_never_empty_nor_larger_than_the_most(steps: list[bool]) -> None:
-    """Whatever comes."""
-    size = PageSize(500)
-    for grows in steps:
-        size.grow(0.1) if grows else size.shrink(8)
-        assert 1 <= size.first <= 500

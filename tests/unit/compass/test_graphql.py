@@ -183,12 +183,6 @@ def test_a_short_password_does_not_blur_where_an_error_is(transport: Transport, 
     assert "t" not in told.path[3:]
 
 
-def test_an_empty_list_of_errors_is_none(transport: Transport, server: Server) -> None:
-    """`errors: []` says the same as no errors."""
-    server.answer = lambda _: http({**CONFIGURED, "errors": []})
-    assert execute(transport, server.url).whole().configuration.certificateSigningRequestInfo.keyAlgorithm == "rsa2048"
-
-
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     entries=st.permutations(
@@ -245,17 +239,6 @@ def test_a_refusal_is_told_before_other_errors(transport: Transport, server: Ser
         execute(transport, server.url).whole()
 
 
-def test_connections_are_kept_between_calls_until_close(transport: Transport, server: Server) -> None:
-    """One pool for all calls; closing drops its connections."""
-    server.answer = lambda _: http({"data": {}})
-    for _ in range(3):
-        execute(transport, server.url)
-    assert server.connections == 1
-    transport.close()
-    execute(transport, server.url)
-    assert server.connections == 2
-
-
 ECHOES = [
     ("plain", http(f"who is {SECRET_TOKEN}?", 503)),
     ("in an error", http(error(f"unknown token {SECRET_TOKEN}"))),
@@ -283,24 +266,6 @@ def test_a_token_that_comes_back_is_in_no_text(
     shown += "".join(str(record.__dict__) for record in caplog.records if record.name.startswith("controller"))
     for length in (len(SECRET_TOKEN), 8):
         assert SECRET_TOKEN[:length] not in shown
-
-
-def test_text_of_a_server_is_one_short_line(transport: Transport, server: Server) -> None:
-    """Control characters go, and so does everything past the limit."""
-    server.answer = lambda _: http(error("a\x1b[31mb\r\nc\u202ed" + "e" * 1000), 503)
-    with pytest.raises(Unavailable) as caught:
-        execute(transport, server.url)
-    text = str(caught.value).removeprefix("HTTP 503: ")
-    assert len(text) == MAX_FOREIGN_TEXT
-    assert text.isprintable()
-
-
-def test_an_unreadable_answer_is_not_quoted(transport: Transport, server: Server) -> None:
-    """A cut off answer of the Director holds passwords."""
-    server.answer = lambda _: http('{"data": {"x": [{"password": "hunter2hunter2"', 500)
-    with pytest.raises(Unavailable) as caught:
-        execute(transport, server.url)
-    assert "hunter2" not in str(caught.value)
 
 
 def test_a_password_of_the_answer_is_masked_in_its_errors(transport: Transport, server: Server) -> None:
