@@ -5,7 +5,7 @@ carry their cursors, so that none of them is ever cut off unnoticed.
 """
 
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from controller.compass import decoder
 

@@ -9,10 +9,8 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from controller.compass.certificates import Credentials
@@ -20,9 +18,7 @@ from controller.compass.errors import InvalidRequest, Refused, TooLarge, Unavail
 from controller.compass.http import HttpAnswer, HttpClient, check_url
 from controller.compass.tls import client_context
 from informers.transport import Stop, Stopped
-from tests.fake_api_server.waiting import eventually
 from tests.support.lossy_network import LossyNetwork
-from tests.support.openssl_errors import leave_errors
 from tests.unit.compass.https_server import MAX_BYTES, SECRET_TOKEN, Authority, Server, http, pem, server_context
 
 #: Real seconds a call gets where its end is awaited; the machine may be slow, so the proof is a multiple of it.
@@ -90,69 +86,6 @@ def test_a_call_ends_within_its_time_however_the_server_drips(
     assert time.monotonic() - started < 6 * SHORT
 
 
-def test_silence_after_a_while_does_not_get_the_whole_time_again(client: HttpClient, server: Server) -> None:
-    """What is left of the time is what a server that has begun to answer still gets."""
-    timeout = 4 * SHORT
-
-    def talk(connection: ssl.SSLSocket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\n")
-        server.wait_closed(0.8 * timeout)
-        connection.sendall(b"X-Header: 1\r\n")
-        server.wait_closed(20)
-
-    server.answer = lambda _: talk
-    started = time.monotonic()
-    with pytest.raises(Unavailable, match="no complete answer"):
-        post(client, server.url, timeout=timeout)
-    assert time.monotonic() - started < 1.6 * timeout
-
-
-def test_a_deadline_does_not_outlive_its_call(client: HttpClient, server: Server) -> None:
-    """A pooled connection is good for the next call, long after the first one's deadline."""
-    server.answer = lambda _: http("{}")
-    post(client, server.url, timeout=SHORT)
-    time.sleep(SHORT * 1.2)  # the deadline lies in real time: nothing to wait for but the clock
-    assert post(client, server.url, timeout=5).status == 200
-    assert server.connections == 1
-
-
-class Idle:
-    """A clock that only a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_an_idle_connection_is_used_again_for_half_a_minute_only(trusting: ssl.SSLContext, server: Server) -> None:
-    """After that, a load balancer may have dropped it without a word."""
-    clock = Idle()
-    with contextlib.closing(HttpClient(trusting, max_bytes=MAX_BYTES, stop=Stop(), monotonic=clock)) as client:
-        connections = []
-        for idle in (0, 29, 29, 31, 29):
-            clock.now += idle
-            post(client, server.url)
-            connections.append(server.connections)
-    assert connections == [1, 1, 1, 2, 2]
-
-
-def test_a_connection_that_was_lost_while_it_was_idle_fails_no_call(trusting: ssl.SSLContext, server: Server) -> None:
-    """Between two syncs: nothing tells the client, and the server would never get what is sent over it."""
-    clock = Idle()
-    with (
-        LossyNetwork(f"127.0.0.1:{server.port}") as network,
-        contextlib.closing(HttpClient(trusting, max_bytes=MAX_BYTES, stop=Stop(), monotonic=clock)) as client,
-    ):
-        url = f"https://localhost:{network.address.rpartition(':')[2]}/graphql"
-        post(client, url)
-        network.lose()
-        network.restore()
-        clock.now += 180
-        assert post(client, url, timeout=LONG).status == 200
-
-
 BROKEN = [
     ("closed without an answer", b"", "the connection was reset"),
     ("body cut off", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "cut off"),
@@ -168,23 +101,6 @@ def test_a_broken_answer_is_an_outage(client: HttpClient, server: Server, sent: 
     server.answer = lambda _: lambda connection: connection.sendall(sent)
     with pytest.raises(Unavailable, match=told):
         post(client, server.url)
-
-
-def test_a_broken_answer_affects_no_later_call(
-    client: HttpClient, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error of OpenSSL stays in its thread with Python 3.13, and would end each later call that has to wait."""
-    leave_errors(monkeypatch)
-    server.answer = lambda _: lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
-    with pytest.raises(Unavailable):
-        post(client, server.url)
-
-    def slowly(connection: ssl.SSLSocket) -> None:
-        server.wait_closed(SHORT / 2)
-        connection.sendall(http("{}"))
-
-    server.answer = lambda _: slowly
-    assert post(client, server.url).status == 200
 
 
 def zipped(body: bytes) -> bytes:
@@ -290,27 +206,10 @@ def test_no_other_roots_are_added_to_the_context(
     assert context.verify_mode is ssl.CERT_REQUIRED
 
 
-def test_a_private_authority_needs_no_key_identifiers(client: HttpClient, server: Server, authority: Authority) -> None:
-    """As with Go, and on each Python: 3.13 refuses such certificates unless it is told not to."""
-    with pytest.raises(x509.ExtensionNotFound):
-        authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    assert not client_context().verify_flags & ssl.VERIFY_X509_STRICT
-    server.answer = lambda _: http(b"hello")
-    assert post(client, server.url).body == b"hello"
-
-
 def test_a_certificate_for_another_host_is_not_trusted(client: HttpClient, server: Server) -> None:
     """The name in the address must be in the certificate."""
     with pytest.raises(Unavailable, match="not trusted"):
         post(client, f"https://127.0.0.1:{server.port}/")
-
-
-def test_verification_can_be_skipped(server: Server) -> None:
-    """Only on demand."""
-    client = HttpClient(client_context(skip_verify=True), max_bytes=MAX_BYTES, stop=Stop())
-    server.answer = lambda _: http("{}")
-    assert post(client, server.url).status == 200
-    client.close()
 
 
 def test_the_client_certificate_is_presented(
@@ -449,31 +348,6 @@ def test_a_proxy_that_cannot_be_used_is_named(client: HttpClient, monkeypatch: p
     with pytest.raises(InvalidRequest, match="HTTPS_PROXY names a socks5 proxy") as caught:
         post(client, "https://compass.example.com/")
     assert "pr0xy-pass" not in str(caught.value)
-
-
-def test_the_timeout_includes_the_name_resolution(
-    client: HttpClient, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The system has no limit for it. What was not sent by then is never sent: it may use a token up."""
-    resolve, let_go, resolved = socket.getaddrinfo, threading.Event(), threading.Event()
-
-    def slow(*arguments: Any, **keywords: Any) -> Any:
-        let_go.wait(60)
-        try:
-            return resolve(*arguments, **keywords)
-        finally:
-            resolved.set()
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    before = set(threading.enumerate())
-    begun = time.monotonic()
-    with pytest.raises(Unavailable, match=r"no connection within 0\.5 s"):
-        post(client, server.url, timeout=SHORT)
-    assert time.monotonic() - begun < LONG / 2
-    let_go.set()
-    assert resolved.wait(60)
-    eventually(lambda: not [t for t in set(threading.enumerate()) - before if t.name == "connect"])
-    assert server.requests == []
 
 
 @pytest.fixture

@@ -111,14 +111,6 @@ def test_what_is_answered_while_something_is_down(
     assert paired.ask(VIEWER) == {"data": {"viewer": {"id": compass.runtime_id, "type": "RUNTIME"}}}
 
 
-def test_the_hydrator_is_given_seven_seconds(compass: MockCompass) -> None:
-    """That long the gateway tries before it gives up; tests may have it quicker."""
-    with compass.outages.during("hydrator"):
-        effect = compass.outages.effect("director")
-    assert effect is not None
-    assert effect.reply.delay == 7.0
-
-
 @pytest.mark.parametrize(
     ("down", "director", "token"),
     [
@@ -155,24 +147,6 @@ def test_an_unknown_path_is_not_found_and_spends_no_token(compass: MockCompass, 
     header = {"Connector-Token": compass.issue_token()}
     assert_answer(unpaired.post(url, CONFIGURATION, headers=header), NOT_FOUND)
     assert unpaired.post(compass.connector_url, CONFIGURATION, headers=header).status_code == 200
-
-
-def test_an_unknown_path_behind_mtls_is_not_found(compass: MockCompass, paired: Client) -> None:
-    """With or without a certificate, the gateway has no rule for it."""
-    assert_answer(paired.post(compass.director_url + "s", VIEWER), NOT_FOUND)
-
-
-def test_every_gateway_error_names_another_request(compass: MockCompass, unpaired: Client) -> None:
-    """So two of them are never the same text."""
-    texts = {unpaired.post(f"{compass.connector_url}/x", CONFIGURATION).text for _ in range(3)}
-    assert len(texts) == 3
-
-
-@pytest.mark.parametrize("token", ["", "unknown", "good"])
-def test_a_get_at_the_token_endpoint_is_an_empty_400(compass: MockCompass, unpaired: Client, token: str) -> None:
-    """As a person with a browser sees it, too."""
-    headers = {"Connector-Token": compass.issue_token() if token == "good" else token}
-    assert_answer(send(unpaired, compass.connector_url, None, headers=headers), NOBODY)
 
 
 @pytest.mark.parametrize("endpoint", ["director", "token", "certificate"])
@@ -232,15 +206,6 @@ def test_the_rate_limit_of_the_gateway(tmp_path: Path) -> None:
             assert passed(301)[0] == more
         compass.rate_limit.enabled = False
         assert passed(10)[0] == 10
-
-
-def test_answers_are_neither_compressed_nor_do_they_name_the_request(compass: MockCompass, paired: Client) -> None:
-    """The client offers gzip and sends an x-request-id."""
-    headers = {"Accept-Encoding": "gzip, deflate", "x-request-id": "mine"}
-    for url, query in ((compass.director_url, VIEWER), (compass.secured_connector_url, CONFIGURATION)):
-        answer = paired.post(url, query, headers=headers)
-        assert answer.status_code == 200
-        assert not {"Content-Encoding", "x-request-id"} & set(answer.headers)
 
 
 @pytest.mark.parametrize("case", ["revoked", "spent token", "no token"])

@@ -7,7 +7,6 @@ import re
 import socket
 import ssl
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,61 +18,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from e2e.mock_compass import MockCompass
-from tests.support.compass_client import CONFIGURATION, REVOKE, TIMEOUT, Client, Clock, csr
+from tests.support.compass_client import TIMEOUT, Client
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 NO_SUCH_ID = "00000000-0000-4000-8000-000000000000"
 PAGE = """query ($id: ID!, $after: PageCursor) {
   applicationsForRuntime(runtimeID: $id, first: 10, after: $after) { data { id } } }"""
 SET_LABEL = """mutation ($id: ID!) { setRuntimeLabel(runtimeID: $id, key: "k", value: "v") { key } }"""
-LABELS = "query ($id: ID!) { runtime(id: $id) { labels } }"
 
 
 # --- tokens ---
-
-
-@pytest.fixture
-def timed(tmp_path: Path, unpaired: Client) -> Iterator[tuple[Client, Clock]]:
-    """A client of a Compass whose clock is moved by hand."""
-    clock = Clock()
-    with MockCompass(clock=clock) as compass:
-        ca_file = tmp_path / "ca.crt"
-        ca_file.write_text(compass.ca_pem)
-        yield Client(compass, tmp_path, ca_file, unpaired.key), clock
-
-
-@pytest.mark.parametrize(("seconds", "works"), [(60 * 60 - 1, True), (60 * 60, False)])
-def test_the_token_of_a_runtime_lives_for_an_hour(timed: tuple[Client, Clock], seconds: float, works: bool) -> None:
-    """From the Director, for pairing."""
-    client, clock = timed
-    headers = {"Connector-Token": client.compass.issue_token()}
-    clock.advance(seconds)
-    answer = client.post(client.compass.connector_url, CONFIGURATION, headers=headers)
-    assert answer.status_code == (200 if works else 400)
-
-
-@pytest.mark.parametrize(("seconds", "works"), [(5 * 60 - 1, True), (5 * 60, False)])
-def test_the_token_that_configuration_gives_lives_for_five_minutes(
-    timed: tuple[Client, Clock], seconds: float, works: bool
-) -> None:
-    """From the Connector, for the signing that follows."""
-    client, clock = timed
-    first = client.configuration(client.compass.issue_token())
-    request = csr(first["certificateSigningRequestInfo"]["subject"], client.key)
-    clock.advance(seconds)
-    assert client.sign(request, first["token"]["token"]).status_code == (200 if works else 400)
-
-
-def test_there_is_nothing_to_revoke_without_a_certificate(compass: MockCompass, unpaired: Client) -> None:
-    """An error of the service, with HTTP 200 and without extensions."""
-    headers = {"Connector-Token": compass.issue_token()}
-    answer = unpaired.post(compass.connector_url, REVOKE, headers=headers)
-    assert answer.status_code == 200
-    (error,) = answer.json()["errors"]
-    assert error["message"] == (
-        "Failed to authenticate with certificate: Failed to authenticate with Certificate. Invalid subject."
-    )
-    assert "extensions" not in error
 
 
 # --- who am I, and who else is there ---
@@ -82,26 +36,6 @@ def test_there_is_nothing_to_revoke_without_a_certificate(compass: MockCompass, 
 def test_viewer_says_who_the_certificate_is(compass: MockCompass, paired: Client) -> None:
     """The only answer by which a wrong Runtime id can be found."""
     assert paired.ask("{ viewer { id type } }") == {"data": {"viewer": {"id": compass.runtime_id, "type": "RUNTIME"}}}
-
-
-def test_another_runtime_of_the_tenant_is_served_and_labelled(compass: MockCompass, paired: Client) -> None:
-    """Without an error, and without a hint."""
-    other = compass.state.register_runtime(tenant=compass.tenant)
-    application = compass.state.put_application({"name": "theirs"}, assign_to=[other])
-    answer = paired.ask(PAGE, {"id": other})
-    assert answer == {"data": {"applicationsForRuntime": {"data": [{"id": application["id"]}]}}}
-    assert paired.ask(SET_LABEL, {"id": other}) == {"data": {"setRuntimeLabel": {"key": "k"}}}
-    labels = paired.ask(LABELS, {"id": other})["data"]["runtime"]["labels"]
-    assert labels["k"] == "v"
-
-
-def test_every_request_about_bundles_labels_the_caller(compass: MockCompass, paired: Client) -> None:
-    """It finds scenarios, runtimeType and isNormalized there."""
-    query = "query ($id: ID!) { applicationsForRuntime(runtimeID: $id) { data { bundles { totalCount } } } }"
-    paired.ask(query, {"id": compass.runtime_id})
-    labels = paired.ask(LABELS, {"id": compass.runtime_id})["data"]["runtime"]["labels"]
-    assert labels["useBundles"] == "true"
-    assert labels.keys() >= {"scenarios", "runtimeType", "isNormalized"}
 
 
 # --- internal errors ---
