@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from controller.agent import build
 from controller.commands.doctor import doctor
 from controller.commands.revoke import revoke
-from controller.commands.status import cannot_tell, status
+from controller.commands.status import not_readable, status
 from controller.permissions import Permissions
 from controller.runtime import (
     GracePeriodExceeded,
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _cannot_begin(options: argparse.Namespace, why: str) -> int:
     if options.command == "status":
-        cannot_tell(why, output=options.output, out=sys.stdout, err=sys.stderr)
+        not_readable(why, output=options.output, out=sys.stdout, err=sys.stderr)
     else:
         print(f"compass-runtime-agent: {why}", file=sys.stderr)
     return _USAGE_ERROR

@@ -29,7 +29,7 @@ from controller.commands.rights import Right
 from controller.commands.status import Output
 from controller.compass import tls
 from controller.compass.errors import CompassError, InvalidRequest
-from controller.connection import status as cc
+from controller.connection import status
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
 from controller.connection.credentials import CredentialsError, StoredCredentials
 from controller.connection.problem import duration
@@ -179,14 +179,14 @@ def _certificate(facts: Facts) -> Finding:
         return unknown(check, f"the Secret with the client certificate cannot be read: {found.why}")
     if isinstance(found, str):
         return problem(check, f"there is no usable client certificate: {found}", PAIR)
-    until = cc.timestamp(found.not_after)
+    until = status.timestamp(found.not_after)
     if facts.now >= found.not_after:
         return problem(check, f"the client certificate expired at {until}", PAIR)
     if facts.now < found.not_before:
         return problem(
             check,
-            f"the client certificate is not valid before {cc.timestamp(found.not_before)}, and the local time is "
-            f"{cc.timestamp(facts.now)}",
+            f"the client certificate is not valid before {status.timestamp(found.not_before)}, and the local time is "
+            f"{status.timestamp(facts.now)}",
             "correct the clock of the node or of Compass",
         )
     left = (found.not_after - facts.now) / (found.not_after - found.not_before)

@@ -110,15 +110,15 @@ def lines(findings: Sequence[Finding]) -> list[str]:
     """
     checks = [clean(finding.check, _MAX_TEXT) for finding in findings]
     width = max(map(len, checks), default=0)
-    told = []
+    shown = []
     for check, finding in zip(checks, findings, strict=True):
         first, *others = clean_lines(finding.text, _MAX_TEXT)
-        told.append(f"{finding.result:<9}{check:<{width}}  {first}")
+        shown.append(f"{finding.result:<9}{check:<{width}}  {first}")
         if finding.cure:
             begin, *more = clean_lines(finding.cure, _MAX_TEXT)
             others += [f"cure: {begin}", *more]
-        told += [f"{'':<9}{'':<{width}}  {line}" for line in others]
-    return told
+        shown += [f"{'':<9}{'':<{width}}  {line}" for line in others]
+    return shown
 
 
 def _shown(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.connection import status as cc
+from controller.connection import status
 from controller.fields import member
 from controller.settings import Settings
 from controller.text import clean
@@ -42,15 +42,15 @@ def report(
     connection: Mapping[str, Any] | None, certificate: Certificate | str, settings: Settings, *, now: float
 ) -> dict[str, Any]:
     """The report for JSON. `certificate`: a text is the reason why there is no usable one."""
-    told = member(connection, "status")
-    contact, sync = member(told, "connectionStatus"), member(told, "synchronizationStatus")
+    stored = member(connection, "status")
+    contact, sync = member(stored, "connectionStatus"), member(stored, "synchronizationStatus")
     urls = member(member(connection, "spec"), "managementInfo")
     known = certificate if isinstance(certificate, Certificate) else None
     found: dict[str, Any] = {
         "healthy": False,
         "problems": [],
         "exists": connection is not None,
-        "state": told.get("connectionState") or None,
+        "state": stored.get("connectionState") or None,
         "runtime": (known.runtime_id or None) if known else None,
         "tenant": (known.tenant or None) if known else None,
         "connectorUrl": urls.get("connectorUrl") or None,
@@ -62,7 +62,7 @@ def report(
         "lastSync": sync.get("lastSuccessfulApplication"),
         "lastFetch": sync.get("lastSuccessfulFetch"),
         "syncError": sync.get("error"),
-        "applications": told.get("applications"),
+        "applications": stored.get("applications"),
         "certificate": _dates(known) if known else None,
         "certificateError": None if known else certificate,
     }
@@ -78,8 +78,8 @@ def stale_after(settings: Settings) -> float:
 
 def _dates(certificate: Certificate) -> dict[str, str | None]:
     return {
-        "notBefore": cc.timestamp(certificate.not_before),
-        "notAfter": cc.timestamp(certificate.not_after),
+        "notBefore": status.timestamp(certificate.not_before),
+        "notAfter": status.timestamp(certificate.not_after),
         "fingerprint": certificate.fingerprint or None,
     }
 
@@ -89,18 +89,18 @@ def _problems(found: Mapping[str, Any], certificate: Certificate | None, setting
     problems = []
     if not found["exists"]:
         problems.append("there is no CompassConnection: no agent has run, or the agent may not create it")
-    elif found["state"] != cc.State.SYNCHRONIZED:
+    elif found["state"] != status.State.SYNCHRONIZED:
         problems.append(f"the state is {found['state'] or 'not known yet'}")
     if certificate is None:
         problems.append(f"there are no usable credentials: {found['certificateError']}")
     elif now >= certificate.not_after:
-        problems.append(f"the certificate expired at {cc.timestamp(certificate.not_after)}")
+        problems.append(f"the certificate expired at {status.timestamp(certificate.not_after)}")
     elif now < certificate.not_before:
         problems.append(
-            f"the certificate is not valid before {cc.timestamp(certificate.not_before)}, and the "
-            f"local time is {cc.timestamp(now)}: check the clocks"
+            f"the certificate is not valid before {status.timestamp(certificate.not_before)}, and the "
+            f"local time is {status.timestamp(now)}: check the clocks"
         )
-    fetched = cc.parse_timestamp(found["lastFetch"])
+    fetched = status.parse_timestamp(found["lastFetch"])
     if fetched is not None and now - fetched > stale_after(settings):
         problems.append(f"the Director last answered at {found['lastFetch']}: check that an agent runs")
     return problems
@@ -147,9 +147,9 @@ def _certificate(report: Mapping[str, Any], now: float) -> str:
 
 
 def _moment(text: object, now: float) -> str:
-    at = cc.parse_timestamp(text)
+    at = status.parse_timestamp(text)
     if at is None:
         return "never"
     distance = abs(now - at)
-    told = next((f"{distance / size:.0f} {unit}" for unit, size in _UNITS if distance >= 2 * size), f"{distance:.0f} s")
-    return f"{text} ({told} ago)" if at <= now else f"{text} (in {told})"
+    age = next((f"{distance / size:.0f} {unit}" for unit, size in _UNITS if distance >= 2 * size), f"{distance:.0f} s")
+    return f"{text} ({age} ago)" if at <= now else f"{text} (in {age})"

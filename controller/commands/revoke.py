@@ -18,8 +18,7 @@ from typing import TextIO
 
 from controller.commands import snapshot
 from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable, UnexpectedAnswer
-from controller.connection import problem
-from controller.connection import status as cc
+from controller.connection import problem, status
 from controller.connection.configuration import (
     Configuration,
     is_revoked,
@@ -63,26 +62,25 @@ def revoke(
 
 
 class _Revocation:
-    """One run. `_taken` is the last snapshot."""
+    """One run. `_snapshot` is the last snapshot."""
 
     def __init__(self, client: Client, settings: Settings, out: TextIO, now: Callable[[], float]) -> None:
         self._client = client
         self._settings = settings
         self._out = out
         self._now = now
-        self._taken = snapshot.take(client, settings)
+        self._snapshot = snapshot.take(client, settings)
 
     def run(self, confirm: Callable[[str], bool]) -> None:
-        configuration = self._taken.configurations.resolve(self._taken.connection)
-        marked_before = is_revoked(self._taken.connection, configuration)
+        configuration = self._snapshot.configurations.resolve(self._snapshot.connection)
+        marked_before = is_revoked(self._snapshot.connection, configuration)
         try:
-            credentials = self._taken.credentials.load()
+            credentials = self._snapshot.credentials.load()
         except CredentialsError as error:
-            if not (
-                isinstance(error, CredentialsMissing) and marked_before and self._taken.credentials.ca_secret_exists()
-            ):
+            interrupted = marked_before and self._snapshot.credentials.ca_secret_exists()
+            if not interrupted or not isinstance(error, CredentialsMissing):
                 raise _Failed(f"There is no certificate to revoke: {error}") from error
-            self._finish(configuration)  # an earlier run was interrupted here
+            self._finish(configuration)
             return
         registration = _registration(credentials)
         question = (
@@ -91,12 +89,12 @@ class _Revocation:
         )
         if not confirm(question):
             raise _Failed("Nothing was changed.")
-        self._taken.connections.apply(CONNECTION_NAME, lambda obj: mark_revoked(obj, configuration))
+        self._snapshot.connections.apply(CONNECTION_NAME, lambda obj: mark_revoked(obj, configuration))
         try:
             self._revoke_and_delete(credentials)
         except _NothingDone as error:
             if not marked_before:
-                self._taken.connections.apply(CONNECTION_NAME, remove_revocation_mark)
+                self._snapshot.connections.apply(CONNECTION_NAME, remove_revocation_mark)
             raise _Failed(str(error)) from error
         self._finish(configuration)
 
@@ -105,16 +103,16 @@ class _Revocation:
         self._revoke(credentials)
         for _ in range(_MAX_CERTIFICATES):
             try:
-                self._taken.credentials.delete_client()
+                self._snapshot.credentials.delete_client()
             except Conflict:
-                self._taken = snapshot.take(self._client, self._settings)
+                self._snapshot = snapshot.take(self._client, self._settings)
             except ApiError as error:
                 where = self._settings.cluster_certificates_secret
                 raise _Failed(f"The Secret {where} could not be deleted: {error}. Delete it.") from error
             else:
                 return
             try:
-                renewed = self._taken.credentials.load()
+                renewed = self._snapshot.credentials.load()
             except CredentialsError:
                 return
             try:
@@ -143,7 +141,7 @@ class _Revocation:
 
     def _refused(self, error: Refused, credentials: StoredCredentials) -> str:
         if self._now() >= credentials.not_after:
-            until = cc.timestamp(credentials.not_after)
+            until = status.timestamp(credentials.not_after)
             where = self._settings.cluster_certificates_secret
             return f"The certificate expired at {until}, so there is nothing to revoke. Delete the Secret {where}."
         return (
@@ -162,16 +160,16 @@ class _Revocation:
 
     def _finish(self, configuration: Configuration) -> None:
         try:
-            self._taken.credentials.delete_ca()
+            self._snapshot.credentials.delete_ca()
         except ApiError as error:
             print(f"The Secret {self._settings.ca_certificates_secret} could not be deleted: {error}", file=self._out)
         reason = problem.revoked_by_operator(origin_of(configuration)).text()
 
         def change(obj: dict[str, object]) -> None:
-            cc.failed(obj, cc.State.CONNECTION_FAILED, reason, now=self._now())
-            cc.no_certificate(obj)
+            status.failed(obj, status.State.CONNECTION_FAILED, reason, now=self._now())
+            status.no_certificate(obj)
 
-        self._taken.connections.apply(CONNECTION_NAME, change)
+        self._snapshot.connections.apply(CONNECTION_NAME, change)
         print(f"The credentials are deleted; {reason}.", file=self._out)
 
 

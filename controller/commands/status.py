@@ -24,20 +24,20 @@ def status(client: Client, settings: Settings, *, output: Output, now: float, ou
         taken = snapshot.take(client, settings)
     except KubernetesError as error:
         why = clean(f"the connection cannot be read: {error}", MAX_TEXT)
-        return cannot_tell(why, output=output, out=out, err=err)
+        return not_readable(why, output=output, out=out, err=err)
     try:
         certificate: Certificate | str = _of_credentials(taken.credentials.load())
     except CredentialsError as error:
         certificate = str(error)
-    told = report(taken.connection, certificate, settings, now=now)
+    found = report(taken.connection, certificate, settings, now=now)
     if output == "json":
-        print(json.dumps(told, indent=2), file=out)
+        print(json.dumps(found, indent=2), file=out)
     else:
-        print("\n".join(lines(told, now)), file=out)
-    return HEALTHY if told["healthy"] else UNHEALTHY
+        print("\n".join(lines(found, now)), file=out)
+    return HEALTHY if found["healthy"] else UNHEALTHY
 
 
-def cannot_tell(why: str, *, output: Output, out: TextIO, err: TextIO) -> int:
+def not_readable(why: str, *, output: Output, out: TextIO, err: TextIO) -> int:
     """Print why the connection cannot be read; returns the exit status."""
     if output == "json":
         print(json.dumps(unknown(why), indent=2), file=out)

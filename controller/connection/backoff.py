@@ -26,23 +26,23 @@ class Backoff:
         self._clock = clock
         self._random = random
         self._lock = threading.Lock()
-        self._what = ""
+        self._subject = ""
         self._failures = 0
         self._next = 0.0
 
-    def wait(self, what: str) -> float:
-        """Seconds until the next attempt for `what`; 0 means now."""
+    def wait(self, subject: str) -> float:
+        """Seconds until the next attempt for `subject`; 0 means now."""
         with self._lock:
-            return max(0.0, self._next - self._clock.monotonic()) if what == self._what else 0.0
+            return max(0.0, self._next - self._clock.monotonic()) if subject == self._subject else 0.0
 
-    def failed(self, what: str, *, at_least: float | None = None) -> float:
-        """Record a failure of `what`; returns the seconds until the next attempt.
+    def failed(self, subject: str, *, at_least: float | None = None) -> float:
+        """Record a failure of `subject`; returns the seconds until the next attempt.
 
         `at_least` is the server's Retry-After, in seconds. It is limited by the cap and gets jitter, too.
         """
         with self._lock:
-            self._failures = self._failures + 1 if what == self._what else 1
-            self._what = what
+            self._failures = self._failures + 1 if subject == self._subject else 1
+            self._subject = subject
             delay = min(self._cap, self._base * _FACTOR ** min(self._failures - 1, _MAX_DOUBLINGS))
             # A server sends the same at_least to all its clients, which must not retry at the same time.
             delay = max(delay, min(at_least or 0.0, self._cap)) * (1 + _JITTER * self._random())
@@ -52,7 +52,7 @@ class Backoff:
     def succeeded(self) -> None:
         """Reset to the shortest delay."""
         with self._lock:
-            self._what, self._failures, self._next = "", 0, 0.0
+            self._subject, self._failures, self._next = "", 0, 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -252,7 +252,7 @@ class CredentialsStore:
         """Store new credentials and remove what they were pending in. Returns them like `load`.
 
         `replacing`: the renewed credentials, or the pairing. If that is not stored any more, nothing is written,
-        because somebody has deleted or replaced it.
+        because another client has deleted or replaced it.
 
         Raises InvalidCredentials without a write if key and chain do not belong together, CredentialsReplaced, or
         informers.ApiError.
@@ -402,7 +402,7 @@ class CredentialsStore:
 
         apply_change(
             wanted,
-            what=f"the Secret {name}",
+            name=f"the Secret {name}",
             read=lambda: cache.get(name.name, name.namespace),
             read_live=lambda: cache.refresh(
                 name.name, name.namespace, lambda: self._client.get(SECRET, name.name, namespace=name.namespace)

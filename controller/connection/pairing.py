@@ -27,9 +27,8 @@ from controller.compass.errors import (
     Unavailable,
 )
 from controller.compass.types import SignedCertificate
-from controller.connection import configuration as sources
 from controller.connection import problem
-from controller.connection.configuration import RevokedMeanwhile
+from controller.connection.configuration import RevokedMeanwhile, holds_token, is_newly_revoked, remove_token
 from controller.connection.credentials import (
     CredentialsReplaced,
     NewCredentials,
@@ -210,7 +209,7 @@ class Pairing:
 
     def _assert_not_revoked(self, state: State) -> None:
         """The mark of a revocation is written before anything is revoked, but may not be in the cache yet."""
-        if sources.is_newly_revoked(self._connections.get_live(CONNECTION_NAME), state.connection):
+        if is_newly_revoked(self._connections.get_live(CONNECTION_NAME), state.connection):
             raise RevokedMeanwhile
 
     def _signing_request(self, pairing: StoredPairing) -> bytes:
@@ -238,12 +237,12 @@ class Pairing:
     def _remove_literal_token(self, pairing: StoredPairing) -> None:
         """A newer token stays, because it was not used."""
         connection = self._connections.get(CONNECTION_NAME)
-        if connection is None or not sources.holds_token(connection, pairing.configuration):
+        if connection is None or not holds_token(connection, pairing.configuration):
             return
 
         def change(obj: dict[str, object]) -> None:
-            if sources.holds_token(obj, pairing.configuration):
-                sources.remove_token(obj)
+            if holds_token(obj, pairing.configuration):
+                remove_token(obj)
 
         self._connections.apply_to(connection, change)
 

@@ -9,9 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controller.connection import configuration as sources
 from controller.connection import status
-from controller.connection.configuration import fingerprint_of
+from controller.connection.configuration import (
+    fingerprint_of,
+    has_literal_token,
+    holds_token,
+    remove_applied_token,
+    remove_revocation_mark,
+    remove_token,
+)
 from controller.connection.problem import Kind, Problem, said
 from controller.connection.state import Connected, Obtained, State, certificate_subject, pairing_subject
 from controller.connection.store import ConnectionStore
@@ -106,8 +112,8 @@ class Reporter:
 
 
 def _write(obj: Object, state: State, reported: _Reported) -> None:
-    if not sources.has_literal_token(obj):
-        sources.remove_applied_token(obj)
+    if not has_literal_token(obj):
+        remove_applied_token(obj)
     if state.stored_pairing is not None and state.stored_pairing.fallback_fingerprint:
         _remove_token(obj, state.stored_pairing.configuration)  # applied again during its pairing
     _write_certificate(obj, state)
@@ -142,15 +148,15 @@ def _write_connection(obj: Object, state: Connected, done: Obtained | None) -> N
         status.established(obj, at=min(paired_at, state.now), now=state.now)
         _write_certificate(obj, state)
     if paired:
-        sources.remove_revocation_mark(obj)
+        remove_revocation_mark(obj)
     elif done is not None:
         status.renewed(obj, now=state.now)
     obj.setdefault("spec", {})["managementInfo"] = status.management_info(
         connector_url=registration.connector_url, director_url=registration.director_url
     )
     status.describe_runtime(obj, runtime_id=registration.runtime_id, tenant=registration.tenant)
-    if sources.has_literal_token(obj) and state.reconnect_given_up:
-        sources.remove_token(obj)
+    if has_literal_token(obj) and state.reconnect_given_up:
+        remove_token(obj)
     _remove_token(obj, registration.paired_with)
     if state.token_already_exchanged and state.configuration is not None:
         _remove_token(obj, fingerprint_of(state.configuration))  # the same token with other ids
@@ -200,8 +206,8 @@ def _write_certificate(obj: Object, state: State) -> None:
 
 def _remove_token(obj: Object, configuration: str) -> None:
     """Remove the literal token of this configuration."""
-    if sources.holds_token(obj, configuration):
-        sources.remove_token(obj)
+    if holds_token(obj, configuration):
+        remove_token(obj)
 
 
 def _is_lost(obj: Mapping[str, Any] | None) -> bool:

@@ -10,10 +10,10 @@ from enum import Enum, auto
 from typing import Any
 
 from controller.compass.types import SignedCertificate
-from controller.connection import configuration as sources
 from controller.connection import status
 from controller.connection.backoff import Pauses
 from controller.connection.configuration import (
+    SPEC_PAIRING,
     Configuration,
     ConfigurationProblem,
     ConfigurationReader,
@@ -21,6 +21,10 @@ from controller.connection.configuration import (
     fault_of,
     fault_of_url,
     fingerprint_of,
+    has_literal_token,
+    ids_of,
+    is_revoked,
+    revocation_mark,
 )
 from controller.connection.credentials import (
     CredentialsError,
@@ -380,7 +384,7 @@ class Observer:
         # The configuration may have been changed just before the CompassConnection was deleted.
         deleted_or_new = status.state_of(connection) is None
         configuration = self._configurations.resolve(connection, live=deleted_or_new)
-        if not sources.has_literal_token(connection):
+        if not has_literal_token(connection):
             return configuration, ""
         return configuration, fingerprint_of(self._configurations.resolve(None))
 
@@ -409,9 +413,9 @@ def derive(reads: Reads) -> State:
         is_new_object
         or bool(refusals)
         or owner is not None
-        or sources.has_literal_token(connection)
+        or has_literal_token(connection)
         or reads.stored_pairing is not None
-        or sources.revocation_mark(connection) is not None
+        or revocation_mark(connection) is not None
     )
     configuration, fallback = reads.read_configuration() if configuration_matters else (None, "")
     return _connected(
@@ -461,7 +465,7 @@ def _state(reads: Reads, configuration: Configuration | None, fallback: str) -> 
         attempt_key = "" if configuration is None else fingerprint_of(configuration)
     failure = memory.pairing_failure
     failure = failure if failure is not None and failure.attempt_key == attempt_key else None
-    if failure is not None and sources.has_literal_token(connection):
+    if failure is not None and has_literal_token(connection):
         failure = replace(failure, applied=reads.monotonic)
         memory = replace(memory, pairing_failure=failure)
     registration = reads.stored.registration if reads.stored is not None else None
@@ -482,7 +486,7 @@ def _state(reads: Reads, configuration: Configuration | None, fallback: str) -> 
         pairing_failing_since=_failing_since(failure, attempt_key, memory),
         pairing_pause=reads.pauses.pairing.wait(attempt_key),
         token_already_exchanged=_already_exchanged(configuration, registration, reads.paired_with),
-        revoked=configuration is not None and sources.is_revoked(connection, configuration),
+        revoked=configuration is not None and is_revoked(connection, configuration),
         memory=replace(memory, configuration=None if configuration is None else _observed(configuration, reads)),
     )
 
@@ -626,12 +630,12 @@ def _reconnect_wanted(state: State, *, is_new_object: bool, given_up: bool) -> b
     if state.token_already_exchanged:
         return False
     nothing = isinstance(configuration, ConfigurationProblem) and configuration.nothing
-    return sources.has_literal_token(state.connection) or (is_new_object and not nothing)
+    return has_literal_token(state.connection) or (is_new_object and not nothing)
 
 
 def _token_failure(failure: PairingFailure | None, now: float, *, wanted: bool) -> PairingFailure | None:
     """Of a token in the CompassConnection: tried, or applied again, recently enough to be intended."""
-    if failure is None or failure.origin != sources.SPEC_PAIRING:
+    if failure is None or failure.origin != SPEC_PAIRING:
         return None
     recent = now - max(failure.tried, failure.applied) < _APPLIED_AGAIN_SECONDS
     return failure if wanted or recent else None
@@ -643,7 +647,7 @@ def _corrected(state: State, stored: Registration) -> Registration | None:
     A literal token of the CompassConnection was removed after the pairing, but its ids stay.
     """
     configured = state.configuration
-    ids, corrected = sources.ids_of(state.connection) if stored.origin == sources.SPEC_PAIRING else None, stored
+    ids, corrected = ids_of(state.connection) if stored.origin == SPEC_PAIRING else None, stored
     if isinstance(configured, PairingConfiguration) and state.token_already_exchanged:
         ids = (configured.runtime_id, configured.tenant)
         corrected = replace(stored, paired_with=configured.fingerprint, origin=configured.origin)

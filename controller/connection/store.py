@@ -53,14 +53,14 @@ It may be called several times, and must not modify its argument.
 def apply_change(
     change: ObjectChange,
     *,
-    what: str,
+    name: str,
     read: Callable[[], Object | None],
     read_live: Callable[[], Object | None],
     write: Callable[[Object | None, Object], Object],
 ) -> Object | None:
     """Apply the change and return the resulting object. `write` gets the current and the wanted object.
 
-    `what`: its name in messages. Raises the errors of `change`, and informers.ApiError, which is NotFound if its
+    `name`: its name in messages. Raises the errors of `change`, and informers.ApiError, which is NotFound if its
     namespace or its CRD is missing.
     """
     base = read()
@@ -76,7 +76,7 @@ def apply_change(
             if base is None:
                 raise
             base = read_live()
-    raise Conflict(f"{what} was changed by other clients at each attempt to write it", status=409, reason="Conflict")
+    raise Conflict(f"{name} was changed by other clients at each attempt to write it", status=409, reason="Conflict")
 
 
 class ConnectionStore:
@@ -136,7 +136,7 @@ class ConnectionStore:
 
         stored = apply_change(
             changed,
-            what=f"CompassConnection {name}",
+            name=f"CompassConnection {name}",
             read=lambda: self._cache.get(name),
             read_live=lambda: self._cache.refresh(name, None, lambda: self._client.get(COMPASS_CONNECTION, name)),
             write=self._write,
@@ -165,9 +165,9 @@ class ConnectionStore:
         if _without_status(wanted) != _without_status(base):
             current = self._put({**wanted, "status": base.get("status", {})}, base=current)
         if wanted.get("status") != base.get("status"):
-            told = {**wanted, "metadata": current["metadata"]}
-            status.derive_conditions(told, now=self._clock.time())  # again, for the current generation
-            current = self._put(told, base=current, subresource="status")
+            wanted_status = {**wanted, "metadata": current["metadata"]}
+            status.derive_conditions(wanted_status, now=self._clock.time())  # again, for the current generation
+            current = self._put(wanted_status, base=current, subresource="status")
         return current
 
     def _write_whole(self, base: Object, wanted: Object) -> Object:
