@@ -31,7 +31,7 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /mock
 COPY requirements/e2e.txt ./
 RUN python3 -m venv venv && venv/bin/pip install --quiet --no-cache-dir --require-hashes -r e2e.txt
-COPY e2e/__init__.py e2e/__init__.py
+COPY e2e/__init__.py e2e/pki.py e2e/
 COPY e2e/mock_compass e2e/mock_compass
 # Where Deployments of the Go agent look for it.
 COPY e2e/kyma/stand_in.py /app/compass-runtime-agent

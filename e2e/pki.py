@@ -1,18 +1,20 @@
-"""Keys and certificates of a control plane: its own authority, serving and client certificates."""
+"""Keys and certificates of what tests run: authorities of their own, serving and client certificates."""
 
 import datetime
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-VALIDITY = datetime.timedelta(days=365)
-"""Longer than any run of a control plane on a developer's machine; it ends with the process."""
-CLOCK_SKEW = datetime.timedelta(minutes=5)
+_AGE = datetime.timedelta(days=1)  # certificates began a day ago, so that no clock is behind them
+_LIFE = datetime.timedelta(days=3650)
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,36 @@ class KeyPair:
 
 
 class Authority:
-    """A certificate authority that lives in memory. P-256, because making an RSA key takes a good part of a second."""
+    """A certificate authority. P-256 without `rsa_bits`, because making an RSA key takes a good part of a second."""
 
-    def __init__(self, name: str) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    def __init__(self, name: str, *, rsa_bits: int | None = None, file: Path | None = None) -> None:
+        """`file`: where key and certificate are kept, and taken from if they are there."""
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        if file is not None and file.exists():
+            pem = file.read_bytes()
+            # The key was written here, and checking an RSA key takes long.
+            key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
+            assert isinstance(key, PrivateKey)
+            self.key: PrivateKey = key
+            self.certificate_pem = pem[pem.index(b"-----BEGIN CERTIFICATE") :]
+            return
+        self.key = (
+            rsa.generate_private_key(public_exponent=65537, key_size=rsa_bits)
+            if rsa_bits
+            else ec.generate_private_key(ec.SECP256R1())
+        )
         certificate = (
-            self._builder(self._name, self._key.public_key())
+            self._builder(self.name, self.key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(key_cert_sign=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
+            .sign(self.key, hashes.SHA256())
         )
         self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600)
+            file.write_bytes(private_pem(self.key) + self.certificate_pem)
 
     def serving(self, common_name: str, *, dns_names: Sequence[str], addresses: Sequence[str]) -> KeyPair:
         names: list[x509.GeneralName] = [x509.DNSName(name) for name in dns_names]
@@ -63,23 +82,25 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(key_cert_sign=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
         if alternative is not None:
             builder = builder.add_extension(alternative, critical=False)
-        certificate = builder.sign(self._key, hashes.SHA256())
+        certificate = builder.sign(self.key, hashes.SHA256())
         return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), private_pem(key))
 
-    def _builder(self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .issuer_name(self._name)
+            .issuer_name(self.name)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - CLOCK_SKEW)
-            .not_valid_after(now + VALIDITY)
+            .not_valid_before(now - _AGE)
+            .not_valid_after(now + _LIFE)
         )
 
 
@@ -90,7 +111,7 @@ def service_account_key() -> tuple[bytes, bytes]:
     return private_pem(key), public
 
 
-def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: PrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -7,7 +7,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling, Scheduling
 
-from e2e.mock_compass.disorder import choose_seed
+from e2e.mock_compass.faults import choose_seed
 from tests.support.crd_sets import GO_AGENT
 
 # An example may take as long as it does: a machine may be slow or busy.

@@ -9,15 +9,14 @@
 - Tokens and client certificates live by a clock that is passed in.
 """
 
+from e2e.mock_compass.compass import Listen
 from e2e.mock_compass.connector import ConnectorSettings
-from e2e.mock_compass.disorder import Disorder
 from e2e.mock_compass.examples import generate, landscape
-from e2e.mock_compass.faults import HTML_503, PAGES, Fault, Faults
-from e2e.mock_compass.outages import OUTAGES, Outage, Outages
+from e2e.mock_compass.faults import HTML_503, PAGES, Disorder, Fault, Faults
+from e2e.mock_compass.gateway import OUTAGES, Outage, Outages
 from e2e.mock_compass.records import RecordError
-from e2e.mock_compass.request_log import LoggedRequest, RequestLog
-from e2e.mock_compass.server import Listen, MockCompass
-from e2e.mock_compass.state import IssuedCertificate, Runtime, State, UnknownError
+from e2e.mock_compass.server import MockCompass
+from e2e.mock_compass.state import IssuedCertificate, LoggedRequest, RequestLog, Runtime, State, UnknownError
 
 __all__ = [
     "HTML_503",

@@ -6,12 +6,13 @@ import signal
 import sys
 from pathlib import Path
 
+from e2e.mock_compass.compass import Listen
 from e2e.mock_compass.examples import landscape
-from e2e.mock_compass.server import Listen, MockCompass
+from e2e.mock_compass.server import MockCompass
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+def main() -> int:
+    options = _parser().parse_args()
     state_directory: Path | None = options.state_dir
     compass = MockCompass(
         runtime_id=options.runtime_id,
@@ -31,21 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"mock Compass cannot listen: {error}", file=sys.stderr)
         return 1
-    ca_file = None
     if state_directory is not None:
-        ca_file = state_directory / "ca.crt"
-        ca_file.write_text(compass.ca_pem, encoding="ascii")
-    ready = {
-        "connector_url": compass.connector_url,
-        "secured_connector_url": compass.secured_connector_url,
-        "director_url": compass.director_url,
-        "admin_url": compass.admin_url,
-        "runtime_id": compass.runtime_id,
-        "tenant": compass.tenant,
-        "ca_file": str(ca_file) if ca_file else None,
-        "seed": compass.disorder.seed,
-    }
-    print(json.dumps(ready), flush=True)
+        (state_directory / "ca.crt").write_text(compass.ca_pem, encoding="ascii")
+    urls = ("connector_url", "secured_connector_url", "director_url", "admin_url", "runtime_id", "tenant")
+    print(json.dumps({name: getattr(compass, name) for name in urls} | {"seed": compass.disorder.seed}), flush=True)
     signal.sigwait(stop)
     compass.stop()
     return 0

@@ -88,7 +88,7 @@ def _sign(_source: Any, arguments: dict[str, Any], context: ConnectorContext) ->
     context.state.record_certificate(
         IssuedCertificate(signed.fingerprint, context.client_id, signed.not_before, signed.not_after)
     )
-    authority = context.pki.client_authority.pem
+    authority = context.pki.client_authority.certificate_pem.decode()
     return {
         "certificateChain": _base64(signed.pem + authority),
         "clientCertificate": _base64(signed.pem),

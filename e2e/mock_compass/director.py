@@ -12,8 +12,8 @@ from typing import Any
 
 from graphql import GraphQLError
 
-from e2e.mock_compass.disorder import Disorder
 from e2e.mock_compass.executor import Executor, FieldError, Resolver
+from e2e.mock_compass.faults import Disorder
 from e2e.mock_compass.records import DIRECTOR_SCHEMA
 from e2e.mock_compass.state import Runtime, State, UnknownError
 
@@ -82,7 +82,7 @@ def executor(disorder: Disorder) -> Executor:
         "Runtime.runtimeContexts",
     ):
         resolvers[coordinate] = _nested_page(coordinate.partition(".")[2], disorder)
-    return Executor(DIRECTOR_SCHEMA, resolvers, present=_present, disorder=disorder)
+    return Executor(DIRECTOR_SCHEMA, resolvers, present=_present, order=disorder.shuffled)
 
 
 def _present(error: GraphQLError, _code: str) -> dict[str, Any]:

@@ -18,9 +18,8 @@ from cryptography.x509.oid import NameOID
 
 from e2e.mock_compass.executor import Executor, FieldOverride, Operation, RequestError
 from e2e.mock_compass.faults import PAGES, Fault, Faults, RequestInfo
-from e2e.mock_compass.outages import Outages
-from e2e.mock_compass.replies import NOT_JSON, Reply
-from e2e.mock_compass.request_log import LoggedRequest, RequestLog
+from e2e.mock_compass.gateway import NOT_JSON, Outages, Reply
+from e2e.mock_compass.state import LoggedRequest, RequestLog
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on with 0 seconds: close() sends RST instead of FIN
 

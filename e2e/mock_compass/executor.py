@@ -47,8 +47,6 @@ from graphql import (
     validate,
 )
 
-from e2e.mock_compass.disorder import Disorder
-
 _Path = tuple[Any, Any] | None
 
 Record = Mapping[str, Any]
@@ -57,6 +55,8 @@ Resolver = Callable[[Any, dict[str, Any], Any], Any]
 
 Present = Callable[[GraphQLError, str], dict[str, Any]]
 """(error, code of the library) -> entry of `errors`"""
+
+Order = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 _INVALID = "GRAPHQL_VALIDATION_FAILED"
 
@@ -130,7 +130,7 @@ class Operation:
         node: OperationDefinitionNode,
         fragments: dict[str, FragmentDefinitionNode],
         variables: Any,
-        disorder: Disorder | None,
+        order: Order,
     ) -> None:
         root_type = schema.get_root_type(node.operation)
         assert root_type is not None
@@ -139,7 +139,7 @@ class Operation:
         self._node = node
         self._fragments = fragments
         self._variables = variables
-        self._disorder = disorder
+        self._order = order
         self._root_type = root_type
         self.name = node.name.value if node.name else None
         self.root_fields = tuple(
@@ -157,8 +157,7 @@ class Operation:
             data = None
         if not run.errors:
             return {"data": data}
-        errors = run.errors if self._disorder is None else self._disorder.shuffled(run.errors)
-        return {"errors": errors, "data": data}
+        return {"errors": self._order(run.errors), "data": data}
 
     def arguments(self, parent: GraphQLObjectType, node: FieldNode) -> dict[str, Any]:
         definition = parent.fields.get(node.name.value)
@@ -329,7 +328,7 @@ class Executor:
     """A schema and its resolvers. Turns the body of a request into an Operation.
 
     `present`: what an answer says of an error of syntax, schema or variables, of which the code is given, too.
-    `disorder`: the order of the errors of resolvers; None leaves them in the order of the query.
+    `order`: that of the errors of resolvers; by default, they come in the order of the query.
     """
 
     def __init__(
@@ -338,7 +337,7 @@ class Executor:
         resolvers: Mapping[str, Resolver],
         *,
         present: Present | None = None,
-        disorder: Disorder | None = None,
+        order: Order = lambda errors: errors,
     ) -> None:
         for coordinate in resolvers:
             type_name, _, field_name = coordinate.partition(".")
@@ -348,7 +347,7 @@ class Executor:
         self.schema = schema
         self._resolvers = resolvers
         self._present = present or _as_gqlgen
-        self._disorder = disorder
+        self._order = order
 
     def prepare(self, body: bytes) -> Operation:
         """The operation in an HTTP body `{"query", "variables"?, "operationName"?}`; raises RequestError."""
@@ -377,7 +376,7 @@ class Executor:
             raise self._refused(_INVALID, variables)
         fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
         try:
-            return Operation(self.schema, self._resolvers, node, fragments, variables, self._disorder)
+            return Operation(self.schema, self._resolvers, node, fragments, variables, self._order)
         except GraphQLError as error:
             raise self._refused(_INVALID, [error]) from error
 

@@ -1,17 +1,23 @@
-"""Faults that tests order: what goes wrong, with which requests, how often.
+"""What goes wrong: faults that tests order, and the order of what nobody has ordered.
 
 A fault is armed with `Faults.add` and ends after `times` requests, or when it is removed. The first armed fault
 that decides the answer wins; faults that only delay, act or change fields go together with it.
 """
 
 import itertools
+import os
+import random
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from e2e.mock_compass.executor import FieldError, FieldOverride
-from e2e.mock_compass.replies import NOT_FOUND, Reply
+from e2e.mock_compass.gateway import NOT_FOUND, Reply
+
+SEED_VARIABLE = "MOCK_COMPASS_SEED"
+
+_T = TypeVar("_T")
 
 DECIDING = ("status", "page", "garbage", "truncated", "cut", "reset", "hang", "graphql_error")
 """
@@ -200,3 +206,31 @@ class Faults:
             after=tuple(fault for fault in accompanying if fault.after),
             overrides=tuple(overrides),
         )
+
+
+def choose_seed() -> str:
+    """Sets $MOCK_COMPASS_SEED if it is not set, so that all processes of a run have one; the text repeats a run."""
+    seed = os.environ.setdefault(SEED_VARIABLE, str(random.SystemRandom().getrandbits(32)))
+    return f"mock Compass: {SEED_VARIABLE}={seed}"
+
+
+class Disorder:
+    """Nested lists and errors come in another order with each answer.
+
+    As the real Director, whose database unites lists without ordering them, and whose fields are resolved at once.
+
+    The same `seed` gives the same orders to the same sequence of requests. Without one it is $MOCK_COMPASS_SEED, or
+    made up. `enabled` False keeps every list as it was written.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        given = os.environ.get(SEED_VARIABLE)
+        if seed is None and given:
+            seed = int(given)
+        self.seed = random.SystemRandom().getrandbits(32) if seed is None else seed
+        self.enabled = True
+        self._random = random.Random(self.seed)
+
+    def shuffled(self, items: list[_T]) -> list[_T]:
+        """The items in a fresh order; the list itself is not changed."""
+        return self._random.sample(items, len(items)) if self.enabled and len(items) > 1 else items

@@ -13,27 +13,16 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_AGE = datetime.timedelta(days=1)  # the mock's own certificates began a day ago, so that no clock is behind them
-_LIFE = datetime.timedelta(days=3650)
+from e2e.pki import Authority
+
 _CLIENT_CA_BITS = 2048
 CLIENT_SERIAL = 2  # the real Connector gives every certificate this serial number
 
 _X509_V_FLAG_NO_CHECK_TIME = 0x200000  # OpenSSL's number; the ssl module has no name for it
 
-_CA_USAGE = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
 _CLIENT_USAGE = x509.KeyUsage(
     digital_signature=True,
     content_commitment=False,
@@ -67,16 +56,6 @@ _MISMATCH = {
 
 class SigningError(Exception):
     """The request cannot be signed; the text is the Connector's answer."""
-
-
-@dataclass(frozen=True)
-class Authority:
-    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @property
-    def pem(self) -> str:
-        return _pem(self.certificate)
 
 
 @dataclass(frozen=True)
@@ -118,9 +97,16 @@ class Pki:
     """Both authorities and the server certificate; kept in `directory` when one is given."""
 
     def __init__(self, *, host_names: tuple[str, ...] = (), directory: Path | None = None) -> None:
-        self.client_authority = _authority("Mock Compass Connector CA", directory, "client-ca", rsa_key=True)
-        self.server_authority = _authority("Mock Compass Server CA", directory, "server-ca", rsa_key=False)
-        self._server_pem = _server_certificate(self.server_authority, host_names)
+        kept = (directory / "client-ca.pem", directory / "server-ca.pem") if directory else (None, None)
+        self.client_authority = Authority("Mock Compass Connector CA", rsa_bits=_CLIENT_CA_BITS, file=kept[0])
+        self.server_authority = Authority("Mock Compass Server CA", file=kept[1])
+        names = dict.fromkeys(("localhost", *host_names))
+        addresses = [name for name in names if _is_address(name)]
+        self._server = self.server_authority.serving(
+            "mock-compass",
+            dns_names=[name for name in names if name not in addresses],
+            addresses=["127.0.0.1", "::1", *addresses],
+        )
 
     def server_context(self, *, mutual: bool, check_client_time: bool) -> ssl.SSLContext:
         """The TLS side of a listener. With `mutual` a client without our certificate is refused by TLS.
@@ -131,11 +117,11 @@ class Pki:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.sslobject_class = _AlertingTLS
         with tempfile.NamedTemporaryFile() as file:  # ssl reads keys from files only
-            file.write(self._server_pem)
+            file.write(self._server.key_pem + self._server.certificate_pem)
             file.flush()
             context.load_cert_chain(file.name)
         if mutual:
-            context.load_verify_locations(cadata=self.client_authority.pem)
+            context.load_verify_locations(cadata=self.client_authority.certificate_pem.decode())
             context.verify_mode = ssl.CERT_REQUIRED
             if not check_client_time:
                 context.verify_flags = ssl.VerifyFlags(context.verify_flags | _X509_V_FLAG_NO_CHECK_TIME)
@@ -158,7 +144,7 @@ class Pki:
         certificate = (
             x509.CertificateBuilder()
             .subject_name(csr.subject)
-            .issuer_name(authority.certificate.subject)
+            .issuer_name(authority.name)
             .public_key(csr.public_key())
             .serial_number(CLIENT_SERIAL)
             .not_valid_before(not_before)
@@ -194,83 +180,13 @@ def _checked(csr_pem: bytes, client_id: str) -> x509.CertificateSigningRequest:
     return csr
 
 
-def _authority(name: str, directory: Path | None, stem: str, *, rsa_key: bool) -> Authority:
-    """The authority kept under `stem`.pem in the directory, or a new one, which is then kept there."""
-    path = directory / f"{stem}.pem" if directory else None
-    if path and path.exists():
-        pem = path.read_bytes()
-        # We wrote the key ourselves, and checking an RSA key takes longer than everything else at the start.
-        key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
-        if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{path}: the key must be RSA or EC")
-        return Authority(key, x509.load_pem_x509_certificate(pem))
-    new_key = (
-        rsa.generate_private_key(public_exponent=65537, key_size=_CLIENT_CA_BITS)
-        if rsa_key
-        else ec.generate_private_key(ec.SECP256R1())
-    )
-    subject = x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Mock Compass"), x509.NameAttribute(NameOID.COMMON_NAME, name)]
-    )
-    now = datetime.datetime.now(datetime.UTC)
-    identifier = x509.SubjectKeyIdentifier.from_public_key(new_key.public_key())
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(new_key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _AGE)
-        .not_valid_after(now + _LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_CA_USAGE, critical=True)
-        .add_extension(identifier, critical=False)
-        .sign(new_key, hashes.SHA256())
-    )
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_bytes(_key_pem(new_key) + _pem(certificate).encode())
-    return Authority(new_key, certificate)
-
-
-def _server_certificate(authority: Authority, host_names: tuple[str, ...]) -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.datetime.now(datetime.UTC)
-    names = dict.fromkeys(("localhost", "127.0.0.1", "::1", *host_names))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mock-compass")]))
-        .issuer_name(authority.certificate.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _AGE)
-        .not_valid_after(now + _LIFE)
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(_key_identifier(authority), critical=False)
-        .sign(authority.key, hashes.SHA256())
-    )
-    return _key_pem(key) + _pem(certificate).encode()
-
-
-def _general_name(name: str) -> x509.GeneralName:
+def _is_address(name: str) -> bool:
     try:
-        return x509.IPAddress(ipaddress.ip_address(name))
+        ipaddress.ip_address(name)
     except ValueError:
-        return x509.DNSName(name)
-
-
-def _key_identifier(authority: Authority) -> x509.AuthorityKeyIdentifier:
-    extension = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(extension.value)
+        return False
+    return True
 
 
 def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _key_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

@@ -11,31 +11,29 @@ Three listeners, all on one address:
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Coroutine
 from typing import Any, Self
 
 import orjson
 from aiohttp import hdrs, web
 
-from e2e.mock_compass import connector, director, examples
+from e2e.mock_compass import connector, director
 from e2e.mock_compass.admin import Admin
-from e2e.mock_compass.connector import ConnectorContext, ConnectorSettings
+from e2e.mock_compass.compass import CONNECTOR_PATH, DIRECTOR_PATH, Compass
+from e2e.mock_compass.connector import ConnectorContext
 from e2e.mock_compass.director import DirectorContext, director_error
-from e2e.mock_compass.disorder import Disorder
 from e2e.mock_compass.endpoint import Asked, Authenticate, Caller, Endpoint, Peer
 from e2e.mock_compass.executor import Executor
-from e2e.mock_compass.faults import Faults
-from e2e.mock_compass.gateway import MAX_REQUEST, Gateway, RateLimit
-from e2e.mock_compass.outages import CERTIFICATE, DIRECTOR, TOKEN, Outages
-from e2e.mock_compass.pki import Pki
-from e2e.mock_compass.replies import UNAUTHENTICATED, Reply
-from e2e.mock_compass.request_log import RequestLog
-from e2e.mock_compass.state import TOKEN_LIFETIME, State
+from e2e.mock_compass.gateway import (
+    CERTIFICATE,
+    DIRECTOR,
+    MAX_REQUEST,
+    TOKEN,
+    UNAUTHENTICATED,
+    Gateway,
+    Reply,
+)
 
-CONNECTOR_PATH = "/connector/graphql"
-DIRECTOR_PATH = "/director/graphql"
 TOKEN_HEADER = "Connector-Token"  # noqa: S105 - the name of a header
 TENANT_HEADER = "Tenant"
 
@@ -43,57 +41,11 @@ _MAX_ADMIN_BODY = 1 << 30  # bytes, for bulk loads
 _START_TIMEOUT = 30.0  # seconds
 
 
-@dataclass(frozen=True)
-class Listen:
-    """Where to listen. Port 0 takes a free one, which stays the same over stop and start."""
+class MockCompass(Compass):
+    """A Compass with its servers. A context manager: started inside, stopped after."""
 
-    address: str = "127.0.0.1"
-    port: int = 0
-    mtls_port: int = 0
-    admin_port: int = 0
-
-
-class MockCompass:
-    """Knows one tenant and one Runtime from the start. A context manager: started inside, stopped after.
-
-    `clock`: seconds since the epoch; tokens and client certificates live by it. With the default, TLS itself refuses
-    an expired client certificate; with any other clock, TLS accepts it and the endpoints refuse it as a revoked one.
-    `host_name`: the name in all advertised URLs; the server certificate carries it, `extra_names`, localhost and
-    127.0.0.1.
-    `seed`: of the order of nested lists and of errors (disorder.py).
-    `state_directory`: keeps the two authorities, so that certificates survive a restart of the process.
-    """
-
-    def __init__(
-        self,
-        *,
-        runtime_id: str | None = None,
-        tenant: str = "3e64ebae-38b5-46a0-b1ed-9ccee153a0ae",
-        host_name: str = "localhost",
-        extra_names: tuple[str, ...] = (),
-        listen: Listen = Listen(),
-        state_directory: Path | None = None,
-        clock: Callable[[], float] = time.time,
-        seed: int | None = None,
-    ) -> None:
-        self._clock = clock
-        self._host_name = host_name
-        self._listen = listen
-        self._pki = Pki(host_names=(host_name, *extra_names), directory=state_directory)
-        self.state = State(clock=clock)
-        self.faults = Faults()
-        self.outages = Outages()
-        self.rate_limit = RateLimit(clock=clock)
-        self.requests = RequestLog()
-        self.disorder = Disorder(seed)
-        self.settings = ConnectorSettings()
-        self.tenant = tenant
-        self.runtime_id = self.state.register_runtime(tenant=tenant, runtime_id=runtime_id)
-        self.admin = Admin(self)
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._runners: list[web.AppRunner] = []
-        self._ports = (listen.port, listen.mtls_port, listen.admin_port)
+    _thread: threading.Thread | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
 
     # --- life ---
 
@@ -101,6 +53,7 @@ class MockCompass:
         """Listens when it returns; raises OSError when a port is taken. The first start fixes ports and URLs."""
         if self._thread is not None:
             raise RuntimeError("the mock Compass runs already")
+        self._runners: list[web.AppRunner] = []
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=_run_loop, args=(loop,), name="mock-compass", daemon=True)
         thread.start()
@@ -131,48 +84,6 @@ class MockCompass:
     def __exit__(self, *_exc: object) -> None:
         self.stop()
 
-    # --- what a client needs ---
-
-    @property
-    def connector_url(self) -> str:
-        return f"https://{self._host_name}:{self._ports[0]}{CONNECTOR_PATH}"
-
-    @property
-    def secured_connector_url(self) -> str:
-        return f"https://{self._host_name}:{self._ports[1]}{CONNECTOR_PATH}"
-
-    @property
-    def director_url(self) -> str:
-        return f"https://{self._host_name}:{self._ports[1]}{DIRECTOR_PATH}"
-
-    @property
-    def admin_url(self) -> str:
-        return f"http://{_reachable(self._listen.address)}:{self._ports[2]}"
-
-    @property
-    def ca_pem(self) -> str:
-        """The authority that signed the server certificates, for the clients' trust store."""
-        return self._pki.server_authority.pem
-
-    @property
-    def client_ca_pem(self) -> str:
-        """The authority that signs client certificates."""
-        return self._pki.client_authority.pem
-
-    # --- shortcuts for the Runtime that is there from the start ---
-
-    def issue_token(self, *, lifetime: float = TOKEN_LIFETIME) -> str:
-        return self.state.issue_token(self.runtime_id, lifetime=lifetime)
-
-    def put_application(self, application: dict[str, Any]) -> dict[str, Any]:
-        """Adds or replaces an Application (shape: records.py) and assigns it to the Runtime."""
-        return self.state.put_application(application, assign_to=(self.runtime_id,))
-
-    def generate_applications(self, count: int, *, prefix: str = "generated") -> None:
-        """Adds `count` small Applications, the same ones each time, and assigns them to the Runtime."""
-        for application in examples.generate(count, prefix=prefix):
-            self.put_application(application)
-
     # --- inside ---
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
@@ -181,8 +92,8 @@ class MockCompass:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(_START_TIMEOUT)
 
     async def _open(self) -> None:
-        check_time = self._clock is time.time
-        gateway = Gateway(rate_limit=self.rate_limit, outages=self.outages, log=self.requests, clock=self._clock)
+        check_time = self.clock is time.time
+        gateway = Gateway(rate_limit=self.rate_limit, outages=self.outages, log=self.requests, clock=self.clock)
         token_app, mtls_app = (
             web.Application(client_max_size=MAX_REQUEST, middlewares=[gateway.middleware]) for _ in range(2)
         )
@@ -196,20 +107,20 @@ class MockCompass:
             app.router.add_route("*", path, endpoint.handle)
         for app in (token_app, mtls_app):
             app.router.add_route("*", "/{path:.*}", gateway.elsewhere)
-        admin_app.router.add_route("*", "/{path:.*}", self.admin.handle)
+        admin_app.router.add_route("*", "/{path:.*}", Admin(self).handle)
         contexts = (
-            self._pki.server_context(mutual=False, check_client_time=check_time),
-            self._pki.server_context(mutual=True, check_client_time=check_time),
+            self.pki.server_context(mutual=False, check_client_time=check_time),
+            self.pki.server_context(mutual=True, check_client_time=check_time),
             None,
         )
         ports = []
-        for app, context, port in zip((token_app, mtls_app, admin_app), contexts, self._ports, strict=True):
+        for app, context, port in zip((token_app, mtls_app, admin_app), contexts, self.ports, strict=True):
             runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0)
             self._runners.append(runner)
             await runner.setup()
-            await web.TCPSite(runner, self._listen.address, port, ssl_context=context, reuse_address=True).start()
+            await web.TCPSite(runner, self.listen.address, port, ssl_context=context, reuse_address=True).start()
             ports.append(runner.addresses[0][1])
-        self._ports = (ports[0], ports[1], ports[2])
+        self.ports = (ports[0], ports[1], ports[2])
 
     async def _close(self) -> None:
         for runner in self._runners:
@@ -228,7 +139,7 @@ class MockCompass:
             faults=self.faults,
             outages=self.outages,
             log=self.requests,
-            clock=self._clock,
+            clock=self.clock,
         )
 
     # --- who asks ---
@@ -247,7 +158,7 @@ class MockCompass:
 
     def _connector_caller(self, client_id: str, fingerprint: str | None) -> Caller:
         runtime = self.state.runtime_of_client(client_id)
-        context = ConnectorContext(self.state, self._pki, self.settings, client_id, fingerprint)
+        context = ConnectorContext(self.state, self.pki, self.settings, client_id, fingerprint)
         return Caller(client_id, runtime.id if runtime else None, context)
 
     def _at_director(self, asked: Asked) -> Caller | Reply:
@@ -271,7 +182,7 @@ class MockCompass:
         )
 
     def _in_force(self, peer: Peer) -> bool:
-        return not self.state.is_revoked(peer.fingerprint) and peer.not_before <= self._clock() <= peer.not_after
+        return not self.state.is_revoked(peer.fingerprint) and peer.not_before <= self.clock() <= peer.not_after
 
 
 def _tenant_not_found(tenant: str) -> Reply:
@@ -283,7 +194,3 @@ def _tenant_not_found(tenant: str) -> Reply:
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
-
-
-def _reachable(address: str) -> str:
-    return "127.0.0.1" if address in ("0.0.0.0", "::", "") else address  # noqa: S104 - compared, not bound

@@ -83,7 +83,7 @@ class Compass:
 
     @contextmanager
     def outage(self, name: str = "gateway") -> Iterator[None]:
-        """What is down, and every endpoint answers as the real ones do (`e2e/mock_compass/outages.py`)."""
+        """What is down, and every endpoint answers as the real ones do (`e2e/mock_compass/gateway.py`)."""
         self.call("PUT", f"/outages/{name}")
         try:
             yield

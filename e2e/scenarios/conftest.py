@@ -15,7 +15,7 @@ from controller.resources import CONFIG_MAP
 from e2e.controlplane import find_assets
 from e2e.kyma.go_agent import leave_objects
 from e2e.kyma.operator import Operator
-from e2e.mock_compass.disorder import choose_seed
+from e2e.mock_compass.faults import choose_seed
 from e2e.scenarios.artifacts import save
 from e2e.scenarios.deployed import AGENT_IMAGE, MOCK_IMAGE, DeployedStage, Images
 from e2e.scenarios.documents import Page

@@ -18,10 +18,9 @@ from controller.connection.sessions import Sessions
 from e2e.mock_compass import connector, director
 from e2e.mock_compass.connector import ConnectorContext, ConnectorSettings
 from e2e.mock_compass.director import DirectorContext
-from e2e.mock_compass.disorder import Disorder
-from e2e.mock_compass.outages import CERTIFICATE, DIRECTOR, TOKEN, Outages
+from e2e.mock_compass.faults import Disorder
+from e2e.mock_compass.gateway import CERTIFICATE, DIRECTOR, TOKEN, UNAUTHENTICATED, Outages, Reply
 from e2e.mock_compass.pki import Pki
-from e2e.mock_compass.replies import UNAUTHENTICATED, Reply
 from e2e.mock_compass.state import State
 
 TENANT = "tenant-1"

@@ -13,9 +13,9 @@ from controller.compass.director import DirectorClient
 from controller.compass.graphql import Transport
 from controller.compass.http import HttpAnswer
 from e2e.mock_compass.director import DirectorContext, executor
-from e2e.mock_compass.disorder import Disorder
 from e2e.mock_compass.examples import generate
 from e2e.mock_compass.executor import RequestError
+from e2e.mock_compass.faults import Disorder
 from e2e.mock_compass.state import State
 from tests.support.connector_border import tls_context
 

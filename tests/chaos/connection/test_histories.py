@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
-from e2e.mock_compass.outages import OUTAGES
+from e2e.mock_compass.gateway import OUTAGES
 from informers.errors import NotFound, ServerError
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD
 from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
-from e2e.mock_compass.outages import OUTAGES
+from e2e.mock_compass.gateway import OUTAGES
 from tests.support.connection_bench import SYNC_PERIOD, Bench
 from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT
 from tests.support.whole_bench import WholeBench
