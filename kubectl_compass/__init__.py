@@ -2,12 +2,12 @@
 
     arguments    the command line, and nothing heavy: completion reads it
     cluster      the cluster of the agent: settings, CompassConnection, leader, and calls of kubectl
-    waiting      waits for the agent and shows its progress
-    pairing      stores the one-time token
-    actions      status, pair, resync, renew, reconnect
-    in_pod       revoke, logs
+    terminal     results as text, JSON or YAML; progress
+    status       status, list
+    logs         the log of the leader
     doctor       finds problems, and how to fix them
-    output       results as text, JSON or YAML
+    actions      pair, resync, renew, reconnect, revoke
+    pairing      stores the one-time token
     completion   `kubectl_complete-compass`
 
 - Results go to standard output; progress, questions and errors to standard error.

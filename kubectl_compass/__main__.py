@@ -6,19 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-from controller.runtime import logs
+from controller.runtime.logs import setup
 from controller.runtime.version import COMMIT, VERSION
 from controller.settings import SettingsError
 from controller.text import clean_lines
 from informers.errors import ApiError, ConfigurationError
-from kubectl_compass import actions, arguments, in_pod, pairing
-from kubectl_compass.actions import Failed
-from kubectl_compass.applications import list_applications
-from kubectl_compass.cluster import Cluster, KubectlFailed, open_cluster
-from kubectl_compass.desk import Desk
+from kubectl_compass import actions, arguments, pairing, status
+from kubectl_compass.cluster import Cluster, Failed, KubectlFailed, open_cluster
 from kubectl_compass.doctor import doctor
-from kubectl_compass.output import show
+from kubectl_compass.logs import logs
 from kubectl_compass.pairing import Unusable
+from kubectl_compass.terminal import Terminal
 from workqueue import RealClock
 
 DONE, FAILED, USAGE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
@@ -37,54 +35,45 @@ def main(given: Sequence[str] | None = None) -> int:
     if not options.command:
         parser.print_help(sys.stderr)
         return USAGE
-    logs.setup(level="error", output="text")
+    setup(level="error", output="text")
+    terminal = Terminal(getattr(options, "output", "text"), out=sys.stdout, err=sys.stderr, clock=RealClock())
     try:
-        return _run(options)
+        token = _token() if getattr(options, "token_stdin", False) else ""
+        with open_cluster(arguments.connect(options), os.environ) as cluster:
+            return _run(options, cluster, terminal, token)
     except (ConfigurationError, SettingsError, Unusable) as error:
         return _say(str(error), USAGE)
     except (ApiError, KubectlFailed) as error:
-        return _say(str(error), UNKNOWN, options)
+        if terminal.output != "text":
+            terminal.show({"healthy": None, "problems": [_clean(str(error))]}, lines=list)
+        return _say(str(error), UNKNOWN)
     except Failed as error:
         return _say(str(error), FAILED)
     except KeyboardInterrupt:
         return _say("interrupted; what was asked of the agent stays asked", INTERRUPTED)
 
 
-def _run(options: argparse.Namespace) -> int:
-    token = _token() if getattr(options, "token_stdin", False) else ""
-    with open_cluster(arguments.connect(options), os.environ) as cluster:
-        return _command(options, cluster, token)
-
-
-def _command(options: argparse.Namespace, cluster: Cluster, token: str) -> int:
-    desk = Desk(
-        cluster=cluster,
-        output=getattr(options, "output", "text"),
-        out=sys.stdout,
-        err=sys.stderr,
-        clock=RealClock(),
-        timeout=getattr(options, "timeout", 0.0),
-    )
+def _run(options: argparse.Namespace, cluster: Cluster, terminal: Terminal, token: str) -> int:
     match options.command:
         case "status":
-            return actions.watch(desk) if options.watch else actions.status(desk)
+            return status.watch(cluster, terminal) if options.watch else status.status(cluster, terminal)
         case "list":
-            return list_applications(desk)
+            return status.list_applications(cluster, terminal)
+        case "doctor":
+            return doctor(cluster, terminal)
+        case "logs":
+            return logs(cluster, terminal, follow=options.follow, tail=options.tail)
         case "pair":
             addresses = {key: value for name, key in _ADDRESSES.items() if (value := getattr(options, name))}
-            return actions.pair(desk, token, addresses)
+            return actions.pair(cluster, terminal, token, addresses, timeout=options.timeout)
         case "resync":
-            return actions.resync(desk)
+            return actions.resync(cluster, terminal, timeout=options.timeout)
         case "renew":
-            return actions.renew(desk)
+            return actions.renew(cluster, terminal, timeout=options.timeout)
         case "reconnect":
-            return actions.reconnect(desk, token)
-        case "revoke":
-            return in_pod.revoke(desk, confirm=_yes if options.yes else _ask)
-        case "logs":
-            return in_pod.logs(desk, follow=options.follow, tail=options.tail)
+            return actions.reconnect(cluster, terminal, token, timeout=options.timeout)
         case _:
-            return doctor(desk)
+            return actions.revoke(cluster, terminal, confirm=_yes if options.yes else _ask)
 
 
 def _yes(_: str) -> bool:
@@ -103,13 +92,13 @@ def _token() -> str:
     return pairing.token_of(text)
 
 
-def _say(why: str, code: int, options: argparse.Namespace | None = None) -> int:
-    """Print the reason to standard error, and as JSON or YAML if that was requested."""
-    text = "\n".join(clean_lines(why, _MAX_TEXT))
-    if options is not None and getattr(options, "output", "text") != "text":
-        show({"healthy": None, "problems": [text]}, options.output, sys.stdout, lines=list)
-    print(f"{arguments.PROG}: {text}", file=sys.stderr)
+def _say(why: str, code: int) -> int:
+    print(f"{arguments.PROG}: {_clean(why)}", file=sys.stderr)
     return code
+
+
+def _clean(text: str) -> str:
+    return "\n".join(clean_lines(text, _MAX_TEXT))
 
 
 if __name__ == "__main__":

@@ -1,77 +1,47 @@
-"""The commands status, pair, resync, renew and reconnect.
+"""The commands that change something: pair, resync, renew, reconnect, revoke.
 
-The last four write a request to the API server, wait for its result, and print the report of `status`.
+The first four write a request to the API server, wait at most `timeout` seconds for its result, and print the report of
+`status`. A line on standard error shows each change of the CompassConnection meanwhile.
 """
 
+import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from controller.commands.report import HEALTHY, UNHEALTHY, Certificate, lines
-from controller.commands.report import report as report_of_agent
+from controller.commands.report import HEALTHY, UNHEALTHY
 from controller.connection import status as cc
 from controller.fields import member
-from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
-from controller.text import clean
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
+from controller.settings import format_duration
 from informers import NotFound
 from kubectl_compass import pairing
-from kubectl_compass.desk import Desk
-from kubectl_compass.output import show
+from kubectl_compass.cluster import Cluster, Failed, run
 from kubectl_compass.pairing import Unusable
-from kubectl_compass.waiting import PASSING, Done, Progress, TimedOut, Waiting, situation
+from kubectl_compass.status import PASSING, no_agent, report, show_report, situation
+from kubectl_compass.terminal import Terminal
 
+_RESYNC, _RENEW = "resyncNow", "refreshCredentialsNow"
+
+_POLL_SECONDS = 0.5
 _ASK_AGAIN_SECONDS = 10.0
-_WATCH_SECONDS = 1.0
-_MAX_TEXT = 256
-_MAX_LINE = 1024
+
+_REVOKE = (
+    "Revoke the client certificate of this cluster? The Applications stay, but are not updated until a new one-time "
+    "token is configured. [y/N] "
+)
 
 Object = dict[str, Any]
+Done = Callable[[Object | None], bool]
 
 
-class Failed(Exception):
-    """The request cannot be fulfilled. The text has the reason."""
-
-
-def status(desk: Desk) -> int:
-    """Print the report. Returns the exit status."""
-    found = report(desk)
-    _show(desk, found)
-    return HEALTHY if found["healthy"] else UNHEALTHY
-
-
-def watch(desk: Desk) -> int:
-    """Print the report, and then each change, until it is interrupted: for people a line, else the whole report."""
-    never, shown, line = threading.Event(), None, ""
-    while True:
-        try:
-            found = report(desk)
-            now = _in_one_line(found, situation(desk.cluster.connection()))
-        except PASSING as error:
-            print(f"kubectl compass: {clean(str(error), _MAX_LINE)}", file=desk.err, flush=True)
-        else:
-            if shown is None or (found != shown and desk.output != "text"):
-                _show(desk, found)
-            elif now != line:
-                print(f"{cc.timestamp(desk.clock.time())}  {now}", file=desk.out, flush=True)
-            shown, line = found, now
-        desk.clock.sleep(_WATCH_SECONDS, never)
-        desk.cluster.refresh()
-
-
-def _in_one_line(found: Mapping[str, Any], situation: str) -> str:
-    replicas = found["replicas"]
-    ready = f"; {replicas['ready']} of {replicas['wanted']} replicas ready" if replicas else ""
-    return clean(f"{situation}; leader {found['leader'] or 'none'}{ready}", _MAX_LINE)
-
-
-def pair(desk: Desk, token: str, addresses: Mapping[str, str]) -> int:
+def pair(cluster: Cluster, terminal: Terminal, token: str, addresses: Mapping[str, str], *, timeout: float) -> int:
     """Store the token and wait for a working connection. Raises Unusable if nothing was changed.
 
     `addresses`: those of CONNECTOR_URL, RUNTIME_ID and TENANT that are given.
     """
-    _assert_agent(desk)
-    before = desk.cluster.connection()
+    _assert_agent(cluster)
+    before = cluster.connection()
     state = cc.state_of(before)
     if state is not None and state not in cc.CONNECTION_LOST:
         raise Unusable(
@@ -84,8 +54,7 @@ def pair(desk: Desk, token: str, addresses: Mapping[str, str]) -> int:
             f"nothing was changed: the CompassConnection {named}, which wins over the Secret that this command writes; "
             f"put the token there, or remove spec.pairing"
         )
-    progress = Progress(desk.err, desk.clock)
-    _store(desk, token, addresses, progress)
+    _store(cluster, terminal, token, addresses)
     established = _established(before)
 
     def paired(connection: Object | None) -> bool:
@@ -93,47 +62,43 @@ def pair(desk: Desk, token: str, addresses: Mapping[str, str]) -> int:
         anew = state is cc.State.CONNECTION_FAILED or _established(connection) != established
         return _is_synchronized(connection) and anew
 
-    return _conclude(desk, desk.waiting(progress, before), paired)
+    return _conclude(cluster, terminal, paired, known=before, timeout=timeout)
 
 
-def resync(desk: Desk) -> int:
+def resync(cluster: Cluster, terminal: Terminal, *, timeout: float) -> int:
     """Request a synchronisation and wait for its result."""
-    before = _connected(desk)
-    progress = Progress(desk.err, desk.clock)
-    _ask(desk, "resyncNow")
-    progress.say("asked the agent for a sync (spec.resyncNow)")
-    waiting = desk.waiting(progress, before)
-    request = _Request(desk, "resyncNow", "synchronizationStatus", before, progress)
-    return _conclude(desk, waiting, request.is_answered, wanted=_is_synchronized)
+    before = _connected(cluster)
+    _ask(cluster, _RESYNC)
+    terminal.say("asked the agent for a sync (spec.resyncNow)")
+    request = _Resync(cluster, terminal, before)
+    return _conclude(cluster, terminal, request.is_answered, wanted=_is_synchronized, known=before, timeout=timeout)
 
 
-def renew(desk: Desk) -> int:
+def renew(cluster: Cluster, terminal: Terminal, *, timeout: float) -> int:
     """Request a new certificate and wait for it."""
-    before = _connected(desk)
+    before = _connected(cluster)
     renewed = member(member(before, "status"), "connectionStatus").get("renewed")
-    progress = Progress(desk.err, desk.clock)
-    _ask(desk, "refreshCredentialsNow")
-    progress.say("asked the agent for a new certificate (spec.refreshCredentialsNow)")
+    _ask(cluster, _RENEW)
+    terminal.say("asked the agent for a new certificate (spec.refreshCredentialsNow)")
 
     def done(connection: Object | None) -> bool:
         now = member(member(connection, "status"), "connectionStatus").get("renewed")
-        return now not in (None, renewed) and not cc.flag(connection, "refreshCredentialsNow")
+        return now not in (None, renewed) and not cc.flag(connection, _RENEW)
 
-    return _conclude(desk, desk.waiting(progress, before), done)
+    return _conclude(cluster, terminal, done, known=before, timeout=timeout)
 
 
-def reconnect(desk: Desk, token: str) -> int:
+def reconnect(cluster: Cluster, terminal: Terminal, token: str, *, timeout: float) -> int:
     """Delete the CompassConnection, which requests a new pairing, and wait for it. `token`: "" for none.
 
     Without a token that is not used yet, the agent keeps the certificate. That is a failure of this command.
     """
-    before = _existing(desk)
-    progress = Progress(desk.err, desk.clock)
+    before = _existing(cluster)
     if token:
-        _store(desk, token, {}, progress)
+        _store(cluster, terminal, token, {})
     uid, established = before["metadata"]["uid"], _established(before)
-    desk.cluster.client.delete(COMPASS_CONNECTION, CONNECTION_NAME, uid=uid)
-    progress.say("deleted the CompassConnection, so that the agent pairs again")
+    cluster.client.delete(COMPASS_CONNECTION, CONNECTION_NAME, uid=uid)
+    terminal.say("deleted the CompassConnection, so that the agent pairs again")
 
     def synchronized(connection: Object | None) -> bool:
         return connection is not None and connection["metadata"]["uid"] != uid and _is_synchronized(connection)
@@ -144,53 +109,52 @@ def reconnect(desk: Desk, token: str) -> int:
         # Times in the status are whole seconds: a pairing may have that of the one before it.
         if told != established or (created is not None and (cc.parse_timestamp(told) or 0) >= created):
             return True
-        progress.say(
+        terminal.say(
             "nothing was paired: there is no one-time token that was not used before, so the agent keeps the "
             "certificate. With a new token: kubectl compass reconnect --token-stdin"
         )
         return False
 
-    return _conclude(desk, desk.waiting(progress, before), synchronized, wanted=paired)
+    return _conclude(cluster, terminal, synchronized, wanted=paired, known=before, timeout=timeout)
 
 
-class _Request:
-    """A flag of the spec. It is fulfilled when the agent has removed it and a part of the status has changed after
-    that.
+class _Resync:
+    """A synchronisation that was asked for. It is done when the agent has removed the flag and the result in the status
+    has changed after that.
 
     Times in the status are whole seconds. A synchronisation in the same second as the one before, with the same result,
     does not change the status. So the flag is set again if there is no change for a while.
     """
 
-    def __init__(self, desk: Desk, flag: str, part: str, before: Object, progress: Progress) -> None:
-        self._progress = progress
-        self._desk, self._flag, self._part = desk, flag, part
+    def __init__(self, cluster: Cluster, terminal: Terminal, before: Object) -> None:
+        self._cluster, self._terminal = cluster, terminal
         self._known = self._outcome(before)
         self._begun_at: float | None = None
         self._asked_again = False
 
     def is_answered(self, connection: Object | None) -> bool:
         outcome = self._outcome(connection)
+        now = self._terminal.clock.monotonic()
         if self._begun_at is None:
-            if cc.flag(connection, self._flag):
+            if cc.flag(connection, _RESYNC):
                 self._known = outcome  # the result of work that began earlier
                 return False
-            self._begun_at = self._desk.clock.monotonic()
-            self._progress.step("the agent has begun")
+            self._begun_at = now
+            self._terminal.step("the agent has begun")
         if outcome != self._known:
             return True
-        late = self._desk.clock.monotonic() - self._begun_at >= _ASK_AGAIN_SECONDS
-        if late and not self._asked_again:
+        if now - self._begun_at >= _ASK_AGAIN_SECONDS and not self._asked_again:
             self._asked_again = True
-            _ask(self._desk, self._flag)
+            _ask(self._cluster, _RESYNC)
         return False
 
     def _outcome(self, connection: Object | None) -> object:
-        return member(member(connection, "status"), self._part)
+        return member(member(connection, "status"), "synchronizationStatus")
 
 
-def _existing(desk: Desk) -> Object:
-    _assert_agent(desk)
-    connection = desk.cluster.connection()
+def _existing(cluster: Cluster) -> Object:
+    _assert_agent(cluster)
+    connection = cluster.connection()
     if connection is None:
         raise Failed(
             "there is no CompassConnection: no agent has run, or it may not create one; kubectl compass doctor"
@@ -198,38 +162,33 @@ def _existing(desk: Desk) -> Object:
     return connection
 
 
-def _connected(desk: Desk) -> Object:
+def _connected(cluster: Cluster) -> Object:
     """The CompassConnection, if its agent can fulfil a request."""
-    connection = _existing(desk)
+    connection = _existing(cluster)
     if cc.state_of(connection) is cc.State.CONNECTION_FAILED:
         raise Failed(f"nothing was requested, because there is no connection: {cc.connection_error(connection)}")
     return connection
 
 
-def _assert_agent(desk: Desk) -> None:
-    if desk.cluster.is_missing():
-        raise Failed(f"nothing was changed: {_no_agent(desk)}")
+def _assert_agent(cluster: Cluster) -> None:
+    if cluster.is_missing():
+        raise Failed(f"nothing was changed: {no_agent(cluster)}")
 
 
-def _no_agent(desk: Desk) -> str:
-    namespace = desk.cluster.namespace
-    return f"there is no Deployment {COMPONENT} in the namespace {namespace}; name that of the agent with --namespace"
-
-
-def _ask(desk: Desk, flag: str) -> None:
+def _ask(cluster: Cluster, flag: str) -> None:
     try:
-        desk.cluster.client.patch(COMPASS_CONNECTION, CONNECTION_NAME, {"spec": {flag: True}})
+        cluster.client.patch(COMPASS_CONNECTION, CONNECTION_NAME, {"spec": {flag: True}})
     except NotFound as error:
         raise Failed("the CompassConnection was deleted meanwhile") from error
 
 
-def _store(desk: Desk, token: str, addresses: Mapping[str, str], progress: Progress) -> None:
-    stored = pairing.store(desk.cluster.client, desk.cluster.settings, {**addresses, "TOKEN": token})
+def _store(cluster: Cluster, terminal: Terminal, token: str, addresses: Mapping[str, str]) -> None:
+    stored = pairing.store(cluster.client, cluster.settings, {**addresses, "TOKEN": token})
     configured = stored.configuration
-    progress.say(f"stored the one-time token for Runtime {configured.runtime_id} in the Secret {stored.secret}")
-    progress.say(f"the agent sends it to {configured.connector_url}")
+    terminal.say(f"stored the one-time token for Runtime {configured.runtime_id} in the Secret {stored.secret}")
+    terminal.say(f"the agent sends it to {configured.connector_url}")
     if stored.hides:
-        progress.say(f"this Secret is new, and has precedence over the ConfigMap {stored.hides} from now on")
+        terminal.say(f"this Secret is new, and has precedence over the ConfigMap {stored.hides} from now on")
 
 
 def _is_synchronized(connection: Object | None) -> bool:
@@ -240,69 +199,63 @@ def _established(connection: Object | None) -> object:
     return member(member(connection, "status"), "connectionStatus").get("established")
 
 
-def _conclude(desk: Desk, waiting: Waiting, done: Done, *, wanted: Done = lambda _: True) -> int:
+def _conclude(
+    cluster: Cluster,
+    terminal: Terminal,
+    done: Done,
+    *,
+    known: Object | None,
+    timeout: float,
+    wanted: Done = lambda _: True,
+) -> int:
     """Wait and print the report. The exit status is 0 if the connection is as `wanted`."""
+    terminal.say(f"waiting for the agent, at most {format_duration(timeout)}")
     try:
-        came = wanted(waiting.until(done))
-    except TimedOut as error:
-        print(
-            f"kubectl compass: {error}. The agent goes on trying; kubectl compass doctor looks for the cause.",
-            file=desk.err,
-        )
+        came = wanted(wait(cluster.connection, done, terminal, known=known, timeout=timeout))
+    except TimeoutError as error:
+        terminal.say(f"kubectl compass: {error}. The agent goes on trying; kubectl compass doctor looks for the cause.")
         came = False
-    _show(desk, report(desk))
+    show_report(terminal, report(cluster, terminal))
     return HEALTHY if came else UNHEALTHY
 
 
-def report(desk: Desk) -> dict[str, Any]:
-    """The report of the agent's own `status`, made from the CompassConnection, with leader and replicas."""
-    cluster = desk.cluster
-    connection = cluster.connection()
-    found = report_of_agent(connection, _certificate(connection), cluster.settings, now=desk.clock.time())
-    runtime = member(member(connection, "status"), "runtime")
-    found["runtime"], found["tenant"] = runtime.get("id"), runtime.get("tenant")
-    replicas = cluster.replicas
-    found["leader"] = cluster.leader() or None
-    found["replicas"] = None if replicas is None else {"wanted": replicas.wanted, "ready": replicas.ready}
-    agent = cluster.agent
-    found["agent"] = None if agent is None else asdict(agent)
-    if cluster.is_missing():
-        found["problems"].append(_no_agent(desk))
-    elif agent is not None and agent.go_agent:
-        pass  # it elects no leader
-    elif cluster.settings.leader_election and not found["leader"]:
-        found["problems"].append("no replica holds the Lease, so no replica works")
-    if replicas is not None and not replicas.ready:
-        found["problems"].append(f"none of {replicas.wanted} replicas is ready")
-    found["healthy"] = not found["problems"]
-    return found
+def wait(
+    read: Callable[[], Object | None], done: Done, terminal: Terminal, *, known: Object | None, timeout: float
+) -> Object | None:
+    """Wait for a CompassConnection for which `done` is true. Raises TimeoutError, or ApiError for a permanent error.
+
+    `known`: the CompassConnection before the request, which is not shown as a change.
+    """
+    clock, never = terminal.clock, threading.Event()
+    deadline = clock.monotonic() + timeout
+    shown = situation(known)
+    changed = False
+    while True:
+        connection, is_done = None, False
+        try:
+            connection = read()
+        except PASSING as error:
+            text = f"the API server does not answer: {error}"
+        else:
+            text = situation(connection)
+            is_done = done(connection)
+        if text != shown or (is_done and not changed):  # the end is shown in any case
+            terminal.step(text)
+            shown, changed = text, True
+        if is_done:
+            return connection
+        if clock.monotonic() >= deadline:
+            raise TimeoutError(f"not within {format_duration(timeout)}")
+        clock.sleep(_POLL_SECONDS, never)
 
 
-def _certificate(connection: Object | None) -> Certificate | str:
-    told = member(member(member(connection, "status"), "connectionStatus"), "certificateStatus")
-    begin, end = cc.parse_timestamp(told.get("notBefore")), cc.parse_timestamp(told.get("notAfter"))
-    if begin is None or end is None:
-        return "the CompassConnection has no certificate in its status"
-    return Certificate(not_before=begin, not_after=end)
-
-
-def _agent(agent: Mapping[str, Any] | None) -> str:
-    if agent is None:
-        return "not a Deployment"
-    if agent["go_agent"]:
-        return f"the Go agent, image {agent['image']}"
-    version = f"version {agent['version']}, commit {agent['commit']}" if agent["version"] else "version unknown"
-    return f"{version}, image {agent['image']}"
-
-
-def _show(desk: Desk, found: Mapping[str, Any]) -> None:
-    def people() -> list[str]:
-        rows = lines(found, desk.clock.time())
-        replicas = found["replicas"]
-        told = f"{replicas['ready']} of {replicas['wanted']} ready" if replicas else "not a Deployment"
-        at = next((number for number, row in enumerate(rows) if row.startswith("Problem:")), len(rows))
-        added = (("Agent", _agent(found["agent"])), ("Leader", found["leader"] or "none"), ("Replicas", told))
-        own = [f"{name + ':':<14}{clean(text, _MAX_TEXT)}" for name, text in added]
-        return [*rows[:at], *own, *rows[at:]]
-
-    show(found, desk.output, desk.out, lines=people)
+def revoke(cluster: Cluster, terminal: Terminal, *, confirm: Callable[[str], bool]) -> int:
+    """Run `revoke` of the agent in the leader's Pod if `confirm` returns true. Returns its exit status."""
+    if not confirm(_REVOKE):
+        raise Failed("nothing was changed")
+    text = terminal.output == "text"
+    command = cluster.in_pod(cluster.leader_target() or "deployment/compass-runtime-agent", "revoke", "--yes")
+    code = run(command, stdout=None if text else sys.stderr)
+    if not text:
+        terminal.show({"revoked": code == 0, **report(cluster, terminal)}, lines=list)
+    return code

@@ -36,6 +36,10 @@ _READINESS_OF_GO_AGENT = "/healthz"
 Object = dict[str, Any]
 
 
+class Failed(Exception):
+    """The command cannot be carried out. The text has the reason."""
+
+
 class KubectlFailed(Exception):
     """kubectl cannot be run, or not with these arguments."""
 

@@ -5,14 +5,14 @@ rules    pure functions from these facts to findings, each with its cure
 """
 
 from controller.commands import findings
-from kubectl_compass.desk import Desk
+from kubectl_compass.cluster import Cluster
 from kubectl_compass.doctor.facts import gather
 from kubectl_compass.doctor.rules import examine
-from kubectl_compass.output import show
+from kubectl_compass.terminal import Terminal
 
 
-def doctor(desk: Desk) -> int:
+def doctor(cluster: Cluster, terminal: Terminal) -> int:
     """Print the findings. Returns the exit status."""
-    found = examine(gather(desk))
-    show(findings.to_json(found), desk.output, desk.out, lines=lambda: findings.lines(found))
+    found = examine(gather(cluster, terminal.clock))
+    terminal.show(findings.to_json(found), lines=lambda: findings.lines(found))
     return findings.exit_status(found)

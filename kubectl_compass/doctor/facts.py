@@ -16,7 +16,6 @@ from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT
 from controller.settings import ObjectName, Settings, SettingsError
 from informers import ApiError, Resource
 from kubectl_compass.cluster import PODS, Cluster, find, pod_of
-from kubectl_compass.desk import Desk
 from workqueue import Clock
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
@@ -60,15 +59,14 @@ class Facts:
     missing_rights: tuple[Right, ...] | Unknown
 
 
-def gather(desk: Desk) -> Facts:
+def gather(cluster: Cluster, clock: Clock) -> Facts:
     """Read everything. Raises informers.ConnectionFailed if the API server cannot be reached."""
-    cluster = desk.cluster
     cluster.client.request("GET", "/version")
     crds = {name: _attempt(partial(find, cluster.client, CRDS, name)) for name in map(_crd_name, EXPECTED_CRDS)}
     deployment = _attempt(lambda: cluster.deployment)
     settings = _attempt(lambda: cluster.settings)
     pods = _attempt(lambda: _pods(cluster))
-    lease = _attempt(partial(_lease, cluster, desk.clock)) if isinstance(settings, Settings) else settings
+    lease = _attempt(partial(_lease, cluster, clock)) if isinstance(settings, Settings) else settings
     go_agent = "" if isinstance(deployment, Unknown) else cluster.go_agent
     inside = Unknown("it has no doctor") if go_agent else _inside(cluster, _pod_to_ask(pods, lease))
     missing: tuple[Right, ...] | Unknown = ()
@@ -77,7 +75,7 @@ def gather(desk: Desk) -> Facts:
     elif isinstance(inside, Unknown) and not go_agent:
         missing = _attempt(partial(_missing_rights, cluster, settings))
     return Facts(
-        now=desk.clock.time(),
+        now=clock.time(),
         namespace=cluster.namespace,
         crds=crds,
         deployment=deployment,

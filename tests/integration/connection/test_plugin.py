@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,13 +21,12 @@ from controller.resources import COMPASS_CONNECTION, SECRET
 from controller.settings import Settings
 from e2e.world import CONFIGURATION, World
 from informers import Client
-from kubectl_compass import actions
-from kubectl_compass.actions import Failed
+from kubectl_compass import actions, status
 from kubectl_compass.arguments import Connect
-from kubectl_compass.cluster import Cluster, open_cluster
-from kubectl_compass.desk import Desk
+from kubectl_compass.cluster import Cluster, Failed, open_cluster
 from kubectl_compass.doctor import doctor
 from kubectl_compass.pairing import Unusable
+from kubectl_compass.terminal import Terminal
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import certificate, issued, synchronized, wait_for_error
 from tests.integration.connection.test_commands import revoke
@@ -44,9 +45,10 @@ class Plugin:
     out: str = ""
     err: str = ""
 
-    def desk(self, output: str = "json", timeout: float = 60.0) -> Desk:
+    def run(self, command: Callable[..., int], *arguments: Any, output: Any = "json", **options: Any) -> int:
         self._out, self._err = io.StringIO(), io.StringIO()
-        return Desk(self.cluster, output, self._out, self._err, RealClock(), timeout)  # type: ignore[arg-type]
+        terminal = Terminal(output, out=self._out, err=self._err, clock=RealClock())
+        return command(self.cluster, terminal, *arguments, **options)
 
     def said(self) -> str:
         self.out, self.err = self._out.getvalue(), self._err.getvalue()
@@ -71,7 +73,7 @@ def test_pair_from_nothing(world: World, agent: StartAgent, plugin: Plugin) -> N
     """The four values become a Secret without a copy of the token, and the command ends when all is synchronised."""
     agent()
     world.wait_for_state("ConnectionFailed")
-    code = actions.pair(plugin.desk(), world.compass.issue_token(), addresses(world))
+    code = plugin.run(actions.pair, world.compass.issue_token(), addresses(world), timeout=60)
     plugin.said()
     assert code == 0, plugin.err
     assert json.loads(plugin.out)["state"] == world.state() == "Synchronized"
@@ -86,28 +88,28 @@ def test_pair_where_addresses_are_configured(world: World, agent: StartAgent, pl
     world.configure(world.configuration(token="used" * 10))
     agent()
     wait_for_error(world, "the one-time token is unknown")
-    assert actions.pair(plugin.desk(), world.compass.issue_token(), {}) == 0, plugin.said()
+    assert plugin.run(actions.pair, world.compass.issue_token(), {}, timeout=60) == 0, plugin.said()
     assert "has precedence over the ConfigMap kyma-system/compass-agent-configuration from now on" in plugin.said()
     with pytest.raises(Unusable, match="the connection works"):
-        actions.pair(plugin.desk(), world.compass.issue_token(), {})
+        plugin.run(actions.pair, world.compass.issue_token(), {}, timeout=60)
     assert issued(world) == 1
 
 
 def test_pair_writes_nothing_that_the_agent_could_not_use(world: World, plugin: Plugin) -> None:
     with pytest.raises(Unusable, match="CONNECTOR_URL is missing, RUNTIME_ID is missing"):
-        actions.pair(plugin.desk(), world.compass.issue_token(), {"TENANT": "t"})
+        plugin.run(actions.pair, world.compass.issue_token(), {"TENANT": "t"}, timeout=60)
     assert world.secret(CONFIGURATION) is None
     world.configure(secret=True)
     before = world.secret(CONFIGURATION)
     with pytest.raises(Unusable, match="CONNECTOR_URL is not a URL that starts with https://"):
-        actions.pair(plugin.desk(), world.compass.issue_token(), {"CONNECTOR_URL": "http://plain"})
+        plugin.run(actions.pair, world.compass.issue_token(), {"CONNECTOR_URL": "http://plain"}, timeout=60)
     assert world.secret(CONFIGURATION) == before
 
 
 def test_a_refused_token_ends_the_wait_with_the_reason(world: World, agent: StartAgent, plugin: Plugin) -> None:
     agent()
     world.wait_for_state("ConnectionFailed")
-    code = actions.pair(plugin.desk(timeout=5), "a" * 64, addresses(world))
+    code = plugin.run(actions.pair, "a" * 64, addresses(world), timeout=5)
     plugin.said()
     assert code == 1
     assert "ConnectionFailed: " in plugin.err
@@ -120,7 +122,7 @@ def test_resync(world: World, agent: StartAgent, plugin: Plugin) -> None:
     synchronized(world, agent, CONTROLLER_SYNC_PERIOD="1h")
     fetches = world.compass.requests.count("director")
     for number in (1, 2):
-        assert actions.resync(plugin.desk()) == 0, plugin.said()
+        assert plugin.run(actions.resync, timeout=60) == 0, plugin.said()
         assert world.compass.requests.count("director") >= fetches + number
         assert not (world.connection() or {})["spec"].get("resyncNow")
     report = json.loads(plugin.said() and plugin.out)
@@ -130,7 +132,7 @@ def test_resync(world: World, agent: StartAgent, plugin: Plugin) -> None:
 def test_renew(world: World, agent: StartAgent, plugin: Plugin) -> None:
     synchronized(world, agent)
     before = certificate(world)
-    assert actions.renew(plugin.desk("yaml")) == 0, plugin.said()
+    assert plugin.run(actions.renew, output="yaml", timeout=60) == 0, plugin.said()
     assert certificate(world) != before
     assert issued(world) == 2
     plugin.said()
@@ -143,7 +145,7 @@ def test_reconnect_with_a_new_token(world: World, agent: StartAgent, plugin: Plu
     # Times in the status are whole seconds: a second pairing within one second could not be told from the first.
     established = parse_timestamp((world.connection() or {})["status"]["connectionStatus"]["established"]) or 0
     world.wait_for("the next second", lambda: time.time() >= established + 1)
-    assert actions.reconnect(plugin.desk("text"), world.compass.issue_token()) == 0, plugin.said()
+    assert plugin.run(actions.reconnect, world.compass.issue_token(), output="text", timeout=60) == 0, plugin.said()
     connection = world.connection() or {}
     assert connection["metadata"]["uid"] != before
     assert issued(world) == 2
@@ -159,7 +161,7 @@ def test_reconnect_with_the_used_token_pairs_nothing_and_says_so(
     synchronized(world, agent)
     paired_at = (world.connection() or {})["status"]["connectionStatus"]["established"]
     world.wait_for("another second", lambda: time.time() > (parse_timestamp(paired_at) or 0) + 1)
-    assert actions.reconnect(plugin.desk(), "") == 1, plugin.said()
+    assert plugin.run(actions.reconnect, "", timeout=60) == 1, plugin.said()
     plugin.said()
     assert "nothing was paired" in plugin.err
     report = json.loads(plugin.out)
@@ -174,18 +176,18 @@ def test_after_a_revocation_nothing_is_requested(world: World, agent: StartAgent
     wait_for_error(world, "revoked by an operator")
     for command in (actions.resync, actions.renew):
         with pytest.raises(Failed, match="the certificate was revoked by an operator; to connect again, put a new"):
-            command(plugin.desk())
+            plugin.run(command, timeout=60)
     assert not (world.connection() or {})["spec"].keys() & {"resyncNow", "refreshCredentialsNow"}
-    assert actions.pair(plugin.desk(), world.compass.issue_token(), {}) == 0, plugin.said()
+    assert plugin.run(actions.pair, world.compass.issue_token(), {}, timeout=60) == 0, plugin.said()
     assert issued(world) == 2
 
 
 def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:
     """Nothing can be asked of an agent that never ran; status says the same."""
-    for command in (actions.resync, actions.renew, lambda desk: actions.reconnect(desk, "")):
+    for command in (actions.resync, actions.renew, partial(actions.reconnect, token="")):
         with pytest.raises(Failed, match="there is no CompassConnection"):
-            command(plugin.desk())
-    assert actions.status(plugin.desk()) == 1
+            plugin.run(command, timeout=60)
+    assert plugin.run(status.status) == 1
     plugin.said()
     assert json.loads(plugin.out)["problems"][0].startswith("there is no CompassConnection")
 
@@ -214,7 +216,7 @@ def test_doctor_of_the_agent(world: World, agent: StartAgent) -> None:
 def test_doctor_where_no_pod_runs(world: World, agent: StartAgent, plugin: Plugin) -> None:
     """What can be seen from outside is seen, and what cannot is said."""
     synchronized(world, agent)
-    assert doctor(plugin.desk()) == 1
+    assert plugin.run(doctor) == 1
     plugin.said()
     found = {row["check"]: row for row in json.loads(plugin.out)["findings"]}
     assert found["Deployment"]["text"] == "there is no Deployment compass-runtime-agent in the namespace kyma-system"

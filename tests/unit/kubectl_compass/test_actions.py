@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
-from controller.runtime.leader_election import LEASES
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.settings import Settings
-from kubectl_compass import actions
+from kubectl_compass import actions, status
 from kubectl_compass.arguments import Connect
 from kubectl_compass.cluster import Cluster
-from kubectl_compass.desk import Desk
+from kubectl_compass.terminal import Terminal
 from tests.support.object_store import ObjectStore
 from workqueue.testing import VirtualClock
 
@@ -60,8 +59,8 @@ class FakeCluster:
 def resync(clock: VirtualClock, *answers: Object) -> tuple[int, int, float, Object]:
     """Exit status, how often it was asked for, the seconds it took, and the result."""
     cluster, out = FakeCluster(list(answers)), io.StringIO()
-    desk = Desk(cluster, "json", out, io.StringIO(), clock, timeout=60)  # type: ignore[arg-type]
-    code = actions.resync(desk)
+    terminal = Terminal("json", out=out, err=io.StringIO(), clock=clock)
+    code = actions.resync(cluster, terminal, timeout=60)  # type: ignore[arg-type]
     assert cluster.patches[0] == {"spec": {"resyncNow": True}}
     return code, len(cluster.patches), clock.monotonic(), json.loads(out.getvalue())
 
@@ -104,32 +103,13 @@ def test_no_secret_is_read(clock: VirtualClock) -> None:
     store = ObjectStore()
     store.create(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}})
     cluster = Cluster(store, Connect(), environment={})  # type: ignore[arg-type]
-    actions.status(Desk(cluster, "json", io.StringIO(), io.StringIO(), clock))
+    status.status(cluster, Terminal("json", out=io.StringIO(), err=io.StringIO(), clock=clock))
     assert set(store.reads) == {"CompassConnection", "Deployment", "Lease"}
 
 
 @pytest.mark.parametrize("told", [{}, {"status": None}, {"status": {"connectionStatus": 3}}])
 def test_the_report_of_any_object(told: Object, clock: VirtualClock) -> None:
     out = io.StringIO()
-    desk = Desk(FakeCluster([told]), "text", out, io.StringIO(), clock)  # type: ignore[arg-type]
-    assert actions.status(desk) == 1
+    terminal = Terminal("text", out=out, err=io.StringIO(), clock=clock)
+    assert status.status(FakeCluster([told]), terminal) == 1  # type: ignore[arg-type]
     assert "Problem:" in out.getvalue()
-
-
-def test_no_text_of_the_cluster_controls_the_terminal(clock: VirtualClock) -> None:
-    """Neither one of the CompassConnection nor the holder of the Lease."""
-    store, out = ObjectStore(), io.StringIO()
-    evil = "a\x1b[2J\r\n\u202eb"
-    status = {
-        "connectionState": evil,
-        "connectionStatus": {"error": evil, "established": evil},
-        "runtime": {"id": evil},
-    }
-    created = store.create(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}})
-    store.update(COMPASS_CONNECTION, created | {"status": status}, subresource="status")
-    lease = {"metadata": {"name": COMPONENT}, "spec": {"holderIdentity": evil}}
-    store.create(LEASES, lease, namespace=Settings().leader_election_namespace)
-    cluster = Cluster(store, Connect(), environment={})  # type: ignore[arg-type]
-    assert actions.status(Desk(cluster, "text", out, io.StringIO(), clock)) == 1
-    assert "Leader:       a\\u001b[2J" in out.getvalue()
-    assert all(line.isprintable() for line in out.getvalue().split("\n"))

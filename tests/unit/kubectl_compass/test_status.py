@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,10 @@ from controller.runtime.events import EVENTS
 from controller.runtime.leader_election import LEASES
 from informers import Forbidden
 from kubectl_compass import actions
-from kubectl_compass.actions import Failed
-from kubectl_compass.applications import list_applications
 from kubectl_compass.arguments import Connect
-from kubectl_compass.cluster import DEPLOYMENTS, Cluster
-from kubectl_compass.desk import Desk
+from kubectl_compass.cluster import DEPLOYMENTS, Cluster, Failed
+from kubectl_compass.status import list_applications, status, watch
+from kubectl_compass.terminal import Terminal
 from tests.support.object_store import ObjectStore
 from workqueue.testing import VirtualClock
 
@@ -61,8 +61,8 @@ class Bench:
         )
         self.out, self.err = io.StringIO(), io.StringIO()
 
-    def desk(self, output: str = "text", clock: Any = None) -> Desk:
-        return Desk(self.cluster, output, self.out, self.err, clock or VirtualClock())  # type: ignore[arg-type]
+    def terminal(self, output: Any = "text", clock: Any = None) -> Terminal:
+        return Terminal(output, out=self.out, err=self.err, clock=clock or VirtualClock())
 
     def deploy(self, *, path: str = "/readyz", image: str = "registry/agent:1") -> None:
         probe = {"httpGet": {"path": path}}
@@ -81,7 +81,7 @@ class Bench:
         self.server.put(LEASES, {"metadata": name, "spec": {"holderIdentity": holder}})
 
     def status(self) -> Object:
-        actions.status(self.desk("json"))
+        status(self.cluster, self.terminal("json"))
         found: Object = json.loads(self.out.getvalue())
         return found
 
@@ -90,7 +90,7 @@ def test_the_agent_that_runs_is_shown(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.deploy()
     bench.lead("pod-1_uid_x")
-    actions.status(bench.desk())
+    status(bench.cluster, bench.terminal())
     assert "\nAgent:        version 1.2.3, commit abc, image registry/agent:1\n" in bench.out.getvalue()
 
 
@@ -110,7 +110,7 @@ def test_the_go_agent_is_recognised(tmp_path: Path) -> None:
     found = bench.status()
     assert found["agent"]["go_agent"] is True
     assert not [problem for problem in found["problems"] if "Lease" in problem]
-    actions.status(bench.desk())
+    status(bench.cluster, bench.terminal())
     assert "Agent:        the Go agent, image registry/go:1\n" in bench.out.getvalue()
 
 
@@ -123,9 +123,9 @@ def test_no_agent_in_the_namespace_is_a_problem(tmp_path: Path, namespace: str, 
     found = bench.status()
     assert found["healthy"] is False
     assert any(f"no Deployment {NAME} in the namespace {namespace}" in problem for problem in found["problems"])
-    for action in (actions.resync, actions.renew, lambda desk: actions.reconnect(desk, "")):
+    for action in (actions.resync, actions.renew, partial(actions.reconnect, token="")):
         with pytest.raises(Failed, match="nothing was changed"):
-            action(bench.desk())
+            action(bench.cluster, bench.terminal(), timeout=1)
     assert not bench.server.writes["update CompassConnection"]
 
 
@@ -137,14 +137,18 @@ def test_an_agent_that_runs_as_a_process_is_there(tmp_path: Path) -> None:
 
 
 def test_what_the_cluster_holds_controls_no_terminal(tmp_path: Path) -> None:
+    evil = "a\x1b[2J\r\n\u202eb"
     bench = Bench(tmp_path)
-    bench.deploy(image="registry/\x1b[2Jagent")
-    bench.lead("\x1b[2Jpod_x")
+    bench.deploy(image=f"registry/{evil}")
+    bench.lead(f"{evil}_x")
+    connection = {"error": evil, "established": evil}
+    told = {"connectionState": evil, "connectionStatus": connection, "runtime": {"id": evil}}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": told})
     bench.server.lists = {APPLICATION.plural: [application("a\x1b[2J", "\x1b[2J")]}
-    actions.status(bench.desk())
-    list_applications(bench.desk())
-    assert "\x1b" not in bench.out.getvalue()
-    assert "\\u001b[2Jpod" in bench.out.getvalue()
+    status(bench.cluster, bench.terminal())
+    list_applications(bench.cluster, bench.terminal())
+    assert all(line.isprintable() for line in bench.out.getvalue().split("\n"))
+    assert "Leader:       a\\u001b[2J" in bench.out.getvalue()
 
 
 class ThreeLooks(VirtualClock):
@@ -167,7 +171,7 @@ def test_watch_shows_changes_only(tmp_path: Path) -> None:
     bench.lead("pod-1_x")
     clock = ThreeLooks(lambda: None, lambda: bench.lead("pod-2_x"), lambda: None)
     with pytest.raises(KeyboardInterrupt):
-        actions.watch(bench.desk(clock=clock))
+        watch(bench.cluster, bench.terminal(clock=clock))
     shown = bench.out.getvalue().splitlines()
     assert shown[0] == "State:        Synchronized"
     assert [line for line in shown if "; leader " in line] == [
@@ -200,7 +204,7 @@ def test_each_application_has_its_sync_status_and_the_reason(tmp_path: Path) -> 
         ],
         EVENTS.plural: [event("partial", "2", "now"), event("partial", "1", "before"), event("well", "1", "long ago")],
     }
-    assert list_applications(bench.desk("json")) == 1
+    assert list_applications(bench.cluster, bench.terminal("json")) == 1
     rows = json.loads(bench.out.getvalue())["applications"]
     assert [(row["name"], row["sync"], row["reason"]) for row in rows] == [
         ("new", "Missing", ""),
@@ -209,7 +213,7 @@ def test_each_application_has_its_sync_status_and_the_reason(tmp_path: Path) -> 
         ("well", "Synced", ""),
         ("written", "Failed", ""),
     ]
-    list_applications(bench.desk())
+    list_applications(bench.cluster, bench.terminal())
     assert "\npartial   Incomplete  Incomplete: now\n" in bench.out.getvalue()
 
 
@@ -219,4 +223,4 @@ def test_without_the_right_to_read_events_the_reasons_are_missing(tmp_path: Path
         APPLICATION.plural: [application("partial", "Incomplete")],
         EVENTS.plural: Forbidden("no", status=403),
     }
-    assert list_applications(bench.desk("json")) == 1
+    assert list_applications(bench.cluster, bench.terminal("json")) == 1

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from informers import ConnectionFailed, Forbidden
-from kubectl_compass.waiting import Progress, TimedOut, Waiting, situation
+from kubectl_compass.actions import wait as wait_for
+from kubectl_compass.status import situation
+from kubectl_compass.terminal import Terminal
 from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
@@ -32,10 +34,14 @@ class Steps:
 def wait(clock: VirtualClock, *answers: Object | Exception | None, known: Object | None = None) -> list[str]:
     """The lines, when the state is Synchronized in the end."""
     err = io.StringIO()
-    waiting = Waiting(Steps(*answers), Progress(err, clock), clock=clock, timeout=10, known=known)
+    terminal = Terminal("text", out=io.StringIO(), err=err, clock=clock)
+
+    def done(found: Object | None) -> bool:
+        return bool((found or {}).get("status", {}).get("connectionState") == "Synchronized")
+
     try:
-        waiting.until(lambda found: (found or {}).get("status", {}).get("connectionState") == "Synchronized")
-    except TimedOut as error:
+        wait_for(Steps(*answers), done, terminal, known=known, timeout=10)
+    except TimeoutError as error:
         return [*err.getvalue().splitlines(), str(error)]
     return err.getvalue().splitlines()
 

@@ -1,17 +1,18 @@
 """What is left to kubectl: which commands are run, and what their ends mean."""
 
 import io
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kubectl_compass import in_pod
-from kubectl_compass.actions import Failed
+from kubectl_compass.actions import revoke
 from kubectl_compass.arguments import Connect
-from kubectl_compass.cluster import Cluster, KubectlFailed, run
-from kubectl_compass.desk import Desk
+from kubectl_compass.cluster import Cluster, Failed, KubectlFailed, run
+from kubectl_compass.logs import logs
+from kubectl_compass.terminal import Terminal
 from tests.fake_api_server.waiting import HastyClock
 from tests.support.object_store import ObjectStore
 
@@ -32,18 +33,21 @@ class LeaseServer(ObjectStore):
         return {"spec": {"holderIdentity": holder}}
 
 
-def desk(tmp_path: Path, script: str, *holders: str, output: str = "text", **connect: Any) -> Desk:
+def cluster(tmp_path: Path, script: str, *holders: str, **connect: Any) -> Cluster:
     """With a kubectl that writes its arguments to a file, and then does what the script says."""
     kubectl = tmp_path / "kubectl"
     kubectl.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/commands\n{script}\n')
     kubectl.chmod(0o755)
-    cluster = Cluster(
+    return Cluster(
         LeaseServer(*holders),  # type: ignore[arg-type]
         Connect(namespace="there", **connect),
         environment=ENVIRONMENT,
         kubectl=str(kubectl),
     )
-    return Desk(cluster, output, io.StringIO(), io.StringIO(), HastyClock())  # type: ignore[arg-type]
+
+
+def terminal() -> Terminal:
+    return Terminal("text", out=io.StringIO(), err=io.StringIO(), clock=HastyClock())
 
 
 def commands(tmp_path: Path) -> list[str]:
@@ -52,8 +56,8 @@ def commands(tmp_path: Path) -> list[str]:
 
 def test_the_log_is_the_leaders(tmp_path: Path) -> None:
     """Of the cluster, and as the user, that the options name."""
-    here = desk(tmp_path, "exit 0", "pod-1_uid_x", context="c", user="jane", request_timeout=5.0)
-    assert in_pod.logs(here, follow=False, tail=7) == 0
+    here = cluster(tmp_path, "exit 0", "pod-1_uid_x", context="c", user="jane", request_timeout=5.0)
+    assert logs(here, terminal(), follow=False, tail=7) == 0
     (command,) = commands(tmp_path)
     connect, _, rest = command.partition(" logs ")
     assert connect == "--context=c --as=jane --request-timeout=5s --namespace=there"
@@ -63,8 +67,8 @@ def test_the_log_is_the_leaders(tmp_path: Path) -> None:
 def test_the_next_leader_is_followed(tmp_path: Path) -> None:
     """As soon as there is one, also another container in the same Pod. Five errors of kubectl in a row end it."""
     script = 'case "$*" in *pod-2*) exit 4;; esac'
-    told = desk(tmp_path, script, "pod-1_a", "pod-1_a", "", "pod-1_b", "pod-2_c")
-    assert in_pod.logs(told, follow=True, tail=1) == 4
+    there = cluster(tmp_path, script, "pod-1_a", "pod-1_a", "", "pod-1_b", "pod-2_c")
+    assert logs(there, terminal(), follow=True, tail=1) == 4
     assert [command.split()[2] for command in commands(tmp_path)] == ["pod/pod-1", "pod/pod-1", *["pod/pod-2"] * 5]
 
 
@@ -73,8 +77,8 @@ def test_a_log_that_cannot_be_read_for_a_moment_is_followed_all_the_same(tmp_pat
     script = (
         'case "$*" in *pod-2*) test $(wc -l <' + f"{tmp_path}/commands" + ") -gt 4 || exit 1;; *pod-3*) exit 4;; esac"
     )
-    told = desk(tmp_path, script, "pod-1_a", *["pod-2_b"] * 4, "pod-3_c")
-    assert in_pod.logs(told, follow=True, tail=1) == 4
+    there = cluster(tmp_path, script, "pod-1_a", *["pod-2_b"] * 4, "pod-3_c")
+    assert logs(there, terminal(), follow=True, tail=1) == 4
     assert [command.split()[2] for command in commands(tmp_path)] == [
         "pod/pod-1",
         *["pod/pod-2"] * 4,
@@ -84,13 +88,13 @@ def test_a_log_that_cannot_be_read_for_a_moment_is_followed_all_the_same(tmp_pat
 
 def test_nobody_leads(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="no replica holds the Lease"):
-        in_pod.logs(desk(tmp_path, "", ""), follow=False, tail=1)
+        logs(cluster(tmp_path, "", ""), terminal(), follow=False, tail=1)
 
 
 @pytest.mark.parametrize(("holder", "target"), [("pod-1_a", "pod/pod-1"), ("", "deployment/compass-runtime-agent")])
 def test_the_agent_revokes(tmp_path: Path, holder: str, target: str) -> None:
     """In the leader's Pod, in any other where nobody leads; the exit status is that of its command."""
-    assert in_pod.revoke(desk(tmp_path, "exit 1", holder), confirm=lambda _: True) == 1
+    assert revoke(cluster(tmp_path, "exit 1", holder), terminal(), confirm=lambda _: True) == 1
     assert commands(tmp_path) == [
         f"--namespace=there exec {target} --container=compass-runtime-agent -- compass-runtime-agent revoke --yes"
     ]
@@ -99,19 +103,21 @@ def test_the_agent_revokes(tmp_path: Path, holder: str, target: str) -> None:
 @pytest.mark.parametrize(
     "holder", ["--server=https://other", "-f", "deployment/other_uid", "pod\n", "A b", "..", "_uid"]
 )
-@pytest.mark.parametrize("revoke", [True, False])
-def test_a_holder_that_is_no_pod_name_reaches_no_kubectl(tmp_path: Path, holder: str, revoke: bool) -> None:
+@pytest.mark.parametrize(
+    "command", [partial(revoke, confirm=lambda _: True), partial(logs, follow=False, tail=1)], ids=["revoke", "logs"]
+)
+def test_a_holder_that_is_no_pod_name_reaches_no_kubectl(
+    tmp_path: Path, holder: str, command: Callable[[Cluster, Terminal], int]
+) -> None:
     """Who may write the Lease must not choose the options of an operator's kubectl."""
-    there = desk(tmp_path, "", holder)
-    command = partial(in_pod.revoke, confirm=lambda _: True) if revoke else partial(in_pod.logs, follow=False, tail=1)
     with pytest.raises(KubectlFailed, match="not the name of a Pod"):
-        command(there)
+        command(cluster(tmp_path, "", holder), terminal())
     assert not (tmp_path / "commands").exists()
 
 
 def test_nothing_is_revoked_without_a_yes(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="nothing was changed"):
-        in_pod.revoke(desk(tmp_path, "", "pod-1_a"), confirm=lambda _: False)
+        revoke(cluster(tmp_path, "", "pod-1_a"), terminal(), confirm=lambda _: False)
     assert not (tmp_path / "commands").exists()
 
 
