@@ -24,3 +24,12 @@ COMPONENT = "compass-runtime-agent"
 
 CONNECTION_NAME = "compass-connection"
 """The name of the CompassConnection that the agent serves. One with another name is ignored, with an Event."""
+
+SYNC_STATUS = "compass.kyma-project.io/sync-status"
+"""Annotation of an Application: SYNCED, or the kind of problem. Events and the CompassConnection have the details.
+
+Both CRDs store an annotation. It has no time, so a sync without changes writes nothing. An Application of the Go agent
+gets it with its next change, so an upgrade writes none of them.
+"""
+
+SYNCED = "Synced"

@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from controller import fields
-from controller.applications.conversion import SYNC_STATUS, SYNCED
 from controller.commands.report import HEALTHY, UNHEALTHY, Certificate, lines
 from controller.commands.report import report as report_of_agent
 from controller.connection import status as cc
 from controller.fields import member
-from controller.resources import APPLICATION, COMPONENT
+from controller.resources import APPLICATION, COMPONENT, SYNC_STATUS, SYNCED
 from controller.runtime.events import EVENTS
 from controller.text import clean
 from informers import ConnectionFailed, Forbidden, ServerError, TooManyRequests

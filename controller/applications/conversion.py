@@ -22,6 +22,7 @@ from controller.compass.types import (
     UnsupportedCredentials,
     UsableCredentials,
 )
+from controller.resources import SYNC_STATUS, SYNCED
 from controller.runtime.interning import intern_values
 
 API_VERSION = "applicationconnector.kyma-project.io/v1alpha1"
@@ -37,14 +38,6 @@ _NO_DESCRIPTION = "Description not provided"
 
 _NO_CREDENTIALS = {"type": "", "secretName": ""}
 
-SYNC_STATUS = "compass.kyma-project.io/sync-status"
-"""Annotation of an Application: SYNCED, or the kind of problem. Events and the CompassConnection have the details.
-
-Both CRDs store an annotation. It has no time, so a sync without changes writes nothing. An Application of the Go agent
-gets it with its next change, so an upgrade writes none of them.
-"""
-
-SYNCED = "Synced"
 SECRETS_FAILED = "SecretsFailed"
 DELETION_HELD = "DeletionHeld"
 OVERRIDDEN = "Overridden"

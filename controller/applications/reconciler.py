@@ -15,7 +15,6 @@ from controller.applications.conversion import (
     DELETION_HELD,
     OVERRIDDEN,
     SECRETS_FAILED,
-    SYNCED,
     Desired,
     corrected,
     is_managed,
@@ -34,7 +33,7 @@ from controller.applications.secrets import (
     owning_applications,
 )
 from controller.metrics import AgentMetrics
-from controller.resources import APPLICATION, SECRET
+from controller.resources import APPLICATION, SECRET, SYNCED
 from controller.runtime import logs
 from controller.runtime.controller import ReconcileFailed, Result
 from controller.runtime.events import EventRecorder

@@ -5,8 +5,7 @@ The operator is the emulation of e2e/kyma: it applies its manifests again every 
 
 from typing import Any
 
-from controller.applications.conversion import SYNC_STATUS
-from controller.resources import SECRET
+from controller.resources import SECRET, SYNC_STATUS
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
 from e2e.kyma.go_agent import complaints
 from e2e.kyma.operator import DEPLOYMENT, FIELD_MANAGER, NAME, Operator

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.conversion import SYNC_STATUS
-from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
+from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET, SYNC_STATUS
 from e2e.world import World, encoded
 from tests.integration.sync.conftest import StartAgent
 from tests.integration.sync.test_isolation import director_application

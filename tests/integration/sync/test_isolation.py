@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.conversion import SYNC_STATUS
-from controller.resources import APPLICATION, SECRET
+from controller.resources import APPLICATION, SECRET, SYNC_STATUS
 from controller.settings import ObjectName
 from e2e.mock_compass.faults import Fault
 from e2e.world import CONFIGURATION, World

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.conversion import SYNC_STATUS
-from controller.resources import APPLICATION
+from controller.resources import APPLICATION, SYNC_STATUS
 from e2e.world import World
 from informers import Resource, ServerError
 from tests.integration.sync.conftest import StartAgent

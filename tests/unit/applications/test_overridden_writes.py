@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.conversion import SYNC_STATUS
-from controller.resources import APPLICATION, SECRET
+from controller.resources import APPLICATION, SECRET, SYNC_STATUS
 from informers.resource import Resource
 from tests.support.sync import Agent, Cluster, Director, application
 

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from controller.applications.conversion import SYNC_STATUS
 from controller.applications.secrets import reserved_secrets
 from controller.compass.types import Application, Bundle, UnsupportedCredentials
-from controller.resources import APPLICATION, SECRET
+from controller.resources import APPLICATION, SECRET, SYNC_STATUS
 from controller.settings import Settings
 from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden, Invalid
 from informers.resource import Resource

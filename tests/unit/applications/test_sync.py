@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from controller.applications.conversion import SYNC_STATUS
 from controller.applications.progress import Plan
 from controller.applications.sync import CONFIRM_DELETIONS
 from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
 from controller.compass.types import Assignment, IncompleteApplication
-from controller.resources import APPLICATION
+from controller.resources import APPLICATION, SYNC_STATUS
 from informers.errors import Forbidden
 from tests.support.sync import Agent, Cluster, Director, application
 

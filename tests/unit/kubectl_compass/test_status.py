@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.applications.conversion import SYNC_STATUS
-from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME
+from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SYNC_STATUS
 from controller.runtime.events import EVENTS
 from controller.runtime.leader_election import LEASES
 from informers import Forbidden

@@ -14,9 +14,8 @@ import pytest
 import yaml
 from jsonata import Jsonata
 
-from controller.applications.conversion import SYNC_STATUS, SYNCED
 from controller.connection import status
-from controller.resources import APPLICATION, COMPASS_CONNECTION
+from controller.resources import APPLICATION, COMPASS_CONNECTION, SYNC_STATUS, SYNCED
 
 CONFIG = Path(__file__).parents[3] / "config"
 FILES = sorted((CONFIG / "busola").glob("[!k]*.yaml"))
