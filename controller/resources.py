@@ -33,3 +33,6 @@ gets it with its next change, so an upgrade writes none of them.
 """
 
 SYNCED = "Synced"
+SECRETS_FAILED = "SecretsFailed"
+DELETION_HELD = "DeletionHeld"
+OVERRIDDEN = "Overridden"

@@ -38,10 +38,6 @@ _NO_DESCRIPTION = "Description not provided"
 
 _NO_CREDENTIALS = {"type": "", "secretName": ""}
 
-SECRETS_FAILED = "SecretsFailed"
-DELETION_HELD = "DeletionHeld"
-OVERRIDDEN = "Overridden"
-
 #: Maximum size of all values of a Secret in the API server, in bytes.
 MAX_SECRET_BYTES = 1024 * 1024
 

@@ -12,9 +12,6 @@ from dataclasses import dataclass, field, replace
 
 from controller import fields
 from controller.applications.conversion import (
-    DELETION_HELD,
-    OVERRIDDEN,
-    SECRETS_FAILED,
     Desired,
     corrected,
     is_managed,
@@ -33,7 +30,7 @@ from controller.applications.secrets import (
     owning_applications,
 )
 from controller.metrics import AgentMetrics
-from controller.resources import APPLICATION, SECRET, SYNCED
+from controller.resources import APPLICATION, DELETION_HELD, OVERRIDDEN, SECRET, SECRETS_FAILED, SYNCED
 from controller.runtime import logs
 from controller.runtime.controller import ReconcileFailed, Result
 from controller.runtime.events import EventRecorder

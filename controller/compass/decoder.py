@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar, get_origin
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, get_origin
 
 import msgspec
 import orjson
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from controller.compass.errors import InvalidAnswer
 from controller.compass.limits import parts_memory
@@ -25,8 +25,10 @@ from controller.compass.types import (
     Bundle,
     Credentials,
     EventDefinition,
+    Filled,
     OAuthCredentials,
     UnsupportedCredentials,
+    Viewer,
 )
 from controller.text import clean
 
@@ -40,9 +42,6 @@ _MAX_LABEL = 64
 
 #: Characters of a GraphQL type's name that are kept, for a warning.
 _MAX_KIND = 60
-
-Filled = Annotated[str, Meta(min_length=1)]
-"""A text that is not empty."""
 
 
 # --- Connector ---
@@ -123,17 +122,6 @@ class Client(Struct):
     id: Filled
 
 
-class Api(Struct):
-    id: Filled
-    name: str
-    targetURL: str
-
-
-class Event(Struct):
-    id: Filled
-    name: str
-
-
 class Credential(Struct):
     """All kinds in one: what a kind needs is checked in `_credentials`."""
 
@@ -167,8 +155,8 @@ class BundleNode(Struct):
     description: str | None = None
     instanceAuthRequestInputSchema: str | None = None
     defaultInstanceAuth: Auth | None = None
-    apiDefinitions: Page[Api] | None = None
-    eventDefinitions: Page[Event] | None = None
+    apiDefinitions: Page[ApiDefinition] | None = None
+    eventDefinitions: Page[EventDefinition] | None = None
 
 
 class ApplicationNode(Struct):
@@ -226,8 +214,8 @@ class MoreBundlesData(Struct):
 
 class BundleWithLists(Struct):
     id: str
-    apiDefinitions: Page[Api] | None = None
-    eventDefinitions: Page[Event] | None = None
+    apiDefinitions: Page[ApiDefinition] | None = None
+    eventDefinitions: Page[EventDefinition] | None = None
 
 
 class WithBundle(Struct):
@@ -239,13 +227,8 @@ class MoreOfBundleData(Struct):
     application: WithBundle
 
 
-class ViewerNode(Struct):
-    id: Filled
-    type: str
-
-
 class ViewerData(Struct):
-    viewer: ViewerNode
+    viewer: Viewer
 
 
 class SetLabel(Struct):
@@ -339,14 +322,6 @@ def label(identifier: Any) -> str:
 
 
 # --- conversion ---
-
-
-def api(found: Api) -> ApiDefinition:
-    return ApiDefinition(found.id, found.name, found.targetURL)
-
-
-def event(found: Event) -> EventDefinition:
-    return EventDefinition(found.id, found.name)
 
 
 _NO_AUTH = Auth()

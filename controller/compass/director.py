@@ -51,8 +51,7 @@ class DirectorClient:
         answer = self._call(VIEWER, {}, request_id=request_id)
         if answer.errors:
             return None
-        viewer = answer.whole().viewer
-        return Viewer(viewer.id, viewer.type)
+        return answer.whole().viewer
 
     def fetch(self, runtime_id: str, *, request_id: str) -> Assignment:
         """Read everything that is assigned to the Runtime.

@@ -15,6 +15,7 @@ no id, nothing is deleted.
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from operator import attrgetter
 from typing import Any, Protocol, TypeVar
@@ -183,13 +184,13 @@ class ApplicationReader:
         apis = _whole(
             found.apiDefinitions,
             "apiDefinitions",
-            decoder.api,
+            _same,
             lambda cursor: self._more_of_bundle(MORE_APIS, application_id, found.id, cursor).apiDefinitions,
         )
         events = _whole(
             found.eventDefinitions,
             "eventDefinitions",
-            decoder.event,
+            _same,
             lambda cursor: self._more_of_bundle(MORE_EVENTS, application_id, found.id, cursor).eventDefinitions,
         )
         return decoder.bundle(found, apis, events)
@@ -222,6 +223,10 @@ class ApplicationReader:
         answer = self._budget.call(operation, variables, timeout=FOLLOW_UP_TIMEOUT)
         self._bytes += answer.size
         return answer.whole()
+
+
+def _same(item: T) -> T:
+    return item
 
 
 def _check_id(found: HasId, expected: str) -> None:
@@ -538,13 +543,13 @@ class Fetch:
             raise TooLarge(f"the Applications of Compass take more than {most}; {self._limits.applications_advice()}")
 
 
+@dataclass(frozen=True, slots=True)
 class _PageRead:
     """The result of a page whose applications were taken out, so that the memory of the answer is free."""
 
-    def __init__(self, count: int, total: int, cursor: str | None) -> None:
-        self.count = count
-        self.total = total
-        self.cursor = cursor
+    count: int
+    total: int
+    cursor: str | None
 
     @classmethod
     def of(cls, page: Page[Any]) -> "_PageRead":

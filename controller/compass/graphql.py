@@ -9,7 +9,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
@@ -36,6 +36,13 @@ T = TypeVar("T")
 
 #: Timeout of a whole call, from the connection to the last byte, in seconds. The same as in the Go agent.
 TOTAL_TIMEOUT = 30.0
+
+_HEADERS = {
+    "Content-Type": "application/json; charset=utf-8",
+    "Accept": "application/json; charset=utf-8",
+    "Accept-Encoding": "gzip",
+    "User-Agent": "compass-runtime-agent",
+}
 
 #: Variables whose values are ids. Others are not logged.
 _ID_VARIABLES = ("runtime", "application", "bundle")
@@ -102,14 +109,18 @@ class Transport:
         Raises InvalidRequest, Unavailable, Refused, UnexpectedAnswer, TooLarge or InvalidAnswer. GraphQL errors are in
         the answer, as they may stand beside usable data.
         """
-        call = _Call(url, operation, variables, headers, request_id)
+        http: HttpAnswer | None = None
         started = self._monotonic()
         outcome, errors = "failure", [""]
         try:
             http = self._http.post(
-                url, call.body(), headers=call.all_headers(), timeout=timeout, may_be_abandoned=may_be_abandoned
+                url,
+                orjson.dumps({"query": operation.text, "variables": dict(variables)}),
+                headers={**headers, "x-request-id": request_id, **_HEADERS},
+                timeout=timeout,
+                may_be_abandoned=may_be_abandoned,
             )
-            answer = call.interpret(http)
+            answer = interpret(http, operation=operation, url=url, secrets=sent_secrets(headers), request_id=request_id)
             outcome = _OUTCOMES[type(answer.error())] if answer.errors else "success"
             errors = [entry.description for entry in answer.errors]
         except CompassError as error:
@@ -124,60 +135,16 @@ class Transport:
             facts |= {"requestID": request_id}
             log.debug("Called Compass", extra=facts)
             if self._log_queries and outcome != "success":
-                log.info("Call to Compass failed", extra=facts | call.record(errors))
+                log.info("Call to Compass failed", extra=facts | _record(variables, http, errors))
         return answer
 
 
-class _Call(Generic[T]):
-    """One call: what is sent, and what its answer means."""
-
-    def __init__(
-        self,
-        url: str,
-        operation: Operation[T],
-        variables: Mapping[str, Any],
-        headers: Mapping[str, str],
-        request_id: str,
-    ) -> None:
-        self._url = url
-        self._operation = operation
-        self._variables = dict(variables)
-        self._headers = dict(headers)
-        self._request_id = request_id
-        self._http: HttpAnswer | None = None
-
-    def body(self) -> bytes:
-        return orjson.dumps({"query": self._operation.text, "variables": self._variables})
-
-    def all_headers(self) -> dict[str, str]:
-        return {
-            **self._headers,
-            "x-request-id": self._request_id,
-            "Content-Type": "application/json; charset=utf-8",
-            "Accept": "application/json; charset=utf-8",
-            "Accept-Encoding": "gzip",
-            "User-Agent": "compass-runtime-agent",
-        }
-
-    def record(self, errors: Sequence[str]) -> dict[str, Any]:
-        """The call and its failure for the log: only ids, numbers, and errors without secrets."""
-        http = self._http
-        more = len(errors) - _MAX_LOGGED_ERRORS
-        return {
-            "variables": {
-                name: one_line(str(self._variables[name]), _MAX_ID) for name in _ID_VARIABLES if name in self._variables
-            },
-            "status": http.status if http is not None else 0,
-            "bytes": len(http.body) if http is not None else 0,
-            "errors": [*errors[:_MAX_LOGGED_ERRORS], *([f"and {more} more"] if more > 0 else [])],
-        }
-
-    def interpret(self, http: HttpAnswer) -> Answer[T]:
-        self._http = http
-        return interpret(
-            http,
-            operation=self._operation,
-            url=self._url,
-            secrets=sent_secrets(self._headers),
-            request_id=self._request_id,
-        )
+def _record(variables: Mapping[str, Any], http: HttpAnswer | None, errors: Sequence[str]) -> dict[str, Any]:
+    """A failed call for the log: only ids, numbers, and errors without secrets."""
+    more = len(errors) - _MAX_LOGGED_ERRORS
+    return {
+        "variables": {name: one_line(str(variables[name]), _MAX_ID) for name in _ID_VARIABLES if name in variables},
+        "status": http.status if http is not None else 0,
+        "bytes": len(http.body) if http is not None else 0,
+        "errors": [*errors[:_MAX_LOGGED_ERRORS], *([f"and {more} more"] if more > 0 else [])],
+    }

@@ -10,7 +10,13 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+Filled = Annotated[str, Meta(min_length=1)]
+"""A text that is not empty, when it is decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +48,14 @@ Credentials = UsableCredentials | UnsupportedCredentials
 Parameters = Mapping[str, Sequence[str] | None]
 
 
-@dataclass(frozen=True, slots=True)
-class ApiDefinition:
-    id: str
+class ApiDefinition(Struct, frozen=True):
+    id: Filled
     name: str
-    target_url: str
+    target_url: str = msgspec.field(name="targetURL")
 
 
-@dataclass(frozen=True, slots=True)
-class EventDefinition:
-    id: str
+class EventDefinition(Struct, frozen=True):
+    id: Filled
     name: str
 
 
@@ -132,11 +136,10 @@ class Assignment:
         return self.labels.get("isNormalized") == "true"
 
 
-@dataclass(frozen=True, slots=True)
-class Viewer:
+class Viewer(Struct, frozen=True):
     """Whom the Director takes the owner of the certificate for; `type` is "RUNTIME" for a Runtime."""
 
-    id: str
+    id: Filled
     type: str
 
 

@@ -3,8 +3,7 @@
 import re
 import shlex
 
-from controller.applications.conversion import DELETION_HELD
-from controller.resources import APPLICATION, SECRET, SYNC_STATUS, SYNCED
+from controller.resources import APPLICATION, DELETION_HELD, SECRET, SYNC_STATUS, SYNCED
 from e2e.cluster import Object
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios.stage import Stage
