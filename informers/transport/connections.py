@@ -9,6 +9,7 @@ looks it up.
 """
 
 import errno
+import http.client
 import os
 import socket
 import ssl
@@ -250,9 +251,36 @@ def _empty_error_queue() -> None:
     raise AssertionError("OpenSSL accepts any ciphers")
 
 
+class _Head:
+    """The file of a socket, while the head of an answer is read. http.client takes its end for that of the head."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._is_begun = False
+
+    def readline(self, limit: int) -> bytes:
+        line = bytes(self._file.readline(limit))
+        if not line and self._is_begun:
+            raise http.client.IncompleteRead(b"")
+        self._is_begun = True
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class _Answer(http.client.HTTPResponse):
+    def begin(self) -> None:
+        file = self.fp
+        self.fp = _Head(file)  # type: ignore[assignment]
+        super().begin()
+        self.fp = file
+
+
 class _Connection:
     """A mixin for urllib3's connections. All requests on it belong to the call of their thread."""
 
+    response_class: Any = _Answer
     sock: Any
     close: Callable[[], None]
     call: Call | None = None  # the last one

@@ -83,6 +83,7 @@ _ERRORS: tuple[tuple[type[BaseException], Kind, str], ...] = (
     (TimeoutError, Kind.TIMEOUT, "no connection within {detail} s"),  # of urllib3's connect, and of the handshake
     (ConnectionResetError, Kind.BROKEN, "the connection was reset"),
     (BrokenPipeError, Kind.BROKEN, "the connection was closed while the request was sent"),
+    (urllib3.exceptions.InvalidChunkLength, Kind.INVALID, "the answer is not HTTP"),
     (http.client.IncompleteRead, Kind.BROKEN, "the answer was cut off"),  # urllib3's is one of these
     (EOFError, Kind.BROKEN, "the answer was cut off"),
     (http.client.RemoteDisconnected, Kind.BROKEN, "the connection was closed without an answer"),
@@ -90,9 +91,11 @@ _ERRORS: tuple[tuple[type[BaseException], Kind, str], ...] = (
     (ssl.SSLEOFError, Kind.BROKEN, "the connection was closed without an answer"),
     (ssl.SSLError, Kind.TLS, "the TLS connection failed: {detail}"),
     (http.client.HTTPException, Kind.INVALID, "the answer is not HTTP"),
+    (urllib3.exceptions.InvalidHeader, Kind.INVALID, "the answer is not HTTP"),
     (urllib3.exceptions.LocationParseError, Kind.UNEXPECTED, "the address cannot be used"),
     (urllib3.exceptions.NewConnectionError, Kind.UNREACHABLE, "{detail}"),
     (OSError, Kind.BROKEN, "{detail}"),
+    (urllib3.exceptions.ProtocolError, Kind.BROKEN, "the answer was cut off"),
 )
 
 

@@ -3,9 +3,10 @@
 import contextlib
 import gc
 import json
-import socket
 import threading
+import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,29 +14,35 @@ import pytest
 from informers import (
     AlreadyExists,
     ApiError,
+    Client,
     Conflict,
     ConnectionFailed,
     Expired,
     Forbidden,
     Invalid,
     NotFound,
+    RequestMetrics,
     Resource,
+    ResourceListerWatcher,
     ServerError,
+    Stop,
+    Stopped,
     TooManyRequests,
     Unauthorized,
+    WatchStream,
 )
-from informers.credentials import Credentials
-from informers.transport import Kind
-from informers.transport.connections import Call
 from tests.fake_api_server.objects import WIDGETS, status, widget
 from tests.fake_api_server.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
 from tests.fake_api_server.waiting import HastyClock, eventually
 from workqueue.clock import REAL_CLOCK
 
+SHORT = 0.2  # a deadline
+LONG = 20.0  # longer than any machine needs to notice a deadline, shorter than whatever a request may hang in
+
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 
 
-class Metrics:
+class Metrics(RequestMetrics):
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, str]] = []
         self.retries: list[tuple[str, str, str]] = []
@@ -189,13 +196,6 @@ class TestConnectionFailed:
             client.request("GET", "/x")
         assert metrics.requests == [("GET", "<error>", client.host)]
 
-    def test_closed(self, server: FakeAPIServer) -> None:
-        """The connection ends instead of an answer."""
-        server.inject("other", CloseWithoutAnswer())
-        with pytest.raises(ConnectionFailed, match=r"the connection was (reset|closed without an answer)") as caught:
-            server.client().request("POST", "/x", body={})
-        assert caught.value.reason == ConnectionFailed.BROKEN
-
     def test_a_read_whose_new_connection_breaks_is_sent_again(self, server: FakeAPIServer) -> None:
         """client-go rest/request.go: a second apart, ten times at most; a write is not."""
         server.inject("other", *[CloseWithoutAnswer()] * 10, Answer(200, body=b"{}"), *[CloseWithoutAnswer()] * 12)
@@ -222,35 +222,6 @@ class TestConnectionFailed:
         with pytest.raises(ConnectionFailed):
             client.request("POST", "/x", body={})
         assert [request.method for request in server.requests] == ["GET"] * 6 + ["POST"]
-
-    def test_timeout(self, server: FakeAPIServer) -> None:
-        """No answer in time."""
-        client = server.client()
-        server.inject("other", Answer(200, {}), NoAnswer())  # type: ignore[arg-type]
-        client.request("GET", "/x")  # connected: what is left to wait for is the answer
-        with pytest.raises(ConnectionFailed, match=r"no complete answer within 0\.2 s") as caught:
-            client.request("GET", "/x", timeout=0.2)
-        assert caught.value.reason == ConnectionFailed.TIMEOUT
-
-    def test_name(self) -> None:
-        """A host without an address. `.invalid` never has one."""
-        with pytest.raises(ConnectionFailed, match=r"the host name apiserver\.invalid cannot be resolved") as caught:
-            _client("http://apiserver.invalid:1").request("GET", "/x")
-        assert caught.value.reason == Kind.DNS
-
-    def test_tls(self, server: FakeAPIServer) -> None:
-        """No TLS on the other side."""
-        with pytest.raises(ConnectionFailed, match="the TLS connection failed: wrong version number") as caught:
-            _client(server.url.replace("http:", "https:")).request("GET", "/x")
-        assert caught.value.reason == Kind.TLS
-
-    def test_credentials_in_the_address_are_not_told(self, server: FakeAPIServer) -> None:
-        """A password in the URL of the server is in no text."""
-        url = server.url.replace("http://", "http://user:s3cret@")
-        server.refuse()
-        with pytest.raises(ConnectionFailed) as caught:
-            _client(url).request("GET", "/x")
-        assert "s3cret" not in str(caught.value)
 
 
 class TestRequests:
@@ -309,22 +280,6 @@ class TestRequests:
         assert server.requests[-1].query == query | {"labelSelector": "a=b", "timeoutSeconds": "300"}
         assert server.requests[-1].headers["User-Agent"] == "agent/1"
 
-    def test_keepalive(self, server: FakeAPIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Connections are probed by the system, and given up when nothing is acknowledged."""
-        sockets: list[socket.socket] = []
-        attach = Call.attach
-
-        def attaching(call: Call, sock: socket.socket, *, is_new: bool) -> None:
-            sockets.append(sock)
-            attach(call, sock, is_new=is_new)
-
-        monkeypatch.setattr(Call, "attach", attaching)
-        server.client().list(WIDGETS)
-        for option in [sock.getsockopt for sock in sockets]:
-            assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-            assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
-            assert option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000
-
     @pytest.mark.parametrize(
         ("arguments", "text"),
         [
@@ -342,24 +297,139 @@ class TestRequests:
             server.client().create(WIDGETS, widget("a", 1), namespace="other")
         assert not server.requests
 
-    def test_connections_are_reused(self, server: FakeAPIServer) -> None:
-        """Requests one after another, refusals too, share one connection."""
+
+TYPED_CALLS: dict[str, Callable[[Client], object]] = {
+    "get": lambda client: client.get(WIDGETS, "a", namespace="default", timeout=SHORT),
+    "list": lambda client: client.list(WIDGETS, timeout=SHORT),
+    "create": lambda client: client.create(WIDGETS, widget("a", 1), timeout=SHORT),
+    "update": lambda client: client.update(WIDGETS, widget("a", 1), timeout=SHORT),
+    "patch": lambda client: client.patch(WIDGETS, "a", {}, namespace="default", timeout=SHORT),
+    "delete": lambda client: client.delete(WIDGETS, "a", namespace="default", timeout=SHORT),
+}
+
+
+@pytest.mark.parametrize("call", TYPED_CALLS.values(), ids=TYPED_CALLS.keys())
+def test_each_call_has_a_timeout(server: FakeAPIServer, call: Callable[[Client], object]) -> None:
+    """Not only request()."""
+    server.inject("other", NoAnswer())
+    server.inject("list", NoAnswer())
+    with pytest.raises(ConnectionFailed, match=r"within 0\.2 s"):
+        call(server.client())
+
+
+class TestListTimeout:
+    """A list may take longer than other requests, and how long is the caller's to say."""
+
+    def test_is_longer(self, server: FakeAPIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its first byte may come when any other request would have been given up."""
+        monkeypatch.setattr("informers.client.REQUEST_TIMEOUT", SHORT)
+        server.cluster.put("a")
+        client, answer = server.client(), threading.Event()
+        server.inject("other", NoAnswer())
+        server.inject("list", NoAnswer(until=answer))
+        threading.Timer(4 * SHORT, answer.set).start()
+        assert len(client.list(WIDGETS)["items"]) == 1
+        with pytest.raises(ConnectionFailed):
+            client.get(WIDGETS, "a", namespace="default")
+
+    def test_of_an_informer(self, server: FakeAPIServer) -> None:
+        """Is a setting of where it lists."""
+        server.inject("list", NoAnswer())
+        source = ResourceListerWatcher(server.client(), WIDGETS, list_timeout=SHORT)
+        with pytest.raises(ConnectionFailed, match=r"within 0\.2 s"):
+            source.list(limit=None, continue_="", stop=Stop())
+
+
+class TestRetryAfter:
+    """The waits between two tries count too."""
+
+    def test_a_wait_that_does_not_fit_is_not_begun(self, server: FakeAPIServer) -> None:
+        """The error tells how long the server asks to wait; the caller may know better what to do meanwhile."""
+        server.inject("other", Answer(429, "TooManyRequests", retry_after="3"))
+        clock = HastyClock()
+        with pytest.raises(TooManyRequests) as caught:
+            server.client(clock=clock).request("GET", "/x", timeout=2.5)
+        assert caught.value.retry_after == 3.0
+        assert clock.sleeps == []
+
+    def test_waits_add_up(self, server: FakeAPIServer) -> None:
+        """The third wait of 3 s would be over after 9 s."""
+        server.inject("other", *[Answer(503, retry_after="3")] * 10)
+        clock = HastyClock()
+        with pytest.raises(ApiError):
+            server.client(clock=clock).request("GET", "/x", timeout=8)
+        assert clock.sleeps == [3.0, 3.0]
+        assert len(server.requests) == 3
+
+    def test_the_try_after_a_wait_has_what_is_left(self, server: FakeAPIServer) -> None:
+        """Not the whole timeout once more."""
+        server.inject("other", Answer(503, retry_after="50"), NoAnswer())
+        begun = time.monotonic()
+        with pytest.raises(ConnectionFailed, match=r"within 0\.\d s"):
+            server.client(clock=HastyClock()).request("GET", "/x", timeout=50.5)
+        assert time.monotonic() - begun < LONG
+
+    def test_a_stop_ends_the_wait(self, server: FakeAPIServer) -> None:
+        """Of the work, and then nothing is sent again; first tries still are."""
+        server.inject("other", *[Answer(429, "TooManyRequests", retry_after="25")] * 2, Answer(200, body=b"{}"))
+        metrics = Metrics()
+        stop = Stop()
+        client = server.client(clock=REAL_CLOCK, metrics=metrics).until(None, stop=stop)
+        errors: list[ApiError] = []
+
+        def work() -> None:
+            for _ in range(2):
+                with contextlib.suppress(TooManyRequests):
+                    client.request("POST", "/x", body={})
+                errors.append(TooManyRequests(""))
+            client.request("POST", "/last", body={})
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        eventually(lambda: metrics.retries)
+        assert not errors
+        stop.set()
+        thread.join(LONG)
+        assert len(errors) == 2
+        assert [request.path for request in server.requests] == ["/x", "/x", "/last"]
+
+
+class TestStop:
+    """A request can be told to end at once."""
+
+    def test_ends_a_request(self, server: FakeAPIServer) -> None:
+        """Also one that is not answered; what comes later is refused at once."""
+        server.inject("list", NoAnswer())
+        client, stop = server.client(), Stop()
+        threading.Thread(target=lambda: (server.wait_for_request("list"), stop.set())).start()  # type: ignore[func-returns-value]
+        for _ in range(2):
+            with pytest.raises(Stopped):
+                client.list(WIDGETS, stop=stop)
+        assert len(server.requests) == 1
+
+    def test_close_ends_all_requests(self, server: FakeAPIServer) -> None:
+        """Of a client that is closed nobody waits for an answer."""
+        server.inject("other", NoAnswer())
         client = server.client()
-        for _ in range(3):
+        threading.Thread(target=lambda: (server.wait_for_request("other"), client.close())).start()  # type: ignore[func-returns-value]
+        with pytest.raises(ConnectionFailed, match="the client is closed"):
             client.request("GET", "/x")
-        with pytest.raises(NotFound):
-            client.request("GET", "/nowhere")
-        server.inject("watch", Answer(410, "Expired"))
-        with pytest.raises(Expired):
-            client.watch(WIDGETS).open()
-        client.list(WIDGETS)
-        assert len(server._connections) == 1
 
 
-def _client(url: str, **arguments: Any) -> Any:
-    from kubernetes.client import Configuration
+def test_stop_of_a_watch_that_waits_for_its_second_try(server: FakeAPIServer) -> None:
+    """It is not sent again."""
+    server.inject("watch", Answer(429, "TooManyRequests", retry_after="60"))
+    metrics = Metrics()
+    stream = server.client(metrics=metrics).watch(WIDGETS)
+    ended = threading.Event()
+    threading.Thread(target=lambda: (_opened(stream), ended.set()), daemon=True).start()  # type: ignore[func-returns-value]
+    eventually(lambda: metrics.retries)
+    stream.stop()
+    assert ended.wait(LONG)
+    assert len(server.requests) == 1
 
-    from informers import Client
 
-    configuration = Configuration(host=url)
-    return Client(configuration, Credentials(configuration), **arguments)
+def _opened(stream: WatchStream) -> None:
+    with contextlib.suppress(ApiError):
+        stream.open()
+    stream.close()
