@@ -4,6 +4,7 @@ Each component is documented in its own module. Nothing but the command imports 
 """
 
 import random
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -208,7 +209,8 @@ def _applications(context: "Context") -> tuple[ApplicationReconciler, Controller
     )
     controller.watches(caches.applications, _name_of, predicate=reconciler.is_application_news)
     controller.watches(caches.application_secrets, owning_applications, predicate=reconciler.is_secret_news)
-    caches.application_transform.known = context.progress.spec
+    progress = weakref.ref(context.progress)  # the cache lives longer than the term
+    caches.application_transform.known = lambda name: current.spec(name) if (current := progress()) is not None else {}
     return reconciler, controller
 
 

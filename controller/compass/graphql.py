@@ -70,7 +70,7 @@ class Transport:
     """Sends operations over one pool of connections. May be used by several threads.
 
     With `log_queries`, a call that fails is logged: operation, ids, status, size, duration and errors, and never a body
-    or a header. No answer takes more than `answer_memory` bytes of memory. `stop` ends the calls.
+    or a header. No answer has more than `answer_bytes`. `stop` ends the calls.
     """
 
     def __init__(

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from controller.compass.errors import InvalidAnswer
 from controller.compass.types import IncompleteApplication
 from tests.support.sync import Agent, Cluster, Director, application
 
@@ -40,12 +39,3 @@ def test_names_reach_the_status_short_and_printable(
     assert len(status) < 10_000
     assert [text for text in _strings(agent.connections.object) if not text.isprintable()] == []
     assert len(agent.status["applications"]["failing"]) == 3
-
-
-def test_an_error_of_the_director_is_short_and_printable(agent: Agent, director: Director) -> None:
-    """In the status as in the conditions."""
-    director.error = InvalidAnswer(HOSTILE + HUGE, path=HOSTILE)
-    agent.settle()
-    assert "FORGED" in agent.sync_error
-    assert [text for text in _strings(agent.connections.object) if not text.isprintable()] == []
-    assert len(json.dumps(agent.connections.object)) < 10_000

@@ -66,19 +66,6 @@ def test_the_key_has_the_size_that_the_connector_announces(announced: str, bits:
     assert certificates.key_bits(announced) == bits
 
 
-def test_text_outside_the_printable_set_is_utf8(client_key: rsa.RSAPrivateKey) -> None:
-    """Each attribute decides for itself."""
-    encoded = certificates.build_csr("O=M\u00fcller & Co,OU=a_b,L=x*y,ST=s,C=DE,CN=plain", client_key)
-    assert [(tag, value.decode()) for _, tag, value in subject_der(encoded)] == [
-        (PRINTABLE, "DE"),
-        (PRINTABLE, "s"),
-        (UTF8, "x*y"),
-        (UTF8, "M\u00fcller & Co"),
-        (UTF8, "a_b"),
-        (PRINTABLE, "plain"),
-    ]
-
-
 def test_missing_attributes_are_sent_empty_and_a_missing_common_name_is_left_out(client_key: rsa.RSAPrivateKey) -> None:
     """As the Go agent does."""
     attributes = subject_der(certificates.build_csr("C=DE", client_key))
@@ -197,13 +184,6 @@ def test_a_stored_pair_is_checked(client_key: rsa.RSAPrivateKey, authority: Auth
         with pytest.raises(InvalidCredentials) as caught:
             certificates.load_credentials(bad_key, bad_chain)
         assert caught.value.part == part
-
-
-@given(st.binary(max_size=300), st.binary(max_size=300))
-def test_any_stored_bytes_are_a_pair_or_refused(key: bytes, chain: bytes) -> None:
-    """A Secret that somebody edited to nonsense does not crash the agent."""
-    with pytest.raises(InvalidCredentials):
-        certificates.load_credentials(key, chain)
 
 
 def test_openssl_is_told_of_a_pair_that_does_not_match(client_key: rsa.RSAPrivateKey, authority: Authority) -> None:

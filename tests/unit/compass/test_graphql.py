@@ -275,25 +275,6 @@ def test_a_password_of_the_answer_is_masked_in_its_errors(transport: Transport, 
     assert "hunter2" not in execute(transport, server.url).errors[0].message
 
 
-def test_failed_calls_are_logged_and_others_not_at_all(
-    server: Server, ca_file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    transport = Transport(client_context(ca_file=ca_file), log_queries=True)
-    with caplog.at_level(logging.INFO, logger="controller"):
-        server.answer = lambda _: http({"data": {"token": {"token": "next-token-1"}}})
-        execute(transport, server.url)
-        assert not caplog.records
-        server.answer = lambda _: http(
-            {"data": {"token": {"token": "next-token-1"}}, "errors": [{"message": "next-token-1 is broken"}]}
-        )
-        execute(transport, server.url)
-    transport.close()
-    (record,) = caplog.records
-    assert record.__dict__["errors"] == ["[redacted] is broken"]
-    for secret in ("next-token-1", SECRET_TOKEN):
-        assert secret not in str(record.__dict__)
-
-
 def test_each_call_is_observed_once(server: Server, ca_file: Path) -> None:
     """The hook gets operation, outcome and duration, partial results and exceptions included."""
     seen: list[tuple[str, str, float]] = []
