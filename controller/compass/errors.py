@@ -30,11 +30,11 @@ class CompassError(Exception):
 
 
 class InvalidRequest(CompassError):
-    """The address is not an https URL, or a token or tenant cannot be a header value. Nothing was sent."""
+    """Nothing was sent."""
 
 
 class InvalidCredentials(CompassError):
-    """Key or certificate cannot be read, or do not belong together. `part` is "key", "certificate" or "pair"."""
+    """`part` is "key", "certificate" or "pair"."""
 
     def __init__(self, message: str, *, part: str) -> None:
         super().__init__(message)
@@ -42,8 +42,7 @@ class InvalidCredentials(CompassError):
 
 
 class Unavailable(CompassError):
-    """Compass cannot be reached or cannot answer now. This says nothing about credentials, so no token must be used for
-    it.
+    """This says nothing about credentials, so no token must be used for it.
 
     `status` is the HTTP status, 0 without an HTTP answer; `retry_after` is in seconds, None if not given; `timed_out`
     is whether the answer took too long.
@@ -79,8 +78,7 @@ class Refused(CompassError):
 
 
 class UnexpectedAnswer(CompassError):
-    """The answer is not GraphQL, so it is not from Compass or not from its API: a wrong URL, or a proxy in between.
-    This says nothing about credentials, so no token must be given up for it.
+    """This says nothing about credentials, so no token must be given up for it.
 
     `status` is the HTTP status, `answered` is a short description ("HTTP 404, text/html, not JSON"), `url` is the
     address without its query.
@@ -97,7 +95,7 @@ class UnexpectedAnswer(CompassError):
 
 
 class TooLarge(CompassError):
-    """A limit was exceeded. `single`: it is the limit of one answer, so a smaller request may succeed."""
+    """`single`: it is the limit of one answer, so a smaller request may succeed."""
 
     def __init__(self, message: str, *, single: bool = False, request_id: str = "") -> None:
         super().__init__(message, request_id=request_id)
@@ -105,7 +103,7 @@ class TooLarge(CompassError):
 
 
 class InvalidAnswer(CompassError):
-    """The answer violates the protocol. `path` is the invalid field ("data.result.token"), "" for the whole body."""
+    """`path` is the invalid field ("data.result.token"), "" for the whole body."""
 
     def __init__(self, problem: str, *, path: str = "", request_id: str = "") -> None:
         super().__init__(problem, request_id=request_id)
@@ -131,7 +129,7 @@ def within(outer: str) -> Iterator[None]:
 
 
 class GraphQLError(CompassError):
-    """An error of a GraphQL answer. `path` is its path ("application.bundles"), `code` is extensions.error_code.
+    """`path` is its path ("application.bundles"), `code` is extensions.error_code.
 
     `error_id` is the Director's id of this occurrence ("" without one), for which its operators can search.
     """

@@ -4,6 +4,7 @@ import base64
 import copy
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -534,69 +535,35 @@ def test_neither_root_may_be_null(director: DirectorClient, fake: FakeDirector, 
     assert caught.value.path == field
 
 
+def inside(named: str, value: Any, path: list[Any] | None = None) -> tuple[list[Any], Any, str]:
+    """A value at the place that an error names; `path`: another place, for which the error names this one."""
+    steps: list[Any] = [int(digit) if digit else step for step, digit in re.findall(r"(\w+)|\[[^\]]*?(\d)\]", named)]
+    return path or steps, value, named
+
+
+AUTH_PATH = ["bundles", "data", 0, "defaultInstanceAuth"]
+AUTH = "bundles.data[bundle-0].defaultInstanceAuth"
 INSIDE = [
-    (["description"], 1, "description"),
-    (["auths"], {}, "auths"),
-    (["auths"], [7], "auths[?]"),
-    (["auths"], [{"id": "a"}, {"id": None}], "auths[?].id"),
-    (["bundles"], [], "bundles"),
-    (["bundles", "data"], {}, "bundles.data"),
-    (["bundles", "data", 1], None, "bundles.data[?]"),
-    (["bundles", "totalCount"], "2", "bundles.totalCount"),
-    (["bundles", "totalCount"], 3, "bundles"),
-    (["bundles", "pageInfo"], None, "bundles.pageInfo"),
-    (["bundles", "pageInfo", "hasNextPage"], None, "bundles.pageInfo.hasNextPage"),
-    (["bundles", "pageInfo", "hasNextPage"], True, "bundles.pageInfo"),
-    (["bundles", "data", 1, "id"], "bundle-0", "bundles"),
-    (["bundles", "data", 1, "id"], "", "bundles.data[?].id"),
-    (["bundles", "data", 1, "name"], None, "bundles.data[bundle-1].name"),
-    (["bundles", "data", 1, "description"], 1, "bundles.data[bundle-1].description"),
-    (
-        ["bundles", "data", 1, "instanceAuthRequestInputSchema"],
-        {},
-        "bundles.data[bundle-1].instanceAuthRequestInputSchema",
-    ),
-    (
-        ["bundles", "data", 0, "apiDefinitions", "data", 0, "targetURL"],
-        None,
-        "bundles.data[bundle-0].apiDefinitions.data[def-0-a0].targetURL",
-    ),
-    (
-        ["bundles", "data", 0, "eventDefinitions", "data", 0, "name"],
-        1,
-        "bundles.data[bundle-0].eventDefinitions.data[def-0-e0].name",
-    ),
-    (["bundles", "data", 0, "defaultInstanceAuth"], [], "bundles.data[bundle-0].defaultInstanceAuth"),
-    (
-        ["bundles", "data", 0, "defaultInstanceAuth", "credential"],
-        "x",
-        "bundles.data[bundle-0].defaultInstanceAuth.credential",
-    ),
-    (
-        ["bundles", "data", 0, "defaultInstanceAuth", "credential", "password"],
-        None,
-        "bundles.data[bundle-0].defaultInstanceAuth.credential.password",
-    ),
-    (
-        ["bundles", "data", 0, "defaultInstanceAuth", "credential", "__typename"],
-        None,
-        "bundles.data[bundle-0].defaultInstanceAuth.credential.__typename",
-    ),
-    (
-        ["bundles", "data", 0, "defaultInstanceAuth", "requestAuth", "csrf", "tokenEndpointURL"],
-        None,
-        "bundles.data[bundle-0].defaultInstanceAuth.requestAuth.csrf.tokenEndpointURL",
-    ),
-    (
-        ["bundles", "data", 0, "defaultInstanceAuth", "additionalHeaders"],
-        {"X": PASSWORD},
-        "bundles.data[bundle-0].defaultInstanceAuth.additionalHeaders.*",
-    ),
-    (
-        ["bundles", "data", 0, "defaultInstanceAuth", "additionalQueryParams"],
-        {"X": [PASSWORD, 1]},
-        "bundles.data[bundle-0].defaultInstanceAuth.additionalQueryParams.*",
-    ),
+    inside("description", 1),
+    inside("auths", {}),
+    inside("auths[?].id", [{"id": "a"}, {"id": None}], ["auths"]),
+    inside("bundles.data", {}),
+    inside("bundles.data[?]", None, ["bundles", "data", 1]),
+    inside("bundles", 3, ["bundles", "totalCount"]),
+    inside("bundles.pageInfo.hasNextPage", None),
+    inside("bundles.pageInfo", True, ["bundles", "pageInfo", "hasNextPage"]),
+    inside("bundles", "bundle-0", ["bundles", "data", 1, "id"]),
+    inside("bundles.data[?].id", "", ["bundles", "data", 1, "id"]),
+    inside("bundles.data[bundle-1].name", None),
+    inside("bundles.data[bundle-1].instanceAuthRequestInputSchema", {}),
+    inside("bundles.data[bundle-0].apiDefinitions.data[def-0-a0].targetURL", None),
+    inside("bundles.data[bundle-0].eventDefinitions.data[def-0-e0].name", 1),
+    inside(f"{AUTH}.credential", "x"),
+    inside(f"{AUTH}.credential.password", None),
+    inside(f"{AUTH}.credential.__typename", None),
+    inside(f"{AUTH}.requestAuth.csrf.tokenEndpointURL", None),
+    inside(f"{AUTH}.additionalHeaders.*", {"X": PASSWORD}, [*AUTH_PATH, "additionalHeaders"]),
+    inside(f"{AUTH}.additionalQueryParams.*", {"X": [PASSWORD, 1]}, [*AUTH_PATH, "additionalQueryParams"]),
 ]
 
 
@@ -707,8 +674,7 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 PLACES = [[], ["runtime"], ["runtime", "labels"], ["applicationsForRuntime"], ["applicationsForRuntime", "data"]] + [
-    ["applicationsForRuntime", "data", 0, *row[0]]  # type: ignore[list-item, misc]
-    for row in INSIDE
+    ["applicationsForRuntime", "data", 0, *row[0]] for row in INSIDE
 ]
 
 
