@@ -8,7 +8,6 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import rsa
 from prometheus_client import CollectorRegistry
 
 from controller.connection.backoff import Backoff, Pauses
@@ -25,7 +24,8 @@ from controller.settings import ObjectName
 from e2e.cluster import encoded
 from informers import MutationCache
 from informers.errors import ApiError
-from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT, ConnectorBorder
+from tests.support.agent_thread import small_key
+from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT, ConnectorBorder
 from tests.support.object_store import ObjectStore
 from workqueue.testing import VirtualClock
 
@@ -35,18 +35,8 @@ CONFIGURATION = ObjectName("kyma-system", "compass-agent-configuration")
 SYNC_PERIOD = 180.0
 MAX_ROUNDS = 20  # of reconciles without time passing: more are a loop
 
-_KEYS: list[Any] = []
 
 Object = dict[str, Any]
-
-
-def pooled_key(_bits: int) -> Any:
-    """One of a few keys, in turn, and no longer than OpenSSL demands: they take longer than all the rest of a test."""
-    if len(_KEYS) < 3:
-        _KEYS.append(rsa.generate_private_key(public_exponent=65537, key_size=1024))
-    else:
-        _KEYS.append(_KEYS.pop(0))
-    return _KEYS[-1]
 
 
 class Recorder:
@@ -122,7 +112,7 @@ class Bench:
                 credentials=self.credentials,
                 sessions=self.connector,
                 clock=clock,
-                new_key=pooled_key,
+                new_key=small_key,
             ),
             configurations=self.configurations,
             health=self.health,

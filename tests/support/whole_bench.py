@@ -3,8 +3,8 @@
 from typing import Any
 
 from controller.resources import CONNECTION_NAME
+from tests.support.compass_border import RUNTIME
 from tests.support.connection_bench import MAX_ROUNDS, SYNC_PERIOD, Bench
-from tests.support.connector_border import RUNTIME
 from tests.support.sync import Agent, Cluster, Director
 
 _CREDENTIALS = {"credential": {"username": "user", "password": "password"}}

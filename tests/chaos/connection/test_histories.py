@@ -12,8 +12,8 @@ import pytest
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from e2e.mock_compass.gateway import OUTAGES
 from informers.errors import NotFound, ServerError
+from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD
-from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT
 from tests.support.whole_bench import WholeBench
 
 HISTORIES = 1000

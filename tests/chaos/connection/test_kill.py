@@ -1,7 +1,6 @@
 """SIGKILL at every point of pairing and of renewal at which the agent talks to anybody, before, during and after."""
 
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -40,31 +39,25 @@ class Victim:
     def __init__(self, world: World, controller: str, point: int) -> None:
         self._trace = world.directory / f"{controller}-{point}.trace"
         self._trace.touch()
-        arguments = [str(world.kubeconfig), controller, str(point), str(self._trace)]
-        with (world.directory / f"{controller}-{point}.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.victim", *arguments],
-                cwd=_ROOT,
-                env={"PYTHONPATH": str(_ROOT), **world.environment(**_SETTINGS)},
-                stdout=log,
-                stderr=log,
-            )
+        arguments = (str(world.kubeconfig), controller, str(point), str(self._trace))
+        command = (sys.executable, "-m", "tests.chaos.connection.victim", *arguments)
+        self._process = world.agent(f"{controller}-{point}", command=command, **_SETTINGS)  # type: ignore[arg-type]
+        self._process.environment["PYTHONPATH"] = str(_ROOT)
+        self._process.start()
 
     @property
     def dead(self) -> bool:
-        return self._process.poll() is not None
+        return self._process.ended() is not None
 
     def end(self) -> bool:
         """True when it was killed at its point; else it is ended now."""
-        if not self.dead:
-            self._process.terminate()
-        code = self._process.wait(_WAIT)
+        code = self._process.ended()
+        code = self._process.stop() if code is None else code
         assert code in (-signal.SIGKILL, 0)
         return code != 0
 
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(_WAIT)
+    def close(self) -> None:
+        self._process.close()
 
     def crossings(self) -> list[Crossing]:
         seen: dict[tuple[str, str], int] = {}
@@ -91,7 +84,7 @@ def start_victim(world: World) -> Iterator[StartVictim]:
 
     yield start
     for victim in started:
-        victim.kill()
+        victim.close()
 
 
 def windows(crossings: list[Crossing]) -> list[list[Crossing]]:

@@ -119,9 +119,7 @@ def outcome(world: World, what: str) -> Snapshot:
     """What the Director's present state leads to, of an agent that nothing disturbs."""
     forget_attempts(world)
     resync(world)
-    world.wait_for(
-        what, lambda: attempted(world) and world.state() == "Synchronized" and not _unsettled(world), timeout=180
-    )
+    world.wait_for(what, lambda: _concluded(world), timeout=180)
     return snapshot(world)
 
 

@@ -28,7 +28,7 @@ from informers import (
 from informers.credentials import Credentials
 from informers.errors import error_from_status
 from tests.fake_api_server.waiting import eventually
-from tests.support.buffering_proxy import BufferingProxy
+from tests.integration.informers.buffering_proxy import BufferingProxy
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")

@@ -17,9 +17,9 @@ from controller.runtime import Term
 from controller.runtime.leader_election import LEASES
 from e2e.controlplane import ControlPlane
 from informers import Client, Resource, Stop, Stopped
+from tests.integration.runtime.holding_proxy import HoldingProxy
 from tests.integration.runtime.replica import CONFIG_MAPS
 from tests.support.audit_log import AuditLog, Request
-from tests.support.holding_proxy import HoldingProxy
 from workqueue import REAL_CLOCK
 
 REPLICA = Path(__file__).parent / "replica.py"

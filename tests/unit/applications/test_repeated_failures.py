@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.compass.http import HttpAnswer
-from tests.support.director_border import RUNTIME, DirectorBorder, truthful
+from tests.support.compass_border import RUNTIME, DirectorBorder, truthful
 from tests.support.sync import Agent, Cluster
 
 APPLICATIONS = 60

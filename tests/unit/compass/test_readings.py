@@ -17,7 +17,7 @@ from controller.compass.http import HttpAnswer
 from controller.compass.limits import Limits
 from controller.compass.queries import FIRST_PAGE, NEXT_PAGE, Operation
 from controller.compass.types import Application, Assignment
-from tests.support.director_border import RUNTIME, DirectorBorder, truthful
+from tests.support.compass_border import RUNTIME, DirectorBorder, truthful
 from tests.support.fuzzing import PLACES, VALUES, planted, quickly
 
 T = TypeVar("T")

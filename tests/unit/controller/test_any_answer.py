@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from controller.compass.http import HttpAnswer
 from controller.connection.credentials import CredentialsError
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
+from tests.support.compass_border import RUNTIME, DirectorBorder, truthful
 from tests.support.connection_bench import Bench
-from tests.support.director_border import RUNTIME, DirectorBorder, truthful
 from tests.support.fuzzing import PLACES, any_json, log, planted, quickly
 from tests.support.sync import Agent, Cluster
 

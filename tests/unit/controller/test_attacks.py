@@ -3,11 +3,7 @@
 import sys
 from typing import Any
 
-import pytest
-
 from controller.compass import tls
-from tests.support import connection_bench
-from tests.support.agent_thread import small_key
 from tests.support.connection_bench import Bench
 
 
@@ -24,9 +20,8 @@ class _Opened:
             self.paths.append(str(arguments[0]))
 
 
-def test_a_client_key_gets_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_key_gets_no_path() -> None:
     """OpenSSL reads key and certificate from anonymous memory: no file is opened by name for it."""
-    monkeypatch.setattr(connection_bench, "pooled_key", small_key)  # of a size that OpenSSL takes
     credentials = Bench().paired().credentials.load()
     opened = _Opened()
     opened.active = True

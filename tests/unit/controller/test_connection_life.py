@@ -14,8 +14,8 @@ from controller.connection.health import CompassService
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from informers.errors import ApiError, Forbidden, ServerError
+from tests.support.compass_border import CONNECTOR_URL, DIRECTOR_URL, RUNTIME, SECURED_URL, TENANT
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
-from tests.support.connector_border import CONNECTOR_URL, DIRECTOR_URL, RUNTIME, SECURED_URL, TENANT
 
 HOUR, DAY = 3600.0, 86400.0
 

@@ -14,8 +14,8 @@ from controller.connection.health import CompassService
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from informers.errors import ServerError
+from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT
 from tests.support.connection_bench import CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
-from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT
 from tests.support.whole_bench import WholeBench
 
 HOUR, DAY = 3600.0, 86400.0

@@ -17,8 +17,8 @@ from controller.connection.status import State
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
 from informers.errors import NotFound, ServerError
+from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
-from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT
 
 HOUR, DAY = 3600.0, 86400.0
 JSON = "application/json"

@@ -12,8 +12,8 @@ import pytest
 
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from e2e.mock_compass.gateway import OUTAGES
+from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT
 from tests.support.connection_bench import SYNC_PERIOD, Bench
-from tests.support.connector_border import CONNECTOR_URL, RUNTIME, TENANT
 from tests.support.whole_bench import WholeBench
 
 DOCUMENTATION = (Path(__file__).parents[3] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

@@ -25,8 +25,8 @@ from informers import (
     SharedInformer,
 )
 from informers.credentials import Credentials
-from tests.support import history_server
-from tests.support.history_server import LIST_FAULTS, SCALE, SERVER_FAULTS, WATCH_FAULTS, HistoryServer, World
+from tests.unit.informers import history_server
+from tests.unit.informers.history_server import LIST_FAULTS, SCALE, SERVER_FAULTS, WATCH_FAULTS, HistoryServer, World
 
 Object = dict[str, Any]
 

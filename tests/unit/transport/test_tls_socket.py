@@ -16,7 +16,7 @@ import pytest
 
 from e2e.pki import Authority
 from informers.transport.connections import TLSSocket
-from tests.support.openssl_errors import leave_errors
+from tests.unit.transport.openssl_errors import leave_errors
 
 
 class Pair(NamedTuple):

@@ -1,6 +1,6 @@
 """An agent that ends by SIGKILL at the n-th point of what one of its controllers says to Compass and the API server.
 
-    python -m tests.support.victim KUBECONFIG CONTROLLER POINT TRACE
+    python -m tests.chaos.connection.victim KUBECONFIG CONTROLLER POINT TRACE
 
 Every HTTP exchange of the controller's workers has three points: before it is sent, when it is sent, when the answer is
 here. Each is appended to the file TRACE, as monotonic time, phase, method and path. Settings come from the environment.

@@ -6,11 +6,14 @@ parsing and certificates are the real ones.
 
 import functools
 import ssl
+import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import orjson
 
 from controller.compass import tls
+from controller.compass.director import DirectorClient
 from controller.compass.graphql import Transport
 from controller.compass.http import HttpAnswer
 from controller.connection.credentials import StoredCredentials
@@ -18,6 +21,7 @@ from controller.connection.sessions import Sessions
 from e2e.mock_compass import connector, director
 from e2e.mock_compass.connector import ConnectorContext, ConnectorSettings
 from e2e.mock_compass.director import DirectorContext
+from e2e.mock_compass.examples import generate
 from e2e.mock_compass.faults import Disorder
 from e2e.mock_compass.gateway import CERTIFICATE, DIRECTOR, TOKEN, UNAUTHENTICATED, Outages, Reply
 from e2e.mock_compass.pki import Pki
@@ -132,3 +136,35 @@ class _Http:
 
     def close(self) -> None:
         pass
+
+
+class DirectorBorder:
+    """A Director with `count` Applications. `intervene` gets the true answer and gives the one that is sent."""
+
+    def __init__(self, count: int) -> None:
+        self.state = State(clock=time.time)
+        self.state.register_runtime(tenant="t", runtime_id=RUNTIME)
+        for application in generate(count):
+            self.state.put_application(application, assign_to=(RUNTIME,))
+        self.intervene: Callable[[dict[str, Any]], HttpAnswer] = truthful
+        self._executor = director.executor(Disorder())
+
+    def client(self) -> DirectorClient:
+        transport = Transport(tls_context())
+        transport._http = self  # type: ignore[assignment]
+        return DirectorClient(transport, "https://director.example/graphql", tenant="t")
+
+    def post(
+        self, _url: str, body: bytes, *, headers: Mapping[str, str], timeout: float, may_be_abandoned: bool
+    ) -> HttpAnswer:
+        assert may_be_abandoned
+        return self.intervene(
+            self._executor.prepare(body).run(DirectorContext(self.state, self.state.runtime(RUNTIME)))
+        )
+
+    def close(self) -> None:
+        pass
+
+
+def truthful(document: dict[str, Any]) -> HttpAnswer:
+    return HttpAnswer(200, orjson.dumps(document), "")
