@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from informers.transport import Kind, Pool, Response, Stop, TransportError
-from tests.support.openssl_errors import leave_errors
+from tests.unit.transport.openssl_errors import leave_errors
 from tests.unit.transport.peer import Peer, always, http, once, request_of
 
 Start = Callable[..., Peer]
