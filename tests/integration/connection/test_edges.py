@@ -47,36 +47,6 @@ def test_each_fault_of_the_configuration_is_told_and_each_repair_is_tried_at_onc
     wait_for_event(world, "PairingFailed", "Connected", "Synchronized")
 
 
-@pytest.mark.parametrize("crds", [OWN], indirect=True, scope="package")  # the Go agent's CRD has no spec.pairing
-def test_a_dead_token_that_a_tool_applies_for_ever_changes_no_state(world: World, agent: StartAgent) -> None:
-    """Told in the warning and an Event, with what to do; taken out each time; a good one in its place is used."""
-    good = world.configuration()
-    synchronized(world, agent)
-    before = certificate(world)
-    pairing = {"connectorUrl": good["CONNECTOR_URL"], "runtimeId": good["RUNTIME_ID"], "tenant": good["TENANT"]}
-
-    def taken_out() -> bool:
-        return "token" not in (world.connection() or {})["spec"]["pairing"]
-
-    for _ in range(20):
-        world.patch_connection({"spec": {"pairing": {**pairing, "token": "dead" * 10}}})
-        world.wait_for("the token to be taken out", taken_out)
-        assert (world.state(), world.connection_error()) == ("Synchronized", "")
-    wait_for_event(world, "PairingFailed")
-    told = world.wait_for(
-        "the warning", lambda: (world.connection() or {})["status"]["connectionStatus"].get("warning", "")
-    )
-    assert "put a new one-time token into CompassConnection spec.pairing" in told
-    assert certificate(world) == before
-
-    world.patch_connection({"spec": {"pairing": {**pairing, "token": good["TOKEN"]}}})
-    world.wait_for("the new certificate", lambda: certificate(world) != before)
-    world.wait_for(
-        "the warning to go", lambda: not (world.connection() or {})["status"]["connectionStatus"].get("warning")
-    )
-    world.wait_for_state("Synchronized")
-
-
 def test_the_secret_wins_over_the_config_map(world: World, agent: StartAgent) -> None:
     """With both, only the Secret is read; a half-filled one is told, not completed from the ConfigMap."""
     good = world.configuration()
@@ -86,18 +56,6 @@ def test_the_secret_wins_over_the_config_map(world: World, agent: StartAgent) ->
     wait_for_error(world, "Secret kyma-system/compass-agent-configuration: CONNECTOR_URL is missing")
     world.configure(good, secret=True)
     world.wait_for_state("Synchronized")
-
-
-def test_a_compass_that_is_down_costs_no_token(world: World, agent: StartAgent) -> None:
-    """503, resets and timeouts while pairing are outages: the same token works when Compass is back."""
-    number = world.compass.faults.add(Fault(kind="status", target="connector", status=503, body=HTML_503))
-    world.configure()
-    agent()
-    wait_for_error(world, "HTTP 503")
-    world.compass.faults.remove(number)
-    world.compass.faults.add(Fault(kind="reset", target="connector", times=1))
-    world.wait_for_state("Synchronized")
-    assert issued(world) == 1
 
 
 @pytest.mark.parametrize("crds", [OWN], indirect=True, scope="package")  # the Go agent's CRD has no spec.pairing
@@ -246,28 +204,6 @@ def test_a_revoked_certificate_is_suspected_and_the_new_token_switches_over(worl
     world.wait_for_state("Synchronized")
     assert certificate(world) != before
     assert len(world.applications()) == 3
-
-
-def test_an_unknown_tenant_is_shown_and_the_right_one_is_tried_at_once(world: World, agent: StartAgent) -> None:
-    """The Connector does not care, the Director refuses: the error shows the tenant, a good configuration mends it."""
-    world.configure({**world.configuration(), "TENANT": "no-such-tenant"})
-    agent()
-    wait_for_error(world, "of tenant no-such-tenant)", "configure a new one-time token in ConfigMap")
-    assert world.state() == "ConnectionMaintenanceFailed"
-    world.configure()
-    world.wait_for_state("Synchronized")
-
-
-def test_a_tenant_that_is_corrected_needs_no_other_token(world: World, agent: StartAgent) -> None:
-    """The certificate is good for both."""
-    right = world.configuration()
-    world.configure({**right, "TENANT": "no-such-tenant"})
-    agent()
-    wait_for_error(world, "of tenant no-such-tenant)")
-    world.configure(right)
-    world.wait_for_state("Synchronized")
-    assert world.connection_error() == ""
-    assert issued(world) == 1
 
 
 def test_a_refusal_that_ends_by_itself_costs_nothing(world: World, agent: StartAgent) -> None:

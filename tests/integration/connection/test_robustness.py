@@ -54,38 +54,6 @@ def test_a_certificate_of_another_runtime_changes_nothing_until_the_id_is_correc
     assert issued(world) == 1
 
 
-def test_credentials_that_come_back_win_over_a_dead_token(world: World, agent: StartAgent) -> None:
-    """The Secret is deleted and restored while a token is configured that does not work."""
-    synchronized(world, agent)
-    kept = world.client.get(SECRET, CLUSTER_SECRET.name, namespace=CLUSTER_SECRET.namespace)
-    world.configure({**world.configuration(), "TOKEN": "dead"})
-    world.client.delete(SECRET, CLUSTER_SECRET.name, namespace=CLUSTER_SECRET.namespace)
-    wait_for_error(world, "HTTP 400", "put a new one-time token into ConfigMap")
-    world.put(
-        SECRET,
-        {
-            "metadata": {"name": CLUSTER_SECRET.name, "namespace": CLUSTER_SECRET.namespace},
-            "data": kept["data"],
-        },
-    )
-    world.wait_for_state("Synchronized")
-    assert world.connection_error() == ""
-    assert issued(world) == 1
-
-
-def test_an_immutable_client_secret_costs_no_token(world: World, agent: StartAgent) -> None:
-    """A dry run of a write that changes something tells it."""
-    metadata = {"name": CLUSTER_SECRET.name, "namespace": CLUSTER_SECRET.namespace}
-    world.put(SECRET, {"metadata": metadata, "immutable": True, "data": {"mine": "eA=="}})
-    world.configure()
-    agent()
-    wait_for_error(world, "Failed to preserve certificate", "immutable")
-    assert world.compass.requests.count("connector") == 0
-    world.client.delete(SECRET, CLUSTER_SECRET.name, namespace=CLUSTER_SECRET.namespace)
-    world.wait_for_state("Synchronized")
-    assert issued(world) == 1
-
-
 def test_a_changed_file_of_authorities_is_used_without_a_restart(
     world: World, agent: StartAgent, tmp_path: Path
 ) -> None:

@@ -1,14 +1,10 @@
 """Secrets and CompassConnection, edited, swapped and emptied by hand: the agent recovers or says exactly what to do."""
 
 import base64
-import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
 
 from controller.compass.certificates import key_to_pem
 from controller.resources import SECRET
@@ -20,7 +16,6 @@ from tests.integration.connection.observing import (
     issued,
     synchronized,
     wait_for_error,
-    wait_for_fetches,
 )
 from tests.support.agent_thread import small_key
 
@@ -29,16 +24,6 @@ EMPTY = {"key": None, "crt": None, "crtChain": None, "connection": None}
 
 def edit_secret(world: World, data: dict[str, str | None]) -> None:
     world.client.patch(SECRET, CLUSTER_SECRET.name, {"data": data}, namespace=CLUSTER_SECRET.namespace)
-
-
-def self_signed() -> dict[str, str | None]:
-    """Key and certificate that belong together, and that no Connector has signed."""
-    key = small_key()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nobody")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 2, now, now + datetime.timedelta(days=1))
-    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-    return {"key": encoded(key_to_pem(key).decode()), "crt": encoded(pem), "crtChain": encoded(pem)}
 
 
 def test_damaged_credentials_are_told_and_a_new_token_mends_them(world: World, agent: StartAgent) -> None:
@@ -58,39 +43,6 @@ def test_damaged_credentials_are_told_and_a_new_token_mends_them(world: World, a
         world.configure()
         world.wait_for_state("Synchronized")
     assert len(world.applications()) == 3
-
-
-def test_credentials_that_compass_never_signed_are_kept_and_suspected(world: World, agent: StartAgent) -> None:
-    """Swapped with a whole pair of somebody else: refused, so a new token is asked for, and nothing is deleted."""
-    synchronized(world, agent)
-    edit_secret(world, self_signed())
-    wait_for_error(world, "Error while trying to maintain connection: ", "new one-time token")
-    assert world.state() == "ConnectionMaintenanceFailed"
-    assert len(world.applications()) == 3
-    world.configure()
-    world.wait_for_state("Synchronized")
-    assert issued(world) == 2
-
-
-def test_what_can_be_known_again_is_put_back_without_a_token(world: World, agent: StartAgent) -> None:
-    """Who we are and where, taken from configuration and object; the CA, from the chain. Other keys survive."""
-    synchronized(world, agent)
-    known = (world.secret(CLUSTER_SECRET) or {})["connection"].split('"paired_with"')[0]
-    ca = world.secret(CA_SECRET)
-    stored = (world.secret(CLUSTER_SECRET) or {})["connection"]
-    bad_url = stored.replace(world.compass.secured_connector_url, "nonsense")
-    assert bad_url != stored
-    for nonsense in ("nonsense", '{"runtime_id": 1}', "", bad_url):
-        edit_secret(world, {"connection": encoded(nonsense), "pairing": encoded("{}"), "mine": encoded("x")})
-        world.wait_for(
-            "who we are", lambda: (world.secret(CLUSTER_SECRET) or {})["connection"].startswith(known.rstrip(", "))
-        )
-    world.client.patch(SECRET, CA_SECRET.name, {"data": {"cacert": "eA=="}}, namespace=CA_SECRET.namespace)
-    world.wait_for("the CA", lambda: world.secret(CA_SECRET) == ca)
-    wait_for_fetches(world, 1)
-    assert world.state() == "Synchronized"
-    assert (world.secret(CLUSTER_SECRET) or {})["mine"] == "x"
-    assert issued(world) == 1
 
 
 def test_a_wiped_or_nonsensical_status_is_told_anew(world: World, agent: StartAgent, crds: Path) -> None:
@@ -129,25 +81,6 @@ def test_a_wiped_or_nonsensical_status_is_told_anew(world: World, agent: StartAg
 
         world.wait_for(f"the truth after {status}", true_again)
     assert issued(world) == 1
-
-
-@pytest.mark.parametrize("urls", [("nonsense", "ftp://x"), ("", "")], ids=["nonsense", "emptied"])
-def test_a_nonsensical_spec_is_put_right(world: World, agent: StartAgent, urls: tuple[str, str]) -> None:
-    """The addresses are those of the credentials Secret, and what is asked of the agent is still done."""
-    synchronized(world, agent)
-    expected = {"connectorUrl": world.compass.secured_connector_url, "directorUrl": world.compass.director_url}
-    world.patch_connection({"spec": {"managementInfo": {"connectorUrl": urls[0], "directorUrl": urls[1]}}})
-    world.wait_for("the addresses", lambda: (world.connection() or {})["spec"]["managementInfo"] == expected)
-    world.patch_connection({"spec": {"resyncNow": True, "refreshCredentialsNow": True}})
-    world.wait_for("a renewal", lambda: issued(world) == 2)
-    world.wait_for_state("Synchronized")
-    world.wait_for(
-        "the wishes to be taken away",
-        lambda: (
-            not (world.connection() or {})["spec"].get("resyncNow")
-            and "refreshCredentialsNow" not in (world.connection() or {})["spec"]
-        ),
-    )
 
 
 @pytest.mark.parametrize("with_status", [True, False])

@@ -24,7 +24,8 @@ def test_each_test_named_exists() -> None:
     """An edge without its test would be a claim."""
     defined = {
         name
-        for path in (ROOT / "tests" / "integration" / "connection").glob("test_*.py")
+        for directory in ("integration/connection", "unit/controller")
+        for path in (ROOT / "tests" / directory).glob("test_*.py")
         for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
     }
     named = set(re.findall(r"`(test_\w+)`", TABLE))

@@ -8,8 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
 from controller.connection import status
-from controller.connection.configuration import PairingConfiguration, mark_revoked
-from controller.connection.credentials import StoredPairing
+from controller.connection.configuration import mark_revoked
 from controller.connection.health import CompassService
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
@@ -169,23 +168,6 @@ def test_a_write_that_fails_after_signing_costs_nothing(bench: Bench) -> None:
     bench.run(3)
     assert bench.state == "Connected"
     assert bench.connector.calls.count("signCertificateSigningRequest") == 1
-
-
-def test_no_token_is_spent_on_secrets_that_cannot_be_written(bench: Bench) -> None:
-    """Both writes are tried dry before the first call."""
-    bench.configure()
-
-    def forbid(_verb: str, kind: str) -> None:
-        if kind == "Secret":
-            raise Forbidden("secrets is forbidden", status=403, reason="Forbidden")
-
-    bench.server.before = forbid
-    bench.settle()
-    assert bench.connector.calls == []
-    assert "secrets is forbidden" in bench.error
-    bench.server.before = lambda *_: None
-    bench.run(3)
-    assert bench.state == "Connected"
 
 
 # --- no hammering, no loops ---
@@ -569,38 +551,3 @@ def test_errors_of_the_api_server_reach_the_queue(bench: Bench) -> None:
     bench.settle()
     assert bench.state == "Connected"
     assert bench.connector.calls.count("signCertificateSigningRequest") == 1
-
-
-def test_a_pairing_under_way_that_was_tampered_with_is_given_up() -> None:
-    """An unreadable key in the notes: told, and a new token works."""
-    bench = Bench()
-    data = bench.configure()
-    bench.settle()
-    bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
-    configuration = PairingConfiguration(
-        origin="ConfigMap",
-        connector_url=data["CONNECTOR_URL"],
-        runtime_id=RUNTIME,
-        tenant=TENANT,
-        token=data["TOKEN"],
-    )
-    bench.credentials.save_pairing(
-        StoredPairing(
-            configuration=configuration.fingerprint,
-            origin="ConfigMap",
-            runtime_id=RUNTIME,
-            tenant=TENANT,
-            token_url=CONNECTOR_URL,
-            connector_url=SECURED_URL,
-            director_url=DIRECTOR_URL,
-            subject="CN=x",
-            key="garbage",
-            token="x",
-        )
-    )
-    bench.settle()
-    assert "the stored state of the pairing was changed" in bench.error
-    assert bench.credentials.load_pairing() is None
-    bench.configure()
-    bench.settle()
-    assert bench.state == "Connected"

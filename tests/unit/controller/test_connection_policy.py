@@ -412,22 +412,6 @@ def test_every_problem_has_a_state_and_without_credentials_it_is_failed() -> Non
                 assert decision.problem.state is ConnectionState.CONNECTION_MAINTENANCE_FAILED
 
 
-def test_the_same_failures_give_the_same_problem() -> None:
-    """Ids of calls are no part of it."""
-    for reads, _, decision in ALL[:: len(ALL) // 500]:
-        again = decide(derive(replace(reads, memory=_with_other_ids(reads.memory))))
-        assert getattr(again, "problem", None) == getattr(decision, "problem", None)
-
-
-def _with_other_ids(memory: Memory) -> Memory:
-    failure, call = memory.pairing_failure, memory.last_call
-    if failure is not None:
-        failure = replace(failure, problem=replace(failure.problem, request_id="another"))
-    if call is not None and call.failure is not None:
-        call = replace(call, failure=replace(call.failure, request_id="another", retry_after=7.0))
-    return replace(memory, pairing_failure=failure, last_call=call)
-
-
 def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -> None:
     """Also when the one in use is past its threshold, or a renewal is requested."""
     pending = PendingCertificate(

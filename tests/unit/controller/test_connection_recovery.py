@@ -13,7 +13,6 @@ from controller.compass.http import HttpAnswer
 from controller.connection.health import CompassService
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
-from informers.errors import ServerError
 from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT
 from tests.support.connection_bench import CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
 from tests.support.whole_bench import WholeBench
@@ -487,22 +486,6 @@ def test_a_store_that_two_threads_share_never_strips_the_status() -> None:
     written = store.apply(CONNECTION_NAME, lambda obj: obj["metadata"].setdefault("annotations", {}).update(a="b"))
     assert "runtime" in written["status"]
     assert "conditions" in written["status"]
-
-
-def test_an_api_server_that_fails_is_for_the_queue(bench: Bench) -> None:
-    """No Problem can be written then; the rate limiter of the controller retries."""
-    bench.paired()
-    bench.server.before = lambda verb, kind: _unavailable() if kind == COMPASS_CONNECTION.kind else None
-    refresh(bench)
-    bench.run(30)
-    bench.server.before = lambda *_: None
-    bench.run(SYNC_PERIOD)
-    assert (bench.state, bench.error) == ("Connected", "")
-    assert signed(bench) == 2
-
-
-def _unavailable() -> None:
-    raise ServerError("etcd is away", status=500)
 
 
 # --- what a restart finds ---
