@@ -76,6 +76,18 @@ coverage: setup ## The same tests, and how much of the product's code they run; 
 	@$(BIN)/coverage html --quiet --directory build/coverage/html
 	@$(BIN)/coverage report --fail-under=$(COVERAGE_FLOOR)
 
+# The module (a path) and the tests of it for `make mutants`.
+MODULE ?= workqueue
+TESTS ?= tests/unit/workqueue
+
+.PHONY: mutants
+mutants: .venv/.mutants ## Change MODULE, one place at a time, and print the share of changes that TESTS notice
+	@$(BIN)/python -m tests.support.mutants $(MODULE) "$(TESTS)"
+
+.venv/.mutants: requirements/mutants.txt .venv/.complete
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutants.txt
+	@touch $@
+
 .PHONY: chaos
 chaos: setup ## The long tests: kills, lost events, random histories
 	@$(PYTEST) tests -m slow --timeout 1800 $(ARGS)
@@ -185,6 +197,7 @@ lock: build/tools/.complete ## Resolve the dependencies anew into requirements/
 	@$(COMPILE) --upgrade --extra test pyproject.toml --output-file requirements/dev.txt
 	@$(COMPILE) --extra e2e --constraint requirements/dev.txt pyproject.toml --output-file requirements/e2e.txt
 	@$(COMPILE) --upgrade --group docs --output-file requirements/docs.txt
+	@$(COMPILE) --upgrade --group mutants --constraint requirements/dev.txt --output-file requirements/mutants.txt
 	@echo hatchling | $(COMPILE) --upgrade - --output-file requirements/build.txt
 	@printf 'pip-audit\nuv\n' | $(COMPILE) --upgrade - --output-file requirements/tools.txt
 
