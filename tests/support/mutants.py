@@ -1,6 +1,6 @@
 """`make mutants MODULE=PATH TESTS=FOLDER`: the share of changes to a module that its tests notice.
 
-mutmut changes a copy of the repository in build/mutants, one place at a time, and runs the tests for each change (mutant).
+mutmut changes a copy of the repository in build/mutants, one place at a time, and runs the tests for each mutant.
 A mutant is killed if a test fails or hangs. One that survives needs a test, or has the same effect as the code.
 """
 
@@ -38,7 +38,8 @@ def configure(module: str, tests: str, names: list[str]) -> None:
         "do_not_mutate": ["*/testing.py", "*/testing/*"],
         "also_copy": [name for name in names if name not in (package, "tests")],
         "pytest_add_cli_args_test_selection": tests.split(),
-        "pytest_add_cli_args": ["-x", "-p", "no:cacheprovider"],
+        # Not the tests of a package's names, to which mutmut adds its own.
+        "pytest_add_cli_args": ["-x", "-p", "no:cacheprovider", "--ignore-glob=*/test_package.py"],
     }
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     with (COPY / "pyproject.toml").open("a") as file:
