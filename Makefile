@@ -81,11 +81,13 @@ MODULE ?= workqueue
 TESTS ?= tests/unit/workqueue
 
 .PHONY: mutants
-mutants: .venv/.mutants ## Change MODULE, one place at a time, and print the share of changes that TESTS notice
-	@$(BIN)/python -m tests.support.mutants $(MODULE) "$(TESTS)"
+mutants: build/mutmut/.complete ## Change MODULE, one place at a time, and print the share of changes that TESTS notice
+	@build/mutmut/bin/python -m tests.support.mutants $(MODULE) "$(TESTS)"
 
-.venv/.mutants: requirements/mutants.txt .venv/.complete
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutants.txt
+build/mutmut/.complete: requirements/mutants.txt
+	@$(PYTHON) -m venv --clear build/mutmut
+	@build/mutmut/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutants.txt
+	@build/mutmut/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: chaos
@@ -197,7 +199,7 @@ lock: build/tools/.complete ## Resolve the dependencies anew into requirements/
 	@$(COMPILE) --upgrade --extra test pyproject.toml --output-file requirements/dev.txt
 	@$(COMPILE) --extra e2e --constraint requirements/dev.txt pyproject.toml --output-file requirements/e2e.txt
 	@$(COMPILE) --upgrade --group docs --output-file requirements/docs.txt
-	@$(COMPILE) --upgrade --group mutants --constraint requirements/dev.txt --output-file requirements/mutants.txt
+	@$(COMPILE) --extra test --group mutants --constraint requirements/dev.txt pyproject.toml --output-file requirements/mutants.txt
 	@echo hatchling | $(COMPILE) --upgrade - --output-file requirements/build.txt
 	@printf 'pip-audit\nuv\n' | $(COMPILE) --upgrade - --output-file requirements/tools.txt
 
