@@ -8,7 +8,7 @@ own. An application that cannot be applied stays unchanged except for the annota
 
 import datetime
 import logging
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from controller import fields
 from controller.applications.conversion import (
@@ -46,18 +46,13 @@ _DELETION_SECONDS = 10.0  # components remove their finalizers within seconds; a
 _LOOK_AGAIN = 300.0  # the end of the deletion triggers the key, too
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
-    """One Application compared with what is desired. `merged` is to be written over it, None if it is equal.
-
-    Only the other fields are inputs: if they are the same ones, so is the result.
-    """
+class _Compared(NamedTuple):
+    """All inputs of the decision whether an Application needs work."""
 
     desired: Desired
     warned: tuple[str, ...]
     application: Object | None
     secrets: tuple[Object | None, ...]
-    merged: Object | None = field(default=None, compare=False)
 
 
 class NotApplied(ReconcileFailed):
@@ -105,9 +100,7 @@ class ApplicationReconciler:
         self._recorder = recorder
         self._clock = clock
         self._told: dict[str, tuple[str, ...]] = {}  # warnings for which an Event was written, by Application
-        # By Application: what the last `differing` found equal, and what it found different.
-        self._equal: dict[str, _Comparison] = {}
-        self._different: dict[str, _Comparison] = {}
+        self._equal: dict[str, _Compared] = {}  # what the last `differing` found equal, by Application
 
     def reconcile(self, name: str) -> Result:
         plan = self._progress.plan
@@ -160,7 +153,7 @@ class ApplicationReconciler:
             return plan is not None
         name = new["metadata"]["name"]
         desired = plan.desired.by_name.get(name)
-        return desired is None or self._progress.has_failed(name) or not _is_synced(new, desired)
+        return desired is None or self._progress.has_failed(name) or not self._is_synced(new, desired)
 
     def is_secret_news(self, old: Object | None, new: Object | None) -> bool:
         """The same for a Secret."""
@@ -182,26 +175,21 @@ class ApplicationReconciler:
         Called by one thread.
         """
         wanted = plan.desired
-        equal, different = {}, {}
+        equal, different = {}, []
         for name, desired in wanted.by_name.items():
-            application = self._applications.get(name)
-            secrets = tuple(self._secrets.to_compare(desired))
-            compared = _Comparison(desired, self._told.get(name, ()), application, secrets)
-            if compared == self._equal.get(name):  # usually all of them are the same objects that were equal before
-                equal[name] = compared
-            elif application is None or not is_managed(application):
-                different[name] = compared
-            elif merged := merge_application(application, desired):
-                different[name] = replace(compared, merged=merged)
-            elif (
-                not _is_settled(application)
-                or compared.warned != desired.warnings
-                or self._secrets.differ(desired, application, secrets)
+            application, secrets = self._applications.get(name), tuple(self._secrets.to_compare(desired))
+            compared = _Compared(desired, self._told.get(name, ()), application, secrets)
+            # Usually all of them are the same objects that were equal before.
+            if compared == self._equal.get(name) or (
+                application is not None
+                and self._is_synced(application, desired)
+                and compared.warned == desired.warnings
+                and not self._secrets.differ(desired, application, secrets)
             ):
-                different[name] = compared
-            else:
                 equal[name] = compared
-        self._equal, self._different = equal, different
+            else:
+                different.append(name)
+        self._equal = equal
         return [
             *different,
             *(name for name, problem in wanted.problems.items() if self._to_mark(name, problem.reason.value)),
@@ -211,11 +199,17 @@ class ApplicationReconciler:
         ]
 
     def _merged(self, desired: Desired, application: Object | None) -> Object | None:
-        """What to write over the Application; None if it is equal. Merged here unless the sync has done it."""
-        compared = self._different.pop(desired.name, None)
-        if compared is not None and compared.desired is desired and compared.application is application is not None:
-            return compared.merged
-        return merge_application(application, desired)
+        return self._applications.merged(
+            application, (desired,), lambda: merge_application(application, desired), name=desired.name
+        )
+
+    def _is_synced(self, application: Object, desired: Desired) -> bool:
+        return (
+            is_managed(application)
+            and not _is_being_deleted(application)
+            and tells(application, SYNCED)
+            and self._merged(desired, application) is None
+        )
 
     def _to_mark(self, name: str, status: str) -> Object | None:
         """The Application that needs this status; None if there is none, or if it has the status already."""
@@ -386,15 +380,6 @@ class ApplicationReconciler:
             }
             self._recorder.event(about, "Warning", "ApplicationFailed", error)
         return is_news
-
-
-def _is_settled(application: Object) -> bool:
-    """Whether nobody deletes the Application, and it says that it is in sync."""
-    return not _is_being_deleted(application) and tells(application, SYNCED)
-
-
-def _is_synced(application: Object, desired: Desired) -> bool:
-    return is_managed(application) and _is_settled(application) and merge_application(application, desired) is None
 
 
 def _is_being_deleted(obj: Object) -> bool:

@@ -52,7 +52,7 @@ def test_a_first_sync_reconciles_each_application_once(
 
     monkeypatch.setattr(ApplicationReconciler, "reconcile", counted)
     world.compass.generate_applications(40)
-    start()
+    start(CONTROLLER_SYNC_PERIOD="1h")  # a second sync repeats what is being reconciled
     world.wait_for_state("Synchronized")
     world.compass.put_application(director_application("mp-last"))
     world.client.patch(COMPASS_CONNECTION, CONNECTION_NAME, {"spec": {"resyncNow": True}})

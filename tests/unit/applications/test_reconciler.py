@@ -1,10 +1,13 @@
 """The application reconciler where caches lag and writes are refused: what a real API server cannot be made to do."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from controller.applications import conversion, reconciler, secrets
 from controller.applications.secrets import reserved_secrets
 from controller.compass.types import Application, Bundle, UnsupportedCredentials
 from controller.resources import APPLICATION, SECRET, SYNC_STATUS
@@ -15,6 +18,8 @@ from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
 
 NAME = "shop"
 SECRET_NAME = "shop-id-shop-bundle"
+
+Object = dict[str, Any]
 
 
 @pytest.fixture
@@ -473,3 +478,29 @@ def test_a_foreign_application_costs_no_request(agent: Agent, director: Director
     agent.settle()
     agent.cycle(1)
     assert agent.state == "Synchronized"
+
+
+def test_each_object_is_merged_once(
+    synced: Agent, director: Director, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison of the sync, and that of an event, have merged what the worker writes."""
+    merges: list[Object] = []
+
+    def counted(merge: Callable[..., Object | None]) -> Callable[..., Object | None]:
+        def merged(actual: Object | None, *arguments: Any, **more: Any) -> Object | None:
+            result = merge(actual, *arguments, **more)
+            merges.extend([result] if result is not None else [])
+            return result
+
+        return merged
+
+    monkeypatch.setattr(reconciler, "merge_application", counted(conversion.merge_application))
+    monkeypatch.setattr(secrets, "merge_secret", counted(conversion.merge_secret))
+    director.applications = [application(NAME, secret="changed", description="changed")]
+    synced.cycle()
+    drifted = copy.deepcopy(cluster.applications()[NAME])
+    drifted["spec"]["description"] = "edited"
+    cluster.put(APPLICATION, drifted)
+    synced.settle()
+    assert [obj["kind"] for obj in merges] == ["Application", "Secret", "Application"]
+    assert synced.state == "Synchronized"
