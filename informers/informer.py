@@ -1,13 +1,12 @@
 """One reflector, one cache, any number of handlers (client-go tools/cache/shared_informer.go)."""
 
-import logging
 import random as randomness
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from informers.errors import KubernetesError
-from informers.fifo import Bookmark, Change, RealFIFO, Removal, ReplacedAll, Transform, Upsert, guarded
 from informers.handlers import (
     Added,
     Deleted,
@@ -21,15 +20,12 @@ from informers.indexer import Indexer, IndexFunction, Lister
 from informers.lister_watcher import ListerWatcher
 from informers.metrics import InformerMetrics
 from informers.mutation_detector import MutationDetector
-from informers.reflector import Reflector
+from informers.reflector import Reflector, Transform
+from informers.transport import Stop, Stopped
 from workqueue.clock import REAL_CLOCK, Clock
-
-log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-# Time for which threads may continue after a run() that has failed. Polling is most of the CPU of an idle informer.
-FAILURE_POLL_PERIOD = 1.0
 # client-go syncedPollPeriod.
 SYNC_POLL_PERIOD = 0.1
 
@@ -58,23 +54,24 @@ class SharedInformer:
         metrics: InformerMetrics | None = None,
         watch_list: bool = True,
     ) -> None:
-        self._lister_watcher = lister_watcher
-        self._random = random
-        self._watch_list = watch_list
+        self._resource = lister_watcher.resource
         self._name = name
         self._clock = clock
-        self._metrics = metrics or InformerMetrics()
-        self._indexer = Indexer(indexers, on_distrust=self._distrust)
-        self._transform = guarded(transform) if transform is not None else None
-        self._fifo = RealFIFO(self._transform)
-        self._reflector: Reflector | None = None
+        metrics = metrics or InformerMetrics()
         self._detector = MutationDetector.from_environment()
-        self._failure: BaseException | None = None
-        # Held while a batch is written to the store and the buffers, and while a handler is added. So the initial
-        # objects of a late handler and its later notifications have neither a gap nor an overlap.
-        self._distribution = threading.Lock()
-        # All below are guarded by _distribution.
-        self._registrations: list[Registration] = []
+        self._indexer = Indexer(indexers, on_distrust=self._distrust)
+        self._store = _Store(self._indexer, name=name, clock=clock, metrics=metrics, detector=self._detector)
+        self._reflector = Reflector(
+            lister_watcher,
+            self._store,
+            name=name,
+            clock=clock,
+            random=random,
+            metrics=metrics,
+            watch_list=watch_list,
+            transform=transform,
+        )
+        # Both are guarded by _store.lock.
         self._started = False
         self._stopped = False
 
@@ -90,36 +87,34 @@ class SharedInformer:
 
     def lister(self) -> Lister:
         """The lister of the cache."""
-        return Lister(self._indexer, self._lister_watcher.resource)
+        return Lister(self._indexer, self._resource)
 
     @property
     def has_synced(self) -> bool:
         """The cache has the content of the first list. Handlers may not have processed it: see
         Registration.has_synced.
         """
-        return self._fifo.has_synced
+        return self._store.has_synced
 
     @property
     def is_watching(self) -> bool:
         """Whether a watch is open, so that the cache is at most moments behind the server."""
-        return self._reflector is not None and self._reflector.is_watching
+        return self._reflector.is_watching
 
     @property
     def last_error(self) -> KubernetesError | None:
         """The current error of list or watch; None if there is none."""
-        return self._reflector.last_error if self._reflector else None
+        return self._reflector.last_error
 
     def relist(self, *, since: float | None = None) -> None:
         """List again at once, because events may be late or lost, or the cause of failures gone. From any thread.
 
         since: a list that began later than this (monotonic seconds), and its watch, continue.
         """
-        if self._reflector is not None:
-            self._reflector.relist(since=since)
+        self._reflector.relist(since=since)
 
     def _distrust(self) -> None:
-        if self._reflector is not None:
-            self._reflector.distrust()
+        self._reflector.distrust()
 
     def add_event_handler(self, handlers: EventHandlers) -> Registration:
         """Add handlers. They are first called for all objects in the cache.
@@ -132,10 +127,10 @@ class SharedInformer:
             informer_has_synced=lambda: self.has_synced,
             clock=self._clock,
         )
-        with self._distribution:
+        with self._store.lock:
             if self._stopped:
                 raise RuntimeError(f"informer {self._name} has stopped: no handler can be added")
-            self._registrations.append(registration)
+            self._store.registrations.append(registration)
             if self._started:
                 registration.notify([Added(obj, True) for obj in self._indexer.list()])
                 registration.start()
@@ -145,134 +140,142 @@ class SharedInformer:
         """Remove a handler after its call in progress. Idempotent; does not wait. Ignores handlers of another
         informer.
         """
-        with self._distribution:
-            if registration not in self._registrations:
+        with self._store.lock:
+            if registration not in self._store.registrations:
                 return
-            self._registrations.remove(registration)
+            self._store.registrations.remove(registration)
         registration.stop()
 
-    def run(self, stop: threading.Event) -> None:
-        """Maintain the cache until `stop` is set. Returns when all threads have ended, except abandoned LISTs.
+    def run(self, stop: Stop) -> None:
+        """Maintain the cache until `stop` is set. Returns when all threads have ended.
 
         Raises RuntimeError when called twice, and errors of an index function or the mutation detector.
         """
-        with self._distribution:
+        with self._store.lock:
             if self._started:
                 raise RuntimeError(f"informer {self._name} cannot be run twice")
             self._started = True
-            reflector = self._reflector = self._new_reflector_locked()
-            for registration in self._registrations:
+            for registration in self._store.registrations:
                 registration.start()
-        over = threading.Event()
-        helpers = [
-            self._thread("reflector", reflector.run),
-            self._thread("stop", lambda: self._close_on(stop, over)),
-        ]
-        if self._detector is not None:
-            detector = self._detector
-            helpers.append(self._thread("mutation-detector", lambda: detector.run(over)))
         try:
-            for helper in helpers:
-                helper.start()
-            while self._fifo.pop(self._process):
-                pass
+            with self._detection(), suppress(Stopped):
+                stop.add(self._reflector.stop)
+                try:
+                    self._reflector.run()
+                finally:
+                    stop.remove(self._reflector.stop)
+        finally:
+            self._end_registrations()
+
+    @contextmanager
+    def _detection(self) -> Iterator[None]:
+        """Check in a thread that no cached object changes; a change ends the reflector, and is raised at the end."""
+        detector = self._detector
+        if detector is None:
+            yield
+            return
+        over = threading.Event()
+        failures: list[BaseException] = []
+
+        def detect() -> None:
+            try:
+                detector.run(over)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failures.append(error)
+                self._reflector.stop()
+
+        thread = threading.Thread(target=detect, name=f"{self._name}-mutation-detector", daemon=True)
+        thread.start()
+        try:
+            yield
         finally:
             over.set()
-            reflector.stop()
-            self._fifo.close()
-            for helper in helpers:
-                if helper.ident is not None:  # started
-                    helper.join()
-            self._end_registrations()
-        if self._failure is not None:
-            raise self._failure
+            thread.join()
+        if failures:
+            raise failures[0]
 
     def _end_registrations(self) -> None:
-        with self._distribution:
+        with self._store.lock:
             self._stopped = True
-            registrations = [*self._registrations]
+            registrations = [*self._store.registrations]
         for registration in registrations:
             registration.stop()
         for registration in registrations:
             registration.join()
 
-    def _new_reflector_locked(self) -> Reflector:
-        return Reflector(
-            self._lister_watcher,
-            self._fifo,
-            name=self._name,
-            clock=self._clock,
-            random=self._random,
-            metrics=self._metrics,
-            watch_list=self._watch_list,
-            transform=self._transform,
-        )
 
-    def _thread(self, role: str, work: Callable[[], None]) -> threading.Thread:
-        """A thread whose exception ends run(), which raises it."""
+class _Store:
+    """Writes what the reflector reads to the cache, and then to the buffers of the handlers.
 
-        def guarded_work() -> None:
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001 - raised by run()
-                self._failure = self._failure or error
-                self._fifo.close()
+    lock: held while both are written, and while a handler is added. So the initial objects of a late handler and its
+    later notifications have neither a gap nor an overlap.
+    """
 
-        return threading.Thread(target=guarded_work, name=f"{self._name}-{role}", daemon=True)
+    def __init__(
+        self,
+        indexer: Indexer,
+        *,
+        name: str,
+        clock: Clock,
+        metrics: InformerMetrics,
+        detector: MutationDetector | None,
+    ) -> None:
+        self._indexer = indexer
+        self._name = name
+        self._clock = clock
+        self._metrics = metrics
+        self._detector = detector
+        self.has_synced = False
+        self.lock = threading.Lock()
+        self.registrations: list[Registration] = []  # guarded by lock
 
-    def _close_on(self, stop: threading.Event, over: threading.Event) -> None:
-        # A thread cannot wait for two events. `stop` has an immediate effect; after a failure it may never be set.
-        while not stop.wait(FAILURE_POLL_PERIOD) and not over.is_set():
-            pass
-        self._fifo.close()
-
-    # ---- consumer of the queue
-
-    def _process(self, changes: list[Change]) -> None:
-        started = self._clock.monotonic()
-        with self._distribution:
-            news: list[Notification] = []
-            for change in changes:
-                match change:
-                    case Upsert(key, obj):
-                        self._upsert_locked(key, obj, news)
-                    case Removal(key, obj):
-                        if self._indexer.remove(key, obj["metadata"].get("resourceVersion", "")) is not None:
-                            news.append(Deleted(obj))
-                    case Bookmark(version):
-                        self._indexer.caught_up(version)
-                    case ReplacedAll():
-                        self._replace_locked(change, news)
-            if news:
-                for registration in self._registrations:
-                    registration.notify(news)
-        self._metrics.processed(self._name, seconds=self._clock.monotonic() - started, items=len(changes))
-        self._metrics.queued(self._name, len(self._fifo))
-
-    def _upsert_locked(self, key: str, obj: Object, news: list[Notification]) -> None:
-        old = self._indexer.put(key, obj, obj["metadata"].get("resourceVersion", ""))
-        self._watch_over(obj)
-        if old is None:
-            news.append(Added(obj, False))
-        elif not _is_same(old, obj):
-            news.append(Updated(old, obj))
-
-    def _replace_locked(self, change: ReplacedAll, news: list[Notification]) -> None:
-        for key in change.kept:
-            known = self._indexer.get(key)
-            if known is not None:
-                change.objects[key] = known
-        before = self._indexer.replace(change.objects, change.version, listed_at=change.listed_at)
-        for key, old in before.items():
-            if key not in change.objects:
-                news.append(Deleted(DeletedFinalStateUnknown(key, old)))
-        for key, obj in change.objects.items():
+    def put(self, key: str, obj: Object) -> None:
+        with self._writing(1) as news:
+            old = self._indexer.put(key, obj, obj["metadata"].get("resourceVersion", ""))
             self._watch_over(obj)
-            known = before.get(key)
-            if known is None:
-                news.append(Added(obj, change.initial))
-            elif not _is_same(known, obj):
-                news.append(Updated(known, obj))
+            if old is None:
+                news.append(Added(obj, False))
+            elif not _is_same(old, obj):
+                news.append(Updated(old, obj))
+
+    def delete(self, key: str, obj: Object) -> None:
+        with self._writing(1) as news:
+            if self._indexer.remove(key, obj["metadata"].get("resourceVersion", "")) is not None:
+                news.append(Deleted(obj))
+
+    def replace(self, objects: dict[str, Object], kept: Set[str], version: str, listed_at: float) -> None:
+        with self._writing(len(objects)) as news:
+            for key in kept:
+                known = self._indexer.get(key)
+                if known is not None:
+                    objects[key] = known
+            before = self._indexer.replace(objects, version, listed_at=listed_at)
+            for key, old in before.items():
+                if key not in objects:
+                    news.append(Deleted(DeletedFinalStateUnknown(key, old)))
+            for key, obj in objects.items():
+                self._watch_over(obj)
+                known = before.get(key)
+                if known is None:
+                    news.append(Added(obj, not self.has_synced))
+                elif not _is_same(known, obj):
+                    news.append(Updated(known, obj))
+        self.has_synced = True
+
+    def bookmark(self, version: str) -> None:
+        self._indexer.caught_up(version)
+
+    @contextmanager
+    def _writing(self, items: int) -> Iterator[list[Notification]]:
+        """What the block appends is sent to the handlers."""
+        started = self._clock.monotonic()
+        news: list[Notification] = []
+        with self.lock:
+            yield news
+            if news:
+                for registration in self.registrations:
+                    registration.notify(news)
+        self._metrics.processed(self._name, seconds=self._clock.monotonic() - started, items=items)
 
     def _watch_over(self, obj: Object) -> None:
         if self._detector is not None:

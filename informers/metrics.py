@@ -32,8 +32,5 @@ class InformerMetrics:
     def resource_version(self, name: str, version: str) -> None:
         """The store has reached this resourceVersion, which is opaque to this package."""
 
-    def queued(self, name: str, items: int) -> None:
-        """The number of changes that wait between reflector and store."""
-
     def processed(self, name: str, *, seconds: float, items: int) -> None:
-        """A batch of `items` changes was written to the store and to the buffers of the handlers."""
+        """A change, or a list of `items`, was written to the store and to the buffers of the handlers."""

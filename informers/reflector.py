@@ -12,10 +12,10 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from informers.errors import (
     ApiError,
@@ -63,14 +63,27 @@ WAIT_JITTER = 1.0
 WAITS_RESET_AFTER = 120.0
 
 
-class ReflectorStore(Protocol):
-    """The store that a reflector fills. Methods raise KubernetesError or ValueError for an invalid object."""
+Transform = Callable[[Object], Object]
+"""Returns the object to store for the object as sent, which it may change; often it drops managedFields."""
 
-    def add(self, obj: Object) -> None: ...
-    def update(self, obj: Object) -> None: ...
-    def delete(self, obj: Object) -> None: ...
-    def replace(self, objs: Iterable[Object], version: str, listed_at: float) -> None: ...
-    def bookmark(self, version: str) -> None: ...
+
+class ReflectorStore(Protocol):
+    """The store that a reflector fills, with transformed objects. An error of a method ends the reflector."""
+
+    def put(self, key: str, obj: Object) -> None:
+        """The object was added or changed. The store knows which of the two better than the server's event."""
+
+    def delete(self, key: str, obj: Object) -> None:
+        """The object was deleted; `obj` is its last state."""
+
+    def replace(self, objects: dict[str, Object], kept: Set[str], version: str, listed_at: float) -> None:
+        """Exactly these objects exist at `version`, of a list that began at `listed_at` (monotonic seconds).
+
+        kept: those that exist too, but could not be transformed: their earlier states stay.
+        """
+
+    def bookmark(self, version: str) -> None:
+        """There is no change up to `version`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,7 @@ class Reflector:
         random: Callable[[], float],
         metrics: InformerMetrics,
         watch_list: bool = True,
-        transform: Callable[[Object], Object] | None = None,
+        transform: Transform | None = None,
     ) -> None:
         self._lister_watcher = lister_watcher
         self._store = store
@@ -215,14 +228,28 @@ class Reflector:
         started = self._clock.monotonic()
         result = list_all(page, self._lister_watcher.resource)
         self._last_error = None
-        self._replace(result.items, result.resource_version, started)
+        objects: dict[str, Object] = {}
+        failures: dict[str, TransformFailed] = {}
+        for obj in result.items:
+            key = object_key(obj)
+            try:
+                objects[key] = self._transformed(obj)
+            except TransformFailed as error:
+                failures[key] = error
+        self._replace(objects, failures, result.resource_version, started)
 
-    def _replace(self, objects: Iterable[Object], version: str, started: float) -> None:
-        objects = [*objects]
+    def _replace(
+        self, objects: dict[str, Object], failures: dict[str, TransformFailed], version: str, started: float
+    ) -> None:
+        if failures:
+            # One line and one traceback, because a transform that fails for one object often fails for thousands.
+            first = next(iter(failures))
+            extra = {"informer": self._name, "objects": len(failures), "first": first}
+            log.error("Cannot transform listed objects, skipping them", extra=extra, exc_info=failures[first])
         self._metrics.listed(self._name, seconds=self._clock.monotonic() - started, items=len(objects))
         if is_older(version, self._version):
             log.warning("The API server has older data than before: it was restored", extra={"informer": self._name})
-        self._store.replace(objects, version, started)
+        self._store.replace(objects, failures.keys(), version, started)
         self._publish(version)
 
     # ---- list by streaming (client-go: watchList)
@@ -230,7 +257,7 @@ class Reflector:
     def _streamed_list(self) -> _Stream | None:
         """Fill the store from the first events of a watch; returns that watch, or None if a LIST has to be used."""
         while True:
-            gathered = _Gathered(self._transform)
+            gathered = _Gathered()
             try:
                 with self._patience(gathered):
                     stream = self._open("", resource_version_match="NotOlderThan", send_initial_events=True)
@@ -253,7 +280,7 @@ class Reflector:
             # tight loop.
             self._wait()
         try:
-            self._replace(gathered.objects.values(), gathered.version, stream.started)
+            self._replace(gathered.objects, gathered.failures, gathered.version, stream.started)
         except BaseException:
             stream.watcher.close()
             raise
@@ -405,19 +432,10 @@ class Reflector:
                 in_order = in_order or event_type != ADDED
                 if publish and in_order and is_older(version, self._version):
                     raise _WentBack(f"the server was at version {self._version} and has sent {version}")
-                try:
-                    if event_type == ADDED:
-                        store.add(obj)
-                    elif event_type == MODIFIED:
-                        store.update(obj)
-                    elif event_type == DELETED:
-                        store.delete(obj)
-                    elif event_type == BOOKMARK:
-                        store.bookmark(version)
-                    else:
-                        self._log_skipped("Skipped a watch event of an unknown type", event_type)
-                except (KubernetesError, ValueError) as error:
-                    self._log_skipped("Cannot store an object, skipping it", event_type, error)
+                if event_type == BOOKMARK:
+                    store.bookmark(version)
+                else:
+                    self._apply(event_type, obj, store)
                 if publish and in_order:
                     publish(version)
                 if until_initial_end and event_type == BOOKMARK and _ends_initial_events(metadata):
@@ -436,6 +454,41 @@ class Reflector:
                 seconds = self._clock.monotonic() - stream.started
                 short = not events and seconds < SHORT_WATCH
                 self._metrics.watch_ended(self._name, seconds=seconds, events=events, short=short)
+
+    def _apply(self, event_type: str, obj: Object, store: "ReflectorStore | _Gathered") -> None:
+        """Write a change to `store`. What makes no sense is logged and skipped."""
+        try:
+            key = object_key(obj)
+        except ValueError as error:
+            self._log_skipped("Cannot store an object, skipping it", event_type, error)
+            return
+        try:
+            obj = self._transformed(obj)
+        except TransformFailed as error:
+            if event_type != DELETED and isinstance(store, _Gathered):
+                store.fail(key, error)
+                return
+            self._log_skipped("Cannot transform an object", event_type, error)
+            if event_type != DELETED:  # which it is in any case
+                return
+        if event_type in (ADDED, MODIFIED):
+            store.put(key, obj)
+        elif event_type == DELETED:
+            store.delete(key, obj)
+        else:
+            self._log_skipped("Skipped a watch event of an unknown type", event_type)
+
+    def _transformed(self, obj: Object) -> Object:
+        """Raises TransformFailed, also for a result that is not an object."""
+        if self._transform is None:
+            return obj
+        try:
+            result: Any = self._transform(obj)
+        except Exception as error:
+            raise TransformFailed(f"the transform function failed: {type(error).__name__}") from error
+        if not isinstance(result, dict) or not isinstance(result.get("metadata"), dict):
+            raise TransformFailed(f"the transform function returned no object but {type(result).__name__}")
+        return cast("Object", result)
 
     def _is_silent(self) -> bool:
         """Whether two watches or more in a row have brought nothing for too long. They are counted anew then."""
@@ -533,27 +586,29 @@ class Backoff:
 class _Gathered:
     """The objects of a streamed list until it is complete."""
 
-    def __init__(self, transform: Callable[[Object], Object] | None) -> None:
-        self._transform = transform
+    def __init__(self) -> None:
         self.objects: dict[str, Object] = {}
+        self.failures: dict[str, TransformFailed] = {}
         self.version = ""
         self.events = 0
         self.answered_at: float | None = None  # monotonic seconds
         self.is_abandoned = False
 
-    def add(self, obj: Object) -> None:
-        # Transformed here, and again by the store, to save memory while the list is collected. Failures are left to the
-        # store: the object exists, so it must not be missing here.
-        with suppress(TransformFailed):
-            obj = self._transform(obj) if self._transform else obj
+    def put(self, key: str, obj: Object) -> None:
         self.events += 1
-        self.objects[object_key(obj)] = obj
+        self.objects[key] = obj
+        self.failures.pop(key, None)
 
-    update = add
-
-    def delete(self, obj: Object) -> None:
+    def fail(self, key: str, error: TransformFailed) -> None:
+        """The object exists, and cannot be transformed."""
         self.events += 1
-        self.objects.pop(object_key(obj), None)
+        self.objects.pop(key, None)
+        self.failures[key] = error
+
+    def delete(self, key: str, obj: Object) -> None:  # noqa: ARG002 - as a ReflectorStore
+        self.events += 1
+        self.objects.pop(key, None)
+        self.failures.pop(key, None)
 
     def bookmark(self, version: str) -> None:
         self.version = version

@@ -32,7 +32,7 @@ from controller.runtime.leader_election import LeaderElectionConfig, LeaderElect
 from controller.runtime.metrics import Metrics
 from controller.runtime.recovery import Recovery
 from controller.runtime.term import Term
-from informers import Client, ConnectionFailed, KubernetesError
+from informers import Client, ConnectionFailed, KubernetesError, Stop
 from workqueue import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Informer(Protocol):
     @property
     def is_watching(self) -> bool: ...
     def relist(self, *, since: float | None) -> None: ...
-    def run(self, stop: threading.Event) -> None: ...
+    def run(self, stop: Stop) -> None: ...
 
 
 class Manager:

@@ -162,9 +162,8 @@ class Metrics(RequestMetrics, InformerMetrics):
         caught_up = "The resourceVersion the cache has caught up with."
         self._last_version = gauge("reflector_last_resource_version", caught_up)
         self._store_version = gauge("informer_store_resource_version", caught_up)
-        self._queued_items = gauge("informer_queued_items", "Changes between reflector and cache.")
         self._processing_seconds = histogram(
-            "informer_processing_latency_seconds", "Seconds to write a batch of changes to the cache."
+            "informer_processing_latency_seconds", "Seconds to write a change or a list to the cache."
         )
 
     def _add_election_metrics(self) -> None:
@@ -238,9 +237,6 @@ class Metrics(RequestMetrics, InformerMetrics):
             self._last_version.labels(name).set(int(version))
             self._store_version.labels(name).set(int(version))
 
-    def queued(self, name: str, items: int) -> None:
-        self._queued_items.labels(name).set(items)
-
     def processed(self, name: str, *, seconds: float, items: int) -> None:  # noqa: ARG002 - the protocol's signature
         self._processing_seconds.labels(name).observe(seconds)
 
@@ -249,7 +245,7 @@ class Metrics(RequestMetrics, InformerMetrics):
         for metric in (
             *(self._lists, self._list_seconds, self._items_per_list),
             *(self._watches, self._short_watches, self._watch_seconds, self._items_per_watch),
-            *(self._last_version, self._store_version, self._queued_items, self._processing_seconds),
+            *(self._last_version, self._store_version, self._processing_seconds),
         ):
             metric.labels(name)
 

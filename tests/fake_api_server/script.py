@@ -5,16 +5,14 @@ Journal lines: "LIST limit=500", "WATCH rv=10", "WATCHLIST", "REPLACE a,b @10", 
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from informers import (
     ApiError,
     KubernetesError,
-    TransformFailed,
     WatchEvent,
-    object_key,
     split_key,
 )
 from informers.metrics import InformerMetrics
@@ -121,6 +119,7 @@ class Run:
             random=lambda: self.random,
             metrics=InformerMetrics(),
             watch_list=self.watch_list,
+            transform=transform,
         )
         self.reflector.run()
         assert not self.left_open, f"nobody closed {self.left_open}"
@@ -164,28 +163,28 @@ class Run:
 
     # ---- the store
 
-    def add(self, obj: Object) -> None:
-        self._note("ADD", obj)
+    def put(self, key: str, obj: Object) -> None:
+        self.journal.append(f"PUT {split_key(key)[1]}")
 
-    def update(self, obj: Object) -> None:
-        self._note("UPDATE", obj)
+    def delete(self, key: str, obj: Object) -> None:
+        self.journal.append(f"DELETE {split_key(key)[1]}")
 
-    def delete(self, obj: Object) -> None:
-        self._note("DELETE", obj)
-
-    def replace(self, objs: Iterable[Object], version: str, listed_at: float) -> None:
+    def replace(self, objects: dict[str, Object], kept: Set[str], version: str, listed_at: float) -> None:
         if self.unstorable:
-            raise TransformFailed("this list cannot be stored")
-        self.journal.append(f"REPLACE {','.join(split_key(object_key(obj))[1] for obj in objs) or '-'} @{version}")
+            raise RuntimeError("this list cannot be stored")
+        names = ",".join(split_key(key)[1] for key in objects) or "-"
+        also = "".join(f" +{split_key(key)[1]}" for key in sorted(kept))
+        self.journal.append(f"REPLACE {names}{also} @{version}")
 
     def bookmark(self, version: str) -> None:
         self.journal.append(f"BOOKMARK {version}")
 
-    def _note(self, verb: str, obj: Object) -> None:
-        name = split_key(object_key(obj))[1]
-        if name == "unstorable":
-            raise ValueError("this object cannot be stored")
-        self.journal.append(f"{verb} {name}")
+
+def transform(obj: Object) -> Object:
+    """That of the runs: it cannot take an object of the name untransformable."""
+    if obj["metadata"]["name"] == "untransformable":
+        raise LookupError("the secret is x")
+    return obj
 
 
 class _ScriptedWatch:

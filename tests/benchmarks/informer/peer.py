@@ -44,7 +44,7 @@ class Counter:
 
 def ours(which: list[str], kubeconfig: str, added: Counter, updated: Counter) -> Start:
     from controller.resources import APPLICATION
-    from informers import Client, EventHandlers, Resource, ResourceListerWatcher, SharedInformer
+    from informers import Client, EventHandlers, Resource, ResourceListerWatcher, SharedInformer, Stop
 
     def trim(obj: Object) -> Object:
         obj["metadata"].pop("managedFields", None)
@@ -59,7 +59,7 @@ def ours(which: list[str], kubeconfig: str, added: Counter, updated: Counter) ->
         watch_list="listed" not in which,
     )
     informer.add_event_handler(EventHandlers(on_add=added, on_update=updated))
-    return threading.Thread(target=informer.run, args=(threading.Event(),), daemon=True).start
+    return threading.Thread(target=informer.run, args=(Stop(),), daemon=True).start
 
 
 def official(which: list[str], kubeconfig: str, added: Counter, updated: Counter) -> Start:

@@ -27,6 +27,7 @@ from informers import (
 )
 from informers.credentials import Credentials
 from informers.errors import error_from_status
+from informers.transport import Stop
 from tests.fake_api_server.waiting import eventually
 from tests.integration.informers.buffering_proxy import BufferingProxy
 
@@ -73,7 +74,7 @@ def start() -> Iterator[Start]:
         )
         for one in handlers:
             informer.add_event_handler(one)
-        stop = threading.Event()
+        stop = Stop()
         thread = threading.Thread(target=informer.run, args=(stop,))
         thread.start()
         running.append((thread, stop))
@@ -287,7 +288,7 @@ def test_a_proxy_that_holds_back_watches(
         client = opened(Client(configuration, Credentials(configuration), watch_read_timeout=70 / 60, clock=clock))
         source = ResourceListerWatcher(client, CONFIG_MAPS, namespace=namespace)
         informer = SharedInformer(source, name="configmaps", clock=clock)
-        stop = threading.Event()
+        stop = Stop()
         thread = threading.Thread(target=informer.run, args=(stop,))
         thread.start()
         try:

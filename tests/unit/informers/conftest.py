@@ -7,6 +7,7 @@ import pytest
 
 from informers import SharedInformer
 from informers.mutation_detector import ENVIRONMENT_VARIABLE
+from informers.transport import Stop
 from tests.fake_api_server.server import FakeAPIServer
 
 
@@ -29,7 +30,7 @@ def start() -> Iterator[Callable[[SharedInformer], threading.Event]]:
     failures: list[BaseException] = []
 
     def begin(informer: SharedInformer) -> threading.Event:
-        stop = threading.Event()
+        stop = Stop()
 
         def run() -> None:
             try:

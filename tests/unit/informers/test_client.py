@@ -365,8 +365,8 @@ class TestRetryAfter:
         """Not the whole timeout once more."""
         server.inject("other", Answer(503, retry_after="50"), NoAnswer())
         begun = time.monotonic()
-        with pytest.raises(ConnectionFailed, match=r"within 0\.\d s"):
-            server.client(clock=HastyClock()).request("GET", "/x", timeout=50.5)
+        with pytest.raises(ConnectionFailed, match=r"within [01]\.\d s"):
+            server.client(clock=HastyClock()).request("GET", "/x", timeout=52)
         assert time.monotonic() - begun < LONG
 
     def test_a_stop_ends_the_wait(self, server: FakeAPIServer) -> None:

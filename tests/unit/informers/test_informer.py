@@ -20,6 +20,7 @@ from informers import (
     wait_for_sync,
 )
 from informers.handlers import Registration, Updated
+from informers.transport import Stop
 from tests.fake_api_server.cluster import Cluster
 from tests.fake_api_server.in_process import InProcess, api_error
 from tests.fake_api_server.objects import widget
@@ -351,14 +352,14 @@ def test_handlers_come_and_go_while_objects_change(cluster: Cluster, source: InP
     for thread in threads:
         thread.join(60)
     assert not failures
-    assert informer._registrations == []
+    assert informer._store.registrations == []
 
 
 def test_handler_can_be_removed_after_the_end(source: InProcess) -> None:
     """It does nothing then."""
     informer = make(source)
     registration = informer.add_event_handler(EventHandlers())
-    stop = threading.Event()
+    stop = Stop()
     stop.set()
     informer.run(stop)
     informer.remove_event_handler(registration)
@@ -368,7 +369,7 @@ def test_handler_can_be_removed_after_the_end(source: InProcess) -> None:
 def test_runs_once(source: InProcess) -> None:
     """An informer cannot be run again, nor be given handlers after its end."""
     informer = make(source)
-    stop = threading.Event()
+    stop = Stop()
     stop.set()
     informer.run(stop)
     with pytest.raises(RuntimeError, match="run twice"):
@@ -391,7 +392,7 @@ def test_all_threads_end(cluster: Cluster, source: InProcess) -> None:
 
     informer.add_event_handler(EventHandlers(on_add=slow))
     cluster.put("a")
-    stop = threading.Event()
+    stop = Stop()
     thread = threading.Thread(target=informer.run, args=(stop,))
     thread.start()
     assert entered.wait(10)
@@ -415,7 +416,7 @@ class TestFailure:
             informer.add_event_handler(EventHandlers())
             gone.append(weakref.ref(informer.indexer))
             with pytest.raises(KeyError):
-                informer.run(threading.Event())
+                informer.run(Stop())
         del informer
         eventually(lambda: set(threading.enumerate()) <= before)
         gc.collect()
@@ -438,7 +439,7 @@ class TestFailure:
 
         def run() -> None:
             try:
-                informer.run(threading.Event())
+                informer.run(Stop())
             except BaseException as error:  # noqa: BLE001 - looked at below
                 failures.append(error)
 
@@ -486,6 +487,15 @@ class TestTransform:
         eventually(lambda: informer.lister().get("good", "default"))
         assert informer.lister().get("bad", "default") is None
         assert source.lists == 1
+
+    @pytest.mark.parametrize("result", [None, [], {}, {"metadata": None}])
+    def test_no_object(self, cluster: Cluster, source: InProcess, start: Start, result: Any) -> None:
+        """Is a failure: what is stored can be read by all."""
+        informer = make(source, transform=lambda obj: result if obj["metadata"]["name"] == "bad" else obj)
+        cluster.put("bad")
+        cluster.put("good")
+        start(informer)
+        eventually(lambda: informer.indexer.keys() == ["default/good"])
 
     @pytest.mark.parametrize("watch_list", [False, True], ids=["list", "streamed list"])
     def test_failure_on_a_list(
@@ -560,7 +570,7 @@ def test_index_function_failure_ends_the_informer(cluster: Cluster, source: InPr
     informer = make(source, indexers={"broken": lambda obj: obj["nothing"]})
     cluster.put("a")
     with pytest.raises(KeyError, match="nothing"):
-        informer.run(threading.Event())
+        informer.run(Stop())
 
 
 def test_mutation_of_a_cached_object_ends_the_informer(cluster: Cluster, source: InProcess) -> None:
@@ -568,7 +578,7 @@ def test_mutation_of_a_cached_object_ends_the_informer(cluster: Cluster, source:
     informer = make(source)
     informer.add_event_handler(EventHandlers(on_add=lambda obj, _: obj["spec"].update(secret="hidden")))
     cluster.put("a")
-    stop = threading.Event()
+    stop = Stop()
     with pytest.raises(CacheMutated, match=r"Widget default/a was changed by its reader at \.spec\.secret") as caught:
         informer.run(stop)
     assert "hidden" not in str(caught.value)

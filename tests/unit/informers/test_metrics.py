@@ -28,9 +28,6 @@ class Recorder(InformerMetrics):
     def resource_version(self, name: str, version: str) -> None:
         self.log.append(("resource_version", name, version))
 
-    def queued(self, name: str, items: int) -> None:
-        assert items >= 0
-
     def processed(self, name: str, *, seconds: float, items: int) -> None:
         self.log.append(("processed", name, items))
 

@@ -17,6 +17,7 @@ from informers import (
     object_key,
     wait_for_sync,
 )
+from informers.transport import Stop
 from tests.fake_api_server.objects import WIDGETS, status
 from tests.fake_api_server.server import (
     Answer,
@@ -218,7 +219,7 @@ def test_stop(server: FakeAPIServer, verb: str, faults: list[Fault], watch_list:
     verb = "watch" if watch_list else verb
     server.inject(verb, *faults)
     informer = informer_for(server, clock=REAL_CLOCK, watch_list=watch_list)
-    stop = threading.Event()
+    stop = Stop()
     thread = threading.Thread(target=informer.run, args=(stop,))
     thread.start()
     server.wait_for_request(verb)
@@ -257,7 +258,7 @@ def test_last_error_tells_the_operator(
 def test_wait_for_sync_ends_with_the_stop(server: FakeAPIServer) -> None:
     """False when the stop came before the first list."""
     informer = informer_for(server)
-    stop = threading.Event()
+    stop = Stop()
     stop.set()
     assert not wait_for_sync([informer], stop, HastyClock())
 

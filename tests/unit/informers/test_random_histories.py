@@ -25,6 +25,7 @@ from informers import (
     SharedInformer,
 )
 from informers.credentials import Credentials
+from informers.transport import Stop
 from tests.unit.informers import history_server
 from tests.unit.informers.history_server import LIST_FAULTS, SCALE, SERVER_FAULTS, WATCH_FAULTS, HistoryServer, World
 
@@ -113,7 +114,7 @@ def play(seed: int) -> Outcome:
             watch_list=rng.random() < 0.4,
         )
         informer.add_event_handler(witness.handlers)
-        stop = threading.Event()
+        stop = Stop()
         thread = threading.Thread(target=informer.run, args=(stop,), name=f"history-{seed}")
         thread.start()
         try:

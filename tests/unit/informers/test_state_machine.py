@@ -19,6 +19,7 @@ from informers import (
     WatchEvent,
     object_key,
 )
+from informers.transport import Stop
 from tests.fake_api_server.cluster import Cluster
 from tests.fake_api_server.in_process import InProcess, api_error
 from tests.fake_api_server.objects import status
@@ -101,7 +102,7 @@ class InformerMachine(RuleBasedStateMachine):
         self.informer = SharedInformer(self.source, name="widgets", clock=HastyClock(), watch_list=watch_list)
         self.histories = [History()]
         self.informer.add_event_handler(self.histories[0].handlers)
-        self.stop = threading.Event()
+        self.stop = Stop()
         self.thread = threading.Thread(target=self.informer.run, args=(self.stop,))
         self.thread.start()
 

@@ -39,7 +39,6 @@ NAMES = [
     ("reflector_watch_duration_seconds", "histogram", {"name"}),
     ("reflector_items_per_watch", "histogram", {"name"}),
     ("reflector_last_resource_version", "gauge", {"name"}),
-    ("informer_queued_items", "gauge", {"name"}),
     ("informer_processing_latency_seconds", "histogram", {"name"}),
     ("informer_store_resource_version", "gauge", {"name"}),
     ("process_cpu_seconds_total", "counter", set()),
@@ -146,15 +145,14 @@ def test_informer_hooks(metrics: Metrics) -> None:
     metrics.resource_version(name, "1234")
     for odd in ("not a number", "9" * 400, "9" * 5000, "-1", "1e3"):
         metrics.resource_version(name, odd)
-    metrics.queued(name, 5)
     metrics.processed(name, seconds=0.125, items=5)
     values = {
         metric: metrics.registry.get_sample_value(metric, {"name": name})
         for metric in (
             *("reflector_lists_total", "reflector_list_duration_seconds_sum", "reflector_items_per_list_sum"),
             *("reflector_watches_total", "reflector_short_watches_total", "reflector_items_per_watch_sum"),
-            *("reflector_watch_duration_seconds_sum", "reflector_last_resource_version", "informer_queued_items"),
+            *("reflector_watch_duration_seconds_sum", "reflector_last_resource_version"),
             *("informer_store_resource_version", "informer_processing_latency_seconds_sum"),
         )
     }
-    assert list(values.values()) == [1, 0.5, 7, 1, 1, 4, 300.25, 1234, 5, 1234, 0.125]
+    assert list(values.values()) == [1, 0.5, 7, 1, 1, 4, 300.25, 1234, 1234, 0.125]
