@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -76,3 +77,11 @@ class AgentProcess:
         if self._process is None:
             raise RuntimeError("the agent was not started")
         return self._process
+
+
+def free_port() -> int:
+    """One of the loopback that nobody listens on, for a server of an agent."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

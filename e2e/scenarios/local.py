@@ -1,26 +1,30 @@
-"""The agents as processes on this machine, before a kube-apiserver and etcd that run here too."""
+"""The agents as processes on this machine, before a kube-apiserver and etcd that run here too.
+
+What Kubernetes does with the Deployment of the agent is done here, with processes instead of Pods.
+"""
 
 import signal
-import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import requests
 
 from controller.settings import ObjectName
-from e2e.agent_process import AgentProcess
+from e2e.agent_process import AgentProcess, free_port
+from e2e.cluster import Object
+from e2e.kyma.operator import DEPLOYMENT, NAME
 from e2e.scenarios.compass import Compass
 from e2e.scenarios.deployed import AGENT_IMAGE
-from e2e.scenarios.local_deployment import DeploymentController
 from e2e.scenarios.stage import Stage, run
 from e2e.world import World
+from informers import ApiError, Client, NotFound
 
 _REPLICAS = 2
 _ANOTHER_IMAGE = f"{AGENT_IMAGE}-again"
-_LOOK_SECONDS = 0.1  # how soon an agent that ended is noticed; a kubelet is slower
+_LOOK_SECONDS = 0.1  # how soon an agent that ended, or a changed Deployment, is noticed; a cluster is slower
 _PROBE_SECONDS = 2.0
 SERVICE_ACCOUNT = "system:serviceaccount:kyma-system:compass-runtime-agent"
 
@@ -158,7 +162,7 @@ class LocalStage(Stage):
 
     @contextmanager
     def deployments(self) -> Iterator[None]:
-        controller = DeploymentController(
+        controller = _DeploymentController(
             self.client,
             images={AGENT_IMAGE, _ANOTHER_IMAGE},
             start=self._add_from,
@@ -198,7 +202,7 @@ class LocalStage(Stage):
     def _add(self, kubeconfig: Path | None = None, **settings: str) -> "_Replica":
         self._number += 1
         name = f"agent-{self._number}"
-        health, metrics = _free_port(), _free_port()
+        health, metrics = free_port(), free_port()
         ports = {"HEALTH_PORT": str(health), "METRICS_PORT": str(metrics)}
         settings = {"LEADER_ELECTION": "true", **self._settings, **settings, **ports}
         agent = self._world.agent(name, kubeconfig=kubeconfig, **settings)
@@ -245,8 +249,72 @@ class _Replica:
         return f"http://127.0.0.1:{self._metrics if path == 'metrics' else self._health}/{path}"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+class _DeploymentController:
+    """Has as many processes run as the Deployment says, with its environment, and tells its status.
+
+    New processes get ready before old ones are stopped. An image that is none of `images` is that of another agent,
+    which nobody can start here: it is told as available, and nothing runs.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        images: Container[str],
+        start: Callable[[dict[str, str]], "_Replica"],
+        stop: Callable[["_Replica"], None],
+    ) -> None:
+        """`start` is given the environment of the container."""
+        self._client = client
+        self._images = images
+        self._start = start
+        self._stop = stop
+        self._running: list[tuple[Object, _Replica]] = []  # with the template that each was started from
+
+    def run(self, stop: threading.Event) -> None:
+        """Blocks until stop is set, and ends what it has started."""
+        while not stop.wait(_LOOK_SECONDS):
+            try:
+                self.reconcile()
+            except ApiError:  # the API server may be away; the next turn tries again
+                continue
+        self._scale(0, {})
+
+    def reconcile(self) -> None:
+        """One step towards what the Deployment says."""
+        try:
+            deployment = self._client.get(DEPLOYMENT, NAME, namespace="kyma-system")
+        except NotFound:
+            self._scale(0, {})
+            return
+        spec = deployment["spec"]
+        template = spec["template"]["spec"]
+        wanted: int = spec["replicas"]
+        foreign = template["containers"][0]["image"] not in self._images
+        self._scale(0 if foreign else wanted, template)
+        ready = sum(replica.ready() for started_from, replica in self._running if started_from == template)
+        self._tell(deployment, updated=wanted if foreign else ready, old=len(self._running) - ready if foreign else 0)
+
+    def _scale(self, wanted: int, template: Object) -> None:
+        current = [pair for pair in self._running if pair[0] == template][:wanted]
+        while len(current) < wanted:
+            pair = (template, self._start(_environment(template)))
+            self._running.append(pair)
+            current.append(pair)
+        if all(replica.ready() for _, replica in current):
+            for pair in [pair for pair in self._running if pair not in current]:
+                self._running.remove(pair)
+                self._stop(pair[1])
+
+    def _tell(self, deployment: Object, *, updated: int, old: int) -> None:
+        generation = deployment["metadata"]["generation"]
+        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+        status: Object = {"observedGeneration": generation, **dict.fromkeys(counts, updated)}
+        status["replicas"] += old
+        if deployment.get("status", {}) != {key: value for key, value in status.items() if value}:
+            self._client.patch(DEPLOYMENT, NAME, {"status": status}, namespace="kyma-system", subresource="status")
+
+
+def _environment(template: Object) -> dict[str, str]:
+    variables = template["containers"][0].get("env", [])
+    return {variable["name"]: variable.get("value", "") for variable in variables}

@@ -1,6 +1,7 @@
 """Two replicas, one of which leads: whichever goes, the other goes on."""
 
 import re
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -24,93 +25,80 @@ _ENDED = re.compile("|".join((messages.LOST, messages.STOPPED, messages.STARTING
 _WRITE = re.compile(rf"({messages.CREATED}|{messages.UPDATED}|{messages.DELETED}) .*\bkind=(Application|Secret)\b")
 
 
-def test_leader_killed(connected: Stage) -> None:
-    """The other replica takes over when the lease has expired, and pairs no second time."""
+@pytest.fixture
+def settled(connected: Stage) -> Iterator[Stage]:
+    """Afterwards all is synchronised, and there was no second pairing."""
     issued = len(connected.compass.certificates())
-    identity = connected.lease_holder()
-    leader = connected.wait_for_leader()
-    with DriftProbe(connected, WEATHER) as probe:
-        connected.kill(leader)
-        connected.wait_for_leader(other_than=identity)
-    assert probe.longest < TAKE_OVER_SECONDS
-    connected.start_agents()
-    connected.wait_for_landscape()
-    assert len(connected.compass.certificates()) == issued
-
-
-def test_pod_deleted(connected: Stage) -> None:
-    """A leader that ends in order releases the lease, so that nobody has to wait until it expires."""
-    issued = len(connected.compass.certificates())
-    identity = connected.lease_holder()
-    leader = connected.wait_for_leader()
-    with DriftProbe(connected, WEATHER) as probe:
-        connected.delete(leader)
-        connected.wait_for_leader(other_than=identity)
-    assert probe.longest < LEASE_SECONDS
-    connected.start_agents()
-    connected.wait_for_landscape()
-    assert len(connected.compass.certificates()) == issued
-
-
-def test_rolling_update(connected: Stage) -> None:
-    """Every replica is replaced, and drift is never left for as long as a lease lasts."""
-    issued = len(connected.compass.certificates())
-    before = connected.replicas()
-    with DriftProbe(connected, WEATHER) as probe:
-        connected.roll()
-        connected.wait_for_leader()
-    assert not before & connected.replicas()
-    assert probe.longest < LEASE_SECONDS
-    connected.wait_for_landscape()
-    assert len(connected.compass.certificates()) == issued
-
-
-def test_leader_lost(connected: Stage) -> None:
-    """Its Pod is gone without a word, as with its node: another replica takes over when the lease has expired."""
-    issued = len(connected.compass.certificates())
-    identity = connected.lease_holder()
-    connected.lose(connected.wait_for_leader())
-    lost = datetime.now(UTC)
-    connected.wait_for_leader(other_than=identity)
-    _tell_figures("gone", lost, connected)
-    connected.start_agents()
-    connected.wait_for_landscape()
-    assert len(connected.compass.certificates()) == issued
-
-
-def test_leader_frozen(connected: Stage) -> None:
-    """Another one takes over when the lease has expired; the frozen one, when it goes on, writes nothing.
-
-    There is something for it to write: by what it has fetched, the change that came meanwhile is drift. Edits go on.
-    """
-    if reason := connected.node_missing():
-        pytest.skip(reason)
-    issued = len(connected.compass.certificates())
-    identity = connected.lease_holder()
-    leader = connected.wait_for_leader()
-    with ExitStack() as stack:
-        with connected.frozen(leader):
-            frozen = datetime.now(UTC)
-            before = connected.logs()[leader]
-            successor = connected.wait_for_leader(other_than=identity)
-            _tell_figures("frozen", frozen, connected)
-            connected.compass.change(_ERP["id"], description=MOVED)
-            connected.wait_for("the change", lambda: _descriptions(connected)[ERP] == MOVED)
-            probe = stack.enter_context(DriftProbe(connected, WEATHER))
-            connected.wait_for("an edit undone", lambda: probe.gaps)
-        undone = len(probe.gaps)
-        connected.wait_for("the end of its term", lambda: _ENDED.search(_since(connected, leader, before)))
-        connected.wait_for("more edits undone", lambda: len(probe.gaps) > undone + _EDITS)
-    written, acquired, _ = _since(connected, leader, before).partition(messages.ACQUIRED)
-    print("it leads again" if acquired else "it stands by")
-    assert not _WRITE.search(written)
-    assert _descriptions(connected)[ERP] == MOVED
-    assert successor != leader
-    assert _WRITE.search(connected.logs()[successor])  # where a write can be seen
+    yield connected
     connected.compass.reset()
     connected.start_agents()
     connected.wait_for_landscape()
     assert len(connected.compass.certificates()) == issued
+
+
+def test_leader_killed(settled: Stage) -> None:
+    """The other replica takes over when the lease has expired."""
+    assert _longest_gap(settled, settled.kill) < TAKE_OVER_SECONDS
+
+
+def test_pod_deleted(settled: Stage) -> None:
+    """A leader that ends in order releases the lease, so that nobody has to wait until it expires."""
+    assert _longest_gap(settled, settled.delete) < LEASE_SECONDS
+
+
+def test_rolling_update(settled: Stage) -> None:
+    """Every replica is replaced, and drift is never left for as long as a lease lasts."""
+    before = settled.replicas()
+    assert _longest_gap(settled, lambda _leader: settled.roll()) < LEASE_SECONDS
+    assert not before & settled.replicas()
+
+
+def _longest_gap(stage: Stage, replace: Callable[[str], None]) -> float:
+    """Seconds that drift was left, until there is another leader."""
+    identity, leader = stage.lease_holder(), stage.wait_for_leader()
+    with DriftProbe(stage, WEATHER) as probe:
+        replace(leader)
+        stage.wait_for_leader(other_than=identity)
+    return probe.longest
+
+
+def test_leader_lost(settled: Stage) -> None:
+    """Its Pod is gone without a word, as with its node: another replica takes over when the lease has expired."""
+    identity = settled.lease_holder()
+    settled.lose(settled.wait_for_leader())
+    lost = datetime.now(UTC)
+    settled.wait_for_leader(other_than=identity)
+    _tell_figures("gone", lost, settled)
+
+
+def test_leader_frozen(settled: Stage) -> None:
+    """Another one takes over when the lease has expired; the frozen one, when it goes on, writes nothing.
+
+    There is something for it to write: by what it has fetched, the change that came meanwhile is drift. Edits go on.
+    """
+    if reason := settled.node_missing():
+        pytest.skip(reason)
+    identity = settled.lease_holder()
+    leader = settled.wait_for_leader()
+    with ExitStack() as stack:
+        with settled.frozen(leader):
+            frozen = datetime.now(UTC)
+            before = settled.logs()[leader]
+            successor = settled.wait_for_leader(other_than=identity)
+            _tell_figures("frozen", frozen, settled)
+            settled.compass.change(_ERP["id"], description=MOVED)
+            settled.wait_for("the change", lambda: _descriptions(settled)[ERP] == MOVED)
+            probe = stack.enter_context(DriftProbe(settled, WEATHER))
+            settled.wait_for("an edit undone", lambda: probe.gaps)
+        undone = len(probe.gaps)
+        settled.wait_for("the end of its term", lambda: _ENDED.search(_since(settled, leader, before)))
+        settled.wait_for("more edits undone", lambda: len(probe.gaps) > undone + _EDITS)
+    written, acquired, _ = _since(settled, leader, before).partition(messages.ACQUIRED)
+    print("it leads again" if acquired else "it stands by")
+    assert not _WRITE.search(written)
+    assert _descriptions(settled)[ERP] == MOVED
+    assert successor != leader
+    assert _WRITE.search(settled.logs()[successor])  # where a write can be seen
 
 
 def _descriptions(stage: Stage) -> dict[str, str]:

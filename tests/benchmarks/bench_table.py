@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import ssl
 import sys
 import tempfile
@@ -32,7 +31,7 @@ import requests
 import yaml
 
 from controller.resources import APPLICATION, SECRET
-from e2e.agent_process import AgentProcess
+from e2e.agent_process import AgentProcess, free_port
 from e2e.mock_compass.examples import generate
 from informers import Resource
 from tests.benchmarks.measured_world import MeasuredWorld, cpu_seconds, measured_world, spread
@@ -88,7 +87,7 @@ class Bench:
         self.world = measured.world
         self._figures: dict[tuple[str, str], list[float]] = {}
         self._account = self.world.directory / "serviceaccount"
-        self._metrics_port = _free_port()
+        self._metrics_port = free_port()
 
     def note(self, line: str, contender: str, value: float) -> None:
         self._figures.setdefault((line, contender), []).append(value)
@@ -233,13 +232,6 @@ def _decoded(text: str) -> str:
 def _new(obj: Object, resource: Resource) -> Object:
     kept = {key: value for key, value in obj["metadata"].items() if key in _KEPT}
     return {**obj, "kind": resource.kind, "apiVersion": resource.api_version, "metadata": kept}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def main() -> None:

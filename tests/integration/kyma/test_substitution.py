@@ -17,8 +17,7 @@ from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import DEPLOYMENT, NAME, Operator, go_agent_manifests, read_manifests
 from e2e.scenarios.documents import block, commands
 from e2e.world import NAMESPACES, OWN_CRDS
-from informers import Client, Forbidden, Resource
-from tests.integration.kyma.webhook import Webhook
+from informers import Client, Resource
 
 Object = dict[str, Any]
 
@@ -27,9 +26,6 @@ RIGHTS = Path(__file__).parent / "operator_rights.yaml"
 PERIOD = 0.2
 IN_GO = "compass-runtime-agent-in-go:1.2.0"
 OURS = "compass-runtime-agent:dev"
-WEBHOOKS = Resource(
-    "admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", False
-)
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
 
 
@@ -258,19 +254,6 @@ def test_additions_stay(kyma: Kyma) -> None:
         assert container["resources"]["limits"] == {"memory": "1Gi"}
 
 
-def test_webhook(kyma: Kyma) -> None:
-    """A mutating webhook does what the policy does; without it the Go agent comes back."""
-    with Webhook(kyma.directory, image=OURS) as webhook, kyma.operator() as operator:
-        operator.wait_until_applied()
-        kyma.client.create(WEBHOOKS, webhook.configuration())
-        _wait_for(kyma, operator, THIS_AGENT)
-        generation = kyma.deployment()["metadata"]["generation"]
-        operator.wait_until_applied(5)
-        assert kyma.deployment()["metadata"]["generation"] == generation
-        kyma.client.delete(WEBHOOKS, NAME)
-        _wait_for(kyma, operator, AGENT_IN_GO)
-
-
 def test_another_manifest(kyma: Kyma) -> None:
     """An operator with CRDs and Deployment of this agent in its manifest applies those."""
     manifests = [
@@ -286,21 +269,13 @@ def test_another_manifest(kyma: Kyma) -> None:
         assert version["subresources"] == {"status": {}}
 
 
-def test_the_operator_cannot_grant_the_rights_itself(kyma: Kyma) -> None:
-    """Roles of this agent in its manifest are refused: they hold rights that the operator does not have."""
-    roles = [obj for file in ("cluster.yaml", "own_objects.yaml") for obj in read_manifests(CONFIG / "rbac" / file)]
-    operator = kyma.operator([*go_agent_manifests(), *roles])
-    with pytest.raises(Forbidden, match="attempting to grant RBAC permissions not currently held"):
-        operator.apply()
-
-
 def _container(template: Object) -> Object:
     (container,) = template["spec"]["containers"]
     return dict(container)
 
 
 def _wait_for(kyma: Kyma, operator: Operator, wanted: Agent) -> None:
-    """A policy or a webhook is in force some moments after its creation."""
+    """A policy is in force some moments after its creation."""
     for _ in range(50):
         operator.wait_until_applied()
         if kyma.agent() == wanted:

@@ -1,6 +1,5 @@
 """An agent without its permissions: its Pod is not ready; readiness, status and log have the API server's words."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import requests
 
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
+from e2e.agent_process import free_port
 from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import Operator
 from e2e.mock_compass.server import MockCompass
@@ -43,9 +43,7 @@ class Agent:
 
     def __init__(self, world: World) -> None:
         kubeconfig = world.control_plane.write_kubeconfig(world.directory / "agent.kubeconfig", user=USER, groups=())
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self._url = f"http://127.0.0.1:{port}/readyz"
         self._world = world
         settings = {
