@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,9 @@ class Teller:
     def detail(self, text: str) -> None:
         self._console.print(f"    [dim]{escape(text)}[/]")
 
-    def output(self, command: str, text: str) -> None:
-        self._console.print(f"\n[bold]$ {escape(command)}[/]")
-        self._console.print(escape(text.rstrip()), soft_wrap=True)
-
-    def table(self, table: Table) -> None:
-        self._console.print()
-        self._console.print(table)
+    def show(self, *what: str | Table) -> None:
+        for one in what:
+            self._console.print(one, soft_wrap=True)
 
 
 class Story:
@@ -159,17 +155,10 @@ class Story:
             table.add_column(column)
         for name, application in sorted(self._world.applications().items()):
             table.add_row(name, escape(application["spec"]["description"]), *_contents(application))
-        self._tell.table(table)
-        self._tell.output("kubectl get compassconnection", self.kubectl("get", "compassconnection"))
-
-    def kubectl(self, *arguments: str) -> str:
-        command = [
-            str(self._world.control_plane.assets.kubectl),
-            "--kubeconfig",
-            str(self._world.kubeconfig),
-            *arguments,
-        ]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        kubectl = str(self._world.control_plane.assets.kubectl)
+        command = [kubectl, "--kubeconfig", str(self._world.kubeconfig), "get", "compassconnection"]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        self._tell.show("", table, "\n[bold]$ kubectl get compassconnection[/]", escape(printed.rstrip()))
 
     def _changes_are_there(self) -> bool:
         names = self._world.applications().keys()
@@ -211,26 +200,15 @@ def main() -> int:
 
 def _play(directory: Path, teller: Teller, console: Console, *, playground: bool) -> None:
     teller.chapter("The stage: kube-apiserver and etcd of this machine, and a mock Compass")
-    with teller.step("start them"):
-        context = World.local(directory)
-        world = context.__enter__()
-    try:
+    with ExitStack() as stack:
+        with teller.step("start them"):
+            world = stack.enter_context(World.local(directory))
         story = Story(world, world.agent(), teller)
-        for chapter in (
-            story.start,
-            story.pair,
-            story.sync,
-            story.change,
-            story.drift,
-            story.renew,
-            story.reconnect,
-            story.end,
-        ):
+        for chapter in (story.start, story.pair, story.sync, story.change, story.drift, story.renew, story.reconnect):
             chapter()
+        story.end()
         if playground:
             _stay(world, console)
-    finally:
-        context.__exit__(None, None, None)
 
 
 def _stay(world: World, console: Console) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from controller.resources import SECRET, SYNC_STATUS
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
-from e2e.kyma.go_agent import complaints
+from e2e.kyma.go_agent import complaints, leave_objects
 from e2e.kyma.operator import DEPLOYMENT, FIELD_MANAGER, NAME, Operator
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios.documents import Page
@@ -49,6 +49,32 @@ class Before:
         assert len(stage.compass.certificates()) == self._issued
         kept = stage.secret(CLUSTER_SECRET) or {}
         assert {key: kept.get(key) for key in ("crt", "key", "crtChain")} == self._credentials
+
+
+def test_objects_of_the_go_agent_are_taken_over(connected: Stage) -> None:
+    """As they are: no second pairing, no Application created anew, nothing of users lost."""
+    connected.stop_agents()
+    leave_objects(connected, connected.compass.configuration(token="used long ago"))  # noqa: S106 - it is no token
+    before = Before(connected)
+    connected.start_agents()
+    connected.kubectl("wait", "--for=condition=Ready", "cc/compass-connection", "--timeout=120s")
+    connected.wait_for_landscape()
+    before.check()
+
+
+def test_uninstall(connected: Stage) -> None:
+    """The agent goes and its lease with it; Applications, Secrets and CRDs stay; installed again, it goes on."""
+    before = Before(connected)
+    connected.uninstall()
+    assert connected.replicas() == set()
+    assert connected.lease_holder() == ""
+    before.check()
+    _change(connected, "Changed while nobody was there")
+    connected.start_agents()
+    _wait_for_change(connected, "Changed while nobody was there")
+    connected.compass.reset()
+    connected.wait_for_landscape()
+    before.check()
 
 
 def test_where_kymas_operator_runs(go_agent: Stage, upgrade: Page) -> None:
