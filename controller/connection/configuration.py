@@ -97,9 +97,7 @@ class RevokedMeanwhile(Exception):
 
 
 class _Unusable(Exception):
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.problem = ConfigurationProblem(text)
+    """The text is that of the problem."""
 
 
 class ConfigurationReader:
@@ -177,7 +175,7 @@ def resolve(
         if config_map is not None:
             return _from_keys(f"ConfigMap {name}", _strings(config_map.get("data")))
     except _Unusable as error:
-        return error.problem
+        return ConfigurationProblem(str(error))
     return ConfigurationProblem(
         f"no pairing configuration found: there is neither a ConfigMap {name} nor a Secret {name}, "
         f"and the CompassConnection has no token in spec.pairing",
@@ -293,9 +291,10 @@ def is_revoked(connection: Mapping[str, Any] | None, configuration: Configuratio
     return revocation_mark(connection) == _mark_for(configuration)
 
 
-def is_newly_revoked(connection: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None) -> bool:
-    """Whether a revocation has begun since the CompassConnection was read as `earlier`."""
-    return revocation_mark(connection) not in (None, revocation_mark(earlier))
+def assert_not_revoked(connection: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None) -> None:
+    """Raises RevokedMeanwhile if a revocation has begun since the CompassConnection was read as `earlier`."""
+    if revocation_mark(connection) not in (None, revocation_mark(earlier)):
+        raise RevokedMeanwhile
 
 
 def remove_revocation_mark(connection: Object) -> None:

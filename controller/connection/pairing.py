@@ -28,7 +28,7 @@ from controller.compass.errors import (
 )
 from controller.compass.types import SignedCertificate
 from controller.connection import problem
-from controller.connection.configuration import RevokedMeanwhile, holds_token, is_newly_revoked, remove_token
+from controller.connection.configuration import RevokedMeanwhile, assert_not_revoked, holds_token, remove_token
 from controller.connection.credentials import (
     CredentialsReplaced,
     NewCredentials,
@@ -209,8 +209,7 @@ class Pairing:
 
     def _assert_not_revoked(self, state: State) -> None:
         """The mark of a revocation is written before anything is revoked, but may not be in the cache yet."""
-        if is_newly_revoked(self._connections.get_live(CONNECTION_NAME), state.connection):
-            raise RevokedMeanwhile
+        assert_not_revoked(self._connections.get_live(CONNECTION_NAME), state.connection)
 
     def _signing_request(self, pairing: StoredPairing) -> bytes:
         try:

@@ -132,7 +132,7 @@ class ConnectionReconciler:
                 log.info("Stored the registration of the certificate", extra={"runtime": registration.runtime_id})
             case rules.Act.ABANDON_PAIRING, _:
                 self._credentials.save_pairing(None)
-            case rules.Renew(cause), Connected():
+            case rules.Renew() as cause, Connected():
                 self._renew(cause, state)
             case rules.Act.CHECK_CONNECTOR, Connected():
                 self._check(state)
@@ -168,8 +168,8 @@ class ConnectionReconciler:
         else:
             self._connector_accepted(state.credentials)
 
-    def _renew(self, cause: rules.RenewalCause, state: Connected) -> None:
-        if cause is rules.RenewalCause.CA_MISSING:  # the CA of a new certificate could not be written either
+    def _renew(self, cause: rules.Renew, state: Connected) -> None:
+        if cause is rules.Renew.CA_MISSING:  # the CA of a new certificate could not be written either
             self._write_gateway_ca(state.credentials.ca_pem, dry_run=True)
             if self._memory.gateway_failure is not None:
                 return

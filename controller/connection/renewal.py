@@ -10,10 +10,10 @@ from dataclasses import replace
 from controller.compass import certificates
 from controller.compass.errors import CompassError, Refused
 from controller.connection import status
-from controller.connection.configuration import RevokedMeanwhile, is_newly_revoked
+from controller.connection.configuration import assert_not_revoked
 from controller.connection.credentials import NewCredentials, PendingCertificate, read_credentials
 from controller.connection.problem import clock_difference
-from controller.connection.rules import RenewalCause
+from controller.connection.rules import Renew
 from controller.connection.sessions import Dependencies, announced_urls, request_id
 from controller.connection.state import Connected
 from controller.resources import CONNECTION_NAME
@@ -52,7 +52,7 @@ class Renewal:
             self._credentials.save_registration(moved, state.credentials)
             log.info("The URLs of Compass have changed", extra={"connector": urls[0], "director": urls[1]})
 
-    def renew(self, cause: RenewalCause, state: Connected) -> NewCredentials | None:
+    def renew(self, cause: Renew, state: Connected) -> NewCredentials | None:
         """Request a certificate, or use the pending one. None: it is pending, because it is not valid yet.
 
         Also raises RevokedMeanwhile.
@@ -89,8 +89,7 @@ class Renewal:
         key = self._new_key(certificates.key_bits(offered.key_algorithm))
         csr = certificates.build_csr(offered.subject, key)
         # The mark of a revocation is written before anything is revoked, but may not be in the cache yet.
-        if is_newly_revoked(self._connections.get_live(CONNECTION_NAME), state.connection):
-            raise RevokedMeanwhile
+        assert_not_revoked(self._connections.get_live(CONNECTION_NAME), state.connection)
         with self._credentials.in_use(credentials):
             signed = connector.sign(registration.connector_url, csr, request_id=identifier)
         return PendingCertificate(

@@ -37,14 +37,6 @@ _BETWEEN_RENEWALS_SECONDS = 1.0
 _SHORTEST_LOOK_SECONDS = 0.001  # rounding must not turn a wait into a loop
 
 
-class RenewalCause(StrEnum):
-    """Why the certificate is renewed, for people."""
-
-    TOO_OLD = "its validity is below the renewal threshold"
-    REQUESTED = "refreshCredentialsNow is set"
-    CA_MISSING = "the Secret with the CA certificates is missing"
-
-
 # --- decisions ---
 
 
@@ -62,11 +54,12 @@ class StoreRegistration:
     registration: Registration
 
 
-@dataclass(frozen=True)
-class Renew:
-    """Request a new certificate, or use the pending one."""
+class Renew(StrEnum):
+    """Request a new certificate, or use the pending one. The value is the reason, for people."""
 
-    cause: RenewalCause
+    TOO_OLD = "its validity is below the renewal threshold"
+    REQUESTED = "refreshCredentialsNow is set"
+    CA_MISSING = "the Secret with the CA certificates is missing"
 
 
 class Act(Enum):
@@ -263,17 +256,17 @@ def renew(state: Connected) -> Renew | None:
     if state.connector_pause > 0 or state.revoked:  # after a revocation there must not be another certificate
         return None
     if state.pending is not None:
-        return Renew(RenewalCause.TOO_OLD) if state.now >= state.pending.valid_from else None
+        return Renew.TOO_OLD if state.now >= state.pending.valid_from else None
     if state.since_renewal < _BETWEEN_RENEWALS_SECONDS:
         return None
     if state.now >= state.renewal_due_at:
-        return Renew(RenewalCause.TOO_OLD)
+        return Renew.TOO_OLD
     if state.since_renewal < _between_requested_renewals(state) or state.memory.unreported is not None:
         return None  # a request is granted once: the field is removed with the report
     if status.flag(state.connection, "refreshCredentialsNow"):
-        return Renew(RenewalCause.REQUESTED)
+        return Renew.REQUESTED
     if state.gateway is GatewaySecret.MISSING and state.memory.gateway_failure is None:
-        return Renew(RenewalCause.CA_MISSING)
+        return Renew.CA_MISSING
     return None
 
 

@@ -27,16 +27,17 @@ PHASES = ("before", "sent", "answered")
 
 
 class Points:
-    """Counts the points of the threads whose names begin with `controller`, and dies at one of them."""
+    """Counts the points of the threads of a controller (its name, or name-number), and dies at one of them."""
 
     def __init__(self, controller: str, last: int, trace: Path) -> None:
-        self._prefix = f"{controller}-"
+        self._controller = controller
         self._last = last
         self._trace = trace.open("ab", buffering=0)
         self._count = 0
 
     def cross(self, phase: str, method: str, path: str) -> None:
-        if not threading.current_thread().name.startswith(self._prefix):
+        name = threading.current_thread().name
+        if name != self._controller and not name.startswith(f"{self._controller}-"):
             return
         self._count += 1
         self._trace.write(f"{time.monotonic()} {phase} {method} {path}\n".encode())
