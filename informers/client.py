@@ -275,20 +275,22 @@ class Client:
         label_selector: str = "",
         field_selector: str = "",
         resource_version: str | None = None,
-        resource_version_match: str | None = None,
         timeout_seconds: int | None = None,
-        send_initial_events: bool | None = None,
+        send_initial_events: bool = False,
     ) -> WatchStream:
-        """A stream of the changes after `resource_version`. The request is sent when it is opened or iterated."""
+        """A stream of the changes after `resource_version`. The request is sent when it is opened or iterated.
+
+        send_initial_events: it begins with all objects that exist, and a bookmark at their end.
+        """
         query = _selectors(label_selector, field_selector)
         query |= {
             "watch": "true",
             "resourceVersion": resource_version or "",
-            "resourceVersionMatch": resource_version_match or "",
             "timeoutSeconds": str(timeout_seconds) if timeout_seconds else "",
             "allowWatchBookmarks": "true",
-            "sendInitialEvents": "" if send_initial_events is None else str(send_initial_events).lower(),
         }
+        if send_initial_events:
+            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         url = self._url(resource.path(namespace), query)
         return WatchStream(partial(self._open_watch, url))
 

@@ -127,55 +127,38 @@ class ConnectionFailed(ApiError):
     CLOSED = "ClientClosed"
 
 
-_BY_STATUS: dict[int, type[ApiError]] = {
-    401: Unauthorized,
-    403: Forbidden,
-    404: NotFound,
-    409: Conflict,
-    410: Expired,
-    422: Invalid,
-    429: TooManyRequests,
-}
-# The reason for a code without a Status, for example from a proxy (apimachinery NewGenericServerResponse).
-_REASONS: dict[int, str] = {
-    400: "BadRequest",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "NotFound",
-    409: "Conflict",
-    410: "Expired",
-    422: "Invalid",
-    429: "TooManyRequests",
-    500: "InternalError",
-    503: "ServiceUnavailable",
-    504: "Timeout",
-}
-# The reason has precedence over the code: an ERROR event of a watch may have no code.
-_BY_REASON: dict[str, type[ApiError]] = {
-    "Unauthorized": Unauthorized,
-    "Forbidden": Forbidden,
-    "NotFound": NotFound,
-    "AlreadyExists": AlreadyExists,
-    "Conflict": Conflict,
-    "Expired": Expired,
-    "Gone": Expired,
-    "Invalid": Invalid,
-    "TooManyRequests": TooManyRequests,
-    "InternalError": ServerError,
-    "ServiceUnavailable": ServerError,
-    "Timeout": ServerError,
-    "ServerTimeout": ServerError,
-}
+# Type, code, reason. A reason of the API server has precedence over the code, which an ERROR event of a watch may not
+# have. The first reason of a code is that of an answer without a Status, for example from a proxy (apimachinery
+# NewGenericServerResponse).
+_ROWS: tuple[tuple[type[ApiError], int, str], ...] = (
+    (ApiError, 400, "BadRequest"),
+    (Unauthorized, 401, "Unauthorized"),
+    (Forbidden, 403, "Forbidden"),
+    (NotFound, 404, "NotFound"),
+    (Conflict, 409, "Conflict"),
+    (AlreadyExists, 409, "AlreadyExists"),
+    (Expired, 410, "Expired"),
+    (Expired, 410, "Gone"),
+    (Invalid, 422, "Invalid"),
+    (TooManyRequests, 429, "TooManyRequests"),
+    (ServerError, 500, "InternalError"),
+    (ServerError, 503, "ServiceUnavailable"),
+    (ServerError, 504, "Timeout"),
+    (ServerError, 504, "ServerTimeout"),
+)
+_OF_REASON = {reason: type_ for type_, _, reason in _ROWS}
+_OF_CODE = {code: (type_, reason) for type_, code, reason in reversed(_ROWS)}
 
 
 def error_from_status(status: Mapping[str, Any], *, code: int = 0, retry_after: float | None = None) -> ApiError:
     """The error for a `metav1.Status` from an ERROR event or from an answer, whose HTTP status is `code`."""
     code = code or _whole_number(status.get("code"))
-    reason = str(status.get("reason") or "") or _REASONS.get(code, "")
+    usual_type, usual_reason = _OF_CODE.get(code, (ServerError if code >= 500 else ApiError, ""))
+    reason = str(status.get("reason") or "") or usual_reason
     message = str(status.get("message") or "") or reason or f"the server answered with status {code}"
     details = status.get("details")
     details = details if isinstance(details, Mapping) else {}
-    error_type = _BY_REASON.get(reason) or _BY_STATUS.get(code) or (ServerError if code >= 500 else ApiError)
+    error_type = _OF_REASON.get(reason, usual_type)
     if retry_after is None and _whole_number(details.get("retryAfterSeconds")):
         retry_after = float(_whole_number(details["retryAfterSeconds"]))
     return error_type(message, status=code, reason=reason, details=details, retry_after=retry_after)

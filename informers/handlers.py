@@ -151,8 +151,7 @@ class Registration:
                 return
             self._deliver(notification)
 
-    def _description(self, notification: Notification) -> dict[str, str]:
-        """Handler and object of the change, for the log."""
+    def _deliver(self, notification: Notification) -> None:
         match notification:
             case Added(obj):
                 handler: Any = self._handlers.on_add
@@ -160,21 +159,13 @@ class Registration:
                 handler = self._handlers.on_update
             case Deleted(obj):
                 handler = self._handlers.on_delete
-        key = obj.key if isinstance(obj, DeletedFinalStateUnknown) else object_key(obj)
-        name = f"{handler.__module__}.{handler.__qualname__}" if hasattr(handler, "__qualname__") else repr(handler)
-        return {"informer": self._informer_name, "handler": name, "object": key}
-
-    def _deliver(self, notification: Notification) -> None:
         try:
-            match notification:
-                case Added(obj, is_initial_list):
-                    self._handlers.on_add(obj, is_initial_list)
-                case Updated(old, new):
-                    self._handlers.on_update(old, new)
-                case Deleted(obj_or_tombstone):
-                    self._handlers.on_delete(obj_or_tombstone)
+            handler(*notification)
         except BaseException:  # SystemExit, or a panic of an extension module, must not end the thread
-            log.exception("Event handler failed, skipping the change", extra=self._description(notification))
+            key = obj.key if isinstance(obj, DeletedFinalStateUnknown) else object_key(obj)
+            name = f"{handler.__module__}.{handler.__qualname__}" if hasattr(handler, "__qualname__") else repr(handler)
+            extra = {"informer": self._informer_name, "handler": name, "object": key}
+            log.exception("Event handler failed, skipping the change", extra=extra)
             self._clock.sleep(PAUSE_AFTER_ERROR, self._stopped)
         finally:
             if isinstance(notification, Added) and notification.is_initial_list:

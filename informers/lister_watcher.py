@@ -49,10 +49,9 @@ class ListerWatcher(Protocol):
         *,
         resource_version: str,
         timeout_seconds: int,
-        resource_version_match: str | None = None,
-        send_initial_events: bool | None = None,
+        send_initial_events: bool = False,
     ) -> Watcher:
-        """A watch with bookmarks, not yet opened."""
+        """A watch with bookmarks, not yet opened. See Client.watch."""
 
 
 class ResourceListerWatcher:
@@ -101,8 +100,7 @@ class ResourceListerWatcher:
         *,
         resource_version: str,
         timeout_seconds: int,
-        resource_version_match: str | None = None,
-        send_initial_events: bool | None = None,
+        send_initial_events: bool = False,
     ) -> Watcher:
         """See ListerWatcher."""
         return self._client.watch(
@@ -111,7 +109,6 @@ class ResourceListerWatcher:
             label_selector=self._label_selector,
             field_selector=self._field_selector,
             resource_version=resource_version,
-            resource_version_match=resource_version_match,
             timeout_seconds=timeout_seconds,
             send_initial_events=send_initial_events,
         )

@@ -260,7 +260,7 @@ class Reflector:
             gathered = _Gathered()
             try:
                 with self._patience(gathered):
-                    stream = self._open("", resource_version_match="NotOlderThan", send_initial_events=True)
+                    stream = self._open("", send_initial_events=True)
                     gathered.answered_at = self._clock.monotonic()
                     complete = self._consume(stream, gathered, until_initial_end=True)
             except WrongKind:
@@ -363,9 +363,7 @@ class Reflector:
                 return
             stream = None
 
-    def _open(
-        self, version: str, *, resource_version_match: str | None = None, send_initial_events: bool | None = None
-    ) -> _Stream:
+    def _open(self, version: str, *, send_initial_events: bool = False) -> _Stream:
         """Open a watch. Raises ApiError when it is refused, Stopped when stopped."""
         self._check_stop()
         # Before the request, because some proxies send the headers only with the first event.
@@ -373,7 +371,6 @@ class Reflector:
         watcher = self._lister_watcher.watch(
             resource_version=version,
             timeout_seconds=int(MIN_WATCH_TIMEOUT * (1.0 + self._random())),
-            resource_version_match=resource_version_match,
             send_initial_events=send_initial_events,
         )
         with self._lock:

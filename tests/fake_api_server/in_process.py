@@ -47,10 +47,9 @@ class InProcess:
         *,
         resource_version: str,
         timeout_seconds: int,
-        resource_version_match: str | None = None,
-        send_initial_events: bool | None = None,
+        send_initial_events: bool = False,
     ) -> "_Watch":
-        return _Watch(self, resource_version, bool(send_initial_events))
+        return _Watch(self, resource_version, send_initial_events)
 
     @property
     def is_watched(self) -> bool:

@@ -142,12 +142,10 @@ class Run:
         *,
         resource_version: str,
         timeout_seconds: int,
-        resource_version_match: str | None = None,
-        send_initial_events: bool | None = None,
+        send_initial_events: bool = False,
     ) -> "_ScriptedWatch":
         verb = "WATCH"
         if send_initial_events:
-            assert resource_version_match == "NotOlderThan"
             verb = "WATCHLIST"
         self.watch_timeouts.append(timeout_seconds)
         return _ScriptedWatch(self, f"{verb} rv={resource_version or '-'}")

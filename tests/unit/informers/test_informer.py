@@ -587,7 +587,7 @@ def test_mutation_of_a_cached_object_ends_the_informer(cluster: Cluster, source:
 class Ignorant(InProcess):
     """Takes a streamed list for a plain watch, as a server does that does not know sendInitialEvents."""
 
-    def watch(self, *, send_initial_events: bool | None = None, **arguments: Any) -> Any:
+    def watch(self, *, send_initial_events: bool = False, **arguments: Any) -> Any:
         return super().watch(send_initial_events=False, **arguments)
 
 
@@ -684,8 +684,8 @@ class _Unanswered(InProcess):
         self.streamed_lists = 0
         self.requested = 0
 
-    def watch(self, *, send_initial_events: bool | None = None, **arguments: Any) -> Any:
-        self.streamed_lists += bool(send_initial_events)
+    def watch(self, *, send_initial_events: bool = False, **arguments: Any) -> Any:
+        self.streamed_lists += send_initial_events
         self.requested += 1
         if self.hanging:
             self.hanging -= 1

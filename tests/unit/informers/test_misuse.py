@@ -59,7 +59,7 @@ class TestKind:
         """Then the kind of the list counts: Widgets must not become Gadgets."""
         page = widget_list([widget("a", 1)], 1)
         del page["items"][0]["kind"]
-        server.inject("list", *[Answer(200, body=json.dumps(page).encode())] * 2)
+        server.inject("list", *[Answer(200, body=json.dumps(page).encode())] * 10_000)
         informer = informer_of(server, GADGETS)
         start(informer)
         eventually(lambda: isinstance(informer.last_error, WrongKind))
