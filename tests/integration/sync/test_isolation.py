@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.resources import APPLICATION, SECRET, SYNC_STATUS
+from controller.resources import APPLICATION, SECRET
 from controller.settings import ObjectName
 from e2e.mock_compass.faults import Fault
 from e2e.world import CONFIGURATION, World
@@ -195,25 +195,3 @@ def test_in_a_namespace_of_their_own_secrets_of_applications_meet_no_others(worl
     world.wait_for_state("Synchronized")
     assert world.secret(ObjectName(OWN_NAMESPACE, THEIRS.name)) is not None
     assert world.secret(THEIRS) is None
-
-
-def test_an_application_that_cannot_be_read_wholly_is_left_as_it_is(world: World, start: StartAgent) -> None:
-    """An error beside the data concerns the one application that it names; the others follow the Director."""
-    for name in ("mp-broken", "mp-other"):
-        world.compass.put_application(director_application(name))
-    start(CONTROLLER_SYNC_PERIOD="300ms")
-    world.wait_for_state("Synchronized")
-    before = world.applications()["mp-broken"]
-    fault = Fault(kind="field", field="Application.bundles", object_id="id-mp-broken", message="no APIs today", code=10)
-    world.compass.faults.add(fault)
-    world.compass.put_application(director_application("mp-other", description="changed"))
-    world.wait_for_state("ResourceApplicationFailed")
-    world.wait_for("the change", lambda: world.applications()["mp-other"]["spec"]["description"] == "changed")
-    assert "no APIs today" in world.sync_error()
-    broken = world.applications()["mp-broken"]
-    assert broken["metadata"]["annotations"] == {SYNC_STATUS: "Incomplete"}
-    for obj in (broken, before):
-        for field in ("annotations", "resourceVersion", "managedFields"):
-            del obj["metadata"][field]
-    assert broken == before
-    assert "mp-broken-mp-broken-bundle" in world.secrets()

@@ -136,14 +136,6 @@ def test_one_credential_serves_all_apis_of_its_bundle_and_is_kept_without_any() 
     ]
 
 
-def test_the_gateway_url_is_put_together_as_it_is() -> None:
-    """Slashes of the base are not cleaned up, and empty segments stay empty."""
-    application = Application(id="1", name="x", bundles=(bundle(name="\u00c4"),))
-    desired = desired_application(application, "x", ConversionSettings(gateway_url="http://g/", skip_verify=True))
-    assert desired.spec["services"][0]["entries"][0]["centralGatewayUrl"] == "http://g//x//orders-api-v2"
-    assert created(desired)["spec"]["skipVerify"] is True
-
-
 def stored(desired: Desired, **metadata: Any) -> dict[str, Any]:
     """The object as an API server gives it back."""
     obj = copy.deepcopy(created(desired))

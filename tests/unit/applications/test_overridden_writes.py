@@ -75,17 +75,6 @@ def test_a_field_that_the_cluster_changes_is_named_and_not_written_again_at_once
     assert len(set(agent.recorder.of("ApplicationFailed"))) <= 2, "one Event for each Application"
 
 
-def test_a_policy_that_goes_is_noticed(agent: Agent, director: Director, cluster: Cluster) -> None:
-    cluster.mutate = CONSTANT
-    director.applications = [application(NAME)]
-    agent.settle()
-    cluster.mutate = lambda _resource, _obj: None
-    agent.cycle()
-    assert agent.state == "Synchronized"
-    assert cluster.applications()[NAME]["spec"]["description"] == "Description not provided"
-    assert cluster.applications()[NAME]["metadata"]["annotations"][SYNC_STATUS] == "Synced"
-
-
 def test_values_that_change_with_each_write_lead_to_few_writes(
     agent: Agent, director: Director, cluster: Cluster
 ) -> None:

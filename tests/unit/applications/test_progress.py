@@ -92,13 +92,3 @@ def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> No
     progress.failed("b", plan, "refused")
     _published(progress, _set("a", "b"), pending=["a"])
     assert progress.outcome().failed == {"a": "refused"}
-
-
-def test_set_and_holds_come_as_one() -> None:
-    """A plan never combines the set of one publication with the holds of another."""
-    progress = Progress(VirtualClock())
-    assert progress.plan is None
-    first = _published(progress, _set("a"), pending=[])
-    second = _published(progress, _set(), pending=[], held=["a"])
-    assert progress.plan is second
-    assert (first.held, second.held, second.generation) == (frozenset(), {"a"}, first.generation + 1)  # type: ignore[unreachable]

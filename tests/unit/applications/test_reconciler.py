@@ -244,17 +244,6 @@ def test_a_secret_without_its_owner_is_found_by_its_labels(
     assert not cluster.secrets()
 
 
-def test_a_reference_to_another_application_is_put_right(synced: Agent, cluster: Cluster) -> None:
-    """Labels and name still say whose the Secret is, and the other Application is a user's."""
-    cluster.put(APPLICATION, {"metadata": {"name": "other"}, "spec": {}})
-    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
-    references = secret["metadata"]["ownerReferences"]
-    secret["metadata"]["ownerReferences"] = [{**references[0], "name": "other", "uid": "x"}]
-    cluster.put(SECRET, secret)
-    synced.settle()
-    assert cluster.secrets()[SECRET_NAME]["metadata"]["ownerReferences"] == references
-
-
 @pytest.mark.parametrize("left", [[], [application(NAME, secret=None)]], ids=["application too", "bundle without"])
 def test_a_hidden_secret_goes_when_nothing_wants_it_any_more(
     synced: Agent, director: Director, cluster: Cluster, left: list[Application]

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from controller.compass.certificates import Credentials
-from controller.compass.errors import InvalidRequest, Refused, TooLarge, Unavailable
+from controller.compass.errors import InvalidRequest, TooLarge, Unavailable
 from controller.compass.http import HttpAnswer, HttpClient, check_url
 from controller.compass.tls import client_context
 from informers.transport import Stop, Stopped
@@ -157,29 +157,6 @@ def test_the_client_certificate_is_presented(
     post(client, server.url)
     client.close()
     assert server.requests[0].peer == "client"
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_certificate_that_the_server_turns_down_is_a_refusal(
-    server: Server, ca_file: Path, client_key: rsa.RSAPrivateKey, version: ssl.TLSVersion
-) -> None:
-    """A TLS alert about our certificate is not an outage; in TLS 1.3 it comes after the handshake."""
-    server.context.maximum_version = version
-    stranger = Authority("Stranger")
-    leaf = stranger.issue("client", client_key.public_key())
-    client = HttpClient(
-        client_context(Credentials(client_key, (leaf,)), ca_file=ca_file), max_bytes=MAX_BYTES, stop=Stop()
-    )
-    with pytest.raises(Refused, match="TLS alert: unknown CA"):
-        post(client, server.url)
-    client.close()
-
-
-def test_a_required_certificate_that_we_lack_is_a_refusal(client: HttpClient, server: Server) -> None:
-    """mTLS without a certificate."""
-    server.context.verify_mode = ssl.CERT_REQUIRED
-    with pytest.raises(Refused, match="TLS alert: certificate required"):
-        post(client, server.url)
 
 
 def test_an_old_protocol_is_not_spoken(client: HttpClient, server: Server) -> None:
