@@ -124,8 +124,6 @@ class Controller(Generic[K]):
         metrics: Metrics | None = None,
         kind: str = "",
     ) -> None:
-        if workers < 1:
-            raise ValueError(f"controller {name}: workers must be at least 1, not {workers}")
         self.name = name
         self.kind = kind
         self._reconcile = reconcile

@@ -29,27 +29,23 @@ def stop_on_signals() -> Stop:
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(writer.fileno())
     # The thread keeps a reference to the writer. If the garbage collector closed it, its number could be reused.
-    threading.Thread(target=_run, args=(reader, writer, stop), name="signals", daemon=True).start()
+    threading.Thread(target=_watch, args=(reader, writer, stop), name="signals", daemon=True).start()
     return stop
 
 
-def _run(reader: socket.socket, writer: socket.socket, stop: Stop) -> None:
+def _watch(reader: socket.socket, _writer: socket.socket, stop: Stop) -> None:
     try:
-        _watch(reader, writer, stop)
+        while number := reader.recv(1):
+            if number[0] not in SIGNALS:
+                continue
+            name = signal.Signals(number[0]).name
+            if stop.is_set():
+                log.error("Received a second signal, exiting", extra={"signal": name})
+                os._exit(1)
+            log.info("Stopping", extra={"signal": name})
+            stop.set()
     except BaseException:
-        # The next signal would be lost, so stop now.
+        # The next signal would be lost, so stop at once.
         log.exception("Cannot receive signals any more, stopping")
         stop.set()
         raise
-
-
-def _watch(reader: socket.socket, _writer: socket.socket, stop: Stop) -> None:
-    while number := reader.recv(1):
-        if number[0] not in SIGNALS:
-            continue
-        name = signal.Signals(number[0]).name
-        if stop.is_set():
-            log.error("Received a second signal, exiting", extra={"signal": name})
-            os._exit(1)
-        log.info("Stopping", extra={"signal": name})
-        stop.set()

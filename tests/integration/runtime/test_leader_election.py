@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from controller.runtime import Term
 from controller.runtime.leader_election import LEASES
 from e2e.controlplane import ControlPlane
-from informers import Client, Resource, Stop, Stopped
+from informers import Client, Stop, Stopped
 from tests.integration.runtime.holding_proxy import HoldingProxy
 from tests.integration.runtime.replica import CONFIG_MAPS
 from tests.support.audit_log import AuditLog, Request
@@ -231,22 +230,6 @@ def test_a_second_process_of_the_pod_stands_by(start: Callable[..., Replica], ad
     assert set(writes) == {"a"}
 
 
-def test_a_leader_that_finds_another_process_of_its_pod_ends_its_term(
-    start: Callable[..., Replica], admin: Client, namespace: str
-) -> None:
-    """It does not take the Lease back."""
-    pod_uid = "7c1e5a4c-0000-0000-0000-000000000004"
-    leader = start("a", pod_uid=pod_uid)
-    leader.wait_for("leading")
-    other = {"holderIdentity": f"host_{pod_uid}_other", "renewTime": "2026-01-01T00:00:00.000000Z"}
-    admin.patch(LEASES, "replica", {"spec": other}, namespace=namespace)
-    taken = time.monotonic()
-    lost = leader.wait_for("lost")
-    assert lost - taken <= SHORT[2] + SLACK
-    again = leader.wait_for("leading", after=lost)
-    assert again - taken >= SHORT[0] - 0.2
-
-
 def test_a_stopped_leader_releases_its_lease(start: Callable[..., Replica], admin: Client, namespace: str) -> None:
     """SIGTERM: the standby leads at its next try, long before the lease would expire; the two never lead together."""
     leader, standby = leader_and_standby(start("a", LONG), start("b", LONG))
@@ -262,78 +245,6 @@ def test_a_stopped_leader_releases_its_lease(start: Callable[..., Replica], admi
     spec = lease(admin, namespace)
     assert spec.get("holderIdentity", "") == ""
     assert spec["leaseDurationSeconds"] == 1
-
-
-@pytest.mark.slow
-def test_five_replicas_have_one_leader_through_three_deaths(start: Callable[..., Replica]) -> None:
-    """Whoever leads is killed; the spans in which they led do not overlap."""
-    replicas = {name: start(name) for name in "abcde"}
-    spans = []
-    for _ in range(3):
-        deadline = time.monotonic() + WAIT
-        while not (leading := [r for r in replicas.values() if r.beats()]):
-            assert time.monotonic() < deadline, "nobody leads"
-            time.sleep(0.02)
-        (leader,) = leading
-        leader.wait_for("leading", after=leader.beats()[0] + 0.5)
-        leader.process.send_signal(signal.SIGKILL)
-        leader.end()
-        del replicas[leader.identity]
-        spans.append((leader.beats()[0], leader.beats()[-1]))
-    assert all(before[1] < after[0] for before, after in pairwise(spans))
-
-
-def test_a_missing_namespace_and_missing_rights_are_waited_for(
-    start: Callable[..., Replica], admin: Client, control_plane: ControlPlane, tmp_path: Path, namespace: str
-) -> None:
-    """The log says once what is wrong; when the cluster is mended the replica leads, without a restart."""
-    missing = f"{namespace}-later"
-    user = f"user-{namespace}"
-    kubeconfig = control_plane.write_kubeconfig(tmp_path / "kubeconfig", user=user, groups=())
-    roles = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
-    bindings = Resource(
-        "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
-    )
-
-    def allow(name: str, group: str, resource: str, verbs: list[str]) -> None:
-        rule = {"apiGroups": [group], "resources": [resource], "verbs": verbs}
-        metadata = {"name": f"{user}-{name}"}
-        admin.create(roles, {"metadata": metadata, "rules": [rule]})
-        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": metadata["name"]}
-        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
-        admin.create(bindings, {"metadata": metadata, "roleRef": reference, "subjects": [subject]})
-
-    allow("configmaps", "", "configmaps", ["list", "watch"])
-    replica = start("a", kubeconfig=kubeconfig, namespace=missing)
-    replica.wait_for_log("Cannot read or write the Lease")
-    replica.wait_for_log("is forbidden")
-    allow("leases", LEASES.group, LEASES.plural, ["get", "create", "update"])
-    replica.wait_for_log(f'namespaces \\"{missing}\\" not found')
-    control_plane.create_namespace(missing)
-    replica.wait_for("leading")
-    told = [line for line in replica.log if "Cannot read or write the Lease" in line]
-    assert len(told) == len({line.split("error=")[1] for line in told})
-
-
-@pytest.mark.slow
-def test_an_outage_of_the_api_server_ends_the_term_and_not_the_process(
-    start: Callable[..., Replica], tmp_path: Path
-) -> None:
-    """The leader's part ends before the lease could be taken over; soon after the server is back it leads again."""
-    durations = (8.0, 6.0, 0.5)
-    with ControlPlane() as own:
-        kubeconfig = own.write_kubeconfig(tmp_path / "own")
-        replica = start("a", durations, kubeconfig=kubeconfig, namespace="default")
-        replica.wait_for("leading")
-        own.kill_apiserver()
-        killed = time.monotonic()
-        lost = replica.wait_for("lost")
-        # From the last renewal, which was up to a retry period before the outage, to the deadline.
-        assert durations[1] - durations[2] - 0.2 <= lost - killed <= durations[1] + 1.0 < durations[0]
-        own.start_apiserver()
-        back = time.monotonic()
-        assert replica.wait_for("leading", after=lost) - back < SLACK
-        assert replica.process.poll() is None
 
 
 @pytest.mark.slow

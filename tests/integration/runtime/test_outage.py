@@ -59,8 +59,7 @@ def come_right(world: World, *, since: float) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replicas", [1, 2])
-@pytest.mark.parametrize("outage", [4, 15, 120], ids=["4 s", "15 s", "2 min"])
+@pytest.mark.parametrize(("outage", "replicas"), [(4, 1), (15, 2), (120, 2)])
 @pytest.mark.timeout(400)
 def test_an_outage_of_the_api_server(outage: int, replicas: int, world: World) -> None:
     """Whether or not the lease was lost meanwhile; one of several replicas leads afterwards, whichever."""
@@ -134,22 +133,6 @@ def test_the_cluster_is_restored_from_a_backup(leader_election: str, world: Worl
         world.client.get(CONFIG_MAP, "other", namespace="kyma-system")
     world.wait_for("the changes again", as_compass_says, timeout=60)
     world.wait_for_state("Synchronized")
-    assert agent.ended() is None
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_without_leader_election(world: World) -> None:
-    """No term ends; informers and queues do not wait out their back-off either."""
-    agent = world.agent("alone", CONTROLLER_SYNC_PERIOD="1h", LEADER_ELECTION="false")
-    agent.start()
-    world.wait_for_state("Synchronized", timeout=120)
-    world.control_plane.kill_apiserver()
-    time.sleep(45)  # long enough for back-offs of half a minute
-    world.control_plane.start_apiserver()
-    took = come_right(world, since=time.monotonic())
-    print(f"without leader election: right {took:.1f} s after the return")
-    assert took < PROMISED + SLACK
     assert agent.ended() is None
 
 

@@ -323,12 +323,6 @@ class TestWorkers:
         threads.join()
         assert calls == ["a"]
 
-    @pytest.mark.parametrize("workers", [0, -1])
-    def test_there_is_at_least_one_worker(self, workers: Any) -> None:
-        """A controller that could never work is refused."""
-        with pytest.raises(ValueError, match="workers"):
-            Controller("test", lambda _key: Result(), workers=workers)
-
     def test_runs_once(self, clock: VirtualClock, threads: Threads) -> None:
         """A controller cannot be run, nor given watches, a second time."""
         controller = Controller("test", lambda _key: Result(), clock=clock)  # type: ignore[var-annotated]
@@ -594,12 +588,4 @@ class TestCheck:
             controller.check(stuck_after=600)
         release.set()
         clock.wait_for_waiters(1)
-        controller.check(stuck_after=600)
-
-    def test_a_stopped_controller_passes(self, clock: VirtualClock, threads: Threads) -> None:
-        """Workers that ended because they were told to are not dead."""
-        controller = Controller("test", Script(clock), clock=clock)
-        threads.start(controller.run)
-        clock.wait_for_waiters(1)
-        threads.end()
         controller.check(stuck_after=600)

@@ -428,7 +428,7 @@ def refused(_method: str, _path: str) -> None:
 class TestLostLease:
     """A lost lease ends the term, and not the process."""
 
-    @pytest.mark.parametrize("outage", [15, 120, 1800], ids=["15 s", "2 min", "30 min"])
+    @pytest.mark.parametrize("outage", [15, 1800], ids=["15 s", "30 min"])
     def test_an_outage_of_the_api_server_ends_the_term_only(
         self, outage: Any, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
     ) -> None:
@@ -462,27 +462,6 @@ class TestLostLease:
         assert api.objects[PATH]["spec"]["leaseTransitions"] == 0  # nobody else has led meanwhile
         threads.end()
         assert api.objects[PATH]["spec"]["holderIdentity"] == ""
-
-    def test_it_stands_by_while_another_leads(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
-        """And leads again when the other is gone."""
-        manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("leader part starts")
-        clock.wait_for_waiters(2)
-        take_lease(api)
-        clock.advance(2)
-        story.wait_for("leader part ends")
-        for _ in range(14):
-            clock.wait_for_waiters(1)
-            clock.advance(1)
-        clock.wait_for_waiters(1)
-        assert story.told.count("leader part starts") == 1
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
-        clock.advance(1)
-        story.wait_for_count("leader part starts", 2)
 
     def test_each_term_has_its_own_controllers_and_client(
         self, api: FakeApi, clock: VirtualClock, threads: Threads

@@ -112,16 +112,6 @@ def test_a_failure_without_an_outage_is_no_return(bench: Bench) -> None:
     assert bench.returns == []
 
 
-def test_each_outage_is_noticed(bench: Bench) -> None:
-    """The second one as the first."""
-    for _ in range(2):
-        bench.run(5)
-        bench.answer, bench.is_failing = NOT_JSON, False
-        bench.run(200)
-        bench.answer, bench.is_failing = REFUSED, True
-    assert bench.returns == [(6, 5), (211, 210)]
-
-
 def test_returns_of_a_server_that_fails_again_and_again_are_told_with_growing_intervals(bench: Bench) -> None:
     """Each costs a list of everything. The last one is never left out."""
     for _ in range(30):
@@ -132,11 +122,6 @@ def test_returns_of_a_server_that_fails_again_and_again_are_told_with_growing_in
     assert [told for told, _ in bench.returns] == [2, 4, 6, 10, 18, 32, 58]
     bench.run(60)
     assert bench.returns[-1] == (88, 59)
-
-
-def test_it_stops_while_the_server_is_away(bench: Bench, threads: Threads) -> None:
-    bench.run(3)
-    threads.end()
 
 
 class Server:
