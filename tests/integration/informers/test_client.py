@@ -19,7 +19,6 @@ from informers import (
     ApiError,
     Client,
     Conflict,
-    ConnectionFailed,
     Forbidden,
     Invalid,
     NotFound,
@@ -27,7 +26,6 @@ from informers import (
     Unauthorized,
 )
 from informers.configuration import load
-from informers.transport import Kind
 from workqueue.testing import VirtualClock
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
@@ -205,18 +203,6 @@ def test_unverified_server(control_plane: ControlPlane, tmp_path: Path, caplog: 
     assert not [each for each in caught if "nverified" in str(each.message)]
     (record,) = [record for record in caplog.records if "not verified" in record.message]
     assert "insecure-skip-tls-verify" in record.message
-
-
-def test_unknown_authority(control_plane: ControlPlane, tmp_path: Path) -> None:
-    """A server that the kubeconfig's authority has not signed is not talked to, and the text says why."""
-    text = control_plane.kubeconfig()
-    own = base64.b64encode(control_plane.ca_pem).decode()
-    other = base64.b64encode(pki.Authority("another").certificate_pem).decode()
-    path = tmp_path / "kubeconfig"
-    path.write_text(text.replace(own, other))
-    with pytest.raises(ConnectionFailed, match="the certificate of the server is not trusted") as caught:
-        Client.load(str(path)).list(NAMESPACES)
-    assert caught.value.reason == Kind.UNTRUSTED
 
 
 def test_token_rotation(admin: Client, namespace: str, control_plane: ControlPlane, tmp_path: Path) -> None:

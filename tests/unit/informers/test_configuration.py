@@ -1,7 +1,6 @@
 """Where the API server is, and who we are there. What kubeconfigs mean: tests/integration/informers/test_kubectl.py."""
 
 import logging
-import os
 import pwd
 import traceback
 from pathlib import Path
@@ -11,9 +10,8 @@ import pytest
 import yaml
 
 from e2e.pki import Authority
-from informers import Client, ConfigurationError
+from informers import ConfigurationError
 from informers.configuration import load
-from tests.fake_api_server.server import Answer, FakeAPIServer
 from workqueue.testing import VirtualClock
 
 
@@ -64,14 +62,6 @@ def test_order(tmp_path: Path, home: Path, account: Path) -> None:
     assert host(None, own | POD, account) == "https://10.0.0.1:443"
     assert host(None, own, account) == "http://home:1"
     assert host(None, own | POD, tmp_path / "nowhere") == "http://home:1"
-
-
-def test_several_files(tmp_path: Path) -> None:
-    """KUBECONFIG may name several; those that do not exist are passed over."""
-    path = kubeconfig(tmp_path / "b", "http://b:1")
-    environ = {"KUBECONFIG": f"{tmp_path / 'a'}{os.pathsep}{path}"}
-    configuration, _ = load(None, clock=VirtualClock(), environ=environ)
-    assert configuration.host == "http://b:1"
 
 
 def test_nothing(home: Path, tmp_path: Path) -> None:
@@ -211,29 +201,6 @@ def test_no_credentials_over_http(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 class TestImpersonation:
     """`as` and what belongs to it: each request says whom it acts as."""
-
-    def test_headers(self, tmp_path: Path, server: FakeAPIServer) -> None:
-        """User, uid, each group, and extra fields with their names quoted."""
-        user = {
-            "as": "jane",
-            "as-uid": "u1",
-            "as-groups": ["a", "b"],
-            "as-user-extra": {"example.com/team": ["x", "z"]},
-        }
-        clock = VirtualClock()
-        server.inject("other", Answer(200, body=b"{}"))
-        client = Client(*load(kubeconfig(tmp_path / "config", server.url, user), clock=clock))
-        client.request("GET", "/x")
-        client.close()
-        sent = [(name, value) for name, value in server.requests[-1].header_list if name.startswith("Impersonate")]
-        assert sent == [
-            ("Impersonate-User", "jane"),
-            ("Impersonate-Uid", "u1"),
-            ("Impersonate-Group", "a"),
-            ("Impersonate-Group", "b"),
-            ("Impersonate-Extra-example.com%2Fteam", "x"),
-            ("Impersonate-Extra-example.com%2Fteam", "z"),
-        ]
 
     @pytest.mark.parametrize(
         ("user", "text"),

@@ -29,19 +29,6 @@ def names(objs: Iterable[Object]) -> list[str]:
     return [obj["metadata"]["name"] for obj in objs]
 
 
-def test_index_follows_updates() -> None:
-    """An object is found by its new values and no longer by its old ones; values without objects are forgotten."""
-    indexer = filled(widget("a", 1, colors=["red", "blue"]), widget("b", 2, colors=["red"]))
-    assert names(indexer.by_index("color", "red")) == ["a", "b"]
-    indexer.put("default/a", widget("a", 3, colors=["green"]), "3")
-    assert names(indexer.by_index("color", "red")) == ["b"]
-    assert names(indexer.by_index("color", "green")) == ["a"]
-    assert sorted(indexer.index_values("color")) == ["green", "red"]
-    indexer.remove("default/b", "4")
-    assert indexer.index_values("color") == ["green"]
-    assert indexer.resource_version == "4"
-
-
 def test_names_of_indices() -> None:
     """An unknown index is an error that names it."""
     indexer = filled()
@@ -65,16 +52,6 @@ def test_error_of_an_index_function_names_index_and_object() -> None:
     with pytest.raises(KeyError) as caught:
         Indexer({"broken": lambda obj: obj["nothing"]}).put("default/a", widget("a", 1), "1")
     assert caught.value.__notes__ == ["in the index function 'broken', for Widget default/a"]
-
-
-def test_replace_is_one_step_and_returns_what_was() -> None:
-    """The content is exactly the new one, indices included."""
-    indexer = filled(widget("a", 1, colors=["red"]))
-    before = indexer.replace({"default/b": widget("b", 5, colors=["blue"])}, "5")
-    assert list(before) == ["default/a"]
-    assert indexer.keys() == ["default/b"]
-    assert indexer.index_values("color") == ["blue"]
-    assert indexer.resource_version == "5"
 
 
 def test_lister() -> None:

@@ -40,11 +40,11 @@ PAGE_502 = b"<html><body>Bad Gateway from a proxy</body></html>"
 
 
 def informer_for(
-    server: FakeAPIServer, *, clock: Clock | None = None, watch_list: bool = False, watch_read_timeout: float = 70.0
+    server: FakeAPIServer, *, clock: Clock | None = None, watch_read_timeout: float = 70.0
 ) -> SharedInformer:
     clock = clock or HastyClock()
     client = server.client(clock=clock, watch_read_timeout=watch_read_timeout)
-    return SharedInformer(ResourceListerWatcher(client, WIDGETS), name="widgets", clock=clock, watch_list=watch_list)
+    return SharedInformer(ResourceListerWatcher(client, WIDGETS), name="widgets", clock=clock, watch_list=False)
 
 
 def equal(informer: SharedInformer, server: FakeAPIServer) -> bool:
@@ -117,21 +117,6 @@ def test_half_open(server: FakeAPIServer, start: Start) -> None:
     assert server.requests[1].query["resourceVersion"] == server.requests[2].query["resourceVersion"]
 
 
-@pytest.mark.parametrize(("fault", "verb"), [(Silent(), "watch"), (NoAnswer(), "list"), (NoAnswer(), "watch")])
-def test_requests_that_hang_end_with_a_new_list(server: FakeAPIServer, start: Start, fault: Fault, verb: str) -> None:
-    """In whichever phase they are, the next ones are new requests, not older than what was seen."""
-    server.cluster.put("a")
-    server.inject(verb, fault)
-    informer = informer_for(server)
-    start(informer)
-    server.wait_for_request(verb)
-    server.cluster.put("b")
-    informer.relist()
-    eventually(lambda: equal(informer, server) and informer.is_watching)
-    assert server.verbs() == [*(["list", "watch"] if verb == "watch" else ["list"]), "list", "watch"]
-    assert informer.last_error is None
-
-
 def test_server_away(server: FakeAPIServer, start: Start) -> None:
     """While the server is away the informer says so and keeps its cache; afterwards it lists."""
     server.cluster.put("a")
@@ -170,34 +155,20 @@ def test_history_lost_while_away(server: FakeAPIServer, start: Start) -> None:
     assert [getattr(one, "key", None) for one in deleted] == ["default/a"]
 
 
-@pytest.mark.parametrize("expired", [False, True], ids=["whole", "expired on the way"])
-def test_pages(server: FakeAPIServer, start: Start, expired: bool) -> None:
-    """All pages make one list; when the pages expire on the way, it is read once more as a whole."""
+def test_pages(server: FakeAPIServer, start: Start) -> None:
+    """All pages make one list."""
     for number in range(1100):
         server.cluster.put(f"w{number}")
-    if expired:
-        server.inject("list", NoAnswer(until=_set()), Answer(410, "Expired"))
     informer = informer_for(server)
     start(informer)
     eventually(lambda: informer.has_synced)
     assert equal(informer, server)
     lists = [request.query for request in server.requests if request.verb == "list"]
-    assert [("limit" in query, "continue" in query, "resourceVersion" in query) for query in lists] == (
-        [(True, False, False), (True, True, False), (False, False, False)]
-        if expired
-        else [(True, False, False), (True, True, False), (True, True, False)]
-    )
-
-
-def test_streamed_list(server: FakeAPIServer, start: Start) -> None:
-    """The list comes as the first events of the watch that then goes on: one request in all."""
-    server.cluster.put("a")
-    informer = informer_for(server, watch_list=True)
-    start(informer)
-    eventually(lambda: informer.has_synced)
-    server.cluster.put("b")
-    eventually(lambda: equal(informer, server))
-    assert server.verbs() == ["watch"]
+    assert [("limit" in query, "continue" in query, "resourceVersion" in query) for query in lists] == [
+        (True, False, False),
+        (True, True, False),
+        (True, True, False),
+    ]
 
 
 LIST_THREAD = "widgets-list"
@@ -211,14 +182,12 @@ PHASES: dict[str, tuple[str, list[Fault]]] = {
 }
 
 
-@pytest.mark.parametrize("watch_list", [False, True], ids=["list", "streamed list"])
 @pytest.mark.parametrize(("verb", "faults"), PHASES.values(), ids=PHASES.keys())
-def test_stop(server: FakeAPIServer, verb: str, faults: list[Fault], watch_list: bool) -> None:
+def test_stop(server: FakeAPIServer, verb: str, faults: list[Fault]) -> None:
     """A stop takes effect within a second, whatever the informer waits for, and leaves no thread."""
     before = set(threading.enumerate())
-    verb = "watch" if watch_list else verb
     server.inject(verb, *faults)
-    informer = informer_for(server, clock=REAL_CLOCK, watch_list=watch_list)
+    informer = informer_for(server, clock=REAL_CLOCK)
     stop = Stop()
     thread = threading.Thread(target=informer.run, args=(stop,))
     thread.start()
@@ -261,9 +230,3 @@ def test_wait_for_sync_ends_with_the_stop(server: FakeAPIServer) -> None:
     stop = Stop()
     stop.set()
     assert not wait_for_sync([informer], stop, HastyClock())
-
-
-def _set() -> threading.Event:
-    event = threading.Event()
-    event.set()
-    return event

@@ -7,9 +7,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kubernetes.watch import Watch
 
-from informers import WatchEvent, WatchStream
+from informers import WatchStream
 from informers.transport import Kind, TransportError
 from tests.fake_api_server.objects import widget
 
@@ -93,16 +92,6 @@ def test_undecodable_line_is_an_error_event(data: bytes, caplog: pytest.LogCaptu
     assert (first.type, first.object["reason"]) == ("ERROR", "InternalError")
     assert second.type == "ADDED"
     assert [getattr(record, "bytes", None) for record in caplog.records] == [len(data) - 1]
-
-
-def test_error_events_are_events() -> None:
-    """What they mean is the caller's affair."""
-    assert list(stream_of(b'{"type":"ERROR","object":{"code":410}}\n')) == [WatchEvent("ERROR", {"code": 410})]
-
-
-def test_is_a_watch_of_the_official_client() -> None:
-    """So that code that knows that one knows this one."""
-    assert isinstance(stream_of(), Watch)
 
 
 def test_stop_before_open() -> None:
