@@ -8,9 +8,11 @@ import yaml
 
 from controller.runtime.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES
 from controller.settings import Settings, variables
+from e2e.kyma.operator import go_agent_manifests
 from tests.support.crd_page import PAGE, render
 
 CONFIG = Path(__file__).parents[3] / "config"
+ROLES = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 Object = dict[str, Any]
 
 
@@ -48,16 +50,10 @@ def test_the_settings_that_are_deployed_can_be_used() -> None:
     Settings.from_environment(environment)
 
 
-def test_the_agent_runs_with_nothing_it_does_not_need() -> None:
-    """No root, no way to become it, no capability, nothing to write to."""
+def test_the_agent_has_nothing_to_write_to() -> None:
+    """All else is what Pod Security demands at the level restricted, which a test asks a real API server."""
     pod = one("Deployment", "manager")["spec"]["template"]["spec"]
-    assert pod["securityContext"]["runAsNonRoot"]
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pod["containers"][0]["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 def test_probes_and_policy_know_the_ports() -> None:
@@ -131,3 +127,34 @@ def test_the_page_on_the_crd_is_current() -> None:
 def test_no_service_changes_the_settings() -> None:
     """Kubernetes would set APP_METRICS_PORT for a Service named app-metrics."""
     assert one("Deployment", "manager")["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
+
+# --- in a cluster with Kyma's operator ---
+
+
+def test_no_role_has_a_name_that_the_operator_resets() -> None:
+    """Roles and bindings of config/rbac exist beside those of the Go agent."""
+    own = {_identity(obj) for obj in manifests("rbac") if obj["kind"] in ROLES}
+    operators = {_identity(obj) for obj in go_agent_manifests()}
+    assert own
+    assert not own & operators
+
+
+def test_metrics_are_let_in_as_elsewhere() -> None:
+    """The operator's policy lets in the probes only. Ours has the rule of config/manager, for the same Pods."""
+    own, elsewhere = one("NetworkPolicy", "kyma"), one("NetworkPolicy", "manager")
+    assert own["spec"]["podSelector"] == elsewhere["spec"]["podSelector"]
+    assert own["spec"]["policyTypes"] == ["Ingress"]
+    assert own["spec"]["ingress"] == [rule for rule in elsewhere["spec"]["ingress"] if "from" in rule]
+    assert own["metadata"]["name"] != elsewhere["metadata"]["name"]
+
+
+def test_the_operator_deletes_nothing_of_config_kyma() -> None:
+    """It deletes objects with its label that it has not applied."""
+    for file in [*(CONFIG / "kyma").glob("*.yaml"), *(CONFIG / "rbac").glob("*.yaml")]:
+        assert "app.kubernetes.io/managed-by" not in file.read_text()
+
+
+def _identity(obj: Object) -> tuple[str, str, str]:
+    metadata = obj["metadata"]
+    return obj["kind"], metadata.get("namespace", ""), metadata["name"]
