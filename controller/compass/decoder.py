@@ -7,9 +7,7 @@ and it is the same one for any order of the items. It never has a value, which m
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
 from functools import cache
-from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, get_origin
 
 import msgspec
@@ -17,7 +15,6 @@ import orjson
 from msgspec import Raw, Struct
 
 from controller.compass.errors import InvalidAnswer
-from controller.compass.limits import parts_memory
 from controller.compass.types import (
     ApiDefinition,
     Application,
@@ -374,8 +371,6 @@ def _text(value: str | None, name: str) -> str:
 # lists have an arbitrary order, so an application with several APIs rarely has the same text: it is parsed and checked
 # again, and replaced by the earlier value if both are equal.
 
-_NOTHING: Mapping[bytes, "Read"] = MappingProxyType({})
-
 
 class Read(NamedTuple):
     """A complete application, and all memory that it needs, in bytes."""
@@ -385,49 +380,21 @@ class Read(NamedTuple):
 
 
 class Readings:
-    """The complete applications of the last fetch that succeeded. One fetch at a time may add to them."""
+    """The complete applications of one fetch: by the digests of their texts, and by id."""
 
     def __init__(self) -> None:
-        self._by_text: Mapping[bytes, Read] = _NOTHING
-        self._by_id: Mapping[str, Read] = MappingProxyType({})
-
-    def begin(self) -> "Reading":
-        return Reading(self._by_text, self._by_id)
-
-    def keep(self, reading: "Reading") -> None:
-        """Replace the stored applications."""
-        self._by_text, self._by_id = reading.by_text, reading.by_id
-
-
-class Reading:
-    """The applications of a fetch in progress, and access to those of the last one."""
-
-    def __init__(self, before_by_text: Mapping[bytes, Read], before_by_id: Mapping[str, Read]) -> None:
-        self._before_by_text = before_by_text
-        self._before_by_id = before_by_id
         self.by_text: dict[bytes, Read] = {}
         self.by_id: dict[str, Read] = {}
 
-    def known(self, digest: bytes) -> Read | None:
-        """The earlier result for the text with this digest; None if there is none."""
-        read = self._before_by_text.get(digest)
-        if read is not None:
-            self.by_text[digest] = self.by_id[read.application.id] = read
-        return read
-
-    def add(self, application: Application, digest: bytes | None, *, text_memory: Callable[[], int]) -> Read:
-        """Add an application. `digest` of its text only if the text contained all of it. `text_memory` returns the
-        memory for its characters, in bytes.
-        """
-        before = self._before_by_id.get(application.id)
-        if before is not None and before.application == application:
-            read = before
-        else:
-            read = Read(application, text_memory() + parts_memory(application))
-        self.by_id[application.id] = read
+    def add(self, read: Read, digest: bytes | None) -> None:
+        """`digest` of its text only if the text contained all of it."""
+        self.by_id[read.application.id] = read
         if digest is not None:
             self.by_text[digest] = read
-        return read
+
+    def replace(self, later: "Readings") -> None:
+        """Take over those of a later fetch."""
+        self.by_text, self.by_id = later.by_text, later.by_id
 
 
 def digest_of(text: msgspec.Raw) -> bytes:

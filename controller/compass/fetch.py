@@ -32,6 +32,7 @@ from controller.compass.decoder import (
     Identity,
     NextPageData,
     Page,
+    Read,
     Readings,
     Runtime,
     decode,
@@ -47,7 +48,7 @@ from controller.compass.errors import (
     within,
 )
 from controller.compass.graphql import TOTAL_TIMEOUT
-from controller.compass.limits import MEMORY_PER_BYTE, Limits, size, text_memory
+from controller.compass.limits import MEMORY_PER_BYTE, Limits, parts_memory, size, text_memory
 from controller.compass.queries import (
     ASSIGNED_IDS,
     FIRST_PAGE,
@@ -314,24 +315,6 @@ class _InconsistentError(Exception):
     """The list of applications changed while it was read."""
 
 
-class PageSize:
-    """The number of applications in the next request. The size of an answer is known only after it, or if it is too
-    large.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.first = most
-
-    def shrink(self, divisor: int) -> None:
-        self.first = max(1, self.first // divisor)
-
-    def grow(self, used: float) -> None:
-        """After an answer that used this part of the limit: twice as many, if they are likely to fit."""
-        if used <= 0.4:
-            self.first = min(self._most, self.first * 2)
-
-
 class Fetch:
     """One fetch for a Runtime: labels, and the applications collected so far by id.
 
@@ -353,14 +336,14 @@ class Fetch:
         self._runtime_id = runtime_id
         self._limits = limits
         self._monotonic = monotonic
-        self._size = PageSize(per_page)
+        self._most = self._first = per_page  # applications in a page; fewer after one that was too large or too slow
         self._patience = TOTAL_TIMEOUT  # seconds for a page; fewer after a slow one
         self._labels: dict[str, str] | None = None
         self._collected: list[Application | IncompleteApplication] = []
         self._ids: Counter[str] = Counter()  # of what is collected; "" for an application without an id
         self._memory = 0
-        self._readings = readings or Readings()
-        self._reading = self._readings.begin()
+        self._before = readings or Readings()
+        self._read = Readings()
 
     def run(self) -> Assignment:
         """Raises InvalidAnswer with path "applicationsForRuntime" if no reading was consistent, TooLarge or Unavailable
@@ -373,7 +356,7 @@ class Fetch:
             except _InconsistentError as change:
                 problem = str(change)
             else:
-                self._readings.keep(self._reading)
+                self._before.replace(self._read)
                 return self._assignment()
         raise InvalidAnswer(f"inconsistent in each of {READ_ATTEMPTS} readings: {problem}", path=_LIST)
 
@@ -393,7 +376,7 @@ class Fetch:
     def _read_all(self) -> None:
         self._collected.clear()
         self._ids.clear()
-        self._reading = self._readings.begin()
+        self._read = Readings()
         self._labels = None
         self._memory = 0
         page = self._read_page(None)
@@ -415,7 +398,7 @@ class Fetch:
         """Collect the next applications, as many as fit into an answer; the first time with the labels."""
         operation: Operation[Any] = FIRST_PAGE if cursor is None else NEXT_PAGE
         while True:
-            first = self._size.first
+            first = self._first
             began = self._monotonic()
             try:
                 variables = self._variables(cursor, first) | {"nested": NESTED_PER_PAGE}
@@ -425,7 +408,7 @@ class Fetch:
                     raise
                 if first == 1:
                     return self._skip(cursor, f"too large: {error}")
-                self._size.shrink(2)
+                self._first = max(1, first // 2)
             except Unavailable as error:
                 if not error.timed_out:
                     raise
@@ -434,10 +417,11 @@ class Fetch:
                 self._patience = TOTAL_TIMEOUT / 2
                 if first == 1:
                     return self._skip(cursor, str(error))
-                self._size.shrink(8)
+                self._first = max(1, first // 8)
             else:
                 took = (self._monotonic() - began) / self._patience
-                self._size.grow(max(took, answer.size / self._limits.answer_bytes))
+                if max(took, answer.size / self._limits.answer_bytes) <= 0.4:  # twice as many are likely to fit
+                    self._first = min(self._most, first * 2)
                 broken = _errors_by_position(answer)
                 data = answer.partial()
                 del answer
@@ -510,7 +494,8 @@ class Fetch:
     def _take_item(self, text: Raw, error: str | None) -> None:
         """Collect one application. If only this one cannot be read, it is incomplete. `error`: of the Director."""
         digest = digest_of(text)
-        if error is None and (known := self._reading.known(digest)) is not None:
+        if error is None and (known := self._before.by_text.get(digest)) is not None:
+            self._read.add(known, digest)
             self._collect(known.application, known.memory)
             return
         if error is None:
@@ -524,9 +509,11 @@ class Fetch:
             # Raises InvalidAnswer if it is no object at all.
             self._collect(IncompleteApplication(*decode(text, Identity).texts, error))
             return
-        digest_of_whole = None if self._reader.has_followed_up else digest
-        more = self._reader.follow_up_bytes * MEMORY_PER_BYTE
-        read = self._reading.add(application, digest_of_whole, text_memory=lambda: text_memory(text) + more)
+        read = self._before.by_id.get(application.id)
+        if read is None or read.application != application:
+            memory = text_memory(text) + self._reader.follow_up_bytes * MEMORY_PER_BYTE + parts_memory(application)
+            read = Read(application, memory)
+        self._read.add(read, None if self._reader.has_followed_up else digest)
         self._collect(read.application, read.memory)
 
     def _collect(self, application: Application | IncompleteApplication, memory: int = 0) -> None:
