@@ -2,8 +2,8 @@
 
 Usage: python -m tests.benchmarks.informer.peer WHICH KUBECONFIG OBJECTS EVENTS
 
-WHICH: ours or official, with options behind dashes: listed (not streamed), trimmed (managedFields dropped), pods (a
-kind with models), tuned (the cycle collector as the README of informers/ advises).
+WHICH: ours or official, with options behind dashes: pods (a kind with models), tuned (the cycle collector as the README
+of informers/ advises).
 
 Prints JSON: seconds and CPU seconds until a handler has heard of OBJECTS additions, resident bytes held afterwards, and
 milliseconds and CPU milliseconds for each of EVENTS changes, from the request for them to the last handler call.
@@ -46,17 +46,11 @@ def ours(which: list[str], kubeconfig: str, added: Counter, updated: Counter) ->
     from controller.resources import APPLICATION
     from informers import Client, EventHandlers, Resource, ResourceListerWatcher, SharedInformer, Stop
 
-    def trim(obj: Object) -> Object:
-        obj["metadata"].pop("managedFields", None)
-        return obj
-
     pods = Resource("", "v1", "pods", "Pod")
     source = ResourceListerWatcher(Client.load(kubeconfig), pods if "pods" in which else APPLICATION)
     informer = SharedInformer(
         source,
         name=PLURAL,
-        transform=trim if "trimmed" in which else None,
-        watch_list="listed" not in which,
     )
     informer.add_event_handler(EventHandlers(on_add=added, on_update=updated))
     return threading.Thread(target=informer.run, args=(Stop(),), daemon=True).start
