@@ -17,13 +17,13 @@ import yaml
 
 from controller.commands.doctor import doctor as doctor_in_pod
 from controller.connection.status import parse_timestamp
-from controller.resources import COMPASS_CONNECTION, SECRET
+from controller.resources import SECRET
 from controller.settings import Settings
 from e2e.world import CONFIGURATION, World
 from informers import Client
 from kubectl_compass import actions, status
 from kubectl_compass.arguments import Connect
-from kubectl_compass.cluster import Cluster, Failed, open_cluster
+from kubectl_compass.cluster import Cluster, Failed
 from kubectl_compass.doctor import doctor
 from kubectl_compass.pairing import Unusable
 from kubectl_compass.terminal import Terminal
@@ -265,18 +265,3 @@ def test_kubectl_runs_it(world: World, agent: StartAgent) -> None:
     assert told.returncode == 3
     assert json.loads(told.stdout)["healthy"] is None
     assert "refused" in told.stderr
-
-
-def test_another_context_than_the_current_one(world: World) -> None:
-    """As kubectl: also in one of several files."""
-    config = yaml.safe_load(world.kubeconfig.read_text())
-    (context,) = config["contexts"]
-    other = {**config, "contexts": [{**context, "name": "other"}], "current-context": "none"}
-    first, second = world.directory / "first", world.directory / "second"
-    first.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": "none"}))
-    second.write_text(yaml.safe_dump(other))
-    environment = {"KUBECONFIG": f"{first}{os.pathsep}{second}"}
-    with open_cluster(Connect(context="other"), environment) as cluster:
-        assert cluster.connection() is None
-    with open_cluster(Connect(str(second), "other"), {}) as cluster:
-        assert cluster.client.list(COMPASS_CONNECTION)["items"] == []

@@ -50,15 +50,16 @@ def test_without_a_deployment_they_are_those_of_this_process() -> None:
     assert (found.service_account, found.replicas) == ("compass-runtime-agent", None)
 
 
-def kubeconfig(server: FakeAPIServer, path: Path, **user: Any) -> str:
+def options(server: FakeAPIServer, path: Path, **user: Any) -> list[str]:
+    """Those that name the server, in another context than the current one."""
     config = {
         "clusters": [{"name": "c", "cluster": {"server": server.url}}],
         "users": [{"name": "u", "user": user}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
+        "current-context": "none",
     }
     path.write_text(yaml.safe_dump(config))
-    return str(path)
+    return ["--kubeconfig", str(path), "--context=x"]
 
 
 @pytest.mark.parametrize("words", [["status", "--as=jane"], ["--as", "jane", "status"]])
@@ -66,8 +67,8 @@ def test_another_user_is_impersonated(words: list[str], tmp_path: Path) -> None:
     """Instead of the one that the kubeconfig names; its groups stay, as for kubectl."""
     with FakeAPIServer() as server:
         user = {"as": "somebody", "as-groups": ["admins"]}
-        options = ["--kubeconfig", kubeconfig(server, tmp_path / "kubeconfig", **user), *words]
-        with open_cluster(connect(parser().parse_args(options)), {}) as cluster:
+        given = [*options(server, tmp_path / "kubeconfig", **user), *words]
+        with open_cluster(connect(parser().parse_args(given)), {}) as cluster:
             assert cluster.connection() is None
         (request,) = server.requests
     assert [header for header in request.header_list if header[0].startswith("Impersonate")] == [
@@ -80,8 +81,8 @@ def test_another_user_is_impersonated(words: list[str], tmp_path: Path) -> None:
 def test_a_request_ends_within_its_timeout(text: str, tmp_path: Path) -> None:
     with FakeAPIServer() as server:
         server.inject("other", NoAnswer())
-        options = ["status", f"--request-timeout={text}", "--kubeconfig", kubeconfig(server, tmp_path / "kubeconfig")]
+        given = [*options(server, tmp_path / "kubeconfig"), "status", f"--request-timeout={text}"]
         began = time.monotonic()
-        with open_cluster(connect(parser().parse_args(options)), {}) as cluster, pytest.raises(ConnectionFailed):
+        with open_cluster(connect(parser().parse_args(given)), {}) as cluster, pytest.raises(ConnectionFailed):
             cluster.connection()
         assert time.monotonic() - began < 10
