@@ -22,11 +22,8 @@ from controller.compass.types import (
     UnsupportedCredentials,
     UsableCredentials,
 )
-from controller.resources import SYNC_STATUS, SYNCED
+from controller.resources import APPLICATION, SYNC_STATUS, SYNCED
 from controller.runtime.interning import intern_values
-
-API_VERSION = "applicationconnector.kyma-project.io/v1alpha1"
-KIND = "Application"
 
 MANAGED_BY_LABEL = "applicationconnector.kyma-project.io/managed-by"
 MANAGED_BY = "compass-runtime-agent"
@@ -255,8 +252,8 @@ def merge_application(actual: Object | None, desired: Desired) -> Object | None:
         return None
     return {
         **actual,
-        "apiVersion": API_VERSION,
-        "kind": KIND,
+        "apiVersion": APPLICATION.api_version,
+        "kind": APPLICATION.kind,
         "metadata": {**metadata, "labels": {**labels, MANAGED_BY_LABEL: MANAGED_BY}},
         "spec": {**spec, **desired.spec},
     }
@@ -274,8 +271,8 @@ def corrected(stored: Object, desired: Desired) -> Object | None:
 
 def _new(desired: Desired) -> Object:
     return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
+        "apiVersion": APPLICATION.api_version,
+        "kind": APPLICATION.kind,
         "metadata": {"name": desired.name, "labels": {MANAGED_BY_LABEL: MANAGED_BY}},
         "spec": {
             **desired.spec,
@@ -394,8 +391,8 @@ def merge_secret(actual: Object | None, desired: DesiredSecret, *, namespace: st
     `owner` is the stored Application with its uid. `actual` is not changed.
     """
     reference = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
+        "apiVersion": APPLICATION.api_version,
+        "kind": APPLICATION.kind,
         "name": owner["metadata"]["name"],
         "uid": owner["metadata"]["uid"],
     }
@@ -439,4 +436,4 @@ def _references(present: list[Object], own: Object) -> list[Object]:
 
 
 def _is_to_application(reference: Object) -> bool:
-    return reference.get("apiVersion") == API_VERSION and reference.get("kind") == KIND
+    return reference.get("apiVersion") == APPLICATION.api_version and reference.get("kind") == APPLICATION.kind

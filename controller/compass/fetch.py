@@ -139,7 +139,11 @@ class Budget:
 
 
 class ApplicationReader:
-    """Reads the applications of one fetch, one after the other."""
+    """Reads the applications of one fetch, one after the other, with their bundles, APIs and events, page by page.
+
+    A part that cannot be read concerns this application only: a follow-up page that is refused, too slow or too large,
+    or a field of the wrong type. Errors of the connection concern all.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
