@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kubernetes.client import Configuration
 
 from informers import (
     AlreadyExists,
@@ -31,9 +32,12 @@ from informers import (
     Unauthorized,
     WatchStream,
 )
+from informers.credentials import Credentials
+from informers.transport import Kind
 from tests.fake_api_server.objects import WIDGETS, status, widget
 from tests.fake_api_server.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
 from tests.fake_api_server.waiting import HastyClock, eventually
+from tests.unit.transport.peer import Peer, once
 from workqueue.clock import REAL_CLOCK
 
 SHORT = 0.2  # a deadline
@@ -195,6 +199,18 @@ class TestConnectionFailed:
         ):
             client.request("GET", "/x")
         assert metrics.requests == [("GET", "<error>", client.host)]
+
+    def test_an_answer_that_no_library_expects(self) -> None:
+        """Is one of our errors, too, and is not asked for again. (All of them: tests/unit/transport.)"""
+        peer = Peer(once(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n"))
+        configuration = Configuration(host=peer.url.rstrip("/"))
+        client = Client(configuration, Credentials(configuration))
+        with pytest.raises(ConnectionFailed, match="unexpected ValueError") as caught:
+            client.request("GET", "/x")
+        assert caught.value.reason == Kind.UNEXPECTED
+        assert peer.connections == 1
+        client.close()
+        peer.close()
 
     def test_a_read_whose_new_connection_breaks_is_sent_again(self, server: FakeAPIServer) -> None:
         """client-go rest/request.go: a second apart, ten times at most; a write is not."""
