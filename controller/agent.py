@@ -207,10 +207,12 @@ def _applications(context: "Context") -> tuple[ApplicationReconciler, Controller
         retry_cap=_APPLICATION_RETRY_CAP,
         workers=_APPLICATION_WORKERS,
     )
-    controller.watches(caches.applications, _name_of, predicate=reconciler.is_application_news)
-    controller.watches(caches.application_secrets, owning_applications, predicate=reconciler.is_secret_news)
+    controller.watches(caches.applications, _name_of, predicate=reconciler.application_may_need_work)
+    controller.watches(caches.application_secrets, owning_applications, predicate=reconciler.secret_may_need_work)
     progress = weakref.ref(context.progress)  # the cache lives longer than the term
-    caches.application_transform.known = lambda name: current.spec(name) if (current := progress()) is not None else {}
+    caches.application_transform.known = lambda name: (
+        current.known_fields(name) if (current := progress()) is not None else {}
+    )
     return reconciler, controller
 
 

@@ -72,7 +72,7 @@ class Progress:
         """The current plan; None before the first fetch."""
         return self._plan
 
-    def spec(self, name: str) -> dict[str, Any]:
+    def known_fields(self, name: str) -> dict[str, Any]:
         """The desired fields of this Application that are in memory; {} without any."""
         desired = self._plan.desired.by_name.get(name) if self._plan is not None else None
         return {"spec": desired.spec} if desired is not None else {}

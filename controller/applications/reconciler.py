@@ -146,7 +146,7 @@ class ApplicationReconciler:
             if is_managed(application) and not _is_being_deleted(application)
         ]
 
-    def is_application_news(self, _: Object | None, new: Object | None) -> bool:
+    def application_may_need_work(self, _: Object | None, new: Object | None) -> bool:
         """Whether a change of an Application may need work. Before the first plan none does: the sync compares all."""
         plan = self._progress.plan
         if plan is None or new is None:
@@ -155,7 +155,7 @@ class ApplicationReconciler:
         desired = plan.desired.by_name.get(name)
         return desired is None or self._progress.has_failed(name) or not self._is_synced(new, desired)
 
-    def is_secret_news(self, old: Object | None, new: Object | None) -> bool:
+    def secret_may_need_work(self, old: Object | None, new: Object | None) -> bool:
         """The same for a Secret."""
         plan = self._progress.plan
         if plan is None or new is None:

@@ -463,7 +463,9 @@ class Agent:
     def _wake(self, plural: str, old: Object | None, new: Object | None) -> None:
         """As the watches of the controller do."""
         is_secret = plural == SECRET.plural
-        if (self.applications.is_secret_news if is_secret else self.applications.is_application_news)(old, new):
+        if (self.applications.secret_may_need_work if is_secret else self.applications.application_may_need_work)(
+            old, new
+        ):
             for obj in filter(None, (old, new)):
                 for name in owning_applications(obj) if is_secret else (obj["metadata"]["name"],):
                     self.queue.setdefault(name, 0)
