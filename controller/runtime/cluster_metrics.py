@@ -105,14 +105,14 @@ def _usage(metrics: Object) -> Object:
 
 def _volume(volume: Object) -> Object:
     spec = member(volume, "spec")
-    told: Object = {
+    described: Object = {
         "name": _text(member(volume, "metadata"), "name"),
         "capacity": _text(member(spec, "capacity"), "storage") or _NOTHING,
     }
     claim = member(spec, "claimRef")
     if claim:
-        told["claim"] = {"name": _text(claim, "name"), "namespace": _text(claim, "namespace")}
-    return told
+        described["claim"] = {"name": _text(claim, "name"), "namespace": _text(claim, "namespace")}
+    return described
 
 
 def _quantities(given: Object) -> dict[str, str]:

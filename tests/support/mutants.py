@@ -33,6 +33,10 @@ def copy_repository() -> list[str]:
 def configure(module: str, tests: str, names: list[str]) -> None:
     package = module.partition("/")[0]
     values = {
+        "use_git_change_detection": False,
+        # Many mutants of a queue hang. The limit is (seconds of the tests + constant) * multiplier.
+        "timeout_multiplier": 3.0,
+        "timeout_constant": 10.0,
         "source_paths": [package],
         "only_mutate": [module if module.endswith(".py") else f"{module}/*.py"],
         "do_not_mutate": ["*/testing.py", "*/testing/*"],
@@ -43,7 +47,7 @@ def configure(module: str, tests: str, names: list[str]) -> None:
     }
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     with (COPY / "pyproject.toml").open("a") as file:
-        file.write("\n".join(["", "[tool.mutmut]", "use_git_change_detection = false", *lines, ""]))
+        file.write("\n".join(["", "[tool.mutmut]", *lines, ""]))
 
 
 def main(module: str, tests: str) -> None:

@@ -83,16 +83,6 @@ def test_the_first_line_comes_after_one_interval_and_then_one_each_interval(run:
     assert len(run.lines()) == 2
 
 
-def test_an_empty_cluster_has_empty_lists(run: Run) -> None:
-    """The fields are there whatever there is to tell."""
-    run.advance(INTERVAL)
-    line = run.lines()[0]
-    assert line["level"] == "info"
-    assert line["msg"] == "Cluster metrics logged successfully."
-    assert line["metrics"] is True
-    assert line["clusterInfo"] == {"resources": [], "usage": [], "persistentVolumes": []}
-
-
 def test_nodes_usage_and_volumes_are_told_as_kubernetes_writes_them(run: Run, cluster: Cluster) -> None:
     """Quantities stay strings; what Kubernetes does not tell is "0"; an unclaimed volume has no claim."""
     cluster.objects[NODES] = [
@@ -152,13 +142,6 @@ def test_one_failing_source_means_one_warning_and_no_line(
     cluster.failing.clear()
     run.advance(INTERVAL)
     assert len(run.lines()) == 1
-
-
-def test_the_end_is_told(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
-    """So that who collects the lines knows that no more will come."""
-    with caplog.at_level(logging.INFO):
-        Run(cluster).end()
-    assert caplog.messages == ["Logging stopped."]
 
 
 NODE: Object = {
