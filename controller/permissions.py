@@ -44,26 +44,18 @@ class PermissionsMissing(Exception):
 
 
 @dataclass(frozen=True)
-class MissingPermission:
-    """`text`: the words of the API server. `names`: the first names of the objects. Times in epoch seconds."""
+class Refusal:
+    """In the words of the API server. `name`: that of the object, or the first ones of several; "" if the request is
+    not for one object. Times in epoch seconds.
+    """
 
-    text: str
-    names: tuple[str, ...]
+    words: str
+    name: str
     first: float
     latest: float
 
     def __str__(self) -> str:
-        return f"{self.text} ({', '.join(self.names)})" if self.names else self.text
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """Of one request. `name`: that of the object, "" if the request is not for one object."""
-
-    permission: str
-    name: str
-    first: float
-    latest: float
+        return f"{self.words} ({self.name})" if self.name else self.words
 
 
 class Permissions:
@@ -72,7 +64,7 @@ class Permissions:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._refusals: dict[tuple[str, ...], _Refusal] = {}  # guarded by _lock
+        self._refusals: dict[tuple[str, ...], Refusal] = {}  # guarded by _lock
 
     def answered(self, method: str, url: str, error: ApiError | None) -> None:
         """The API server has answered a request. `error`: None for a success."""
@@ -90,24 +82,24 @@ class Permissions:
         with self._lock:
             earlier = self._refusals.get(request)
             first = earlier.first if earlier is not None else now
-            self._refusals[request] = _Refusal(match[0], _name_in(request, error), first, now)
+            self._refusals[request] = Refusal(match[0], _name_in(request, error), first, now)
 
-    def missing(self) -> tuple[MissingPermission, ...]:
-        """In the order of their texts."""
-        groups: dict[str, list[_Refusal]] = defaultdict(list)
+    def missing(self) -> tuple[Refusal, ...]:
+        """One for each permission, in the order of their words."""
+        groups: dict[str, list[Refusal]] = defaultdict(list)
         now = self._clock.time()
         with self._lock:
             self._refusals = {k: r for k, r in self._refusals.items() if abs(now - r.latest) < _LASTS_SECONDS}
             for refusal in self._refusals.values():
-                groups[refusal.permission].append(refusal)
+                groups[refusal.words].append(refusal)
         return tuple(
-            MissingPermission(
-                text=text,
-                names=tuple(sorted({r.name for r in refusals if r.name})[:_MAX_NAMES]),
+            Refusal(
+                words,
+                ", ".join(sorted({r.name for r in refusals if r.name})[:_MAX_NAMES]),
                 first=min(r.first for r in refusals),
                 latest=max(r.latest for r in refusals),
             )
-            for text, refusals in sorted(groups.items())
+            for words, refusals in sorted(groups.items())
         )
 
     def check(self) -> None:
@@ -118,7 +110,7 @@ class Permissions:
     def overlay(self, connection: Object) -> None:
         """Keep the report of missing permissions in the CompassConnection during other writes."""
         if missing := self.missing():
-            since = status.timestamp(min(permission.first for permission in missing))
+            since = status.timestamp(min(refusal.first for refusal in missing))
             status.permissions_missing(connection, f"{'; '.join(map(str, missing))}; {_REMEDY}", since=since)
 
 
@@ -168,7 +160,7 @@ def _nothing(_: Object) -> None:
     """The overlay writes it."""
 
 
-def _with_times(missing: Sequence[MissingPermission]) -> str:
+def _with_times(missing: Sequence[Refusal]) -> str:
     return "; ".join(
         f"{one} (first at {status.timestamp(one.first)}, latest at {status.timestamp(one.latest)})" for one in missing
     )

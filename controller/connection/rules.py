@@ -8,14 +8,16 @@ A decision is an action, or a Rest: a problem (None if there is none) until the 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 
 from controller.connection import problem, status
 from controller.connection.configuration import (
+    SPEC_PAIRING,
     ConfigurationProblem,
     PairingConfiguration,
     has_reference,
+    ids_of,
     origin_of,
 )
 from controller.connection.credentials import Registration, StoredPairing
@@ -194,7 +196,17 @@ def correct_runtime(state: Connected) -> StoreRegistration | None:
     """They belong to the Runtime that is configured now, and were stored for another one: the agent stores it and uses
     the credentials.
     """
-    return StoreRegistration(state.corrected_runtime) if state.corrected_runtime is not None else None
+    if state.wrong_owner is None:
+        return None
+    configured, corrected, actual = state.configuration, _corrected(state), state.wrong_owner.actual
+    if (corrected is None or corrected.runtime_id != actual) and isinstance(configured, PairingConfiguration):
+        corrected = replace(
+            state.registration,
+            runtime_id=configured.runtime_id,
+            tenant=configured.tenant,
+            origin=configured.origin,
+        )
+    return StoreRegistration(corrected) if corrected is not None and corrected.runtime_id == actual else None
 
 
 def correct_ids(state: Connected) -> Decision | None:
@@ -203,11 +215,12 @@ def correct_ids(state: Connected) -> Decision | None:
     """
     # The Connector does not need Runtime id and tenant. In an outage of the database it refuses as well.
     only_director = all(refusal.by is CompassService.DIRECTOR for refusal in state.refusals)
-    if state.director_refusal is None or not only_director or state.corrected is None:
+    corrected = _corrected(state)
+    if state.director_refusal is None or not only_director or corrected is None:
         return None
     call = state.last_call
     if state.connector_accepts and call is not None and call.at >= state.director_refusal.since:
-        return StoreRegistration(state.corrected)
+        return StoreRegistration(corrected)
     return Act.CHECK_CONNECTOR if _connector_may_be_called(state) else None
 
 
@@ -393,7 +406,7 @@ def warnings(state: State, *, gateway_secret: str) -> tuple[Problem, ...]:
         found.append(problem.gateway_secret_failed(gateway_secret, state.memory.gateway_failure))
     if state.pending is not None and state.now < state.pending.valid_from:
         found.append(problem.renewal_waits(valid_from=state.pending.valid_from, received=state.pending.received))
-    elif state.past_threshold_on_arrival:
+    elif _was_due_on_arrival(state):
         certificate = state.credentials
         found.append(
             problem.short_lived(
@@ -409,6 +422,28 @@ def warnings(state: State, *, gateway_secret: str) -> tuple[Problem, ...]:
 
 
 # --- parts of rules ---
+
+
+def _corrected(state: Connected) -> Registration | None:
+    """The registration with the currently configured ids, if they differ and its token is unchanged; else None.
+
+    A literal token of the CompassConnection was removed after the pairing, but its ids stay.
+    """
+    configured, stored = state.configuration, state.registration
+    ids, corrected = ids_of(state.connection) if stored.origin == SPEC_PAIRING else None, stored
+    if isinstance(configured, PairingConfiguration) and state.token_already_exchanged:
+        ids = (configured.runtime_id, configured.tenant)
+        corrected = replace(stored, paired_with=configured.fingerprint, origin=configured.origin)
+    if ids is None or ids == (stored.runtime_id, stored.tenant):
+        return None
+    return replace(corrected, runtime_id=ids[0], tenant=ids[1])
+
+
+def _was_due_on_arrival(state: Connected) -> bool:
+    """The certificate was past its renewal threshold when it was received."""
+    certificate = state.credentials
+    due = state.limits.renewal_due_at(not_before=certificate.not_before, not_after=certificate.not_after)
+    return state.registration.acquired >= due
 
 
 def _possible_step(state: State) -> Pair | None:

@@ -22,7 +22,6 @@ from controller.connection.configuration import (
     fault_of_url,
     fingerprint_of,
     has_literal_token,
-    ids_of,
     is_revoked,
     revocation_mark,
 )
@@ -262,11 +261,8 @@ class Connected(State):
     unknown_tenant: Refusal | None
     not_valid_yet: bool
     wrong_owner: Owner | None
-    corrected: Registration | None
-    corrected_runtime: Registration | None
     pending: PendingCertificate | None
     renewal_due_at: float
-    past_threshold_on_arrival: bool
     since_renewal: float
     gateway: GatewaySecret
     gateway_pause: float
@@ -511,7 +507,6 @@ def _connected(
     director_refusal = next((one for one in refusals if one.by is CompassService.DIRECTOR), None)
     tenant_is_unknown = director_refusal is not None and director_refusal.failure.code in _UNKNOWN_TENANT
     refused_for = max((monotonic - refusal.since for refusal in refusals), default=0.0)
-    corrected = _corrected(state, registration)
     return Connected(
         **{name: getattr(state, name) for name in State.__dataclass_fields__},
         credentials=stored,
@@ -533,8 +528,6 @@ def _connected(
         # One that the Connector accepts is valid by the clock that matters.
         not_valid_yet=state.now < stored.not_before and not accepts,
         wrong_owner=wrong_owner,
-        corrected=corrected,
-        corrected_runtime=_corrected_runtime(state.configuration, registration, corrected, wrong_owner),
         **_renewal(state, reads, stored, registration),
         gateway=reads.gateway,
         gateway_pause=reads.pauses.gateway.wait(reads.gateway_secret),
@@ -551,7 +544,6 @@ def _renewal(state: State, reads: Reads, stored: StoredCredentials, registration
     return {
         "pending": pending if pending is not None and pending.replaces == stored.fingerprint else None,
         "renewal_due_at": state.limits.renewal_due_at(**validity, acquired=acquired),
-        "past_threshold_on_arrival": registration.acquired >= state.limits.renewal_due_at(**validity),
         "since_renewal": float("inf") if renewed_at is None else state.monotonic - renewed_at,
     }
 
@@ -639,34 +631,6 @@ def _token_failure(failure: PairingFailure | None, now: float, *, wanted: bool) 
         return None
     recent = now - max(failure.tried, failure.applied) < _APPLIED_AGAIN_SECONDS
     return failure if wanted or recent else None
-
-
-def _corrected(state: State, stored: Registration) -> Registration | None:
-    """The registration with the currently configured ids, if they differ and its token is unchanged; else None.
-
-    A literal token of the CompassConnection was removed after the pairing, but its ids stay.
-    """
-    configured = state.configuration
-    ids, corrected = ids_of(state.connection) if stored.origin == SPEC_PAIRING else None, stored
-    if isinstance(configured, PairingConfiguration) and state.token_already_exchanged:
-        ids = (configured.runtime_id, configured.tenant)
-        corrected = replace(stored, paired_with=configured.fingerprint, origin=configured.origin)
-    if ids is None or ids == (stored.runtime_id, stored.tenant):
-        return None
-    return replace(corrected, runtime_id=ids[0], tenant=ids[1])
-
-
-def _corrected_runtime(
-    configured: Configuration | None, stored: Registration, corrected: Registration | None, owner: Owner | None
-) -> Registration | None:
-    """The registration with the Runtime of the certificate, if that is configured now."""
-    if owner is None:
-        return None
-    if corrected is not None and corrected.runtime_id == owner.actual:
-        return corrected
-    if not isinstance(configured, PairingConfiguration) or configured.runtime_id != owner.actual:
-        return None
-    return replace(stored, runtime_id=configured.runtime_id, tenant=configured.tenant, origin=configured.origin)
 
 
 def _token_is_newer(state: State, registration: Registration, *, refused_for: float) -> bool:
