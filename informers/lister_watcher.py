@@ -2,11 +2,10 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from informers.client import LIST_TIMEOUT, Client
-from informers.errors import ApiError, Expired, WrongKind
+from informers.errors import ApiError, WrongKind
 from informers.resource import Resource, object_key
 from informers.transport import Stop
 from informers.watch import WatchEvent
@@ -114,54 +113,31 @@ class ResourceListerWatcher:
         )
 
 
-class ListPage(Protocol):
-    """Reads one page; see ListerWatcher.list."""
-
-    def __call__(self, *, limit: int | None, continue_: str) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ListResult:
-    """All items, and the resourceVersion for the watch."""
+class Page(NamedTuple):
+    """A page of a list. continue_: of the next one, "" if it is the last."""
 
     items: list[dict[str, Any]]
     resource_version: str
+    continue_: str
 
 
-def list_all(list_page: ListPage, resource: Resource) -> ListResult:
-    """The latest state, in pages, so that no single answer keeps the interpreter busy for long.
-
-    If a continue token expires, the list is read again, without pages. The version of the result is that of the first
-    page, so that no later change is missed. Raises ApiError.
-    """
-    page = _Page(list_page(limit=PAGE_SIZE, continue_=""), resource)
-    items, version = page.items, page.resource_version
-    while page.continue_:
-        try:
-            page = _Page(list_page(limit=PAGE_SIZE, continue_=page.continue_), resource)
-        except Expired:
-            log.info("Paged list expired, listing without pages", extra={"resource": resource.plural})
-            page = _Page(list_page(limit=None, continue_=""), resource)
-            return ListResult(page.items, page.resource_version)
-        items += page.items
-    return ListResult(items, version)
-
-
-class _Page:
-    def __init__(self, answer: dict[str, Any], resource: Resource) -> None:
-        metadata = answer.get("metadata")
-        items = answer.get("items")
-        # Go sends null for an empty slice.
-        items = [] if items is None and "items" in answer else items
-        if not isinstance(metadata, dict) or not isinstance(items, list) or answer.get("kind") == "Table":
-            raise ApiError(
-                f"the answer to a list of {resource.plural} is no list but a {answer.get('kind') or 'nameless thing'}",
-                reason="UnexpectedServerResponse",
-            )
-        self.resource_version = str(metadata.get("resourceVersion") or "")
-        self.continue_ = str(metadata.get("continue") or "")
-        _check_kind(items, answer.get("kind"), resource)
-        self.items = [item for item in items if _is_usable(item, resource)]
+def read_page(answer: dict[str, Any], resource: Resource) -> Page:
+    """The usable items of an answer to a list. Raises ApiError if it is none, and WrongKind."""
+    metadata = answer.get("metadata")
+    items = answer.get("items")
+    # Go sends null for an empty slice.
+    items = [] if items is None and "items" in answer else items
+    if not isinstance(metadata, dict) or not isinstance(items, list) or answer.get("kind") == "Table":
+        raise ApiError(
+            f"the answer to a list of {resource.plural} is no list but a {answer.get('kind') or 'nameless thing'}",
+            reason="UnexpectedServerResponse",
+        )
+    _check_kind(items, answer.get("kind"), resource)
+    return Page(
+        [item for item in items if _is_usable(item, resource)],
+        str(metadata.get("resourceVersion") or ""),
+        str(metadata.get("continue") or ""),
+    )
 
 
 def wrong_kind(resource: Resource, kind: object) -> WrongKind:

@@ -27,7 +27,7 @@ from informers.errors import (
     WrongKind,
     error_from_status,
 )
-from informers.lister_watcher import ListerWatcher, Watcher, list_all, wrong_kind
+from informers.lister_watcher import PAGE_SIZE, ListerWatcher, Page, Watcher, read_page, wrong_kind
 from informers.metrics import InformerMetrics
 from informers.resource import is_older, object_key
 from informers.transport import Stop, Stopped
@@ -218,25 +218,45 @@ class Reflector:
     # ---- list
 
     def _list(self) -> None:
-        def page(*, limit: int | None, continue_: str) -> dict[str, Any]:
-            self._check_stop()
-            try:
-                return self._lister_watcher.list(limit=limit, continue_=continue_, stop=self._round)
-            finally:
-                self._check_stop()  # the result of a request that was ended with its round is ignored
+        """Fill the store from the latest state, in pages, so that no single answer keeps the interpreter busy for long.
 
+        If a continue token expires, the list is read again, without pages. Its version is that of the first page, so
+        that no later change is missed.
+        """
         started = self._clock.monotonic()
-        result = list_all(page, self._lister_watcher.resource)
-        self._last_error = None
         objects: dict[str, Object] = {}
         failures: dict[str, TransformFailed] = {}
-        for obj in result.items:
-            key = object_key(obj)
+        version, continue_ = "", ""
+        limit: int | None = PAGE_SIZE
+        while True:
             try:
-                objects[key] = self._transformed(obj)
-            except TransformFailed as error:
-                failures[key] = error
-        self._replace(objects, failures, result.resource_version, started)
+                page = self._page(limit, continue_)
+            except Expired:
+                if not continue_:
+                    raise
+                log.info("Paged list expired, listing without pages", extra={"informer": self._name})
+                objects, failures, version, continue_, limit = {}, {}, "", "", None
+                continue
+            version = version or page.resource_version
+            for obj in page.items:
+                key = object_key(obj)
+                try:
+                    objects[key] = self._transformed(obj)
+                except TransformFailed as error:
+                    failures[key] = error
+            continue_ = page.continue_
+            if not continue_:
+                break
+        self._last_error = None
+        self._replace(objects, failures, version, started)
+
+    def _page(self, limit: int | None, continue_: str) -> Page:
+        self._check_stop()
+        try:
+            answer = self._lister_watcher.list(limit=limit, continue_=continue_, stop=self._round)
+        finally:
+            self._check_stop()  # the result of a request that was ended with its round is ignored
+        return read_page(answer, self._lister_watcher.resource)
 
     def _replace(
         self, objects: dict[str, Object], failures: dict[str, TransformFailed], version: str, started: float
