@@ -33,7 +33,7 @@ class Before:
         self._stage = stage
         self._applications = stage.applications()
         self._secrets = {name: secret.get("data") for name, secret in stage.secrets().items()}
-        self._credentials = stage.secret(CLUSTER_SECRET)
+        self._credentials = self._stored_credentials()
         self._issued = len(stage.compass.certificates())
 
     def check(self) -> None:
@@ -47,8 +47,12 @@ class Before:
         assert after[ERP]["metadata"]["labels"]["application-type"] == "erp"
         assert {name: secret.get("data") for name, secret in stage.secrets().items()} == self._secrets
         assert len(stage.compass.certificates()) == self._issued
-        kept = stage.secret(CLUSTER_SECRET) or {}
-        assert {key: kept.get(key) for key in ("crt", "key", "crtChain")} == self._credentials
+        assert self._stored_credentials() == self._credentials
+
+    def _stored_credentials(self) -> dict[str, str | None]:
+        """What both agents store."""
+        stored = self._stage.secret(CLUSTER_SECRET) or {}
+        return {key: stored.get(key) for key in ("crt", "key", "crtChain")}
 
 
 def test_objects_of_the_go_agent_are_taken_over(connected: Stage) -> None:

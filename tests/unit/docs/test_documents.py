@@ -17,6 +17,9 @@ DOCUMENTS = sorted(
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ANCHOR = re.compile(r"[^\w\- ]")
 MAKE_COMMAND = re.compile(r"(?:^ {4}|`)make ([a-z][a-z0-9-]*)", re.MULTILINE)
+PATH = re.compile(
+    r"`((?:config|controller|docs|e2e|examples|informers|kubectl_compass|release|requirements|tests|workqueue)/[\w./-]+)"
+)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -47,6 +50,13 @@ def test_every_make_command_exists(document: Path) -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(MAKE_COMMAND.findall(document.read_text()))
     assert named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_path_exists(document: Path) -> None:
+    """NAME stands for what the reader chooses."""
+    named = {path for path in PATH.findall(document.read_text()) if "NAME" not in path}
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
 def test_the_modules_in_the_table_of_the_architecture_exist() -> None:
