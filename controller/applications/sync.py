@@ -276,7 +276,7 @@ class SyncReconciler:
         if written is not None:
             # Without the request id, so that the same failure leads to the same Event.
             self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
-        log.warning("Fetch from the Director failed", extra={"error": text})
+        log.warning("Fetch from the Director failed", extra={"error": text, "requestID": identifier})
         return Result(requeue_after=delay)
 
     def _take_over(self, connection: Object, assignment: Assignment, identifier: str) -> tuple[Plan, str, str]:
@@ -421,10 +421,12 @@ class SyncReconciler:
         ):
             if labels.get(key) == value:
                 continue
+            identifier = request_id(known.runtime_id)
             try:
-                director.set_runtime_label(known.runtime_id, key, value, request_id=request_id(known.runtime_id))
+                director.set_runtime_label(known.runtime_id, key, value, request_id=identifier)
             except CompassError as error:
                 errors.append(f"{key}: {error}")
+                log.warning("Report of a label failed", extra={"error": errors[-1], "requestID": identifier})
         return "; ".join(errors)
 
 

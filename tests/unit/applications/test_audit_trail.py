@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from controller.compass.errors import Unavailable
 from controller.resources import APPLICATION, SECRET
 from controller.runtime.logs import TextFormatter
 from tests.support.sync import Agent, Cluster, Director, application
@@ -109,3 +110,19 @@ def test_a_quiet_cycle_is_one_line(agent: Agent, director: Director, log: Log) -
     agent.cycle()
     assert not log.writes()
     assert len(log.lines(".*")) == 1
+
+
+def test_each_failed_call_is_a_warning_with_its_request_id(
+    agent: Agent, director: Director, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fetches and reports of labels: the id is what the people of Compass search for."""
+    director.label_error = Unavailable("read only")
+    agent.settle()
+    director.error = Unavailable("HTTP 502")
+    agent.cycle()
+    ids: dict[str, list[str]] = {}
+    for record in caplog.records:
+        ids.setdefault(record.getMessage(), []).append(getattr(record, "requestID", ""))
+    for message in ("Report of a label failed", "Fetch from the Director failed"):
+        assert ids[message]
+        assert all(request_id.startswith("runtime_") for request_id in ids[message])
