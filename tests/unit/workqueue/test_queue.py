@@ -280,6 +280,14 @@ def test_incomparable_keys_are_fine() -> None:
     assert [queue.get() for _ in keys] == keys
 
 
+def test_the_priority_of_a_key_is_zero_by_default(queue: RateLimitingQueue[str], clock: VirtualClock) -> None:
+    queue.add("now")
+    queue.add_after("later", 1)
+    queue.add_rate_limited("failed")
+    clock.advance(100)
+    assert {queue.get_with_priority() for _ in range(3)} == {("now", 0), ("later", 0), ("failed", 0)}
+
+
 def test_a_key_that_is_done_is_not_kept(clock: VirtualClock) -> None:
     """A queue that lives for months must not hold what went through it."""
 
