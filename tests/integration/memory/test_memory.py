@@ -139,7 +139,7 @@ def test_as_many_applications_as_may_be(context: ssl.SSLContext, ca_file: Path) 
     """With the bounds as they are by default, and the worst answer at the end."""
     limits = Limits()
     body = hostile("different keys", limits.answer_bytes * 98 // 100)
-    with LargeDirector(context, WithSurprise(Tenant(11_500), body)) as director:
+    with LargeDirector(context, WithSurprise(Tenant(11_000), body)) as director:
         told = fetched(director.url, ca_file)
-    assert told.get("applied") == 11_500, told
+    assert told.get("applied") == 11_000, told
     assert told["peak"] < MOST
