@@ -11,7 +11,8 @@ from typing import Any
 from controller.settings import variables
 from e2e.controlplane.assets import find_assets
 from release import plugin
-from release.chart import NAME, archive, chart
+from release.archives import tar_gz
+from release.chart import NAME, chart
 from release.manifests import ROOT, objects, render
 
 
@@ -48,7 +49,7 @@ def main() -> int:
     )
     modified = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
     path = options.output / f"{NAME}-chart-{version}.tgz"
-    write(path, archive(files, modified=modified))
+    write(path, tar_gz({f"{NAME}/{name}": text.encode() for name, text in files.items()}, modified=modified))
     executable = plugin.executable(version, modified=modified)
     write(options.output / plugin.COMMAND, executable)
     (options.output / plugin.COMMAND).chmod(0o755)

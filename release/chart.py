@@ -5,12 +5,9 @@ the chart with its defaults renders what kustomize renders. What is fixed text i
 """
 
 import copy
-import gzip
-import io
 import json
-import tarfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +62,9 @@ _PLACES = {
     {{- end }}""",
     ": LABELS-PLACE": ":{{- toYaml .Values.serviceMonitor.labels | nindent 4 }}",
 }
+
+#: Fields whose value is a place in every object.
+_FIELDS = {("namespace", NAMESPACE): "NAMESPACE-PLACE", ("serviceAccountName", NAME): "ACCOUNT-PLACE"}
 
 #: Objects that a value turns off or on.
 _CONDITIONS = {
@@ -134,7 +134,7 @@ def chart(
                 obj["metadata"]["labels"] = "LABELS-PLACE"
             elif kind == "ServiceAccount":
                 obj["metadata"]["name"] = "ACCOUNT-PLACE"
-            text = _templated(_with_any_account(_in_any_namespace(obj)))
+            text = _templated(_with_places(obj))
             if condition := _CONDITIONS.get((kind, name)):
                 text = f"{{{{- if {condition} }}}}\n{text}{{{{- end }}}}\n"
             kinds[kind].append(text)
@@ -150,18 +150,6 @@ def chart(
         "templates/_helpers.tpl": (_FIXED / "_helpers.tpl").read_text(),
         "templates/NOTES.txt": (_FIXED / "NOTES.txt").read_text(),
     }
-
-
-def archive(files: Mapping[str, str], *, modified: int) -> bytes:
-    """The chart as Helm's tar.gz; the same files and time (seconds since 1970) give the same bytes."""
-    tarred = io.BytesIO()
-    with tarfile.open(fileobj=tarred, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for path, text in sorted(files.items()):
-            data = text.encode()
-            info = tarfile.TarInfo(f"{NAME}/{path}")
-            info.size, info.mtime = len(data), modified
-            tar.addfile(info, io.BytesIO(data))
-    return gzip.compress(tarred.getvalue(), mtime=modified)
 
 
 def _dump(value: object) -> str:
@@ -209,37 +197,23 @@ def _with_more_scrapers(policy: Object) -> None:
     rule["from"].append("METRICS-FROM-PLACE")
 
 
-def _with_any_account(value: Any) -> Any:
-    """The name of the ServiceAccount where others refer to it."""
-    match value:
-        case {"kind": "ServiceAccount", "name": _}:  # a subject; the object itself has its name in metadata
-            return {**value, "name": "ACCOUNT-PLACE"}
-        case dict():
-            return {
-                key: "ACCOUNT-PLACE" if key == "serviceAccountName" else _with_any_account(part)
-                for key, part in value.items()
-            }
-        case list():
-            return [_with_any_account(part) for part in value]
-        case _:
-            return value
-
-
 def _movable(value: str) -> str:
     """A value that is the agent's namespace, or begins with it as in `kyma-system/name`."""
     head, slash, rest = value.partition("/")
     return f"{_NAMESPACE_TEMPLATE}{slash}{rest}" if head == NAMESPACE else value
 
 
-def _in_any_namespace(value: Any) -> Any:
+def _with_places(value: Any, key: str = "") -> Any:
+    """With places for the agent's namespace, and for the name of its ServiceAccount where others refer to it."""
     match value:
+        case {"kind": "ServiceAccount", "name": str()}:  # a subject; the object itself has its name in metadata
+            return {**value, "name": "ACCOUNT-PLACE", "namespace": "NAMESPACE-PLACE"}
         case dict():
-            return {
-                key: "NAMESPACE-PLACE" if key == "namespace" and part == NAMESPACE else _in_any_namespace(part)
-                for key, part in value.items()
-            }
+            return {name: _with_places(part, name) for name, part in value.items()}
         case list():
-            return [_in_any_namespace(part) for part in value]
+            return [_with_places(part) for part in value]
+        case str():
+            return _FIELDS.get((key, value), value)
         case _:
             return value
 

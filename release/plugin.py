@@ -4,10 +4,8 @@ The file is a zip archive of modules after a first line that names the interpret
 one file is for all systems and all versions of Python from 3.11.
 """
 
-import gzip
 import hashlib
 import io
-import tarfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -16,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from release.archives import tar_gz
 from release.image.trim import FOLDERS
 from release.manifests import ROOT
 
@@ -64,14 +63,8 @@ def executable(version: str, *, modified: int) -> bytes:
 
 
 def archive(plugin: bytes, *, modified: int) -> bytes:
-    """What krew installs from: a tar.gz with the file and its license."""
-    tarred = io.BytesIO()
-    with tarfile.open(fileobj=tarred, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for path, data, mode in (("LICENSE", (ROOT / "LICENSE").read_bytes(), 0o644), (COMMAND, plugin, 0o755)):
-            info = tarfile.TarInfo(path)
-            info.size, info.mtime, info.mode = len(data), modified, mode
-            tar.addfile(info, io.BytesIO(data))
-    return gzip.compress(tarred.getvalue(), mtime=modified)
+    """What krew installs from: the file and its license."""
+    return tar_gz({"LICENSE": (ROOT / "LICENSE").read_bytes(), COMMAND: plugin}, modified=modified, programs={COMMAND})
 
 
 def krew_manifest(archived: bytes, *, version: str, home: str, url: str) -> str:
