@@ -295,8 +295,8 @@ class Settings:
     metrics_logging_interval: float = _var(
         "METRICS_LOGGING_TIME_INTERVAL", "30m", _positive_duration, "Period of the log line with cluster metrics."
     )
-    health_port: int = _var("HEALTH_PORT", "8090", _port, "Port of /healthz and /readyz.")
-    metrics_port: int = _var("METRICS_PORT", "8080", _port, "Port of /metrics.")
+    health_port: int = _var("HEALTH_PORT", "8090", _port, "Port of /healthz and /readyz. 0: no such server.")
+    metrics_port: int = _var("METRICS_PORT", "8080", _port, "Port of /metrics. 0: no such server.")
     gateway_port: int = _var("GATEWAY_PORT", "8080", _port, "Accepted for compatibility; not used.")
     leader_election: bool = _var(
         "LEADER_ELECTION", "true", _boolean, "Elect one active replica with a Lease. Required with several replicas."
