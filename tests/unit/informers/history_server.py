@@ -245,7 +245,8 @@ class HistoryServer:
             self._run += 1
             connections = [*self._open]
             self._tokens.clear()
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # closed by the acceptor, which accepted a connection after the run had ended
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join()
         for connection in connections:
             with suppress(OSError):
