@@ -144,7 +144,6 @@ class _Armed:
     fault: Fault
     skip: int
     left: int | None
-    hits: int = 0
 
 
 class Faults:
@@ -171,11 +170,6 @@ class Faults:
         with self._lock:
             self._armed.clear()
 
-    def armed(self) -> dict[int, tuple[Fault, int]]:
-        """Fault and hits so far, by number."""
-        with self._lock:
-            return {number: (armed.fault, armed.hits) for number, armed in self._armed.items()}
-
     def take(self, info: RequestInfo) -> Hit:
         """The faults that hit this request; counts them down."""
         deciding: Fault | None = None
@@ -189,7 +183,6 @@ class Faults:
                 if armed.skip > 0:
                     armed.skip -= 1
                     continue
-                armed.hits += 1
                 if armed.left is not None:
                     armed.left -= 1
                     if armed.left <= 0:

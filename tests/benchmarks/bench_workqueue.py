@@ -5,12 +5,12 @@ Run: python -m tests.benchmarks.bench_workqueue
 
 import gc
 import queue
-import statistics
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.benchmarks.measured_world import spread
 from workqueue import ControllerRateLimiter, RateLimitingQueue, ShutDown
 from workqueue.testing import VirtualClock
 
@@ -66,7 +66,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _row(name: str, figures: list[float], unit: str) -> None:
-    print(f"{name:<52} {statistics.median(figures):8.2f} [{min(figures):.2f} .. {max(figures):.2f}] {unit}")
+    print(f"| {name} | {spread(figures)} {unit} |", flush=True)
 
 
 def compare_with_stdlib() -> None:
@@ -82,7 +82,7 @@ def compare_with_stdlib() -> None:
         for name, figures in costs.items():
             _row(f"{name}, {manner}", figures, "us per key")
         pairs = zip(costs["RateLimitingQueue"], costs["queue.Queue"], strict=True)
-        _row("  RateLimitingQueue / queue.Queue", [cost / base for cost, base in pairs], "times (at most 3)")
+        _row("RateLimitingQueue / queue.Queue", [cost / base for cost, base in pairs], "times (at most 3)")
 
 
 def many_keys_many_workers() -> None:
@@ -137,7 +137,7 @@ def delayed_keys() -> None:
 
 
 def main() -> None:
-    print(f"median [min .. max] of {_ROUNDS} rounds")
+    print(f"{_ROUNDS} rounds\n\n| | |\n|---|---:|")
     compare_with_stdlib()
     delayed_keys()
     many_keys_many_workers()

@@ -37,11 +37,6 @@ class ObjectStore:
     def lister(self, resource: Resource) -> Lister:
         return Lister(self._indexers.setdefault(resource.plural, Indexer()), resource)
 
-    def catch_up(self) -> None:
-        """Let the caches see what was written while `lagging`."""
-        for (plural, key), obj in self._objects.items():
-            self._indexers.setdefault(plural, Indexer()).put(key, obj, obj["metadata"]["resourceVersion"])
-
     # --- the client's methods ---
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object:
