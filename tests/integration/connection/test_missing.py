@@ -65,7 +65,8 @@ def test_an_api_server_that_is_not_there_is_waited_for(world: World, agent: Agen
     world.control_plane.kill_apiserver()
     agent.start()
     address = world.control_plane.url.removeprefix("https://")
-    wait_for_log(world, agent, "WARNING", f"cannot reach the API server at {address}: connection refused")
+    refused = f"the connection to {address} was refused"
+    wait_for_log(world, agent, "WARNING", f"cannot reach the API server at {address}: {refused}")
     world.control_plane.start_apiserver()
     wait_for_log(world, agent, "Caches are filled")
     world.patch_connection({"spec": {"resyncNow": True}})
