@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 MAX_DELAY = 0.03  # seconds
 

@@ -4,7 +4,7 @@
 - De-duplicating: a key is with one worker at a time, and any number of adds before that count once.
 - Reliable: a key that is added while a worker has it is returned again.
 - Keys can be added after a delay, or with the back-off of a rate limiter.
-- Time is an argument: with workqueue.testing.VirtualClock a test controls each delay.
+- Time is an argument: a test passes a clock of its own and controls each delay.
 """
 
 from workqueue.clock import REAL_CLOCK, Clock, RealClock

@@ -1,4 +1,4 @@
-"""Time as an argument: all waits and measurements use a Clock, so that tests can use workqueue.testing.VirtualClock."""
+"""Time as an argument: all waits and measurements use a Clock, so that a test can pass one of its own."""
 
 import threading
 import time

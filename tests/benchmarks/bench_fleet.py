@@ -18,7 +18,7 @@ from http import HTTPStatus
 
 from controller.compass.answers import RATE_LIMIT_PAUSE
 from controller.connection.backoff import Backoff
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 _BURST = 3_000  # tokens of the gateway's bucket
 _REFILL, _REFILL_SECONDS = 300, 30.0

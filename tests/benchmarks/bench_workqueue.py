@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.benchmarks.measured_world import spread
+from tests.clock import VirtualClock
 from workqueue import ControllerRateLimiter, RateLimitingQueue, ShutDown
-from workqueue.testing import VirtualClock
 
 _ROUNDS = 5
 _KEYS = [f"namespace/name-{i}" for i in range(20_000)]

@@ -24,10 +24,10 @@ from controller.settings import ObjectName
 from e2e.cluster import encoded
 from informers import MutationCache
 from informers.errors import ApiError
+from tests.clock import VirtualClock
 from tests.support.agent_thread import small_key
 from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT, ConnectorBorder
 from tests.support.object_store import ObjectStore
-from workqueue.testing import VirtualClock
 
 CLUSTER = ObjectName("kyma-system", "cluster-client-certificates")
 CA = ObjectName("istio-system", "ca-certificates")

@@ -42,7 +42,7 @@ from controller.settings import Settings
 from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
 from informers.indexer import Indexer, Lister
 from informers.resource import Resource, object_key
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 NAMESPACE = "kyma-system"
 

@@ -26,7 +26,7 @@ from informers import (
     Unauthorized,
 )
 from informers.configuration import load
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SECRETS = Resource("", "v1", "secrets", "Secret")

@@ -6,7 +6,7 @@ from controller.applications.conversion import ConversionSettings
 from controller.applications.desired import DesiredSet, desired_set
 from controller.applications.progress import Plan, Progress
 from controller.compass.types import Application, Assignment, IncompleteApplication
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 
 class _Conclusions:

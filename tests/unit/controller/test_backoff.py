@@ -3,7 +3,7 @@
 import pytest
 
 from controller.connection.backoff import Backoff
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 
 def delays(count: int, *, random: float = 0.0, cap: float = 180.0, at_least: float | None = None) -> list[float]:

@@ -48,8 +48,8 @@ from controller.connection.state import (
     derive,
 )
 from controller.connection.status import State as ConnectionState
+from tests.clock import VirtualClock
 from tests.support.connection_bench import SYNC_PERIOD
-from workqueue.testing import VirtualClock
 
 NOW, MONOTONIC = 1_900_000_000.0, 10_000.0
 TOLERANCE = 2 * SYNC_PERIOD

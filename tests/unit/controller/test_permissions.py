@@ -11,7 +11,7 @@ from controller.connection.store import ConnectionStore
 from controller.permissions import Permissions, PermissionsMissing, Report
 from controller.settings import Settings
 from informers import ApiError, ConnectionFailed, Forbidden, NotFound
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 APPLICATIONS = "https://api/apis/applicationconnector.kyma-project.io/v1alpha1/applications"
 SECRETS = "https://api/api/v1/namespaces/kyma-system/secrets"

@@ -9,9 +9,9 @@ from controller.connection.store import ConnectionStore
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from informers import Indexer, Lister, MutationCache, Resource
 from informers.resource import object_key
+from tests.clock import VirtualClock
 from tests.support.connection_bench import CA, CLUSTER, Bench
 from tests.support.object_store import Object, ObjectStore
-from workqueue.testing import VirtualClock
 
 
 @pytest.fixture(params=[True, False], ids=["own CRD", "CRD of the Go agent"])

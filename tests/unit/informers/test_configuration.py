@@ -12,7 +12,7 @@ import yaml
 from e2e.pki import Authority
 from informers import ConfigurationError
 from informers.configuration import load
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 
 def kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None) -> str:

@@ -14,9 +14,9 @@ from e2e.pki import Authority, KeyPair
 from informers import Client, ConfigurationError, Unauthorized
 from informers.credentials import CERTIFICATE_PERIOD, Credentials, TokenFile
 from informers.transport.tls import TLSMaterial, client_context
+from tests.clock import VirtualClock
 from tests.fake_api_server.server import Answer, FakeAPIServer
 from tests.support.noting_server import NotingServer
-from workqueue.testing import VirtualClock
 
 
 class TestTokenFile:

@@ -16,9 +16,9 @@ from e2e.pki import Authority
 from informers import Client, ConfigurationError, NoCredentials, Unauthorized
 from informers.configuration import load
 from informers.credentials import Credentials
+from tests.clock import VirtualClock
 from tests.fake_api_server.server import Answer, FakeAPIServer
 from tests.fake_api_server.waiting import eventually
-from workqueue.testing import VirtualClock
 
 OK = Answer(200, body=b"{}")
 REFUSED = Answer(401, "Unauthorized")

@@ -21,12 +21,12 @@ from informers import (
 )
 from informers.handlers import Registration, Updated
 from informers.transport import Stop
+from tests.clock import VirtualClock
 from tests.fake_api_server.cluster import Cluster
 from tests.fake_api_server.in_process import InProcess, api_error
 from tests.fake_api_server.objects import widget
 from tests.fake_api_server.waiting import HastyClock, eventually
 from workqueue.clock import Clock
-from workqueue.testing import VirtualClock
 
 Start = Callable[[SharedInformer], threading.Event]
 Object = dict[str, Any]

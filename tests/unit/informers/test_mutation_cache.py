@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from informers import Indexer, Lister, MutationCache, NotFound
+from tests.clock import VirtualClock
 from tests.fake_api_server.objects import WIDGETS, widget
-from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
 V1, V2, V3 = widget("a", "1"), widget("a", "2"), widget("a", "3")

@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from informers.mutation_detector import ENVIRONMENT_VARIABLE, KEEP_SECONDS, CacheMutated, MutationDetector
+from tests.clock import VirtualClock
 from tests.fake_api_server.objects import widget
-from workqueue.testing import VirtualClock
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from kubectl_compass import actions, status
 from kubectl_compass.arguments import Connect
 from kubectl_compass.cluster import Cluster
 from kubectl_compass.terminal import Terminal
+from tests.clock import VirtualClock
 from tests.support.object_store import ObjectStore
-from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
 

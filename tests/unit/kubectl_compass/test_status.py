@@ -17,8 +17,8 @@ from kubectl_compass.arguments import Connect
 from kubectl_compass.cluster import DEPLOYMENTS, Cluster, Failed
 from kubectl_compass.status import list_applications, status, watch
 from kubectl_compass.terminal import Terminal
+from tests.clock import VirtualClock
 from tests.support.object_store import ObjectStore
-from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
 NAME = "compass-runtime-agent"

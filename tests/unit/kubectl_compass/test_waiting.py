@@ -9,7 +9,7 @@ from informers import ConnectionFailed, Forbidden
 from kubectl_compass.actions import wait as wait_for
 from kubectl_compass.status import situation
 from kubectl_compass.terminal import Terminal
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 Object = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from informers import AlreadyExists, Conflict, NotFound, Stop
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 Object = dict[str, Any]
 # Real seconds in which a thread has to end, generous: the machine may be busy.

@@ -12,8 +12,8 @@ from hypothesis import given
 
 from controller.runtime.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES, ClusterMetrics
 from informers import ApiError, NotFound, Resource
+from tests.clock import VirtualClock
 from tests.support.fuzzing import PLACES, VALUES, planted, quickly
-from workqueue.testing import VirtualClock
 
 INTERVAL = 1800.0
 CAPACITY = {"cpu": "4", "ephemeral-storage": "51474912Ki", "memory": "16393272Ki", "pods": "110", "hugepages-2Mi": "0"}

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 from controller.runtime import LOW_PRIORITY, Controller, Metrics, ReconcileFailed, Result, logs
 from controller.runtime.controller import Predicate
 from informers import ConnectionFailed, DeletedFinalStateUnknown, EventHandlers, Forbidden, Stop, Stopped
+from tests.clock import VirtualClock
 from tests.unit.runtime.conftest import Threads
 from workqueue import ItemExponentialFailureRateLimiter
-from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
 WAIT = 60.0

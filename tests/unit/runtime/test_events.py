@@ -7,8 +7,8 @@ import pytest
 
 from controller.runtime.events import EventRecorder
 from informers import ConnectionFailed, Forbidden
+from tests.clock import VirtualClock
 from tests.unit.runtime.conftest import FakeApi, Threads
-from workqueue.testing import VirtualClock
 
 EVENTS = "/api/v1/namespaces/{}/events"
 WAIT = 60.0

@@ -21,8 +21,8 @@ from controller.runtime import (
     ServerBindError,
 )
 from informers import ConnectionFailed, EventHandlers, Forbidden, Stopped
+from tests.clock import VirtualClock
 from tests.unit.runtime.conftest import FakeApi, Threads
-from workqueue.testing import VirtualClock
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
 ELECTION = LeaderElectionConfig(name="lock", namespace="ns", identity="a")

@@ -17,9 +17,9 @@ from informers import (
     WatchEvent,
 )
 from informers.errors import KubernetesError
+from tests.clock import VirtualClock
 from tests.fake_api_server.objects import WIDGETS, bookmark, widget, widget_list
 from tests.unit.runtime.conftest import Threads
-from workqueue.testing import VirtualClock
 
 Object = dict[str, Any]
 

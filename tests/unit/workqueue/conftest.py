@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from workqueue.testing import VirtualClock
+from tests.clock import VirtualClock
 
 _DEADLINE_SECONDS = 30.0  # real time; only a hang ever reaches it
 _EAGER_SWITCH_SECONDS = 1e-6  # the interpreter changes threads about as often as it can

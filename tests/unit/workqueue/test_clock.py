@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
+from tests.clock import VirtualClock
 from tests.unit.workqueue.conftest import Threads
 from workqueue import RealClock
-from workqueue.testing import VirtualClock
 
 
 def test_time_stands_still_until_advanced(clock: VirtualClock) -> None:

@@ -7,9 +7,9 @@ import weakref
 
 import pytest
 
+from tests.clock import VirtualClock
 from tests.unit.workqueue.conftest import Threads
 from workqueue import ItemExponentialFailureRateLimiter, RateLimitingQueue, ShutDown
-from workqueue.testing import VirtualClock
 
 
 class RecordingClock(VirtualClock):

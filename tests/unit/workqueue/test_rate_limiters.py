@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
+from tests.clock import VirtualClock
 from tests.unit.workqueue.conftest import Threads
 from workqueue import ControllerRateLimiter, ItemExponentialFailureRateLimiter, RateLimiter
-from workqueue.testing import VirtualClock
 
 
 def delays(limiter: RateLimiter[str], count: int, key: str = "a") -> list[float]:

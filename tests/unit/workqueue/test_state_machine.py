@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.clock import VirtualClock
 from workqueue import ItemExponentialFailureRateLimiter, QueueGauges, QueueMetrics, RateLimitingQueue, ShutDown
-from workqueue.testing import VirtualClock
 
 KEYS = st.sampled_from("abcde")
 PRIORITIES = st.integers(-1, 2)

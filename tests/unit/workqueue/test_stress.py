@@ -5,9 +5,9 @@ import threading
 from collections import Counter
 from typing import Any
 
+from tests.clock import VirtualClock
 from tests.unit.workqueue.conftest import Threads
 from workqueue import ItemExponentialFailureRateLimiter, RateLimitingQueue, ShutDown
-from workqueue.testing import VirtualClock
 
 PRODUCERS = 6
 WORKERS = 6

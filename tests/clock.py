@@ -120,7 +120,7 @@ class VirtualClock:
         # With the condition held each of its waiters is either parked or notified. Only the condition itself can tell
         # which, and it has no public name for that.
         with place:
-            return min(self._registered(place), len(place._waiters))  # type: ignore[attr-defined]  # noqa: SLF001
+            return min(self._registered(place), len(place._waiters))  # type: ignore[attr-defined]
 
     def _registered(self, place: threading.Condition | threading.Event) -> int:
         with self._changed:
