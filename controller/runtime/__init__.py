@@ -8,24 +8,19 @@
 """
 
 from controller.runtime.controller import LOW_PRIORITY, Controller, Reconcile, ReconcileFailed, Result
-from controller.runtime.events import EventRecorder, EventType
+from controller.runtime.events import EventRecorder
 from controller.runtime.group import RunnableFailed
-from controller.runtime.health import Check
 from controller.runtime.http_server import HTTPServer, ServerBindError
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
-from controller.runtime.manager import BuildControllers, GracePeriodExceeded, Manager
-from controller.runtime.metrics import ControllerMetrics, Metrics
+from controller.runtime.manager import GracePeriodExceeded, Manager
+from controller.runtime.metrics import Metrics
 from controller.runtime.signals import stop_on_signals
 from controller.runtime.term import Term
 
 __all__ = [
     "LOW_PRIORITY",
-    "BuildControllers",
-    "Check",
     "Controller",
-    "ControllerMetrics",
     "EventRecorder",
-    "EventType",
     "GracePeriodExceeded",
     "HTTPServer",
     "LeaderElectionConfig",

@@ -105,3 +105,7 @@ def test_infinite_times_are_waited_for(threads: Threads) -> None:
     stop.set()
     threads.join()
     assert results == [True, True]
+
+
+def test_a_sleep_on_the_machines_clock_ends_by_time() -> None:
+    assert RealClock().sleep(0.001, threading.Event()) is False
