@@ -1,8 +1,8 @@
 """`compass-runtime-agent revoke`: end the connection permanently and delete the credentials.
 
 1  the CompassConnection is marked, so that a running agent neither renews the certificate nor pairs again
-2  the Connector revokes the certificate, over mTLS, and confirms it
-3  the Secret with key and certificate is deleted; if it has another certificate by then, 2 is repeated for that one
+2  the Connector revokes the certificate, over mTLS, and confirms it; before that, a renewed one that is not used yet
+3  the Secret with key and certificate is deleted; if it has other certificates by then, 2 is repeated for these
 4  the gateway's Secret is deleted if possible
 5  the status of the CompassConnection is updated (as a running agent would do)
 
@@ -17,7 +17,14 @@ from http import HTTPStatus
 from typing import TextIO
 
 from controller.commands import snapshot
-from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable, UnexpectedAnswer
+from controller.compass.errors import (
+    CompassError,
+    InvalidAnswer,
+    InvalidCredentials,
+    Refused,
+    Unavailable,
+    UnexpectedAnswer,
+)
 from controller.connection import problem, status
 from controller.connection.configuration import (
     Configuration,
@@ -26,7 +33,14 @@ from controller.connection.configuration import (
     origin_of,
     remove_revocation_mark,
 )
-from controller.connection.credentials import CredentialsError, CredentialsMissing, Registration, StoredCredentials
+from controller.connection.credentials import (
+    CredentialsError,
+    CredentialsMissing,
+    PendingCertificate,
+    Registration,
+    StoredCredentials,
+    read_credentials,
+)
 from controller.connection.sessions import Sessions, request_id
 from controller.resources import CONNECTION_NAME
 from controller.settings import Settings
@@ -34,7 +48,7 @@ from informers import ApiError, Client, Conflict
 
 DONE, FAILED = 0, 1
 
-_MAX_CERTIFICATES = 5  # the number of renewals in progress when the mark was set, usually none
+_MAX_CHANGES = 5  # of the Secret, by renewals in progress when the mark was set, usually none
 
 
 class _Failed(Exception):
@@ -62,7 +76,10 @@ def revoke(
 
 
 class _Revocation:
-    """One run. `_snapshot` is the last snapshot."""
+    """One run. `_snapshot` is the last snapshot, `_revoked` has the fingerprints of the certificates revoked by it.
+
+    `_not_revoked` says which certificate Compass does not accept and so does not revoke.
+    """
 
     def __init__(self, client: Client, settings: Settings, out: TextIO, now: Callable[[], float]) -> None:
         self._client = client
@@ -70,6 +87,8 @@ class _Revocation:
         self._out = out
         self._now = now
         self._snapshot = snapshot.take(client, settings)
+        self._revoked: set[str] = set()
+        self._not_revoked = ""
 
     def run(self, confirm: Callable[[str], bool]) -> None:
         configuration = self._snapshot.configurations.resolve(self._snapshot.connection)
@@ -100,8 +119,8 @@ class _Revocation:
 
     def _revoke_and_delete(self, credentials: StoredCredentials) -> None:
         """A renewal in progress may store another certificate after the first is revoked. Raises _NothingDone."""
-        self._revoke(credentials)
-        for _ in range(_MAX_CERTIFICATES):
+        self._revoke_all(credentials)
+        for _ in range(_MAX_CHANGES):
             try:
                 self._snapshot.credentials.delete_client()
             except Conflict:
@@ -112,32 +131,60 @@ class _Revocation:
             else:
                 return
             try:
-                renewed = self._snapshot.credentials.load()
+                stored = self._snapshot.credentials.load()
             except CredentialsError:
                 return
             try:
-                self._revoke(renewed)
+                self._revoke_all(stored)
             except _NothingDone as error:
                 raise _Failed(f"For a certificate that was renewed meanwhile: {error}") from error
-        raise _Failed("The certificate was replaced at each attempt. Stop the agent, and run the command again.")
+        raise _Failed("The Secret was changed at each attempt. Stop the agent, and delete the Secret.")
 
-    def _revoke(self, credentials: StoredCredentials) -> None:
-        """Raises _NothingDone, or _Failed if it is not known whether the certificate is revoked."""
+    def _revoke_all(self, credentials: StoredCredentials) -> None:
+        """The renewed certificate first: if the Connector fails after it, the next run skips it and revokes the other.
+
+        Raises _NothingDone.
+        """
         registration = _registration(credentials)
+        pending = self._snapshot.credentials.load_pending()
+        if pending is not None and self._now() < pending.valid_until:
+            self._revoke_pending(pending, registration)
+        try:
+            self._revoke(credentials, registration, "certificate")
+        except Refused as error:
+            raise _NothingDone(self._refused(error, credentials)) from error
+
+    def _revoke_pending(self, pending: PendingCertificate, registration: Registration) -> None:
+        """Compass may refuse it because it is not valid yet. The key that it is useless without is deleted then."""
+        name = "renewed certificate, which is not used yet,"
+        try:
+            credentials = read_credentials(pending.key.encode(), pending.chain.encode(), registration)
+            self._revoke(credentials, registration, name)
+        except (Refused, InvalidCredentials) as error:
+            until = status.timestamp(pending.valid_until)
+            self._not_revoked = (
+                f"The {name} could not be revoked: {error}. It is valid until {until}. Its key is deleted."
+            )
+
+    def _revoke(self, credentials: StoredCredentials, registration: Registration, name: str) -> None:
+        """Raises Refused, _NothingDone, or _Failed if it is not known whether the certificate is revoked."""
+        if credentials.fingerprint in self._revoked:
+            return
         identifier = request_id(registration.runtime_id)
         settings = self._settings
         sessions = Sessions(ca_file=settings.compass_ca_file, skip_verify=settings.skip_compass_tls_verify)
         try:
             sessions.connector(credentials).revoke(registration.connector_url, request_id=identifier)
-        except Refused as error:
-            raise _NothingDone(self._refused(error, credentials)) from error
+        except Refused:
+            raise
         except CompassError as error:
             if _answer_is_lost(error):
-                raise _Failed(f"The certificate may or may not be revoked: {error}. {self._way_on()}") from error
-            raise _NothingDone(f"The certificate could not be revoked, and nothing was changed: {error}") from error
+                raise _Failed(f"The {name} may or may not be revoked: {error}. {self._advice()}") from error
+            raise _NothingDone(f"The {name} could not be revoked, and nothing was changed: {error}") from error
         finally:
             sessions.close()
-        print(f"The certificate is revoked (x-request-id: {identifier}).", file=self._out)
+        self._revoked.add(credentials.fingerprint)
+        print(f"The {name} is revoked (x-request-id: {identifier}).", file=self._out)
 
     def _refused(self, error: Refused, credentials: StoredCredentials) -> str:
         if self._now() >= credentials.not_after:
@@ -147,10 +194,10 @@ class _Revocation:
         return (
             f"Compass refuses the certificate, so it could not be revoked, and nothing was changed: {error}. Compass "
             f"refuses a certificate that is already revoked, and every certificate while its Director or its database "
-            f"is down. {self._way_on()}"
+            f"is down. {self._advice()}"
         )
 
-    def _way_on(self) -> str:
+    def _advice(self) -> str:
         where = self._settings.cluster_certificates_secret
         return (
             f"Run the command again when Compass is available. If Compass refuses the certificate then, it is revoked, "
@@ -170,6 +217,8 @@ class _Revocation:
             status.no_certificate(obj)
 
         self._snapshot.connections.apply(CONNECTION_NAME, change)
+        if self._not_revoked:
+            print(self._not_revoked, file=self._out)
         print(f"The credentials are deleted; {reason}.", file=self._out)
 
 

@@ -90,11 +90,24 @@ class ObjectStore:
             return copy.deepcopy(present)
         return self._store(resource, key, stored, "update", dry_run)
 
-    def delete(self, resource: Resource, name: str, *, namespace: str | None = None) -> None:
+    def delete(
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str | None = None,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> None:
         self.before("delete", resource.kind)
         key = _key(name, namespace)
-        if self._objects.pop((resource.plural, key), None) is None:
+        present = self._objects.get((resource.plural, key))
+        if present is None:
             raise NotFound(f"{key} not found", status=404, reason="NotFound")
+        metadata = present["metadata"]
+        if uid not in (None, metadata["uid"]) or resource_version not in (None, metadata["resourceVersion"]):
+            raise Conflict(f"{key} was changed", status=409, reason="Conflict")
+        del self._objects[resource.plural, key]
         self.writes[f"delete {resource.kind}"] += 1
         if not self.lagging:
             self._indexers.setdefault(resource.plural, Indexer()).remove(key, str(next(self._versions)))
