@@ -115,8 +115,6 @@ class Objects:
         self._lock = threading.Lock()
         # By name and type of the content; guarded by _lock, and in the order of the writes.
         self._written: dict[tuple[str, type], _Written] = {}
-        # By name: the inputs of a merge and its result, until it is written.
-        self._merges: dict[str, tuple[tuple[object, ...], Object]] = {}
         self.lister = lister
 
     def get(self, name: str) -> Object | None:
@@ -136,20 +134,6 @@ class Objects:
             name, self._namespace, lambda: self._client.get(self._resource, name, namespace=self._namespace)
         )
 
-    def merged(
-        self, base: Object | None, content: tuple[object, ...], merge: Callable[[], Object | None], *, name: str
-    ) -> Object | None:
-        """The object to write over `base` for this content; None if `base` has it. Merged once for the same inputs: the
-        comparison that finds a difference has merged for the write.
-        """
-        known = self._merges.get(name)
-        if known is not None and known[0] == (base, *content):
-            return known[1]
-        obj = merge()
-        if obj is not None:
-            self._merges[name] = (base, *content), obj
-        return obj
-
     def write(
         self, obj: Object, base: Object | None, *, content: object, correct: Callable[[Object], Object | None]
     ) -> Object:
@@ -159,7 +143,6 @@ class Objects:
         object; None if it has the content. Raises Stale, Overridden, TooLargeForCluster or informers.KubernetesError.
         """
         name = obj["metadata"]["name"]
-        self._merges.pop(name, None)
         self._check_pause(name, content, base, obj)
         try:
             if base is None:
@@ -194,7 +177,6 @@ class Objects:
         """Delete the object if it is still as it was read; `reason` is for the log."""
         metadata = base["metadata"]
         name = metadata["name"]
-        self._merges.pop(name, None)
         try:
             self._client.delete(
                 self._resource,

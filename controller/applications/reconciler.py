@@ -198,17 +198,12 @@ class ApplicationReconciler:
             *(obj["metadata"]["name"] for obj in self._applications.lister.list() if self._is_held_back(obj, wanted)),
         ]
 
-    def _merged(self, desired: Desired, application: Object | None) -> Object | None:
-        return self._applications.merged(
-            application, (desired,), lambda: merge_application(application, desired), name=desired.name
-        )
-
     def _is_synced(self, application: Object, desired: Desired) -> bool:
         return (
             is_managed(application)
             and not _is_being_deleted(application)
             and tells(application, SYNCED)
-            and self._merged(desired, application) is None
+            and merge_application(application, desired) is None
         )
 
     def _to_mark(self, name: str, status: str) -> Object | None:
@@ -289,7 +284,7 @@ class ApplicationReconciler:
 
     def _write(self, desired: Desired, application: Object | None, status: str) -> Object:
         """Write the Application unless it has the desired content and status; returns the stored object."""
-        merged = self._merged(desired, application)
+        merged = merge_application(application, desired)
         if application is not None and merged is None:
             return application if tells(application, status) else self._mark(application, status)
         if self._applications.is_overridden(desired.name, desired):

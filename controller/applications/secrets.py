@@ -179,12 +179,7 @@ class ApplicationSecrets:
         return secret["metadata"]["name"] not in self._reserved and application in owning_applications(secret)
 
     def _merged(self, present: Object | None, desired: DesiredSecret, owner: Object) -> Object | None:
-        return self._secrets.merged(
-            present,
-            (desired, owner["metadata"]["uid"]),
-            lambda: merge_secret(present, desired, namespace=self._namespace, owner=owner),
-            name=desired.name,
-        )
+        return merge_secret(present, desired, namespace=self._namespace, owner=owner)
 
 
 def _named_secrets(application: Object) -> set[str]:

@@ -16,7 +16,6 @@ from controller.applications.desired import DesiredSet, Problem, desired_set
 from controller.applications.progress import HANGING_SECONDS, Outcome, Plan, Progress
 from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.secrets import reserved_secrets
-from controller.compass.director import DirectorClient
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Assignment
 from controller.connection import status as cc
@@ -372,7 +371,7 @@ class SyncReconciler:
         if not first and too_soon > 0:
             return too_soon
         if first:
-            labels_error = self._report_labels(self._sessions.director(credentials, known), known, fetch.labels)
+            labels_error = self._report_labels(credentials, known, fetch.labels)
         else:
             labels_error = self._concluded[1] if self._concluded is not None else ""
         self._tell(connection, fetch, counts, labels_error)
@@ -386,12 +385,14 @@ class SyncReconciler:
         apply_error = "; ".join(filter(None, [fetch.held_because, cc.failures_text(counts.failed)]))
         now = self._clock.time()
         before = cc.state_of(self._connections.get(connection["metadata"]["name"]))
+        health = self._health.observations()
+        result: cc.State | None = None
 
         def change(obj: Object) -> None:
-            health = self._health.observations()
+            nonlocal result
             if health.connector_accepted_at is not None and not health.refusals:
                 cc.contacted(obj, at=health.connector_accepted_at)
-            state = cc.synchronized(
+            result = cc.synchronized(
                 obj,
                 fetched_at=fetch.at,
                 now=now,
@@ -399,20 +400,21 @@ class SyncReconciler:
                 apply_error=apply_error or None,
                 labels_error=labels_error or None,
             )
-            self._health.synchronised(state)
 
         written = self._connections.apply_to(connection, change)
         state = cc.state_of(written)
         self._metrics.connection_state(state)
-        if written is None or state == before:
-            return
+        if result is not None:
+            self._health.synchronised(result)
+        if written is None or state == before or state != result:
+            return  # another state than the result is that of a lost connection
         error = apply_error or labels_error
         text = error or f"{counts.synced} Applications are in sync with the Director"
         self._recorder.event(written, "Warning" if error else "Normal", state or "Pending", text)
         told = {"state": state, "applications": counts.desired, "failed": len(counts.failed), "error": error}
         log.log(logging.WARNING if error else logging.INFO, "Sync finished", extra=told)
 
-    def _report_labels(self, director: DirectorClient, known: Registration, labels: Mapping[str, Any]) -> str:
+    def _report_labels(self, credentials: StoredCredentials, known: Registration, labels: Mapping[str, Any]) -> str:
         """Report the URLs that differ from the Director's labels; returns the errors, "" if there are none."""
         errors = []
         for key, value in (
@@ -423,6 +425,7 @@ class SyncReconciler:
                 continue
             identifier = request_id(known.runtime_id)
             try:
+                director = self._sessions.director(credentials, known)
                 director.set_runtime_label(known.runtime_id, key, value, request_id=identifier)
             except CompassError as error:
                 errors.append(f"{key}: {error}")

@@ -45,7 +45,6 @@ from controller.compass.errors import (
     Refused,
     TooLarge,
     Unavailable,
-    within,
 )
 from controller.compass.graphql import TOTAL_TIMEOUT
 from controller.compass.limits import MEMORY_PER_BYTE, Limits, parts_memory, size, text_memory
@@ -258,7 +257,7 @@ def _whole(
         return tuple(_gathered(page, field, convert, read).values())
     if len(page.items) != page.totalCount:
         raise InvalidAnswer(f"the total is {page.totalCount}, and {len(page.items)} were read", path=field)
-    return _converted(page.items, field, convert)
+    return tuple(_converted(page.items, field, convert).values())
 
 
 def _gathered(
@@ -271,14 +270,15 @@ def _gathered(
     """
     gathered: dict[str, T] = {}
     total = page.totalCount
-    for _ in range(NESTED_READINGS):
+    for reading in range(NESTED_READINGS):
+        if reading > 0:
+            page = _not_null(read(None), field)
         if page.totalCount != total:
             gathered.clear()
             total = page.totalCount
         count = 0
         while True:
-            fresh = [item for item in page.items if item.id not in gathered]
-            gathered.update(zip((item.id for item in fresh), _converted(fresh, field, convert), strict=True))
+            gathered |= _converted([item for item in page.items if item.id not in gathered], field, convert)
             count += len(page.items)
             if page.cursor is None:
                 if count == total == len(gathered):
@@ -289,7 +289,6 @@ def _gathered(
             page = _not_null(read(page.cursor), field)
             if page.totalCount != total:
                 break
-        page = _not_null(read(None), field)
     raise InvalidAnswer(
         f"changed while it was read: {len(gathered)} of {total} in {NESTED_READINGS} readings", path=field
     )
@@ -302,17 +301,18 @@ def _not_null(page: Page[N] | None, field: str) -> Page[N]:
     return page
 
 
-def _converted(items: Sequence[N], field: str, convert: Callable[[N], T]) -> tuple[T, ...]:
-    """Of several errors, the same one is raised for any order of the items."""
-    if len(items) > 1 and len({item.id for item in items}) != len(items):
-        raise InvalidAnswer("has an id twice", path=field)
-    try:
-        return tuple(map(convert, items))
-    except InvalidAnswer:
-        for item in sorted(items, key=attrgetter("id")):
-            with within(f"{field}.data[{label(item.id)}]"):
-                convert(item)
-        raise
+def _converted(items: Sequence[N], field: str, convert: Callable[[N], T]) -> dict[str, T]:
+    """The items by id, and in this order, so that the same error of several is raised for any order of the items."""
+    converted: dict[str, T] = {}
+    for item in sorted(items, key=attrgetter("id")):
+        if item.id in converted:
+            raise InvalidAnswer("has an id twice", path=field)
+        try:
+            converted[item.id] = convert(item)
+        except InvalidAnswer as error:
+            error.prepend(f"{field}.data[{label(item.id)}]")
+            raise
+    return converted
 
 
 class _InconsistentError(Exception):

@@ -111,7 +111,17 @@ class Transport:
         """
         http: HttpAnswer | None = None
         started = self._monotonic()
-        outcome, errors = "failure", [""]
+
+        def note(outcome: str, errors: Sequence[str] = ()) -> None:
+            seconds = self._monotonic() - started
+            if self._observe is not None:
+                self._observe(operation.name, outcome, seconds)
+            facts = {"operation": operation.name, "outcome": outcome, "seconds": round(seconds, 3)}
+            facts |= {"requestID": request_id}
+            log.debug("Called Compass", extra=facts)
+            if self._log_queries and errors:
+                log.info("Call to Compass failed", extra=facts | _record(variables, http, errors))
+
         try:
             http = self._http.post(
                 url,
@@ -121,21 +131,12 @@ class Transport:
                 may_be_abandoned=may_be_abandoned,
             )
             answer = interpret(http, operation=operation, url=url, secrets=sent_secrets(headers), request_id=request_id)
-            outcome = _OUTCOMES[type(answer.error())] if answer.errors else "success"
-            errors = [entry.description for entry in answer.errors]
         except CompassError as error:
             error.request_id = request_id
-            outcome, errors = _OUTCOMES[type(error)], [str(error)]
+            note(_OUTCOMES[type(error)], [str(error)])
             raise
-        finally:
-            seconds = self._monotonic() - started
-            if self._observe is not None:
-                self._observe(operation.name, outcome, seconds)
-            facts = {"operation": operation.name, "outcome": outcome, "seconds": round(seconds, 3)}
-            facts |= {"requestID": request_id}
-            log.debug("Called Compass", extra=facts)
-            if self._log_queries and outcome != "success":
-                log.info("Call to Compass failed", extra=facts | _record(variables, http, errors))
+        errors = [entry.description for entry in answer.errors]
+        note(_OUTCOMES[type(answer.error())] if errors else "success", errors)
         return answer
 
 

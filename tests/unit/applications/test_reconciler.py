@@ -1,13 +1,14 @@
 """The application reconciler where caches lag and writes are refused: what a real API server cannot be made to do."""
 
+import base64
 import copy
-from collections.abc import Callable
+import gc
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from controller.applications import conversion, reconciler, secrets
+from controller.applications.conversion import DesiredSecret
 from controller.applications.secrets import reserved_secrets
 from controller.compass.types import Application, Bundle, UnsupportedCredentials
 from controller.resources import APPLICATION, SECRET, SYNC_STATUS
@@ -469,27 +470,16 @@ def test_a_foreign_application_costs_no_request(agent: Agent, director: Director
     assert agent.state == "Synchronized"
 
 
-def test_each_object_is_merged_once(
-    synced: Agent, director: Director, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The comparison of the sync, and that of an event, have merged what the worker writes."""
-    merges: list[Object] = []
-
-    def counted(merge: Callable[..., Object | None]) -> Callable[..., Object | None]:
-        def merged(actual: Object | None, *arguments: Any, **more: Any) -> Object | None:
-            result = merge(actual, *arguments, **more)
-            merges.extend([result] if result is not None else [])
-            return result
-
-        return merged
-
-    monkeypatch.setattr(reconciler, "merge_application", counted(conversion.merge_application))
-    monkeypatch.setattr(secrets, "merge_secret", counted(conversion.merge_secret))
-    director.applications = [application(NAME, secret="changed", description="changed")]
-    synced.cycle()
-    drifted = copy.deepcopy(cluster.applications()[NAME])
-    drifted["spec"]["description"] = "edited"
-    cluster.put(APPLICATION, drifted)
-    synced.settle()
-    assert [obj["kind"] for obj in merges] == ["Application", "Secret", "Application"]
-    assert synced.state == "Synchronized"
+def test_values_of_a_secret_that_is_gone_are_not_kept(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Also if it was compared and never written, because somebody deleted it."""
+    director.applications = [application(NAME, secret="rotated")]
+    synced.clock.advance(20)
+    synced.step_sync()
+    synced.queue.clear()
+    cluster.remove(SECRET, SECRET_NAME, NAMESPACE)
+    cluster.remove(APPLICATION, NAME)
+    director.applications = []
+    synced.cycle(20)
+    value = base64.b64encode(b"rotated").decode()
+    kept = [obj for obj in gc.get_objects() if isinstance(obj, DesiredSecret) and value in obj.data.values()]
+    assert kept == []

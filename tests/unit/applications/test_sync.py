@@ -2,17 +2,18 @@
 
 import copy
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from controller.applications.progress import Plan
 from controller.applications.sync import CONFIRM_DELETIONS
-from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
+from controller.compass.errors import CompassError, InvalidAnswer, InvalidRequest, Refused, Unavailable
 from controller.compass.types import Assignment, IncompleteApplication
 from controller.resources import APPLICATION, SYNC_STATUS
 from informers.errors import Forbidden
-from tests.support.sync import Agent, Cluster, Director, application
+from tests.support.sync import Agent, Cluster, Director, Object, application
 
 PERIOD = 20.0
 
@@ -445,6 +446,44 @@ def test_failing_labels_do_not_undo_the_sync(agent: Agent, director: Director, c
     director.label_error = None
     agent.cycle(PERIOD)
     assert agent.state == "Synchronized"
+
+
+def test_labels_without_a_usable_ca_file_are_a_failed_report(
+    agent: Agent, director: Director, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is replaced after the fetch: its error is told as that of any other report."""
+    clients = iter([director])
+
+    def open_client(*_: object) -> Director:
+        for client in clients:
+            return client
+        raise InvalidRequest("the CA file has no certificate")
+
+    monkeypatch.setattr(agent.sync._sessions, "director", open_client)
+    agent.settle()
+    assert agent.state == "MetadataUpdateFailed"
+    assert "runtime_consoleUrl: the CA file has no certificate" in agent.sync_error
+
+
+def test_a_connection_that_is_lost_during_the_sync_is_no_result_of_it(
+    agent: Agent, director: Director, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of the connection that a conflict brings stays, and no Event says that it is in sync."""
+    apply_to = agent.connections.apply_to
+    states: list[str] = []
+
+    def lose_the_connection(connection: Object, change: Callable[[Object], None]) -> Object | None:
+        change(copy.deepcopy(connection))
+        assert agent.connections.object is not None
+        agent.connections.object["status"]["connectionState"] = "ConnectionMaintenanceFailed"
+        stored = apply_to(connection, change)
+        states.append(agent.state)
+        return stored
+
+    monkeypatch.setattr(agent.connections, "apply_to", lose_the_connection)
+    agent.step_sync()
+    assert states == ["ConnectionMaintenanceFailed"]
+    assert not agent.recorder.events
 
 
 def test_an_own_write_that_a_later_list_does_not_show_is_looked_at_again(

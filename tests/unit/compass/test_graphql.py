@@ -16,6 +16,7 @@ from controller.compass.graphql import Transport
 from controller.compass.queries import CONFIGURATION
 from controller.compass.redaction import MAX_FOREIGN_TEXT
 from controller.compass.tls import client_context
+from informers.transport import Stop, Stopped
 from tests.unit.compass.https_server import SECRET_TOKEN, Server, http
 
 SCOPES = "insufficient scopes provided [actual=; required=application:read]"
@@ -340,3 +341,17 @@ def test_an_answer_nested_without_end_is_not_json_to_us(transport: Transport, se
     server.answer = lambda _: http(b"[" * 100_000)
     with pytest.raises(UnexpectedAnswer):
         execute(transport, server.url)
+
+
+def test_a_call_that_a_stop_ends_is_no_failure(ca_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At the end of the process or of a term: neither an outcome nor a line in the log."""
+    stop = Stop()
+    stop.set()
+    seen: list[tuple[str, str, float]] = []
+    transport = Transport(
+        client_context(ca_file=ca_file), log_queries=True, observe=lambda *call: seen.append(call), stop=stop
+    )
+    with caplog.at_level(logging.DEBUG, logger="controller"), pytest.raises(Stopped):
+        execute(transport, "https://localhost:1/graphql")
+    transport.close()
+    assert (seen, caplog.messages) == ([], [])
