@@ -75,7 +75,7 @@ def build(
         metrics_port=settings.metrics_port or None,
         metrics=metrics,
     )
-    agent_metrics = AgentMetrics(metrics.registry)
+    agent_metrics = AgentMetrics(metrics.registry, leads=manager.elected.is_set)
     caches = Caches(settings, client, metrics, clock)
     process = Process(
         settings=settings,
@@ -117,6 +117,7 @@ def _sessions(settings: Settings, metrics: AgentMetrics, stop: Stop) -> Sessions
 
 def _controllers(context: "Context") -> Iterable[Controller[str]]:
     """The controllers of one term of leadership, with all their memory."""
+    context.process.agent_metrics.term_begins()
     applications, workers = _applications(context)
     return _connection(context), _sync(context, applications, workers), workers
 
