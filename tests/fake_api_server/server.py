@@ -24,8 +24,6 @@ from informers.credentials import Credentials
 from tests.fake_api_server.cluster import Cluster, Event, Refused
 from tests.fake_api_server.objects import WIDGETS, status
 
-Object = dict[str, Any]
-
 # All namespaces, or one.
 _COLLECTION = rf"{WIDGETS.path().removesuffix('/widgets')}(/namespaces/[^/]+)?/widgets"
 
@@ -38,7 +36,6 @@ class Answer:
     reason: str = ""
     retry_after: str = ""
     body: bytes | None = None
-    content_type: str = "application/json"
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,6 @@ class NoAnswer:
     """The server reads the request and does not answer until it closes. If `until` is set before, it answers."""
 
     until: threading.Event | None = None
-
-
-@dataclass(frozen=True)
-class CloseAtOnce:
-    """The watch ends correctly, without an event."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +76,7 @@ class Raw:
     data: bytes
 
 
-@dataclass(frozen=True)
-class ErrorEvent:
-    """The watch consists of an ERROR event with this Status."""
-
-    body: Object
-
-
-Fault = Answer | CloseWithoutAnswer | NoAnswer | CloseAtOnce | CutMidLine | EndMidLine | Silent | Raw | ErrorEvent
+Fault = Answer | CloseWithoutAnswer | NoAnswer | CutMidLine | EndMidLine | Silent | Raw
 
 
 @dataclass(frozen=True)
@@ -106,7 +91,7 @@ class Request:
 
 
 class FakeAPIServer:
-    """Runs inside `with`. refuse() closes its port, and listen() opens it again."""
+    """Runs inside `with`. refuse() closes its port."""
 
     def __init__(self) -> None:
         self.cluster = Cluster()
@@ -116,11 +101,14 @@ class FakeAPIServer:
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._connections: set[socket.socket] = set()
         self._clients: list[Client] = []
-        self._port = 0
-        self._http: ThreadingHTTPServer | None = None
+        self._http: ThreadingHTTPServer | None = _Server(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self})
+        )
+        self._port = self._http.server_address[1]
 
     def __enter__(self) -> Self:
-        self.listen()
+        assert self._http is not None
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), name="apiserver", daemon=True).start()
         return self
 
     def __exit__(
@@ -144,14 +132,6 @@ class FakeAPIServer:
     def inject(self, verb: str, *faults: Fault) -> None:
         """Add faults for the next requests of this verb, in order."""
         self._faults[verb].extend(faults)
-
-    def listen(self) -> None:
-        """Accept connections again, on the same port."""
-        self.closing.clear()
-        handler = type("Handler", (_Handler,), {"owner": self})
-        self._http = _Server(("127.0.0.1", self._port), handler)
-        self._port = self._http.server_address[1]
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), name="apiserver", daemon=True).start()
 
     def refuse(self) -> None:
         """Reset all connections and refuse new ones."""
@@ -275,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, code: int, body: bytes, answer: Answer | None = None) -> None:
         self.send_response(code)
-        self.send_header("Content-Type", answer.content_type if answer else "application/json")
+        self.send_header("Content-Type", "application/json")
         if answer and answer.retry_after:
             self.send_header("Retry-After", answer.retry_after)
         self.send_header("Content-Length", str(len(body)))
@@ -292,18 +272,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = True
         match fault:
-            case CloseAtOnce():
-                self._chunk(b"")
-                return
             case Silent():
                 self.owner.closing.wait()
                 return
             case Raw(data):
                 self._chunk(data)
-            case ErrorEvent(body):
-                self._chunk(json.dumps({"type": "ERROR", "object": body}).encode() + b"\n")
-                self._chunk(b"")
-                return
         for number, event in enumerate(self._events(first, since)):
             line = json.dumps({"type": event.type, "object": event.object}).encode() + b"\n"
             if isinstance(fault, (CutMidLine, EndMidLine)) and number == fault.after:

@@ -101,12 +101,6 @@ def test_bad_file(tmp_path: Path, content: str, text: str) -> None:
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_missing_file(tmp_path: Path) -> None:
-    """A kubeconfig that was named must exist."""
-    with pytest.raises(ConfigurationError, match="missing does not exist"):
-        load(str(tmp_path / "missing"), clock=VirtualClock())
-
-
 @pytest.mark.parametrize("content", [None, "", "no PEM"], ids=["missing", "empty", "no PEM"])
 def test_pod_without_certificates(account: Path, content: str | None, caplog: pytest.LogCaptureFixture) -> None:
     """The authorities of the system are trusted, as in client-go, and the log says so."""
@@ -197,22 +191,3 @@ def test_no_credentials_over_http(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "no credentials are sent" in record.message
     assert "s3cret" not in caplog.text
-
-
-class TestImpersonation:
-    """`as` and what belongs to it: each request says whom it acts as."""
-
-    @pytest.mark.parametrize(
-        ("user", "text"),
-        [
-            ({"as-groups": ["a"]}, "but not as: whom to act as"),
-            ({"as-uid": "u1"}, "but not as: whom to act as"),
-            ({"as": "jane\r\nX-Injected: 1"}, "is not a text on one line"),
-            ({"as": "jane", "as-groups": [1]}, "as-groups: it is no text"),
-            ({"as": "jane", "as-user-extra": ["a"]}, "as-user-extra: it is no object"),
-        ],
-    )
-    def test_nonsense(self, tmp_path: Path, user: dict[str, Any], text: str) -> None:
-        """Is refused when the file is read, never ignored."""
-        with pytest.raises(ConfigurationError, match=text):
-            load(kubeconfig(tmp_path / "config", "http://a:1", user), clock=VirtualClock())

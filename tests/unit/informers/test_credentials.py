@@ -248,6 +248,3 @@ class TestMaterial:
     def test_ca_that_is_none(self, ca: bytes) -> None:
         with pytest.raises(ValueError, match="no certificate in PEM format"):
             client_context(TLSMaterial(ca=ca))
-
-    def test_unverified(self) -> None:
-        assert client_context(TLSMaterial(verify=False)).verify_mode == ssl.CERT_NONE

@@ -13,7 +13,7 @@ import yaml
 from kubernetes.client import Configuration
 
 from e2e.pki import Authority
-from informers import Client, ConfigurationError, NoCredentials, Unauthorized
+from informers import Client, NoCredentials, Unauthorized
 from informers.configuration import load
 from informers.credentials import Credentials
 from tests.clock import VirtualClock
@@ -182,12 +182,6 @@ def test_failure(
     client.close()
 
 
-def test_without_a_command(plugin: Plugin, clock: VirtualClock) -> None:
-    """Is told when the kubeconfig is read."""
-    with pytest.raises(ConfigurationError, match=r"kubeconfig .* cannot be used: user 'u': its exec has no command"):
-        credentials_of(plugin, clock, command="")
-
-
 def test_certificates(plugin: Plugin, clock: VirtualClock) -> None:
     """Are the TLS material after authorization(), which stays the same object while the certificate does."""
     pairs = [Authority("a").client(name, ()) for name in ("one", "two")]
@@ -335,29 +329,6 @@ class TestHanging:
         with pytest.raises(NoCredentials, match="was ended"):
             credentials.authorization(timeout=60, stop=None)
         assert not (tmp_path / "count").exists()
-
-    def test_network_is_not_blamed(
-        self, server: FakeAPIServer, hanging: Plugin, clock: VirtualClock, tmp_path: Path
-    ) -> None:
-        """Nothing is sent, and the client ends the program when it is closed."""
-        client = client_of(hanging, server, clock)
-        errors: list[Exception] = []
-
-        def request() -> None:
-            try:
-                client.request("GET", "/x")
-            except NoCredentials as error:
-                errors.append(error)
-
-        requesting = threading.Thread(target=request)
-        requesting.start()
-        pids = self.pids(tmp_path)
-        clock.advance(30)
-        requesting.join(60)
-        assert "has not finished in the time of the request" in str(errors[0])
-        client.close()
-        self.ended(pids)
-        assert not server.requests
 
 
 def quietly(credentials: Credentials, stop: threading.Event) -> None:

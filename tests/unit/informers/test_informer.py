@@ -99,6 +99,13 @@ def test_empty_list_is_synced(source: InProcess, start: Start) -> None:
     assert informer.indexer.resource_version == "1"
 
 
+def test_wait_for_sync_ends_with_the_stop(source: InProcess) -> None:
+    """False when the stop came before the first list."""
+    stop = Stop()
+    stop.set()
+    assert not wait_for_sync([make(source)], stop, HastyClock())
+
+
 def test_new_list_is_told_as_differences(cluster: Cluster, source: InProcess, start: Start) -> None:
     """Gone objects first, as tombstones; then what changed or came. Unchanged ones are no news."""
     for name in "abc":
@@ -503,14 +510,6 @@ class TestErrorEvent:
         cached = informer.lister().get("a", "default")
         assert cached is not None
         assert cached["spec"] == {"color": "blue"}
-
-
-def test_index_function_failure_ends_the_informer(cluster: Cluster, source: InProcess) -> None:
-    """An index function that raises is a programming error: run() raises it."""
-    informer = make(source, indexers={"broken": lambda obj: obj["nothing"]})
-    cluster.put("a")
-    with pytest.raises(KeyError, match="nothing"):
-        informer.run(Stop())
 
 
 def test_mutation_of_a_cached_object_ends_the_informer(cluster: Cluster, source: InProcess) -> None:

@@ -11,13 +11,12 @@ from informers import (
     EventHandlers,
     Indexer,
     Lister,
-    NotFound,
     Resource,
     ResourceListerWatcher,
     SharedInformer,
     WrongKind,
 )
-from tests.fake_api_server.objects import WIDGETS, status, widget, widget_list
+from tests.fake_api_server.objects import WIDGETS, widget, widget_list
 from tests.fake_api_server.server import Answer, FakeAPIServer
 from tests.fake_api_server.waiting import HastyClock, eventually
 
@@ -118,22 +117,3 @@ def test_a_failing_handler_is_named_with_its_object(
 
 def failures(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.message.startswith("Event handler failed")]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"404 page not found",
-        json.dumps({"kind": "Status", "message": "the server could not find it", "details": {}}).encode(),
-    ],
-)
-def test_a_404_names_the_path(server: FakeAPIServer, body: bytes) -> None:
-    """Unless it names the object: then the path is right, and the object is missing."""
-    server.inject("list", Answer(404, body=body))
-    with pytest.raises(NotFound, match=r"/apis/example.com/v1/namespaces/n/widgets"):
-        server.client().list(WIDGETS, namespace="n")
-    missing = status(404, "NotFound", 'widgets "missing" not found', name="missing")
-    server.inject("other", Answer(404, body=json.dumps(missing).encode()))
-    with pytest.raises(NotFound) as caught:
-        server.client().get(WIDGETS, "missing", namespace="n")
-    assert "/apis" not in str(caught.value)

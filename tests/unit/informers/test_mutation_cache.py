@@ -55,14 +55,6 @@ def created_again(indexer: Indexer, cache: MutationCache) -> Object:
     return again
 
 
-def test_write_is_seen_until_the_cache_moves(indexer: Indexer, cache: MutationCache) -> None:
-    """First the own write; from the first event on, the cache."""
-    cache.mutated(V2, base=V1)
-    assert seen(cache) is V2
-    indexer.put("default/a", OTHERS, "4")
-    assert seen(cache) is OTHERS
-
-
 def test_writes_on_top_of_each_other(indexer: Indexer, cache: MutationCache) -> None:
     """While the events of earlier own writes come in, the last one is seen."""
     cache.mutated(V2, base=V1)
