@@ -542,6 +542,8 @@ class _Watch:
             with self._world.changed:
                 if self._world.timeline != self._timeline:
                     break
+                if position < self._world.oldest:  # compacted before this thread has sent the rest
+                    break
                 changes = [change for change in self._world.history if change.version > position]
                 version = self._world.version
                 if not changes and now < min(ends, bookmark_at, self._due):
