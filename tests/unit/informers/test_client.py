@@ -267,6 +267,14 @@ class TestConnectionFailed:
         assert [request.method for request in server.requests] == ["GET"] * 6 + ["POST"]
 
 
+def test_a_server_that_is_not_verified_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    configuration = Configuration(host="https://api.example.com")
+    configuration.verify_ssl = False
+    Client(configuration, Credentials(configuration)).close()
+    (record,) = [record for record in caplog.records if "not verified" in record.message]
+    assert "insecure-skip-tls-verify" in record.message
+
+
 class TestRequests:
     """What goes over the wire."""
 

@@ -130,10 +130,13 @@ def test_pod_without_a_token(account: Path, home: Path, content: str | None) -> 
             load(None, clock=VirtualClock(), environ=POD, service_account=account)
 
 
-def test_pod_with_an_ipv6_address(account: Path) -> None:
+def test_pod(account: Path) -> None:
+    """Its token, and its authority, at any address."""
     environ = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
-    configuration, _ = load(None, clock=VirtualClock(), environ=environ, service_account=account)
+    configuration, credentials = load(None, clock=VirtualClock(), environ=environ, service_account=account)
     assert configuration.host == "https://[fd00::1]:443"
+    assert credentials.authorization(timeout=1, stop=None) == "Bearer pod-token"
+    assert credentials.tls().ca == (account / "ca.crt").read_bytes()
 
 
 def test_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

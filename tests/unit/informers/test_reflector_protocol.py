@@ -350,3 +350,9 @@ class TestLastError:
         seen = run.reflector.last_error
         assert (type(seen) if seen else None) is expected
         assert seen is None or seen.__traceback__ is None
+
+    def test_silent_watches_are_told(self) -> None:
+        """A proxy that passes nothing on before the end is a likely cause."""
+        run = Run([PAGE, Stream(), Stream(), Stop()])
+        run.run()
+        assert str(run.reflector.last_error).startswith("watches are silent: 2 in a row")
