@@ -28,7 +28,7 @@ from controller.connection.reconciler import ConnectionReconciler
 from controller.connection.sessions import Dependencies, Sessions
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
-from controller.permissions import Permissions, Report
+from controller.permissions import LONGEST_RETRY_SECONDS, Permissions, Report
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, Reconcile
 from controller.runtime.cluster_metrics import ClusterMetrics
@@ -40,7 +40,6 @@ from informers import Client, MutationCache, Resource, ResourceListerWatcher, Sh
 from workqueue import Clock, ItemExponentialFailureRateLimiter, RealClock
 
 _RETRY_BASE = 0.005  # seconds, as in controllers in Go
-_COMPASS_RETRY_CAP = 300.0  # seconds between retries of calls to Compass at most, also if the sync period is longer
 
 # Shorter than in controllers in Go, so that another replica takes over after 10 s.
 _LEASE_SECONDS = 10.0
@@ -48,7 +47,6 @@ _LEASE_RENEW_DEADLINE_SECONDS = 7.0
 _LEASE_RETRY_SECONDS = 2.0
 
 _APPLICATION_WORKERS = 8  # the API server answers a write within milliseconds; more threads would wait for each other
-_APPLICATION_RETRY_CAP = 300.0  # the cause of a refusal is often a quota or a policy, which people change in minutes
 
 Object = dict[str, Any]
 
@@ -150,9 +148,7 @@ def _connection(context: "Context") -> Controller[str]:
         metrics=process.agent_metrics,
         jitter=random.random,
     )
-    controller = process.controller(
-        "connection", COMPASS_CONNECTION, reconciler.reconcile, retry_cap=settings.sync_period
-    )
+    controller = process.controller("connection", COMPASS_CONNECTION, reconciler.reconcile, retry_cap=context.retry_cap)
     caches = process.caches
     controller.watches(caches.connections, _name_of)
     for cache in (caches.configuration_map, caches.configuration_secret, caches.cluster_secret, caches.ca_secret):
@@ -180,7 +176,7 @@ def _sync(context: "Context", applications: ApplicationReconciler, workers: Cont
         clock=process.clock,
         jitter=random.random,
     )
-    controller = process.controller("sync", COMPASS_CONNECTION, reconciler.reconcile, retry_cap=settings.sync_period)
+    controller = process.controller("sync", COMPASS_CONNECTION, reconciler.reconcile, retry_cap=context.retry_cap)
     controller.watches(process.caches.connections, _served_name)
     controller.watches(process.caches.cluster_secret, _connection_name)
     context.progress.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
@@ -205,7 +201,7 @@ def _applications(context: "Context") -> tuple[ApplicationReconciler, Controller
         "application",
         APPLICATION,
         reconciler.reconcile,
-        retry_cap=_APPLICATION_RETRY_CAP,
+        retry_cap=LONGEST_RETRY_SECONDS,  # of a quota or a policy, say, which people change in minutes
         workers=_APPLICATION_WORKERS,
     )
     controller.watches(caches.applications, _name_of, predicate=reconciler.application_may_need_work)
@@ -292,10 +288,12 @@ class Context:
     def of_term(cls, process: Process, client: Client) -> "Context":
         """`client`: its writes are refused after the term."""
         caches, clock = process.caches, process.clock
+        sessions = process.sessions(client.stop)
+        client.stop.add(sessions.close)
         return cls(
             process=process,
             client=client,
-            sessions=process.sessions(client.stop),
+            sessions=sessions,
             connections=process.connections(client),
             credentials=caches.credentials(client),
             health=Health(clock),
@@ -305,7 +303,7 @@ class Context:
     @property
     def retry_cap(self) -> float:
         """The longest delay between retries of a call to Compass, in seconds."""
-        return min(self.process.settings.sync_period, _COMPASS_RETRY_CAP)
+        return min(self.process.settings.sync_period, LONGEST_RETRY_SECONDS)
 
     def backoff(self) -> Backoff:
         """A new back-off for calls to Compass."""

@@ -31,7 +31,10 @@ _OPTIONAL = frozenset({"events", "nodes", "persistentvolumes"})
 _AUTHORIZED = frozenset({400, 403, 404, 409, 410, 422})
 """HTTP statuses of requests that pass the check of permissions."""
 
-_LASTS_SECONDS = 600.0  # twice the longest delay between retries
+LONGEST_RETRY_SECONDS = 300.0
+"""The longest delay between retries of a failed key, in each controller, and without its jitter."""
+
+_LASTS_SECONDS = 2 * LONGEST_RETRY_SECONDS
 _PERIOD_SECONDS = 5.0  # of the report
 _MAX_NAMES = 3
 _REMEDY = "apply config/rbac"

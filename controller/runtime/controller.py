@@ -177,10 +177,11 @@ class Controller(Generic[K]):
         if self._started:
             raise RuntimeError(f"controller {self.name}: run() called twice")
         self._started = True
-        registrations = [
-            (watch.informer, watch.informer.add_event_handler(self._handlers(watch))) for watch in self._watches
-        ]
+        registrations: list[tuple[Informer, Registration]] = []
         try:
+            for watch in self._watches:
+                registration = watch.informer.add_event_handler(self._handlers(watch))
+                registrations.append((watch.informer, registration))
             if wait_for_sync([registration for _, registration in registrations], stop, self._clock):
                 self._work(stop)
         except Stopped:

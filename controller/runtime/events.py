@@ -161,6 +161,7 @@ class EventRecorder:
         self._full_at: _LRU[_Subject, float] = _LRU()
         self._last_stamp = 0
         self._flush_until = math.inf  # monotonic
+        self._unwritten = 0  # those whose request failed during the stop
         self._reported = ""
 
     def event(self, obj: Mapping[str, Any], type: EventType, reason: str, message: str) -> None:  # noqa: A002
@@ -215,8 +216,8 @@ class EventRecorder:
         self._flush_until = self._clock.monotonic() + _FLUSH_SECONDS
         while self._clock.monotonic() < self._flush_until and (item := self._next()) is not None:
             self._record(*item, stop)
-        if self._buffer:
-            log.warning("Events not written before the stop", extra={"count": len(self._buffer)})
+        if unwritten := len(self._buffer) + self._unwritten:
+            log.warning("Events not written before the stop", extra={"count": unwritten})
 
     def _next(self) -> tuple[_Key, _Waiting] | None:
         with self._lock:
@@ -247,6 +248,7 @@ class EventRecorder:
             except ConnectionFailed as error:
                 self._report(error, similar)
                 if self._clock.sleep(_RETRY_SECONDS, stop):
+                    self._unwritten += 1
                     return
             except KubernetesError as error:
                 self._report(error, similar)
@@ -256,6 +258,8 @@ class EventRecorder:
                 known.expires_at = self._clock.monotonic() + _WINDOW_SECONDS
                 self._known.put(key, known)
                 return
+        extra = {"object": similar.subject.name, "event": similar.reason, "tries": _TRIES}
+        log.warning("Event not written, because the API server does not answer", extra=extra)
 
     def _allowed(self, subject: _Subject) -> bool:
         """Take a token of the object's bucket, which is stored as the monotonic time at which it is full again."""

@@ -1,4 +1,4 @@
-"""Threads that are started and stopped together. No thread ends unnoticed."""
+"""The threads of a manager. None ends unnoticed."""
 
 import logging
 import threading
@@ -19,8 +19,8 @@ class RunnableFailed(Exception):
 class Group:
     """Threads that are started and stopped together, with waits on the given clock."""
 
-    def __init__(self, clock: Clock, on_failure: Callable[[RunnableFailed], None]) -> None:
-        self.stop = Stop()
+    def __init__(self, clock: Clock, on_failure: Callable[[RunnableFailed], None], *, stop: Stop | None = None) -> None:
+        self.stop = stop or Stop()
         self._clock = clock
         self._on_failure = on_failure
         self._changed = threading.Condition()
@@ -61,9 +61,12 @@ class Group:
         except BaseException as error:  # noqa: BLE001 - SystemExit of a thread would otherwise end it silently
             failure = RunnableFailed(f"{name}: {type(error).__name__}: {error}")
             failure.__cause__ = error
-        with self._changed:
-            self._running.remove(name)
-            self._changed.notify_all()
-        if failure is not None:
-            log.error("A component of the process ended", exc_info=failure, extra={"part": name})
-            self._on_failure(failure)
+        try:
+            if failure is not None:
+                self._on_failure(failure)
+                log.error("A component of the process ended", exc_info=failure, extra={"part": name})
+        finally:
+            # After the report: whoever waits for the threads then knows of every failure.
+            with self._changed:
+                self._running.remove(name)
+                self._changed.notify_all()

@@ -53,6 +53,7 @@ class Response:
 
 Handler = Callable[[Request], Response]
 
+BAD_REQUEST = Response(400, b"400 bad request\n")
 NOT_FOUND = Response(404, b"404 page not found\n")
 
 
@@ -156,17 +157,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         if self.command not in ("GET", "HEAD"):
             # The request may have a body, which must not be read as the next request.
             self.close_connection = True
-        url = urlsplit(self.path)
-        request = Request(
-            path=posixpath.normpath("/" + url.path.lstrip("/")),
-            query=parse_qs(url.query, keep_blank_values=True),
-            accept=self.headers.get("Accept", ""),
-        )
-        try:
-            response = self.server.answer(request)
-        except Exception:
-            log.exception("Request failed", extra={"path": request.path})
-            response = Response(500, b"internal server error\n")
+        response = self._response()
         self.send_response(response.status)
         self.send_header("Content-Type", response.content_type)
         self.send_header("Content-Length", str(len(response.body)))
@@ -179,6 +170,19 @@ class _RequestHandler(BaseHTTPRequestHandler):
             for start in range(0, len(response.body), _PART_BYTES):
                 self.wfile.write(response.body[start : start + _PART_BYTES])
                 self.server.connections.progressed(self.connection)
+
+    def _response(self) -> Response:
+        try:
+            url = urlsplit(self.path)
+            query = parse_qs(url.query, keep_blank_values=True)
+        except ValueError:
+            return BAD_REQUEST
+        path = posixpath.normpath("/" + url.path.lstrip("/"))
+        try:
+            return self.server.answer(Request(path, query, accept=self.headers.get("Accept", "")))
+        except Exception:
+            log.exception("Request failed", extra={"path": path})
+            return Response(500, b"internal server error\n")
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815 - names of http.server
 

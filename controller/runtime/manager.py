@@ -17,6 +17,7 @@ Errors of `run`:
     GracePeriodExceeded     the named components have not ended in time; the Lease is left to expire
 """
 
+import gc
 import logging
 import random
 import threading
@@ -31,14 +32,18 @@ from controller.runtime.http_server import HTTPServer, serve
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
 from controller.runtime.metrics import Metrics
 from controller.runtime.recovery import Recovery
-from controller.runtime.term import Term
+from controller.runtime.term import Term, TermStop
 from informers import Client, ConnectionFailed, KubernetesError, Stop
 from workqueue import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
 
-# controller-runtime's graceful shutdown period, and Kubernetes' terminationGracePeriodSeconds.
+# controller-runtime's graceful shutdown period. The Pod's terminationGracePeriodSeconds is longer: what stops later has
+# time of its own, and the release of the Lease has five seconds.
 GRACE_PERIOD = 30.0
+# Of the runnables and of the informers each, also if what stops before them does not end. The last Events need up to
+# five seconds.
+_LATER_SECONDS = 6.0
 # Much longer than any working reconcile: each request has a timeout of a minute or less.
 STUCK_AFTER = 600.0
 # Short enough that the log soon shows what is missing, and long enough for only a few lines a minute.
@@ -236,13 +241,17 @@ class Manager:
                 self._fail(GracePeriodExceeded(f"running {GRACE_PERIOD:g} s after the Lease was lost: {names}"))
             if self._stopping:
                 return
+            self._controllers = []
+            # The objects of a term refer to each other, and collections of old objects are rare: they would stay.
+            gc.collect()
 
     def _lead(self, term: Term | None) -> None:
         """Start the leader-only components; without a term they run until the stop."""
         with self._lock:
             if self._stopping:
                 return
-            group = self._leader_group = Group(self._clock, self._fail)
+            stop = TermStop(term) if term is not None else Stop()
+            group = self._leader_group = Group(self._clock, self._fail, stop=stop)
             self.elected.set()
         group.start("start of the term", lambda stop: self._begin_term(term, group, stop), until_stop=False)
 
@@ -305,8 +314,9 @@ class Manager:
             leading = self.elected.is_set()
         if not leading:
             self._election_group.stop.set()
-        for group in (leader_group, self._runnable_group, self._informer_group):
-            self._late += group.end(deadline)
+        self._late += leader_group.end(deadline)
+        for group in (self._runnable_group, self._informer_group):
+            self._late += group.end(max(deadline, self._clock.monotonic() + _LATER_SECONDS))
         if isinstance(self._error, GracePeriodExceeded):
             return
         if self._late:

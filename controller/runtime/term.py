@@ -1,6 +1,6 @@
 """A term of leadership: the time from acquiring the Lease until it is released, lost, or not renewed in time.
 
-All requests of a leader belong to its term. What holds, by the clock of the process:
+All requests of a leader, to the API server and to others, belong to its term. What holds, by the clock of the process:
 
 - After the end of the term, and at the latest after its deadline, no request is sent. The deadline is before the moment
   at which another process may take the Lease over.
@@ -45,3 +45,16 @@ class Term(Stop):
         """Record a renewal whose request was started at this time. It cannot revive a term that has ended."""
         if not self.is_set():
             self._renewed_at = began
+
+
+class TermStop(Stop):
+    """The stop of the work of a term: set when the work has to end, at the latest when the term has ended."""
+
+    def __init__(self, term: Term) -> None:
+        super().__init__()
+        self._term = term
+
+    def is_set(self) -> bool:
+        if not super().is_set() and self._term.is_set():
+            self.set()
+        return super().is_set()

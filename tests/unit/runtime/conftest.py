@@ -74,6 +74,7 @@ class FakeApi:
     """
 
     refused_for = 0.0
+    stop: Stop  # of a view
 
     def __init__(self) -> None:
         self.objects: dict[str, Object] = {}
@@ -108,6 +109,7 @@ class FakeApi:
                 fence.check()
             return self.request(*args, **kwargs)
 
+        view.stop = stop
         view.request = request  # type: ignore[method-assign]
         return view
 

@@ -552,6 +552,21 @@ class TestWatches:
         clock.wait_for_waiters(1)
         assert script.calls == [(61.0, "a")]
 
+    def test_a_watch_that_cannot_begin_leaves_no_other_behind(self, clock: VirtualClock, threads: Threads) -> None:
+        """The handlers of the watches before it would fill a queue that nobody reads."""
+
+        class Broken(FakeInformer):
+            def add_event_handler(self, handlers: EventHandlers) -> Any:
+                raise ValueError("no such index")
+
+        informer = FakeInformer()
+        controller = Controller("test", Script(clock), clock=clock)
+        controller.watches(informer, name_of)
+        controller.watches(Broken(), name_of)
+        threads.start(controller.run)
+        assert isinstance(threads.error(), ValueError)
+        assert informer.removed
+
     def test_a_stop_while_waiting_for_the_caches_ends_the_controller(
         self, clock: VirtualClock, threads: Threads
     ) -> None:

@@ -294,8 +294,10 @@ class TestNeverInTheWay:
         assert len(tries) == 4
         assert len(api.objects) == 1
 
-    def test_it_gives_up_after_twelve_tries(self, api: FakeApi, recording: Recording) -> None:
-        """An event that old tells nobody anything."""
+    def test_it_gives_up_after_twelve_tries(
+        self, api: FakeApi, recording: Recording, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """An event that old tells nobody anything. The log names it."""
         tries = []
 
         def fail(_method: str, path: str) -> None:
@@ -309,6 +311,8 @@ class TestNeverInTheWay:
             recording.clock.advance(10)
             recording.clock.wait_for_waiters(1)
         assert len(tries) == 12
+        (told,) = [r for r in caplog.records if r.getMessage().startswith("Event not written")]
+        assert (told.object, told.event) == ("shop", "Broken")  # type: ignore[attr-defined]
 
     def test_an_answer_that_got_lost_makes_no_second_event(self, api: FakeApi, recording: Recording) -> None:
         """The request was done, the connection broke: the same name is tried again, and exists."""
@@ -387,7 +391,7 @@ class TestStop:
     def test_a_dead_server_does_not_hold_up_the_end(
         self, api: FakeApi, recording: Recording, threads: Threads, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """After five seconds the rest is given up, and said so."""
+        """After five seconds the rest is given up, and said so, with those whose requests failed."""
 
         def slow(_method: str, _path: str) -> None:
             recording.clock.advance(2)
@@ -398,4 +402,4 @@ class TestStop:
             recording.event(message=f"Message {number}")
         threads.end()
         (told,) = [r for r in caplog.records if r.getMessage() == "Events not written before the stop"]
-        assert told.count == 7  # type: ignore[attr-defined]
+        assert told.count == 10  # type: ignore[attr-defined]

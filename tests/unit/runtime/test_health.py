@@ -93,6 +93,11 @@ class TestFormats:
             handler.add(name, check)
         assert ask(serve(handler), path)[:2] == (status, body)
 
+    def test_an_address_that_is_none(self, serve: Callable[..., HTTPServer]) -> None:
+        with socket.create_connection(("127.0.0.1", serve().port), TIMEOUT) as connection:
+            connection.sendall(b"GET http://[ HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+
     def test_plain_text_that_is_not_sniffed(self, serve: Callable[..., HTTPServer]) -> None:
         """The headers of the original."""
         handler = HealthHandler("/healthz")

@@ -5,6 +5,7 @@ import logging
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from controller.runtime import (
     RunnableFailed,
     ServerBindError,
 )
+from controller.runtime.group import Group
 from informers import ConnectionFailed, EventHandlers, Forbidden, Stopped
 from tests.clock import VirtualClock
 from tests.unit.runtime.conftest import FakeApi, Threads
@@ -344,6 +346,45 @@ class TestFailures:
         assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
         release.set()
 
+    def test_what_stops_after_a_stuck_part_has_time_of_its_own(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
+    ) -> None:
+        """For the last Events, say."""
+        release = threading.Event()
+
+        def write_the_rest(stop: threading.Event) -> None:
+            stop.wait(WAIT)
+            clock.sleep(5, threading.Event())
+            story.tell("the rest is written")
+
+        manager = make_manager(api, clock)
+        manager.add_runnable("stuck part", story.runnable("stuck part", release=release), leader_only=True)
+        manager.add_runnable("events", write_the_rest, leader_only=False)
+        threads.start(manager.run)
+        story.wait_for("stuck part starts")
+        threads.stop.set()
+        story.wait_for("stuck part is told to stop")
+        clock.wait_for_waiters(1)
+        clock.advance(30)
+        clock.wait_for_waiters(2)
+        clock.advance(5)
+        assert "stuck part" in str(threads.error())
+        assert story.told[-1] == "the rest is written"
+        release.set()
+
+    def test_a_failure_is_reported_before_its_part_counts_as_ended(self, clock: VirtualClock) -> None:
+        """Otherwise a failure during the stop could be reported when the process has ended with success."""
+        running: list[list[str]] = []
+
+        def fail(stop: threading.Event) -> None:
+            stop.wait(WAIT)
+            raise ValueError("boom")
+
+        group = Group(clock, lambda _error: running.append(group.end(clock.monotonic())))
+        group.start("part", fail, until_stop=False)
+        assert group.end(WAIT) == []
+        assert running == [["part"]]
+
     def test_a_failure_outranks_what_does_not_end_after_it(
         self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -484,6 +525,44 @@ class TestLostLease:
             release_lease(api)
             clock.advance(2)
         assert terms.reconciled == [(1, "of term 1"), (2, "of term 2")]
+
+    def test_the_work_of_a_term_ends_with_it_by_the_clock(
+        self, api: FakeApi, clock: VirtualClock, threads: Threads
+    ) -> None:
+        """A process that was suspended calls nobody, Compass included, even if the watchdog did not run yet."""
+        terms = Term()
+        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager.add_controllers(terms.build)
+        threads.start(manager.run)
+        assert_soon(lambda: terms.reconciled != [])
+        assert not terms.clients[0].stop.is_set()
+        api.before = refused
+        clock.advance(ELECTION.renew_deadline)
+        assert terms.clients[0].stop.is_set()
+
+    def test_a_lost_term_leaves_nothing_in_memory(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
+        """Its objects refer to each other."""
+
+        class Work:
+            def __init__(self) -> None:
+                self.itself = self
+                self.controller: Controller[str] = Controller("apps", lambda _: Result(), clock=VirtualClock())
+
+        left = []
+
+        def build(_client: Any) -> list[Controller[str]]:
+            work = Work()
+            left.append(weakref.ref(work))
+            return [work.controller]
+
+        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager.add_controllers(build)
+        threads.start(manager.run)
+        assert_soon(lambda: len(left) == 1)
+        clock.wait_for_waiters(2)
+        take_lease(api)
+        clock.advance(2)
+        assert_soon(lambda: left[0]() is None)
 
     def test_a_reconcile_of_a_lost_term_sends_nothing_more(
         self, api: FakeApi, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
