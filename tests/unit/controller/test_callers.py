@@ -14,7 +14,6 @@ FILES = {
     str(path.relative_to(ROOT)): ast.parse(path.read_text())
     for folder in (*PACKAGES, "examples")
     for path in sorted((ROOT / folder).rglob("*.py"))
-    if "testing" not in path.relative_to(ROOT).parts[1:2] and path.name != "testing.py"  # for tests of controllers
 }
 
 # Without a caller, for a reason.

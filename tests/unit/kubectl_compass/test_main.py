@@ -38,11 +38,6 @@ def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "usage: kubectl compass" in capsys.readouterr().err
 
 
-def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("kubectl compass ")
-
-
 @pytest.mark.parametrize("text", ["", " \n", "two words", "line\nline", "ä" * 40, "x" * 4097])
 def test_what_is_no_token_is_not_quoted(
     text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -1,8 +1,4 @@
-"""The pages of Kyma's dashboard: what Busola's schemas allow, and what the pages show of real objects.
-
-The tables below say what Busola's published schemas of the sections general, list, details and form and its pages on
-widgets say (extensions of version 0.5). They are stricter: a key that Busola would ignore is an error here.
-"""
+"""The pages of Kyma's dashboard: Busola finds them, and they show what real objects have."""
 
 import re
 import time
@@ -24,23 +20,6 @@ CRDS = {"compass_connections": "compassconnections", "applications": "applicatio
 
 Object = dict[str, Any]
 
-#: Each widget of lists and details: the keys it needs, and those it may have.
-WIDGETS: dict[str, tuple[set[str], set[str]]] = {
-    "Alert": ({"source"}, {"severity", "disableMargin"}),
-    "Badge": ({"source"}, {"placeholder", "highlights", "description", "copyable"}),
-    "Columns": ({"children"}, {"inline"}),
-    "EventList": (set(), {"filter", "defaultType", "hideInvolvedObjects"}),
-    "JoinedArray": ({"source"}, {"separator", "children", "copyable"}),
-    "Panel": (set(), {"header", "disablePadding", "description", "children", "source"}),
-    "ResourceLink": ({"source"}, {"resource"}),
-    "Table": ({"source"}, {"children", "collapsible", "collapsibleTitle", "showHeader", "disablePadding"}),
-    "Text": ({"source"}, {"placeholder", "copyable"}),
-}
-COMMON = {"name", "source", "widget", "visibility"}
-HIGHLIGHTS = {"informative", "positive", "critical"}  # the schemas of list and details have one more each
-FORM = {"path", "var", "name", "widget", "children", "visibility", "overwrite", "inputInfo", "description", "required"}
-FORM |= {"type", "defaultValue", "placeholder", "defaultExpanded", "simple", "trigger", "subscribe"}
-FORM_WIDGETS = {"Alert", "CodeEditor", "FormGroup", "GenericList", "KeyValuePair", "Name", "SimpleList", "Text"}
 
 CONNECTION: Object = {
     "kind": "CompassConnection",
@@ -131,18 +110,6 @@ def test_busola_finds_the_extension(file: Path) -> None:
     kind = KINDS[file.stem]
     assert general["resource"] == {"kind": kind.kind, "group": kind.group, "version": kind.version}
     assert general["scope"] == "cluster"
-    known = {"resource", "name", "category", "icon", "scope", "urlPath", "description", "filter", "features"}
-    assert general.keys() <= known
-    assert {"disableCreate", "disableEdit", "disableDelete"} >= general.get("features", {}).get("actions", {}).keys()
-
-
-def test_widgets_have_what_they_need_and_nothing_unknown(file: Path) -> None:
-    for component in shown(file):
-        needed, allowed = WIDGETS[component["widget"]] if "widget" in component else ({"source", "name"}, set())
-        extra = {"sort", "search"} if component in sections(file)["list"] else set()
-        assert needed <= component.keys(), component
-        assert component.keys() <= COMMON | needed | allowed | extra, component
-        assert component.get("highlights", {}).keys() <= HIGHLIGHTS
 
 
 def test_every_expression_is_jsonata(file: Path) -> None:
@@ -223,8 +190,6 @@ def test_the_form_writes_fields_that_the_crd_has() -> None:
 
     def check(fields: list[Object], properties: Object) -> None:
         for field in fields:
-            assert field.keys() <= FORM
-            assert field.get("widget", "Text") in FORM_WIDGETS
             if "path" in field:
                 assert field["path"] in properties, field["path"]
                 check(field.get("children", []), properties[field["path"]].get("properties", {}))
