@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import json
 import logging
 import os
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from controller.agent import build
+from controller.commands import findings
 from controller.commands.doctor import doctor
 from controller.commands.revoke import revoke
 from controller.commands.status import not_readable, status
@@ -43,7 +45,7 @@ _ENDED = (GracePeriodExceeded, RunnableFailed, ServerBindError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 failed, 2 cannot start."""
+    """Run one command; returns the exit status: 0 done, 1 failed, 2 cannot start, 3 status or doctor could not tell."""
     options = _parser().parse_args(arguments)
     command = options.command or "run"
     try:
@@ -73,8 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _cannot_begin(options: argparse.Namespace, why: str) -> int:
     if options.command == "status":
         not_readable(why, output=options.output, out=sys.stdout, err=sys.stderr)
-    else:
-        print(f"compass-runtime-agent: {why}", file=sys.stderr)
+        return _USAGE_ERROR
+    if options.command == "doctor" and options.output == "json":
+        print(json.dumps(findings.to_json([findings.unknown("start", why)]), indent=2))
+    print(f"compass-runtime-agent: {why}", file=sys.stderr)
     return _USAGE_ERROR
 
 

@@ -30,7 +30,8 @@ class Right:
 
 def needed(settings: Settings) -> tuple[Right, ...]:
     """The permissions that the work needs, without those for Events, the cluster metrics and the commands."""
-    one = ("list", "watch")
+    # A cache may be older than a deletion, and a write that conflicts reads the object again.
+    one = ("list", "watch", "get")
     found = [
         *_rights(COMPASS_CONNECTION, "list", "watch", "get", "create", "update"),
         *_rights(COMPASS_CONNECTION, "update", subresource="status"),
@@ -73,7 +74,10 @@ def _named(resource: Resource, name: ObjectName, *verbs: str) -> list[Right]:
 
 def _credentials(name: ObjectName) -> list[Right]:
     """RBAC cannot restrict a create to a name, because the request does not contain it."""
-    return [*_named(SECRET, name, "list", "watch", "update"), *_rights(SECRET, "create", namespace=name.namespace)]
+    return [
+        *_named(SECRET, name, "list", "watch", "get", "update"),
+        *_rights(SECRET, "create", namespace=name.namespace),
+    ]
 
 
 def _attributes(right: Right) -> dict[str, str]:

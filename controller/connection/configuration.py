@@ -114,7 +114,7 @@ class ConfigurationReader:
         self._client = client
         self._secrets = secrets
         self._config_maps = config_maps
-        self._name = name
+        self.name = name
 
     def resolve(self, connection: Mapping[str, Any] | None, *, live: bool = False) -> Configuration:
         """The current configuration, or its problem. Raises informers.ApiError of the reads.
@@ -126,7 +126,7 @@ class ConfigurationReader:
             connection,
             self._read(SECRET) if live else self._secret(),
             self._read(CONFIG_MAP) if live else self._config_map(),
-            name=self._name,
+            name=self.name,
         )
 
     def identity(self, connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
@@ -146,14 +146,14 @@ class ConfigurationReader:
         return None
 
     def _secret(self) -> Mapping[str, Any] | None:
-        return self._secrets.get(self._name.name, self._name.namespace)
+        return self._secrets.get(self.name.name, self.name.namespace)
 
     def _config_map(self) -> Mapping[str, Any] | None:
-        return self._config_maps.get(self._name.name, self._name.namespace)
+        return self._config_maps.get(self.name.name, self.name.namespace)
 
     def _read(self, resource: Resource) -> Mapping[str, Any] | None:
         try:
-            return self._client.get(resource, self._name.name, namespace=self._name.namespace)
+            return self._client.get(resource, self.name.name, namespace=self.name.namespace)
         except NotFound:
             return None
 

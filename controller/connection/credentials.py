@@ -69,7 +69,7 @@ class CredentialsMissing(CredentialsError):
 
 
 class CredentialsReplaced(CredentialsError):
-    """While a call to Compass was under way, other credentials were stored, or the stored ones were deleted."""
+    """Other credentials were stored meanwhile. For a write also: the stored ones were deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,7 +355,7 @@ class CredentialsStore:
         try:
             return self.load().fingerprint != credentials.fingerprint
         except CredentialsError:
-            return False  # if it was lost meanwhile, it is stored again
+            return False  # the result is for these; a write of it raises CredentialsReplaced
 
     def _cluster_secret(self) -> Object | None:
         return self._cluster_secrets.get(self.cluster_name.name, self.cluster_name.namespace)

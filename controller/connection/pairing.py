@@ -26,6 +26,7 @@ from controller.compass.errors import (
     Refused,
     Unavailable,
 )
+from controller.compass.queries import CONFIGURATION
 from controller.compass.types import SignedCertificate
 from controller.connection import problem
 from controller.connection.configuration import RevokedMeanwhile, assert_not_revoked, holds_token, remove_token
@@ -281,8 +282,8 @@ def _fate_of_token(error: CompassError, pairing: StoredPairing) -> Token:
             return Token.SPENT
         case GraphQLError():
             return Token.SPENT if second else Token.UNCERTAIN
-        case InvalidAnswer():
-            return Token.UNCERTAIN
+        case InvalidAnswer(path=path):  # of the field: the answer of the Connector, which has accepted the token
+            return Token.SPENT if path.startswith(f"{CONFIGURATION.name}.") else Token.UNCERTAIN
         case Unavailable(status=status) if status >= 500:
             return Token.UNCERTAIN
         case _:
@@ -290,7 +291,11 @@ def _fate_of_token(error: CompassError, pairing: StoredPairing) -> Token:
 
 
 def _is_final(token: Token, pairing: StoredPairing, now: float) -> bool:
-    """Whether the pairing can be given up. After a refusal, only when its token has expired; `now` in epoch seconds."""
+    """Whether the pairing can be given up. After a refusal, only when its token has expired; `now` in epoch seconds.
+
+    A configured token in Secret or ConfigMap is tried without an end: `since` is the time of this attempt, because the
+    first one is not stored, and an outage, which looks the same, may be longer than any process lives.
+    """
     if token in (Token.SPENT, Token.LOST):
         return True
     if token not in (Token.REFUSED, Token.ANSWER_LOST):

@@ -225,11 +225,11 @@ def token_failed(obstacle: Problem) -> Problem:
     )
 
 
-def reference_unsupported() -> Problem:
+def reference_unsupported(configuration_secret: str) -> Problem:
     return _warning(
         Kind.PAIRING_FAILED,
         f"{SPEC_PAIRING}: tokenSecretRef is not supported any more and has no effect; remove it. A one-time token for "
-        f"a new pairing belongs into the Secret compass-agent-configuration",
+        f"a new pairing belongs into the Secret {configuration_secret}",
     )
 
 

@@ -65,6 +65,7 @@ class ConnectionReconciler:
         self._pairing = Pairing(dependencies)
         self._renewal = Renewal(dependencies)
         self._credentials = dependencies.credentials
+        self._configuration_secret = str(configurations.name)
         self._clock = dependencies.clock
         self._health = health
         self._pauses = pauses
@@ -112,7 +113,11 @@ class ConnectionReconciler:
     def _report(self, state: State, decision: rules.Rest) -> None:
         if isinstance(state, Connected):
             self._metrics.certificate(state.credentials.not_before, state.credentials.not_after)
-        warnings = rules.warnings(state, gateway_secret=str(self._credentials.ca_name))
+        warnings = rules.warnings(
+            state,
+            gateway_secret=str(self._credentials.ca_name),
+            configuration_secret=self._configuration_secret,
+        )
         if not self._reporter.report(state, decision.problem, warnings):
             return
         self._remember(unreported=None)

@@ -268,19 +268,14 @@ def renew(state: Connected) -> Renew | None:
     """
     if state.connector_pause > 0 or state.revoked:  # after a revocation there must not be another certificate
         return None
+    reason = _renewal_reason(state)
     if state.pending is not None:
-        return Renew.TOO_OLD if state.now >= state.pending.valid_from else None
-    if state.since_renewal < _BETWEEN_RENEWALS_SECONDS:
+        return (reason or Renew.TOO_OLD) if state.now >= state.pending.valid_from else None
+    pause = _BETWEEN_RENEWALS_SECONDS if reason is Renew.TOO_OLD else _between_requested_renewals(state)
+    if state.since_renewal < pause:
         return None
-    if state.now >= state.renewal_due_at:
-        return Renew.TOO_OLD
-    if state.since_renewal < _between_requested_renewals(state) or state.memory.unreported is not None:
-        return None  # a request is granted once: the field is removed with the report
-    if status.flag(state.connection, "refreshCredentialsNow"):
-        return Renew.REQUESTED
-    if state.gateway is GatewaySecret.MISSING and state.memory.gateway_failure is None:
-        return Renew.CA_MISSING
-    return None
+    # A request is granted once: the field is removed with the report.
+    return None if reason is not Renew.TOO_OLD and state.memory.unreported is not None else reason
 
 
 def check(state: Connected) -> Act | None:
@@ -391,8 +386,8 @@ WITH_CREDENTIALS: tuple[Callable[[Connected], Decision | None], ...] = (
 # --- problems that do not stop the agent ---
 
 
-def warnings(state: State, *, gateway_secret: str) -> tuple[Problem, ...]:
-    """Those of the state, for `status.connectionStatus.warning` and Events."""
+def warnings(state: State, *, gateway_secret: str, configuration_secret: str) -> tuple[Problem, ...]:
+    """Those of the state, for `status.connectionStatus.warning` and Events, with the names of the Secrets."""
     if not isinstance(state, Connected):
         return ()
     found: list[Problem] = []
@@ -401,7 +396,7 @@ def warnings(state: State, *, gateway_secret: str) -> tuple[Problem, ...]:
     elif state.in_use and state.reconnect_wanted and isinstance(state.configuration, ConfigurationProblem):
         found.append(problem.token_failed(problem.not_configured(state.configuration)))
     if has_reference(state.connection):
-        found.append(problem.reference_unsupported())
+        found.append(problem.reference_unsupported(configuration_secret))
     if state.memory.gateway_failure is not None:
         found.append(problem.gateway_secret_failed(gateway_secret, state.memory.gateway_failure))
     if state.pending is not None and state.now < state.pending.valid_from:
@@ -437,6 +432,15 @@ def _corrected(state: Connected) -> Registration | None:
     if ids is None or ids == (stored.runtime_id, stored.tenant):
         return None
     return replace(corrected, runtime_id=ids[0], tenant=ids[1])
+
+
+def _renewal_reason(state: Connected) -> Renew | None:
+    if state.now >= state.renewal_due_at:
+        return Renew.TOO_OLD
+    if status.flag(state.connection, "refreshCredentialsNow"):
+        return Renew.REQUESTED
+    missing = state.gateway is GatewaySecret.MISSING and state.memory.gateway_failure is None
+    return Renew.CA_MISSING if missing else None
 
 
 def _was_due_on_arrival(state: Connected) -> bool:

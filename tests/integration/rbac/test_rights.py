@@ -25,8 +25,6 @@ SETTINGS = Settings.from_environment({"APP_CA_CERTIFICATES_SECRET": "istio-syste
 
 #: What config/rbac gives beyond that: for the commands in the Pod, for Events, and for the line with cluster metrics.
 NOT_CHECKED = {
-    ("get", "configmaps"),
-    ("get", "secrets"),
     ("delete", "secrets"),
     ("create", "events"),
     ("patch", "events"),
@@ -82,7 +80,7 @@ def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -
     operator = Operator(admin)
     operator.apply()
     told = (
-        "list, watch configmaps compass-agent-configuration in kyma-system; "
+        "get, list, watch configmaps compass-agent-configuration in kyma-system; "
         "list, watch secrets kyma-gateway-certs-cacert in istio-system; "
         "list, watch secrets in kyma-system; "
         "list, watch secrets cluster-client-certificates in kyma-system; "

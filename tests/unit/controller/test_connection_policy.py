@@ -430,7 +430,11 @@ def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -
     decision = decide(derive(reads))
     assert isinstance(decision, Rest)
     assert decision.next_look <= 60
-    assert isinstance(decide(derive(replace(reads, now=NOW + 60))), Renew)
+    assert decide(derive(replace(reads, now=NOW + 60))) is Renew.TOO_OLD
+    requested = connection(told=True, configuration=USED, revoked=False)
+    requested["spec"]["refreshCredentialsNow"] = True
+    asked_for = replace(reads, now=NOW + 60, stored=CREDENTIALS["young"], connection=requested)
+    assert decide(derive(asked_for)) is Renew.REQUESTED, "the Event has the reason"
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -459,7 +463,10 @@ def test_clocks_and_delays_of_any_kind(
         assert state.reconnect_wanted or state.refusals or state.wrong_owner
     if isinstance(decision, Pair) and decision.pairing != state.active_pairing:
         assert decision.pairing.configuration != reads.paired_with
-    assert all(isinstance(warning, Problem) for warning in rules.warnings(state, gateway_secret="a/b"))
+    assert all(
+        isinstance(warning, Problem)
+        for warning in rules.warnings(state, gateway_secret="a/b", configuration_secret="a/c")
+    )
 
 
 @given(

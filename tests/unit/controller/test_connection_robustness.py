@@ -557,6 +557,18 @@ def test_an_answer_that_is_not_the_connectors_costs_nothing(operation: str, answ
     assert signed(bench) == 1
 
 
+@pytest.mark.parametrize("url", ["", "http://director.example"])
+def test_a_token_whose_answer_has_no_usable_urls_is_used_up(url: str) -> None:
+    """The Connector has accepted it. So it is not sent again, and the error says which URL and what to do."""
+    bench = Bench()
+    bench.connector.settings.director_url = url
+    bench.configure()
+    bench.run(600)
+    assert bench.connector.calls == ["configuration"]
+    assert "directorURL" in bench.error
+    assert "the one-time token has been used; put a new one-time token into" in bench.error
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_pairing_whose_second_token_has_expired_is_not_tried_for_ever(restarted: bool) -> None:
     """Until then a refusal may be an outage. After that, only another configuration helps, and begins at once."""
@@ -979,3 +991,6 @@ def test_a_reference_to_another_secret_is_told_not_to_be_supported_any_more() ->
     bench.configure(kind="Secret")
     bench.settle()
     assert bench.state == "Connected"
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(pairing=spec["pairing"]))
+    bench.settle()
+    assert f"belongs into the Secret {CONFIGURATION}" in bench.connection["status"]["connectionStatus"]["warning"]

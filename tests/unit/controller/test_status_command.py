@@ -129,14 +129,15 @@ def test_an_api_server_that_does_not_tell_is_another_exit_status(
 @pytest.mark.parametrize(
     "variables", [{"APP_HEALTH_PORT": "x"}, {"KUBECONFIG": "/nowhere"}], ids=["setting", "cluster"]
 )
+@pytest.mark.parametrize("command", ["status", "doctor"])
 def test_what_keeps_it_from_beginning_is_json_too(
-    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A setting that cannot be used, no way to the API server: exit status 2."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with kept_logging():
-        assert controller.commands.command_line.main(["status", "-o", "json"]) == 2
+        assert controller.commands.command_line.main([command, "-o", "json"]) == 2
     captured = capsys.readouterr()
     assert json.loads(captured.out)["healthy"] is None
     assert captured.err
