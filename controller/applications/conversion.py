@@ -22,11 +22,10 @@ from controller.compass.types import (
     UnsupportedCredentials,
     UsableCredentials,
 )
-from controller.resources import APPLICATION, SYNC_STATUS, SYNCED
+from controller.resources import APPLICATION, COMPONENT, SYNC_STATUS, SYNCED
 from controller.runtime.interning import intern_values
 
 MANAGED_BY_LABEL = "applicationconnector.kyma-project.io/managed-by"
-MANAGED_BY = "compass-runtime-agent"
 
 #: The limit of the API server for one request, in bytes. etcd's default is half of it, but may be set higher.
 MAX_APPLICATION_BYTES = 3 * 1024 * 1024
@@ -246,7 +245,7 @@ def merge_application(actual: Object | None, desired: Desired) -> Object | None:
         raise ValueError(f"the Application {desired.name} is not managed by this agent")
     metadata, spec = actual["metadata"], actual["spec"]
     labels = fields.labels(actual)
-    if labels.get(MANAGED_BY_LABEL) == MANAGED_BY and all(
+    if labels.get(MANAGED_BY_LABEL) == COMPONENT and all(
         _same(spec.get(field), value) for field, value in desired.spec.items()
     ):
         return None
@@ -254,7 +253,7 @@ def merge_application(actual: Object | None, desired: Desired) -> Object | None:
         **actual,
         "apiVersion": APPLICATION.api_version,
         "kind": APPLICATION.kind,
-        "metadata": {**metadata, "labels": {**labels, MANAGED_BY_LABEL: MANAGED_BY}},
+        "metadata": {**metadata, "labels": {**labels, MANAGED_BY_LABEL: COMPONENT}},
         "spec": {**spec, **desired.spec},
     }
 
@@ -273,7 +272,7 @@ def _new(desired: Desired) -> Object:
     return {
         "apiVersion": APPLICATION.api_version,
         "kind": APPLICATION.kind,
-        "metadata": {"name": desired.name, "labels": {MANAGED_BY_LABEL: MANAGED_BY}},
+        "metadata": {"name": desired.name, "labels": {MANAGED_BY_LABEL: COMPONENT}},
         "spec": {
             **desired.spec,
             "displayName": "",
@@ -430,10 +429,12 @@ def _references(present: list[Object], own: Object) -> list[Object]:
     """The references, with ours as the only one to an Application: with a reference to an earlier uid, the garbage
     collector would delete the Secret or keep it.
     """
-    if own in present and sum(map(_is_to_application, present)) == 1:
+    if own in present and sum(map(is_to_application, present)) == 1:
         return present
-    return [*(reference for reference in present if not _is_to_application(reference)), own]
+    return [*(reference for reference in present if not is_to_application(reference)), own]
 
 
-def _is_to_application(reference: Object) -> bool:
-    return reference.get("apiVersion") == APPLICATION.api_version and reference.get("kind") == APPLICATION.kind
+def is_to_application(reference: Object) -> bool:
+    """Whether an owner reference is to an Application, in any version of its API."""
+    group = str(reference.get("apiVersion")).partition("/")[0]
+    return (reference.get("kind"), group) == (APPLICATION.kind, APPLICATION.group)

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from controller import fields
-from controller.applications.conversion import Desired, DesiredSecret, merge_secret
+from controller.applications.conversion import Desired, DesiredSecret, is_to_application, merge_secret
 from controller.applications.names import name_problem, params_secret_name, secret_name
 from controller.applications.objects import ForeignObject, Objects, Overridden, TooLargeForCluster
-from controller.resources import APPLICATION, COMPONENT
+from controller.resources import COMPONENT
 from controller.settings import Settings
 from informers.errors import ApiError, ConnectionFailed
 
@@ -41,18 +41,13 @@ def owning_applications(secret: Object) -> list[str]:
     were removed. Labels are ignored for a Secret that a controller of another kind owns.
     """
     references = fields.owner_references(secret)
-    owners = [reference["name"] for reference in references if _is_to_application(reference)]
+    owners = [reference["name"] for reference in references if is_to_application(reference)]
     labelled = _labelled_application(secret)
     if labelled is None or labelled in owners:
         return owners
-    if any(reference.get("controller") and not _is_to_application(reference) for reference in references):
+    if any(reference.get("controller") and not is_to_application(reference) for reference in references):
         return owners
     return [*owners, labelled]
-
-
-def _is_to_application(reference: Object) -> bool:
-    group: str = reference["apiVersion"].split("/")[0]
-    return (reference["kind"], group) == (APPLICATION.kind, APPLICATION.group)
 
 
 def _labelled_application(secret: Object) -> str | None:

@@ -235,10 +235,7 @@ class Answer(Generic[T]):
             return Refused(
                 f"graphql: {entry.message}", status=HTTPStatus.OK, code=entry.code, request_id=self.request_id
             )
-        path = ".".join(map(str, entry.path))
-        return GraphQLError(
-            entry.message, code=entry.code, path=path, error_id=entry.error_id, request_id=self.request_id
-        )
+        return GraphQLError(f"graphql: {entry.message}", request_id=self.request_id)
 
 
 class _Document(Struct):

@@ -97,7 +97,7 @@ def key_to_pem(key: rsa.RSAPrivateKey) -> bytes:
 
 
 def load_key(pem: bytes) -> PrivateKeyTypes:
-    """Read a private key in any unencrypted PEM form. Raises InvalidCredentials (part "key").
+    """Read a private key in any unencrypted PEM form. Raises InvalidCredentials.
 
     OpenSSL needs a quarter of a second to validate a key. A key that this process has written is not validated again.
     """
@@ -107,18 +107,18 @@ def load_key(pem: bytes) -> PrivateKeyTypes:
         )
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # Not chained: the parser's text may quote the material.
-        raise InvalidCredentials("the private key is not a readable, unencrypted PEM key", part="key") from None
+        raise InvalidCredentials("the private key is not a readable, unencrypted PEM key") from None
 
 
 def load_credentials(key_pem: bytes, chain_pem: bytes) -> Credentials:
-    """Read a stored pair. Raises InvalidCredentials with part "key", "certificate", or "pair" when they mismatch."""
+    """Read a stored pair. Raises InvalidCredentials if it is unreadable, or if they do not belong together."""
     key = load_key(key_pem)
     try:
         chain = parse_chain(chain_pem)
     except InvalidAnswer as error:
-        raise InvalidCredentials(f"the certificate chain: {error.problem}", part="certificate") from error
+        raise InvalidCredentials(f"the certificate chain: {error.problem}") from error
     if not belongs_to(chain[0], key.public_key()):
-        raise InvalidCredentials("the private key does not belong to the certificate", part="pair")
+        raise InvalidCredentials("the private key does not belong to the certificate")
     return Credentials(key, chain)
 
 
@@ -139,9 +139,7 @@ def chain_to_pem(chain: Sequence[x509.Certificate]) -> bytes:
 
 def describe(certificate: x509.Certificate) -> CertificateInfo:
     """The properties of a certificate that the agent uses."""
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return CertificateInfo(
-        common_name=str(names[0].value) if names else "",
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),

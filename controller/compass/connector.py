@@ -101,7 +101,6 @@ def _signed(result: Signed, csr_pem: bytes) -> SignedCertificate:
     if not belongs_to(client[0], csr_public_key(csr_pem)):
         raise InvalidAnswer("is not for the key that was sent", path="clientCertificate")
     return SignedCertificate(
-        certificate_pem=chain_to_pem(client[:1]),
         chain_pem=chain_to_pem(chain),
         ca_pem=chain_to_pem(authorities),
         leaf=describe(client[0]),

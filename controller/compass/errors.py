@@ -8,7 +8,7 @@
     ├── UnexpectedAnswer     something else than Compass answered: a 404, a redirect, a page; the URL may be wrong
     ├── TooLarge             an answer, or all of them, exceed a bound; the message says which, and how to raise it
     ├── InvalidAnswer        an answer that is not what the protocol promises; `path` names the field
-    └── GraphQLError         the resolver's own error; `code` is the Director's error code
+    └── GraphQLError         the resolver's own error
 
 Callers decide by type, `code` or `path`, never by text. No message holds a secret: whatever comes from a server has
 been redacted, stripped of control characters and cut before it gets here.
@@ -34,11 +34,7 @@ class InvalidRequest(CompassError):
 
 
 class InvalidCredentials(CompassError):
-    """`part` is "key", "certificate" or "pair"."""
-
-    def __init__(self, message: str, *, part: str) -> None:
-        super().__init__(message)
-        self.part = part
+    """Nothing was sent."""
 
 
 class Unavailable(CompassError):
@@ -80,8 +76,7 @@ class Refused(CompassError):
 class UnexpectedAnswer(CompassError):
     """This says nothing about credentials, so no token must be given up for it.
 
-    `status` is the HTTP status, `answered` is a short description ("HTTP 404, text/html, not JSON"), `url` is the
-    address without its query.
+    `status` is the HTTP status.
     """
 
     def __init__(self, answered: str, *, status: int, url: str, request_id: str = "") -> None:
@@ -89,9 +84,7 @@ class UnexpectedAnswer(CompassError):
             f"unexpected answer from {url}: {answered}; check the URL, and proxies between here and Compass",
             request_id=request_id,
         )
-        self.answered = answered
         self.status = status
-        self.url = url
 
 
 class TooLarge(CompassError):
@@ -129,16 +122,4 @@ def within(outer: str) -> Iterator[None]:
 
 
 class GraphQLError(CompassError):
-    """`path` is its path ("application.bundles"), `code` is extensions.error_code.
-
-    `error_id` is the Director's id of this occurrence ("" without one), for which its operators can search.
-    """
-
-    def __init__(
-        self, message: str, *, code: int | None = None, path: str = "", error_id: str = "", request_id: str = ""
-    ) -> None:
-        super().__init__(f"graphql: {message}", request_id=request_id)
-        self.message = message
-        self.code = code
-        self.path = path
-        self.error_id = error_id
+    """The first error of a GraphQL answer. All of them are in the log."""

@@ -38,5 +38,5 @@ def client_context(
         try:
             load_certificate(context, chain_to_pem(credentials.chain) + key)
         except ValueError as error:
-            raise InvalidCredentials(f"OpenSSL does not take key and certificate: {error}", part="pair") from error
+            raise InvalidCredentials(f"OpenSSL does not take key and certificate: {error}") from error
     return context

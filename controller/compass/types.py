@@ -162,7 +162,6 @@ class Configuration:
 class CertificateInfo:
     """The facts of one certificate. `fingerprint` is SHA-256 as lower-case hex: serial numbers are not unique here."""
 
-    common_name: str
     not_before: datetime.datetime
     not_after: datetime.datetime
     fingerprint: str
@@ -172,7 +171,6 @@ class CertificateInfo:
 class SignedCertificate:
     """A signed client certificate, PEM re-encoded: `chain_pem` is leaf, CA and so on, `ca_pem` one or more CAs."""
 
-    certificate_pem: bytes
     chain_pem: bytes
     ca_pem: bytes
     leaf: CertificateInfo

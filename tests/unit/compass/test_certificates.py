@@ -165,25 +165,24 @@ def test_a_stored_pair_is_checked(client_key: rsa.RSAPrivateKey, authority: Auth
     other = authority.issue("other", ec.generate_private_key(ec.SECP256R1()).public_key())
     chain = pem(leaf) + pem(authority.certificate)
     pair = certificates.load_credentials(key, chain)
-    assert pair.leaf.common_name == "client"
     assert pair.leaf.fingerprint == leaf.fingerprint(hashes.SHA256()).hex()
     assert pair.leaf.not_after - pair.leaf.not_before == datetime.timedelta(days=90, minutes=5)
     assert certificates.chain_to_pem(pair.chain) == chain
     assert "PRIVATE" not in repr(pair)
     for bad_key, bad_chain, part in [
-        (b"", chain, "key"),
-        (b"-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n", chain, "key"),
-        (chain, chain, "key"),
-        (key, b"", "certificate"),
-        (key, key, "certificate"),
-        (key, chain[:200], "certificate"),
-        (key, pem(leaf) + chain[:200], "certificate"),
-        (key, pem(other), "pair"),
-        (key, pem(authority.certificate) + pem(leaf), "pair"),
+        (b"", chain, "the private key is not"),
+        (b"-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n", chain, "the private key is not"),
+        (chain, chain, "the private key is not"),
+        (key, b"", "the certificate chain: "),
+        (key, key, "the certificate chain: "),
+        (key, chain[:200], "the certificate chain: "),
+        (key, pem(leaf) + chain[:200], "the certificate chain: "),
+        (key, pem(other), "does not belong"),
+        (key, pem(authority.certificate) + pem(leaf), "does not belong"),
     ]:
         with pytest.raises(InvalidCredentials) as caught:
             certificates.load_credentials(bad_key, bad_chain)
-        assert caught.value.part == part
+        assert part in str(caught.value)
 
 
 def test_openssl_is_told_of_a_pair_that_does_not_match(client_key: rsa.RSAPrivateKey, authority: Authority) -> None:
@@ -191,7 +190,6 @@ def test_openssl_is_told_of_a_pair_that_does_not_match(client_key: rsa.RSAPrivat
     other = authority.issue("other", ec.generate_private_key(ec.SECP256R1()).public_key())
     with pytest.raises(InvalidCredentials) as caught:
         client_context(certificates.Credentials(client_key, (other,)))
-    assert caught.value.part == "pair"
     assert "does not belong" in str(caught.value)
 
 

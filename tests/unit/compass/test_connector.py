@@ -134,7 +134,7 @@ def test_a_signed_certificate_is_decoded_and_described(
 ) -> None:
     """The request goes out as base64 of PEM; the certificates come back re-encoded."""
     result = sign(connector, server, client_key, signed)
-    leaf = x509.load_pem_x509_certificate(result.certificate_pem)
+    leaf = x509.load_pem_x509_certificate(result.chain_pem)
     assert result.chain_pem == pem(leaf) + pem(authority.certificate)
     assert result.ca_pem == pem(authority.certificate)
     assert result.leaf.not_after == leaf.not_valid_after_utc
