@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
+from cryptography.x509.oid import NameOID
 
 from controller.compass import tls
 from controller.compass.director import DirectorClient
@@ -117,7 +118,8 @@ class ConnectorBorder(Sessions):
             return self.state.spend_token(headers.get("Connector-Token", ""))
         alive = credentials.not_before <= self.state.clock() <= credentials.not_after
         fine = alive and not self.state.is_revoked(credentials.fingerprint)
-        return credentials.pair.leaf.common_name if fine else None
+        (name,) = credentials.pair.chain[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(name.value) if fine else None
 
 
 class _Http:

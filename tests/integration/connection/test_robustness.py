@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.compass.certificates import build_csr, key_to_pem
+from controller.compass.certificates import build_csr, chain_to_pem, key_to_pem, parse_chain
 from controller.compass.connector import ConnectorClient
 from controller.connection.configuration import REVOKED
 from controller.resources import SECRET
@@ -211,8 +211,9 @@ def _sign_another(connector: ConnectorClient, url: str) -> dict[str, str]:
     key = small_key()
     subject = connector.configuration(url, request_id="renewal").subject
     signed = connector.sign(url, build_csr(subject, key), request_id="renewal")
-    leaf, chain = signed.certificate_pem.decode(), signed.chain_pem.decode()
-    return {"key": encoded(key_to_pem(key).decode()), "crt": encoded(leaf), "crtChain": encoded(chain)}
+    leaf = chain_to_pem(parse_chain(signed.chain_pem)[:1])
+    texts = {"key": key_to_pem(key), "crt": leaf, "crtChain": signed.chain_pem}
+    return {name: encoded(text.decode()) for name, text in texts.items()}
 
 
 def test_a_gateway_secret_that_cannot_be_deleted_does_not_stop_it(
