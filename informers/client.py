@@ -117,28 +117,17 @@ class Client:
         cls,
         kubeconfig: str | None = None,
         *,
-        context: str | None = None,
-        environ: Mapping[str, str] | None = None,
         user_agent: str = "",
-        clock: Clock = REAL_CLOCK,
         metrics: RequestMetrics | None = None,
         answered: Answered = lambda *_: None,
     ) -> Self:
         """The client for the first of these that exists: `kubeconfig`, $KUBECONFIG, the Pod's service account,
         ~/.kube/config.
 
-        context: one of a kubeconfig, None for its current one. environ: instead of the variables of the process.
         Raises ConfigurationError.
         """
-        configuration, credentials = configurations.load(kubeconfig, context=context, clock=clock, environ=environ)
-        return cls(
-            configuration,
-            credentials,
-            user_agent=user_agent,
-            clock=clock,
-            metrics=metrics,
-            answered=answered,
-        )
+        configuration, credentials = configurations.load(kubeconfig)
+        return cls(configuration, credentials, user_agent=user_agent, metrics=metrics, answered=answered)
 
     @property
     def host(self) -> str:

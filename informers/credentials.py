@@ -94,7 +94,7 @@ class TokenFile(Authorizer):
             except (OSError, UnicodeError, ConfigurationError) as error:
                 usable = self._token or self._otherwise
                 if usable is None:
-                    raise ConfigurationError(f"cannot read a token from {self._path}: {_cause(error)}") from error
+                    raise ConfigurationError(f"cannot read a token from {self._path}: {cause_of(error)}") from error
                 if not self._warned:
                     log.warning("Cannot read the token file, keeping the old token", extra={"path": str(self._path)})
                 self._warned = True
@@ -261,8 +261,9 @@ def _content(source: Pem) -> bytes | None:
     try:
         return source.read_bytes()
     except OSError as error:
-        raise ValueError(f"cannot read {source}: {_cause(error)}") from None
+        raise ValueError(f"cannot read {source}: {cause_of(error)}") from None
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
+    """The cause in words, without the name of a file."""
     return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from informers.credentials import Authorizer, pair
+from informers.credentials import Authorizer, cause_of, pair
 from informers.errors import ConfigurationError
 from workqueue.clock import Clock
 
@@ -122,7 +122,7 @@ class ExecPlugin(Authorizer):
             try:
                 credentials = self._obtained(deadline, stop)
             except (_Failed, OSError, ValueError) as error:
-                raise ConfigurationError(f"the credential plugin {self._command} failed: {_cause(error)}") from None
+                raise ConfigurationError(f"the credential plugin {self._command} failed: {cause_of(error)}") from None
             with self._lock:
                 self._known = credentials
             log.info("Credential plugin returned credentials", extra={"command": self._command})
@@ -260,7 +260,3 @@ def _last_words(complaint: bytes | None) -> str:
     text = (complaint or b"").decode(errors="replace").strip()
     shown = "".join(c if c.isprintable() else " " for c in text)[-_MAX_FOREIGN_TEXT:]
     return f": {shown}" if shown else ""
-
-
-def _cause(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__

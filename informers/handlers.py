@@ -32,18 +32,6 @@ class DeletedFinalStateUnknown:
     obj: Object | None
 
 
-def _ignore_add(obj: Object, is_initial_list: bool) -> None:
-    """No interest in additions."""
-
-
-def _ignore_update(old: Object, new: Object) -> None:
-    """No interest in updates."""
-
-
-def _ignore_delete(obj: Object | DeletedFinalStateUnknown) -> None:
-    """No interest in deletions."""
-
-
 @dataclass(frozen=True, slots=True)
 class EventHandlers:
     """The callbacks. All objects are shared with the cache and must not be changed.
@@ -55,9 +43,9 @@ class EventHandlers:
     Any exception is logged, delays the handler by one second, and skips that one change.
     """
 
-    on_add: Callable[[Object, bool], None] = _ignore_add
-    on_update: Callable[[Object, Object], None] = _ignore_update
-    on_delete: Callable[[Object | DeletedFinalStateUnknown], None] = _ignore_delete
+    on_add: Callable[[Object, bool], None] = lambda *_: None
+    on_update: Callable[[Object, Object], None] = lambda *_: None
+    on_delete: Callable[[Object | DeletedFinalStateUnknown], None] = lambda *_: None
 
 
 class Added(NamedTuple):

@@ -3,7 +3,7 @@
 import random as randomness
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 from informers.errors import KubernetesError
@@ -20,7 +20,7 @@ from informers.indexer import Indexer, IndexFunction, Lister
 from informers.lister_watcher import ListerWatcher
 from informers.metrics import InformerMetrics
 from informers.mutation_detector import MutationDetector
-from informers.reflector import Reflector, Transform
+from informers.reflector import Reflector, Transform, in_parallel
 from informers.transport import Stop, Stopped
 from workqueue.clock import REAL_CLOCK, Clock
 
@@ -167,32 +167,11 @@ class SharedInformer:
         finally:
             self._end_registrations()
 
-    @contextmanager
-    def _detection(self) -> Iterator[None]:
+    def _detection(self) -> AbstractContextManager[None]:
         """Check in a thread that no cached object changes; a change ends the reflector, and is raised at the end."""
-        detector = self._detector
-        if detector is None:
-            yield
-            return
-        over = threading.Event()
-        failures: list[BaseException] = []
-
-        def detect() -> None:
-            try:
-                detector.run(over)
-            except BaseException as error:  # noqa: BLE001 - raised below
-                failures.append(error)
-                self._reflector.stop()
-
-        thread = threading.Thread(target=detect, name=f"{self._name}-mutation-detector", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-        if failures:
-            raise failures[0]
+        if self._detector is None:
+            return nullcontext()
+        return in_parallel(self._detector.run, name=f"{self._name}-mutation-detector", on_failure=self._reflector.stop)
 
     def _end_registrations(self) -> None:
         with self._store.lock:

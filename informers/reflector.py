@@ -333,7 +333,11 @@ class Reflector:
             extra = {"informer": self._name, "waitedSeconds": round(now - started), "objects": len(gathered.objects)}
             log.warning("Streamed list is not complete yet", extra=extra)
 
-        with self._every(BOOKMARK_WARNING_PERIOD, look):
+        def look_again_and_again(over: threading.Event) -> None:
+            while not self._clock.sleep(BOOKMARK_WARNING_PERIOD, over):
+                look()
+
+        with in_parallel(look_again_and_again, name=f"{self._name}-timer", on_failure=self.stop):
             yield
 
     # ---- watch
@@ -540,30 +544,6 @@ class Reflector:
     def _check_stop(self) -> None:
         self._round.check()
 
-    @contextmanager
-    def _every(self, seconds: float, action: Callable[[], None]) -> Iterator[None]:
-        """Call `action` from another thread every `seconds` while the block runs, which may block."""
-        over = threading.Event()
-        failures: list[BaseException] = []
-
-        def loop() -> None:
-            try:
-                while not self._clock.sleep(seconds, over):
-                    action()
-            except BaseException as error:  # noqa: BLE001 - raised below
-                failures.append(error)
-                self.stop()
-
-        thread = threading.Thread(target=loop, name=f"{self._name}-timer", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-            if failures:
-                raise failures.pop()
-
     def _log_error(self, error: KubernetesError) -> None:
         reason = error.reason if isinstance(error, ApiError) else type(error).__name__
         log.warning("Cannot list or watch", extra={"informer": self._name, "reason": reason, "error": str(error)})
@@ -629,6 +609,32 @@ class _Gathered:
 
     def bookmark(self, version: str) -> None:
         self.version = version
+
+
+@contextmanager
+def in_parallel(
+    work: Callable[[threading.Event], None], *, name: str, on_failure: Callable[[], None]
+) -> Iterator[None]:
+    """Run `work(over)` in a thread while the block runs. Its error calls `on_failure`, and is raised at the end."""
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work(over)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+            on_failure()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        if failures:
+            raise failures.pop()
 
 
 def _forget_frames(error: KubernetesError) -> KubernetesError:

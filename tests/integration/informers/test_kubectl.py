@@ -20,6 +20,7 @@ import yaml
 
 from e2e.controlplane.assets import find_assets
 from informers import Client, ConfigurationError, ConnectionFailed, NoCredentials
+from informers.configuration import load
 from tests.support.noting_server import Note, NotingServer
 
 _SECONDS = 60.0  # a limit, not a duration: kubectl takes a tenth of a second
@@ -167,7 +168,7 @@ class World:
         error = None
         with mock.patch.dict(os.environ, self.environ, clear=True):
             try:
-                with closing(Client.load(self.kubeconfig, context=self.context)) as client:
+                with closing(Client(*load(self.kubeconfig, context=self.context))) as client:
                     client.request("GET", "/version", timeout=_SECONDS if "hang" not in self._answer() else 0.5)
             except (ConfigurationError, NoCredentials, ConnectionFailed) as caught:
                 error = caught
