@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from informers.client import LIST_TIMEOUT, Client
+from informers.client import Client
 from informers.errors import ApiError, WrongKind
 from informers.resource import Resource, object_key
 from informers.transport import Stop
@@ -54,10 +54,7 @@ class ListerWatcher(Protocol):
 
 
 class ResourceListerWatcher:
-    """The objects of a resource on an API server: of one namespace or all, and those that the selectors match.
-
-    list_timeout: seconds for each page of a list.
-    """
+    """The objects of a resource on an API server: of one namespace or all, and those that the selectors match."""
 
     def __init__(
         self,
@@ -67,14 +64,12 @@ class ResourceListerWatcher:
         namespace: str | None = None,
         label_selector: str = "",
         field_selector: str = "",
-        list_timeout: float = LIST_TIMEOUT,
     ) -> None:
         self._client = client
         self._resource = resource
         self._namespace = namespace
         self._label_selector = label_selector
         self._field_selector = field_selector
-        self._list_timeout = list_timeout
 
     @property
     def resource(self) -> Resource:
@@ -90,7 +85,6 @@ class ResourceListerWatcher:
             field_selector=self._field_selector,
             limit=limit,
             continue_=continue_,
-            timeout=self._list_timeout,
             stop=stop,
         )
 

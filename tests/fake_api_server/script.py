@@ -228,4 +228,3 @@ def event_of(text: str | Object | WatchEvent) -> WatchEvent:
 
 
 EXPIRED = status(410, "Expired")
-GONE = status(410, "Gone")

@@ -5,10 +5,24 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from informers import SharedInformer
+from informers import Resource, ResourceListerWatcher, SharedInformer
 from informers.mutation_detector import ENVIRONMENT_VARIABLE
 from informers.transport import Stop
+from tests.fake_api_server.objects import WIDGETS
 from tests.fake_api_server.server import FakeAPIServer
+from tests.fake_api_server.waiting import HastyClock
+from workqueue import Clock
+
+Start = Callable[[SharedInformer], threading.Event]
+
+
+def informer_of(
+    server: FakeAPIServer, resource: Resource = WIDGETS, *, watch_list: bool = False, clock: Clock | None = None
+) -> SharedInformer:
+    """An informer of this server, whose waits take no time unless it is given another clock."""
+    clock = clock or HastyClock()
+    lister_watcher = ResourceListerWatcher(server.client(clock=clock), resource)
+    return SharedInformer(lister_watcher, name="widgets", clock=clock, watch_list=watch_list)
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +38,7 @@ def server() -> Iterator[FakeAPIServer]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[SharedInformer], threading.Event]]:
+def start() -> Iterator[Start]:
     """Runs an informer in a thread until the end of the test; returns its stop event. Its failure fails the test."""
     running: list[tuple[threading.Thread, threading.Event]] = []
     failures: list[BaseException] = []

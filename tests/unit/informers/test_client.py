@@ -24,7 +24,6 @@ from informers import (
     NotFound,
     RequestMetrics,
     Resource,
-    ResourceListerWatcher,
     ServerError,
     Stop,
     TooManyRequests,
@@ -382,13 +381,6 @@ class TestListTimeout:
         assert len(client.list(WIDGETS)["items"]) == 1
         with pytest.raises(ConnectionFailed):
             client.get(WIDGETS, "a", namespace="default")
-
-    def test_of_an_informer(self, server: FakeAPIServer) -> None:
-        """Is a setting of where it lists."""
-        server.inject("list", NoAnswer())
-        source = ResourceListerWatcher(server.client(), WIDGETS, list_timeout=SHORT)
-        with pytest.raises(ConnectionFailed, match=r"within 0\.2 s"):
-            source.list(limit=None, continue_="", stop=Stop())
 
 
 class TestRetryAfter:

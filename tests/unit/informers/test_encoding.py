@@ -2,8 +2,6 @@
 
 import json
 import sys
-import threading
-from collections.abc import Callable
 from importlib.util import find_spec, module_from_spec
 from typing import Any
 
@@ -11,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from informers import ResourceListerWatcher, SharedInformer, encoding
+from informers import encoding
 from informers.encoding import _Decoder, decode
-from tests.fake_api_server.objects import WIDGETS, widget, widget_list
+from tests.fake_api_server.objects import widget, widget_list
 from tests.fake_api_server.server import Answer, FakeAPIServer, Raw
-from tests.fake_api_server.waiting import HastyClock, eventually
-
-Start = Callable[[SharedInformer], threading.Event]
+from tests.fake_api_server.waiting import eventually
+from tests.unit.informers.conftest import Start, informer_of
 
 DEEP = 9_000  # an API server takes 10,000 levels
 NUMBERS = st.integers(-(2**63), 2**64 - 1)  # what the API has
@@ -124,9 +121,3 @@ def test_deep_object_in_a_watch(server: FakeAPIServer, start: Start, watch_list:
     server.cluster.put("b")
     eventually(lambda: sorted(informer.indexer.keys()) == ["default/a", "default/b", "default/deep"])
     assert server.verbs() == (["watch"] if watch_list else ["list", "watch"])
-
-
-def informer_of(server: FakeAPIServer, *, watch_list: bool) -> SharedInformer:
-    clock = HastyClock()
-    lister_watcher = ResourceListerWatcher(server.client(clock=clock), WIDGETS)
-    return SharedInformer(lister_watcher, name="widgets", clock=clock, watch_list=watch_list)

@@ -5,7 +5,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,9 +26,9 @@ from tests.fake_api_server.cluster import Cluster
 from tests.fake_api_server.in_process import InProcess, api_error
 from tests.fake_api_server.objects import widget
 from tests.fake_api_server.waiting import HastyClock, eventually
+from tests.unit.informers.conftest import Start
 from workqueue.clock import Clock
 
-Start = Callable[[SharedInformer], threading.Event]
 Object = dict[str, Any]
 
 
@@ -219,7 +219,7 @@ def test_failing_handler_skips_one_change(
     caplog: pytest.LogCaptureFixture,
     error_type: type[BaseException],
 ) -> None:
-    """Whatever it raises is logged, costs a pause of one second, and the next change is delivered."""
+    """Whatever it raises is logged, with handler and object, costs a pause of one second, and the next is delivered."""
     clock = HastyClock()
     informer = make(source, clock)
     seen: list[str] = []
@@ -239,6 +239,8 @@ def test_failing_handler_skips_one_change(
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], error_type)
+    assert (getattr(record, "informer", ""), getattr(record, "object", "")) == ("widgets", "default/a")
+    assert getattr(record, "handler", "").endswith("test_failing_handler_skips_one_change.<locals>.fail_on_a")
 
 
 def test_removed_handler_is_called_no_more(cluster: Cluster, source: InProcess, start: Start) -> None:

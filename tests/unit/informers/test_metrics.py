@@ -1,15 +1,12 @@
 """What is reported to the exporter of metrics."""
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
 from informers import Forbidden, InformerMetrics, SharedInformer
 from tests.fake_api_server.cluster import Cluster
 from tests.fake_api_server.in_process import InProcess, api_error
 from tests.fake_api_server.waiting import HastyClock, eventually
-
-Start = Callable[[SharedInformer], threading.Event]
+from tests.unit.informers.conftest import Start
 
 
 class Recorder(InformerMetrics):

@@ -3,17 +3,14 @@
 import os
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
 from informers import (
-    ResourceListerWatcher,
     SharedInformer,
     object_key,
 )
 from informers.transport import Stop
-from tests.fake_api_server.objects import WIDGETS
 from tests.fake_api_server.server import (
     Answer,
     CloseWithoutAnswer,
@@ -25,16 +22,9 @@ from tests.fake_api_server.server import (
     Raw,
     Silent,
 )
-from tests.fake_api_server.waiting import HastyClock, eventually
-from workqueue.clock import REAL_CLOCK, Clock
-
-Start = Callable[[SharedInformer], threading.Event]
-
-
-def informer_for(server: FakeAPIServer, clock: Clock | None = None) -> SharedInformer:
-    clock = clock or HastyClock()
-    client = server.client(clock=clock)
-    return SharedInformer(ResourceListerWatcher(client, WIDGETS), name="widgets", clock=clock, watch_list=False)
+from tests.fake_api_server.waiting import eventually
+from tests.unit.informers.conftest import Start, informer_of
+from workqueue.clock import REAL_CLOCK
 
 
 def equal(informer: SharedInformer, server: FakeAPIServer) -> bool:
@@ -61,7 +51,7 @@ def test_faults(server: FakeAPIServer, start: Start, verb: str, faults: list[Fau
     """After each fault the cache equals the server again, by these requests and no others."""
     server.cluster.put("a")
     server.inject(verb, *faults)
-    informer = informer_for(server)
+    informer = informer_of(server)
     start(informer)
     eventually(lambda: server.verbs() == verbs)
     server.cluster.put("b")
@@ -75,7 +65,7 @@ def test_faults(server: FakeAPIServer, start: Start, verb: str, faults: list[Fau
 def test_cut_line(server: FakeAPIServer, start: Start, fault: Fault) -> None:
     """A line that the end cut off is dropped: the watch resumes after the last whole event, with no list."""
     server.inject("watch", fault)
-    informer = informer_for(server)
+    informer = informer_of(server)
     start(informer)
     server.wait_for_request("watch")
     whole = server.cluster.put("a")
@@ -102,7 +92,7 @@ def test_stop(server: FakeAPIServer, verb: str, faults: list[Fault]) -> None:
     """A stop takes effect within a second, whatever the informer waits for, and leaves no thread."""
     before = set(threading.enumerate())
     server.inject(verb, *faults)
-    informer = informer_for(server, REAL_CLOCK)
+    informer = informer_of(server, clock=REAL_CLOCK)
     stop = Stop()
     thread = threading.Thread(target=informer.run, args=(stop,))
     thread.start()

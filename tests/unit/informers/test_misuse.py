@@ -1,35 +1,24 @@
 """A wrong program is an error that names both sides. It must not look like an empty cluster."""
 
 import json
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from informers import (
-    EventHandlers,
     Indexer,
     Lister,
     Resource,
-    ResourceListerWatcher,
-    SharedInformer,
     WrongKind,
 )
 from tests.fake_api_server.objects import WIDGETS, widget, widget_list
 from tests.fake_api_server.server import Answer, FakeAPIServer
-from tests.fake_api_server.waiting import HastyClock, eventually
-
-Start = Callable[[SharedInformer], Any]
+from tests.fake_api_server.waiting import eventually
+from tests.unit.informers.conftest import Start, informer_of
 
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 GADGETS = Resource(WIDGETS.group, WIDGETS.version, WIDGETS.plural, "Gadget")
-
-
-def informer_of(server: FakeAPIServer, resource: Resource, *, watch_list: bool = False) -> SharedInformer:
-    clock = HastyClock()
-    lister_watcher = ResourceListerWatcher(server.client(clock=clock), resource)
-    return SharedInformer(lister_watcher, name="test", clock=clock, watch_list=watch_list)
 
 
 class TestKind:
@@ -92,28 +81,3 @@ def test_a_lister_needs_a_namespace_where_the_kind_has_one() -> None:
         Lister(indexer, NODES).get("a", "default")
     with pytest.raises(ValueError, match="Node is cluster-scoped"):
         Lister(indexer, NODES).list("default")
-
-
-def test_a_failing_handler_is_named_with_its_object(
-    server: FakeAPIServer, start: Start, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("a bug")
-
-    informer = informer_of(server, WIDGETS)
-    informer.add_event_handler(EventHandlers(on_add=fail, on_update=fail, on_delete=fail))
-    start(informer)
-    server.cluster.put("a")
-    eventually(lambda: len(failures(caplog)) == 1)
-    server.cluster.put("a")
-    eventually(lambda: len(failures(caplog)) == 2)
-    server.cluster.delete("a")
-    eventually(lambda: len(failures(caplog)) == 3)
-    for record in failures(caplog):
-        assert record.__dict__["informer"] == "test"
-        assert record.__dict__["handler"].endswith("test_a_failing_handler_is_named_with_its_object.<locals>.fail")
-        assert record.__dict__["object"] == "default/a"
-
-
-def failures(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.message.startswith("Event handler failed")]

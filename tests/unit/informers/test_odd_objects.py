@@ -2,18 +2,15 @@
 
 import json
 import logging
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from informers import ResourceListerWatcher, SharedInformer
-from tests.fake_api_server.objects import WIDGETS, widget, widget_list
+from tests.fake_api_server.objects import widget, widget_list
 from tests.fake_api_server.server import Answer, FakeAPIServer, Raw
-from tests.fake_api_server.waiting import HastyClock, eventually
+from tests.fake_api_server.waiting import eventually
+from tests.unit.informers.conftest import Start, informer_of
 
-Start = Callable[[SharedInformer], threading.Event]
 Object = dict[str, Any]
 
 
@@ -63,9 +60,3 @@ def test_in_a_watch(server: FakeAPIServer, start: Start, odd: object, watch_list
     start(informer)
     server.cluster.put("b")
     eventually(lambda: informer.indexer.keys() == ["default/a", "default/b"])
-
-
-def informer_of(server: FakeAPIServer, *, watch_list: bool) -> SharedInformer:
-    clock = HastyClock()
-    lister_watcher = ResourceListerWatcher(server.client(clock=clock), WIDGETS)
-    return SharedInformer(lister_watcher, name="widgets", clock=clock, watch_list=watch_list)

@@ -1,6 +1,5 @@
 """The package as others see it."""
 
-import ast
 import re
 from pathlib import Path
 
@@ -18,27 +17,6 @@ def test_exports_are_sorted_and_exist() -> None:
     assert len(set(informers.__all__)) == len(informers.__all__)
     for name in informers.__all__:
         assert hasattr(informers, name)
-
-
-def test_knows_nothing_of_compass() -> None:
-    """Of ours it imports only the clock; HTTP is the affair of few modules."""
-    http = {"urllib3", "kubernetes", "requests"}
-    allowed = {
-        "client.py",
-        "configuration.py",
-        "credentials.py",
-        "kubeconfig.py",
-        "watch.py",
-    }
-    for path in ROOT.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                root = name.split(".")[0]
-                assert root not in {"controller", "e2e", "tests"}, path
-                assert root != "workqueue" or name == "workqueue.clock", path
-                assert root not in http or path.name in allowed, path
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from informers import (
     Resource,
     ResourceListerWatcher,
     SharedInformer,
+    client,
 )
 from informers.credentials import Credentials
 from informers.transport import Stop
@@ -105,9 +106,9 @@ def play(seed: int) -> Outcome:
     witness = Witness()
     with HistoryServer(world, seed=seed, faults=faults, probability=rng.choice((0.3, 0.6, 0.9))) as server:
         configuration = Configuration(host=server.url)
-        client = Client(configuration, Credentials(configuration), watch_read_timeout=70 / SCALE, clock=FastClock())
+        source = Client(configuration, Credentials(configuration), watch_read_timeout=70 / SCALE, clock=FastClock())
         informer = SharedInformer(
-            ResourceListerWatcher(client, GADGETS, list_timeout=300 / SCALE),
+            ResourceListerWatcher(source, GADGETS),
             name=f"history-{seed}",
             clock=FastClock(),
             random=rng.random,
@@ -127,7 +128,7 @@ def play(seed: int) -> Outcome:
         finally:
             stop.set()
             thread.join(60)
-            client.close()
+            source.close()
         if thread.is_alive():
             wrong.append("the informer does not stop")
     return Outcome(seed, witness.impossible + wrong, server.met)
@@ -178,6 +179,11 @@ def play_all(count: int, report: Callable[[str], None]) -> Counter[str]:
     wrong = {outcome.seed: outcome.wrong for outcome in outcomes if outcome.wrong}
     assert not wrong, "\n".join(f"HISTORY_SEED={seed}: {'; '.join(why)}" for seed, why in wrong.items())
     return met
+
+
+@pytest.fixture(autouse=True)
+def _fast_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "LIST_TIMEOUT", client.LIST_TIMEOUT / SCALE)
 
 
 def test_histories() -> None:

@@ -13,7 +13,7 @@ from informers import (
     WatchEvent,
 )
 from tests.fake_api_server.objects import bookmark, status, widget
-from tests.fake_api_server.script import EXPIRED, GONE, Page, Run, Step, Stop, Stream, failure
+from tests.fake_api_server.script import EXPIRED, Page, Run, Step, Stop, Stream, failure
 
 REFUSED = failure(ConnectionFailed, ConnectionFailed.REFUSED)
 RESET = failure(ConnectionFailed, ConnectionFailed.BROKEN)
@@ -81,10 +81,6 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
         [PAGE, Stream(("ADDED c 11", EXPIRED)), Page("a", "30"), Stop()],
         [*START, "WATCH rv=10", "PUT c", "WAIT 0.8", "LIST limit=500", "REPLACE a @30"],
     ),
-    "Gone is Expired by another name": (
-        [PAGE, Stream((GONE,)), Page("a", "30"), Stop()],
-        [*START, "WATCH rv=10", "WAIT 0.8", "LIST limit=500", "REPLACE a @30"],
-    ),
     "429 in the stream costs a wait and no list": (
         [PAGE, Stream((status(429, "TooManyRequests"),)), Stream(), Stop()],
         [*START, "WATCH rv=10", "WAIT 0.8", "WATCH rv=10"],
@@ -96,10 +92,6 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
     "an object that cannot be read any more and was deleted is missing from the list that its error costs": (
         [PAGE, Stream(("ADDED corrupt 11", status(500, "StoreReadError"))), Page("a b", "12"), Stop()],
         [*START, "WATCH rv=10", "PUT corrupt", "WAIT 0.8", "LIST limit=500", "REPLACE a,b @12"],
-    ),
-    "an unknown Status in the stream costs a list": (
-        [PAGE, Stream((status(418, "Teapot"),)), PAGE, Stop()],
-        [*START, "WATCH rv=10", "WAIT 0.8", "LIST limit=500", "REPLACE a,b @10"],
     ),
     "a list that is refused is told to the handler, and tried again for ever with growing waits": (
         [FORBIDDEN, FORBIDDEN, REFUSED, PAGE, Stop()],
