@@ -146,7 +146,7 @@ class _Revocation:
         Raises _NothingDone.
         """
         registration = _registration(credentials)
-        pending = self._snapshot.credentials.load_pending()
+        pending = self._snapshot.credentials.read().pending
         if pending is not None and self._now() < pending.valid_until:
             self._revoke_pending(pending, registration)
         try:

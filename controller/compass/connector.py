@@ -101,8 +101,7 @@ def _signed(result: Signed, csr_pem: bytes) -> SignedCertificate:
     if not belongs_to(client[0], csr_public_key(csr_pem)):
         raise InvalidAnswer("is not for the key that was sent", path="clientCertificate")
     return SignedCertificate(
-        chain_pem=chain_to_pem(chain),
-        ca_pem=chain_to_pem(authorities),
+        chain_pem=chain_to_pem(chain if len(chain) > 1 else (*chain, *authorities)),
         leaf=describe(client[0]),
     )
 

@@ -169,8 +169,7 @@ class CertificateInfo:
 
 @dataclass(frozen=True, slots=True)
 class SignedCertificate:
-    """A signed client certificate, PEM re-encoded: `chain_pem` is leaf, CA and so on, `ca_pem` one or more CAs."""
+    """A signed client certificate, PEM re-encoded: `chain_pem` is leaf, CA and so on."""
 
     chain_pem: bytes
-    ca_pem: bytes
     leaf: CertificateInfo

@@ -236,7 +236,7 @@ def remove_applied_token(connection: Object) -> None:
     annotations[LAST_APPLIED] = json.dumps(manifest, separators=(",", ":")) + "\n"  # as kubectl writes it
 
 
-def secret_value(secret: Mapping[str, Any], key: str) -> str:
+def secret_value(secret: Mapping[str, Any] | None, key: str) -> str:
     """The text of a key of a Secret; "" if the key is absent. Raises ValueError if the value is not a text."""
     value = fields.member(secret, "data").get(key)
     if value is None:

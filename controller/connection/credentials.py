@@ -130,7 +130,6 @@ class PendingCertificate:
     replaces: str
     key: str = field(repr=False)
     chain: str
-    ca: str
     connector_url: str
     director_url: str
     received: int
@@ -171,13 +170,24 @@ class StoredCredentials:
 
 @dataclass(frozen=True)
 class NewCredentials:
-    """From a pairing or a renewal, stored, and the CA certificates for the gateway. `request_id`: the x-request-id of
-    the call that signed them.
-    """
+    """From a pairing or a renewal, stored. `request_id`: the x-request-id of the call that signed them."""
 
     credentials: StoredCredentials
-    ca_pem: bytes
     request_id: str
+
+
+@dataclass(frozen=True)
+class ClientSecret:
+    """The content of the client's Secret at one moment. `credentials`: the error if they cannot be used.
+
+    `registration` is unchecked, and can be read even if key, certificate or one of its values is invalid. `pairing`:
+    the one in progress. `pending`: the renewed certificate that is not used yet. Each is None if absent or unreadable.
+    """
+
+    credentials: StoredCredentials | CredentialsError
+    registration: Registration | None = None
+    pairing: StoredPairing | None = None
+    pending: PendingCertificate | None = None
 
 
 class CredentialsStore:
@@ -200,24 +210,23 @@ class CredentialsStore:
 
     # --- the client's Secret ---
 
+    def read(self) -> ClientSecret:
+        """All that is stored in the client's Secret at this moment."""
+        secret = self._cluster_secret()
+        try:
+            credentials: StoredCredentials | CredentialsError = self._loaded(secret)
+        except CredentialsError as error:
+            credentials = error
+        return ClientSecret(
+            credentials,
+            registration=_load(Registration, secret, _REGISTRATION),
+            pairing=_load(StoredPairing, secret, _PAIRING),
+            pending=_load(PendingCertificate, secret, _PENDING),
+        )
+
     def load(self) -> StoredCredentials:
         """The stored credentials. Raises CredentialsError, which names what is missing or invalid."""
         return self._loaded(self._cluster_secret())
-
-    def load_registration(self) -> Registration | None:
-        """The registration, unchecked. It can be read even if key, certificate or one of its values is invalid."""
-        secret = self._cluster_secret()
-        return None if secret is None else _load(Registration, secret, _REGISTRATION)
-
-    def load_pairing(self) -> StoredPairing | None:
-        """The pairing in progress; None if there is none, or if it cannot be read."""
-        secret = self._cluster_secret()
-        return None if secret is None else _load(StoredPairing, secret, _PAIRING)
-
-    def load_pending(self) -> PendingCertificate | None:
-        """The renewed certificate that is not used yet; None if there is none, or if it cannot be read."""
-        secret = self._cluster_secret()
-        return None if secret is None else _load(PendingCertificate, secret, _PENDING)
 
     @contextmanager
     def in_use(self, credentials: StoredCredentials) -> Iterator[None]:
@@ -372,7 +381,7 @@ class CredentialsStore:
 
     def _assert_stored(self, secret: Object | None, wanted: StoredCredentials | StoredPairing) -> None:
         if isinstance(wanted, StoredPairing):
-            pairing = None if secret is None else _load(StoredPairing, secret, _PAIRING)
+            pairing = _load(StoredPairing, secret, _PAIRING)
             stored = pairing is not None and pairing.is_same(wanted)
         else:
             try:
@@ -496,7 +505,7 @@ def _read_pair(key_pem: bytes, certificate_pem: bytes, chain_pem: bytes) -> cert
     return pair
 
 
-def _load(kind: type[_T], secret: Mapping[str, Any], key: str) -> _T | None:
+def _load(kind: type[_T], secret: Mapping[str, Any] | None, key: str) -> _T | None:
     try:
         values = orjson.loads(secret_value(secret, key) or "null")
     except ValueError:

@@ -174,7 +174,7 @@ class Pairing:
             self._assert_not_revoked(state)
             # The Secret was deleted or edited, so the new credentials are needed even more.
             stored = self._credentials.save(key_pem=key_pem, chain_pem=signed.chain_pem, registration=registration)
-        return NewCredentials(stored, signed.ca_pem, progress.request_id)
+        return NewCredentials(stored, progress.request_id)
 
     def _failed(
         self, error: Exception, token: Token, progress: "_Progress", state: State, *, step: str = _RETRIEVE

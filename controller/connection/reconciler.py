@@ -200,7 +200,7 @@ class ConnectionReconciler:
         log.info("Certificate renewed" if obtained.renewed_because else "Paired with Compass", extra=shown)
         self._pauses.connector.succeeded()
         self._remember(unreported=obtained, last_call=self._call_with(new.credentials))
-        self._write_gateway_ca(new.ca_pem)
+        self._write_gateway_ca(new.credentials.ca_pem)
 
     def _write_gateway_ca(self, ca_pem: bytes, *, dry_run: bool = False) -> None:
         """The connection does not fail without the gateway's copy of the CA certificates."""

@@ -96,7 +96,6 @@ class Renewal:
             replaces=credentials.fingerprint,
             key=certificates.key_to_pem(key).decode(),
             chain=signed.chain_pem.decode(),
-            ca=signed.ca_pem.decode(),
             connector_url=urls[0],
             director_url=urls[1],
             received=int(self._clock.time()),
@@ -132,7 +131,7 @@ class Renewal:
         stored = self._credentials.save(
             key_pem=key_pem, chain_pem=chain_pem, registration=registration, replacing=state.credentials
         )
-        return NewCredentials(stored, pending.ca.encode(), pending.request_id)
+        return NewCredentials(stored, pending.request_id)
 
     def _keep(self, pending: PendingCertificate, state: Connected) -> None:
         if state.pending is None:

@@ -317,8 +317,9 @@ class Observer:
     def observe(self, name: str, memory: Memory) -> State:
         """The state, with the configuration remembered in its memory. Raises informers.ApiError."""
         connection = self._connections.get(name)
-        stored, damage = self._load(connection)
-        registration = self._credentials.load_registration()
+        secret = self._credentials.read()
+        stored = secret.credentials if isinstance(secret.credentials, StoredCredentials) else None
+        registration = secret.registration
         now, monotonic = self._clock.time(), self._clock.monotonic()
         if memory.before_restart is None:
             memory = replace(memory, before_restart=BeforeRestart.of(connection, now=now, monotonic=monotonic))
@@ -331,25 +332,17 @@ class Observer:
                 pauses=self._pauses,
                 connection=connection,
                 stored=stored,
-                damage=damage,
+                damage=_damage(secret.credentials, connection),
                 adoptable=self._adoptable(connection, stored, registration),
                 paired_with=registration.paired_with if registration else "",
-                stored_pairing=self._credentials.load_pairing(),
-                pending=self._credentials.load_pending(),
+                stored_pairing=secret.pairing,
+                pending=secret.pending,
                 gateway=self._gateway(stored),
                 gateway_secret=str(self._credentials.ca_name),
                 observations=self._health.observations(),
                 memory=memory,
             )
         )
-
-    def _load(self, connection: Object | None) -> tuple[StoredCredentials | None, str]:
-        try:
-            return self._credentials.load(), ""
-        except CredentialsMissing as error:
-            return None, str(error) if status.was_established(connection) else ""  # before the first pairing, no loss
-        except CredentialsError as error:
-            return None, str(error)
 
     def _adoptable(
         self, connection: Object | None, stored: StoredCredentials | None, registration: Registration | None
@@ -383,6 +376,14 @@ class Observer:
         if not has_literal_token(connection):
             return configuration, ""
         return configuration, fingerprint_of(self._configurations.resolve(None))
+
+
+def _damage(credentials: StoredCredentials | CredentialsError, connection: Object | None) -> str:
+    """Why the credentials cannot be used. Before the first pairing there are none, which is no loss."""
+    if isinstance(credentials, StoredCredentials):
+        return ""
+    lost = not isinstance(credentials, CredentialsMissing) or status.was_established(connection)
+    return str(credentials) if lost else ""
 
 
 def _usable_url(*candidates: object) -> str:

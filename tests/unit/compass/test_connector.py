@@ -125,6 +125,19 @@ def sign(connector: ConnectorClient, server: Server, key: rsa.RSAPrivateKey, res
     return connector.sign(server.url, build_csr(SUBJECT, key), token=SECRET_TOKEN, request_id="r")
 
 
+def test_a_chain_without_the_ca_gets_it_from_the_other_field(
+    connector: ConnectorClient,
+    server: Server,
+    client_key: rsa.RSAPrivateKey,
+    authority: Authority,
+    signed: dict[str, Any],
+) -> None:
+    """The Secret of the gateway is made from the chain."""
+    result = sign(connector, server, client_key, signed | {"certificateChain": signed["clientCertificate"]})
+    leaf = x509.load_pem_x509_certificate(result.chain_pem)
+    assert result.chain_pem == pem(leaf) + pem(authority.certificate)
+
+
 def test_a_signed_certificate_is_decoded_and_described(
     connector: ConnectorClient,
     server: Server,
@@ -136,7 +149,6 @@ def test_a_signed_certificate_is_decoded_and_described(
     result = sign(connector, server, client_key, signed)
     leaf = x509.load_pem_x509_certificate(result.chain_pem)
     assert result.chain_pem == pem(leaf) + pem(authority.certificate)
-    assert result.ca_pem == pem(authority.certificate)
     assert result.leaf.not_after == leaf.not_valid_after_utc
     assert result.leaf.fingerprint == leaf.fingerprint(hashes.SHA256()).hex()
     sent = server.requests[0].variables["csr"]

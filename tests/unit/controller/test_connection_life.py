@@ -140,7 +140,7 @@ def test_a_literal_token_goes_even_if_the_agent_was_killed_before_it_could_remov
         bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": pairing}})
         killed = _kill_at(bench, point)
         bench.restart()
-        if bench.credentials.load_pairing() is None or "token" not in bench.connection["spec"]["pairing"]:
+        if bench.credentials.read().pairing is None or "token" not in bench.connection["spec"]["pairing"]:
             continue
         caught += 1
         bench.connector.state.expire_tokens()

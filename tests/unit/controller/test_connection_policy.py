@@ -418,7 +418,6 @@ def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -
         replaces="present",
         key="key",
         chain="chain",
-        ca="ca",
         connector_url="https://c",
         director_url="https://d",
         received=int(NOW),

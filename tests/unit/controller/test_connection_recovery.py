@@ -244,7 +244,7 @@ def test_an_unforeseen_error_while_connected_is_told_and_has_a_back_off(
     if where in ("check", "renewal"):
         bench.connector.intervene = fail
     elif where == "observation":
-        monkeypatch.setattr(type(bench.credentials), "load_registration", fail)
+        monkeypatch.setattr(type(bench.credentials), "read", fail)
     else:
         monkeypatch.setattr("controller.connection.status.management_info", fail)
     if where == "renewal":

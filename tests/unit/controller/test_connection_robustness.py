@@ -576,7 +576,7 @@ def test_a_pairing_whose_second_token_has_expired_is_not_tried_for_ever(restarte
     bench.configure()
     bench.connector.intervene = lambda called: HttpAnswer(400, b"", "", JSON) if called.startswith("sign") else None
     bench.run(100)
-    assert bench.credentials.load_pairing() is not None
+    assert bench.credentials.read().pairing is not None
     if restarted:
         bench.restart()
     bench.run(400)
@@ -789,7 +789,7 @@ def test_damaged_notes_of_a_pairing_are_told_and_end_it(field: str, value: str, 
     assert f"the stored state of the pairing was changed (Secret {CLUSTER}, key pairing): {told}" in bench.error
     assert "the pairing cannot continue; put a new one-time token into ConfigMap" in bench.error
     assert len(bench.connector.calls) == calls
-    assert bench.credentials.load_pairing() is None
+    assert bench.credentials.read().pairing is None
     bench.run(HOUR)
     assert len(bench.connector.calls) == calls
     bench.configure()

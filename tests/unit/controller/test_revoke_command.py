@@ -36,7 +36,7 @@ def renew_by_a_clock_ahead(bench: Bench) -> None:
     bench.clock.advance(SYNC_PERIOD)
     bench.connections.apply(CONNECTION_NAME, lambda obj: obj["spec"].update(refreshCredentialsNow=True))
     bench.run(60)
-    pending = bench.credentials.load_pending()
+    pending = bench.credentials.read().pending
     assert pending is not None
     assert pending.valid_from > bench.clock.time()
 
