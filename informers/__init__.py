@@ -1,7 +1,7 @@
 """Informers for Kubernetes: a correct list+watch, indexed caches and a client of plain dicts. See README.md."""
 
 import informers._deferred  # noqa: F401 - first, before the official client is imported
-from informers.client import APPLY_PATCH, Client
+from informers.client import Client
 from informers.errors import (
     AlreadyExists,
     ApiError,
@@ -32,7 +32,6 @@ from informers.transport import Stop, Stopped
 from informers.watch import WatchEvent, WatchStream
 
 __all__ = [
-    "APPLY_PATCH",
     "AlreadyExists",
     "ApiError",
     "CacheMutated",

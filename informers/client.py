@@ -62,9 +62,7 @@ MAX_RETRIES = 10
 _BROKEN_WAIT = 1.0
 _REFUSAL_LOG_PERIOD = 30.0
 _MAX_FOREIGN_TEXT = 200
-
-MERGE_PATCH = "application/merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
+_MERGE_PATCH = "application/merge-patch+json"
 
 
 class Client:
@@ -225,16 +223,12 @@ class Client:
         *,
         namespace: str | None = None,
         subresource: str | None = None,
-        content_type: str = MERGE_PATCH,
-        field_manager: str = "",
-        force: bool = False,
         dry_run: bool = False,
         timeout: float | None = None,
     ) -> Object:
-        """The patched object. `field_manager` and `force` are for server-side apply, with APPLY_PATCH."""
-        query = _dry_run(dry_run) | {"fieldManager": field_manager, "force": "true" if force else ""}
-        path = resource.path(namespace, name, subresource)
-        return self.request("PATCH", path, query=query, body=patch, content_type=content_type, timeout=timeout)
+        """The object after a merge patch."""
+        path, query = resource.path(namespace, name, subresource), _dry_run(dry_run)
+        return self.request("PATCH", path, query=query, body=patch, content_type=_MERGE_PATCH, timeout=timeout)
 
     def delete(
         self,

@@ -6,60 +6,58 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from e2e.controlplane.assets import default_cache, lock, to_stderr
-from e2e.controlplane.sources import Report, SourceFailed, install
+from e2e.controlplane.sources import SourceFailed, install
 
 HELM = "v3.22.0"
 
 # ruff: noqa: S607 -- apt-get and dpkg-deb are those of $PATH
 
-Fill = Callable[[Path, Report, Mapping[str, str]], None]
 
-
-def find_helm(*, environ: Mapping[str, str] = os.environ, report: Report = to_stderr) -> Path:
+def find_helm() -> Path:
     """The command helm, of version 3: $HELM, or built with Go. Raises SourceFailed."""
-    return _find("helm", HELM, _build_helm, environ, report)
+    return _find("helm", HELM, _build_helm)
 
 
-def find_promtool(*, environ: Mapping[str, str] = os.environ, report: Report = to_stderr) -> Path:
+def find_promtool() -> Path:
     """The command promtool: $PROMTOOL, or out of Debian's package prometheus. Raises SourceFailed."""
-    return _find("promtool", "debian", _unpack_promtool, environ, report)
+    return _find("promtool", "debian", _unpack_promtool)
 
 
-def _find(name: str, version: str, fill: Fill, environ: Mapping[str, str], report: Report) -> Path:
-    found = environ.get(name.upper()) or shutil.which(name, path=environ.get("PATH", ""))
+def _find(name: str, version: str, fill: Callable[[Path], None]) -> Path:
+    found = os.environ.get(name.upper()) or shutil.which(name)
     if found:
         return Path(found)
-    cache = default_cache(environ).parent / name
+    cache = default_cache(os.environ).parent / name
     command = cache / version / name
-    with lock(cache, report, what=name):
+    with lock(cache, to_stderr, what=name):
         if not command.exists():
             command.parent.mkdir(parents=True, exist_ok=True)
-            fill(command, report, environ)
+            fill(command)
     return command
 
 
-def _build_helm(command: Path, report: Report, environ: Mapping[str, str]) -> None:
-    report(f"building helm {HELM}: some minutes on 2 cores, once on this machine")
+def _build_helm(command: Path) -> None:
+    to_stderr(f"building helm {HELM}: some minutes on 2 cores, once on this machine")
     package = f"helm.sh/helm/v3/cmd/helm@{HELM}"
-    install(package, command.parent, report, cache=default_cache(environ), environ=environ)
+    install(package, command.parent, to_stderr, cache=default_cache(os.environ), environ=os.environ)
 
 
-def _unpack_promtool(command: Path, report: Report, environ: Mapping[str, str]) -> None:
+def _unpack_promtool(command: Path) -> None:
     """The package is not installed: it would start a server. The lists of packages are read only if that is needed."""
     folder = command.parent / "package"
     folder.mkdir(exist_ok=True)
-    report("getting promtool out of Debian's package prometheus, once on this machine")
+    to_stderr("getting promtool out of Debian's package prometheus, once on this machine")
     download = ["apt-get", "--quiet", "download", "prometheus"]
     try:
-        if subprocess.run(download, cwd=folder, env=environ, check=False, capture_output=True).returncode:
-            subprocess.run(["apt-get", "--quiet", "update"], env=environ, check=True, capture_output=True)
-            subprocess.run(download, cwd=folder, env=environ, check=True, capture_output=True)
+        if subprocess.run(download, cwd=folder, check=False, capture_output=True).returncode:
+            subprocess.run(["apt-get", "--quiet", "update"], check=True, capture_output=True)
+            subprocess.run(download, cwd=folder, check=True, capture_output=True)
         (package,) = folder.glob("prometheus_*.deb")
-        subprocess.run(["dpkg-deb", "--extract", package, folder], env=environ, check=True, capture_output=True)
+        subprocess.run(["dpkg-deb", "--extract", package, folder], check=True, capture_output=True)
         (folder / "usr/bin/promtool").rename(command)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         why = error.stderr.decode().strip() if isinstance(error, subprocess.CalledProcessError) else str(error)

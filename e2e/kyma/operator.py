@@ -22,7 +22,6 @@ import yaml
 from controller.resources import SECRET
 from e2e.cluster import CONFIGURATION
 from informers import ApiError, Client, NotFound, Resource
-from informers.client import APPLY_PATCH
 
 log = logging.getLogger(__name__)
 
@@ -172,12 +171,10 @@ class Operator:
     def _apply(self, obj: Object) -> None:
         metadata = obj["metadata"]
         labelled = {**obj, "metadata": {**metadata, "labels": {**metadata.get("labels", {}), **_LABELS}}}
-        self._client.patch(
-            _RESOURCES[obj["kind"]],
-            metadata["name"],
-            labelled,
-            namespace=metadata.get("namespace"),
-            content_type=APPLY_PATCH,
-            field_manager=FIELD_MANAGER,
-            force=True,
+        self._client.request(
+            "PATCH",
+            _RESOURCES[obj["kind"]].path(metadata.get("namespace"), metadata["name"]),
+            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            body=labelled,
+            content_type="application/apply-patch+yaml",
         )
