@@ -5,9 +5,7 @@ Each component is documented in its own module. Nothing but the command imports 
 
 import random
 import weakref
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -37,6 +35,7 @@ from controller.runtime.interning import CacheTransform
 from controller.runtime.memory import memory_limit
 from controller.settings import ObjectName, Settings
 from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer, Stop
+from informers.indexer import IndexFunction
 from workqueue import Clock, ItemExponentialFailureRateLimiter, RealClock
 
 _RETRY_BASE = 0.005  # seconds, as in controllers in Go
@@ -73,44 +72,25 @@ def build(
         metrics_port=settings.metrics_port or None,
         metrics=metrics,
     )
-    agent_metrics = AgentMetrics(metrics.registry, leads=manager.elected.is_set)
-    caches = Caches(settings, client, metrics, clock)
     process = Process(
-        settings=settings,
+        settings,
+        client,
         clock=clock,
         metrics=metrics,
-        agent_metrics=agent_metrics,
-        recorder=EventRecorder(client, COMPONENT, clock=clock),
-        sessions=partial(_sessions, settings, agent_metrics),
-        caches=caches,
+        agent_metrics=AgentMetrics(metrics.registry, leads=manager.elected.is_set),
         permissions=permissions or Permissions(clock),
         new_key=new_key,
     )
-    for informer in process.caches.all():
-        manager.add_informer(informer)
-    report = Report(process.permissions, process.connections(client), clock=clock)
+    for cache in process.caches:
+        manager.add_informer(cache)
+    report = Report(process.permissions, process.connection_store(client), clock=clock)
     manager.add_runnable("permissions", report.run, leader_only=False)
     manager.add_ready_check("rights", process.permissions.check)
     manager.add_runnable("events", process.recorder.run, leader_only=False)
     cluster_metrics = ClusterMetrics(client, interval=settings.metrics_logging_interval, clock=clock)
     manager.add_runnable("cluster-metrics", cluster_metrics.run, leader_only=True)
-    manager.add_controllers(lambda client: _controllers(Context.of_term(process, client)))
+    manager.add_controllers(lambda client: _controllers(Context(process, client)))
     return manager
-
-
-def _sessions(settings: Settings, metrics: AgentMetrics, stop: Stop) -> Sessions:
-    limits = Limits(
-        applications=settings.max_applications,
-        memory_limit=memory_limit(),
-    )
-    return Sessions(
-        ca_file=settings.compass_ca_file,
-        skip_verify=settings.skip_compass_tls_verify,
-        limits=limits,
-        log_queries=settings.query_logging,
-        observe=metrics.compass_call,
-        stop=stop,
-    )
 
 
 def _controllers(context: "Context") -> Iterable[Controller[str]]:
@@ -132,8 +112,8 @@ def _connection(context: "Context") -> Controller[str]:
         ),
         configurations=ConfigurationReader(
             context.client,
-            secrets=process.caches.configuration_secret.lister(),
-            config_maps=process.caches.configuration_map.lister(),
+            secrets=process.configuration_secret.lister(),
+            config_maps=process.configuration_map.lister(),
             name=settings.configuration,
         ),
         health=context.health,
@@ -149,9 +129,8 @@ def _connection(context: "Context") -> Controller[str]:
         jitter=random.random,
     )
     controller = process.controller("connection", COMPASS_CONNECTION, reconciler.reconcile, retry_cap=context.retry_cap)
-    caches = process.caches
-    controller.watches(caches.connections, _name_of)
-    for cache in (caches.configuration_map, caches.configuration_secret, caches.cluster_secret, caches.ca_secret):
+    controller.watches(process.connections, _name_of)
+    for cache in (process.configuration_map, process.configuration_secret, process.cluster_secret, process.ca_secret):
         controller.watches(cache, _connection_name)
     context.health.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
     controller.enqueue(CONNECTION_NAME)  # there may be no object whose event triggers it; it creates the object then
@@ -177,19 +156,19 @@ def _sync(context: "Context", applications: ApplicationReconciler, workers: Cont
         jitter=random.random,
     )
     controller = process.controller("sync", COMPASS_CONNECTION, reconciler.reconcile, retry_cap=context.retry_cap)
-    controller.watches(process.caches.connections, _served_name)
-    controller.watches(process.caches.cluster_secret, _connection_name)
+    controller.watches(process.connections, _served_name)
+    controller.watches(process.cluster_secret, _connection_name)
     context.progress.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
     context.health.subscribe(lambda: controller.enqueue(CONNECTION_NAME))
     return controller
 
 
 def _applications(context: "Context") -> tuple[ApplicationReconciler, Controller[str]]:
-    process, caches = context.process, context.process.caches
+    process = context.process
     reconciler = ApplicationReconciler(
         context.client,
-        applications=caches.applications.lister(),
-        secrets=caches.application_secrets.lister(),
+        applications=process.applications.lister(),
+        secrets=process.application_secrets.lister(),
         namespace=process.settings.integration_namespace,
         reserved=reserved_secrets(process.settings),
         progress=context.progress,
@@ -204,10 +183,10 @@ def _applications(context: "Context") -> tuple[ApplicationReconciler, Controller
         retry_cap=LONGEST_RETRY_SECONDS,  # of a quota or a policy, say, which people change in minutes
         workers=_APPLICATION_WORKERS,
     )
-    controller.watches(caches.applications, _name_of, predicate=reconciler.application_may_need_work)
-    controller.watches(caches.application_secrets, owning_applications, predicate=reconciler.secret_may_need_work)
+    controller.watches(process.applications, _name_of, predicate=reconciler.application_may_need_work)
+    controller.watches(process.application_secrets, owning_applications, predicate=reconciler.secret_may_need_work)
     progress = weakref.ref(context.progress)  # the cache lives longer than the term
-    caches.application_transform.known = lambda name: (
+    process.application_transform.known = lambda name: (
         current.known_fields(name) if (current := progress()) is not None else {}
     )
     return reconciler, controller
@@ -238,24 +217,108 @@ def _leader_election(settings: Settings) -> LeaderElectionConfig:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Process:
-    """Objects that exist as long as the process."""
+    """The objects that exist as long as the process, above all the caches of what the agent reads.
 
-    settings: Settings
-    clock: Clock
-    metrics: Metrics
-    agent_metrics: AgentMetrics
-    recorder: EventRecorder
-    sessions: Callable[[Stop], Sessions]
-    caches: "Caches"
-    permissions: Permissions
-    new_key: Callable[[int], RSAPrivateKey]
+    Single Secrets are watched by name, so RBAC can be narrow.
+    """
 
-    def connections(self, client: Client) -> ConnectionStore:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        agent_metrics: AgentMetrics,
+        permissions: Permissions,
+        new_key: Callable[[int], RSAPrivateKey],
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.agent_metrics = agent_metrics
+        self.permissions = permissions
+        self.new_key = new_key
+        self.recorder = EventRecorder(client, COMPONENT, clock=clock)
+        self._client = client
+        self._metrics = metrics
+        self.caches: list[SharedInformer] = []
+        self.connections = self._cache("compassconnections", COMPASS_CONNECTION)
+        self.configuration_map = self._cache("configuration-configmap", CONFIG_MAP, settings.configuration)
+        self.configuration_secret = self._cache("configuration-secret", SECRET, settings.configuration)
+        self.cluster_secret = self._cache("cluster-certificates-secret", SECRET, settings.cluster_certificates_secret)
+        self.ca_secret = self._cache("ca-certificates-secret", SECRET, settings.ca_certificates_secret)
+        self.application_transform = CacheTransform()
+        self.applications = self._cache("applications", APPLICATION, transform=self.application_transform)
+        self.application_secrets = self._cache(
+            "application-secrets",
+            SECRET,
+            namespace=settings.integration_namespace,
+            label_selector=SECRETS_SELECTOR,
+            indexers={BY_APPLICATION: owning_applications},
+        )
+
+    def _cache(
+        self,
+        name: str,
+        resource: Resource,
+        one: ObjectName | None = None,
+        *,
+        namespace: str | None = None,
+        label_selector: str = "",
+        transform: CacheTransform | None = None,
+        indexers: Mapping[str, IndexFunction] | None = None,
+    ) -> SharedInformer:
+        source = ResourceListerWatcher(
+            self._client,
+            resource,
+            namespace=one.namespace if one else namespace,
+            field_selector=f"metadata.name={one.name}" if one else "",
+            label_selector=label_selector,
+        )
+        cache = SharedInformer(
+            source,
+            name=name,
+            indexers=indexers,
+            transform=transform or CacheTransform(),
+            clock=self.clock,
+            metrics=self._metrics,
+        )
+        self.caches.append(cache)
+        return cache
+
+    def connection_store(self, client: Client) -> ConnectionStore:
         """A store that writes with this client."""
-        cache = MutationCache(self.caches.connections.lister(), clock=self.clock)
-        return ConnectionStore(client, cache, clock=self.clock, overlay=self.permissions.overlay)
+        return ConnectionStore(
+            client, self._with_own_writes(self.connections), clock=self.clock, overlay=self.permissions.overlay
+        )
+
+    def credentials_store(self, client: Client) -> CredentialsStore:
+        """A store that writes with this client."""
+        return CredentialsStore(
+            client,
+            cluster_secrets=self._with_own_writes(self.cluster_secret),
+            cluster_name=self.settings.cluster_certificates_secret,
+            ca_secrets=self._with_own_writes(self.ca_secret),
+            ca_name=self.settings.ca_certificates_secret,
+        )
+
+    def _with_own_writes(self, cache: SharedInformer) -> MutationCache:
+        return MutationCache(cache.lister(), clock=self.clock)
+
+    def sessions(self, stop: Stop) -> Sessions:
+        """Connections to Compass, which end with `stop`."""
+        settings = self.settings
+        sessions = Sessions(
+            ca_file=settings.compass_ca_file,
+            skip_verify=settings.skip_compass_tls_verify,
+            limits=Limits(applications=settings.max_applications, memory_limit=memory_limit()),
+            log_queries=settings.query_logging,
+            observe=self.agent_metrics.compass_call,
+            stop=stop,
+        )
+        stop.add(sessions.close)
+        return sessions
 
     def controller(
         self, name: str, resource: Resource, reconcile: Reconcile[str], *, retry_cap: float, workers: int = 1
@@ -267,109 +330,26 @@ class Process:
             workers=workers,
             rate_limiter=ItemExponentialFailureRateLimiter(_RETRY_BASE, retry_cap),
             clock=self.clock,
-            metrics=self.metrics,
+            metrics=self._metrics,
             kind=resource.kind,
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Context:
-    """Objects that exist as long as one term of leadership, so no term uses the memory of an earlier one."""
+    """The objects that exist as long as one term of leadership, so no term uses the memory of an earlier one."""
 
-    process: Process
-    client: Client
-    sessions: Sessions
-    connections: ConnectionStore
-    credentials: CredentialsStore
-    health: Health
-    progress: Progress
-
-    @classmethod
-    def of_term(cls, process: Process, client: Client) -> "Context":
-        """`client`: its writes are refused after the term."""
-        caches, clock = process.caches, process.clock
-        sessions = process.sessions(client.stop)
-        client.stop.add(sessions.close)
-        return cls(
-            process=process,
-            client=client,
-            sessions=sessions,
-            connections=process.connections(client),
-            credentials=caches.credentials(client),
-            health=Health(clock),
-            progress=Progress(clock),
-        )
-
-    @property
-    def retry_cap(self) -> float:
-        """The longest delay between retries of a call to Compass, in seconds."""
-        return min(self.process.settings.sync_period, LONGEST_RETRY_SECONDS)
+    def __init__(self, process: Process, client: Client) -> None:
+        """`client`: its requests are refused after the context."""
+        self.process = process
+        self.client = client
+        self.sessions = process.sessions(client.stop)
+        self.connections = process.connection_store(client)
+        self.credentials = process.credentials_store(client)
+        self.health = Health(process.clock)
+        self.progress = Progress(process.clock)
+        # Seconds between retries of a call to Compass.
+        self.retry_cap = min(process.settings.sync_period, LONGEST_RETRY_SECONDS)
 
     def backoff(self) -> Backoff:
         """A new back-off for calls to Compass."""
         return Backoff(cap=self.retry_cap, clock=self.process.clock, random=random.random)
-
-
-class Caches:
-    """The informers for all objects that the agent reads. Single Secrets are watched by name, so RBAC can be narrow."""
-
-    def __init__(self, settings: Settings, client: Client, metrics: Metrics, clock: Clock) -> None:
-        self._settings, self._client, self._metrics, self._clock = settings, client, metrics, clock
-        self.connections = self._of(COMPASS_CONNECTION, "compassconnections", CacheTransform())
-        self.configuration_map = self._one(CONFIG_MAP, "configuration-configmap", settings.configuration)
-        self.configuration_secret = self._one(SECRET, "configuration-secret", settings.configuration)
-        self.cluster_secret = self._one(SECRET, "cluster-certificates-secret", settings.cluster_certificates_secret)
-        self.ca_secret = self._one(SECRET, "ca-certificates-secret", settings.ca_certificates_secret)
-        self.application_transform = CacheTransform()
-        self.applications = self._of(APPLICATION, "applications", self.application_transform)
-        self.application_secrets = SharedInformer(
-            ResourceListerWatcher(
-                client, SECRET, namespace=settings.integration_namespace, label_selector=SECRETS_SELECTOR
-            ),
-            name="application-secrets",
-            indexers={BY_APPLICATION: owning_applications},
-            transform=CacheTransform(),
-            clock=clock,
-            metrics=metrics,
-        )
-
-    def all(self) -> Iterable[SharedInformer]:
-        return (
-            self.connections,
-            self.configuration_map,
-            self.configuration_secret,
-            self.cluster_secret,
-            self.ca_secret,
-            self.applications,
-            self.application_secrets,
-        )
-
-    def credentials(self, client: Client) -> CredentialsStore:
-        """A store that reads from these caches and writes with this client."""
-        return CredentialsStore(
-            client,
-            cluster_secrets=MutationCache(self.cluster_secret.lister(), clock=self._clock),
-            cluster_name=self._settings.cluster_certificates_secret,
-            ca_secrets=MutationCache(self.ca_secret.lister(), clock=self._clock),
-            ca_name=self._settings.ca_certificates_secret,
-        )
-
-    def _of(self, resource: Resource, name: str, transform: CacheTransform) -> SharedInformer:
-        return SharedInformer(
-            ResourceListerWatcher(self._client, resource),
-            name=name,
-            transform=transform,
-            clock=self._clock,
-            metrics=self._metrics,
-        )
-
-    def _one(self, resource: Resource, name: str, wanted: ObjectName) -> SharedInformer:
-        return SharedInformer(
-            ResourceListerWatcher(
-                self._client, resource, namespace=wanted.namespace, field_selector=f"metadata.name={wanted.name}"
-            ),
-            name=name,
-            transform=CacheTransform(),
-            clock=self._clock,
-            metrics=self._metrics,
-        )

@@ -1,4 +1,4 @@
-"""The permissions that the agent lacks: requests of its own that the API server refuses, in the words of that server.
+"""The permissions that the agent lacks: requests of its own that the API server refuses, in the text of that server.
 
 A refusal lasts until the same request succeeds, or until it was not repeated for longer than any retry waits. While one
 lasts, the Pod is not ready, and the CompassConnection shows it. The list of all permissions is in
@@ -23,7 +23,7 @@ from workqueue import Clock
 log = logging.getLogger(__name__)
 
 _PERMISSION = re.compile(r'cannot \S+ resource "([^"]+)".*', re.DOTALL)
-"""A missing permission. Quotas and admission plug-ins refuse with the same HTTP status, and other words."""
+"""A missing permission. Quotas and admission plug-ins refuse with the same HTTP status, and another text."""
 
 _OPTIONAL = frozenset({"events", "nodes", "persistentvolumes"})
 """For Events and for the log line with cluster metrics. The agent does all other work without them."""
@@ -47,18 +47,18 @@ class PermissionsMissing(Exception):
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """In the words of the API server. `name`: that of the object, or the first ones of several; "" if the request is
-    not for one object. Times in epoch seconds.
+class MissingPermission:
+    """A request that the API server refuses, in its text. `name`: that of the object, or the first ones of several; ""
+    if the request is not for one object. Times in epoch seconds.
     """
 
-    words: str
+    text: str
     name: str
     first: float
     latest: float
 
     def __str__(self) -> str:
-        return f"{self.words} ({self.name})" if self.name else self.words
+        return f"{self.text} ({self.name})" if self.name else self.text
 
 
 class Permissions:
@@ -67,7 +67,7 @@ class Permissions:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._refusals: dict[tuple[str, ...], Refusal] = {}  # guarded by _lock
+        self._refusals: dict[tuple[str, ...], MissingPermission] = {}  # guarded by _lock
 
     def answered(self, method: str, url: str, error: ApiError | None) -> None:
         """The API server has answered a request. `error`: None for a success."""
@@ -85,24 +85,24 @@ class Permissions:
         with self._lock:
             earlier = self._refusals.get(request)
             first = earlier.first if earlier is not None else now
-            self._refusals[request] = Refusal(match[0], _name_in(request, error), first, now)
+            self._refusals[request] = MissingPermission(match[0], _name_in(request, error), first, now)
 
-    def missing(self) -> tuple[Refusal, ...]:
-        """One for each permission, in the order of their words."""
-        groups: dict[str, list[Refusal]] = defaultdict(list)
+    def missing(self) -> tuple[MissingPermission, ...]:
+        """One for each permission, in the order of their texts."""
+        groups: dict[str, list[MissingPermission]] = defaultdict(list)
         now = self._clock.time()
         with self._lock:
             self._refusals = {k: r for k, r in self._refusals.items() if abs(now - r.latest) < _LASTS_SECONDS}
             for refusal in self._refusals.values():
-                groups[refusal.words].append(refusal)
+                groups[refusal.text].append(refusal)
         return tuple(
-            Refusal(
-                words,
+            MissingPermission(
+                text,
                 ", ".join(sorted({r.name for r in refusals if r.name})[:_MAX_NAMES]),
                 first=min(r.first for r in refusals),
                 latest=max(r.latest for r in refusals),
             )
-            for words, refusals in sorted(groups.items())
+            for text, refusals in sorted(groups.items())
         )
 
     def check(self) -> None:
@@ -163,7 +163,7 @@ def _nothing(_: Object) -> None:
     """The overlay writes it."""
 
 
-def _with_times(missing: Sequence[Refusal]) -> str:
+def _with_times(missing: Sequence[MissingPermission]) -> str:
     return "; ".join(
         f"{one} (first at {status.timestamp(one.first)}, latest at {status.timestamp(one.latest)})" for one in missing
     )

@@ -35,7 +35,7 @@ _INSTANCE_TYPES = (
     "node.kubernetes.io/instance-type",
     "beta.kubernetes.io/instance-type",
 )  # the name until Kubernetes 1.17
-_NOTHING = "0"
+_ZERO = "0"
 _MAX_TEXT = 253
 _QUANTITIES = {"cpu": "cpu", "ephemeralStorage": "ephemeral-storage", "memory": "memory", "pods": "pods"}
 
@@ -60,7 +60,7 @@ class ClusterMetrics:
         """Blocks until stop is set."""
         while not self._clock.sleep(self._interval, stop):
             self.write_line()
-        log.info("Logging stopped.")
+        log.info("Cluster metrics stopped")
 
     def write_line(self) -> None:
         """Write the line, or a warning with the reason why there is none."""
@@ -107,7 +107,7 @@ def _volume(volume: Object) -> Object:
     spec = member(volume, "spec")
     described: Object = {
         "name": _text(member(volume, "metadata"), "name"),
-        "capacity": _text(member(spec, "capacity"), "storage") or _NOTHING,
+        "capacity": _text(member(spec, "capacity"), "storage") or _ZERO,
     }
     claim = member(spec, "claimRef")
     if claim:
@@ -116,7 +116,7 @@ def _volume(volume: Object) -> Object:
 
 
 def _quantities(given: Object) -> dict[str, str]:
-    return {name: _text(given, resource) or _NOTHING for name, resource in _QUANTITIES.items()}
+    return {name: _text(given, resource) or _ZERO for name, resource in _QUANTITIES.items()}
 
 
 def _text(obj: Object, name: str) -> str:

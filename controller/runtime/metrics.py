@@ -24,7 +24,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from informers.metrics import InformerMetrics, RequestMetrics
-from workqueue import MetricsProvider, QueueGauges, QueueMetrics
+from workqueue import QueueGauges, QueueMetrics
 
 # The buckets of controller-runtime for the reconcile time: fine up to a second, at most a minute.
 RECONCILE_BUCKETS = (
@@ -257,7 +257,3 @@ class Metrics(RequestMetrics, InformerMetrics):
 
     def slow_path(self, lease: str) -> None:
         self._slow_path.labels(lease).inc()
-
-
-# Checked here, so that a changed protocol is noticed where it has to be implemented.
-_PROVIDER: type[MetricsProvider] = Metrics

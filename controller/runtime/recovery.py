@@ -1,13 +1,9 @@
 """Detects that the API server is available again, so that nothing waits for a back-off that has grown in the outage.
 
-After an outage of minutes, an informer waits up to a minute before its next request, and a failed key waits up to the
-cap of its rate limiter. This protects a server with thousands of clients. For this agent it would only delay the work
-for as long. So the recovery asks the server once a second whether it is ready, which is a cheap request, and reports
-each return once.
-
-A failure without an outage, for example a broken connection, is none of its business: the back-off of what has failed
-is short then. Returns of a server that fails again and again are reported with growing intervals, because each of them
-costs a list of everything.
+- While a request has no answer, it asks the server once a second whether it is ready, which is a cheap request.
+- It reports each return once. A server that was ready at each look has had no outage.
+- Returns of a server that fails again and again are reported with growing intervals, because each of them costs a list
+  of everything.
 """
 
 import logging
