@@ -210,23 +210,6 @@ def test_history_lost(own_plane: ControlPlane, start: Start, client_of: ClientOf
 
 
 @pytest.mark.slow
-@MODES
-def test_server_killed(own_plane: ControlPlane, start: Start, client_of: ClientOf, watch_list: bool) -> None:
-    """The cache stays, last_error has the error, and changes of this time arrive afterwards."""
-    client = client_of(own_plane)
-    client.create(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "default"}})
-    informer = start(client, CONFIG_MAPS, watch_list=watch_list, namespace="default")
-    eventually(lambda: "a" in names(informer))
-    own_plane.kill_apiserver()
-    eventually(lambda: isinstance(informer.last_error, ConnectionFailed))
-    assert "a" in names(informer)
-    own_plane.start_apiserver()
-    client.create(CONFIG_MAPS, {"metadata": {"name": "b", "namespace": "default"}})
-    eventually(lambda: "b" in names(informer), timeout=60)
-    assert informer.last_error is None
-
-
-@pytest.mark.slow
 @pytest.mark.usefixtures("widgets")
 @pytest.mark.timeout(600)
 def test_many_objects_and_handlers(admin: Client, namespace: str, start: Start) -> None:
