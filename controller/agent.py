@@ -15,6 +15,7 @@ from controller.applications.progress import Progress
 from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.secrets import BY_APPLICATION, owning_applications, reserved_secrets
 from controller.applications.sync import SyncReconciler
+from controller.cluster_metrics import ClusterMetrics
 from controller.compass import certificates
 from controller.compass.limits import Limits
 from controller.connection import state
@@ -25,13 +26,12 @@ from controller.connection.health import Health
 from controller.connection.reconciler import ConnectionReconciler
 from controller.connection.sessions import Dependencies, Sessions
 from controller.connection.store import ConnectionStore
+from controller.interning import CacheTransform
 from controller.metrics import AgentMetrics
 from controller.permissions import LONGEST_RETRY_SECONDS, Permissions, Report
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, Reconcile
-from controller.runtime.cluster_metrics import ClusterMetrics
 from controller.runtime.events import EventRecorder
-from controller.runtime.interning import CacheTransform
 from controller.runtime.memory import memory_limit
 from controller.settings import ObjectName, Settings
 from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer, Stop

@@ -22,8 +22,8 @@ from controller.compass.types import (
     UnsupportedCredentials,
     UsableCredentials,
 )
+from controller.interning import intern_values
 from controller.resources import APPLICATION, COMPONENT, SYNC_STATUS, SYNCED
-from controller.runtime.interning import intern_values
 
 MANAGED_BY_LABEL = "applicationconnector.kyma-project.io/managed-by"
 

@@ -20,7 +20,7 @@ MAX_RSS = 700 * 1024  # KiB, of a process that runs all of these tests
 TESTS = [
     "tests/unit/controller/test_any_answer.py",
     "tests/unit/controller/test_any_object.py",
-    "tests/unit/runtime/test_cluster_metrics.py",
+    "tests/unit/controller/test_cluster_metrics.py",
     "tests/unit/controller/test_status_command.py",
 ]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.runtime.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES
+from controller.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES
 from controller.settings import Settings, variables
 from e2e.kyma.operator import go_agent_manifests
 from tests.support.crd_page import PAGE, render

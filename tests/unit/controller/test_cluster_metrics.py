@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from controller.runtime.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES, ClusterMetrics
+from controller.cluster_metrics import NODE_METRICS, NODES, PERSISTENT_VOLUMES, ClusterMetrics
 from informers import ApiError, NotFound, Resource
 from tests.clock import VirtualClock
 from tests.support.fuzzing import PLACES, VALUES, planted, quickly
