@@ -32,7 +32,6 @@ from controller.compass.errors import CompassError, InvalidRequest
 from controller.connection import status
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
 from controller.connection.credentials import CredentialsError, StoredCredentials
-from controller.connection.problem import duration
 from controller.settings import Settings
 from informers import ApiError, Client
 
@@ -258,7 +257,7 @@ def _clocks(facts: Facts) -> list[Finding]:
     return [
         warning(
             "clocks",
-            f"the clock of this node is {duration(largest)} {which} that of Compass",
+            f"the clock of this node is {status.duration(largest)} {which} that of Compass",
             "correct it (NTP on the node); certificates are valid by these clocks",
         )
     ]

@@ -17,7 +17,6 @@ HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 3
 
 MAX_TEXT = 1024
 
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 _PERIODS_UNTIL_STALE = 5
 _MIN_SECONDS_UNTIL_STALE = 900.0  # the command may not know the period that the agent runs with
 
@@ -150,6 +149,5 @@ def _moment(text: object, now: float) -> str:
     at = status.parse_timestamp(text)
     if at is None:
         return "never"
-    distance = abs(now - at)
-    age = next((f"{distance / size:.0f} {unit}" for unit, size in _UNITS if distance >= 2 * size), f"{distance:.0f} s")
+    age = status.duration(now - at)
     return f"{text} ({age} ago)" if at <= now else f"{text} (in {age})"

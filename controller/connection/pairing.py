@@ -1,4 +1,4 @@
-"""One pairing: a one-time token is exchanged for a key and a certificate in the cluster, with any interruption.
+"""One pairing: a one-time token is exchanged for a key and a certificate in the cluster.
 
     0  a literal token is moved from the CompassConnection, which many may read, to the client's Secret
     1  the Connector exchanges the configured token for a second one, and returns the subject
@@ -6,10 +6,11 @@
     3  the Connector signs, which uses the second token
     4  key and certificate are stored, and the state of step 2 is removed
 
-A restart continues at the last step. A token is sent in two places only: in `_exchange`, step 1, and in `_sign`,
-step 3. Two moments cannot be made safe, because the Connector uses a token before its answer arrives: from 1 to 2 and
-from 3 to 4, each for the time of one answer and one write. If the process is stopped then, a new token is needed, and
-the status says so. A failed write does no harm: the answer is kept in memory and the write is retried.
+If it is interrupted at any point, it continues at the last stored step. A token is sent in two places only: in
+`_exchange`, step 1, and in `_sign`, step 3. Two moments cannot be made safe, because the Connector uses a token before
+its answer arrives: from 1 to 2 and from 3 to 4, each for the time of one answer and one write. If the process is
+stopped then, a new token is needed, and the status says so. A failed write does no harm: the answer is kept in memory
+and the write is retried.
 """
 
 import logging
@@ -89,7 +90,7 @@ class Pairing:
                 self._exchange(progress)
             signed = progress.signed or self._sign(progress, state)
             return self._store(progress, signed, state)
-        except (RevokedMeanwhile, CredentialsReplaced):
+        except RevokedMeanwhile:
             raise
         except ApiError as error:
             return self._failed(error, Token.UNTOUCHED, progress, state, step=_PRESERVE)
@@ -195,7 +196,6 @@ class Pairing:
                 token=token,
                 origin=pairing.origin,
                 may_have_used=may_have_used if refused else "",
-                final=final,
             ),
             token,
             pairing.origin,

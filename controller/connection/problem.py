@@ -62,7 +62,7 @@ class Token(Enum):
 @dataclass(frozen=True)
 class Problem:
     """`message`: for people, without ids. `state`: that of the CompassConnection; None: the connection works, and the
-    message is a warning. `needs_person`: it does not end without manual work, which the message describes.
+    message is a warning.
 
     `step`: the failed step of a pairing, with the text of the Go agent. `cure`: what to do, as a part of other texts.
     `request_id`: the x-request-id of the failed call, "" if there was none.
@@ -71,7 +71,6 @@ class Problem:
     kind: Kind
     message: str
     state: status.State | None = status.State.CONNECTION_MAINTENANCE_FAILED
-    needs_person: bool = False
     step: str = ""
     cure: str = ""
     request_id: str = field(default="", compare=False)
@@ -105,12 +104,8 @@ def token_used(origin: str) -> Problem:
     )
 
 
-def pairing_failed(
-    step: str, failure: Failure, *, token: Token, origin: str, may_have_used: str = "", final: bool = False
-) -> Problem:
-    """`may_have_used`: an earlier failure that may have used the token which is refused now. `final`: the token is
-    lost.
-    """
+def pairing_failed(step: str, failure: Failure, *, token: Token, origin: str, may_have_used: str = "") -> Problem:
+    """`may_have_used`: an earlier failure that may have used the token which is refused now."""
     advice = _advice(token, failure, origin)
     if may_have_used:
         advice = f"an earlier attempt may have used the one-time token: {may_have_used}; {_new_token(origin)}"
@@ -118,7 +113,6 @@ def pairing_failed(
         Kind.PAIRING_FAILED,
         f"{failure.text} ({advice})" if advice else failure.text,
         status.State.CONNECTION_FAILED,
-        needs_person=final,
         step=step,
         request_id=failure.request_id,
     )
@@ -153,7 +147,7 @@ def wrong_runtime(owner: Owner, *, configured: str, origin: str) -> Problem:
             f"the certificate belongs to Runtime {owner.actual}, but {where} is {configured}; {stopped}; correct "
             f"{where}, or put a one-time token for Runtime {configured} there"
         )
-    return Problem(Kind.WRONG_RUNTIME, text, status.State.CONNECTION_FAILED, needs_person=True)
+    return Problem(Kind.WRONG_RUNTIME, text, status.State.CONNECTION_FAILED)
 
 
 def unknown_tenant(refusal: Refusal, *, tenant: str, origin: str) -> Problem:
@@ -162,15 +156,15 @@ def unknown_tenant(refusal: Refusal, *, tenant: str, origin: str) -> Problem:
         f"{_MAINTENANCE}Director: {refusal.failure.text}; the Connector accepts the certificate, and {where} is "
         f"{tenant}: correct {where}; no new token is needed"
     )
-    return Problem(Kind.UNKNOWN_TENANT, text, needs_person=True, request_id=refusal.failure.request_id)
+    return Problem(Kind.UNKNOWN_TENANT, text, request_id=refusal.failure.request_id)
 
 
 def not_valid_yet(refusals: Sequence[Refusal], *, valid_from: float) -> Problem:
     """`valid_from`: epoch seconds."""
     text = (
-        f"{_MAINTENANCE}Compass refuses the certificate ({said(refusals)}), which by the clock of this cluster is not "
-        f"valid before {status.timestamp(valid_from)}; correct the clocks of Compass and this cluster, or wait until "
-        f"then"
+        f"{_MAINTENANCE}Compass refuses the certificate ({describe_refusals(refusals)}), which by the clock of this "
+        f"cluster is not valid before {status.timestamp(valid_from)}; correct the clocks of Compass and this cluster, "
+        f"or wait until then"
     )
     return Problem(Kind.CERTIFICATE_NOT_VALID_YET, text, request_id=refusals[0].failure.request_id)
 
@@ -182,8 +176,8 @@ def suspected(refusals: Sequence[Refusal], *, runtime_id: str, tenant: str, obst
     """
     return Problem(
         Kind.CONNECTION_SUSPECTED,
-        f"{_MAINTENANCE}{said(refusals)} (requested as Runtime {runtime_id} of tenant {tenant}); {_way_out(obstacle)}",
-        needs_person=obstacle is not None and obstacle.needs_person,
+        f"{_MAINTENANCE}{describe_refusals(refusals)} (requested as Runtime {runtime_id} of tenant {tenant}); "
+        f"{_next_step(obstacle)}",
         request_id=refusals[0].failure.request_id,
     )
 
@@ -266,32 +260,23 @@ def revocation_unfinished() -> Problem:
 
 def clock_difference(seconds: float) -> str:
     """The remark for a certificate that is not valid yet when the agent receives it."""
-    return f"the clocks of Compass and this cluster differ by {duration(seconds)} or more"
-
-
-def duration(seconds: float) -> str:
-    """A duration for people, rounded down to one unit."""
-    whole = int(abs(seconds))
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if whole >= 2 * size:
-            return f"{whole // size} {unit}"
-    return f"{whole} s"
+    return f"the clocks of Compass and this cluster differ by {status.duration(seconds)} or more"
 
 
 def _no_pairing(message: str, *, cure: str = "") -> Problem:
-    return Problem(Kind.PAIRING_FAILED, message, status.State.CONNECTION_FAILED, needs_person=True, cure=cure)
+    return Problem(Kind.PAIRING_FAILED, message, status.State.CONNECTION_FAILED, cure=cure)
 
 
 def _warning(kind: Kind, message: str) -> Problem:
     return Problem(kind, message, state=None)
 
 
-def said(refusals: Sequence[Refusal]) -> str:
+def describe_refusals(refusals: Sequence[Refusal]) -> str:
     """Who refuses the certificate, and how."""
     return "; ".join(f"{refusal.by}: {refusal.failure.text}" for refusal in refusals)
 
 
-def _way_out(obstacle: Problem | None) -> str:
+def _next_step(obstacle: Problem | None) -> str:
     if obstacle is None:
         return "the configured one-time token is tried if the refusals continue"
     return f"to reconnect, {obstacle.cure}" if obstacle.cure else f"a new pairing failed too: {obstacle.text()}"

@@ -103,7 +103,7 @@ class ConnectionReconciler:
             decision = rules.decide(state)
             if isinstance(decision, rules.Rest):
                 self._report(state, decision)
-                return Result(requeue_after=decision.next_look)
+                return Result(requeue_after=decision.requeue_after)
             try:
                 self._carry_out(decision, state)
             except (RevokedMeanwhile, CredentialsReplaced) as error:

@@ -18,7 +18,7 @@ from controller.connection.configuration import (
     remove_revocation_mark,
     remove_token,
 )
-from controller.connection.problem import Kind, Problem, said
+from controller.connection.problem import Kind, Problem, describe_refusals
 from controller.connection.state import Connected, Obtained, State, certificate_subject, pairing_subject
 from controller.connection.store import ConnectionStore
 from controller.resources import CONNECTION_NAME
@@ -182,7 +182,7 @@ def _write_lasting(obj: Object, state: State) -> None:
             status.Lasting.CERTIFICATE_REFUSED,
             subject=certificate_subject(state.credentials.fingerprint),
             reason=f"RefusedBy{'And'.join(refusal.by for refusal in state.refusals)}",
-            text=said(state.refusals),
+            text=describe_refusals(state.refusals),
             since=state.now - state.refused_for,
         )
     elif not isinstance(state, Connected) or state.accepted or state.memory.unreported is not None:

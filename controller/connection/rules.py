@@ -25,7 +25,7 @@ from controller.connection.health import CompassService
 from controller.connection.problem import Problem
 from controller.connection.state import Connected, GatewaySecret, State
 
-_LATEST_LOOK_SECONDS = 60.0
+_LONGEST_WAIT_SECONDS = 60.0
 """Certificates expire by the wall clock, which may change while a timer of the monotonic clock runs. So the wait for an
 event, too, has this limit.
 """
@@ -36,7 +36,7 @@ _JUST_NOW_SECONDS = 1.0
 _BETWEEN_RENEWALS_SECONDS = 1.0
 """The minimum for certificates of any validity. One that is valid for less cannot be maintained."""
 
-_SHORTEST_LOOK_SECONDS = 0.001  # rounding must not turn a wait into a loop
+_SHORTEST_WAIT_SECONDS = 0.001  # rounding must not turn a wait into a loop
 
 
 # --- decisions ---
@@ -77,10 +77,10 @@ class Act(Enum):
 
 @dataclass(frozen=True)
 class Rest:
-    """Nothing is done for `next_look` seconds, or until an event."""
+    """Nothing is done for `requeue_after` seconds, or until an event."""
 
     problem: Problem | None
-    next_look: float
+    requeue_after: float
 
 
 Action = Pair | StoreRegistration | Renew | Act
@@ -103,18 +103,18 @@ def pairing_step(state: State) -> Pair | Problem:
 
 
 def revoked(state: State) -> Problem | None:
-    """An operator has revoked the connection, and the configuration has not changed since: none."""
+    """An operator has revoked the connection, and the configuration has not changed since: no step."""
     return problem.revoked_by_operator(origin_of(state.configuration)) if state.revoked else None
 
 
 def token_lost(state: State) -> Problem | None:
-    """The last attempt used the token: none, until the configuration changes."""
+    """The last attempt used the token: no step, until the configuration changes."""
     failure = state.pairing_failure
     return failure.problem if failure is not None and failure.final else None
 
 
 def back_off(state: State) -> Problem | None:
-    """The last attempt failed, and its back-off has not ended: wait."""
+    """The last attempt failed, and its back-off has not ended: no step until then."""
     failure = state.pairing_failure
     return failure.problem if failure is not None and state.pairing_pause > 0 else None
 
@@ -125,7 +125,7 @@ def resume(state: State) -> Pair | None:
 
 
 def not_configured(state: State) -> Problem | None:
-    """There is no usable configuration: none."""
+    """There is no usable configuration: no step."""
     configuration = state.configuration
     if not isinstance(configuration, ConfigurationProblem):
         return None
@@ -134,7 +134,7 @@ def not_configured(state: State) -> Problem | None:
 
 
 def token_used(state: State) -> Problem | None:
-    """The configured token has obtained the stored credentials: none, until the configuration changes."""
+    """The configured token has obtained the stored credentials: no step, until the configuration changes."""
     return problem.token_used(origin_of(state.configuration)) if state.token_already_exchanged else None
 
 
@@ -173,7 +173,7 @@ PAIRING: tuple[Callable[[State], Pair | Problem | None], ...] = (
 
 
 def adopt(state: State) -> StoreRegistration | None:
-    """Runtime id, tenant or URLs are not stored (as by the Go agent) or damaged, and they are known from elsewhere: the
+    """Runtime id, tenant or URLs are not stored (as by the Go agent) or damaged, and are known from elsewhere: the
     agent stores them and uses the credentials.
     """
     adoptable = state.stored is not None and state.adoptable is not None and not isinstance(state, Connected)
@@ -193,8 +193,8 @@ WITHOUT_CREDENTIALS: tuple[Callable[[State], Decision | None], ...] = (adopt, pa
 
 
 def correct_runtime(state: Connected) -> StoreRegistration | None:
-    """They belong to the Runtime that is configured now, and were stored for another one: the agent stores it and uses
-    the credentials.
+    """The credentials belong to the Runtime that is configured now, and were stored for another one: the agent stores
+    it and uses the credentials.
     """
     if state.wrong_owner is None:
         return None
@@ -210,8 +210,8 @@ def correct_runtime(state: Connected) -> StoreRegistration | None:
 
 
 def correct_ids(state: Connected) -> Decision | None:
-    """Only the Director refuses them, and their token is configured with other ids: the agent calls the Connector; if
-    it accepts them, the agent stores the ids and uses the credentials with them.
+    """Only the Director refuses the credentials, and their token is configured with other ids: the agent calls the
+    Connector; if it accepts the credentials, the agent stores the ids and uses the credentials with these.
     """
     # The Connector does not need Runtime id and tenant. In an outage of the database it refuses as well.
     only_director = all(refusal.by is CompassService.DIRECTOR for refusal in state.refusals)
@@ -225,8 +225,8 @@ def correct_ids(state: Connected) -> Decision | None:
 
 
 def other_token(state: Connected) -> Pair | None:
-    """They belong to a Runtime other than the configured one, and a newer token can be tried: the next step of a
-    pairing.
+    """The credentials belong to a Runtime other than the configured one, and a newer token can be tried: the next step
+    of a pairing.
     """
     if state.wrong_owner is None or not state.token_is_newer:
         return None
@@ -234,14 +234,14 @@ def other_token(state: Connected) -> Pair | None:
 
 
 def reconnect(state: Connected) -> Pair | None:
-    """New ones are requested, and a token can be tried: the next step of a pairing."""
+    """New credentials are requested, and a token can be tried: the next step of a pairing."""
     return _possible_step(state) if state.reconnect_wanted else None
 
 
 def replace_refused(state: Connected) -> Decision | None:
-    """They are refused for too long or a token is newer, and a token can be tried: the agent calls the Connector. If it
-    refuses them as the Director does, or if it accepts them and the Director refuses them again after that, the next
-    step of a pairing.
+    """The credentials are refused for too long or a token is newer, and a token can be tried: the agent calls the
+    Connector. If it refuses the credentials as the Director does, or if it accepts them and the Director refuses them
+    again after that, the next step of a pairing.
     """
     # An outage looks like a refusal, and must not use up a token that was configured for later.
     step = _possible_step(state)
@@ -302,7 +302,9 @@ def abandon_pairing(state: Connected) -> Act | None:
 
 
 def wrong_runtime(state: Connected) -> Rest | None:
-    """They belong to a Runtime other than the configured one: ConnectionFailed, until RUNTIME_ID is corrected."""
+    """The credentials belong to a Runtime other than the configured one: ConnectionFailed, until RUNTIME_ID is
+    corrected.
+    """
     known = state.registration
     if state.wrong_owner is None:
         return None
@@ -310,16 +312,16 @@ def wrong_runtime(state: Connected) -> Rest | None:
 
 
 def not_reconnected(state: Connected) -> Rest | None:
-    """New ones are requested, and this CompassConnection has not been connected yet: ConnectionMaintenanceFailed with
-    the reason why pairing fails; they are used.
+    """New credentials are requested, and this CompassConnection has not been connected yet: ConnectionMaintenanceFailed
+    with the reason why pairing fails; the stored credentials are used.
     """
     step = None if state.in_use else pairing_step(state)
     return _rest(state, problem.reconnect_failed(step)) if isinstance(step, Problem) else None
 
 
 def not_valid_yet(state: Connected) -> Rest | None:
-    """They are refused, and are not valid yet by the clock of the cluster: ConnectionMaintenanceFailed, until they are
-    valid; no token is tried.
+    """The credentials are refused, and are not valid yet by the clock of the cluster: ConnectionMaintenanceFailed,
+    until they are valid; no token is tried.
     """
     if not state.refusals or not state.not_valid_yet:
         return None
@@ -327,8 +329,8 @@ def not_valid_yet(state: Connected) -> Rest | None:
 
 
 def unknown_tenant(state: Connected) -> Rest | None:
-    """The Director does not know the tenant, and the Connector accepts them: ConnectionMaintenanceFailed, until TENANT
-    is corrected; no token is tried.
+    """The Director does not know the tenant, and the Connector accepts the credentials: ConnectionMaintenanceFailed,
+    until TENANT is corrected; no token is tried.
     """
     known = state.registration
     if state.unknown_tenant is None:
@@ -337,7 +339,7 @@ def unknown_tenant(state: Connected) -> Rest | None:
 
 
 def refused(state: Connected) -> Rest | None:
-    """They are refused: ConnectionMaintenanceFailed; they are used."""
+    """The credentials are refused: ConnectionMaintenanceFailed; the credentials are used."""
     if not state.refusals:
         return None
     step, known = pairing_step(state), state.registration
@@ -359,7 +361,7 @@ def connector_failed(state: Connected) -> Rest | None:
 
 
 def keep(state: Connected) -> Rest:
-    """Otherwise: the agent keeps them."""
+    """Otherwise: the agent keeps the credentials."""
     return _rest(state, None)
 
 
@@ -486,29 +488,29 @@ def _between_requested_renewals(state: Connected) -> float:
 
 def _rest(state: State, found: Problem | None) -> Rest:
     """With the seconds until the next reconcile without an event."""
-    looks = [_LATEST_LOOK_SECONDS]
+    waits = [_LONGEST_WAIT_SECONDS]
     if state.pairing_failure is not None and not state.pairing_failure.final:
-        looks.append(state.pairing_pause)
+        waits.append(state.pairing_pause)
     if isinstance(state, Connected):
-        looks += _maintenance_looks(state)
-    ahead = [look for look in looks if look > 0]  # times in the past have had their effect already
-    return Rest(found, max(min(ahead), _SHORTEST_LOOK_SECONDS))
+        waits += _maintenance_waits(state)
+    ahead = [wait for wait in waits if wait > 0]  # times in the past have had their effect already
+    return Rest(found, max(min(ahead), _SHORTEST_WAIT_SECONDS))
 
 
-def _maintenance_looks(state: Connected) -> list[float]:
+def _maintenance_waits(state: Connected) -> list[float]:
     renewal = state.pending.valid_from if state.pending is not None else state.renewal_due_at
-    looks = [
+    waits = [
         state.credentials.not_after - state.now,
         max(renewal - state.now, state.connector_pause),
         _BETWEEN_RENEWALS_SECONDS - state.since_renewal,
         _between_requested_renewals(state) - state.since_renewal,
     ]
     if state.connector_pause > 0:
-        looks.append(state.connector_pause)
+        waits.append(state.connector_pause)
     elif state.last_call is not None:
-        looks.append(state.last_call.next - state.monotonic)
+        waits.append(state.last_call.next - state.monotonic)
     if state.gateway is not GatewaySecret.AS_WANTED:
-        looks.append(state.gateway_pause)
+        waits.append(state.gateway_pause)
     if state.refusals:
-        looks.append(state.limits.refusal_tolerance - state.refused_for)
-    return looks
+        waits.append(state.limits.refusal_tolerance - state.refused_for)
+    return waits

@@ -62,6 +62,15 @@ def timestamp(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def duration(seconds: float) -> str:
+    """A duration for people, rounded down to one unit."""
+    whole = int(abs(seconds))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if whole >= 2 * size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
 def parse_timestamp(text: object) -> float | None:
     """Epoch seconds of a metav1.Time; None for null, absent or unreadable."""
     if not isinstance(text, str):
