@@ -6,7 +6,7 @@ own pages, and the Director sends GraphQL errors with 200 and with 4xx.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
@@ -27,7 +27,7 @@ from controller.compass.errors import (
 from controller.compass.http import HttpAnswer
 from controller.compass.limits import has_too_many_values
 from controller.compass.queries import Operation
-from controller.compass.redaction import Redactor, first_words, message_without_data, repeated_secrets
+from controller.compass.redaction import Redactor, first_words, message_without_data
 
 T = TypeVar("T")
 
@@ -41,9 +41,10 @@ _NAME = re.compile(r"\w+")
 #: The Director's internal errors: "Internal Server Error [errorID=<uuid>, reason: ...]".
 _ERROR_ID = re.compile(r"\[errorID=([\w-]{1,64})\]|errorID=([\w-]{1,64}),? ?")
 
-#: Characters of different messages that are shown; the text of one error is a hundred. The number of errors: a page has
-#: 500 applications.
-_MAX_MESSAGES = 10_000
+#: A text in JSON, with the colon behind it if it is the name of a field.
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"?\s*+(:?)', re.DOTALL)
+
+#: Errors in one answer. A page has 500 applications.
 _MAX_ERRORS = 10_000
 _MAX_PATH = 20
 
@@ -63,19 +64,15 @@ _HOST = re.compile(r"[a-z0-9.-]{1,253}")
 class ErrorEntry:
     """One entry of an answer's `errors`. `path` is as sent: field names and list positions.
 
-    `error_id` is the Director's id of this one occurrence, "" without one; it is not part of `message`, so that the
-    same error has the same message.
+    `refuses`: it means that certificate or token do not give the permission. `error_id` is the Director's id of this
+    one occurrence, "" without one; it is not part of `message`, so that the same error has the same message.
     """
 
     message: str
     path: tuple[str | int, ...]
     code: int | None
+    refuses: bool
     error_id: str = ""
-
-    @property
-    def refuses(self) -> bool:
-        """Whether the error means that certificate or token do not give the permission."""
-        return self.code in _REFUSING_CODES or _REFUSING_TEXT in self.message.lower()
 
     @property
     def description(self) -> str:
@@ -104,8 +101,8 @@ _NO_ENTRY = _Entry()
 def read_errors(
     errors: Raw, data: Raw | None, operation: Operation[Any], secrets: frozenset[str], *, is_graphql: bool
 ) -> tuple[ErrorEntry, ...]:
-    """The errors, sorted by message, code and path. `data`: the data beside them. `secrets`: the secret values of the
-    request. Raises InvalidAnswer.
+    """The errors, sorted by message, code and path. `data`: the data beside them: if it has texts, those of the errors
+    may repeat its secrets, and are not shown. `secrets`: the secret values of the request. Raises InvalidAnswer.
 
     `is_graphql`: whether the answer is certainly one of GraphQL. Otherwise the result is () without any message.
     """
@@ -119,14 +116,10 @@ def read_errors(
     entries = [_optional(text, _Entry) or _NO_ENTRY for text in texts]
     if not is_graphql and all(entry.message is UNSET for entry in entries):
         return ()
-    messages = [_texts(entry) for entry in entries]
-    clean = _Cleaning(data, {text for pair in messages for text in pair}, secrets)
     asked_for = frozenset(_NAME.findall(operation.text))
-    read = [
-        _error(entry, clean(message), clean(error_id), asked_for)
-        for entry, (message, error_id) in zip(entries, messages, strict=True)
-    ]
-    return tuple(sorted(read, key=_canonical))
+    has_texts = data is not None and any(not text[1] for text in _TEXT.finditer(data))
+    clean = None if has_texts else Redactor(secrets).clean
+    return tuple(sorted((_error(entry, clean, asked_for) for entry in entries), key=_canonical))
 
 
 def _optional(text: Raw | UnsetType, type_: type[T]) -> T | None:
@@ -139,25 +132,6 @@ def _optional(text: Raw | UnsetType, type_: type[T]) -> T | None:
         return None
 
 
-class _Cleaning:
-    """Removes secrets from the texts of errors."""
-
-    def __init__(self, data: Raw | None, texts: set[str], secrets: frozenset[str]) -> None:
-        self._shown: dict[str, str] = {}
-        left, chosen = _MAX_MESSAGES, []
-        for text in sorted(texts):
-            if len(text) <= left:
-                left -= len(text)
-                chosen.append(text)
-        read = "\n".join(chosen)
-        joined = "".join(filter(str.isprintable, read))  # what is not printable may break a secret up
-        redactor = Redactor(secrets | repeated_secrets(data, f"{read}\n{joined}"))
-        self._shown = {text: redactor.clean(text) for text in chosen}
-
-    def __call__(self, text: str) -> str:
-        return self._shown.get(text, "an error with a message that is not shown")
-
-
 def _texts(entry: _Entry) -> tuple[str, str]:
     """Message and error id."""
     raw = _optional(entry.message, str) or ""
@@ -166,21 +140,31 @@ def _texts(entry: _Entry) -> tuple[str, str]:
     return message_without_data(message), (ids[1] or ids[2]) if ids else ""
 
 
-def _error(entry: _Entry, message: str, error_id: str, asked_for: frozenset[str]) -> ErrorEntry:
-    path = (_optional(entry.path, list[Raw]) or [])[:_MAX_PATH]
-    steps: list[Any] = [_optional(step, Any) for step in path]
+def _error(entry: _Entry, clean: Callable[[str], str] | None, asked_for: frozenset[str]) -> ErrorEntry:
+    """`clean` removes secrets from a text; without it, no text is shown."""
+    message, error_id = _texts(entry)
+    steps: list[Any] = [_optional(step, Any) for step in (_optional(entry.path, list[Raw]) or [])[:_MAX_PATH]]
+    # Of the names only those that were asked for: any other text may be anything.
+    path = tuple(
+        step if type(step) is int or step in asked_for else "?"
+        for step in steps
+        if isinstance(step, str) or type(step) is int
+    )
     extensions = _optional(entry.extensions, _Extensions)
     code = extensions.error_code if extensions is not None else None
+    if type(code) is not int:
+        code = None
+    if clean is None:
+        names = ".".join(step for step in path if isinstance(step, str))
+        shown = f"an error at {names or 'an unknown place'}, code {'unknown' if code is None else code}"
+    else:
+        shown = clean(message) or "an error without a message"
     return ErrorEntry(
-        message=message or "an error without a message",
-        # Of the names only those that were asked for: any other text may be anything.
-        path=tuple(
-            step if type(step) is int or step in asked_for else "?"
-            for step in steps
-            if isinstance(step, str) or type(step) is int
-        ),
-        code=code if type(code) is int else None,
-        error_id=error_id,
+        message=shown,
+        path=path,
+        code=code,
+        refuses=code in _REFUSING_CODES or _REFUSING_TEXT in message.lower(),
+        error_id=clean(error_id) if clean is not None else "",
     )
 
 

@@ -4,11 +4,8 @@ import base64
 import json
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
-from msgspec import Raw
-
-from controller.compass.decoder import decode
 from controller.text import clean, printable
 
 #: Enough to recognise an error; an error page of a proxy would fill the status.
@@ -45,19 +42,6 @@ _MASK = "[redacted]"
 
 #: Headers whose values are no secrets.
 _SHOWN_HEADERS = frozenset({"Tenant"})
-
-#: Fields of an answer below which all texts are secrets, so that this includes kinds of credentials that do not exist
-#: yet.
-SECRET_FIELDS = frozenset({"token", "credential", "additionalHeaders", "additionalQueryParams"})
-
-#: Fields below these that are no secrets.
-_HARMLESS_FIELDS = frozenset({"__typename", "url"})
-
-#: A secret of more characters is found by its beginning.
-_LONGEST = 200
-
-#: Levels of an answer; credentials are on the eleventh. Each level is read once more for each level above it.
-_MAX_DEPTH = 20
 
 
 def first_words(body: bytes, media_type: str) -> str:
@@ -130,35 +114,3 @@ def _forms(secret: str) -> tuple[str, ...]:
 def sent_secrets(headers: Mapping[str, str]) -> frozenset[str]:
     """The secret values of headers."""
     return frozenset(value for name, value in headers.items() if name not in _SHOWN_HEADERS)
-
-
-def repeated_secrets(data: Raw | None, text: str) -> set[str]:
-    """The parts of `text` that are secrets of the data of an answer, or the beginnings of long ones.
-
-    The time is linear in the size of the data, for a text of limited length. The data of an answer that is too large to
-    be read as a whole is read in parts.
-    """
-    secrets = {form[:_LONGEST] for secret in set(_secret_texts(data)) for form in _forms(secret)} if data else set()
-    return {
-        part
-        for length in {len(secret) for secret in secrets}
-        for start in range(len(text) - length + 1)
-        if (part := text[start : start + length]) in secrets
-    }
-
-
-def _secret_texts(data: Raw) -> Iterator[str]:
-    """Reads one level of the data at a time, so that little of it is in memory."""
-    pending = [(data, False, 0)]
-    while pending:
-        text, is_secret, depth = pending.pop()
-        first = bytes(memoryview(text)[:1]) if depth < _MAX_DEPTH else b""
-        if first == b"{":
-            pending += [
-                (item, name not in _HARMLESS_FIELDS and (is_secret or name in SECRET_FIELDS), depth + 1)
-                for name, item in decode(text, dict[str, Raw]).items()
-            ]
-        elif first == b"[":
-            pending += [(item, is_secret, depth + 1) for item in decode(text, list[Raw])]
-        elif first == b'"' and is_secret:
-            yield decode(text, str)

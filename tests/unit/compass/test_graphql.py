@@ -167,19 +167,9 @@ def test_a_partial_result_keeps_data_and_errors_but_is_never_whole(transport: Tr
     server.answer = lambda _: http({**CONFIGURED, "errors": [entry]})
     answer = execute(transport, server.url)
     assert answer.partial().configuration.certificateSigningRequestInfo.keyAlgorithm == "rsa2048"
-    assert [(e.message, e.path, e.code) for e in answer.errors] == [("no", ("token",), 22)]
+    assert [(e.message, e.path, e.code) for e in answer.errors] == [("an error at token, code 22", ("token",), 22)]
     with pytest.raises(GraphQLError):
         answer.whole()
-
-
-def test_a_short_password_does_not_blur_where_an_error_is(transport: Transport, server: Server) -> None:
-    """The names that the query asks for are no secrets, whatever users and passwords the answer holds."""
-    entry = {"message": "no", "path": ["configuration", 0, "token", "t"]}
-    data = {"configuration": [{"auth": {"credential": {"username": "u", "password": "t"}}}]}
-    server.answer = lambda _: http({"data": data, "errors": [entry]})
-    (told,) = execute(transport, server.url).errors
-    assert told.path[:3] == ("configuration", 0, "token")
-    assert "t" not in told.path[3:]
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -243,6 +233,7 @@ def test_an_id_that_changes_with_each_answer_is_not_part_of_the_message(
         server.answer = lambda _, uuid=uuid: http(error(sent.format(uuid), 10))  # type: ignore[misc]
         answer = execute(transport, server.url)
         assert (str(answer.error()), answer.errors[0].error_id) == (f"graphql: {told}", uuid)
+        assert answer.errors[0].description == f"{told} (code 10, errorID {uuid})"
 
 
 def test_a_refusal_is_told_before_other_errors(transport: Transport, server: Server) -> None:
@@ -282,11 +273,22 @@ def test_a_token_that_comes_back_is_in_no_text(
         assert SECRET_TOKEN[:length] not in shown
 
 
-def test_a_password_of_the_answer_is_masked_in_its_errors(transport: Transport, server: Server) -> None:
-    """What the answer itself shows to be a secret is redacted from the error beside it."""
-    data = {"credential": {"__typename": "BasicCredentialData", "password": "hunter2hunter2"}}
-    server.answer = lambda _: http({"data": data, "errors": [{"message": "cannot use hunter2hunter2"}]})
-    assert "hunter2" not in execute(transport, server.url).errors[0].message
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (None, "cannot use hunter2"),
+        ({"viewer": None, "n": [1, {}]}, "cannot use hunter2"),
+        ({"credential": {"password": "hunter2"}}, "an error at configuration, code 22"),
+        ({"a": [0, 'q"'], "b": None}, "an error at configuration, code 22"),
+    ],
+    ids=str,
+)
+def test_an_error_beside_texts_shows_its_place_and_code(
+    transport: Transport, server: Server, data: Any, shown: str
+) -> None:
+    """It may repeat a secret of the answer in any form."""
+    server.answer = lambda _: http(error("cannot use hunter2", 22, ["configuration", 3]) | {"data": data})
+    assert execute(transport, server.url).errors[0].message == shown
 
 
 def test_each_call_is_observed_once(server: Server, ca_file: Path) -> None:
