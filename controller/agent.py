@@ -40,11 +40,6 @@ from workqueue import Clock, ItemExponentialFailureRateLimiter, RealClock
 
 _RETRY_BASE = 0.005  # seconds, as in controllers in Go
 
-# Shorter than in controllers in Go, so that another replica takes over after 10 s.
-_LEASE_SECONDS = 10.0
-_LEASE_RENEW_DEADLINE_SECONDS = 7.0
-_LEASE_RETRY_SECONDS = 2.0
-
 _APPLICATION_WORKERS = 8  # the API server answers a write within milliseconds; more threads would wait for each other
 
 Object = dict[str, Any]
@@ -67,7 +62,11 @@ def build(
     manager = Manager(
         client,
         clock=clock,
-        leader_election=_leader_election(settings) if settings.leader_election else None,
+        leader_election=LeaderElectionConfig(
+            name=COMPONENT, namespace=settings.leader_election_namespace, pod_uid=settings.pod_uid
+        )
+        if settings.leader_election
+        else None,
         health_port=settings.health_port or None,
         metrics_port=settings.metrics_port or None,
         metrics=metrics,
@@ -204,17 +203,6 @@ def _served_name(obj: Object) -> Iterable[str]:
 def _connection_name(_: Object) -> Iterable[str]:
     """The key of the CompassConnection, for an object that belongs to it."""
     return (CONNECTION_NAME,)
-
-
-def _leader_election(settings: Settings) -> LeaderElectionConfig:
-    return LeaderElectionConfig(
-        name=COMPONENT,
-        namespace=settings.leader_election_namespace,
-        pod_uid=settings.pod_uid,
-        lease_duration=_LEASE_SECONDS,
-        renew_deadline=_LEASE_RENEW_DEADLINE_SECONDS,
-        retry_period=_LEASE_RETRY_SECONDS,
-    )
 
 
 class Process:

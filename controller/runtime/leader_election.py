@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
-# The values of client-go's core clients and controller-runtime.
-LEASE_DURATION = 15.0
-RENEW_DEADLINE = 10.0
+# Shorter than in controllers in Go (15 s and 10 s), so that another process takes over after 10 s.
+LEASE_DURATION = 10.0
+RENEW_DEADLINE = 7.0
 RETRY_PERIOD = 2.0
 # The deadline must allow more than one retry (client-go: JitterFactor).
 JITTER_FACTOR = 1.2

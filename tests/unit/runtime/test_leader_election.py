@@ -445,8 +445,8 @@ class TestConfig:
             ({"namespace": ""}, "namespace must not be empty"),
             ({"retry_period": 0}, "retry_period must be positive"),
             ({"renew_deadline": 2.4}, "renew_deadline"),
-            ({"renew_deadline": 15}, "lease_duration"),
-            ({"lease_duration": 10}, "lease_duration"),
+            ({"renew_deadline": 10}, "lease_duration"),
+            ({"lease_duration": 7}, "lease_duration"),
             ({"lease_duration": 10.9, "renew_deadline": 10.5}, r"lease_duration \(10.9, in the Lease 10\)"),
             ({"lease_duration": 1.9, "renew_deadline": 0.9, "retry_period": 0.1}, "more than 1"),
         ],
@@ -458,9 +458,9 @@ class TestConfig:
             LeaderElectionConfig(**({"name": "lock", "namespace": "ns"} | config))
 
     def test_defaults(self) -> None:
-        """15 s, 10 s, 2 s; each process has its own identity, which begins with its host."""
+        """10 s, 7 s, 2 s; each process has its own identity, which begins with its host."""
         first, second = (LeaderElectionConfig(name="lock", namespace="ns") for _ in range(2))
-        assert (first.lease_duration, first.renew_deadline, first.retry_period) == (15, 10, 2)
+        assert (first.lease_duration, first.renew_deadline, first.retry_period) == (10, 7, 2)
         assert first.identity != second.identity
         assert "_" in first.identity
 
