@@ -300,7 +300,7 @@ def _filled(value: Any) -> Any:
     return value
 
 
-def tells(application: Object, status: str) -> bool:
+def has_sync_status(application: Object, status: str) -> bool:
     """Whether the Application has this status. An absent annotation means SYNCED."""
     return fields.annotations(application).get(SYNC_STATUS, SYNCED) == status
 

@@ -14,9 +14,9 @@ from controller import fields
 from controller.applications.conversion import (
     Desired,
     corrected,
+    has_sync_status,
     is_managed,
     merge_application,
-    tells,
     with_sync_status,
 )
 from controller.applications.desired import DesiredSet
@@ -66,7 +66,7 @@ class NotApplied(ReconcileFailed):
         self.retry_after = retry_after
 
 
-class StillDeleted(Exception):
+class DeletionPending(Exception):
     """The deletion of the object is not complete, and this is usual so soon. `retry_after`: seconds."""
 
     def __init__(self, retry_after: float) -> None:
@@ -99,7 +99,7 @@ class ApplicationReconciler:
         self._progress = progress
         self._recorder = recorder
         self._clock = clock
-        self._told: dict[str, tuple[str, ...]] = {}  # warnings for which an Event was written, by Application
+        self._warned: dict[str, tuple[str, ...]] = {}  # warnings for which an Event was written, by Application
         self._equal: dict[str, _Compared] = {}  # what the last `differing` found equal, by Application
 
     def reconcile(self, name: str) -> Result:
@@ -109,8 +109,8 @@ class ApplicationReconciler:
             return Result()
         with logs.bind(requestID=plan.request_id), self._progress.working(name):
             try:
-                self._make_true(name, plan)
-            except StillDeleted as wait:
+                self._reconcile_until_current(name, plan)
+            except DeletionPending as wait:
                 return Result(requeue_after=wait.retry_after)
             except ForeignObject as error:
                 self._failed(name, plan, str(error))
@@ -178,7 +178,7 @@ class ApplicationReconciler:
         equal, different = {}, []
         for name, desired in wanted.by_name.items():
             application, secrets = self._applications.get(name), tuple(self._secrets.to_compare(desired))
-            compared = _Compared(desired, self._told.get(name, ()), application, secrets)
+            compared = _Compared(desired, self._warned.get(name, ()), application, secrets)
             # Usually all of them are the same objects that were equal before.
             if compared == self._equal.get(name) or (
                 application is not None
@@ -202,7 +202,7 @@ class ApplicationReconciler:
         return (
             is_managed(application)
             and not _is_being_deleted(application)
-            and tells(application, SYNCED)
+            and has_sync_status(application, SYNCED)
             and merge_application(application, desired) is None
         )
 
@@ -211,7 +211,7 @@ class ApplicationReconciler:
         application = self._applications.get(name)
         if application is None or not is_managed(application) or _is_being_deleted(application):
             return None
-        return None if tells(application, status) else application
+        return None if has_sync_status(application, status) else application
 
     def _is_orphaned(self, name: str, wanted: DesiredSet) -> bool:
         """Whether there are Secrets of an Application that is not desired and that is absent or belongs to a user."""
@@ -226,7 +226,7 @@ class ApplicationReconciler:
         """Whether the Application is deleted because it is not assigned, and finalizers keep it."""
         return _is_being_deleted(application) and wanted.removes(application)
 
-    def _make_true(self, name: str, plan: Plan) -> None:
+    def _reconcile_until_current(self, name: str, plan: Plan) -> None:
         for _ in range(_TRIES):
             try:
                 self._try(name, plan)
@@ -269,7 +269,7 @@ class ApplicationReconciler:
         problems: list[tuple[str, float | None]] = self._secrets.apply(desired.secrets, application)
         status = SECRETS_FAILED if problems else SYNCED
         try:
-            if not is_new or not tells(application, status):
+            if not is_new or not has_sync_status(application, status):
                 application = self._write(desired, application, status)
         except Overridden as error:
             problems.append((str(error), error.retry_after))
@@ -286,7 +286,7 @@ class ApplicationReconciler:
         """Write the Application unless it has the desired content and status; returns the stored object."""
         merged = merge_application(application, desired)
         if application is not None and merged is None:
-            return application if tells(application, status) else self._mark(application, status)
+            return application if has_sync_status(application, status) else self._mark(application, status)
         if self._applications.is_overridden(desired.name, desired):
             status = OVERRIDDEN
         wanted = with_sync_status(merged or application or {}, status)
@@ -295,10 +295,10 @@ class ApplicationReconciler:
                 wanted, application, content=desired, correct=lambda stored: corrected(stored, desired)
             )
         except Overridden as error:
-            if error.stored is not None and is_managed(error.stored) and not tells(error.stored, OVERRIDDEN):
+            if error.stored is not None and is_managed(error.stored) and not has_sync_status(error.stored, OVERRIDDEN):
                 self._mark(error.stored, OVERRIDDEN)
             raise
-        return stored if tells(stored, SYNCED) or status != OVERRIDDEN else self._mark(stored, SYNCED)
+        return stored if has_sync_status(stored, SYNCED) or status != OVERRIDDEN else self._mark(stored, SYNCED)
 
     def _mark(self, application: Object, status: str) -> Object:
         """Write the status annotation."""
@@ -306,7 +306,7 @@ class ApplicationReconciler:
             with_sync_status(application, status),
             application,
             content=status,
-            correct=lambda stored: None if tells(stored, status) else with_sync_status(stored, status),
+            correct=lambda stored: None if has_sync_status(stored, status) else with_sync_status(stored, status),
         )
 
     def _remove_unwanted_secrets(self, desired: Desired, application: Object, hidden: list[Object]) -> None:
@@ -336,27 +336,27 @@ class ApplicationReconciler:
         else:
             log.debug("Skipped", extra={"reason": "the application has a problem under another name"})
             return
-        self._told.pop(name, None)
+        self._warned.pop(name, None)
 
     def _warn(self, desired: Desired, application: Object) -> None:
         """Write an Event for data that is not supported: once, and again when it changes."""
-        if self._told.get(desired.name, ()) == desired.warnings:
+        if self._warned.get(desired.name, ()) == desired.warnings:
             return
         for warning in desired.warnings:
             self._recorder.event(application, "Warning", "CredentialsNotServed", warning)
         if desired.warnings:
-            self._told[desired.name] = desired.warnings
+            self._warned[desired.name] = desired.warnings
         else:
-            self._told.pop(desired.name, None)
+            self._warned.pop(desired.name, None)
 
     def _check_deletion(self, application: Object | None, why: str) -> None:
-        """Raise StillDeleted, and NotApplied after some time, if the Application is being deleted."""
+        """Raise DeletionPending, and NotApplied after some time, if the Application is being deleted."""
         if application is None or not _is_being_deleted(application):
             return
         since = datetime.datetime.fromisoformat(application["metadata"]["deletionTimestamp"]).timestamp()
         wait = since + _DELETION_SECONDS - self._clock.time()
         if wait > 0:
-            raise StillDeleted(min(wait, _DELETION_SECONDS))
+            raise DeletionPending(min(wait, _DELETION_SECONDS))
         finalizers = ", ".join(application["metadata"].get("finalizers") or ["none"])
         raise NotApplied(
             f"its deletion is not complete ({why}): other components have to remove their finalizers ({finalizers}); "

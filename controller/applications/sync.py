@@ -18,7 +18,7 @@ from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.secrets import reserved_secrets
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Assignment
-from controller.connection import status as cc
+from controller.connection import status
 from controller.connection.backoff import Backoff
 from controller.connection.credentials import (
     CredentialsError,
@@ -117,7 +117,7 @@ class DeletionGuard:
 class _Fetch:
     """The last successful fetch: its subject, its start, and its results except the Applications."""
 
-    of: tuple[object, ...]
+    subject: tuple[object, ...]
     plan: Plan
     began: float  # monotonic
     at: float  # epoch
@@ -190,64 +190,71 @@ class SyncReconciler:
             return self._fetch_failed(connection, CompassError(failure.text), self._subject, request_id())
 
     def _reconcile(self, connection: Object | None) -> Result:
-        state = cc.state_of(connection)
+        state = status.state_of(connection)
         self._metrics.connection_state(state)
         if connection is None or state is None:
-            return _nothing("there is no CompassConnection, or it has no state")
+            return _skip("there is no CompassConnection, or it has no state")
         try:
             credentials = self._credentials.load()
         except CredentialsError as error:
-            return _nothing(str(error))
-        known = credentials.registration
-        if known is None or self._clock.time() >= credentials.not_after:
-            return _nothing("the certificate has expired, or its Runtime is unknown")
-        if state is cc.State.CONNECTION_FAILED and not self._identity.is_another(credentials, known):
-            return _nothing("the connection has failed")
+            return _skip(str(error))
+        registration = credentials.registration
+        if registration is None or self._clock.time() >= credentials.not_after:
+            return _skip("the certificate has expired, or its Runtime is unknown")
+        if state is status.State.CONNECTION_FAILED and not self._identity.is_another(credentials, registration):
+            return _skip("the connection has failed")
         # For a new object, a new certificate or another Runtime, earlier results do not count.
-        of = (connection["metadata"]["uid"], credentials.fingerprint, known)
-        what = self._subject = f"{credentials.fingerprint} {known.director_url}"
-        overdue = self._is_overdue(connection, of)
+        fetch_subject = (connection["metadata"]["uid"], credentials.fingerprint, registration)
+        backoff_subject = self._subject = f"{credentials.fingerprint} {registration.director_url}"
+        overdue = self._is_overdue(connection, fetch_subject)
         now = self._clock.monotonic()
-        wait = self._backoff.wait(what) if overdue else self._next_fetch - now
-        if cc.flag(connection, "resyncNow"):
+        wait = self._backoff.wait(backoff_subject) if overdue else self._next_fetch - now
+        if status.flag(connection, "resyncNow"):
             wait = min(wait, self._next_request - now)
         if wait <= 0:
-            return self._synchronise(connection, credentials, known, of, what)
+            return self._synchronise(connection, credentials, registration, fetch_subject, backoff_subject)
         if overdue:
             return Result(requeue_after=wait)
-        return Result(requeue_after=_earlier(wait, self._conclude(connection, credentials, known)))
+        return Result(requeue_after=_earlier(wait, self._conclude(connection, credentials, registration)))
 
-    def _is_overdue(self, connection: Object, of: tuple[object, ...]) -> bool:
+    def _is_overdue(self, connection: Object, fetch_subject: tuple[object, ...]) -> bool:
         """Whether a fetch is due, and only the back-off after a failure may delay it."""
         fetch = self._fetch
-        if fetch is None or fetch.of != of or self._clock.monotonic() >= self._next_fetch:
+        if fetch is None or fetch.subject != fetch_subject or self._clock.monotonic() >= self._next_fetch:
             return True
         # Another confirmation would not confirm them, and must not lead to fetches in a loop.
         return bool(fetch.plan.held) and _confirmation(connection) == fetch.confirmation
 
     def _synchronise(
-        self, connection: Object, credentials: StoredCredentials, known: Registration, of: tuple[object, ...], what: str
+        self,
+        connection: Object,
+        credentials: StoredCredentials,
+        registration: Registration,
+        fetch_subject: tuple[object, ...],
+        backoff_subject: str,
     ) -> Result:
         began, at = self._clock.monotonic(), self._clock.time()
-        identifier = request_id(known.runtime_id)
-        requested = cc.flag(connection, "resyncNow")
+        identifier = request_id(registration.runtime_id)
+        requested = status.flag(connection, "resyncNow")
         if requested:
             # Reset it at the start and not after a success: otherwise a failing Compass would get requests in a loop.
             self._connections.apply_to(connection, _without_resync_now)
         try:
-            director = self._sessions.director(credentials, known)
+            director = self._sessions.director(credentials, registration)
             with self._credentials.in_use(credentials), logs.bind(requestID=identifier):
-                if not self._identity.may_be_ours(director, credentials, known, request_id=identifier):
-                    return Result(requeue_after=self._backoff.failed(what))
-                assignment = director.fetch(known.runtime_id, request_id=identifier)
-                if not self._identity.may_be_ours(director, credentials, known, request_id=identifier, served=True):
-                    return Result(requeue_after=self._backoff.failed(what))
+                if not self._identity.may_be_ours(director, credentials, registration, request_id=identifier):
+                    return Result(requeue_after=self._backoff.failed(backoff_subject))
+                assignment = director.fetch(registration.runtime_id, request_id=identifier)
+                if not self._identity.may_be_ours(
+                    director, credentials, registration, request_id=identifier, served=True
+                ):
+                    return Result(requeue_after=self._backoff.failed(backoff_subject))
         except CredentialsReplaced:
             return Result(requeue_after=0.0)
         except CompassError as error:
             if isinstance(error, Refused):
                 self._health.refused(CompassService.DIRECTOR, credentials.fingerprint, error)
-            return self._fetch_failed(connection, error, what, identifier)
+            return self._fetch_failed(connection, error, backoff_subject, identifier)
         finally:
             if requested:
                 self._next_request = self._clock.monotonic() + self._request_pause
@@ -255,23 +262,23 @@ class SyncReconciler:
         self._health.accepted(CompassService.DIRECTOR)
         with logs.bind(requestID=identifier):
             plan, confirmation, held_because = self._take_over(connection, assignment, identifier)
-        self._fetch = _Fetch(of, plan, began, at, assignment.labels, confirmation, held_because)
+        self._fetch = _Fetch(fetch_subject, plan, began, at, assignment.labels, confirmation, held_because)
         period = max(self._settings.sync_period, self._settings.minimal_sync_time)
         # If the Director needs more than a period for its answer, wait for the minimal time before the next fetch.
         rested = self._clock.monotonic() + self._settings.minimal_sync_time
         self._next_fetch = max(began + period * (1 + _PERIOD_JITTER * self._jitter()), rested)
-        again = self._conclude(connection, credentials, known)
+        again = self._conclude(connection, credentials, registration)
         return Result(requeue_after=_earlier(self._next_fetch - self._clock.monotonic(), again))
 
-    def _fetch_failed(self, connection: Object, error: CompassError, what: str, identifier: str) -> Result:
+    def _fetch_failed(self, connection: Object, error: CompassError, backoff_subject: str, identifier: str) -> Result:
         at_least = error.retry_after if isinstance(error, Unavailable) else None
-        delay = self._backoff.failed(what, at_least=at_least)
+        delay = self._backoff.failed(backoff_subject, at_least=at_least)
         self._next_fetch = self._clock.monotonic()  # no status is written from an older fetch before the next success
         self._metrics.sync_failed()
         text = f"Failed to fetch configuration: x-request-id: {identifier} failed: {error}"
         now = self._clock.time()
-        self._health.synchronised(cc.State.SYNCHRONIZATION_FAILED)
-        written = self._connections.apply_to(connection, lambda obj: cc.sync_failed(obj, text, now=now))
+        self._health.synchronised(status.State.SYNCHRONIZATION_FAILED)
+        written = self._connections.apply_to(connection, lambda obj: status.sync_failed(obj, text, now=now))
         if written is not None:
             # Without the request id, so that the same failure leads to the same Event.
             self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
@@ -299,7 +306,7 @@ class SyncReconciler:
             self._workers.enqueue(name, priority=_CHANGE_PRIORITY)
         for name in new:
             self._workers.enqueue(name, priority=_MASS_PRIORITY)
-        self._tell_problems(connection, wanted, managed)
+        self._announce_problems(connection, wanted, managed)
         log.info(
             "Fetched from the Director",
             extra={
@@ -343,7 +350,7 @@ class SyncReconciler:
             self._recorder.event(connection, "Warning", "DeletionsHeld", text)
         return text
 
-    def _tell_problems(self, connection: Object, wanted: DesiredSet, managed: Mapping[str, Object]) -> None:
+    def _announce_problems(self, connection: Object, wanted: DesiredSet, managed: Mapping[str, Object]) -> None:
         """Write an Event for each application that cannot be applied: once, and again when its problem changes."""
         for name, problem in wanted.problems.items():
             if self._problems.get(name) != problem:
@@ -351,7 +358,7 @@ class SyncReconciler:
                 self._recorder.event(about, "Warning", problem.reason, f"{name}: {problem.message}")
         self._problems = wanted.problems
 
-    def _conclude(self, connection: Object, credentials: StoredCredentials, known: Registration) -> float | None:
+    def _conclude(self, connection: Object, credentials: StoredCredentials, registration: Registration) -> float | None:
         """Write the results to the status, when the last Application is done or when a result has changed.
 
         Returns the seconds after which to try again if it was too early, else None.
@@ -360,7 +367,7 @@ class SyncReconciler:
         assert fetch is not None
         waits = self._progress.report_hanging()
         outcome = self._progress.outcome()  # of this fetch, because no other reconcile publishes
-        counts = cc.ApplicationCounts(outcome.desired, outcome.synced, outcome.failed)
+        counts = status.ApplicationCounts(outcome.desired, outcome.synced, outcome.failed)
         self._metrics.applications(desired=counts.desired, synced=counts.synced, failed=len(counts.failed))
         if outcome.pending or waits:
             return HANGING_SECONDS
@@ -371,28 +378,30 @@ class SyncReconciler:
         if not first and too_soon > 0:
             return too_soon
         if first:
-            labels_error = self._report_labels(credentials, known, fetch.labels)
+            labels_error = self._report_labels(credentials, registration, fetch.labels)
         else:
             labels_error = self._concluded[1] if self._concluded is not None else ""
-        self._tell(connection, fetch, counts, labels_error)
+        self._write_status(connection, fetch, counts, labels_error)
         self._concluded, self._concluded_at = (outcome, labels_error), now
         if first:
             success = not (outcome.failed or fetch.held_because or labels_error)
             self._metrics.sync_concluded(success=success, seconds=now - fetch.began, at=self._clock.time())
         return None
 
-    def _tell(self, connection: Object, fetch: _Fetch, counts: cc.ApplicationCounts, labels_error: str) -> None:
-        apply_error = "; ".join(filter(None, [fetch.held_because, cc.failures_text(counts.failed)]))
+    def _write_status(
+        self, connection: Object, fetch: _Fetch, counts: status.ApplicationCounts, labels_error: str
+    ) -> None:
+        apply_error = "; ".join(filter(None, [fetch.held_because, status.failures_text(counts.failed)]))
         now = self._clock.time()
-        before = cc.state_of(self._connections.get(connection["metadata"]["name"]))
+        before = status.state_of(self._connections.get(connection["metadata"]["name"]))
         health = self._health.observations()
-        result: cc.State | None = None
+        result: status.State | None = None
 
         def change(obj: Object) -> None:
             nonlocal result
             if health.connector_accepted_at is not None and not health.refusals:
-                cc.contacted(obj, at=health.connector_accepted_at)
-            result = cc.synchronized(
+                status.contacted(obj, at=health.connector_accepted_at)
+            result = status.synchronized(
                 obj,
                 fetched_at=fetch.at,
                 now=now,
@@ -402,7 +411,7 @@ class SyncReconciler:
             )
 
         written = self._connections.apply_to(connection, change)
-        state = cc.state_of(written)
+        state = status.state_of(written)
         self._metrics.connection_state(state)
         if result is not None:
             self._health.synchronised(result)
@@ -414,7 +423,9 @@ class SyncReconciler:
         told = {"state": state, "applications": counts.desired, "failed": len(counts.failed), "error": error}
         log.log(logging.WARNING if error else logging.INFO, "Sync finished", extra=told)
 
-    def _report_labels(self, credentials: StoredCredentials, known: Registration, labels: Mapping[str, Any]) -> str:
+    def _report_labels(
+        self, credentials: StoredCredentials, registration: Registration, labels: Mapping[str, Any]
+    ) -> str:
         """Report the URLs that differ from the Director's labels; returns the errors, "" if there are none."""
         errors = []
         for key, value in (
@@ -423,17 +434,17 @@ class SyncReconciler:
         ):
             if labels.get(key) == value:
                 continue
-            identifier = request_id(known.runtime_id)
+            identifier = request_id(registration.runtime_id)
             try:
-                director = self._sessions.director(credentials, known)
-                director.set_runtime_label(known.runtime_id, key, value, request_id=identifier)
+                director = self._sessions.director(credentials, registration)
+                director.set_runtime_label(registration.runtime_id, key, value, request_id=identifier)
             except CompassError as error:
                 errors.append(f"{key}: {error}")
                 log.warning("Report of a label failed", extra={"error": errors[-1], "requestID": identifier})
         return "; ".join(errors)
 
 
-def _nothing(why: str) -> Result:
+def _skip(why: str) -> Result:
     """There is nothing to fetch. A change triggers this key, and a clock that was wrong is looked at again."""
     log.debug("Skipped", extra={"reason": why})
     return Result(requeue_after=_LATEST_LOOK_SECONDS)

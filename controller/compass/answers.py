@@ -174,7 +174,7 @@ def _canonical(entry: ErrorEntry) -> tuple[str, int, tuple[str, ...]]:
 
 
 @contextlib.contextmanager
-def numbered(request_id: str) -> Iterator[None]:
+def identified_by(request_id: str) -> Iterator[None]:
     """Give a failure that is found in an answer the id of its call."""
     try:
         yield
@@ -209,7 +209,7 @@ class Answer(Generic[T]):
             raise InvalidAnswer("is null, without an error", path="data", request_id=self.request_id)
         if not isinstance(self.data, Raw):
             return self.data
-        with numbered(self.request_id):
+        with identified_by(self.request_id):
             return decode(self.data, self.type)
 
     def error(self) -> CompassError:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 
-from controller.compass.answers import numbered
+from controller.compass.answers import identified_by
 from controller.compass.certificates import (
     belongs_to,
     chain_to_pem,
@@ -47,13 +47,13 @@ class ConnectorClient:
         that is an error depends on what they are needed for.
         """
         answer = self._call(url, CONFIGURATION, {}, token=token, request_id=request_id)
-        with numbered(request_id), within(CONFIGURATION.name):
+        with identified_by(request_id), within(CONFIGURATION.name):
             return _configuration(answer.configuration, token_wanted=token is not None)
 
     def sign(self, url: str, csr_pem: bytes, *, token: str | None = None, request_id: str) -> SignedCertificate:
         """Have a request signed. The certificate is checked to be for the very key that signed the request."""
         answer = self._call(url, SIGN, {"csr": base64.b64encode(csr_pem).decode()}, token=token, request_id=request_id)
-        with numbered(request_id), within(SIGN.name):
+        with identified_by(request_id), within(SIGN.name):
             return _signed(answer.signCertificateSigningRequest, csr_pem)
 
     def revoke(self, url: str, *, request_id: str) -> None:

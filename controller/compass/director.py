@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from controller.compass.answers import Answer, numbered
+from controller.compass.answers import Answer, identified_by
 from controller.compass.decoder import Readings
 from controller.compass.fetch import APPLICATIONS_PER_PAGE, Fetch
 from controller.compass.graphql import TOTAL_TIMEOUT, Transport
@@ -67,7 +67,7 @@ class DirectorClient:
             readings=self._readings,
             monotonic=self._monotonic,
         )
-        with numbered(request_id):
+        with identified_by(request_id):
             return fetch.run()
 
     def set_runtime_label(self, runtime_id: str, key: str, value: str, *, request_id: str) -> None:
