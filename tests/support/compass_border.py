@@ -118,8 +118,13 @@ class ConnectorBorder(Sessions):
             return self.state.spend_token(headers.get("Connector-Token", ""))
         alive = credentials.not_before <= self.state.clock() <= credentials.not_after
         fine = alive and not self.state.is_revoked(credentials.fingerprint)
-        (name,) = credentials.pair.chain[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        return str(name.value) if fine else None
+        return common_name(credentials) if fine else None
+
+
+def common_name(credentials: StoredCredentials) -> str:
+    """The client id in the certificate."""
+    (name,) = credentials.pair.chain[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(name.value)
 
 
 class _Http:

@@ -17,7 +17,7 @@ from controller.connection.status import State
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
 from informers.errors import NotFound, ServerError
-from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT
+from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT, common_name
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
 
 HOUR, DAY = 3600.0, 86400.0
@@ -123,7 +123,7 @@ def _accept_any_clock(bench: Bench) -> Any:
     alive = bench.connector._client
 
     def client(headers: Any, credentials: Any) -> Any:
-        return alive(headers, credentials) if credentials is None else credentials.pair.leaf.common_name
+        return alive(headers, credentials) if credentials is None else common_name(credentials)
 
     bench.connector._client = client  # type: ignore[method-assign]
     return lambda _: None
