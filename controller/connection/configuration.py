@@ -134,16 +134,12 @@ class ConfigurationReader:
 
         These are credentials of the Go agent, which reads both from its configuration at each synchronisation.
         """
-        pairing = _strings((connection or {}).get("spec", {}).get("pairing"))
-        for values, runtime_id, tenant in (
-            (pairing, "runtimeId", "tenant"),
-            (_secret_strings(self._secret()), _RUNTIME_ID, _TENANT),
-            (_strings((self._config_map() or {}).get("data")), _RUNTIME_ID, _TENANT),
-        ):
-            ids = (values.get(runtime_id, "").strip(), values.get(tenant, "").strip())
-            if not any(map(fault_of, ids)):
-                return ids
-        return None
+        secret, config_map = _secret_strings(self._secret()), _strings((self._config_map() or {}).get("data"))
+        return (
+            ids_of(connection)
+            or _valid_ids(secret, _RUNTIME_ID, _TENANT)
+            or _valid_ids(config_map, _RUNTIME_ID, _TENANT)
+        )
 
     def _secret(self) -> Mapping[str, Any] | None:
         return self._secrets.get(self.name.name, self.name.namespace)
@@ -166,9 +162,9 @@ def resolve(
     name: ObjectName,
 ) -> Configuration:
     """The configuration for a pairing, or its problem. `name`: that of Secret and ConfigMap."""
-    pairing = _pairing_of(connection)
+    pairing = _spec_pairing(connection)
     try:
-        if pairing is not None:
+        if pairing.get("token") or pairing.get("tokenSecretRef"):
             return _from_connection(pairing, name)
         if secret is not None:
             return _from_keys(f"Secret {name}", _decoded(f"Secret {name}", secret))
@@ -185,25 +181,22 @@ def resolve(
 
 def has_reference(connection: Mapping[str, Any] | None) -> bool:
     """Whether `spec.pairing` refers to a Secret, as earlier versions allowed."""
-    pairing = (connection or {}).get("spec", {}).get("pairing")
-    return isinstance(pairing, Mapping) and bool(pairing.get("tokenSecretRef"))
+    return bool(_spec_pairing(connection).get("tokenSecretRef"))
 
 
 def has_literal_token(connection: Mapping[str, Any] | None) -> bool:
     """Whether `spec.pairing` contains a token itself."""
-    return bool(_strings((connection or {}).get("spec", {}).get("pairing")).get("token"))
+    return bool(_strings(_spec_pairing(connection)).get("token"))
 
 
 def ids_of(connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
     """Runtime id and tenant in `spec.pairing`, with or without a token; None if one of them is invalid."""
-    pairing = _strings((connection or {}).get("spec", {}).get("pairing"))
-    ids = (pairing.get("runtimeId", "").strip(), pairing.get("tenant", "").strip())
-    return None if any(map(fault_of, ids)) else ids
+    return _valid_ids(_strings(_spec_pairing(connection)), SPEC_NAMES[_RUNTIME_ID], SPEC_NAMES[_TENANT])
 
 
 def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
     """Whether `spec.pairing` is the configuration with this fingerprint and contains its token."""
-    pairing = _strings(connection.get("spec", {}).get("pairing"))
+    pairing = _strings(_spec_pairing(connection))
     if not pairing.get("token"):
         return False
     try:
@@ -311,11 +304,13 @@ def _mark_for(configuration: Configuration) -> str:
 # --- parts ---
 
 
-def _pairing_of(connection: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    pairing = (connection or {}).get("spec", {}).get("pairing")
-    if isinstance(pairing, Mapping) and (pairing.get("token") or pairing.get("tokenSecretRef")):
-        return pairing
-    return None
+def _spec_pairing(connection: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return fields.member(fields.member(connection, "spec"), "pairing")
+
+
+def _valid_ids(values: Mapping[str, str], runtime_id: str, tenant: str) -> tuple[str, str] | None:
+    ids = (values.get(runtime_id, "").strip(), values.get(tenant, "").strip())
+    return None if any(map(fault_of, ids)) else ids
 
 
 def _from_connection(pairing: Mapping[str, Any], secret_name: ObjectName) -> PairingConfiguration:
