@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-#: Writes of the same content without a pause, if each comes within _MEMORY seconds after the one before. For people who
-#: edit an object this is enough; two controllers that disagree need ten within a second.
+#: Writes of the same content without a pause, if each comes within _REPEATED_WITHIN seconds after the one before. For
+#: people who edit an object this is enough; two controllers that disagree need ten within a second.
 _FREE_WRITES = 10
-_MEMORY = 60.0
+_REPEATED_WITHIN = 60.0
 
 #: Pauses between writes that do not hold: they double from the first to the last, in seconds. The cause is often a
 #: policy, which people change within minutes.
@@ -87,7 +87,7 @@ class _Written:
 
     def is_over(self, now: float) -> bool:
         """Whether the next write of the same content counts as the first one."""
-        return now - self.at > self.pause + _MEMORY
+        return now - self.at > self.pause + _REPEATED_WITHIN
 
 
 class Objects:

@@ -67,12 +67,12 @@ Object = dict[str, Any]
 class Verdict:
     """The decision about the Applications that are no longer assigned.
 
-    `held` must stay. `fresh` counts those that no earlier verdict allowed, `fingerprint` identifies exactly
+    `held` must stay. `new` counts those that no earlier verdict allowed, `fingerprint` identifies exactly
     these. `confirmed`: they exceed the limit and were confirmed.
     """
 
     held: frozenset[str]
-    fresh: int
+    new: int
     fingerprint: str
     confirmed: bool
 
@@ -102,11 +102,11 @@ class DeletionGuard:
 
         Does not change any state.
         """
-        fresh = {name: uid for name, uid in gone.items() if (name, uid) not in self._allowed}
-        name = fingerprint(fresh)
-        too_many = self._limit is not None and len(fresh) * 100 > self._limit * managed
+        new = {name: uid for name, uid in gone.items() if (name, uid) not in self._allowed}
+        name = fingerprint(new)
+        too_many = self._limit is not None and len(new) * 100 > self._limit * managed
         confirmed = too_many and confirmation == name
-        return Verdict(frozenset(fresh if too_many and not confirmed else ()), len(fresh), name, confirmed)
+        return Verdict(frozenset(new if too_many and not confirmed else ()), len(new), name, confirmed)
 
     def settle(self, gone: Mapping[str, str], verdict: Verdict) -> None:
         """Remember the allowed deletions, when they are final."""
@@ -331,8 +331,8 @@ class SyncReconciler:
                 )
                 self._recorder.event(connection, "Warning", "ConfirmationVoid", text)
         self._guard.settle(gone, verdict)
-        if not verdict.held and verdict.fresh * 2 > managed:
-            text = f"{verdict.fresh} of {managed} Applications are being deleted"
+        if not verdict.held and verdict.new * 2 > managed:
+            text = f"{verdict.new} of {managed} Applications are being deleted"
             self._recorder.event(connection, "Warning", "MassDeletion", text)
         return verdict
 

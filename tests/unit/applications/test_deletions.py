@@ -33,7 +33,7 @@ def test_one_sync(
 ) -> None:
     """More than the limit is held back as a whole, unless exactly these are confirmed."""
     verdict = DeletionGuard(limit).judge(_gone(gone), managed=managed, confirmation=confirmation)
-    assert (len(verdict.held), verdict.fresh, verdict.confirmed) == (held, gone, confirmed)
+    assert (len(verdict.held), verdict.new, verdict.confirmed) == (held, gone, confirmed)
 
 
 def test_what_was_let_go_is_not_held_half_way() -> None:
@@ -43,7 +43,7 @@ def test_what_was_let_go_is_not_held_half_way() -> None:
     guard.settle(gone, guard.judge(gone, managed=10, confirmation=fingerprint(gone)))
     for left in (7, 3, 1):
         verdict = guard.judge(_gone(left), managed=left, confirmation=None)
-        assert (verdict.held, verdict.fresh) == (frozenset(), 0)
+        assert (verdict.held, verdict.new) == (frozenset(), 0)
         guard.settle(_gone(left), verdict)
 
 
