@@ -1,10 +1,17 @@
 """The client against a real API server."""
 
+import base64
+import json
+import warnings
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from e2e import pki
 from e2e.controlplane import ControlPlane
 from informers import (
     AlreadyExists,
@@ -15,9 +22,15 @@ from informers import (
     Invalid,
     NotFound,
     Resource,
+    Unauthorized,
 )
+from informers.configuration import load
+from tests.clock import VirtualClock
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+SECRETS = Resource("", "v1", "secrets", "Secret")
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 
 def config_map(namespace: str, name: str = "a", **data: str) -> dict[str, Any]:
@@ -36,6 +49,25 @@ def test_life_of_an_object(admin: Client, namespace: str) -> None:
     assert patched["data"] == {"y": "3"}
     assert [one["metadata"]["name"] for one in admin.list(CONFIG_MAPS, namespace=namespace)["items"]] == ["a"]
     admin.delete(CONFIG_MAPS, "a", namespace=namespace, uid=patched["metadata"]["uid"])
+    with pytest.raises(NotFound):
+        admin.get(CONFIG_MAPS, "a", namespace=namespace)
+
+
+def test_a_name_cannot_delete_more_than_its_object(admin: Client, namespace: str) -> None:
+    """The API server takes DELETE .../secrets/. for the collection, and DELETE .../secrets/.. for the namespace."""
+    admin.create(SECRETS, {"metadata": {"name": "a", "namespace": namespace}})
+    for name in (".", "..", "./", "%2e", "%2E%2e", "../configmaps"):
+        with pytest.raises(ValueError, match="cannot be in a URL"):
+            admin.delete(SECRETS, name, namespace=namespace)
+        with pytest.raises(ValueError, match="cannot be in a URL"):
+            admin.get(SECRETS, "a", namespace=name)
+    assert [one["metadata"]["name"] for one in admin.list(SECRETS, namespace=namespace)["items"]] == ["a"]
+    assert admin.get(NAMESPACES, namespace)["status"]["phase"] == "Active"
+
+
+def test_dry_run(admin: Client, namespace: str) -> None:
+    """The answer of a write that does not happen."""
+    assert admin.create(CONFIG_MAPS, config_map(namespace), dry_run=True)["metadata"]["uid"]
     with pytest.raises(NotFound):
         admin.get(CONFIG_MAPS, "a", namespace=namespace)
 
@@ -61,3 +93,136 @@ def test_errors(admin: Client, namespace: str, control_plane: ControlPlane, tmp_
     nobody = Client.load(str(control_plane.write_kubeconfig(tmp_path / "nobody", user="nobody", groups=())))
     with pytest.raises(Forbidden, match='User "nobody" cannot list resource "configmaps"'):
         nobody.list(CONFIG_MAPS)
+
+
+def who(client: Client) -> dict[str, Any]:
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    answer = client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
+    info: dict[str, Any] = answer["status"]["userInfo"]
+    return info
+
+
+def test_certificates_of_a_plugin(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """Each new one is used at once, on a new connection."""
+    config = yaml.safe_load(control_plane.kubeconfig())
+    printed = tmp_path / "printed"
+    config["users"][0]["user"] = {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "cat",
+            "args": [str(printed)],
+            "interactiveMode": "Never",
+        }
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    clock = VirtualClock()
+    client = Client(*load(str(path), clock=clock), clock=clock)
+    for name in ("one", "two"):
+        user = yaml.safe_load(control_plane.kubeconfig(name, ()))["users"][0]["user"]
+        status = {
+            "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
+            "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
+            "expirationTimestamp": datetime.fromtimestamp(clock.time() + 60, tz=UTC).isoformat(),
+        }
+        credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+        printed.write_text(json.dumps(credential))
+        assert who(client)["username"] == name
+        assert who(client)["username"] == name
+        clock.advance(60)
+    client.close()
+
+
+def test_rotated_certificate_files(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """Are used within a second, and at once after a 401; the idle connection of the old ones is not used again."""
+    config = yaml.safe_load(control_plane.kubeconfig())
+    config["users"][0]["user"] = {"client-certificate": "client.crt", "client-key": "client.key"}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+
+    def write(pair: pki.KeyPair) -> None:
+        (tmp_path / "client.crt").write_bytes(pair.certificate_pem)
+        (tmp_path / "client.key").write_bytes(pair.key_pem)
+
+    def issued(name: str) -> pki.KeyPair:
+        user = yaml.safe_load(control_plane.kubeconfig(name, ()))["users"][0]["user"]
+        return pki.KeyPair(*(base64.b64decode(user[f"client-{part}-data"]) for part in ("certificate", "key")))
+
+    write(issued("one"))
+    clock = VirtualClock()
+    with closing(Client(*load(str(path), clock=clock), clock=clock)) as client:
+        assert who(client)["username"] == "one"
+        write(issued("two"))
+        assert who(client)["username"] == "one"
+        clock.advance(1)
+        assert who(client)["username"] == "two"
+        write(pki.Authority("another").client("nobody", ()))
+        clock.advance(1)
+        with pytest.raises(Unauthorized):
+            who(client)
+        write(issued("three"))
+        assert who(client)["username"] == "three"
+
+
+def test_acting_as_somebody_else(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """The kubeconfig's `as`, `as-groups` and the rest."""
+    config = yaml.safe_load(control_plane.kubeconfig())
+    extra = {"example.com/team": ["blue"]}
+    config["users"][0]["user"] |= {"as": "jane", "as-uid": "u1", "as-groups": ["one", "two"], "as-user-extra": extra}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    with closing(Client.load(str(path))) as client:
+        info = who(client)
+    assert (info["username"], info["uid"], info["extra"]) == ("jane", "u1", extra)
+    assert {"one", "two"} <= set(info["groups"])
+
+
+def test_unverified_server(control_plane: ControlPlane, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Is told once, with the setting, and not by a warning of a library at each request."""
+    config = yaml.safe_load(control_plane.kubeconfig())
+    cluster = config["clusters"][0]["cluster"]
+    del cluster["certificate-authority-data"]
+    cluster["insecure-skip-tls-verify"] = True
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    with closing(Client.load(str(path))) as client, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            assert who(client)["username"] == "admin"
+    assert not [each for each in caught if "nverified" in str(each.message)]
+    (record,) = [record for record in caplog.records if "not verified" in record.message]
+    assert "insecure-skip-tls-verify" in record.message
+
+
+def test_token_rotation(admin: Client, namespace: str, control_plane: ControlPlane, tmp_path: Path) -> None:
+    """In a Pod: the token file is read again after a minute, and at once after a 401."""
+    account = admin.create(SERVICE_ACCOUNTS, {"metadata": {"name": "agent", "namespace": namespace}})
+
+    def new_token() -> str:
+        path = SERVICE_ACCOUNTS.path(namespace, account["metadata"]["name"], "token")
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+        return str(admin.request("POST", path, body=body)["status"]["token"])
+
+    host, port = control_plane.url.removeprefix("https://").split(":")
+    environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+    (tmp_path / "ca.crt").write_bytes(control_plane.ca_pem)
+    token = tmp_path / "token"
+    token.write_text(new_token())
+    clock = VirtualClock()
+    client = Client(*load(None, clock=clock, environ=environ, service_account=tmp_path), clock=clock)
+
+    def user() -> str:
+        return str(who(client)["username"])
+
+    assert user() == f"system:serviceaccount:{namespace}:agent"
+    token.write_text("not a token")
+    assert user().endswith(":agent"), "the token in hand is used for a minute"
+    clock.advance(60)
+    with pytest.raises(Unauthorized):
+        user()
+    token.write_text(new_token())
+    clock.advance(1)
+    with pytest.raises(Unauthorized) as caught:
+        user()
+    assert "not a token" not in str(caught.value)
+    assert user().endswith(":agent"), "the refusal made the client read the file again"

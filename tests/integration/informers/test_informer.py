@@ -1,13 +1,14 @@
 """Informers against a real API server: custom resources, lost history, a killed server, many objects and handlers."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import Configuration
 
 from e2e.controlplane import ControlPlane
 from informers import (
@@ -24,9 +25,11 @@ from informers import (
     SharedInformer,
     WatchStream,
 )
+from informers.credentials import Credentials
 from informers.errors import error_from_status
 from informers.transport import Stop
 from tests.fake_api_server.waiting import eventually
+from tests.integration.informers.buffering_proxy import BufferingProxy
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
@@ -46,6 +49,16 @@ spec:
 """
 Start = Callable[..., SharedInformer]
 MODES = pytest.mark.parametrize("watch_list", [True, False], ids=["streamed", "listed"])
+
+
+_opened: list[Client] = []  # by a test, to be closed at its end
+
+
+@pytest.fixture(autouse=True)
+def _close_clients() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
 
 
 @pytest.fixture
@@ -89,20 +102,13 @@ def own_plane() -> Iterator[ControlPlane]:
         yield plane
 
 
-ClientOf = Callable[..., Client]
+def client_of(plane: ControlPlane, tmp_path: Path, **user: Any) -> Client:
+    return opened(Client.load(str(plane.write_kubeconfig(tmp_path / "kubeconfig", **user))))
 
 
-@pytest.fixture
-def client_of(tmp_path: Path) -> Iterator[ClientOf]:
-    """Makes clients, which are closed at the end of the test. Arguments as of ControlPlane.write_kubeconfig()."""
-    with ExitStack() as stack:
-
-        def opened(plane: ControlPlane, **arguments: Any) -> Client:
-            client = Client.load(str(plane.write_kubeconfig(tmp_path / "kubeconfig", **arguments)))
-            stack.callback(client.close)
-            return client
-
-        yield opened
+def opened(client: Client) -> Client:
+    _opened.append(client)
+    return client
 
 
 def widget(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
@@ -174,18 +180,18 @@ def test_missing_crd(admin: Client, start: Start, control_plane: ControlPlane, t
     assert informer.last_error is None
 
 
-def test_forbidden(control_plane: ControlPlane, start: Start, client_of: ClientOf) -> None:
+def test_forbidden(control_plane: ControlPlane, start: Start, tmp_path: Path) -> None:
     """Without the right to list, last_error names user and resource."""
-    nobody = client_of(control_plane, user="nobody", groups=())
+    nobody = client_of(control_plane, tmp_path, user="nobody", groups=())
     informer = start(nobody, CONFIG_MAPS)
     eventually(lambda: isinstance(informer.last_error, Forbidden))
     assert 'User "nobody" cannot' in str(informer.last_error)
     assert not informer.has_synced
 
 
-def test_history_lost(own_plane: ControlPlane, start: Start, client_of: ClientOf) -> None:
+def test_history_lost(own_plane: ControlPlane, start: Start, tmp_path: Path) -> None:
     """A true 410: while the server was away an object vanished and etcd was compacted. It comes as a tombstone."""
-    client = client_of(own_plane)
+    client = client_of(own_plane, tmp_path)
     for name in ("a", "b"):
         client.create(CONFIG_MAPS, {"metadata": {"name": name, "namespace": "default"}})
     deleted: list[object] = []
@@ -195,7 +201,7 @@ def test_history_lost(own_plane: ControlPlane, start: Start, client_of: ClientOf
     eventually(lambda: names(informer) >= {"a", "b"})
     version = informer.indexer.resource_version
     second = own_plane.start_second_apiserver()
-    other = client_of(own_plane, server=second)
+    other = opened(Client.load(str(own_plane.write_kubeconfig(tmp_path / "second", server=second))))
     own_plane.kill_apiserver()
     eventually(lambda: isinstance(informer.last_error, ConnectionFailed))
     other.delete(CONFIG_MAPS, "a", namespace="default")
@@ -237,3 +243,47 @@ def test_many_objects_and_handlers(admin: Client, namespace: str, start: Start) 
         informer = start(admin, WIDGETS, *handlers, watch_list=watch_list, namespace=namespace)
         eventually(lambda: counts == [20_000] * 50, timeout=120)
         assert len(informer.indexer) == 20_000
+
+
+class FastClock:
+    """Sixty seconds pass in one."""
+
+    def monotonic(self) -> float:
+        return time.monotonic() * 60
+
+    def time(self) -> float:
+        return time.time()
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        return condition.wait(None if timeout is None else timeout / 60)
+
+    def sleep(self, seconds: float, stop: threading.Event) -> bool:
+        return stop.wait(seconds / 60)
+
+
+@pytest.mark.parametrize("holds_headers", [False, True], ids=["body", "headers and body"])
+def test_a_proxy_that_holds_back_watches(
+    admin: Client, admin_kubeconfig: Path, namespace: str, holds_headers: bool
+) -> None:
+    """Changes come by lists, within minutes, and last_error says why they are late."""
+    with BufferingProxy(admin_kubeconfig, holds_headers=holds_headers, scale=60) as proxy:
+        configuration, clock = Configuration(host=proxy.url), FastClock()
+        client = opened(Client(configuration, Credentials(configuration), watch_read_timeout=70 / 60, clock=clock))
+        source = ResourceListerWatcher(client, CONFIG_MAPS, namespace=namespace)
+        informer = SharedInformer(source, name="configmaps", clock=clock)
+        stop = Stop()
+        thread = threading.Thread(target=informer.run, args=(stop,))
+        thread.start()
+        try:
+            for name in ("a", "b"):
+                eventually(lambda: informer.has_synced and informer.is_watching is not holds_headers)
+                admin.create(CONFIG_MAPS, {"metadata": {"name": name, "namespace": namespace}})
+                created = clock.monotonic()
+                eventually(lambda name=name: name in names(informer))  # type: ignore[misc]
+                print(f"seen after {clock.monotonic() - created:.0f} s")
+            told = "no complete answer" if holds_headers else "watches are silent"
+            eventually(lambda: told in str(informer.last_error))
+        finally:
+            stop.set()
+            thread.join(60)
+        assert not thread.is_alive()
