@@ -68,7 +68,7 @@ class DeployedStage(Stage):
             self._kubectl_in("compass", "rollout", "status", "deployment/mock-compass", _WAIT)
             self.compass = Compass(stack.enter_context(self._proxy()) + _ADMIN)
             stack.callback(self.compass.close)
-            self._apply(_ROOT / "config/namespaces")
+            self.kubectl("apply", "--filename", str(_ROOT / "config/default/namespaces.yaml"))
             metadata = {"name": "compass-ca", "namespace": _NAMESPACE}
             self.put(CONFIG_MAP, {"metadata": metadata, "data": {"ca.crt": self.compass.ca_pem}})
             self._stack = stack.pop_all()
