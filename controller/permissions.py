@@ -1,8 +1,9 @@
 """The permissions that the agent lacks: requests of its own that the API server refuses, in the text of that server.
 
-A refusal lasts until the same request succeeds, or until it was not repeated for longer than any retry waits. While one
-lasts, the Pod is not ready, and the CompassConnection shows it. The list of all permissions is in
-`controller.commands.rights`, for the command `doctor`.
+A refusal counts when it was repeated: an API server that starts refuses requests until it has read the roles. It lasts
+until the same request succeeds, or until it was not repeated for longer than any retry waits. While one lasts, the Pod
+is not ready, and the CompassConnection shows it. The list of all permissions is in `controller.commands.rights`, for
+the command `doctor`.
 """
 
 import logging
@@ -35,6 +36,7 @@ LONGEST_RETRY_SECONDS = 300.0
 """The longest delay between retries of a failed key, in each controller, and without its jitter."""
 
 _LASTS_SECONDS = 2 * LONGEST_RETRY_SECONDS
+_COUNTS_AFTER_SECONDS = 5.0  # between the first and the latest; back-offs begin with less
 _PERIOD_SECONDS = 5.0  # of the report
 _MAX_NAMES = 3
 _REMEDY = "apply config/rbac"
@@ -94,7 +96,8 @@ class Permissions:
         with self._lock:
             self._refusals = {k: r for k, r in self._refusals.items() if abs(now - r.latest) < _LASTS_SECONDS}
             for refusal in self._refusals.values():
-                groups[refusal.text].append(refusal)
+                if refusal.latest - refusal.first >= _COUNTS_AFTER_SECONDS:
+                    groups[refusal.text].append(refusal)
         return tuple(
             MissingPermission(
                 text,

@@ -35,6 +35,13 @@ def permissions(clock: VirtualClock) -> Permissions:
     return Permissions(clock)
 
 
+def refuse(permissions: Permissions, clock: VirtualClock, method: str, url: str, error: ApiError) -> None:
+    """Twice, as often as it takes to count."""
+    permissions.answered(method, url, error)
+    clock.advance(5)
+    permissions.answered(method, url, error)
+
+
 def texts(permissions: Permissions) -> list[str]:
     return [str(one) for one in permissions.missing()]
 
@@ -54,24 +61,33 @@ def test_a_refusal_lasts_until_the_same_request_succeeds(permissions: Permission
     permissions.check()
 
 
-def test_a_watch_that_succeeds_ends_the_refusal_of_the_list(permissions: Permissions) -> None:
+def test_an_api_server_that_starts_refuses_without_the_roles(permissions: Permissions, clock: VirtualClock) -> None:
+    """Once, or for a moment. The request may not be repeated, because another one does its work."""
+    permissions.answered("GET", f"{SECRETS}/a", refusal(LIST))
+    clock.advance(4.9)
+    permissions.answered("GET", f"{SECRETS}/a", refusal(LIST))
+    clock.advance(100)
+    assert texts(permissions) == []
+
+
+def test_a_watch_that_succeeds_ends_the_refusal_of_the_list(permissions: Permissions, clock: VirtualClock) -> None:
     """It streams the objects, so no list follows. A list replaces no watch."""
-    permissions.answered("GET", f"{APPLICATIONS}?limit=500", refusal(WATCH.replace("watch", "list")))
+    refuse(permissions, clock, "GET", f"{APPLICATIONS}?limit=500", refusal(WATCH.replace("watch", "list")))
     permissions.answered("GET", f"{APPLICATIONS}?watch=true", None)
     assert texts(permissions) == []
 
 
 def test_a_request_that_is_not_repeated_is_forgotten(permissions: Permissions, clock: VirtualClock) -> None:
     """What was to be written may be gone."""
-    permissions.answered("PUT", f"{APPLICATIONS}/a", refusal(WATCH))
+    refuse(permissions, clock, "PUT", f"{APPLICATIONS}/a", refusal(WATCH))
     clock.advance(599)
     assert texts(permissions)
     clock.advance(1)
     assert texts(permissions) == []
 
 
-def test_an_answer_after_the_check_of_permissions_ends_it_too(permissions: Permissions) -> None:
-    permissions.answered("GET", f"{SECRETS}/a", refusal(LIST))
+def test_an_answer_after_the_check_of_permissions_ends_it_too(permissions: Permissions, clock: VirtualClock) -> None:
+    refuse(permissions, clock, "GET", f"{SECRETS}/a", refusal(LIST))
     permissions.answered("GET", f"{SECRETS}/a", ApiError("overloaded", status=429))
     assert texts(permissions)
     permissions.answered("GET", f"{SECRETS}/a", NotFound("secrets a not found", status=404))
@@ -87,17 +103,17 @@ def test_an_answer_after_the_check_of_permissions_ends_it_too(permissions: Permi
         "admission webhook denied the request",
     ],
 )
-def test_what_is_not_a_missing_permission(permissions: Permissions, words: str) -> None:
+def test_what_is_not_a_missing_permission(permissions: Permissions, clock: VirtualClock, words: str) -> None:
     """Quotas and admission refuse single objects; Events and the line with metrics are no part of the work."""
-    permissions.answered("POST", SECRETS, refusal(words))
+    refuse(permissions, clock, "POST", SECRETS, refusal(words))
     assert texts(permissions) == []
 
 
-def test_one_text_for_all_objects_of_a_kind(permissions: Permissions) -> None:
+def test_one_text_for_all_objects_of_a_kind(permissions: Permissions, clock: VirtualClock) -> None:
     """With the first names, also of objects that are listed by name."""
     for name in ("d", "c", "b"):
-        permissions.answered("GET", f"{SECRETS}?fieldSelector=metadata.name%3D{name}", refusal(LIST))
-    permissions.answered("PUT", f"{SECRETS}/a", refusal(LIST, name="a"))
+        refuse(permissions, clock, "GET", f"{SECRETS}?fieldSelector=metadata.name%3D{name}", refusal(LIST))
+    refuse(permissions, clock, "PUT", f"{SECRETS}/a", refusal(LIST, name="a"))
     assert texts(permissions) == [f"{LIST} (a, b, c)"]
 
 
@@ -133,8 +149,8 @@ def test_the_status_has_it_until_it_ends_and_then_a_sync_starts(permissions: Per
     report = report_of(permissions, connections, clock)
     report.once()
     assert connections.connection == synchronized()
-    permissions.answered("GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
     since = status.timestamp(clock.time())
+    refuse(permissions, clock, "GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
     report.once()
     assert connections.connection is not None
     told = connections.connection["status"]
@@ -153,7 +169,7 @@ def test_a_write_that_fails_is_repeated(permissions: Permissions, clock: Virtual
     connections = FakeConnections(permissions, synchronized())
     connections.error = ConnectionFailed("away", reason=ConnectionFailed.REFUSED)
     report = report_of(permissions, connections, clock)
-    permissions.answered("GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
+    refuse(permissions, clock, "GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
     report.once()
     assert connections.connection == synchronized()
     connections.error = None
@@ -161,11 +177,11 @@ def test_a_write_that_fails_is_repeated(permissions: Permissions, clock: Virtual
     assert connections.connection != synchronized()
 
 
-def test_the_error_of_the_connection_and_of_the_director_stay(permissions: Permissions) -> None:
+def test_the_error_of_the_connection_and_of_the_director_stay(permissions: Permissions, clock: VirtualClock) -> None:
     """A lost connection has to be mended first. An error of the Director does not end with missing permissions."""
     lost = synchronized()
     lost["status"]["connectionState"] = "ConnectionFailed"
-    permissions.answered("GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
+    refuse(permissions, clock, "GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
     permissions.overlay(lost)
     assert lost["status"]["connectionState"] == "ConnectionFailed"
     assert WATCH in lost["status"]["synchronizationStatus"]["error"]

@@ -40,7 +40,11 @@ def test_no_retry_waits_for_as_long_as_a_refusal_lasts(client: Client) -> None:
     clock = VirtualClock()
     permissions = Permissions(clock)
     for controller in controllers(client):
-        permissions.answered("PUT", "https://api/a", Forbidden('u cannot update resource "applications"', status=403))
+        for seconds in (0, 5):
+            clock.advance(seconds)
+            permissions.answered(
+                "PUT", "https://api/a", Forbidden('u cannot update resource "applications"', status=403)
+            )
         clock.advance(max(controller.queue._rate_limiter.when("key") for _ in range(50)))
         assert permissions.missing(), controller.name
 
