@@ -79,7 +79,7 @@ def test_at_the_start(world: World) -> None:
     assert f"{WATCH} (first at 20" in text
     assert agent.readiness()[0] == 500
     world.wait_for_state("SynchronizationFailed", timeout=SECONDS)
-    assert WATCH in world.sync_error()
+    world.wait_for("it in the status", lambda: WATCH in world.sync_error(), timeout=SECONDS)
 
     for manifest in _roles():
         world.client.create(KINDS[manifest["kind"]], manifest)
