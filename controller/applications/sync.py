@@ -19,7 +19,7 @@ from controller.applications.secrets import reserved_secrets
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Assignment
 from controller.connection import status
-from controller.connection.backoff import Backoff
+from controller.connection.backoff import Backoff, with_jitter
 from controller.connection.credentials import (
     CredentialsError,
     CredentialsReplaced,
@@ -51,7 +51,6 @@ _FINGERPRINT_DIGITS = 16
 EVENTS_LABEL = "runtime_eventServiceUrl"
 CONSOLE_LABEL = "runtime_consoleUrl"
 
-_PERIOD_JITTER = 0.1
 _MIN_CONCLUSION_SECONDS = 1.0  # failures that alternate with successes must not lead to a write each
 _MIN_REQUEST_PAUSE = 1.0  # minimum seconds between two fetches that resyncNow requests, for any settings
 _LATEST_LOOK_SECONDS = 60.0  # certificates expire by the wall clock, whose corrections are no events
@@ -266,7 +265,7 @@ class SyncReconciler:
         period = max(self._settings.sync_period, self._settings.minimal_sync_time)
         # If the Director needs more than a period for its answer, wait for the minimal time before the next fetch.
         rested = self._clock.monotonic() + self._settings.minimal_sync_time
-        self._next_fetch = max(began + period * (1 + _PERIOD_JITTER * self._jitter()), rested)
+        self._next_fetch = max(began + with_jitter(period, self._jitter), rested)
         again = self._conclude(connection, credentials, registration)
         return Result(requeue_after=_earlier(self._next_fetch - self._clock.monotonic(), again))
 

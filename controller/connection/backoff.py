@@ -14,7 +14,13 @@ from workqueue.clock import Clock
 BASE_SECONDS = 1.0  # a Pod that starts before its Compass should not wait long
 _FACTOR = 2.0
 _JITTER = 0.2  # of the delay: a thousand Runtimes that lost one Connector must not retry at the same time
+_PERIOD_JITTER = 0.1
 _MAX_DOUBLINGS = 32  # any cap is reached by then; more would overflow
+
+
+def with_jitter(period: float, random: Callable[[], float]) -> float:
+    """The period, up to a tenth longer, in seconds: a thousand Runtimes must not ask one Compass at the same time."""
+    return period * (1 + _PERIOD_JITTER * random())
 
 
 class Backoff:

@@ -12,7 +12,7 @@ from typing import Any
 
 from controller.compass.errors import CompassError, Refused
 from controller.connection import problem, rules, status
-from controller.connection.backoff import Pauses
+from controller.connection.backoff import Pauses, with_jitter
 from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile
 from controller.connection.credentials import CredentialsReplaced, NewCredentials, StoredCredentials, StoredPairing
 from controller.connection.health import CompassService, Failure, Health
@@ -37,8 +37,6 @@ from controller.runtime.events import EventRecorder
 from informers.errors import ApiError
 
 log = logging.getLogger(__name__)
-
-_PERIOD_JITTER = 0.1
 
 _MAX_ACTIONS = 8  # of one reconcile; more follow after other keys
 
@@ -234,7 +232,7 @@ class ConnectionReconciler:
 
     def _call_with(self, credentials: StoredCredentials) -> LastConnectorCall:
         now = self._clock.monotonic()
-        period = self._sync_period * (1 + _PERIOD_JITTER * self._jitter())
+        period = with_jitter(self._sync_period, self._jitter)
         return LastConnectorCall(credentials.fingerprint, at=now, next=now + period)
 
     def _remember(self, **changes: Any) -> None:
