@@ -175,15 +175,15 @@ def test_without_its_roles(go_agent: Stage, upgrade: Page) -> None:
         operator.wait_until_applied(2)
         stage.wait_for("what is missing, in the log", lambda: any(LACKS in text for text in stage.logs().values()))
         replica = next(name for name in stage.replicas() if LACKS in stage.logs().get(name, ""))
-        assert LACKS in stage.ask(replica, "readyz/rights")
+        stage.wait_for("what is missing, in readyz", lambda: LACKS in stage.ask(replica, "readyz/rights"))
         stage.wait_for_state("SynchronizationFailed")
-        assert LACKS in stage.sync_error()
+        stage.wait_for("what is missing, in the status", lambda: LACKS in stage.sync_error())
         before.check()
 
         upgrade.follow("With Kyma's operator")
         stage.wait_for_leader()
         stage.wait_for_landscape()
-        assert LACKS not in stage.sync_error()
+        stage.wait_for("nothing is missing", lambda: LACKS not in stage.sync_error())
         before.check()
 
 
