@@ -51,6 +51,7 @@ LABEL org.opencontainers.image.title="compass-runtime-agent" \
 COPY --from=build /rootfs /
 # The path is for `kubectl exec ... -- compass-runtime-agent status`.
 ENV PATH=/app LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONWARNINGS="ignore:Unable to find acceptable character detection" \
     BUILD_VERSION=${VERSION} BUILD_REVISION=${REVISION}
 USER 65535:65535
 EXPOSE 8080 8090

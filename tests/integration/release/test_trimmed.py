@@ -36,9 +36,11 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[st
                 link.symlink_to(Path(str(file.locate())).resolve())
     trim(packages)
     left = {path.name for path in packages.iterdir()}
-    assert not left & {"aiohttp", "pydantic", "oauthlib"}
+    assert not left & {"aiohttp", "charset_normalizer", "oauthlib", "pydantic"}
     path = os.pathsep.join(map(str, (packages, ROOT)))
-    return [sys.executable, "-S"], {"PATH": os.environ["PATH"], "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = re.findall(r'(PYTHON\w+)=("[^"]*"|\S+)', (ROOT / "Dockerfile").read_text().split("AS agent")[1])
+    image = {name: value.strip('"') for name, value in environment}
+    return [sys.executable, "-S"], {**image, "PATH": os.environ["PATH"], "PYTHONPATH": path}
 
 
 def test_each_module_can_be_imported(python: tuple[list[str], dict[str, str]]) -> None:
