@@ -19,6 +19,8 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from informers import Stop
+
 log = logging.getLogger(__name__)
 
 # A kubelet and some scrapers need a handful.
@@ -29,8 +31,6 @@ _IDLE_SECONDS = 10.0
 _PART_BYTES = 65536
 # When this number of clients wait to be accepted, further ones have to retry after a second.
 _BACKLOG = 1024
-# Interval in which the servers check the stop event.
-_STOP_POLL_SECONDS = 0.1
 
 
 class ServerBindError(OSError):
@@ -132,16 +132,20 @@ class HTTPServer(ThreadingMixIn, TCPServer):
         """Log nothing: aborted connections are not errors of this process, and failed handlers are logged elsewhere."""
 
 
-def serve(servers: Sequence[HTTPServer], stop: threading.Event) -> None:
+def serve(servers: Sequence[HTTPServer], stop: Stop) -> None:
     """Accept connections until stop is set; frees the ports then. Open connections are closed with the process."""
-    with selectors.DefaultSelector() as selector:
+    stopped, end = socket.socketpair()  # `stopped` becomes readable when `end` is closed
+    with selectors.DefaultSelector() as selector, stopped, end:
+        selector.register(stopped, selectors.EVENT_READ)
         for server in servers:
             selector.register(server, selectors.EVENT_READ, server)
             log.info("Server started", extra={"server": server.name, "port": server.port})
         try:
+            stop.add(end.close)
             while not stop.is_set():
-                for key, _ in selector.select(_STOP_POLL_SECONDS):
-                    key.data.handle_request()
+                for key, _ in selector.select():
+                    if key.data is not None:
+                        key.data.handle_request()
         finally:
             for server in servers:
                 server.server_close()

@@ -15,6 +15,7 @@ from controller.runtime import HTTPServer, ServerBindError
 from controller.runtime.health import HealthHandler, MetricsHandler
 from controller.runtime.http_server import MAX_CONNECTIONS, Request, Response
 from controller.runtime.http_server import serve as serve_until
+from informers import Stop
 
 TIMEOUT = 60.0
 
@@ -29,7 +30,7 @@ def failing() -> None:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., HTTPServer]]:
-    stop = threading.Event()
+    stop = Stop()
     threads: list[threading.Thread] = []
 
     def start(*handlers: Any) -> HTTPServer:
@@ -219,7 +220,7 @@ class TestServer:
 
     def test_one_thread_serves_several_servers(self) -> None:
         servers = [HTTPServer(name, 0, {"/healthz": HealthHandler("/healthz")}) for name in ("a", "b")]
-        stop = threading.Event()
+        stop = Stop()
         thread = threading.Thread(target=serve_until, args=(servers, stop), daemon=True)
         thread.start()
         for server in servers:
