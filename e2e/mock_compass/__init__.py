@@ -9,34 +9,7 @@
 - Tokens and client certificates live by a clock that is passed in.
 """
 
-from e2e.mock_compass.compass import Listen
-from e2e.mock_compass.connector import ConnectorSettings
-from e2e.mock_compass.examples import generate, landscape
-from e2e.mock_compass.faults import HTML_503, PAGES, Disorder, Fault, Faults
-from e2e.mock_compass.gateway import OUTAGES, Outage, Outages
-from e2e.mock_compass.records import RecordError
+from e2e.mock_compass.faults import Fault
 from e2e.mock_compass.server import MockCompass
-from e2e.mock_compass.state import IssuedCertificate, LoggedRequest, RequestLog, Runtime, State, UnknownError
 
-__all__ = [
-    "HTML_503",
-    "OUTAGES",
-    "PAGES",
-    "ConnectorSettings",
-    "Disorder",
-    "Fault",
-    "Faults",
-    "IssuedCertificate",
-    "Listen",
-    "LoggedRequest",
-    "MockCompass",
-    "Outage",
-    "Outages",
-    "RecordError",
-    "RequestLog",
-    "Runtime",
-    "State",
-    "UnknownError",
-    "generate",
-    "landscape",
-]
+__all__ = ["Fault", "MockCompass"]

@@ -57,7 +57,6 @@ class Admin:
                 '{"lifetime"?}: the values that a Runtime is configured with, and a one-time token',
                 lambda body, path: self._issue_token(path["runtime"], float(body.get("lifetime", TOKEN_LIFETIME))),
             ),
-            ("DELETE", "/tokens"): ("all tokens given out expire", lambda _body, _path: state.expire_tokens()),
             ("GET", "/runtimes/{runtime}/certificates"): (
                 "issued certificates",
                 lambda _body, path: [
@@ -128,7 +127,6 @@ class Admin:
                 {
                     "id": runtime.id,
                     "tenant": runtime.tenant,
-                    "status": runtime.status,
                     "labels": runtime.labels,
                     "applications": len(runtime.applications),
                 }

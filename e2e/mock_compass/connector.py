@@ -5,7 +5,9 @@ import binascii
 from dataclasses import dataclass
 from typing import Any
 
-from e2e.mock_compass.executor import Executor, FieldError
+from graphql import GraphQLError
+
+from e2e.mock_compass.executor import Context, Service
 from e2e.mock_compass.pki import Pki, SigningError, subject_of
 from e2e.mock_compass.records import CONNECTOR_SCHEMA
 from e2e.mock_compass.state import IssuedCertificate, State
@@ -27,8 +29,8 @@ class ConnectorSettings:
     certificate_backdate: float = 0.0
 
 
-@dataclass(frozen=True)
-class ConnectorContext:
+@dataclass(frozen=True, kw_only=True)
+class ConnectorContext(Context):
     """One authenticated request. `fingerprint`: of the client certificate, None at the token endpoint."""
 
     state: State
@@ -38,18 +40,7 @@ class ConnectorContext:
     fingerprint: str | None
 
 
-def executor() -> Executor:
-    return Executor(
-        CONNECTOR_SCHEMA,
-        {
-            "Query.configuration": _configuration,
-            "Mutation.signCertificateSigningRequest": _sign,
-            "Mutation.revokeCertificate": _revoke,
-        },
-    )
-
-
-def _configuration(_source: Any, _arguments: dict[str, Any], context: ConnectorContext) -> dict[str, Any]:
+def _configuration(_source: Any, context: ConnectorContext) -> dict[str, Any]:
     settings = context.settings
     known = settings.director_url is not None or settings.secured_connector_url is not None
     return {
@@ -66,11 +57,11 @@ def _configuration(_source: Any, _arguments: dict[str, Any], context: ConnectorC
     }
 
 
-def _sign(_source: Any, arguments: dict[str, Any], context: ConnectorContext) -> dict[str, str]:
+def _sign(_source: Any, context: ConnectorContext, csr: str) -> dict[str, str]:
     try:
-        csr_pem = base64.b64decode(arguments["csr"], validate=True)
+        csr_pem = base64.b64decode(csr, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise FieldError(
+        raise GraphQLError(
             "Error while decoding Certificate Signing Request: Error while parsing base64 content. "
             "Incorrect value provided."
         ) from error
@@ -84,7 +75,7 @@ def _sign(_source: Any, arguments: dict[str, Any], context: ConnectorContext) ->
             backdate=settings.certificate_backdate,
         )
     except SigningError as error:
-        raise FieldError(str(error)) from error
+        raise GraphQLError(str(error)) from error
     context.state.record_certificate(
         IssuedCertificate(signed.fingerprint, context.client_id, signed.not_before, signed.not_after)
     )
@@ -96,9 +87,9 @@ def _sign(_source: Any, arguments: dict[str, Any], context: ConnectorContext) ->
     }
 
 
-def _revoke(_source: Any, _arguments: dict[str, Any], context: ConnectorContext) -> bool:
+def _revoke(_source: Any, context: ConnectorContext) -> bool:
     if context.fingerprint is None:
-        raise FieldError(
+        raise GraphQLError(
             "Failed to authenticate with certificate: Failed to authenticate with Certificate. Invalid subject."
         )
     context.state.revoke(context.fingerprint)
@@ -107,3 +98,13 @@ def _revoke(_source: Any, _arguments: dict[str, Any], context: ConnectorContext)
 
 def _base64(pem: str) -> str:
     return base64.b64encode(pem.encode()).decode()
+
+
+SERVICE = Service(
+    CONNECTOR_SCHEMA,
+    {
+        "Query.configuration": _configuration,
+        "Mutation.signCertificateSigningRequest": _sign,
+        "Mutation.revokeCertificate": _revoke,
+    },
+)

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import datetime
 import re
 import uuid
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 from graphql import GraphQLError
 
-from e2e.mock_compass.executor import Executor, FieldError, Resolver
+from e2e.mock_compass.executor import Context, Resolver, Service
 from e2e.mock_compass.faults import Disorder
 from e2e.mock_compass.records import DIRECTOR_SCHEMA
 from e2e.mock_compass.state import Runtime, State, UnknownError
@@ -26,76 +25,43 @@ ERROR_NAMES = {
     20: "NotFound",
     22: "InvalidData",
     23: "InsufficientScopes",
-    24: "TenantRequired",
     25: "TenantNotFound",
-    26: "Unauthorized",
     27: "InvalidOperation",
-    31: "NotUniqueName",
 }
 
 
-def director_error(code: int, message: str) -> FieldError:
-    return FieldError(message, {"error": ERROR_NAMES[code], "error_code": code})
+def director_error(code: int, message: str) -> GraphQLError:
+    return GraphQLError(message, extensions={"error": ERROR_NAMES[code], "error_code": code})
 
 
-def internal_error(reason: str | None = None) -> FieldError:
+def internal_error(reason: str | None = None) -> GraphQLError:
     """Code 10. The Director logs the cause under an id, new each time, and tells it only of errors it does not know."""
     told = f", reason: input: {reason}" if reason else ""
     return director_error(10, f"Internal Server Error [errorID={uuid.uuid4()}{told}]")
 
 
-@dataclass(frozen=True)
-class DirectorContext:
-    """One request. `runtime` None: nobody the Director knows, so a caller without any scope."""
+@dataclass(frozen=True, kw_only=True)
+class DirectorContext(Context):
+    """One request. `runtime` None: nobody the Director knows, so a caller without any scope.
+
+    `disorder`: of nested lists. The Applications of a Runtime come by id in any case.
+    """
 
     state: State
     runtime: Runtime | None
-
-
-def executor(disorder: Disorder) -> Executor:
-    """`disorder`: of nested lists and of errors. The Applications of a Runtime come by id in any case."""
-    resolvers: dict[str, Resolver] = {
-        "Query.applicationsForRuntime": _scoped("application:read", _applications_for_runtime),
-        "Query.applications": _scoped("application:read", _applications),
-        "Query.application": _scoped("application:read", _application),
-        "Query.runtime": _scoped("runtime:read", _runtime),
-        "Query.viewer": _scoped("viewer:read", _viewer),
-        "Mutation.setRuntimeLabel": _scoped("runtime:write", _set_runtime_label),
-        "Mutation.deleteRuntimeLabel": _scoped("runtime:write", _delete_runtime_label),
-        "Application.bundle": _one_of("bundles"),
-        "Application.apiDefinition": _one_of_bundles("apiDefinitions"),
-        "Application.eventDefinition": _one_of_bundles("eventDefinitions"),
-        "Bundle.instanceAuth": _one_of("instanceAuths"),
-        "Bundle.apiDefinition": _one_of("apiDefinitions"),
-        "Bundle.eventDefinition": _one_of("eventDefinitions"),
-        "Bundle.document": _one_of("documents"),
-        "Runtime.runtimeContext": _one_of("runtimeContexts"),
-    }
-    for kind in ("Application", "Runtime"):
-        resolvers[f"{kind}.labels"] = _labels
-    for coordinate in (
-        "Application.bundles",
-        "Application.integrationDependencies",
-        "Bundle.apiDefinitions",
-        "Bundle.eventDefinitions",
-        "Bundle.documents",
-        "Runtime.runtimeContexts",
-    ):
-        resolvers[coordinate] = _nested_page(coordinate.partition(".")[2], disorder)
-    return Executor(DIRECTOR_SCHEMA, resolvers, present=_present, order=disorder.shuffled)
+    disorder: Disorder
 
 
 def _present(error: GraphQLError, _code: str) -> dict[str, Any]:
     """What is wrong with a request is an internal error, too, to the Director."""
-    internal = internal_error(error.message)
-    return {"message": internal.message, "extensions": internal.extensions}
+    return dict(internal_error(error.message).formatted)
 
 
 # --- root fields ---
 
 
 def _scoped(scope: str, resolve: Callable[[dict[str, Any], State, Runtime], Any]) -> Resolver:
-    def checked(_source: Any, arguments: dict[str, Any], context: DirectorContext) -> Any:
+    def checked(_source: Any, context: DirectorContext, **arguments: Any) -> Any:
         if context.runtime is None:
             raise director_error(23, f"insufficient scopes provided [actual=; required={scope}]")
         try:
@@ -120,18 +86,6 @@ def _applications_for_runtime(arguments: dict[str, Any], state: State, caller: R
     return page
 
 
-def _applications(arguments: dict[str, Any], state: State, caller: Runtime) -> dict[str, Any]:
-    found = state.applications_of(caller.id)
-    for wanted in arguments.get("filter") or ():
-        if wanted.get("query"):
-            raise director_error(22, "Invalid data [reason=the mock filters by label key only]")
-        found = [record for record in found if wanted["key"] in record["labels"]]
-    first = _first(arguments)
-    if not 1 <= first <= MAX_NESTED_PAGE:
-        raise director_error(22, f"Invalid data [reason=page size must be between 1 and {MAX_NESTED_PAGE}]")
-    return _page(found, first, arguments.get("after"))
-
-
 def _application(arguments: dict[str, Any], state: State, caller: Runtime) -> dict[str, Any]:
     """With its raw name, unlike applicationsForRuntime."""
     record = state.application(arguments["id"])
@@ -146,30 +100,7 @@ def _application(arguments: dict[str, Any], state: State, caller: Runtime) -> di
 
 def _runtime(arguments: dict[str, Any], state: State, caller: Runtime) -> dict[str, Any] | None:
     runtime = _of_same_tenant(_uuid(arguments["id"]), state, caller)
-    if runtime is None:
-        return None
-    return {
-        "id": runtime.id,
-        "name": runtime.name,
-        "description": None,
-        "metadata": {"creationTimestamp": _timestamp(runtime.created)},
-        "status": {"condition": runtime.status, "timestamp": _timestamp(runtime.status_since)},
-        "labels": runtime.labels,
-        "auths": [
-            {
-                "id": client_id,
-                "auth": None,
-                "type": "RUNTIME",
-                "tenantId": runtime.tenant,
-                "referenceObjectId": runtime.id,
-            }
-            for client_id in state.clients_of(runtime.id)
-        ],
-        "applicationNamespace": None,
-        "eventingConfiguration": None,
-        "runtimeContexts": [],
-        "webhooks": None,
-    }
+    return None if runtime is None else {"id": runtime.id, "labels": runtime.labels}
 
 
 def _viewer(_arguments: dict[str, Any], _state: State, caller: Runtime) -> dict[str, Any]:
@@ -181,20 +112,11 @@ def _set_runtime_label(arguments: dict[str, Any], state: State, caller: Runtime)
     key, value = arguments["key"], arguments["value"]
     if value == "":
         raise director_error(22, "Invalid data LabelInput [value=cannot be blank]")
-    state.set_runtime_label(_labelled("setRuntimeLabel", arguments, state, caller), key, value)
-    return {"key": key, "value": value}
-
-
-def _delete_runtime_label(arguments: dict[str, Any], state: State, caller: Runtime) -> dict[str, Any]:
-    runtime_id = _labelled("deleteRuntimeLabel", arguments, state, caller)
-    return {"key": arguments["key"], "value": state.delete_runtime_label(runtime_id, arguments["key"])}
-
-
-def _labelled(mutation: str, arguments: dict[str, Any], state: State, caller: Runtime) -> str:
     runtime_id = _uuid(arguments["runtimeID"])
     if _of_same_tenant(runtime_id, state, caller) is None:
-        raise internal_error(f"{mutation} runtime with ID {runtime_id} doesn't exist")
-    return runtime_id
+        raise internal_error(f"setRuntimeLabel runtime with ID {runtime_id} doesn't exist")
+    state.set_runtime_label(runtime_id, key, value)
+    return {"key": key, "value": value}
 
 
 def _of_same_tenant(runtime_id: str, state: State, caller: Runtime) -> Runtime | None:
@@ -210,49 +132,31 @@ def _uuid(text: str) -> str:
     return text
 
 
-def _timestamp(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 # --- fields of objects ---
 
 
-def _labels(source: Any, arguments: dict[str, Any], _context: Any) -> dict[str, Any] | None:
+def _labels(source: Any, _context: DirectorContext, key: str | None = None) -> dict[str, Any] | None:
     labels: dict[str, Any] = source["labels"]
-    key = arguments.get("key")
     if key is None:
         return labels
     return {key: labels[key]} if key in labels else None
 
 
-def _one_of(name: str) -> Resolver:
-    def resolve(source: Any, arguments: dict[str, Any], _context: Any) -> Any:
-        return next((item for item in _visible(source[name] or []) if item["id"] == arguments["id"]), None)
-
-    return resolve
+def _bundle(application: Any, _context: DirectorContext, id: str) -> Any:  # noqa: A002 - the name of the argument
+    return next((bundle for bundle in application["bundles"] if bundle["id"] == id), None)
 
 
-def _one_of_bundles(name: str) -> Resolver:
-    one_of = _one_of(name)
-
-    def resolve(source: Any, arguments: dict[str, Any], context: Any) -> Any:
-        found = (one_of(bundle, arguments, context) for bundle in source["bundles"])
-        return next((item for item in found if item is not None), None)
-
-    return resolve
-
-
-def _nested_page(name: str, disorder: Disorder) -> Resolver:
+def _nested_page(name: str) -> Resolver:
     """By offset over an order that is another one each time: pages may overlap, and miss entries."""
 
-    def resolve(source: Any, arguments: dict[str, Any], _context: Any) -> dict[str, Any]:
+    def resolve(source: Any, context: DirectorContext, **arguments: Any) -> dict[str, Any]:
         first = _first(arguments)
         if not 1 <= first <= MAX_NESTED_PAGE:
             raise director_error(22, f"Invalid data [reason=page size must be between 1 and {MAX_NESTED_PAGE}]")
         items = _visible(source[name])
         if (group := arguments.get("group")) is not None:
             items = [item for item in items if item["group"] == group]
-        return _page(disorder.shuffled(items), first, arguments.get("after"))
+        return _page(context.disorder.shuffled(items), first, arguments.get("after"))
 
     return resolve
 
@@ -324,3 +228,22 @@ def normalised(name: str) -> str:
 def _dashed(name: str) -> str:
     lowered = "".join(character.lower()[0] for character in name)
     return re.sub(r"[^a-z0-9]+", "-", lowered).removesuffix("-")
+
+
+SERVICE = Service(
+    DIRECTOR_SCHEMA,
+    {
+        "Query.applicationsForRuntime": _scoped("application:read", _applications_for_runtime),
+        "Query.application": _scoped("application:read", _application),
+        "Query.runtime": _scoped("runtime:read", _runtime),
+        "Query.viewer": _scoped("viewer:read", _viewer),
+        "Mutation.setRuntimeLabel": _scoped("runtime:write", _set_runtime_label),
+        "Application.labels": _labels,
+        "Runtime.labels": _labels,
+        "Application.bundle": _bundle,
+        "Application.bundles": _nested_page("bundles"),
+        "Bundle.apiDefinitions": _nested_page("apiDefinitions"),
+        "Bundle.eventDefinitions": _nested_page("eventDefinitions"),
+    },
+    present=_present,
+)

@@ -6,9 +6,8 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -16,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from e2e.mock_compass.executor import Executor, FieldOverride, Operation, RequestError
-from e2e.mock_compass.faults import PAGES, Fault, Faults, RequestInfo
+from e2e.mock_compass.executor import Context, Operation, RequestError, Service
+from e2e.mock_compass.faults import PAGES, Disorder, Fault, Faults, RequestInfo
 from e2e.mock_compass.gateway import NOT_JSON, Outages, Reply
 from e2e.mock_compass.state import LoggedRequest, RequestLog
 
@@ -50,7 +49,7 @@ class Caller:
 
     client_id: str | None
     runtime_id: str | None
-    context: Any
+    context: Context
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,9 @@ class Endpoint:
         *,
         target: str,
         name: str,
-        executor: Executor,
+        service: Service,
         authenticate: Authenticate,
+        disorder: Disorder,
         faults: Faults,
         outages: Outages,
         log: RequestLog,
@@ -86,8 +86,9 @@ class Endpoint:
     ) -> None:
         self._target = target
         self._name = name
-        self._executor = executor
+        self._service = service
         self._authenticate = authenticate
+        self._disorder = disorder
         self._faults = faults
         self._outages = outages
         self._log = log
@@ -114,12 +115,12 @@ class Endpoint:
 
     def _operation(self, body: bytes) -> Operation | RequestError:
         try:
-            return self._executor.prepare(body)
+            return self._service.prepare(body)
         except RequestError as error:
             return error
 
     async def _answer(
-        self, asked: Asked, operation: Operation | RequestError, overrides: tuple[FieldOverride, ...]
+        self, asked: Asked, operation: Operation | RequestError, overrides: tuple[Fault, ...]
     ) -> tuple[Caller | None, _Answer]:
         effect = self._outages.effect(self._name)
         if effect is not None:
@@ -134,8 +135,10 @@ class Endpoint:
             if operation.status == HTTPStatus.BAD_REQUEST:
                 return caller, _Answer(NOT_JSON.response(), "refused")
             return caller, _Answer.json(operation.status, {"errors": operation.errors, "data": None}, "refused")
-        result = operation.run(caller.context, overrides)
-        return caller, _Answer.json(200, result, "errors" if "errors" in result else "ok")
+        result = operation.run(replace(caller.context, overrides=overrides))
+        if "errors" not in result:
+            return caller, _Answer.json(200, result, "ok")
+        return caller, _Answer.json(200, result | {"errors": self._disorder.shuffled(result["errors"])}, "errors")
 
     def _record(
         self,
@@ -150,7 +153,7 @@ class Endpoint:
             LoggedRequest(
                 time=self._clock(),
                 target=self._target,
-                operation=",".join(field.name for field in fields) or "invalid",
+                operation=",".join(fields) or "invalid",
                 runtime_id=caller.runtime_id if caller else None,
                 client_id=caller.client_id if caller else None,
                 request_id=request.headers.get("x-request-id"),
@@ -163,12 +166,8 @@ class Endpoint:
 def _describe(target: str, operation: Operation | RequestError) -> RequestInfo:
     if isinstance(operation, RequestError):
         return RequestInfo(target, frozenset(), next_page=False)
-    names = {field.name for field in operation.root_fields}
-    if operation.name:
-        names.add(operation.name)
-    next_page = any(
-        field.name == "applicationsForRuntime" and field.arguments.get("after") for field in operation.root_fields
-    )
+    names = {*operation.root_fields, *filter(None, [operation.name])}
+    next_page = "applicationsForRuntime" in names and bool(operation.variables.get("after"))
     return RequestInfo(target, frozenset(names), next_page)
 
 
@@ -223,13 +222,8 @@ async def _faulty(request: web.Request, fault: Fault, body: bytes) -> web.Stream
             request.transport.close()
         return response
     if fault.kind == "graphql_error":
-        error: dict[str, Any] = {"message": fault.message or "injected error"}
-        if fault.code is not None:
-            error["extensions"] = {"error_code": fault.code}
-        return web.Response(
-            body=orjson.dumps({"errors": [error], "data": None}),
-            content_type="application/json",
-        )
+        document = {"errors": [fault.error.formatted], "data": None}
+        return web.Response(body=orjson.dumps(document), content_type="application/json")
     return web.Response(status=fault.status, body=fault.raw_body, headers=dict(fault.headers))
 
 

@@ -47,7 +47,7 @@ def _basic() -> dict[str, Any]:
                 description="Stock levels and movements",
                 defaultInstanceAuth={"credential": {"username": "kyma-reader", "password": "harbour-basic-4711"}},
                 apiDefinitions=[
-                    _api("erp", "Stock API v1", f"{url}/stock", version={"value": "1.4", "deprecated": False}),
+                    _api("erp", "Stock API v1", f"{url}/stock"),
                     _api("erp", "Movements API", f"{url}/movements", group="warehouse"),
                 ],
                 eventDefinitions=[_event("erp", "Stock Events", description="A stock level has changed")],

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from e2e.mock_compass.executor import FieldError, FieldOverride
+from graphql import GraphQLError
+
 from e2e.mock_compass.gateway import NOT_FOUND, Reply
 
 SEED_VARIABLE = "MOCK_COMPASS_SEED"
@@ -116,10 +117,9 @@ class Fault:
         return self.body.encode() if isinstance(self.body, str) else self.body
 
     @property
-    def error(self) -> FieldError | None:
-        if self.message is None:
-            return None
-        return FieldError(self.message, None if self.code is None else {"error_code": self.code})
+    def error(self) -> GraphQLError:
+        extensions = None if self.code is None else {"error_code": self.code}
+        return GraphQLError(self.message or "injected error", extensions=extensions)
 
     def matches(self, info: RequestInfo) -> bool:
         return (
@@ -131,12 +131,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Hit:
-    """The faults that apply to one request. `before` and `after` its effect: delays and actions, as ordered."""
+    """The faults that apply to one request. `before` and `after` its effect: delays and actions, as ordered.
+
+    `overrides`: those of kind field.
+    """
 
     deciding: Fault | None
     before: tuple[Fault, ...]
     after: tuple[Fault, ...]
-    overrides: tuple[FieldOverride, ...]
+    overrides: tuple[Fault, ...]
 
 
 @dataclass
@@ -174,7 +177,7 @@ class Faults:
         """The faults that hit this request; counts them down."""
         deciding: Fault | None = None
         accompanying: list[Fault] = []
-        overrides: list[FieldOverride] = []
+        overrides: list[Fault] = []
         with self._lock:
             for number, armed in list(self._armed.items()):
                 fault = armed.fault
@@ -190,7 +193,7 @@ class Faults:
                 if fault.kind in DECIDING:
                     deciding = fault
                 elif fault.kind == "field":
-                    overrides.append(FieldOverride(fault.field, fault.object_id, fault.value, fault.error))
+                    overrides.append(fault)
                 else:
                     accompanying.append(fault)
         return Hit(

@@ -23,7 +23,7 @@ from e2e.mock_compass.compass import CONNECTOR_PATH, DIRECTOR_PATH, Compass
 from e2e.mock_compass.connector import ConnectorContext
 from e2e.mock_compass.director import DirectorContext, director_error
 from e2e.mock_compass.endpoint import Asked, Authenticate, Caller, Endpoint, Peer
-from e2e.mock_compass.executor import Executor
+from e2e.mock_compass.executor import Service
 from e2e.mock_compass.gateway import (
     CERTIFICATE,
     DIRECTOR,
@@ -98,11 +98,14 @@ class MockCompass(Compass):
             web.Application(client_max_size=MAX_REQUEST, middlewares=[gateway.middleware]) for _ in range(2)
         )
         admin_app = web.Application(client_max_size=_MAX_ADMIN_BODY)
-        at_connector, at_director = connector.executor(), director.executor(self.disorder)
         for app, path, endpoint in (
-            (token_app, CONNECTOR_PATH, self._endpoint("connector", TOKEN, at_connector, self._with_token)),
-            (mtls_app, CONNECTOR_PATH, self._endpoint("connector", CERTIFICATE, at_connector, self._with_certificate)),
-            (mtls_app, DIRECTOR_PATH, self._endpoint("director", DIRECTOR, at_director, self._at_director)),
+            (token_app, CONNECTOR_PATH, self._endpoint("connector", TOKEN, connector.SERVICE, self._with_token)),
+            (
+                mtls_app,
+                CONNECTOR_PATH,
+                self._endpoint("connector", CERTIFICATE, connector.SERVICE, self._with_certificate),
+            ),
+            (mtls_app, DIRECTOR_PATH, self._endpoint("director", DIRECTOR, director.SERVICE, self._at_director)),
         ):
             app.router.add_route("*", path, endpoint.handle)
         for app in (token_app, mtls_app):
@@ -130,12 +133,13 @@ class MockCompass(Compass):
             await runner.cleanup()
         self._runners.clear()
 
-    def _endpoint(self, target: str, name: str, executor: Executor, authenticate: Authenticate) -> Endpoint:
+    def _endpoint(self, target: str, name: str, service: Service, authenticate: Authenticate) -> Endpoint:
         return Endpoint(
             target=target,
             name=name,
-            executor=executor,
+            service=service,
             authenticate=authenticate,
+            disorder=self.disorder,
             faults=self.faults,
             outages=self.outages,
             log=self.requests,
@@ -158,7 +162,9 @@ class MockCompass(Compass):
 
     def _connector_caller(self, client_id: str, fingerprint: str | None) -> Caller:
         runtime = self.state.runtime_of_client(client_id)
-        context = ConnectorContext(self.state, self.pki, self.settings, client_id, fingerprint)
+        context = ConnectorContext(
+            state=self.state, pki=self.pki, settings=self.settings, client_id=client_id, fingerprint=fingerprint
+        )
         return Caller(client_id, runtime.id if runtime else None, context)
 
     def _at_director(self, asked: Asked) -> Caller | Reply:
@@ -166,8 +172,6 @@ class MockCompass(Compass):
         peer = asked.peer
         known = peer is not None and self._in_force(peer) and not self.outages.without_scopes()
         runtime = self.state.runtime_of_client(peer.common_name) if peer is not None and known else None
-        if runtime is not None:
-            self.state.mark_connected(runtime)
         tenant = asked.headers.get(TENANT_HEADER)
         if runtime is not None and tenant and tenant != runtime.tenant:
             if self.state.has_tenant(tenant):
@@ -178,7 +182,7 @@ class MockCompass(Compass):
         return Caller(
             peer.common_name if peer else None,
             runtime.id if runtime else None,
-            DirectorContext(self.state, runtime),
+            DirectorContext(state=self.state, runtime=runtime, disorder=self.disorder),
         )
 
     def _in_force(self, peer: Peer) -> bool:
@@ -187,7 +191,7 @@ class MockCompass(Compass):
 
 def _tenant_not_found(tenant: str) -> Reply:
     error = director_error(25, f"Tenant not found [externalTenant={tenant}]")
-    document = {"errors": [{"message": error.message, "extensions": error.extensions}], "data": None}
+    document = {"errors": [error.formatted], "data": None}
     return Reply(400, "application/json", orjson.dumps(document).decode())
 
 

@@ -35,11 +35,7 @@ class UnknownError(KeyError):
 class Runtime:
     id: str
     tenant: str
-    name: str
-    created: float
     labels: dict[str, Any]
-    status: str = "INITIAL"
-    status_since: float = 0.0
     applications: set[str] = field(default_factory=set)  # ids of those in a formation with this Runtime
 
 
@@ -82,23 +78,13 @@ class State:
         with self._lock:
             return tenant in self._tenants
 
-    def register_runtime(
-        self, *, tenant: str, runtime_id: str | None = None, name: str = "runtime", labels: dict[str, Any] | None = None
-    ) -> str:
-        """Registers a Runtime and gives its id. `labels`: instead of those that the Director gives it."""
+    def register_runtime(self, *, tenant: str, runtime_id: str | None = None) -> str:
+        """Registers a Runtime and gives its id."""
         with self._lock:
             runtime_id = runtime_id or str(uuid.uuid4())
             self._tenants.add(tenant)
             self._assigned.pop(runtime_id, None)  # registering an id again starts afresh
-            now = self.clock()
-            self._runtimes[runtime_id] = Runtime(
-                id=runtime_id,
-                tenant=tenant,
-                name=name,
-                created=now,
-                labels=dict(_LABELS if labels is None else labels),
-                status_since=now,
-            )
+            self._runtimes[runtime_id] = Runtime(id=runtime_id, tenant=tenant, labels=dict(_LABELS))
             return runtime_id
 
     def unregister_runtime(self, runtime_id: str) -> None:
@@ -116,11 +102,6 @@ class State:
     def runtimes(self) -> list[Runtime]:
         with self._lock:
             return list(self._runtimes.values())
-
-    def mark_connected(self, runtime: Runtime) -> None:
-        with self._lock:
-            if runtime.status != "CONNECTED":
-                runtime.status, runtime.status_since = "CONNECTED", self.clock()
 
     def set_runtime_label(self, runtime_id: str, key: str, value: Any) -> None:
         with self._lock:
@@ -176,11 +157,6 @@ class State:
     def runtime_of_client(self, client_id: str) -> Runtime | None:
         with self._lock:
             return self._runtimes.get(self._clients.get(client_id, ""))
-
-    def clients_of(self, runtime_id: str) -> list[str]:
-        """The ids of the Runtime's system auths, oldest first."""
-        with self._lock:
-            return [client for client, runtime in self._clients.items() if runtime == runtime_id]
 
     def record_certificate(self, certificate: IssuedCertificate) -> None:
         with self._lock:

@@ -63,8 +63,7 @@ class ConnectorBorder(Sessions):
         self.intervene: Callable[[str], HttpAnswer | None] = lambda _operation: None
         self.calls: list[str] = []
         self.sleep = sleep
-        self._connector = connector.executor()
-        self._director = director.executor(Disorder(0))
+        self._disorder = Disorder(0)
 
     def token(self) -> str:
         return self.state.issue_token(RUNTIME)
@@ -76,8 +75,8 @@ class ConnectorBorder(Sessions):
 
     def answer(self, body: bytes, headers: Mapping[str, str], credentials: StoredCredentials | None) -> HttpAnswer:
         """The Connector's."""
-        operation = self._connector.prepare(body)
-        self.calls.append(operation.root_fields[0].name)
+        operation = connector.SERVICE.prepare(body)
+        self.calls.append(operation.root_fields[0])
         intervened = self.intervene(self.calls[-1])
         if intervened is not None:
             return intervened
@@ -90,14 +89,16 @@ class ConnectorBorder(Sessions):
         if client is None:
             return self._instead(UNAUTHENTICATED)
         fingerprint = credentials.fingerprint if credentials else None
-        context = ConnectorContext(self.state, _pki(), self.settings, client, fingerprint)
+        context = ConnectorContext(
+            state=self.state, pki=_pki(), settings=self.settings, client_id=client, fingerprint=fingerprint
+        )
         return HttpAnswer(200, orjson.dumps(operation.run(context)), "", _JSON)
 
     def director_answer(
         self, body: bytes, headers: Mapping[str, str], credentials: StoredCredentials | None
     ) -> HttpAnswer:
-        operation = self._director.prepare(body)
-        self.calls.append(operation.root_fields[0].name)
+        operation = director.SERVICE.prepare(body)
+        self.calls.append(operation.root_fields[0])
         intervened = self.intervene(self.calls[-1])
         if intervened is not None:
             return intervened
@@ -106,7 +107,8 @@ class ConnectorBorder(Sessions):
             return self._instead(effect.reply)
         client = None if self.outages.without_scopes() else self._client(headers, credentials)
         runtime = self.state.runtime_of_client(client) if client else None
-        return HttpAnswer(200, orjson.dumps(operation.run(DirectorContext(self.state, runtime))), "", _JSON)
+        context = DirectorContext(state=self.state, runtime=runtime, disorder=self._disorder)
+        return HttpAnswer(200, orjson.dumps(operation.run(context)), "", _JSON)
 
     def _instead(self, reply: Reply) -> HttpAnswer:
         self.sleep(reply.delay)
@@ -154,7 +156,7 @@ class DirectorBorder:
         for application in generate(count):
             self.state.put_application(application, assign_to=(RUNTIME,))
         self.intervene: Callable[[dict[str, Any]], HttpAnswer] = truthful
-        self._executor = director.executor(Disorder())
+        self._disorder = Disorder()
 
     def client(self) -> DirectorClient:
         transport = Transport(tls_context())
@@ -165,9 +167,8 @@ class DirectorBorder:
         self, _url: str, body: bytes, *, headers: Mapping[str, str], timeout: float, may_be_abandoned: bool
     ) -> HttpAnswer:
         assert may_be_abandoned
-        return self.intervene(
-            self._executor.prepare(body).run(DirectorContext(self.state, self.state.runtime(RUNTIME)))
-        )
+        context = DirectorContext(state=self.state, runtime=self.state.runtime(RUNTIME), disorder=self._disorder)
+        return self.intervene(director.SERVICE.prepare(body).run(context))
 
     def close(self) -> None:
         pass
