@@ -8,11 +8,8 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-
-from release.code_blocks import differences
 
 ROOT = Path(__file__).parents[1]
 MERMAID = Path("build/docs/mermaid.min.js")
@@ -67,9 +64,3 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         return f"{config.repo_url.rstrip('/')}/{kind}/main/{path}{link[2]}"
 
     return _LINK.sub(target, markdown)
-
-
-def on_page_content(html: str, *, page: Page, **_: object) -> None:
-    """Fails if the site garbles a command."""
-    if found := differences(page.markdown or "", html):
-        raise PluginError(f"{page.file.src_uri}: {'; '.join(found)}")

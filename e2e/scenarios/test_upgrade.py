@@ -13,12 +13,10 @@ from e2e.mock_compass.examples import landscape
 from e2e.scenarios.documents import Page
 from e2e.scenarios.inventory import inventory, new
 from e2e.scenarios.stage import Stage
-from e2e.world import OWN_CRDS
 from informers import NotFound
 
 ERP = "mp-harbour-logistics-erp"
 PERIOD = 2.0  # of the operator; the real one is slower
-LACKS = "cannot watch resource"
 
 Object = dict[str, Any]
 
@@ -163,28 +161,6 @@ def test_a_new_connection_with_kymas_operator(bare: Stage, upgrade: Page) -> Non
         stage.collect_secrets()
         assert not new(stage, there)
         assert "compass-ca" not in str(_deployment(stage)["spec"])
-
-
-def test_without_its_roles(go_agent: Stage, upgrade: Page) -> None:
-    """An agent with the rights of the Go agent is not ready, and says what it lacks; the roles are all it needs."""
-    stage = go_agent
-    with Operator(stage.client, image=stage.go_agent_image, period=PERIOD) as operator:
-        operator.wait_until_applied()
-        before = Before(stage)
-        stage.kubectl("apply", "-f", str(OWN_CRDS.parent / "kyma/policy.yaml"))
-        operator.wait_until_applied(2)
-        stage.wait_for("what is missing, in the log", lambda: any(LACKS in text for text in stage.logs().values()))
-        replica = next(name for name in stage.replicas() if LACKS in stage.logs().get(name, ""))
-        stage.wait_for("what is missing, in readyz", lambda: LACKS in stage.ask(replica, "readyz/rights"))
-        stage.wait_for_state("SynchronizationFailed")
-        stage.wait_for("what is missing, in the status", lambda: LACKS in stage.sync_error())
-        before.check()
-
-        upgrade.follow("With Kyma's operator")
-        stage.wait_for_leader()
-        stage.wait_for_landscape()
-        stage.wait_for("nothing is missing", lambda: LACKS not in stage.sync_error())
-        before.check()
 
 
 def test_where_it_does_not_run(go_agent: Stage, upgrade: Page) -> None:

@@ -3,7 +3,6 @@
 No Deployment controller runs here, and none is needed: what counts is what is stored, and how often it changes.
 """
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -219,27 +218,6 @@ def test_there_and_back_while_the_module_is_processing(kyma: Kyma) -> None:
     kyma.kubectl("patch", "deployment", NAME, "-n", "kyma-system", "--patch-file", str(CONFIG / "kyma/removal.yaml"))
     kyma.operator().apply()
     assert kyma.deployment()["spec"]["template"] == before
-
-
-def test_policy_again(kyma: Kyma) -> None:
-    """It can be taken away and brought back."""
-    with kyma.operator() as operator:
-        for _ in range(2):
-            kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
-            _wait_for(kyma, operator, THIS_AGENT)
-            kyma.kubectl("delete", "-k", str(CONFIG / "kyma"))
-            _wait_for(kyma, operator, AGENT_IN_GO)
-
-
-def test_policy_another_version(kyma: Kyma) -> None:
-    """A new image in the policy is in the Deployment with the next apply."""
-    kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
-    image = "registry.example.com/compass-runtime-agent:2"
-    with kyma.operator() as operator:
-        _wait_for(kyma, operator, THIS_AGENT)
-        patch = [{"op": "replace", "path": "/spec/variables/0/expression", "value": f'"{image}"'}]
-        kyma.kubectl("patch", "mutatingadmissionpolicy", NAME, "--type=json", "--patch", json.dumps(patch))
-        _wait_for(kyma, operator, Agent(image, verifies=True, readiness="/readyz"))
 
 
 def test_additions_stay(kyma: Kyma) -> None:

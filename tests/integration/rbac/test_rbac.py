@@ -328,16 +328,6 @@ def test_the_rules_are_sufficient_and_each_is_needed(
     assert len(races) > 10
 
 
-def test_a_missing_rule_is_noticed(world: World, audit: AuditLog, manifests: list[Object]) -> None:
-    """The comparison itself: without the permission to list Applications the audit log shows it."""
-    role = next(manifest for manifest in manifests if manifest["kind"] == "ClusterRole")
-    rules = [rule for rule in role["rules"] if rule["resources"] != [APPLICATION.plural]]
-    world.put(KINDS["ClusterRole"], {**role, "rules": rules})
-    world.agent(kubeconfig=_kubeconfig(world), **_settings()).start()
-    refused = world.wait_for("a refusal", lambda: {r.resource for r in _requests(audit) if not r.allowed})
-    assert refused == {APPLICATION.plural}
-
-
 def _requests(audit: AuditLog) -> list[Request]:
     return [request for request in audit.requests(agent="", watches=True) if request.user == USER]
 

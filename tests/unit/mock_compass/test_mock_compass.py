@@ -168,25 +168,6 @@ def test_pages_follow_by_offset_cursors_in_id_order(paired: Client, compass: Moc
     assert last["pageInfo"] == {"startCursor": cursor(4), "endCursor": "", "hasNextPage": False}
 
 
-def test_unassigning_between_pages_skips_an_application(paired: Client, compass: MockCompass) -> None:
-    """The race of offset cursors: one that stays assigned is on no page, and only the total tells."""
-    compass.generate_applications(6)
-    everything = ids(page(paired))
-    gone, skipped = everything[0], everything[3]
-    compass.faults.add(
-        Fault(
-            kind="action",
-            next_page=True,
-            times=1,
-            action=lambda: compass.state.unassign(gone, compass.runtime_id),
-        )
-    )
-    first, second = page(paired, 3), page(paired, 3, cursor(3))
-    assert skipped not in ids(first) + ids(second)
-    assert skipped in ids(page(paired))
-    assert (first["totalCount"], second["totalCount"]) == (6, 5)
-
-
 @pytest.mark.parametrize(
     ("label", "normalised"),
     [(None, True), ("true", True), ("false", False), ("TRUE", False), (True, False), (["true"], False)],
@@ -210,19 +191,6 @@ def test_labels_of_another_tenants_runtime_cannot_be_set(paired: Client, compass
     code, message = only_error(paired.ask(SET_LABEL, {"id": identifier, "key": "k", "value": "v"}))
     assert code == 10
     assert f"runtime with ID {identifier} doesn't exist" in message
-
-
-@pytest.mark.parametrize(("after", "spent"), [(False, False), (True, True)])
-def test_a_fault_comes_before_or_after_the_effect(
-    client: Client, compass: MockCompass, after: bool, spent: bool
-) -> None:
-    """An outage in front leaves a token as it is; a lost answer has spent it."""
-    token = compass.issue_token()
-    compass.faults.add(Fault(kind="status", status=502, after=after, times=1))
-    answer = client.post(compass.connector_url, CONFIGURATION, headers={"Connector-Token": token})
-    assert answer.status_code == 502
-    again = client.post(compass.connector_url, CONFIGURATION, headers={"Connector-Token": token})
-    assert again.status_code == (400 if spent else 200)
 
 
 def test_a_field_answers_null_or_fails_in_one_object(paired: Client, compass: MockCompass) -> None:
