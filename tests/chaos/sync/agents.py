@@ -136,7 +136,7 @@ class _BlindClient(Client):
         stream = super().watch(resource, **options)
         if resource.plural not in ("applications", "secrets") or options.get("field_selector"):
             return stream
-        dim = _DimStream(stream._open_response)
+        dim = _DimStream(stream._open_stream)
         dim.sight, dim.listing = self.sight, bool(options.get("send_initial_events"))
         self.sight.register(dim)
         return dim
