@@ -13,7 +13,7 @@ from aiohttp import web
 
 from e2e.mock_compass.compass import Compass
 from e2e.mock_compass.examples import landscape
-from e2e.mock_compass.faults import PAGES, Fault
+from e2e.mock_compass.faults import Fault
 from e2e.mock_compass.gateway import OUTAGES
 from e2e.mock_compass.state import TOKEN_LIFETIME, UnknownError
 
@@ -69,7 +69,7 @@ class Admin:
                 lambda _body, path: {"revoked": state.revoke_all(path["runtime"])},
             ),
             ("POST", "/faults"): (
-                f"arms one (fields of Fault); pages: {', '.join(PAGES)}",
+                "arms one (fields of Fault)",
                 lambda body, _path: {"number": compass.faults.add(Fault(**body))},
             ),
             ("DELETE", "/faults"): ("removes all", lambda _body, _path: compass.faults.clear()),

@@ -58,7 +58,7 @@ class Compass:
         self.faults = Faults()
         self.outages = Outages()
         self.rate_limit = RateLimit(clock=clock)
-        self.requests = RequestLog()
+        self.requests = RequestLog(clock=clock)
         self.disorder = Disorder(seed)
         self.settings = ConnectorSettings()
         self.tenant = tenant

@@ -15,10 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
+from e2e.mock_compass.compass import Compass
 from e2e.mock_compass.executor import Context, Operation, RequestError, Service
-from e2e.mock_compass.faults import PAGES, Disorder, Fault, Faults, RequestInfo
-from e2e.mock_compass.gateway import NOT_JSON, Outages, Reply
-from e2e.mock_compass.state import LoggedRequest, RequestLog
+from e2e.mock_compass.faults import Fault
+from e2e.mock_compass.gateway import NOT_JSON, Reply
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on with 0 seconds: close() sends RST instead of FIN
 
@@ -43,75 +43,40 @@ class Asked:
     peer: Peer | None
 
 
-@dataclass(frozen=True)
-class Caller:
-    """Who asks, as the log names them, and the context that the resolvers get."""
-
-    client_id: str | None
-    runtime_id: str | None
-    context: Context
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """`response` as it is sent unless a fault replaces it."""
-
-    response: web.Response
-    outcome: str
-
-    @classmethod
-    def json(cls, status: int, document: object, outcome: str) -> "_Answer":
-        return cls(web.Response(status=status, body=orjson.dumps(document), content_type="application/json"), outcome)
-
-
-Authenticate = Callable[[Asked], Caller | Reply]
-"""The caller, or the answer to somebody who is refused."""
+Authenticate = Callable[[Asked], Context | Reply]
+"""What the resolvers get for the caller, or the answer to one that is refused."""
 
 
 class Endpoint:
     """`handle` is the aiohttp handler. `name`: the endpoint's column in the table of outages."""
 
     def __init__(
-        self,
-        *,
-        target: str,
-        name: str,
-        service: Service,
-        authenticate: Authenticate,
-        disorder: Disorder,
-        faults: Faults,
-        outages: Outages,
-        log: RequestLog,
-        clock: Callable[[], float],
+        self, compass: Compass, *, target: str, name: str, service: Service, authenticate: Authenticate
     ) -> None:
+        self._compass = compass
         self._target = target
         self._name = name
         self._service = service
         self._authenticate = authenticate
-        self._disorder = disorder
-        self._faults = faults
-        self._outages = outages
-        self._log = log
-        self._clock = clock
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         asked = Asked(request.method, request.headers, await request.read(), _peer(request))
         operation = self._operation(asked.body)
-        hit = self._faults.take(_describe(self._target, operation))
+        hit = self._compass.faults.take(self._target, _names(operation))
         await _accompany(hit.before)
         fault = hit.deciding
-        if fault is not None and not _takes_effect(fault):
-            self._record(request, operation, None, _status(fault), f"fault:{fault.kind}")
-            return await _faulty(request, fault, b"")
-        caller, answer = await self._answer(asked, operation, hit.overrides)
-        await _accompany(hit.after)
-        if fault is not None:
-            self._record(request, operation, caller, _status(fault), f"fault:{fault.kind}")
-            body = answer.response.body
-            assert isinstance(body, bytes)
-            return await _faulty(request, fault, body)
-        self._record(request, operation, caller, answer.response.status, answer.outcome)
-        return answer.response
+        response, outcome = web.Response(), ""
+        if fault is None or _takes_effect(fault):
+            response, outcome = await self._answer(asked, operation, hit.overrides)
+            await _accompany(hit.after)
+        self._compass.requests.record(
+            request,
+            target=self._target,
+            operation="" if isinstance(operation, RequestError) else ",".join(operation.root_fields),
+            status=response.status if fault is None else fault.status,
+            outcome=outcome if fault is None else f"fault:{fault.kind}",
+        )
+        return response if fault is None else await _faulty(request, fault, response)
 
     def _operation(self, body: bytes) -> Operation | RequestError:
         try:
@@ -121,54 +86,36 @@ class Endpoint:
 
     async def _answer(
         self, asked: Asked, operation: Operation | RequestError, overrides: tuple[Fault, ...]
-    ) -> tuple[Caller | None, _Answer]:
-        effect = self._outages.effect(self._name)
+    ) -> tuple[web.Response, str]:
+        """The answer as it is sent unless a fault replaces it, and its outcome for the log."""
+        effect = self._compass.outages.effect(self._name)
         if effect is not None:
             if effect.spends_token:
                 self._authenticate(asked)
             await asyncio.sleep(effect.reply.delay)
-            return None, _Answer(effect.reply.response(), f"outage:{effect.outage}")
-        caller = self._authenticate(asked)
-        if isinstance(caller, Reply):
-            return None, _Answer(caller.response(), "refused")
+            return effect.reply.response(), f"outage:{effect.outage}"
+        context = self._authenticate(asked)
+        if isinstance(context, Reply):
+            return context.response(), "refused"
         if isinstance(operation, RequestError):
             if operation.status == HTTPStatus.BAD_REQUEST:
-                return caller, _Answer(NOT_JSON.response(), "refused")
-            return caller, _Answer.json(operation.status, {"errors": operation.errors, "data": None}, "refused")
-        result = operation.run(replace(caller.context, overrides=overrides))
-        if "errors" not in result:
-            return caller, _Answer.json(200, result, "ok")
-        return caller, _Answer.json(200, result | {"errors": self._disorder.shuffled(result["errors"])}, "errors")
-
-    def _record(
-        self,
-        request: web.Request,
-        operation: Operation | RequestError,
-        caller: Caller | None,
-        status: int,
-        outcome: str,
-    ) -> None:
-        fields = () if isinstance(operation, RequestError) else operation.root_fields
-        self._log.append(
-            LoggedRequest(
-                time=self._clock(),
-                target=self._target,
-                operation=",".join(fields) or "invalid",
-                runtime_id=caller.runtime_id if caller else None,
-                client_id=caller.client_id if caller else None,
-                request_id=request.headers.get("x-request-id"),
-                status=status,
-                outcome=outcome,
-            )
-        )
+                return NOT_JSON.response(), "refused"
+            return _json({"errors": operation.errors, "data": None}, operation.status), "refused"
+        answer = operation.run(replace(context, overrides=overrides))
+        if "errors" not in answer:
+            return _json(answer), "ok"
+        return _json(answer | {"errors": self._compass.disorder.shuffled(answer["errors"])}), "errors"
 
 
-def _describe(target: str, operation: Operation | RequestError) -> RequestInfo:
+def _json(document: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json")
+
+
+def _names(operation: Operation | RequestError) -> set[str]:
+    """Of the operation, and of its root fields."""
     if isinstance(operation, RequestError):
-        return RequestInfo(target, frozenset(), next_page=False)
-    names = {*operation.root_fields, *filter(None, [operation.name])}
-    next_page = "applicationsForRuntime" in names and bool(operation.variables.get("after"))
-    return RequestInfo(target, frozenset(names), next_page)
+        return set()
+    return {*operation.root_fields, *filter(None, [operation.name])}
 
 
 def _peer(request: web.Request) -> Peer | None:
@@ -197,24 +144,18 @@ async def _accompany(faults: tuple[Fault, ...]) -> None:
 
 def _takes_effect(fault: Fault) -> bool:
     """Whether the request is served although its answer is replaced; a cut answer has to exist first."""
-    return fault.after or fault.kind in ("truncated", "cut")
+    return fault.after or fault.kind == "cut"
 
 
-def _status(fault: Fault) -> int:
-    return PAGES[fault.page].status if fault.kind == "page" else fault.status
-
-
-async def _faulty(request: web.Request, fault: Fault, body: bytes) -> web.StreamResponse:
-    """What the client sees of a fault that decides the answer. `body`: the true answer, if there is one."""
+async def _faulty(request: web.Request, fault: Fault, answer: web.Response) -> web.StreamResponse:
+    """What the client sees of a fault that decides the answer. `answer`: the true one, if there is one."""
     if fault.kind == "hang":
         await asyncio.Event().wait()  # ends when the client goes away or the server stops: both cancel the handler
     if fault.kind == "reset":
         return _reset(request)
-    if fault.kind == "page":
-        return PAGES[fault.page].response()
-    if fault.kind == "truncated":
-        return web.Response(body=body[: len(body) // 2], content_type="application/json")
     if fault.kind == "cut":
+        body = answer.body
+        assert isinstance(body, bytes)
         response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(body))})
         await response.prepare(request)
         await response.write(body[: len(body) // 2])
@@ -222,9 +163,8 @@ async def _faulty(request: web.Request, fault: Fault, body: bytes) -> web.Stream
             request.transport.close()
         return response
     if fault.kind == "graphql_error":
-        document = {"errors": [fault.error.formatted], "data": None}
-        return web.Response(body=orjson.dumps(document), content_type="application/json")
-    return web.Response(status=fault.status, body=fault.raw_body, headers=dict(fault.headers))
+        return _json({"errors": [fault.error.formatted], "data": None})
+    return web.Response(status=fault.status, text=fault.body)
 
 
 def _reset(request: web.Request) -> web.Response:

@@ -66,11 +66,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Operation:
-    """A valid document with one operation. `variables` as they were sent; `values`: what graphql-core makes of them."""
+    """A valid document with one operation. `values`: of its variables, as graphql-core coerces them."""
 
     service: "Service"
     node: OperationDefinitionNode
-    variables: dict[str, Any]
     values: Any
     root_fields: tuple[str, ...]
 
@@ -220,12 +219,11 @@ class Service:
         node = get_operation_ast(document)
         if node is None:
             raise self.refused(_INVALID, [GraphQLError("not one operation")])
-        variables = request.get("variables") or {}
-        values = get_variable_values(self.schema, node.variable_definitions or (), variables)
+        values = get_variable_values(self.schema, node.variable_definitions or (), request.get("variables") or {})
         if isinstance(values, list):
             raise self.refused(_INVALID, values)
         fields = (field for field in node.selection_set.selections if isinstance(field, FieldNode))
-        return Operation(self, node, variables, values, tuple(field.name.value for field in fields))
+        return Operation(self, node, values, tuple(field.name.value for field in fields))
 
     def refused(self, code: str, errors: list[GraphQLError]) -> RequestError:
         return RequestError(422, [self._present(error, code) for error in errors])

@@ -8,24 +8,19 @@ import itertools
 import os
 import random
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from graphql import GraphQLError
-
-from e2e.mock_compass.gateway import NOT_FOUND, Reply
 
 SEED_VARIABLE = "MOCK_COMPASS_SEED"
 
 _T = TypeVar("_T")
 
-DECIDING = ("status", "page", "garbage", "truncated", "cut", "reset", "hang", "graphql_error")
+DECIDING = ("status", "cut", "reset", "hang", "graphql_error")
 """
-status         HTTP `status` with `body` and `headers`
-page           one of PAGES, named by `page`
-garbage        HTTP `status` with bytes that are no text
-truncated      the true answer, cut in the middle, as a complete HTTP answer
+status         HTTP `status` with `body`
 cut            the true answer; the connection closes in the middle of the body
 reset          the connection is reset without an answer
 hang           no answer until the client gives up
@@ -41,30 +36,6 @@ field   the field `field` ("Bundle.apiDefinitions") answers `value`, or fails wi
 TARGETS = ("any", "connector", "director")
 
 HTML_503 = "<html><head><title>503</title></head><body><h1>503 Service Temporarily Unavailable</h1></body></html>"
-_LOGIN = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><form method='post'></form></body></html>"
-_FORBIDDEN = "<html><head><title>403 Forbidden</title></head><body><h1>403 Forbidden</h1></body></html>"
-_NO_PAGE = "<html><head><title>404 Not Found</title></head><body><h1>404 Not Found</h1></body></html>"
-
-PAGES: Mapping[str, Reply] = {
-    "unavailable": Reply(503, "text/html", HTML_503),
-    "login redirect": Reply(302, "text/html", headers=(("Location", "https://login.example/oauth2/auth"),)),
-    "login page": Reply(200, "text/html", _LOGIN),
-    "forbidden page": Reply(403, "text/html", _FORBIDDEN),
-    "no such path": NOT_FOUND,
-    "no such page": Reply(404, "text/html", _NO_PAGE),
-}
-"""What is answered when a URL is wrong, or a proxy with ideas of its own stands before Compass."""
-
-_GARBAGE = bytes(range(128, 256)) * 4
-
-
-@dataclass(frozen=True)
-class RequestInfo:
-    """What a fault can be matched against. `operations`: name of the operation and of its root fields."""
-
-    target: str
-    operations: frozenset[str]
-    next_page: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +44,6 @@ class Fault:
 
     target      connector, director or any
     operation   only requests with this operation name or root field; None: all
-    next_page   only requests for a second or later page of applicationsForRuntime
-    skip        that many matching requests pass before the first one is hit
     times       that many requests are hit; None: until removed
     after       the request takes effect before the fault does: only its answer is replaced, late, or after the action
     """
@@ -82,14 +51,10 @@ class Fault:
     kind: str
     target: str = "any"
     operation: str | None = None
-    next_page: bool = False
-    skip: int = 0
     times: int | None = None
     after: bool = False
     status: int = 500
-    page: str = ""
-    body: str | bytes = ""
-    headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
     seconds: float = 0.0
     message: str | None = None
     code: int | None = None
@@ -103,30 +68,14 @@ class Fault:
             raise ValueError(f"fault kind {self.kind!r} is none of {', '.join(DECIDING + ACCOMPANYING)}")
         if self.target not in TARGETS:
             raise ValueError(f"fault target {self.target!r} is none of {', '.join(TARGETS)}")
-        if self.kind == "field" and "." not in self.field:
-            raise ValueError('a fault of kind field needs field="Type.field"')
-        if self.kind == "action" and self.action is None:
-            raise ValueError("a fault of kind action needs an action")
-        if self.kind == "page" and self.page not in PAGES:
-            raise ValueError(f"page {self.page!r} is none of {', '.join(PAGES)}")
-
-    @property
-    def raw_body(self) -> bytes:
-        if self.kind == "garbage":
-            return _GARBAGE
-        return self.body.encode() if isinstance(self.body, str) else self.body
 
     @property
     def error(self) -> GraphQLError:
         extensions = None if self.code is None else {"error_code": self.code}
         return GraphQLError(self.message or "injected error", extensions=extensions)
 
-    def matches(self, info: RequestInfo) -> bool:
-        return (
-            self.target in ("any", info.target)
-            and (self.operation is None or self.operation in info.operations)
-            and (info.next_page or not self.next_page)
-        )
+    def matches(self, target: str, operations: Collection[str]) -> bool:
+        return self.target in ("any", target) and (self.operation is None or self.operation in operations)
 
 
 @dataclass(frozen=True)
@@ -142,26 +91,19 @@ class Hit:
     overrides: tuple[Fault, ...]
 
 
-@dataclass
-class _Armed:
-    fault: Fault
-    skip: int
-    left: int | None
-
-
 class Faults:
     """The armed faults, in the order of arming. Any thread may call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
-        self._armed: dict[int, _Armed] = {}
+        self._armed: dict[int, Fault] = {}
 
     def add(self, fault: Fault) -> int:
         """Arms the fault and gives its number."""
         with self._lock:
             number = next(self._ids)
-            self._armed[number] = _Armed(fault, fault.skip, fault.times)
+            self._armed[number] = fault
             return number
 
     def remove(self, number: int) -> None:
@@ -173,34 +115,25 @@ class Faults:
         with self._lock:
             self._armed.clear()
 
-    def take(self, info: RequestInfo) -> Hit:
-        """The faults that hit this request; counts them down."""
-        deciding: Fault | None = None
-        accompanying: list[Fault] = []
-        overrides: list[Fault] = []
+    def take(self, target: str, operations: Collection[str]) -> Hit:
+        """The faults that hit this request; counts them down. `operations`: name of the operation, root fields."""
+        hit: list[Fault] = []
         with self._lock:
-            for number, armed in list(self._armed.items()):
-                fault = armed.fault
-                if not fault.matches(info) or (fault.kind in DECIDING and deciding is not None):
+            for number, fault in list(self._armed.items()):
+                decided = fault.kind in DECIDING and any(other.kind in DECIDING for other in hit)
+                if decided or not fault.matches(target, operations):
                     continue
-                if armed.skip > 0:
-                    armed.skip -= 1
-                    continue
-                if armed.left is not None:
-                    armed.left -= 1
-                    if armed.left <= 0:
+                hit.append(fault)
+                if fault.times is not None:
+                    self._armed[number] = replace(fault, times=fault.times - 1)
+                    if fault.times <= 1:
                         del self._armed[number]
-                if fault.kind in DECIDING:
-                    deciding = fault
-                elif fault.kind == "field":
-                    overrides.append(fault)
-                else:
-                    accompanying.append(fault)
+        accompanying = [fault for fault in hit if fault.kind in ("delay", "action")]
         return Hit(
-            deciding,
+            next((fault for fault in hit if fault.kind in DECIDING), None),
             before=tuple(fault for fault in accompanying if not fault.after),
             after=tuple(fault for fault in accompanying if fault.after),
-            overrides=tuple(overrides),
+            overrides=tuple(fault for fault in hit if fault.kind == "field"),
         )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import hdrs, web
 
-from e2e.mock_compass.state import LoggedRequest, RequestLog, UnknownError
+from e2e.mock_compass.state import RequestLog, UnknownError
 
 _REQUEST_ID = "<request>"
 
@@ -206,11 +206,10 @@ class RateLimit:
 class Gateway:
     """`middleware` stands in front of every path; `elsewhere` answers for those that are no endpoint."""
 
-    def __init__(self, *, rate_limit: RateLimit, outages: Outages, log: RequestLog, clock: Callable[[], float]) -> None:
+    def __init__(self, *, rate_limit: RateLimit, outages: Outages, log: RequestLog) -> None:
         self._rate_limit = rate_limit
         self._outages = outages
         self._log = log
-        self._clock = clock
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -226,16 +225,5 @@ class Gateway:
         return self._refuse(request, NOT_FOUND if effect is None else effect.reply)
 
     def _refuse(self, request: web.Request, reply: Reply) -> web.Response:
-        self._log.append(
-            LoggedRequest(
-                time=self._clock(),
-                target="gateway",
-                operation="invalid",
-                runtime_id=None,
-                client_id=None,
-                request_id=request.headers.get("x-request-id"),
-                status=reply.status,
-                outcome="refused",
-            )
-        )
+        self._log.record(request, target="gateway", operation="", status=reply.status, outcome="refused")
         return reply.response()

@@ -22,8 +22,7 @@ from e2e.mock_compass.admin import Admin
 from e2e.mock_compass.compass import CONNECTOR_PATH, DIRECTOR_PATH, Compass
 from e2e.mock_compass.connector import ConnectorContext
 from e2e.mock_compass.director import DirectorContext, director_error
-from e2e.mock_compass.endpoint import Asked, Authenticate, Caller, Endpoint, Peer
-from e2e.mock_compass.executor import Service
+from e2e.mock_compass.endpoint import Asked, Endpoint, Peer
 from e2e.mock_compass.gateway import (
     CERTIFICATE,
     DIRECTOR,
@@ -93,20 +92,17 @@ class MockCompass(Compass):
 
     async def _open(self) -> None:
         check_time = self.clock is time.time
-        gateway = Gateway(rate_limit=self.rate_limit, outages=self.outages, log=self.requests, clock=self.clock)
+        gateway = Gateway(rate_limit=self.rate_limit, outages=self.outages, log=self.requests)
         token_app, mtls_app = (
             web.Application(client_max_size=MAX_REQUEST, middlewares=[gateway.middleware]) for _ in range(2)
         )
         admin_app = web.Application(client_max_size=_MAX_ADMIN_BODY)
-        for app, path, endpoint in (
-            (token_app, CONNECTOR_PATH, self._endpoint("connector", TOKEN, connector.SERVICE, self._with_token)),
-            (
-                mtls_app,
-                CONNECTOR_PATH,
-                self._endpoint("connector", CERTIFICATE, connector.SERVICE, self._with_certificate),
-            ),
-            (mtls_app, DIRECTOR_PATH, self._endpoint("director", DIRECTOR, director.SERVICE, self._at_director)),
+        for app, path, target, name, service, authenticate in (
+            (token_app, CONNECTOR_PATH, "connector", TOKEN, connector.SERVICE, self._with_token),
+            (mtls_app, CONNECTOR_PATH, "connector", CERTIFICATE, connector.SERVICE, self._with_certificate),
+            (mtls_app, DIRECTOR_PATH, "director", DIRECTOR, director.SERVICE, self._at_director),
         ):
+            endpoint = Endpoint(self, target=target, name=name, service=service, authenticate=authenticate)
             app.router.add_route("*", path, endpoint.handle)
         for app in (token_app, mtls_app):
             app.router.add_route("*", "/{path:.*}", gateway.elsewhere)
@@ -133,41 +129,26 @@ class MockCompass(Compass):
             await runner.cleanup()
         self._runners.clear()
 
-    def _endpoint(self, target: str, name: str, service: Service, authenticate: Authenticate) -> Endpoint:
-        return Endpoint(
-            target=target,
-            name=name,
-            service=service,
-            authenticate=authenticate,
-            disorder=self.disorder,
-            faults=self.faults,
-            outages=self.outages,
-            log=self.requests,
-            clock=self.clock,
-        )
-
     # --- who asks ---
 
-    def _with_token(self, asked: Asked) -> Caller | Reply:
+    def _with_token(self, asked: Asked) -> ConnectorContext | Reply:
         """The token is spent here, so also when what follows fails."""
         client_id = self.state.spend_token(asked.headers.get(TOKEN_HEADER, ""))
         if client_id is None or asked.method != hdrs.METH_POST:
             return UNAUTHENTICATED
-        return self._connector_caller(client_id, None)
+        return self._connector_context(client_id, None)
 
-    def _with_certificate(self, asked: Asked) -> Caller | Reply:
+    def _with_certificate(self, asked: Asked) -> ConnectorContext | Reply:
         if asked.peer is None or not self._in_force(asked.peer):
             return UNAUTHENTICATED
-        return self._connector_caller(asked.peer.common_name, asked.peer.fingerprint)
+        return self._connector_context(asked.peer.common_name, asked.peer.fingerprint)
 
-    def _connector_caller(self, client_id: str, fingerprint: str | None) -> Caller:
-        runtime = self.state.runtime_of_client(client_id)
-        context = ConnectorContext(
+    def _connector_context(self, client_id: str, fingerprint: str | None) -> ConnectorContext:
+        return ConnectorContext(
             state=self.state, pki=self.pki, settings=self.settings, client_id=client_id, fingerprint=fingerprint
         )
-        return Caller(client_id, runtime.id if runtime else None, context)
 
-    def _at_director(self, asked: Asked) -> Caller | Reply:
+    def _at_director(self, asked: Asked) -> DirectorContext | Reply:
         """Whoever is not accepted is a caller without scopes; only another existing tenant is told apart."""
         peer = asked.peer
         known = peer is not None and self._in_force(peer) and not self.outages.without_scopes()
@@ -179,11 +160,7 @@ class MockCompass(Compass):
             runtime = None
         if runtime is not None and b"bundle" in asked.body:
             self.state.set_runtime_label(runtime.id, "useBundles", "true")
-        return Caller(
-            peer.common_name if peer else None,
-            runtime.id if runtime else None,
-            DirectorContext(state=self.state, runtime=runtime, disorder=self.disorder),
-        )
+        return DirectorContext(state=self.state, runtime=runtime, disorder=self.disorder)
 
     def _in_force(self, peer: Peer) -> bool:
         return not self.state.is_revoked(peer.fingerprint) and peer.not_before <= self.clock() <= peer.not_after

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiohttp import web
+
 from e2e.mock_compass import records
 
 TOKEN_LIFETIME = 3600.0  # seconds, of the tokens that the Director gives for Runtimes
@@ -261,7 +263,7 @@ class State:
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """One answered request. `operation`: the root fields, joined by a comma; `outcome`: see below.
+    """One answered request. `operation`: the root fields, joined by a comma, or "invalid"; `outcome`: see below.
 
     ok             HTTP 200 without errors
     errors         HTTP 200 with errors
@@ -273,8 +275,6 @@ class LoggedRequest:
     time: float
     target: str
     operation: str
-    runtime_id: str | None
-    client_id: str | None
     request_id: str | None
     status: int
     outcome: str
@@ -283,15 +283,18 @@ class LoggedRequest:
 class RequestLog:
     """Which requests came, without any secret: no bodies, no variables, no header but x-request-id."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._requests: deque[LoggedRequest] = deque(maxlen=_KEPT)
         self._counts: Counter[tuple[str, str]] = Counter()
 
-    def append(self, request: LoggedRequest) -> None:
+    def record(self, request: web.BaseRequest, *, target: str, operation: str, status: int, outcome: str) -> None:
+        operation = operation or "invalid"
+        request_id = request.headers.get("x-request-id")
         with self._lock:
-            self._requests.append(request)
-            self._counts[request.target, request.operation] += 1
+            self._requests.append(LoggedRequest(self._clock(), target, operation, request_id, status, outcome))
+            self._counts[target, operation] += 1
 
     def all(self) -> list[LoggedRequest]:
         with self._lock:
