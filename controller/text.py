@@ -1,6 +1,7 @@
 """Makes text from outside safe for a status, an Event, a log line or a terminal."""
 
 import json
+from functools import lru_cache
 
 
 def printable(text: str) -> str:
@@ -9,7 +10,12 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)
+    return "".join(map(_printable_character, text))
+
+
+@lru_cache(maxsize=1024)
+def _printable_character(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def clean(text: str, limit: int) -> str:

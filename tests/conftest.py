@@ -11,7 +11,7 @@ from e2e.mock_compass.faults import choose_seed
 from tests.support.crd_sets import GO_AGENT
 
 # An example may take as long as it does: a machine may be slow or busy.
-settings.register_profile("unhurried", deadline=None)
+settings.register_profile("unhurried", deadline=None, max_examples=50)
 settings.load_profile("unhurried")
 
 

@@ -193,5 +193,5 @@ _NEW = os.environ.get("HISTORIES")
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=int(_NEW or 100), derandomize=_NEW is None, stateful_step_count=40, deadline=None
+    max_examples=int(_NEW or 40), derandomize=_NEW is None, stateful_step_count=40, deadline=None
 )

@@ -681,7 +681,7 @@ PLACES = [[], ["runtime"], ["runtime", "labels"], ["applicationsForRuntime"], ["
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(PLACES), value=VALUES)
 def test_any_value_in_any_place_is_read_or_refused(
     director: DirectorClient, server: Server, place: list[Any], value: Any

@@ -338,7 +338,7 @@ BODIES = (
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES, status=st.sampled_from([200, 200, 200, 400, 401, 404, 422, 429, 500, 503]))
 def test_no_answer_crashes_or_leaks(transport: Transport, server: Server, body: bytes, status: int) -> None:
     """Whatever the bytes: an answer, or a CompassError without the token."""

@@ -440,7 +440,7 @@ def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -
     assert decide(derive(asked_for)) is Renew.REQUESTED, "the Event has the reason"
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     index=st.integers(0, len(ALL) - 1),
     now=st.floats(NOW - 200 * DAY, NOW + 200 * DAY),
@@ -478,7 +478,7 @@ def test_clocks_and_delays_of_any_kind(
     threshold=st.floats(0.01, 0.99),
     minimal=st.floats(0, 3600),
 )
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_renewals_are_spaced_whatever_clocks_and_validities(
     validity: float, behind: float, threshold: float, minimal: float
 ) -> None:

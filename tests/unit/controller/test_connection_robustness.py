@@ -198,7 +198,7 @@ def test_certificates_of_a_second_are_no_loop() -> None:
     assert "the client certificate expired" in bench.error
 
 
-@pytest.mark.parametrize("acquired", [10**18, 2**62, -1, -(10**15), 1.5, "yesterday", None, []])
+@pytest.mark.parametrize("acquired", [2**62, -(10**15), "yesterday", None])
 def test_a_registration_with_a_nonsensical_time_is_used_without_it(acquired: object) -> None:
     """It is told and renewed as always; the reconciler does not fail, and the connection is not lost."""
     bench = Bench().paired()
@@ -389,16 +389,16 @@ def test_a_dead_literal_token_that_is_applied_again_and_again_changes_no_state()
     bench = Bench().paired()
     before, calls = bench.fingerprint(), len(bench.connector.calls)
     bench.recorder.events.clear()
-    for _ in range(2 * int(HOUR) // 10):
+    for _ in range(int(HOUR) // 120):
         apply_literal(bench, "dead" * 10)
-        for _ in range(10):
-            bench.run(1)
+        for seconds in (1, 19):
+            bench.run(seconds)
             assert (bench.state, bench.error) == ("Connected", "")
             assert "token" not in bench.connection["spec"]["pairing"]
         assert "the pairing with the token from CompassConnection spec.pairing failed" in warning(bench)
         assert "put a new one-time token into CompassConnection spec.pairing" in warning(bench)
     assert bench.recorder.reasons == ["PairingFailed"]
-    assert len(bench.connector.calls) - calls <= 2 * HOUR / SYNC_PERIOD + 12, "it is given up after some tries"
+    assert len(bench.connector.calls) - calls <= HOUR / SYNC_PERIOD + 12, "it is given up after some tries"
     assert bench.fingerprint() == before
     bench.run(HOUR + 60)
     assert warning(bench) == "", "nobody applies it any more"

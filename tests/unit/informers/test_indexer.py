@@ -103,4 +103,4 @@ class IndexMachine(RuleBasedStateMachine):
 
 
 TestIndexMachine = IndexMachine.TestCase
-TestIndexMachine.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
+TestIndexMachine.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)

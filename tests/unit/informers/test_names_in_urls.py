@@ -44,7 +44,7 @@ def test_a_subresource_is_valid_segments_or_an_error(subresource: str) -> None:
     assert segments(NODES, None, "a", subresource) == expected
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=TEXT.filter(is_segment), token=TEXT, selector=TEXT)
 def test_name_and_values_arrive_as_given(server: FakeAPIServer, name: str, token: str, selector: str) -> None:
     """A continue token is opaque, so each text is allowed: the server gets the same text."""

@@ -95,7 +95,7 @@ def test_an_answer(pool: Pool, start: Start, sent: bytes, body: bytes) -> None:
     assert send(pool, start(once(sent)).url).body == body
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([*b"\r\n", *b"0-f:; ", 0, 255]), max_size=8).map(bytes), st.integers(0, 90))
 def test_any_framing(pool: Pool, start: Start, noise: bytes, at: int) -> None:
     """Noise anywhere in an answer: an answer or an error of ours."""

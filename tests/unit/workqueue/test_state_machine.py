@@ -169,7 +169,7 @@ class UnobservedQueueMachine(QueueMachine):
 
 
 TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestQueue.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 TestUnobservedQueue = UnobservedQueueMachine.TestCase
 TestUnobservedQueue.settings = TestQueue.settings
 
