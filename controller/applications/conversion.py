@@ -6,24 +6,25 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import Any
 
 import orjson
 
 from controller import fields
 from controller.applications import names
 from controller.compass.types import (
+    BASIC,
+    OAUTH,
     ApiDefinition,
     Application,
-    BasicCredentials,
     Bundle,
     EventDefinition,
-    OAuthCredentials,
-    UnsupportedCredentials,
-    UsableCredentials,
+    Parameters,
+    items,
 )
 from controller.interning import intern_values
 from controller.resources import APPLICATION, COMPONENT, SYNC_STATUS, SYNCED
+from controller.text import clean
 
 MANAGED_BY_LABEL = "applicationconnector.kyma-project.io/managed-by"
 
@@ -33,6 +34,13 @@ MAX_APPLICATION_BYTES = 3 * 1024 * 1024
 _NO_DESCRIPTION = "Description not provided"
 
 _NO_CREDENTIALS = {"type": "", "secretName": ""}
+
+#: The credentials that the gateway can use: their kind in the Director and in an Application, and the keys of their
+#: Secret, which have the names of the Director's fields.
+_KINDS = {BASIC: ("Basic", ("username", "password")), OAUTH: ("OAuth", ("clientId", "clientSecret"))}
+
+#: Characters of another kind that are shown.
+_MAX_KIND = 60
 
 #: Maximum size of all values of a Secret in the API server, in bytes.
 MAX_SECRET_BYTES = 1024 * 1024
@@ -95,13 +103,13 @@ def desired_application(
     What is equal in the `stored` Application is taken from there, so that it is in memory once.
     """
     conversion = _Conversion(name, settings)
-    services = [conversion.service(bundle) for bundle in application.bundles]
+    services = [conversion.service(bundle) for bundle in items(application.bundles)]
     spec = {
         "description": application.description or _NO_DESCRIPTION,
         "labels": {"connected-app": name},
         "compassMetadata": {
             "applicationId": application.id,
-            "authentication": {"clientIds": list(application.auth_ids)},
+            "authentication": {"clientIds": [client.id for client in application.auths or ()]},
         },
         "services": services,
     }
@@ -131,7 +139,7 @@ class _Conversion:
     def service(self, bundle: Bundle) -> Object:
         segment = names.segment(bundle.name)
         entries = self._apis(bundle, segment)
-        entries += [_entry("Events", event, credentials=_NO_CREDENTIALS) for event in bundle.events]
+        entries += [_entry("Events", event, credentials=_NO_CREDENTIALS) for event in items(bundle.eventDefinitions)]
         service = {
             "id": bundle.id,
             "identifier": "",
@@ -141,8 +149,8 @@ class _Conversion:
             "providerDisplayName": "",
             "entries": entries,
         }
-        if bundle.auth_request_schema is not None:
-            service["authCreateParameterSchema"] = bundle.auth_request_schema
+        if bundle.instanceAuthRequestInputSchema is not None:
+            service["authCreateParameterSchema"] = bundle.instanceAuthRequestInputSchema
         return service
 
     def _apis(self, bundle: Bundle, segment: str) -> list[Object]:
@@ -151,9 +159,9 @@ class _Conversion:
         base = f"{self._gateway_url}/{self._application}/{segment}"
         entries = [
             _entry(
-                "API", api, credentials=credentials, target=api.target_url, gateway=f"{base}/{names.segment(api.name)}"
+                "API", api, credentials=credentials, target=api.targetURL, gateway=f"{base}/{names.segment(api.name)}"
             )
-            for api in bundle.apis
+            for api in items(bundle.apiDefinitions)
         ]
         if params is not None:
             self.secrets.append(params)
@@ -162,47 +170,33 @@ class _Conversion:
         return entries
 
     def _credentials(self, bundle: Bundle) -> Object:
-        """The `credentials` of the bundle's API entries. Without usable credentials, csrf is left out."""
-        usable = self._usable(bundle)
-        if usable is None:
+        """The `credentials` of the bundle's API entries. Without usable ones csrf is left out; a warning says why."""
+        auth = bundle.defaultInstanceAuth
+        if auth is None:
             return _NO_CREDENTIALS
-        secret = credentials_secret(self._application, bundle, usable)
+        if auth.credential is None:
+            if auth.accessStrategy and auth.accessStrategy != "open":
+                self._not_supported(bundle, f"access strategy {clean(auth.accessStrategy, _MAX_KIND)}")
+            return _NO_CREDENTIALS
+        if auth.credential.typename not in _KINDS:
+            self._not_supported(bundle, clean(auth.credential.typename, _MAX_KIND))
+            return _NO_CREDENTIALS
+        kind, keys = _KINDS[auth.credential.typename]
+        values = {key: getattr(auth.credential, key) for key in keys}
+        if not all(values.values()):
+            self.warnings.append(f"bundle {names.shown_name(bundle.id)}: its credentials are empty")
+            return _NO_CREDENTIALS
+        secret = _secret(names.secret_name(self._application, bundle.id), self._application, bundle.id, values)
         self.secrets.append(secret)
-        credentials: Object = {"secretName": secret.name}
-        match usable:
-            case BasicCredentials():
-                credentials["type"] = "Basic"
-            case OAuthCredentials(token_url=token_url):
-                credentials["type"] = "OAuth"
-                if token_url:
-                    credentials["authenticationUrl"] = token_url
-            case other:
-                assert_never(other)
-        if bundle.csrf_token_url is not None:
-            credentials["csrfInfo"] = {"tokenEndpointURL": bundle.csrf_token_url}
+        credentials: Object = {"type": kind, "secretName": secret.name}
+        if auth.credential.typename == OAUTH and auth.credential.url:
+            credentials["authenticationUrl"] = auth.credential.url
+        if auth.requestAuth is not None and auth.requestAuth.csrf is not None:
+            credentials["csrfInfo"] = {"tokenEndpointURL": auth.requestAuth.csrf.tokenEndpointURL}
         return credentials
 
-    def _usable(self, bundle: Bundle) -> UsableCredentials | None:
-        """The bundle's credentials if a Secret can be made of them, else None; the reason is a warning."""
-        credentials = bundle.credentials
-        match credentials:
-            case None:
-                return None
-            case UnsupportedCredentials(kind):
-                self.warnings.append(
-                    f"bundle {names.shown_name(bundle.id)}: credentials of the kind {kind} are not supported"
-                )
-                return None
-            case BasicCredentials(username, password):
-                complete = bool(username and password)
-            case OAuthCredentials(client_id, client_secret):
-                complete = bool(client_id and client_secret)
-            case other:
-                assert_never(other)
-        if not complete:
-            self.warnings.append(f"bundle {names.shown_name(bundle.id)}: its credentials are empty")
-            return None
-        return credentials
+    def _not_supported(self, bundle: Bundle, kind: str) -> None:
+        self.warnings.append(f"bundle {names.shown_name(bundle.id)}: credentials of the kind {kind} are not supported")
 
 
 def _entry(
@@ -314,26 +308,15 @@ def with_sync_status(application: Object, status: str) -> Object:
 # --- Secrets ---
 
 
-def credentials_secret(application: str, bundle: Bundle, credentials: UsableCredentials) -> DesiredSecret:
-    """The Secret from which the gateway reads user name and password, or client id and client secret."""
-    match credentials:
-        case BasicCredentials(username, password):
-            values = {"username": username, "password": password}
-        case OAuthCredentials(client_id, client_secret):
-            values = {"clientId": client_id, "clientSecret": client_secret}
-        case other:
-            assert_never(other)
-    return _secret(names.secret_name(application, bundle.id), application, bundle.id, values)
-
-
 def params_secret(application: str, bundle: Bundle) -> DesiredSecret | None:
     """The Secret from which the gateway reads headers and query parameters; None if there are none.
 
     It has a key if the Director has sent a map for it, even an empty one.
     """
-    if not bundle.headers and not bundle.query_params:
+    auth = bundle.defaultInstanceAuth
+    if auth is None or not (auth.additionalHeaders or auth.additionalQueryParams):
         return None
-    maps = {"headers": bundle.headers, "queryParameters": bundle.query_params}
+    maps = {"headers": auth.additionalHeaders, "queryParameters": auth.additionalQueryParams}
     values = {key: go_json(parameters) for key, parameters in maps.items() if parameters is not None}
     return _secret(names.params_secret_name(application, bundle.id), application, bundle.id, values)
 
@@ -343,7 +326,7 @@ def _secret(name: str, application: str, bundle_id: str, values: Mapping[str, st
     return DesiredSecret(name, {_APP_LABEL: application, _BUNDLE_LABEL: bundle_id}, data)
 
 
-def go_json(parameters: Mapping[str, Sequence[str] | None]) -> str:
+def go_json(parameters: Parameters) -> str:
     """JSON as Go's encoding/json writes a map[string][]string, because stored values are compared byte for byte."""
     text = json.dumps(parameters, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     # Only inside strings: none of the five occurs in the syntax of JSON.

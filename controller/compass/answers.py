@@ -1,20 +1,26 @@
-"""Classifies an HTTP answer: GraphQL, a refusal, an outage, or an answer that is not from Compass.
+"""Decodes and classifies an HTTP answer: GraphQL, a refusal, an outage, or an answer that is not from Compass.
 
 Both status and body are needed: the Connector reports some errors with the status only, a proxy reports errors with its
 own pages, and the Director sends GraphQL errors with 200 and with 4xx.
+
+The error for a field that does not fit has its path from the data inwards ("application.bundles.data[<id>].name"): it
+names items by id, because their positions change with each answer, and it is the same one for any order of the items.
+It never has a value, which may be a password.
 """
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from http import HTTPStatus
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_origin
 from urllib.parse import urlsplit
 
+import msgspec
+import orjson
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from controller.compass.decoder import decode
 from controller.compass.errors import (
     CompassError,
     GraphQLError,
@@ -28,8 +34,12 @@ from controller.compass.http import HttpAnswer
 from controller.compass.limits import has_too_many_values
 from controller.compass.queries import Operation
 from controller.compass.redaction import Redactor, first_words, message_without_data
+from controller.text import clean
 
 T = TypeVar("T")
+
+#: Ids have 36 characters; a path is part of a status.
+_MAX_LABEL = 64
 
 #: The Director's codes for a caller without rights: "insufficient scopes" is what it answers to a certificate that it
 #: cannot map to a Runtime. 24 and 25 are a tenant that is missing or unknown, which a new configuration mends, too.
@@ -60,6 +70,85 @@ _MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]{1,60}")
 _HOST = re.compile(r"[a-z0-9.-]{1,253}")
 
 
+@cache
+def _decoder(type_: Any) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(type_)
+
+
+def decode(text: bytes | Raw, type_: type[T]) -> T:
+    """The value. Raises InvalidAnswer: "is not JSON", or with the path of the field that does not fit."""
+    try:
+        found: T = _decoder(type_).decode(text)  # type: ignore[arg-type]  # a type is hashable
+    except msgspec.ValidationError as error:
+        raise _named(str(error), text, type_) from None
+    except (ValueError, RecursionError):  # msgspec.DecodeError, and invalid UTF-8
+        raise InvalidAnswer("is not JSON") from None
+    return found
+
+
+_STEP = re.compile(r"\.(\w{1,60})|\[([^\]]{0,20})\]")
+_TYPES = {"str": "a text", "int": "a number", "float": "a number", "bool": "a boolean", "null": "null or absent"}
+_TYPES |= {"object": "an object", "array": "a list"}
+_MISMATCH = re.compile(r"Expected `(\w+)[^`]{0,20}`, got `(\w+)`")
+_MISSING = re.compile(r"Object missing required field `(\w{1,60})`")
+
+
+def _named(message: str, text: bytes | Raw, type_: Any) -> InvalidAnswer:
+    """The error of a message of msgspec, for example "Expected `str`, got `int` - at `$.bundles.data[0].name`"."""
+    document: Any = None
+    if "[" in message and get_origin(type_) is None:
+        # Again, in an order that does not depend on the one of the answer.
+        try:
+            document = _in_order(orjson.loads(memoryview(text)))
+            msgspec.convert(document, type_)
+        except msgspec.ValidationError as error:
+            message = str(error)
+        except ValueError:
+            return InvalidAnswer("is not JSON")
+    problem, _, place = message.partition(" - at `$")
+    path = _path(place, document)
+    if missing := _MISSING.fullmatch(problem):
+        path, problem = f"{path}.{missing[1]}", "is null or absent"
+    elif mismatch := _MISMATCH.fullmatch(problem):
+        expected, found = (_TYPES.get(name, name) for name in mismatch.groups())
+        problem = f"is {found} instead of {expected}"
+    elif problem.startswith("Expected `str` of length"):
+        problem = "is empty"
+    return InvalidAnswer(problem, path=path.removeprefix("."))
+
+
+def _path(place: str, document: Any) -> str:
+    path = ""
+    for name, index in _STEP.findall(place):
+        if name:
+            document = document.get(name) if isinstance(document, dict) else None
+            path += f".{name}"
+        elif index.isdigit() and isinstance(document, list):
+            document = document[int(index)]
+            path += f"[{label(document.get('id') if isinstance(document, dict) else None)}]"
+        elif index == "...":
+            return f"{path}.*"  # not the key: it is data of somebody
+    return path
+
+
+def _in_order(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _in_order(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return sorted(map(_in_order, value), key=_sort_key)
+    return value
+
+
+def _sort_key(item: Any) -> tuple[str, bytes]:
+    found = item.get("id") if isinstance(item, dict) else None
+    return found if isinstance(found, str) else "", orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
+
+
+def label(identifier: Any) -> str:
+    """What to call an item in a path: its id, or "?"."""
+    return clean(identifier, _MAX_LABEL) if isinstance(identifier, str) and identifier else "?"
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorEntry:
     """One entry of an answer's `errors`. `path` is as sent: field names and list positions.
@@ -83,21 +172,6 @@ class ErrorEntry:
         return f"{self.message} ({facts})" if facts else self.message
 
 
-class _Extensions(Struct):
-    error_code: Any = None
-
-
-class _Entry(Struct):
-    """The fields are texts of JSON, because their values may be of any type and size."""
-
-    message: Raw | UnsetType = UNSET
-    path: Raw | UnsetType = UNSET
-    extensions: Raw | UnsetType = UNSET
-
-
-_NO_ENTRY = _Entry()
-
-
 def read_errors(
     errors: Raw, data: Raw | None, operation: Operation[Any], secrets: frozenset[str], *, is_graphql: bool
 ) -> tuple[ErrorEntry, ...]:
@@ -106,66 +180,51 @@ def read_errors(
 
     `is_graphql`: whether the answer is certainly one of GraphQL. Otherwise the result is () without any message.
     """
-    texts = _optional(errors, list[Raw])
-    if texts is None:
+    entries = _decoded(errors, list[Any])
+    if entries is None:
         if not is_graphql or bytes(errors) == b"null":
             return ()
         raise InvalidAnswer("is not a list", path="errors")
-    if len(texts) > _MAX_ERRORS:
-        raise InvalidAnswer(f"has {len(texts)} entries", path="errors")
-    entries = [_optional(text, _Entry) or _NO_ENTRY for text in texts]
-    if not is_graphql and all(entry.message is UNSET for entry in entries):
+    if len(entries) > _MAX_ERRORS:
+        raise InvalidAnswer(f"has {len(entries)} entries", path="errors")
+    if not is_graphql and not any("message" in entry for entry in entries if isinstance(entry, dict)):
         return ()
     asked_for = frozenset(_NAME.findall(operation.text))
     has_texts = data is not None and any(not text[1] for text in _TEXT.finditer(data))
-    clean = None if has_texts else Redactor(secrets).clean
-    return tuple(sorted((_error(entry, clean, asked_for) for entry in entries), key=_canonical))
+    redact = None if has_texts else Redactor(secrets).clean
+    return tuple(sorted((_error(entry, redact, asked_for) for entry in entries), key=_canonical))
 
 
-def _optional(text: Raw | UnsetType, type_: type[T]) -> T | None:
-    """The value; None if it is absent or does not have this type."""
-    if isinstance(text, UnsetType):
-        return None
-    try:
-        return decode(text, type_)
-    except InvalidAnswer:
-        return None
-
-
-def _texts(entry: _Entry) -> tuple[str, str]:
-    """Message and error id."""
-    raw = _optional(entry.message, str) or ""
-    ids = _ERROR_ID.search(raw)
-    message = _ERROR_ID.sub("", raw).strip() if ids else raw
-    return message_without_data(message), (ids[1] or ids[2]) if ids else ""
-
-
-def _error(entry: _Entry, clean: Callable[[str], str] | None, asked_for: frozenset[str]) -> ErrorEntry:
-    """`clean` removes secrets from a text; without it, no text is shown."""
-    message, error_id = _texts(entry)
-    steps: list[Any] = [_optional(step, Any) for step in (_optional(entry.path, list[Raw]) or [])[:_MAX_PATH]]
+def _error(entry: Any, redact: Callable[[str], str] | None, asked_for: frozenset[str]) -> ErrorEntry:
+    """`redact` removes secrets from a text; without it, no text is shown."""
+    sent = _member(entry, "message", str, "")
+    ids = _ERROR_ID.search(sent)
+    message = message_without_data(_ERROR_ID.sub("", sent).strip() if ids else sent)
     # Of the names only those that were asked for: any other text may be anything.
     path = tuple(
         step if type(step) is int or step in asked_for else "?"
-        for step in steps
+        for step in _member(entry, "path", list, [])[:_MAX_PATH]
         if isinstance(step, str) or type(step) is int
     )
-    extensions = _optional(entry.extensions, _Extensions)
-    code = extensions.error_code if extensions is not None else None
-    if type(code) is not int:
-        code = None
-    if clean is None:
+    code = _member(_member(entry, "extensions", dict, {}), "error_code", int, None)
+    if redact is None:
         names = ".".join(step for step in path if isinstance(step, str))
         shown = f"an error at {names or 'an unknown place'}, code {'unknown' if code is None else code}"
     else:
-        shown = clean(message) or "an error without a message"
+        shown = redact(message) or "an error without a message"
     return ErrorEntry(
         message=shown,
         path=path,
         code=code,
         refuses=code in _REFUSING_CODES or _REFUSING_TEXT in message.lower(),
-        error_id=clean(error_id) if clean is not None else "",
+        error_id=redact(ids[1] or ids[2]) if ids and redact is not None else "",
     )
+
+
+def _member(value: Any, name: str, kind: type, default: Any) -> Any:
+    """A member of an object; the default if it is absent or of another type."""
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if type(found) is kind else default
 
 
 def _canonical(entry: ErrorEntry) -> tuple[str, int, tuple[str, ...]]:
@@ -173,53 +232,30 @@ def _canonical(entry: ErrorEntry) -> tuple[str, int, tuple[str, ...]]:
     return entry.message, code, tuple(map(str, entry.path))
 
 
-@contextlib.contextmanager
-def identified_by(request_id: str) -> Iterator[None]:
-    """Give a failure that is found in an answer the id of its call."""
-    try:
-        yield
-    except CompassError as error:
-        error.request_id = request_id
-        raise
-
-
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """A GraphQL answer: data, which may still have to be decoded, and errors. With both, it is a partial result.
+    """A GraphQL answer: data, errors or both, which is a partial result. `data` is None if it cannot be used.
 
     The errors are sorted by message, code and path: the Director sends them in a new order each time. `size` is in
     bytes.
     """
 
-    type: type[T]
-    data: T | Raw | None = field(repr=False)
-    errors: tuple[ErrorEntry, ...]
-    request_id: str
+    data: T | None = field(repr=False)
+    errors: tuple[ErrorEntry, ...] = ()
     size: int = 0
 
     def whole(self) -> T:
-        """The data of an answer without errors. Raises Refused, GraphQLError or InvalidAnswer otherwise."""
-        if self.errors:
+        """The data of an answer without errors. Raises Refused or GraphQLError otherwise."""
+        if self.errors or self.data is None:
             raise self.error()
-        return self.partial()
-
-    def partial(self) -> T:
-        """The data, also with errors beside it. Raises InvalidAnswer."""
-        if self.data is None:
-            raise InvalidAnswer("is null, without an error", path="data", request_id=self.request_id)
-        if not isinstance(self.data, Raw):
-            return self.data
-        with identified_by(self.request_id):
-            return decode(self.data, self.type)
+        return self.data
 
     def error(self) -> CompassError:
         """The first error that is a refusal, otherwise the first error."""
         entry = next((entry for entry in self.errors if entry.refuses), self.errors[0])
         if entry.refuses:
-            return Refused(
-                f"graphql: {entry.message}", status=HTTPStatus.OK, code=entry.code, request_id=self.request_id
-            )
-        return GraphQLError(f"graphql: {entry.message}", request_id=self.request_id)
+            return Refused(f"graphql: {entry.message}", status=HTTPStatus.OK, code=entry.code)
+        return GraphQLError(f"graphql: {entry.message}")
 
 
 class _Document(Struct):
@@ -236,24 +272,28 @@ class _Success(Struct, Generic[T], forbid_unknown_fields=True):
     extensions: Raw | None = None
 
 
-def interpret(
-    http: HttpAnswer, *, operation: Operation[T], url: str, secrets: frozenset[str], request_id: str
-) -> Answer[T]:
+def interpret(http: HttpAnswer, *, operation: Operation[T], url: str, secrets: frozenset[str]) -> Answer[T]:
     """The GraphQL answer. `secrets`: the secret values of the request.
 
     Raises Refused, Unavailable, UnexpectedAnswer, TooLarge, or InvalidAnswer for GraphQL that is not well formed.
     """
     if http.status == HTTPStatus.OK and not has_too_many_values(http.body):
-        with contextlib.suppress(InvalidAnswer):  # the usual case; otherwise each part is looked at
-            success: _Success[T] = decode(http.body, _Success[operation.data])  # type: ignore[name-defined]
-            return Answer(operation.data, success.data, (), request_id, len(http.body))
-    clean = Redactor(secrets).clean
-    document = _document(http.body)
+        success: _Success[T] | None = _decoded(http.body, _Success[operation.data])  # type: ignore[name-defined]
+        if success is not None:  # the usual case; otherwise each part is looked at
+            return Answer(success.data, size=len(http.body))
+    redact = Redactor(secrets).clean
+    document = _decoded(http.body, _Document)
     if document is not None and has_too_many_values(http.body):
         raise TooLarge("the answer has too many values for its size", single=True)
-    data, errors = _data(document), _errors(document, operation, secrets)
+    document = document or _Document()
+    sent = document.data if isinstance(document.data, Raw) and bytes(memoryview(document.data)[:5]) != b"null" else None
+    errors: tuple[ErrorEntry, ...] = ()
+    if isinstance(document.errors, Raw):
+        # Without data they are those of GraphQL only if one of them has a message: other APIs have errors.
+        is_graphql = document.data is not UNSET
+        errors = read_errors(document.errors, sent, operation, secrets, is_graphql=is_graphql)
     if http.is_outage:
-        reason = errors[0].message if errors else clean(first_words(http.body, _media_type(http)))
+        reason = errors[0].message if errors else redact(first_words(http.body, _media_type(http)))
         raise Unavailable(
             f"HTTP {http.status}: {reason}" if reason else f"HTTP {http.status}",
             status=http.status,
@@ -262,37 +302,26 @@ def interpret(
         )
     if http.status == HTTPStatus.BAD_REQUEST and not http.body.strip() and _media_type(http) in ("", _JSON):
         raise Refused("HTTP 400, empty answer", status=http.status)
-    if document is None or (document.data is UNSET and not errors) or 300 <= http.status < 400:
-        raise UnexpectedAnswer(clean(_description(http)), status=http.status, url=clean(without_query(url)))
+    if (document.data is UNSET and not errors) or 300 <= http.status < 400:
+        raise UnexpectedAnswer(redact(_description(http)), status=http.status, url=redact(without_query(url)))
     if http.status != HTTPStatus.OK and not errors:
         raise InvalidAnswer(f"HTTP {http.status} without a GraphQL error")
     if http.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         raise Refused(f"HTTP {http.status}: {errors[0].message}", status=http.status, code=errors[0].code)
-    if data is not None and memoryview(data)[0] != ord("{"):
+    if errors:
+        return Answer(_decoded(sent, operation.data) if sent is not None else None, errors, len(http.body))
+    if sent is None:
+        raise InvalidAnswer("is null, without an error", path="data")
+    if memoryview(sent)[0] != ord("{"):
         raise InvalidAnswer("is not an object", path="data")
-    return Answer(operation.data, data, errors, request_id, len(http.body))
+    return Answer(decode(sent, operation.data), size=len(http.body))
 
 
-def _document(body: bytes) -> _Document | None:
-    """None if the body is no JSON object."""
-    try:
-        return decode(body, _Document)
-    except InvalidAnswer:
-        return None
-
-
-def _errors(document: _Document | None, operation: Operation[Any], secrets: frozenset[str]) -> tuple[ErrorEntry, ...]:
-    """The errors. Without data they are those of GraphQL only if one of them has a message: other APIs have errors."""
-    if document is None or isinstance(document.errors, UnsetType):
-        return ()
-    is_graphql = not isinstance(document.data, UnsetType)
-    return read_errors(document.errors, _data(document), operation, secrets, is_graphql=is_graphql)
-
-
-def _data(document: _Document | None) -> Raw | None:
-    if document is None or isinstance(document.data, UnsetType) or bytes(memoryview(document.data)[:5]) == b"null":
-        return None
-    return document.data
+def _decoded(text: bytes | Raw, type_: type[T]) -> T | None:
+    """None if the text does not have this type."""
+    with contextlib.suppress(InvalidAnswer):
+        return decode(text, type_)
+    return None
 
 
 def _description(http: HttpAnswer) -> str:
@@ -302,20 +331,12 @@ def _description(http: HttpAnswer) -> str:
         parts.append(f"a redirect to {_host_of(http.location)}")
     elif not http.body.strip():
         parts.append("empty")
-    elif _is_json(http.body):
+    elif _decoded(http.body, Raw) is not None:
         parts.append("JSON, but not GraphQL")
     else:
         words = first_words(http.body, _media_type(http))
         parts.append(f'not JSON: "{words}"' if words else "not JSON")
     return ", ".join(parts)
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        decode(body, Raw)
-    except InvalidAnswer:
-        return False
-    return True
 
 
 def without_query(url: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from cryptography import x509
 
-from controller.compass.answers import identified_by
 from controller.compass.certificates import (
     belongs_to,
     chain_to_pem,
@@ -19,11 +18,10 @@ from controller.compass.certificates import (
     parse_chain,
     parse_subject,
 )
-from controller.compass.decoder import ConnectorConfiguration, Signed
-from controller.compass.errors import InvalidAnswer, within
+from controller.compass.errors import InvalidAnswer, identified_by, within
 from controller.compass.graphql import Transport
 from controller.compass.queries import CONFIGURATION, REVOKE, SIGN, Operation
-from controller.compass.types import Configuration, SignedCertificate
+from controller.compass.types import Configuration, ConnectorConfiguration, Signed, SignedCertificate
 
 T = TypeVar("T")
 
@@ -46,21 +44,25 @@ class ConnectorClient:
         With `token`, the answer must hold the next token, which is the one to sign with. The URLs may be None: whether
         that is an error depends on what they are needed for.
         """
-        answer = self._call(url, CONFIGURATION, {}, token=token, request_id=request_id)
-        with identified_by(request_id), within(CONFIGURATION.name):
-            return _configuration(answer.configuration, token_wanted=token is not None)
+        with identified_by(request_id):
+            answer = self._call(url, CONFIGURATION, {}, token=token, request_id=request_id)
+            with within(CONFIGURATION.name):
+                return _configuration(answer.configuration, token_wanted=token is not None)
 
     def sign(self, url: str, csr_pem: bytes, *, token: str | None = None, request_id: str) -> SignedCertificate:
         """Have a request signed. The certificate is checked to be for the very key that signed the request."""
-        answer = self._call(url, SIGN, {"csr": base64.b64encode(csr_pem).decode()}, token=token, request_id=request_id)
-        with identified_by(request_id), within(SIGN.name):
-            return _signed(answer.signCertificateSigningRequest, csr_pem)
+        variables = {"csr": base64.b64encode(csr_pem).decode()}
+        with identified_by(request_id):
+            answer = self._call(url, SIGN, variables, token=token, request_id=request_id)
+            with within(SIGN.name):
+                return _signed(answer.signCertificateSigningRequest, csr_pem)
 
     def revoke(self, url: str, *, request_id: str) -> None:
         """Revoke the certificate of the transport. Raises InvalidAnswer when the Connector does not confirm it."""
-        answer = self._call(url, REVOKE, {}, token=None, request_id=request_id)
-        if not answer.revokeCertificate:
-            raise InvalidAnswer("is not true: not revoked", path=REVOKE.name, request_id=request_id)
+        with identified_by(request_id):
+            answer = self._call(url, REVOKE, {}, token=None, request_id=request_id)
+            if not answer.revokeCertificate:
+                raise InvalidAnswer("is not true: not revoked", path=REVOKE.name)
 
     def _call(
         self, url: str, operation: Operation[T], variables: Mapping[str, Any], *, token: str | None, request_id: str

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from controller.compass.answers import Answer, identified_by
-from controller.compass.decoder import Readings
-from controller.compass.fetch import APPLICATIONS_PER_PAGE, Fetch
+from controller.compass.answers import Answer
+from controller.compass.errors import identified_by
+from controller.compass.fetch import APPLICATIONS_PER_PAGE, Fetch, Readings
 from controller.compass.graphql import TOTAL_TIMEOUT, Transport
 from controller.compass.limits import Limits
 from controller.compass.queries import SET_RUNTIME_LABEL, VIEWER, Operation
@@ -48,10 +48,9 @@ class DirectorClient:
         None when the Director answers with a GraphQL error: a Compass that does not know the field or does not allow
         it, but also one that cannot say just now. So None is no answer for good: ask again before the next fetch.
         """
-        answer = self._call(VIEWER, {}, request_id=request_id)
-        if answer.errors:
-            return None
-        return answer.whole().viewer
+        with identified_by(request_id):
+            answer = self._call(VIEWER, {}, request_id=request_id)
+            return None if answer.errors else answer.whole().viewer
 
     def fetch(self, runtime_id: str, *, request_id: str) -> Assignment:
         """Read everything that is assigned to the Runtime.
@@ -73,7 +72,8 @@ class DirectorClient:
     def set_runtime_label(self, runtime_id: str, key: str, value: str, *, request_id: str) -> None:
         """Set one label of the Runtime, and leave the others as they are."""
         variables = {"runtime": runtime_id, "key": key, "value": value}
-        self._call(SET_RUNTIME_LABEL, variables, request_id=request_id).whole()
+        with identified_by(request_id):
+            self._call(SET_RUNTIME_LABEL, variables, request_id=request_id).whole()
 
     def _call(
         self,

@@ -51,9 +51,8 @@ class Unavailable(CompassError):
         status: int = 0,
         retry_after: float | None = None,
         timed_out: bool = False,
-        request_id: str = "",
     ) -> None:
-        super().__init__(message, request_id=request_id)
+        super().__init__(message)
         self.status = status
         self.retry_after = retry_after
         self.timed_out = timed_out
@@ -67,8 +66,8 @@ class Refused(CompassError):
     `status` is the HTTP status (0 for a TLS alert), `code` the Director's error code if there is one.
     """
 
-    def __init__(self, message: str, *, status: int = 0, code: int | None = None, request_id: str = "") -> None:
-        super().__init__(message, request_id=request_id)
+    def __init__(self, message: str, *, status: int = 0, code: int | None = None) -> None:
+        super().__init__(message)
         self.status = status
         self.code = code
 
@@ -79,10 +78,9 @@ class UnexpectedAnswer(CompassError):
     `status` is the HTTP status.
     """
 
-    def __init__(self, answered: str, *, status: int, url: str, request_id: str = "") -> None:
+    def __init__(self, answered: str, *, status: int, url: str) -> None:
         super().__init__(
-            f"unexpected answer from {url}: {answered}; check the URL, and proxies between here and Compass",
-            request_id=request_id,
+            f"unexpected answer from {url}: {answered}; check the URL, and proxies between here and Compass"
         )
         self.status = status
 
@@ -90,8 +88,8 @@ class UnexpectedAnswer(CompassError):
 class TooLarge(CompassError):
     """`single`: it is the limit of one answer, so a smaller request may succeed."""
 
-    def __init__(self, message: str, *, single: bool = False, request_id: str = "") -> None:
-        super().__init__(message, request_id=request_id)
+    def __init__(self, message: str, *, single: bool = False) -> None:
+        super().__init__(message)
         self.single = single
 
 
@@ -118,6 +116,16 @@ def within(outer: str) -> Iterator[None]:
         yield
     except InvalidAnswer as error:
         error.prepend(outer)
+        raise
+
+
+@contextmanager
+def identified_by(request_id: str) -> Iterator[None]:
+    """Give a failure the id of its call."""
+    try:
+        yield
+    except CompassError as error:
+        error.request_id = request_id
         raise
 
 

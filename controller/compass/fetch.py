@@ -12,33 +12,18 @@ too slow for a page is incomplete, and so is one with a field that does not fit.
 no id, nothing is deleted.
 """
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from operator import attrgetter
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import msgspec
 from msgspec import Raw
 
-from controller.compass import decoder
-from controller.compass.answers import Answer
-from controller.compass.decoder import (
-    ApplicationNode,
-    BundleNode,
-    FirstPageData,
-    HasId,
-    Identity,
-    NextPageData,
-    Page,
-    Read,
-    Readings,
-    Runtime,
-    decode,
-    digest_of,
-    label,
-)
+from controller.compass.answers import Answer, decode, label
 from controller.compass.errors import (
     CompassError,
     InvalidAnswer,
@@ -59,7 +44,21 @@ from controller.compass.queries import (
     OUTLINE,
     Operation,
 )
-from controller.compass.types import Application, Assignment, Bundle, IncompleteApplication
+from controller.compass.types import (
+    LAST_PAGE,
+    Application,
+    Assignment,
+    Bundle,
+    FirstPageData,
+    HasId,
+    Identity,
+    IncompleteApplication,
+    NextPageData,
+    Page,
+    Parts,
+    PartsData,
+    Runtime,
+)
 
 #: Applications in one page. The Director has no maximum here, but needs about 6 ms for each with its content, and a
 #: call must end within 30 s.
@@ -95,6 +94,8 @@ MAX_SLOW_APPLICATIONS = 3
 
 N = TypeVar("N", bound=HasId)
 T = TypeVar("T")
+
+_ID = attrgetter("id")
 
 
 class Call(Protocol):
@@ -160,59 +161,48 @@ class ApplicationReader:
         """The size of the follow-up pages of the last application."""
         return self._bytes
 
-    def read(self, found: ApplicationNode) -> Application:
-        """The application of a page; missing items are read with follow-up pages.
+    def read(self, found: Application) -> Application:
+        """The application of a page, with all items; those that are missing are read with follow-up pages.
 
         Raises InvalidAnswer, UnexpectedAnswer, GraphQLError, TooLarge, or Refused and Unavailable, if only this
         application cannot be read, and other CompassErrors if none can.
         """
         self._follow_ups = self._bytes = 0
         try:
-            return Application(
-                id=found.id,
-                name=found.name,
-                description=found.description,
-                auth_ids=tuple(auth.id for auth in found.auths or ()),
-                bundles=_whole(
-                    found.bundles,
-                    "bundles",
-                    lambda node: self._bundle(found.id, node),
-                    lambda cursor: self._more_bundles(found.id, cursor),
-                ),
+            auths = found.auths and tuple(sorted(found.auths, key=_ID))
+            bundles = _whole(
+                found.bundles,
+                "bundles",
+                lambda cursor: self._follow_up(MORE_BUNDLES, {"application": found.id}, cursor).bundles,
+                lambda bundle: self._bundle(found.id, bundle),
             )
+            return msgspec.structs.replace(found, auths=auths, bundles=bundles)
         except Unavailable:
             self._slow += 1
             raise
 
-    def _bundle(self, application_id: str, found: BundleNode) -> Bundle:
+    def _bundle(self, application_id: str, found: Bundle) -> Bundle:
+        variables = {"application": application_id, "bundle": found.id}
         apis = _whole(
             found.apiDefinitions,
             "apiDefinitions",
-            _same,
-            lambda cursor: self._more_of_bundle(MORE_APIS, application_id, found.id, cursor).apiDefinitions,
+            lambda cursor: self._more_of_bundle(MORE_APIS, variables, cursor).apiDefinitions,
         )
         events = _whole(
             found.eventDefinitions,
             "eventDefinitions",
-            _same,
-            lambda cursor: self._more_of_bundle(MORE_EVENTS, application_id, found.id, cursor).eventDefinitions,
+            lambda cursor: self._more_of_bundle(MORE_EVENTS, variables, cursor).eventDefinitions,
         )
-        return decoder.bundle(found, apis, events)
+        return msgspec.structs.replace(found, apiDefinitions=apis, eventDefinitions=events)
 
-    def _more_bundles(self, application_id: str, cursor: str | None) -> Page[BundleNode] | None:
-        found = self._follow_up(MORE_BUNDLES, {"application": application_id}, cursor).application
-        _check_id(found, application_id)
-        return found.bundles
-
-    def _more_of_bundle(
-        self, operation: Operation[decoder.MoreOfBundleData], application_id: str, bundle_id: str, cursor: str | None
-    ) -> decoder.BundleWithLists:
-        variables = {"application": application_id, "bundle": bundle_id}
-        found = self._follow_up(operation, variables, cursor).application.bundle
-        _check_id(found, bundle_id)
+    def _more_of_bundle(self, operation: Operation[PartsData], variables: dict[str, Any], cursor: str | None) -> Bundle:
+        found = self._follow_up(operation, variables, cursor).bundle
+        if found is None:
+            raise InvalidAnswer("is null or absent instead of an object", path="bundle")
+        _check_id(found, variables["bundle"])
         return found
 
-    def _follow_up(self, operation: Operation[T], variables: dict[str, Any], cursor: str | None) -> T:
+    def _follow_up(self, operation: Operation[PartsData], variables: dict[str, Any], cursor: str | None) -> Parts:
         """A page of a nested list, without the application's name, which would be the raw one here."""
         self._follow_ups += 1
         if self._slow >= MAX_SLOW_APPLICATIONS:
@@ -223,14 +213,13 @@ class ApplicationReader:
         if self._follow_ups > MAX_FOLLOW_UPS:
             raise InvalidAnswer(f"more than {MAX_FOLLOW_UPS} pages", path=operation.name)
         after = {} if cursor is None else {"after": cursor}
-        variables = {**variables, "nested": NESTED_PER_PAGE, **after}
-        answer = self._budget.call(operation, variables, timeout=FOLLOW_UP_TIMEOUT)
+        answer = self._budget.call(
+            operation, {**variables, "nested": NESTED_PER_PAGE, **after}, timeout=FOLLOW_UP_TIMEOUT
+        )
         self._bytes += answer.size
-        return answer.whole()
-
-
-def _same(item: T) -> T:
-    return item
+        found = answer.whole().application
+        _check_id(found, variables["application"])
+        return found
 
 
 def _check_id(found: HasId, expected: str) -> None:
@@ -245,30 +234,36 @@ def is_about_one_application(error: CompassError) -> bool:
     return error.timed_out if isinstance(error, Unavailable) else True
 
 
+def _same(item: T) -> T:
+    return item
+
+
 def _whole(
-    page: Page[N] | None, field: str, convert: Callable[[N], T], read: Callable[[str | None], Page[N] | None]
-) -> tuple[T, ...]:
-    """All items of a nested list that begins with this page; () for null. `read` returns the page after a cursor, and
-    the first one for None. Raises InvalidAnswer.
+    page: Page[N] | None, field: str, read: Callable[[str | None], Page[N] | None], complete: Callable[[N], N] = _same
+) -> Page[N] | None:
+    """All items of a nested list that begins with this page, sorted by id; `complete` completes an item. `read` returns
+    the page after a cursor, and the first one for None. Raises InvalidAnswer.
     """
     if page is None:
-        return ()
+        return None
     if page.cursor is not None:
-        return tuple(_gathered(page, field, convert, read).values())
-    if len(page.items) != page.totalCount:
+        found = _gathered(page, field, read, complete)
+    elif len(page.items) == page.totalCount:
+        found = _completed(page.items, field, complete)
+    else:
         raise InvalidAnswer(f"the total is {page.totalCount}, and {len(page.items)} were read", path=field)
-    return tuple(_converted(page.items, field, convert).values())
+    return Page(len(found), LAST_PAGE, tuple(found[identifier] for identifier in sorted(found)))
 
 
 def _gathered(
-    page: Page[N], field: str, convert: Callable[[N], T], read: Callable[[str | None], Page[N] | None]
-) -> dict[str, T]:
+    page: Page[N], field: str, read: Callable[[str | None], Page[N] | None], complete: Callable[[N], N]
+) -> dict[str, N]:
     """All items of a list with several pages, by id.
 
     The Director sorts such a list again for each page, so pages overlap and miss items. Items are collected by id, in
     several readings, until their number equals the total. Raises InvalidAnswer if it never does.
     """
-    gathered: dict[str, T] = {}
+    gathered: dict[str, N] = {}
     total = page.totalCount
     for reading in range(NESTED_READINGS):
         if reading > 0:
@@ -278,7 +273,7 @@ def _gathered(
             total = page.totalCount
         count = 0
         while True:
-            gathered |= _converted([item for item in page.items if item.id not in gathered], field, convert)
+            gathered |= _completed([item for item in page.items if item.id not in gathered], field, complete)
             count += len(page.items)
             if page.cursor is None:
                 if count == total == len(gathered):
@@ -301,18 +296,48 @@ def _not_null(page: Page[N] | None, field: str) -> Page[N]:
     return page
 
 
-def _converted(items: Sequence[N], field: str, convert: Callable[[N], T]) -> dict[str, T]:
+def _completed(items: Sequence[N], field: str, complete: Callable[[N], N]) -> dict[str, N]:
     """The items by id, and in this order, so that the same error of several is raised for any order of the items."""
-    converted: dict[str, T] = {}
-    for item in sorted(items, key=attrgetter("id")):
-        if item.id in converted:
+    completed: dict[str, N] = {}
+    for item in sorted(items, key=_ID):
+        if item.id in completed:
             raise InvalidAnswer("has an id twice", path=field)
         try:
-            converted[item.id] = convert(item)
+            completed[item.id] = complete(item)
         except InvalidAnswer as error:
             error.prepend(f"{field}.data[{label(item.id)}]")
             raise
-    return converted
+    return completed
+
+
+class Read(NamedTuple):
+    """A complete application, and all memory that it needs, in bytes."""
+
+    application: Application
+    memory: int
+
+
+class Readings:
+    """The complete applications of the last fetch: by the digests of their texts, and by id.
+
+    The Director usually sends the same ones again. The text of an application is looked up before it is parsed. Nested
+    lists have an arbitrary order, so an application with several APIs rarely has the same text: it is parsed and
+    checked again, and replaced by the earlier value if both are equal.
+    """
+
+    def __init__(self) -> None:
+        self.by_text: dict[bytes, Read] = {}
+        self.by_id: dict[str, Read] = {}
+
+    def add(self, read: Read, digest: bytes | None) -> None:
+        """`digest` of its text only if the text contained all of it."""
+        self.by_id[read.application.id] = read
+        if digest is not None:
+            self.by_text[digest] = read
+
+    def replace(self, later: "Readings") -> None:
+        """Take over those of a later fetch."""
+        self.by_text, self.by_id = later.by_text, later.by_id
 
 
 class _InconsistentError(Exception):
@@ -383,23 +408,27 @@ class Fetch:
         self._read = Readings()
         self._labels = None
         self._memory = 0
-        page = self._read_page(None)
+        total, cursor = self._read_page(None)
         if self._labels is None:
             self._read_labels(self._budget.call(LABELS, {"runtime": self._runtime_id}).whole().runtime)
-        total, several = page.total, page.cursor is not None
-        while page.cursor is not None:
-            page = self._read_page(page.cursor)
-            if page.total != total:
-                raise _InconsistentError(f"the total went from {total} to {page.total} between pages")
-            if page.count == 0 or len(self._collected) > total:
+        several = cursor is not None
+        while cursor is not None:
+            before = len(self._collected)
+            other, cursor = self._read_page(cursor)
+            if other != total:
+                raise _InconsistentError(f"the total went from {total} to {other} between pages")
+            if len(self._collected) == before or len(self._collected) > total:
                 raise _InconsistentError("the pages do not end where the total says")
         if several:
             self._confirm()
         if len(self._collected) != total:
             raise _InconsistentError(f"the total is {total}, and {len(self._collected)} were read")
 
-    def _read_page(self, cursor: str | None) -> "_PageRead":
-        """Collect the next applications, as many as fit into an answer; the first time with the labels."""
+    def _read_page(self, cursor: str | None) -> tuple[int, str | None]:
+        """Collect the next applications, as many as fit into an answer; the first time with the labels.
+
+        Returns the total and the cursor of the page, and not the page: the answer must not stay in memory.
+        """
         operation: Operation[Any] = FIRST_PAGE if cursor is None else NEXT_PAGE
         while True:
             first = self._first
@@ -426,19 +455,17 @@ class Fetch:
                 took = (self._monotonic() - began) / self._patience
                 if max(took, answer.size / self._limits.answer_bytes) <= 0.4:  # twice as many are likely to fit
                     self._first = min(self._most, first * 2)
-                broken = _errors_by_position(answer)
-                data = answer.partial()
-                del answer
+                broken, data = _errors_by_position(answer)
                 if isinstance(data, FirstPageData):
                     self._read_labels(data.runtime)
-                return self._take(data, broken)
+                return self._take(data.applicationsForRuntime, broken)
 
-    def _skip(self, cursor: str | None, reason: str) -> "_PageRead":
+    def _skip(self, cursor: str | None, reason: str) -> tuple[int, str | None]:
         """Skip the next application, of which only id and name can be read."""
         page = self._outline(cursor)
         for item in page.items:
             self._collect(IncompleteApplication(*item.texts, reason))
-        return _PageRead.of(page)
+        return page.totalCount, page.cursor
 
     def _outline(self, cursor: str | None) -> Page[Identity]:
         """A page with id and name of the next application only."""
@@ -477,34 +504,31 @@ class Fetch:
         }
         self._account(sum(text_memory(f"{key}{value}".encode()) for key, value in self._labels.items()))
 
-    def _take(self, data: NextPageData, broken: Mapping[int, str]) -> "_PageRead":
-        """Collect the applications of one page. Empties its list of items, to free their memory."""
-        page = data.applicationsForRuntime
+    def _take(self, page: Page[Raw], broken: Mapping[int, str]) -> tuple[int, str | None]:
+        """Collect the applications of one page."""
         if page.totalCount > self._limits.applications:
             raise TooLarge(
                 f"Compass assigns {page.totalCount} Applications, and APP_MAX_APPLICATIONS is "
                 f"{self._limits.applications}; raise it, and the container's memory limit"
             )
-        read, items = _PageRead.of(page), page.items
-        items.reverse()
-        for position in range(read.count):
+        for position, text in enumerate(page.items):
             try:
-                self._take_item(items.pop(), broken.get(position))
+                self._take_item(text, broken.get(position))
             except InvalidAnswer as error:
                 error.prepend(f"{_LIST}.data[{position}]")
                 raise
-        return read
+        return page.totalCount, page.cursor
 
     def _take_item(self, text: Raw, error: str | None) -> None:
         """Collect one application. If only this one cannot be read, it is incomplete. `error`: of the Director."""
-        digest = digest_of(text)
+        digest = hashlib.sha256(text).digest()
         if error is None and (known := self._before.by_text.get(digest)) is not None:
             self._read.add(known, digest)
             self._collect(known.application, known.memory)
             return
         if error is None:
             try:
-                application = self._reader.read(decode(text, ApplicationNode))
+                application = self._reader.read(decode(text, Application))
             except CompassError as problem:
                 if not is_about_one_application(problem):
                     raise
@@ -534,29 +558,18 @@ class Fetch:
             raise TooLarge(f"the Applications of Compass take more than {most}; {self._limits.applications_advice()}")
 
 
-@dataclass(frozen=True, slots=True)
-class _PageRead:
-    """The result of a page whose applications were taken out, so that the memory of the answer is free."""
-
-    count: int
-    total: int
-    cursor: str | None
-
-    @classmethod
-    def of(cls, page: Page[Any]) -> "_PageRead":
-        return cls(len(page.items), page.totalCount, page.cursor)
-
-
-def _errors_by_position(answer: Answer[Any]) -> dict[int, str]:
-    """The errors beside the data, by position of the application that they are about.
+def _errors_by_position(answer: Answer[Any]) -> tuple[dict[int, str], NextPageData]:
+    """The errors beside the data, by position of the application that they are about, and the data.
 
     Raises the answer's error when one of them is about more than a single application.
     """
     broken: dict[int, str] = {}
     for entry in answer.errors:
         match entry.path:
-            case (str(field), "data", int(position), *_) if field == _LIST and answer.data is not None:
+            case (str(field), "data", int(position), *_) if field == _LIST:
                 broken.setdefault(position, f"graphql: {entry.message}")
             case _:
                 raise answer.error()
-    return broken
+    if answer.data is None:
+        raise answer.error()
+    return broken, answer.data

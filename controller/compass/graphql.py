@@ -130,9 +130,8 @@ class Transport:
                 timeout=timeout,
                 may_be_abandoned=may_be_abandoned,
             )
-            answer = interpret(http, operation=operation, url=url, secrets=sent_secrets(headers), request_id=request_id)
+            answer = interpret(http, operation=operation, url=url, secrets=sent_secrets(headers))
         except CompassError as error:
-            error.request_id = request_id
             note(_OUTCOMES[type(error)], [str(error)])
             raise
         errors = [entry.description for entry in answer.errors]

@@ -6,7 +6,7 @@ together is estimated from the bytes and the parts of each. Measured in tests/be
 
 from dataclasses import dataclass
 
-from controller.compass.types import Application
+from controller.compass.types import Application, items
 
 MIB = 2**20
 
@@ -97,9 +97,10 @@ def text_memory(text: bytes | memoryview) -> int:
 
 def parts_memory(application: Application) -> int:
     """All memory for an application without its characters, in bytes."""
-    parts = _APPLICATION_PARTS + len(application.auth_ids)
-    for bundle in application.bundles:
-        parts += _BUNDLE_PARTS + len(bundle.apis) + len(bundle.events)
-        for parameters in (bundle.headers, bundle.query_params):
+    parts = _APPLICATION_PARTS + len(application.auths or ())
+    for bundle in items(application.bundles):
+        parts += _BUNDLE_PARTS + len(items(bundle.apiDefinitions)) + len(items(bundle.eventDefinitions))
+        auth = bundle.defaultInstanceAuth
+        for parameters in (auth.additionalHeaders, auth.additionalQueryParams) if auth is not None else ():
             parts += sum(1 + len(values or ()) for values in parameters.values()) if parameters else 0
     return parts * _PER_PART

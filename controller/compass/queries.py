@@ -5,19 +5,18 @@ carry their cursors, so that none of them is ever cut off unnoticed.
 """
 
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
-from controller.compass import decoder
+from controller.compass import types
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[T]):
-    """One GraphQL document with one operation. `schema` is the API that it is for; `data` is the type of its data."""
+    """One GraphQL document with one operation; `data` is the type of its data."""
 
     name: str
-    schema: Literal["connector", "director"]
     data: type[T]
     text: str
 
@@ -62,8 +61,7 @@ _APPLICATIONS = f"""applicationsForRuntime(runtimeID: $runtime, first: $first, a
 
 CONFIGURATION = Operation(
     "configuration",
-    "connector",
-    decoder.ConfigurationData,
+    types.ConfigurationData,
     """query Configuration {
   configuration {
     token { token }
@@ -75,21 +73,19 @@ CONFIGURATION = Operation(
 
 SIGN = Operation(
     "signCertificateSigningRequest",
-    "connector",
-    decoder.SignData,
+    types.SignData,
     """mutation Sign($csr: String!) {
   signCertificateSigningRequest(csr: $csr) { certificateChain caCertificate clientCertificate }
 }""",
 )
 
-REVOKE = Operation("revokeCertificate", "connector", decoder.RevokeData, "mutation Revoke { revokeCertificate }")
+REVOKE = Operation("revokeCertificate", types.RevokeData, "mutation Revoke { revokeCertificate }")
 
-VIEWER = Operation("viewer", "director", decoder.ViewerData, "query Viewer { viewer { id type } }")
+VIEWER = Operation("viewer", types.ViewerData, "query Viewer { viewer { id type } }")
 
 FIRST_PAGE = Operation(
     "applicationsForRuntime",
-    "director",
-    decoder.FirstPageData,
+    types.FirstPageData,
     f"""query FirstPage($runtime: ID!, $first: Int!, $after: PageCursor, $nested: Int!) {{
   runtime(id: $runtime) {{ labels }}
   {_APPLICATIONS}
@@ -98,8 +94,7 @@ FIRST_PAGE = Operation(
 
 NEXT_PAGE = Operation(
     "applicationsForRuntime",
-    "director",
-    decoder.NextPageData,
+    types.NextPageData,
     f"""query NextPage($runtime: ID!, $first: Int!, $after: PageCursor, $nested: Int!) {{
   {_APPLICATIONS}
 }}""",
@@ -107,8 +102,7 @@ NEXT_PAGE = Operation(
 
 ASSIGNED_IDS = Operation(
     "applicationsForRuntime",
-    "director",
-    decoder.IdentitiesData,
+    types.IdentitiesData,
     f"""query AssignedIds($runtime: ID!, $first: Int!, $after: PageCursor) {{
   applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {{
     data {{ id }}{_PAGE}
@@ -119,8 +113,7 @@ ASSIGNED_IDS = Operation(
 #: For an application that is too large or too slow to be read: the least that tells which it is.
 OUTLINE = Operation(
     "applicationsForRuntime",
-    "director",
-    decoder.IdentitiesData,
+    types.IdentitiesData,
     f"""query Outline($runtime: ID!, $first: Int!, $after: PageCursor) {{
   applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {{
     data {{ id name }}{_PAGE}
@@ -128,14 +121,11 @@ OUTLINE = Operation(
 }}""",
 )
 
-LABELS = Operation(
-    "runtime", "director", decoder.LabelsData, "query Labels($runtime: ID!) { runtime(id: $runtime) { labels } }"
-)
+LABELS = Operation("runtime", types.LabelsData, "query Labels($runtime: ID!) { runtime(id: $runtime) { labels } }")
 
 MORE_BUNDLES = Operation(
     "bundles",
-    "director",
-    decoder.MoreBundlesData,
+    types.PartsData,
     f"""query MoreBundles($application: ID!, $nested: Int!, $after: PageCursor) {{
   application(id: $application) {{
     id
@@ -146,32 +136,29 @@ MORE_BUNDLES = Operation(
 
 MORE_APIS = Operation(
     "apiDefinitions",
-    "director",
-    decoder.MoreOfBundleData,
+    types.PartsData,
     f"""query MoreApis($application: ID!, $bundle: ID!, $nested: Int!, $after: PageCursor) {{
   application(id: $application) {{
     id
-    bundle(id: $bundle) {{ id apiDefinitions(first: $nested, after: $after) {{ {_APIS} }} }}
+    bundle(id: $bundle) {{ id name apiDefinitions(first: $nested, after: $after) {{ {_APIS} }} }}
   }}
 }}""",
 )
 
 MORE_EVENTS = Operation(
     "eventDefinitions",
-    "director",
-    decoder.MoreOfBundleData,
+    types.PartsData,
     f"""query MoreEvents($application: ID!, $bundle: ID!, $nested: Int!, $after: PageCursor) {{
   application(id: $application) {{
     id
-    bundle(id: $bundle) {{ id eventDefinitions(first: $nested, after: $after) {{ {_EVENTS} }} }}
+    bundle(id: $bundle) {{ id name eventDefinitions(first: $nested, after: $after) {{ {_EVENTS} }} }}
   }}
 }}""",
 )
 
 SET_RUNTIME_LABEL = Operation(
     "setRuntimeLabel",
-    "director",
-    decoder.SetLabelData,
+    types.SetLabelData,
     """mutation SetRuntimeLabel($runtime: ID!, $key: String!, $value: Any!) {
   setRuntimeLabel(runtimeID: $runtime, key: $key, value: $value) { key value }
 }""",

@@ -1,146 +1,70 @@
-"""What the Connector and the Director tell, as immutable values. Secret values stay out of every repr.
+"""What the Connector and the Director say, as immutable values. Secret values stay out of every repr.
 
-The Director sends bundles, APIs, events and client ids in a new order with each answer, and the order means nothing:
-the Application Gateway looks an API up by the names of bundle and API, and answers an ambiguous name with an error. So
-a value keeps them sorted by id, which no change in the Director alters: what is equal in the Director is equal here,
-and is stored in one order.
+The types of the Director are those of its answers, with the names of its API; fields that the agent does not ask for
+are skipped. The Director sends bundles, APIs, events and client ids in a new order with each answer, and the order
+means nothing: the Application Gateway looks an API up by the names of bundle and API, and answers an ambiguous name
+with an error. So a fetch sorts them by id, which no change in the Director alters: what is equal in the Director is
+equal here, and is stored in one order.
 """
 
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
+
+# ruff: noqa: N815 - the names of fields are those of the API of Compass
+
+T = TypeVar("T")
 
 Filled = Annotated[str, Meta(min_length=1)]
 """A text that is not empty, when it is decoded."""
 
-
-@dataclass(frozen=True, slots=True)
-class BasicCredentials:
-    username: str = field(repr=False)
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class OAuthCredentials:
-    client_id: str = field(repr=False)
-    client_secret: str = field(repr=False)
-    token_url: str
-
-
-@dataclass(frozen=True, slots=True)
-class UnsupportedCredentials:
-    """A kind of credentials that no gateway object exists for; `kind` is its GraphQL type."""
-
-    kind: str
-
-
-UsableCredentials = BasicCredentials | OAuthCredentials
-"""The kinds that a Secret can be made of. A new kind goes in here; mypy then names each place that has to handle it."""
-
-Credentials = UsableCredentials | UnsupportedCredentials
-
-#: Header or query parameter name -> its values; the Director may send null for the values of a name.
 Parameters = Mapping[str, Sequence[str] | None]
+"""Header or query parameter -> its values; the Director may send null for the values of a name."""
 
 
-class ApiDefinition(Struct, frozen=True):
-    id: Filled
-    name: str
-    target_url: str = msgspec.field(name="targetURL")
+# --- Connector ---
 
 
-class EventDefinition(Struct, frozen=True):
-    id: Filled
-    name: str
+class TokenOf(Struct):
+    token: Filled
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A bundle of an application. `headers` and `query_params` are None when the Director sent null.
-
-    `apis` and `events` may be given in any order, and are kept sorted by id.
-    """
-
-    id: str
-    name: str
-    description: str | None = None
-    auth_request_schema: str | None = None
-    apis: tuple[ApiDefinition, ...] = ()
-    events: tuple[EventDefinition, ...] = ()
-    credentials: Credentials | None = None
-    csrf_token_url: str | None = None
-    headers: Parameters | None = field(default=None, repr=False)
-    query_params: Parameters | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        _keep_sorted(self, apis=self.apis, events=self.events)
+class SigningInfo(Struct):
+    subject: Filled
+    keyAlgorithm: str
 
 
-@dataclass(frozen=True, slots=True)
-class Application:
-    """An application as assigned to the Runtime; `auth_ids` are the client ids that may speak for it.
-
-    `auth_ids` and `bundles` may be given in any order, and are kept sorted, by id.
-    """
-
-    id: str
-    name: str
-    description: str | None = None
-    auth_ids: tuple[str, ...] = ()
-    bundles: tuple[Bundle, ...] = ()
-
-    def __post_init__(self) -> None:
-        if len(self.auth_ids) > 1:
-            object.__setattr__(self, "auth_ids", tuple(sorted(self.auth_ids)))
-        _keep_sorted(self, bundles=self.bundles)
+class ManagementInfo(Struct):
+    directorURL: str | None = None
+    certificateSecuredConnectorURL: str | None = None
 
 
-_ID = attrgetter("id")
+class ConnectorConfiguration(Struct):
+    certificateSigningRequestInfo: SigningInfo
+    token: TokenOf | None = None
+    managementPlaneInfo: ManagementInfo | None = None
 
 
-def _keep_sorted(value: Application | Bundle, **members: tuple[Any, ...]) -> None:
-    """Sort members of a value that is frozen from now on."""
-    for name, items in members.items():
-        if len(items) > 1:
-            object.__setattr__(value, name, tuple(sorted(items, key=_ID)))
+class ConfigurationData(Struct):
+    configuration: ConnectorConfiguration
 
 
-@dataclass(frozen=True, slots=True)
-class IncompleteApplication:
-    """An application that is assigned, but whose content could not be read wholly; `reason` says why."""
-
-    id: str
-    name: str
-    reason: str
+class Signed(Struct):
+    certificateChain: Filled
+    caCertificate: Filled
+    clientCertificate: Filled
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What is assigned to a Runtime: together the two tuples name every assigned application exactly once.
-
-    `labels` are those of the Runtime's labels that are texts.
-    """
-
-    applications: tuple[Application, ...]
-    incomplete: tuple[IncompleteApplication, ...]
-    labels: Mapping[str, str]
-
-    @property
-    def names_are_normalized(self) -> bool:
-        """Whether the Director has normalised the names: only the string "true" says so, not the boolean."""
-        return self.labels.get("isNormalized") == "true"
+class SignData(Struct):
+    signCertificateSigningRequest: Signed
 
 
-class Viewer(Struct, frozen=True):
-    """Whom the Director takes the owner of the certificate for; `type` is "RUNTIME" for a Runtime."""
-
-    id: Filled
-    type: str
+class RevokeData(Struct):
+    revokeCertificate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +97,223 @@ class SignedCertificate:
 
     chain_pem: bytes
     leaf: CertificateInfo
+
+
+# --- Director ---
+
+
+class Value(Struct, frozen=True, gc=False):
+    """There are many, and none refers to itself: the garbage collector does not look at them."""
+
+
+class PageInfo(Value, frozen=True):
+    hasNextPage: bool
+    endCursor: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.hasNextPage and not self.endCursor:
+            raise ValueError("has no endCursor although there is a next page")
+
+
+LAST_PAGE = PageInfo(hasNextPage=False)
+
+
+class Page(Value, Generic[T], frozen=True):
+    """A page of a list, or all of the list after a fetch. `cursor` is for the next page; None on the last page."""
+
+    totalCount: int
+    pageInfo: PageInfo
+    data: tuple[T, ...] | None = None
+
+    @property
+    def items(self) -> tuple[T, ...]:
+        return self.data or ()
+
+    @property
+    def cursor(self) -> str | None:
+        return self.pageInfo.endCursor if self.pageInfo.hasNextPage else None
+
+
+def items(page: Page[T] | None) -> tuple[T, ...]:
+    """The items of a list; null is an empty one."""
+    return page.items if page is not None else ()
+
+
+class HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+class ApiDefinition(Value, frozen=True):
+    id: Filled
+    name: str
+    targetURL: str
+
+
+class EventDefinition(Value, frozen=True):
+    id: Filled
+    name: str
+
+
+class Credential(Value, frozen=True):
+    """All kinds in one. A kind that the agent knows has all fields of its kind."""
+
+    typename: Filled = msgspec.field(name="__typename")
+    username: str | None = None
+    password: str | None = None
+    clientId: str | None = None
+    clientSecret: str | None = None
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in _CREDENTIAL_FIELDS.get(self.typename, ()):
+            if getattr(self, name) is None:
+                raise ValueError(f"has no {name}")
+
+    def __repr__(self) -> str:
+        return f"Credential({self.typename!r})"
+
+
+BASIC, OAUTH = "BasicCredentialData", "OAuthCredentialData"
+
+_CREDENTIAL_FIELDS = {BASIC: ("username", "password"), OAUTH: ("clientId", "clientSecret", "url")}
+
+
+class Csrf(Value, frozen=True):
+    tokenEndpointURL: str
+
+
+class RequestAuth(Value, frozen=True):
+    csrf: Csrf | None = None
+
+
+class Auth(Value, frozen=True):
+    """`accessStrategy`: "open" is an API that anybody may call; others name a way to sign in that is agreed on
+    elsewhere.
+    """
+
+    credential: Credential | None = None
+    accessStrategy: str | None = None
+    additionalHeaders: Parameters | None = None
+    additionalQueryParams: Parameters | None = None
+    requestAuth: RequestAuth | None = None
+
+    def __repr__(self) -> str:
+        return f"Auth({self.credential!r})"
+
+
+class Bundle(Value, frozen=True):
+    id: Filled
+    name: str
+    description: str | None = None
+    instanceAuthRequestInputSchema: str | None = None
+    defaultInstanceAuth: Auth | None = None
+    apiDefinitions: Page[ApiDefinition] | None = None
+    eventDefinitions: Page[EventDefinition] | None = None
+
+
+class Client(Value, frozen=True):
+    id: Filled
+
+
+class Application(Value, frozen=True):
+    """An application as assigned to the Runtime. Its `auths` are the client ids that may speak for it."""
+
+    id: Filled
+    name: Filled
+    description: str | None = None
+    auths: tuple[Client, ...] | None = None
+    bundles: Page[Bundle] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncompleteApplication:
+    """An application that is assigned, but whose content could not be read wholly; `reason` says why."""
+
+    id: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What is assigned to a Runtime: together the two tuples name every assigned application exactly once.
+
+    `labels` are those of the Runtime's labels that are texts.
+    """
+
+    applications: tuple[Application, ...]
+    incomplete: tuple[IncompleteApplication, ...]
+    labels: Mapping[str, str]
+
+    @property
+    def names_are_normalized(self) -> bool:
+        """Whether the Director has normalised the names: only the string "true" says so, not the boolean."""
+        return self.labels.get("isNormalized") == "true"
+
+
+class Runtime(Struct):
+    """The labels are texts of JSON, because their values may be of any type and size."""
+
+    labels: dict[str, Raw] | None = None
+
+
+class LabelsData(Struct):
+    runtime: Runtime
+
+
+class NextPageData(Struct):
+    """The applications are texts of JSON: those of the last fetch are not decoded again."""
+
+    applicationsForRuntime: Page[Raw]
+
+
+class FirstPageData(NextPageData):
+    runtime: Runtime
+
+
+class Identity(Struct):
+    """What can be read of any application. The fields have any type, so that an invalid one concerns only itself."""
+
+    id: Any = None
+    name: Any = None
+
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Id and name, "" if they are not texts."""
+        return (self.id if isinstance(self.id, str) else "", self.name if isinstance(self.name, str) else "")
+
+
+class IdentitiesData(Struct):
+    applicationsForRuntime: Page[Identity]
+
+
+class Parts(Struct):
+    """What a follow-up page asks for: more bundles of an application, or a bundle with more APIs or events."""
+
+    id: str
+    bundles: Page[Bundle] | None = None
+    bundle: Bundle | None = None
+
+
+class PartsData(Struct):
+    application: Parts
+
+
+class Viewer(Value, frozen=True):
+    """Whom the Director takes the owner of the certificate for; `type` is "RUNTIME" for a Runtime."""
+
+    id: Filled
+    type: str
+
+
+class ViewerData(Struct):
+    viewer: Viewer
+
+
+class SetLabel(Struct):
+    key: Any = None
+
+
+class SetLabelData(Struct):
+    setRuntimeLabel: SetLabel

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from controller.compass import tls
 from controller.compass.connector import ConnectorClient
-from controller.compass.decoder import Readings
 from controller.compass.director import DirectorClient
 from controller.compass.errors import InvalidAnswer, InvalidRequest
+from controller.compass.fetch import Readings
 from controller.compass.graphql import Observe, Transport
 from controller.compass.http import check_url
 from controller.compass.limits import Limits

@@ -20,16 +20,7 @@ from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.secrets import BY_APPLICATION, owning_applications, reserved_secrets
 from controller.applications.sync import SyncReconciler
 from controller.compass.errors import CompassError
-from controller.compass.types import (
-    ApiDefinition,
-    Application,
-    Assignment,
-    BasicCredentials,
-    Bundle,
-    Credentials,
-    IncompleteApplication,
-    Viewer,
-)
+from controller.compass.types import ApiDefinition, Application, Assignment, IncompleteApplication, Viewer
 from controller.connection import status as cc
 from controller.connection.backoff import Backoff
 from controller.connection.credentials import CredentialsReplaced, CredentialsStore, Registration
@@ -43,6 +34,7 @@ from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
 from informers.indexer import Indexer, Lister
 from informers.resource import Resource, object_key
 from tests.clock import VirtualClock
+from tests.support.assigned import basic, bundle, listed
 
 NAMESPACE = "kyma-system"
 
@@ -54,14 +46,9 @@ Watcher = Callable[[str, Object | None, Object | None], None]
 def application(name: str, *, secret: str | None = "password", identifier: str = "", **more: Any) -> Application:
     """An application of one bundle with one API; with `secret` None there are no credentials."""
     identifier = identifier or f"id-{name}"
-    credentials: Credentials | None = BasicCredentials("user", secret) if secret else None
-    bundle = Bundle(
-        id=f"{identifier}-bundle",
-        name="Main",
-        apis=(ApiDefinition(f"{identifier}-api", "API", f"https://{name}.example"),),
-        credentials=credentials,
-    )
-    return Application(id=identifier, name=name, bundles=more.pop("bundles", (bundle,)), **more)
+    apis = (ApiDefinition(f"{identifier}-api", "API", f"https://{name}.example"),)
+    main = bundle(f"{identifier}-bundle", "Main", basic("user", secret) if secret else None, apis=apis)
+    return Application(id=identifier, name=name, bundles=listed(*more.pop("bundles", (main,))), **more)
 
 
 class Cluster:

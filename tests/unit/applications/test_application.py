@@ -17,34 +17,35 @@ from controller.applications.conversion import (
 from controller.compass.types import (
     ApiDefinition,
     Application,
-    BasicCredentials,
+    Auth,
     Bundle,
+    Client,
+    Credential,
+    Csrf,
     EventDefinition,
-    OAuthCredentials,
-    UnsupportedCredentials,
+    RequestAuth,
 )
+from tests.support import assigned
+from tests.support.assigned import basic, listed, oauth
 
 GATEWAY = "http://central-application-gateway.kyma-system.svc.cluster.local:8082"
 SETTINGS = ConversionSettings(gateway_url=GATEWAY)
 BUNDLE_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 MANAGED_BY = {"applicationconnector.kyma-project.io/managed-by": "compass-runtime-agent"}
 NO_CREDENTIALS = {"type": "", "secretName": ""}
-BASIC = BasicCredentials("u", "p")
-OAUTH = OAuthCredentials("c", "s", "https://shop.example.com/oauth/token")
+CSRF: dict[str, Any] = {"requestAuth": RequestAuth(Csrf("https://csrf"))}
 
 
-def bundle(**fields: Any) -> Bundle:
+def bundle(auth: Auth | None = None, *, identifier: str = BUNDLE_ID, **fields: Any) -> Bundle:
     values: dict[str, Any] = {
-        "id": BUNDLE_ID,
-        "name": "Order Handling",
         "apis": (ApiDefinition("api-1", "Orders API v2", "https://shop.example.com/orders"),),
         "events": (EventDefinition("event-1", "Order Events"),),
     }
-    return Bundle(**(values | fields))
+    return assigned.bundle(identifier, "Order Handling", auth, **(values | fields))
 
 
 def convert(*bundles: Bundle, name: str = "mp-webshop-eu", **fields: Any) -> Desired:
-    application = Application(id="app-1", name="Webshop EU", bundles=bundles, **fields)
+    application = Application(id="app-1", name="Webshop EU", bundles=listed(*bundles), **fields)
     return desired_application(application, name, SETTINGS)
 
 
@@ -67,18 +68,21 @@ def test_an_empty_application_has_empty_lists_and_a_placeholder() -> None:
     assert "authCreateParameterSchema" not in service
 
 
-CREDENTIALS: list[tuple[str, dict[str, Any], dict[str, Any], list[str], int]] = [
-    ("none", {}, NO_CREDENTIALS, [], 0),
+CREDENTIALS: list[tuple[str, Auth | None, dict[str, Any], list[str], int]] = [
+    ("none", None, NO_CREDENTIALS, [], 0),
+    ("an open API", Auth(accessStrategy="open"), NO_CREDENTIALS, [], 0),
+    ("a strategy that is empty", Auth(accessStrategy=""), NO_CREDENTIALS, [], 0),
+    ("another strategy", Auth(accessStrategy="sap:cmp-mtls:v1"), NO_CREDENTIALS, [], 1),
     (
         "basic",
-        {"credentials": BASIC},
+        basic(accessStrategy="sap:cmp-mtls:v1"),
         {"type": "Basic", "secretName": f"mp-webshop-eu-{BUNDLE_ID}"},
         ["username", "password"],
         0,
     ),
     (
         "basic with csrf",
-        {"credentials": BASIC, "csrf_token_url": "https://csrf"},
+        basic(**CSRF),
         {
             "type": "Basic",
             "secretName": f"mp-webshop-eu-{BUNDLE_ID}",
@@ -89,26 +93,26 @@ CREDENTIALS: list[tuple[str, dict[str, Any], dict[str, Any], list[str], int]] = 
     ),
     (
         "oauth without a url",
-        {"credentials": OAuthCredentials("c", "s", "")},
+        oauth(url=""),
         {"type": "OAuth", "secretName": f"mp-webshop-eu-{BUNDLE_ID}"},
         ["clientId", "clientSecret"],
         0,
     ),
-    ("csrf alone", {"csrf_token_url": "https://csrf"}, NO_CREDENTIALS, [], 0),
-    ("empty user", {"credentials": BasicCredentials("", "p"), "csrf_token_url": "x"}, NO_CREDENTIALS, [], 1),
-    ("empty password", {"credentials": BasicCredentials("u", "")}, NO_CREDENTIALS, [], 1),
-    ("empty client", {"credentials": OAuthCredentials("", "s", "x")}, NO_CREDENTIALS, [], 1),
-    ("empty client secret", {"credentials": OAuthCredentials("c", "", "x")}, NO_CREDENTIALS, [], 1),
-    ("unsupported", {"credentials": UnsupportedCredentials("CertificateOAuthCredentialData")}, NO_CREDENTIALS, [], 1),
+    ("csrf alone", Auth(**CSRF), NO_CREDENTIALS, [], 0),
+    ("empty user", basic("", **CSRF), NO_CREDENTIALS, [], 1),
+    ("empty password", basic(password=""), NO_CREDENTIALS, [], 1),
+    ("empty client", oauth(""), NO_CREDENTIALS, [], 1),
+    ("empty client secret", oauth(secret=""), NO_CREDENTIALS, [], 1),
+    ("unsupported", Auth(Credential("CertificateOAuthCredentialData")), NO_CREDENTIALS, [], 1),
 ]
 
 
 @pytest.mark.parametrize(
-    ("fields", "expected", "keys", "warnings"), [row[1:] for row in CREDENTIALS], ids=[row[0] for row in CREDENTIALS]
+    ("auth", "expected", "keys", "warnings"), [row[1:] for row in CREDENTIALS], ids=[row[0] for row in CREDENTIALS]
 )
-def test_credentials_of_each_kind(fields: dict[str, Any], expected: Any, keys: list[str], warnings: int) -> None:
+def test_credentials_of_each_kind(auth: Auth | None, expected: Any, keys: list[str], warnings: int) -> None:
     """What cannot be served is no credentials, with a warning that names the bundle and no value."""
-    desired = convert(bundle(**fields))
+    desired = convert(bundle(auth))
     api, event = desired.spec["services"][0]["entries"]
     assert api["credentials"] == expected
     assert event["credentials"] == NO_CREDENTIALS
@@ -121,7 +125,7 @@ def test_one_credential_serves_all_apis_of_its_bundle_and_is_kept_without_any() 
     """The Secret exists for a bundle without APIs too."""
     apis = tuple(ApiDefinition(f"api-{n}", f"API {n}", "https://t") for n in range(3))
     desired = convert(
-        bundle(credentials=BASIC, apis=apis, headers={"X": ["1"]}), bundle(id="b2", credentials=BASIC, apis=())
+        bundle(basic(additionalHeaders={"X": ["1"]}), apis=apis), bundle(basic(), identifier="b2", apis=())
     )
     entries = desired.spec["services"][0]["entries"]
     assert {entry["credentials"]["secretName"] for entry in entries[:3]} == {f"mp-webshop-eu-{BUNDLE_ID}"}
@@ -143,12 +147,12 @@ def stored(desired: Desired, **metadata: Any) -> dict[str, Any]:
     return obj
 
 
-FULL = bundle(credentials=OAUTH, csrf_token_url="x", headers={"X": ["1"]}, auth_request_schema="{}")
+FULL = bundle(oauth(additionalHeaders={"X": ["1"]}, **CSRF), instanceAuthRequestInputSchema="{}")
 
 
 def test_an_application_that_is_right_is_not_written() -> None:
     """Right after creation, for the plain and for the full one."""
-    for desired in (convert(), convert(bundle()), convert(FULL, auth_ids=("a",))):
+    for desired in (convert(), convert(bundle()), convert(FULL, auths=(Client("a"),))):
         assert merge_application(stored(desired), desired) is None
 
 
@@ -181,7 +185,7 @@ def test_what_others_wrote_is_no_difference_and_survives_a_change() -> None:
 
 def variants() -> dict[str, dict[str, Any]]:
     """The same Application as it reads after the Go agent, through other CRDs and after harmless edits."""
-    plain = stored(convert(bundle(), auth_ids=()))
+    plain = stored(convert(bundle(), auths=()))
     go = copy.deepcopy(plain)
     go["spec"]["services"][0]["entries"][0]["requestParametersSecretName"] = ""
     go["spec"]["services"][0]["labels"] = None
@@ -201,7 +205,7 @@ def variants() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("variant", variants())
 def test_absent_and_empty_are_the_same(variant: str) -> None:
     """Else each cycle would write what the API server takes away again."""
-    assert merge_application(variants()[variant], convert(bundle(), auth_ids=())) is None
+    assert merge_application(variants()[variant], convert(bundle(), auths=())) is None
 
 
 EDITS: list[tuple[list[Any], Any]] = [
@@ -231,7 +235,7 @@ EDITS: list[tuple[list[Any], Any]] = [
 @pytest.mark.parametrize(("path", "value"), EDITS, ids=str)
 def test_every_own_field_that_was_edited_is_put_right(path: list[Any], value: Any) -> None:
     """The merged object is the stored one again, with its resourceVersion."""
-    desired = convert(FULL, auth_ids=("a",))
+    desired = convert(FULL, auths=(Client("a"),))
     actual = stored(desired)
     holder: Any = actual
     for step in path[:-1]:
@@ -276,16 +280,15 @@ def test_one_write_is_always_enough(services: Any, labels: Any, description: Any
 
 def test_what_is_stored_already_is_in_memory_once_and_means_the_same() -> None:
     """The stored values take the place of the desired ones; what differs, or is absent, is as it is desired."""
-    bundle = Bundle("b", "Bundle", apis=(ApiDefinition("a", "A", "https://t"),))
-    assigned = Application("id", "shop", "text", bundles=(bundle,))
+    application = Application("id", "shop", "text", bundles=listed(bundle()))
     settings = ConversionSettings("http://gateway")
-    alone = desired_application(assigned, "shop", settings)
+    alone = desired_application(application, "shop", settings)
     stored = copy.deepcopy(merge_application(None, alone))
     assert stored is not None
     stored["spec"] |= {"description": "edited", "more": "of a user"}
     del stored["spec"]["labels"]
     original = copy.deepcopy(stored)
-    desired = desired_application(assigned, "shop", settings, stored=stored)
+    desired = desired_application(application, "shop", settings, stored=stored)
     assert desired == alone
     assert stored == original
     assert desired.spec["services"] is stored["spec"]["services"]

@@ -1,8 +1,10 @@
 """The whole of an assignment: what is applied, what is reported and left alone, what is deleted."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,14 +12,9 @@ from hypothesis import strategies as st
 from controller.applications.conversion import ConversionSettings, desired_application
 from controller.applications.desired import DesiredSet, Reason, desired_set
 from controller.applications.names import shown_name
-from controller.compass.types import (
-    Application,
-    Assignment,
-    BasicCredentials,
-    Bundle,
-    IncompleteApplication,
-    UnsupportedCredentials,
-)
+from controller.compass.types import Application, Assignment, Auth, Bundle, Credential, IncompleteApplication
+from tests.support import assigned
+from tests.support.assigned import basic, listed
 
 SETTINGS = ConversionSettings(gateway_url="http://gateway", reserved_secrets=frozenset({"compass-agent-configuration"}))
 PARAMS = "params-" * 4  # 26 bytes of it are the same with another "params-" before it
@@ -25,11 +22,10 @@ NORMALIZED = {"isNormalized": "true"}
 
 
 def app(number: int, name: str, *bundles: Bundle) -> Application:
-    return Application(id=f"id-{number}", name=name, bundles=bundles)
+    return Application(id=f"id-{number}", name=name, bundles=listed(*bundles))
 
 
-def bundle(bundle_id: str, **fields: Any) -> Bundle:
-    return Bundle(id=bundle_id, name="b", credentials=BasicCredentials("u", "p"), **fields)
+bundle = partial(assigned.bundle, auth=basic())
 
 
 def desire(*applications: Application | IncompleteApplication, labels: Any = NORMALIZED) -> DesiredSet:
@@ -88,7 +84,7 @@ PROBLEMS = [
     ),
     (
         "two Secrets of one name",
-        [app(1, PARAMS + "shop", bundle("b", headers={"accept": ["text/plain"]}))],
+        [app(1, PARAMS + "shop", bundle("b", auth=basic(additionalHeaders={"accept": ["text/plain"]})))],
         {PARAMS + "shop": Reason.INVALID_SECRET},
     ),
 ]
@@ -133,7 +129,7 @@ def test_two_problems_that_are_shown_alike_keep_both_applications() -> None:
 
 def test_warnings_are_short_and_printable() -> None:
     """They become Events; a bundle's id is the Director's text."""
-    odd = Bundle(id="b\n" + "x" * 2_000_000, name="n" * 100, credentials=UnsupportedCredentials("Kind"))
+    odd = assigned.bundle("b\n" + "x" * 2_000_000, "n" * 100, Auth(Credential("Kind" * 1000)))
     for warning in desired_application(app(1, "shop", odd), "shop", SETTINGS).warnings:
         assert warning.isprintable()
         assert len(warning) < 300
@@ -172,9 +168,9 @@ def test_what_has_not_changed_is_not_made_again() -> None:
     """The very objects of the set before are in the next one; what changed, clashes or came anew is converted."""
     one, two, three = (Application(id=f"id-{name}", name=f"mp-{name}") for name in ("one", "two", "three"))
     before = desired_set(Assignment((one, two, three), (), {}), SETTINGS)
-    changed = replace(two, description="changed")
+    changed = msgspec.structs.replace(two, description="changed")
     same_as_one = Application(id="id-one", name="mp-one")
-    assignment = Assignment((same_as_one, changed, three, replace(three, id="id-other")), (), {})
+    assignment = Assignment((same_as_one, changed, three, msgspec.structs.replace(three, id="id-other")), (), {})
     after = desired_set(assignment, SETTINGS, previous=before)
     assert after == desired_set(assignment, SETTINGS)
     assert after.by_name["mp-one"] is before.by_name["mp-one"]
@@ -192,7 +188,7 @@ def test_an_answer_that_says_the_same_gives_the_same_set() -> None:
         replace(again, labels={}),
         replace(again, incomplete=(replace(incomplete[0], reason="other"),)),
         replace(again, applications=applications[:1]),
-        replace(again, applications=(replace(applications[0], description="x"), applications[1])),
+        replace(again, applications=(msgspec.structs.replace(applications[0], description="x"), applications[1])),
     ):
         after = desired_set(changed, SETTINGS, previous=before)
         assert after is not before

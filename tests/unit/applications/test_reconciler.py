@@ -3,14 +3,14 @@
 import base64
 import copy
 import gc
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.applications.conversion import DesiredSecret
 from controller.applications.secrets import reserved_secrets
-from controller.compass.types import Application, Bundle, UnsupportedCredentials
+from controller.compass.types import Application, Auth, Bundle, Credential, items
 from controller.resources import APPLICATION, SECRET, SYNC_STATUS
 from controller.settings import Settings
 from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden, Invalid
@@ -122,7 +122,7 @@ def test_compass_cannot_name_a_secret_of_the_agents_own(
 ) -> None:
     """Not to create it, and not to change one that carries its labels: it is an InvalidSecret, and told."""
     prefix, _, bundle_id = name.partition("-")
-    (bundle,) = application(prefix).bundles
+    (bundle,) = items(application(prefix).bundles)
     director.applications = [application(prefix, bundles=(replace(bundle, id=bundle_id),))]
     agent.settle()
     assert not cluster.secrets()
@@ -189,7 +189,7 @@ def test_a_refused_secret_holds_up_neither_its_application_nor_the_others(
     agent: Agent, director: Director, cluster: Cluster
 ) -> None:
     """Of two bundles one has a Secret that is refused: the other Secret and the Application are written."""
-    first, second = application("shop").bundles[0], application("second").bundles[0]
+    first, second = items(application("shop").bundles)[0], items(application("second").bundles)[0]
     director.applications = [application(NAME, bundles=(first, second))]
 
     def refuse(_method: str, resource: Resource, name: str) -> ApiError | None:
@@ -207,7 +207,7 @@ def test_a_refused_secret_holds_up_neither_its_application_nor_the_others(
 
 def test_an_unreachable_server_ends_the_attempt(synced: Agent, director: Director, cluster: Cluster) -> None:
     """No point in trying each further Secret, with a connect timeout for each."""
-    bundles = tuple(application(f"b{number}").bundles[0] for number in range(20))
+    bundles = tuple(items(application(f"b{number}").bundles)[0] for number in range(20))
     director.applications = [application(NAME, bundles=bundles)]
     cluster.failure = lambda *_: ConnectionFailed("refused")
     synced.clock.advance(30)
@@ -224,7 +224,7 @@ def test_a_secret_is_there_before_the_application_names_it(synced: Agent, direct
         order.append((method, resource.kind))
 
     cluster.failure = note
-    director.applications = [application(NAME, bundles=application("second").bundles)]
+    director.applications = [application(NAME, bundles=items(application("second").bundles))]
     synced.cycle()
     assert order == [("create", "Secret"), ("update", "Application"), ("delete", "Secret")]
 
@@ -367,8 +367,8 @@ def test_secrets_of_an_application_with_a_problem_stay(synced: Agent, director: 
 
 def test_a_bundle_without_credentials_any_more_is_told(synced: Agent, director: Director, cluster: Cluster) -> None:
     """Hidden credentials look like none: the Secret goes, with an Event. A bundle that is gone is no news."""
-    (bundle,) = director.applications[0].bundles
-    director.applications = [application(NAME, bundles=(replace(bundle, credentials=None),))]
+    (bundle,) = items(director.applications[0].bundles)
+    director.applications = [application(NAME, bundles=(replace(bundle, defaultInstanceAuth=None),))]
     synced.cycle()
     assert not cluster.secrets()
     assert [name for name, _ in synced.recorder.of("CredentialsVanished")] == [NAME]
@@ -384,8 +384,8 @@ def test_credentials_that_cannot_be_served_are_told_once(agent: Agent, director:
     """An Event when it is so, also for an Application that needs no write, and again only when it changes."""
 
     def with_kind(kind: str | None) -> Bundle:
-        (bundle,) = application(NAME).bundles
-        return replace(bundle, credentials=UnsupportedCredentials(kind) if kind else None)
+        (bundle,) = items(application(NAME).bundles)
+        return replace(bundle, defaultInstanceAuth=Auth(Credential(kind)) if kind else None)
 
     director.applications = [application(NAME, bundles=(with_kind(None),))]
     agent.settle()

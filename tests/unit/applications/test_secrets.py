@@ -8,16 +8,16 @@ import pytest
 
 from controller.applications.conversion import (
     MAX_SECRET_BYTES,
+    ConversionSettings,
     DesiredSecret,
-    credentials_secret,
+    desired_application,
     merge_secret,
-    params_secret,
     secret_problem,
 )
-from controller.compass.types import BasicCredentials, Bundle, OAuthCredentials
+from controller.compass.types import Application, Auth
+from tests.support.assigned import basic, bundle, listed, oauth
 
 BUNDLE_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-BUNDLE = Bundle(id=BUNDLE_ID, name="Orders")
 OWNER = {"metadata": {"name": "mp-shop", "uid": "uid-1"}}
 REFERENCE = {
     "apiVersion": "applicationconnector.kyma-project.io/v1alpha1",
@@ -26,7 +26,14 @@ REFERENCE = {
     "uid": "uid-1",
 }
 FOREIGN = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "uid-x"}
-BASIC = credentials_secret("mp-shop", BUNDLE, BasicCredentials("us\u00e4r", "p<w"))
+
+
+def secrets(auth: Auth) -> tuple[DesiredSecret, ...]:
+    application = Application("id", "shop", bundles=listed(bundle(BUNDLE_ID, auth=auth)))
+    return desired_application(application, "mp-shop", ConversionSettings("http://gateway")).secrets
+
+
+BASIC = secrets(basic("us\u00e4r", "p<w"))[0]
 
 
 def merge(actual: dict[str, Any] | None, desired: DesiredSecret = BASIC) -> dict[str, Any] | None:
@@ -39,7 +46,7 @@ def plain(data: Any) -> dict[str, str]:
 
 def test_oauth_keeps_id_and_secret() -> None:
     """The token's URL is in the Application only."""
-    secret = credentials_secret("mp-shop", BUNDLE, OAuthCredentials("c", "s", "https://t"))
+    (secret,) = secrets(oauth())
     assert plain(secret.data) == {"clientId": "c", "clientSecret": "s"}
 
 
@@ -57,9 +64,9 @@ PARAMS: list[tuple[Any, Any, dict[str, str] | None]] = [
 @pytest.mark.parametrize(("headers", "query", "expected"), PARAMS, ids=str)
 def test_parameters_are_stored_when_there_are_any(headers: Any, query: Any, expected: dict[str, str] | None) -> None:
     """A key is there for every map that is not null."""
-    secret = params_secret("mp-shop", Bundle(id=BUNDLE_ID, name="x", headers=headers, query_params=query))
-    assert (None if secret is None else plain(secret.data)) == expected
-    if secret is not None:
+    found = secrets(Auth(additionalHeaders=headers, additionalQueryParams=query))
+    assert [plain(secret.data) for secret in found] == ([] if expected is None else [expected])
+    for secret in found:
         assert secret.name == f"params-mp-shop-{BUNDLE_ID}"
         assert secret.labels == {"app": "mp-shop", "bundleId": BUNDLE_ID}
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from controller.applications.progress import Plan
@@ -70,7 +71,7 @@ def test_a_change_during_a_sync_is_compared_with_its_plan(
     edited["spec"]["description"] = "new"
     cluster.put(APPLICATION, edited)
     synced.deliver()
-    director.applications[0] = replace(director.applications[0], description="new")
+    director.applications[0] = msgspec.structs.replace(director.applications[0], description="new")
     compare = synced.applications.differing
 
     def compare_and_work(plan: Plan) -> list[str]:

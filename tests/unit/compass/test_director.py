@@ -21,14 +21,18 @@ from controller.compass.types import (
     ApiDefinition,
     Application,
     Assignment,
-    BasicCredentials,
-    Bundle,
+    Auth,
+    Client,
+    Credential,
+    Csrf,
     EventDefinition,
     IncompleteApplication,
-    OAuthCredentials,
-    UnsupportedCredentials,
+    RequestAuth,
     Viewer,
+    items,
 )
+from tests.support import assigned
+from tests.support.assigned import basic, listed, oauth
 from tests.unit.compass.https_server import Request, Server, http
 
 PASSWORD = "p4ssw0rd-Xyz"
@@ -103,9 +107,9 @@ class FakeDirector:
     def _shuffle(self, app: dict[str, Any]) -> None:
         """Everything inside an application comes in a new order for each request; applications are sorted by id."""
         bundles = app["bundles"] if isinstance(app["bundles"], list) else []
-        for items in [bundles, *(bundle[name] for bundle in bundles for name in DEFINITIONS)]:
-            if isinstance(items, list):
-                self.shuffle(items)
+        for found in [bundles, *(bundle[name] for bundle in bundles for name in DEFINITIONS)]:
+            if isinstance(found, list):
+                self.shuffle(found)
 
     def _answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
         if operation == "AssignedIds":
@@ -128,7 +132,11 @@ class FakeDirector:
         else:
             name = "apiDefinitions" if operation == "MoreApis" else "eventDefinitions"
             item = next((item for item in app["bundles"] if item["id"] == given["bundle"]), None)
-            result["bundle"] = item and {"id": item["id"], name: page(item[name], given["nested"], given.get("after"))}
+            result["bundle"] = item and {
+                "id": item["id"],
+                "name": item["name"],
+                name: page(item[name], given["nested"], given.get("after")),
+            }
         return {"data": {"application": result}}
 
     def _application(self, app: dict[str, Any], nested: int) -> dict[str, Any]:
@@ -180,46 +188,45 @@ def test_all_fields_are_read(director: DirectorClient, fake: FakeDirector, serve
             "additionalQueryParams": {"q": None},
             "requestAuth": {"csrf": None},
         },
-        {"credential": {"__typename": "CertificateOAuthCredentialData"}, "requestAuth": None},
+        {
+            "credential": {"__typename": "CertificateOAuthCredentialData"},
+            "accessStrategy": "sap:cmp-mtls:v1",
+            "requestAuth": None,
+        },
         {"credential": None, "additionalHeaders": {}},
     ]
     bundles = [bundle(n, auth=auth) for n, auth in enumerate(auths)]
     bundles[0] |= bundle(0, apis=1, events=2, auth=auths[0], description="d", instanceAuthRequestInputSchema="{}")
     fake.applications = [application(1, *bundles, description="D"), application(2, auths=None, bundles=None)]
     fake.labels = {"isNormalized": "true", "scenarios": ["DEFAULT"]}
-    basic = BasicCredentials("u", PASSWORD)
-    oauth = OAuthCredentials("c", "s", "https://o")
     result = fetch(director)
-    assert result.applications == (
-        Application(
-            id="app-0001",
-            name="shop 1",
-            description="D",
-            auth_ids=("auth-1",),
-            bundles=(
-                Bundle(
-                    id="bundle-0",
-                    name="Bundle 0",
-                    description="d",
-                    auth_request_schema="{}",
-                    apis=(ApiDefinition("def-0-a0", "Definition 0-a0", "https://t/0"),),
-                    events=(
-                        EventDefinition("def-0-e0", "Definition 0-e0"),
-                        EventDefinition("def-0-e1", "Definition 0-e1"),
-                    ),
-                    credentials=basic,
-                    csrf_token_url="https://csrf",
-                    headers={"X": ["1", "2"]},
-                    query_params={},
-                ),
-                Bundle(id="bundle-1", name="Bundle 1", credentials=oauth, query_params={"q": None}),
-                Bundle(
-                    id="bundle-2", name="Bundle 2", credentials=UnsupportedCredentials("CertificateOAuthCredentialData")
-                ),
-                Bundle(id="bundle-3", name="Bundle 3", headers={}),
-            ),
+    full = assigned.bundle(
+        "bundle-0",
+        "Bundle 0",
+        basic(
+            "u",
+            PASSWORD,
+            additionalHeaders={"X": ["1", "2"]},
+            additionalQueryParams={},
+            requestAuth=RequestAuth(Csrf("https://csrf")),
         ),
-        Application(id="app-0002", name="shop 2"),
+        apis=(ApiDefinition("def-0-a0", "Definition 0-a0", "https://t/0"),),
+        events=(
+            EventDefinition("def-0-e0", "Definition 0-e0"),
+            EventDefinition("def-0-e1", "Definition 0-e1"),
+        ),
+        description="d",
+        instanceAuthRequestInputSchema="{}",
+    )
+    others = [
+        oauth(url="https://o", additionalQueryParams={"q": None}, requestAuth=RequestAuth()),
+        Auth(Credential("CertificateOAuthCredentialData"), accessStrategy="sap:cmp-mtls:v1"),
+        Auth(additionalHeaders={}),
+    ]
+    bundles_read = [assigned.bundle(f"bundle-{n}", f"Bundle {n}", auth) for n, auth in enumerate(others, 1)]
+    assert result.applications == (
+        Application("app-0001", "shop 1", "D", (Client("auth-1"),), listed(full, *bundles_read)),
+        Application("app-0002", "shop 2"),
     )
     assert result.incomplete == ()
     assert result.labels == {"isNormalized": "true"}
@@ -227,34 +234,6 @@ def test_all_fields_are_read(director: DirectorClient, fake: FakeDirector, serve
     assert server.requests[0].headers["tenant"] == "tenant-1"
     assert server.requests[0].headers["x-request-id"] == "r_1"
     assert server.requests[0].variables == {"runtime": "runtime-1", "first": 3, "nested": 200}
-
-
-@pytest.mark.parametrize(
-    ("auth", "credentials"),
-    [
-        ({"credential": None, "accessStrategy": None}, None),
-        ({"credential": None, "accessStrategy": ""}, None),
-        ({"credential": None, "accessStrategy": "open"}, None),
-        ({"credential": None}, None),
-        (
-            {"credential": None, "accessStrategy": "sap:cmp-mtls:v1"},
-            UnsupportedCredentials("access strategy sap:cmp-mtls:v1"),
-        ),
-        (
-            {
-                "credential": {"__typename": "BasicCredentialData", "username": "u", "password": PASSWORD},
-                "accessStrategy": "sap:cmp-mtls:v1",
-            },
-            BasicCredentials("u", PASSWORD),
-        ),
-    ],
-)
-def test_an_access_strategy_other_than_open_is_credentials_that_cannot_be_served(
-    fake: FakeDirector, director: DirectorClient, auth: dict[str, Any], credentials: Any
-) -> None:
-    """An open API needs no Secret; with credentials beside it, a strategy says nothing more."""
-    fake.applications = [application(1, bundle(0, apis=1, auth=auth))]
-    assert fetch(director).applications[0].bundles[0].credentials == credentials
 
 
 @pytest.mark.parametrize(
@@ -350,12 +329,12 @@ def test_a_total_that_does_not_fit_is_inconsistent(director: DirectorClient, fak
 def test_a_cursor_that_never_ends_does_not_loop(director: DirectorClient, fake: FakeDirector) -> None:
     """Pages that repeat, or are empty while more is promised, end the reading."""
     fake.applications = [application(n) for n in range(3)]
-    for items in (fake.applications, []):
+    for repeated in (fake.applications, []):
 
-        def change(document: dict[str, Any], items: list[Any] = items) -> dict[str, Any]:
+        def change(document: dict[str, Any], repeated: list[Any] = repeated) -> dict[str, Any]:
             found = document["data"]["applicationsForRuntime"]
             found |= {"pageInfo": {"hasNextPage": True, "endCursor": page([1, 2], 1, None)["pageInfo"]["endCursor"]}}
-            found |= {"data": copy.deepcopy(items)}
+            found |= {"data": copy.deepcopy(repeated)}
             found["data"] = [app | {"bundles": None} for app in found["data"]]
             return document
 
@@ -374,12 +353,13 @@ def test_nested_lists_are_followed(
     fake.applications = [application(1, bundle(0, apis=5), bundle(1, events=3), bundle(2, apis=3, events=5))]
     (app,) = fetch(director).applications
     assert app.name == "shop 1"
-    assert [(b.id, len(b.apis), len(b.events)) for b in app.bundles] == [
+    found = items(app.bundles)
+    assert [(b.id, len(items(b.apiDefinitions)), len(items(b.eventDefinitions))) for b in found] == [
         ("bundle-0", 5, 0),
         ("bundle-1", 0, 3),
         ("bundle-2", 3, 5),
     ]
-    assert [api.id for api in app.bundles[2].apis] == ["def-2-a0", "def-2-a1", "def-2-a2"]
+    assert [api.id for api in items(found[2].apiDefinitions)] == ["def-2-a0", "def-2-a1", "def-2-a2"]
 
 
 def refuse_follow_ups(answer: bytes) -> Callable[[FakeDirector, Request], None]:
@@ -484,7 +464,7 @@ def test_a_list_in_a_new_order_for_each_page_is_read_completely(
     bundles = [bundle(f"{n:02}", apis=n, events=9 - n) for n in range(9)]
     fake.applications = [application(1, *bundles), application(2)]
     expected = fetch(director)
-    assert [len(b.apis) for b in expected.applications[0].bundles] == list(range(9))
+    assert [len(items(b.apiDefinitions)) for b in items(expected.applications[0].bundles)] == list(range(9))
     for seed in range(10):
         assert reading(fake, director, random.Random(seed)) == expected
 
@@ -562,7 +542,7 @@ INSIDE = [
     inside("bundles.data[bundle-0].apiDefinitions.data[def-0-a0].targetURL", None),
     inside("bundles.data[bundle-0].eventDefinitions.data[def-0-e0].name", 1),
     inside(f"{AUTH}.credential", "x"),
-    inside(f"{AUTH}.credential.password", None),
+    inside(f"{AUTH}.credential", None, [*AUTH_PATH, "credential", "password"]),
     inside(f"{AUTH}.credential.__typename", None),
     inside(f"{AUTH}.requestAuth.csrf.tokenEndpointURL", None),
     inside(f"{AUTH}.additionalHeaders.*", {"X": PASSWORD}, [*AUTH_PATH, "additionalHeaders"]),

@@ -7,14 +7,13 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
 
-from controller.compass.answers import Answer
+from controller.compass.answers import Answer, decode
 from controller.compass.errors import TooLarge, Unavailable
 from controller.compass.fetch import FOLLOW_UP_TIMEOUT, MAX_SLOW_APPLICATIONS, Call, Fetch
 from controller.compass.limits import MIB, Limits
 from controller.compass.queries import FIRST_PAGE, LABELS, MORE_BUNDLES, NEXT_PAGE, Operation
-from controller.compass.types import Assignment
+from controller.compass.types import Assignment, items
 
 T = TypeVar("T")
 
@@ -69,7 +68,7 @@ class Director:
         self.now += seconds
         if answer_size > LIMITS.answer_bytes:
             raise TooLarge("the answer is too large", single=True)
-        return Answer(operation.data, Raw(json.dumps(data).encode()), (), "", answer_size)
+        return Answer(decode(json.dumps(data).encode(), operation.data), size=answer_size)
 
     def _answer(self, operation: Operation[Any], variables: dict[str, Any]) -> tuple[dict[str, Any], int, float]:
         if operation is LABELS:
@@ -187,7 +186,7 @@ def test_follow_up_pages_that_hang_leave_their_application_incomplete() -> None:
     director = Director([App("many", bundles=45), *slow, *apps(100), App("late", bundles=25)])
     result = director.fetch()
     assert names(result.applications) == ["many", *names(apps(100))]
-    assert [len(app.bundles) for app in result.applications[:1]] == [45]
+    assert [len(items(app.bundles)) for app in result.applications[:1]] == [45]
     assert names(result.incomplete) == [*names(slow), "late"]
     assert result.incomplete[0].reason == f"no complete answer within {FOLLOW_UP_TIMEOUT:g} s"
     assert "did not answer in time for 3 other applications" in result.incomplete[-1].reason

@@ -7,16 +7,14 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Raw
 
-from controller.compass.answers import Answer
-from controller.compass.decoder import ApplicationNode, Readings
+from controller.compass.answers import Answer, decode
 from controller.compass.errors import CompassError, InvalidAnswer, TooLarge
-from controller.compass.fetch import ApplicationReader, Fetch
+from controller.compass.fetch import ApplicationReader, Fetch, Readings
 from controller.compass.http import HttpAnswer
 from controller.compass.limits import Limits
 from controller.compass.queries import FIRST_PAGE, NEXT_PAGE, Operation
-from controller.compass.types import Application, Assignment
+from controller.compass.types import Application, Assignment, items
 from tests.support.compass_border import RUNTIME, DirectorBorder, truthful
 from tests.support.fuzzing import PLACES, VALUES, planted, quickly
 
@@ -61,7 +59,7 @@ class Director:
     def __call__(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float) -> Answer[T]:
         data: dict[str, Any] = {"runtime": {"labels": {}}, "applicationsForRuntime": listed(self.applications)}
         text = json.dumps(data if operation in (FIRST_PAGE, NEXT_PAGE) else self.follow_up).encode()
-        return Answer(operation.data, Raw(text), (), "", len(text))
+        return Answer(decode(text, operation.data), size=len(text))
 
     def fetch(self) -> Assignment:
         return Fetch(self, "runtime", per_page=500, limits=Limits(), readings=self.readings).run()
@@ -73,7 +71,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ids: list[str] = []
     read = ApplicationReader.read
 
-    def noted(reader: ApplicationReader, found: ApplicationNode) -> Application:
+    def noted(reader: ApplicationReader, found: Application) -> Application:
         ids.append(found.id)
         return read(reader, found)
 
@@ -128,7 +126,7 @@ def test_more_pages_are_read_each_time(parsed: list[str]) -> None:
         bundle = {"id": "b", "name": name, "apiDefinitions": listed([]), "eventDefinitions": listed([])}
         director.follow_up = {"application": {"id": "app-1", "bundles": listed([bundle])}}
         (found,) = director.fetch().applications
-        assert [bundle.name for bundle in found.bundles] == [name]
+        assert [bundle.name for bundle in items(found.bundles)] == [name]
     assert parsed == ["app-1", "app-1"]
 
 
