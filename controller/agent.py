@@ -36,9 +36,7 @@ from controller.runtime.memory import memory_limit
 from controller.settings import ObjectName, Settings
 from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer, Stop
 from informers.indexer import IndexFunction
-from workqueue import Clock, ItemExponentialFailureRateLimiter, RealClock
-
-_RETRY_BASE = 0.005  # seconds, as in controllers in Go
+from workqueue import Clock, RealClock
 
 _APPLICATION_WORKERS = 8  # the API server answers a write within milliseconds; more threads would wait for each other
 
@@ -316,7 +314,7 @@ class Process:
             name,
             reconcile,
             workers=workers,
-            rate_limiter=ItemExponentialFailureRateLimiter(_RETRY_BASE, retry_cap),
+            retry_cap=retry_cap,
             clock=self.clock,
             metrics=self._metrics,
             kind=resource.kind,

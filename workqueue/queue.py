@@ -10,14 +10,16 @@ import math
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from workqueue._keyed_heap import KeyedHeap
 from workqueue.clock import REAL_CLOCK, Clock
-from workqueue.rate_limiters import RateLimiter
 
 K = TypeVar("K", bound=Hashable)
 
+_RETRY_BASE_SECONDS = 0.005  # the first retry is immediate for people (client-go: DefaultTypedControllerRateLimiter)
+_RETRY_CAP_SECONDS = 1000.0  # a key that always fails is still retried every 17 minutes
+_MAX_EXPONENT = 1023  # of a float: one more and ** raises OverflowError
 _MAX_WAIT_SECONDS = 10.0  # a limit in case of an unexpected clock: waiting threads check again after this time
 
 
@@ -39,41 +41,32 @@ class QueueGauges:
     longest_running_processor_seconds: float
 
 
-class QueueMetrics(Protocol):
-    """Receives the events of one queue; client-go's metric is named for each.
+class QueueMetrics:
+    """The metrics of queues by their names. Exporters override the hooks; these report to nobody.
 
-    Called with the queue's lock held, so that the events of a key are in order: implementations must be quick and must
-    not call the queue.
+    All but queue() are called with the lock of the queue held, so that the events of a key are in order: they must be
+    quick and must not call the queue.
     """
 
-    def added(self) -> None:
-        """A key became dirty (workqueue_adds_total). Adds without effect are not counted."""
-        ...
-
-    def handed_out(self, queued_seconds: float) -> None:
-        """A worker got a key, this long after its first add (workqueue_queue_duration_seconds)."""
-        ...
-
-    def finished(self, work_seconds: float) -> None:
-        """A worker called done(), this long after get() (workqueue_work_duration_seconds)."""
-        ...
-
-    def retried(self) -> None:
-        """add_after() was called, also with a delay of zero (workqueue_retries_total)."""
-        ...
-
-
-class MetricsProvider(Protocol):
-    """Creates the metrics of queues. One provider serves all queues of a process."""
-
-    def new_queue_metrics(self, name: str, gauges: Callable[[], QueueGauges]) -> QueueMetrics:
-        """Called once by each queue with a name.
+    def queue(self, name: str, gauges: Callable[[], QueueGauges]) -> None:
+        """There is a queue of this name.
 
         `gauges` may be called from any thread at any time, for example on each scrape. (client-go updates them every
-        0.5 s; a call returns the exact value and needs no thread.) It takes the queue's lock, so the provider must not
-        hold a lock that the methods of QueueMetrics need.
+        0.5 s; a call returns the exact value and needs no thread.) It takes the queue's lock, so the caller must not
+        hold a lock that the hooks below need.
         """
-        ...
+
+    def key_added(self, name: str) -> None:
+        """A key became dirty (workqueue_adds_total). Adds without effect are not counted."""
+
+    def key_taken(self, name: str, *, queued_seconds: float) -> None:
+        """A worker got a key, this long after its first add (workqueue_queue_duration_seconds)."""
+
+    def key_done(self, name: str, *, work_seconds: float) -> None:
+        """A worker called done(), this long after get() (workqueue_work_duration_seconds)."""
+
+    def key_delayed(self, name: str) -> None:
+        """add_after() was called, also with a delay of zero (workqueue_retries_total)."""
 
 
 class RateLimitingQueue(Generic[K]):
@@ -96,15 +89,19 @@ class RateLimitingQueue(Generic[K]):
 
     def __init__(
         self,
-        rate_limiter: RateLimiter[K],
         *,
         name: str = "",
+        retry_base: float = _RETRY_BASE_SECONDS,
+        retry_cap: float = _RETRY_CAP_SECONDS,
         clock: Clock = REAL_CLOCK,
-        metrics: MetricsProvider | None = None,
+        metrics: QueueMetrics | None = None,
     ) -> None:
-        """rate_limiter: of failed keys. `name` labels the metrics; a queue without a name has none."""
+        """`name` labels the metrics; a queue without a name has none. The n-th retry of a failed key waits
+        retry_base * 2^(n-1) seconds, at most retry_cap.
+        """
         self.name = name
-        self._rate_limiter = rate_limiter
+        self._retry_base = retry_base
+        self._retry_cap = retry_cap
         self._clock = clock
         self._lock = threading.Lock()
         self._available = threading.Condition(self._lock)
@@ -119,9 +116,11 @@ class RateLimitingQueue(Generic[K]):
         # Keys that wait, by the time at which to queue them, and their priorities.
         self._delayed: KeyedHeap[K] = KeyedHeap()
         self._delayed_priority: dict[K, int] = {}
+        self._failures: dict[K, int] = {}
         self._shutting_down = False
 
-        self._metrics = metrics.new_queue_metrics(name, self._gauges) if metrics is not None and name else None
+        self._metrics = metrics if metrics is not None and name else QueueMetrics()
+        self._metrics.queue(name, self._gauges)
 
     def add(self, key: K, *, priority: int = 0) -> None:
         """Mark a key as needing work. Ignored after a shutdown."""
@@ -139,8 +138,7 @@ class RateLimitingQueue(Generic[K]):
         with self._lock:
             if self._shutting_down:
                 return
-            if self._metrics is not None:
-                self._metrics.retried()
+            self._metrics.key_delayed(self.name)
             self._promote_locked()
             now = self._clock.monotonic()
             if delay_seconds <= 0:
@@ -156,8 +154,12 @@ class RateLimitingQueue(Generic[K]):
                 self._available.notify_all()
 
     def add_rate_limited(self, key: K, *, priority: int = 0) -> None:
-        """Add a failed key again after the delay of the rate limiter."""
-        self.add_after(key, self._rate_limiter.when(key), priority=priority)
+        """Count a failure of the key, and add it again after its delay."""
+        with self._lock:
+            failures = self._failures.get(key, 0)
+            self._failures[key] = failures + 1
+        delay = min(self._retry_cap, self._retry_base * 2.0 ** min(failures, _MAX_EXPONENT))
+        self.add_after(key, delay, priority=priority)
 
     def retry_now(self) -> None:
         """End the delays of all failed keys, because the cause of the failures may be gone.
@@ -167,17 +169,19 @@ class RateLimitingQueue(Generic[K]):
         with self._lock:
             now = self._clock.monotonic()
             for key in self._delayed:
-                if self._rate_limiter.num_requeues(key):
+                if key in self._failures:
                     self._delayed.push(key, now)
             self._promote_locked()
 
     def forget(self, key: K) -> None:
         """Reset the failures of a key: it succeeded, or it is not retried. Does not replace done()."""
-        self._rate_limiter.forget(key)
+        with self._lock:
+            self._failures.pop(key, None)
 
     def num_requeues(self, key: K) -> int:
         """How often the key was added by add_rate_limited() since the last forget()."""
-        return self._rate_limiter.num_requeues(key)
+        with self._lock:
+            return self._failures.get(key, 0)
 
     def get(self) -> K:
         """Wait for a key and take it. Raises ShutDown if the queue is shut down and nothing is queued."""
@@ -196,8 +200,7 @@ class RateLimitingQueue(Generic[K]):
             _, key = self._queue.pop()
             priority, dirty_since = self._dirty.pop(key)
             now = self._processing[key] = self._clock.monotonic()
-            if self._metrics is not None:
-                self._metrics.handed_out(now - dirty_since)
+            self._metrics.key_taken(self.name, queued_seconds=now - dirty_since)
             return key, priority
 
     def done(self, key: K) -> None:
@@ -207,8 +210,7 @@ class RateLimitingQueue(Generic[K]):
             started = self._processing.pop(key, None)
             if started is None:
                 return
-            if self._metrics is not None:
-                self._metrics.finished(self._clock.monotonic() - started)
+            self._metrics.key_done(self.name, work_seconds=self._clock.monotonic() - started)
             added_meanwhile = self._dirty.get(key)
             if added_meanwhile is not None:
                 self._queue.push(key, -added_meanwhile[0])
@@ -240,8 +242,7 @@ class RateLimitingQueue(Generic[K]):
         known = self._dirty.get(key)
         if known is None:
             self._dirty[key] = (priority, now)
-            if self._metrics is not None:
-                self._metrics.added()
+            self._metrics.key_added(self.name)
         elif priority > known[0]:
             self._dirty[key] = (priority, known[1])
         else:

@@ -41,8 +41,6 @@ from informers import (
 from workqueue import (
     REAL_CLOCK,
     Clock,
-    ControllerRateLimiter,
-    RateLimiter,
     RateLimitingQueue,
     ShutDown,
 )
@@ -110,6 +108,7 @@ class Controller(Generic[K]):
 
     name: unique in the process; names the queue, the metrics and the log records.
     workers: how many different keys may be reconciled at the same time.
+    retry_cap: the longest wait of a failed key, in seconds.
     kind: the Kubernetes kind that the keys name, for the log records only.
     """
 
@@ -119,7 +118,7 @@ class Controller(Generic[K]):
         reconcile: Reconcile[K],
         *,
         workers: int = 1,
-        rate_limiter: RateLimiter[K] | None = None,
+        retry_cap: float = 1000.0,
         clock: Clock = REAL_CLOCK,
         metrics: Metrics | None = None,
         kind: str = "",
@@ -132,10 +131,7 @@ class Controller(Generic[K]):
         metrics = metrics if metrics is not None else Metrics()
         self._metrics = metrics.controller(name, workers=workers)
         self.queue: RateLimitingQueue[K] = RateLimitingQueue(
-            rate_limiter if rate_limiter is not None else ControllerRateLimiter(clock=self._clock),
-            name=name,
-            clock=self._clock,
-            metrics=metrics,
+            name=name, retry_cap=retry_cap, clock=self._clock, metrics=metrics
         )
         self._watches: list[_Watch[K]] = []
         self._lock = threading.Lock()

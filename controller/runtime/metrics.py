@@ -54,33 +54,11 @@ class ControllerMetrics:
     active_workers: Gauge
 
 
-@dataclass(frozen=True, slots=True)
-class _QueueMetrics:
-    """The metrics of one queue, as workqueue.QueueMetrics requires."""
-
-    adds: Counter
-    latency: Histogram
-    work: Histogram
-    retries: Counter
-
-    def added(self) -> None:
-        self.adds.inc()
-
-    def handed_out(self, queued_seconds: float) -> None:
-        self.latency.observe(queued_seconds)
-
-    def finished(self, work_seconds: float) -> None:
-        self.work.observe(work_seconds)
-
-    def retried(self) -> None:
-        self.retries.inc()
-
-
-class Metrics(RequestMetrics, InformerMetrics):
+class Metrics(RequestMetrics, InformerMetrics, QueueMetrics):
     """All metrics of the generic core, in their own registry.
 
-    It implements the MetricsProvider of the workqueue and the metrics hooks of informers and of the API client, and has
-    the metrics of controllers and leader election. A program can add its own metrics to `registry`.
+    It implements the hooks of queues, informers and the API client, and has the metrics of controllers and leader
+    election. A program can add its own metrics to `registry`.
     """
 
     def __init__(self) -> None:
@@ -191,19 +169,26 @@ class Metrics(RequestMetrics, InformerMetrics):
             active_workers=self._active_workers.labels(name),
         )
 
-    # workqueue.MetricsProvider
+    # workqueue.QueueMetrics
 
-    def new_queue_metrics(self, name: str, gauges: Callable[[], QueueGauges]) -> QueueMetrics:
-        labels = (name, name)
-        self._depth.labels(*labels).set_function(lambda: gauges().depth)
-        self._unfinished.labels(*labels).set_function(lambda: gauges().unfinished_work_seconds)
-        self._longest.labels(*labels).set_function(lambda: gauges().longest_running_processor_seconds)
-        return _QueueMetrics(
-            adds=self._adds.labels(*labels),
-            latency=self._latency.labels(*labels),
-            work=self._work.labels(*labels),
-            retries=self._retries.labels(*labels),
-        )
+    def queue(self, name: str, gauges: Callable[[], QueueGauges]) -> None:
+        self._depth.labels(name, name).set_function(lambda: gauges().depth)
+        self._unfinished.labels(name, name).set_function(lambda: gauges().unfinished_work_seconds)
+        self._longest.labels(name, name).set_function(lambda: gauges().longest_running_processor_seconds)
+        for metric in (self._adds, self._latency, self._work, self._retries):
+            metric.labels(name, name)
+
+    def key_added(self, name: str) -> None:
+        self._adds.labels(name, name).inc()
+
+    def key_taken(self, name: str, *, queued_seconds: float) -> None:
+        self._latency.labels(name, name).observe(queued_seconds)
+
+    def key_done(self, name: str, *, work_seconds: float) -> None:
+        self._work.labels(name, name).observe(work_seconds)
+
+    def key_delayed(self, name: str) -> None:
+        self._retries.labels(name, name).inc()
 
     # informers.metrics.RequestMetrics
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.benchmarks.measured_world import spread
 from tests.clock import VirtualClock
-from workqueue import ControllerRateLimiter, RateLimitingQueue, ShutDown
+from workqueue import RateLimitingQueue, ShutDown
 
 _ROUNDS = 5
 _KEYS = [f"namespace/name-{i}" for i in range(20_000)]
@@ -55,7 +55,7 @@ def filled_first() -> None:
 
 
 def _new_queue() -> RateLimitingQueue[Any]:
-    return RateLimitingQueue(ControllerRateLimiter())
+    return RateLimitingQueue()
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -123,7 +123,7 @@ def delayed_keys() -> None:
     for waiting in _DELAYED_KEYS:
         figures = []
         for _ in range(_ROUNDS):
-            q: RateLimitingQueue[int] = RateLimitingQueue(ControllerRateLimiter(), clock=VirtualClock())
+            q: RateLimitingQueue[int] = RateLimitingQueue(clock=VirtualClock())
             # Scattered over the range by a multiplier prime to it: a heap gets neither its best nor its worst case.
             for i in range(waiting):
                 q.add_after(i, 1.0 + i * 7_919 % waiting)

@@ -15,7 +15,6 @@ from controller.runtime.controller import Predicate
 from informers import ConnectionFailed, DeletedFinalStateUnknown, EventHandlers, Forbidden, Stop, Stopped
 from tests.clock import VirtualClock
 from tests.unit.runtime.conftest import Threads
-from workqueue import ItemExponentialFailureRateLimiter
 
 Object = dict[str, Any]
 WAIT = 60.0
@@ -347,9 +346,7 @@ class TestPriorities:
         """Start a controller with one worker whose reconcile is told with which priority it got the key. The keys in
         `waiting` with their priorities wait for the worker already when it starts.
         """
-        controller: Controller[str] = Controller(
-            "test", lambda key: reconcile(key, got[-1]), clock=clock, rate_limiter=ItemExponentialFailureRateLimiter()
-        )
+        controller: Controller[str] = Controller("test", lambda key: reconcile(key, got[-1]), clock=clock)
         got: list[int] = []
         take = controller.queue.get_with_priority
 

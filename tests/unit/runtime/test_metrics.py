@@ -113,7 +113,7 @@ def test_buckets(name: str, buckets: Any, metrics: Metrics) -> None:
 def test_queue_gauges_are_asked_at_each_scrape(metrics: Metrics) -> None:
     """No timer is between the queue and the scrape."""
     state = QueueGauges(1, 2.5, 3.5)
-    hooks = metrics.new_queue_metrics("other", lambda: state)
+    metrics.queue("other", lambda: state)
 
     def values() -> list[float | None]:
         names = ("depth", "unfinished_work_seconds", "longest_running_processor_seconds")
@@ -123,10 +123,10 @@ def test_queue_gauges_are_asked_at_each_scrape(metrics: Metrics) -> None:
     assert values() == [1, 2.5, 3.5]
     state = QueueGauges(0, 0.0, 0.0)
     assert values() == [0, 0, 0]
-    hooks.added()
-    hooks.retried()
-    hooks.handed_out(0.5)
-    hooks.finished(0.25)
+    metrics.key_added("other")
+    metrics.key_delayed("other")
+    metrics.key_taken("other", queued_seconds=0.5)
+    metrics.key_done("other", work_seconds=0.25)
     read = metrics.registry.get_sample_value
     labels = {"name": "other", "controller": "other"}
     assert read("workqueue_adds_total", labels) == 1

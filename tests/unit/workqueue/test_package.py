@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import workqueue
-from workqueue import ControllerRateLimiter, RateLimitingQueue
+from workqueue import RateLimitingQueue
 
 PACKAGE = Path(workqueue.__file__).parent
 
@@ -67,7 +67,7 @@ def test_readme_example_mirrors_a_directory(tmp_path: Path) -> None:
     (target / "gone").write_text("stale")
     scope: dict[str, Any] = {}
     exec(compile(readme_example(), "README.md", "exec"), scope)
-    queue: RateLimitingQueue[str] = RateLimitingQueue(ControllerRateLimiter(), name="mirror")
+    queue: RateLimitingQueue[str] = RateLimitingQueue(name="mirror")
     before = threading.active_count()
     scope["start"](source, target, queue)
     try:

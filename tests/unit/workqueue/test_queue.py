@@ -2,6 +2,7 @@
 
 import gc
 import math
+import sys
 import threading
 import weakref
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.clock import VirtualClock
 from tests.unit.workqueue.conftest import Threads
-from workqueue import ItemExponentialFailureRateLimiter, RateLimitingQueue, ShutDown
+from workqueue import RateLimitingQueue, ShutDown
 
 
 class RecordingClock(VirtualClock):
@@ -31,7 +32,7 @@ def clock() -> RecordingClock:
 
 @pytest.fixture
 def queue(clock: RecordingClock) -> RateLimitingQueue[str]:
-    return RateLimitingQueue(ItemExponentialFailureRateLimiter(base=100), clock=clock)
+    return RateLimitingQueue(retry_base=100, clock=clock)
 
 
 def take_all(queue: RateLimitingQueue[str]) -> list[str]:
@@ -210,7 +211,7 @@ class TestWaitingWorkers:
 
 def test_delays_end_on_the_machines_clock() -> None:
     """With the real clock a sleeping worker gets the key too, and an endless delay disturbs nobody."""
-    queue: RateLimitingQueue[str] = RateLimitingQueue(ItemExponentialFailureRateLimiter())
+    queue: RateLimitingQueue[str] = RateLimitingQueue()
     queue.add_after("never", math.inf)
     queue.add_after("a", 0.01)
     assert queue.get() == "a"
@@ -233,6 +234,18 @@ class TestFailedKeys:
         queue.add_rate_limited("a")
         clock.advance(100)
         assert take_all(queue) == ["a"]
+
+    @pytest.mark.parametrize(("base", "cap"), [(0.005, 1000.0), (1e300, sys.float_info.max)])
+    def test_wait_twice_as_long_each_time_up_to_the_cap(self, base: float, cap: float) -> None:
+        """Before a float overflows."""
+        queue: RateLimitingQueue[str] = RateLimitingQueue(retry_base=base, retry_cap=cap)
+        waits: list[float] = []
+        queue.add_after = lambda _, seconds, **__: waits.append(seconds)  # type: ignore[method-assign]
+        for _ in range(1100):
+            queue.add_rate_limited("a")
+        queue.add_rate_limited("b")
+        assert waits[:3] == [base, 2 * base, 4 * base]
+        assert waits[-2:] == [cap, base], "each key has its own count"
 
     def test_retry_now_ends_their_delays(self, queue: RateLimitingQueue[str], clock: VirtualClock) -> None:
         """They keep their priority and their count of failures; a key that waits for another reason goes on waiting."""
@@ -273,7 +286,7 @@ def test_bad_arguments_leave_the_queue_as_it_was(queue: RateLimitingQueue[str]) 
 
 def test_incomparable_keys_are_fine() -> None:
     """Keys need a hash, not an order."""
-    queue: RateLimitingQueue[object] = RateLimitingQueue(ItemExponentialFailureRateLimiter())
+    queue: RateLimitingQueue[object] = RateLimitingQueue()
     keys = [object(), 1, "a", None, threading.Lock()]
     for key in keys:
         queue.add(key)
@@ -294,7 +307,7 @@ def test_a_key_that_is_done_is_not_kept(clock: VirtualClock) -> None:
     class Key:
         """Something that can be watched going away."""
 
-    queue: RateLimitingQueue[Key] = RateLimitingQueue(ItemExponentialFailureRateLimiter(), clock=clock)
+    queue: RateLimitingQueue[Key] = RateLimitingQueue(clock=clock)
     key = Key()
     gone = weakref.ref(key)
     queue.add_rate_limited(key)

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.clock import VirtualClock
-from workqueue import ItemExponentialFailureRateLimiter, QueueGauges, QueueMetrics, RateLimitingQueue, ShutDown
+from workqueue import QueueGauges, QueueMetrics, RateLimitingQueue, ShutDown
 
 KEYS = st.sampled_from("abcde")
 PRIORITIES = st.integers(-1, 2)
 DELAYS = st.integers(-1, 6)
 
 
-class Recorder:
-    """A MetricsProvider and the metrics of its only queue."""
+class Recorder(QueueMetrics):
+    """Those of one queue."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -26,21 +26,20 @@ class Recorder:
         self.queued: list[float] = []
         self.worked: list[float] = []
 
-    def new_queue_metrics(self, name: str, gauges: Callable[[], QueueGauges]) -> QueueMetrics:
+    def queue(self, name: str, gauges: Callable[[], QueueGauges]) -> None:
         self.names.append(name)
         self.gauges = gauges
-        return self
 
-    def added(self) -> None:
+    def key_added(self, name: str) -> None:
         self.adds += 1
 
-    def handed_out(self, queued_seconds: float) -> None:
+    def key_taken(self, name: str, *, queued_seconds: float) -> None:
         self.queued.append(queued_seconds)
 
-    def finished(self, work_seconds: float) -> None:
+    def key_done(self, name: str, *, work_seconds: float) -> None:
         self.worked.append(work_seconds)
 
-    def retried(self) -> None:
+    def key_delayed(self, name: str) -> None:
         self.retries += 1
 
 
@@ -58,9 +57,7 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = NeverWaits()
         self.metrics = Recorder()
-        self.queue: RateLimitingQueue[str] = RateLimitingQueue(
-            ItemExponentialFailureRateLimiter(), name="test", clock=self.clock, metrics=self.metrics
-        )
+        self.queue: RateLimitingQueue[str] = RateLimitingQueue(name="test", clock=self.clock, metrics=self.metrics)
         self.now = 0
         self.waiting: list[str] = []  # queued keys by arrival
         self.dirty: dict[str, tuple[int, int]] = {}  # priority, since when
@@ -178,8 +175,6 @@ def test_a_queue_has_metrics_by_its_name() -> None:
     """Series without a name could not be told apart."""
     metrics = Recorder()
     for name in ("test", ""):
-        queue: RateLimitingQueue[str] = RateLimitingQueue(
-            ItemExponentialFailureRateLimiter(), name=name, metrics=metrics
-        )
+        queue: RateLimitingQueue[str] = RateLimitingQueue(name=name, metrics=metrics)
         queue.add("a")
     assert (metrics.names, metrics.adds) == (["test"], 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.clock import VirtualClock
 from tests.unit.workqueue.conftest import Threads
-from workqueue import ItemExponentialFailureRateLimiter, RateLimitingQueue, ShutDown
+from workqueue import RateLimitingQueue, ShutDown
 
 PRODUCERS = 6
 WORKERS = 6
@@ -16,7 +16,7 @@ KEYS = 20
 
 
 def new_queue(**arguments: Any) -> RateLimitingQueue[int]:
-    return RateLimitingQueue(ItemExponentialFailureRateLimiter(), **arguments)
+    return RateLimitingQueue(**arguments)
 
 
 class Desired:
