@@ -2,6 +2,8 @@
 
 - `event` never blocks and never fails. It adds the event to a bounded buffer; a full buffer drops it and logs that.
 - A repeated event increases the count of the existing Event.
+- Similar events have the same object, type and reason, and different messages. The tenth within ten minutes and all
+  later ones become one Event that counts, and has the last message.
 - Frequent events are not written: 25 writes for an object, then one every 5 minutes.
 - Events about cluster-scoped objects go to namespace `default`.
 - A refusal by the API server is logged once until it changes. Only a server that does not answer leads to a retry.
@@ -27,9 +29,12 @@ log = logging.getLogger(__name__)
 EVENTS = Resource("", "v1", "events", "Event")
 EventType = Literal["Normal", "Warning"]
 
-# client-go's numbers: the broadcaster's queue, the size of the caches, the spam filter, the retries.
+# client-go's numbers: the broadcaster's queue, the size of the caches, the aggregator, the spam filter, the retries.
 _BUFFER = 1000
 _CACHE_SIZE = 4096
+_SIMILAR_LIMIT = 10
+_SIMILAR_SECONDS = 600.0
+_COMBINED_PREFIX = "(combined from similar events): "
 _SPAM_BURST = 25
 _SPAM_REFILL_SECONDS = 300.0
 _TRIES = 12
@@ -82,22 +87,34 @@ class _Subject(NamedTuple):
         return self.namespace or _DEFAULT_NAMESPACE
 
 
-class _Key(NamedTuple):
-    """Events with an equal key are written as one Event. message: its hash, because a message may be long."""
+class _Similar(NamedTuple):
+    """Similar events have an equal one."""
 
     subject: _Subject
     type: EventType
     reason: str
-    message: int
+
+
+# Events with an equal key are written as one Event. The second part is the hash of the message, which may be long, or
+# None for the Event that combines similar ones.
+_Key = tuple[_Similar, int | None]
+
+
+@dataclass(slots=True)
+class _Messages:
+    """Hashes of the messages of similar events, and the monotonic time of the last event."""
+
+    hashes: set[int]
+    last_at: float
 
 
 @dataclass(slots=True)
 class _Waiting:
     """An event that waits to be written, with its repetitions. Times are epoch seconds."""
 
-    message: str
     first_seen_at: float
     last_seen_at: float = 0.0
+    message: str = ""
     resource_version: str = ""
     count: int = 0
 
@@ -137,6 +154,7 @@ class EventRecorder:
         self._clock = clock
         self._lock = threading.Lock()
         self._buffer: dict[_Key, _Waiting] = {}  # in the order of the first event
+        self._messages: _LRU[_Similar, _Messages] = _LRU()
         self._dropped = 0
         # The attributes below are used only by the writing thread.
         self._known: _LRU[_Key, _Known] = _LRU()
@@ -159,19 +177,36 @@ class EventRecorder:
         subject = _Subject(
             obj["apiVersion"], obj["kind"], metadata.get("namespace") or "", metadata["name"], metadata.get("uid") or ""
         )
+        similar = _Similar(subject, type, reason)
         message = clean(message, _MESSAGE_LIMIT)
-        key = _Key(subject, type, reason, hash(message))
         now = self._clock.time()
         with self._lock:
+            key: _Key = similar, hash(message)
+            if self._is_combined_locked(similar, hash(message)):
+                key = similar, None
+                message = clean(_COMBINED_PREFIX + message, _MESSAGE_LIMIT)
             waiting = self._buffer.get(key)
             if waiting is None:
                 if len(self._buffer) >= _BUFFER:
                     self._dropped += 1
                     return
-                waiting = self._buffer[key] = _Waiting(message, first_seen_at=now)
+                waiting = self._buffer[key] = _Waiting(first_seen_at=now)
             waiting.last_seen_at = now
+            waiting.message = message
             waiting.resource_version = metadata.get("resourceVersion") or ""
             waiting.count += 1
+
+    def _is_combined_locked(self, similar: _Similar, message: int) -> bool:
+        now = self._clock.monotonic()
+        known = self._messages.find(similar)
+        if known is None or now - known.last_at > _SIMILAR_SECONDS:
+            known = _Messages(set(), now)
+            self._messages.put(similar, known)
+        known.last_at = now
+        if message not in known.hashes and len(known.hashes) + 1 >= _SIMILAR_LIMIT:
+            return True
+        known.hashes.add(message)
+        return False
 
     def run(self, stop: threading.Event) -> None:
         """Write events until stop is set, then the rest of the buffer, within five seconds. Blocks."""
@@ -195,34 +230,35 @@ class EventRecorder:
 
     def _record(self, key: _Key, waiting: _Waiting, stop: threading.Event) -> None:
         """Write one event if the budget of its object allows it; retry while the server does not answer."""
+        similar = key[0]
         known = self._known.find(key)
         if known is not None and known.expires_at <= self._clock.monotonic():
             known = None
         if known is not None:
             # Count it before the filter, so that the next write that passes the filter has the right count.
             known.count += waiting.count
-        if not self._allowed(key.subject):
+        if not self._allowed(similar.subject):
             return
         exists = known is not None
         if known is None:
-            known = _Known(self._event_name(key, waiting.first_seen_at), waiting.first_seen_at, waiting.count)
+            known = _Known(self._event_name(similar, waiting.first_seen_at), waiting.first_seen_at, waiting.count)
         for _ in range(_TRIES):
             try:
-                self._write(key, waiting, known, exists=exists)
+                self._write(similar, waiting, known, exists=exists)
             except ConnectionFailed as error:
-                self._report(error, key)
+                self._report(error, similar)
                 if self._clock.sleep(_RETRY_SECONDS, stop):
                     self._unwritten += 1
                     return
             except KubernetesError as error:
-                self._report(error, key)
+                self._report(error, similar)
                 return
             else:
                 self._reported = ""
                 known.expires_at = self._clock.monotonic() + _WINDOW_SECONDS
                 self._known.put(key, known)
                 return
-        extra = {"object": key.subject.name, "event": key.reason, "tries": _TRIES}
+        extra = {"object": similar.subject.name, "event": similar.reason, "tries": _TRIES}
         log.warning("Event not written, because the API server does not answer", extra=extra)
 
     def _allowed(self, subject: _Subject) -> bool:
@@ -234,16 +270,16 @@ class EventRecorder:
         self._full_at.put(subject, full_at)
         return True
 
-    def _write(self, key: _Key, waiting: _Waiting, event: _Known, *, exists: bool) -> None:
-        namespace = key.subject.event_namespace
-        body = self._body(key, waiting, event)
+    def _write(self, similar: _Similar, waiting: _Waiting, event: _Known, *, exists: bool) -> None:
+        namespace = similar.subject.event_namespace
+        body = self._body(similar, waiting, event)
         if exists:
             patch = {name: body[name] for name in ("message", "count", "lastTimestamp")}
             try:
                 self._request("PATCH", EVENTS.path(namespace, event.name), patch, _MERGE_PATCH)
             except NotFound:
                 # It expired or was deleted on the server: create a new one with the current count.
-                event.name = self._event_name(key, waiting.last_seen_at)
+                event.name = self._event_name(similar, waiting.last_seen_at)
                 body["metadata"]["name"] = event.name
             else:
                 return
@@ -260,13 +296,13 @@ class EventRecorder:
         timeout = min(_REQUEST_TIMEOUT, left)
         self._client.request(method, path, body=body, content_type=content_type, timeout=timeout)
 
-    def _event_name(self, key: _Key, seen_at: float) -> str:
+    def _event_name(self, similar: _Similar, seen_at: float) -> str:
         """`<object>.<nanoseconds in hexadecimal>`, unique for each call."""
         self._last_stamp = max(int(seen_at * 1e9), self._last_stamp + 1)
-        return f"{key.subject.name[:_NAME_LIMIT]}.{self._last_stamp:x}"
+        return f"{similar.subject.name[:_NAME_LIMIT]}.{self._last_stamp:x}"
 
-    def _body(self, key: _Key, waiting: _Waiting, event: _Known) -> dict[str, Any]:
-        subject = key.subject
+    def _body(self, similar: _Similar, waiting: _Waiting, event: _Known) -> dict[str, Any]:
+        subject = similar.subject
         involved = {
             "apiVersion": subject.api_version,
             "kind": subject.kind,
@@ -280,8 +316,8 @@ class EventRecorder:
             "kind": EVENTS.kind,
             "metadata": {"name": event.name, "namespace": subject.event_namespace},
             "involvedObject": {key: value for key, value in involved.items() if value},
-            "type": key.type,
-            "reason": key.reason,
+            "type": similar.type,
+            "reason": similar.reason,
             "message": waiting.message,
             "source": {"component": self._component},
             "reportingComponent": self._component,
@@ -290,13 +326,13 @@ class EventRecorder:
             "count": event.count,
         }
 
-    def _report(self, error: KubernetesError, key: _Key) -> None:
+    def _report(self, error: KubernetesError, similar: _Similar) -> None:
         """Log a failure once, not for each event: without permission for Events all of them fail."""
         # The text of a refusal contains the name of the event, so failures are compared by type and reason.
         text = f"{type(error).__name__} {getattr(error, 'reason', '')}"
         if text != self._reported:
             self._reported = text
-            extra = {"object": key.subject.name, "event": key.reason, "error": str(error)}
+            extra = {"object": similar.subject.name, "event": similar.reason, "error": str(error)}
             log.warning("Cannot write an Event", extra=extra)
 
 

@@ -146,6 +146,40 @@ def test_after_an_hour_an_event_begins_anew(api: FakeApi, recording: Recording) 
 
 
 class TestStorms:
+    def test_the_tenth_similar_event_and_later_ones_are_combined(self, api: FakeApi, recording: Recording) -> None:
+        """One Event that counts, with the last message. Known messages still count in their own Events."""
+        for number in range(14):
+            recording.event(message=f"Message {number}")
+            recording.write()
+        recording.event(message="Message 3")
+        recording.write()
+        assert {event["message"]: event["count"] for event in api.objects.values()} == {
+            **{f"Message {number}": 1 for number in range(9)},
+            "Message 3": 2,
+            "(combined from similar events): Message 13": 5,
+        }
+
+    def test_ten_quiet_minutes_end_a_storm(self, api: FakeApi, recording: Recording) -> None:
+        """Not earlier, since the storm goes on."""
+        for number in range(10):
+            recording.event(message=f"Message {number}")
+        recording.write()
+        for seconds, expected in ((599, 10), (601, 11)):
+            recording.clock.advance(seconds)
+            recording.event(message=f"After {seconds} seconds")
+            recording.write()
+            assert len(api.objects) == expected
+
+    @pytest.mark.parametrize("similar", [{"reason": "Other"}, {"obj": SECRET}], ids=["reason", "object"])
+    def test_other_reasons_and_objects_are_not_similar(self, similar: Any, api: FakeApi, recording: Recording) -> None:
+        """They are not combined with a storm, however large it is."""
+        for number in range(1200):
+            recording.event(message=f"Message {number}")
+        recording.event(**similar)
+        recording.write()
+        assert len(api.objects) == 11
+        assert "It broke" in {event["message"] for event in api.objects.values()}
+
     def test_an_object_has_one_budget(self, api: FakeApi, recording: Recording) -> None:
         """25 writes at once, whatever their reasons, and one more after 300 s. Other objects have their own."""
         for number in range(40):
@@ -169,7 +203,7 @@ class TestStorms:
             if number % 400 == 0:
                 recording.write()
         recorder = recording.recorder
-        assert max(len(cache) for cache in (recorder._known, recorder._full_at)) == 4096
+        assert max(len(cache) for cache in (recorder._messages, recorder._known, recorder._full_at)) == 4096
         assert len(recorder._buffer) <= 1000
 
     def test_repetitions_that_wait_are_one_write(self, api: FakeApi, recording: Recording) -> None:
