@@ -16,12 +16,13 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from controller.text import clean
-from informers import AlreadyExists, ConnectionFailed, KubernetesError, NotFound, Resource
+from informers import AlreadyExists, ConnectionFailed, KubernetesError, NotFound, Resource, Stop, Stopped
 from workqueue import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,8 @@ _MESSAGE_LIMIT = 1024
 _DEFAULT_NAMESPACE = "default"
 # A name has at most 253 characters, 17 of them are the dot and 16 hexadecimal digits of the time.
 _NAME_LIMIT = 253 - 17
-# Events are for people, so a delay of a quarter of a second is acceptable, and it needs only four wake-ups a second.
-_POLL_SECONDS = 0.25
+# Between an event and its write, so that equal ones that follow at once are counted in the same write.
+_COUNT_SECONDS = 0.25
 _REQUEST_TIMEOUT = 5.0
 # At the stop, the buffer is written for at most this time, including requests that hang. It is shorter than the grace
 # period.
@@ -152,7 +153,7 @@ class EventRecorder:
         self._client = client
         self._component = component
         self._clock = clock
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._buffer: dict[_Key, _Waiting] = {}  # in the order of the first event
         self._messages: _LRU[_Similar, _Messages] = _LRU()
         self._dropped = 0
@@ -180,7 +181,7 @@ class EventRecorder:
         similar = _Similar(subject, type, reason)
         message = clean(message, _MESSAGE_LIMIT)
         now = self._clock.time()
-        with self._lock:
+        with self._changed:
             key: _Key = similar, hash(message)
             if self._is_combined_locked(similar, hash(message)):
                 key = similar, None
@@ -195,6 +196,7 @@ class EventRecorder:
             waiting.message = message
             waiting.resource_version = metadata.get("resourceVersion") or ""
             waiting.count += 1
+            self._changed.notify()
 
     def _is_combined_locked(self, similar: _Similar, message: int) -> bool:
         now = self._clock.monotonic()
@@ -208,9 +210,11 @@ class EventRecorder:
         known.hashes.add(message)
         return False
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: Stop) -> None:
         """Write events until stop is set, then the rest of the buffer, within five seconds. Blocks."""
-        while not self._clock.sleep(_POLL_SECONDS, stop):
+        with suppress(Stopped):
+            stop.add(self._wake)
+        while not (self._wait_for_event(stop) or self._clock.sleep(_COUNT_SECONDS, stop)):
             while not stop.is_set() and (item := self._next()) is not None:
                 self._record(*item, stop)
         self._flush_until = self._clock.monotonic() + _FLUSH_SECONDS
@@ -219,8 +223,19 @@ class EventRecorder:
         if unwritten := len(self._buffer) + self._unwritten:
             log.warning("Events not written before the stop", extra={"count": unwritten})
 
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def _wait_for_event(self, stop: Stop) -> bool:
+        """Wait until the buffer has an event, or stop is set. True means that stop is set."""
+        with self._changed:
+            while not self._buffer and not stop.is_set():
+                self._clock.wait(self._changed, None)
+        return stop.is_set()
+
     def _next(self) -> tuple[_Key, _Waiting] | None:
-        with self._lock:
+        with self._changed:
             key = next(iter(self._buffer), None)
             item = None if key is None else (key, self._buffer.pop(key))
             dropped, self._dropped = self._dropped, 0
@@ -228,7 +243,7 @@ class EventRecorder:
             log.warning("Dropped Events because the buffer is full", extra={"count": dropped})
         return item
 
-    def _record(self, key: _Key, waiting: _Waiting, stop: threading.Event) -> None:
+    def _record(self, key: _Key, waiting: _Waiting, stop: Stop) -> None:
         """Write one event if the budget of its object allows it; retry while the server does not answer."""
         similar = key[0]
         known = self._known.find(key)

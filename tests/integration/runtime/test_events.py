@@ -1,13 +1,12 @@
 """Events on a real API server."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from controller.runtime.events import EVENTS, EventRecorder
-from informers import Client, Resource
+from informers import Client, Resource, Stop
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
@@ -21,7 +20,7 @@ def record(admin: Client) -> Callable[..., None]:
     def write(*events: tuple[Any, ...]) -> None:
         for event in events:
             recorder.event(*event)
-        stop = threading.Event()
+        stop = Stop()
         stop.set()
         recorder.run(stop)
 

@@ -245,6 +245,7 @@ class TestNeverInTheWay:
 
         api.before = hang
         recording.event(message="The first")
+        recording.clock.wait_for_waiters(1)
         recording.clock.advance(0.25)
         assert hanging.wait(WAIT)
         for number in range(1005):
