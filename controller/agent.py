@@ -18,7 +18,6 @@ from controller.applications.sync import SyncReconciler
 from controller.cluster_metrics import ClusterMetrics
 from controller.compass import certificates
 from controller.compass.limits import Limits
-from controller.connection import state
 from controller.connection.backoff import Backoff, Pauses
 from controller.connection.configuration import ConfigurationReader
 from controller.connection.credentials import CredentialsStore
@@ -114,7 +113,7 @@ def _connection(context: "Context") -> Controller[str]:
             name=settings.configuration,
         ),
         health=context.health,
-        limits=state.Limits.of(settings),
+        settings=settings,
         recorder=process.recorder,
         pauses=Pauses(
             pairing=context.backoff(),

@@ -25,13 +25,10 @@ _DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3,
 _DURATION_PART = re.compile(r"(?<![\d.])(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_LOG_LEVELS = ("debug", "info", "warning", "error")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _MAX_SUBDOMAIN = 253
-_MAX_PORT = 65535
-_MAX_NUMBER = 1_000_000
 
 
 class SettingsError(Exception):
@@ -118,22 +115,18 @@ def _fraction(text: str) -> float:
     return value
 
 
-def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_NUMBER:
-        raise ValueError(f"a whole number from 1 to {_MAX_NUMBER}")
-    return int(text)
+def _whole_number(low: int, high: int, expected: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise ValueError(expected)
+        return int(text)
+
+    return parse
 
 
-def _percent(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= 100:
-        raise ValueError("a whole number from 0 to 100")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > _MAX_PORT:
-        raise ValueError(f"a port number from 0 to {_MAX_PORT} (0 turns it off)")
-    return int(text)
+_number = _whole_number(1, 1_000_000, "a whole number from 1 to 1000000")
+_percent = _whole_number(0, 100, "a whole number from 0 to 100")
+_port = _whole_number(0, 65535, "a port number from 0 to 65535 (0 turns it off)")
 
 
 def _object_name(text: str) -> ObjectName:
@@ -176,19 +169,14 @@ def _readable_file(text: str) -> Path:
         raise ValueError(f"a file that can be read ({error.strerror})") from error
 
 
-def _log_level(text: str) -> str:
-    if text.lower() not in _LOG_LEVELS:
-        raise ValueError(f"one of {', '.join(_LOG_LEVELS)}")
-    return text.lower()
+def _one_of(*words: _T) -> Callable[[str], _T]:
+    def parse(text: str) -> _T:
+        for word in words:
+            if text.lower() == word:
+                return word
+        raise ValueError(f"one of {', '.join(map(str, words))}")
 
-
-def _log_format(text: str) -> Literal["text", "json"]:
-    match text.lower():
-        case "text":
-            return "text"
-        case "json":
-            return "json"
-    raise ValueError("text or json")
+    return parse
 
 
 def _var(name: str, default: str, parse: Callable[[str], _T], meaning: str) -> _T:
@@ -310,8 +298,10 @@ class Settings:
         str,
         "uid of the Pod, from the downward API. A restarted container then takes over its own Lease soon.",
     )
-    log_level: str = _var("LOG_LEVEL", "info", _log_level, "One of debug, info, warning, error.")
-    log_format: Literal["text", "json"] = _var("LOG_FORMAT", "text", _log_format, "text or json.")
+    log_level: str = _var(
+        "LOG_LEVEL", "info", _one_of("debug", "info", "warning", "error"), "One of debug, info, warning, error."
+    )
+    log_format: Literal["text", "json"] = _var("LOG_FORMAT", "text", _one_of("text", "json"), "text or json.")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import TextIO
 
 from controller.commands import findings, rights, snapshot
@@ -25,12 +24,13 @@ from controller.commands.findings import (
     warning,
 )
 from controller.commands.probe import Probe, Step, probe
+from controller.commands.report import Certificate, certificate_of
 from controller.commands.rights import Right
 from controller.commands.status import Output
 from controller.compass import tls
 from controller.compass.errors import CompassError, InvalidRequest
 from controller.connection import status
-from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
+from controller.connection.configuration import Configuration, PairingConfiguration
 from controller.connection.credentials import CredentialsError, StoredCredentials
 from controller.settings import Settings
 from informers import ApiError, Client
@@ -40,33 +40,18 @@ _CLOCKS_SECONDS = 30.0  # longer than a request, shorter than a difference that 
 _OVERDUE = 2 / 3  # part of the renewal threshold: the alert CompassCertificateExpiresSoon is at a fifth of the validity
 
 
-@dataclass(frozen=True)
-class BadCaFile:
-    """Why the file with the CA certificates cannot be used."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class CertificateFacts:
-    """The validity of the stored client certificate, and the remaining fraction at which it is renewed."""
-
-    not_before: float
-    not_after: float
-    renewal_threshold: float
-
-
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """The result of `gather`. `now` is in epoch seconds. `certificate`: a text is the reason why there is none."""
+    """The result of `gather`. `now` is in epoch seconds. `certificate`: a text is the reason why there is none.
+    `probes`: a finding is the reason why there are none.
+    """
 
     now: float
+    settings: Settings
     missing_rights: tuple[Right, ...] | Unknown
-    configuration: PairingConfiguration | ConfigurationProblem | Unknown
-    certificate: CertificateFacts | str | Unknown
-    probes: tuple[Probe, ...] | BadCaFile | Unknown
-    ca_file: Path | None = None
-    skip_verify: bool = False
+    configuration: Configuration | Unknown
+    certificate: Certificate | str | Unknown
+    probes: tuple[Probe, ...] | Finding
 
 
 def doctor(client: Client, settings: Settings, *, output: Output, now: Callable[[], float], out: TextIO) -> int:
@@ -85,55 +70,48 @@ def gather(client: Client, settings: Settings, *, now: Callable[[], float]) -> F
         missing: tuple[Right, ...] | Unknown = rights.missing(client, rights.needed(settings))
     except ApiError as error:
         missing = Unknown(str(error))
-    configuration: PairingConfiguration | ConfigurationProblem | Unknown
-    certificate: CertificateFacts | str | Unknown
-    credentials: StoredCredentials | None = None
+    configuration: Configuration | Unknown
+    certificate: Certificate | str | Unknown
+    credentials: StoredCredentials | CredentialsError | None = None
     try:
         taken = snapshot.take(client, settings)
         configuration = taken.configurations.resolve(taken.connection)
+        credentials = taken.credentials.read().credentials
+        certificate = certificate_of(credentials)
     except ApiError as error:
         configuration = certificate = Unknown(str(error))
-    else:
-        try:
-            credentials = taken.credentials.load()
-            certificate = CertificateFacts(credentials.not_before, credentials.not_after, settings.renewal_threshold)
-        except CredentialsError as error:
-            certificate = str(error)
     return Facts(
         now=now(),
+        settings=settings,
         missing_rights=missing,
         configuration=configuration,
         certificate=certificate,
         probes=_probes(settings, configuration, credentials, now),
-        ca_file=settings.compass_ca_file,
-        skip_verify=settings.skip_compass_tls_verify,
     )
 
 
 def _probes(
     settings: Settings,
-    configuration: PairingConfiguration | ConfigurationProblem | Unknown,
-    credentials: StoredCredentials | None,
+    configuration: Configuration | Unknown,
+    credentials: StoredCredentials | CredentialsError | None,
     now: Callable[[], float],
-) -> tuple[Probe, ...] | BadCaFile | Unknown:
+) -> tuple[Probe, ...] | Finding:
     """Probe the servers that the agent calls now: those of the registration, or the Connector of the pairing."""
-    registration = credentials.registration if credentials else None
-    if registration is not None:
-        urls = {"Connector": registration.connector_url, "Director": registration.director_url}
+    pair = None
+    if isinstance(credentials, StoredCredentials) and (known := credentials.registration) is not None:
+        pair, urls = credentials.pair, {"Connector": known.connector_url, "Director": known.director_url}
     elif isinstance(configuration, PairingConfiguration):
         urls = {"Connector": configuration.connector_url}
     else:
-        return Unknown("no address of Compass is known yet")
+        return unknown("Compass", "not asked: no address of Compass is known yet")
     try:
         context = tls.client_context(
-            credentials.pair if registration and credentials else None,
-            ca_file=settings.compass_ca_file,
-            skip_verify=settings.skip_compass_tls_verify,
+            pair, ca_file=settings.compass_ca_file, skip_verify=settings.skip_compass_tls_verify
         )
     except InvalidRequest as error:
-        return BadCaFile(str(error))
+        return problem("Compass", f"not asked: {error}", f"it has to hold PEM certificates; {PRIVATE_CA}")
     except CompassError as error:
-        return Unknown(str(error))
+        return unknown("Compass", f"not asked: {error}")
     return tuple(probe(party, url, context, timeout=_PROBE_SECONDS, now=now) for party, url in urls.items())
 
 
@@ -161,7 +139,7 @@ def _configuration(facts: Facts) -> Finding:
         return unknown(check, f"the configuration cannot be read: {found.why}", APPLY)
     if isinstance(found, PairingConfiguration):
         return ok(check, f"complete, from {found.origin}, for Runtime {found.runtime_id}")
-    if isinstance(facts.certificate, CertificateFacts):
+    if isinstance(facts.certificate, Certificate):
         if found.nothing:
             return ok(check, "none, and none is needed while the certificate is valid")
         return warning(check, f"not usable for another pairing: {found.text}", "correct it before it is needed")
@@ -189,7 +167,7 @@ def _certificate(facts: Facts) -> Finding:
             "correct the clock of the node or of Compass",
         )
     left = (found.not_after - facts.now) / (found.not_after - found.not_before)
-    if left < found.renewal_threshold * _OVERDUE:
+    if left < facts.settings.renewal_threshold * _OVERDUE:
         return warning(
             check,
             f"the client certificate is valid until {until} and should have been renewed already",
@@ -207,23 +185,20 @@ _CURES = {
 
 
 def _servers(facts: Facts) -> list[Finding]:
-    if isinstance(facts.probes, Unknown):
-        return [unknown("Compass", f"not asked: {facts.probes.why}")]
-    if isinstance(facts.probes, BadCaFile):
-        return [problem("Compass", f"not asked: {facts.probes.why}", f"it has to hold PEM certificates; {PRIVATE_CA}")]
+    if isinstance(facts.probes, Finding):
+        return [facts.probes]
     found = []
     for probed in facts.probes:
         via = f" through the proxy {probed.via}" if probed.via else ""
         if probed.failed is None and (cure := _odd_status(probed.status)):
             found.append(warning(probed.party, f"{probed.url} answers{via} with HTTP {probed.status}", cure))
         elif probed.failed is None:
-            verified = "is not verified" if facts.skip_verify else "is verified"
-            text = f"{probed.url} answers{via} with HTTP {probed.status}; its TLS certificate {verified}"
-            if facts.skip_verify:
+            text = f"{probed.url} answers{via} with HTTP {probed.status}; its TLS certificate is"
+            if facts.settings.skip_compass_tls_verify:
                 cure = f"remove APP_SKIP_COMPASS_TLS_VERIFY; for a private CA, {PRIVATE_CA}"
-                found.append(warning(probed.party, text, cure))
+                found.append(warning(probed.party, f"{text} not verified", cure))
             else:
-                found.append(ok(probed.party, text))
+                found.append(ok(probed.party, f"{text} verified"))
         else:
             cure = _trust_cure(facts) if probed.failed is Step.TRUST else _CURES[probed.failed]
             found.append(problem(probed.party, f"{probed.url}{via}: {probed.text}", cure))
@@ -240,7 +215,8 @@ def _odd_status(status: int) -> str:
 
 
 def _trust_cure(facts: Facts) -> str:
-    trusted = f"add the CA of this server to {facts.ca_file}" if facts.ca_file else f"for a private CA, {PRIVATE_CA}"
+    ca_file = facts.settings.compass_ca_file
+    trusted = f"add the CA of this server to {ca_file}" if ca_file else f"for a private CA, {PRIVATE_CA}"
     return f"check the host in CONNECTOR_URL; a proxy must not open TLS; {trusted}"
 
 

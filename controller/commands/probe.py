@@ -13,7 +13,8 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from controller.compass.errors import InvalidRequest
-from controller.compass.http import check_url, proxy_for
+from controller.compass.http import proxy_for
+from controller.urls import url_problem
 from informers.transport import Kind, Pool, Stop, TransportError
 
 _QUERY = b'{"query": "{ __typename }"}'
@@ -60,10 +61,8 @@ class Probe:
 
 def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now: Callable[[], float]) -> Probe:
     """Send one request, which has `timeout` seconds. `now`: the wall clock."""
-    try:
-        check_url(url)
-    except InvalidRequest as error:
-        return Probe(party, url, failed=Step.NAME, text=str(error))
+    if url_fault := url_problem(url):
+        return Probe(party, url, failed=Step.NAME, text=f"the address {url_fault}")
     try:
         proxy = proxy_for(url)
     except InvalidRequest as error:

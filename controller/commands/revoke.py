@@ -30,7 +30,6 @@ from controller.connection.configuration import (
     Configuration,
     is_revoked,
     mark_revoked,
-    origin_of,
     remove_revocation_mark,
 )
 from controller.connection.credentials import (
@@ -210,11 +209,11 @@ class _Revocation:
             self._snapshot.credentials.delete_ca()
         except ApiError as error:
             print(f"The Secret {self._settings.ca_certificates_secret} could not be deleted: {error}", file=self._out)
-        reason = problem.revoked_by_operator(origin_of(configuration)).text()
+        reason = problem.revoked_by_operator(configuration.origin).text()
 
         def change(obj: dict[str, object]) -> None:
             status.failed(obj, status.State.CONNECTION_FAILED, reason, now=self._now())
-            status.no_certificate(obj)
+            status.connection_part(obj)["certificateStatus"] = {}
 
         self._snapshot.connections.apply(CONNECTION_NAME, change)
         if self._not_revoked:

@@ -8,8 +8,7 @@ import json
 from typing import Literal, TextIO
 
 from controller.commands import snapshot
-from controller.commands.report import HEALTHY, MAX_TEXT, UNHEALTHY, UNKNOWN, Certificate, lines, report, unknown
-from controller.connection.credentials import CredentialsError, StoredCredentials
+from controller.commands.report import HEALTHY, MAX_TEXT, UNHEALTHY, UNKNOWN, certificate_of, lines, report, unknown
 from controller.settings import Settings
 from controller.text import clean
 from informers import Client
@@ -25,10 +24,7 @@ def status(client: Client, settings: Settings, *, output: Output, now: float, ou
     except KubernetesError as error:
         why = clean(f"the connection cannot be read: {error}", MAX_TEXT)
         return not_readable(why, output=output, out=out, err=err)
-    try:
-        certificate: Certificate | str = _of_credentials(taken.credentials.load())
-    except CredentialsError as error:
-        certificate = str(error)
+    certificate = certificate_of(taken.credentials.read().credentials)
     found = report(taken.connection, certificate, settings, now=now)
     if output == "json":
         print(json.dumps(found, indent=2), file=out)
@@ -43,14 +39,3 @@ def not_readable(why: str, *, output: Output, out: TextIO, err: TextIO) -> int:
         print(json.dumps(unknown(why), indent=2), file=out)
     print(f"compass-runtime-agent: {why}", file=err)
     return UNKNOWN
-
-
-def _of_credentials(credentials: StoredCredentials) -> Certificate:
-    connection = credentials.registration
-    return Certificate(
-        not_before=credentials.not_before,
-        not_after=credentials.not_after,
-        fingerprint=credentials.fingerprint,
-        runtime_id=connection.runtime_id if connection else "",
-        tenant=connection.tenant if connection else "",
-    )

@@ -48,9 +48,12 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN = "CONNECTOR_URL", "RUNTIME_ID", "TENANT", "TOKEN"
 _KEYS = (_CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN)
 SPEC_NAMES = {_CONNECTOR_URL: "connectorUrl", _RUNTIME_ID: "runtimeId", _TENANT: "tenant", _TOKEN: "token"}
+_NOT_A_TEXT = "is not base64 of UTF-8 text"
 _MAX_VALUE = 4096  # longer values would not fit into a header
 
 Object = dict[str, Any]
+Values = Mapping[str, str | None]
+"""Of a configuration; None: not a text."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +65,27 @@ class ConfigurationProblem:
 
     text: str
     nothing: bool = False
+    origin = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal problems."""
+        return self.text
 
 
 @dataclass(frozen=True)
 class PairingConfiguration:
-    """A complete configuration. `origin`: the object that contains it, for messages.
-
-    `literal`: the token itself is in the CompassConnection, which many people may read.
-    """
+    """A complete configuration. `origin`: the object that contains it, for messages."""
 
     origin: str
     connector_url: str
     runtime_id: str
     tenant: str
     token: str = field(repr=False)
-    literal: bool = False
 
     @property
-    def from_connection(self) -> bool:
+    def literal(self) -> bool:
+        """The token itself is in the CompassConnection, which many people may read."""
         return self.origin == SPEC_PAIRING
 
     @cached_property
@@ -94,10 +100,6 @@ Configuration = PairingConfiguration | ConfigurationProblem
 
 class RevokedMeanwhile(Exception):
     """The connection was marked as revoked after the decision to pair or to renew."""
-
-
-class _Unusable(Exception):
-    """The text is that of the problem."""
 
 
 class ConfigurationReader:
@@ -134,12 +136,8 @@ class ConfigurationReader:
 
         These are credentials of the Go agent, which reads both from its configuration at each synchronisation.
         """
-        secret, config_map = _secret_strings(self._secret()), _strings((self._config_map() or {}).get("data"))
-        return (
-            ids_of(connection)
-            or _valid_ids(secret, _RUNTIME_ID, _TENANT)
-            or _valid_ids(config_map, _RUNTIME_ID, _TENANT)
-        )
+        places = (_spec_values(connection), _decoded(self._secret()), _strings((self._config_map() or {}).get("data")))
+        return next((ids for ids in map(_valid_ids, places) if ids is not None), None)
 
     def _secret(self) -> Mapping[str, Any] | None:
         return self._secrets.get(self.name.name, self.name.namespace)
@@ -162,16 +160,17 @@ def resolve(
     name: ObjectName,
 ) -> Configuration:
     """The configuration for a pairing, or its problem. `name`: that of Secret and ConfigMap."""
-    pairing = _spec_pairing(connection)
-    try:
-        if pairing.get("token") or pairing.get("tokenSecretRef"):
-            return _from_connection(pairing, name)
-        if secret is not None:
-            return _from_keys(f"Secret {name}", _decoded(f"Secret {name}", secret))
-        if config_map is not None:
-            return _from_keys(f"ConfigMap {name}", _strings(config_map.get("data")))
-    except _Unusable as error:
-        return ConfigurationProblem(str(error))
+    if has_literal_token(connection):
+        return _checked(SPEC_PAIRING, _spec_values(connection))
+    if has_reference(connection):
+        return ConfigurationProblem(
+            f"{SPEC_PAIRING}: tokenSecretRef is not supported any more; remove it, and put the one-time token into the "
+            f"Secret {name}"
+        )
+    if secret is not None:
+        return _checked(f"Secret {name}", _decoded(secret))
+    if config_map is not None:
+        return _checked(f"ConfigMap {name}", _strings(config_map.get("data")))
     return ConfigurationProblem(
         f"no pairing configuration found: there is neither a ConfigMap {name} nor a Secret {name}, "
         f"and the CompassConnection has no token in spec.pairing",
@@ -191,18 +190,13 @@ def has_literal_token(connection: Mapping[str, Any] | None) -> bool:
 
 def ids_of(connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
     """Runtime id and tenant in `spec.pairing`, with or without a token; None if one of them is invalid."""
-    return _valid_ids(_strings(_spec_pairing(connection)), SPEC_NAMES[_RUNTIME_ID], SPEC_NAMES[_TENANT])
+    return _valid_ids(_spec_values(connection))
 
 
 def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
     """Whether `spec.pairing` is the configuration with this fingerprint and contains its token."""
-    pairing = _strings(_spec_pairing(connection))
-    if not pairing.get("token"):
-        return False
-    try:
-        return _from_spec(pairing).fingerprint == fingerprint
-    except _Unusable:
-        return False
+    found = _checked(SPEC_PAIRING, _spec_values(connection))
+    return isinstance(found, PairingConfiguration) and found.fingerprint == fingerprint
 
 
 def remove_token(connection: Object) -> None:
@@ -237,7 +231,7 @@ def secret_value(secret: Mapping[str, Any] | None, key: str) -> str:
     try:
         return base64.b64decode(value, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, TypeError) as error:
-        raise ValueError("is not base64 of UTF-8 text") from error
+        raise ValueError(_NOT_A_TEXT) from error
 
 
 def fault_of(value: str) -> str:
@@ -251,19 +245,9 @@ def fault_of(value: str) -> str:
 
 def fault_of_url(value: str) -> str:
     """Why the value is not a URL of Compass, for people; "" if it is valid."""
-    if url_problem(value):
-        return fault_of(value) or "is not a URL that starts with https:// and has no user name in it"
-    return fault_of(value)
-
-
-def fingerprint_of(configuration: Configuration) -> str:
-    """Equal for equal configurations, also for invalid ones."""
-    return configuration.fingerprint if isinstance(configuration, PairingConfiguration) else configuration.text
-
-
-def origin_of(configuration: Configuration | None) -> str:
-    """The object that has the configuration; "" if it cannot be used."""
-    return configuration.origin if isinstance(configuration, PairingConfiguration) else ""
+    if fault := fault_of(value):
+        return fault
+    return "is not a URL that starts with https:// and has no user name in it" if url_problem(value) else ""
 
 
 # --- the mark of a revocation ---
@@ -298,7 +282,7 @@ def remove_revocation_mark(connection: Object) -> None:
 
 
 def _mark_for(configuration: Configuration) -> str:
-    return _UNCONFIGURED if isinstance(configuration, ConfigurationProblem) else configuration.fingerprint
+    return configuration.fingerprint if isinstance(configuration, PairingConfiguration) else _UNCONFIGURED
 
 
 # --- parts ---
@@ -308,85 +292,61 @@ def _spec_pairing(connection: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return fields.member(fields.member(connection, "spec"), "pairing")
 
 
-def _valid_ids(values: Mapping[str, str], runtime_id: str, tenant: str) -> tuple[str, str] | None:
-    ids = (values.get(runtime_id, "").strip(), values.get(tenant, "").strip())
-    return None if any(map(fault_of, ids)) else ids
+def _spec_values(connection: Mapping[str, Any] | None) -> Values:
+    """Under the keys that Secret and ConfigMap have."""
+    values = _strings(_spec_pairing(connection))
+    return {key: values[name] for key, name in SPEC_NAMES.items() if name in values}
 
 
-def _from_connection(pairing: Mapping[str, Any], secret_name: ObjectName) -> PairingConfiguration:
-    if not pairing.get("token"):
-        raise _Unusable(
-            f"{SPEC_PAIRING}: tokenSecretRef is not supported any more; remove it, and put the one-time token into the "
-            f"Secret {secret_name}"
-        )
-    return _from_spec(_strings(pairing))
-
-
-def _from_spec(values: Mapping[str, str]) -> PairingConfiguration:
-    data = {key: values[name] for key, name in SPEC_NAMES.items() if name in values}
-    return _from_keys(SPEC_PAIRING, data, names=SPEC_NAMES, literal=True)
-
-
-def _from_keys(
-    origin: str, data: Mapping[str, str], *, names: Mapping[str, str] | None = None, literal: bool = False
-) -> PairingConfiguration:
-    data = _with_raw_encoded(data)
-    problems, values = [], {}
+def _decoded(secret: Mapping[str, Any] | None) -> Values:
+    values: dict[str, str | None] = {}
     for key in _KEYS:
-        name = names[key] if names else key
-        value = values[key] = data.get(key, "").strip()
-        fault = (fault_of_url if key == _CONNECTOR_URL else fault_of)(value)
-        if key not in data:
-            fault = "is missing"
-        if fault:
-            problems.append(f"{name} {fault}")
-    if problems:
-        raise _Unusable(f"{origin}: {', '.join(problems)}")
-    return PairingConfiguration(
-        origin=origin,
-        connector_url=values[_CONNECTOR_URL],
-        runtime_id=values[_RUNTIME_ID],
-        tenant=values[_TENANT],
-        token=values[_TOKEN],
-        literal=literal,
-    )
-
-
-def _with_raw_encoded(data: Mapping[str, str]) -> Mapping[str, str]:
-    """Cockpits of Compass show `rawEncoded`: base64 of a JSON with the token and the URL of the Connector."""
-    try:
-        raw = decode(base64.b64decode(data.get(_TOKEN, ""), validate=True))
-    except ValueError:
-        return data
-    decoded = _strings(raw)
-    if not decoded.get("token"):
-        return data
-    known = {_CONNECTOR_URL: decoded["connectorURL"]} if "connectorURL" in decoded else {}
-    return known | dict(data) | {_TOKEN: decoded["token"]}
-
-
-def _decoded(origin: str, secret: Mapping[str, Any]) -> dict[str, str]:
-    values, problems = {}, []
-    for key in _KEYS:
-        if key not in fields.member(secret, "data"):
-            continue
-        try:
-            values[key] = secret_value(secret, key)
-        except ValueError as error:
-            problems.append(f"{key} {error}")
-    if problems:
-        raise _Unusable(f"{origin}: {', '.join(problems)}")
+        if key in fields.member(secret, "data"):
+            try:
+                values[key] = secret_value(secret, key)
+            except ValueError:
+                values[key] = None
     return values
-
-
-def _secret_strings(secret: Mapping[str, Any] | None) -> dict[str, str]:
-    if secret is None:
-        return {}
-    try:
-        return _decoded("", secret)
-    except _Unusable:
-        return {}  # pairing reports it
 
 
 def _strings(values: object) -> dict[str, str]:
     return {k: v for k, v in values.items() if isinstance(v, str)} if isinstance(values, Mapping) else {}
+
+
+def _valid_ids(values: Values) -> tuple[str, str] | None:
+    ids = ((values.get(_RUNTIME_ID) or "").strip(), (values.get(_TENANT) or "").strip())
+    return None if any(map(fault_of, ids)) else ids
+
+
+def _checked(origin: str, values: Values) -> Configuration:
+    """All faults are reported together."""
+    values = _with_raw_encoded(values)
+    faults = {key: _fault(key, values) for key in _KEYS}
+    if any(faults.values()):
+        names = SPEC_NAMES if origin == SPEC_PAIRING else {key: key for key in _KEYS}
+        texts = [f"{names[key]} {fault}" for key, fault in faults.items() if fault]
+        return ConfigurationProblem(f"{origin}: {', '.join(texts)}")
+    connector_url, runtime_id, tenant, token = ((values[key] or "").strip() for key in _KEYS)
+    return PairingConfiguration(origin, connector_url, runtime_id, tenant, token)
+
+
+def _fault(key: str, values: Values) -> str:
+    if key not in values:
+        return "is missing"
+    value = values[key]
+    if value is None:
+        return _NOT_A_TEXT
+    return (fault_of_url if key == _CONNECTOR_URL else fault_of)(value.strip())
+
+
+def _with_raw_encoded(values: Values) -> Values:
+    """Cockpits of Compass show `rawEncoded`: base64 of a JSON with the token and the URL of the Connector."""
+    try:
+        raw = decode(base64.b64decode(values.get(_TOKEN) or "", validate=True))
+    except ValueError:
+        return values
+    decoded = _strings(raw)
+    if not decoded.get("token"):
+        return values
+    known = {_CONNECTOR_URL: decoded["connectorURL"]} if "connectorURL" in decoded else {}
+    return {**known, **values, _TOKEN: decoded["token"]}

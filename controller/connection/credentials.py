@@ -36,7 +36,6 @@ from controller.connection.configuration import (
     PairingConfiguration,
     fault_of,
     fault_of_url,
-    fingerprint_of,
     secret_value,
 )
 from controller.connection.store import apply_change
@@ -166,14 +165,6 @@ class StoredCredentials:
     def ca_pem(self) -> bytes:
         """The chain without the client certificate, for the gateway."""
         return certificates.chain_to_pem(self.pair.chain[1:])
-
-
-@dataclass(frozen=True)
-class NewCredentials:
-    """From a pairing or a renewal, stored. `request_id`: the x-request-id of the call that signed them."""
-
-    credentials: StoredCredentials
-    request_id: str
 
 
 @dataclass(frozen=True)
@@ -460,10 +451,8 @@ def resume_with(pairing: StoredPairing, configuration: Configuration) -> StoredP
     tenant. So after a change of these, the pairing continues with the new ones: its token is valid for them, and may be
     used up.
     """
-    if pairing.fallback_fingerprint and not (
-        isinstance(configuration, PairingConfiguration) and configuration.from_connection
-    ):
-        return pairing if pairing.fallback_fingerprint == fingerprint_of(configuration) else None
+    if pairing.fallback_fingerprint and not (isinstance(configuration, PairingConfiguration) and configuration.literal):
+        return pairing if pairing.fallback_fingerprint == configuration.fingerprint else None
     if not isinstance(configuration, PairingConfiguration):
         return None
     before = replace(configuration, runtime_id=pairing.runtime_id, tenant=pairing.tenant)

@@ -14,7 +14,7 @@ and the write is retried.
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -33,15 +33,15 @@ from controller.connection import problem
 from controller.connection.configuration import RevokedMeanwhile, assert_not_revoked, holds_token, remove_token
 from controller.connection.credentials import (
     CredentialsReplaced,
-    NewCredentials,
     Registration,
+    StoredCredentials,
     StoredPairing,
     fault_of_pairing,
 )
 from controller.connection.health import Failure
 from controller.connection.problem import Token
 from controller.connection.sessions import Dependencies, announced_urls, request_id
-from controller.connection.state import Connected, PairingFailure, State, UnsavedAnswer
+from controller.connection.state import PairingFailure, Progress, State
 from controller.resources import CONNECTION_NAME
 from informers.errors import ApiError
 
@@ -61,15 +61,6 @@ class _StoredPairingChanged(CompassError):
     """The stored state of the pairing in progress was changed. Nothing was sent."""
 
 
-@dataclass(frozen=True)
-class PairingAttemptFailed:
-    """`failure`: for the memory of the process; `cause`: the failed call. `unsaved`: an answer not stored yet."""
-
-    failure: PairingFailure
-    unsaved: UnsavedAnswer | None
-    cause: Failure
-
-
 class Pairing:
     """Carries out one step after the other. Not thread-safe: one worker pairs."""
 
@@ -80,25 +71,26 @@ class Pairing:
         self._new_key = dependencies.new_key
         self._clock = dependencies.clock
 
-    def run(self, pairing: StoredPairing, state: State) -> NewCredentials | PairingAttemptFailed:
+    def run(self, pairing: StoredPairing, state: State) -> StoredCredentials | PairingFailure:
         """Begin this pairing, or continue it. Raises RevokedMeanwhile."""
-        progress = _Progress(pairing, state.memory.unsaved_answer)
+        earlier = state.memory.pairing_failure.unsaved if state.memory.pairing_failure is not None else None
+        resumed = earlier is not None and earlier.pairing.is_same(pairing)
+        self._progress = replace(earlier, pairing=pairing) if earlier and resumed else Progress(pairing)
         try:
-            self._assert_usable(progress.pairing)
-            if not progress.pairing.key:
-                self._take_over_literal_token(progress.pairing, state)
-                self._exchange(progress)
-            signed = progress.signed or self._sign(progress, state)
-            return self._store(progress, signed, state)
+            self._assert_usable(pairing)
+            if not pairing.key:
+                self._take_over_literal_token(pairing, state)
+                self._exchange(pairing)
+            return self._store(self._progress.signed or self._sign(state), state)
         except RevokedMeanwhile:
             raise
         except ApiError as error:
-            return self._failed(error, Token.UNTOUCHED, progress, state, step=_PRESERVE)
+            return self._failed(error, Token.UNTOUCHED, state, step=_PRESERVE)
         except CompassError as error:
-            return self._failed(error, _fate_of_token(error, progress.pairing), progress, state)
+            return self._failed(error, _fate_of_token(error, self._progress.pairing), state)
         except Exception as error:
             log.exception("Unexpected error while pairing")
-            return self._failed(error, Token.UNCERTAIN, progress, state)
+            return self._failed(error, Token.UNCERTAIN, state)
 
     def _assert_usable(self, pairing: StoredPairing) -> None:
         fault = fault_of_pairing(pairing)
@@ -111,9 +103,8 @@ class Pairing:
             self._credentials.save_pairing(pairing)
         self._remove_literal_token(pairing)
 
-    def _exchange(self, progress: "_Progress") -> None:
+    def _exchange(self, pairing: StoredPairing) -> None:
         """Step 1: the configured token is used when this is sent."""
-        pairing = progress.pairing
         self._credentials.check_writable()
         # Before the token is used, so that there is no time between the answer and its write.
         key = self._new_key(certificates.MIN_KEY_BITS)
@@ -126,35 +117,34 @@ class Pairing:
         if bits != certificates.MIN_KEY_BITS:
             key = self._new_key(bits)
         connector_url, director_url = announced_urls(offered, request_id=identifier)
-        progress.exchanged(
-            replace(
-                pairing,
-                connector_url=connector_url,
-                director_url=director_url,
-                subject=offered.subject,
-                key=certificates.key_to_pem(key).decode(),
-                token=offered.token or "",
-                since=int(self._clock.time()),
-            )
+        exchanged = replace(
+            pairing,
+            connector_url=connector_url,
+            director_url=director_url,
+            subject=offered.subject,
+            key=certificates.key_to_pem(key).decode(),
+            token=offered.token or "",
+            since=int(self._clock.time()),
         )
+        self._progress = Progress(exchanged, is_saved=False)
 
-    def _sign(self, progress: "_Progress", state: State) -> SignedCertificate:
+    def _sign(self, state: State) -> SignedCertificate:
         """Steps 2 and 3: the second token is used when the request is sent."""
-        pairing = progress.pairing
+        pairing = self._progress.pairing
         self._credentials.save_pairing(pairing)
-        progress.is_saved = True
+        self._progress = Progress(pairing)
         self._remove_literal_token(pairing)
         self._assert_not_revoked(state)
         csr = self._signing_request(pairing)
-        progress.request_id = request_id(pairing.runtime_id)
+        identifier = request_id(pairing.runtime_id)
         with self._sessions.temporary_connector(None) as connector:
-            signed = connector.sign(pairing.token_url, csr, token=pairing.token, request_id=progress.request_id)
-        progress.signed = signed
+            signed = connector.sign(pairing.token_url, csr, token=pairing.token, request_id=identifier)
+        self._progress = Progress(pairing, signed, identifier)
         return signed
 
-    def _store(self, progress: "_Progress", signed: SignedCertificate, state: State) -> NewCredentials:
+    def _store(self, signed: SignedCertificate, state: State) -> StoredCredentials:
         """Step 4."""
-        pairing, now = progress.pairing, int(self._clock.time())
+        pairing, now = self._progress.pairing, int(self._clock.time())
         registration = Registration(
             runtime_id=pairing.runtime_id,
             tenant=pairing.tenant,
@@ -175,20 +165,24 @@ class Pairing:
             self._assert_not_revoked(state)
             # The Secret was deleted or edited, so the new credentials are needed even more.
             stored = self._credentials.save(key_pem=key_pem, chain_pem=signed.chain_pem, registration=registration)
-        return NewCredentials(stored, progress.request_id)
+        log.info(
+            "Paired with Compass", extra={"fingerprint": stored.fingerprint, "requestID": self._progress.request_id}
+        )
+        return stored
 
-    def _failed(
-        self, error: Exception, token: Token, progress: "_Progress", state: State, *, step: str = _RETRIEVE
-    ) -> PairingAttemptFailed:
-        pairing, earlier, cause = progress.pairing, state.pairing_failure, Failure.of(error)
+    def _failed(self, error: Exception, token: Token, state: State, *, step: str = _RETRIEVE) -> PairingFailure:
+        progress, earlier, cause = self._progress, state.pairing_failure, Failure.of(error)
+        pairing = progress.pairing
         now = self._clock.monotonic()
         final = _is_final(token, pairing, self._clock.time())
         may_have_used = earlier.may_have_used if earlier is not None else ""
         # If the certificate is refused as well, Compass may have an outage, and the token may still be valid.
-        outage = isinstance(state, Connected) and bool(state.refusals)
+        outage = bool(state.refusals)
         # A refusal alone would hide the cause.
         refused = token in (Token.REFUSED, Token.ANSWER_LOST)
-        failure = PairingFailure(
+        if token in (Token.SPENT, Token.LOST):
+            self._forget()
+        return PairingFailure(
             pairing.configuration,
             problem.pairing_failed(
                 step,
@@ -203,10 +197,9 @@ class Pairing:
             tried=now,
             final=final,
             may_have_used=cause.text if token in (Token.UNCERTAIN, Token.SPENT) else may_have_used,
+            unsaved=progress if progress.has_unsaved_answer and not final else None,
+            retry_after=cause.retry_after,
         )
-        if token in (Token.SPENT, Token.LOST):
-            self._forget()
-        return PairingAttemptFailed(failure, None if final else progress.unsaved, cause)
 
     def _assert_not_revoked(self, state: State) -> None:
         """The mark of a revocation is written before anything is revoked, but may not be in the cache yet."""
@@ -245,28 +238,6 @@ class Pairing:
                 remove_token(obj)
 
         self._connections.apply_to(connection, change)
-
-
-class _Progress:
-    """The progress of one run. `earlier`: an answer of a run before that is not stored yet."""
-
-    def __init__(self, pairing: StoredPairing, earlier: UnsavedAnswer | None) -> None:
-        self.pairing = pairing
-        earlier = earlier if earlier is not None and earlier.pairing.is_same(pairing) else None
-        self.signed = earlier.signed if earlier is not None else None
-        self.request_id = earlier.request_id if earlier is not None else ""
-        self.is_saved = earlier is None
-
-    def exchanged(self, pairing: StoredPairing) -> None:
-        """The configured token was used, and this is not stored yet."""
-        self.pairing, self.is_saved = pairing, False
-
-    @property
-    def unsaved(self) -> UnsavedAnswer | None:
-        """An answer of the Connector that is not stored in the cluster."""
-        if self.pairing.key and (self.signed is not None or not self.is_saved):
-            return UnsavedAnswer(self.pairing, self.signed, self.request_id)
-        return None
 
 
 def _fate_of_token(error: CompassError, pairing: StoredPairing) -> Token:

@@ -14,26 +14,26 @@ from controller.compass.errors import CompassError, Refused
 from controller.connection import problem, rules, status
 from controller.connection.backoff import Pauses, with_jitter
 from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile
-from controller.connection.credentials import CredentialsReplaced, NewCredentials, StoredCredentials, StoredPairing
+from controller.connection.credentials import CredentialsReplaced, StoredCredentials, StoredPairing
 from controller.connection.health import CompassService, Failure, Health
-from controller.connection.pairing import Pairing, PairingAttemptFailed
+from controller.connection.pairing import Pairing
 from controller.connection.renewal import Renewal
 from controller.connection.report import Reporter
 from controller.connection.sessions import Dependencies
 from controller.connection.state import (
-    BeforeRestart,
-    Connected,
+    GATEWAY,
     LastConnectorCall,
-    Limits,
     Memory,
     Observer,
     Obtained,
+    PairingFailure,
     State,
 )
 from controller.metrics import AgentMetrics
 from controller.resources import CONNECTION_NAME
 from controller.runtime.controller import Result
 from controller.runtime.events import EventRecorder
+from controller.settings import Settings
 from informers.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -50,27 +50,26 @@ class ConnectionReconciler:
         *,
         configurations: ConfigurationReader,
         health: Health,
-        limits: Limits,
+        settings: Settings,
         recorder: EventRecorder,
         pauses: Pauses,
         metrics: AgentMetrics,
         jitter: Callable[[], float],
     ) -> None:
         self._observer = Observer(
-            dependencies, configurations=configurations, health=health, limits=limits, pauses=pauses
+            dependencies, configurations=configurations, health=health, settings=settings, pauses=pauses
         )
         self._reporter = Reporter(dependencies.connections, recorder)
         self._pairing = Pairing(dependencies)
         self._renewal = Renewal(dependencies)
         self._credentials = dependencies.credentials
-        self._configuration_secret = str(configurations.name)
         self._clock = dependencies.clock
         self._health = health
         self._pauses = pauses
         self._metrics = metrics
         self._jitter = jitter
-        self._sync_period = limits.sync_period
-        self._memory = Memory()
+        self._sync_period = settings.sync_period
+        self._memory: Memory | None = None
 
     def reconcile(self, name: str) -> Result:
         """The border for unexpected errors: they become a problem in the status, with a back-off. Raises
@@ -109,59 +108,52 @@ class ConnectionReconciler:
         return Result(requeue_after=0.0)
 
     def _report(self, state: State, decision: rules.Rest) -> None:
-        if isinstance(state, Connected):
+        if state.is_usable:
             self._metrics.certificate(state.credentials.not_before, state.credentials.not_after)
-        warnings = rules.warnings(
-            state,
-            gateway_secret=str(self._credentials.ca_name),
-            configuration_secret=self._configuration_secret,
-        )
-        if not self._reporter.report(state, decision.problem, warnings):
+        if not self._reporter.report(state, decision.problem, rules.warnings(state)):
             return
         self._remember(unreported=None)
-        if isinstance(state, Connected) and state.accepted:
-            self._remember(before_restart=BeforeRestart())
-        works = isinstance(state, Connected) and decision.problem is None and state.token_failure is None
+        if state.accepted:
+            self._remember(refused_before=None, failing_before=None)
+        works = state.is_usable and decision.problem is None and state.token_failure is None
         if works and state.stored_pairing is None:
             self._pauses.pairing.succeeded()
             self._remember(pairing_failure=None)
 
     def _carry_out(self, decision: rules.Action, state: State) -> None:
-        match decision, state:
-            case rules.Pair(pairing), _:
+        match decision:
+            case rules.Pair(pairing):
                 self._pair(pairing, state)
-            case rules.StoreRegistration(registration), State(stored=StoredCredentials() as stored):
-                self._credentials.save_registration(registration, stored)
+            case rules.StoreRegistration(registration):
+                self._credentials.save_registration(registration, state.credentials)
                 log.info("Stored the registration of the certificate", extra={"runtime": registration.runtime_id})
-            case rules.Act.ABANDON_PAIRING, _:
+            case rules.Act.ABANDON_PAIRING:
                 self._credentials.save_pairing(None)
-            case rules.Renew() as cause, Connected():
-                self._renew(cause, state)
-            case rules.Act.CHECK_CONNECTOR, Connected():
+            case rules.Renew():
+                self._renew(decision, state)
+            case rules.Act.CHECK_CONNECTOR:
                 self._check(state)
-            case rules.Act.WRITE_GATEWAY_CA, Connected():
+            case rules.Act.WRITE_GATEWAY_CA:
                 self._write_gateway_ca(state.credentials.ca_pem)
-            case _:
-                raise AssertionError(f"{decision} needs other credentials")
 
     # --- pairing ---
 
     def _pair(self, pairing: StoredPairing, state: State) -> None:
         result = self._pairing.run(pairing, state)
-        if isinstance(result, PairingAttemptFailed):
+        if isinstance(result, PairingFailure):
             self._metrics.pairing("error")
-            self._pauses.pairing.failed(result.failure.attempt_key, at_least=result.cause.retry_after)
-            self._remember(pairing_failure=result.failure, unsaved_answer=result.unsaved)
+            self._pauses.pairing.failed(result.fingerprint, at_least=result.retry_after)
+            self._remember(pairing_failure=result)
             return
         self._metrics.pairing("success")
         self._pauses.pairing.succeeded()
         self._health.replaced()
-        self._remember(pairing_failure=None, unsaved_answer=None)
+        self._remember(pairing_failure=None)
         self._put_into_use(result, Obtained(_is_requested(state)))
 
     # --- maintenance ---
 
-    def _check(self, state: Connected) -> None:
+    def _check(self, state: State) -> None:
         try:
             self._renewal.check(state)
         except CredentialsReplaced:
@@ -171,11 +163,10 @@ class ConnectionReconciler:
         else:
             self._connector_accepted(state.credentials)
 
-    def _renew(self, cause: rules.Renew, state: Connected) -> None:
-        if cause is rules.Renew.CA_MISSING:  # the CA of a new certificate could not be written either
-            self._write_gateway_ca(state.credentials.ca_pem, dry_run=True)
-            if self._memory.gateway_failure is not None:
-                return
+    def _renew(self, cause: rules.Renew, state: State) -> None:
+        is_for_ca = cause is rules.Renew.CA_MISSING
+        if is_for_ca and not self._write_gateway_ca(state.credentials.ca_pem, dry_run=True):
+            return  # the CA of a new certificate could not be written either
         try:
             result = self._renewal.renew(cause, state)
         except (CredentialsReplaced, RevokedMeanwhile):
@@ -192,32 +183,31 @@ class ConnectionReconciler:
         self._remember(renewed_at=self._clock.monotonic())
         self._put_into_use(result, Obtained(_is_requested(state), renewed_because=cause.value))
 
-    def _put_into_use(self, new: NewCredentials, obtained: Obtained) -> None:
+    def _put_into_use(self, credentials: StoredCredentials, obtained: Obtained) -> None:
         """They replace the earlier ones."""
-        shown = {"fingerprint": new.credentials.fingerprint, "requestID": new.request_id}
-        log.info("Certificate renewed" if obtained.renewed_because else "Paired with Compass", extra=shown)
         self._pauses.connector.succeeded()
-        self._remember(unreported=obtained, last_call=self._call_with(new.credentials))
-        self._write_gateway_ca(new.credentials.ca_pem)
+        self._remember(unreported=obtained, last_call=self._call_with(credentials))
+        self._write_gateway_ca(credentials.ca_pem)
 
-    def _write_gateway_ca(self, ca_pem: bytes, *, dry_run: bool = False) -> None:
-        """The connection does not fail without the gateway's copy of the CA certificates."""
-        secret, failure = str(self._credentials.ca_name), None
+    def _write_gateway_ca(self, ca_pem: bytes, *, dry_run: bool = False) -> bool:
+        """Whether it could be written. The connection does not fail without this copy for the gateway."""
+        failure = None
         try:
             self._credentials.save_ca(ca_pem, dry_run=dry_run)
         except ApiError as error:
             failure = Failure.of(error)
-            self._pauses.gateway.failed(secret)
+            self._pauses.gateway.failed(GATEWAY)
         else:
             self._pauses.gateway.succeeded()
         self._remember(gateway_failure=failure)
+        return failure is None
 
     def _connector_accepted(self, credentials: StoredCredentials) -> None:
         self._pauses.connector.succeeded()
         self._health.connector_answered()
         self._remember(last_call=self._call_with(credentials))
 
-    def _connector_failed(self, state: Connected, error: Exception, *, renewing: bool) -> None:
+    def _connector_failed(self, state: State, error: Exception, *, renewing: bool) -> None:
         certificate, failure = state.credentials.fingerprint, Failure.of(error)
         if isinstance(error, CompassError):
             self._health.connector_failed()
@@ -236,7 +226,7 @@ class ConnectionReconciler:
         return LastConnectorCall(credentials.fingerprint, at=now, next=now + period)
 
     def _remember(self, **changes: Any) -> None:
-        self._memory = replace(self._memory, **changes)
+        self._memory = replace(self._memory or Memory(), **changes)
 
 
 def _is_requested(state: State) -> bool:

@@ -11,11 +11,11 @@ from controller.compass import certificates
 from controller.compass.errors import CompassError, Refused
 from controller.connection import status
 from controller.connection.configuration import assert_not_revoked
-from controller.connection.credentials import NewCredentials, PendingCertificate, read_credentials
+from controller.connection.credentials import PendingCertificate, StoredCredentials, read_credentials
 from controller.connection.problem import clock_difference
 from controller.connection.rules import Renew
 from controller.connection.sessions import Dependencies, announced_urls, request_id
-from controller.connection.state import Connected
+from controller.connection.state import State
 from controller.resources import CONNECTION_NAME
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Renewal:
         self._new_key = dependencies.new_key
         self._clock = dependencies.clock
 
-    def check(self, state: Connected) -> None:
+    def check(self, state: State) -> None:
         """Check the certificate with the Connector, and store the URLs of Compass if they have changed."""
         registration = state.registration
         connector = self._sessions.connector(state.credentials)
@@ -52,7 +52,7 @@ class Renewal:
             self._credentials.save_registration(moved, state.credentials)
             log.info("The URLs of Compass have changed", extra={"connector": urls[0], "director": urls[1]})
 
-    def renew(self, cause: Renew, state: Connected) -> NewCredentials | None:
+    def renew(self, cause: Renew, state: State) -> StoredCredentials | None:
         """Request a certificate, or use the pending one. None: it is pending, because it is not valid yet.
 
         Also raises RevokedMeanwhile.
@@ -80,7 +80,7 @@ class Renewal:
         self._keep(pending, state)
         return None
 
-    def _sign(self, state: Connected, identifier: str) -> PendingCertificate:
+    def _sign(self, state: State, identifier: str) -> PendingCertificate:
         credentials, registration = state.credentials, state.registration
         connector = self._sessions.connector(credentials)
         with self._credentials.in_use(credentials):
@@ -104,7 +104,7 @@ class Renewal:
             request_id=identifier,
         )
 
-    def _assert_usable(self, pending: PendingCertificate, state: Connected) -> None:
+    def _assert_usable(self, pending: PendingCertificate, state: State) -> None:
         now = self._clock.time()
         if now >= pending.valid_until:
             difference = clock_difference(now - pending.valid_until)
@@ -116,7 +116,7 @@ class Renewal:
             return
         raise RenewedCertificateUnusable(text, request_id=pending.request_id)
 
-    def _put_into_use(self, pending: PendingCertificate, state: Connected) -> NewCredentials:
+    def _put_into_use(self, pending: PendingCertificate, state: State) -> StoredCredentials:
         """Store the certificate after the Connector has accepted it."""
         registration = replace(
             state.registration,
@@ -131,8 +131,9 @@ class Renewal:
         stored = self._credentials.save(
             key_pem=key_pem, chain_pem=chain_pem, registration=registration, replacing=state.credentials
         )
-        return NewCredentials(stored, pending.request_id)
+        log.info("Certificate renewed", extra={"fingerprint": stored.fingerprint, "requestID": pending.request_id})
+        return stored
 
-    def _keep(self, pending: PendingCertificate, state: Connected) -> None:
+    def _keep(self, pending: PendingCertificate, state: State) -> None:
         if state.pending is None:
             self._credentials.save_pending(pending, replacing=state.credentials)

@@ -18,12 +18,11 @@ from controller.connection.configuration import (
     PairingConfiguration,
     has_reference,
     ids_of,
-    origin_of,
 )
 from controller.connection.credentials import Registration, StoredPairing
 from controller.connection.health import CompassService
 from controller.connection.problem import Problem
-from controller.connection.state import Connected, GatewaySecret, State
+from controller.connection.state import GatewaySecret, State, renewal_due_at
 
 _LONGEST_WAIT_SECONDS = 60.0
 """Certificates expire by the wall clock, which may change while a timer of the monotonic clock runs. So the wait for an
@@ -89,9 +88,8 @@ Decision = Action | Rest
 
 def decide(state: State) -> Decision:
     """The next action, or a Rest. It depends only on the state."""
-    if isinstance(state, Connected):
-        return next(decision for rule in WITH_CREDENTIALS if (decision := rule(state)) is not None)
-    return next(decision for rule in WITHOUT_CREDENTIALS if (decision := rule(state)) is not None)
+    rules = WITH_CREDENTIALS if state.is_usable else WITHOUT_CREDENTIALS
+    return next(decision for rule in rules if (decision := rule(state)) is not None)
 
 
 def pairing_step(state: State) -> Pair | Problem:
@@ -104,7 +102,7 @@ def pairing_step(state: State) -> Pair | Problem:
 
 def revoked(state: State) -> Problem | None:
     """An operator has revoked the connection, and the configuration has not changed since: no step."""
-    return problem.revoked_by_operator(origin_of(state.configuration)) if state.revoked else None
+    return problem.revoked_by_operator(state.configured.origin) if state.revoked else None
 
 
 def token_lost(state: State) -> Problem | None:
@@ -135,7 +133,7 @@ def not_configured(state: State) -> Problem | None:
 
 def token_used(state: State) -> Problem | None:
     """The configured token has obtained the stored credentials: no step, until the configuration changes."""
-    return problem.token_used(origin_of(state.configuration)) if state.token_already_exchanged else None
+    return problem.token_used(state.configured.origin) if state.token_already_exchanged else None
 
 
 def exchange_token(state: State) -> Pair | None:
@@ -176,8 +174,7 @@ def adopt(state: State) -> StoreRegistration | None:
     """Runtime id, tenant or URLs are not stored (as by the Go agent) or damaged, and are known from elsewhere: the
     agent stores them and uses the credentials.
     """
-    adoptable = state.stored is not None and state.adoptable is not None and not isinstance(state, Connected)
-    return StoreRegistration(state.adoptable) if adoptable and state.adoptable is not None else None
+    return StoreRegistration(state.adoptable) if state.adoptable is not None else None
 
 
 def pair(state: State) -> Decision:
@@ -192,7 +189,7 @@ WITHOUT_CREDENTIALS: tuple[Callable[[State], Decision | None], ...] = (adopt, pa
 # --- with usable credentials ---
 
 
-def correct_runtime(state: Connected) -> StoreRegistration | None:
+def correct_runtime(state: State) -> StoreRegistration | None:
     """The credentials belong to the Runtime that is configured now, and were stored for another one: the agent stores
     it and uses the credentials.
     """
@@ -209,7 +206,7 @@ def correct_runtime(state: Connected) -> StoreRegistration | None:
     return StoreRegistration(corrected) if corrected is not None and corrected.runtime_id == actual else None
 
 
-def correct_ids(state: Connected) -> Decision | None:
+def correct_ids(state: State) -> Decision | None:
     """Only the Director refuses the credentials, and their token is configured with other ids: the agent calls the
     Connector; if it accepts the credentials, the agent stores the ids and uses the credentials with these.
     """
@@ -224,7 +221,7 @@ def correct_ids(state: Connected) -> Decision | None:
     return Act.CHECK_CONNECTOR if _connector_may_be_called(state) else None
 
 
-def other_token(state: Connected) -> Pair | None:
+def other_token(state: State) -> Pair | None:
     """The credentials belong to a Runtime other than the configured one, and a newer token can be tried: the next step
     of a pairing.
     """
@@ -233,12 +230,12 @@ def other_token(state: Connected) -> Pair | None:
     return _possible_step(state)
 
 
-def reconnect(state: Connected) -> Pair | None:
+def reconnect(state: State) -> Pair | None:
     """New credentials are requested, and a token can be tried: the next step of a pairing."""
     return _possible_step(state) if state.reconnect_wanted else None
 
 
-def replace_refused(state: Connected) -> Decision | None:
+def replace_refused(state: State) -> Decision | None:
     """The credentials are refused for too long or a token is newer, and a token can be tried: the agent calls the
     Connector. If it refuses the credentials as the Director does, or if it accepts them and the Director refuses them
     again after that, the next step of a pairing.
@@ -247,7 +244,7 @@ def replace_refused(state: Connected) -> Decision | None:
     step = _possible_step(state)
     if not state.refusals or step is None or state.unknown_tenant is not None or state.not_valid_yet:
         return None
-    if not state.token_is_newer and state.refused_for < state.limits.refusal_tolerance:
+    if not state.token_is_newer and state.refused_for < state.refusal_tolerance:
         return None
     director, call = state.director_refusal, state.last_call
     if director is not None and call is not None:
@@ -262,7 +259,7 @@ def replace_refused(state: Connected) -> Decision | None:
     return Act.CHECK_CONNECTOR if _connector_may_be_called(state) else None
 
 
-def renew(state: Connected) -> Renew | None:
+def renew(state: State) -> Renew | None:
     """The certificate is due for renewal, or its renewal is requested, by refreshCredentialsNow or by a missing Secret
     of the gateway: the agent renews it.
     """
@@ -278,14 +275,14 @@ def renew(state: Connected) -> Renew | None:
     return None if reason is not Renew.TOO_OLD and state.memory.unreported is not None else reason
 
 
-def check(state: Connected) -> Act | None:
+def check(state: State) -> Act | None:
     """The Connector was not called for a period, or its last call failed: the agent calls it."""
     call = state.last_call
     due = call is None or state.monotonic >= call.next or call.failure is not None
     return Act.CHECK_CONNECTOR if due and state.connector_pause <= 0 else None
 
 
-def write_gateway_ca(state: Connected) -> Act | None:
+def write_gateway_ca(state: State) -> Act | None:
     """The gateway's Secret has other CA certificates, or could not be written: the agent writes it."""
     if state.gateway is GatewaySecret.AS_WANTED or state.gateway_pause > 0:
         return None
@@ -293,15 +290,15 @@ def write_gateway_ca(state: Connected) -> Act | None:
     return Act.WRITE_GATEWAY_CA if wanted else None
 
 
-def abandon_pairing(state: Connected) -> Act | None:
+def abandon_pairing(state: State) -> Act | None:
     """A pairing is in progress that is no longer needed: the agent removes it."""
     # It has failed for too long, or Connector and Director have both accepted the credentials.
     if state.stored_pairing is None or state.refusals or state.reconnect_wanted or not state.connector_accepts:
         return None
-    return Act.ABANDON_PAIRING if state.reconnect_given_up or state.accepted else None
+    return Act.ABANDON_PAIRING if state.reconnect_abandoned or state.accepted else None
 
 
-def wrong_runtime(state: Connected) -> Rest | None:
+def wrong_runtime(state: State) -> Rest | None:
     """The credentials belong to a Runtime other than the configured one: ConnectionFailed, until RUNTIME_ID is
     corrected.
     """
@@ -311,7 +308,7 @@ def wrong_runtime(state: Connected) -> Rest | None:
     return _rest(state, problem.wrong_runtime(state.wrong_owner, configured=known.runtime_id, origin=known.origin))
 
 
-def not_reconnected(state: Connected) -> Rest | None:
+def not_reconnected(state: State) -> Rest | None:
     """New credentials are requested, and this CompassConnection has not been connected yet: ConnectionMaintenanceFailed
     with the reason why pairing fails; the stored credentials are used.
     """
@@ -319,7 +316,7 @@ def not_reconnected(state: Connected) -> Rest | None:
     return _rest(state, problem.reconnect_failed(step)) if isinstance(step, Problem) else None
 
 
-def not_valid_yet(state: Connected) -> Rest | None:
+def not_valid_yet(state: State) -> Rest | None:
     """The credentials are refused, and are not valid yet by the clock of the cluster: ConnectionMaintenanceFailed,
     until they are valid; no token is tried.
     """
@@ -328,7 +325,7 @@ def not_valid_yet(state: Connected) -> Rest | None:
     return _rest(state, problem.not_valid_yet(state.refusals, valid_from=state.credentials.not_before))
 
 
-def unknown_tenant(state: Connected) -> Rest | None:
+def unknown_tenant(state: State) -> Rest | None:
     """The Director does not know the tenant, and the Connector accepts the credentials: ConnectionMaintenanceFailed,
     until TENANT is corrected; no token is tried.
     """
@@ -338,7 +335,7 @@ def unknown_tenant(state: Connected) -> Rest | None:
     return _rest(state, problem.unknown_tenant(state.unknown_tenant, tenant=known.tenant, origin=known.origin))
 
 
-def refused(state: Connected) -> Rest | None:
+def refused(state: State) -> Rest | None:
     """The credentials are refused: ConnectionMaintenanceFailed; the credentials are used."""
     if not state.refusals:
         return None
@@ -350,7 +347,7 @@ def refused(state: Connected) -> Rest | None:
     )
 
 
-def connector_failed(state: Connected) -> Rest | None:
+def connector_failed(state: State) -> Rest | None:
     """The call to the Connector failed: ConnectionMaintenanceFailed."""
     call = state.last_call
     if call is None or call.failure is None:
@@ -360,12 +357,12 @@ def connector_failed(state: Connected) -> Rest | None:
     return _rest(state, problem.connector_failed(call.failure))
 
 
-def keep(state: Connected) -> Rest:
+def keep(state: State) -> Rest:
     """Otherwise: the agent keeps the credentials."""
     return _rest(state, None)
 
 
-WITH_CREDENTIALS: tuple[Callable[[Connected], Decision | None], ...] = (
+WITH_CREDENTIALS: tuple[Callable[[State], Decision | None], ...] = (
     correct_runtime,
     correct_ids,
     other_token,
@@ -388,9 +385,9 @@ WITH_CREDENTIALS: tuple[Callable[[Connected], Decision | None], ...] = (
 # --- problems that do not stop the agent ---
 
 
-def warnings(state: State, *, gateway_secret: str, configuration_secret: str) -> tuple[Problem, ...]:
-    """Those of the state, for `status.connectionStatus.warning` and Events, with the names of the Secrets."""
-    if not isinstance(state, Connected):
+def warnings(state: State) -> tuple[Problem, ...]:
+    """Those of the state, for `status.connectionStatus.warning` and Events."""
+    if not state.is_usable:
         return ()
     found: list[Problem] = []
     if state.token_failure is not None:
@@ -398,9 +395,10 @@ def warnings(state: State, *, gateway_secret: str, configuration_secret: str) ->
     elif state.in_use and state.reconnect_wanted and isinstance(state.configuration, ConfigurationProblem):
         found.append(problem.token_failed(problem.not_configured(state.configuration)))
     if has_reference(state.connection):
-        found.append(problem.reference_unsupported(configuration_secret))
+        found.append(problem.reference_unsupported(str(state.settings.configuration)))
     if state.memory.gateway_failure is not None:
-        found.append(problem.gateway_secret_failed(gateway_secret, state.memory.gateway_failure))
+        secret = str(state.settings.ca_certificates_secret)
+        found.append(problem.gateway_secret_failed(secret, state.memory.gateway_failure))
     if state.pending is not None and state.now < state.pending.valid_from:
         found.append(problem.renewal_waits(valid_from=state.pending.valid_from, received=state.pending.received))
     elif _was_due_on_arrival(state):
@@ -421,7 +419,7 @@ def warnings(state: State, *, gateway_secret: str, configuration_secret: str) ->
 # --- parts of rules ---
 
 
-def _corrected(state: Connected) -> Registration | None:
+def _corrected(state: State) -> Registration | None:
     """The registration with the currently configured ids, if they differ and its token is unchanged; else None.
 
     A literal token of the CompassConnection was removed after the pairing, but its ids stay.
@@ -436,7 +434,7 @@ def _corrected(state: Connected) -> Registration | None:
     return replace(corrected, runtime_id=ids[0], tenant=ids[1])
 
 
-def _renewal_reason(state: Connected) -> Renew | None:
+def _renewal_reason(state: State) -> Renew | None:
     if state.now >= state.renewal_due_at:
         return Renew.TOO_OLD
     if status.flag(state.connection, "refreshCredentialsNow"):
@@ -445,10 +443,10 @@ def _renewal_reason(state: Connected) -> Renew | None:
     return Renew.CA_MISSING if missing else None
 
 
-def _was_due_on_arrival(state: Connected) -> bool:
+def _was_due_on_arrival(state: State) -> bool:
     """The certificate was past its renewal threshold when it was received."""
     certificate = state.credentials
-    due = state.limits.renewal_due_at(not_before=certificate.not_before, not_after=certificate.not_after)
+    due = renewal_due_at(state.settings, not_before=certificate.not_before, not_after=certificate.not_after)
     return state.registration.acquired >= due
 
 
@@ -460,7 +458,7 @@ def _possible_step(state: State) -> Pair | None:
     return None if isinstance(step, Problem) else step
 
 
-def _refused_just_now(state: Connected) -> bool:
+def _refused_just_now(state: State) -> bool:
     """By the Connector, with its last answer."""
     call = state.last_call
     if call is None or state.monotonic - call.at > _JUST_NOW_SECONDS:
@@ -468,7 +466,7 @@ def _refused_just_now(state: Connected) -> bool:
     return any(one.by is CompassService.CONNECTOR and one.failure == call.failure for one in state.refusals)
 
 
-def _connector_may_be_called(state: Connected) -> bool:
+def _connector_may_be_called(state: State) -> bool:
     """Its back-off has ended, or there is a new configuration, which waits for none."""
     if state.connector_pause <= 0:
         return True
@@ -476,11 +474,11 @@ def _connector_may_be_called(state: Connected) -> bool:
     return observed is not None and call is not None and observed.since_monotonic > call.at
 
 
-def _between_requested_renewals(state: Connected) -> float:
+def _between_requested_renewals(state: State) -> float:
     """Seconds between renewals for other reasons than the age: a tool may set the field, or delete the Secret, in a
     loop.
     """
-    return max(state.limits.minimal_sync_time, _BETWEEN_RENEWALS_SECONDS)
+    return max(state.settings.minimal_sync_time, _BETWEEN_RENEWALS_SECONDS)
 
 
 # --- the time of the next reconcile ---
@@ -491,13 +489,13 @@ def _rest(state: State, found: Problem | None) -> Rest:
     waits = [_LONGEST_WAIT_SECONDS]
     if state.pairing_failure is not None and not state.pairing_failure.final:
         waits.append(state.pairing_pause)
-    if isinstance(state, Connected):
+    if state.is_usable:
         waits += _maintenance_waits(state)
     ahead = [wait for wait in waits if wait > 0]  # times in the past have had their effect already
     return Rest(found, max(min(ahead), _SHORTEST_WAIT_SECONDS))
 
 
-def _maintenance_waits(state: Connected) -> list[float]:
+def _maintenance_waits(state: State) -> list[float]:
     renewal = state.pending.valid_from if state.pending is not None else state.renewal_due_at
     waits = [
         state.credentials.not_after - state.now,
@@ -512,5 +510,5 @@ def _maintenance_waits(state: Connected) -> list[float]:
     if state.gateway is not GatewaySecret.AS_WANTED:
         waits.append(state.gateway_pause)
     if state.refusals:
-        waits.append(state.limits.refusal_tolerance - state.refused_for)
+        waits.append(state.refusal_tolerance - state.refused_for)
     return waits

@@ -17,14 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from controller.compass import tls
 from controller.compass.connector import ConnectorClient
 from controller.compass.director import DirectorClient
-from controller.compass.errors import InvalidAnswer, InvalidRequest
+from controller.compass.errors import InvalidAnswer
 from controller.compass.fetch import Readings
 from controller.compass.graphql import Observe, Transport
-from controller.compass.http import check_url
 from controller.compass.limits import Limits
 from controller.compass.types import Configuration
 from controller.connection.credentials import CredentialsStore, Registration, StoredCredentials
 from controller.connection.store import ConnectionStore
+from controller.urls import url_problem
 from informers import Stop
 from workqueue.clock import Clock
 
@@ -38,16 +38,15 @@ def announced_urls(offered: Configuration, *, request_id: str) -> tuple[str, str
     """The URLs of Connector and Director for the certificate. Raises InvalidAnswer if they are invalid, because such a
     connection could never be used or renewed.
     """
-    urls = (offered.connector_url, offered.director_url)
-    for field, url in zip(("certificateSecuredConnectorURL", "directorURL"), urls, strict=True):
-        path = f"configuration.managementPlaneInfo.{field}"
-        if not url:
-            raise InvalidAnswer("is missing", path=path, request_id=request_id)
-        try:
-            check_url(url)
-        except InvalidRequest as error:
-            raise InvalidAnswer(str(error), path=path, request_id=request_id) from error
-    return urls[0] or "", urls[1] or ""
+    connector_url, director_url = offered.connector_url or "", offered.director_url or ""
+    for field, url in (("certificateSecuredConnectorURL", connector_url), ("directorURL", director_url)):
+        if problem := url_problem(url):
+            raise InvalidAnswer(
+                f"the address {problem}" if url else "is missing",
+                path=f"configuration.managementPlaneInfo.{field}",
+                request_id=request_id,
+            )
+    return connector_url, director_url
 
 
 class Sessions:

@@ -111,6 +111,15 @@ def shorten(text: str) -> str:
     return clean(text, _MAX_MESSAGE)
 
 
+def connection_part(connection: Object) -> Object:
+    """`status.connectionStatus`, for changes; it is created if there is none."""
+    part: Object | None = connection.setdefault("status", {}).get("connectionStatus")
+    if not isinstance(part, dict):
+        part = _connection_status(established=None, last_success=None)
+        connection["status"]["connectionStatus"] = part
+    return part
+
+
 def established(connection: Object, *, at: float, now: float) -> None:
     """Begin a status for credentials that were paired `at` that time: drop everything about earlier ones."""
     status = connection.setdefault("status", {})
@@ -122,7 +131,7 @@ def established(connection: Object, *, at: float, now: float) -> None:
 
 def failed(connection: Object, state: State, error: str, *, now: float) -> None:
     """The connection is lost, or may be lost, for the reason in `error`."""
-    part = _connection_part(connection)
+    part = connection_part(connection)
     part["lastSync"] = timestamp(now)
     part["error"] = shorten(error)
     connection["status"]["connectionState"] = state.value
@@ -130,57 +139,16 @@ def failed(connection: Object, state: State, error: str, *, now: float) -> None:
 
 def works(connection: Object, *, state: State, now: float) -> None:
     """The connection works again; `state` is the result of the last sync."""
-    part = _connection_part(connection)
+    part = connection_part(connection)
     part["lastSync"] = part["lastSuccess"] = timestamp(now)
     part.pop("error", None)
     connection["status"]["connectionState"] = state.value
 
 
-def clear_error(connection: Object) -> None:
-    """Remove the error of the connection, because it has no problem."""
-    _connection_part(connection).pop("error", None)
-
-
 def contacted(connection: Object, *, at: float) -> None:
     """Record the time at which the Connector accepted the certificate."""
-    part = _connection_part(connection)
+    part = connection_part(connection)
     part["lastSync"] = part["lastSuccess"] = timestamp(at)
-
-
-def renewed(connection: Object, *, now: float) -> None:
-    """Record that the certificate was replaced by a new one."""
-    contacted(connection, at=now)
-    _connection_part(connection)["renewed"] = timestamp(now)
-
-
-def warn(connection: Object, text: str) -> None:
-    """Report a problem that does not stop the agent; "" for none."""
-    part = _connection_part(connection)
-    if text:
-        part["warning"] = shorten(text)
-    else:
-        part.pop("warning", None)
-
-
-def describe_runtime(connection: Object, *, runtime_id: str, tenant: str) -> None:
-    """Write the ids of the Runtime, for operators."""
-    connection.setdefault("status", {})["runtime"] = {"id": runtime_id, "tenant": tenant}
-
-
-def describe_certificate(connection: Object, *, not_before: float, not_after: float, acquired: float) -> None:
-    """Set the dates to those of the certificate, also after they were edited or removed.
-
-    `acquired`: the time of its receipt; 0 if it is not known, then the date stays unchanged.
-    """
-    part = _connection_part(connection)
-    dates = {"notBefore": timestamp(not_before), "notAfter": timestamp(not_after)}
-    received = timestamp(acquired) if acquired else (part.get("certificateStatus") or {}).get("acquired")
-    part["certificateStatus"] = dates | ({"acquired": received} if received else {})
-
-
-def no_certificate(connection: Object) -> None:
-    """There is none."""
-    _connection_part(connection)["certificateStatus"] = {}
 
 
 def management_info(*, connector_url: str, director_url: str) -> Object:
@@ -236,7 +204,7 @@ def synchronized(
 
 def permissions_missing(connection: Object, text: str, *, since: str) -> None:
     """The agent lacks permissions. This takes precedence over other errors of the sync."""
-    _connection_part(connection)  # the CRD of the Go agent has no status without it
+    connection_part(connection)  # the CRD of the Go agent has no status without it
     _synchronization_part(connection)["error"] = shorten(f"{_MISSING_PERMISSIONS}{since}: {text}")
     _set_sync_state(connection, State.SYNCHRONIZATION_FAILED)
 
@@ -283,30 +251,41 @@ class Lasting(StrEnum):
     PAIRING_FAILING = "PairingFailing"
 
 
-def lasts(connection: Object, kind: Lasting, *, subject: str, reason: str, text: str, since: float) -> None:
-    """Write the condition. `subject`: what it is about, so that it does not apply to another certificate or token."""
-    known = lasting(connection, kind)
-    if known is not None and known[0] == subject and abs(known[1] - since) < _SAME_MOMENT_SECONDS:
-        since = known[1]  # one of the two times was rounded
-    ended(connection, kind)
-    condition = {
-        "type": kind.value,
-        "status": "True",
-        "reason": reason,
-        "message": shorten(f"{subject}: {text}"),
-        "lastTransitionTime": timestamp(since),
-    }
-    connection.setdefault("status", {}).setdefault("conditions", []).append(condition)
+@dataclass(frozen=True)
+class LastingCondition:
+    """`subject`: what it is about, so that it does not apply to another certificate or token. `since`: in epoch
+    seconds.
+    """
+
+    subject: str
+    reason: str
+    text: str
+    since: float
 
 
-def ended(connection: Object, kind: Lasting) -> None:
-    """Remove the condition."""
+def write_lasting(connection: Object, kind: Lasting, lasting: LastingCondition | None) -> None:
+    """Write the condition; None: remove it."""
+    known = read_lasting(connection, kind)
     status = connection.setdefault("status", {})
     if "conditions" in status:
         status["conditions"] = [c for c in _conditions_of(status) if c["type"] != kind]
+    if lasting is None:
+        return
+    since = lasting.since
+    if known is not None and known[0] == lasting.subject and abs(known[1] - since) < _SAME_MOMENT_SECONDS:
+        since = known[1]  # one of the two times was rounded
+    status.setdefault("conditions", []).append(
+        {
+            "type": kind.value,
+            "status": "True",
+            "reason": lasting.reason,
+            "message": shorten(f"{lasting.subject}: {lasting.text}"),
+            "lastTransitionTime": timestamp(since),
+        }
+    )
 
 
-def lasting(connection: Mapping[str, Any] | None, kind: Lasting) -> tuple[str, float] | None:
+def read_lasting(connection: Mapping[str, Any] | None, kind: Lasting) -> tuple[str, float] | None:
     """The subject of the condition and since when it is true, in epoch seconds; None if it is not."""
     for condition in _conditions_of(_status(connection)):
         since = parse_timestamp(condition.get("lastTransitionTime"))
@@ -397,14 +376,6 @@ def _set_sync_state(connection: Object, state: State) -> None:
 def _status(connection: Mapping[str, Any] | None) -> Mapping[str, Any]:
     status = (connection or {}).get("status")
     return status if isinstance(status, Mapping) else {}
-
-
-def _connection_part(connection: Object) -> Object:
-    part: Object | None = connection.setdefault("status", {}).get("connectionStatus")
-    if not isinstance(part, dict):
-        part = _connection_status(established=None, last_success=None)
-        connection["status"]["connectionStatus"] = part
-    return part
 
 
 def _synchronization_part(connection: Object) -> Object:

@@ -4,26 +4,28 @@
 that it asks for while the clock moves.
 """
 
+import base64
 import random
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from prometheus_client import CollectorRegistry
 
+from controller.compass.errors import Refused
 from controller.connection.backoff import Backoff, Pauses
 from controller.connection.configuration import ConfigurationReader
-from controller.connection.credentials import CredentialsStore
-from controller.connection.health import Health
+from controller.connection.credentials import CredentialsStore, Registration
+from controller.connection.health import CompassService, Health
 from controller.connection.reconciler import ConnectionReconciler
 from controller.connection.sessions import Dependencies
-from controller.connection.state import Limits
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
-from controller.settings import ObjectName
+from controller.settings import ObjectName, Settings
 from e2e.cluster import encoded
 from informers import MutationCache
-from informers.errors import ApiError
+from informers.errors import ApiError, NotFound
 from tests.clock import VirtualClock
 from tests.support.agent_thread import small_key
 from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT, ConnectorBorder
@@ -33,6 +35,7 @@ CLUSTER = ObjectName("kyma-system", "cluster-client-certificates")
 CA = ObjectName("istio-system", "ca-certificates")
 CONFIGURATION = ObjectName("kyma-system", "compass-agent-configuration")
 SYNC_PERIOD = 180.0
+PAIRING = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT}
 MAX_ROUNDS = 20  # of reconciles without time passing: more are a loop
 
 
@@ -68,11 +71,8 @@ class Bench:
         self.server = ObjectStore(subresource=subresource)
         self.connector = ConnectorBorder(clock=self.clock.time)
         self.connector.settings.certificate_validity = validity
-        self.limits = Limits(
-            renewal_threshold=threshold,
-            minimal_sync_time=minimal_sync_time,
-            sync_period=SYNC_PERIOD,
-            refusal_tolerance=2 * SYNC_PERIOD,
+        self.settings = Settings(
+            renewal_threshold=threshold, minimal_sync_time=minimal_sync_time, sync_period=SYNC_PERIOD
         )
         self.reconciles = 0
         self.restart()
@@ -116,7 +116,7 @@ class Bench:
             ),
             configurations=self.configurations,
             health=self.health,
-            limits=self.limits,
+            settings=self.settings,
             recorder=self.recorder,  # type: ignore[arg-type]
             pauses=Pauses(pairing=backoff(), connector=backoff(), gateway=backoff(), internal=backoff()),
             metrics=AgentMetrics(CollectorRegistry()),
@@ -165,7 +165,38 @@ class Bench:
         if sum(self.server.writes.values()) != before:
             self._wake()  # each write triggers it
 
-    # --- the world ---
+    # --- what people and Compass do ---
+
+    def apply(self, **spec: Any) -> None:
+        """As `kubectl apply`: create the CompassConnection with this, or change it."""
+        try:
+            self.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(spec))
+        except NotFound:
+            self.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": spec})
+
+    def apply_pairing(self, **changes: str) -> None:
+        """A `spec.pairing`, complete but for the token."""
+        self.apply(pairing={**PAIRING, **changes})
+
+    def refresh(self) -> None:
+        self.apply(refreshCredentialsNow=True)
+
+    def delete_connection(self) -> None:
+        self.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+
+    def suspect(self) -> None:
+        """The Director refuses, and the sync reports it."""
+        refusal = Refused("insufficient scopes", status=200, code=23)
+        self.health.refused(CompassService.DIRECTOR, self.fingerprint(), refusal)
+
+    def edit_secret(self, key: str, /, **values: object) -> None:
+        """Change the JSON under a key of the client's Secret: `connection` or `pairing`."""
+
+        def edit(obj: Object) -> None:
+            stored = orjson.loads(base64.b64decode(obj["data"][key])) | values
+            obj["data"][key] = base64.b64encode(orjson.dumps(stored)).decode()
+
+        self.server.edit(SECRET, CLUSTER.name, edit, namespace=CLUSTER.namespace)
 
     def configure(self, *, kind: str = "ConfigMap", **changes: str) -> dict[str, str]:
         """A configuration with a fresh token, in which `changes` are made."""
@@ -207,5 +238,27 @@ class Bench:
     def error(self) -> str:
         return str(self.connection["status"]["connectionStatus"].get("error", ""))
 
+    @property
+    def warning(self) -> str:
+        return str(self.connection["status"]["connectionStatus"].get("warning", ""))
+
+    @property
+    def signed(self) -> int:
+        """The number of certificates."""
+        return len(self.connector.state.certificates())
+
+    @property
+    def registration(self) -> Registration:
+        registration = self.credentials.load().registration
+        assert registration is not None
+        return registration
+
     def fingerprint(self) -> str:
         return self.credentials.load().fingerprint
+
+    def assert_connected(self) -> None:
+        assert (self.state, self.error) == ("Connected", "")
+
+    def is_unused(self, token: str) -> bool:
+        """Whether it works; this uses it up."""
+        return self.connector.state.spend_token(token) is not None

@@ -87,19 +87,6 @@ def test_a_provisioner_pairs_through_the_compass_connection(world: World, agent:
 # --- connected: what must not disturb ---
 
 
-def test_while_connected_the_configuration_is_ignored(world: World, agent: StartAgent) -> None:
-    """A changed, broken or deleted configuration neither spends a token nor changes who the Runtime is."""
-    synchronized(world, agent)
-    before = certificate(world)
-    world.configure({**world.configuration(), "RUNTIME_ID": "somebody-else"})
-    world.configure({"TOKEN": "x"})
-    delete_configuration(world)
-    wait_for_fetches(world, 2)
-    assert certificate(world) == before
-    assert world.state() == "Synchronized"
-    assert issued(world) == 1
-
-
 def test_a_restart_finds_everything_in_the_cluster(world: World, agent: StartAgent) -> None:
     """A new process goes on with the stored credentials and asks for no other."""
     synchronized(world, agent).stop()
@@ -203,21 +190,6 @@ def test_a_revoked_certificate_is_suspected_and_the_new_token_switches_over(worl
     world.configure()
     world.wait_for_state("Synchronized")
     assert certificate(world) != before
-    assert len(world.applications()) == 3
-
-
-def test_a_refusal_that_ends_by_itself_costs_nothing(world: World, agent: StartAgent) -> None:
-    """The Director's "insufficient scopes" may be its database: when it is over, the old certificate goes on."""
-    synchronized(world, agent)
-    before = certificate(world)
-    number = world.compass.faults.add(
-        Fault(kind="graphql_error", target="director", message="insufficient scopes provided [actual=;]", code=23)
-    )
-    wait_for_error(world, "insufficient scopes")
-    assert world.state() == "ConnectionMaintenanceFailed"
-    world.compass.faults.remove(number)
-    world.wait_for_state("Synchronized")
-    assert certificate(world) == before
     assert len(world.applications()) == 3
 
 

@@ -1,48 +1,18 @@
 """Secrets and CompassConnection, edited, swapped and emptied by hand: the agent recovers or says exactly what to do."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller.compass.certificates import key_to_pem
 from controller.resources import SECRET
-from e2e.world import CA_SECRET, CLUSTER_SECRET, OWN_CRDS, World, encoded
+from e2e.world import CA_SECRET, OWN_CRDS, World
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import (
-    certificate,
     edit_status,
     issued,
     synchronized,
-    wait_for_error,
 )
-from tests.support.agent_thread import small_key
-
-EMPTY = {"key": None, "crt": None, "crtChain": None, "connection": None}
-
-
-def edit_secret(world: World, data: dict[str, str | None]) -> None:
-    world.client.patch(SECRET, CLUSTER_SECRET.name, {"data": data}, namespace=CLUSTER_SECRET.namespace)
-
-
-def test_damaged_credentials_are_told_and_a_new_token_mends_them(world: World, agent: StartAgent) -> None:
-    """Emptied, swapped with another key, garbage: ConnectionFailed with the key of the Secret, Applications stay."""
-    synchronized(world, agent)
-    first = encoded(certificate(world))
-    for told, data in (
-        ("the Secret kyma-system/cluster-client-certificates holds no credentials", EMPTY),
-        ("does not belong to the certificate", {"key": encoded(key_to_pem(small_key()).decode())}),
-        ("Secret kyma-system/cluster-client-certificates: key key is missing or empty", {"key": ""}),
-        ("key crtChain is not base64 of UTF-8 text", {"crtChain": base64.b64encode(b"\xff").decode()}),
-        ("crtChain does not begin with the certificate in crt", {"crt": first}),
-    ):
-        edit_secret(world, data)  # type: ignore[arg-type]
-        wait_for_error(world, told, "put a new one-time token into ConfigMap")
-        assert world.state() == "ConnectionFailed"
-        world.configure()
-        world.wait_for_state("Synchronized")
-    assert len(world.applications()) == 3
 
 
 def test_a_wiped_or_nonsensical_status_is_told_anew(world: World, agent: StartAgent, crds: Path) -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from controller.compass.http import HttpAnswer
 from controller.connection.credentials import CredentialsError
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from tests.support.compass_border import RUNTIME, DirectorBorder, truthful
 from tests.support.connection_bench import Bench
 from tests.support.fuzzing import PLACES, any_json, log, planted, quickly
@@ -116,7 +115,7 @@ def test_any_answer_while_connected(install: Answering) -> None:
     bench.paired()
     true = bench.connector.answer
     install(bench, tokens)
-    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda o: o["spec"].update(refreshCredentialsNow=True))
+    bench.refresh()
     with log() as text:
         bench.run(20)
         assert bench.credentials.load().registration is not None
@@ -126,7 +125,7 @@ def test_any_answer_while_connected(install: Answering) -> None:
 
     bench.connector.answer = true  # type: ignore[method-assign]
     bench.run(600)
-    assert (bench.state, bench.error) == ("Connected", "")
+    bench.assert_connected()
     assert "refreshCredentialsNow" not in bench.connection["spec"]
 
 

@@ -10,18 +10,14 @@ from controller.compass.http import HttpAnswer
 from controller.connection import status
 from controller.connection.configuration import mark_revoked
 from controller.connection.health import CompassService
+from controller.connection.state import renewal_due_at
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
-from informers.errors import ApiError, Forbidden, ServerError
-from tests.support.compass_border import CONNECTOR_URL, DIRECTOR_URL, RUNTIME, SECURED_URL, TENANT
+from informers.errors import ApiError, ServerError
+from tests.support.compass_border import DIRECTOR_URL, RUNTIME, SECURED_URL
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
 
 HOUR, DAY = 3600.0, 86400.0
-
-
-@pytest.fixture(params=[True, False], ids=["own CRD", "CRD of the Go agent"])
-def bench(request: pytest.FixtureRequest) -> Bench:
-    return Bench(subresource=request.param)
 
 
 class Killed(BaseException):
@@ -41,7 +37,7 @@ def test_a_pairing_and_a_renewal_check_no_key_that_was_just_made(monkeypatch: py
     monkeypatch.setattr(serialization, "load_pem_private_key", noted)
     bench = Bench().paired()
     before = bench.fingerprint()
-    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda o: o["spec"].update(refreshCredentialsNow=True))
+    bench.refresh()
     bench.settle()
     assert bench.fingerprint() != before
     assert not checked
@@ -118,7 +114,7 @@ def test_a_renewal_that_is_killed_anywhere_leaves_a_working_certificate() -> Non
     while killed:
         point += 1
         bench = Bench().paired()
-        bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda o: o["spec"].update(refreshCredentialsNow=True))
+        bench.refresh()
         before = bench.fingerprint()
         killed = _kill_at(bench, point)
         bench.restart()
@@ -136,8 +132,7 @@ def test_a_literal_token_goes_even_if_the_agent_was_killed_before_it_could_remov
         point += 1
         bench = Bench()
         token = bench.connector.token()
-        pairing = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT, "token": token}
-        bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": pairing}})
+        bench.apply_pairing(token=token)
         killed = _kill_at(bench, point)
         bench.restart()
         if bench.credentials.read().pairing is None or "token" not in bench.connection["spec"]["pairing"]:
@@ -212,12 +207,14 @@ def test_a_long_failure_of_maintenance_costs_a_call_and_a_write_a_period(bench: 
 
 
 def test_an_hour_of_health_writes_nothing(bench: Bench) -> None:
-    """The Connector is asked once a period; nothing differs, so nothing is written."""
+    """The Connector is called once a period. Not even a broken configuration matters."""
     bench.paired()
+    bench.configure(TENANT="")
     bench.settle()
-    calls, writes = len(bench.connector.calls), sum(bench.server.writes.values())
+    calls, writes = len(bench.connector.calls), bench.server.writes.total()
     bench.run(HOUR)
-    assert sum(bench.server.writes.values()) == writes
+    bench.assert_connected()
+    assert bench.server.writes.total() == writes
     assert HOUR / SYNC_PERIOD - 2 <= len(bench.connector.calls) - calls <= HOUR / SYNC_PERIOD + 1
 
 
@@ -246,7 +243,7 @@ def test_retry_after_is_respected_up_to_the_period() -> None:
 def test_renewal_is_due_at_the_exact_moment(validity: float, minimal: float, left: float) -> None:
     """The later of threshold and twice the minimal sync time before the end."""
     bench = Bench(minimal_sync_time=minimal)
-    assert bench.limits.renewal_due_at(not_before=1000, not_after=1000 + validity) == 1000 + validity - left
+    assert renewal_due_at(bench.settings, not_before=1000, not_after=1000 + validity) == 1000 + validity - left
 
 
 def test_the_certificate_is_renewed_at_the_threshold_and_not_a_second_before() -> None:
@@ -328,42 +325,24 @@ def test_the_ca_secret_is_mended(bench: Bench, harm: object, renewed: bool) -> N
     assert data.get("other") == (None if renewed else "eQ==")
 
 
-def test_no_certificate_is_issued_that_could_not_be_stored() -> None:
-    """A CA Secret that cannot be written neither makes the Connector sign again and again, nor harms the connection."""
-    bench = Bench().paired()
-    bench.server.delete(SECRET, CA.name, namespace=CA.namespace)
-    signed = bench.connector.calls.count("signCertificateSigningRequest")
-
-    def forbid(verb: str, kind: str) -> None:
-        if kind == "Secret":
-            raise Forbidden("secrets is forbidden", status=403, reason="Forbidden")
-
-    bench.server.before = forbid
-    bench.run(HOUR)
-    assert bench.state == "Connected"
-    assert "secrets is forbidden" in bench.connection["status"]["connectionStatus"]["warning"]
-    assert bench.recorder.reasons.count("GatewaySecretFailed") == 1
-    assert bench.connector.calls.count("signCertificateSigningRequest") == signed
-
-
 # --- what operators do ---
 
 
-def test_takeover_of_what_the_go_agent_left(bench: Bench) -> None:
-    """Its Secret has no runtime id and no addresses: they are read where it keeps them, and no token is spent."""
-    data = bench.configure()
-    bench.settle()
-    secret = bench.server.get(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
-    del secret["data"]["connection"]
-    bench.server.put(SECRET, secret)
+def _forget_registration(bench: Bench) -> None:
+    """As the Secret of the Go agent, which has no Runtime id and no URLs."""
+    bench.server.edit(SECRET, CLUSTER.name, lambda obj: obj["data"].pop("connection"), namespace=CLUSTER.namespace)
     bench.restart()
-    calls = len(bench.connector.calls)
+
+
+def test_takeover_of_what_the_go_agent_left(bench: Bench) -> None:
+    """Ids and URLs are read where it keeps them, and no token is used."""
+    bench.paired()
+    before, calls = bench.registration, len(bench.connector.calls)
+    _forget_registration(bench)
     bench.settle()
-    known = bench.credentials.load().registration
-    assert known is not None
-    assert (known.runtime_id, known.tenant) == (data["RUNTIME_ID"], data["TENANT"])
-    assert (known.connector_url, known.director_url) == (SECURED_URL, DIRECTOR_URL)
-    assert bench.state == "Connected"
+    bench.assert_connected()
+    assert (bench.registration.runtime_id, bench.registration.tenant) == (before.runtime_id, before.tenant)
+    assert (bench.registration.connector_url, bench.registration.director_url) == (SECURED_URL, DIRECTOR_URL)
     assert bench.connector.calls[calls:] == ["configuration"]
 
 
@@ -374,18 +353,15 @@ def test_a_takeover_that_lacks_the_runtime_id_says_so(bench: Bench, runtime_id: 
     """The message names what to add where; adding it is enough."""
     data = bench.configure()
     bench.settle()
-    secret = bench.server.get(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
-    del secret["data"]["connection"]
-    bench.server.put(SECRET, secret)
+    _forget_registration(bench)
     bench.configure(RUNTIME_ID=runtime_id, TOKEN=data["TOKEN"])
-    bench.restart()
     bench.settle()
     assert bench.state == "ConnectionFailed"
     assert f"RUNTIME_ID {fault}" in bench.error
     assert "are not known" in bench.error
     bench.configure(TOKEN=data["TOKEN"])
     bench.settle()
-    assert (bench.state, bench.error) == ("Connected", "")
+    bench.assert_connected()
 
 
 def test_a_deletion_that_overtakes_the_new_token_is_a_reconnect_all_the_same(bench: Bench) -> None:
@@ -397,7 +373,7 @@ def test_a_deletion_that_overtakes_the_new_token_is_a_reconnect_all_the_same(ben
     fresh["data"]["TOKEN"] = bench.connector.token()
     bench.server.update(CONFIG_MAP, fresh)
     bench.server.lagging = False
-    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.delete_connection()
     bench.settle()
     assert bench.fingerprint() != before
     assert bench.state == "Connected"
@@ -425,7 +401,7 @@ def test_a_deletion_under_a_write_is_a_reconnect_all_the_same(
         writes += (verb, kind) == ("update", COMPASS_CONNECTION.kind)
         if writes == write:
             bench.server.before = lambda *_: None
-            bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+            bench.delete_connection()
             if instead is not None:
                 bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": instead})
 
@@ -437,26 +413,22 @@ def test_a_deletion_under_a_write_is_a_reconnect_all_the_same(
     assert bench.state == "Connected"
 
 
-def test_a_failed_pairing_stays_told_when_its_token_has_gone_from_the_object() -> None:
-    """A literal token is removed once used, and then nothing is configured: that alone would explain nothing."""
+@pytest.mark.parametrize("literal", [False, True], ids=["ConfigMap", "spec.pairing"])
+def test_the_cause_of_a_used_token_stays_visible(literal: bool) -> None:
+    """The next refusal of the same token must not hide it, nor that a literal token was removed from the object."""
     bench = Bench()
-    pairing = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT, "token": bench.connector.token()}
-    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": pairing}})
+    if literal:
+        bench.apply_pairing(token=bench.connector.token())
+    else:
+        bench.configure()
     body = b'{"data": null, "errors": [{"message": "CSR: Invalid common name provided."}]}'
     bench.connector.intervene = lambda op: HttpAnswer(200, body, "") if op.startswith("sign") else None
-    bench.run(60)
-    assert "token" not in bench.connection["spec"]["pairing"]
-    assert "no pairing configuration found" in bench.error
+    bench.run(10 * 60)
     assert "Invalid common name provided" in bench.error
-    assert "put a new one-time token into CompassConnection spec.pairing" in bench.error
-
-
-def test_the_configuration_is_not_read_while_connected(bench: Bench) -> None:
-    """Not even a broken one matters."""
-    bench.paired()
-    bench.configure(TENANT="")
-    bench.run(HOUR)
-    assert bench.state == "Connected"
+    assert ("no pairing configuration found" in bench.error) is literal
+    place = "CompassConnection spec.pairing" if literal else f"ConfigMap {CONFIGURATION}"
+    assert f"put a new one-time token into {place}" in bench.error
+    assert bench.connector.calls.count("signCertificateSigningRequest") == 1
 
 
 def test_a_changed_token_waits_for_no_back_off(bench: Bench) -> None:
@@ -521,18 +493,6 @@ def test_suspicion_without_a_configuration_says_what_is_missing() -> None:
     assert bench.state == "ConnectionMaintenanceFailed"
     assert "neither a ConfigMap" in bench.error
     assert bench.credentials.load()  # type: ignore[truthy-bool]
-
-
-def test_the_cause_of_a_spent_token_stays_visible() -> None:
-    """When signing failed, the next refusal of the same token must not hide why."""
-    bench = Bench()
-    bench.configure()
-    body = b'{"data": null, "errors": [{"message": "CSR: Invalid common name provided."}]}'
-    bench.connector.intervene = lambda op: HttpAnswer(200, body, "") if op.startswith("sign") else None
-    bench.run(10 * 60)
-    assert "Invalid common name provided" in bench.error
-    assert "put a new one-time token into" in bench.error
-    assert bench.connector.calls.count("signCertificateSigningRequest") == 1
 
 
 def test_errors_of_the_api_server_reach_the_queue(bench: Bench) -> None:

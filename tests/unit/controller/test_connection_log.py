@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from controller.compass.http import HttpAnswer
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from tests.support.connection_bench import SYNC_PERIOD, Bench
 
 
@@ -37,10 +36,6 @@ def logged(caplog: pytest.LogCaptureFixture, message: str) -> list[str]:
     return [getattr(record, "requestID", "") for record in caplog.records if record.getMessage() == message]
 
 
-def refresh(bench: Bench) -> None:
-    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(refreshCredentialsNow=True))
-
-
 def test_a_pairing_names_the_calls_that_made_it(
     bench: Bench, ids: dict[str, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -58,7 +53,7 @@ def test_a_renewal_names_the_call_that_signed_the_certificate(
     bench.paired()
     if waits:
         bench.connector.state.clock = lambda: bench.clock.time() + 600
-    refresh(bench)
+    bench.refresh()
     bench.settle()
     bench.connector.state.clock = bench.clock.time
     bench.run(700)
@@ -73,7 +68,7 @@ def test_a_renewal_that_fails_names_the_call_that_failed(
     """So does a Connector that cannot be asked."""
     bench.paired()
     bench.connector.intervene = lambda called: HttpAnswer(503, b"", "") if called.startswith("sign") else None
-    refresh(bench)
+    bench.refresh()
     bench.settle()
     assert logged(caplog, "Connection to Compass failed") == ids["signCertificateSigningRequest"][1:]
     caplog.clear()

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hypothesis import given, settings
+import hypothesis
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.compass.errors import Refused, Unavailable
@@ -21,9 +22,15 @@ from controller.connection.configuration import (
     Configuration,
     ConfigurationProblem,
     PairingConfiguration,
-    fingerprint_of,
 )
-from controller.connection.credentials import PendingCertificate, Registration, StoredCredentials, StoredPairing
+from controller.connection.credentials import (
+    ClientSecret,
+    CredentialsError,
+    PendingCertificate,
+    Registration,
+    StoredCredentials,
+    StoredPairing,
+)
 from controller.connection.health import CompassService, Failure, Observations, Owner, Refusal
 from controller.connection.problem import Problem, Token
 from controller.connection.rules import (
@@ -36,30 +43,28 @@ from controller.connection.rules import (
     decide,
 )
 from controller.connection.state import (
-    Connected,
     GatewaySecret,
     LastConnectorCall,
-    Limits,
     Memory,
     ObservedConfiguration,
     PairingFailure,
-    Reads,
     State,
-    derive,
+    renewal_due_at,
 )
 from controller.connection.status import State as ConnectionState
+from controller.settings import Settings
 from tests.clock import VirtualClock
 from tests.support.connection_bench import SYNC_PERIOD
 
 NOW, MONOTONIC = 1_900_000_000.0, 10_000.0
 TOLERANCE = 2 * SYNC_PERIOD
-LIMITS = Limits(renewal_threshold=0.3, minimal_sync_time=15.0, sync_period=SYNC_PERIOD, refusal_tolerance=TOLERANCE)
+SETTINGS = Settings(renewal_threshold=0.3, minimal_sync_time=15.0, sync_period=SYNC_PERIOD)
 CONFIG_MAP = "ConfigMap kyma-system/compass-agent-configuration"
 
 USED = PairingConfiguration(CONFIG_MAP, "https://connector", "runtime", "tenant", "used")
 NEWER = replace(USED, token="newer")
 ELSEWHERE = replace(NEWER, origin="Secret kyma-system/compass-agent-configuration")
-LITERAL = replace(NEWER, origin=SPEC_PAIRING, literal=True)
+LITERAL = replace(NEWER, origin=SPEC_PAIRING)
 CORRECTED = replace(USED, runtime_id="another")
 NOTHING = ConfigurationProblem("no pairing configuration found", nothing=True)
 INCOMPLETE = ConfigurationProblem(f"{CONFIG_MAP}: TENANT is empty")
@@ -213,62 +218,57 @@ def _is_kept(decision: Decision) -> bool:
     return isinstance(decision, Rest) and decision.problem is None
 
 
-def combinations() -> Iterator[tuple[str, Reads]]:
+def combinations() -> Iterator[State]:
     """Every combination of what the rules distinguish."""
     for name, credentials in CREDENTIALS.items():
-        usable = name in ("young", "old", "not valid yet")
+        known = replace(REGISTRATION, runtime_id="", connector_url="", director_url="")
         for configuration, told, revoked, pairing, tried in itertools.product(
             CONFIGURATIONS, (True, False), (True, False), (True, False), FAILURES
         ):
-            reads = Reads(
+            state = State(
                 now=NOW,
                 monotonic=MONOTONIC,
-                limits=LIMITS,
-                read_configuration=lambda found=configuration: (found, ""),  # type: ignore[misc]
+                settings=SETTINGS,
+                configured=configuration,
+                fallback_fingerprint="",
                 pauses=pauses_of(pairing=30.0 if tried == "failed just now" else 0.0),
                 connection=connection(told=told, configuration=configuration, revoked=revoked),
-                stored=credentials,
-                damage="" if credentials else "the Secret does not exist",
-                adoptable=REGISTRATION if name == "of the Go agent" and told else None,
-                paired_with=USED.fingerprint,
-                stored_pairing=stored_pairing(configuration) if pairing else None,
+                secret=ClientSecret(
+                    credentials or CredentialsError("the Secret does not exist"),
+                    registration=known if name == "of the Go agent" else REGISTRATION,
+                    pairing=stored_pairing(configuration) if pairing else None,
+                ),
+                ids=("runtime", "tenant"),
+                gateway=GatewaySecret.AS_WANTED,
+                observations=Observations(),
                 memory=Memory(
                     configuration=ObservedConfiguration(
-                        fingerprint_of(configuration), NOW - 20, MONOTONIC - 20, changed=told
+                        configuration.fingerprint, NOW - 20, MONOTONIC - 20, changed=told
                     )
                 ),
             )
             failed = FAILURES[tried]
             if failed:
-                failure = pairing_failure(derive(reads).attempt_key, failed[0], final=failed[1], since=failed[2])
-                reads = replace(reads, memory=replace(reads.memory, pairing_failure=failure))
-            yield from _maintained(name, reads) if usable else ((name, reads),)
+                failure = pairing_failure(state.attempt_fingerprint, failed[0], final=failed[1], since=failed[2])
+                state = replace(state, memory=replace(state.memory, pairing_failure=failure))
+            yield from _maintained(state) if name in ("young", "old", "not valid yet") else (state,)
 
 
-def _maintained(name: str, reads: Reads) -> Iterator[tuple[str, Reads]]:
+def _maintained(state: State) -> Iterator[State]:
     for refusals, call, owner in itertools.product(REFUSALS.values(), LAST_CALLS.values(), OWNERS.values()):
         pause = Pause(20.0 if call is not None and call.failure is not None else 0.0)
-        yield (
-            name,
-            replace(
-                reads,
-                observations=Observations(refusals=refusals, owner=owner, sync_state=ConnectionState.SYNCHRONIZED),
-                memory=replace(reads.memory, last_call=call),
-                pauses=replace(reads.pauses, connector=pause),
-            ),
+        yield replace(
+            state,
+            observations=Observations(refusals=refusals, owner=owner, sync_state=ConnectionState.SYNCHRONIZED),
+            memory=replace(state.memory, last_call=call),
+            pauses=replace(state.pauses, connector=pause),
         )
 
 
-def _decided() -> Iterator[tuple[Reads, State, Decision]]:
-    for _, reads in combinations():
-        state = derive(reads)
-        yield reads, state, decide(state)
-
-
-ALL = list(_decided())
+ALL = [(state, decide(state)) for state in combinations()]
 """No combination is without a decision, or this would have failed."""
 
-KEPT = next(reads for reads, state, decision in ALL if not state.revoked and _is_kept(decision))
+KEPT = next(state for state, decision in ALL if not state.revoked and _is_kept(decision))
 
 
 def test_there_are_many_combinations() -> None:
@@ -279,22 +279,22 @@ def test_there_are_many_combinations() -> None:
 def test_every_rule_is_needed() -> None:
     """No rule is without a combination that it decides, but for the one of the gateway's Secret, shown by itself."""
     applied: set[str] = set()
-    for _, state, _ in ALL:
-        tables: list[Any] = [rules.WITH_CREDENTIALS if isinstance(state, Connected) else rules.WITHOUT_CREDENTIALS]
+    for state, _ in ALL:
+        tables: list[Any] = [rules.WITH_CREDENTIALS if state.is_usable else rules.WITHOUT_CREDENTIALS]
         if state.configuration is not None:
             tables.append(rules.PAIRING)
         applied |= {next(rule for rule in table if rule(state) is not None).__name__ for table in tables}
     known = (rules.WITH_CREDENTIALS, rules.WITHOUT_CREDENTIALS, rules.PAIRING)
     assert {rule.__name__ for table in known for rule in table} - applied == {"write_gateway_ca"}
     different = replace(KEPT, gateway=GatewaySecret.DIFFERENT)
-    assert decide(derive(different)) is Act.WRITE_GATEWAY_CA
-    assert _is_kept(decide(derive(replace(different, pauses=pauses_of(gateway=1.0)))))
+    assert decide(different) is Act.WRITE_GATEWAY_CA
+    assert _is_kept(decide(replace(different, pauses=pauses_of(gateway=1.0))))
 
 
 def test_each_kind_of_decision_is_met() -> None:
     """Else the rules that follow would hold of nothing."""
-    kinds = {type(decision) for *_, decision in ALL}
-    assert {decision for *_, decision in ALL if isinstance(decision, Act)} == {
+    kinds = {type(decision) for _, decision in ALL}
+    assert {decision for _, decision in ALL if isinstance(decision, Act)} == {
         Act.ABANDON_PAIRING,
         Act.CHECK_CONNECTOR,
     }
@@ -303,25 +303,25 @@ def test_each_kind_of_decision_is_met() -> None:
 
 def test_usable_and_accepted_credentials_are_never_given_up() -> None:
     """A pairing is begun beside them only when it was asked for, or somebody refuses them, or they are another's."""
-    for _, state, decision in ALL:
-        if isinstance(state, Connected) and isinstance(decision, Pair):
+    for state, decision in ALL:
+        if state.is_usable and isinstance(decision, Pair):
             assert state.reconnect_wanted or state.refusals or state.wrong_owner
 
 
 def test_a_token_that_is_known_to_be_used_is_never_tried() -> None:
     """The one that won the credentials, and one whose last pairing cost it."""
-    for reads, state, decision in ALL:
+    for state, decision in ALL:
         if isinstance(decision, Pair):
             if decision.pairing != state.active_pairing:
-                assert decision.pairing.configuration != reads.paired_with
-                assert not isinstance(state, Connected) or decision.pairing.token != USED.token, "nor for other ids"
+                assert decision.pairing.configuration != USED.fingerprint
+                assert not state.is_usable or decision.pairing.token != USED.token, "nor for other ids"
             assert state.pairing_failure is None or not state.pairing_failure.final
 
 
 def test_other_ids_are_used_only_when_the_director_alone_refuses() -> None:
     """Or when it has said whose the certificate is. A database that is down makes the Connector refuse as well."""
-    for _, state, decision in ALL:
-        if isinstance(decision, StoreRegistration) and isinstance(state, Connected) and state.wrong_owner is None:
+    for state, decision in ALL:
+        if isinstance(decision, StoreRegistration) and state.is_usable and state.wrong_owner is None:
             assert {refusal.by for refusal in state.refusals} == {CompassService.DIRECTOR}
             assert state.connector_accepts
 
@@ -329,8 +329,8 @@ def test_other_ids_are_used_only_when_the_director_alone_refuses() -> None:
 def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:
     """Neither early, when it is not newer, nor when Connector and Director did not both refuse just now."""
     tried = 0
-    for _, state, decision in ALL:
-        if not isinstance(state, Connected) or state.reconnect_wanted or state.wrong_owner:
+    for state, decision in ALL:
+        if not state.is_usable or state.reconnect_wanted or state.wrong_owner:
             continue
         if isinstance(decision, Pair):
             tried += 1
@@ -351,35 +351,35 @@ def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:
 
 def test_nothing_is_done_again_before_its_pause_is_over() -> None:
     """Whatever failed."""
-    for _, state, decision in ALL:
-        match decision, state:
-            case Pair(), _:
+    for state, decision in ALL:
+        match decision:
+            case Pair():
                 assert state.pairing_failure is None or state.pairing_pause <= 0
-            case Renew(), Connected():
+            case Renew():
                 assert state.connector_pause <= 0
-            case Act.CHECK_CONNECTOR, Connected(last_call=call):
-                observed = state.memory.configuration
+            case Act.CHECK_CONNECTOR:
+                observed, call = state.memory.configuration, state.last_call
                 newer = observed is not None and call is not None and observed.since_monotonic > call.at
                 assert state.connector_pause <= 0 or newer
 
 
 def test_rest_has_an_end() -> None:
     """Whoever waits comes back by itself; no look follows at once on another."""
-    for *_, decision in ALL:
+    for _, decision in ALL:
         if isinstance(decision, Rest):
             assert 0 < decision.requeue_after <= 60
 
 
 def test_nobody_who_was_revoked_pairs_or_renews() -> None:
     """As long as nothing else is configured."""
-    for _, state, decision in ALL:
+    for state, decision in ALL:
         if state.revoked:
             assert not isinstance(decision, Pair | Renew)
 
 
 def test_every_problem_that_needs_a_person_says_what_to_do() -> None:
     """The text names what somebody has to change, or how to get a new token."""
-    for _, state, decision in ALL:
+    for state, decision in ALL:
         if not isinstance(decision, Rest) or decision.problem is None:
             continue
         obstacle = isinstance(rules.pairing_step(state), Problem) if state.configuration is not None else False
@@ -404,16 +404,22 @@ def test_every_problem_that_needs_a_person_says_what_to_do() -> None:
 
 def test_every_problem_has_a_state_and_without_credentials_it_is_failed() -> None:
     """And a problem that is told while the credentials work is never that there is no pairing."""
-    for _, state, decision in ALL:
+    for state, decision in ALL:
         if isinstance(decision, Rest) and decision.problem is not None:
             assert decision.problem.state in (
                 ConnectionState.CONNECTION_FAILED,
                 ConnectionState.CONNECTION_MAINTENANCE_FAILED,
             )
-            if not isinstance(state, Connected):
+            if not state.is_usable:
                 assert decision.problem.state is ConnectionState.CONNECTION_FAILED
             elif decision.problem.kind is not problem.Kind.WRONG_RUNTIME:
                 assert decision.problem.state is ConnectionState.CONNECTION_MAINTENANCE_FAILED
+
+
+def _with(state: State, name: str, pending: PendingCertificate) -> State:
+    credentials = CREDENTIALS[name]
+    assert credentials is not None
+    return replace(state, secret=replace(state.secret, credentials=credentials, pending=pending))
 
 
 def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -> None:
@@ -429,18 +435,18 @@ def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -
         valid_until=int(NOW + DAY),
         request_id="",
     )
-    reads = replace(KEPT, stored=CREDENTIALS["old"], pending=pending)
-    decision = decide(derive(reads))
+    state = _with(KEPT, "old", pending)
+    decision = decide(state)
     assert isinstance(decision, Rest)
     assert decision.requeue_after <= 60
-    assert decide(derive(replace(reads, now=NOW + 60))) is Renew.TOO_OLD
+    assert decide(replace(state, now=NOW + 60)) is Renew.TOO_OLD
     requested = connection(told=True, configuration=USED, revoked=False)
     requested["spec"]["refreshCredentialsNow"] = True
-    asked_for = replace(reads, now=NOW + 60, stored=CREDENTIALS["young"], connection=requested)
-    assert decide(derive(asked_for)) is Renew.REQUESTED, "the Event has the reason"
+    asked_for = replace(_with(KEPT, "young", pending), now=NOW + 60, connection=requested)
+    assert decide(asked_for) is Renew.REQUESTED, "the Event has the reason"
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     index=st.integers(0, len(ALL) - 1),
     now=st.floats(NOW - 200 * DAY, NOW + 200 * DAY),
@@ -452,24 +458,20 @@ def test_clocks_and_delays_of_any_kind(
     index: int, now: float, monotonic: float, pauses: tuple[float, float, float], acquired: int
 ) -> None:
     """No clock makes it fail, loop, pair beside credentials that nobody refuses, or try a used token."""
-    reads = replace(ALL[index][0], now=now, monotonic=monotonic, pauses=pauses_of(*pauses))
-    credentials = reads.stored
+    state = replace(ALL[index][0], now=now, monotonic=monotonic, pauses=pauses_of(*pauses))
+    credentials = state.stored
     if credentials is not None and credentials.registration is not None:
         stored = replace(credentials, registration=replace(credentials.registration, acquired=acquired))
-        reads = replace(reads, stored=stored)
-    state = derive(reads)
+        state = replace(state, secret=replace(state.secret, credentials=stored))
     decision = decide(state)
     if isinstance(decision, Rest):
         assert 0 < decision.requeue_after <= 60
         assert decision.problem is None or decision.problem.text()
-    if isinstance(decision, Pair) and isinstance(state, Connected):
+    if isinstance(decision, Pair) and state.is_usable:
         assert state.reconnect_wanted or state.refusals or state.wrong_owner
     if isinstance(decision, Pair) and decision.pairing != state.active_pairing:
-        assert decision.pairing.configuration != reads.paired_with
-    assert all(
-        isinstance(warning, Problem)
-        for warning in rules.warnings(state, gateway_secret="a/b", configuration_secret="a/c")
-    )
+        assert decision.pairing.configuration != USED.fingerprint
+    assert all(isinstance(warning, Problem) for warning in rules.warnings(state))
 
 
 @given(
@@ -478,15 +480,15 @@ def test_clocks_and_delays_of_any_kind(
     threshold=st.floats(0.01, 0.99),
     minimal=st.floats(0, 3600),
 )
-@settings(max_examples=100, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
 def test_renewals_are_spaced_whatever_clocks_and_validities(
     validity: float, behind: float, threshold: float, minimal: float
 ) -> None:
     """A certificate is used until its threshold; one that comes later than that, for a half of what it has left."""
-    limits = replace(LIMITS, renewal_threshold=threshold, minimal_sync_time=minimal)
+    settings = replace(SETTINGS, renewal_threshold=threshold, minimal_sync_time=minimal)
     acquired = NOW + validity * behind
-    due = limits.renewal_due_at(not_before=NOW, not_after=NOW + validity, acquired=acquired)
-    threshold_at = limits.renewal_due_at(not_before=NOW, not_after=NOW + validity)
+    due = renewal_due_at(settings, not_before=NOW, not_after=NOW + validity, acquired=acquired)
+    threshold_at = renewal_due_at(settings, not_before=NOW, not_after=NOW + validity)
     left = NOW + validity - acquired
     assert due == (threshold_at if acquired < threshold_at else acquired + left / 2)
     assert due > acquired or left < 1e-5  # seconds; clocks of floats know nothing smaller

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from controller.commands import findings
-from controller.commands.doctor import BadCaFile, CertificateFacts, Facts, doctor, examine, gather
-from controller.commands.findings import Finding, Result, Unknown
+from controller.commands.doctor import Facts, doctor, examine, gather
+from controller.commands.findings import Finding, Result, Unknown, unknown
 from controller.commands.probe import Probe, Step
+from controller.commands.report import Certificate
 from controller.commands.rights import Right
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
 from controller.settings import Settings
@@ -23,14 +24,16 @@ TOKEN = "a-token-that-nobody-may-see-" + "x" * 40
 CONFIGURED = PairingConfiguration("Secret kyma-system/c", URL, "runtime", "tenant", TOKEN)
 NOTHING = ConfigurationProblem("there is neither this nor that", nothing=True)
 INCOMPLETE = ConfigurationProblem("TOKEN is missing")
-VALID = CertificateFacts(not_before=-30 * DAY, not_after=60 * DAY, renewal_threshold=0.3)
+VALID = Certificate(not_before=-30 * DAY, not_after=60 * DAY)
 WELL = Facts(
     now=0.0,
+    settings=Settings(),
     missing_rights=(),
     configuration=CONFIGURED,
     certificate=VALID,
     probes=(Probe("Connector", URL, status=400, date=1.0), Probe("Director", URL, status=400, date=2.0)),
 )
+UNVERIFIED = Settings(skip_compass_tls_verify=True)
 LOST = {"certificate": "the Secret kyma-system/x does not exist"}
 
 
@@ -67,14 +70,19 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({"probes": (Probe("Connector", URL, status=503),)}, "Connector", Result.WARNING, "HTTP 503", "is down"),
     ({"probes": (Probe("Connector", URL, status=404),)}, "Connector", Result.WARNING, "HTTP 404", "CONNECTOR_URL"),
     ({"probes": (Probe("Connector", URL, status=302),)}, "Connector", Result.WARNING, "HTTP 302", "proxies"),
-    ({"skip_verify": True}, "Director", Result.WARNING, "is not verified", "APP_SKIP_COMPASS_TLS_VERIFY"),
+    (
+        {"settings": Settings(skip_compass_tls_verify=True)},
+        "Director",
+        Result.WARNING,
+        "is not verified",
+        "APP_SKIP_COMPASS_TLS_VERIFY",
+    ),
     ({"probes": failing(Step.NAME, "not resolved")}, "Connector", Result.PROBLEM, "not resolved", "DNS"),
     ({"probes": failing(Step.CONNECTION, "refused")}, "Connector", Result.PROBLEM, "refused", "egress"),
     ({"probes": failing(Step.TRUST, "not trusted")}, "Connector", Result.PROBLEM, "not trusted", "Private CA"),
     ({"probes": failing(Step.TLS, "refused")}, "Connector", Result.PROBLEM, "refused", "pair --token-stdin"),
-    ({"probes": BadCaFile("no PEM")}, "Compass", Result.PROBLEM, "not asked: no PEM", "ConfigMap compass-ca"),
     ({"probes": failing(Step.ANSWER, "cut off")}, "Connector", Result.PROBLEM, "cut off", "proxies"),
-    ({"probes": Unknown("no address")}, "Compass", Result.UNKNOWN, "no address", ""),
+    ({"probes": unknown("Compass", "no address")}, "Compass", Result.UNKNOWN, "no address", ""),
     ({}, "clocks", Result.OK, "agree", ""),
     ({"probes": (Probe("Connector", URL, date=300.0),)}, "clocks", Result.WARNING, "5 min behind", "NTP"),
     ({"probes": (Probe("Connector", URL, date=-300.0),)}, "clocks", Result.WARNING, "5 min ahead of", "NTP"),
@@ -94,7 +102,8 @@ def test_each_fact_has_its_finding(facts: dict[str, Any], check: str, result: Re
 def test_a_server_that_is_not_trusted_leads_to_no_new_pairing() -> None:
     """A token would be used up for nothing."""
     for ca_file in (None, Path("/etc/compass-ca/ca.crt")):
-        facts = replace(WELL, probes=failing(Step.TRUST, "not trusted"), ca_file=ca_file)
+        settings = Settings(compass_ca_file=ca_file)
+        facts = replace(WELL, probes=failing(Step.TRUST, "not trusted"), settings=settings)
         assert not any("pair" in finding.cure for finding in examine(facts))
 
 
@@ -121,8 +130,10 @@ def test_a_ca_file_that_is_none_is_a_finding(tmp_path: Path) -> None:
     file.write_text("nonsense")
     settings = Settings(cluster_certificates_secret=CLUSTER, ca_certificates_secret=CA, compass_ca_file=file)
     facts = gather(Server(bench, True), settings, now=bench.clock.time)  # type: ignore[arg-type]
-    assert isinstance(facts.probes, BadCaFile)
-    assert str(file) in facts.probes.why
+    assert isinstance(facts.probes, Finding)
+    assert facts.probes.result is Result.PROBLEM
+    assert str(file) in facts.probes.text
+    assert "ConfigMap compass-ca" in facts.probes.cure
 
 
 def test_no_clock_no_finding() -> None:

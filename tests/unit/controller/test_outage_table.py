@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
+from controller.connection.state import renewal_due_at
 from e2e.mock_compass.gateway import OUTAGES
-from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT
+from tests.support.compass_border import RUNTIME
 from tests.support.connection_bench import SYNC_PERIOD, Bench
 from tests.support.whole_bench import WholeBench
 
@@ -150,8 +150,7 @@ def paired_beside_a_spare_token(bench: WholeBench) -> str:
     token = bench.connector.state.issue_token(RUNTIME, lifetime=FOREVER)
     bench.configure(TOKEN=token)
     own = bench.connector.token()
-    pairing = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT, "token": own}
-    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": pairing}})
+    bench.apply_pairing(token=own)
     bench.run(1)
     assert_synchronized(bench)
     return token
@@ -163,11 +162,6 @@ def paired_before_a_spare_token(bench: WholeBench) -> str:
     token = bench.connector.state.issue_token(RUNTIME, lifetime=FOREVER)
     bench.configure(TOKEN=token)
     return token
-
-
-def is_unused(bench: WholeBench, token: str) -> bool:
-    """Whether it works; this uses it up."""
-    return bench.connector.state.spend_token(token) is not None
 
 
 def assert_told_while_connected(bench: WholeBench, row: Row) -> None:
@@ -212,7 +206,7 @@ def test_a_spare_token_outlives_an_outage(
     end(bench)
     assert_synchronized(bench)
     assert bench.fingerprint() == before
-    assert is_unused(bench, token)
+    assert bench.is_unused(token)
 
 
 @each_row
@@ -222,7 +216,7 @@ def test_an_outage_while_renewing(row: Row, seconds: float) -> None:
     bench = WholeBench(validity=3600.0)
     token = paired_before_a_spare_token(bench)
     first = bench.credentials.load()
-    due = bench.limits.renewal_due_at(not_before=first.not_before, not_after=first.not_after)
+    due = renewal_due_at(bench.settings, not_before=first.not_before, not_after=first.not_after)
     bench.run(due - bench.clock.time() - 0.5)
     assert bench.fingerprint() == first.fingerprint
     outage(bench, row, seconds)
@@ -232,7 +226,7 @@ def test_an_outage_while_renewing(row: Row, seconds: float) -> None:
     assert_synchronized(bench)
     assert bench.fingerprint() != first.fingerprint
     assert len(bench.connector.state.certificates()) == 2
-    assert is_unused(bench, token)
+    assert bench.is_unused(token)
 
 
 @each_row

@@ -28,7 +28,7 @@ def test_what_the_connector_says_of_the_credentials_before_is_void(operation: st
     bench = Bench().paired()
     before = _stored(bench)
     bench.configure()
-    bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
+    bench.delete_connection()
     bench.settle()
     after = _stored(bench)
     _store(bench, before)
@@ -51,5 +51,5 @@ def test_what_the_connector_says_of_the_credentials_before_is_void(operation: st
 
     assert _stored(bench)["data"] == after["data"]
     assert bench.health.observations().refusals == ()
-    assert (bench.state, bench.error) == ("Connected", "")
+    bench.assert_connected()
     assert bench.recorder.reasons == []

@@ -1,15 +1,21 @@
-"""The command revoke: each stored certificate is revoked once, also the renewed one that is not used yet."""
+"""The command revoke: each stored certificate is revoked once, and only the Connector's confirmation counts."""
 
+import copy
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 import controller.commands.revoke
 from controller.commands.revoke import DONE, FAILED, revoke
+from controller.compass.errors import Unavailable
 from controller.compass.http import HttpAnswer
-from controller.resources import CONNECTION_NAME, SECRET
-from controller.settings import Settings
-from informers import NotFound
+from controller.connection.configuration import REVOKED
+from controller.resources import SECRET
+from controller.settings import ObjectName, Settings
+from informers import Forbidden, NotFound
+from tests.support.compass_border import RUNTIME
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
 
 SETTINGS = Settings(cluster_certificates_secret=CLUSTER, ca_certificates_secret=CA, configuration=CONFIGURATION)
@@ -30,11 +36,17 @@ def run(bench: Bench) -> tuple[int, str]:
     return code, out.getvalue()
 
 
+def assert_nothing_changed(bench: Bench) -> None:
+    """Also not the mark, so a running agent goes on."""
+    assert is_stored(bench)
+    assert not bench.connection["metadata"].get("annotations")
+
+
 def renew_by_a_clock_ahead(bench: Bench) -> None:
     """The clock of Compass is ahead of the cluster's, so the renewed certificate waits."""
     bench.connector.state.clock = lambda: bench.clock.time() + 7200
     bench.clock.advance(SYNC_PERIOD)
-    bench.connections.apply(CONNECTION_NAME, lambda obj: obj["spec"].update(refreshCredentialsNow=True))
+    bench.refresh()
     bench.run(60)
     pending = bench.credentials.read().pending
     assert pending is not None
@@ -69,6 +81,26 @@ def test_a_secret_that_changes_meanwhile_is_deleted_without_another_call(bench: 
     assert not is_stored(bench)
 
 
+def test_a_certificate_that_was_renewed_meanwhile_is_revoked_as_well(bench: Bench) -> None:
+    """A renewal in progress stores its certificate right after the mark is written."""
+    where = {"name": CLUSTER.name, "namespace": CLUSTER.namespace}
+    before = copy.deepcopy(bench.server.get(SECRET, **where)["data"])
+    bench.refresh()
+    bench.settle()
+    renewed = [copy.deepcopy(bench.server.get(SECRET, **where)["data"])]
+    bench.server.put(SECRET, {"metadata": where, "data": before})
+
+    def renew(operation: str) -> None:
+        if operation == REVOKE and renewed:
+            bench.server.put(SECRET, {"metadata": where, "data": renewed.pop()})
+
+    bench.connector.intervene = renew
+    code, text = run(bench)
+    assert code == DONE, text
+    assert revoked(bench) == [True, True]
+    assert not is_stored(bench)
+
+
 def test_a_renewed_certificate_that_is_not_used_yet_is_revoked_too(bench: Bench) -> None:
     renew_by_a_clock_ahead(bench)
     code, text = run(bench)
@@ -97,5 +129,82 @@ def test_nothing_is_changed_if_the_connector_fails_for_the_renewed_certificate(b
     code, text = run(bench)
     assert code == FAILED
     assert "nothing was changed" in text
-    assert is_stored(bench)
-    assert not bench.connection["metadata"].get("annotations")
+    assert_nothing_changed(bench)
+
+
+@pytest.mark.parametrize("down", ["database", "director", "hydrator", "connector", "gateway", "a proxy"])
+def test_no_outage_is_taken_for_a_revocation(bench: Bench, down: str) -> None:
+    """Compass refuses as if the certificate were revoked, or does not answer. Later, the command revokes it."""
+    if down == "a proxy":
+        bench.connector.intervene = lambda _: HttpAnswer(403, b"<html>blocked</html>", "", "text/html")
+    else:
+        bench.connector.outages.begin(down, delay=0.0)
+    code, text = run(bench)
+    assert code == FAILED
+    assert "could not be revoked, and nothing was changed" in text
+    assert ("Run the command again when Compass is available" in text) == (down in ("database", "director"))
+    assert_nothing_changed(bench)
+    bench.connector.outages.clear()
+    bench.connector.intervene = lambda _: None
+    code, text = run(bench)
+    assert code == DONE, text
+    assert "The certificate is revoked (x-request-id: " in text
+    assert revoked(bench) == [True]
+
+
+def test_a_certificate_that_compass_has_revoked_before_is_left_alone(bench: Bench) -> None:
+    """It looks like an outage, however long that lasts. Once it has expired, the text says that the Secret can go."""
+    bench.connector.state.revoke_all(RUNTIME)
+    for _ in range(2):
+        code, text = run(bench)
+        assert code == FAILED
+        assert f"delete the Secret {CLUSTER}, or reconnect with a new one-time token" in text
+        assert_nothing_changed(bench)
+    bench.clock.set_time(bench.credentials.load().not_after + 1)
+    code, text = run(bench)
+    assert code == FAILED
+    assert "The certificate expired at" in text
+    assert f"Delete the Secret {CLUSTER}" in text
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before the Connector", "after it"])
+def test_an_answer_that_is_lost_leaves_it_open(bench: Bench, done: bool) -> None:
+    """It is not known whether the certificate is revoked: the mark stays, so it is not renewed, and the text says what
+    to do. The next run revokes it, or Compass refuses it, which is a failure, because it may be an outage.
+    """
+    answer = bench.connector.answer
+
+    def lose(body: bytes, headers: Mapping[str, str], credentials: Any) -> HttpAnswer:
+        bench.connector.answer = answer  # type: ignore[method-assign]
+        if done:
+            answer(body, headers, credentials)
+        raise Unavailable("the connection was reset")
+
+    bench.connector.answer = lose  # type: ignore[method-assign]
+    code, text = run(bench)
+    assert code == FAILED
+    assert "The certificate may or may not be revoked" in text
+    assert "Run the command again when Compass is available" in text
+    code, text = run(bench)
+    assert code == (FAILED if done else DONE), text
+    assert revoked(bench) == [True]
+    assert is_stored(bench) is done
+    assert REVOKED in bench.connection["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize("which", [CLUSTER, CA], ids=["the client's", "the gateway's"])
+def test_a_secret_that_cannot_be_deleted_after_the_revocation_is_named(bench: Bench, which: ObjectName) -> None:
+    """That of the client must be deleted by the operator. That of the gateway does not make the command fail."""
+    deletions = [CLUSTER, CA]
+
+    def forbid(verb: str, kind: str) -> None:
+        if (verb, kind) == ("delete", "Secret") and deletions.pop(0) == which:
+            raise Forbidden("secrets is forbidden", status=403, reason="Forbidden")
+
+    bench.server.before = forbid
+    code, text = run(bench)
+    assert code == (FAILED if which == CLUSTER else DONE)
+    assert "The certificate is revoked" in text
+    assert f"The Secret {which} could not be deleted: secrets is forbidden" in text
+    assert ("Delete it." in text) == (which == CLUSTER)
+    assert revoked(bench) == [True]
