@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from controller.connection.status import State
+from controller.connection.status import ConnectionState
 from controller.runtime.version import COMMIT, VERSION
 
 _PREFIX = "compass_runtime_agent_"
@@ -44,7 +44,7 @@ class AgentMetrics:
             return set_value
 
         states = gauge("connection_state", "1 for the state of the CompassConnection, 0 for others.", "state")
-        self._states = {state: of_leader(states.labels(state.value)) for state in State}
+        self._states = {state: of_leader(states.labels(state.value)) for state in ConnectionState}
         self._not_before = of_leader(
             gauge("certificate_not_before_timestamp_seconds", "Start of the certificate's validity.")
         )
@@ -86,7 +86,7 @@ class AgentMetrics:
         self.certificate(0.0, 0.0)
         self.applications(desired=0, synced=0, failed=0)
 
-    def connection_state(self, state: State | None) -> None:
+    def connection_state(self, state: ConnectionState | None) -> None:
         for known, set_value in self._states.items():
             set_value(float(known is state))
 

@@ -59,7 +59,7 @@ def pair(cluster: Cluster, terminal: Terminal, token: str, addresses: Mapping[st
 
     def paired(connection: Object | None) -> bool:
         # Times in the status are whole seconds, and a failed connection works only after a pairing.
-        anew = state is cc.State.CONNECTION_FAILED or _established(connection) != established
+        anew = state is cc.ConnectionState.CONNECTION_FAILED or _established(connection) != established
         return _is_synchronized(connection) and anew
 
     return _conclude(cluster, terminal, paired, known=before, timeout=timeout)
@@ -165,7 +165,7 @@ def _existing(cluster: Cluster) -> Object:
 def _connected(cluster: Cluster) -> Object:
     """The CompassConnection, if its agent can fulfil a request."""
     connection = _existing(cluster)
-    if cc.state_of(connection) is cc.State.CONNECTION_FAILED:
+    if cc.state_of(connection) is cc.ConnectionState.CONNECTION_FAILED:
         raise Failed(f"nothing was requested, because there is no connection: {cc.connection_error(connection)}")
     return connection
 
@@ -192,7 +192,7 @@ def _store(cluster: Cluster, terminal: Terminal, token: str, addresses: Mapping[
 
 
 def _is_synchronized(connection: Object | None) -> bool:
-    return cc.state_of(connection) is cc.State.SYNCHRONIZED
+    return cc.state_of(connection) is cc.ConnectionState.SYNCHRONIZED
 
 
 def _established(connection: Object | None) -> object:

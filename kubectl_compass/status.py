@@ -128,7 +128,7 @@ def situation(connection: Object | None) -> str:
     told = member(connection, "status")
     text = str(told.get("connectionState") or "the agent has not told a state yet")
     counts = member(told, "applications")
-    if text == cc.State.SYNCHRONIZED and counts:
+    if text == cc.ConnectionState.SYNCHRONIZED and counts:
         text = f"{text}: {counts.get('synced', 0)} of {counts.get('desired', 0)} Applications are in sync"
     part = "connectionStatus" if text in cc.CONNECTION_LOST else "synchronizationStatus"
     error = member(told, part).get("error")

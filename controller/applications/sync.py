@@ -200,7 +200,9 @@ class SyncReconciler:
         registration = credentials.registration
         if registration is None or self._clock.time() >= credentials.not_after:
             return _skip("the certificate has expired, or its Runtime is unknown")
-        if state is status.State.CONNECTION_FAILED and not self._identity.is_another(credentials, registration):
+        if state is status.ConnectionState.CONNECTION_FAILED and not self._identity.is_another(
+            credentials, registration
+        ):
             return _skip("the connection has failed")
         # For a new object, a new certificate or another Runtime, earlier results do not count.
         fetch_subject = (connection["metadata"]["uid"], credentials.fingerprint, registration)
@@ -276,7 +278,7 @@ class SyncReconciler:
         self._metrics.sync_failed()
         text = f"Failed to fetch configuration: x-request-id: {identifier} failed: {error}"
         now = self._clock.time()
-        self._health.synchronised(status.State.SYNCHRONIZATION_FAILED)
+        self._health.synchronised(status.ConnectionState.SYNCHRONIZATION_FAILED)
         written = self._connections.apply_to(connection, lambda obj: status.sync_failed(obj, text, now=now))
         if written is not None:
             # Without the request id, so that the same failure leads to the same Event.
@@ -394,7 +396,7 @@ class SyncReconciler:
         now = self._clock.time()
         before = status.state_of(self._connections.get(connection["metadata"]["name"]))
         health = self._health.observations()
-        result: status.State | None = None
+        result: status.ConnectionState | None = None
 
         def change(obj: Object) -> None:
             nonlocal result

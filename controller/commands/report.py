@@ -103,7 +103,7 @@ def _problems(found: Mapping[str, Any], certificate: Certificate | None, setting
     problems = []
     if not found["exists"]:
         problems.append("there is no CompassConnection: no agent has run, or the agent may not create it")
-    elif found["state"] != status.State.SYNCHRONIZED:
+    elif found["state"] != status.ConnectionState.SYNCHRONIZED:
         problems.append(f"the state is {found['state'] or 'not known yet'}")
     if certificate is None:
         problems.append(f"there are no usable credentials: {found['certificateError']}")

@@ -212,7 +212,7 @@ class _Revocation:
         reason = problem.revoked_by_operator(configuration.origin).text()
 
         def change(obj: dict[str, object]) -> None:
-            status.failed(obj, status.State.CONNECTION_FAILED, reason, now=self._now())
+            status.failed(obj, status.ConnectionState.CONNECTION_FAILED, reason, now=self._now())
             status.connection_part(obj)["certificateStatus"] = {}
 
         self._snapshot.connections.apply(CONNECTION_NAME, change)

@@ -16,7 +16,7 @@ from enum import StrEnum
 from controller.compass.director import DirectorClient
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.connection.credentials import Registration, StoredCredentials
-from controller.connection.status import State
+from controller.connection.status import ConnectionState
 from informers.errors import ApiError
 from workqueue.clock import Clock
 
@@ -90,7 +90,7 @@ class Observations:
     refusals: tuple[Refusal, ...] = ()
     owner: Owner | None = None
     connector_accepted_at: float | None = None
-    sync_state: State | None = None
+    sync_state: ConnectionState | None = None
 
 
 class Health:
@@ -141,7 +141,7 @@ class Health:
         """The Director has returned the owner of the certificate, or has not."""
         self._change(lambda before: replace(before, owner=owner))
 
-    def synchronised(self, state: State) -> None:
+    def synchronised(self, state: ConnectionState) -> None:
         """The result of the last sync: the state to return to when the connection works again."""
         self._change(lambda before: replace(before, sync_state=state))
 

@@ -70,7 +70,7 @@ class Problem:
 
     kind: Kind
     message: str
-    state: status.State | None = status.State.CONNECTION_MAINTENANCE_FAILED
+    state: status.ConnectionState | None = status.ConnectionState.CONNECTION_MAINTENANCE_FAILED
     step: str = ""
     cure: str = ""
     request_id: str = field(default="", compare=False)
@@ -112,7 +112,7 @@ def pairing_failed(step: str, failure: Failure, *, token: Token, origin: str, ma
     return Problem(
         Kind.PAIRING_FAILED,
         f"{failure.text} ({advice})" if advice else failure.text,
-        status.State.CONNECTION_FAILED,
+        status.ConnectionState.CONNECTION_FAILED,
         step=step,
         request_id=failure.request_id,
     )
@@ -126,7 +126,9 @@ def without_credentials(obstacle: Problem, *, loss: str) -> Problem:
 def reconnect_failed(obstacle: Problem) -> Problem:
     """A new pairing was requested and fails. The stored credentials are used until it succeeds."""
     kept = "a new pairing was requested; the stored credentials are used until it succeeds"
-    return replace(obstacle, message=f"{obstacle.message} ({kept})", state=status.State.CONNECTION_MAINTENANCE_FAILED)
+    return replace(
+        obstacle, message=f"{obstacle.message} ({kept})", state=status.ConnectionState.CONNECTION_MAINTENANCE_FAILED
+    )
 
 
 # --- credentials that do not work ---
@@ -147,7 +149,7 @@ def wrong_runtime(owner: Owner, *, configured: str, origin: str) -> Problem:
             f"the certificate belongs to Runtime {owner.actual}, but {where} is {configured}; {stopped}; correct "
             f"{where}, or put a one-time token for Runtime {configured} there"
         )
-    return Problem(Kind.WRONG_RUNTIME, text, status.State.CONNECTION_FAILED)
+    return Problem(Kind.WRONG_RUNTIME, text, status.ConnectionState.CONNECTION_FAILED)
 
 
 def unknown_tenant(refusal: Refusal, *, tenant: str, origin: str) -> Problem:
@@ -264,7 +266,7 @@ def clock_difference(seconds: float) -> str:
 
 
 def _no_pairing(message: str, *, cure: str = "") -> Problem:
-    return Problem(Kind.PAIRING_FAILED, message, status.State.CONNECTION_FAILED, cure=cure)
+    return Problem(Kind.PAIRING_FAILED, message, status.ConnectionState.CONNECTION_FAILED, cure=cure)
 
 
 def _warning(kind: Kind, message: str) -> Problem:

@@ -118,7 +118,7 @@ def _write(obj: Object, state: State, problem: Problem | None, warnings: tuple[P
     elif _revocation_is_done(obj, state):
         pass  # the deletion of the Secret comes through another watch, so the state may still have the credentials
     elif status.state_of(obj) is None or _is_lost(obj):
-        status.works(obj, state=state.observations.sync_state or status.State.CONNECTED, now=state.now)
+        status.works(obj, state=state.observations.sync_state or status.ConnectionState.CONNECTED, now=state.now)
     else:
         status.connection_part(obj).pop("error", None)
     _write_lasting(obj, state)
@@ -206,7 +206,7 @@ def _is_lost(obj: Mapping[str, Any] | None) -> bool:
 
 def _revocation_is_done(obj: Mapping[str, Any] | None, state: State) -> bool:
     """Whether `revoke` has written its result."""
-    return state.revoked and status.state_of(obj) is status.State.CONNECTION_FAILED
+    return state.revoked and status.state_of(obj) is status.ConnectionState.CONNECTION_FAILED
 
 
 def _is_written(obj: Mapping[str, Any] | None, problem: Problem) -> bool:

@@ -289,7 +289,7 @@ class State:
     @cached_property
     def accepted(self) -> bool:
         """The Connector accepts the credentials, and the Director has answered, too."""
-        unknown = (None, status.State.SYNCHRONIZATION_FAILED)
+        unknown = (None, status.ConnectionState.SYNCHRONIZATION_FAILED)
         return (
             self.is_usable
             and self.connector_accepts

@@ -30,7 +30,7 @@ _SAME_MOMENT_SECONDS = 2.0
 _MAX_MESSAGE = 1024  # of a condition or an error: an object in etcd is no log
 
 
-class State(StrEnum):
+class ConnectionState(StrEnum):
     CONNECTED = "Connected"
     CONNECTION_FAILED = "ConnectionFailed"
     CONNECTION_MAINTENANCE_FAILED = "ConnectionMaintenanceFailed"
@@ -42,7 +42,7 @@ class State(StrEnum):
 
 _MISSING_PERMISSIONS = "Missing permissions since "
 
-CONNECTION_LOST = frozenset({State.CONNECTION_FAILED, State.CONNECTION_MAINTENANCE_FAILED})
+CONNECTION_LOST = frozenset({ConnectionState.CONNECTION_FAILED, ConnectionState.CONNECTION_MAINTENANCE_FAILED})
 """States of a failed connection, which a sync must not overwrite: the error of the connection takes precedence."""
 
 Object = dict[str, Any]
@@ -82,10 +82,10 @@ def parse_timestamp(text: object) -> float | None:
     return parsed.timestamp() if parsed.tzinfo else None
 
 
-def state_of(connection: Mapping[str, Any] | None) -> State | None:
+def state_of(connection: Mapping[str, Any] | None) -> ConnectionState | None:
     """The state of a CompassConnection; None if it has none, or one that this agent does not know."""
     try:
-        return State(_status(connection).get("connectionState", ""))
+        return ConnectionState(_status(connection).get("connectionState", ""))
     except ValueError:
         return None
 
@@ -123,13 +123,13 @@ def connection_part(connection: Object) -> Object:
 def established(connection: Object, *, at: float, now: float) -> None:
     """Begin a status for credentials that were paired `at` that time: drop everything about earlier ones."""
     status = connection.setdefault("status", {})
-    status["connectionState"] = State.CONNECTED.value
+    status["connectionState"] = ConnectionState.CONNECTED.value
     status["connectionStatus"] = _connection_status(established=at, last_success=now)
     if isinstance(status.get("synchronizationStatus"), dict):
         status["synchronizationStatus"].pop("error", None)
 
 
-def failed(connection: Object, state: State, error: str, *, now: float) -> None:
+def failed(connection: Object, state: ConnectionState, error: str, *, now: float) -> None:
     """The connection is lost, or may be lost, for the reason in `error`."""
     part = connection_part(connection)
     part["lastSync"] = timestamp(now)
@@ -137,7 +137,7 @@ def failed(connection: Object, state: State, error: str, *, now: float) -> None:
     connection["status"]["connectionState"] = state.value
 
 
-def works(connection: Object, *, state: State, now: float) -> None:
+def works(connection: Object, *, state: ConnectionState, now: float) -> None:
     """The connection works again; `state` is the result of the last sync."""
     part = connection_part(connection)
     part["lastSync"] = part["lastSuccess"] = timestamp(now)
@@ -161,7 +161,7 @@ def sync_failed(connection: Object, error: str, *, now: float) -> None:
     part = _synchronization_part(connection)
     part["lastAttempt"] = timestamp(now)
     part["error"] = shorten(error)
-    _set_sync_state(connection, State.SYNCHRONIZATION_FAILED)
+    _set_sync_state(connection, ConnectionState.SYNCHRONIZATION_FAILED)
 
 
 def synchronized(
@@ -172,7 +172,7 @@ def synchronized(
     counts: ApplicationCounts,
     apply_error: str | None,
     labels_error: str | None,
-) -> State:
+) -> ConnectionState:
     """Record the results of a fetch. An error of the labels is written only if all Applications are in sync.
 
     Returns the resulting state, also if the state of a lost connection hides it.
@@ -186,12 +186,12 @@ def synchronized(
         "failing": [clean(name, _MAX_NAME) for name in sorted(counts.failed)[:_MAX_NAMES_IN_ERROR]],
     }
     if apply_error:
-        state, error = State.RESOURCE_APPLICATION_FAILED, f"Failed to apply configuration: {apply_error}"
+        state, error = ConnectionState.RESOURCE_APPLICATION_FAILED, f"Failed to apply configuration: {apply_error}"
     elif labels_error:
-        state = State.METADATA_UPDATE_FAILED
+        state = ConnectionState.METADATA_UPDATE_FAILED
         error = f"Failed to reconcile Runtime labels with proper URLs: {labels_error}"
     else:
-        state, error = State.SYNCHRONIZED, ""
+        state, error = ConnectionState.SYNCHRONIZED, ""
     if error:
         part["error"] = shorten(error)
         part["lastSuccessfulApplication"] = None
@@ -206,7 +206,7 @@ def permissions_missing(connection: Object, text: str, *, since: str) -> None:
     """The agent lacks permissions. This takes precedence over other errors of the sync."""
     connection_part(connection)  # the CRD of the Go agent has no status without it
     _synchronization_part(connection)["error"] = shorten(f"{_MISSING_PERMISSIONS}{since}: {text}")
-    _set_sync_state(connection, State.SYNCHRONIZATION_FAILED)
+    _set_sync_state(connection, ConnectionState.SYNCHRONIZATION_FAILED)
 
 
 def permissions_restored(connection: Object) -> None:
@@ -215,7 +215,7 @@ def permissions_restored(connection: Object) -> None:
     if not str(part.get("error", "")).startswith(_MISSING_PERMISSIONS):
         return
     del part["error"]
-    _set_sync_state(connection, State.CONNECTED)
+    _set_sync_state(connection, ConnectionState.CONNECTED)
     connection["spec"]["resyncNow"] = True
 
 
@@ -229,16 +229,16 @@ def failures_text(failed: Mapping[str, str]) -> str:
 
 _Truth = Literal["True", "False", "Unknown"]
 
-_CONDITIONS: Mapping[State | None, tuple[_Truth, _Truth]] = {
+_CONDITIONS: Mapping[ConnectionState | None, tuple[_Truth, _Truth]] = {
     # state: (Connected, Synchronized); Ready is true when both are
     None: ("Unknown", "Unknown"),
-    State.CONNECTION_FAILED: ("False", "Unknown"),
-    State.CONNECTION_MAINTENANCE_FAILED: ("False", "Unknown"),
-    State.CONNECTED: ("True", "Unknown"),
-    State.SYNCHRONIZATION_FAILED: ("True", "False"),
-    State.RESOURCE_APPLICATION_FAILED: ("True", "False"),
-    State.METADATA_UPDATE_FAILED: ("True", "False"),
-    State.SYNCHRONIZED: ("True", "True"),
+    ConnectionState.CONNECTION_FAILED: ("False", "Unknown"),
+    ConnectionState.CONNECTION_MAINTENANCE_FAILED: ("False", "Unknown"),
+    ConnectionState.CONNECTED: ("True", "Unknown"),
+    ConnectionState.SYNCHRONIZATION_FAILED: ("True", "False"),
+    ConnectionState.RESOURCE_APPLICATION_FAILED: ("True", "False"),
+    ConnectionState.METADATA_UPDATE_FAILED: ("True", "False"),
+    ConnectionState.SYNCHRONIZED: ("True", "True"),
 }
 
 _PENDING = "Pending"
@@ -304,7 +304,7 @@ def derive_conditions(connection: Object, *, now: float) -> None:
     connected, synchronized = _CONDITIONS[state]
     lost = state in CONNECTION_LOST
     reason = state.value if state is not None else _PENDING
-    connected_reason = reason if lost or state is None else State.CONNECTED.value
+    connected_reason = reason if lost or state is None else ConnectionState.CONNECTED.value
     if lost:
         synchronized_reason, synchronized_message = reason, error
     elif synchronized == "Unknown":
@@ -368,7 +368,7 @@ def _conditions_of(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [c for c in known if isinstance(c.get("type"), str)]
 
 
-def _set_sync_state(connection: Object, state: State) -> None:
+def _set_sync_state(connection: Object, state: ConnectionState) -> None:
     if state_of(connection) not in CONNECTION_LOST:
         connection["status"]["connectionState"] = state.value
 

@@ -17,7 +17,7 @@ from controller.commands.findings import (
 )
 from controller.commands.report import stale_after
 from controller.connection import status as cc
-from controller.connection.status import State
+from controller.connection.status import ConnectionState
 from controller.resources import COMPASS_CONNECTION, COMPONENT
 from controller.settings import Settings
 from kubectl_compass.cluster import pod_of
@@ -29,12 +29,16 @@ _SETTING_CANNOT_BE_USED = 2  # exit status of the agent
 Object = dict[str, Any]
 
 _CURES: Mapping[str, str] = {
-    State.CONNECTION_FAILED: f"what the text says; most often: {PAIR}",
-    State.CONNECTION_MAINTENANCE_FAILED: f"wait, if Compass is down; if it refuses the certificate: {PAIR}",
-    State.SYNCHRONIZATION_FAILED: f"wait, if Compass is down; for missing permissions: {APPLY}",
-    State.RESOURCE_APPLICATION_FAILED: "kubectl get events --field-selector involvedObject.kind=Application; for "
-    "deletions that are held back: the command in the text",
-    State.METADATA_UPDATE_FAILED: "it is tried again with each synchronisation; look for errors of the Director",
+    ConnectionState.CONNECTION_FAILED: f"what the text says; most often: {PAIR}",
+    ConnectionState.CONNECTION_MAINTENANCE_FAILED: f"wait, if Compass is down; if it refuses the certificate: {PAIR}",
+    ConnectionState.SYNCHRONIZATION_FAILED: f"wait, if Compass is down; for missing permissions: {APPLY}",
+    ConnectionState.RESOURCE_APPLICATION_FAILED: (
+        "kubectl get events --field-selector involvedObject.kind=Application; for deletions that are held back: the "
+        "command in the text"
+    ),
+    ConnectionState.METADATA_UPDATE_FAILED: (
+        "it is tried again with each synchronisation; look for errors of the Director"
+    ),
 }
 
 
@@ -203,9 +207,9 @@ def _connection(facts: Facts) -> list[Finding]:
 
 def _state(state: object, contact: Mapping[str, Any], sync: Mapping[str, Any]) -> Finding:
     check = "CompassConnection"
-    if state == State.SYNCHRONIZED:
+    if state == ConnectionState.SYNCHRONIZED:
         return ok(check, f"{state}; last synchronisation at {sync.get('lastSuccessfulApplication')}")
-    if state == State.CONNECTED:
+    if state == ConnectionState.CONNECTED:
         return warning(check, f"{state}; the Director has not answered yet", "wait a moment; kubectl compass resync")
     if not state:
         return problem(check, "has no state yet", "see the findings above")

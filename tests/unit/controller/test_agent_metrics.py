@@ -5,7 +5,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from controller import agent
-from controller.connection.status import State
+from controller.connection.status import ConnectionState
 from controller.metrics import AgentMetrics
 from controller.runtime import Metrics
 from controller.settings import Settings
@@ -50,12 +50,12 @@ def test_only_a_leader_has_values_and_only_those_of_its_term(monkeypatch: pytest
             list(build(client))
 
     begin_term()
-    agent_metrics.connection_state(State.CONNECTION_FAILED)
+    agent_metrics.connection_state(ConnectionState.CONNECTION_FAILED)
     agent_metrics.certificate(10.0, 20.0)
     agent_metrics.applications(desired=3, synced=1, failed=2)
     assert served() == GAUGES
     manager.elected.clear()
-    agent_metrics.connection_state(State.CONNECTION_FAILED)  # by a worker that has not ended yet
+    agent_metrics.connection_state(ConnectionState.CONNECTION_FAILED)  # by a worker that has not ended yet
     assert served() == ZEROES
     begin_term()
     assert served() == ZEROES

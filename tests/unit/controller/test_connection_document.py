@@ -9,7 +9,7 @@ from controller.connection import problem
 from controller.connection.configuration import REVOKED
 from controller.connection.health import Failure, Owner
 from controller.connection.problem import Problem, Token
-from controller.connection.status import State
+from controller.connection.status import ConnectionState
 from tests.support.rules_page import render
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +45,7 @@ def test_each_edge_of_the_diagram_is_in_the_table_and_has_a_test() -> None:
 def test_the_diagram_has_each_state() -> None:
     """And no other."""
     nodes = set(re.findall(r"(\w+) --> ", DIAGRAM)) | set(re.findall(r"--> (\w+)", DIAGRAM))
-    assert nodes - {"answers"} == {state.value for state in State}
+    assert nodes - {"answers"} == {state.value for state in ConnectionState}
 
 
 def test_the_tables_are_those_of_the_rules() -> None:

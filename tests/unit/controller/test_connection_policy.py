@@ -51,7 +51,7 @@ from controller.connection.state import (
     State,
     renewal_due_at,
 )
-from controller.connection.status import State as ConnectionState
+from controller.connection.status import ConnectionState
 from controller.settings import Settings
 from tests.clock import VirtualClock
 from tests.support.connection_bench import SYNC_PERIOD

@@ -15,7 +15,7 @@ from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
 from controller.connection.configuration import LAST_APPLIED
 from controller.connection.health import CompassService, Owner
-from controller.connection.status import State
+from controller.connection.status import ConnectionState
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
 from e2e.cluster import encoded
@@ -407,7 +407,7 @@ def test_a_literal_token_beside_incomplete_data_is_told_and_changes_no_state() -
 def test_a_token_is_not_given_up_for_an_outage_however_long(how: str, minutes: int) -> None:
     """It is refused as the certificate is, so that says nothing of the token. It is tried again when that is over."""
     bench = Bench().paired()
-    bench.health.synchronised(State.SYNCHRONIZED)
+    bench.health.synchronised(ConnectionState.SYNCHRONIZED)
     before = bench.fingerprint()
     bench.connector.outages.begin("database", delay=0.0)
     bench.suspect()
@@ -823,9 +823,12 @@ def test_ids_that_change_are_no_news(bench: Bench) -> None:
     assert bench.recorder.reasons == ["ConnectionMaintenanceFailed"]
 
 
-@pytest.mark.parametrize("state", [State.SYNCHRONIZED, State.RESOURCE_APPLICATION_FAILED, State.METADATA_UPDATE_FAILED])
+@pytest.mark.parametrize(
+    "state",
+    [ConnectionState.SYNCHRONIZED, ConnectionState.RESOURCE_APPLICATION_FAILED, ConnectionState.METADATA_UPDATE_FAILED],
+)
 def test_after_an_outage_of_the_connector_alone_the_state_of_the_sync_is_back_at_once(
-    bench: Bench, state: State
+    bench: Bench, state: ConnectionState
 ) -> None:
     """The Director answered throughout, so nobody waits for its first answer."""
     bench.paired()

@@ -137,7 +137,7 @@ def test_every_state_has_a_colour() -> None:
     assert badges
     for badge in badges:
         coloured = [state for states in badge["highlights"].values() for state in states]
-        assert sorted(coloured) == sorted(state.value for state in status.State)
+        assert sorted(coloured) == sorted(state.value for state in status.ConnectionState)
 
 
 @pytest.mark.parametrize(

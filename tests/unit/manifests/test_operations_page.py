@@ -86,7 +86,7 @@ def test_every_metric_is_listed() -> None:
 
 
 def test_every_state_is_listed() -> None:
-    assert sorted(names(section("States"))) == sorted(state.value for state in status.State)
+    assert sorted(names(section("States"))) == sorted(state.value for state in status.ConnectionState)
 
 
 def test_every_condition_is_listed() -> None:
@@ -99,7 +99,7 @@ def test_every_condition_is_listed() -> None:
 def test_every_event_is_listed() -> None:
     """The reasons that the code gives, those that come from tables included."""
     given = {reason.value for reason in Reason}
-    given |= {state.value for state in status.State} & {
+    given |= {state.value for state in status.ConnectionState} & {
         "Synchronized",
         "ResourceApplicationFailed",
         "MetadataUpdateFailed",
