@@ -24,7 +24,7 @@ from controller.commands.findings import (
     warning,
 )
 from controller.commands.probe import Probe, Step, probe
-from controller.commands.report import Certificate, certificate_of
+from controller.commands.report import Certificate
 from controller.commands.rights import Right
 from controller.commands.status import Output
 from controller.compass import tls
@@ -77,7 +77,7 @@ def gather(client: Client, settings: Settings, *, now: Callable[[], float]) -> F
         taken = snapshot.take(client, settings)
         configuration = taken.configurations.resolve(taken.connection)
         credentials = taken.credentials.read().credentials
-        certificate = certificate_of(credentials)
+        certificate = snapshot.certificate_of(credentials)
     except ApiError as error:
         configuration = certificate = Unknown(str(error))
     return Facts(

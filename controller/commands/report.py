@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.connection import status
-from controller.connection.credentials import CredentialsError, StoredCredentials
 from controller.fields import member
 from controller.settings import Settings
 from controller.text import clean
@@ -31,20 +30,6 @@ class Certificate:
     fingerprint: str = ""
     runtime_id: str = ""
     tenant: str = ""
-
-
-def certificate_of(credentials: StoredCredentials | CredentialsError) -> Certificate | str:
-    """That of the credentials, or the reason why there is no usable one."""
-    if isinstance(credentials, CredentialsError):
-        return str(credentials)
-    registration = credentials.registration
-    return Certificate(
-        not_before=credentials.not_before,
-        not_after=credentials.not_after,
-        fingerprint=credentials.fingerprint,
-        runtime_id=registration.runtime_id if registration else "",
-        tenant=registration.tenant if registration else "",
-    )
 
 
 def unknown(why: str) -> dict[str, Any]:

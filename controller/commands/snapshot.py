@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from controller.commands.report import Certificate
 from controller.connection.configuration import ConfigurationReader
-from controller.connection.credentials import CredentialsStore
+from controller.connection.credentials import CredentialsError, CredentialsStore, StoredCredentials
 from controller.connection.store import ConnectionStore
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName, Settings
@@ -52,6 +53,20 @@ def take(client: Client, settings: Settings) -> Snapshot:
             config_maps=_lister(CONFIG_MAP, _read(client, CONFIG_MAP, settings.configuration)),
             name=settings.configuration,
         ),
+    )
+
+
+def certificate_of(credentials: StoredCredentials | CredentialsError) -> Certificate | str:
+    """That of the credentials, or the reason why there is no usable one."""
+    if isinstance(credentials, CredentialsError):
+        return str(credentials)
+    registration = credentials.registration
+    return Certificate(
+        not_before=credentials.not_before,
+        not_after=credentials.not_after,
+        fingerprint=credentials.fingerprint,
+        runtime_id=registration.runtime_id if registration else "",
+        tenant=registration.tenant if registration else "",
     )
 
 

@@ -8,7 +8,7 @@ import json
 from typing import Literal, TextIO
 
 from controller.commands import snapshot
-from controller.commands.report import HEALTHY, MAX_TEXT, UNHEALTHY, UNKNOWN, certificate_of, lines, report, unknown
+from controller.commands.report import HEALTHY, MAX_TEXT, UNHEALTHY, UNKNOWN, lines, report, unknown
 from controller.settings import Settings
 from controller.text import clean
 from informers import Client
@@ -24,7 +24,7 @@ def status(client: Client, settings: Settings, *, output: Output, now: float, ou
     except KubernetesError as error:
         why = clean(f"the connection cannot be read: {error}", MAX_TEXT)
         return not_readable(why, output=output, out=out, err=err)
-    certificate = certificate_of(taken.credentials.read().credentials)
+    certificate = snapshot.certificate_of(taken.credentials.read().credentials)
     found = report(taken.connection, certificate, settings, now=now)
     if output == "json":
         print(json.dumps(found, indent=2), file=out)
