@@ -79,7 +79,7 @@ class Names:
 
 
 PHASES: dict[str, tuple[Behaviour, bytes]] = {
-    "a request that nobody reads": (hold, b"x" * 50_000_000),
+    "a request that nobody reads": (hold, b"x" * 20_000_000),
     "no answer": (answered_with(b""), BODY),
     "a status line without end": (drip(b"HTTP/1.1 200 O"), BODY),
     "a header without end": (drip(HEAD + b"X:"), BODY),

@@ -25,7 +25,7 @@ from informers.transport.tls import client_context
 from tests.unit.compass.https_server import Authority, Server, http, pem, server_context
 
 # The end of the connection and the alert race.
-TRIES = 5
+TRIES = 3
 
 #: Bytes of the request. The last one does not fit into the buffers of sockets that nobody reads: sending it fails.
 SIZES = (2, 2_000, 200_000, 4_000_000)
