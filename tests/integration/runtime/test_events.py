@@ -54,14 +54,3 @@ def test_events_of_a_cluster_scoped_object_are_in_namespace_default(admin: Clien
     (event,) = events_of(admin, "default", namespace)
     assert event["reason"] == "Seen"
     assert "namespace" not in event["involvedObject"]
-
-
-def test_an_event_that_is_gone_is_written_anew(admin: Client, namespace: str, record: Any) -> None:
-    """Somebody deleted it, or its time was over."""
-    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gone", "namespace": namespace}}
-    record((config_map, "Normal", "Seen", "It is there"))
-    (event,) = events_of(admin, namespace, "gone")
-    admin.delete(EVENTS, event["metadata"]["name"], namespace=namespace)
-    record((config_map, "Normal", "Seen", "It is there"))
-    (event,) = events_of(admin, namespace, "gone")
-    assert event["count"] == 2

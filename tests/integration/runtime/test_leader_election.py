@@ -210,26 +210,6 @@ def test_a_restarted_container_takes_over_from_its_predecessor(
     assert lease(admin, namespace)["leaseTransitions"] == 1
 
 
-def test_a_second_process_of_the_pod_stands_by(start: Callable[..., Replica], admin: Client, namespace: str) -> None:
-    """A container beside it, or kubectl exec: the first process renews, so it has not ended. All writes are its."""
-    pod_uid = "7c1e5a4c-0000-0000-0000-000000000003"
-    admin.create(CONFIG_MAPS, {"metadata": {"name": "shared", "namespace": namespace}}, namespace=namespace)
-    first = start("a", pod_uid=pod_uid)
-    first.wait_for("leading")
-    second = start("b", pod_uid=pod_uid)
-    second.wait_for_log("Waiting for the Lease")
-    first.wait_for("leading", after=time.monotonic() + 3 * SHORT[0])
-    assert second.beats() == []
-    assert "lost" not in [word for _, word in first.lines]
-    writes = Counter[str]()
-    selector = "metadata.name=shared"
-    for event in admin.watch(CONFIG_MAPS, namespace=namespace, field_selector=selector, timeout_seconds=3):
-        if event.type != "BOOKMARK":
-            writes[event.object["data"]["writer"]] += 1
-    assert writes["a"] > 20
-    assert set(writes) == {"a"}
-
-
 def test_a_stopped_leader_releases_its_lease(start: Callable[..., Replica], admin: Client, namespace: str) -> None:
     """SIGTERM: the standby leads at its next try, long before the lease would expire; the two never lead together."""
     leader, standby = leader_and_standby(start("a", LONG), start("b", LONG))
