@@ -57,7 +57,7 @@ help: ## List these commands
 
 .PHONY: setup
 setup: .venv/.complete ## Make .venv, and get or build the API server, etcd and kubectl
-	@$(BIN)/python -m e2e.controlplane assets
+	@$(BIN)/python -m e2e.controlplane
 
 .PHONY: demo
 demo: setup ## The whole story on a real API server: pair, sync, change, drift, renew, reconnect

@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from e2e.controlplane.assets import default_cache, lock, to_stderr
-from e2e.controlplane.sources import SourceFailed, install
+from e2e.controlplane.assets import default_cache, lock
+from e2e.controlplane.sources import AssetsUnavailable, install, report
 
 HELM = "v3.22.0"
 
@@ -18,12 +18,12 @@ HELM = "v3.22.0"
 
 
 def find_helm() -> Path:
-    """The command helm, of version 3: $HELM, or built with Go. Raises SourceFailed."""
+    """The command helm, of version 3: $HELM, or built with Go. Raises AssetsUnavailable."""
     return _find("helm", HELM, _build_helm)
 
 
 def find_promtool() -> Path:
-    """The command promtool: $PROMTOOL, or out of Debian's package prometheus. Raises SourceFailed."""
+    """The command promtool: $PROMTOOL, or out of Debian's package prometheus. Raises AssetsUnavailable."""
     return _find("promtool", "debian", _unpack_promtool)
 
 
@@ -31,9 +31,9 @@ def _find(name: str, version: str, fill: Callable[[Path], None]) -> Path:
     found = os.environ.get(name.upper()) or shutil.which(name)
     if found:
         return Path(found)
-    cache = default_cache(os.environ).parent / name
+    cache = default_cache().parent / name
     command = cache / version / name
-    with lock(cache, to_stderr, what=name):
+    with lock(cache, what=name):
         if not command.exists():
             command.parent.mkdir(parents=True, exist_ok=True)
             fill(command)
@@ -41,16 +41,16 @@ def _find(name: str, version: str, fill: Callable[[Path], None]) -> Path:
 
 
 def _build_helm(command: Path) -> None:
-    to_stderr(f"building helm {HELM}: some minutes on 2 cores, once on this machine")
+    report(f"building helm {HELM}: some minutes on 2 cores, once on this machine")
     package = f"helm.sh/helm/v3/cmd/helm@{HELM}"
-    install(package, command.parent, to_stderr, cache=default_cache(os.environ), environ=os.environ)
+    install(package, command.parent, default_cache())
 
 
 def _unpack_promtool(command: Path) -> None:
     """The package is not installed: it would start a server. The lists of packages are read only if that is needed."""
     folder = command.parent / "package"
     folder.mkdir(exist_ok=True)
-    to_stderr("getting promtool out of Debian's package prometheus, once on this machine")
+    report("getting promtool out of Debian's package prometheus, once on this machine")
     download = ["apt-get", "--quiet", "download", "prometheus"]
     try:
         if subprocess.run(download, cwd=folder, check=False, capture_output=True).returncode:
@@ -61,7 +61,7 @@ def _unpack_promtool(command: Path) -> None:
         (folder / "usr/bin/promtool").rename(command)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         why = error.stderr.decode().strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
-        raise SourceFailed(f"no promtool: set $PROMTOOL or install it (it comes with Prometheus): {why}") from error
+        raise AssetsUnavailable(f"no promtool: set $PROMTOOL or install Prometheus: {why}") from error
     finally:
         shutil.rmtree(folder)
 

@@ -1,20 +1,11 @@
 """A real kube-apiserver and etcd on a developer's machine, for tests and the demo.
 
-`ControlPlane` runs them; `find_assets` finds, downloads or builds the binaries. The command line is
-`python -m e2e.controlplane`.
+`ControlPlane` runs them; `find_assets` finds, downloads or builds the binaries.
 """
 
-from e2e.controlplane.assets import Assets, AssetsUnavailable, find_assets
+from e2e.controlplane.assets import find_assets
 from e2e.controlplane.control_plane import ControlPlane
-from e2e.controlplane.process import ControlPlaneError, ServerFailed
-from e2e.controlplane.servers import ApiServer
+from e2e.controlplane.process import ControlPlaneError
+from e2e.controlplane.sources import AssetsUnavailable
 
-__all__ = [
-    "ApiServer",
-    "Assets",
-    "AssetsUnavailable",
-    "ControlPlane",
-    "ControlPlaneError",
-    "ServerFailed",
-    "find_assets",
-]
+__all__ = ["AssetsUnavailable", "ControlPlane", "ControlPlaneError", "find_assets"]

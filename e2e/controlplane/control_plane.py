@@ -7,11 +7,10 @@
 """
 
 import base64
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +18,7 @@ from typing import Any, Self
 import requests
 import yaml
 
-from e2e.controlplane.assets import Assets, find_assets
+from e2e.controlplane.assets import find_assets
 from e2e.controlplane.process import ControlPlaneError
 from e2e.controlplane.servers import REQUEST_SECONDS, ApiServer, Credentials, Etcd
 
@@ -31,72 +30,41 @@ _POLL_SECONDS = 0.05
 Manifest = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What exists between start() and stop()."""
-
-    assets: Assets
-    folder: tempfile.TemporaryDirectory[str]
-    credentials: Credentials
-    etcd: Etcd
-    apiservers: list[ApiServer] = field(default_factory=list)
-
-
 class ControlPlane:
-    """etcd and kube-apiserver, started by `start()` or `with`, ended by `stop()` or the end of the block."""
+    """etcd and kube-apiserver, from the beginning of a `with` block to its end.
 
-    KUBECONFIG_HEADER = "# of a local control plane"
-    """First line of every kubeconfig written here, which tells it from a person's own."""
+    `assets`: the binaries in use; `apiserver`: the first API server.
+    """
 
-    def __init__(self, assets: Assets | None = None, *, apiserver_flags: Sequence[str] = ()) -> None:
-        """`assets` default to find_assets() at the start; `apiserver_flags` come after the own ones and so win."""
-        self._assets = assets
+    def __init__(self, *, apiserver_flags: Sequence[str] = ()) -> None:
+        """`apiserver_flags` come after the own ones and so win."""
         self._flags = tuple(apiserver_flags)
-        self._run: _Run | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        """Returns when both servers are ready. Raises AssetsUnavailable, ControlPlaneError."""
+        self.assets = find_assets()
+        with ExitStack() as stack:
+            folder = tempfile.TemporaryDirectory(prefix="controlplane-", ignore_cleanup_errors=True)
+            self._directory = Path(stack.enter_context(folder))
+            self._credentials = Credentials(self._directory)
+            self._etcd = Etcd(self.assets.etcd, self._directory)
+            stack.callback(self._etcd.close)
+            self._etcd.start()
+            self._apiservers: list[ApiServer] = []
+            stack.callback(self._close_apiservers)
+            self.apiserver = self._add_apiserver()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        """Ends every server and removes their files."""
+        self._stack.close()
 
-    def start(self) -> None:
-        """Start both servers and wait until they are ready. Raises AssetsUnavailable, ServerFailed."""
-        if self._run is not None:
-            raise ControlPlaneError("the control plane is started already")
-        assets = self._assets or find_assets()
-        folder = tempfile.TemporaryDirectory(prefix="controlplane-", ignore_cleanup_errors=True)
-        directory = Path(folder.name)
-        self._run = _Run(assets, folder, Credentials(directory), Etcd(assets.etcd, directory))
-        try:
-            self._run.etcd.start()
-            self._add_apiserver().start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """End every server and remove their files. Does nothing when stopped."""
-        if self._run is None:
-            return
-        for server in self._run.apiservers:
+    def _close_apiservers(self) -> None:
+        for server in self._apiservers:
             server.close()
-        self._run.etcd.close()
-        self._run.folder.cleanup()
-        self._run = None
-
-    @property
-    def assets(self) -> Assets:
-        """The binaries in use; kubectl is among them."""
-        return self._running.assets
-
-    @property
-    def apiserver(self) -> ApiServer:
-        """The first API server."""
-        return self._running.apiservers[0]
 
     @property
     def url(self) -> str:
@@ -104,20 +72,15 @@ class ControlPlane:
         return self.apiserver.url
 
     @property
-    def directory(self) -> Path:
-        """Certificates, logs and data of the servers; gone after stop()."""
-        return Path(self._running.folder.name)
-
-    @property
     def ca_pem(self) -> bytes:
         """The certificate of the authority that signs servers and users."""
-        return self._running.credentials.authority.certificate_pem
+        return self._credentials.authority.certificate_pem
 
     def kubeconfig(
         self, user: str = "admin", groups: Sequence[str] = ADMIN_GROUPS, *, server: ApiServer | None = None
     ) -> str:
         """A kubeconfig for a user with these groups; with no groups the user may do what RBAC grants by name."""
-        pair = self._running.credentials.authority.client(user, groups)
+        pair = self._credentials.authority.client(user, groups)
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -142,7 +105,8 @@ class ControlPlane:
             "contexts": [{"name": "controlplane", "context": {"cluster": "controlplane", "user": user}}],
             "current-context": "controlplane",
         }
-        return f"{self.KUBECONFIG_HEADER}\n{yaml.safe_dump(config, sort_keys=False)}"
+        text: str = yaml.safe_dump(config, sort_keys=False)
+        return text
 
     def write_kubeconfig(
         self,
@@ -152,20 +116,11 @@ class ControlPlane:
         groups: Sequence[str] = ADMIN_GROUPS,
         server: ApiServer | None = None,
     ) -> Path:
-        """kubeconfig() as a file that only its owner can read, in place in one step."""
+        """kubeconfig() as a file that only its owner can read."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(self.kubeconfig(user, groups, server=server))
-        Path(name).replace(target)
+        target.touch(mode=0o600)
+        target.write_text(self.kubeconfig(user, groups, server=server))
         return target
-
-    def check(self) -> None:
-        """Raises ServerFailed, with the end of the log, when a server ended by itself."""
-        self._running.etcd.check()
-        for server in self._running.apiservers:
-            server.check()
 
     def kill_apiserver(self) -> None:
         """SIGKILL the first API server: connections are reset, new ones refused."""
@@ -176,10 +131,8 @@ class ControlPlane:
         self.apiserver.start()
 
     def start_second_apiserver(self) -> ApiServer:
-        """Another API server on the same etcd, on a port of its own; it ends with the control plane or by close()."""
-        server = self._add_apiserver()
-        server.start()
-        return server
+        """Another API server on the same etcd, on a port of its own; it ends with the control plane."""
+        return self._add_apiserver()
 
     def compact(self) -> int:
         """Let etcd forget every revision before the current one; returns the current one.
@@ -187,7 +140,7 @@ class ControlPlane:
         An API server still serves the events in its watch cache: a watch that missed events meets 410 only when the
         API server was started after them, or runs with `--watch-cache=false`.
         """
-        return self._running.etcd.compact()
+        return self._etcd.compact()
 
     def back_up(self, target: Path) -> None:
         """Copy etcd's data to a new folder. All API servers are stopped for it, and started again."""
@@ -201,29 +154,24 @@ class ControlPlane:
         self._with_stopped_apiservers(lambda etcd: etcd.restore(backup))
 
     def _with_stopped_apiservers(self, action: Callable[[Etcd], None]) -> None:
-        run = self._running
-        for server in run.apiservers:
+        for server in self._apiservers:
             server.stop()
-        action(run.etcd)
-        for server in run.apiservers:
+        action(self._etcd)
+        for server in self._apiservers:
             server.start()
 
-    def apply_crds(self, path: Path | str) -> list[str]:
-        """Apply the CustomResourceDefinitions of a file or folder and wait until they are served; returns their names.
-
-        Raises ControlPlaneError.
-        """
+    def apply_crds(self, path: Path | str) -> None:
+        """Apply the CRDs of a file or folder, and wait until they are served. Raises ControlPlaneError."""
         crds = _read_crds(Path(path))
         with self.apiserver.session() as session:
             for crd in crds:
                 _apply_crd(session, self.url, crd)
             deadline = time.monotonic() + _SERVED_SECONDS
             for crd in crds:
-                while reason := _not_served(session, self.url, crd):
+                while not _is_served(session, self.url, crd):
                     if time.monotonic() > deadline:
-                        raise ControlPlaneError(f"{crd['metadata']['name']}: {reason}")
+                        raise ControlPlaneError(f"{crd['metadata']['name']} is not served")
                     time.sleep(_POLL_SECONDS)
-        return [crd["metadata"]["name"] for crd in crds]
 
     def create_namespace(self, name: str) -> None:
         """Create a namespace. Raises ControlPlaneError when the API server refuses it."""
@@ -234,24 +182,18 @@ class ControlPlane:
             raise ControlPlaneError(f"namespace {name}: {answer.json().get('message', answer.reason)}")
 
     def _add_apiserver(self) -> ApiServer:
-        run = self._running
-        number = len(run.apiservers) + 1
+        number = len(self._apiservers) + 1
         server = ApiServer(
-            run.assets.kube_apiserver,
-            self.directory,
-            run.credentials,
+            self.assets.kube_apiserver,
+            self._directory,
+            self._credentials,
             name="kube-apiserver" if number == 1 else f"kube-apiserver-{number}",
-            etcd_url=run.etcd.url,
+            etcd_url=self._etcd.url,
             flags=self._flags,
         )
-        run.apiservers.append(server)
+        self._apiservers.append(server)
+        server.start()
         return server
-
-    @property
-    def _running(self) -> _Run:
-        if self._run is None:
-            raise ControlPlaneError("the control plane is not started")
-        return self._run
 
 
 def _read_crds(path: Path) -> list[Manifest]:
@@ -274,20 +216,12 @@ def _apply_crd(session: requests.Session, url: str, crd: Manifest) -> None:
         raise ControlPlaneError(f"{name}: {answer.json().get('message', answer.reason)}")
 
 
-def _not_served(session: requests.Session, url: str, crd: Manifest) -> str:
-    """Why the CRD is not served yet; empty when it is.
-
-    Established alone is not enough: the API server adds the paths a moment later.
-    """
-    stored = session.get(f"{url}{_CRDS}/{crd['metadata']['name']}", timeout=REQUEST_SECONDS).json()
-    conditions = {condition["type"]: condition for condition in stored.get("status", {}).get("conditions") or []}
-    for kind in ("NamesAccepted", "Established"):
-        condition = conditions.get(kind, {"status": "Unknown", "message": "not reported yet"})
-        if condition["status"] != "True":
-            return f"{kind} is {condition['status']}: {condition.get('message', '')}"
-    spec = stored["spec"]
-    for version in spec["versions"]:
-        path = f"/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}"
-        if version["served"] and not session.get(f"{url}{path}?limit=1", timeout=REQUEST_SECONDS).ok:
-            return f"{path} does not answer"
-    return ""
+def _is_served(session: requests.Session, url: str, crd: Manifest) -> bool:
+    """Not the condition Established: the API server adds the paths a moment later."""
+    spec = crd["spec"]
+    paths = [
+        f"{url}/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}?limit=1"
+        for version in spec["versions"]
+        if version["served"]
+    ]
+    return all(session.get(path, timeout=REQUEST_SECONDS).ok for path in paths)

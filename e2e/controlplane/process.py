@@ -18,11 +18,7 @@ STOP_SECONDS = 10.0
 
 
 class ControlPlaneError(Exception):
-    """The control plane cannot do what it was asked for."""
-
-
-class ServerFailed(ControlPlaneError):
-    """etcd or kube-apiserver did not become ready, or ended by itself; carries the end of its log."""
+    """The control plane cannot do what it was asked for. If a server failed, the text has the end of its log."""
 
 
 class ReservedPort:
@@ -49,13 +45,13 @@ class ServerProcess:
     def __init__(self, name: str, command: Sequence[str | Path], *, directory: Path) -> None:
         """Start `command`; output goes to `directory/name.log`.
 
-        Raises ServerFailed when the command cannot be executed.
+        Raises ControlPlaneError when the command cannot be executed.
         """
         self.name = name
         self._log = directory / f"{name}.log"
         executable = Path(command[0])
         if not os.access(executable, os.X_OK):
-            raise ServerFailed(f"{name}: {executable} is not an executable file")
+            raise ControlPlaneError(f"{name}: {executable} is not an executable file")
         child_end, lifeline = os.pipe()
         self._lifeline: int | None = lifeline
         with self._log.open("ab") as log, os.fdopen(child_end) as stdin:
@@ -73,11 +69,6 @@ class ServerProcess:
     @property
     def running(self) -> bool:
         return self._process.poll() is None
-
-    def check(self) -> None:
-        """Raises ServerFailed when the server ended though nobody stopped it."""
-        if self._lifeline is not None and not self.running:
-            raise self.failure("ended")
 
     def stop(self) -> None:
         """End the server, gently first. Does nothing when it has ended."""
@@ -105,7 +96,7 @@ class ServerProcess:
             with contextlib.suppress(BrokenPipeError):  # the server has ended by itself
                 os.write(self._lifeline, order)
 
-    def failure(self, what: str) -> ServerFailed:
+    def failure(self, what: str) -> ControlPlaneError:
         """An error that says `what` and shows the end of the log of this run."""
         code = self._process.poll()
         state = "still running" if code is None else f"exit code {code}"
@@ -113,4 +104,4 @@ class ServerProcess:
             log.seek(self._log_start)
             lines = log.read().decode(errors="replace").splitlines()
         tail = "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:]) or "  (no output)"
-        return ServerFailed(f"{self.name} {what} ({state}); the end of its log:\n{tail}")
+        return ControlPlaneError(f"{self.name} {what} ({state}); the end of its log:\n{tail}")

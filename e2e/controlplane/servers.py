@@ -20,7 +20,7 @@ _SERVICE_ADDRESS = "10.0.0.1"  # the first one of the network, which the API ser
 
 
 def _wait_until(ready: Callable[[], bool], process: ServerProcess) -> None:
-    """Raises ServerFailed when the process ends before, or takes too long."""
+    """Raises ControlPlaneError when the process ends before, or takes too long."""
     deadline = time.monotonic() + _START_SECONDS
     while not ready():
         if not process.running:
@@ -52,7 +52,7 @@ class Etcd:
         self.url = f"http://{LOOPBACK}:{self._client_port.number}"
 
     def start(self) -> None:
-        """Start and wait until it answers. Raises ServerFailed."""
+        """Start and wait until it answers. Raises ControlPlaneError."""
         peer_url = f"http://{LOOPBACK}:{self._peer_port.number}"
         command: list[str | Path] = [
             self._binary,
@@ -70,11 +70,6 @@ class Etcd:
         ]
         self._process = process = ServerProcess("etcd", command, directory=self._directory)
         _wait_until(lambda: _answers(self._session, f"{self.url}/health"), process)
-
-    def check(self) -> None:
-        """Raises ServerFailed when the server ended by itself."""
-        if self._process is not None:
-            self._process.check()
 
     def close(self) -> None:
         """Kill etcd and give its ports back."""
@@ -156,7 +151,7 @@ class ApiServer:
         return self._process is not None and self._process.running
 
     def start(self) -> None:
-        """Start and wait until /readyz says ok and the namespace `default` exists. Raises ServerFailed."""
+        """Start and wait until /readyz says ok and the namespace `default` exists. Raises ControlPlaneError."""
         if self.running:
             return
         self._process = process = ServerProcess(self._name, self._command(), directory=self._directory)
@@ -174,11 +169,6 @@ class ApiServer:
         """SIGKILL: connections are reset, new ones refused. start() works again."""
         if self._process is not None:
             self._process.kill()
-
-    def check(self) -> None:
-        """Raises ServerFailed when the server ended by itself."""
-        if self._process is not None:
-            self._process.check()
 
     def close(self) -> None:
         """Kill the server and give its port back."""

