@@ -11,6 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from controller.applications.conversion import SECRETS_SELECTOR
+from controller.applications.objects import CacheTransform
 from controller.applications.progress import Progress
 from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.secrets import BY_APPLICATION, owning_applications, reserved_secrets
@@ -25,7 +26,6 @@ from controller.connection.health import Health
 from controller.connection.reconciler import ConnectionReconciler
 from controller.connection.sessions import Dependencies, Sessions
 from controller.connection.store import ConnectionStore
-from controller.interning import CacheTransform
 from controller.metrics import AgentMetrics
 from controller.permissions import LONGEST_RETRY_SECONDS, Permissions, Report
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET

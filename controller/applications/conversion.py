@@ -12,6 +12,7 @@ import orjson
 
 from controller import fields
 from controller.applications import names
+from controller.applications.objects import intern_values
 from controller.compass.types import (
     BASIC,
     OAUTH,
@@ -22,7 +23,6 @@ from controller.compass.types import (
     Parameters,
     items,
 )
-from controller.interning import intern_values
 from controller.resources import APPLICATION, COMPONENT, SYNC_STATUS, SYNCED
 from controller.text import clean
 

@@ -7,6 +7,8 @@
 * The stored object is compared with the desired content. If it differs, or if others change it back again and again,
   Overridden is raised, and the same content is written again only after a pause.
 * Each write is one log line.
+
+Equal values of cached objects are in memory once: thousands of objects of a kind have the same status and labels.
 """
 
 import logging
@@ -42,6 +44,11 @@ _FIRST_PAUSE, _LAST_PAUSE = 1.0, 300.0
 
 #: The answers for an object over the limit of etcd: internal errors (500), with the text of etcd or gRPC.
 _TOO_LARGE = ("request is too large", "message larger than max")
+
+#: Levels of an object that are compared. An API server accepts thousands, and an Application has eight.
+_LEVELS = 12
+
+_ABSENT = object()
 
 #: Maximum number of paths in one log line. An Application with a hundred changed APIs has too many.
 MAX_PATHS = 20
@@ -296,3 +303,42 @@ def _by_id(value: Any) -> Mapping[str, Any] | None:
         return None
     items = {item["id"]: item for item in value if isinstance(item, Mapping) and isinstance(item.get("id"), str)}
     return items if len(items) == len(value) > 0 else None
+
+
+class CacheTransform:
+    """A transform for caches. Removes what the agent does not read, and replaces parts of an object by equal parts of
+    the object before it.
+
+    `known` may be replaced. It returns fields of the object with this name that are in memory already, {} if there are
+    none. Equal parts of these are taken first.
+    """
+
+    def __init__(self) -> None:
+        self.known: Callable[[str], Object] = lambda _: {}
+        self._before: Object = {}
+
+    def __call__(self, obj: Object) -> Object:
+        """`obj`, which is changed."""
+        obj["metadata"].pop("managedFields", None)  # a third of an object
+        intern_values(obj, {**self._before, **self.known(obj["metadata"].get("name", ""))})
+        # The values of a Secret would otherwise stay after its deletion.
+        self._before = {field: value for field, value in obj.items() if field != "data"}
+        return obj
+
+
+def intern_values(value: Any, like: Any, levels: int = _LEVELS) -> Any:
+    """The same value, with parts of `like` where they are equal at the same place. Changes `value`, and not `like`."""
+    kind = type(value)
+    if kind is not type(like):  # for ==, 1 is true
+        return value
+    if kind is str:
+        return like if value == like else value
+    if not levels or kind not in (dict, list):
+        return value
+    is_like = len(value) == len(like)
+    for place, part in value.items() if kind is dict else enumerate(value[: len(like)]):
+        there = like.get(place, _ABSENT) if kind is dict else like[place]
+        if part is not there:
+            value[place] = interned = intern_values(part, there, levels - 1)
+            is_like = is_like and interned is there
+    return like if is_like else value

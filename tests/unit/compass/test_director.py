@@ -2,7 +2,6 @@
 
 import base64
 import copy
-import json
 import random
 import re
 from collections.abc import Callable
@@ -10,8 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
 
 from controller.compass import fetch as fetching
 from controller.compass.director import DirectorClient
@@ -566,25 +563,6 @@ def put(document: Any, path: list[Any], value: Any) -> None:
     document[path[-1]] = value
 
 
-@pytest.mark.parametrize(("path", "value", "named"), INSIDE, ids=[f"{row[2]} {row[1]!r}"[:80] for row in INSIDE])
-def test_a_wrong_field_inside_an_application_leaves_it_incomplete(
-    director: DirectorClient, fake: FakeDirector, path: list[Any], value: Any, named: str
-) -> None:
-    """The reason names the field by its path, and no value."""
-    fake.applications = [application(0), full_application()]
-
-    def change(document: dict[str, Any]) -> dict[str, Any]:
-        put(document["data"]["applicationsForRuntime"]["data"][1], path, value)
-        return document
-
-    fake.after = change
-    result = fetch(director)
-    assert [app.id for app in result.applications] == ["app-0000"]
-    (incomplete,) = result.incomplete
-    assert incomplete.reason.startswith(f"{named}: ")
-    assert PASSWORD not in incomplete.reason
-
-
 def backwards(value: Any) -> None:
     """Turn every list inside around."""
     if isinstance(value, list):
@@ -594,24 +572,29 @@ def backwards(value: Any) -> None:
 
 
 @pytest.mark.parametrize(("path", "value", "named"), INSIDE, ids=[f"{row[2]} {row[1]!r}"[:80] for row in INSIDE])
-def test_what_is_wrong_is_reported_alike_in_any_order(
+def test_a_wrong_field_inside_an_application_leaves_it_incomplete(
     director: DirectorClient, fake: FakeDirector, path: list[Any], value: Any, named: str
 ) -> None:
-    """The reason names items by id: positions differ from answer to answer, and an Event would each time."""
+    """The reason names the field by its path with ids, because positions differ from answer to answer; and no value."""
+    fake.applications = [application(0), full_application()]
     reasons = set()
-    for order in range(4):
+    for reverse in (False, True):
 
-        def change(document: dict[str, Any], order: int = order) -> dict[str, Any]:
-            broken = document["data"]["applicationsForRuntime"]["data"][0]
+        def change(document: dict[str, Any], reverse: bool = reverse) -> dict[str, Any]:
+            broken = document["data"]["applicationsForRuntime"]["data"][1]
             put(broken, path, value)
-            if order % 2:
+            if reverse:
                 backwards(broken)
             return document
 
-        fake.applications = [full_application()]
         fake.after = change
-        reasons.add(fetch(director).incomplete[0].reason)
-    assert len(reasons) == 1
+        result = fetch(director)
+        assert [app.id for app in result.applications] == ["app-0000"]
+        reasons.add(result.incomplete[0].reason)
+        fake.applications[1] = full_application()
+    (reason,) = reasons
+    assert reason.startswith(f"{named}: ")
+    assert PASSWORD not in reason
 
 
 @pytest.mark.parametrize("value", [None, "", 7])
@@ -647,45 +630,6 @@ def test_a_duplicate_id_concerns_these_two(director: DirectorClient, fake: FakeD
     reason = "the Director returned 2 applications with this id"
     assert result.incomplete == tuple(IncompleteApplication("app-0500", name, reason) for name in ("one", "two"))
     assert fake.seen.count("FirstPage") == 1
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just(PASSWORD),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["data", "name", "x"]), inner, max_size=3)
-    ),
-    max_leaves=4,
-)
-PLACES = [[], ["runtime"], ["runtime", "labels"], ["applicationsForRuntime"], ["applicationsForRuntime", "data"]] + [
-    ["applicationsForRuntime", "data", 0, *row[0]] for row in INSIDE
-]
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.sampled_from(PLACES), value=VALUES)
-def test_any_value_in_any_place_is_read_or_refused(
-    director: DirectorClient, server: Server, place: list[Any], value: Any
-) -> None:
-    """Nothing crashes, and neither error nor reason shows a password. An id is no secret: Secrets are named by it."""
-    assume(place[-1:] != ["id"])
-    fake = FakeDirector([full_application()])
-
-    def change(document: dict[str, Any]) -> dict[str, Any]:
-        changed: dict[str, Any] = json.loads(json.dumps(document))
-        try:
-            put(changed, ["data", *place], value)
-        except (KeyError, IndexError, TypeError):
-            changed["data"] = value
-        return changed
-
-    fake.after = change
-    server.answer = fake
-    shown = ""
-    try:
-        shown = "".join(app.reason for app in fetch(director).incomplete)
-    except CompassError as error:
-        shown = str(error)
-    assert PASSWORD not in shown
 
 
 def test_the_director_says_who_we_are(director: DirectorClient, server: Server) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.interning import CacheTransform, intern_values
+from controller.applications.objects import CacheTransform, intern_values
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(0, 3) | st.floats(0, 2) | st.text("ab", max_size=2),
