@@ -4,12 +4,14 @@ What is read is made of few values for each question that the rules ask. Their p
 number (clocks, delays) is left to hypothesis.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import hypothesis
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +57,8 @@ from controller.connection.status import ConnectionState
 from controller.settings import Settings
 from tests.clock import VirtualClock
 from tests.support.connection_bench import SYNC_PERIOD
+
+pytestmark = pytest.mark.timeout(600)  # the combinations take a busy machine minutes
 
 NOW, MONOTONIC = 1_900_000_000.0, 10_000.0
 TOLERANCE = 2 * SYNC_PERIOD
@@ -265,36 +269,46 @@ def _maintained(state: State) -> Iterator[State]:
         )
 
 
-ALL = [(state, decide(state)) for state in combinations()]
-"""No combination is without a decision, or this would have failed."""
+@functools.cache
+def decided() -> list[tuple[State, Decision]]:
+    """No combination is without a decision, or this would fail. Made when they are used: they cost time and memory."""
+    return [(state, decide(state)) for state in combinations()]
 
-KEPT = next(state for state, decision in ALL if not state.revoked and _is_kept(decision))
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget() -> Iterator[None]:
+    yield
+    decided.cache_clear()
+
+
+def kept() -> State:
+    return next(state for state, decision in decided() if not state.revoked and _is_kept(decision))
 
 
 def test_there_are_many_combinations() -> None:
     """So that nobody shrinks them by mistake."""
-    assert len(ALL) > 25_000
+    assert len(decided()) > 25_000
 
 
 def test_every_rule_is_needed() -> None:
     """No rule is without a combination that it decides, but for the one of the gateway's Secret, shown by itself."""
     applied: set[str] = set()
-    for state, _ in ALL:
+    for state, _ in decided():
         tables: list[Any] = [rules.WITH_CREDENTIALS if state.is_usable else rules.WITHOUT_CREDENTIALS]
         if state.configuration is not None:
             tables.append(rules.PAIRING)
         applied |= {next(rule for rule in table if rule(state) is not None).__name__ for table in tables}
     known = (rules.WITH_CREDENTIALS, rules.WITHOUT_CREDENTIALS, rules.PAIRING)
     assert {rule.__name__ for table in known for rule in table} - applied == {"write_gateway_ca"}
-    different = replace(KEPT, gateway=GatewaySecret.DIFFERENT)
+    different = replace(kept(), gateway=GatewaySecret.DIFFERENT)
     assert decide(different) is Act.WRITE_GATEWAY_CA
     assert _is_kept(decide(replace(different, pauses=pauses_of(gateway=1.0))))
 
 
 def test_each_kind_of_decision_is_met() -> None:
     """Else the rules that follow would hold of nothing."""
-    kinds = {type(decision) for _, decision in ALL}
-    assert {decision for _, decision in ALL if isinstance(decision, Act)} == {
+    kinds = {type(decision) for _, decision in decided()}
+    assert {decision for _, decision in decided() if isinstance(decision, Act)} == {
         Act.ABANDON_PAIRING,
         Act.CHECK_CONNECTOR,
     }
@@ -303,14 +317,14 @@ def test_each_kind_of_decision_is_met() -> None:
 
 def test_usable_and_accepted_credentials_are_never_given_up() -> None:
     """A pairing is begun beside them only when it was asked for, or somebody refuses them, or they are another's."""
-    for state, decision in ALL:
+    for state, decision in decided():
         if state.is_usable and isinstance(decision, Pair):
             assert state.reconnect_wanted or state.refusals or state.wrong_owner
 
 
 def test_a_token_that_is_known_to_be_used_is_never_tried() -> None:
     """The one that won the credentials, and one whose last pairing cost it."""
-    for state, decision in ALL:
+    for state, decision in decided():
         if isinstance(decision, Pair):
             if decision.pairing != state.active_pairing:
                 assert decision.pairing.configuration != USED.fingerprint
@@ -320,7 +334,7 @@ def test_a_token_that_is_known_to_be_used_is_never_tried() -> None:
 
 def test_other_ids_are_used_only_when_the_director_alone_refuses() -> None:
     """Or when it has said whose the certificate is. A database that is down makes the Connector refuse as well."""
-    for state, decision in ALL:
+    for state, decision in decided():
         if isinstance(decision, StoreRegistration) and state.is_usable and state.wrong_owner is None:
             assert {refusal.by for refusal in state.refusals} == {CompassService.DIRECTOR}
             assert state.connector_accepts
@@ -329,7 +343,7 @@ def test_other_ids_are_used_only_when_the_director_alone_refuses() -> None:
 def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:
     """Neither early, when it is not newer, nor when Connector and Director did not both refuse just now."""
     tried = 0
-    for state, decision in ALL:
+    for state, decision in decided():
         if not state.is_usable or state.reconnect_wanted or state.wrong_owner:
             continue
         if isinstance(decision, Pair):
@@ -351,7 +365,7 @@ def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:
 
 def test_nothing_is_done_again_before_its_pause_is_over() -> None:
     """Whatever failed."""
-    for state, decision in ALL:
+    for state, decision in decided():
         match decision:
             case Pair():
                 assert state.pairing_failure is None or state.pairing_pause <= 0
@@ -365,21 +379,21 @@ def test_nothing_is_done_again_before_its_pause_is_over() -> None:
 
 def test_rest_has_an_end() -> None:
     """Whoever waits comes back by itself; no look follows at once on another."""
-    for _, decision in ALL:
+    for _, decision in decided():
         if isinstance(decision, Rest):
             assert 0 < decision.requeue_after <= 60
 
 
 def test_nobody_who_was_revoked_pairs_or_renews() -> None:
     """As long as nothing else is configured."""
-    for state, decision in ALL:
+    for state, decision in decided():
         if state.revoked:
             assert not isinstance(decision, Pair | Renew)
 
 
 def test_every_problem_that_needs_a_person_says_what_to_do() -> None:
     """The text names what somebody has to change, or how to get a new token."""
-    for state, decision in ALL:
+    for state, decision in decided():
         if not isinstance(decision, Rest) or decision.problem is None:
             continue
         obstacle = isinstance(rules.pairing_step(state), Problem) if state.configuration is not None else False
@@ -404,7 +418,7 @@ def test_every_problem_that_needs_a_person_says_what_to_do() -> None:
 
 def test_every_problem_has_a_state_and_without_credentials_it_is_failed() -> None:
     """And a problem that is told while the credentials work is never that there is no pairing."""
-    for state, decision in ALL:
+    for state, decision in decided():
         if isinstance(decision, Rest) and decision.problem is not None:
             assert decision.problem.state in (
                 ConnectionState.CONNECTION_FAILED,
@@ -435,30 +449,30 @@ def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -
         valid_until=int(NOW + DAY),
         request_id="",
     )
-    state = _with(KEPT, "old", pending)
+    state = _with(kept(), "old", pending)
     decision = decide(state)
     assert isinstance(decision, Rest)
     assert decision.requeue_after <= 60
     assert decide(replace(state, now=NOW + 60)) is Renew.TOO_OLD
     requested = connection(told=True, configuration=USED, revoked=False)
     requested["spec"]["refreshCredentialsNow"] = True
-    asked_for = replace(_with(KEPT, "young", pending), now=NOW + 60, connection=requested)
+    asked_for = replace(_with(kept(), "young", pending), now=NOW + 60, connection=requested)
     assert decide(asked_for) is Renew.REQUESTED, "the Event has the reason"
 
 
 @hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
 @given(
-    index=st.integers(0, len(ALL) - 1),
+    place=st.floats(0, 1, exclude_max=True),
     now=st.floats(NOW - 200 * DAY, NOW + 200 * DAY),
     monotonic=st.floats(0, MONOTONIC * 3),
     pauses=st.tuples(*[st.floats(0, 400)] * 3),
     acquired=st.integers(0, int(NOW + 200 * DAY)),
 )
 def test_clocks_and_delays_of_any_kind(
-    index: int, now: float, monotonic: float, pauses: tuple[float, float, float], acquired: int
+    place: float, now: float, monotonic: float, pauses: tuple[float, float, float], acquired: int
 ) -> None:
     """No clock makes it fail, loop, pair beside credentials that nobody refuses, or try a used token."""
-    state = replace(ALL[index][0], now=now, monotonic=monotonic, pauses=pauses_of(*pauses))
+    state = replace(decided()[int(place * len(decided()))][0], now=now, monotonic=monotonic, pauses=pauses_of(*pauses))
     credentials = state.stored
     if credentials is not None and credentials.registration is not None:
         stored = replace(credentials, registration=replace(credentials.registration, acquired=acquired))
