@@ -35,6 +35,7 @@ from controller.connection.configuration import (
 from controller.connection.credentials import (
     CredentialsError,
     CredentialsMissing,
+    GatewaySecret,
     PendingCertificate,
     Registration,
     StoredCredentials,
@@ -95,7 +96,8 @@ class _Revocation:
         try:
             credentials = self._snapshot.credentials.load()
         except CredentialsError as error:
-            interrupted = marked_before and self._snapshot.credentials.ca_secret_exists()
+            gateway = self._snapshot.credentials.gateway_secret(b"")
+            interrupted = marked_before and gateway is not GatewaySecret.MISSING
             if not interrupted or not isinstance(error, CredentialsMissing):
                 raise _Failed(f"There is no certificate to revoke: {error}") from error
             self._finish(configuration)

@@ -24,7 +24,8 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache, partial
+from enum import Enum, auto
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import orjson
@@ -181,6 +182,14 @@ class ClientSecret:
     pending: PendingCertificate | None = None
 
 
+class GatewaySecret(Enum):
+    """The gateway's copy of the CA certificates."""
+
+    AS_WANTED = auto()
+    DIFFERENT = auto()
+    MISSING = auto()
+
+
 class CredentialsStore:
     """Reads and writes the two Secrets. Its caches show own writes at once."""
 
@@ -286,17 +295,17 @@ class CredentialsStore:
 
     # --- the gateway's Secret ---
 
-    def ca_secret_exists(self) -> bool:
-        return self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace) is not None
-
-    def ca_secret_differs(self, ca_pem: bytes) -> bool:
-        """Whether the Secret of the gateway differs from these certificates."""
+    def gateway_secret(self, ca_pem: bytes) -> GatewaySecret:
+        """Compared with these certificates."""
         secret = self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace)
-        return member(secret, "data").get(_CACERT) != base64.b64encode(ca_pem).decode()
+        if secret is None:
+            return GatewaySecret.MISSING
+        is_wanted = member(secret, "data").get(_CACERT) == base64.b64encode(ca_pem).decode()
+        return GatewaySecret.AS_WANTED if is_wanted else GatewaySecret.DIFFERENT
 
     def save_ca(self, ca_pem: bytes, *, dry_run: bool = False) -> None:
         """Write the CA certificates for the gateway. Raises informers.ApiError."""
-        self._write(self._ca_secrets, self.ca_name, partial(_merged, {_CACERT: ca_pem}), dry_run=dry_run)
+        self._write(self._ca_secrets, self.ca_name, {_CACERT: ca_pem}, dry_run=dry_run)
 
     # --- both ---
 
@@ -363,12 +372,11 @@ class CredentialsStore:
     def _write_cluster(
         self, values: Values, *, replacing: StoredCredentials | StoredPairing | None = None, dry_run: bool = False
     ) -> None:
-        def data(secret: Object | None) -> Data:
+        def check(secret: Object | None) -> None:
             if replacing is not None:
                 self._assert_stored(secret, replacing)
-            return _merged(values, secret)
 
-        self._write(self._cluster_secrets, self.cluster_name, data, dry_run=dry_run)
+        self._write(self._cluster_secrets, self.cluster_name, values, check, dry_run=dry_run)
 
     def _assert_stored(self, secret: Object | None, wanted: StoredCredentials | StoredPairing) -> None:
         if isinstance(wanted, StoredPairing):
@@ -383,13 +391,20 @@ class CredentialsStore:
             raise CredentialsReplaced(f"the Secret {self.cluster_name} was changed by another client")
 
     def _write(
-        self, cache: MutationCache, name: ObjectName, data: Callable[[Object | None], Data], *, dry_run: bool = False
+        self,
+        cache: MutationCache,
+        name: ObjectName,
+        values: Values,
+        check: Callable[[Object | None], None] = lambda _: None,
+        *,
+        dry_run: bool,
     ) -> None:
         def wanted(secret: Object | None) -> Object | None:
-            values = data(secret)
+            check(secret)
+            data = _merged(values, secret)
             if secret is None:
-                return _new_secret(name, values) if values else None
-            return secret if values == member(secret, "data") else {**secret, "data": values}
+                return _new_secret(name, data) if data else None
+            return secret if data == member(secret, "data") else {**secret, "data": data}
 
         def write(base: Object | None, obj: Object) -> Object:
             if base is None:

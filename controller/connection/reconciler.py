@@ -14,7 +14,7 @@ from controller.compass.errors import CompassError, Refused
 from controller.connection import problem, rules, status
 from controller.connection.backoff import Pauses, with_jitter
 from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile
-from controller.connection.credentials import CredentialsReplaced, StoredCredentials, StoredPairing
+from controller.connection.credentials import CredentialsReplaced, GatewaySecret, StoredCredentials, StoredPairing
 from controller.connection.health import CompassService, Failure, Health
 from controller.connection.pairing import Pairing
 from controller.connection.renewal import Renewal
@@ -24,8 +24,7 @@ from controller.connection.state import (
     GATEWAY,
     LastConnectorCall,
     Memory,
-    Observer,
-    Obtained,
+    NewCredentials,
     PairingFailure,
     State,
 )
@@ -56,19 +55,18 @@ class ConnectionReconciler:
         metrics: AgentMetrics,
         jitter: Callable[[], float],
     ) -> None:
-        self._observer = Observer(
-            dependencies, configurations=configurations, health=health, settings=settings, pauses=pauses
-        )
+        self._connections = dependencies.connections
         self._reporter = Reporter(dependencies.connections, recorder)
         self._pairing = Pairing(dependencies)
         self._renewal = Renewal(dependencies)
         self._credentials = dependencies.credentials
         self._clock = dependencies.clock
+        self._configurations = configurations
         self._health = health
         self._pauses = pauses
         self._metrics = metrics
         self._jitter = jitter
-        self._sync_period = settings.sync_period
+        self._settings = settings
         self._memory: Memory | None = None
 
     def reconcile(self, name: str) -> Result:
@@ -95,8 +93,7 @@ class ConnectionReconciler:
 
     def _reconcile(self) -> Result:
         for _ in range(_MAX_ACTIONS):
-            state = self._observer.observe(CONNECTION_NAME, self._memory)
-            self._memory = state.memory
+            state = self._observe()
             decision = rules.decide(state)
             if isinstance(decision, rules.Rest):
                 self._report(state, decision)
@@ -106,6 +103,31 @@ class ConnectionReconciler:
             except (RevokedMeanwhile, CredentialsReplaced) as error:
                 log.info("The connection has changed during the reconcile", extra={"error": str(error)})
         return Result(requeue_after=0.0)
+
+    def _observe(self) -> State:
+        """Reads caches, and the API server only if a cache may be outdated or does not have the object."""
+        connection, secret = self._connections.get(CONNECTION_NAME), self._credentials.read()
+        now, monotonic = self._clock.time(), self._clock.monotonic()
+        stored = secret.credentials
+        ca_pem = stored.ca_pem if isinstance(stored, StoredCredentials) else b""
+        # The configuration may have been changed just before the CompassConnection was deleted.
+        deleted_or_new = status.state_of(connection) is None
+        state = State(
+            now=now,
+            monotonic=monotonic,
+            settings=self._settings,
+            connection=connection,
+            secret=secret,
+            ids=self._configurations.identity(connection),
+            gateway=self._credentials.gateway_secret(ca_pem) if ca_pem else GatewaySecret.AS_WANTED,
+            configured=self._configurations.resolve(connection, live=deleted_or_new),
+            fallback_fingerprint=self._configurations.resolve(None).fingerprint,
+            pauses=self._pauses,
+            observations=self._health.observations(),
+            memory=self._memory or Memory.after_restart(connection, now=now, monotonic=monotonic),
+        )
+        self._memory = state.remembered()
+        return replace(state, memory=self._memory)
 
     def _report(self, state: State, decision: rules.Rest) -> None:
         if state.is_usable:
@@ -149,7 +171,7 @@ class ConnectionReconciler:
         self._pauses.pairing.succeeded()
         self._health.replaced()
         self._remember(pairing_failure=None)
-        self._put_into_use(result, Obtained(_is_requested(state)))
+        self._put_into_use(result, NewCredentials(_is_requested(state)))
 
     # --- maintenance ---
 
@@ -181,12 +203,12 @@ class ConnectionReconciler:
         self._metrics.renewal("success")
         self._health.connector_answered()
         self._remember(renewed_at=self._clock.monotonic())
-        self._put_into_use(result, Obtained(_is_requested(state), renewed_because=cause.value))
+        self._put_into_use(result, NewCredentials(_is_requested(state), renewed_because=cause.value))
 
-    def _put_into_use(self, credentials: StoredCredentials, obtained: Obtained) -> None:
+    def _put_into_use(self, credentials: StoredCredentials, report: NewCredentials) -> None:
         """They replace the earlier ones."""
         self._pauses.connector.succeeded()
-        self._remember(unreported=obtained, last_call=self._call_with(credentials))
+        self._remember(unreported=report, last_call=self._call_with(credentials))
         self._write_gateway_ca(credentials.ca_pem)
 
     def _write_gateway_ca(self, ca_pem: bytes, *, dry_run: bool = False) -> bool:
@@ -222,7 +244,7 @@ class ConnectionReconciler:
 
     def _call_with(self, credentials: StoredCredentials) -> LastConnectorCall:
         now = self._clock.monotonic()
-        period = with_jitter(self._sync_period, self._jitter)
+        period = with_jitter(self._settings.sync_period, self._jitter)
         return LastConnectorCall(credentials.fingerprint, at=now, next=now + period)
 
     def _remember(self, **changes: Any) -> None:

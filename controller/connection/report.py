@@ -17,7 +17,7 @@ from controller.connection.configuration import (
     remove_token,
 )
 from controller.connection.problem import Kind, Problem, describe_refusals
-from controller.connection.state import Obtained, State, certificate_subject, pairing_subject
+from controller.connection.state import NewCredentials, State, certificate_subject, pairing_subject
 from controller.connection.store import ConnectionStore
 from controller.resources import CONNECTION_NAME
 from controller.runtime.events import EventRecorder, EventType
@@ -128,7 +128,7 @@ def _write(obj: Object, state: State, problem: Problem | None, warnings: tuple[P
         part["warning"] = status.shorten("; ".join(warning.text() for warning in warnings))
 
 
-def _write_connection(obj: Object, state: State, done: Obtained | None) -> None:
+def _write_connection(obj: Object, state: State, done: NewCredentials | None) -> None:
     """The certificate that is used, its Runtime, the URLs of Compass. Remove a token that is not needed now."""
     registration = state.registration
     is_new = status.state_of(obj) is None or not status.was_established(obj) or state.is_new_object

@@ -19,10 +19,10 @@ from controller.connection.configuration import (
     has_reference,
     ids_of,
 )
-from controller.connection.credentials import Registration, StoredPairing
+from controller.connection.credentials import GatewaySecret, Registration, StoredPairing
 from controller.connection.health import CompassService
 from controller.connection.problem import Problem
-from controller.connection.state import GatewaySecret, State, renewal_due_at
+from controller.connection.state import State, renewal_due_at
 
 _LONGEST_WAIT_SECONDS = 60.0
 """Certificates expire by the wall clock, which may change while a timer of the monotonic clock runs. So the wait for an

@@ -1,11 +1,10 @@
 """The state of the connection at one moment: all that the rules look at. They are in `rules`.
 
-`Observer.observe` reads. Each fact is a property, computed once from what was read. A State is immutable, and nothing
-is read between a decision and its action, except where the action says so.
+The reconciler reads it. Each fact is a property, computed once from what was read. A State is immutable, and nothing is
+read between a decision and its action, except where the action says so.
 """
 
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,6 @@ from controller.connection.configuration import (
     SPEC_PAIRING,
     Configuration,
     ConfigurationProblem,
-    ConfigurationReader,
     PairingConfiguration,
     fault_of,
     fault_of_url,
@@ -27,6 +25,7 @@ from controller.connection.configuration import (
 from controller.connection.credentials import (
     ClientSecret,
     CredentialsMissing,
+    GatewaySecret,
     PendingCertificate,
     Registration,
     StoredCredentials,
@@ -34,9 +33,8 @@ from controller.connection.credentials import (
     fault_of_registration,
     resume_with,
 )
-from controller.connection.health import CompassService, Failure, Health, Observations, Owner, Refusal
+from controller.connection.health import CompassService, Failure, Observations, Owner, Refusal
 from controller.connection.problem import Problem, Token
-from controller.connection.sessions import Dependencies
 from controller.settings import Settings
 
 Object = dict[str, Any]
@@ -54,14 +52,6 @@ _UNKNOWN_TENANT = frozenset({24, 25})
 
 GATEWAY = "gateway"
 """The subject of the pauses between writes of its Secret."""
-
-
-class GatewaySecret(Enum):
-    """The gateway's copy of the CA certificates."""
-
-    AS_WANTED = auto()
-    DIFFERENT = auto()
-    MISSING = auto()
 
 
 # --- the memory of the process; a restart may lose all of it ---
@@ -133,7 +123,7 @@ class LastConnectorCall:
 
 
 @dataclass(frozen=True)
-class Obtained:
+class NewCredentials:
     """New credentials are stored: by a pairing, or by a renewal and why, for people. `fulfils_request`:
     refreshCredentialsNow was set before.
     """
@@ -156,7 +146,7 @@ class Memory:
     last_call: LastConnectorCall | None = None
     gateway_failure: Failure | None = None
     renewed_at: float | None = None  # monotonic seconds
-    unreported: Obtained | None = None
+    unreported: NewCredentials | None = None
 
     @classmethod
     def after_restart(cls, connection: Object | None, *, now: float, monotonic: float) -> "Memory":
@@ -510,62 +500,6 @@ class State:
             return memory
         observed = ObservedConfiguration(fingerprint, self.now, self.monotonic, changed=before is not None)
         return replace(memory, configuration=observed)
-
-
-class Observer:
-    """Reads caches, and the API server only if a cache may be outdated or does not have the object."""
-
-    def __init__(
-        self,
-        dependencies: Dependencies,
-        *,
-        configurations: ConfigurationReader,
-        health: Health,
-        settings: Settings,
-        pauses: Pauses,
-    ) -> None:
-        self._connections = dependencies.connections
-        self._credentials = dependencies.credentials
-        self._clock = dependencies.clock
-        self._configurations = configurations
-        self._health = health
-        self._settings = settings
-        self._pauses = pauses
-
-    def observe(self, name: str, memory: Memory | None) -> State:
-        """The state, with what it has observed in its memory. `memory`: None after a restart. Raises
-        informers.ApiError.
-        """
-        connection = self._connections.get(name)
-        secret = self._credentials.read()
-        now, monotonic = self._clock.time(), self._clock.monotonic()
-        if memory is None:
-            memory = Memory.after_restart(connection, now=now, monotonic=monotonic)
-        # The configuration may have been changed just before the CompassConnection was deleted.
-        deleted_or_new = status.state_of(connection) is None
-        state = State(
-            now=now,
-            monotonic=monotonic,
-            settings=self._settings,
-            connection=connection,
-            secret=secret,
-            ids=self._configurations.identity(connection),
-            gateway=self._gateway(secret.credentials),
-            configured=self._configurations.resolve(connection, live=deleted_or_new),
-            fallback_fingerprint=self._configurations.resolve(None).fingerprint,
-            pauses=self._pauses,
-            observations=self._health.observations(),
-            memory=memory,
-        )
-        return replace(state, memory=state.remembered())
-
-    def _gateway(self, stored: object) -> GatewaySecret:
-        if not isinstance(stored, StoredCredentials) or not stored.ca_pem:
-            return GatewaySecret.AS_WANTED
-        if not self._credentials.ca_secret_exists():
-            return GatewaySecret.MISSING
-        differs = self._credentials.ca_secret_differs(stored.ca_pem)
-        return GatewaySecret.DIFFERENT if differs else GatewaySecret.AS_WANTED
 
 
 def renewal_due_at(settings: Settings, *, not_before: float, not_after: float, acquired: float = 0.0) -> float:

@@ -28,6 +28,7 @@ from controller.connection.configuration import (
 from controller.connection.credentials import (
     ClientSecret,
     CredentialsError,
+    GatewaySecret,
     PendingCertificate,
     Registration,
     StoredCredentials,
@@ -45,7 +46,6 @@ from controller.connection.rules import (
     decide,
 )
 from controller.connection.state import (
-    GatewaySecret,
     LastConnectorCall,
     Memory,
     ObservedConfiguration,
