@@ -108,8 +108,8 @@ def _connection(context: "Context") -> Controller[str]:
         ),
         configurations=ConfigurationReader(
             context.client,
-            secrets=process.configuration_secret.lister(),
-            config_maps=process.configuration_map.lister(),
+            secrets=process.configuration_secret.indexer,
+            config_maps=process.configuration_map.indexer,
             name=settings.configuration,
         ),
         health=context.health,
@@ -163,8 +163,8 @@ def _applications(context: "Context") -> tuple[ApplicationReconciler, Controller
     process = context.process
     reconciler = ApplicationReconciler(
         context.client,
-        applications=process.applications.lister(),
-        secrets=process.application_secrets.lister(),
+        applications=process.applications.indexer,
+        secrets=process.application_secrets.indexer,
         namespace=process.settings.integration_namespace,
         reserved=reserved_secrets(process.settings),
         progress=context.progress,
@@ -289,7 +289,7 @@ class Process:
         )
 
     def _with_own_writes(self, cache: SharedInformer) -> MutationCache:
-        return MutationCache(cache.lister(), clock=self.clock)
+        return MutationCache(cache.indexer, clock=self.clock)
 
     def sessions(self, stop: Stop) -> Sessions:
         """Connections to Compass, which end with `stop`."""

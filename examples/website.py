@@ -32,8 +32,8 @@ class WebsiteReconciler:
 
     def __init__(self, client: Client, websites: SharedInformer, pages: SharedInformer) -> None:
         self._client = client
-        self._websites = websites.lister()
-        self._pages = pages.lister()
+        self._websites = websites.indexer
+        self._pages = pages.indexer
 
     def reconcile(self, key: str) -> Result:
         namespace, name = split_key(key)

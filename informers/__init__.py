@@ -21,7 +21,7 @@ from informers.errors import (
     WrongKind,
 )
 from informers.handlers import DeletedFinalStateUnknown, EventHandlers, Registration
-from informers.indexer import Indexer, Lister
+from informers.indexer import Indexer
 from informers.informer import SharedInformer, wait_for_sync
 from informers.lister_watcher import ListerWatcher, ResourceListerWatcher, Watcher
 from informers.metrics import InformerMetrics, RequestMetrics
@@ -47,7 +47,6 @@ __all__ = [
     "InformerMetrics",
     "Invalid",
     "KubernetesError",
-    "Lister",
     "ListerWatcher",
     "MutationCache",
     "NoCredentials",

@@ -23,15 +23,20 @@ programming error and ends the informer.
 
 
 class Indexer:
-    """A thread-safe store with indices (client-go: threadSafeMap). Index functions run with its lock held."""
+    """The objects of one resource, with indices. Thread-safe; index functions run with its lock held.
+
+    client-go: threadSafeMap, and the listers.
+    """
 
     def __init__(
         self,
+        resource: Resource,
         index_functions: Mapping[str, IndexFunction] | None = None,
         *,
         on_distrust: Callable[[], None] = lambda: None,
     ) -> None:
         """on_distrust: see distrust()."""
+        self._resource = resource
         self._lock = threading.RLock()
         self._objects: dict[str, Object] = {}
         self._functions: dict[str, IndexFunction] = dict(index_functions or {})
@@ -60,15 +65,27 @@ class Indexer:
         with self._lock:
             return dict(self._functions)
 
-    def get(self, key: str) -> Object | None:
+    def get(self, name: str, namespace: str | None = None) -> Object | None:
+        """The object, or None. Raises ValueError as key()."""
+        return self.by_key(self.key(name, namespace))
+
+    def key(self, name: str, namespace: str | None = None) -> str:
+        """The key of the object. Raises ValueError unless exactly namespaced objects have a namespace."""
+        return self._resource.key(name, namespace)
+
+    def by_key(self, key: str) -> Object | None:
         """The object with this key, or None."""
         with self._lock:
             return self._objects.get(key)
 
-    def list(self) -> Objects:
-        """All objects, in the order in which they were added."""
+    def list(self, namespace: str | None = None) -> Objects:
+        """All objects (None or ""), or those of a namespace, in the order in which they were added. Raises ValueError
+        for a namespace of a cluster-scoped resource.
+        """
+        self._resource.check_names(namespace, None)
         with self._lock:
-            return [*self._objects.values()]
+            objects = [*self._objects.values()]
+        return [obj for obj in objects if obj["metadata"].get("namespace") == namespace] if namespace else objects
 
     def keys(self) -> Keys:
         """All keys."""
@@ -156,42 +173,6 @@ class Indexer:
                     del index[value]
             for value in after.keys() - before.keys():
                 index.setdefault(value, {})[key] = None
-
-
-class Lister:
-    """Read access to an indexer of one resource. The objects are shared: read them, never change them; copy.deepcopy
-    first.
-    """
-
-    def __init__(self, indexer: Indexer, resource: Resource) -> None:
-        self._indexer = indexer
-        self._resource = resource
-
-    @property
-    def indexer(self) -> Indexer:
-        """The indexer."""
-        return self._indexer
-
-    def get(self, name: str, namespace: str | None = None) -> Object | None:
-        """The object, or None if the cache has none. Raises ValueError as key()."""
-        return self._indexer.get(self.key(name, namespace))
-
-    def key(self, name: str, namespace: str | None = None) -> str:
-        """The key in the indexer. Raises ValueError unless exactly namespaced objects have a namespace."""
-        return self._resource.key(name, namespace)
-
-    def list(self, namespace: str | None = None) -> Objects:
-        """All objects (None or ""), or those of a namespace. Raises ValueError for a namespace of a cluster-scoped
-        resource.
-        """
-        self._resource.check_names(namespace, None)
-        if not namespace:
-            return self._indexer.list()
-        return [obj for obj in self._indexer.list() if obj["metadata"].get("namespace") == namespace]
-
-    def by_index(self, index: str, value: str) -> Objects:
-        """The objects for which an index function returns this value. Raises KeyError for an unknown index."""
-        return self._indexer.by_index(index, value)
 
 
 def _values(index: str, function: IndexFunction, obj: Object | None) -> dict[str, None]:

@@ -16,7 +16,7 @@ from informers.handlers import (
     Registration,
     Updated,
 )
-from informers.indexer import Indexer, IndexFunction, Lister
+from informers.indexer import Indexer, IndexFunction
 from informers.lister_watcher import ListerWatcher
 from informers.metrics import InformerMetrics
 from informers.mutation_detector import MutationDetector
@@ -54,12 +54,11 @@ class SharedInformer:
         metrics: InformerMetrics | None = None,
         watch_list: bool = True,
     ) -> None:
-        self._resource = lister_watcher.resource
         self._name = name
         self._clock = clock
         metrics = metrics or InformerMetrics()
         self._detector = MutationDetector.from_environment()
-        self._indexer = Indexer(indexers, on_distrust=self._distrust)
+        self._indexer = Indexer(lister_watcher.resource, indexers, on_distrust=self._distrust)
         self._store = _Store(self._indexer, name=name, clock=clock, metrics=metrics, detector=self._detector)
         self._reflector = Reflector(
             lister_watcher,
@@ -84,10 +83,6 @@ class SharedInformer:
     def indexer(self) -> Indexer:
         """The cache."""
         return self._indexer
-
-    def lister(self) -> Lister:
-        """The lister of the cache."""
-        return Lister(self._indexer, self._resource)
 
     @property
     def has_synced(self) -> bool:
@@ -225,7 +220,7 @@ class _Store:
     def replace(self, objects: dict[str, Object], kept: Set[str], version: str, listed_at: float) -> None:
         with self._writing(len(objects)) as news:
             for key in kept:
-                known = self._indexer.get(key)
+                known = self._indexer.by_key(key)
                 if known is not None:
                     objects[key] = known
             before = self._indexer.replace(objects, version, listed_at=listed_at)

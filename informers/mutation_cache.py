@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from informers.errors import NotFound
-from informers.indexer import Lister
+from informers.indexer import Indexer
 from informers.resource import is_older, object_key
 from workqueue.clock import REAL_CLOCK, Clock
 
@@ -37,7 +37,7 @@ class _Entry:
 
 
 class MutationCache:
-    """A lister's view that includes own writes. Thread-safe; all objects are shared and read-only.
+    """A view of a cache that includes own writes. Thread-safe; all objects are shared and read-only.
 
     An entry ends when the cache has reached its version, or is filled from a list that began after the answer. If an
     answer is older than what the cache has, the API server was restored from a backup: the cache is listed again.
@@ -45,9 +45,8 @@ class MutationCache:
     clock: that of the informer.
     """
 
-    def __init__(self, lister: Lister, *, clock: Clock = REAL_CLOCK) -> None:
-        self._indexer = lister.indexer
-        self._key = lister.key
+    def __init__(self, indexer: Indexer, *, clock: Clock = REAL_CLOCK) -> None:
+        self._indexer = indexer
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}  # guarded by _lock, the latest last
@@ -57,7 +56,7 @@ class MutationCache:
         key, version = object_key(obj), _version(obj)
         with self._lock, self._indexer.unchanged():
             self._put_locked(key, _Entry(obj, version, self._clock.monotonic()))
-            cached = self._indexer.get(key)
+            cached = self._indexer.by_key(key)
             went_back = base is not None and is_older(version, _version(base))
             is_missing = cached is None or _uid(cached) != _uid(obj) or is_older(_version(cached), version)
             contradicts = is_missing and is_older(version, self._indexer.resource_version)
@@ -68,7 +67,9 @@ class MutationCache:
         """The deletion of the object read as `base` was accepted and is complete (it has no finalizers)."""
         if base is not None:
             with self._lock, self._indexer.unchanged():
-                self._put_locked(self._key(name, namespace), _Entry(None, _version(base), self._clock.monotonic()))
+                self._put_locked(
+                    self._indexer.key(name, namespace), _Entry(None, _version(base), self._clock.monotonic())
+                )
 
     def refresh(self, name: str, namespace: str | None, fetch: Callable[[], Object]) -> Object | None:
         """Read the object from the API server, for example after a refused write; `fetch` returns it or raises
@@ -77,7 +78,7 @@ class MutationCache:
         The result is newer than earlier results here, and is returned until the cache changes, so a write that is based
         on it works too. Raises the errors of `fetch`, except NotFound.
         """
-        key = self._key(name, namespace)
+        key = self._indexer.key(name, namespace)
         with self._lock, self._indexer.unchanged():
             shown = self._get_locked(key)
         try:
@@ -97,7 +98,7 @@ class MutationCache:
     def get(self, name: str, namespace: str | None = None) -> Object | None:
         """The object, including own writes."""
         with self._lock, self._indexer.unchanged():
-            return self._get_locked(self._key(name, namespace))
+            return self._get_locked(self._indexer.key(name, namespace))
 
     def by_index(self, index: str, value: str) -> Objects:
         """The objects with this value of an index function, including own writes. Raises KeyError."""
@@ -115,7 +116,7 @@ class MutationCache:
     def _put_live_locked(self, key: str, live: Object | None, shown: Object | None) -> None:
         now = self._clock.monotonic()
         if live is not None:
-            instead_of = _identity(self._indexer.get(key))
+            instead_of = _identity(self._indexer.by_key(key))
             self._put_locked(key, _Entry(live, _version(live), now, replaces_cached=True, instead_of=instead_of))
         elif shown is not None:
             self._put_locked(key, _Entry(None, _version(shown), now))
@@ -134,7 +135,7 @@ class MutationCache:
         entry = self._entries.get(key)
         if entry is not None and not self._ends_locked(key, entry):
             return entry.obj
-        return self._indexer.get(key)
+        return self._indexer.by_key(key)
 
     def _ends_locked(self, key: str, entry: _Entry) -> bool:
         """Whether the entry is no longer shown. It is forgotten then."""
@@ -146,7 +147,7 @@ class MutationCache:
     def _is_newer_than_cache_locked(self, key: str, entry: _Entry) -> bool:
         if self._indexer.listed_at > entry.answered_at:
             return False
-        cached = self._indexer.get(key)
+        cached = self._indexer.by_key(key)
         if entry.obj is None and cached is not None:
             return _version(cached) == entry.version or is_older(_version(cached), entry.version)
         if is_older(self._indexer.resource_version, entry.version):

@@ -24,7 +24,7 @@ from controller.metrics import AgentMetrics
 from controller.runtime.controller import ReconcileFailed
 from informers.client import Client
 from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
-from informers.indexer import Lister
+from informers.indexer import Indexer
 from informers.mutation_cache import MutationCache
 from informers.resource import Resource
 from workqueue.clock import Clock
@@ -107,7 +107,7 @@ class Objects:
         self,
         client: Client,
         resource: Resource,
-        lister: Lister,
+        indexer: Indexer,
         *,
         namespace: str | None,
         metrics: AgentMetrics,
@@ -115,14 +115,14 @@ class Objects:
     ) -> None:
         self._client = client
         self._resource = resource
-        self._cache = MutationCache(lister, clock=clock)
+        self._cache = MutationCache(indexer, clock=clock)
         self._namespace = namespace
         self._metrics = metrics
         self._clock = clock
         self._lock = threading.Lock()
         # By name and type of the content; guarded by _lock, and in the order of the writes.
         self._written: dict[tuple[str, type], _Written] = {}
-        self.lister = lister
+        self.indexer = indexer
 
     def get(self, name: str) -> Object | None:
         """The object in the cache, including own writes."""

@@ -36,7 +36,7 @@ from controller.runtime.controller import ReconcileFailed, Result
 from controller.runtime.events import EventRecorder
 from informers.client import Client
 from informers.errors import KubernetesError
-from informers.indexer import Lister
+from informers.indexer import Indexer
 from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -81,8 +81,8 @@ class ApplicationReconciler:
         self,
         client: Client,
         *,
-        applications: Lister,
-        secrets: Lister,
+        applications: Indexer,
+        secrets: Indexer,
         namespace: str,
         reserved: frozenset[str],
         progress: Progress,
@@ -142,7 +142,7 @@ class ApplicationReconciler:
         """All cached Applications that the agent manages and that are not being deleted."""
         return [
             application
-            for application in self._applications.lister.list()
+            for application in self._applications.indexer.list()
             if is_managed(application) and not _is_being_deleted(application)
         ]
 
@@ -195,7 +195,7 @@ class ApplicationReconciler:
             *(name for name, problem in wanted.problems.items() if self._to_mark(name, problem.reason.value)),
             *(name for name in plan.held if self._to_mark(name, DELETION_HELD)),
             *(name for name in self._secrets.owners() if self._is_orphaned(name, wanted)),
-            *(obj["metadata"]["name"] for obj in self._applications.lister.list() if self._is_held_back(obj, wanted)),
+            *(obj["metadata"]["name"] for obj in self._applications.indexer.list() if self._is_held_back(obj, wanted)),
         ]
 
     def _is_synced(self, application: Object, desired: Desired) -> bool:

@@ -70,7 +70,7 @@ class ApplicationSecrets:
 
     def owners(self) -> Iterable[str]:
         """Names of all Applications that Secrets belong to, whether the Applications exist or not."""
-        return self._secrets.lister.indexer.index_values(BY_APPLICATION)
+        return self._secrets.indexer.index_values(BY_APPLICATION)
 
     def to_compare(self, desired: Desired) -> list[Object | None]:
         """The desired Secrets of the Application, in their order, and then other Secrets that belong to it."""
@@ -117,7 +117,7 @@ class ApplicationSecrets:
         name = owner["metadata"]["name"]
         present = self._secrets.get(desired.name)
         if present is not None and not self._owns(name, present):
-            if self._secrets.lister.get(desired.name, self._namespace) is None:
+            if self._secrets.indexer.get(desired.name, self._namespace) is None:
                 # The cache has only Secrets with the labels of the agent, so it does not see changes of this one.
                 present = self._secrets.refresh(desired.name)
             if present is not None and not self._owns(name, present):
@@ -146,7 +146,7 @@ class ApplicationSecrets:
 
     def _others(self, name: str, wanted: Collection[str]) -> list[str]:
         """Names of the cached Secrets that belong to the Application, except these."""
-        owned = self._secrets.lister.by_index(BY_APPLICATION, name)
+        owned = self._secrets.indexer.by_index(BY_APPLICATION, name)
         return [other for secret in owned if (other := secret["metadata"]["name"]) not in wanted]
 
     def left_behind(self, name: str) -> list[Object]:
@@ -163,7 +163,7 @@ class ApplicationSecrets:
         cached.
         """
         names = _named_secrets(application) - {secret.name for secret in wanted}
-        uncached = [name for name in sorted(names) if self._secrets.lister.get(name, self._namespace) is None]
+        uncached = [name for name in sorted(names) if self._secrets.indexer.get(name, self._namespace) is None]
         found = [self._secrets.read(name) for name in uncached]
         return [
             secret for secret in found if secret is not None and self._owns(application["metadata"]["name"], secret)

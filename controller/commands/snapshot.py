@@ -9,8 +9,7 @@ from controller.connection.credentials import CredentialsError, CredentialsStore
 from controller.connection.store import ConnectionStore
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName, Settings
-from informers import Client, Lister, MutationCache, NotFound, Resource
-from informers.indexer import Indexer
+from informers import Client, Indexer, MutationCache, NotFound, Resource
 from informers.resource import object_key
 from workqueue import RealClock
 
@@ -32,13 +31,13 @@ def take(client: Client, settings: Settings) -> Snapshot:
     clock = RealClock()
     connection = _read(client, COMPASS_CONNECTION, ObjectName("", CONNECTION_NAME))
 
-    def of_secret(name: ObjectName) -> Lister:
-        return _lister(SECRET, _read(client, SECRET, name))
+    def of_secret(name: ObjectName) -> Indexer:
+        return _cache(SECRET, _read(client, SECRET, name))
 
     return Snapshot(
         connection=connection,
         connections=ConnectionStore(
-            client, MutationCache(_lister(COMPASS_CONNECTION, connection), clock=clock), clock=clock
+            client, MutationCache(_cache(COMPASS_CONNECTION, connection), clock=clock), clock=clock
         ),
         credentials=CredentialsStore(
             client,
@@ -50,7 +49,7 @@ def take(client: Client, settings: Settings) -> Snapshot:
         configurations=ConfigurationReader(
             client,
             secrets=of_secret(settings.configuration),
-            config_maps=_lister(CONFIG_MAP, _read(client, CONFIG_MAP, settings.configuration)),
+            config_maps=_cache(CONFIG_MAP, _read(client, CONFIG_MAP, settings.configuration)),
             name=settings.configuration,
         ),
     )
@@ -77,8 +76,8 @@ def _read(client: Client, resource: Resource, name: ObjectName) -> Object | None
         return None
 
 
-def _lister(resource: Resource, obj: Object | None) -> Lister:
-    indexer = Indexer()
+def _cache(resource: Resource, obj: Object | None) -> Indexer:
+    indexer = Indexer(resource)
     if obj is not None:
         indexer.put(object_key(obj), obj, obj["metadata"]["resourceVersion"])
-    return Lister(indexer, resource)
+    return indexer

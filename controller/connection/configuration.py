@@ -32,7 +32,7 @@ from controller.urls import url_problem
 from informers.client import Client
 from informers.encoding import decode
 from informers.errors import NotFound
-from informers.indexer import Lister
+from informers.indexer import Indexer
 from informers.resource import Resource
 
 REVOKED = "compass.kyma-project.io/revoked-with"
@@ -109,8 +109,8 @@ class ConfigurationReader:
         self,
         client: Client,
         *,
-        secrets: Lister,
-        config_maps: Lister,
+        secrets: Indexer,
+        config_maps: Indexer,
         name: ObjectName,
     ) -> None:
         self._client = client

@@ -84,10 +84,10 @@ class Bench:
         self.health = Health(clock)
         self.connections = ConnectionStore(
             server,  # type: ignore[arg-type]
-            MutationCache(server.lister(COMPASS_CONNECTION), clock=clock),
+            MutationCache(server.indexer(COMPASS_CONNECTION), clock=clock),
             clock=clock,
         )
-        secrets = server.lister(SECRET)
+        secrets = server.indexer(SECRET)
         self.credentials = CredentialsStore(
             server,  # type: ignore[arg-type]
             cluster_secrets=MutationCache(secrets, clock=clock),
@@ -99,7 +99,7 @@ class Bench:
         self.configurations = ConfigurationReader(
             server,  # type: ignore[arg-type]
             secrets=secrets,
-            config_maps=server.lister(CONFIG_MAP),
+            config_maps=server.indexer(CONFIG_MAP),
             name=CONFIGURATION,
         )
 

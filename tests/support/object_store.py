@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from controller.resources import COMPASS_CONNECTION
-from informers import Lister, Resource
+from informers import Resource
 from informers.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from informers.indexer import Indexer
 
@@ -34,8 +34,8 @@ class ObjectStore:
         self._indexers: dict[str, Indexer] = {}
         self._versions = itertools.count(1)
 
-    def lister(self, resource: Resource) -> Lister:
-        return Lister(self._indexers.setdefault(resource.plural, Indexer()), resource)
+    def indexer(self, resource: Resource) -> Indexer:
+        return self._indexers.setdefault(resource.plural, Indexer(resource))
 
     # --- the client's methods ---
 
@@ -110,7 +110,7 @@ class ObjectStore:
         del self._objects[resource.plural, key]
         self.writes[f"delete {resource.kind}"] += 1
         if not self.lagging:
-            self._indexers.setdefault(resource.plural, Indexer()).remove(key, str(next(self._versions)))
+            self.indexer(resource).remove(key, str(next(self._versions)))
 
     def request(self, method: str, path: str) -> Object:
         assert (method, path) == ("GET", f"/apis/{COMPASS_CONNECTION.group}/{COMPASS_CONNECTION.version}")
@@ -156,7 +156,7 @@ class ObjectStore:
         self._objects[resource.plural, key] = obj
         self.writes[f"{verb} {resource.kind}"] += 1
         if not self.lagging or verb == "edit":
-            indexer = self._indexers.setdefault(resource.plural, Indexer())
+            indexer = self.indexer(resource)
             indexer.put(key, copy.deepcopy(obj), obj["metadata"]["resourceVersion"])
         return copy.deepcopy(obj)
 

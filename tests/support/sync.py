@@ -31,7 +31,7 @@ from controller.metrics import AgentMetrics
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import Settings
 from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
-from informers.indexer import Indexer, Lister
+from informers.indexer import Indexer
 from informers.resource import Resource, object_key
 from tests.clock import VirtualClock
 from tests.support.assigned import basic, bundle, listed
@@ -287,8 +287,8 @@ class Agent:
         self.registry = CollectorRegistry()
         self.metrics = AgentMetrics(self.registry)
         self._indexers = {
-            APPLICATION.plural: Indexer(),
-            SECRET.plural: Indexer({BY_APPLICATION: owning_applications}),
+            APPLICATION.plural: Indexer(APPLICATION),
+            SECRET.plural: Indexer(SECRET, {BY_APPLICATION: owning_applications}),
         }
         self._undelivered: list[tuple[str, Object | None, Object | None, str]] = []
         self.lagging = False
@@ -296,8 +296,8 @@ class Agent:
         self.progress.subscribe(self._conclude)
         self.applications = ApplicationReconciler(
             cluster,  # type: ignore[arg-type]
-            applications=Lister(self._indexers[APPLICATION.plural], APPLICATION),
-            secrets=Lister(self._indexers[SECRET.plural], SECRET),
+            applications=self._indexers[APPLICATION.plural],
+            secrets=self._indexers[SECRET.plural],
             namespace=NAMESPACE,
             reserved=reserved_secrets(Settings(**settings)),
             progress=self.progress,

@@ -7,7 +7,7 @@ import pytest
 from controller.connection.credentials import CredentialsStore, Registration
 from controller.connection.store import ConnectionStore
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
-from informers import Indexer, Lister, MutationCache, Resource
+from informers import Indexer, MutationCache, Resource
 from informers.resource import object_key
 from tests.clock import VirtualClock
 from tests.support.connection_bench import CA, CLUSTER, Bench
@@ -21,10 +21,10 @@ def server(request: pytest.FixtureRequest) -> ObjectStore:
 
 def frozen(server: ObjectStore, resource: Resource) -> MutationCache:
     """A cache that shows what there is now, and does not move."""
-    live, indexer = server.lister(resource).indexer, Indexer()
+    live, indexer = server.indexer(resource), Indexer(resource)
     for obj in live.list():
         indexer.put(object_key(obj), obj, "1")
-    return MutationCache(Lister(indexer, resource), clock=VirtualClock())
+    return MutationCache(indexer, clock=VirtualClock())
 
 
 def connections(server: ObjectStore) -> ConnectionStore:

@@ -117,7 +117,7 @@ def test_deep_object_in_a_watch(server: FakeAPIServer, start: Start, watch_list:
     server.inject("watch", Raw(f'{{"type": "ADDED", "object": {DEEP_OBJECT}}}\n'.encode()))
     informer = informer_of(server, watch_list=watch_list)
     start(informer)
-    eventually(lambda: informer.indexer.get("default/deep"))
+    eventually(lambda: informer.indexer.by_key("default/deep"))
     server.cluster.put("b")
     eventually(lambda: sorted(informer.indexer.keys()) == ["default/a", "default/b", "default/deep"])
     assert server.verbs() == (["watch"] if watch_list else ["list", "watch"])

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from informers import CacheMutated, Indexer, Lister, object_key
+from informers import CacheMutated, Indexer, object_key
 from tests.fake_api_server.objects import WIDGETS, widget
 
 Object = dict[str, Any]
@@ -19,7 +19,7 @@ def by_color(obj: Object) -> Iterable[str]:
 
 
 def filled(*objs: Object) -> Indexer:
-    indexer = Indexer({"color": by_color})
+    indexer = Indexer(WIDGETS, {"color": by_color})
     for obj in objs:
         indexer.put(object_key(obj), obj, obj["metadata"]["resourceVersion"])
     return indexer
@@ -50,20 +50,19 @@ def test_reader_that_changed_an_indexed_field(write: str) -> None:
 def test_error_of_an_index_function_names_index_and_object() -> None:
     """So that the mistake can be found."""
     with pytest.raises(KeyError) as caught:
-        Indexer({"broken": lambda obj: obj["nothing"]}).put("default/a", widget("a", 1), "1")
+        Indexer(WIDGETS, {"broken": lambda obj: obj["nothing"]}).put("default/a", widget("a", 1), "1")
     assert caught.value.__notes__ == ["in the index function 'broken', for Widget default/a"]
 
 
-def test_lister() -> None:
+def test_reads() -> None:
     """By name, by namespace, or all."""
-    indexer = Indexer()
+    indexer = Indexer(WIDGETS)
     for obj in (widget("a", 1), widget("b", 2, namespace="other")):
         indexer.put(object_key(obj), obj, "2")
-    lister = Lister(indexer, WIDGETS)
-    assert lister.get("a", "default") == widget("a", 1)
-    assert lister.get("a", "other") is None
-    assert names(lister.list()) == names(lister.list("")) == ["a", "b"]
-    assert names(lister.list("other")) == ["b"]
+    assert indexer.get("a", "default") == widget("a", 1)
+    assert indexer.get("a", "other") is None
+    assert names(indexer.list()) == names(indexer.list("")) == ["a", "b"]
+    assert names(indexer.list("other")) == ["b"]
 
 
 class IndexMachine(RuleBasedStateMachine):
@@ -71,7 +70,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.indexer = Indexer({"color": by_color})
+        self.indexer = Indexer(WIDGETS, {"color": by_color})
         self.model: dict[str, Object] = {}
 
     @rule(name=st.sampled_from("abc"), colors=st.lists(st.sampled_from(["red", "blue", "green"]), max_size=3))

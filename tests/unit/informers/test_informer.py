@@ -156,7 +156,7 @@ def test_cache_is_written_before_handlers_are_called(cluster: Cluster, source: I
     stale: list[str] = []
 
     def check(obj: Object, *_: object) -> None:
-        cached = informer.lister().get(obj["metadata"]["name"], "default")
+        cached = informer.indexer.get(obj["metadata"]["name"], "default")
         if cached is None or int(cached["metadata"]["resourceVersion"]) < int(obj["metadata"]["resourceVersion"]):
             stale.append(obj["metadata"]["name"])
 
@@ -485,7 +485,7 @@ class TestTransform:
             cluster.put("good")
             cluster.compact()
         eventually(lambda: recorder.log == ["+a initial", "+good"])
-        kept = informer.lister().get("a", "default")
+        kept = informer.indexer.get("a", "default")
         assert kept is not None
         assert kept["metadata"]["resourceVersion"] == "2"
         (record,) = [record for record in caplog.records if "Cannot transform" in record.message]
@@ -509,7 +509,7 @@ class TestErrorEvent:
             cluster.objects["default/a"] = {**cluster.objects["default/a"], "spec": {"color": "blue"}}
         informer.relist()
         eventually(lambda: recorder.log == ["+a initial", "=a"])
-        cached = informer.lister().get("a", "default")
+        cached = informer.indexer.get("a", "default")
         assert cached is not None
         assert cached["spec"] == {"color": "blue"}
 
@@ -564,14 +564,14 @@ class TestStreamedListWithoutEnd:
         eventually(lambda: informer.has_synced)
         assert len(informer.indexer) == objects
         cluster.put("later")
-        eventually(lambda: informer.lister().get("later", "default"))
+        eventually(lambda: informer.indexer.get("later", "default"))
         with cluster.changed:
             cluster.delete("later")
             cluster.compact()
 
         def listed_again() -> bool:
             clock.advance(1)  # the back-off may begin at any of these moments
-            return informer.lister().get("later", "default") is None
+            return informer.indexer.get("later", "default") is None
 
         eventually(listed_again)
         assert source.lists == 2
@@ -655,7 +655,7 @@ def test_streamed_list_without_an_answer_is_replaced_once(
 
     def listed_again() -> bool:
         clock.advance(1)  # the back-off may begin at any of these moments
-        return informer.lister().get("b", "default") is not None
+        return informer.indexer.get("b", "default") is not None
 
     eventually(listed_again)
     assert (source.lists, source.streamed_lists) == (1, 2)
@@ -701,7 +701,7 @@ class TestRelist:
         informer.relist(since=since)
         eventually(lambda: source.lists == 2 and informer.is_watching)
         cluster.put("a")
-        eventually(lambda: informer.lister().get("a", "default"))
+        eventually(lambda: informer.indexer.get("a", "default"))
         assert clock.monotonic() == 7
 
     def test_leaves_a_newer_list_alone(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
@@ -709,7 +709,7 @@ class TestRelist:
         source, informer = self.watched(cluster, clock, start)
         informer.relist(since=4.9)
         cluster.put("a")
-        eventually(lambda: informer.lister().get("a", "default"))
+        eventually(lambda: informer.indexer.get("a", "default"))
         assert (source.lists, source.requested) == (1, 1)
 
     def test_ends_a_watch_without_an_answer(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:

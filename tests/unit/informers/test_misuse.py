@@ -8,7 +8,6 @@ import pytest
 
 from informers import (
     Indexer,
-    Lister,
     Resource,
     WrongKind,
 )
@@ -61,23 +60,22 @@ def test_an_index_function_that_returns_a_text() -> None:
         name: str = obj["metadata"]["name"]
         return name
 
-    indexer = Indexer({"by-name": by_name})
+    indexer = Indexer(WIDGETS, {"by-name": by_name})
     with pytest.raises(TypeError, match="'by-name' returned the text 'abc', not a collection"):
         indexer.put("default/abc", widget("abc", 1), "1")
 
 
-def test_a_lister_needs_a_namespace_where_the_kind_has_one() -> None:
+def test_a_read_needs_a_namespace_where_the_kind_has_one() -> None:
     """None would say that the object does not exist."""
-    indexer = Indexer()
+    indexer = Indexer(WIDGETS)
     indexer.put("default/a", widget("a", 1), "1")
-    lister = Lister(indexer, WIDGETS)
-    assert lister.get("a", "default")
+    assert indexer.get("a", "default")
     for namespace in (None, ""):
         with pytest.raises(ValueError, match="Widget 'a' is namespaced, but no namespace was given"):
-            lister.get("a", namespace)
+            indexer.get("a", namespace)
     with pytest.raises(ValueError, match="the name of a Widget is empty"):
-        lister.get("", "default")
+        indexer.get("", "default")
     with pytest.raises(ValueError, match="Node is cluster-scoped, but namespace 'default' was given"):
-        Lister(indexer, NODES).get("a", "default")
+        Indexer(NODES).get("a", "default")
     with pytest.raises(ValueError, match="Node is cluster-scoped"):
-        Lister(indexer, NODES).list("default")
+        Indexer(NODES).list("default")

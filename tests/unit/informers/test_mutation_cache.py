@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from informers import Indexer, Lister, MutationCache, NotFound
+from informers import Indexer, MutationCache, NotFound
 from tests.clock import VirtualClock
 from tests.fake_api_server.objects import WIDGETS, widget
 
@@ -30,14 +30,16 @@ def distrusts() -> list[bool]:
 
 @pytest.fixture
 def indexer(distrusts: list[bool]) -> Indexer:
-    indexer = Indexer({"color": lambda obj: obj["spec"].get("colors", ())}, on_distrust=lambda: distrusts.append(True))
+    indexer = Indexer(
+        WIDGETS, {"color": lambda obj: obj["spec"].get("colors", ())}, on_distrust=lambda: distrusts.append(True)
+    )
     indexer.put("default/a", V1, "1")
     return indexer
 
 
 @pytest.fixture
 def cache(indexer: Indexer, clock: VirtualClock) -> MutationCache:
-    return MutationCache(Lister(indexer, WIDGETS), clock=clock)
+    return MutationCache(indexer, clock=clock)
 
 
 def seen(cache: MutationCache) -> Object | None:
