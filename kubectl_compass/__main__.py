@@ -49,6 +49,10 @@ def main(given: Sequence[str] | None = None) -> int:
         return _say(str(error), UNKNOWN)
     except Failed as error:
         return _say(str(error), FAILED)
+    except BrokenPipeError:
+        # The reader of the output has ended, as in `| head`. Otherwise Python fails again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except KeyboardInterrupt:
         return _say("interrupted; what was asked of the agent stays asked", INTERRUPTED)
 

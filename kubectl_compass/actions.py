@@ -18,13 +18,15 @@ from informers import NotFound
 from kubectl_compass import pairing
 from kubectl_compass.cluster import Cluster, Failed, run
 from kubectl_compass.pairing import Unusable
-from kubectl_compass.status import PASSING, no_agent, report, show_report, situation
+from kubectl_compass.status import PASSING, assert_agent, report, show_report, situation
 from kubectl_compass.terminal import Terminal
 
 _RESYNC, _RENEW = "resyncNow", "refreshCredentialsNow"
 
 _POLL_SECONDS = 0.5
 _ASK_AGAIN_SECONDS = 10.0
+
+_PAIR_ANEW = "With a new token: kubectl compass reconnect --token-stdin"
 
 _REVOKE = (
     "Revoke the client certificate of this cluster? The Applications stay, but are not updated until a new one-time "
@@ -40,7 +42,7 @@ def pair(cluster: Cluster, terminal: Terminal, token: str, addresses: Mapping[st
 
     `addresses`: those of CONNECTOR_URL, RUNTIME_ID and TENANT that are given.
     """
-    _assert_agent(cluster)
+    assert_agent(cluster)
     before = cluster.connection()
     state = cc.state_of(before)
     if state is not None and state not in cc.CONNECTION_LOST:
@@ -111,11 +113,12 @@ def reconnect(cluster: Cluster, terminal: Terminal, token: str, *, timeout: floa
             return True
         terminal.say(
             "nothing was paired: there is no one-time token that was not used before, so the agent keeps the "
-            "certificate. With a new token: kubectl compass reconnect --token-stdin"
+            f"certificate. {_PAIR_ANEW}"
         )
         return False
 
-    return _conclude(cluster, terminal, synchronized, wanted=paired, known=before, timeout=timeout)
+    hint = "" if token else f"The token that is configured may be used or expired. {_PAIR_ANEW}"
+    return _conclude(cluster, terminal, synchronized, wanted=paired, known=before, timeout=timeout, hint=hint)
 
 
 class _Resync:
@@ -153,7 +156,7 @@ class _Resync:
 
 
 def _existing(cluster: Cluster) -> Object:
-    _assert_agent(cluster)
+    assert_agent(cluster)
     connection = cluster.connection()
     if connection is None:
         raise Failed(
@@ -168,11 +171,6 @@ def _connected(cluster: Cluster) -> Object:
     if cc.state_of(connection) is cc.ConnectionState.CONNECTION_FAILED:
         raise Failed(f"nothing was requested, because there is no connection: {cc.connection_error(connection)}")
     return connection
-
-
-def _assert_agent(cluster: Cluster) -> None:
-    if cluster.is_missing():
-        raise Failed(f"nothing was changed: {no_agent(cluster)}")
 
 
 def _ask(cluster: Cluster, flag: str) -> None:
@@ -207,13 +205,18 @@ def _conclude(
     known: Object | None,
     timeout: float,
     wanted: Done = lambda _: True,
+    hint: str = "",
 ) -> int:
-    """Wait and print the report. The exit status is 0 if the connection is as `wanted`."""
+    """Wait and print the report. The exit status is 0 if the connection is as `wanted`.
+
+    `hint`: what to do if it is not in time.
+    """
     terminal.say(f"waiting for the agent, at most {format_duration(timeout)}")
     try:
         came = wanted(wait(cluster.connection, done, terminal, known=known, timeout=timeout))
     except TimeoutError as error:
-        terminal.say(f"kubectl compass: {error}. The agent goes on trying; kubectl compass doctor looks for the cause.")
+        advice = hint or "kubectl compass doctor looks for the cause."
+        terminal.say(f"kubectl compass: {error}. The agent goes on trying. {advice}")
         came = False
     show_report(terminal, report(cluster, terminal))
     return HEALTHY if came else UNHEALTHY
@@ -251,6 +254,7 @@ def wait(
 
 def revoke(cluster: Cluster, terminal: Terminal, *, confirm: Callable[[str], bool]) -> int:
     """Run `revoke` of the agent in the leader's Pod if `confirm` returns true. Returns its exit status."""
+    assert_agent(cluster)
     if not confirm(_REVOKE):
         raise Failed("nothing was changed")
     text = terminal.output == "text"

@@ -4,8 +4,9 @@ Imports no client, no YAML: kubectl runs the completion with each press of the t
 """
 
 import argparse
+import re
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal, NoReturn
 
 from controller.settings import parse_duration, parse_namespace
 
@@ -42,11 +43,13 @@ EXIT_STATUSES = {
     "0": "done; for `status`, `list` and `doctor`: healthy",
     "1": "there is a problem, or the requested result was not reached in time",
     "2": "the command line, the kubeconfig or the configuration is invalid; nothing was changed",
-    "3": "the API server or the agent does not answer",
+    "3": "the API server or the agent does not answer, or refuses the request",
     "130": "interrupted with Ctrl-C; the agent still completes the request",
 }
 
 Output = Literal["text", "json", "yaml"]
+
+_VALUE = re.compile(r"(unrecognized arguments|explicit argument|invalid choice)\b.*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,16 @@ class Connect:
     request_timeout: float = 0.0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its errors repeat no value of the command line, which can be a one-time token."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_VALUE.sub(r"\1; a one-time token is read from standard input only", message))
+
+
 def connect(options: argparse.Namespace) -> Connect:
     """The given options, or their defaults."""
     given = {field.name: getattr(options, field.name, None) for field in fields(Connect)}
@@ -70,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands with their options. `command` is the given one."""
     where = _where()
     statuses = "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_STATUSES.items())
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog=PROG,
         description="The connection of this cluster to Compass: show it, create it, repair it.",
         epilog=f"Results go to standard output, progress and errors to standard error.\n\nexit status:\n{statuses}\n",
@@ -140,9 +153,9 @@ def _add_token(command: argparse.ArgumentParser, *, required: bool) -> None:
     )
 
 
-def _where() -> argparse.ArgumentParser:
+def _where() -> _Parser:
     """Options that are allowed before and after the command."""
-    where = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    where = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     where.add_argument("--kubeconfig", metavar="PATH", help="as for kubectl")
     where.add_argument("--context", metavar="NAME", help="as for kubectl")
     where.add_argument("--as", dest="user", type=_user, metavar="NAME", help="user to impersonate, as for kubectl")

@@ -18,7 +18,7 @@ from controller.applications.names import name_problem
 from controller.resources import COMPASS_CONNECTION, COMPONENT, CONNECTION_NAME
 from controller.runtime.leader_election import LEASES
 from controller.runtime.version import VERSION as PLUGIN_VERSION
-from controller.settings import Settings, format_duration
+from controller.settings import Settings, SettingsError, format_duration
 from informers import Client, NotFound, Resource
 from informers.configuration import load
 from kubectl_compass.arguments import Connect
@@ -98,9 +98,14 @@ class Cluster:
         From the Deployment, otherwise from the environment of this process. Files in the Pod cannot be read.
         """
         given = self._environment if self.deployment is None else environment_of(self.deployment)
-        return Settings.from_environment(
-            {name: value for name, value in given.items() if name.upper().replace("_", "") != _CA_FILE}
-        )
+        given = {name: value for name, value in given.items() if name.upper().replace("_", "") != _CA_FILE}
+        try:
+            return Settings.from_environment(given)
+        except SettingsError as error:
+            if self.deployment is None:
+                raise
+            where = f"Deployment {self.namespace}/{COMPONENT}"
+            raise SettingsError([f"{where}: {problem}" for problem in error.problems]) from error
 
     @cached_property
     def agent(self) -> Agent | None:
@@ -114,7 +119,7 @@ class Cluster:
             target = self.leader_target()
             command = self.in_pod(target, "--version")
             told = _output(command) if target else ""
-        except KubectlFailed:
+        except (KubectlFailed, SettingsError):
             told = ""
         found = _VERSION.fullmatch(told.strip())
         return Agent(image, found["version"] if found else "", found["commit"] if found else "", go_agent=False)

@@ -3,6 +3,7 @@
 import threading
 
 from kubectl_compass.cluster import Cluster, Failed, pod_target, run
+from kubectl_compass.status import assert_agent
 from kubectl_compass.terminal import Terminal
 
 _POLL_SECONDS = 0.5
@@ -14,6 +15,7 @@ def logs(cluster: Cluster, terminal: Terminal, *, follow: bool, tail: int) -> in
 
     Returns the exit status of kubectl; with `follow` only after several failures in a row.
     """
+    assert_agent(cluster)
     never = threading.Event()
     before, failures = "", 0
     while True:

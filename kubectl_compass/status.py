@@ -10,11 +10,12 @@ from controller.commands.report import HEALTHY, UNHEALTHY, Certificate, lines
 from controller.commands.report import report as report_of_agent
 from controller.connection import status as cc
 from controller.fields import member
-from controller.resources import APPLICATION, COMPONENT, SYNC_STATUS, SYNCED
+from controller.resources import APPLICATION, COMPONENT, DELETION_HELD, SYNC_STATUS, SYNCED
 from controller.runtime.events import EVENTS
+from controller.settings import Settings, SettingsError
 from controller.text import clean
 from informers import ConnectionFailed, Forbidden, ServerError, TooManyRequests
-from kubectl_compass.cluster import Cluster
+from kubectl_compass.cluster import Cluster, Failed
 from kubectl_compass.terminal import Terminal
 
 PASSING = (ConnectionFailed, ServerError, TooManyRequests)
@@ -26,6 +27,9 @@ _PAGE = 500
 _MAX_ROW = 256
 _MAX_NAME = 253
 _MAX_TEXT = 1024
+
+_NO_DEPLOYMENT = "no Deployment in this namespace"
+_HELD = "its deletion waits for a confirmation; kubectl compass status shows the command"
 
 Object = dict[str, Any]
 
@@ -65,24 +69,37 @@ def _in_one_line(found: Mapping[str, Any], situation: str) -> str:
 def report(cluster: Cluster, terminal: Terminal) -> dict[str, Any]:
     """The report of the agent's own `status`, made from the CompassConnection, with leader and replicas."""
     connection = cluster.connection()
-    found = report_of_agent(connection, _certificate(connection), cluster.settings, now=terminal.clock.time())
+    settings, invalid = Settings(), []
+    try:
+        settings = cluster.settings
+    except SettingsError as error:
+        invalid = error.problems
+    found = report_of_agent(connection, _certificate(connection), settings, now=terminal.clock.time())
     runtime = member(member(connection, "status"), "runtime")
     found["runtime"], found["tenant"] = runtime.get("id"), runtime.get("tenant")
     replicas = cluster.replicas
-    found["leader"] = cluster.leader() or None
+    found["leader"] = None if invalid else cluster.leader() or None
     found["replicas"] = None if replicas is None else {"wanted": replicas.wanted, "ready": replicas.ready}
     agent = cluster.agent
     found["agent"] = None if agent is None else asdict(agent)
-    if cluster.is_missing():
-        found["problems"].append(no_agent(cluster))
+    if invalid:
+        found["problems"] += [f"the agent cannot start: {problem}" for problem in invalid]
+    elif cluster.is_missing():
+        found["problems"].append(f"{no_agent(cluster)}. What is shown is the last status that an agent has written")
     elif agent is not None and agent.go_agent:
         pass  # it elects no leader
-    elif cluster.settings.leader_election and not found["leader"]:
+    elif settings.leader_election and not found["leader"]:
         found["problems"].append("no replica holds the Lease, so no replica works")
     if replicas is not None and not replicas.ready:
         found["problems"].append(f"none of {replicas.wanted} replicas is ready")
     found["healthy"] = not found["problems"]
     return found
+
+
+def assert_agent(cluster: Cluster) -> None:
+    """Raises Failed if there is no agent that could do something."""
+    if cluster.is_missing():
+        raise Failed(no_agent(cluster))
 
 
 def no_agent(cluster: Cluster) -> str:
@@ -101,7 +118,7 @@ def _certificate(connection: Object | None) -> Certificate | str:
 
 def _agent(agent: Mapping[str, Any] | None) -> str:
     if agent is None:
-        return "not a Deployment"
+        return _NO_DEPLOYMENT
     if agent["go_agent"]:
         return f"the Go agent, image {agent['image']}"
     version = f"version {agent['version']}, commit {agent['commit']}" if agent["version"] else "version unknown"
@@ -112,7 +129,7 @@ def show_report(terminal: Terminal, found: Mapping[str, Any]) -> None:
     def people() -> list[str]:
         rows = lines(found, terminal.clock.time())
         replicas = found["replicas"]
-        told = f"{replicas['ready']} of {replicas['wanted']} ready" if replicas else "not a Deployment"
+        told = f"{replicas['ready']} of {replicas['wanted']} ready" if replicas else _NO_DEPLOYMENT
         at = next((number for number, row in enumerate(rows) if row.startswith("Problem:")), len(rows))
         added = (("Agent", _agent(found["agent"])), ("Leader", found["leader"] or "none"), ("Replicas", told))
         own = [f"{name + ':':<14}{clean(text, _MAX_ROW)}" for name, text in added]
@@ -152,36 +169,46 @@ def list_applications(cluster: Cluster, terminal: Terminal) -> int:
 
 
 def _rows(cluster: Cluster) -> list[Row]:
-    """The managed Applications, and the names of failing ones that could not be created."""
+    """The managed Applications, and failing ones that do not exist or belong to a user."""
     status = fields.member(fields.member(cluster.connection(), "status"), "applications")
     named = status.get("failing")
     failing = {str(name) for name in named} if isinstance(named, list) else set()
-    found = {obj["metadata"]["name"]: _sync(obj) for obj in _all(cluster, APPLICATION) if _is_managed(obj)}
-    found = {name: "Failed" if sync == SYNCED and name in failing else sync for name, sync in found.items()}
-    found |= dict.fromkeys(failing - found.keys(), "Missing")
+    existing = {obj["metadata"]["name"]: obj for obj in _all(cluster, APPLICATION)}
+    found = {name: sync for name, obj in existing.items() if (sync := _sync(obj, name in failing))}
+    found |= dict.fromkeys(failing - existing.keys(), "Missing")
     reasons = _reasons(cluster) if set(found.values()) - {SYNCED} else {}
-    return [Row(name, sync, "" if sync == SYNCED else reasons.get(name, "")) for name, sync in sorted(found.items())]
+
+    def reason(name: str, sync: str) -> str:
+        if sync in (SYNCED, DELETION_HELD):
+            return _HELD if sync == DELETION_HELD else ""
+        return reasons.get((name, str(fields.member(existing.get(name), "metadata").get("uid") or "")), "")
+
+    return [Row(name, sync, reason(name, sync)) for name, sync in sorted(found.items())]
 
 
-def _is_managed(application: Object) -> bool:
-    return bool(fields.spec(application).get("compassMetadata"))
+def _sync(application: Object, is_failing: bool) -> str:
+    """Empty for an Application of a user."""
+    if not fields.spec(application).get("compassMetadata"):
+        return "NotManaged" if is_failing else ""
+    told = str(fields.annotations(application).get(SYNC_STATUS, SYNCED))
+    return "Failed" if told == SYNCED and is_failing else told
 
 
-def _sync(application: Object) -> str:
-    return str(fields.annotations(application).get(SYNC_STATUS, SYNCED))
+def _reasons(cluster: Cluster) -> Mapping[tuple[str, str], str]:
+    """The message of the last warning about each Application, by name and uid; none if Events may not be read.
 
-
-def _reasons(cluster: Cluster) -> Mapping[str, str]:
-    """The message of the last warning about each Application; none if Events may not be read."""
+    An earlier Application with the same name has another uid, one that could not be created has none.
+    """
     selector = f"involvedObject.kind={APPLICATION.kind},type=Warning"
     try:
         events = _all(cluster, EVENTS, namespace=_EVENTS_NAMESPACE, field_selector=selector)
     except Forbidden:
         return {}
     events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    about = [fields.member(event, "involvedObject") for event in events]
     return {
-        str(fields.member(event, "involvedObject").get("name")): f"{event.get('reason')}: {event.get('message')}"
-        for event in events
+        (str(obj.get("name")), str(obj.get("uid") or "")): f"{event.get('reason')}: {event.get('message')}"
+        for obj, event in zip(about, events, strict=True)
     }
 
 

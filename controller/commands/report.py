@@ -58,6 +58,7 @@ def report(
         "renewed": contact.get("renewed"),
         "lastContact": contact.get("lastSuccess"),
         "connectionError": contact.get("error"),
+        "warning": contact.get("warning"),
         "lastSync": sync.get("lastSuccessfulApplication"),
         "lastFetch": sync.get("lastSuccessfulFetch"),
         "syncError": sync.get("error"),
@@ -120,6 +121,7 @@ def lines(report: Mapping[str, Any], now: float) -> list[str]:
         ("Last sync", _moment(report["lastSync"], now)),
         ("Applications", _applications(report)),
         ("Error", report["connectionError"]),
+        ("Warning", report["warning"]),
         ("Sync error", report["syncError"]),
         *(("Problem", problem) for problem in report["problems"]),
     ]

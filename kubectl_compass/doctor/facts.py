@@ -43,7 +43,7 @@ class Facts:
     """`now` in epoch seconds, of this machine. None stands for an object that does not exist.
 
     `go_agent`: the image, if the Deployment is that of the Go agent; else "". `inside`: the findings of the agent's own
-    doctor in a Pod. `missing_rights`: read from outside if they are unknown.
+    doctor in a Pod. `missing_rights`: read from outside if they are unknown and there is a Deployment.
     """
 
     now: float
@@ -68,11 +68,17 @@ def gather(cluster: Cluster, clock: Clock) -> Facts:
     pods = _attempt(lambda: _pods(cluster))
     lease = _attempt(partial(_lease, cluster, clock)) if isinstance(settings, Settings) else settings
     go_agent = "" if isinstance(deployment, Unknown) else cluster.go_agent
-    inside = Unknown("it has no doctor") if go_agent else _inside(cluster, _pod_to_ask(pods, lease))
+    inside: tuple[Finding, ...] | Unknown
+    if go_agent:
+        inside = Unknown("it has no doctor")
+    elif isinstance(pods, Unknown):
+        inside = Unknown("the Pods cannot be listed")
+    else:
+        inside = _inside(cluster, _pod_to_ask(pods, lease))
     missing: tuple[Right, ...] | Unknown = ()
     if isinstance(settings, Unknown):
         missing = settings
-    elif isinstance(inside, Unknown) and not go_agent:
+    elif isinstance(inside, Unknown) and deployment is not None and not go_agent:
         missing = _attempt(partial(_missing_rights, cluster, settings))
     return Facts(
         now=clock.time(),
@@ -107,7 +113,14 @@ def _crd_name(resource: Resource) -> str:
 
 
 def _pods(cluster: Cluster) -> tuple[Object, ...]:
-    return tuple(cluster.client.list(PODS, namespace=cluster.namespace, label_selector=_SELECTOR)["items"])
+    pods = cluster.client.list(PODS, namespace=cluster.namespace, label_selector=_SELECTOR)["items"]
+    return tuple(pod for pod in pods if not _is_ended(pod))
+
+
+def _is_ended(pod: Object) -> bool:
+    """Whether it has ended or is being deleted, as in each rollout."""
+    phase = fields.member(pod, "status").get("phase")
+    return phase in ("Succeeded", "Failed") or bool(pod["metadata"].get("deletionTimestamp"))
 
 
 def _lease(cluster: Cluster, clock: Clock) -> Lease | None:
@@ -128,10 +141,8 @@ def _lease(cluster: Cluster, clock: Clock) -> Lease | None:
     return Lease(holder, renewed=False)
 
 
-def _pod_to_ask(pods: tuple[Object, ...] | Unknown, lease: Lease | Unknown | None) -> str:
+def _pod_to_ask(pods: tuple[Object, ...], lease: Lease | Unknown | None) -> str:
     """The Pod of the leader, otherwise any Pod in which the agent runs; "" if there is none."""
-    if isinstance(pods, Unknown):
-        return ""
     names = sorted(pod["metadata"]["name"] for pod in pods if running(pod))
     leader = pod_of(lease.holder) if isinstance(lease, Lease) else ""
     return leader if leader in names else next(iter(names), "")

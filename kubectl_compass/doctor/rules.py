@@ -1,6 +1,7 @@
 """Pure functions from facts to findings. Findings are in the order in which to fix them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from controller import fields
@@ -8,6 +9,7 @@ from controller.commands.findings import (
     APPLY,
     PAIR,
     Finding,
+    Result,
     Unknown,
     ok,
     problem,
@@ -28,6 +30,8 @@ _SETTING_CANNOT_BE_USED = 2  # exit status of the agent
 
 Object = dict[str, Any]
 
+_ABOVE = "see the findings above"
+
 _CURES: Mapping[str, str] = {
     ConnectionState.CONNECTION_FAILED: f"what the text says; most often: {PAIR}",
     ConnectionState.CONNECTION_MAINTENANCE_FAILED: f"wait, if Compass is down; if it refuses the certificate: {PAIR}",
@@ -44,14 +48,8 @@ _CURES: Mapping[str, str] = {
 
 def examine(facts: Facts) -> list[Finding]:
     """The findings. They depend only on the facts."""
-    return [
-        *_crds(facts),
-        _deployment(facts),
-        *_pods(facts),
-        _lease(facts),
-        *_inside(facts),
-        *_connection(facts),
-    ]
+    causes = [*_crds(facts), _deployment(facts), *_pods(facts), _lease(facts), *_inside(facts)]
+    return [*causes, *_connection(facts, any(finding.result is Result.PROBLEM for finding in causes))]
 
 
 def _logs(facts: Facts, more: str = "") -> str:
@@ -178,10 +176,12 @@ def _inside(facts: Facts) -> list[Finding]:
     missing = facts.missing_rights
     seen = unknown(check, missing.why) if isinstance(missing, Unknown) else rights_finding(missing)
     why = f"configuration, DNS, TLS and clocks are checked in a Pod of the agent: {facts.inside.why}"
-    return [seen, unknown("inside the cluster", why, "fix what keeps the Pods from running, then run this again")]
+    inside = unknown("inside the cluster", why)
+    return [inside] if facts.deployment is None else [seen, inside]
 
 
-def _connection(facts: Facts) -> list[Finding]:
+def _connection(facts: Facts, is_explained: bool) -> list[Finding]:
+    """`is_explained`: another finding is a problem, which is fixed first."""
     check, connection = "CompassConnection", facts.connection
     if isinstance(connection, Unknown):
         return [unknown(check, f"cannot be read: {connection.why}")]
@@ -192,6 +192,8 @@ def _connection(facts: Facts) -> list[Finding]:
     contact, sync = fields.member(told, "connectionStatus"), fields.member(told, "synchronizationStatus")
     state = told.get("connectionState")
     found = [_state(state, contact, sync)]
+    if is_explained and found[0].result is Result.PROBLEM:
+        found = [replace(found[0], cure=_ABOVE)]
     if contact.get("warning"):
         found.append(
             warning(check, str(contact["warning"]), "see docs/troubleshooting.md, An established connection fails")
@@ -212,6 +214,6 @@ def _state(state: object, contact: Mapping[str, Any], sync: Mapping[str, Any]) -
     if state == ConnectionState.CONNECTED:
         return warning(check, f"{state}; the Director has not answered yet", "wait a moment; kubectl compass resync")
     if not state:
-        return problem(check, "has no state yet", "see the findings above")
+        return problem(check, "has no state yet", _ABOVE)
     part = contact if str(state) in cc.CONNECTION_LOST else sync
     return problem(check, f"{state}: {part.get('error') or 'no error is told'}", _CURES.get(str(state), ""))

@@ -49,6 +49,9 @@ class FakeCluster:
         self.patches.append(patch)
         return {}
 
+    def delete(self, *_: object, **__: object) -> None:
+        pass
+
     def leader(self) -> str:
         return "pod-1"
 
@@ -113,3 +116,11 @@ def test_the_report_of_any_object(told: Object, clock: VirtualClock) -> None:
     terminal = Terminal("text", out=out, err=io.StringIO(), clock=clock)
     assert status.status(FakeCluster([told]), terminal) == 1  # type: ignore[arg-type]
     assert "Problem:" in out.getvalue()
+
+
+def test_a_reconnect_without_a_new_token_that_does_not_come_names_the_token(clock: VirtualClock) -> None:
+    err = io.StringIO()
+    cluster = FakeCluster([connection("1"), connection("1", state="ConnectionFailed")])
+    terminal = Terminal("json", out=io.StringIO(), err=err, clock=clock)
+    assert actions.reconnect(cluster, terminal, "", timeout=2) == 1  # type: ignore[arg-type]
+    assert "may be used or expired. With a new token: kubectl compass reconnect --token-stdin" in err.getvalue()

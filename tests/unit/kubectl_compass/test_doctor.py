@@ -10,8 +10,12 @@ import pytest
 from controller.commands.findings import Finding, Result, Unknown
 from controller.commands.rights import Right
 from controller.settings import Settings
-from kubectl_compass.doctor.facts import Facts, Lease
+from informers import Forbidden, NotFound
+from kubectl_compass.arguments import Connect
+from kubectl_compass.cluster import Cluster
+from kubectl_compass.doctor.facts import Facts, Lease, gather
 from kubectl_compass.doctor.rules import examine
+from tests.clock import VirtualClock
 
 CONNECTIONS = "compassconnections.compass.kyma-project.io"
 APPLICATIONS = "applications.applicationconnector.kyma-project.io"
@@ -102,7 +106,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({"lease": Lease("pod-1_x", renewed=False)}, "leader", Result.PROBLEM, "did not renew", "logs"),
     ({"lease": Unknown("forbidden")}, "leader", Result.UNKNOWN, "forbidden", ""),
     ({"settings": Settings(leader_election=False), "lease": None}, "leader", Result.OK, "is off", ""),
-    ({"inside": NO_POD}, "inside the cluster", Result.UNKNOWN, "no Pod of the agent runs", "fix"),
+    ({"inside": NO_POD}, "inside the cluster", Result.UNKNOWN, "no Pod of the agent runs", ""),
     ({"inside": NO_POD}, "permissions", Result.OK, "has all permissions", ""),
     (
         {"inside": NO_POD, "missing_rights": (Right("", "secrets", "a", "", "get"),)},
@@ -123,6 +127,13 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
         Result.PROBLEM,
         "ConnectionFailed: why",
         "pair",
+    ),
+    (
+        {"connection": connection("ConnectionFailed"), "inside": (Finding("Connector", Result.PROBLEM, "CA", "do"),)},
+        "CompassConnection",
+        Result.PROBLEM,
+        "ConnectionFailed",
+        "see the findings above",
     ),
     (
         {"connection": connection("ConnectionMaintenanceFailed", error="why")},
@@ -181,6 +192,12 @@ def test_each_fact_has_its_finding(facts: dict[str, Any], check: str, result: Re
     assert bool(first.cure) or result in (Result.OK, Result.UNKNOWN)
 
 
+def test_permissions_are_not_reviewed_where_there_is_no_deployment() -> None:
+    """Whose ServiceAccount it would be is not known."""
+    found = examine(replace(WELL, deployment=None, inside=NO_POD))
+    assert "permissions" not in {finding.check for finding in found}
+
+
 def test_all_is_well() -> None:
     """The agent's own findings are among them, and nothing has a cure."""
     found = examine(WELL)
@@ -215,3 +232,38 @@ def test_the_pages_that_cures_name_have_these_headings() -> None:
 def test_whatever_the_object_holds_has_findings() -> None:
     for status in ({"connectionState": {"a": 1}}, {"connectionStatus": 3, "synchronizationStatus": []}, None, 3):
         assert examine(replace(WELL, connection={"status": status}))
+
+
+class Pods:
+    """A cluster in which only the Pods exist; without a list, they may not be listed."""
+
+    def __init__(self, pods: list[Object] | None) -> None:
+        self._pods = pods
+
+    def list(self, *_: Any, **__: Any) -> Object:
+        if self._pods is None:
+            raise Forbidden("no", status=403)
+        return {"items": self._pods}
+
+    def get(self, *_: Any, **__: Any) -> Object:
+        raise NotFound("no", status=404)
+
+    def request(self, *_: Any, **__: Any) -> Object:
+        return {}
+
+
+def look(pods: list[Object] | None) -> Facts:
+    return gather(Cluster(Pods(pods), Connect(), environment={}, kubectl="/nowhere"), VirtualClock())  # type: ignore[arg-type]
+
+
+def test_pods_that_have_ended_or_are_being_deleted_are_ignored() -> None:
+    """Each rollout has some."""
+    deleted = pod({"running": {}})
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    facts = look([pod({}, phase="Succeeded"), pod({}, phase="Failed"), deleted])
+    assert facts.pods == ()
+    assert facts.inside == NO_POD
+
+
+def test_pods_that_cannot_be_listed_may_well_run() -> None:
+    assert look(None).inside == Unknown("the Pods cannot be listed")

@@ -15,6 +15,7 @@ from informers import Forbidden
 from kubectl_compass import actions
 from kubectl_compass.arguments import Connect
 from kubectl_compass.cluster import DEPLOYMENTS, Cluster, Failed
+from kubectl_compass.logs import logs
 from kubectl_compass.status import list_applications, status, watch
 from kubectl_compass.terminal import Terminal
 from tests.clock import VirtualClock
@@ -63,9 +64,10 @@ class Bench:
     def terminal(self, output: Any = "text", clock: Any = None) -> Terminal:
         return Terminal(output, out=self.out, err=self.err, clock=clock or VirtualClock())
 
-    def deploy(self, *, path: str = "/readyz", image: str = "registry/agent:1") -> None:
+    def deploy(self, *, path: str = "/readyz", image: str = "registry/agent:1", **variables: str) -> None:
         probe = {"httpGet": {"path": path}}
-        container = {"name": NAME, "image": image, "readinessProbe": probe}
+        env = [{"name": name, "value": value} for name, value in variables.items()]
+        container = {"name": NAME, "image": image, "readinessProbe": probe, "env": env}
         self.server.put(
             DEPLOYMENTS,
             {
@@ -122,10 +124,33 @@ def test_no_agent_in_the_namespace_is_a_problem(tmp_path: Path, namespace: str, 
     found = bench.status()
     assert found["healthy"] is False
     assert any(f"no Deployment {NAME} in the namespace {namespace}" in problem for problem in found["problems"])
-    for action in (actions.resync, actions.renew, partial(actions.reconnect, token="")):
-        with pytest.raises(Failed, match="nothing was changed"):
-            action(bench.cluster, bench.terminal(), timeout=1)
+    for action in (
+        partial(actions.resync, timeout=1),
+        partial(actions.renew, timeout=1),
+        partial(actions.reconnect, token="", timeout=1),
+        partial(actions.revoke, confirm=lambda _: True),
+        partial(logs, follow=True, tail=1),
+    ):
+        with pytest.raises(Failed, match="no Deployment"):
+            action(bench.cluster, bench.terminal())
     assert not bench.server.writes["update CompassConnection"]
+
+
+def test_an_invalid_variable_of_the_deployment_does_not_hide_the_status(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.deploy(APP_LOG_LEVEL="loud")
+    found = bench.status()
+    assert found["state"] == "Synchronized"
+    assert any(f"Deployment {NAMESPACE}/{NAME}: APP_LOG_LEVEL='loud'" in problem for problem in found["problems"])
+
+
+def test_a_warning_about_a_connection_that_works_is_shown(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    told = {"connectionState": "Synchronized", "connectionStatus": {"warning": "look at this"}}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": told})
+    assert bench.status()["warning"] == "look at this"
+    status(bench.cluster, bench.terminal())
+    assert "\nWarning:      look at this\n" in bench.out.getvalue()
 
 
 def test_an_agent_that_runs_as_a_process_is_there(tmp_path: Path) -> None:
@@ -181,39 +206,54 @@ def test_watch_shows_changes_only(tmp_path: Path) -> None:
 def application(name: str, sync: str | None, *, managed: bool = True) -> Object:
     annotations = {SYNC_STATUS: sync} if sync else {}
     spec = {"compassMetadata": {"applicationId": "x"}} if managed else {}
-    return {"metadata": {"name": name, "annotations": annotations}, "spec": spec}
+    return {"metadata": {"name": name, "uid": f"uid of {name}", "annotations": annotations}, "spec": spec}
 
 
-def event(name: str, at: str, message: str) -> Object:
-    about = {"kind": "Application", "name": name}
+def event(name: str, at: str, message: str, uid: str | None = None) -> Object:
+    about = {"kind": "Application", "name": name, "uid": f"uid of {name}" if uid is None else uid}
     return {"involvedObject": about, "lastTimestamp": at, "reason": "Incomplete", "message": message}
 
 
 def test_each_application_has_its_sync_status_and_the_reason(tmp_path: Path) -> None:
-    """Also if it could not be written or created, which the CompassConnection shows. Those of users are left out."""
+    """Also if it could not be written or created, which the CompassConnection shows. Those of users are left out,
+    unless they have the name of one that is assigned. An Application of that name which was deleted has other reasons.
+    """
     bench = Bench(tmp_path)
     bench.deploy()
+    failing = {"applications": {"failing": ["new", "written", "taken"]}}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": failing})
     bench.server.lists = {
         APPLICATION.plural: [
             application("users", None, managed=False),
+            application("taken", None, managed=False),
+            application("held", "DeletionHeld"),
             application("well", "Synced"),
             application("upgraded", None),
             application("partial", "Incomplete"),
             application("written", "Synced"),
         ],
-        EVENTS.plural: [event("partial", "2", "now"), event("partial", "1", "before"), event("well", "1", "long ago")],
+        EVENTS.plural: [
+            event("partial", "2", "now"),
+            event("partial", "1", "before"),
+            event("partial", "3", "of another", uid="deleted"),
+            event("well", "1", "long ago"),
+            event("new", "1", "denied", uid=""),
+            event("new", "2", "of another", uid="deleted"),
+        ],
     }
     assert list_applications(bench.cluster, bench.terminal("json")) == 1
     rows = json.loads(bench.out.getvalue())["applications"]
     assert [(row["name"], row["sync"], row["reason"]) for row in rows] == [
-        ("new", "Missing", ""),
+        ("held", "DeletionHeld", "its deletion waits for a confirmation; kubectl compass status shows the command"),
+        ("new", "Missing", "Incomplete: denied"),
         ("partial", "Incomplete", "Incomplete: now"),
+        ("taken", "NotManaged", ""),
         ("upgraded", "Synced", ""),
         ("well", "Synced", ""),
         ("written", "Failed", ""),
     ]
     list_applications(bench.cluster, bench.terminal())
-    assert "\npartial   Incomplete  Incomplete: now\n" in bench.out.getvalue()
+    assert "\npartial   Incomplete    Incomplete: now\n" in bench.out.getvalue()
 
 
 def test_without_the_right_to_read_events_the_reasons_are_missing(tmp_path: Path) -> None:
