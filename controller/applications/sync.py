@@ -331,6 +331,7 @@ class SyncReconciler:
                     f"confirmation now"
                 )
                 self._recorder.event(connection, "Warning", "ConfirmationVoid", text)
+                log.warning(text)
         self._guard.settle(gone, verdict)
         if not verdict.held and verdict.new * 2 > managed:
             text = f"{verdict.new} of {managed} Applications are being deleted"

@@ -281,7 +281,9 @@ def describe_refusals(refusals: Sequence[Refusal]) -> str:
 def _next_step(obstacle: Problem | None) -> str:
     if obstacle is None:
         return "the configured one-time token is tried if the refusals continue"
-    return f"to reconnect, {obstacle.cure}" if obstacle.cure else f"a new pairing failed too: {obstacle.text()}"
+    if obstacle.cure:
+        return f"to reconnect, {obstacle.cure}; {_ALSO_AN_OUTAGE}: then wait"
+    return f"a new pairing failed too: {obstacle.text()}"
 
 
 def _advice(token: Token, failure: Failure, origin: str) -> str:

@@ -15,6 +15,7 @@ they always agree. Each function changes its argument; `controller.connection.st
 """
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +27,8 @@ from controller.text import clean
 _MAX_NAMES_IN_ERROR = 10  # enough to see a pattern, and short enough to read in a terminal
 _MAX_NAME = 300  # more than Kubernetes takes as a name; what Compass calls one may be megabytes
 _MAX_IN_COLUMN = 80  # of a message in the list of kubectl get
+_WHERE = re.compile(r"(?:(?:Failed|Error while trying) to [a-zA-Z ]*: )?(?:x-request-id: \S* failed: )?")
+"""What the texts of the Go agent have before the cause. A column has no room for it."""
 _SAME_MOMENT_SECONDS = 2.0
 _MAX_MESSAGE = 1024  # of a condition or an error: an object in etcd is no log
 
@@ -194,7 +197,6 @@ def synchronized(
         state, error = ConnectionState.SYNCHRONIZED, ""
     if error:
         part["error"] = shorten(error)
-        part["lastSuccessfulApplication"] = None
     else:
         part.pop("error", None)
         part["lastSuccessfulApplication"] = timestamp(now)
@@ -324,7 +326,7 @@ def derive_conditions(connection: Object, *, now: float) -> None:
         now=now,
     )
     status["observedGeneration"] = generation
-    status["summary"] = {"message": clean(synchronized_message, _MAX_IN_COLUMN)}
+    status["summary"] = {"message": clean(_WHERE.sub("", synchronized_message, count=1), _MAX_IN_COLUMN)}
     if isinstance(counts := status.get("applications"), dict):
         status["summary"]["applications"] = clean(
             f"{counts.get('synced', 0)}/{counts.get('desired', 0)}", _MAX_IN_COLUMN
