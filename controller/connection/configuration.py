@@ -247,7 +247,7 @@ def fault_of_url(value: str) -> str:
     """Why the value is not a URL of Compass, for people; "" if it is valid."""
     if fault := fault_of(value):
         return fault
-    return "is not a URL that starts with https:// and has no user name in it" if url_problem(value) else ""
+    return "must be a URL that starts with https:// and has no user name" if url_problem(value) else ""
 
 
 # --- the mark of a revocation ---

@@ -101,7 +101,7 @@ def test_pair_writes_nothing_that_the_agent_could_not_use(world: World, plugin: 
     assert world.secret(CONFIGURATION) is None
     world.configure(secret=True)
     before = world.secret(CONFIGURATION)
-    with pytest.raises(Unusable, match="CONNECTOR_URL is not a URL that starts with https://"):
+    with pytest.raises(Unusable, match="CONNECTOR_URL must be a URL that starts with https://"):
         plugin.run(actions.pair, world.compass.issue_token(), {"CONNECTOR_URL": "http://plain"}, timeout=60)
     assert world.secret(CONFIGURATION) == before
 

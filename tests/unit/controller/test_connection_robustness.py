@@ -699,7 +699,7 @@ def test_a_damaged_registration_is_read_anew_where_else_it_is(field: str, value:
 @pytest.mark.parametrize(
     ("field", "value", "fault"),
     [
-        ("connector_url", "nonsense", "is not a URL that starts with https://"),
+        ("connector_url", "nonsense", "must be a URL that starts with https://"),
         ("director_url", "", "is empty"),
         ("runtime_id", "line\nbreak", "is not one line of printable ASCII"),
         ("tenant", "\x1b[31m", "is not one line of printable ASCII"),
@@ -740,7 +740,7 @@ def test_a_damaged_registration_that_is_nowhere_else_is_told_and_a_new_token_men
         ("token", "line\nbreak", "token is not one line of printable ASCII"),
         ("token", "", "token is empty"),
         ("key", "garbage", "key: the private key is not a readable"),
-        ("connector_url", "nonsense", "connector_url is not a URL that starts with https://"),
+        ("connector_url", "nonsense", "connector_url must be a URL that starts with https://"),
         ("director_url", "", "director_url is empty"),
     ],
 )
