@@ -1,12 +1,12 @@
 """An API server in memory, with the client's methods: for reconcilers on virtual time.
 
-It keeps what the connection depends on: resourceVersions and conflicts, uids, the status subresource or the pruning CRD
-of the Go agent, dry runs. Caches (Indexers) follow each write at once, or when told to.
+It keeps what they depend on: resourceVersions and conflicts, uids, finalizers, the status subresource or the pruning
+CRD of the Go agent, dry runs. Caches (Indexers) follow each write at once, or when told to.
 """
 
 import copy
-import itertools
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +14,7 @@ from controller.resources import COMPASS_CONNECTION
 from informers import Resource
 from informers.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from informers.indexer import Indexer
+from informers.resource import object_key
 
 Object = dict[str, Any]
 
@@ -30,9 +31,10 @@ class ObjectStore:
         self.before: Callable[[str, str], None] = lambda _verb, _kind: None
         self.lagging = False
         self.forbidden: set[str] = set()  # keys of objects that nobody may write
-        self._objects: dict[tuple[str, str], Object] = {}
+        self.now: Callable[[], float] = lambda: 0.0  # epoch seconds, of deletions that finalizers hold up
+        self.objects: defaultdict[str, dict[str, Object]] = defaultdict(dict)  # by plural and key
+        self.version = 1  # of the latest change
         self._indexers: dict[str, Indexer] = {}
-        self._versions = itertools.count(1)
 
     def indexer(self, resource: Resource) -> Indexer:
         return self._indexers.setdefault(resource.plural, Indexer(resource))
@@ -40,21 +42,19 @@ class ObjectStore:
     # --- the client's methods ---
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object:
-        self.reads[resource.kind] += 1
-        try:
-            return copy.deepcopy(self._objects[resource.plural, _key(name, namespace)])
-        except KeyError:
-            raise NotFound(f"{resource.plural} {name} not found", status=404, reason="NotFound") from None
+        self._arrived("get", resource, name)
+        return copy.deepcopy(self._existing(resource, _key(name, namespace)))
 
     def create(self, resource: Resource, obj: Object, *, namespace: str | None = None, dry_run: bool = False) -> Object:
-        self.before("dry-run" if dry_run else "create", resource.kind)
-        key = self._allowed(_key(obj["metadata"]["name"], namespace))
-        if (resource.plural, key) in self._objects:
+        name, namespace = obj["metadata"]["name"], namespace or obj["metadata"].get("namespace")
+        self._arrived("dry-run" if dry_run else "create", resource, name)
+        key = self._allowed(_key(name, namespace))
+        if key in self.objects[resource.plural]:
             raise AlreadyExists(f"{key} exists", status=409, reason="AlreadyExists")
         stored = self._admitted(resource, copy.deepcopy(obj))
         if resource == COMPASS_CONNECTION and self.subresource:
             stored.pop("status", None)
-        stored["metadata"] |= {"uid": f"uid-{next(self._versions)}", "generation": 1}
+        stored["metadata"] |= {"uid": f"uid-{self._next_version()}", "generation": 1}
         return self._store(resource, key, stored, "create", dry_run)
 
     def update(
@@ -66,11 +66,11 @@ class ObjectStore:
         subresource: str | None = None,
         dry_run: bool = False,
     ) -> Object:
-        self.before("dry-run" if dry_run else "update", resource.kind)
-        namespace = namespace or obj["metadata"].get("namespace")
-        key = self._allowed(_key(obj["metadata"]["name"], namespace))
-        present = self._objects.get((resource.plural, key))
-        if present is None or (subresource and not self.subresource):
+        name, namespace = obj["metadata"]["name"], namespace or obj["metadata"].get("namespace")
+        self._arrived("dry-run" if dry_run else "update", resource, name)
+        key = self._allowed(_key(name, namespace))
+        present = self._existing(resource, key)
+        if subresource and not self.subresource:
             raise NotFound(f"{key} not found", status=404, reason="NotFound")
         if obj["metadata"].get("resourceVersion") != present["metadata"]["resourceVersion"]:
             raise Conflict(f"{key} was changed", status=409, reason="Conflict")
@@ -99,18 +99,18 @@ class ObjectStore:
         uid: str | None = None,
         resource_version: str | None = None,
     ) -> None:
-        self.before("delete", resource.kind)
-        key = _key(name, namespace)
-        present = self._objects.get((resource.plural, key))
-        if present is None:
-            raise NotFound(f"{key} not found", status=404, reason="NotFound")
+        self._arrived("delete", resource, name)
+        present = self._existing(resource, _key(name, namespace))
         metadata = present["metadata"]
         if uid not in (None, metadata["uid"]) or resource_version not in (None, metadata["resourceVersion"]):
-            raise Conflict(f"{key} was changed", status=409, reason="Conflict")
-        del self._objects[resource.plural, key]
+            raise Conflict(f"{name} was changed", status=409, reason="Conflict")
         self.writes[f"delete {resource.kind}"] += 1
-        if not self.lagging:
-            self.indexer(resource).remove(key, str(next(self._versions)))
+        if metadata.get("finalizers"):
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now()))
+            held = {**present, "metadata": {**metadata, "deletionTimestamp": stamp}}
+            self._store(resource, _key(name, namespace), held, "delete", dry_run=False)
+        else:
+            self.remove(resource, name, namespace)
 
     def request(self, method: str, path: str) -> Object:
         assert (method, path) == ("GET", f"/apis/{COMPASS_CONNECTION.group}/{COMPASS_CONNECTION.version}")
@@ -127,13 +127,34 @@ class ObjectStore:
         change(obj)
         self._store(resource, _key(name, namespace), obj, "edit", dry_run=False)
 
-    def put(self, resource: Resource, obj: Object) -> None:
+    def put(self, resource: Resource, obj: Object) -> Object:
         """An object of somebody, created or replaced."""
-        namespace = obj["metadata"].get("namespace")
-        key = _key(obj["metadata"]["name"], namespace)
+        key = _key(obj["metadata"]["name"], obj["metadata"].get("namespace"))
         obj = copy.deepcopy(obj)
-        obj["metadata"].setdefault("uid", f"uid-{next(self._versions)}")
-        self._store(resource, key, obj, "edit", dry_run=False)
+        obj["metadata"].setdefault("uid", f"uid-{self._next_version()}")
+        return self._store(resource, key, obj, "edit", dry_run=False)
+
+    def remove(self, resource: Resource, name: str, namespace: str | None = None) -> None:
+        """An object is gone, whatever its finalizers."""
+        old = self.objects[resource.plural].pop(_key(name, namespace))
+        self._next_version()
+        self._happened(resource, old, None, seen=not self.lagging)
+
+    def _arrived(self, verb: str, resource: Resource, name: str) -> None:
+        if verb == "get":
+            self.reads[resource.kind] += 1
+        else:
+            self.before(verb, resource.kind)
+
+    def _existing(self, resource: Resource, key: str) -> Object:
+        found = self.objects[resource.plural].get(key)
+        if found is None:
+            raise NotFound(f"{resource.plural} {key} not found", status=404, reason="NotFound")
+        return found
+
+    def _next_version(self) -> int:
+        self.version += 1
+        return self.version
 
     def _allowed(self, key: str) -> str:
         if key in self.forbidden:
@@ -150,15 +171,24 @@ class ObjectStore:
         return obj
 
     def _store(self, resource: Resource, key: str, obj: Object, verb: str, dry_run: bool) -> Object:
-        obj["metadata"]["resourceVersion"] = str(next(self._versions))
+        obj["metadata"]["resourceVersion"] = str(self._next_version())
         if dry_run:
             return obj
-        self._objects[resource.plural, key] = obj
-        self.writes[f"{verb} {resource.kind}"] += 1
-        if not self.lagging or verb == "edit":
-            indexer = self.indexer(resource)
-            indexer.put(key, copy.deepcopy(obj), obj["metadata"]["resourceVersion"])
+        old = self.objects[resource.plural].get(key)
+        self.objects[resource.plural][key] = obj
+        self.writes[f"{verb} {resource.kind}"] += verb != "delete"
+        self._happened(resource, old, obj, seen=not self.lagging or verb == "edit")
         return copy.deepcopy(obj)
+
+    def _happened(self, resource: Resource, old: Object | None, new: Object | None, *, seen: bool) -> None:
+        """A change; `seen`: the caches follow."""
+        if not seen:
+            return
+        indexer = self.indexer(resource)
+        if new is not None:
+            indexer.put(object_key(new), copy.deepcopy(new), str(self.version))
+        elif old is not None:
+            indexer.remove(object_key(old), str(self.version))
 
 
 def _key(name: str, namespace: str | None) -> str:

@@ -1,11 +1,9 @@
 """The sync and application reconcilers over a cluster and a Director in memory: every step is the test's.
 
-The cluster knows what a real API server knows of versions, uids and preconditions. Its caches are fed by the test, so
-they can lag as long as a test wants; the real server cannot be made to.
+The caches of the cluster are fed by the test, so they can lag as long as a test wants; a real server cannot be made to.
 """
 
 import copy
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,13 +26,14 @@ from controller.connection.health import Health
 from controller.connection.sessions import Sessions
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
-from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
+from controller.resources import APPLICATION, CONNECTION_NAME, SECRET
 from controller.settings import Settings
-from informers.errors import AlreadyExists, ApiError, Conflict, NotFound
+from informers.errors import ApiError
 from informers.indexer import Indexer
 from informers.resource import Resource, object_key
 from tests.clock import VirtualClock
 from tests.support.assigned import basic, bundle, listed
+from tests.support.object_store import ObjectStore
 
 NAMESPACE = "kyma-system"
 
@@ -51,79 +50,28 @@ def application(name: str, *, secret: str | None = "password", identifier: str =
     return Application(id=identifier, name=name, bundles=listed(*more.pop("bundles", (main,))), **more)
 
 
-class Cluster:
-    """Objects, with the rules of an API server for versions. Caches see a change when `deliver` is called."""
+class Cluster(ObjectStore):
+    """Caches see a change when `deliver` is called."""
 
     def __init__(self) -> None:
-        self.version = 1  # of the latest change
-        self.objects: dict[str, dict[str, Object]] = {r.plural: {} for r in (APPLICATION, SECRET, COMPASS_CONNECTION)}
+        super().__init__()
         self.requests: Counter[str] = Counter()
         self.failure: Failure = lambda _method, _resource, _name: None
-        self.now: Callable[[], float] = lambda: 0.0  # epoch seconds, of the agent that was made last
         self.mutate: Callable[[Resource, Object], None] = lambda _resource, _obj: None  # an admission policy
         self._watchers: list[Watcher] = []
 
-    def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object:
-        self._arrived("get", resource, name)
-        return copy.deepcopy(self._existing(resource, name, namespace))
+    def update(self, resource: Resource, obj: Object, **more: Any) -> Object:
+        assert obj["metadata"].get("resourceVersion"), "without a resourceVersion it overwrites what it has not seen"
+        return super().update(resource, obj, **more)
 
-    def create(self, resource: Resource, obj: Mapping[str, Any], *, namespace: str | None = None) -> Object:
-        name = obj["metadata"]["name"]
-        self._arrived("create", resource, name)
-        if object_key(dict(obj)) in self.objects[resource.plural]:
-            raise AlreadyExists(f"{name} exists", status=409, reason="AlreadyExists")
-        return self._store(
-            resource,
-            self._admitted(resource, {**obj, "metadata": {**obj["metadata"], "uid": f"uid-{self._next_version()}"}}),
-        )
-
-    def update(self, resource: Resource, obj: Mapping[str, Any], *, namespace: str | None = None) -> Object:
-        metadata = obj["metadata"]
-        self._arrived("update", resource, metadata["name"])
-        existing = self._existing(resource, metadata["name"], metadata.get("namespace"))["metadata"]
-        assert metadata.get("resourceVersion"), "an update without a resourceVersion overwrites what it has not seen"
-        if metadata["resourceVersion"] != existing["resourceVersion"] or metadata["uid"] != existing["uid"]:
-            raise Conflict(f"{metadata['name']} has changed", status=409, reason="Conflict")
-        return self._store(resource, self._admitted(resource, obj))
-
-    def delete(
-        self,
-        resource: Resource,
-        name: str,
-        *,
-        namespace: str | None = None,
-        uid: str | None = None,
-        resource_version: str | None = None,
-    ) -> None:
-        self._arrived("delete", resource, name)
-        metadata = self._existing(resource, name, namespace)["metadata"]
+    def delete(self, resource: Resource, name: str, *, uid: str | None = None, **more: Any) -> None:
         assert uid, "a deletion without the uid may hit another object of that name"
-        if uid != metadata["uid"] or (resource_version and resource_version != metadata["resourceVersion"]):
-            raise Conflict(f"{name} is another one", status=409, reason="Conflict")
-        if metadata.get("finalizers"):
-            held = self._existing(resource, name, namespace)
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now()))
-            self._store(resource, {**held, "metadata": {**metadata, "deletionTimestamp": stamp}})
-        else:
-            self.remove(resource, name, namespace)
-
-    def _admitted(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
-        admitted = copy.deepcopy(dict(obj))
-        self.mutate(resource, admitted)
-        return admitted
-
-    # --- what users do ---
+        super().delete(resource, name, uid=uid, **more)
 
     def put(self, resource: Resource, obj: Object) -> Object:
-        """Create or replace, as a user does."""
         present = self.objects[resource.plural].get(object_key(obj))
         uid = present["metadata"]["uid"] if present else f"uid-{self._next_version()}"
-        return self._store(resource, {**obj, "metadata": {**obj["metadata"], "uid": uid}})
-
-    def remove(self, resource: Resource, name: str, namespace: str | None = None) -> None:
-        old = self.objects[resource.plural].pop(f"{namespace}/{name}" if namespace else name)
-        self._next_version()
-        self._happened(resource, old, None)
+        return super().put(resource, {**obj, "metadata": {**obj["metadata"], "uid": uid}})
 
     def applications(self) -> dict[str, Object]:
         return self.objects[APPLICATION.plural]
@@ -131,42 +79,25 @@ class Cluster:
     def secrets(self) -> dict[str, Object]:
         return {obj["metadata"]["name"]: obj for obj in self.objects[SECRET.plural].values()}
 
-    # --- caches ---
-
     def watch(self, watcher: Watcher) -> None:
         self._watchers.append(watcher)
 
     def unwatch(self, watcher: Watcher) -> None:
         self._watchers.remove(watcher)
 
-    def _store(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
-        stored = copy.deepcopy(dict(obj))
-        stored["metadata"]["resourceVersion"] = str(self._next_version())
-        key = object_key(stored)
-        old = self.objects[resource.plural].get(key)
-        self.objects[resource.plural][key] = stored
-        self._happened(resource, old, stored)
-        return copy.deepcopy(stored)
-
-    def _next_version(self) -> int:
-        self.version += 1
-        return self.version
-
-    def _happened(self, resource: Resource, old: Object | None, new: Object | None) -> None:
-        for watcher in self._watchers:
-            watcher(resource.plural, old, new)
-
-    def _existing(self, resource: Resource, name: str, namespace: str | None) -> Object:
-        found = self.objects[resource.plural].get(f"{namespace}/{name}" if namespace else name)
-        if found is None:
-            raise NotFound(f"{name} not found", status=404, reason="NotFound")
-        return found
-
-    def _arrived(self, method: str, resource: Resource, name: str) -> None:
-        self.requests[f"{method} {resource.kind}"] += 1
-        error = self.failure(method, resource, name)
+    def _arrived(self, verb: str, resource: Resource, name: str) -> None:
+        self.requests[f"{verb} {resource.kind}"] += 1
+        error = self.failure(verb, resource, name)
         if error is not None:
             raise error
+
+    def _admitted(self, resource: Resource, obj: Object) -> Object:
+        self.mutate(resource, obj)
+        return super()._admitted(resource, obj)
+
+    def _happened(self, resource: Resource, old: Object | None, new: Object | None, *, seen: bool) -> None:
+        for watcher in self._watchers:
+            watcher(resource.plural, old, new)
 
 
 def _selected(plural: str, obj: Object | None) -> Object | None:
