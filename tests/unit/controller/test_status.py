@@ -20,7 +20,7 @@ ID = "5b8bb3b2-6d3c-4c29-9a1b-0c8f9c6c6d01"
 )
 def test_the_list_begins_with_the_cause(error: str, message: str) -> None:
     connection: dict[str, Any] = {"metadata": {}}
-    status.failed(connection, status.State.CONNECTION_FAILED, error, now=0.0)
+    status.failed(connection, status.ConnectionState.CONNECTION_FAILED, error, now=0.0)
     status.derive_conditions(connection, now=0.0)
     assert connection["status"]["summary"]["message"] == message
     assert connection["status"]["connectionStatus"]["error"] == error
