@@ -33,7 +33,7 @@ from controller.runtime import Controller, LeaderElectionConfig, Manager, Metric
 from controller.runtime.events import EventRecorder
 from controller.runtime.memory import memory_limit
 from controller.settings import ObjectName, Settings
-from informers import Client, MutationCache, Resource, ResourceListerWatcher, SharedInformer, Stop
+from informers import Client, ListerWatcher, MutationCache, Resource, SharedInformer, Stop
 from informers.indexer import IndexFunction
 from workqueue import Clock, RealClock
 
@@ -254,7 +254,7 @@ class Process:
         transform: CacheTransform | None = None,
         indexers: Mapping[str, IndexFunction] | None = None,
     ) -> SharedInformer:
-        source = ResourceListerWatcher(
+        source = ListerWatcher(
             self._client,
             resource,
             namespace=one.namespace if one else namespace,

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, Result, logs, stop_on_signals
-from informers import Client, Resource, ResourceListerWatcher, SharedInformer, make_key, object_key, split_key
+from informers import Client, ListerWatcher, Resource, SharedInformer, make_key, object_key, split_key
 
 WEBSITE = Resource("example.com", "v1", "websites", "Website")
 CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")
@@ -85,10 +85,8 @@ def build(
 ) -> Manager:
     """A manager that runs the controller in all namespaces."""
     manager = Manager(client, metrics=metrics, leader_election=election, health_port=health_port)
-    websites = SharedInformer(ResourceListerWatcher(client, WEBSITE), name="websites", metrics=metrics)
-    pages = SharedInformer(
-        ResourceListerWatcher(client, CONFIG_MAP, label_selector=LABEL), name="pages", metrics=metrics
-    )
+    websites = SharedInformer(ListerWatcher(client, WEBSITE), name="websites", metrics=metrics)
+    pages = SharedInformer(ListerWatcher(client, CONFIG_MAP, label_selector=LABEL), name="pages", metrics=metrics)
     manager.add_informer(websites)
     manager.add_informer(pages)
 

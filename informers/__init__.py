@@ -23,7 +23,7 @@ from informers.errors import (
 from informers.handlers import DeletedFinalStateUnknown, EventHandlers, Registration
 from informers.indexer import Indexer
 from informers.informer import SharedInformer, wait_for_sync
-from informers.lister_watcher import ListerWatcher, ResourceListerWatcher, Watcher
+from informers.lister_watcher import ListerWatcher
 from informers.metrics import InformerMetrics, RequestMetrics
 from informers.mutation_cache import MutationCache
 from informers.mutation_detector import CacheMutated
@@ -54,7 +54,6 @@ __all__ = [
     "Registration",
     "RequestMetrics",
     "Resource",
-    "ResourceListerWatcher",
     "ServerError",
     "SharedInformer",
     "Stop",
@@ -64,7 +63,6 @@ __all__ = [
     "Unauthorized",
     "WatchEvent",
     "WatchStream",
-    "Watcher",
     "WrongKind",
     "make_key",
     "object_key",

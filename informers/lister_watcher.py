@@ -1,14 +1,13 @@
-"""The data source of a reflector: any source that can list, page by page, and watch one kind of object."""
+"""The source of a reflector: lists in pages, and watches, of one kind of object."""
 
 import logging
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from informers.client import Client
 from informers.errors import ApiError, WrongKind
 from informers.resource import Resource, object_key
 from informers.transport import Stop
-from informers.watch import WatchEvent
+from informers.watch import WatchStream
 
 log = logging.getLogger(__name__)
 
@@ -16,45 +15,11 @@ log = logging.getLogger(__name__)
 PAGE_SIZE = 500
 
 
-class Watcher(Protocol):
-    """One watch; see informers.watch.WatchStream for the rules."""
+class ListerWatcher:
+    """The two requests of a reflector, for the objects of a resource that the selectors match, in one namespace or all.
 
-    def open(self) -> None:
-        """Send the request. Raises ApiError."""
-
-    def __iter__(self) -> Iterator[WatchEvent]: ...
-
-    def stop(self) -> None:
-        """End the watch, and the blocked open or read. From any thread, idempotent."""
-
-    def close(self) -> None:
-        """stop(), and release the connection. Called by the thread that opens and reads; idempotent."""
-
-
-class ListerWatcher(Protocol):
-    """The two requests of a reflector. list() may block for long: it runs in a thread that a stop abandons."""
-
-    @property
-    def resource(self) -> Resource:
-        """The kind that is listed; events about objects of another kind are skipped."""
-
-    def list(self, *, limit: int | None, continue_: str, stop: Stop) -> dict[str, Any]:
-        """One page of the latest state, as the API sends it. Raises ApiError. After `stop` is set, the result is
-        ignored.
-        """
-
-    def watch(
-        self,
-        *,
-        resource_version: str,
-        timeout_seconds: int,
-        send_initial_events: bool = False,
-    ) -> Watcher:
-        """A watch with bookmarks, not yet opened. See Client.watch."""
-
-
-class ResourceListerWatcher:
-    """The objects of a resource on an API server: of one namespace or all, and those that the selectors match."""
+    Tests replace it by a subclass.
+    """
 
     def __init__(
         self,
@@ -73,11 +38,11 @@ class ResourceListerWatcher:
 
     @property
     def resource(self) -> Resource:
-        """See ListerWatcher."""
+        """The kind that is listed; events about objects of another kind are skipped."""
         return self._resource
 
     def list(self, *, limit: int | None, continue_: str, stop: Stop) -> dict[str, Any]:
-        """See ListerWatcher."""
+        """One page of the latest state, as the API sends it. Raises ApiError, and Stopped as soon as `stop` is set."""
         return self._client.list(
             self._resource,
             namespace=self._namespace,
@@ -94,8 +59,8 @@ class ResourceListerWatcher:
         resource_version: str,
         timeout_seconds: int,
         send_initial_events: bool = False,
-    ) -> Watcher:
-        """See ListerWatcher."""
+    ) -> WatchStream:
+        """A watch with bookmarks, not yet opened. See Client.watch."""
         return self._client.watch(
             self._resource,
             namespace=self._namespace,

@@ -27,11 +27,11 @@ from informers.errors import (
     WrongKind,
     error_from_status,
 )
-from informers.lister_watcher import PAGE_SIZE, ListerWatcher, Page, Watcher, read_page, wrong_kind
+from informers.lister_watcher import PAGE_SIZE, ListerWatcher, Page, read_page, wrong_kind
 from informers.metrics import InformerMetrics
 from informers.resource import is_older, object_key
 from informers.transport import Stop, Stopped
-from informers.watch import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, WatchEvent
+from informers.watch import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, WatchEvent, WatchStream
 from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class ReflectorStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    watcher: Watcher
+    watcher: WatchStream
     events: Iterator[WatchEvent]
     started: float
 
@@ -134,7 +134,7 @@ class Reflector:
         self._round_began = 0.0
         self._waiting = False
         self._is_distrusted = False  # the current watch
-        self._watcher: Watcher | None = None
+        self._watcher: WatchStream | None = None
         self._backoff = Backoff(clock, random)
         self._version = ""
         self._streams_lists_from = 0.0  # monotonic seconds

@@ -5,14 +5,14 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from informers import ApiError, KubernetesError, Resource, Stop, WatchEvent
+from informers import ApiError, KubernetesError, ListerWatcher, Resource, Stop, WatchEvent, WatchStream
 from informers.errors import error_from_status
 from tests.fake_api_server.cluster import Cluster, Refused
 
 Object = dict[str, Any]
 
 
-class InProcess:
+class InProcess(ListerWatcher):
     """Lists and watches a Cluster. `list_faults` and `watch_faults` are for the next requests, one for each.
 
     A fault of a list is an error to raise. A fault of a watch is an error to raise, or WatchEvents to send before the
@@ -62,7 +62,7 @@ class InProcess:
             watch.stop()
 
 
-class _Watch:
+class _Watch(WatchStream):
     def __init__(self, owner: InProcess, version: str, initial: bool) -> None:
         self._owner = owner
         self._version = version

@@ -12,7 +12,9 @@ from typing import Any
 from informers import (
     ApiError,
     KubernetesError,
+    ListerWatcher,
     WatchEvent,
+    WatchStream,
     split_key,
 )
 from informers.metrics import InformerMetrics
@@ -92,7 +94,7 @@ class _Reflector(Reflector):
 
 
 @dataclass
-class Run:
+class Run(ListerWatcher):
     """One run of a reflector with a script. It is stopped at the end of the script."""
 
     script: list[Step]
@@ -185,7 +187,7 @@ def transform(obj: Object) -> Object:
     return obj
 
 
-class _ScriptedWatch:
+class _ScriptedWatch(WatchStream):
     def __init__(self, run: Run, line: str) -> None:
         self._run = run
         self._line = line
@@ -195,15 +197,15 @@ class _ScriptedWatch:
         if isinstance(step, KubernetesError):
             raise step
         assert isinstance(step, Stream), f"script: {step} is no answer to a watch; so far {self._run.journal}"
-        self._stream = step
+        self._answer = step
         self._run.left_open.append(self._line)
         if step.stop:
             self._run.reflector.stop()
 
     def __iter__(self) -> Iterator[WatchEvent]:
-        for event in self._stream.events:
+        for event in self._answer.events:
             yield event_of(event)
-        self._run.clock.now += self._stream.seconds
+        self._run.clock.now += self._answer.seconds
 
     def stop(self) -> None:
         """Nothing blocks here."""

@@ -44,10 +44,10 @@ class Counter:
 
 def ours(which: list[str], kubeconfig: str, added: Counter, updated: Counter) -> Start:
     from controller.resources import APPLICATION
-    from informers import Client, EventHandlers, Resource, ResourceListerWatcher, SharedInformer, Stop
+    from informers import Client, EventHandlers, ListerWatcher, Resource, SharedInformer, Stop
 
     pods = Resource("", "v1", "pods", "Pod")
-    source = ResourceListerWatcher(Client.load(kubeconfig), pods if "pods" in which else APPLICATION)
+    source = ListerWatcher(Client.load(kubeconfig), pods if "pods" in which else APPLICATION)
     informer = SharedInformer(
         source,
         name=PLURAL,

@@ -19,9 +19,9 @@ from informers import (
     EventHandlers,
     Expired,
     Forbidden,
+    ListerWatcher,
     NotFound,
     Resource,
-    ResourceListerWatcher,
     SharedInformer,
     WatchStream,
 )
@@ -70,7 +70,7 @@ def start() -> Iterator[Start]:
         client: Client, resource: Resource, *handlers: EventHandlers, watch_list: bool = True, **source: Any
     ) -> Any:
         informer = SharedInformer(
-            ResourceListerWatcher(client, resource, **source), name=resource.plural, watch_list=watch_list
+            ListerWatcher(client, resource, **source), name=resource.plural, watch_list=watch_list
         )
         for one in handlers:
             informer.add_event_handler(one)
@@ -269,7 +269,7 @@ def test_a_proxy_that_holds_back_watches(
     with BufferingProxy(admin_kubeconfig, holds_headers=holds_headers, scale=60) as proxy:
         configuration, clock = Configuration(host=proxy.url), FastClock()
         client = opened(Client(configuration, Credentials(configuration), watch_read_timeout=70 / 60, clock=clock))
-        source = ResourceListerWatcher(client, CONFIG_MAPS, namespace=namespace)
+        source = ListerWatcher(client, CONFIG_MAPS, namespace=namespace)
         informer = SharedInformer(source, name="configmaps", clock=clock)
         stop = Stop()
         thread = threading.Thread(target=informer.run, args=(stop,))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Result, logs, stop_on_signals
-from informers import Client, NotFound, Resource, ResourceListerWatcher, SharedInformer
+from informers import Client, ListerWatcher, NotFound, Resource, SharedInformer
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SHARED = "shared"
@@ -47,7 +47,7 @@ def main() -> int:
         retry_period=float(retry),
     )
     manager = Manager(client, leader_election=election)
-    informer = SharedInformer(ResourceListerWatcher(client, CONFIG_MAPS, namespace=namespace), name="configmaps")
+    informer = SharedInformer(ListerWatcher(client, CONFIG_MAPS, namespace=namespace), name="configmaps")
     manager.add_informer(informer)
 
     def controllers(client: Client) -> Iterable[Controller[str]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from informers import Resource, ResourceListerWatcher, SharedInformer
+from informers import ListerWatcher, Resource, SharedInformer
 from informers.mutation_detector import ENVIRONMENT_VARIABLE
 from informers.transport import Stop
 from tests.fake_api_server.objects import WIDGETS
@@ -21,7 +21,7 @@ def informer_of(
 ) -> SharedInformer:
     """An informer of this server, whose waits take no time unless it is given another clock."""
     clock = clock or HastyClock()
-    lister_watcher = ResourceListerWatcher(server.client(clock=clock), resource)
+    lister_watcher = ListerWatcher(server.client(clock=clock), resource)
     return SharedInformer(lister_watcher, name="widgets", clock=clock, watch_list=watch_list)
 
 

@@ -17,6 +17,7 @@ from informers import (
     Forbidden,
     SharedInformer,
     WatchEvent,
+    WatchStream,
     wait_for_sync,
 )
 from informers.handlers import Registration, Updated
@@ -598,7 +599,7 @@ class TestStreamedListWithoutEnd:
         assert [getattr(record, "waitedSeconds", None) for record in warnings] == [*range(10, 300, 10)]
 
 
-class _Hanging:
+class _Hanging(WatchStream):
     """A watch whose request gets no answer."""
 
     def __init__(self) -> None:

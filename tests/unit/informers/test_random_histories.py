@@ -20,8 +20,8 @@ from informers import (
     Client,
     DeletedFinalStateUnknown,
     EventHandlers,
+    ListerWatcher,
     Resource,
-    ResourceListerWatcher,
     SharedInformer,
     client,
 )
@@ -108,7 +108,7 @@ def play(seed: int) -> Outcome:
         configuration = Configuration(host=server.url)
         source = Client(configuration, Credentials(configuration), watch_read_timeout=70 / SCALE, clock=FastClock())
         informer = SharedInformer(
-            ResourceListerWatcher(source, GADGETS),
+            ListerWatcher(source, GADGETS),
             name=f"history-{seed}",
             clock=FastClock(),
             random=rng.random,

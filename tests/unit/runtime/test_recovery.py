@@ -11,10 +11,12 @@ from informers import (
     ApiError,
     ConnectionFailed,
     Forbidden,
+    ListerWatcher,
     ServerError,
     SharedInformer,
     Stop,
     WatchEvent,
+    WatchStream,
 )
 from informers.errors import KubernetesError
 from tests.clock import VirtualClock
@@ -124,7 +126,7 @@ def test_returns_of_a_server_that_fails_again_and_again_are_told_with_growing_in
     assert bench.returns[-1] == (88, 59)
 
 
-class Server:
+class Server(ListerWatcher):
     """Lists take `list_seconds`. Requests are refused while `is_away` says so, and only /readyz while `is_ill`."""
 
     resource = WIDGETS
@@ -166,7 +168,7 @@ class Server:
         return _Watch(self, self._clock)
 
 
-class _Watch:
+class _Watch(WatchStream):
     """A watch with a bookmark a minute."""
 
     def __init__(self, server: Server, clock: VirtualClock) -> None:
