@@ -109,7 +109,8 @@ def _probes(
             pair, ca_file=settings.compass_ca_file, skip_verify=settings.skip_compass_tls_verify
         )
     except InvalidRequest as error:
-        return problem("Compass", f"not asked: {error}", f"it has to hold PEM certificates; {PRIVATE_CA}")
+        cure = "it has to hold PEM certificates: correct the ConfigMap compass-ca"
+        return problem("Compass", f"not asked: {error}", cure)
     except CompassError as error:
         return unknown("Compass", f"not asked: {error}")
     return tuple(probe(party, url, context, timeout=_PROBE_SECONDS, now=now) for party, url in urls.items())
@@ -138,6 +139,17 @@ def _configuration(facts: Facts) -> Finding:
     if isinstance(found, Unknown):
         return unknown(check, f"the configuration cannot be read: {found.why}", APPLY)
     if isinstance(found, PairingConfiguration):
+        connected = facts.certificate
+        if isinstance(connected, Certificate) and connected.runtime_id:
+            runtime, tenant = connected.runtime_id, connected.tenant
+            if (runtime, tenant) != (found.runtime_id, found.tenant):
+                return warning(
+                    check,
+                    f"{found.origin} is for Runtime {found.runtime_id} of tenant {found.tenant}, and the connection is "
+                    f"that of Runtime {runtime} of tenant {tenant}",
+                    "correct RUNTIME_ID and TENANT there; to connect as the other Runtime: kubectl compass reconnect "
+                    "--token-stdin, with its one-time token",
+                )
         return ok(check, f"complete, from {found.origin}, for Runtime {found.runtime_id}")
     if isinstance(facts.certificate, Certificate):
         if found.nothing:
@@ -176,10 +188,11 @@ def _certificate(facts: Facts) -> Finding:
     return ok(check, f"the client certificate is valid until {until}, and its key belongs to it")
 
 
+_NO_TLS_PROXY = "no proxy may end the TLS connection: NO_PROXY names the hosts that are called without a proxy"
 _CURES = {
     Step.NAME: "check the host in CONNECTOR_URL, the DNS of the cluster, and that the NetworkPolicy lets DNS through",
     Step.CONNECTION: "check egress rules, firewalls and proxies between the cluster and Compass, and that Compass runs",
-    Step.TLS: f"a proxy must not open TLS; if Compass refuses the client certificate: {PAIR}",
+    Step.TLS: f"{_NO_TLS_PROXY}; if Compass refuses the client certificate: {PAIR}",
     Step.ANSWER: "check proxies between the cluster and Compass, and that Compass runs",
 }
 
@@ -217,7 +230,7 @@ def _odd_status(status: int) -> str:
 def _trust_cure(facts: Facts) -> str:
     ca_file = facts.settings.compass_ca_file
     trusted = f"add the CA of this server to {ca_file}" if ca_file else f"for a private CA, {PRIVATE_CA}"
-    return f"check the host in CONNECTOR_URL; a proxy must not open TLS; {trusted}"
+    return f"check the host in CONNECTOR_URL; {_NO_TLS_PROXY}; {trusted}"
 
 
 def _clocks(facts: Facts) -> list[Finding]:

@@ -19,7 +19,10 @@ APPLY = (
 )
 """The cure for objects of a release that are missing or were changed."""
 
-PRIVATE_CA = "put the CA certificates into the ConfigMap compass-ca: docs/operations.md, Private CA"
+PRIVATE_CA = (
+    "kubectl -n kyma-system create configmap compass-ca --from-file=ca.crt, and then kubectl -n kyma-system patch "
+    "deployment compass-runtime-agent --patch-file private-ca.yaml, which is a file of the release"
+)
 """The cure for a Compass whose CA the agent does not know."""
 
 _MAX_TEXT = 1024

@@ -209,7 +209,7 @@ def test_doctor_of_the_agent(world: World, agent: StartAgent) -> None:
     found = results(COMPASS_CA_FILE="")
     assert found["Connector"]["result"] == found["Director"]["result"] == "problem"
     assert "is not trusted" in found["Director"]["text"]
-    assert "Private CA" in found["Director"]["cure"]
+    assert "configmap compass-ca" in found["Director"]["cure"]
     assert "pair" not in found["Director"]["cure"]
 
 

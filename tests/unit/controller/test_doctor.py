@@ -25,6 +25,7 @@ CONFIGURED = PairingConfiguration("Secret kyma-system/c", URL, "runtime", "tenan
 NOTHING = ConfigurationProblem("there is neither this nor that", nothing=True)
 INCOMPLETE = ConfigurationProblem("TOKEN is missing")
 VALID = Certificate(not_before=-30 * DAY, not_after=60 * DAY)
+SAME_RUNTIME = replace(VALID, runtime_id="runtime", tenant="tenant")
 WELL = Facts(
     now=0.0,
     settings=Settings(),
@@ -53,6 +54,21 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ),
     ({"missing_rights": Unknown("refused")}, "permissions", Result.UNKNOWN, "refused", ""),
     ({}, "configuration", Result.OK, "for Runtime runtime", ""),
+    ({"certificate": SAME_RUNTIME}, "configuration", Result.OK, "complete", ""),
+    (
+        {"certificate": replace(SAME_RUNTIME, runtime_id="another")},
+        "configuration",
+        Result.WARNING,
+        "is for Runtime runtime of tenant tenant, and the connection is that of Runtime another of tenant tenant",
+        "correct RUNTIME_ID",
+    ),
+    (
+        {"certificate": replace(SAME_RUNTIME, tenant="another")},
+        "configuration",
+        Result.WARNING,
+        "that of Runtime runtime of tenant another",
+        "TENANT",
+    ),
     ({"configuration": NOTHING}, "configuration", Result.OK, "none is needed", ""),
     ({"configuration": INCOMPLETE}, "configuration", Result.WARNING, "TOKEN is missing", "correct it"),
     ({"configuration": NOTHING, **LOST}, "configuration", Result.PROBLEM, "neither", "--connector-url"),
@@ -79,7 +95,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ),
     ({"probes": failing(Step.NAME, "not resolved")}, "Connector", Result.PROBLEM, "not resolved", "DNS"),
     ({"probes": failing(Step.CONNECTION, "refused")}, "Connector", Result.PROBLEM, "refused", "egress"),
-    ({"probes": failing(Step.TRUST, "not trusted")}, "Connector", Result.PROBLEM, "not trusted", "Private CA"),
+    ({"probes": failing(Step.TRUST, "not trusted")}, "Connector", Result.PROBLEM, "not trusted", "configmap"),
     ({"probes": failing(Step.TLS, "refused")}, "Connector", Result.PROBLEM, "refused", "pair --token-stdin"),
     ({"probes": failing(Step.ANSWER, "cut off")}, "Connector", Result.PROBLEM, "cut off", "proxies"),
     ({"probes": unknown("Compass", "no address")}, "Compass", Result.UNKNOWN, "no address", ""),
