@@ -55,6 +55,10 @@ class _Failed(Exception):
     """The command cannot continue; the text is for the operator."""
 
 
+class _NothingDone(_Failed):
+    """The certificate was certainly not revoked by this run."""
+
+
 def revoke(
     client: Client,
     settings: Settings,
@@ -112,10 +116,10 @@ class _Revocation:
         self._snapshot.connections.apply(CONNECTION_NAME, lambda obj: mark_revoked(obj, configuration))
         try:
             self._revoke_and_delete(credentials)
-        except _NothingDone as error:
+        except _NothingDone:
             if not marked_before:
                 self._snapshot.connections.apply(CONNECTION_NAME, remove_revocation_mark)
-            raise _Failed(str(error)) from error
+            raise
         self._finish(configuration)
 
     def _revoke_and_delete(self, credentials: StoredCredentials) -> None:
@@ -221,10 +225,6 @@ class _Revocation:
         if self._not_revoked:
             print(self._not_revoked, file=self._out)
         print(f"The credentials are deleted; {reason}.", file=self._out)
-
-
-class _NothingDone(Exception):
-    """The certificate was certainly not revoked by this run; the text is for the operator."""
 
 
 def _answer_is_lost(error: CompassError) -> bool:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from controller.resources import APPLICATION, COMPASS_CONNECTION, SECRET
+from controller.resources import APPLICATION, SECRET
 from e2e.mock_compass.examples import generate
 from e2e.mock_compass.faults import HTML_503, Fault
 from e2e.world import CA_SECRET, CLUSTER_SECRET, World
@@ -47,17 +47,6 @@ def test_each_fault_of_the_configuration_is_told_and_each_repair_is_tried_at_onc
     wait_for_event(world, "PairingFailed", "Connected", "Synchronized")
 
 
-def test_the_secret_wins_over_the_config_map(world: World, agent: StartAgent) -> None:
-    """With both, only the Secret is read; a half-filled one is told, not completed from the ConfigMap."""
-    good = world.configuration()
-    world.configure(good)
-    world.configure({"TOKEN": good["TOKEN"]}, secret=True)
-    agent()
-    wait_for_error(world, "Secret kyma-system/compass-agent-configuration: CONNECTOR_URL is missing")
-    world.configure(good, secret=True)
-    world.wait_for_state("Synchronized")
-
-
 @pytest.mark.parametrize("crds", [OWN], indirect=True, scope="package")  # the Go agent's CRD has no spec.pairing
 def test_a_provisioner_pairs_through_the_compass_connection(world: World, agent: StartAgent, tokens: set[str]) -> None:
     """spec.pairing wins over all, its literal token goes once used, and it needs no managementInfo."""
@@ -96,20 +85,6 @@ def test_a_restart_finds_everything_in_the_cluster(world: World, agent: StartAge
     world.wait_for("the fourth Application", lambda: len(world.applications()) == 4)
     wait_for_fetches(world, 1)
     assert issued(world) == 1
-
-
-def test_another_name_is_ignored_with_an_event(world: World, agent: StartAgent) -> None:
-    """Only compass-connection is served."""
-    agent()
-    other = world.put(
-        COMPASS_CONNECTION,
-        {"metadata": {"name": "other"}, "spec": {"managementInfo": {"connectorUrl": "", "directorUrl": ""}}},
-    )
-    world.wait_for(
-        "the Event",
-        lambda: [e for e in world.events("Ignored") if e["involvedObject"]["uid"] == other["metadata"]["uid"]],
-    )
-    assert "status" not in world.client.get(COMPASS_CONNECTION, "other")
 
 
 # --- connected: what the Director says, and what becomes of it ---

@@ -328,6 +328,28 @@ def test_the_ca_secret_is_mended(bench: Bench, harm: object, renewed: bool) -> N
 # --- what operators do ---
 
 
+def test_the_secret_wins_over_the_config_map() -> None:
+    """An incomplete one is reported, and not completed from the ConfigMap."""
+    bench = Bench()
+    data = bench.configure()
+    bench.put_configuration("Secret", {"TOKEN": data["TOKEN"]})
+    bench.settle()
+    assert f"Secret {CONFIGURATION}: CONNECTOR_URL is missing, RUNTIME_ID is missing, TENANT is missing" in bench.error
+    assert bench.connector.calls == []
+    bench.put_configuration("Secret", data)
+    bench.settle()
+    bench.assert_connected()
+
+
+def test_another_name_is_ignored_with_an_event(bench: Bench) -> None:
+    """Only compass-connection is served."""
+    spec = {"managementInfo": {"connectorUrl": "", "directorUrl": ""}}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": "other"}, "spec": spec})
+    assert bench.reconciler.reconcile("other").requeue_after is None
+    assert bench.recorder.reasons == ["Ignored"]
+    assert "status" not in bench.server.get(COMPASS_CONNECTION, "other")
+
+
 def _forget_registration(bench: Bench) -> None:
     """As the Secret of the Go agent, which has no Runtime id and no URLs."""
     bench.server.edit(SECRET, CLUSTER.name, lambda obj: obj["data"].pop("connection"), namespace=CLUSTER.namespace)
