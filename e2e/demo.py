@@ -1,4 +1,4 @@
-"""The whole story in half a minute: `make demo` tells it, `make playground` leaves the stage to you afterwards.
+"""Pair, sync, change, drift, renew, reconnect in half a minute: `make demo`; `make playground` then keeps running.
 
 Everything is real but Compass: kube-apiserver and etcd, TLS and certificates, and the agent as a process of its own.
 """
@@ -35,12 +35,8 @@ _WIDTH = 110  # of the account when it goes into a file or a CI log
 Object = dict[str, Any]
 
 
-class DemoFailed(Exception):
-    """A condition was not met in time."""
-
-
-class Teller:
-    """Says what is about to happen, and how long it took."""
+class Output:
+    """Prints what is about to happen, and how long it took."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -63,47 +59,47 @@ class Teller:
             self._console.print(one, soft_wrap=True)
 
 
-class Story:
+class Demo:
     """The chapters, in order; each leaves the world as the next one needs it."""
 
-    def __init__(self, world: World, agent: AgentProcess, teller: Teller) -> None:
+    def __init__(self, world: World, agent: AgentProcess, output: Output) -> None:
         self._world = world
         self._agent = agent
-        self._tell = teller
+        self._output = output
 
     def start(self) -> None:
-        self._tell.chapter("The agent starts in a cluster that knows nothing of Compass")
-        with self._tell.step("install the CRDs, start the agent"):
+        self._output.chapter("The agent starts in a cluster that knows nothing of Compass")
+        with self._output.step("install the CRDs, start the agent"):
             self._world.install_crds()
             self._agent.start()
             self._world.wait_for_state("ConnectionFailed")
-        self._tell.detail(f"status says: {self._world.connection_error()}")
+        self._output.detail(f"status says: {self._world.connection_error()}")
 
     def pair(self) -> None:
-        self._tell.chapter("Pair: a one-time token becomes a client certificate")
+        self._output.chapter("Pair: a one-time token becomes a client certificate")
         for application in landscape():
             if application["name"] != _WEATHER:
                 self._world.compass.put_application(application)
-        with self._tell.step("kubectl apply the ConfigMap compass-agent-configuration with a fresh token"):
+        with self._output.step("kubectl apply the ConfigMap compass-agent-configuration with a fresh token"):
             self._world.configure()
             self._world.wait_for("credentials", lambda: self._world.state() not in ("", "ConnectionFailed"))
         certificate = self._certificate()
-        self._tell.detail(
+        self._output.detail(
             f"certificate of {certificate.subject.rfc4514_string()}, "
             f"valid until {certificate.not_valid_after_utc:%Y-%m-%d}"
         )
 
     def sync(self) -> None:
-        self._tell.chapter("Sync: the cluster gets what Compass assigns")
-        with self._tell.step("fetch the Applications from the Director and create them with their Secrets"):
+        self._output.chapter("Sync: the cluster gets what Compass assigns")
+        with self._output.step("fetch the Applications from the Director and create them with their Secrets"):
             self._world.wait_for_state("Synchronized")
-        self._tell.detail(f"{len(self._world.applications())} Applications, {len(self._world.secrets())} Secrets")
+        self._output.detail(f"{len(self._world.applications())} Applications, {len(self._world.secrets())} Secrets")
 
     def change(self) -> None:
-        self._tell.chapter("Change: the cluster follows the Director")
+        self._output.chapter("Change: the cluster follows the Director")
         state, runtime_id = self._world.compass.state, self._world.compass.runtime_id
         assigned = {application["name"]: application for application in state.applications_of(runtime_id)}
-        with self._tell.step("an Application is described anew, one is added, one is unassigned"):
+        with self._output.step("an Application is described anew, one is added, one is unassigned"):
             state.change_application(assigned["Harbour Logistics ERP"]["id"], {"description": "Moved to Antwerp"})
             gone = next(name for name in assigned if "Payroll" in name)
             state.unassign(assigned[gone]["id"], runtime_id)
@@ -111,9 +107,9 @@ class Story:
             self._world.wait_for("the changes", self._changes_are_there)
 
     def drift(self) -> None:
-        self._tell.chapter("Drift: what people break is mended, what is theirs stays")
+        self._output.chapter("Drift: what users change is reverted, what is theirs stays")
         present = self._world.applications()[_ERP]
-        with self._tell.step("somebody edits an Application and labels it, and deletes a Secret"):
+        with self._output.step("a user edits an Application and labels it, and deletes a Secret"):
             present["spec"]["description"] = "edited by hand"
             present["metadata"]["labels"]["team"] = "harbour"
             self._world.client.update(APPLICATION, present)
@@ -127,22 +123,22 @@ class Story:
                     and self._world.applications()[_ERP]["metadata"]["labels"].get("team") == "harbour"
                 ),
             )
-        with self._tell.step("somebody deletes an Application"):
+        with self._output.step("a user deletes an Application"):
             self._world.client.delete(APPLICATION, _ERP)
             self._world.wait_for("it to be back", lambda: _ERP in self._world.applications())
 
     def renew(self) -> None:
-        self._tell.chapter("Renew: a fresh certificate before the old one ends")
+        self._output.chapter("Renew: a fresh certificate before the old one ends")
         before = self._certificate()
-        with self._tell.step("kubectl patch: refreshCredentialsNow"):
+        with self._output.step("kubectl patch: refreshCredentialsNow"):
             self._world.patch_connection({"spec": {"refreshCredentialsNow": True}})
             self._world.wait_for("another certificate", lambda: self._certificate() != before)
             self._world.wait_for_state("Synchronized")
 
     def reconnect(self) -> None:
-        self._tell.chapter("Reconnect: a new token and kubectl delete")
+        self._output.chapter("Reconnect: a new token and kubectl delete")
         before = self._certificate()
-        with self._tell.step("all certificates are revoked; a new token, and delete compassconnection"):
+        with self._output.step("all certificates are revoked; a new token, and delete compassconnection"):
             self._world.compass.state.revoke_all(self._world.compass.runtime_id)
             self._world.configure()
             self._world.delete_connection()
@@ -158,7 +154,7 @@ class Story:
         kubectl = str(self._world.control_plane.assets.kubectl)
         command = [kubectl, "--kubeconfig", str(self._world.kubeconfig), "get", "compassconnection"]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        self._tell.show("", table, "\n[bold]$ kubectl get compassconnection[/]", escape(printed.rstrip()))
+        self._output.show("", table, "\n[bold]$ kubectl get compassconnection[/]", escape(printed.rstrip()))
 
     def _changes_are_there(self) -> bool:
         names = self._world.applications().keys()
@@ -173,10 +169,8 @@ class Story:
         return text
 
     def _certificate(self) -> x509.Certificate:
-        stored = self._world.secret(CLUSTER_SECRET)
-        if not stored or "crt" not in stored:
-            raise DemoFailed(f"the Secret {CLUSTER_SECRET} holds no certificate")
-        return x509.load_pem_x509_certificate(stored["crt"].encode())
+        stored = self._world.wait_for("a certificate", lambda: (self._world.secret(CLUSTER_SECRET) or {}).get("crt"))
+        return x509.load_pem_x509_certificate(str(stored).encode())
 
 
 def main() -> int:
@@ -187,8 +181,8 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="compass-runtime-agent-") as directory:
         try:
-            _play(Path(directory), Teller(console), console, playground=options.playground)
-        except (DemoFailed, TimeoutError, KubernetesError, AssetsUnavailable, ControlPlaneError) as error:
+            _play(Path(directory), Output(console), console, playground=options.playground)
+        except (TimeoutError, KubernetesError, AssetsUnavailable, ControlPlaneError) as error:
             console.print(f"\n[bold red]The demo failed:[/] {escape(str(error))}", soft_wrap=True)
             return 1
         except KeyboardInterrupt:
@@ -198,28 +192,28 @@ def main() -> int:
     return 0
 
 
-def _play(directory: Path, teller: Teller, console: Console, *, playground: bool) -> None:
-    teller.chapter("The stage: kube-apiserver and etcd of this machine, and a mock Compass")
+def _play(directory: Path, output: Output, console: Console, *, playground: bool) -> None:
+    output.chapter("kube-apiserver and etcd on this machine, and a mock Compass")
     with ExitStack() as stack:
-        with teller.step("start them"):
+        with output.step("start them"):
             world = stack.enter_context(World.local(directory))
-        story = Story(world, world.agent(), teller)
-        for chapter in (story.start, story.pair, story.sync, story.change, story.drift, story.renew, story.reconnect):
+        demo = Demo(world, world.agent(), output)
+        for chapter in (demo.start, demo.pair, demo.sync, demo.change, demo.drift, demo.renew, demo.reconnect):
             chapter()
-        story.end()
+        demo.end()
         if playground:
             _stay(world, console)
 
 
 def _stay(world: World, console: Console) -> None:
     runtime = f"{world.compass.admin_url}/runtimes/{world.compass.runtime_id}"
-    console.print("\n[bold]The stage is yours[/] until Ctrl-C. In another terminal:\n")
+    console.print("\n[bold]Everything keeps running[/] until Ctrl-C. In another terminal:\n")
     for what, command in (
         ("", f"export KUBECONFIG={world.kubeconfig} PATH={world.control_plane.assets.kubectl.parent}:$PATH"),
         ("see the connection", "kubectl get cc; kubectl describe cc compass-connection"),
         ("see the Applications", "kubectl get applications"),
         (
-            "break one, and see it mended",
+            "change one, and see it reverted",
             f'kubectl patch app {_ERP} --type merge -p \'{{"spec":{{"description":"x"}}}}\'',
         ),
         ("ask the Director now", 'kubectl patch cc compass-connection --type merge -p \'{"spec":{"resyncNow":true}}\''),

@@ -8,8 +8,7 @@ of the official client would be a second implementation with other errors.
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, TextIO
 
@@ -42,27 +41,6 @@ class Failed(Exception):
 
 class KubectlFailed(Exception):
     """kubectl cannot be run, or not with these arguments."""
-
-
-@dataclass(frozen=True)
-class Replicas:
-    """The number of Pods that the Deployment should have, and the number of ready ones."""
-
-    wanted: int
-    ready: int
-
-
-@dataclass(frozen=True)
-class Agent:
-    """What runs: the image of the Deployment, and version and commit as the agent tells them; "" if it does not.
-
-    `go_agent`: it is the Go agent, which tells neither.
-    """
-
-    image: str
-    version: str
-    commit: str
-    go_agent: bool
 
 
 class Cluster:
@@ -108,21 +86,25 @@ class Cluster:
             raise SettingsError([f"{where}: {problem}" for problem in error.problems]) from error
 
     @cached_property
-    def agent(self) -> Agent | None:
-        """None if the agent runs without a Deployment. The version comes from the leader's Pod, with kubectl exec."""
+    def agent(self) -> Object | None:
+        """The image of the Deployment, and version and commit as the leader tells them; "" if it does not.
+
+        None if the agent runs without a Deployment. The Go agent tells neither.
+        """
         if self.deployment is None:
             return None
-        image = str(container_of(self.deployment).get("image") or "")
-        if self.go_agent:
-            return Agent(image, "", "", go_agent=True)
-        try:
-            target = self.leader_target()
-            command = self.in_pod(target, "--version")
-            told = _output(command) if target else ""
-        except (KubectlFailed, SettingsError):
-            told = ""
+        told = ""
+        if not self.go_agent:
+            with suppress(KubectlFailed, SettingsError):
+                target = self.leader_target()
+                told = _output(self.in_pod(target, "--version")) if target else ""
         found = _VERSION.fullmatch(told.strip())
-        return Agent(image, found["version"] if found else "", found["commit"] if found else "", go_agent=False)
+        return {
+            "image": str(container_of(self.deployment).get("image") or ""),
+            "version": found["version"] if found else "",
+            "commit": found["commit"] if found else "",
+            "go_agent": bool(self.go_agent),
+        }
 
     def is_missing(self) -> bool:
         """Whether the namespace has neither the Deployment nor, for an agent that runs as a process, a Lease that is
@@ -148,12 +130,12 @@ class Cluster:
         return str(container.get("image")) if path == _READINESS_OF_GO_AGENT else ""
 
     @property
-    def replicas(self) -> Replicas | None:
-        """The replicas; None without a Deployment."""
+    def replicas(self) -> Object | None:
+        """How many are wanted and ready; None without a Deployment."""
         if self.deployment is None:
             return None
-        wanted = fields.spec(self.deployment).get("replicas", 1)
-        return Replicas(wanted, fields.member(self.deployment, "status").get("readyReplicas", 0))
+        ready = fields.member(self.deployment, "status").get("readyReplicas", 0)
+        return {"wanted": fields.spec(self.deployment).get("replicas", 1), "ready": ready}
 
     @property
     def service_account(self) -> str:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from controller import fields
@@ -77,21 +77,18 @@ def report(cluster: Cluster, terminal: Terminal) -> dict[str, Any]:
     found = report_of_agent(connection, _certificate(connection), settings, now=terminal.clock.time())
     runtime = member(member(connection, "status"), "runtime")
     found["runtime"], found["tenant"] = runtime.get("id"), runtime.get("tenant")
-    replicas = cluster.replicas
     found["leader"] = None if invalid else cluster.leader() or None
-    found["replicas"] = None if replicas is None else {"wanted": replicas.wanted, "ready": replicas.ready}
-    agent = cluster.agent
-    found["agent"] = None if agent is None else asdict(agent)
+    found["replicas"] = replicas = cluster.replicas
+    found["agent"] = agent = cluster.agent
+    elects = settings.leader_election and not (agent and agent["go_agent"])
     if invalid:
         found["problems"] += [f"the agent cannot start: {problem}" for problem in invalid]
     elif cluster.is_missing():
         found["problems"].append(f"{no_agent(cluster)}. What is shown is the last status that an agent has written")
-    elif agent is not None and agent.go_agent:
-        pass  # it elects no leader
-    elif settings.leader_election and not found["leader"]:
+    elif elects and not found["leader"]:
         found["problems"].append("no replica holds the Lease, so no replica works")
-    if replicas is not None and not replicas.ready:
-        found["problems"].append(f"none of {replicas.wanted} replicas is ready")
+    if replicas and not replicas["ready"]:
+        found["problems"].append(f"none of {replicas['wanted']} replicas is ready")
     found["healthy"] = not found["problems"]
     return found
 

@@ -54,8 +54,8 @@ def leave_objects(cluster: Cluster, configuration: dict[str, str]) -> None:
         cluster.client.update(APPLICATION, plain)
 
 
-def complaints(cluster: Cluster, *, ca_secret: ObjectName) -> list[str]:
-    """What the Go agent would stumble over in the cluster; [] when it could go on from here.
+def takeover_problems(cluster: Cluster, *, ca_secret: ObjectName) -> list[str]:
+    """What keeps the Go agent from going on with the objects of the cluster; [] if nothing does.
 
     It starts with the credentials and URLs that are stored, asks for the configuration in each cycle, writes status and
     spec with one PUT, and takes as its own each Application that has compassMetadata.
@@ -66,7 +66,7 @@ def complaints(cluster: Cluster, *, ca_secret: ObjectName) -> list[str]:
         lambda: _connection(cluster),
         lambda: _applications(cluster),
     )
-    return [complaint for part in parts for complaint in part()]
+    return [problem for part in parts for problem in part()]
 
 
 def _configuration(cluster: Cluster) -> Iterator[str]:

@@ -71,7 +71,7 @@ def read_manifests(path: Path) -> list[Object]:
     return [obj for obj in yaml.safe_load_all(path.read_text()) if obj]
 
 
-class Operator:
+class KymaOperator:
     """Runs from the beginning of the block to its end, in a thread. `applied` counts what it has applied in whole."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """The admin API: what a scenario or a person may do to the running mock, as JSON over plain HTTP.
 
-`GET /` lists all calls. Answers are JSON; errors are `{"error": "..."}` with 400, 404 or 405.
+`GET /` lists all calls. Answers are JSON; errors are `{"error": "..."}` with 400 or 404.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from e2e.mock_compass.faults import Fault
 from e2e.mock_compass.gateway import OUTAGES
 from e2e.mock_compass.state import TOKEN_LIFETIME, UnknownError
 
-Call = Callable[[dict[str, Any], dict[str, str]], Any]
+Call = Callable[..., Any]
 """Gets the body and the parts of the path."""
 
 
@@ -26,68 +26,62 @@ class Admin:
 
     def __init__(self, compass: Compass) -> None:
         self._compass = compass
-        state = compass.state
-        self._calls: dict[tuple[str, str], tuple[str, Call]] = {
-            ("GET", "/"): ("this list", lambda _body, _path: self._help()),
-            ("GET", "/status"): ("URLs, Runtimes, numbers", lambda _body, _path: self._status()),
-            ("GET", "/ca"): ("PEM of the authority of the servers", lambda _body, _path: {"ca": compass.ca_pem}),
-            ("GET", "/applications"): ("all Applications", lambda _body, _path: state.applications()),
-            ("POST", "/applications"): (
+        state, faults, outages, requests = compass.state, compass.faults, compass.outages, compass.requests
+        self._calls: dict[str, tuple[str, Call]] = {
+            "GET /": ("this list", lambda _: self._help()),
+            "GET /status": ("URLs, Runtimes, numbers", lambda _: self._status()),
+            "GET /ca": ("PEM of the authority of the servers", lambda _: {"ca": compass.ca_pem}),
+            "GET /applications": ("all Applications", lambda _: state.applications()),
+            "POST /applications": (
                 "adds or replaces one, and assigns it to the first Runtime",
-                lambda body, _path: {"id": compass.put_application(body)["id"]},
+                lambda body: {"id": compass.put_application(body)["id"]},
             ),
-            ("POST", "/applications/examples"): (
+            "POST /applications/examples": (
                 "the example landscape, assigned",
-                lambda _body, _path: {"ids": [compass.put_application(one)["id"] for one in landscape()]},
+                lambda _: {"ids": [compass.put_application(one)["id"] for one in landscape()]},
             ),
-            ("POST", "/applications/generate"): (
+            "POST /applications/generate": (
                 '{"count"}: so many small ones, assigned',
-                lambda body, _path: compass.generate_applications(int(body["count"])),
+                lambda body: compass.generate_applications(int(body["count"])),
             ),
-            ("PATCH", "/applications/{id}"): (
+            "PATCH /applications/{id}": (
                 "replaces the given top-level fields",
-                lambda body, path: state.change_application(path["id"], body),
+                lambda body, application: state.change_application(application, body),
             ),
-            ("DELETE", "/applications/{id}"): ("removes it", lambda _body, path: state.remove_application(path["id"])),
-            ("DELETE", "/runtimes/{runtime}/applications/{id}"): (
+            "DELETE /applications/{id}": ("removes it", lambda _, application: state.remove_application(application)),
+            "DELETE /runtimes/{runtime}/applications/{id}": (
                 "unassigns it",
-                lambda _body, path: state.unassign(path["id"], path["runtime"]),
+                lambda _, runtime, application: state.unassign(application, runtime),
             ),
-            ("POST", "/runtimes/{runtime}/tokens"): (
+            "POST /runtimes/{runtime}/tokens": (
                 '{"lifetime"?}: the values that a Runtime is configured with, and a one-time token',
-                lambda body, path: self._issue_token(path["runtime"], float(body.get("lifetime", TOKEN_LIFETIME))),
+                lambda body, runtime: self._issue_token(runtime, float(body.get("lifetime", TOKEN_LIFETIME))),
             ),
-            ("GET", "/runtimes/{runtime}/certificates"): (
+            "GET /runtimes/{runtime}/certificates": (
                 "issued certificates",
-                lambda _body, path: [
+                lambda _, runtime: [
                     {**dataclasses.asdict(one), "revoked": state.is_revoked(one.fingerprint)}
-                    for one in state.certificates(path["runtime"])
+                    for one in state.certificates(runtime)
                 ],
             ),
-            ("DELETE", "/runtimes/{runtime}/certificates"): (
+            "DELETE /runtimes/{runtime}/certificates": (
                 "revokes them all",
-                lambda _body, path: {"revoked": state.revoke_all(path["runtime"])},
+                lambda _, runtime: {"revoked": state.revoke_all(runtime)},
             ),
-            ("POST", "/faults"): (
-                "arms one (fields of Fault)",
-                lambda body, _path: {"number": compass.faults.add(Fault(**body))},
-            ),
-            ("DELETE", "/faults"): ("removes all", lambda _body, _path: compass.faults.clear()),
-            ("GET", "/outages"): ("which are on", lambda _body, _path: compass.outages.active()),
-            ("PUT", "/outages/{name}"): (
+            "POST /faults": ("arms one (fields of Fault)", lambda body: {"number": faults.add(Fault(**body))}),
+            "DELETE /faults": ("removes all", lambda _: faults.clear()),
+            "GET /outages": ("which are on", lambda _: outages.active()),
+            "PUT /outages/{name}": (
                 f"takes it down; one of {', '.join(OUTAGES)}",
-                lambda _body, path: compass.outages.begin(path["name"]),
+                lambda _, name: outages.begin(name),
             ),
-            ("DELETE", "/outages/{name}"): ("ends one", lambda _body, path: compass.outages.end(path["name"])),
-            ("DELETE", "/outages"): ("ends all", lambda _body, _path: compass.outages.clear()),
-            ("GET", "/requests"): (
+            "DELETE /outages/{name}": ("ends one", lambda _, name: outages.end(name)),
+            "DELETE /outages": ("ends all", lambda _: outages.clear()),
+            "GET /requests": (
                 "the log of requests, without secrets",
-                lambda _body, _path: [dataclasses.asdict(request) for request in compass.requests.all()],
+                lambda _: [dataclasses.asdict(request) for request in requests.all()],
             ),
-            ("GET", "/counters"): (
-                "requests by target/operation",
-                lambda _body, _path: compass.requests.counters(),
-            ),
+            "GET /counters": ("requests by target/operation", lambda _: requests.counters()),
         }
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -103,17 +97,13 @@ class Admin:
 
     def _call(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """HTTP status and answer."""
-        status, error = 404, f"there is no {path}; see GET /"
-        for (wanted, pattern), (_text, call) in self._calls.items():
-            found = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern), path)
-            if found and wanted == method:
-                return 200, call(body, found.groupdict())
-            if found:
-                status, error = 405, f"{path} has no {method}"
-        return status, {"error": error}
+        for pattern, (_text, call) in self._calls.items():
+            if found := re.fullmatch(re.sub(r"\{\w+\}", "([^/]+)", pattern), f"{method} {path}"):
+                return 200, call(body, *found.groups())
+        return 404, {"error": f"there is no {method} {path}; see GET /"}
 
     def _help(self) -> list[str]:
-        return [f"{method} {path}: {text}" for (method, path), (text, _call) in self._calls.items()]
+        return [f"{pattern}: {text}" for pattern, (text, _call) in self._calls.items()]
 
     def _status(self) -> dict[str, Any]:
         compass = self._compass

@@ -9,16 +9,16 @@ import yaml
 
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, SECRET
 from e2e.cluster import NAMESPACES
-from e2e.scenarios.stage import CommandFailed, Stage
+from e2e.scenarios.target import CommandFailed, Target
 from informers import KubernetesError
 
 Object = dict[str, Any]
 
 
-def save(stage: Stage, folder: Path, *, since: float) -> None:
+def save(target: Target, folder: Path, *, since: float) -> None:
     """Write what can be had into the folder; a part that cannot be read is a file that says so. `since`: epoch."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, read in _parts(stage).items():
+    for name, read in _parts(target).items():
         try:
             text = read()
         except (KubernetesError, CommandFailed, OSError) as error:
@@ -28,20 +28,20 @@ def save(stage: Stage, folder: Path, *, since: float) -> None:
     (folder / "README").write_text(f"The scenario began at {began}.\n")
 
 
-def _parts(stage: Stage) -> dict[str, Callable[[], str]]:
+def _parts(target: Target) -> dict[str, Callable[[], str]]:
     def of(resource: Any, namespace: str | None = None) -> Callable[[], str]:
         return lambda: _yaml(
-            [_without_values(obj) for obj in stage.client.list(resource, namespace=namespace)["items"]]
+            [_without_values(obj) for obj in target.client.list(resource, namespace=namespace)["items"]]
         )
 
     parts = {
         "compassconnections.yaml": of(COMPASS_CONNECTION),
         "applications.yaml": of(APPLICATION),
-        "events.yaml": lambda: _yaml(stage.events()),
-        "lease.txt": lambda: f"holder: {stage.lease_holder()}\n",
-        "compass-requests.yaml": lambda: _yaml(stage.compass.call("GET", "/requests")),
-        "pods.txt": lambda: stage.kubectl("describe", "pods", "--all-namespaces"),
-        "agents.log": lambda: "\n".join(f"--- {name}\n{text}" for name, text in stage.logs().items()),
+        "events.yaml": lambda: _yaml(target.events()),
+        "lease.txt": lambda: f"holder: {target.lease_holder()}\n",
+        "compass-requests.yaml": lambda: _yaml(target.compass.call("GET", "/requests")),
+        "pods.txt": lambda: target.kubectl("describe", "pods", "--all-namespaces"),
+        "agents.log": lambda: "\n".join(f"--- {name}\n{text}" for name, text in target.logs().items()),
     }
     for namespace in NAMESPACES:
         parts[f"secrets-{namespace}.yaml"] = of(SECRET, namespace)

@@ -14,13 +14,13 @@ import pytest
 from controller.resources import CONFIG_MAP
 from e2e.controlplane import find_assets
 from e2e.kyma.go_agent import leave_objects
-from e2e.kyma.operator import Operator
+from e2e.kyma.operator import KymaOperator
 from e2e.mock_compass.faults import choose_seed
 from e2e.scenarios.artifacts import save
-from e2e.scenarios.deployed import AGENT_IMAGE, MOCK_IMAGE, DeployedStage, Images
+from e2e.scenarios.deployed import AGENT_IMAGE, MOCK_IMAGE, DeployedTarget, Images
 from e2e.scenarios.documents import Page
-from e2e.scenarios.local import LocalStage
-from e2e.scenarios.stage import Stage, run
+from e2e.scenarios.local import LocalTarget
+from e2e.scenarios.target import Target, run
 from e2e.world import OWN_CRDS
 from informers import NotFound
 
@@ -52,27 +52,27 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """One for all scenarios: a cluster takes longer to start than any of them."""
-    stage = _stage(request, tmp_path_factory)
+    target = _target(request, tmp_path_factory)
     try:
-        yield stage
+        yield target
     finally:
-        stage.close()
+        target.close()
 
 
-def _stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stage:
+def _target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Target:
     options = request.config
-    target = options.getoption("--target")
-    if target == "local":
-        return LocalStage(tmp_path_factory.mktemp("stage"))
+    kind = options.getoption("--target")
+    if kind == "local":
+        return LocalTarget(tmp_path_factory.mktemp("target"))
     images = Images(options.getoption("--agent-image"), options.getoption("--mock-image"))
     kubectl = options.getoption("--kind-kubectl-bin") or find_assets().kubectl
-    if target == "kind":
+    if kind == "kind":
         cluster = request.getfixturevalue("kind_cluster")  # of pytest-kind, with its options
         for image in (images.agent, images.mock_compass):
             cluster.load_docker_image(image)
-        return DeployedStage(
+        return DeployedTarget(
             kubeconfig=cluster.kubeconfig_path.absolute(),
             kubectl=Path(kubectl),
             images=replace(images, labels=_labels(images.agent)),
@@ -82,7 +82,7 @@ def _stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     kubeconfig = os.environ.get("KUBECONFIG")
     if not kubeconfig:
         raise pytest.UsageError("--target cluster: KUBECONFIG does not say which one")
-    return DeployedStage(
+    return DeployedTarget(
         kubeconfig=Path(kubeconfig), kubectl=Path(kubectl), images=images, node_shell=None, clean_up=True
     )
 
@@ -97,30 +97,30 @@ def _labels(image: str) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def artifacts(request: pytest.FixtureRequest, stage: Stage) -> Iterator[None]:
+def artifacts(request: pytest.FixtureRequest, target: Target) -> Iterator[None]:
     """What a failed scenario leaves: logs, Events and objects, in a folder of its name."""
     began = time.time()
     yield
     if request.node.stash.get(_FAILED, False):
         folder = ARTIFACTS / request.config.getoption("--target") / request.node.name
-        save(stage, folder, since=began)
+        save(target, folder, since=began)
 
 
 @pytest.fixture
-def connected(stage: Stage) -> Stage:
+def connected(target: Target) -> Target:
     """A paired cluster with the example landscape, all synchronised, whatever ran before."""
-    stage.connect()
-    return stage
+    target.connect()
+    return target
 
 
 @pytest.fixture
-def upgrade(stage: Stage, tmp_path: Path) -> Page:
+def upgrade(target: Target, tmp_path: Path) -> Page:
     """docs/upgrade.md."""
-    return Page(stage, "upgrade.md", tmp_path)
+    return Page(target, "upgrade.md", tmp_path)
 
 
 @pytest.fixture
-def go_agent(connected: Stage) -> Iterator[Stage]:
+def go_agent(connected: Target) -> Iterator[Target]:
     """A cluster that the Go agent has paired and synchronised, with nothing of this agent in it but the CRDs."""
     connected.stop_agents()
     leave_objects(connected, connected.compass.configuration(token="used long ago"))  # noqa: S106 - it is no token
@@ -129,38 +129,38 @@ def go_agent(connected: Stage) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def bare(stage: Stage) -> Iterator[Stage]:
+def bare(target: Target) -> Iterator[Target]:
     """A cluster that has the namespaces and the CRDs, and nothing else of an agent."""
-    stage.compass.reset()
-    _install_crds(stage)  # there are none when this is the first scenario
-    stage.disconnect()
-    with _without_agent(stage):
-        yield stage
+    target.compass.reset()
+    _install_crds(target)  # there are none when this is the first scenario
+    target.disconnect()
+    with _without_agent(target):
+        yield target
 
 
 @contextmanager
-def _without_agent(stage: Stage) -> Iterator[None]:
+def _without_agent(target: Target) -> Iterator[None]:
     """Inside the block no agent is installed, and a Deployment of it runs. What is left at its end is removed."""
-    stage.uninstall()
-    stage.remove(CONFIG_MAP, "compass-ca", "kyma-system")
-    with stage.deployments():
+    target.uninstall()
+    target.remove(CONFIG_MAP, "compass-ca", "kyma-system")
+    with target.deployments():
         yield
         for folder in ("kyma", "agent"):
-            stage.kubectl("delete", "--ignore-not-found", "-k", str(CONFIG / folder))
-        Operator(stage.client).remove()
-        _install_crds(stage)
-    authority = {"ca.crt": stage.compass.ca_pem}
-    stage.put(CONFIG_MAP, {"metadata": {"name": "compass-ca", "namespace": "kyma-system"}, "data": authority})
+            target.kubectl("delete", "--ignore-not-found", "-k", str(CONFIG / folder))
+        KymaOperator(target.client).remove()
+        _install_crds(target)
+    authority = {"ca.crt": target.compass.ca_pem}
+    target.put(CONFIG_MAP, {"metadata": {"name": "compass-ca", "namespace": "kyma-system"}, "data": authority})
 
 
-def _install_crds(stage: Stage) -> None:
-    stage.kubectl("apply", "-k", str(CONFIG / "crd"))
-    stage.wait_for("the CRDs to be served", lambda: _serves_applications(stage))
+def _install_crds(target: Target) -> None:
+    target.kubectl("apply", "-k", str(CONFIG / "crd"))
+    target.wait_for("the CRDs to be served", lambda: _serves_applications(target))
 
 
-def _serves_applications(stage: Stage) -> bool:
+def _serves_applications(target: Target) -> bool:
     try:
-        stage.applications()
+        target.applications()
     except NotFound:
         return False
     return True

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from controller.resources import CONFIG_MAP
-from controller.settings import ObjectName
 from e2e.scenarios.compass import Compass
-from e2e.scenarios.stage import CommandFailed, Stage
+from e2e.scenarios.target import CommandFailed, Target
 from informers import ApiError, Client, NotFound, Resource
 
 _ROOT = Path(__file__).parents[2]
@@ -47,11 +46,10 @@ class Images:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-class DeployedStage(Stage):
+class DeployedTarget(Target):
     """`node_shell`: for what nobody can do through the API server; without it there are no outages, and no frost."""
 
     has_pods = True
-    ca_secret = ObjectName("istio-system", "kyma-gateway-certs-cacert")  # as config/manager sets it
 
     def __init__(
         self, *, kubeconfig: Path, kubectl: Path, images: Images, node_shell: NodeShell | None, clean_up: bool
@@ -201,12 +199,6 @@ class DeployedStage(Stage):
                 status = self._in_agents_namespace("exec", name, "--", *python)
                 found[f"{name}/{containers[0]['restartCount']}"] = status
         return found
-
-    def agent_logs(self) -> str:
-        try:
-            return "\n".join(f"--- {name}\n{text[-3000:]}" for name, text in self.logs().items())
-        except (CommandFailed, ApiError) as error:
-            return f"the logs cannot be read: {error}"
 
     def node_missing(self) -> str:
         return "" if self._node_shell else "there is no way to the processes on the node"

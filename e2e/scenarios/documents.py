@@ -11,7 +11,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from e2e.scenarios.stage import CommandFailed, Stage
+from e2e.scenarios.target import CommandFailed, Target
 
 _ROOT = Path(__file__).parents[2]
 _IN_THE_POD = " exec deployment/compass-runtime-agent -- compass-runtime-agent "
@@ -42,8 +42,8 @@ def block(page: str, beginning: str) -> str:
 class Page:
     """Runs what a page of docs/ says, in a folder of its own."""
 
-    def __init__(self, stage: Stage, name: str, directory: Path) -> None:
-        self._stage, self._name, self._directory = stage, name, directory
+    def __init__(self, target: Target, name: str, directory: Path) -> None:
+        self._target, self._name, self._directory = target, name, directory
 
     def follow(
         self, heading: str, *, files: Mapping[str, str] | None = None, fill_in: Mapping[str, str] | None = None
@@ -64,22 +64,22 @@ class Page:
         return "\n".join(printed)
 
     def _run(self, command: str) -> str:
-        if not self._stage.has_pods and _IN_THE_POD in command:
-            return self._stage.command(*command.partition(_IN_THE_POD)[2].split())
-        return run(self._stage, command, files={"ca.crt": self._stage.compass.ca_pem}, directory=self._directory)
+        if not self._target.has_pods and _IN_THE_POD in command:
+            return self._target.command(*command.partition(_IN_THE_POD)[2].split())
+        return run(self._target, command, files={"ca.crt": self._target.compass.ca_pem}, directory=self._directory)
 
 
-def run(stage: Stage, command: str, *, files: dict[str, str] | None = None, directory: Path) -> str:
+def run(target: Target, command: str, *, files: dict[str, str] | None = None, directory: Path) -> str:
     """What a command prints, run in a shell where the repository is, with `kubectl` and these files beside it.
 
     `directory`: an empty one, or that of the command before. Raises CommandFailed.
     """
-    furnish(directory, stage.kubectl_binary, files or {})
+    prepare_directory(directory, target.kubectl_binary, files or {})
     done = subprocess.run(
         ["bash", "-c", command],
         check=False,
         cwd=directory,
-        env=environment(stage, directory),
+        env=environment(target, directory),
         capture_output=True,
         text=True,
         timeout=_SECONDS,
@@ -89,20 +89,20 @@ def run(stage: Stage, command: str, *, files: dict[str, str] | None = None, dire
     return done.stdout
 
 
-def environment(stage: Stage, directory: Path) -> dict[str, str]:
-    """Of a shell in a folder that `furnish` has prepared, for the cluster of the stage."""
+def environment(target: Target, directory: Path) -> dict[str, str]:
+    """Of a shell in a folder that `prepare_directory` has prepared, for the cluster of the target."""
     path = f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "KUBECONFIG": str(stage.kubeconfig)}
+    return {**os.environ, "PATH": path, "KUBECONFIG": str(target.kubeconfig)}
 
 
-def furnish(directory: Path, kubectl: Path, files: dict[str, str]) -> None:
+def prepare_directory(directory: Path, kubectl: Path, files: dict[str, str]) -> None:
     """Put into the folder what commands of the pages use: parts of the repository, kubectl with the plugin, files."""
     (directory / "bin").mkdir(exist_ok=True)
     scripts = Path(sys.executable).parent
     links = {"config": _ROOT / "config", "e2e": _ROOT / "e2e", "bin/kubectl": kubectl}
     links |= {f"bin/{name}": scripts / name for name in ("kubectl-compass", "kubectl_complete-compass")}
-    for link, target in links.items():
+    for link, source in links.items():
         if not (directory / link).is_symlink():
-            (directory / link).symlink_to(target)
+            (directory / link).symlink_to(source)
     for name, text in files.items():
         (directory / name).write_text(text)

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from controller.resources import APPLICATION
-from e2e.scenarios.stage import Stage
+from e2e.scenarios.target import Target
 from informers import ApiError
 
 _PAUSE_SECONDS = 0.05
@@ -15,10 +15,10 @@ _PAUSE_SECONDS = 0.05
 class DriftProbe:
     """Edits from the beginning of the block to its end. `gaps`: seconds that each edit lasted."""
 
-    def __init__(self, stage: Stage, application: str) -> None:
-        self._client = stage.client
+    def __init__(self, target: Target, application: str) -> None:
+        self._client = target.client
         self._name = application
-        self._wanted = stage.applications()[application]["spec"]["description"]
+        self._wanted = target.applications()[application]["spec"]["description"]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drift-probe")
         self._failure: Exception | None = None

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import requests
 
-from controller.settings import ObjectName
 from e2e.agent_process import AgentProcess, free_port
 from e2e.cluster import Object
 from e2e.kyma.operator import DEPLOYMENT, NAME
 from e2e.scenarios.compass import Compass
 from e2e.scenarios.deployed import AGENT_IMAGE
-from e2e.scenarios.stage import Stage, run
+from e2e.scenarios.target import Target, run
 from e2e.world import World
 from informers import ApiError, Client, NotFound
 
@@ -29,11 +28,10 @@ _PROBE_SECONDS = 2.0
 SERVICE_ACCOUNT = "system:serviceaccount:kyma-system:compass-runtime-agent"
 
 
-class LocalStage(Stage):
+class LocalTarget(Target):
     """A World, and what a Deployment and a kubelet do for its agents."""
 
     has_pods = False
-    ca_secret = ObjectName("istio-system", "kyma-gateway-certs-cacert")
 
     def __init__(self, directory: Path, **settings: str) -> None:
         """`settings` of the agents, names without their prefix."""
@@ -148,9 +146,6 @@ class LocalStage(Stage):
         pids = {f"{name}/{replica.agent.pid}": replica.agent.pid for name, replica in list(self._agents.items())}
         files = {name: Path(f"/proc/{pid}/status") for name, pid in pids.items()}
         return {name: file.read_text() for name, file in files.items() if file.exists()}
-
-    def agent_logs(self) -> str:
-        return "\n".join(f"--- {name}\n{text[-3000:]}" for name, text in self.logs().items() if name in self._agents)
 
     @contextmanager
     def api_server_outage(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ import pytest
 
 from controller.resources import APPLICATION
 from e2e.mock_compass.examples import landscape
-from e2e.scenarios.stage import CommandFailed, Stage
+from e2e.scenarios.target import CommandFailed, Target
 from informers import ApiError
 
 _PAUSE_SECONDS = (3.0, 20.0)
@@ -26,7 +26,7 @@ _EXPLAINED = re.compile(r"(informers|controller\.compass)\.errors\.\w+: ")  # an
 
 
 @pytest.mark.timeout(0)
-def test_soak(connected: Stage, request: pytest.FixtureRequest) -> None:
+def test_soak(connected: Target, request: pytest.FixtureRequest) -> None:
     """After all faults the cluster is in sync with the Director, without a second pairing."""
     seconds = float(request.config.getoption("--soak-seconds"))
     seed = int(request.config.getoption("--soak-seed") or time.time())
@@ -52,8 +52,8 @@ def test_soak(connected: Stage, request: pytest.FixtureRequest) -> None:
 
 
 class _Soak:
-    def __init__(self, stage: Stage, rng: random.Random) -> None:
-        self._stage, self._rng = stage, rng
+    def __init__(self, target: Target, rng: random.Random) -> None:
+        self._target, self._rng = target, rng
         self.done: dict[str, int] = {}
         self.memory: dict[str, list[int]] = {}
         self.unexplained: set[str] = set()
@@ -64,7 +64,7 @@ class _Soak:
             self._delete_applications,
             self._change_what_is_assigned,
         ]
-        if not stage.node_missing():
+        if not target.node_missing():
             self._faults.append(self._api_server_outage)
 
     def fault(self) -> None:
@@ -76,34 +76,34 @@ class _Soak:
     def look(self, *, warm: bool) -> None:
         """Memory of what runs, and errors that no fault explains."""
         try:
-            for name, text in self._stage.logs().items():
+            for name, text in self._target.logs().items():
                 errors = {line for line in text.splitlines() if _ERROR.search(line) and not _EXPLAINED.search(line)}
                 self.unexplained |= {f"{name}: {line}" for line in errors}
             if warm:
-                for process, status in self._stage.process_status().items():
+                for process, status in self._target.process_status().items():
                     self.memory.setdefault(process, []).extend(int(found) for found in _RSS.findall(status))
         except (ApiError, CommandFailed) as error:
             print(f"cannot look now: {error}")
 
     def _compass_outage(self) -> None:
-        with self._stage.compass.outage():
+        with self._target.compass.outage():
             time.sleep(self._rng.uniform(*_OUTAGE_SECONDS))
 
     def _api_server_outage(self) -> None:
-        with self._stage.api_server_outage():
+        with self._target.api_server_outage():
             time.sleep(self._rng.uniform(*_OUTAGE_SECONDS))
 
     def _kill_a_replica(self) -> None:
-        self._stage.kill(self._rng.choice(sorted(self._stage.replicas())))
+        self._target.kill(self._rng.choice(sorted(self._target.replicas())))
 
     def _delete_a_replica(self) -> None:
-        self._stage.start_agents()  # a PodDisruptionBudget would not let the second go either
-        self._stage.delete(self._rng.choice(sorted(self._stage.replicas())))
+        self._target.start_agents()  # a PodDisruptionBudget would not let the second go either
+        self._target.delete(self._rng.choice(sorted(self._target.replicas())))
 
     def _delete_applications(self) -> None:
-        for name in self._rng.sample(sorted(self._stage.applications()), k=2):
-            self._stage.remove(APPLICATION, name)
+        for name in self._rng.sample(sorted(self._target.applications()), k=2):
+            self._target.remove(APPLICATION, name)
 
     def _change_what_is_assigned(self) -> None:
         application = self._rng.choice(landscape())
-        self._stage.compass.put({**application, "description": f"changed {self._rng.random():.6f}"})
+        self._target.compass.put({**application, "description": f"changed {self._rng.random():.6f}"})

@@ -6,12 +6,12 @@ import shlex
 from controller.resources import APPLICATION, DELETION_HELD, SECRET, SYNC_STATUS, SYNCED
 from e2e.cluster import Object
 from e2e.mock_compass.examples import landscape
-from e2e.scenarios.stage import Stage
+from e2e.scenarios.target import Target
 
 ERP = "mp-harbour-logistics-erp"
 
 
-def test_sync(connected: Stage) -> None:
+def test_assigned_applications_have_their_secrets(connected: Target) -> None:
     """What is assigned is there with its Secrets, and the Runtime's URLs are in the Director."""
     applications = connected.applications()
     assert len(applications) == len(landscape())
@@ -27,7 +27,7 @@ def test_sync(connected: Stage) -> None:
     assert {"runtime_eventServiceUrl", "runtime_consoleUrl"} <= connected.compass.labels().keys()
 
 
-def test_update(connected: Stage) -> None:
+def test_a_changed_description_changes_the_object(connected: Target) -> None:
     """A changed description is changed in the cluster, in the very object that was there."""
     before = connected.applications()[ERP]
     application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
@@ -38,7 +38,7 @@ def test_update(connected: Stage) -> None:
     assert connected.applications()[ERP]["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-def test_delete(connected: Stage) -> None:
+def test_an_unassigned_application_goes_with_its_secrets(connected: Target) -> None:
     """An Application that is unassigned goes, and its Secrets go with it; the others stay."""
     application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
     others = connected.applications().keys() - {ERP}
@@ -49,7 +49,7 @@ def test_delete(connected: Stage) -> None:
     assert connected.applications().keys() == others
 
 
-def test_protection_from_accidental_deletion(connected: Stage) -> None:
+def test_many_deletions_wait_for_a_confirmation(connected: Target) -> None:
     """More than half of the Applications are deleted only after a confirmation, as the manifests set it."""
     before = connected.applications().keys()
     kept = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
@@ -65,7 +65,7 @@ def test_protection_from_accidental_deletion(connected: Stage) -> None:
     connected.wait_for_state("Synchronized")
 
 
-def test_two_of_one_name(connected: Stage) -> None:
+def test_two_of_one_name_change_nothing(connected: Target) -> None:
     """Neither is applied, and the Event says which; the others are as they were."""
     before = connected.applications()
     for number in (1, 2):
@@ -78,7 +78,7 @@ def test_two_of_one_name(connected: Stage) -> None:
     }
 
 
-def test_drift(connected: Stage) -> None:
+def test_drift_is_reverted_without_compass(connected: Target) -> None:
     """Edits and deletions by users are reverted without a call to Compass; fields of users stay."""
     before = connected.applications()[ERP]
     connected.kubectl("label", "application", ERP, "team=harbour")
@@ -97,9 +97,9 @@ def test_drift(connected: Stage) -> None:
         connected.wait_for("its Secrets", lambda: secret in _secrets_of(connected, ERP))
 
 
-def _held(stage: Stage) -> set[str]:
+def _held(target: Target) -> set[str]:
     """The Applications that say that their deletion is held."""
-    return {name for name, obj in stage.applications().items() if _sync_status(obj) == DELETION_HELD}
+    return {name for name, obj in target.applications().items() if _sync_status(obj) == DELETION_HELD}
 
 
 def _sync_status(application: Object) -> str:
@@ -107,10 +107,10 @@ def _sync_status(application: Object) -> str:
     return str(annotations.get(SYNC_STATUS, SYNCED))
 
 
-def _description(stage: Stage) -> str:
-    text: str = stage.applications()[ERP]["spec"]["description"]
+def _description(target: Target) -> str:
+    text: str = target.applications()[ERP]["spec"]["description"]
     return text
 
 
-def _secrets_of(stage: Stage, application: str) -> set[str]:
-    return {name for name, secret in stage.secrets().items() if secret["metadata"]["labels"]["app"] == application}
+def _secrets_of(target: Target, application: str) -> set[str]:
+    return {name for name, secret in target.secrets().items() if secret["metadata"]["labels"]["app"] == application}

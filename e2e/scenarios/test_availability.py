@@ -10,7 +10,7 @@ import pytest
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios import messages
 from e2e.scenarios.drift_probe import DriftProbe
-from e2e.scenarios.stage import TAKE_OVER_SECONDS, Stage
+from e2e.scenarios.target import TAKE_OVER_SECONDS, Target
 
 WEATHER = "mp-city-weather"
 ERP = "mp-harbour-logistics-erp"
@@ -26,7 +26,7 @@ _WRITE = re.compile(rf"({messages.CREATED}|{messages.UPDATED}|{messages.DELETED}
 
 
 @pytest.fixture
-def settled(connected: Stage) -> Iterator[Stage]:
+def settled(connected: Target) -> Iterator[Target]:
     """Afterwards all is synchronised, and there was no second pairing."""
     issued = len(connected.compass.certificates())
     yield connected
@@ -36,33 +36,33 @@ def settled(connected: Stage) -> Iterator[Stage]:
     assert len(connected.compass.certificates()) == issued
 
 
-def test_leader_killed(settled: Stage) -> None:
+def test_another_replica_follows_a_killed_leader(settled: Target) -> None:
     """The other replica takes over when the lease has expired."""
     assert _longest_gap(settled, settled.kill) < TAKE_OVER_SECONDS
 
 
-def test_pod_deleted(settled: Stage) -> None:
+def test_a_deleted_leader_releases_the_lease(settled: Target) -> None:
     """A leader that ends in order releases the lease, so that nobody has to wait until it expires."""
     assert _longest_gap(settled, settled.delete) < LEASE_SECONDS
 
 
-def test_rolling_update(settled: Stage) -> None:
+def test_a_rolling_update_leaves_no_drift(settled: Target) -> None:
     """Every replica is replaced, and drift is never left for as long as a lease lasts."""
     before = settled.replicas()
     assert _longest_gap(settled, lambda _leader: settled.roll()) < LEASE_SECONDS
     assert not before & settled.replicas()
 
 
-def _longest_gap(stage: Stage, replace: Callable[[str], None]) -> float:
+def _longest_gap(target: Target, replace: Callable[[str], None]) -> float:
     """Seconds that drift was left, until there is another leader."""
-    identity, leader = stage.lease_holder(), stage.wait_for_leader()
-    with DriftProbe(stage, WEATHER) as probe:
+    identity, leader = target.lease_holder(), target.wait_for_leader()
+    with DriftProbe(target, WEATHER) as probe:
         replace(leader)
-        stage.wait_for_leader(other_than=identity)
+        target.wait_for_leader(other_than=identity)
     return probe.longest
 
 
-def test_leader_lost(settled: Stage) -> None:
+def test_another_replica_follows_a_lost_leader(settled: Target) -> None:
     """Its Pod is gone without a word, as with its node: another replica takes over when the lease has expired."""
     identity = settled.lease_holder()
     settled.lose(settled.wait_for_leader())
@@ -71,7 +71,7 @@ def test_leader_lost(settled: Stage) -> None:
     _tell_figures("gone", lost, settled)
 
 
-def test_leader_frozen(settled: Stage) -> None:
+def test_a_frozen_leader_writes_nothing_afterwards(settled: Target) -> None:
     """Another one takes over when the lease has expired; the frozen one, when it goes on, writes nothing.
 
     There is something for it to write: by what it has fetched, the change that came meanwhile is drift. Edits go on.
@@ -101,18 +101,18 @@ def test_leader_frozen(settled: Stage) -> None:
     assert _WRITE.search(settled.logs()[successor])  # where a write can be seen
 
 
-def _descriptions(stage: Stage) -> dict[str, str]:
-    return {name: obj["spec"]["description"] for name, obj in stage.applications().items()}
+def _descriptions(target: Target) -> dict[str, str]:
+    return {name: obj["spec"]["description"] for name, obj in target.applications().items()}
 
 
-def _since(stage: Stage, replica: str, before: str) -> str:
+def _since(target: Target, replica: str, before: str) -> str:
     """What a replica has written since, also when its container was replaced meanwhile."""
-    logs = stage.logs()
+    logs = target.logs()
     whole = logs.get(f"{replica} before", "") + logs.get(replica, "")
     return whole.removeprefix(before)
 
 
-def _tell_figures(case: str, vanished: datetime, stage: Stage) -> None:
-    acquired = datetime.fromisoformat(stage.lease()["acquireTime"])
+def _tell_figures(case: str, vanished: datetime, target: Target) -> None:
+    acquired = datetime.fromisoformat(target.lease()["acquireTime"])
     seconds = (acquired - vanished).total_seconds()
     print(f"a leader that is {case} was followed after {seconds:.1f} s; documented: {DOCUMENTED}, on an idle machine")

@@ -5,35 +5,35 @@ import re
 from controller.resources import SECRET
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
 from e2e.scenarios import messages
-from e2e.scenarios.stage import Stage
+from e2e.scenarios.target import Target
 
 NOWHERE = "no-such-service.compass.svc.cluster.local"
 
 
-def test_pair(stage: Stage) -> None:
+def test_pairing_reports_what_is_missing(target: Target) -> None:
     """An unconfigured agent reports what is missing, and the host of a wrong URL; with a token it pairs, once."""
-    stage.compass.reset()
-    stage.disconnect()
-    stage.start_agents()
-    stage.wait_for_state("ConnectionFailed")
-    assert "compass-agent-configuration" in stage.connection_error()
+    target.compass.reset()
+    target.disconnect()
+    target.start_agents()
+    target.wait_for_state("ConnectionFailed")
+    assert "compass-agent-configuration" in target.connection_error()
 
-    stage.configure(stage.compass.configuration() | {"CONNECTOR_URL": f"https://{NOWHERE}/connector/graphql"})
-    stage.wait_for("the host", lambda: f"the host name {NOWHERE} cannot be resolved" in stage.connection_error())
+    target.configure(target.compass.configuration() | {"CONNECTOR_URL": f"https://{NOWHERE}/connector/graphql"})
+    target.wait_for("the host", lambda: f"the host name {NOWHERE} cannot be resolved" in target.connection_error())
 
-    issued = len(stage.compass.certificates())
-    stage.configure(stage.compass.configuration())
-    stage.kubectl("wait", "--for=condition=Ready", "compassconnection/compass-connection", "--timeout=120s")
+    issued = len(target.compass.certificates())
+    target.configure(target.compass.configuration())
+    target.kubectl("wait", "--for=condition=Ready", "compassconnection/compass-connection", "--timeout=120s")
 
-    stage.wait_for_landscape()
-    assert stage.connection_error() == ""
-    assert len(stage.compass.certificates()) == issued + 1
-    credentials = stage.secret(CLUSTER_SECRET)
+    target.wait_for_landscape()
+    assert target.connection_error() == ""
+    assert len(target.compass.certificates()) == issued + 1
+    credentials = target.secret(CLUSTER_SECRET)
     assert credentials is not None
     assert {"crt", "key", "crtChain"} <= credentials.keys()
 
 
-def test_renew(connected: Stage) -> None:
+def test_a_requested_renewal_replaces_the_certificate(connected: Target) -> None:
     """refreshCredentialsNow replaces the certificate, is reset, and the connection goes on."""
     before = connected.secret(CLUSTER_SECRET)
     connected.kubectl(
@@ -44,7 +44,7 @@ def test_renew(connected: Stage) -> None:
     connected.wait_for_landscape()
 
 
-def test_reconnect_with_kubectl(connected: Stage) -> None:
+def test_a_deleted_connection_is_paired_again(connected: Target) -> None:
     """A new token in the configuration and a deleted CompassConnection: another pairing; the Applications stay."""
     before, applications = _crt(connected), connected.applications()
     connected.configure(connected.compass.configuration())
@@ -54,7 +54,7 @@ def test_reconnect_with_kubectl(connected: Stage) -> None:
     assert _uids(after) == _uids(applications)
 
 
-def test_revoke(connected: Stage) -> None:
+def test_a_revoked_connection_needs_a_new_token(connected: Target) -> None:
     """The command revokes the certificate and deletes the credentials; only a new token connects again."""
     applications = connected.applications()
     columns = _columns(connected)
@@ -77,7 +77,7 @@ def test_revoke(connected: Stage) -> None:
     assert _uids(after) == _uids(applications)
 
 
-def test_the_secret_wins_over_the_config_map(connected: Stage) -> None:
+def test_the_secret_wins_over_the_config_map(connected: Target) -> None:
     """A Secret that holds the configuration is taken, and reconnects although the ConfigMap is still there."""
     before = _crt(connected)
     try:
@@ -89,12 +89,12 @@ def test_the_secret_wins_over_the_config_map(connected: Stage) -> None:
         connected.remove(SECRET, CONFIGURATION.name, CONFIGURATION.namespace)
 
 
-def _crt(stage: Stage) -> str:
-    return (stage.secret(CLUSTER_SECRET) or {}).get("crt", "")
+def _crt(target: Target) -> str:
+    return (target.secret(CLUSTER_SECRET) or {}).get("crt", "")
 
 
-def _spec(stage: Stage) -> dict[str, object]:
-    spec: dict[str, object] = (stage.connection() or {}).get("spec") or {}
+def _spec(target: Target) -> dict[str, object]:
+    spec: dict[str, object] = (target.connection() or {}).get("spec") or {}
     return spec
 
 
@@ -102,8 +102,8 @@ def _uids(applications: dict[str, dict[str, object]]) -> dict[str, object]:
     return {name: obj["metadata"]["uid"] for name, obj in applications.items()}  # type: ignore[index]
 
 
-def _columns(stage: Stage) -> dict[str, str]:
+def _columns(target: Target) -> dict[str, str]:
     """What `kubectl get cc` shows of the CompassConnection, by the heads of its columns."""
-    heads, row = stage.kubectl("get", "cc").splitlines()
+    heads, row = target.kubectl("get", "cc").splitlines()
     columns = [(found[0], found.start(), found.end()) for found in re.finditer(r"\S+(?: \S+)*(?:\s{2,}|$)", heads)]
     return {head.strip(): row[begin:end].strip() for head, begin, end in columns}

@@ -8,8 +8,8 @@ import pytest
 from controller.resources import CONFIG_MAP, SECRET
 from e2e.cluster import CONFIGURATION, Object
 from e2e.scenarios.documents import Page, block, commands, run
-from e2e.scenarios.inventory import inventory, new, settled
-from e2e.scenarios.stage import Stage
+from e2e.scenarios.objects import added_since, objects, stable_objects
+from e2e.scenarios.target import Target
 from informers import Resource
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,7 +29,7 @@ def _log_commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", _log_commands())
-def test_documented_log_commands_reach_the_leader(connected: Stage, command: str, tmp_path: Path) -> None:
+def test_documented_log_commands_reach_the_leader(connected: Target, command: str, tmp_path: Path) -> None:
     """Its last lines are printed. POD stands for its Pod; --previous for what it wrote before it was killed."""
     if not connected.has_pods:
         pytest.skip("processes have files, and no kubectl logs")
@@ -49,25 +49,25 @@ def test_documented_log_commands_reach_the_leader(connected: Stage, command: str
     assert any(line in printed for line in ends)
 
 
-def test_uninstall_for_good(bare: Stage, upgrade: Page, tmp_path: Path) -> None:
+def test_the_complete_uninstallation_leaves_nothing(bare: Target, upgrade: Page, tmp_path: Path) -> None:
     """Nothing that was not there before the installation is there after the commands, but Events."""
-    before = inventory(bare)
+    before = objects(bare)
     _install(bare, tmp_path)
     upgrade.follow("Completely")
     assert bare.compass.certificates()[-1]["revoked"]
     _check_that_all_is_gone(bare, before)
 
 
-def test_uninstall_the_agent_alone(bare: Stage, upgrade: Page, tmp_path: Path) -> None:
+def test_without_the_agent_the_listed_objects_remain(bare: Target, upgrade: Page, tmp_path: Path) -> None:
     """What the page lists is left, and nothing else. The commands that follow remove that, too, without an agent."""
-    before = inventory(bare)
+    before = objects(bare)
     applications = _install(bare, tmp_path)
     secrets = bare.secrets()
     upgrade.follow("The agent alone")
     bare.wait_for("the processes to end", lambda: not bare.replicas())
     assert bare.applications().keys() == applications.keys()
     assert bare.secrets().keys() == secrets.keys()
-    assert new(bare, before) == {
+    assert added_since(bare, before) == {
         "CompassConnection <none> compass-connection",
         *(f"Application <none> {name}" for name in applications),
         *(f"Secret kyma-system {name}" for name in secrets),
@@ -82,26 +82,26 @@ def test_uninstall_the_agent_alone(bare: Stage, upgrade: Page, tmp_path: Path) -
     _check_that_all_is_gone(bare, before)
 
 
-def _install(stage: Stage, directory: Path) -> dict[str, Object]:
+def _install(target: Target, directory: Path) -> dict[str, Object]:
     """As the pages say, with the private authority of the mock; gives the Applications that came."""
-    stage.kubectl("apply", "-k", str(DOCS.parent / "config/agent"))
+    target.kubectl("apply", "-k", str(DOCS.parent / "config/agent"))
     for command in commands("upgrade.md", "Without Kyma's operator"):
         if "compass-ca" in command or "private-ca" in command:
-            run(stage, command, files={"ca.crt": stage.compass.ca_pem}, directory=directory)
-    stage.configure(stage.compass.configuration())
-    stage.kubectl("--namespace", "kyma-system", "rollout", "status", "deployment/compass-runtime-agent")
-    return stage.wait_for_landscape()
+            run(target, command, files={"ca.crt": target.compass.ca_pem}, directory=directory)
+    target.configure(target.compass.configuration())
+    target.kubectl("--namespace", "kyma-system", "rollout", "status", "deployment/compass-runtime-agent")
+    return target.wait_for_landscape()
 
 
-def _check_that_all_is_gone(stage: Stage, before: set[str]) -> None:
-    stage.wait_for("the processes to end", lambda: not stage.replicas())
-    stage.collect_secrets()
-    left = stage.wait_for("an end of what is going", lambda: settled(stage))
+def _check_that_all_is_gone(target: Target, before: set[str]) -> None:
+    target.wait_for("the processes to end", lambda: not target.replicas())
+    target.collect_secrets()
+    left = target.wait_for("an end of what is going", lambda: stable_objects(target))
     assert not left - before
     assert not any("kyma-project.io" in name for name in left)
 
 
-def test_no_copy_of_the_token_is_left(connected: Stage, tmp_path: Path) -> None:
+def test_no_copy_of_the_token_is_left(connected: Target, tmp_path: Path) -> None:
     """The documented ways to give it leave none in an annotation, and the command for an earlier way removes one."""
     values = connected.compass.configuration()
     establish = block("tutorials/establish.md", "kubectl apply --server-side -f - <<EOT")
@@ -125,12 +125,12 @@ def test_no_copy_of_the_token_is_left(connected: Stage, tmp_path: Path) -> None:
     assert not (tmp_path / "compass.env").exists()
 
 
-def _annotations(stage: Stage, resource: Resource) -> dict[str, str]:
-    found = stage.client.get(resource, CONFIGURATION.name, namespace=CONFIGURATION.namespace)
+def _annotations(target: Target, resource: Resource) -> dict[str, str]:
+    found = target.client.get(resource, CONFIGURATION.name, namespace=CONFIGURATION.namespace)
     annotations: dict[str, str] = found["metadata"].get("annotations") or {}
     return annotations
 
 
-def _data(stage: Stage) -> dict[str, str]:
-    data: dict[str, str] = stage.client.get(CONFIG_MAP, CONFIGURATION.name, namespace=CONFIGURATION.namespace)["data"]
+def _data(target: Target) -> dict[str, str]:
+    data: dict[str, str] = target.client.get(CONFIG_MAP, CONFIGURATION.name, namespace=CONFIGURATION.namespace)["data"]
     return data

@@ -9,7 +9,7 @@ from controller.resources import APPLICATION, SECRET
 from e2e.cluster import CLUSTER_SECRET
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios import messages
-from e2e.scenarios.stage import Stage
+from e2e.scenarios.target import Target
 
 ERP = "mp-harbour-logistics-erp"
 MOVED = "Moved, which is no business of the log"
@@ -18,7 +18,7 @@ EDITED = "Edited by hand, which is none either"
 Line = dict[str, Any]
 
 
-def test_audit_trail(connected: Stage) -> None:
+def test_each_write_is_a_log_line_without_values(connected: Target) -> None:
     """Each write is a line: what, why, which fields, after which fetch. It holds no value. Here as JSON, with debug."""
     with connected.settings(LOG_FORMAT="json", LOG_LEVEL="debug"):
         connected.wait_for_leader()
@@ -65,7 +65,7 @@ def test_audit_trail(connected: Stage) -> None:
             assert EDITED not in text
 
 
-def test_build_and_metrics(connected: Stage) -> None:
+def test_version_and_commit_are_told_everywhere(connected: Target) -> None:
     """Version and commit are in the first line, in --version, in a metric and in the image. No series is _created."""
     said = re.fullmatch(r"compass-runtime-agent (\S+) \(commit (\S+)\)", connected.command("--version").strip())
     assert said
@@ -83,27 +83,27 @@ def test_build_and_metrics(connected: Stage) -> None:
         assert "_created" not in metrics
 
 
-def _lines(stage: Stage) -> list[Line]:
+def _lines(target: Target) -> list[Line]:
     """Of all replicas, in order."""
-    logs = stage.logs()
-    lines = [json.loads(line) for replica in stage.replicas() for line in logs[replica].splitlines()]
+    logs = target.logs()
+    lines = [json.loads(line) for replica in target.replicas() for line in logs[replica].splitlines()]
     return sorted(lines, key=itemgetter("timestamp"))
 
 
-def _wait_for(stage: Stage, message: str) -> Line:
+def _wait_for(target: Target, message: str) -> Line:
     def found() -> Line:
-        return next((line for line in _lines(stage) if line["message"] == message), {})
+        return next((line for line in _lines(target) if line["message"] == message), {})
 
-    return stage.wait_for(f"the line {message!r}", found)
+    return target.wait_for(f"the line {message!r}", found)
 
 
-def _wait_for_write(stage: Stage, what: str, kind: str, name: str, *, after: Line | None = None) -> Line:
+def _wait_for_write(target: Target, what: str, kind: str, name: str, *, after: Line | None = None) -> Line:
     """The first line of that write; with `after`, the first that follows that one."""
     wanted = {"message": what, "kind": kind, "object": name}
 
     def found() -> Line:
-        lines = _lines(stage)
+        lines = _lines(target)
         begin = 0 if after is None else lines.index(after) + 1
         return next((line for line in lines[begin:] if wanted.items() <= line.items()), {})
 
-    return stage.wait_for(f"a line {what} {kind} {name}", found)
+    return target.wait_for(f"a line {what} {kind} {name}", found)

@@ -9,7 +9,7 @@ from controller.resources import APPLICATION, SECRET
 from e2e.cluster import CLUSTER_SECRET
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios import messages
-from e2e.scenarios.stage import Stage
+from e2e.scenarios.target import Target
 
 ERP = "mp-harbour-logistics-erp"
 _OUTAGE_SECONDS = 4.0  # two periods of the sync, shorter than the agent's deadline to renew its lease
@@ -34,7 +34,7 @@ print(time.monotonic() - began)
 """
 
 
-def test_compass_outage(connected: Stage) -> None:
+def test_an_outage_of_compass_loses_nothing(connected: Target) -> None:
     """The state shows it; Applications and credentials stay; changes of this time arrive afterwards."""
     applications, credentials = connected.applications(), connected.secret(CLUSTER_SECRET)
     application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
@@ -52,7 +52,7 @@ def test_compass_outage(connected: Stage) -> None:
     assert connected.secret(CLUSTER_SECRET) == credentials
 
 
-def test_outage_of_the_connector_alone(connected: Stage) -> None:
+def test_ready_follows_the_connector_without_a_fetch(connected: Target) -> None:
     """Ready is back as soon as the Connector answers, without another fetch: the Director answered throughout.
 
     With a period of an hour, nothing but the answer of the Connector can bring it back. The agents start in the outage.
@@ -76,13 +76,13 @@ def test_outage_of_the_connector_alone(connected: Stage) -> None:
 
 
 @pytest.mark.parametrize("seconds", [_OUTAGE_SECONDS, _LONG_OUTAGE_SECONDS], ids=["short", "longer than the lease"])
-def test_api_server_outage(connected: Stage, seconds: float) -> None:
+def test_an_outage_of_the_api_server_loses_nothing(connected: Target, seconds: float) -> None:
     """Someone leads again afterwards, drift is undone, and what Compass has changed is there."""
     if reason := connected.node_missing():
         pytest.skip(reason)
     issued = len(connected.compass.certificates())
     application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
-    # Before it begins, because some mocks are reached through the API server.
+    # Snapshot it begins, because some mocks are reached through the API server.
     connected.compass.change(application["id"], description="Changed meanwhile")
     with connected.api_server_outage():
         time.sleep(seconds)  # the outage itself
@@ -99,6 +99,6 @@ def test_api_server_outage(connected: Stage, seconds: float) -> None:
     assert len(connected.compass.certificates()) == issued
 
 
-def test_a_watch_after_one_that_was_ended(connected: Stage) -> None:
+def test_a_watch_works_after_one_that_was_ended(connected: Target) -> None:
     """It goes on until the server ends it, with the Python and the OpenSSL of the image: see TLSSocket."""
     assert float(connected.python(_WATCH_TWICE)) > 2

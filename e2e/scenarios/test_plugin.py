@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2e.scenarios.documents import environment, furnish, run
-from e2e.scenarios.stage import Stage
+from e2e.scenarios.documents import environment, prepare_directory, run
+from e2e.scenarios.target import Target
 
 DOCS = Path(__file__).parents[2] / "docs"
 _NEEDS_PODS = ("doctor", "logs", "revoke")
@@ -33,18 +33,18 @@ def _name(command: str) -> str:
 
 
 class Terminal:
-    """Runs commands of the page for a stage, with a fresh token in the file `token`."""
+    """Runs commands of the page for a target, with a fresh token in the file `token`."""
 
-    def __init__(self, stage: Stage, directory: Path) -> None:
-        self.stage, self._directory = stage, directory
+    def __init__(self, target: Target, directory: Path) -> None:
+        self.target, self._directory = target, directory
 
     def run(self, command: str) -> str:
         """What it prints, progress included. The addresses of the example become those of the mock."""
-        values = self.stage.compass.configuration()
+        values = self.target.compass.configuration()
         for key, example in _EXAMPLE.items():
             command = command.replace(example, values[key])
         printed = run(
-            self.stage, f"( {command} ) 2>&1", files={"token": values["TOKEN"] + "\n"}, directory=self._directory
+            self.target, f"( {command} ) 2>&1", files={"token": values["TOKEN"] + "\n"}, directory=self._directory
         )
         print(f"$ {command}\n{printed}")
         assert values["TOKEN"] not in printed
@@ -60,12 +60,12 @@ class Terminal:
 
         It takes Ctrl-C also if the tests run in the background of a shell, which ignores that.
         """
-        furnish(self._directory, self.stage.kubectl_binary, {})
+        prepare_directory(self._directory, self.target.kubectl_binary, {})
         with output.open("wb") as file:
             return subprocess.Popen(
                 ["env", "--default-signal=INT", *command.split()],
                 cwd=self._directory,
-                env=environment(self.stage, self._directory),
+                env=environment(self.target, self._directory),
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
@@ -73,7 +73,7 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(connected: Stage, tmp_path: Path) -> Terminal:
+def terminal(connected: Target, tmp_path: Path) -> Terminal:
     return Terminal(connected, tmp_path)
 
 
@@ -82,10 +82,10 @@ def terminal(connected: Stage, tmp_path: Path) -> Terminal:
 )
 def test_commands_of_a_working_connection(terminal: Terminal, command: str) -> None:
     """Each ends with status 0 and says that all is well."""
-    stage = terminal.stage
-    if _name(command) in _NEEDS_PODS and not stage.has_pods:
+    target = terminal.target
+    if _name(command) in _NEEDS_PODS and not target.has_pods:
         pytest.skip("processes are no Pods")
-    certificates = len(stage.compass.certificates())
+    certificates = len(target.compass.certificates())
     printed = terminal.run(command)
     match _name(command):
         case "doctor":
@@ -95,28 +95,28 @@ def test_commands_of_a_working_connection(terminal: Terminal, command: str) -> N
         case "status" if "yaml" in command:
             assert yaml.safe_load(printed)["healthy"] is True
         case "logs":
-            log = stage.logs()[stage.wait_for_leader()]
+            log = target.logs()[target.wait_for_leader()]
             assert any(line in log for line in printed.splitlines())
         case "renew" | "reconnect":
-            assert len(stage.compass.certificates()) > certificates
+            assert len(target.compass.certificates()) > certificates
             assert "Synchronized" in printed
         case _:
             assert "Synchronized" in printed
 
 
 def test_the_log_of_the_leader_is_followed_to_the_next_one(terminal: Terminal, tmp_path: Path) -> None:
-    stage = terminal.stage
-    if not stage.has_pods:
+    target = terminal.target
+    if not target.has_pods:
         pytest.skip("processes are no Pods")
     (command,) = [command for command in _commands() if "--follow" in command]
-    leader, output = stage.wait_for_leader(), tmp_path / "output"
+    leader, output = target.wait_for_leader(), tmp_path / "output"
     following = terminal.start(command, output)
     try:
-        stage.wait_for("the first lines", lambda: f"the leader is {leader}" in output.read_text(errors="replace"))
-        stage.delete(leader)
-        successor = stage.wait_for_leader()
+        target.wait_for("the first lines", lambda: f"the leader is {leader}" in output.read_text(errors="replace"))
+        target.delete(leader)
+        successor = target.wait_for_leader()
         assert successor != leader
-        stage.wait_for("the next leader", lambda: f"the leader is {successor}" in output.read_text(errors="replace"))
+        target.wait_for("the next leader", lambda: f"the leader is {successor}" in output.read_text(errors="replace"))
     finally:
         os.killpg(following.pid, signal.SIGINT)
         code = following.wait(30)
@@ -125,32 +125,32 @@ def test_the_log_of_the_leader_is_followed_to_the_next_one(terminal: Terminal, t
 
 def test_revoke_and_pair_again(terminal: Terminal) -> None:
     """The two commands that a working connection has no use for, one after the other."""
-    stage = terminal.stage
+    target = terminal.target
     pair, revoke = (next(c for c in _commands() if _name(c) == name) for name in ("pair", "revoke"))
-    if stage.has_pods:
+    if target.has_pods:
         assert "The certificate is revoked" in terminal.run(revoke)
-        stage.wait_for_state("ConnectionFailed")
+        target.wait_for_state("ConnectionFailed")
         assert "ConnectionFailed" in terminal.run("kubectl compass doctor || true")
     else:
-        stage.disconnect()
-        stage.start_agents()
-        stage.wait_for_state("ConnectionFailed")
+        target.disconnect()
+        target.start_agents()
+        target.wait_for_state("ConnectionFailed")
     assert "Synchronized" in terminal.run(pair)
 
 
 def test_doctor_finds_what_is_wrong(terminal: Terminal) -> None:
     """Compass is down; no replica runs. Each has a cure, and what cannot be checked is said."""
-    stage = terminal.stage
-    if not stage.has_pods:
+    target = terminal.target
+    if not target.has_pods:
         pytest.skip("processes are no Pods")
-    with stage.compass.outage("gateway"):
-        stage.wait_for_state("ConnectionMaintenanceFailed", "SynchronizationFailed")
+    with target.compass.outage("gateway"):
+        target.wait_for_state("ConnectionMaintenanceFailed", "SynchronizationFailed")
         found = terminal.findings()
         assert found["Director"]["result"] == "warning"
         assert "HTTP 503" in found["Director"]["text"]
         assert "a part of Compass is down" in found["Director"]["cure"]
         assert found["CompassConnection"]["result"] == "problem"
-    stage.stop_agents()
+    target.stop_agents()
     found = terminal.findings()
     assert "replicas is 0" in found["Deployment"]["text"]
     assert found["leader"]["result"] == "problem"

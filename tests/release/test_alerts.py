@@ -23,7 +23,7 @@ def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
     assert told.returncode == 0, told.stdout + told.stderr
 
 
-def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+def test_each_alert_has_cases_with_and_without_it() -> None:
     cases = [case for group in yaml.safe_load(CASES.read_text())["tests"] for case in group["alert_rule_test"]]
     for alert in ALERTS:
         assert {bool(case["exp_alerts"]) for case in cases if case["alertname"] == alert} == {True, False}, alert

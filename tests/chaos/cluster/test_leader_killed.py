@@ -8,7 +8,7 @@ import pytest
 
 from controller.resources import APPLICATION
 from e2e.cluster import Object
-from e2e.scenarios.local import LocalStage
+from e2e.scenarios.local import LocalTarget
 
 APPLICATIONS = 1000
 KILL_AT = 200  # there are this many, and more are being written
@@ -17,58 +17,58 @@ MORE_SECONDS = 10.0  # to notice, and to do the rest, on a machine that does not
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[LocalStage]:
-    stage = LocalStage(tmp_path)
+def target(tmp_path: Path) -> Iterator[LocalTarget]:
+    target = LocalTarget(tmp_path)
     try:
-        yield stage
+        yield target
     finally:
-        stage.close()
+        target.close()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_thousand_applications_survive_the_leader(stage: LocalStage) -> None:
+def test_a_thousand_applications_survive_the_leader(target: LocalTarget) -> None:
     """All are there within the lease and 10 s more; what the first leader has written is not written again."""
-    stage.connect()
-    standing = len(stage.applications())
-    identity, leader = stage.lease_holder(), stage.wait_for_leader()
-    stage.compass.generate(APPLICATIONS)
-    stage.wait_for("the first of them", lambda: _count(stage) > standing)
+    target.connect()
+    standing = len(target.applications())
+    identity, leader = target.lease_holder(), target.wait_for_leader()
+    target.compass.generate(APPLICATIONS)
+    target.wait_for("the first of them", lambda: _count(target) > standing)
     began = time.monotonic()
-    stage.wait_for("some of them", lambda: _count(stage) >= standing + KILL_AT)
+    target.wait_for("some of them", lambda: _count(target) >= standing + KILL_AT)
     pace = (time.monotonic() - began) / KILL_AT
-    stage.kill(leader)
+    target.kill(leader)
     killed = time.monotonic()
-    before = stage.applications()
+    before = target.applications()
     assert standing + KILL_AT <= len(before) < standing + APPLICATIONS, "killed too late to show anything"
 
-    stage.wait_for("another leader", lambda: stage.lease_holder() not in ("", identity))
+    target.wait_for("another leader", lambda: target.lease_holder() not in ("", identity))
     taken_over = time.monotonic() - killed
-    stage.wait_for("all of them", lambda: _count(stage) == standing + APPLICATIONS)
+    target.wait_for("all of them", lambda: _count(target) == standing + APPLICATIONS)
     took = time.monotonic() - killed
-    stage.wait_for_state("Synchronized")
-    stage.wait_for("the count", lambda: _synced(stage) == standing + APPLICATIONS)
+    target.wait_for_state("Synchronized")
+    target.wait_for("the count", lambda: _synced(target) == standing + APPLICATIONS)
 
     print(
         f"killed with {len(before)} of {standing + APPLICATIONS}, written in {pace * 1000:.0f} ms each; "
         f"another led {taken_over:.1f} s later, all were there {took:.1f} s later"
     )
-    after = stage.applications()
+    after = target.applications()
     assert {name: _version(after[name]) for name in before} == {name: _version(obj) for name, obj in before.items()}
     assert {obj["metadata"]["generation"] for obj in after.values()} == {1}
     left = standing + APPLICATIONS - len(before)
     assert took < LEASE_SECONDS + max(MORE_SECONDS, 3 * pace * left)  # a busy machine is slow at everything
 
 
-def _count(stage: LocalStage) -> int:
+def _count(target: LocalTarget) -> int:
     """Without reading them all, which would slow down what is measured."""
-    page = stage.client.list(APPLICATION, limit=1)
+    page = target.client.list(APPLICATION, limit=1)
     left: int = page["metadata"].get("remainingItemCount", 0)
     return len(page["items"]) + left
 
 
-def _synced(stage: LocalStage) -> int:
-    counts: Object = ((stage.connection() or {}).get("status") or {}).get("applications") or {}
+def _synced(target: LocalTarget) -> int:
+    counts: Object = ((target.connection() or {}).get("status") or {}).get("applications") or {}
     synced: int = counts.get("synced", 0)
     return synced
 

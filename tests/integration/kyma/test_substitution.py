@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from e2e.controlplane import ControlPlane
-from e2e.kyma.operator import DEPLOYMENT, NAME, Operator, go_agent_manifests, read_manifests
+from e2e.kyma.operator import DEPLOYMENT, NAME, KymaOperator, go_agent_manifests, read_manifests
 from e2e.scenarios.documents import block, commands
 from e2e.world import NAMESPACES, OWN_CRDS
 from informers import Client, Resource
@@ -63,8 +63,8 @@ class Kyma:
         command = [str(self._kubectl), "--kubeconfig", str(self._kubeconfig), *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    def operator(self, manifests: list[Object] | None = None) -> Operator:
-        return Operator(self._operator_client, manifests=manifests, period=PERIOD)
+    def operator(self, manifests: list[Object] | None = None) -> KymaOperator:
+        return KymaOperator(self._operator_client, manifests=manifests, period=PERIOD)
 
     def shell(self, command: str) -> None:
         """Run what a page says."""
@@ -252,7 +252,7 @@ def _container(template: Object) -> Object:
     return dict(container)
 
 
-def _wait_for(kyma: Kyma, operator: Operator, wanted: Agent) -> None:
+def _wait_for(kyma: Kyma, operator: KymaOperator, wanted: Agent) -> None:
     """A policy is in force some moments after its creation."""
     for _ in range(50):
         operator.wait_until_applied()

@@ -9,7 +9,7 @@ import requests
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from e2e.agent_process import free_port
 from e2e.controlplane import ControlPlane
-from e2e.kyma.operator import Operator
+from e2e.kyma.operator import KymaOperator
 from e2e.mock_compass.server import MockCompass
 from e2e.world import NAMESPACES, Object, World
 from tests.integration.rbac.test_rbac import KINDS, USER, rbac_manifests
@@ -69,7 +69,7 @@ def test_at_the_start(world: World) -> None:
 
     No replica leads without a Lease. The status is written nevertheless: it was Synchronized.
     """
-    Operator(world.client).apply()
+    KymaOperator(world.client).apply()
     world.put(COMPASS_CONNECTION, SYNCHRONIZED)
     agent = Agent(world)
     world.wait_for("the missing permission in the log", lambda: WATCH in agent.log(), timeout=SECONDS)

@@ -9,7 +9,7 @@ import pytest
 from controller.commands.rights import Right, describe, missing, needed
 from controller.settings import Settings
 from e2e.controlplane import ControlPlane
-from e2e.kyma.operator import Operator
+from e2e.kyma.operator import KymaOperator
 from e2e.world import NAMESPACES, Object
 from informers import Client
 from tests.integration.rbac.test_rbac import (
@@ -56,7 +56,7 @@ def agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Client]:
     client.close()
 
 
-def test_each_right_is_one_of_the_rules_and_each_rule_is_checked_or_known() -> None:
+def test_rights_of_doctor_are_the_rules_of_the_roles() -> None:
     """The list in the program and the roles cannot drift apart."""
     rules = permissions(rbac_manifests())
     covered: set[Permission] = set()
@@ -77,7 +77,7 @@ def test_nothing_is_missing_with_the_rules(admin: Client, agent: Client) -> None
 
 def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -> None:
     """Its roles are those of the Go agent: enough for the status of the connection, and not for the rest."""
-    operator = Operator(admin)
+    operator = KymaOperator(admin)
     operator.apply()
     told = (
         "get, list, watch configmaps compass-agent-configuration in kyma-system; "

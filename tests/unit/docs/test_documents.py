@@ -85,7 +85,7 @@ def test_each_section_that_a_scenario_follows_has_commands(scenario: Path) -> No
     assert all(commands("upgrade.md", heading) for heading in headings)
 
 
-def test_each_message_that_a_scenario_looks_for_is_one_of_the_agents() -> None:
+def test_each_message_of_the_scenarios_is_one_of_the_agent() -> None:
     """The scenarios run in a cluster only; this finds a message with other words earlier."""
     source = "".join(path.read_text() for path in (ROOT / "controller").rglob("*.py"))
     assert [text for name, text in vars(messages).items() if name.isupper() and text not in source] == []

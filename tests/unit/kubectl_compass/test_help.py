@@ -42,7 +42,7 @@ def test_options_that_several_commands_have() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_has_examples_in_its_help_that_are_on_the_page(name: str) -> None:
+def test_examples_of_the_help_are_on_the_page(name: str) -> None:
     help_ = subparsers()[name].format_help()
     page = re.sub(r"\\\n *", "", PAGE)
     for example in EXAMPLES[name]:

@@ -72,7 +72,7 @@ def test_the_next_leader_is_followed(tmp_path: Path) -> None:
     assert [command.split()[2] for command in commands(tmp_path)] == ["pod/pod-1", "pod/pod-1", *["pod/pod-2"] * 5]
 
 
-def test_a_log_that_cannot_be_read_for_a_moment_is_followed_all_the_same(tmp_path: Path) -> None:
+def test_a_log_that_fails_for_a_moment_is_followed(tmp_path: Path) -> None:
     """The Pod has just begun or just ended, say. The count of failures begins anew with each success."""
     script = (
         'case "$*" in *pod-2*) test $(wc -l <' + f"{tmp_path}/commands" + ") -gt 4 || exit 1;; *pod-3*) exit 4;; esac"

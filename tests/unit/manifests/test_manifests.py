@@ -27,74 +27,64 @@ def one(kind: str, *folders: str) -> Object:
     return found
 
 
+DEPLOYMENT = one("Deployment", "manager")
+POD = DEPLOYMENT["spec"]["template"]
+(CONTAINER,) = POD["spec"]["containers"]
+ENVIRONMENT = {variable["name"]: variable.get("value", "") for variable in CONTAINER["env"]}
+DEFAULTS = Settings.from_environment({})
+
+
 def test_the_operator_finds_what_it_patches() -> None:
     """Deployment, container and variables have the names, and the container the place, of the Go agent."""
-    deployment = one("Deployment", "manager")
-    assert (deployment["metadata"]["namespace"], deployment["metadata"]["name"]) == (
-        "kyma-system",
-        "compass-runtime-agent",
-    )
+    metadata = DEPLOYMENT["metadata"]
+    assert (metadata["namespace"], metadata["name"]) == ("kyma-system", "compass-runtime-agent")
     labels = {"app": "compass-runtime-agent", "release": "compass-runtime-agent"}
-    assert deployment["spec"]["selector"]["matchLabels"] == labels
-    assert deployment["spec"]["template"]["metadata"]["labels"] == labels
-    container = deployment["spec"]["template"]["spec"]["containers"][0]
-    assert container["name"] == "compass-runtime-agent"
-    assert {"APP_RUNTIME_EVENTS_URL", "APP_RUNTIME_CONSOLE_URL"} <= {v["name"] for v in container["env"]}
+    assert DEPLOYMENT["spec"]["selector"]["matchLabels"] == POD["metadata"]["labels"] == labels
+    assert CONTAINER["name"] == "compass-runtime-agent"
+    assert {"APP_RUNTIME_EVENTS_URL", "APP_RUNTIME_CONSOLE_URL"} <= ENVIRONMENT.keys()
 
 
 def test_the_settings_that_are_deployed_can_be_used() -> None:
-    """Every variable is one that the agent reads, with a value it takes."""
-    container = one("Deployment", "manager")["spec"]["template"]["spec"]["containers"][0]
-    environment = {variable["name"]: variable.get("value", "") for variable in container["env"]}
-    assert environment.keys() <= {variable.name for variable in variables()}
-    Settings.from_environment(environment)
+    """Every variable is one that the agent reads, with a value it takes. No Service adds one, such as app-metrics.
+
+    Applications are protected from accidental deletion; the program alone has no limit, as the Go agent.
+    """
+    assert ENVIRONMENT.keys() <= {variable.name for variable in variables()}
+    assert Settings.from_environment(ENVIRONMENT).max_deletion_percent == 50
+    assert DEFAULTS.max_deletion_percent is None
+    assert POD["spec"]["enableServiceLinks"] is False
 
 
 def test_the_agent_has_nothing_to_write_to() -> None:
     """All else is what Pod Security demands at the level restricted, which a test asks a real API server."""
-    pod = one("Deployment", "manager")["spec"]["template"]["spec"]
-    assert pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+    assert CONTAINER["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 def test_probes_and_policy_know_the_ports() -> None:
     """Ports have the defaults of the settings, and the network policy lets those in and no other."""
-    settings = Settings.from_environment({})
-    container = one("Deployment", "manager")["spec"]["template"]["spec"]["containers"][0]
-    ports = {port["containerPort"] for port in container["ports"]}
-    assert ports == {settings.health_port, settings.metrics_port}
+    ports = {port["containerPort"] for port in CONTAINER["ports"]}
+    assert ports == {DEFAULTS.health_port, DEFAULTS.metrics_port}
     policy = one("NetworkPolicy", "manager")
     assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} == ports
+    assert (
+        POD["metadata"]["annotations"].items()
+        >= {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(DEFAULTS.metrics_port),
+            "prometheus.io/path": "/metrics",
+        }.items()
+    )
 
 
 @pytest.mark.parametrize("folder", ["manager", "prometheus"])
 def test_metrics_are_for_those_that_scrape(folder: str) -> None:
     """No rule lets everybody to the port of the metrics; each source is Pods with a label."""
-    metrics_port = Settings.from_environment({}).metrics_port
-    rules = [
-        rule
-        for rule in one("NetworkPolicy", folder)["spec"]["ingress"]
-        if metrics_port in [port["port"] for port in rule["ports"]]
-    ]
+    ingress = one("NetworkPolicy", folder)["spec"]["ingress"]
+    rules = [rule for rule in ingress if DEFAULTS.metrics_port in [port["port"] for port in rule["ports"]]]
     assert rules
     for rule in rules:
         assert rule["from"]
         assert all(source["podSelector"]["matchLabels"] for source in rule["from"])
-
-
-def test_the_annotations_lead_scrapers_to_the_metrics() -> None:
-    annotations = one("Deployment", "manager")["spec"]["template"]["metadata"]["annotations"]
-    settings = Settings.from_environment({})
-    assert annotations["prometheus.io/scrape"] == "true"
-    assert annotations["prometheus.io/port"] == str(settings.metrics_port)
-    assert annotations["prometheus.io/path"] == "/metrics"
-
-
-def test_applications_are_protected_from_accidental_deletion() -> None:
-    """In the manifests; the program alone has no limit, as the Go agent."""
-    container = one("Deployment", "manager")["spec"]["template"]["spec"]["containers"][0]
-    environment = {variable["name"]: variable.get("value", "") for variable in container["env"]}
-    assert Settings.from_environment(environment).max_deletion_percent == 50
-    assert Settings.from_environment({}).max_deletion_percent is None
 
 
 def test_no_rule_has_a_wildcard() -> None:
@@ -122,11 +112,6 @@ def test_the_dashboard_is_found_by_the_sidecar() -> None:
 
 def test_the_page_on_the_crd_is_current() -> None:
     assert PAGE.read_text() == render(), "run: python -m tests.support.crd_page"
-
-
-def test_no_service_changes_the_settings() -> None:
-    """Kubernetes would set APP_METRICS_PORT for a Service named app-metrics."""
-    assert one("Deployment", "manager")["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
 # --- in a cluster with Kyma's operator ---

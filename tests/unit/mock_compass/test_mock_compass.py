@@ -88,13 +88,6 @@ def test_a_wrong_subject_is_refused_by_name(paired: Client, changes: dict[str, s
     }
 
 
-def test_an_expired_certificate_is_refused(paired: Client, compass: MockCompass, clock: Clock) -> None:
-    """By the injected clock, at the Connector with an empty 400."""
-    clock.advance(90 * 24 * 3600 + 1)
-    answer = paired.post(compass.secured_connector_url, CONFIGURATION)
-    assert (answer.status_code, answer.content) == (400, b"")
-
-
 def test_revocation_is_per_certificate(paired: Client, client: Client, compass: MockCompass) -> None:
     """Revoking takes effect at once, for that certificate and no other of the same Runtime."""
     other = client.pair()
@@ -104,15 +97,7 @@ def test_revocation_is_per_certificate(paired: Client, client: Client, compass: 
     assert other.configuration()
 
 
-def test_a_certificate_of_another_authority_fails_in_tls(paired: Client) -> None:
-    """A second mock has authorities of its own."""
-    with MockCompass() as other:
-        paired.ca_file.write_text(other.ca_pem)
-        with pytest.raises(requests.exceptions.SSLError, match=r"(?i)alert"):
-            paired.post(other.director_url, "{ viewer { id } }")
-
-
-def test_server_certificates_are_not_signed_by_the_client_authority(client: Client, compass: MockCompass) -> None:
+def test_the_client_authority_signs_no_server(client: Client, compass: MockCompass) -> None:
     """Trusting what the Connector returned is not trusting its server."""
     client.ca_file.write_text(compass.client_ca_pem)
     with pytest.raises(requests.exceptions.SSLError):

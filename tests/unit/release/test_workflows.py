@@ -58,7 +58,7 @@ def test_a_job_that_may_write_builds_nothing(file: Path) -> None:
                 assert made[1] in PUBLISH if made else command.startswith("gh release create "), (name, command)
 
 
-def test_images_of_workflows_have_a_base_that_is_named_by_its_digest() -> None:
+def test_images_of_workflows_have_a_base_named_by_digest() -> None:
     for file in WORKFLOWS:
         for name, job in jobs(file).items():
             run = "\n".join(commands(job))

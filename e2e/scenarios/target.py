@@ -1,7 +1,7 @@
 """What a scenario acts on: a cluster with two replicas of the agent in it, and a Compass.
 
-    LocalStage      kube-apiserver and etcd of this machine; the agents are processes
-    DeployedStage   a cluster with nodes; the agents are Pods of config/default, from the image
+    LocalTarget      kube-apiserver and etcd of this machine; the agents are processes
+    DeployedTarget   a cluster with nodes; the agents are Pods of config/default, from the image
 
 A scenario uses nothing but what is here, so that it holds for both.
 """
@@ -18,7 +18,7 @@ from controller.settings import ObjectName
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION, LEASE, Cluster, Object
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios.compass import Compass
-from informers import Client, NotFound
+from informers import ApiError, NotFound
 
 TAKE_OVER_SECONDS = 60.0
 """A lease expires after 10 s; the rest is for a busy machine to start a process or a Pod."""
@@ -30,20 +30,17 @@ _KUBECTL_SECONDS = 300.0
 T = TypeVar("T")
 
 
-class Stage(Cluster, ABC):
+class Target(Cluster, ABC):
     """Everything is up when it is made, and `close` takes it away again."""
 
     compass: Compass
-    ca_secret: ObjectName
+    ca_secret = ObjectName("istio-system", "kyma-gateway-certs-cacert")  # as config/manager sets it
     kubectl_binary: Path
     kubeconfig: Path
     go_agent_image: str | None = None
     """That of a stand-in for the Go agent; None where the image of its manifests will do."""
     has_pods: bool
     """Whether the agents are Pods, and objects without an owner are collected."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
 
     @abstractmethod
     def close(self) -> None:
@@ -146,6 +143,12 @@ class Stage(Cluster, ABC):
     def wait_for(self, what: str, condition: Callable[[], T], *, timeout: float = _TIMEOUT) -> T:
         """As Cluster.wait_for, with more patience."""
         return super().wait_for(what, condition, timeout=timeout)
+
+    def agent_logs(self) -> str:
+        try:
+            return "\n".join(f"--- {name}\n{text[-3000:]}" for name, text in self.logs().items())
+        except (CommandFailed, ApiError) as error:
+            return f"the logs cannot be read: {error}"
 
     def wait_for_state(self, *states: str, timeout: float = _TIMEOUT) -> str:
         return super().wait_for_state(*states, timeout=timeout)

@@ -2,7 +2,7 @@
 
 import time
 
-from e2e.scenarios.stage import Stage
+from e2e.scenarios.target import Target
 
 _KINDS = (
     "clusterroles,clusterrolebindings,roles,rolebindings,serviceaccounts,deployments,pods,poddisruptionbudgets,"
@@ -12,23 +12,23 @@ _KINDS = (
 _OBJECTS = "compassconnections,applications"
 
 
-def inventory(stage: Stage) -> set[str]:
+def objects(target: Target) -> set[str]:
     """ "Kind Namespace Name" of what an installation could leave, but Events; namespace <none> where there is none."""
-    served = stage.kubectl("api-resources", "--output", "name")
+    served = target.kubectl("api-resources", "--output", "name")
     kinds = f"{_KINDS},{_OBJECTS}" if "compassconnections" in served else _KINDS
     columns = "custom-columns=KIND:.kind,NAMESPACE:.metadata.namespace,NAME:.metadata.name"
-    table = stage.kubectl("get", kinds, "--all-namespaces", "--no-headers", "--output", columns)
+    table = target.kubectl("get", kinds, "--all-namespaces", "--no-headers", "--output", columns)
     return {" ".join(line.split()) for line in table.splitlines()}
 
 
-def settled(stage: Stage) -> set[str]:
-    """The inventory when two looks, a second apart, see the same; else nothing."""
-    first = inventory(stage)
+def stable_objects(target: Target) -> set[str]:
+    """The objects when two looks, a second apart, see the same; else nothing."""
+    first = objects(target)
     time.sleep(1)
-    return first if first == inventory(stage) else set()
+    return first if first == objects(target) else set()
 
 
-def new(stage: Stage, before: set[str]) -> set[str]:
+def added_since(target: Target, before: set[str]) -> set[str]:
     """What is there now, when nothing comes and goes any more, and was not before; Pods have new names each time."""
-    left = stage.wait_for("an end of what is coming and going", lambda: settled(stage)) - before
+    left = target.wait_for("an end of what is coming and going", lambda: stable_objects(target)) - before
     return {one for one in left if not one.startswith("Pod ")}
