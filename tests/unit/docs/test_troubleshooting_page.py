@@ -45,7 +45,7 @@ def _texts(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.JoinedStr):
             yield "".join(part.value if isinstance(part, ast.Constant) else _HOLE for part in node.values)  # type: ignore[misc]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
+            yield re.sub(r"\{\w+\}", _HOLE, node.value)  # filled in by str.format
 
 
 def quoted() -> list[str]:
