@@ -193,7 +193,7 @@ format: .venv/.complete ## Put code into the project's format
 .PHONY: bench
 bench: setup ## The benchmarks, as tables with ratios (PEER=COMMAND: another agent beside this one)
 	@$(BIN)/python -m tests.benchmarks.bench_table $(if $(PEER),--peer "$(PEER)") $(ARGS)
-	@for bench in sync informers memory workqueue fleet; do \
+	@for bench in sync informers memory fleet; do \
 		echo "== $$bench"; $(BIN)/python -m tests.benchmarks.bench_$$bench || exit 1; done
 
 .PHONY: lock

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import warnings
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,13 +62,6 @@ def test_a_name_cannot_delete_more_than_its_object(admin: Client, namespace: str
             admin.get(SECRETS, "a", namespace=name)
     assert [one["metadata"]["name"] for one in admin.list(SECRETS, namespace=namespace)["items"]] == ["a"]
     assert admin.get(NAMESPACES, namespace)["status"]["phase"] == "Active"
-
-
-def test_dry_run(admin: Client, namespace: str) -> None:
-    """The answer of a write that does not happen."""
-    assert admin.create(CONFIG_MAPS, config_map(namespace), dry_run=True)["metadata"]["uid"]
-    with pytest.raises(NotFound):
-        admin.get(CONFIG_MAPS, "a", namespace=namespace)
 
 
 def test_errors(admin: Client, namespace: str, control_plane: ControlPlane, tmp_path: Path) -> None:
@@ -162,36 +154,6 @@ def test_rotated_certificate_files(control_plane: ControlPlane, tmp_path: Path) 
             who(client)
         write(issued("three"))
         assert who(client)["username"] == "three"
-
-
-def test_acting_as_somebody_else(control_plane: ControlPlane, tmp_path: Path) -> None:
-    """The kubeconfig's `as`, `as-groups` and the rest."""
-    config = yaml.safe_load(control_plane.kubeconfig())
-    extra = {"example.com/team": ["blue"]}
-    config["users"][0]["user"] |= {"as": "jane", "as-uid": "u1", "as-groups": ["one", "two"], "as-user-extra": extra}
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    with closing(Client.load(str(path))) as client:
-        info = who(client)
-    assert (info["username"], info["uid"], info["extra"]) == ("jane", "u1", extra)
-    assert {"one", "two"} <= set(info["groups"])
-
-
-def test_unverified_server(control_plane: ControlPlane, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Is told once, with the setting, and not by a warning of a library at each request."""
-    config = yaml.safe_load(control_plane.kubeconfig())
-    cluster = config["clusters"][0]["cluster"]
-    del cluster["certificate-authority-data"]
-    cluster["insecure-skip-tls-verify"] = True
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    with closing(Client.load(str(path))) as client, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for _ in range(3):
-            assert who(client)["username"] == "admin"
-    assert not [each for each in caught if "nverified" in str(each.message)]
-    (record,) = [record for record in caplog.records if "not verified" in record.message]
-    assert "insecure-skip-tls-verify" in record.message
 
 
 def test_token_rotation(admin: Client, namespace: str, control_plane: ControlPlane, tmp_path: Path) -> None:
