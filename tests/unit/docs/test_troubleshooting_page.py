@@ -20,6 +20,7 @@ NOT_OURS = {
     "replicas": "a field of the Deployment",
     "status.connectionStatus.warning": "a field of the CompassConnection",
     "certificate verify failed": "OpenSSL",
+    "the certificate of the server is not trusted: unable to get local issuer certificate": "its end is OpenSSL's",
     "insufficient scopes": "the Director",
     "unknown CA": "an alert of TLS",
     "decrypt error": "an alert of TLS",
