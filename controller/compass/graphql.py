@@ -27,7 +27,8 @@ from controller.compass.errors import (
 from controller.compass.http import HttpAnswer, HttpClient
 from controller.compass.limits import Limits
 from controller.compass.queries import Operation
-from controller.compass.redaction import one_line, sent_secrets
+from controller.compass.redaction import sent_secrets
+from controller.text import clean
 from informers.transport import Stop
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ def _record(variables: Mapping[str, Any], http: HttpAnswer | None, errors: Seque
     """A failed call for the log: only ids, numbers, and errors without secrets."""
     more = len(errors) - _MAX_LOGGED_ERRORS
     return {
-        "variables": {name: one_line(str(variables[name]), _MAX_ID) for name in _ID_VARIABLES if name in variables},
+        "variables": {name: clean(str(variables[name]), _MAX_ID) for name in _ID_VARIABLES if name in variables},
         "status": http.status if http is not None else 0,
         "bytes": len(http.body) if http is not None else 0,
         "errors": [*errors[:_MAX_LOGGED_ERRORS], *([f"and {more} more"] if more > 0 else [])],

@@ -66,11 +66,6 @@ def first_words(body: bytes, media_type: str) -> str:
     return " ".join(words)
 
 
-def one_line(text: str, limit: int = MAX_FOREIGN_TEXT) -> str:
-    """The text as one line of at most `limit` characters."""
-    return clean(text, limit)
-
-
 def message_without_data(message: str) -> str:
     """A message up to the beginning of data, and without the values that it names as secrets."""
     if len(message) > _MAX_MESSAGE:
@@ -97,7 +92,7 @@ class Redactor:
         whole = "".join(filter(str.isprintable, text))
         if self._mask(whole) != whole and self._mask(text) == text:
             text = whole  # what is not printable was hiding a secret
-        return one_line(self._mask(printable(self._mask(text))))
+        return clean(self._mask(printable(self._mask(text))), MAX_FOREIGN_TEXT)
 
     def _mask(self, text: str) -> str:
         return text if self._pattern is None else self._pattern.sub(_MASK, text)

@@ -36,18 +36,10 @@ def post(client: HttpClient, url: str, *, timeout: float = 5.0, token: str = SEC
     return client.post(url, b"{}", headers={"Connector-Token": token}, timeout=timeout)
 
 
-BROKEN = {
-    "closed without an answer": (b"", "the connection was reset"),
-    "a chunk that nothing has": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n{}", "unexpected Value"),
-    "nothing more": (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "cut off"),
-}
-
-
-@pytest.mark.parametrize(("sent", "text"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_answer_is_an_outage(client: HttpClient, server: Server, sent: bytes, text: str) -> None:
+def test_a_broken_answer_is_an_outage(client: HttpClient, server: Server) -> None:
     """It says nothing about our credentials. (All of them: tests/unit/transport.)"""
-    server.answer = lambda _: lambda connection: connection.sendall(sent)
-    with pytest.raises(Unavailable, match=text) as caught:
+    server.answer = lambda _: lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+    with pytest.raises(Unavailable, match="cut off") as caught:
         post(client, server.url)
     assert not caught.value.timed_out
 
@@ -278,14 +270,10 @@ def ask(client: HttpClient, url: str, *, may_be_abandoned: bool) -> HttpAnswer:
     return client.post(url, b"{}", headers={}, timeout=LONG, may_be_abandoned=may_be_abandoned)
 
 
-@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"], ids=["no answer", "half"])
-def test_a_stop_ends_a_request_that_may_be_repeated(
-    stopping: HttpClient, stop: Stop, server: Server, begun: bytes
-) -> None:
+def test_a_stop_ends_a_request_that_may_be_repeated(stopping: HttpClient, stop: Stop, server: Server) -> None:
     """A Director that hangs delays nothing."""
 
     def talk(connection: ssl.SSLSocket) -> None:
-        connection.sendall(begun)
         stop.set()
         server.wait_closed(60)
 

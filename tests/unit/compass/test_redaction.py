@@ -11,8 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 from graphql import FieldNode, InlineFragmentNode, OperationDefinitionNode, SelectionSetNode, parse
-from hypothesis import given
-from hypothesis import strategies as st
 
 from controller.applications.names import shown_name
 from controller.compass import queries, types
@@ -26,7 +24,6 @@ from controller.compass.redaction import (
     Redactor,
     first_words,
     message_without_data,
-    one_line,
 )
 from controller.compass.tls import client_context
 
@@ -295,14 +292,6 @@ def test_no_representation_of_credentials_shows_them() -> None:
     assert repr(types.Bundle("b", "n", defaultInstanceAuth=auth)).count("Credential('kind')") == 1
     assert "canary" not in repr(types.Bundle("b", "n", defaultInstanceAuth=auth))
     assert "canary" not in repr(types.Configuration("s", "k", token="canary"))
-
-
-@given(st.text(), st.integers(min_value=2, max_value=50))
-def test_a_line_is_printable_and_short(text: str, limit: int) -> None:
-    """Whatever the text: no control characters, no escape sequences, no marks of direction, no line breaks."""
-    line = one_line(text, limit)
-    assert line.isprintable()
-    assert len(line) <= limit
 
 
 def test_a_name_is_shown_as_it_is_or_cut_and_told_from_others() -> None:
