@@ -212,7 +212,7 @@ class Settings:
         "MINIMAL_COMPASS_SYNC_TIME",
         "10s",
         _duration,
-        "Minimum time between two successful fetches from the Director, and between two requested renewals.",
+        "Minimum time between two periodic fetches from the Director, two requested ones, and two requested renewals.",
     )
     max_applications: int = _var(
         "MAX_APPLICATIONS",

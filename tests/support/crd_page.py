@@ -31,7 +31,7 @@ def render() -> str:
     parts = [
         _HEAD,
         _table(
-            ("", ""),
+            ("property", "value"),
             [
                 ("API", f"`{crd['spec']['group']}/{version['name']}`"),
                 ("kind", f"`{names['kind']}`"),
