@@ -141,7 +141,7 @@ def _pod(facts: Facts, pod: Object) -> Finding | None:
         return problem(check, f"{name} does not run: {reason or status.get('phase')}", describe)
     for end in ended:
         if end.get("reason") == "OOMKilled":
-            cure = "raise the memory limit of the Deployment: docs/operations.md, Bounds of a fetch"
+            cure = f"a higher limit: kubectl -n {facts.namespace} set resources deployment {COMPONENT} --limits=memory=..."
             return warning(check, f"{name} was killed for its memory at {end.get('finishedAt')}", cure)
     return None
 
@@ -195,9 +195,7 @@ def _connection(facts: Facts, is_explained: bool) -> list[Finding]:
     if is_explained and found[0].result is Result.PROBLEM:
         found = [replace(found[0], cure=_ABOVE)]
     if contact.get("warning"):
-        found.append(
-            warning(check, str(contact["warning"]), "see docs/troubleshooting.md, An established connection fails")
-        )
+        found.append(warning(check, str(contact["warning"]), "correct what the text names; the connection works"))
     fetched = cc.parse_timestamp(sync.get("lastSuccessfulFetch"))
     if fetched is None or isinstance(facts.settings, Unknown):
         return found
