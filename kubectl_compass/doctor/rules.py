@@ -141,7 +141,7 @@ def _pod(facts: Facts, pod: Object) -> Finding | None:
         return problem(check, f"{name} does not run: {reason or status.get('phase')}", describe)
     for end in ended:
         if end.get("reason") == "OOMKilled":
-            cure = f"a higher limit: kubectl -n {facts.namespace} set resources deployment {COMPONENT} --limits=memory=..."
+            cure = f"raise it: kubectl -n {facts.namespace} set resources deployment {COMPONENT} --limits=memory=..."
             return warning(check, f"{name} was killed for its memory at {end.get('finishedAt')}", cure)
     return None
 
