@@ -34,7 +34,7 @@ def test_each_fault_of_the_configuration_is_told_and_each_repair_is_tried_at_onc
     world.configure({key: value for key, value in good.items() if key != "TENANT"})
     wait_for_error(world, "ConfigMap kyma-system/compass-agent-configuration: TENANT is missing")
     world.configure({**good, "CONNECTOR_URL": "http://insecure", "RUNTIME_ID": " "})
-    wait_for_error(world, "CONNECTOR_URL is not a URL", "RUNTIME_ID is empty")
+    wait_for_error(world, "CONNECTOR_URL must be a URL", "RUNTIME_ID is empty")
     world.configure({**good, "TOKEN": "made-up"})
     error = wait_for_error(world, "HTTP 400", "put a new one-time token into ConfigMap")
     assert error.startswith("Failed to retrieve certificate: x-request-id: ")
