@@ -209,13 +209,14 @@ def _conclude(
 ) -> int:
     """Wait and print the report. The exit status is 0 if the connection is as `wanted`.
 
-    `hint`: what to do if it is not in time.
+    `hint`: what to do if there is no connection in time.
     """
     terminal.say(f"waiting for the agent, at most {format_duration(timeout)}")
     try:
         came = wanted(wait(cluster.connection, done, terminal, known=known, timeout=timeout))
     except TimeoutError as error:
-        advice = hint or "kubectl compass doctor looks for the cause."
+        is_lost = cc.state_of(cluster.connection()) in cc.CONNECTION_LOST
+        advice = hint if hint and is_lost else "kubectl compass doctor looks for the cause."
         terminal.say(f"kubectl compass: {error}. The agent goes on trying. {advice}")
         came = False
     show_report(terminal, report(cluster, terminal))

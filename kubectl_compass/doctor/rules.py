@@ -192,7 +192,7 @@ def _connection(facts: Facts, is_explained: bool) -> list[Finding]:
     contact, sync = fields.member(told, "connectionStatus"), fields.member(told, "synchronizationStatus")
     state = told.get("connectionState")
     found = [_state(state, contact, sync)]
-    if is_explained and found[0].result is Result.PROBLEM:
+    if is_explained and found[0].result is Result.PROBLEM and state != ConnectionState.RESOURCE_APPLICATION_FAILED:
         found = [replace(found[0], cure=_ABOVE)]
     if contact.get("warning"):
         found.append(warning(check, str(contact["warning"]), "correct what the text names; the connection works"))

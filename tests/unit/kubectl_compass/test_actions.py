@@ -118,9 +118,18 @@ def test_the_report_of_any_object(told: Object, clock: VirtualClock) -> None:
     assert "Problem:" in out.getvalue()
 
 
-def test_a_reconnect_without_a_new_token_that_does_not_come_names_the_token(clock: VirtualClock) -> None:
+@pytest.mark.parametrize(
+    ("state", "advice"),
+    [
+        ("ConnectionFailed", "may be used or expired. With a new token: kubectl compass reconnect --token-stdin"),
+        ("ResourceApplicationFailed", "kubectl compass doctor"),
+    ],
+)
+def test_a_reconnect_that_is_not_in_time_names_the_token_if_that_can_be_the_cause(
+    state: str, advice: str, clock: VirtualClock
+) -> None:
     err = io.StringIO()
-    cluster = FakeCluster([connection("1"), connection("1", state="ConnectionFailed")])
+    cluster = FakeCluster([connection("1"), connection("1", state=state)])
     terminal = Terminal("json", out=io.StringIO(), err=err, clock=clock)
     assert actions.reconnect(cluster, terminal, "", timeout=2) == 1  # type: ignore[arg-type]
-    assert "may be used or expired. With a new token: kubectl compass reconnect --token-stdin" in err.getvalue()
+    assert advice in err.getvalue()

@@ -150,7 +150,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
         "install.yaml",
     ),
     (
-        {"connection": connection("ResourceApplicationFailed", sync="why")},
+        {"connection": connection("ResourceApplicationFailed", sync="why"), "lease": None},
         "CompassConnection",
         Result.PROBLEM,
         "why",
