@@ -22,20 +22,29 @@ FOREIGN = {"ServiceMonitor", "PrometheusRule"}
 Object = dict[str, Any]
 
 
-def rendered(control_plane: ControlPlane, folder: str) -> list[Object]:
-    told = subprocess.run(
-        [str(control_plane.assets.kubectl), "kustomize", str(CONFIG / folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return list(yaml.safe_load_all(told.stdout))
+class Kubectl:
+    """Of an administrator of the control plane."""
+
+    def __init__(self, control_plane: ControlPlane, kubeconfig: Path) -> None:
+        self._command = [str(control_plane.assets.kubectl), "--kubeconfig", str(kubeconfig)]
+
+    def __call__(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        command = [*self._command, *arguments]
+        return subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+
+    def rendered(self, folder: str) -> list[Object]:
+        return list(yaml.safe_load_all(self("kustomize", str(CONFIG / folder)).stdout))
+
+
+@pytest.fixture
+def kubectl(control_plane: ControlPlane, admin_kubeconfig: Path) -> Kubectl:
+    return Kubectl(control_plane, admin_kubeconfig)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_object_tells_its_module(control_plane: ControlPlane, folder: str) -> None:
+def test_every_object_tells_its_module(kubectl: Kubectl, folder: str) -> None:
     """By Kyma's label, the Pods too. The namespaces belong to others."""
-    objects = [obj for obj in rendered(control_plane, folder) if obj["kind"] != "Namespace"]
+    objects = [obj for obj in kubectl.rendered(folder) if obj["kind"] != "Namespace"]
     assert objects
     for obj in objects:
         assert MODULE in obj["metadata"].get("labels", {}).items(), (obj["kind"], obj["metadata"]["name"])
@@ -45,48 +54,24 @@ def test_every_object_tells_its_module(control_plane: ControlPlane, folder: str)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_api_server_takes_it(
-    control_plane: ControlPlane, admin_kubeconfig: Path, folder: str, tmp_path: Path
-) -> None:
+def test_the_api_server_takes_it(kubectl: Kubectl, folder: str) -> None:
     """A server-side dry run with strict validation of fields."""
-    objects = [obj for obj in rendered(control_plane, folder) if obj["kind"] not in FOREIGN]
+    objects = [obj for obj in kubectl.rendered(folder) if obj["kind"] not in FOREIGN]
     for namespace in {obj["metadata"]["namespace"] for obj in objects if "namespace" in obj["metadata"]}:
-        create = [
-            str(control_plane.assets.kubectl),
-            "--kubeconfig",
-            str(admin_kubeconfig),
-            "create",
-            "namespace",
-            namespace,
-        ]
-        subprocess.run(create, capture_output=True, check=False)  # it may be there
-    file = tmp_path / "rendered.yaml"
-    file.write_text(yaml.safe_dump_all(objects))
-    apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", str(file)]
-    told = subprocess.run(
-        [str(control_plane.assets.kubectl), "--kubeconfig", str(admin_kubeconfig), *apply],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        kubectl("create", "namespace", namespace)  # it may be there
+    apply = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", "-")
+    told = kubectl(*apply, given=yaml.safe_dump_all(objects))
     assert told.returncode == 0, told.stderr
     assert told.stdout.count("serverside-applied") == len(objects)
 
 
-def test_pod_security_admits_the_pods_at_the_level_restricted(
-    control_plane: ControlPlane, admin_kubeconfig: Path
-) -> None:
+def test_pod_security_admits_the_pods_at_the_level_restricted(kubectl: Kubectl) -> None:
     """A namespace that enforces it takes the Pod; and refuses one that may become root, so it does enforce."""
-    (deployment,) = [obj for obj in rendered(control_plane, "agent") if obj["kind"] == "Deployment"]
-    kubectl = [str(control_plane.assets.kubectl), "--kubeconfig", str(admin_kubeconfig)]
+    (deployment,) = [obj for obj in kubectl.rendered("agent") if obj["kind"] == "Deployment"]
     namespace = f"restricted-{uuid.uuid4().hex[:8]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    account = {"namespace": namespace, "name": "compass-runtime-agent"}
-    for obj in (
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
-    ):
-        subprocess.run([*kubectl, "create", "-f", "-"], input=json.dumps(obj), text=True, check=True)
+    kubectl("create", "namespace", namespace)
+    kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    kubectl("--namespace", namespace, "create", "serviceaccount", "compass-runtime-agent")
 
     def admit(pod_spec: Object) -> subprocess.CompletedProcess[str]:
         pod = {
@@ -96,8 +81,7 @@ def test_pod_security_admits_the_pods_at_the_level_restricted(
             # No such class on this API server, where nothing else of the manifests is applied.
             "spec": {key: value for key, value in pod_spec.items() if key != "priorityClassName"},
         }
-        create = [*kubectl, "create", "--dry-run=server", "-f", "-"]
-        return subprocess.run(create, input=json.dumps(pod), text=True, check=False, capture_output=True)
+        return kubectl("create", "--dry-run=server", "-f", "-", given=json.dumps(pod))
 
     spec = deployment["spec"]["template"]["spec"]
     told = admit(spec)

@@ -8,10 +8,8 @@ import requests
 
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from e2e.agent_process import free_port
-from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import KymaOperator
-from e2e.mock_compass.server import MockCompass
-from e2e.world import NAMESPACES, Object, World
+from e2e.world import Object, World
 from tests.integration.rbac.test_rbac import KINDS, USER, rbac_manifests
 
 SYNCHRONIZED = {
@@ -28,14 +26,8 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with ControlPlane() as control_plane, MockCompass() as compass:
-        for namespace in NAMESPACES:
-            control_plane.create_namespace(namespace)
-        world = World(control_plane=control_plane, compass=compass, directory=tmp_path)
-        try:
-            yield world
-        finally:
-            world.close()
+    with World.local(tmp_path) as world:
+        yield world
 
 
 class Agent:

@@ -19,8 +19,8 @@ BLOCKS = [yaml.safe_load(token.content) for token in MarkdownIt().parse(SECTION)
 Object = dict[str, Any]
 
 
-def example(kind: str) -> Object:
-    (found,) = [block for block in BLOCKS if block.get("kind") == kind]
+def spec_with(field: str) -> Object:
+    (found,) = [block["spec"] for block in BLOCKS if field in block.get("spec", {})]
     assert isinstance(found, dict)
     return found
 
@@ -33,7 +33,7 @@ def version() -> Object:
 
 
 def test_the_connection_in_git_is_the_agents_and_has_no_token() -> None:
-    connection = example("CompassConnection")
+    (connection,) = [block for block in BLOCKS if block.get("kind") == COMPASS_CONNECTION.kind]
     assert connection["apiVersion"] == COMPASS_CONNECTION.api_version
     assert connection["metadata"]["name"] == CONNECTION_NAME
     schema = version()["spec"]["properties"]["pairing"]
@@ -41,7 +41,7 @@ def test_the_connection_in_git_is_the_agents_and_has_no_token() -> None:
 
 
 def test_argo_cd_ignores_the_token_of_the_configuration() -> None:
-    (ignored,) = example("Application")["spec"]["ignoreDifferences"]
+    (ignored,) = spec_with("ignoreDifferences")["ignoreDifferences"]
     assert f"{ignored['namespace']}/{ignored['name']}" == str(Settings().configuration)
     assert ignored["jsonPointers"] == ["/data/TOKEN"]
 
@@ -52,7 +52,7 @@ def test_argo_cd_ignores_the_token_of_the_configuration() -> None:
     ids=["Deployment", "CR"],
 )
 def test_flux_waits_for(kind: str, name: str) -> None:
-    checks = {check["kind"]: check["name"] for check in example("Kustomization")["spec"]["healthChecks"]}
+    checks = {check["kind"]: check["name"] for check in spec_with("healthChecks")["healthChecks"]}
     assert checks[kind] == name
 
 
