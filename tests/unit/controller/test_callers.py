@@ -4,17 +4,21 @@ import ast
 import importlib
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("workqueue", "informers", "controller", "kubectl_compass")
-FILES = {
-    str(path.relative_to(ROOT)): ast.parse(path.read_text())
-    for folder in (*PACKAGES, "examples")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-}
+
+
+@cache
+def files() -> dict[str, ast.Module]:
+    """The syntax trees of all modules by path. Made by the process that runs the test, not by each that collects it."""
+    paths = [path for folder in (*PACKAGES, "examples") for path in sorted((ROOT / folder).rglob("*.py"))]
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in paths}
+
 
 # Without a caller, for a reason.
 ALLOWED = {
@@ -39,7 +43,7 @@ def uses(tree: ast.AST) -> Iterator[str]:
 
 def definitions(path: str) -> Iterator[tuple[str, Definition, str]]:
     """Public functions, classes and methods: name, definition, name of the class of a method."""
-    for node in FILES[path].body:
+    for node in files()[path].body:
         if not isinstance(node, (ast.FunctionDef, ast.ClassDef)) or node.name.startswith("_"):
             continue
         yield node.name, node, ""
@@ -67,10 +71,10 @@ def without_caller(path: str, everywhere: dict[str, int]) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def unused() -> set[str]:
     everywhere: dict[str, int] = {}
-    for tree in FILES.values():
+    for tree in files().values():
         for name in uses(tree):
             everywhere[name] = everywhere.get(name, 0) + 1
-    return {name for path in FILES if path.partition("/")[0] in PACKAGES for name in without_caller(path, everywhere)}
+    return {name for path in files() if path.partition("/")[0] in PACKAGES for name in without_caller(path, everywhere)}
 
 
 def test_public_code_has_a_caller(unused: set[str]) -> None:
