@@ -73,7 +73,7 @@ class Pairing:
 
     def run(self, pairing: StoredPairing, state: State) -> StoredCredentials | PairingFailure:
         """Begin this pairing, or continue it. Raises RevokedMeanwhile."""
-        earlier = state.memory.pairing_failure.unsaved if state.memory.pairing_failure is not None else None
+        earlier = state.memory.unsaved
         resumed = earlier is not None and earlier.pairing.is_same(pairing)
         self._progress = replace(earlier, pairing=pairing) if earlier and resumed else Progress(pairing)
         try:

@@ -165,12 +165,12 @@ class ConnectionReconciler:
         if isinstance(result, PairingFailure):
             self._metrics.pairing("error")
             self._pauses.pairing.failed(result.fingerprint, at_least=result.retry_after)
-            self._remember(pairing_failure=result)
+            self._remember(pairing_failure=result, unsaved=result.unsaved)
             return
         self._metrics.pairing("success")
         self._pauses.pairing.succeeded()
         self._health.replaced()
-        self._remember(pairing_failure=None)
+        self._remember(pairing_failure=None, unsaved=None)
         self._put_into_use(result, NewCredentials(_is_requested(state)))
 
     # --- maintenance ---

@@ -135,14 +135,15 @@ class NewCredentials:
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """`refused_before`, `failing_before`: what the status says of the time before this process, read once: since when
-    which certificate is refused, and which pairing fails; monotonic seconds, so they may be negative. `unreported`:
-    what was done and is not in the status yet.
+    which certificate is refused, and which pairing fails; monotonic seconds, so they may be negative. `unsaved`: with
+    an answer that is not stored yet. `unreported`: what was done and is not in the status yet.
     """
 
     refused_before: tuple[str, float] | None = None
     failing_before: tuple[str, float] | None = None
     configuration: ObservedConfiguration | None = None
     pairing_failure: PairingFailure | None = None
+    unsaved: Progress | None = None
     last_call: LastConnectorCall | None = None
     gateway_failure: Failure | None = None
     renewed_at: float | None = None  # monotonic seconds
@@ -352,8 +353,7 @@ class State:
         """The pairing in progress for the current configuration; the one in memory is more recent."""
         if self.configuration is None:
             return None
-        failure = self.memory.pairing_failure
-        unsaved = failure.unsaved if failure is not None else None
+        unsaved = self.memory.unsaved
         for pairing in (unsaved.pairing if unsaved is not None else None, self.stored_pairing):
             adapted = resume_with(pairing, self.configuration) if pairing is not None else None
             if adapted is not None:

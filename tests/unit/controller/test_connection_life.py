@@ -165,6 +165,32 @@ def test_a_write_that_fails_after_signing_costs_nothing(bench: Bench) -> None:
     assert bench.connector.calls.count("signCertificateSigningRequest") == 1
 
 
+def test_an_answer_that_is_not_stored_outlives_another_configuration() -> None:
+    """The token is used by then. So the answer stays in memory until its pairing is requested again."""
+    bench = Bench()
+    used = bench.configure()
+    bench.settle()
+    new = bench.configure()
+
+    def refuse(verb: str, kind: str) -> None:
+        if kind == "Secret" and verb != "dry-run":
+            raise ServerError("etcd is away", status=500)
+
+    bench.server.before = refuse
+    bench.delete_connection()
+    bench.settle()
+    assert bench.state == "ConnectionMaintenanceFailed"
+    bench.configure(**used)
+    bench.settle()
+    bench.assert_connected()
+    bench.server.before = lambda *_: None
+    bench.configure(**new)
+    bench.delete_connection()
+    bench.settle()
+    bench.assert_connected()
+    assert bench.signed == 2
+
+
 # --- no hammering, no loops ---
 
 
