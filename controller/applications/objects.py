@@ -342,3 +342,8 @@ def intern_values(value: Any, like: Any, levels: int = _LEVELS) -> Any:
             value[place] = interned = intern_values(part, there, levels - 1)
             is_like = is_like and interned is there
     return like if is_like else value
+
+
+def is_being_deleted(obj: Object) -> bool:
+    """Whether it exists only until its finalizers are removed."""
+    return bool(obj["metadata"].get("deletionTimestamp"))

@@ -8,6 +8,7 @@ own. An application that cannot be applied stays unchanged except for the annota
 
 import datetime
 import logging
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from controller import fields
@@ -20,7 +21,7 @@ from controller.applications.conversion import (
     with_sync_status,
 )
 from controller.applications.desired import DesiredSet
-from controller.applications.objects import ForeignObject, Objects, Overridden, Stale
+from controller.applications.objects import ForeignObject, Objects, Overridden, Stale, is_being_deleted
 from controller.applications.progress import Plan, Progress
 from controller.applications.secrets import (
     NOT_ASSIGNED,
@@ -143,7 +144,7 @@ class ApplicationReconciler:
         return [
             application
             for application in self._applications.indexer.list()
-            if is_managed(application) and not _is_being_deleted(application)
+            if is_managed(application) and not is_being_deleted(application)
         ]
 
     def application_may_need_work(self, _: Object | None, new: Object | None) -> bool:
@@ -201,7 +202,7 @@ class ApplicationReconciler:
     def _is_synced(self, application: Object, desired: Desired) -> bool:
         return (
             is_managed(application)
-            and not _is_being_deleted(application)
+            and not is_being_deleted(application)
             and has_sync_status(application, SYNCED)
             and merge_application(application, desired) is None
         )
@@ -209,7 +210,7 @@ class ApplicationReconciler:
     def _to_mark(self, name: str, status: str) -> Object | None:
         """The Application that needs this status; None if there is none, or if it has the status already."""
         application = self._applications.get(name)
-        if application is None or not is_managed(application) or _is_being_deleted(application):
+        if application is None or not is_managed(application) or is_being_deleted(application):
             return None
         return None if has_sync_status(application, status) else application
 
@@ -224,7 +225,7 @@ class ApplicationReconciler:
 
     def _is_held_back(self, application: Object, wanted: DesiredSet) -> bool:
         """Whether the Application is deleted because it is not assigned, and finalizers keep it."""
-        return _is_being_deleted(application) and wanted.removes(application)
+        return is_being_deleted(application) and wanted.removes(application)
 
     def _reconcile_until_current(self, name: str, plan: Plan) -> None:
         for _ in range(_TRIES):
@@ -274,13 +275,14 @@ class ApplicationReconciler:
         except Overridden as error:
             problems.append((str(error), error.retry_after))
             application = self._applications.get(desired.name) or application
-        self._remove_unwanted_secrets(desired, application, hidden)
+        kept = self._remove_unwanted_secrets(desired, application, hidden)
         self._warn(desired, application)
         if problems:
             pauses = [pause for _, pause in problems]
             soonest = None if None in pauses else min(pause for pause in pauses if pause is not None)
             raise NotApplied("; ".join(text for text, _ in problems), retry_after=soonest)
         self._check_deletion(application, "it is created again afterwards")
+        self._check_deletions(kept, NOT_WANTED)
 
     def _write(self, desired: Desired, application: Object | None, status: str) -> Object:
         """Write the Application unless it has the desired content and status; returns the stored object."""
@@ -309,34 +311,39 @@ class ApplicationReconciler:
             correct=lambda stored: None if has_sync_status(stored, status) else with_sync_status(stored, status),
         )
 
-    def _remove_unwanted_secrets(self, desired: Desired, application: Object, hidden: list[Object]) -> None:
+    def _remove_unwanted_secrets(self, desired: Desired, application: Object, hidden: list[Object]) -> list[Object]:
+        """Returns those that exist until their finalizers are removed."""
         unwanted = [*self._secrets.unwanted(desired.name, desired.secrets), *hidden]
-        self._secrets.remove(unwanted, NOT_WANTED)
+        kept = self._secrets.remove(unwanted, NOT_WANTED)
         bundles = {service["id"] for service in desired.spec["services"]}
-        vanished = [secret for secret in unwanted if fields.labels(secret).get("bundleId") in bundles]
+        removed = (secret for secret in unwanted if not is_being_deleted(secret))
+        vanished = [secret for secret in removed if fields.labels(secret).get("bundleId") in bundles]
         if vanished:
             # The answer is the same if the Director hides the credentials from this Runtime.
             names = ", ".join(secret["metadata"]["name"] for secret in vanished)
             text = f"The Director no longer returns credentials or parameters of a bundle; removed: {names}"
             self._recorder.event(application, "Warning", "CredentialsVanished", text)
+        return kept
 
     def _remove(self, name: str, wanted: DesiredSet) -> None:
         """The Application first: after its deletion, its Secrets have no owner. A Secret of a user stays."""
         application = self._applications.get(name)
+        kept: list[Object] = []
         if application is None:
-            self._secrets.remove(self._secrets.unwanted(name, ()), NOT_ASSIGNED)
+            kept = self._secrets.remove(self._secrets.unwanted(name, ()), NOT_ASSIGNED)
         elif not is_managed(application):
-            self._secrets.remove(self._secrets.left_behind(name), NOT_ASSIGNED)
+            kept = self._secrets.remove(self._secrets.left_behind(name), NOT_ASSIGNED)
         elif wanted.removes(application):
             hidden = self._secrets.hidden(application, ())
-            if not _is_being_deleted(application):
+            if not is_being_deleted(application):
                 self._applications.delete(application, "it is no longer assigned in Compass")
-            self._secrets.remove([*self._secrets.unwanted(name, ()), *hidden], NOT_ASSIGNED)
+            kept = self._secrets.remove([*self._secrets.unwanted(name, ()), *hidden], NOT_ASSIGNED)
             self._check_deletion(self._applications.get(name), "it is no longer assigned in Compass")
         else:
             log.debug("Skipped", extra={"reason": "the application has a problem under another name"})
             return
         self._warned.pop(name, None)
+        self._check_deletions(kept, NOT_ASSIGNED)
 
     def _warn(self, desired: Desired, application: Object) -> None:
         """Write an Event for data that is not supported: once, and again when it changes."""
@@ -349,18 +356,23 @@ class ApplicationReconciler:
         else:
             self._warned.pop(desired.name, None)
 
-    def _check_deletion(self, application: Object | None, why: str) -> None:
-        """Raise DeletionPending, and NotApplied after some time, if the Application is being deleted."""
-        if application is None or not _is_being_deleted(application):
+    def _check_deletions(self, secrets: Iterable[Object], why: str) -> None:
+        for secret in secrets:
+            self._check_deletion(secret, why, named=f"Secret {secret['metadata']['name']}: ")
+
+    def _check_deletion(self, obj: Object | None, why: str, *, named: str = "") -> None:
+        """Raise DeletionPending, and NotApplied after some time, if the object is being deleted."""
+        if obj is None or not is_being_deleted(obj):
             return
-        since = datetime.datetime.fromisoformat(application["metadata"]["deletionTimestamp"]).timestamp()
+        since = datetime.datetime.fromisoformat(obj["metadata"]["deletionTimestamp"]).timestamp()
         wait = since + _DELETION_SECONDS - self._clock.time()
         if wait > 0:
             raise DeletionPending(min(wait, _DELETION_SECONDS))
-        finalizers = ", ".join(application["metadata"].get("finalizers") or ["none"])
+        found = obj["metadata"].get("finalizers")
+        finalizers = ", ".join(map(str, found)) if found and isinstance(found, list) else "none"
         raise NotApplied(
-            f"its deletion is not complete ({why}): other components have to remove their finalizers ({finalizers}); "
-            f"if such a component is gone, remove its finalizer with kubectl edit",
+            f"{named}its deletion is not complete ({why}): other components have to remove their finalizers "
+            f"({finalizers}); if such a component is gone, remove its finalizer with kubectl edit",
             retry_after=_LOOK_AGAIN,
         )
 
@@ -375,7 +387,3 @@ class ApplicationReconciler:
             }
             self._recorder.event(about, "Warning", "ApplicationFailed", error)
         return is_news
-
-
-def _is_being_deleted(obj: Object) -> bool:
-    return bool(obj["metadata"].get("deletionTimestamp"))

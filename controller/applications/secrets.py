@@ -6,7 +6,13 @@ from typing import Any
 from controller import fields
 from controller.applications.conversion import Desired, DesiredSecret, is_to_application, merge_secret
 from controller.applications.names import name_problem, params_secret_name, secret_name
-from controller.applications.objects import ForeignObject, Objects, Overridden, TooLargeForCluster
+from controller.applications.objects import (
+    ForeignObject,
+    Objects,
+    Overridden,
+    TooLargeForCluster,
+    is_being_deleted,
+)
 from controller.resources import COMPONENT
 from controller.settings import Settings
 from informers.errors import ApiError, ConnectionFailed
@@ -134,13 +140,19 @@ class ApplicationSecrets:
             merged, present, content=desired, correct=lambda stored: self._merged(stored, desired, owner)
         )
 
-    def remove(self, secrets: Iterable[Object], why: str) -> None:
-        """Delete these Secrets; `why` is for the log."""
+    def remove(self, secrets: Iterable[Object], why: str) -> list[Object]:
+        """Delete these Secrets; `why` is for the log. Returns those that exist until their finalizers are removed."""
+        kept = []
         for secret in secrets:
-            self._secrets.delete(secret, why)
+            if not is_being_deleted(secret):
+                self._secrets.delete(secret, why)
+            present = self._secrets.get(secret["metadata"]["name"])
+            if present is not None and is_being_deleted(present):
+                kept.append(present)
+        return kept
 
     def unwanted(self, name: str, wanted: Iterable[DesiredSecret]) -> list[Object]:
-        """Secrets that the Application owns and should not, except those that are being deleted."""
+        """Secrets that the Application owns and should not."""
         present = map(self._secrets.get, self._others(name, [secret.name for secret in wanted]))
         return [secret for secret in present if secret is not None and self._owns(name, secret)]
 

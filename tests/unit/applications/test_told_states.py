@@ -32,6 +32,28 @@ def _set_finalizer(cluster: Cluster, *finalizers: str) -> None:
     cluster.put(APPLICATION, obj)
 
 
+@pytest.mark.parametrize("assigned", [True, False])
+def test_an_unwanted_secret_that_a_finalizer_keeps_is_named(
+    assigned: bool, synced: Agent, director: Director, cluster: Cluster
+) -> None:
+    """It has credentials, so its Application is not in sync; it is deleted once."""
+    (secret,) = copy.deepcopy(cluster.secrets()).values()
+    secret["metadata"]["finalizers"] = ["example.com/theirs"]
+    cluster.put(SECRET, secret)
+    director.applications = [application(NAME, secret=None)] if assigned else []
+    synced.cycle()
+    assert not synced.recorder.of("ApplicationFailed"), "usual for some seconds"
+    for _ in range(3):
+        synced.cycle(15.0)
+        assert synced.state == "ResourceApplicationFailed"
+        assert "example.com/theirs" in synced.sync_error
+    assert cluster.requests["delete Secret"] == 1
+    assert len(synced.recorder.of("ApplicationFailed")) == 1
+    cluster.remove(SECRET, secret["metadata"]["name"], secret["metadata"]["namespace"])
+    synced.cycle(2.0)
+    assert synced.state == "Synchronized"
+
+
 def test_an_unassigned_application_that_a_finalizer_keeps_is_named(
     synced: Agent, director: Director, cluster: Cluster
 ) -> None:
