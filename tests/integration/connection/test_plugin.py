@@ -17,13 +17,13 @@ import yaml
 
 from controller.commands.doctor import doctor as doctor_in_pod
 from controller.connection.status import parse_timestamp
-from controller.resources import SECRET
+from controller.resources import COMPONENT, SECRET
 from controller.settings import Settings
 from e2e.world import CONFIGURATION, World
 from informers import Client
 from kubectl_compass import actions, status
-from kubectl_compass.arguments import Connect
-from kubectl_compass.cluster import Cluster, Failed
+from kubectl_compass.arguments import NAMESPACE, Connect
+from kubectl_compass.cluster import DEPLOYMENTS, Cluster, Failed
 from kubectl_compass.doctor import doctor
 from kubectl_compass.pairing import Unusable
 from kubectl_compass.terminal import Terminal
@@ -216,11 +216,18 @@ def test_doctor_of_the_agent(world: World, agent: StartAgent) -> None:
 def test_doctor_where_no_pod_runs(world: World, agent: StartAgent, plugin: Plugin) -> None:
     """What can be seen from outside is seen, and what cannot is said."""
     synchronized(world, agent)
-    assert plugin.run(doctor) == 1
+    labels = {"app": COMPONENT}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": COMPONENT, "image": "none"}]}}
+    deployment = {"metadata": {"name": COMPONENT}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+    world.client.create(DEPLOYMENTS, deployment, namespace=NAMESPACE)
+    try:
+        assert plugin.run(doctor) == 1
+    finally:
+        world.client.delete(DEPLOYMENTS, COMPONENT, namespace=NAMESPACE)
     plugin.said()
     found = {row["check"]: row for row in json.loads(plugin.out)["findings"]}
-    assert found["Deployment"]["text"] == "there is no Deployment compass-runtime-agent in the namespace kyma-system"
-    assert found["permissions"]["result"] == "problem"  # there is no ServiceAccount with any either
+    assert found["Deployment"]["text"] == "0 of 1 replicas are ready"
+    assert found["permissions"]["result"] == "problem"  # there is no ServiceAccount with any
     assert found["inside the cluster"]["result"] == "unknown"
     for check in ("CRD", "CompassConnection"):
         assert found[check]["result"] == "ok", found[check]
