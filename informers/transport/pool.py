@@ -279,18 +279,17 @@ def _read(response: urllib3.BaseHTTPResponse, max_bytes: int | None) -> bytes:
     # Closed at once: at its end, urllib3 gives the connection back to the pool. Later, it would hide one that is idle.
     stream = cast("Generator[bytes, None, None]", response.stream(_CHUNK_BYTES, decode_content=False))
     with contextlib.closing(stream) as chunks:
-        for chunk in _decompressed(chunks, max_bytes) if encoding.endswith("gzip") else chunks:
+        for chunk in _decompressed(chunks) if encoding.endswith("gzip") else chunks:
             body += chunk
             if max_bytes is not None and len(body) > max_bytes:
                 raise TooLarge
     return bytes(body)
 
 
-def _decompressed(chunks: Iterator[bytes], max_bytes: int | None) -> Iterator[bytes]:
+def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """The members of a gzip file, which may be more than one (RFC 1952, 2.2). A kilobyte may become a megabyte, so each
-    step is at most one byte longer than what is allowed.
+    step has a limit.
     """
-    step = 0 if max_bytes is None else max_bytes + 1
     unzip = zlib.decompressobj(_GZIP)
     is_open = False
     for chunk in chunks:
@@ -298,7 +297,7 @@ def _decompressed(chunks: Iterator[bytes], max_bytes: int | None) -> Iterator[by
         while rest:
             if unzip.eof:
                 unzip = zlib.decompressobj(_GZIP)
-            yield unzip.decompress(rest, step)
+            yield unzip.decompress(rest, _CHUNK_BYTES)
             rest = unzip.unconsumed_tail or unzip.unused_data
         is_open = not unzip.eof
     if is_open:
