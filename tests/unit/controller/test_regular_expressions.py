@@ -15,8 +15,10 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("controller", "informers", "kubectl_compass", "workqueue")
 FUNCTIONS = ("search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")
-SIZES = (22, 400, 6 * 1024, 25 * 1024)
-SECONDS = 0.125  # of the processor, at the largest size; the slowest linear one takes a tenth of it
+SIZES = (22, 400, 6 * 1024)  # for all families
+LARGE = 100 * 1024  # for the families that were the slowest at the last of these sizes
+WORST_FAMILIES = 8
+SECONDS = 0.5  # of the processor, for LARGE; the slowest linear one takes a tenth of it
 
 
 class Expression(NamedTuple):
@@ -156,27 +158,41 @@ def test_the_expressions_are_found() -> None:
     assert {place.split("/")[0] for place, *_ in ALL} >= {"controller", "informers"}
 
 
+def allowed(size: int) -> float:
+    return SECONDS * size / LARGE + 0.02
+
+
 def worst(expression: Expression) -> tuple[float, str, int]:
     """Seconds, the family and the size of the slowest text. Ends at the first that is too slow."""
     slowest = (0.0, "", 0)
-    for begin, part, end in families(expression.pattern, expression.flags):
+    found: list[tuple[float, tuple[str, str, str]]] = []
+    for family in families(expression.pattern, expression.flags):
         for size in SIZES:
-            took = seconds(expression, begin + part * (size // len(part)) + end)
-            slowest = max(slowest, (took, f"{begin!r} {part!r} {end!r}", size))
-            if took > SECONDS * size / SIZES[-1] + 0.02:
-                took = min(took, seconds(expression, begin + part * (size // len(part)) + end))  # not by chance
-            if took > SECONDS * size / SIZES[-1] + 0.02:
-                return took, f"{begin!r} {part!r} {end!r}", size
+            last = measured(expression, family, size)
+            if last[0] > allowed(size):
+                return last
+        found.append((last[0], family))
+    for _, family in sorted(found, reverse=True)[:WORST_FAMILIES]:
+        slowest = max(slowest, measured(expression, family, LARGE))
     return slowest
+
+
+def measured(expression: Expression, family: tuple[str, str, str], size: int) -> tuple[float, str, int]:
+    begin, part, end = family
+    text = begin + part * (size // len(part)) + end
+    took = seconds(expression, text)
+    if took > allowed(size):
+        took = min(took, seconds(expression, text))  # not by chance
+    return took, f"{begin!r} {part!r} {end!r}", size
 
 
 @pytest.mark.parametrize("expression", ALL, ids=lambda e: f"{e.place}-{e.function}")
 def test_it_is_linear(expression: Expression) -> None:
     took, family, size = worst(expression)
-    assert took <= SECONDS * size / SIZES[-1] + 0.02, f"{expression}: {took:.2f} s for {size} bytes of {family}"
+    assert took <= allowed(size), f"{expression}: {took:.2f} s for {size} bytes of {family}"
 
 
 @pytest.mark.parametrize("pattern", [r"^\s*(?:data|event|id|retry):", r"\s*\[errorID=", r"(a+)+$", r"(a|a)*b"])
 def test_the_families_find_what_is_not_linear(pattern: str) -> None:
     took, _, size = worst(Expression("", pattern, re.MULTILINE, "search"))
-    assert took > SECONDS * size / SIZES[-1] + 0.02
+    assert took > allowed(size)
