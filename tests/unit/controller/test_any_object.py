@@ -190,8 +190,8 @@ def test_any_value_in_any_place_of_what_a_connection_is_made_of(
     assert not [place for place in told for secret in (CANARY, *secrets) if secret in place]
     assert all(line.isprintable() for line in text.getvalue().splitlines())
     for kind, each in _CONNECTION_PARTS:
-        with contextlib.suppress(NotFound):
-            bench.server.delete(kind, each.name, namespace=each.namespace or None)
+        with contextlib.suppress(KeyError):
+            bench.server.remove(kind, each.name, each.namespace or None)
     bench.configure()
     bench.run(400)
     assert bench.state == "Connected", bench.error
