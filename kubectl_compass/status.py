@@ -109,7 +109,7 @@ def _certificate(connection: Object | None) -> Certificate | str:
     told = member(member(member(connection, "status"), "connectionStatus"), "certificateStatus")
     begin, end = cc.parse_timestamp(told.get("notBefore")), cc.parse_timestamp(told.get("notAfter"))
     if begin is None or end is None:
-        return "the CompassConnection has no certificate in its status"
+        return "none in the status of the CompassConnection"
     return Certificate(not_before=begin, not_after=end)
 
 

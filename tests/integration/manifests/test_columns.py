@@ -61,7 +61,7 @@ def test_a_failure_is_told_in_the_list(cluster: ControlPlane, tmp_path: Path) ->
     assert shown["STATE"] == "ResourceApplicationFailed"
     assert shown["APPLICATIONS"] == "199/202"
     assert shown["LAST SYNC"] not in ("", "<none>")
-    assert shown["MESSAGE"].startswith("Failed to apply configuration: mp-a: denied by a policy")
+    assert shown["MESSAGE"].startswith("mp-a: denied by a policy")
     assert shown["MESSAGE"].endswith("\u2026")
     assert len(shown["MESSAGE"]) <= 80
 
