@@ -221,6 +221,16 @@ class TLSSocket(_Limited, ssl.SSLSocket):  # type: ignore[misc] # typeshed names
             _empty_error_queue()
             raise
 
+    def recv(self, size: int, flags: int = 0) -> bytes:  # type: ignore[override]
+        try:
+            return super().recv(size, flags)
+        except OSError:
+            if not hasattr(self, "_connected"):
+                # The server has reset the connection before the handshake. The constructor, which calls this, raises
+                # the error and would leave the socket open.
+                self.close()
+            raise
+
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the name of the base class
         try:
             read = super().read(len, buffer)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import struct
@@ -169,3 +170,19 @@ def test_the_next_connection_after_a_failed_handshake(server: Server) -> None:
             pair.client.recv(1)
 
     in_thread(work)
+
+
+def test_a_connection_that_is_reset_before_its_handshake_is_closed() -> None:
+    context = ssl.create_default_context()
+    context.sslsocket_class = TLSSocket
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        descriptor = client.fileno()
+        with listener.accept()[0] as accepted:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert select.select([client], [], [], 5.0)[0], "the reset has arrived"
+        with pytest.raises(ConnectionResetError) as failure:
+            context.wrap_socket(client, server_hostname="localhost")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+        del failure
