@@ -173,7 +173,7 @@ def resolve(
         return _checked(f"ConfigMap {name}", _strings(config_map.get("data")))
     return ConfigurationProblem(
         f"no pairing configuration found: there is neither a ConfigMap {name} nor a Secret {name}, "
-        f"and the CompassConnection has no token in spec.pairing",
+        f"and the CompassConnection has no token in spec.pairing; create one of them with a one-time token",
         nothing=True,
     )
 

@@ -120,7 +120,7 @@ def pairing_failed(step: str, failure: Failure, *, token: Token, origin: str, ma
 
 def without_credentials(obstacle: Problem, *, loss: str) -> Problem:
     """There are no usable credentials. `loss`: what happened to them, "" before the first pairing."""
-    return replace(obstacle, message=f"{obstacle.message} (a new pairing is needed: {loss})") if loss else obstacle
+    return replace(obstacle, message=f"{loss}, so a new pairing is needed: {obstacle.message}") if loss else obstacle
 
 
 def reconnect_failed(obstacle: Problem) -> Problem:

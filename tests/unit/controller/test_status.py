@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.connection import status
+from controller.connection import problem, status
 
 ID = "5b8bb3b2-6d3c-4c29-9a1b-0c8f9c6c6d01"
 
@@ -44,3 +44,8 @@ def test_the_last_success_stays_while_applications_fail() -> None:
         return str(connection["status"]["synchronizationStatus"]["lastSuccessfulApplication"])
 
     assert conclude(60.0, None) == conclude(120.0, "it failed") == "1970-01-01T00:01:00Z"
+
+
+def test_the_list_begins_with_what_happened_to_the_credentials() -> None:
+    lost = problem.without_credentials(problem.token_used("Secret a/b"), loss="the Secret c/d does not exist")
+    assert lost.text().startswith("the Secret c/d does not exist, so a new pairing is needed: the configured one-time")
