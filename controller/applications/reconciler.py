@@ -260,8 +260,8 @@ class ApplicationReconciler:
     def _apply(self, desired: Desired, application: Object | None) -> None:
         if application is not None and not is_managed(application):
             raise ForeignObject(
-                "an Application with this name exists and is not managed by Compass; it stays unchanged. If nothing needs "
-                "it, delete it"
+                "an Application with this name exists and is not managed by Compass; it stays unchanged. If nothing "
+                "needs it, delete it"
             )
         is_new = application is None
         if application is None:
