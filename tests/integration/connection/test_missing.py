@@ -15,7 +15,7 @@ USER = "an-agent"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Namespaces and nothing else. The tests build on each other: what one of them installs, the next one has."""
+    """Namespaces and nothing else."""
     with World.local(tmp_path_factory.mktemp("world")) as world:
         yield world
 
@@ -26,6 +26,13 @@ def agent(world: World) -> Iterator[AgentThread]:
     agent = AgentThread(world, kubeconfig=kubeconfig, CONTROLLER_SYNC_PERIOD="500ms")
     yield agent
     agent.stop()
+
+
+def permit(world: World) -> None:
+    """Give the agent all permissions."""
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    world.put(BINDING, {"metadata": {"name": USER}, "subjects": [subject], "roleRef": role})
 
 
 def wait_for_log(world: World, agent: AgentThread, *parts: str) -> None:
@@ -43,9 +50,7 @@ def test_rights_definitions_and_configuration_are_asked_for_one_after_the_other(
     agent.start()
     for resource in ("compassconnections.compass.kyma-project.io", "applications", "secrets", "configmaps"):
         wait_for_log(world, agent, "WARNING", f"{resource} ", "is forbidden", USER, "cannot list resource")
-    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-    world.put(BINDING, {"metadata": {"name": USER}, "subjects": [subject], "roleRef": role})
+    permit(world)
     for informer in ("compassconnections", "applications"):
         wait_for_log(world, agent, "WARNING", f"informer={informer} ", "is the resource's CRD installed?")
     world.install_crds()
@@ -62,6 +67,9 @@ def test_rights_definitions_and_configuration_are_asked_for_one_after_the_other(
 @pytest.mark.slow
 def test_an_api_server_that_is_not_there_is_waited_for(world: World, agent: AgentThread) -> None:
     """The address and what is wrong with it; the agent pairs and synchronises as soon as it answers."""
+    permit(world)
+    world.install_crds()
+    world.configure()
     world.control_plane.kill_apiserver()
     agent.start()
     address = world.control_plane.url.removeprefix("https://")
@@ -69,6 +77,7 @@ def test_an_api_server_that_is_not_there_is_waited_for(world: World, agent: Agen
     wait_for_log(world, agent, "WARNING", f"cannot reach the API server at {address}: {refused}")
     world.control_plane.start_apiserver()
     wait_for_log(world, agent, "Caches are filled")
+    world.wait_for("the CompassConnection", lambda: world.connection() is not None)
     world.patch_connection({"spec": {"resyncNow": True}})
     world.wait_for("the wish to be done", lambda: not (world.connection() or {})["spec"].get("resyncNow"))
     world.wait_for_state("Synchronized")
