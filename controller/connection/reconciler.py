@@ -13,7 +13,7 @@ from typing import Any
 from controller.compass.errors import CompassError, Refused
 from controller.connection import problem, rules, status
 from controller.connection.backoff import Pauses, with_jitter
-from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile
+from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile, has_literal_token
 from controller.connection.credentials import CredentialsReplaced, GatewaySecret, StoredCredentials, StoredPairing
 from controller.connection.health import CompassService, Failure, Health
 from controller.connection.pairing import Pairing
@@ -121,7 +121,9 @@ class ConnectionReconciler:
             ids=self._configurations.identity(connection),
             gateway=self._credentials.gateway_secret(ca_pem) if ca_pem else GatewaySecret.AS_WANTED,
             configured=self._configurations.resolve(connection, live=deleted_or_new),
-            fallback_fingerprint=self._configurations.resolve(None).fingerprint,
+            fallback_fingerprint=self._configurations.resolve(None).fingerprint
+            if has_literal_token(connection)
+            else "",
             pauses=self._pauses,
             observations=self._health.observations(),
             memory=self._memory or Memory.after_restart(connection, now=now, monotonic=monotonic),

@@ -149,7 +149,7 @@ def exchange_token(state: State) -> Pair | None:
             tenant=configuration.tenant,
             token_url=configuration.connector_url,
             token=configuration.token,
-            fallback_fingerprint=state.fallback_fingerprint if configuration.literal else "",
+            fallback_fingerprint=state.fallback_fingerprint,
             connection_uid=state.connection["metadata"]["uid"] if state.connection else "",
             since=int(state.now),
         )
