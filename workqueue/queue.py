@@ -18,7 +18,7 @@ from workqueue.clock import REAL_CLOCK, Clock
 K = TypeVar("K", bound=Hashable)
 
 _RETRY_BASE_SECONDS = 0.005  # the first retry is immediate for people (client-go: DefaultTypedControllerRateLimiter)
-_RETRY_CAP_SECONDS = 1000.0  # a key that always fails is still retried every 17 minutes
+RETRY_CAP_SECONDS = 1000.0  # a key that always fails is still retried every 17 minutes
 _MAX_EXPONENT = 1023  # of a float: one more and ** raises OverflowError
 _MAX_WAIT_SECONDS = 10.0  # a limit in case of an unexpected clock: waiting threads check again after this time
 
@@ -92,7 +92,7 @@ class RateLimitingQueue(Generic[K]):
         *,
         name: str = "",
         retry_base: float = _RETRY_BASE_SECONDS,
-        retry_cap: float = _RETRY_CAP_SECONDS,
+        retry_cap: float = RETRY_CAP_SECONDS,
         clock: Clock = REAL_CLOCK,
         metrics: QueueMetrics | None = None,
     ) -> None:

@@ -44,6 +44,7 @@ from workqueue import (
     RateLimitingQueue,
     ShutDown,
 )
+from workqueue.queue import RETRY_CAP_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class Controller(Generic[K]):
         reconcile: Reconcile[K],
         *,
         workers: int = 1,
-        retry_cap: float = 1000.0,
+        retry_cap: float = RETRY_CAP_SECONDS,
         clock: Clock = REAL_CLOCK,
         metrics: Metrics | None = None,
         kind: str = "",
