@@ -16,9 +16,9 @@ from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.settings import format_duration
 from informers import NotFound
 from kubectl_compass import pairing
-from kubectl_compass.cluster import Cluster, Failed, run
+from kubectl_compass.cluster import Cluster, Failed, assert_agent, run
 from kubectl_compass.pairing import Unusable
-from kubectl_compass.status import PASSING, assert_agent, report, show_report, situation
+from kubectl_compass.status import PASSING, report, show_report, situation
 from kubectl_compass.terminal import Terminal
 
 _RESYNC, _RENEW = "resyncNow", "refreshCredentialsNow"

@@ -200,6 +200,18 @@ def open_cluster(connect: Connect, environment: Mapping[str, str]) -> Iterator[C
         client.close()
 
 
+def assert_agent(cluster: Cluster) -> None:
+    """Raises Failed if there is no agent that could do something."""
+    if cluster.is_missing():
+        raise Failed(no_agent(cluster))
+
+
+def no_agent(cluster: Cluster) -> str:
+    """Why nothing can be asked of the agent, if it is missing."""
+    where = f"there is no Deployment {COMPONENT} in the namespace {cluster.namespace}"
+    return f"{where}; name that of the agent with --namespace"
+
+
 def pod_of(holder: str) -> str:
     """The name of the Pod of a Lease holder: the first part of its identity; "" for ""."""
     return holder.partition("_")[0]

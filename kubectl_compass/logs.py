@@ -2,8 +2,7 @@
 
 import threading
 
-from kubectl_compass.cluster import Cluster, Failed, pod_target, run
-from kubectl_compass.status import assert_agent
+from kubectl_compass.cluster import Cluster, Failed, assert_agent, pod_target, run
 from kubectl_compass.terminal import Terminal
 
 _POLL_SECONDS = 0.5

@@ -10,12 +10,12 @@ from controller.commands.report import HEALTHY, UNHEALTHY, Certificate, lines
 from controller.commands.report import report as report_of_agent
 from controller.connection import status as cc
 from controller.fields import member
-from controller.resources import APPLICATION, COMPONENT, DELETION_HELD, SYNC_STATUS, SYNCED
+from controller.resources import APPLICATION, DELETION_HELD, SYNC_STATUS, SYNCED
 from controller.runtime.events import EVENTS
 from controller.settings import Settings, SettingsError
 from controller.text import clean
 from informers import ConnectionFailed, Forbidden, ServerError, TooManyRequests
-from kubectl_compass.cluster import Cluster, Failed
+from kubectl_compass.cluster import Cluster, no_agent
 from kubectl_compass.terminal import Terminal
 
 PASSING = (ConnectionFailed, ServerError, TooManyRequests)
@@ -91,18 +91,6 @@ def report(cluster: Cluster, terminal: Terminal) -> dict[str, Any]:
         found["problems"].append(f"none of {replicas['wanted']} replicas is ready")
     found["healthy"] = not found["problems"]
     return found
-
-
-def assert_agent(cluster: Cluster) -> None:
-    """Raises Failed if there is no agent that could do something."""
-    if cluster.is_missing():
-        raise Failed(no_agent(cluster))
-
-
-def no_agent(cluster: Cluster) -> str:
-    """Why nothing can be asked of the agent, if it is missing."""
-    where = f"there is no Deployment {COMPONENT} in the namespace {cluster.namespace}"
-    return f"{where}; name that of the agent with --namespace"
 
 
 def _certificate(connection: Object | None) -> Certificate | str:
