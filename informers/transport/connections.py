@@ -204,7 +204,7 @@ class Socket(_Limited, socket.socket):
         self._within(super().sendall, data, flags)
 
 
-class TLSSocket(_Limited, ssl.SSLSocket):  # type: ignore[misc] # typeshed names the arguments differently
+class _EmptyingSocket(ssl.SSLSocket):
     """A TLS socket whose errors do not affect other connections.
 
     OpenSSL has a queue of errors for each thread, and expects it to be empty before an operation. CPython empties it
@@ -221,9 +221,9 @@ class TLSSocket(_Limited, ssl.SSLSocket):  # type: ignore[misc] # typeshed names
             _empty_error_queue()
             raise
 
-    def recv(self, size: int, flags: int = 0) -> bytes:  # type: ignore[override]
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         try:
-            return super().recv(size, flags)
+            return super().recv(buflen, flags)
         except OSError:
             if not hasattr(self, "_connected"):
                 # The server has reset the connection before the handshake. The constructor, which calls this, raises
@@ -247,6 +247,10 @@ class TLSSocket(_Limited, ssl.SSLSocket):  # type: ignore[misc] # typeshed names
         except OSError:
             _empty_error_queue()
             raise
+
+
+class TLSSocket(_Limited, _EmptyingSocket):  # type: ignore[misc] # typeshed names the arguments differently
+    """A TLS socket. The limits are around what empties the queue: a Stopped must not pass it."""
 
 
 # Any context will do. It is not used for connections.

@@ -16,14 +16,15 @@ from typing import NamedTuple
 import pytest
 
 from e2e.pki import Authority
-from informers.transport.connections import TLSSocket
+from informers.transport import Stop, Stopped
+from informers.transport.connections import Call, TLSSocket
 from tests.unit.transport.openssl_errors import leave_errors
 
 
 class Pair(NamedTuple):
     """Both ends of a connection over which data went in both directions."""
 
-    client: ssl.SSLSocket
+    client: TLSSocket
     server: ssl.SSLSocket
 
 
@@ -49,6 +50,7 @@ class Server:
         thread = threading.Thread(target=accept)
         thread.start()
         client = self._client_side.wrap_socket(self._dial(), server_hostname="localhost")
+        assert isinstance(client, TLSSocket)
         thread.join()
         pair = Pair(client, accepted[0])
         self._open += pair
@@ -137,18 +139,33 @@ OPERATIONS: dict[str, Callable[[ssl.SSLSocket], object]] = {
 
 
 @pytest.mark.usefixtures("python")
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["", "stopped"])
 @pytest.mark.parametrize("failure", [shut_down, reset, closed_when_idle, ended])
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
 def test_another_connection_goes_on(
-    failure: Callable[[Pair], None], operation: Callable[[ssl.SSLSocket], object], server: Server
+    failure: Callable[[Pair], None],
+    operation: Callable[[ssl.SSLSocket], object],
+    server: Server,
+    *,
+    is_stopped: bool,
 ) -> None:
     """A read from it that has to wait does wait, and then gets its data."""
+
+    def set_stop() -> float:
+        stop.set()
+        return 0.0
+
+    stop = Stop()
+    # It looks at its clock right before the operation.
+    call = Call(stop, at=5.0, timeout=5.0, monotonic=set_stop)
 
     def work() -> None:
         broken, other = server.connect(), server.connect()
         failure(broken)
+        if is_stopped:
+            broken.client.call = call
         for _ in range(2):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, Stopped):
                 operation(broken.client)
         other.client.settimeout(0.05)
         with pytest.raises(TimeoutError):
