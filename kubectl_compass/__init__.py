@@ -6,7 +6,7 @@
     status       status, list
     logs         the log of the leader
     doctor       finds problems, and how to fix them
-    actions      pair, resync, renew, reconnect, revoke
+    actions      pair, resync, renew, reconnect, confirm-deletions, revoke
     pairing      stores the one-time token
     completion   `kubectl_complete-compass`
 

@@ -76,6 +76,9 @@ def _run(options: argparse.Namespace, cluster: Cluster, terminal: Terminal, toke
             return actions.renew(cluster, terminal, timeout=options.timeout)
         case "reconnect":
             return actions.reconnect(cluster, terminal, token, timeout=options.timeout)
+        case "confirm-deletions":
+            confirm = _yes if options.yes else _ask
+            return actions.confirm_deletions(cluster, terminal, confirm=confirm, timeout=options.timeout)
         case _:
             return actions.revoke(cluster, terminal, confirm=_yes if options.yes else _ask)
 

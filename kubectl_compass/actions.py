@@ -1,7 +1,7 @@
-"""The commands that change something: pair, resync, renew, reconnect, revoke.
+"""The commands that change something: pair, resync, renew, reconnect, confirm-deletions, revoke.
 
-The first four write a request to the API server, wait at most `timeout` seconds for its result, and print the report of
-`status`. A line on standard error shows each change of the CompassConnection meanwhile.
+All but the last write a request to the API server, wait at most `timeout` seconds for its result, and print the report
+of `status`. A line on standard error shows each change of the CompassConnection meanwhile.
 """
 
 import sys
@@ -9,16 +9,17 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from controller.applications.deletions import CONFIRM_DELETIONS, fingerprint
 from controller.commands.report import HEALTHY, UNHEALTHY
 from controller.connection import status as cc
-from controller.fields import member
+from controller.fields import annotations, member
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.settings import format_duration
 from informers import NotFound
 from kubectl_compass import pairing
 from kubectl_compass.cluster import Cluster, Failed, assert_agent, run
 from kubectl_compass.pairing import Unusable
-from kubectl_compass.status import PASSING, report, show_report, situation
+from kubectl_compass.status import PASSING, applications, is_held, report, show_report, situation
 from kubectl_compass.terminal import Terminal
 
 _RESYNC, _RENEW = "resyncNow", "refreshCredentialsNow"
@@ -72,8 +73,28 @@ def resync(cluster: Cluster, terminal: Terminal, *, timeout: float) -> int:
     before = _connected(cluster)
     _ask(cluster, _RESYNC)
     terminal.say("asked the agent for a sync (spec.resyncNow)")
-    request = _Resync(cluster, terminal, before)
+    request = _Sync(
+        terminal, before, is_pending=lambda now: cc.flag(now, _RESYNC), ask_again=lambda: _ask(cluster, _RESYNC)
+    )
     return _conclude(cluster, terminal, request.is_answered, wanted=_is_synchronized, known=before, timeout=timeout)
+
+
+def confirm_deletions(cluster: Cluster, terminal: Terminal, *, confirm: Callable[[str], bool], timeout: float) -> int:
+    """Confirm the deletions that are held, if `confirm` returns true, and wait until the Applications are deleted."""
+    before = _connected(cluster)
+    held = {app["metadata"]["name"]: app["metadata"]["uid"] for app in applications(cluster) if is_held(app)}
+    if not held:
+        raise Failed("no deletion waits for a confirmation")
+    if not confirm(f"Delete these {len(held)} Applications and their Secrets: {', '.join(sorted(held))}? [y/N] "):
+        raise Failed("nothing was changed")
+    _patch(cluster, {"metadata": {"annotations": {CONFIRM_DELETIONS: fingerprint(held)}}})
+    terminal.say(f"confirmed the deletion of {len(held)} Applications")
+
+    def deleted(_: Object | None) -> bool:
+        return not held.items() & {(app["metadata"]["name"], app["metadata"]["uid"]) for app in applications(cluster)}
+
+    request = _Sync(terminal, before, is_pending=lambda now: CONFIRM_DELETIONS in annotations(now or {}))
+    return _conclude(cluster, terminal, request.is_answered, wanted=deleted, known=before, timeout=timeout)
 
 
 def renew(cluster: Cluster, terminal: Terminal, *, timeout: float) -> int:
@@ -121,16 +142,18 @@ def reconnect(cluster: Cluster, terminal: Terminal, token: str, *, timeout: floa
     return _conclude(cluster, terminal, synchronized, wanted=paired, known=before, timeout=timeout, hint=hint)
 
 
-class _Resync:
-    """A synchronisation that was asked for. It is done when the agent has removed the flag and the result in the status
-    has changed after that.
+class _Sync:
+    """A synchronisation that was asked for. It is done when the agent has removed the request and the result in the
+    status has changed after that.
 
     Times in the status are whole seconds. A synchronisation in the same second as the one before, with the same result,
-    does not change the status. So the flag is set again if there is no change for a while.
+    does not change the status. So `ask_again` is called if there is no change for a while.
     """
 
-    def __init__(self, cluster: Cluster, terminal: Terminal, before: Object) -> None:
-        self._cluster, self._terminal = cluster, terminal
+    def __init__(
+        self, terminal: Terminal, before: Object, *, is_pending: Done, ask_again: Callable[[], None] = lambda: None
+    ) -> None:
+        self._terminal, self._is_pending, self._ask_again = terminal, is_pending, ask_again
         self._known = self._outcome(before)
         self._begun_at: float | None = None
         self._asked_again = False
@@ -139,7 +162,7 @@ class _Resync:
         outcome = self._outcome(connection)
         now = self._terminal.clock.monotonic()
         if self._begun_at is None:
-            if cc.flag(connection, _RESYNC):
+            if self._is_pending(connection):
                 self._known = outcome  # the result of work that began earlier
                 return False
             self._begun_at = now
@@ -148,7 +171,7 @@ class _Resync:
             return True
         if now - self._begun_at >= _ASK_AGAIN_SECONDS and not self._asked_again:
             self._asked_again = True
-            _ask(self._cluster, _RESYNC)
+            self._ask_again()
         return False
 
     def _outcome(self, connection: Object | None) -> object:
@@ -174,8 +197,12 @@ def _connected(cluster: Cluster) -> Object:
 
 
 def _ask(cluster: Cluster, flag: str) -> None:
+    _patch(cluster, {"spec": {flag: True}})
+
+
+def _patch(cluster: Cluster, patch: Object) -> None:
     try:
-        cluster.client.patch(COMPASS_CONNECTION, CONNECTION_NAME, {"spec": {flag: True}})
+        cluster.client.patch(COMPASS_CONNECTION, CONNECTION_NAME, patch)
     except NotFound as error:
         raise Failed("the CompassConnection was deleted meanwhile") from error
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "resync": "ask for a synchronisation, and wait for its result",
     "renew": "ask for a new certificate, and wait for it",
     "reconnect": "ask for a new pairing, and wait for the connection",
+    "confirm-deletions": "delete the Applications whose deletion waits for a confirmation",
     "revoke": "revoke the certificate and delete the credentials",
 }
 """What each command does. docs/plugin.md has the same words, here and for options and exit statuses."""
@@ -36,6 +37,7 @@ EXAMPLES = {
     "resync": ("kubectl compass resync",),
     "renew": ("kubectl compass renew",),
     "reconnect": ("kubectl compass reconnect --token-stdin <token",),
+    "confirm-deletions": ("kubectl compass confirm-deletions --yes",),
     "revoke": ("kubectl compass revoke --yes",),
 }
 
@@ -117,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
                 type=_seconds,
                 default="2m",
                 metavar="DURATION",
-                help="how long `pair`, `resync`, `renew` and `reconnect` wait; default: `2m`",
+                help="how long a command that waits may wait; default: `2m`",
             )
         return command
 
@@ -142,8 +144,8 @@ def parser() -> argparse.ArgumentParser:
     add("renew", waits=True)
     reconnect = add("reconnect", waits=True)
     _add_token(reconnect, required=False)
-    revoke = add("revoke")
-    revoke.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (add("confirm-deletions", waits=True), add("revoke")):
+        command.add_argument("--yes", action="store_true", help="do not ask")
     return top
 
 

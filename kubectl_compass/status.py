@@ -29,7 +29,8 @@ _MAX_NAME = 253
 _MAX_TEXT = 1024
 
 _NO_DEPLOYMENT = "no Deployment in this namespace"
-_HELD = "its deletion waits for a confirmation; kubectl compass status shows the command"
+_HELD = "its deletion waits for a confirmation: kubectl compass confirm-deletions"
+_DELETING = "Deleting"
 
 Object = dict[str, Any]
 
@@ -77,6 +78,7 @@ def report(cluster: Cluster, terminal: Terminal) -> dict[str, Any]:
     found = report_of_agent(connection, _certificate(connection), settings, now=terminal.clock.time())
     runtime = member(member(connection, "status"), "runtime")
     found["runtime"], found["tenant"] = runtime.get("id"), runtime.get("tenant")
+    found["deletions"] = _deletions(cluster, found["state"])
     found["leader"] = None if invalid else cluster.leader() or None
     found["replicas"] = replicas = cluster.replicas
     found["agent"] = agent = cluster.agent
@@ -91,6 +93,20 @@ def report(cluster: Cluster, terminal: Terminal) -> dict[str, Any]:
         found["problems"].append(f"none of {replicas['wanted']} replicas is ready")
     found["healthy"] = not found["problems"]
     return found
+
+
+def _deletions(cluster: Cluster, state: object) -> dict[str, int] | None:
+    """How many Applications wait for a confirmation of their deletion, and for other components' finalizers.
+
+    None if that is not known: the state tells of none, or they may not be listed.
+    """
+    if state != cc.ConnectionState.RESOURCE_APPLICATION_FAILED:
+        return None
+    try:
+        managed = [_sync(obj, is_failing=False) for obj in applications(cluster)]
+    except Forbidden:
+        return None
+    return {"held": managed.count(DELETION_HELD), "deleting": managed.count(_DELETING)}
 
 
 def _certificate(connection: Object | None) -> Certificate | str:
@@ -116,7 +132,10 @@ def show_report(terminal: Terminal, found: Mapping[str, Any]) -> None:
         replicas = found["replicas"]
         told = f"{replicas['ready']} of {replicas['wanted']} ready" if replicas else _NO_DEPLOYMENT
         at = next((number for number, row in enumerate(rows) if row.startswith("Problem:")), len(rows))
-        added = (("Agent", _agent(found["agent"])), ("Leader", found["leader"] or "none"), ("Replicas", told))
+        added = [("Agent", _agent(found["agent"])), ("Leader", found["leader"] or "none"), ("Replicas", told)]
+        if (deletions := found["deletions"]) and any(deletions.values()):
+            held = f"{deletions['held']} to be confirmed (kubectl compass confirm-deletions)"
+            added.insert(0, ("Deletions", f"{held}, {deletions['deleting']} waiting for finalizers"))
         own = [f"{name + ':':<14}{clean(text, _MAX_ROW)}" for name, text in added]
         return [*rows[:at], *own, *rows[at:]]
 
@@ -153,12 +172,22 @@ def list_applications(cluster: Cluster, terminal: Terminal) -> int:
     return 0 if all(row.sync == SYNCED for row in rows) else 1
 
 
+def applications(cluster: Cluster) -> list[Object]:
+    """All Applications, those of users too."""
+    return _all(cluster, APPLICATION)
+
+
+def is_held(application: Object) -> bool:
+    """Whether its deletion waits for a confirmation."""
+    return _sync(application, is_failing=False) == DELETION_HELD
+
+
 def _rows(cluster: Cluster) -> list[Row]:
     """The managed Applications, and failing ones that do not exist or belong to a user."""
     status = fields.member(fields.member(cluster.connection(), "status"), "applications")
     named = status.get("failing")
     failing = {str(name) for name in named} if isinstance(named, list) else set()
-    existing = {obj["metadata"]["name"]: obj for obj in _all(cluster, APPLICATION)}
+    existing = {obj["metadata"]["name"]: obj for obj in applications(cluster)}
     found = {name: sync for name, obj in existing.items() if (sync := _sync(obj, name in failing))}
     found |= dict.fromkeys(failing - existing.keys(), "Missing")
     reasons = _reasons(cluster) if set(found.values()) - {SYNCED} else {}
@@ -175,6 +204,8 @@ def _sync(application: Object, is_failing: bool) -> str:
     """Empty for an Application of a user."""
     if not fields.spec(application).get("compassMetadata"):
         return "NotManaged" if is_failing else ""
+    if application["metadata"].get("deletionTimestamp"):
+        return _DELETING
     told = str(fields.annotations(application).get(SYNC_STATUS, SYNCED))
     return "Failed" if told == SYNCED and is_failing else told
 

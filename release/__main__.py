@@ -34,6 +34,7 @@ def main() -> int:
     write(options.output / "install.yaml", f"{apply} install.yaml\n{manifests}")
     kyma = render(kubectl, "kyma", image=f"{options.image}:{version}")
     write(options.output / "kyma.yaml", f"{apply} kyma.yaml, where Kyma's operator runs\n{kyma}")
+    write(options.output / "plugin-roles.yaml", render(kubectl, "plugin", image=f"{options.image}:{version}"))
     write(options.output / "private-ca.yaml", (ROOT / "config/private-ca/patch.yaml").read_text())
     prometheus = objects(render(kubectl, "prometheus", image=f"{options.image}:{version}"))
     files = chart(

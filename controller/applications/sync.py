@@ -4,7 +4,6 @@ It never writes an Application. It publishes the desired set, enqueues the names
 the status when all of them are done. If nothing differs, a sync needs one write: the status.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from controller import fields
 from controller.applications.conversion import ConversionSettings
+from controller.applications.deletions import CONFIRM_DELETIONS, DeletionGuard, Verdict
 from controller.applications.desired import DesiredSet, Problem, desired_set
 from controller.applications.progress import HANGING_SECONDS, Outcome, Plan, Progress
 from controller.applications.reconciler import ApplicationReconciler
@@ -40,14 +40,6 @@ from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)
 
-CONFIRM_DELETIONS = "compass.kyma-project.io/confirm-deletions"
-"""Annotation of the CompassConnection. Its value is the fingerprint of the confirmed deletions.
-
-The next sync removes it: it confirms the deletions that wait then, or it has no effect.
-"""
-
-_FINGERPRINT_DIGITS = 16
-
 EVENTS_LABEL = "runtime_eventServiceUrl"
 CONSOLE_LABEL = "runtime_consoleUrl"
 
@@ -60,56 +52,6 @@ _CHANGE_PRIORITY = 10
 _MASS_PRIORITY = -10
 
 Object = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The decision about the Applications that are no longer assigned.
-
-    `held` must stay. `new` counts those that no earlier verdict allowed, `fingerprint` identifies exactly
-    these. `confirmed`: they exceed the limit and were confirmed.
-    """
-
-    held: frozenset[str]
-    new: int
-    fingerprint: str
-    confirmed: bool
-
-
-def fingerprint(uids: Mapping[str, str]) -> str:
-    """Identifies a set of Applications, given as uids by name: these objects, and not later ones with the same
-    names.
-    """
-    text = "\n".join(f"{name} {uid}" for name, uid in sorted(uids.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
-
-
-class DeletionGuard:
-    """Holds back more than `limit` percent of the managed Applications; nothing if the limit is None.
-
-    A deletion that was allowed stays allowed until it is done or the Application is assigned again. So deletions that
-    take longer than a period, or that fail, are not counted again against the decreasing number of Applications.
-    """
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self._allowed: frozenset[tuple[str, str]] = frozenset()
-
-    def judge(self, gone: Mapping[str, str], *, managed: int, confirmation: str | None) -> Verdict:
-        """`gone` has uids by name; `managed` is the number of all Applications of the agent, including those in
-        `gone`.
-
-        Does not change any state.
-        """
-        new = {name: uid for name, uid in gone.items() if (name, uid) not in self._allowed}
-        name = fingerprint(new)
-        too_many = self._limit is not None and len(new) * 100 > self._limit * managed
-        confirmed = too_many and confirmation == name
-        return Verdict(frozenset(new if too_many and not confirmed else ()), len(new), name, confirmed)
-
-    def settle(self, gone: Mapping[str, str], verdict: Verdict) -> None:
-        """Remember the allowed deletions, when they are final."""
-        self._allowed = frozenset((name, uid) for name, uid in gone.items() if name not in verdict.held)
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,8 @@ def lines(report: Mapping[str, Any], now: float) -> list[str]:
         ("Paired", _moment(report["established"], now)),
         ("Certificate", _certificate(report, now)),
         ("Renewed", _moment(report["renewed"], now)),
-        ("Last contact", _moment(report["lastContact"], now)),
-        ("Last sync", _moment(report["lastSync"], now)),
+        ("Last contact", _moment(report["lastContact"], now, "the Connector accepted the certificate")),
+        ("Last sync", _moment(report["lastSync"], now, "all Applications were in sync")),
         ("Applications", _applications(report)),
         ("Error", report["connectionError"]),
         ("Warning", report["warning"]),
@@ -147,9 +147,10 @@ def _certificate(report: Mapping[str, Any], now: float) -> str:
     return f"valid until {_moment(certificate['notAfter'], now)}"
 
 
-def _moment(text: object, now: float) -> str:
+def _moment(text: object, now: float, what: str = "") -> str:
     at = status.parse_timestamp(text)
     if at is None:
         return "never"
     age = status.duration(now - at)
-    return f"{text} ({age} ago)" if at <= now else f"{text} (in {age})"
+    moment = f"{text} ({age} ago)" if at <= now else f"{text} (in {age})"
+    return f"{moment}: {what}" if what else moment

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from e2e.mock_compass.examples import landscape
 from e2e.scenarios.documents import environment, prepare_directory, run
 from e2e.scenarios.target import Target
 
@@ -78,7 +79,12 @@ def terminal(connected: Target, tmp_path: Path) -> Terminal:
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in _commands() if _name(c) not in ("pair", "revoke") and not re.search("--follow|--watch", c)]
+    "command",
+    [
+        c
+        for c in _commands()
+        if _name(c) not in ("pair", "revoke", "confirm-deletions") and not re.search("--follow|--watch", c)
+    ],
 )
 def test_commands_of_a_working_connection(terminal: Terminal, command: str) -> None:
     """Each ends with status 0 and says that all is well."""
@@ -136,6 +142,17 @@ def test_revoke_and_pair_again(terminal: Terminal) -> None:
         target.start_agents()
         target.wait_for_state("ConnectionFailed")
     assert "Synchronized" in terminal.run(pair)
+
+
+def test_deletions_are_confirmed(terminal: Terminal) -> None:
+    target = terminal.target
+    for application in landscape()[1:]:
+        target.compass.unassign(application["id"])
+    target.wait_for_state("ResourceApplicationFailed")
+    target.wait_for("word of them all", lambda: terminal.run("kubectl compass list || true").count("DeletionHeld") == 6)
+    (command,) = [command for command in _commands() if _name(command) == "confirm-deletions"]
+    assert "1 of 1 Applications are in sync" in terminal.run(command)
+    assert len(target.applications()) == 1
 
 
 def test_doctor_finds_what_is_wrong(terminal: Terminal) -> None:

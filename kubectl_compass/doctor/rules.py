@@ -37,8 +37,7 @@ _CURES: Mapping[str, str] = {
     ConnectionState.CONNECTION_MAINTENANCE_FAILED: f"wait, if Compass is down; if it refuses the certificate: {PAIR}",
     ConnectionState.SYNCHRONIZATION_FAILED: f"wait, if Compass is down; for missing permissions: {APPLY}",
     ConnectionState.RESOURCE_APPLICATION_FAILED: (
-        "kubectl get events --field-selector involvedObject.kind=Application; for deletions that are held back: the "
-        "command in the text"
+        "kubectl compass list has the reasons; for deletions that are held back: kubectl compass confirm-deletions"
     ),
     ConnectionState.METADATA_UPDATE_FAILED: (
         "it is tried again with each synchronisation; look for errors of the Director"

@@ -182,6 +182,21 @@ def test_after_a_revocation_nothing_is_requested(world: World, agent: StartAgent
     assert issued(world) == 2
 
 
+def test_confirm_deletions(world: World, agent: StartAgent, plugin: Plugin) -> None:
+    """The Applications that were held are gone when the command ends."""
+    synchronized(world, agent, MAX_DELETION_PERCENT="50")
+    for application in world.compass.state.applications():
+        world.compass.state.unassign(application["id"], world.compass.runtime_id)
+    world.wait_for_state("ResourceApplicationFailed")
+    assert plugin.run(status.status) == 1
+    plugin.said()
+    assert json.loads(plugin.out)["deletions"] == {"held": 3, "deleting": 0}
+    assert plugin.run(actions.confirm_deletions, confirm=lambda _: True, timeout=60) == 0, plugin.said()
+    assert not world.applications()
+    plugin.said()
+    assert json.loads(plugin.out)["state"] == "Synchronized"
+
+
 def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:
     """Nothing can be asked of an agent that never ran; status says the same."""
     for command in (actions.resync, actions.renew, partial(actions.reconnect, token="")):

@@ -13,7 +13,7 @@ from e2e.controlplane import ControlPlane
 from e2e.world import OWN_CRDS
 
 CONFIG = OWN_CRDS.parent
-FOLDERS = ("default", "agent", "busola", "crd", "grafana", "kyma", "prometheus")
+FOLDERS = ("default", "agent", "busola", "crd", "grafana", "kyma", "plugin", "prometheus")
 MODULE = ("kyma-project.io/module", "application-connector")
 
 #: Kinds of the Prometheus operator, which the API server of the tests does not have.

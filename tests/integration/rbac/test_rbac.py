@@ -323,7 +323,7 @@ def test_the_rules_are_sufficient_and_each_is_needed(
 
     requests = _requests(audit)
     assert {str(request) for request in requests if not request.allowed} == set()
-    unused = {p for p in permissions(manifests) if not any(_covers(p, request) for request in requests)}
+    unused = {p for p in permissions(manifests) if not any(covers(p, request) for request in requests)}
     assert sorted(unused) == []
     assert len(races) > 10
 
@@ -332,7 +332,7 @@ def _requests(audit: AuditLog) -> list[Request]:
     return [request for request in audit.requests(agent="", watches=True) if request.user == USER]
 
 
-def _covers(rule: Permission, request: Request) -> bool:
+def covers(rule: Permission, request: Request) -> bool:
     resource = f"{request.resource}/{request.subresource}" if request.subresource else request.resource
     name = "" if request.verb == "create" else request.name
     return (

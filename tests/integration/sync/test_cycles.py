@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
+from controller.applications.deletions import CONFIRM_DELETIONS
 from controller.applications.reconciler import ApplicationReconciler
-from controller.applications.sync import CONFIRM_DELETIONS
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.runtime import Result
 from e2e.world import World

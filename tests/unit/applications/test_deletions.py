@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.applications.sync import DeletionGuard, fingerprint
+from controller.applications.deletions import DeletionGuard, fingerprint
 
 
 def _gone(count: int, first: int = 0, generation: str = "") -> dict[str, str]:

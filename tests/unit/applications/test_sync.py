@@ -8,8 +8,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from controller.applications.deletions import CONFIRM_DELETIONS
 from controller.applications.progress import Plan
-from controller.applications.sync import CONFIRM_DELETIONS
 from controller.compass.errors import CompassError, InvalidAnswer, InvalidRequest, Refused, Unavailable
 from controller.compass.types import Assignment, IncompleteApplication
 from controller.resources import APPLICATION, SYNC_STATUS

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
+from controller.applications.deletions import CONFIRM_DELETIONS, fingerprint
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, DELETION_HELD, SYNC_STATUS
 from controller.settings import Settings
 from kubectl_compass import actions, status
 from kubectl_compass.arguments import Connect
-from kubectl_compass.cluster import Cluster
+from kubectl_compass.cluster import Cluster, Failed
 from kubectl_compass.terminal import Terminal
 from tests.clock import VirtualClock
 from tests.support.object_store import ObjectStore
@@ -29,11 +30,12 @@ def connection(attempt: str, *, state: str = "Synchronized", asked: bool = False
 
 @dataclass
 class FakeCluster:
-    """`answers`: the CompassConnection at each look, the last one for ever."""
+    """`answers`: the CompassConnection at each look, `applications` the lists; the last one for ever."""
 
     answers: list[Object]
     patches: list[Object] = field(default_factory=list)
     settings: Settings = field(default_factory=Settings)
+    applications: list[list[Object]] = field(default_factory=lambda: [[]])
     replicas: None = None
     agent: None = None
     namespace: str = "kyma-system"
@@ -51,6 +53,12 @@ class FakeCluster:
 
     def delete(self, *_: object, **__: object) -> None:
         pass
+
+    def list(self, *_: object, **__: object) -> Object:
+        return {
+            "metadata": {},
+            "items": self.applications.pop(0) if len(self.applications) > 1 else self.applications[0],
+        }
 
     def leader(self) -> str:
         return "pod-1"
@@ -99,6 +107,47 @@ def test_an_agent_that_does_nothing(clock: VirtualClock) -> None:
     code, asked, seconds, report = resync(clock, connection("1", asked=True))
     assert (code, asked, seconds) == (1, 1, 60.0)
     assert report["exists"] is True
+
+
+def held(name: str) -> Object:
+    metadata = {"name": name, "uid": f"uid of {name}", "annotations": {SYNC_STATUS: DELETION_HELD}}
+    return {"metadata": metadata, "spec": {"compassMetadata": {"applicationId": "x"}}}
+
+
+def confirm(cluster: FakeCluster, clock: VirtualClock, *, answer: bool = True) -> tuple[int, list[str]]:
+    """Exit status, and the questions."""
+    asked: list[str] = []
+
+    def ask(question: str) -> bool:
+        asked.append(question)
+        return answer
+
+    terminal = Terminal("json", out=io.StringIO(), err=io.StringIO(), clock=clock)
+    code = actions.confirm_deletions(cluster, terminal, confirm=ask, timeout=60)  # type: ignore[arg-type]
+    return code, asked
+
+
+@pytest.mark.parametrize(("left", "code"), [([], 0), ([held("b")], 1)])
+def test_exactly_the_deletions_that_were_shown_are_confirmed(
+    clock: VirtualClock, left: list[Object], code: int
+) -> None:
+    """Once, however long it takes. If one of them exists after the synchronisation, the agent did not delete them."""
+    value = fingerprint({"a": "uid of a", "b": "uid of b"})
+    pending = connection("1") | {"metadata": {"uid": "u", "annotations": {CONFIRM_DELETIONS: value}}}
+    answers = [connection("1"), pending, *[connection("1")] * 30, connection("2")]
+    cluster = FakeCluster(answers, applications=[[held("a"), held("b")], left])
+    found, questions = confirm(cluster, clock)
+    assert found == code
+    assert questions == ["Delete these 2 Applications and their Secrets: a, b? [y/N] "]
+    assert cluster.patches == [{"metadata": {"annotations": {CONFIRM_DELETIONS: value}}}]
+
+
+def test_no_deletion_is_confirmed_without_a_yes(clock: VirtualClock) -> None:
+    for found, answer, why in (([held("a")], False, "nothing was changed"), ([], True, "no deletion waits")):
+        cluster = FakeCluster([connection("1")], applications=[found])
+        with pytest.raises(Failed, match=why):
+            confirm(cluster, clock, answer=answer)
+        assert cluster.patches == []
 
 
 def test_no_secret_is_read(clock: VirtualClock) -> None:

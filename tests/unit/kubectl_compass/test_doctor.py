@@ -154,7 +154,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
         "CompassConnection",
         Result.PROBLEM,
         "why",
-        "kind=Application",
+        "kubectl compass list",
     ),
     ({"connection": connection("MetadataUpdateFailed", sync="x")}, "CompassConnection", Result.PROBLEM, "x", "tried"),
 ]

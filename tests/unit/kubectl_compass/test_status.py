@@ -153,6 +153,16 @@ def test_a_warning_about_a_connection_that_works_is_shown(tmp_path: Path) -> Non
     assert "\nWarning:      look at this\n" in bench.out.getvalue()
 
 
+def test_moments_say_what_they_are(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    at = "2025-12-31T23:59:00Z"
+    told = {"connectionStatus": {"lastSuccess": at}, "synchronizationStatus": {"lastSuccessfulApplication": at}}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": told})
+    status(bench.cluster, bench.terminal())
+    assert f"\nLast contact: {at} (60 s ago): the Connector accepted the certificate\n" in bench.out.getvalue()
+    assert f"\nLast sync:    {at} (60 s ago): all Applications were in sync\n" in bench.out.getvalue()
+
+
 def test_an_agent_that_runs_as_a_process_is_there(tmp_path: Path) -> None:
     """It holds the Lease, and has no Deployment."""
     bench = Bench(tmp_path)
@@ -203,10 +213,13 @@ def test_watch_shows_changes_only(tmp_path: Path) -> None:
     ]
 
 
-def application(name: str, sync: str | None, *, managed: bool = True) -> Object:
+def application(name: str, sync: str | None, *, managed: bool = True, deleted: bool = False) -> Object:
     annotations = {SYNC_STATUS: sync} if sync else {}
     spec = {"compassMetadata": {"applicationId": "x"}} if managed else {}
-    return {"metadata": {"name": name, "uid": f"uid of {name}", "annotations": annotations}, "spec": spec}
+    metadata: Object = {"name": name, "uid": f"uid of {name}", "annotations": annotations}
+    if deleted:
+        metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return {"metadata": metadata, "spec": spec}
 
 
 def event(name: str, at: str, message: str, uid: str | None = None) -> Object:
@@ -228,6 +241,7 @@ def test_each_application_has_its_sync_status_and_the_reason(tmp_path: Path) -> 
             application("taken", None, managed=False),
             application("held", "DeletionHeld"),
             application("well", "Synced"),
+            application("leaving", "Synced", deleted=True),
             application("upgraded", None),
             application("partial", "Incomplete"),
             application("written", "Synced"),
@@ -244,7 +258,8 @@ def test_each_application_has_its_sync_status_and_the_reason(tmp_path: Path) -> 
     assert list_applications(bench.cluster, bench.terminal("json")) == 1
     rows = json.loads(bench.out.getvalue())["applications"]
     assert [(row["name"], row["sync"], row["reason"]) for row in rows] == [
-        ("held", "DeletionHeld", "its deletion waits for a confirmation; kubectl compass status shows the command"),
+        ("held", "DeletionHeld", "its deletion waits for a confirmation: kubectl compass confirm-deletions"),
+        ("leaving", "Deleting", ""),
         ("new", "Missing", "Incomplete: denied"),
         ("partial", "Incomplete", "Incomplete: now"),
         ("taken", "NotManaged", ""),
@@ -254,6 +269,35 @@ def test_each_application_has_its_sync_status_and_the_reason(tmp_path: Path) -> 
     ]
     list_applications(bench.cluster, bench.terminal())
     assert "\npartial   Incomplete    Incomplete: now\n" in bench.out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("state", "listed", "counts"),
+    [
+        ("ResourceApplicationFailed", None, {"held": 2, "deleting": 1}),
+        ("ResourceApplicationFailed", Forbidden("no", status=403), None),
+        ("Synchronized", None, None),
+    ],
+)
+def test_deletions_that_wait_are_counted(
+    tmp_path: Path, state: str, listed: Exception | None, counts: Object | None
+) -> None:
+    """If the state tells of any: a status that is well reads no Application."""
+    bench = Bench(tmp_path)
+    connection = {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": {"connectionState": state}}
+    bench.server.put(COMPASS_CONNECTION, connection)
+    found = [
+        application("well", "Synced"),
+        application("one", "DeletionHeld"),
+        application("two", "DeletionHeld"),
+        application("leaving", None, deleted=True),
+        application("of a user", None, managed=False, deleted=True),
+    ]
+    bench.server.lists = {APPLICATION.plural: listed or found}
+    assert bench.status()["deletions"] == counts
+    status(bench.cluster, bench.terminal())
+    row = "\nDeletions:    2 to be confirmed (kubectl compass confirm-deletions), 1 waiting for finalizers\n"
+    assert (row in bench.out.getvalue()) == bool(counts)
 
 
 def test_without_the_right_to_read_events_the_reasons_are_missing(tmp_path: Path) -> None:
