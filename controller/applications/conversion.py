@@ -12,7 +12,6 @@ import orjson
 
 from controller import fields
 from controller.applications import names
-from controller.applications.objects import intern_values
 from controller.compass.types import (
     BASIC,
     OAUTH,
@@ -113,11 +112,11 @@ def desired_application(
         },
         "services": services,
     }
-    intern_values(spec, fields.spec(stored or {}))
+    present = fields.spec(stored or {})
     return Desired(
         name,
         application.id,
-        spec,
+        {field: present[field] if present.get(field) == value else value for field, value in spec.items()},
         settings.skip_verify,
         tuple(conversion.secrets),
         tuple(conversion.warnings),
