@@ -1,8 +1,6 @@
 """Keys, certificate signing requests and certificates in the formats of the Connector."""
 
-import hashlib
 import re
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,12 +34,6 @@ _ATTRIBUTES = (
 #: The characters of an ASN.1 PrintableString (X.680, 41.4).
 _PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]*")
 
-#: A plus sign only separates attributes when one follows: the Connector does not escape it inside values.
-_ATTRIBUTE_FOLLOWS = re.compile(r"\s*(C|ST|L|O|OU|CN)\s*=", re.IGNORECASE)
-
-#: An escape of RFC 4514: a run of hex pairs (UTF-8 bytes), or any single character.
-_ESCAPE = re.compile(r"((?:\\[0-9A-Fa-f]{2})+)|\\(.)", re.DOTALL)
-
 
 @dataclass(frozen=True)
 class Credentials:
@@ -58,24 +50,6 @@ class Credentials:
         return f"Credentials({self.leaf!r})"
 
 
-class _OwnKeys:
-    """The digests of the keys that this process has written. Thread-safe."""
-
-    _MOST = 8  # a renewal has two at a time: the one in use, and the next one
-
-    def __init__(self) -> None:
-        self._digests: deque[bytes] = deque(maxlen=self._MOST)
-
-    def add(self, pem: bytes) -> None:
-        self._digests.append(hashlib.sha256(pem).digest())
-
-    def holds(self, pem: bytes) -> bool:
-        return hashlib.sha256(pem).digest() in self._digests.copy()
-
-
-_own_keys = _OwnKeys()
-
-
 def key_bits(key_algorithm: str) -> int:
     """The size of the RSA key that the Connector announces ("rsa2048"), within the bounds of this module."""
     announced = _KEY_ALGORITHM.fullmatch(key_algorithm)
@@ -89,22 +63,18 @@ def new_key(bits: int) -> rsa.RSAPrivateKey:
 
 def key_to_pem(key: rsa.RSAPrivateKey) -> bytes:
     """PEM without encryption, PKCS#1 ("RSA PRIVATE KEY"): the only form that the Go agent reads back."""
-    pem = key.private_bytes(
+    return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
-    _own_keys.add(pem)
-    return pem
 
 
 def load_key(pem: bytes) -> PrivateKeyTypes:
     """Read a private key in any unencrypted PEM form. Raises InvalidCredentials.
 
-    OpenSSL needs a quarter of a second to validate a key. A key that this process has written is not validated again.
+    OpenSSL needs a quarter of a second to validate a key.
     """
     try:
-        return serialization.load_pem_private_key(
-            pem, password=None, unsafe_skip_rsa_key_validation=_own_keys.holds(pem)
-        )
+        return serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # Not chained: the parser's text may quote the material.
         raise InvalidCredentials("the private key is not a readable, unencrypted PEM key") from None
@@ -181,50 +151,23 @@ def csr_public_key(csr_pem: bytes) -> PublicKeyTypes:
 
 
 def parse_subject(text: str) -> dict[str, str]:
-    """Read a distinguished name leniently: RFC 4514 with escapes and quotes, spaces around names and values, names in
-    any case. The last of several equal attributes wins; others than C, ST, L, O, OU and CN are
-    passed over. Raises InvalidAnswer when a part has no `=` or nothing usable is left.
+    """The attributes of a subject as the Connector writes it: "O=Org,OU=OrgUnit,L=locality,ST=province,C=DE,CN=name".
+
+    It escapes nothing, so a value has no comma. Spaces around names and values and the case of names do not matter, the
+    last of several equal attributes wins, and others than C, ST, L, O, OU and CN are skipped. Raises InvalidAnswer if a
+    part has no "=" or nothing usable is left.
     """
     values: dict[str, str] = {}
     known = {name for name, _ in _ATTRIBUTES}
-    for part in _split(text):
+    for part in text.split(","):
         name, equals, value = part.partition("=")
         if not equals:
             raise InvalidAnswer("a part of the distinguished name has no '='", path="subject")
         if name.strip().upper() in known:
-            values[name.strip().upper()] = _unescape(value)
+            values[name.strip().upper()] = value.strip()
     if not values:
         raise InvalidAnswer("the distinguished name has no attribute that a signing request needs", path="subject")
     return values
-
-
-def _split(text: str) -> list[str]:
-    """The parts between separators that are neither escaped nor quoted."""
-    parts, current, quoted, escaped = [], "", False, False
-    for position, character in enumerate(text):
-        separates = character == "," or (character == "+" and _ATTRIBUTE_FOLLOWS.match(text, position + 1))
-        if separates and not quoted and not escaped:
-            parts.append(current)
-            current = ""
-            continue
-        if character == '"' and not escaped:
-            quoted = not quoted
-        escaped = character == "\\" and not escaped
-        current += character
-    return [*parts, current]
-
-
-def _unescape(value: str) -> str:
-    value = value.strip()
-    if len(value) > 1 and value.startswith('"') and value.endswith('"'):
-        value = value[1:-1]
-
-    def plain(match: re.Match[str]) -> str:
-        if match[1]:
-            return bytes.fromhex(match[1].replace("\\", "")).decode("utf-8", errors="replace")
-        return match[2]
-
-    return _ESCAPE.sub(plain, value)
 
 
 def _string_type(value: str) -> _ASN1Type:

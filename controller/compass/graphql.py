@@ -2,7 +2,7 @@
 
 * A transport belongs to one TLS context, and so to one certificate: its pooled connections end with it (`close`).
 * There are no retries here; the reconcilers retry with back-off.
-* Text from outside is redacted, escaped and shortened before it is part of an error or a log.
+* A message from outside is redacted, escaped and shortened before it is part of an error or a log.
 """
 
 import logging
@@ -27,7 +27,6 @@ from controller.compass.errors import (
 from controller.compass.http import HttpAnswer, HttpClient
 from controller.compass.limits import Limits
 from controller.compass.queries import Operation
-from controller.compass.redaction import sent_secrets
 from controller.text import clean
 from informers.transport import Stop
 
@@ -44,6 +43,9 @@ _HEADERS = {
     "Accept-Encoding": "gzip",
     "User-Agent": "compass-runtime-agent",
 }
+
+#: Headers of a call whose values are no secrets.
+_SHOWN_HEADERS = frozenset({"Tenant"})
 
 #: Variables whose values are ids. Others are not logged.
 _ID_VARIABLES = ("runtime", "application", "bundle")
@@ -111,6 +113,7 @@ class Transport:
         the answer, as they may stand beside usable data.
         """
         http: HttpAnswer | None = None
+        secrets = frozenset(value for name, value in headers.items() if name not in _SHOWN_HEADERS)
         started = self._monotonic()
 
         def note(outcome: str, errors: Sequence[str] = ()) -> None:
@@ -131,7 +134,7 @@ class Transport:
                 timeout=timeout,
                 may_be_abandoned=may_be_abandoned,
             )
-            answer = interpret(http, operation=operation, url=url, secrets=sent_secrets(headers))
+            answer = interpret(http, operation=operation, url=url, secrets=secrets)
         except CompassError as error:
             note(_OUTCOMES[type(error)], [str(error)])
             raise

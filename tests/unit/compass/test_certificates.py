@@ -1,14 +1,11 @@
 """Keys, signing requests, certificates and the subject that the Connector announces."""
 
 import datetime
-from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from hypothesis import given
-from hypothesis import strategies as st
 
 from controller.compass import certificates
 from controller.compass.errors import InvalidAnswer, InvalidCredentials, InvalidRequest
@@ -81,38 +78,20 @@ def test_a_subject_that_no_request_can_hold_is_an_invalid_answer(client_key: rsa
     assert caught.value.path == "subject"
 
 
-SUBJECTS = [
-    (SUBJECT, {"O": "Org", "OU": "OrgUnit", "L": "locality", "ST": "province", "C": "DE", "CN": SUBJECT[-36:]}),
-    (" cn = a , O= b ", {"CN": "a", "O": "b"}),
-    ("CN=a,CN=b", {"CN": "b"}),
-    ("CN=a=b", {"CN": "a=b"}),
-    ("CN=", {"CN": ""}),
-    (r"CN=a\,b,O=c\+d\=e", {"CN": "a,b", "O": "c+d=e"}),
-    ('CN="a, b+c",O=d', {"CN": "a, b+c", "O": "d"}),
-    (r"O=M\C3\BCller,CN=x", {"O": "M\u00fcller", "CN": "x"}),
-    (r"O=\FF,CN=x", {"O": "\ufffd", "CN": "x"}),
-    ("O=a+OU=b,CN=c", {"O": "a", "OU": "b", "CN": "c"}),
-    ("O=Rhythm+Blues,CN=c", {"O": "Rhythm+Blues", "CN": "c"}),
-    ("SERIALNUMBER=1,CN=c,2.5.4.15=x", {"CN": "c"}),
-    (r"CN=a\\,O=b", {"CN": "a\\", "O": "b"}),
-]
-
-
-@pytest.mark.parametrize(("text", "values"), SUBJECTS)
-def test_a_subject_is_read_leniently(text: str, values: dict[str, str]) -> None:
-    """RFC 4514, with spaces and any case; the last of equal attributes wins."""
-    assert certificates.parse_subject(text) == values
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["C", "ST", "L", "O", "OU", "CN"]), st.text(st.characters(codec="utf-8")), min_size=1
-    )
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (SUBJECT, {"O": "Org", "OU": "OrgUnit", "L": "locality", "ST": "province", "C": "DE", "CN": SUBJECT[-36:]}),
+        (" cn = a , O= b ", {"CN": "a", "O": "b"}),
+        ("CN=a,CN=b", {"CN": "b"}),
+        ("CN=a=b", {"CN": "a=b"}),
+        ("CN=", {"CN": ""}),
+        (r"O=Rhythm+Blues\,CN=c", {"O": "Rhythm+Blues\\", "CN": "c"}),
+        ("SERIALNUMBER=1,CN=c,2.5.4.15=x", {"CN": "c"}),
+    ],
 )
-def test_an_escaped_subject_is_read_back(values: dict[str, str]) -> None:
-    """Any value survives when it is escaped as RFC 4514 says."""
-    escaped = {name: "".join("\\%02x" % byte for byte in value.encode()) for name, value in values.items()}  # noqa: UP031
-    text = ",".join(f"{name}={value}" for name, value in escaped.items())
+def test_a_subject_is_read_as_the_connector_writes_it(text: str, values: dict[str, str]) -> None:
+    """Nothing is escaped; spaces and the case of names do not matter; the last of equal attributes wins."""
     assert certificates.parse_subject(text) == values
 
 
@@ -120,42 +99,6 @@ def test_a_stored_key_is_pkcs1(client_key: rsa.RSAPrivateKey) -> None:
     """The form that the Go agent reads at its restart."""
     assert certificates.key_to_pem(client_key).startswith(b"-----BEGIN RSA PRIVATE KEY-----\n")
     assert certificates.load_key(certificates.key_to_pem(client_key)).private_numbers() == client_key.private_numbers()  # type: ignore[union-attr]
-
-
-@pytest.fixture
-def checked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether OpenSSL was asked to check the numbers, for each key that is read."""
-    found: list[bool] = []
-    load = serialization.load_pem_private_key
-
-    def noted(*args: Any, unsafe_skip_rsa_key_validation: bool, **more: Any) -> Any:
-        found.append(not unsafe_skip_rsa_key_validation)
-        return load(*args, unsafe_skip_rsa_key_validation=unsafe_skip_rsa_key_validation, **more)
-
-    monkeypatch.setattr(serialization, "load_pem_private_key", noted)
-    return found
-
-
-def test_a_key_of_this_process_is_not_checked_again(checked: list[bool]) -> None:
-    """That takes a quarter of a second. One of another process is checked, and so is one with a single bit changed."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    elsewhere = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    )
-    certificates.load_key(elsewhere)
-    own = certificates.key_to_pem(key)
-    certificates.load_key(own)
-    assert checked == [True, False]
-    numbers = key.private_numbers()
-    other = rsa.RSAPrivateNumbers(
-        numbers.p, numbers.q, numbers.d, numbers.dmp1, numbers.dmq1, numbers.iqmp ^ 2, numbers.public_numbers
-    ).private_key(unsafe_skip_rsa_key_validation=True)
-    changed = other.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    )
-    with pytest.raises(InvalidCredentials):
-        certificates.load_key(changed)
-    assert checked == [True, False, True]
 
 
 def test_a_stored_pair_is_checked(client_key: rsa.RSAPrivateKey, authority: Authority) -> None:

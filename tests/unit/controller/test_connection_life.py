@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 
 from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
@@ -22,25 +21,6 @@ HOUR, DAY = 3600.0, 86400.0
 
 class Killed(BaseException):
     """The process ends here."""
-
-
-def test_a_pairing_and_a_renewal_check_no_key_that_was_just_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenSSL takes a quarter of a second to check one, and each is read three times."""
-    checked = []
-    load = serialization.load_pem_private_key
-
-    def noted(*args: Any, unsafe_skip_rsa_key_validation: bool, **more: Any) -> Any:
-        if not unsafe_skip_rsa_key_validation:
-            checked.append(args)
-        return load(*args, unsafe_skip_rsa_key_validation=unsafe_skip_rsa_key_validation, **more)
-
-    monkeypatch.setattr(serialization, "load_pem_private_key", noted)
-    bench = Bench().paired()
-    before = bench.fingerprint()
-    bench.refresh()
-    bench.settle()
-    assert bench.fingerprint() != before
-    assert not checked
 
 
 # --- crashes ---
