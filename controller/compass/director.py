@@ -38,7 +38,7 @@ class DirectorClient:
         self._url = url
         self._headers = {"Tenant": tenant} if tenant else {}
         self._limits = limits or Limits()
-        self._readings = readings or Readings()
+        self._readings: Readings = {} if readings is None else readings
         self._applications_per_page = applications_per_page
         self._monotonic = monotonic
 

@@ -35,13 +35,11 @@ from controller.compass.graphql import TOTAL_TIMEOUT
 from controller.compass.limits import MEMORY_PER_BYTE, Limits, parts_memory, size, text_memory
 from controller.compass.queries import (
     ASSIGNED_IDS,
-    FIRST_PAGE,
-    LABELS,
     MORE_APIS,
     MORE_BUNDLES,
     MORE_EVENTS,
-    NEXT_PAGE,
     OUTLINE,
+    PAGE,
     Operation,
 )
 from controller.compass.types import (
@@ -49,12 +47,11 @@ from controller.compass.types import (
     Application,
     Assignment,
     Bundle,
-    FirstPageData,
     HasId,
     Identity,
     IncompleteApplication,
-    NextPageData,
     Page,
+    PageData,
     Parts,
     PartsData,
     Runtime,
@@ -104,40 +101,6 @@ class Call(Protocol):
     def __call__(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float) -> Answer[T]: ...
 
 
-class Budget:
-    """The budget of one fetch. Its time starts now. `monotonic`: the clock."""
-
-    def __init__(self, call: Call, limits: Limits, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._call = call
-        self._limits = limits
-        self._monotonic = monotonic
-        self._deadline = monotonic() + limits.seconds
-        self._pages = 0
-
-    def call(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float = TOTAL_TIMEOUT) -> Answer[T]:
-        """Call the Director. Raises Unavailable after the time of the fetch, TooLarge after too many pages."""
-        self._pages += 1
-        if self._pages > self._limits.pages:
-            raise TooLarge(f"a fetch takes more than {self._limits.pages} pages")
-        left = self._deadline - self._monotonic()
-        if left <= 0:
-            raise self._too_slow()
-        try:
-            return self._call(operation, variables, timeout=min(timeout, left))
-        except TooLarge as error:
-            raise TooLarge(f"{error}{self._limits.answer_advice()}", single=True) from None
-        except Unavailable as error:
-            if error.timed_out and self._monotonic() >= self._deadline:
-                raise self._too_slow() from error
-            raise
-
-    def _too_slow(self) -> Unavailable:
-        return Unavailable(
-            f"the Director did not give everything within {self._limits.seconds:g} s",
-            timed_out=True,
-        )
-
-
 class ApplicationReader:
     """Reads the applications of one fetch, one after the other, with their bundles, APIs and events, page by page.
 
@@ -145,21 +108,10 @@ class ApplicationReader:
     or a field of the wrong type. Errors of the connection concern all.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, call: Call) -> None:
+        self._call = call
         self._slow = 0
-        self._follow_ups = 0
-        self._bytes = 0
-
-    @property
-    def has_followed_up(self) -> bool:
-        """Whether the last application has more items than its page contains."""
-        return self._follow_ups > 0
-
-    @property
-    def follow_up_bytes(self) -> int:
-        """The size of the follow-up pages of the last application."""
-        return self._bytes
+        self.follow_ups = self.follow_up_bytes = 0  # number and size of those of the last application
 
     def read(self, found: Application) -> Application:
         """The application of a page, with all items; those that are missing are read with follow-up pages.
@@ -167,7 +119,7 @@ class ApplicationReader:
         Raises InvalidAnswer, UnexpectedAnswer, GraphQLError, TooLarge, or Refused and Unavailable, if only this
         application cannot be read, and other CompassErrors if none can.
         """
-        self._follow_ups = self._bytes = 0
+        self.follow_ups = self.follow_up_bytes = 0
         try:
             auths = found.auths and tuple(sorted(found.auths, key=_ID))
             bundles = _whole(
@@ -204,19 +156,17 @@ class ApplicationReader:
 
     def _follow_up(self, operation: Operation[PartsData], variables: dict[str, Any], cursor: str | None) -> Parts:
         """A page of a nested list, without the application's name, which would be the raw one here."""
-        self._follow_ups += 1
+        self.follow_ups += 1
         if self._slow >= MAX_SLOW_APPLICATIONS:
             raise InvalidAnswer(
                 f"not read, as the Director did not answer in time for {self._slow} other applications",
                 path=operation.name,
             )
-        if self._follow_ups > MAX_FOLLOW_UPS:
+        if self.follow_ups > MAX_FOLLOW_UPS:
             raise InvalidAnswer(f"more than {MAX_FOLLOW_UPS} pages", path=operation.name)
         after = {} if cursor is None else {"after": cursor}
-        answer = self._budget.call(
-            operation, {**variables, "nested": NESTED_PER_PAGE, **after}, timeout=FOLLOW_UP_TIMEOUT
-        )
-        self._bytes += answer.size
+        answer = self._call(operation, {**variables, "nested": NESTED_PER_PAGE, **after}, timeout=FOLLOW_UP_TIMEOUT)
+        self.follow_up_bytes += answer.size
         found = answer.whole().application
         _check_id(found, variables["application"])
         return found
@@ -317,27 +267,13 @@ class Read(NamedTuple):
     memory: int
 
 
-class Readings:
-    """The complete applications of the last fetch: by the digests of their texts, and by id.
+Readings = dict[bytes | str, Read]
+"""The complete applications of the last fetch: by id, and by the digest of the text if it contains all of one.
 
-    The Director usually sends the same ones again. The text of an application is looked up before it is parsed. Nested
-    lists have an arbitrary order, so an application with several APIs rarely has the same text: it is parsed and
-    checked again, and replaced by the earlier value if both are equal.
-    """
-
-    def __init__(self) -> None:
-        self.by_text: dict[bytes, Read] = {}
-        self.by_id: dict[str, Read] = {}
-
-    def add(self, read: Read, digest: bytes | None) -> None:
-        """`digest` of its text only if the text contained all of it."""
-        self.by_id[read.application.id] = read
-        if digest is not None:
-            self.by_text[digest] = read
-
-    def replace(self, later: "Readings") -> None:
-        """Take over those of a later fetch."""
-        self.by_text, self.by_id = later.by_text, later.by_id
+The Director usually sends the same ones again. The text of an application is looked up before it is parsed. Nested
+lists have an arbitrary order, so an application with several APIs rarely has the same text: it is parsed and checked
+again, and replaced by the earlier value if both are equal.
+"""
 
 
 class _InconsistentError(Exception):
@@ -357,22 +293,42 @@ class Fetch:
         *,
         per_page: int,
         limits: Limits,
-        readings: Readings | None = None,
+        readings: Readings,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._budget = Budget(call, limits, monotonic)
-        self._reader = ApplicationReader(self._budget)
+        self._send = call
+        self._reader = ApplicationReader(self._call)
         self._runtime_id = runtime_id
         self._limits = limits
         self._monotonic = monotonic
+        self._deadline = monotonic() + limits.seconds
+        self._pages = 0
         self._most = self._first = per_page  # applications in a page; fewer after one that was too large or too slow
         self._patience = TOTAL_TIMEOUT  # seconds for a page; fewer after a slow one
-        self._labels: dict[str, str] | None = None
+        self._labels: dict[str, str] = {}
         self._collected: list[Application | IncompleteApplication] = []
         self._ids: Counter[str] = Counter()  # of what is collected; "" for an application without an id
         self._memory = 0
-        self._before = readings or Readings()
-        self._read = Readings()
+        self._before = readings
+        self._read: Readings = {}
+
+    def _call(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float = TOTAL_TIMEOUT) -> Answer[T]:
+        """Call the Director. Raises Unavailable after the time of the fetch, TooLarge after too many pages."""
+        self._pages += 1
+        if self._pages > self._limits.pages:
+            raise TooLarge(f"a fetch takes more than {self._limits.pages} pages")
+        too_slow = f"the Director did not give everything within {self._limits.seconds:g} s"
+        left = self._deadline - self._monotonic()
+        if left <= 0:
+            raise Unavailable(too_slow, timed_out=True)
+        try:
+            return self._send(operation, variables, timeout=min(timeout, left))
+        except TooLarge as error:
+            raise TooLarge(f"{error}{self._limits.answer_advice()}", single=True) from None
+        except Unavailable as error:
+            if error.timed_out and self._monotonic() >= self._deadline:
+                raise Unavailable(too_slow, timed_out=True) from error
+            raise
 
     def run(self) -> Assignment:
         """Raises InvalidAnswer with path "applicationsForRuntime" if no reading was consistent, TooLarge or Unavailable
@@ -385,7 +341,8 @@ class Fetch:
             except _InconsistentError as change:
                 problem = str(change)
             else:
-                self._before.replace(self._read)
+                self._before.clear()
+                self._before.update(self._read)
                 return self._assignment()
         raise InvalidAnswer(f"inconsistent in each of {READ_ATTEMPTS} readings: {problem}", path=_LIST)
 
@@ -400,17 +357,15 @@ class Fetch:
                 complete.append(item)
             else:
                 incomplete.append(item)
-        return Assignment(tuple(complete), tuple(dict.fromkeys(incomplete)), self._labels or {})
+        return Assignment(tuple(complete), tuple(dict.fromkeys(incomplete)), self._labels)
 
     def _read_all(self) -> None:
         self._collected.clear()
         self._ids.clear()
-        self._read = Readings()
-        self._labels = None
+        self._read = {}
+        self._labels = {}
         self._memory = 0
         total, cursor = self._read_page(None)
-        if self._labels is None:
-            self._read_labels(self._budget.call(LABELS, {"runtime": self._runtime_id}).whole().runtime)
         several = cursor is not None
         while cursor is not None:
             before = len(self._collected)
@@ -425,17 +380,16 @@ class Fetch:
             raise _InconsistentError(f"the total is {total}, and {len(self._collected)} were read")
 
     def _read_page(self, cursor: str | None) -> tuple[int, str | None]:
-        """Collect the next applications, as many as fit into an answer; the first time with the labels.
+        """Collect the next applications, as many as fit into an answer.
 
         Returns the total and the cursor of the page, and not the page: the answer must not stay in memory.
         """
-        operation: Operation[Any] = FIRST_PAGE if cursor is None else NEXT_PAGE
         while True:
             first = self._first
             began = self._monotonic()
             try:
                 variables = self._variables(cursor, first) | {"nested": NESTED_PER_PAGE}
-                answer: Answer[Any] = self._budget.call(operation, variables, timeout=self._patience)
+                answer = self._call(PAGE, variables, timeout=self._patience)
             except TooLarge as error:
                 if not error.single:
                     raise
@@ -456,8 +410,7 @@ class Fetch:
                 if max(took, answer.size / self._limits.answer_bytes) <= 0.4:  # twice as many are likely to fit
                     self._first = min(self._most, first * 2)
                 broken, data = _errors_by_position(answer)
-                if isinstance(data, FirstPageData):
-                    self._read_labels(data.runtime)
+                self._read_labels(data.runtime)
                 return self._take(data.applicationsForRuntime, broken)
 
     def _skip(self, cursor: str | None, reason: str) -> tuple[int, str | None]:
@@ -469,8 +422,9 @@ class Fetch:
 
     def _outline(self, cursor: str | None) -> Page[Identity]:
         """A page with id and name of the next application only."""
-        answer = self._budget.call(OUTLINE, self._variables(cursor, 1), timeout=_OUTLINE_TIMEOUT)
-        return answer.whole().applicationsForRuntime
+        outline = self._call(OUTLINE, self._variables(cursor, 1), timeout=_OUTLINE_TIMEOUT).whole()
+        self._read_labels(outline.runtime)
+        return outline.applicationsForRuntime
 
     def _confirm(self) -> None:
         """Compare the pages with a single reading of the ids. The totals alone do not show that one application was
@@ -479,7 +433,7 @@ class Fetch:
         ids: Counter[str] = Counter()
         cursor = None
         while True:
-            answer = self._budget.call(ASSIGNED_IDS, self._variables(cursor, IDS_PER_PAGE))
+            answer = self._call(ASSIGNED_IDS, self._variables(cursor, IDS_PER_PAGE))
             page = answer.whole().applicationsForRuntime
             before = len(ids)
             ids.update(item.texts[0] for item in page.items)
@@ -496,7 +450,9 @@ class Fetch:
         return {"runtime": self._runtime_id, "first": first, **after}
 
     def _read_labels(self, runtime: Runtime) -> None:
-        """Keep only labels with text values. Others may be of any size and are not used."""
+        """Keep the labels of the first page, and only those with text values: others may be of any size."""
+        if self._labels:
+            return
         self._labels = {
             key: decode(value, str)
             for key, value in (runtime.labels or {}).items()
@@ -522,8 +478,8 @@ class Fetch:
     def _take_item(self, text: Raw, error: str | None) -> None:
         """Collect one application. If only this one cannot be read, it is incomplete. `error`: of the Director."""
         digest = hashlib.sha256(text).digest()
-        if error is None and (known := self._before.by_text.get(digest)) is not None:
-            self._read.add(known, digest)
+        if error is None and (known := self._before.get(digest)) is not None:
+            self._read[digest] = self._read[known.application.id] = known
             self._collect(known.application, known.memory)
             return
         if error is None:
@@ -537,11 +493,13 @@ class Fetch:
             # Raises InvalidAnswer if it is no object at all.
             self._collect(IncompleteApplication(*decode(text, Identity).texts, error))
             return
-        read = self._before.by_id.get(application.id)
+        read = self._before.get(application.id)
         if read is None or read.application != application:
             memory = text_memory(text) + self._reader.follow_up_bytes * MEMORY_PER_BYTE + parts_memory(application)
             read = Read(application, memory)
-        self._read.add(read, None if self._reader.has_followed_up else digest)
+        self._read[application.id] = read
+        if not self._reader.follow_ups:
+            self._read[digest] = read
         self._collect(read.application, read.memory)
 
     def _collect(self, application: Application | IncompleteApplication, memory: int = 0) -> None:
@@ -558,7 +516,7 @@ class Fetch:
             raise TooLarge(f"the Applications of Compass take more than {most}; {self._limits.applications_advice()}")
 
 
-def _errors_by_position(answer: Answer[Any]) -> tuple[dict[int, str], NextPageData]:
+def _errors_by_position(answer: Answer[PageData]) -> tuple[dict[int, str], PageData]:
     """The errors beside the data, by position of the application that they are about, and the data.
 
     Raises the answer's error when one of them is about more than a single application.

@@ -49,16 +49,6 @@ _BUNDLES = f"""data {{
       eventDefinitions(first: $nested) {{ {_EVENTS} }}
     }}{_PAGE}"""
 
-_APPLICATIONS = f"""applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {{
-    data {{
-      id
-      name
-      description
-      auths {{ id }}
-      bundles(first: $nested) {{ {_BUNDLES} }}
-    }}{_PAGE}
-  }}"""
-
 CONFIGURATION = Operation(
     "configuration",
     types.ConfigurationData,
@@ -83,20 +73,20 @@ REVOKE = Operation("revokeCertificate", types.RevokeData, "mutation Revoke { rev
 
 VIEWER = Operation("viewer", types.ViewerData, "query Viewer { viewer { id type } }")
 
-FIRST_PAGE = Operation(
+PAGE = Operation(
     "applicationsForRuntime",
-    types.FirstPageData,
-    f"""query FirstPage($runtime: ID!, $first: Int!, $after: PageCursor, $nested: Int!) {{
+    types.PageData,
+    f"""query Page($runtime: ID!, $first: Int!, $after: PageCursor, $nested: Int!) {{
   runtime(id: $runtime) {{ labels }}
-  {_APPLICATIONS}
-}}""",
-)
-
-NEXT_PAGE = Operation(
-    "applicationsForRuntime",
-    types.NextPageData,
-    f"""query NextPage($runtime: ID!, $first: Int!, $after: PageCursor, $nested: Int!) {{
-  {_APPLICATIONS}
+  applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {{
+    data {{
+      id
+      name
+      description
+      auths {{ id }}
+      bundles(first: $nested) {{ {_BUNDLES} }}
+    }}{_PAGE}
+  }}
 }}""",
 )
 
@@ -113,15 +103,14 @@ ASSIGNED_IDS = Operation(
 #: For an application that is too large or too slow to be read: the least that tells which it is.
 OUTLINE = Operation(
     "applicationsForRuntime",
-    types.IdentitiesData,
+    types.OutlineData,
     f"""query Outline($runtime: ID!, $first: Int!, $after: PageCursor) {{
+  runtime(id: $runtime) {{ labels }}
   applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {{
     data {{ id name }}{_PAGE}
   }}
 }}""",
 )
-
-LABELS = Operation("runtime", types.LabelsData, "query Labels($runtime: ID!) { runtime(id: $runtime) { labels } }")
 
 MORE_BUNDLES = Operation(
     "bundles",

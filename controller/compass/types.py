@@ -258,18 +258,11 @@ class Runtime(Struct):
     labels: dict[str, Raw] | None = None
 
 
-class LabelsData(Struct):
-    runtime: Runtime
-
-
-class NextPageData(Struct):
+class PageData(Struct):
     """The applications are texts of JSON: those of the last fetch are not decoded again."""
 
-    applicationsForRuntime: Page[Raw]
-
-
-class FirstPageData(NextPageData):
     runtime: Runtime
+    applicationsForRuntime: Page[Raw]
 
 
 class Identity(Struct):
@@ -286,6 +279,10 @@ class Identity(Struct):
 
 class IdentitiesData(Struct):
     applicationsForRuntime: Page[Identity]
+
+
+class OutlineData(IdentitiesData):
+    runtime: Runtime
 
 
 class Parts(Struct):

@@ -108,7 +108,7 @@ class WithSurprise:
 
     def __call__(self, name: str, variables: dict[str, Any]) -> Iterator[bytes]:
         last, start = self.tenant.count - 1, int(variables.get("after") or 0)
-        if name not in ("FirstPage", "NextPage"):
+        if name != "Page":
             yield from self.tenant(name, variables)
             return
         if start < last:
@@ -116,7 +116,8 @@ class WithSurprise:
             return
         item = dumps(self.tenant.make(last))[:-1] + b',"%s":' % self.field + self.body + b"}"
         rest = dumps(page([], self.tenant.count))
-        yield b'{"data":{"applicationsForRuntime":' + rest.replace(b'"data":[]', b'"data":[' + item + b"]") + b"}}"
+        rest = rest.replace(b'"data":[]', b'"data":[' + item + b"]")
+        yield b'{"data":{"runtime":{},"applicationsForRuntime":' + rest + b"}}"
 
 
 #: JSON that takes very much to parse for its size: a piece of it, and what makes a document of many.

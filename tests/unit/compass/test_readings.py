@@ -13,7 +13,7 @@ from controller.compass.errors import CompassError, InvalidAnswer, TooLarge
 from controller.compass.fetch import ApplicationReader, Fetch, Readings
 from controller.compass.http import HttpAnswer
 from controller.compass.limits import Limits
-from controller.compass.queries import FIRST_PAGE, NEXT_PAGE, Operation
+from controller.compass.queries import PAGE, Operation
 from controller.compass.types import Application, Assignment, items
 from tests.support.compass_border import RUNTIME, DirectorBorder, truthful
 from tests.support.fuzzing import PLACES, VALUES, planted, quickly
@@ -53,12 +53,12 @@ class Director:
 
     def __init__(self, *applications: dict[str, Any]) -> None:
         self.applications = [*applications]
-        self.readings = Readings()
+        self.readings: Readings = {}
         self.follow_up: dict[str, Any] = {}
 
     def __call__(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float) -> Answer[T]:
         data: dict[str, Any] = {"runtime": {"labels": {}}, "applicationsForRuntime": listed(self.applications)}
-        text = json.dumps(data if operation in (FIRST_PAGE, NEXT_PAGE) else self.follow_up).encode()
+        text = json.dumps(data if operation is PAGE else self.follow_up).encode()
         return Answer(decode(text, operation.data), size=len(text))
 
     def fetch(self) -> Assignment:
@@ -158,7 +158,7 @@ def test_a_fetch_that_fails_forgets_nothing(parsed: list[str]) -> None:
 def test_the_memory_of_what_was_read_before_counts() -> None:
     """Twenty applications that take more than twenty may: refused at first, and as much when all of them are known."""
     director = Director(*(application(number) for number in range(20)))
-    for readings in (Readings(), director.readings):
+    for readings in ({}, director.readings):
         with pytest.raises(TooLarge):
             Fetch(director, "runtime", per_page=500, limits=Limits(applications=20), readings=readings).run()
         director.fetch()
