@@ -62,24 +62,23 @@ class Stale(Exception):
         self.cause = cause
 
 
-class ForeignObject(Exception):
-    """An object with this name exists and was not created by the agent."""
+class NotApplied(ReconcileFailed):
+    """An object is not as assigned. `retry_after`: seconds, None for the back-off of the queue."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
-class Overridden(ReconcileFailed):
+class Overridden(NotApplied):
     """The cluster does not keep what the agent writes. The text has the names of the fields, and no values.
 
-    `retry_after`: seconds. `stored`: the answer of the write, None if nothing was sent because of the pause.
+    `stored`: the answer of the write, None if nothing was sent because of the pause.
     """
 
     def __init__(self, message: str, *, retry_after: float, stored: Object | None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+        super().__init__(message, retry_after=retry_after)
         self.stored = stored
-
-
-class TooLargeForCluster(ReconcileFailed):
-    """The API server or etcd does not accept an object of this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ class Objects:
         """Create the object (`base` None), or replace `base`; returns the stored object.
 
         `content` identifies what is written into `base`. `correct` returns what would have to be written over a stored
-        object; None if it has the content. Raises Stale, Overridden, TooLargeForCluster or informers.KubernetesError.
+        object; None if it has the content. Raises Stale, NotApplied or informers.KubernetesError.
         """
         name = obj["metadata"]["name"]
         self._check_pause(name, content, base, obj)
@@ -166,7 +165,7 @@ class Objects:
             raise Stale(error) from error
         except ApiError as error:
             if error.status == 413 or any(text in error.message for text in _TOO_LARGE):
-                raise TooLargeForCluster(_too_large(obj, self._resource.kind)) from error
+                raise NotApplied(_too_large(obj, self._resource.kind)) from error
             raise
         self._cache.mutated(stored, base=base)
         if base is None:

@@ -21,7 +21,7 @@ from controller.applications.conversion import (
     with_sync_status,
 )
 from controller.applications.desired import DesiredSet
-from controller.applications.objects import ForeignObject, Objects, Overridden, Stale, is_being_deleted
+from controller.applications.objects import NotApplied, Objects, Overridden, Stale, is_being_deleted
 from controller.applications.progress import Plan, Progress
 from controller.applications.secrets import (
     NOT_ASSIGNED,
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 _TRIES = 10  # of one name with fresh data; if they fail, another client changes it all the time, and back-off applies
 _DELETION_SECONDS = 10.0  # components remove their finalizers within seconds; after this time, a deletion is reported
-_LOOK_AGAIN = 300.0  # the end of the deletion triggers the key, too
+_LOOK_AGAIN = 300.0  # what other components have to change triggers the key, too
 
 
 class _Compared(NamedTuple):
@@ -54,17 +54,6 @@ class _Compared(NamedTuple):
     warned: tuple[str, ...]
     application: Object | None
     secrets: tuple[Object | None, ...]
-
-
-class NotApplied(ReconcileFailed):
-    """The Application or some of its Secrets are not in sync.
-
-    `retry_after`: seconds, None for the back-off of the queue.
-    """
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class DeletionPending(Exception):
@@ -113,21 +102,15 @@ class ApplicationReconciler:
                 self._reconcile_until_current(name, plan)
             except DeletionPending as wait:
                 return Result(requeue_after=wait.retry_after)
-            except ForeignObject as error:
-                self._failed(name, plan, str(error))
-                log.warning("Cannot apply the Application", extra={"error": str(error)})
-                return Result()  # a change or deletion of the foreign object triggers this key
-            except (Overridden, NotApplied) as error:
-                # Every event of the object leads to this again before the pause is over.
-                is_news = self._failed(name, plan, str(error), repeatedly=error.retry_after is None)
-                if error.retry_after is None:
+            except (KubernetesError, ReconcileFailed) as error:
+                retry_after = error.retry_after if isinstance(error, NotApplied) else None
+                # During a pause, every event of the object leads to this again.
+                is_news = self._failed(name, plan, str(error), repeatedly=retry_after is None)
+                if retry_after is None:
                     raise
                 if is_news:
                     log.warning("Cannot apply the Application", extra={"error": str(error)})
-                return Result(requeue_after=error.retry_after)
-            except (KubernetesError, ReconcileFailed) as error:
-                self._failed(name, plan, str(error))
-                raise
+                return Result(requeue_after=retry_after)
             except Exception as error:
                 # A programming error. Its text may contain data, so only its type is reported.
                 self._failed(name, plan, f"unexpected {type(error).__name__}")
@@ -259,29 +242,30 @@ class ApplicationReconciler:
 
     def _apply(self, desired: Desired, application: Object | None) -> None:
         if application is not None and not is_managed(application):
-            raise ForeignObject(
+            raise NotApplied(
                 "an Application with this name exists and is not managed by Compass; it stays unchanged. If nothing "
-                "needs it, delete it"
+                "needs it, delete it",
+                retry_after=_LOOK_AGAIN,
             )
         is_new = application is None
         if application is None:
             application = self._write(desired, None, SYNCED)  # its Secrets need its uid
         hidden = self._secrets.hidden(application, desired.secrets)
         # Secrets first, so that the Application never refers to a Secret that does not exist yet.
-        problems: list[tuple[str, float | None]] = self._secrets.apply(desired.secrets, application)
+        problems = self._secrets.apply(desired.secrets, application)
         status = SECRETS_FAILED if problems else SYNCED
         try:
             if not is_new or not has_sync_status(application, status):
                 application = self._write(desired, application, status)
         except Overridden as error:
-            problems.append((str(error), error.retry_after))
+            problems.append(error)
             application = self._applications.get(desired.name) or application
         kept = self._remove_unwanted_secrets(desired, application, hidden)
         self._warn(desired, application)
         if problems:
-            pauses = [pause for _, pause in problems]
-            soonest = None if None in pauses else min(pause for pause in pauses if pause is not None)
-            raise NotApplied("; ".join(text for text, _ in problems), retry_after=soonest)
+            pauses = [problem.retry_after for problem in problems if problem.retry_after is not None]
+            soonest = min(pauses) if len(pauses) == len(problems) else None
+            raise NotApplied("; ".join(map(str, problems)), retry_after=soonest)
         self._check_deletion(application, "it is created again afterwards")
         self._check_deletions(kept, NOT_WANTED)
 

@@ -6,13 +6,7 @@ from typing import Any
 from controller import fields
 from controller.applications.conversion import Desired, DesiredSecret, is_to_application, merge_secret
 from controller.applications.names import name_problem, params_secret_name, secret_name
-from controller.applications.objects import (
-    ForeignObject,
-    Objects,
-    Overridden,
-    TooLargeForCluster,
-    is_being_deleted,
-)
+from controller.applications.objects import NotApplied, Objects, is_being_deleted
 from controller.resources import COMPONENT
 from controller.settings import Settings
 from informers.errors import ApiError, ConnectionFailed
@@ -98,25 +92,21 @@ class ApplicationSecrets:
         wanted = next((wanted for wanted in desired.secrets if wanted.name == secret["metadata"]["name"]), None)
         return wanted is None or self._merged(secret, wanted, application) is not None
 
-    def apply(self, wanted: Iterable[DesiredSecret], owner: Object) -> list[tuple[str, float | None]]:
-        """Write the Secrets that differ. Returns the failures, because one Secret must not block the others: text, and
-        the seconds until the next attempt (None for the back-off of the queue).
+    def apply(self, wanted: Iterable[DesiredSecret], owner: Object) -> list[NotApplied]:
+        """Write the Secrets that differ. Returns the failures, because one Secret must not block the others.
 
         Raises Stale, and ConnectionFailed, if further writes are useless.
         """
-        problems: list[tuple[str, float | None]] = []
+        problems = []
         for secret in wanted:
-            retry_after = None
             try:
                 self._apply(secret, owner)
             except ConnectionFailed:
                 raise
-            except (ApiError, ForeignObject, Overridden, TooLargeForCluster) as error:
-                if isinstance(error, Overridden):
-                    retry_after = error.retry_after
-                elif isinstance(error, ForeignObject):
-                    retry_after = _FOREIGN_SECONDS
-                problems.append((f"Secret {self._namespace}/{secret.name}: {error}", retry_after))
+            except (ApiError, NotApplied) as error:
+                retry_after = error.retry_after if isinstance(error, NotApplied) else None
+                text = f"Secret {self._namespace}/{secret.name}: {error}"
+                problems.append(NotApplied(text, retry_after=retry_after))
         return problems
 
     def _apply(self, desired: DesiredSecret, owner: Object) -> None:
@@ -127,8 +117,10 @@ class ApplicationSecrets:
                 # The cache has only Secrets with the labels of the agent, so it does not see changes of this one.
                 present = self._secrets.refresh(desired.name)
             if present is not None and not self._owns(name, present):
-                raise ForeignObject(
-                    "exists and does not belong to this Application; it stays unchanged. If nothing needs it, delete it"
+                raise NotApplied(
+                    "exists and does not belong to this Application; it stays unchanged. If nothing needs it, "
+                    "delete it",
+                    retry_after=_FOREIGN_SECONDS,
                 )
         merged = self._merged(present, desired, owner)
         if merged is None:

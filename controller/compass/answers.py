@@ -30,7 +30,7 @@ from controller.compass.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
-from controller.compass.http import HttpAnswer
+from controller.compass.http import HttpAnswer, is_outage
 from controller.compass.limits import has_too_many_values
 from controller.compass.queries import Operation
 from controller.compass.redaction import Redactor, message_without_data
@@ -292,7 +292,7 @@ def interpret(http: HttpAnswer, *, operation: Operation[T], url: str, secrets: f
         # Without data they are those of GraphQL only if one of them has a message: other APIs have errors.
         is_graphql = document.data is not UNSET
         errors = read_errors(document.errors, sent, operation, secrets, is_graphql=is_graphql)
-    if http.is_outage:
+    if is_outage(http.status):
         raise Unavailable(
             f"HTTP {http.status}: {errors[0].message}" if errors else f"HTTP {http.status}",
             status=http.status,

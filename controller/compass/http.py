@@ -38,11 +38,6 @@ class HttpAnswer:
     content_type: str = ""
     location: str = ""
 
-    @property
-    def is_outage(self) -> bool:
-        """Whether the status has the same meaning for any body."""
-        return _is_outage(self.status)
-
 
 class HttpClient:
     """Posts over the connections of one TLS context. May be used by several threads.
@@ -81,7 +76,7 @@ class HttpClient:
         try:
             response = adapter.send(_prepare(url, body, headers), timeout=timeout)
         except TransportError as error:
-            if error.kind is Kind.TOO_LARGE and _is_outage(error.status):
+            if error.kind is Kind.TOO_LARGE and is_outage(error.status):
                 return HttpAnswer(error.status, b"", "")
             raise self._failure(error) from None
         header = response.headers.get
@@ -134,7 +129,8 @@ class _Adapter(requests.adapters.BaseAdapter):
         return response
 
 
-def _is_outage(status: int) -> bool:
+def is_outage(status: int) -> bool:
+    """Whether the status has the same meaning for any body."""
     return status >= 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 

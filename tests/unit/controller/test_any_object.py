@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from controller.applications.reconciler import NotApplied
+from controller.applications.objects import NotApplied
 from controller.connection.status import derive_conditions
 from controller.fields import member
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
