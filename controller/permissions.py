@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from controller.connection import status
 from controller.connection.store import ConnectionStore
-from controller.resources import CONNECTION_NAME
+from controller.resources import APPLY_RELEASE, CONNECTION_NAME
 from informers import ApiError, Forbidden
 from workqueue import Clock
 
@@ -39,7 +39,6 @@ _LASTS_SECONDS = 2 * LONGEST_RETRY_SECONDS
 _COUNTS_AFTER_SECONDS = 5.0  # between the first and the latest; back-offs begin with less
 _PERIOD_SECONDS = 5.0  # of the report
 _MAX_NAMES = 3
-_REMEDY = "apply config/rbac"
 
 Object = dict[str, Any]
 
@@ -111,13 +110,13 @@ class Permissions:
     def check(self) -> None:
         """A readiness check. Raises PermissionsMissing."""
         if missing := self.missing():
-            raise PermissionsMissing(f"the ServiceAccount of the agent {_with_times(missing)}; {_REMEDY}")
+            raise PermissionsMissing(f"the ServiceAccount of the agent {_with_times(missing)}; {APPLY_RELEASE}")
 
     def overlay(self, connection: Object) -> None:
         """Keep the report of missing permissions in the CompassConnection during other writes."""
         if missing := self.missing():
             since = status.timestamp(min(refusal.first for refusal in missing))
-            status.permissions_missing(connection, f"{'; '.join(map(str, missing))}; {_REMEDY}", since=since)
+            status.permissions_missing(connection, f"{'; '.join(map(str, missing))}; {APPLY_RELEASE}", since=since)
 
 
 class Report:
@@ -144,7 +143,7 @@ class Report:
         texts = tuple(map(str, missing))
         if texts != self._logged:
             if missing:
-                log.error("Permissions are missing", extra={"error": _with_times(missing), "remedy": _REMEDY})
+                log.error("Permissions are missing", extra={"error": _with_times(missing), "cure": APPLY_RELEASE})
             else:
                 log.info("No request is refused any more")
             self._logged = texts

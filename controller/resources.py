@@ -1,4 +1,4 @@
-"""The kinds of objects that the agent reads and writes."""
+"""The objects that the agent reads and writes: kinds and names."""
 
 from informers.resource import Resource
 
@@ -36,3 +36,9 @@ SYNCED = "Synced"
 SECRETS_FAILED = "SecretsFailed"
 DELETION_HELD = "DeletionHeld"
 OVERRIDDEN = "Overridden"
+
+APPLY_RELEASE = (
+    "apply install.yaml of the release again, or run helm upgrade; where Kyma's operator runs, apply kyma.yaml of the "
+    "release"
+)
+"""The cure for objects of a release that are missing or were changed."""

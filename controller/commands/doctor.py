@@ -12,7 +12,6 @@ from typing import TextIO
 
 from controller.commands import findings, rights, snapshot
 from controller.commands.findings import (
-    APPLY,
     PAIR,
     PRIVATE_CA,
     Finding,
@@ -32,6 +31,7 @@ from controller.compass.errors import CompassError, InvalidRequest
 from controller.connection import status
 from controller.connection.configuration import Configuration, PairingConfiguration
 from controller.connection.credentials import CredentialsError, StoredCredentials
+from controller.resources import APPLY_RELEASE
 from controller.settings import Settings
 from informers import ApiError, Client
 
@@ -137,7 +137,7 @@ def _rights(facts: Facts) -> Finding:
 def _configuration(facts: Facts) -> Finding:
     check, found = "configuration", facts.configuration
     if isinstance(found, Unknown):
-        return unknown(check, f"the configuration cannot be read: {found.why}", APPLY)
+        return unknown(check, f"the configuration cannot be read: {found.why}", APPLY_RELEASE)
     if isinstance(found, PairingConfiguration):
         connected = facts.certificate
         if isinstance(connected, Certificate) and connected.runtime_id:

@@ -8,16 +8,11 @@ from typing import Any
 from controller.commands import rights
 from controller.commands.report import HEALTHY, UNHEALTHY, UNKNOWN
 from controller.commands.rights import Right
+from controller.resources import APPLY_RELEASE
 from controller.text import clean, clean_lines
 
 PAIR = "kubectl compass pair --token-stdin, with a new one-time token of Compass"
 """The cure for a connection that needs a new token."""
-
-APPLY = (
-    "apply install.yaml of the release again, or run helm upgrade; where Kyma's operator runs, apply kyma.yaml of the "
-    "release"
-)
-"""The cure for objects of a release that are missing or were changed."""
 
 PRIVATE_CA = (
     "kubectl -n kyma-system create configmap compass-ca --from-file=ca.crt, and then kubectl -n kyma-system patch "
@@ -76,7 +71,7 @@ def rights_finding(missing: tuple[Right, ...]) -> Finding:
     return problem(
         check,
         f"the ServiceAccount of the agent lacks permissions: {rights.describe(missing)}",
-        APPLY,
+        APPLY_RELEASE,
     )
 
 

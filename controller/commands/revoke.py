@@ -13,17 +13,14 @@ done.
 
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import TextIO
 
 from controller.commands import snapshot
 from controller.compass.errors import (
     CompassError,
-    InvalidAnswer,
     InvalidCredentials,
     Refused,
-    Unavailable,
-    UnexpectedAnswer,
+    may_be_done,
 )
 from controller.connection import problem, status
 from controller.connection.configuration import (
@@ -183,7 +180,7 @@ class _Revocation:
         except Refused:
             raise
         except CompassError as error:
-            if _answer_is_lost(error):
+            if may_be_done(error):
                 raise _Failed(f"The {name} may or may not be revoked: {error}. {self._advice()}") from error
             raise _NothingDone(f"The {name} could not be revoked, and nothing was changed: {error}") from error
         finally:
@@ -225,15 +222,6 @@ class _Revocation:
         if self._not_revoked:
             print(self._not_revoked, file=self._out)
         print(f"The credentials are deleted; {reason}.", file=self._out)
-
-
-def _answer_is_lost(error: CompassError) -> bool:
-    """The answer is missing, incomplete or invalid. An HTTP status other than 200 means that nothing was done."""
-    match error:
-        case Unavailable(status=status) | UnexpectedAnswer(status=status):
-            return status in (0, HTTPStatus.OK)
-        case _:
-            return isinstance(error, InvalidAnswer)
 
 
 def _registration(credentials: StoredCredentials) -> Registration:

@@ -16,6 +16,7 @@ been redacted, stripped of control characters and cut before it gets here.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 
 
 class CompassError(Exception):
@@ -34,14 +35,14 @@ class InvalidRequest(CompassError):
 
 
 class InvalidCredentials(CompassError):
-    """Nothing was sent."""
+    """The client key or certificate is unreadable, or the two do not belong together."""
 
 
 class Unavailable(CompassError):
-    """This says nothing about credentials, so no token must be used for it.
+    """This says nothing about credentials, so it is no reason to try a token.
 
     `status` is the HTTP status, 0 without an HTTP answer; `retry_after` is in seconds, None if not given; `timed_out`
-    is whether the answer took too long.
+    is whether the answer took too long; `is_sent`: the server may have received the request.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Unavailable(CompassError):
         status: int = 0,
         retry_after: float | None = None,
         timed_out: bool = False,
+        is_sent: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
         self.timed_out = timed_out
+        self.is_sent = is_sent or status != 0
 
 
 class Refused(CompassError):
@@ -73,7 +76,7 @@ class Refused(CompassError):
 
 
 class UnexpectedAnswer(CompassError):
-    """This says nothing about credentials, so no token must be given up for it.
+    """This says nothing about credentials, so it is no reason to give a token up.
 
     `status` is the HTTP status.
     """
@@ -94,7 +97,7 @@ class TooLarge(CompassError):
 
 
 class InvalidAnswer(CompassError):
-    """`path` is the invalid field ("data.result.token"), "" for the whole body."""
+    """`path` is the invalid field ("configuration.token.token"), "" for the whole body."""
 
     def __init__(self, problem: str, *, path: str = "", request_id: str = "") -> None:
         super().__init__(problem, request_id=request_id)
@@ -131,3 +134,14 @@ def identified_by(request_id: str) -> Iterator[None]:
 
 class GraphQLError(CompassError):
     """The first error of a GraphQL answer. All of them are in the log."""
+
+
+def may_be_done(error: CompassError) -> bool:
+    """Whether the server may have carried out the failed call: its answer was lost, or cannot be read."""
+    match error:
+        case Unavailable(status=status):
+            return error.is_sent and (status == 0 or status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+        case UnexpectedAnswer(status=status):
+            return status == HTTPStatus.OK
+        case _:
+            return isinstance(error, InvalidAnswer | TooLarge)

@@ -93,7 +93,7 @@ class HttpClient:
             return TooLarge(f"the answer is larger than {size(self._max_bytes)}", single=True)
         if error.kind is Kind.CERTIFICATE_REFUSED:
             return Refused(str(error))
-        return Unavailable(str(error), timed_out=error.kind is Kind.TIMEOUT)
+        return Unavailable(str(error), timed_out=error.kind is Kind.TIMEOUT, is_sent=error.is_sent)
 
 
 class _Adapter(requests.adapters.BaseAdapter):

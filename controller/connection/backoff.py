@@ -15,6 +15,7 @@ BASE_SECONDS = 1.0  # a Pod that starts before its Compass should not wait long
 _FACTOR = 2.0
 _JITTER = 0.2  # of the delay: a thousand Runtimes that lost one Connector must not retry at the same time
 _PERIOD_JITTER = 0.1
+_LONGEST_REQUESTED_SECONDS = 300.0  # by a server
 _MAX_DOUBLINGS = 32  # any cap is reached by then; more would overflow
 
 
@@ -44,14 +45,14 @@ class Backoff:
     def failed(self, subject: str, *, at_least: float | None = None) -> float:
         """Record a failure of `subject`; returns the seconds until the next attempt.
 
-        `at_least` is the server's Retry-After, in seconds. It is limited by the cap and gets jitter, too.
+        `at_least` is the server's Retry-After, in seconds. It is limited to five minutes, and gets jitter, too.
         """
         with self._lock:
             self._failures = self._failures + 1 if subject == self._subject else 1
             self._subject = subject
             delay = min(self._cap, self._base * _FACTOR ** min(self._failures - 1, _MAX_DOUBLINGS))
             # A server sends the same at_least to all its clients, which must not retry at the same time.
-            delay = max(delay, min(at_least or 0.0, self._cap)) * (1 + _JITTER * self._random())
+            delay = max(delay, min(at_least or 0.0, _LONGEST_REQUESTED_SECONDS)) * (1 + _JITTER * self._random())
             self._next = self._clock.monotonic() + delay
             return delay
 

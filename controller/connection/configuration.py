@@ -60,17 +60,14 @@ Values = Mapping[str, str | None]
 class ConfigurationProblem:
     """Pairing is not possible with this configuration. `text` has the object and all invalid keys.
 
-    `nothing`: none of the three places exists, so no pairing is requested.
+    `fingerprint`: equal for equal configurations, also after an update of the agent. `nothing`: none of the three
+    places exists, so no pairing is requested.
     """
 
     text: str
+    fingerprint: str
     nothing: bool = False
     origin = ""
-
-    @property
-    def fingerprint(self) -> str:
-        """Equal for equal problems."""
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -91,8 +88,7 @@ class PairingConfiguration:
     @cached_property
     def fingerprint(self) -> str:
         """Equal for equal configurations, to detect changes. It does not disclose the token."""
-        parts = "\0".join((self.connector_url, self.runtime_id, self.tenant, self.token))
-        return hashlib.sha256(parts.encode()).hexdigest()
+        return _fingerprint(self.connector_url, self.runtime_id, self.tenant, self.token)
 
 
 Configuration = PairingConfiguration | ConfigurationProblem
@@ -165,7 +161,8 @@ def resolve(
     if has_reference(connection):
         return ConfigurationProblem(
             f"{SPEC_PAIRING}: tokenSecretRef is not supported any more; remove it, and put the one-time token into the "
-            f"Secret {name}"
+            f"Secret {name}",
+            _fingerprint(SPEC_PAIRING),
         )
     if secret is not None:
         return _checked(f"Secret {name}", _decoded(secret))
@@ -174,6 +171,7 @@ def resolve(
     return ConfigurationProblem(
         f"no pairing configuration found: there is neither a ConfigMap {name} nor a Secret {name}, "
         f"and the CompassConnection has no token in spec.pairing; create one of them with a one-time token",
+        _fingerprint(),
         nothing=True,
     )
 
@@ -288,6 +286,10 @@ def _mark_for(configuration: Configuration) -> str:
 # --- parts ---
 
 
+def _fingerprint(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
+
+
 def _spec_pairing(connection: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return fields.member(fields.member(connection, "spec"), "pairing")
 
@@ -325,7 +327,7 @@ def _checked(origin: str, values: Values) -> Configuration:
     if any(faults.values()):
         names = SPEC_NAMES if origin == SPEC_PAIRING else {key: key for key in _KEYS}
         texts = [f"{names[key]} {fault}" for key, fault in faults.items() if fault]
-        return ConfigurationProblem(f"{origin}: {', '.join(texts)}")
+        return ConfigurationProblem(f"{origin}: {', '.join(texts)}", _fingerprint(origin, repr(sorted(values.items()))))
     connector_url, runtime_id, tenant, token = ((values[key] or "").strip() for key in _KEYS)
     return PairingConfiguration(origin, connector_url, runtime_id, tenant, token)
 

@@ -8,9 +8,9 @@
 
 If it is interrupted at any point, it continues at the last stored step. A token is sent in two places only: in
 `_exchange`, step 1, and in `_sign`, step 3. Two moments cannot be made safe, because the Connector uses a token before
-its answer arrives: from 1 to 2 and from 3 to 4, each for the time of one answer and one write. If the process is
-stopped then, a new token is needed, and the status says so. A failed write does no harm: the answer is kept in memory
-and the write is retried.
+its answer arrives: from 1 to 2 and from 3 to 4, each for the time of one answer and one write. If the answer is lost or
+the process is stopped then, a new token is needed, and the status says so. A failed write does no harm: the answer is
+kept in memory and the write is retried.
 """
 
 import logging
@@ -25,7 +25,8 @@ from controller.compass.errors import (
     InvalidAnswer,
     InvalidCredentials,
     Refused,
-    Unavailable,
+    UnexpectedAnswer,
+    may_be_done,
 )
 from controller.compass.queries import CONFIGURATION
 from controller.compass.types import SignedCertificate
@@ -253,12 +254,12 @@ def _fate_of_token(error: CompassError, pairing: StoredPairing) -> Token:
             return Token.SPENT
         case GraphQLError():
             return Token.SPENT if second else Token.UNCERTAIN
-        case InvalidAnswer(path=path):  # of the field: the answer of the Connector, which has accepted the token
-            return Token.SPENT if path.startswith(f"{CONFIGURATION.name}.") else Token.UNCERTAIN
-        case Unavailable(status=status) if status >= 500:
-            return Token.UNCERTAIN
+        case InvalidAnswer(path=path) if path.startswith(f"{CONFIGURATION.name}."):
+            return Token.SPENT  # the Connector has accepted it
+        case UnexpectedAnswer():
+            return Token.UNTOUCHED  # that of another server
         case _:
-            return Token.UNTOUCHED
+            return Token.UNCERTAIN if may_be_done(error) else Token.UNTOUCHED
 
 
 def _is_final(token: Token, pairing: StoredPairing, now: float) -> bool:

@@ -44,11 +44,11 @@ class Token(Enum):
     """The state of the one-time token after a failed pairing."""
 
     UNTOUCHED = auto()
-    """Nothing was sent, or the answer was not from Compass."""
+    """Compass has not received it, or its answer is kept until it can be stored."""
     WRONG_ADDRESS = auto()
     """The server demands a client certificate, so it is the one for later calls. It has not seen the token."""
     UNCERTAIN = auto()
-    """A component of Compass failed, or its answer was invalid: another component may have used the token before."""
+    """The answer was lost or invalid, or a component of Compass failed: the token may be used."""
     REFUSED = auto()
     """The Connector refused it: it is unknown, used or expired, or Compass cannot look it up."""
     ANSWER_LOST = auto()

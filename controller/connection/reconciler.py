@@ -132,8 +132,8 @@ class ConnectionReconciler:
         return replace(state, memory=self._memory)
 
     def _report(self, state: State, decision: rules.Rest) -> None:
-        if state.is_usable:
-            self._metrics.certificate(state.credentials.not_before, state.credentials.not_after)
+        stored = state.stored
+        self._metrics.certificate(*((stored.not_before, stored.not_after) if stored is not None else (0.0, 0.0)))
         if not self._reporter.report(state, decision.problem, rules.warnings(state)):
             return
         self._remember(unreported=None)

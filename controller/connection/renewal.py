@@ -106,9 +106,11 @@ class Renewal:
 
     def _assert_usable(self, pending: PendingCertificate, state: State) -> None:
         now = self._clock.time()
-        if now >= pending.valid_until:
-            difference = clock_difference(now - pending.valid_until)
+        if pending.received >= pending.valid_until:
+            difference = clock_difference(pending.received - pending.valid_until)
             text = f"the renewed certificate had already expired when it was received: {difference}"
+        elif now >= pending.valid_until:
+            text = f"the renewed certificate expired at {status.timestamp(pending.valid_until)}, before it was used"
         elif pending.valid_until < int(state.credentials.not_after):
             ends = status.timestamp(pending.valid_until)
             text = f"the renewed certificate ends before the one in use, at {ends}; the one in use stays"

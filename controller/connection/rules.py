@@ -283,11 +283,12 @@ def check(state: State) -> Act | None:
 
 
 def write_gateway_ca(state: State) -> Act | None:
-    """The gateway's Secret has other CA certificates, or could not be written: the agent writes it."""
-    if state.gateway is GatewaySecret.AS_WANTED or state.gateway_pause > 0:
+    """The gateway's Secret has other CA certificates, or is missing and no renewal is possible now: the agent writes
+    it.
+    """
+    if state.gateway is GatewaySecret.AS_WANTED or state.gateway_pause > 0 or state.revoked:
         return None
-    wanted = state.gateway is GatewaySecret.DIFFERENT or state.memory.gateway_failure is not None
-    return Act.WRITE_GATEWAY_CA if wanted else None
+    return Act.WRITE_GATEWAY_CA
 
 
 def abandon_pairing(state: State) -> Act | None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from controller import fields
 from controller.commands.findings import (
-    APPLY,
     PAIR,
     Finding,
     Result,
@@ -20,7 +19,7 @@ from controller.commands.findings import (
 from controller.commands.report import stale_after
 from controller.connection import status as cc
 from controller.connection.status import ConnectionState
-from controller.resources import COMPASS_CONNECTION, COMPONENT
+from controller.resources import APPLY_RELEASE, COMPASS_CONNECTION, COMPONENT
 from controller.settings import Settings
 from kubectl_compass.cluster import pod_of
 from kubectl_compass.doctor.facts import Facts, running
@@ -35,7 +34,7 @@ _ABOVE = "see the findings above"
 _CURES: Mapping[str, str] = {
     ConnectionState.CONNECTION_FAILED: f"what the text says; most often: {PAIR}",
     ConnectionState.CONNECTION_MAINTENANCE_FAILED: f"wait, if Compass is down; if it refuses the certificate: {PAIR}",
-    ConnectionState.SYNCHRONIZATION_FAILED: f"wait, if Compass is down; for missing permissions: {APPLY}",
+    ConnectionState.SYNCHRONIZATION_FAILED: f"wait, if Compass is down; for missing permissions: {APPLY_RELEASE}",
     ConnectionState.RESOURCE_APPLICATION_FAILED: (
         "kubectl compass list has the reasons; for deletions that are held back: kubectl compass confirm-deletions"
     ),

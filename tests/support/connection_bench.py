@@ -81,6 +81,7 @@ class Bench:
         """A new process: everything in memory is gone."""
         server, clock = self.server, self.clock
         self.recorder = Recorder()
+        self.registry = CollectorRegistry()
         self.health = Health(clock)
         self.connections = ConnectionStore(
             server,  # type: ignore[arg-type]
@@ -119,7 +120,7 @@ class Bench:
             settings=self.settings,
             recorder=self.recorder,  # type: ignore[arg-type]
             pauses=Pauses(pairing=backoff(), connector=backoff(), gateway=backoff(), internal=backoff()),
-            metrics=AgentMetrics(CollectorRegistry()),
+            metrics=AgentMetrics(self.registry),
             jitter=lambda: 0.0,
         )
         self.health.subscribe(self._wake)

@@ -78,10 +78,10 @@ def test_revoke_without_a_compass_connection(world: World, agent: StartAgent) ->
 
 
 def test_a_revocation_that_fails_changes_nothing(world: World, agent: StartAgent) -> None:
-    """Connector down: told, and the connection goes on."""
+    """The gateway has too many requests: reported, and the connection goes on."""
     synchronized(world, agent)
     before = certificate(world)
-    number = world.compass.faults.add(Fault(kind="status", operation="revokeCertificate", status=503))
+    number = world.compass.faults.add(Fault(kind="status", operation="revokeCertificate", status=429))
 
     def changed_meanwhile(_: str) -> bool:
         world.patch_connection({"metadata": {"annotations": {"note": "mine"}}})
@@ -89,7 +89,7 @@ def test_a_revocation_that_fails_changes_nothing(world: World, agent: StartAgent
 
     code, text = revoke(world, changed_meanwhile)
     assert code == 1
-    assert "could not be revoked, and nothing was changed: HTTP 503" in text
+    assert "could not be revoked, and nothing was changed: HTTP 429" in text
     world.compass.faults.remove(number)
     wait_for_fetches(world, 1)
     assert (world.state(), certificate(world)) == ("Synchronized", before)

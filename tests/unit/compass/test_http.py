@@ -42,6 +42,7 @@ def test_a_broken_answer_is_an_outage(client: HttpClient, server: Server) -> Non
     with pytest.raises(Unavailable, match="cut off") as caught:
         post(client, server.url)
     assert not caught.value.timed_out
+    assert caught.value.is_sent
 
 
 def test_a_timeout_is_an_outage(client: HttpClient, server: Server) -> None:
@@ -53,6 +54,15 @@ def test_a_timeout_is_an_outage(client: HttpClient, server: Server) -> None:
     with pytest.raises(Unavailable, match=r"no complete answer within 0\.5 s") as caught:
         post(client, server.url, timeout=SHORT)
     assert caught.value.timed_out
+    assert caught.value.is_sent
+
+
+def test_a_server_that_does_not_listen_has_got_nothing(client: HttpClient) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://localhost:{listener.getsockname()[1]}/"
+    with pytest.raises(Unavailable, match="refused") as caught:
+        post(client, url)
+    assert not caught.value.is_sent
 
 
 def zipped(body: bytes) -> bytes:

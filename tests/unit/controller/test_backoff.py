@@ -22,8 +22,10 @@ def test_every_delay_has_jitter_also_one_that_a_server_asked_for() -> None:
     assert delays(1, at_least=30.0, random=1.0) == [pytest.approx(36)]
 
 
-def test_a_server_cannot_ask_for_more_than_the_cap() -> None:
-    assert delays(1, at_least=86_400.0) == [180]
+def test_a_server_may_ask_for_more_than_the_cap_up_to_five_minutes() -> None:
+    """The gateway of Compass has room again after 30 s, which may be longer than the period."""
+    assert delays(1, cap=20.0, at_least=30.0) == [30]
+    assert delays(1, cap=20.0, at_least=86_400.0) == [300]
 
 
 def test_a_longer_delay_of_our_own_stays() -> None:

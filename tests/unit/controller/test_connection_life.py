@@ -331,6 +331,34 @@ def test_the_ca_secret_is_mended(bench: Bench, harm: object, renewed: bool) -> N
     assert data.get("other") == (None if renewed else "eQ==")
 
 
+def test_a_lost_ca_secret_is_restored_in_an_outage_of_the_connector(bench: Bench) -> None:
+    """A renewal is not possible then, and the chain is in the cluster."""
+    bench.paired()
+    wanted = bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]["cacert"]
+    bench.connector.outages.begin("connector")
+    bench.server.delete(SECRET, CA.name, namespace=CA.namespace)
+    bench.settle()
+    assert bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]["cacert"] == wanted
+    assert bench.signed == 1
+
+
+def test_the_metrics_of_the_certificate_end_with_it(bench: Bench) -> None:
+    """An alert must not fire for a certificate that was deleted."""
+    bench.paired()
+
+    def not_after() -> float | None:
+        return bench.registry.get_sample_value("compass_runtime_agent_certificate_not_after_timestamp_seconds")
+
+    expiry = bench.credentials.load().not_after
+    assert not_after() == expiry
+    bench.clock.set_time(expiry + 1)
+    bench.settle()
+    assert not_after() == expiry
+    bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+    bench.settle()
+    assert not_after() == 0
+
+
 # --- what operators do ---
 
 

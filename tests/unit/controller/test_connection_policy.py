@@ -70,8 +70,8 @@ NEWER = replace(USED, token="newer")
 ELSEWHERE = replace(NEWER, origin="Secret kyma-system/compass-agent-configuration")
 LITERAL = replace(NEWER, origin=SPEC_PAIRING)
 CORRECTED = replace(USED, runtime_id="another")
-NOTHING = ConfigurationProblem("no pairing configuration found", nothing=True)
-INCOMPLETE = ConfigurationProblem(f"{CONFIG_MAP}: TENANT is empty")
+NOTHING = ConfigurationProblem("no pairing configuration found", "", nothing=True)
+INCOMPLETE = ConfigurationProblem(f"{CONFIG_MAP}: TENANT is empty", "-")
 CONFIGURATIONS: tuple[Configuration, ...] = (USED, NEWER, ELSEWHERE, LITERAL, CORRECTED, NOTHING, INCOMPLETE)
 
 REGISTRATION = Registration(

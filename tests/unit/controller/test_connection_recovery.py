@@ -3,12 +3,13 @@
 import base64
 import logging
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 import pytest
 
-from controller.compass.errors import Refused
+from controller.compass.errors import Refused, Unavailable
 from controller.compass.http import HttpAnswer
 from controller.connection.health import CompassService
 from controller.connection.status import timestamp
@@ -74,6 +75,36 @@ def test_a_refusal_that_the_director_confirms_after_the_connector_has_accepted_i
     bench.run(3 * SYNC_PERIOD)
     assert bench.fingerprint() != before
     assert bench.state == "Synchronized"
+
+
+def test_a_token_whose_answer_was_lost_may_be_used() -> None:
+    """The connection breaks after the request was sent. The later refusal alone would hide the cause."""
+    bench = Bench()
+    answer = bench.connector.answer
+
+    def lose(body: bytes, headers: Mapping[str, str], credentials: Any) -> HttpAnswer:
+        bench.connector.answer = answer  # type: ignore[method-assign]
+        answer(body, headers, credentials)
+        raise Unavailable("the connection was reset", is_sent=True)
+
+    bench.connector.answer = lose  # type: ignore[method-assign]
+    bench.configure()
+    bench.settle()
+    assert "this attempt may have used the one-time token" in bench.error
+    bench.run(60)
+    assert "an earlier attempt may have used the one-time token: the connection was reset" in bench.error
+
+
+def test_a_token_that_was_not_sent_is_not_used() -> None:
+    bench = Bench()
+
+    def unreachable(_operation: str) -> HttpAnswer:
+        raise Unavailable("the connection was refused")
+
+    bench.connector.intervene = unreachable
+    bench.configure()
+    bench.settle()
+    assert bench.error.endswith("the connection was refused")
 
 
 # --- clocks ---

@@ -83,6 +83,25 @@ def test_a_renewed_certificate_that_has_expired_does_not_replace_one_that_works(
     assert bench.signed < 1 + HOUR / SYNC_PERIOD + 10
 
 
+def test_a_renewed_certificate_that_expires_while_the_agent_is_down_is_told_so(bench: Bench) -> None:
+    """The clocks agree by then, and the difference to now is that of the outage."""
+    bench.paired()
+    bench.connector.settings.certificate_validity = 11 * HOUR
+    bench.connector.state.clock = lambda: bench.clock.time() + 2 * HOUR
+    bench.refresh()
+    bench.run(60)
+    pending = bench.credentials.read().pending
+    assert pending is not None
+    bench.edit_secret("renewed", valid_until=pending.received + 60)
+    bench.connector.state.clock = bench.clock.time
+    bench.clock.advance(3 * HOUR)
+    bench.restart()
+    bench.settle()
+    assert "the renewed certificate expired at" in bench.error
+    assert "before it was used" in bench.error
+    assert "clocks" not in bench.error
+
+
 def test_a_renewed_certificate_that_is_not_valid_yet_waits(bench: Bench) -> None:
     """The Connector's clock is two hours ahead: the old one is used until then, and only one is signed."""
     bench.paired()

@@ -9,6 +9,7 @@ from controller.commands.rights import Right, describe, needed
 from controller.connection import status
 from controller.connection.store import ConnectionStore
 from controller.permissions import Permissions, PermissionsMissing, Report
+from controller.resources import APPLY_RELEASE
 from controller.settings import Settings
 from informers import ApiError, ConnectionFailed, Forbidden, NotFound
 from tests.clock import VirtualClock
@@ -155,7 +156,7 @@ def test_the_status_has_it_until_it_ends_and_then_a_sync_starts(permissions: Per
     assert connections.connection is not None
     told = connections.connection["status"]
     assert told["connectionState"] == "SynchronizationFailed"
-    expected = f"Missing permissions since {since}: {WATCH}; apply config/rbac"
+    expected = f"Missing permissions since {since}: {WATCH}; {APPLY_RELEASE}"
     assert told["synchronizationStatus"]["error"] == expected
     permissions.answered("GET", f"{APPLICATIONS}?watch=true", None)
     report.once()

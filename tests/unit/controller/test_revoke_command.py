@@ -20,6 +20,7 @@ from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERI
 
 SETTINGS = Settings(cluster_certificates_secret=CLUSTER, ca_certificates_secret=CA, configuration=CONFIGURATION)
 REVOKE = "revokeCertificate"
+JSON = "application/json"
 
 
 @pytest.fixture
@@ -125,18 +126,24 @@ def test_a_renewed_certificate_that_compass_refuses_is_named(bench: Bench) -> No
 def test_nothing_is_changed_if_the_connector_fails_for_the_renewed_certificate(bench: Bench) -> None:
     """So that the next run can revoke both."""
     renew_by_a_clock_ahead(bench)
-    bench.connector.intervene = lambda operation: HttpAnswer(503, b"", "") if operation == REVOKE else None
+    bench.connector.intervene = lambda operation: HttpAnswer(429, b"", "") if operation == REVOKE else None
     code, text = run(bench)
     assert code == FAILED
     assert "nothing was changed" in text
     assert_nothing_changed(bench)
 
 
-@pytest.mark.parametrize("down", ["database", "director", "hydrator", "connector", "gateway", "a proxy"])
+@pytest.mark.parametrize("down", ["database", "director", "a proxy", "the network"])
 def test_no_outage_is_taken_for_a_revocation(bench: Bench, down: str) -> None:
-    """Compass refuses as if the certificate were revoked, or does not answer. Later, the command revokes it."""
+    """Compass refuses as if the certificate were revoked, or is not reached. Later, the command revokes it."""
+
+    def unreachable(_operation: str) -> HttpAnswer:
+        raise Unavailable("the connection to localhost:443 was refused")
+
     if down == "a proxy":
         bench.connector.intervene = lambda _: HttpAnswer(403, b"<html>blocked</html>", "", "text/html")
+    elif down == "the network":
+        bench.connector.intervene = unreachable
     else:
         bench.connector.outages.begin(down, delay=0.0)
     code, text = run(bench)
@@ -167,8 +174,9 @@ def test_a_certificate_that_compass_has_revoked_before_is_left_alone(bench: Benc
     assert f"Delete the Secret {CLUSTER}" in text
 
 
+@pytest.mark.parametrize("lost", ["the connection", "HTTP 500", "HTTP 502", "HTTP 503", "HTTP 504", "not JSON"])
 @pytest.mark.parametrize("done", [False, True], ids=["before the Connector", "after it"])
-def test_an_answer_that_is_lost_leaves_it_open(bench: Bench, done: bool) -> None:
+def test_an_answer_that_is_lost_leaves_it_open(bench: Bench, done: bool, lost: str) -> None:
     """It is not known whether the certificate is revoked: the mark stays, so it is not renewed, and the text says what
     to do. The next run revokes it, or Compass refuses it, which is a failure, because it may be an outage.
     """
@@ -178,7 +186,9 @@ def test_an_answer_that_is_lost_leaves_it_open(bench: Bench, done: bool) -> None
         bench.connector.answer = answer  # type: ignore[method-assign]
         if done:
             answer(body, headers, credentials)
-        raise Unavailable("the connection was reset")
+        if lost == "the connection":
+            raise Unavailable("the connection was reset", is_sent=True)
+        return HttpAnswer(int(lost[5:]), b"", "") if lost.startswith("HTTP ") else HttpAnswer(200, b"{", "", JSON)
 
     bench.connector.answer = lose  # type: ignore[method-assign]
     code, text = run(bench)
