@@ -57,16 +57,26 @@ class Cluster(ObjectStore):
         super().__init__()
         self.requests: Counter[str] = Counter()
         self.failure: Failure = lambda _method, _resource, _name: None
+        self.answers_are_lost = False  # what fails is done nevertheless
+        self._lost: ApiError | None = None
         self.mutate: Callable[[Resource, Object], None] = lambda _resource, _obj: None  # an admission policy
         self._watchers: list[Watcher] = []
 
+    def create(self, resource: Resource, obj: Object, **more: Any) -> Object:
+        stored = super().create(resource, obj, **more)
+        self._answered()
+        return stored
+
     def update(self, resource: Resource, obj: Object, **more: Any) -> Object:
         assert obj["metadata"].get("resourceVersion"), "without a resourceVersion it overwrites what it has not seen"
-        return super().update(resource, obj, **more)
+        stored = super().update(resource, obj, **more)
+        self._answered()
+        return stored
 
     def delete(self, resource: Resource, name: str, *, uid: str | None = None, **more: Any) -> None:
         assert uid, "a deletion without the uid may hit another object of that name"
         super().delete(resource, name, uid=uid, **more)
+        self._answered()
 
     def put(self, resource: Resource, obj: Object) -> Object:
         present = self.objects[resource.plural].get(object_key(obj))
@@ -88,8 +98,13 @@ class Cluster(ObjectStore):
     def _arrived(self, verb: str, resource: Resource, name: str) -> None:
         self.requests[f"{verb} {resource.kind}"] += 1
         error = self.failure(verb, resource, name)
-        if error is not None:
+        self._lost = error if self.answers_are_lost else None
+        if error is not None and not self.answers_are_lost:
             raise error
+
+    def _answered(self) -> None:
+        if self._lost is not None:
+            raise self._lost
 
     def _admitted(self, resource: Resource, obj: Object) -> Object:
         self.mutate(resource, obj)

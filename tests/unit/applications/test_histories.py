@@ -116,8 +116,15 @@ class Histories(RuleBasedStateMachine):
         """Every event since the last one delivered is lost; the cache is listed anew."""
         self.agent.relist()
 
-    @rule(every=st.integers(0, 4), error=st.sampled_from([Forbidden("no", status=403), ServerError("x", status=500)]))
-    def writes_fail(self, every: int, error: ApiError) -> None:
+    @rule(
+        every=st.integers(0, 4),
+        error=st.sampled_from([Forbidden("no", status=403), ServerError("x", status=500)]),
+        lost=st.booleans(),
+    )
+    def writes_fail(self, every: int, error: ApiError, *, lost: bool) -> None:
+        """`lost`: the write is done, and its answer does not arrive."""
+        self.cluster.answers_are_lost = lost
+
         def failure(method: str, _resource: Resource, _name: str) -> ApiError | None:
             fails = every and method != "get" and self.cluster.requests.total() % every == 0
             return error if fails else None

@@ -315,39 +315,6 @@ def test_each_call_is_observed_once(server: Server, ca_file: Path) -> None:
     assert seen == [("configuration", outcome, 1.0) for outcome in outcomes]
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(SECRET_TOKEN),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["data", "errors", "message", "path", "extensions", "error_code", "token", "x"]),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-BODIES = (
-    st.binary(max_size=200)
-    | st.binary(max_size=50).map(lambda body: body + SECRET_TOKEN.encode() + body)
-    | JSON.map(lambda value: json.dumps(value).encode())
-    | st.fixed_dictionaries({"data": JSON, "errors": st.lists(JSON, max_size=3)}).map(lambda v: json.dumps(v).encode())
-)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(body=BODIES, status=st.sampled_from([200, 200, 200, 400, 401, 404, 422, 429, 500, 503]))
-def test_no_answer_crashes_or_leaks(transport: Transport, server: Server, body: bytes, status: int) -> None:
-    """Whatever the bytes: an answer, or a CompassError without the token."""
-    server.answer = lambda _: http(body, status)
-    try:
-        answer = execute(transport, server.url)
-        shown = repr(answer) + str(answer.error() if answer.errors else "")
-    except CompassError as failure:
-        shown = "".join(traceback.format_exception(failure))
-    assert SECRET_TOKEN not in shown
-
-
 def test_an_answer_nested_without_end_is_not_json_to_us(transport: Transport, server: Server) -> None:
     """Depth is bounded by the parser, and masking for the log is by itself."""
     server.answer = lambda _: http(b"[" * 100_000)

@@ -4,10 +4,8 @@ The facts were measured on Compass a423d60 behind its own gateway. They are writ
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -58,19 +56,6 @@ OUTAGES: tuple[tuple[str, Answer | None, Answer | None, Answer | None, bool], ..
 )
 
 
-def send(client: Client, url: str, body: bytes | None, **options: Any) -> requests.Response:
-    """A body as it is, by POST, or a GET without one."""
-    return requests.request(
-        "GET" if body is None else "POST",
-        url,
-        data=body,
-        verify=str(client.ca_file),
-        cert=str(client.cert_file) if client.cert_file else None,
-        timeout=TIMEOUT,
-        **options,
-    )
-
-
 def assert_answer(found: requests.Response, expected: Answer) -> None:
     assert found.status_code == expected.status
     assert found.headers.get("Content-Type", "").partition("; charset=utf-8")[0] == (expected.type or "")
@@ -111,27 +96,6 @@ def test_what_is_answered_while_something_is_down(
     assert paired.ask(VIEWER) == {"data": {"viewer": {"id": compass.runtime_id, "type": "RUNTIME"}}}
 
 
-@pytest.mark.parametrize(
-    ("down", "director", "token"),
-    [
-        (("database", "connector"), NO_SCOPES, UPSTREAM),
-        (("director", "connector"), UPSTREAM, UPSTREAM),
-        (("hydrator", "director", "connector"), HYDRATOR, HYDRATOR),
-        (("gateway", "hydrator"), UPSTREAM, UPSTREAM),
-    ],
-    ids=lambda value: "+".join(value) if isinstance(value, tuple) else None,
-)
-def test_several_things_may_be_down(
-    compass: MockCompass, unpaired: Client, paired: Client, down: tuple[str, ...], director: Answer, token: Answer
-) -> None:
-    """What a request meets first answers; a token that nobody can look up is not spent."""
-    header = {"Connector-Token": compass.issue_token()}
-    with compass.outages.during(*down, delay=0.0):
-        assert_answer(paired.post(compass.director_url, VIEWER), director)
-        assert_answer(unpaired.post(compass.connector_url, CONFIGURATION, headers=header), token)
-    assert unpaired.post(compass.connector_url, CONFIGURATION, headers=header).status_code == 200
-
-
 NOT_FOUND = literal(
     404,
     "application/json",
@@ -147,39 +111,6 @@ def test_an_unknown_path_is_not_found_and_spends_no_token(compass: MockCompass, 
     header = {"Connector-Token": compass.issue_token()}
     assert_answer(unpaired.post(url, CONFIGURATION, headers=header), NOT_FOUND)
     assert unpaired.post(compass.connector_url, CONFIGURATION, headers=header).status_code == 200
-
-
-@pytest.mark.parametrize("endpoint", ["director", "token", "certificate"])
-def test_a_request_over_2_mb_is_too_large(
-    compass: MockCompass, unpaired: Client, paired: Client, endpoint: str
-) -> None:
-    """Wherever it goes; 1 MB is not too large."""
-    client, url, headers = places(compass, unpaired, paired)[endpoint]()
-    assert_answer(
-        send(client, url, b" " * (2 * 1024 * 1024 + 1), headers=headers),
-        literal(413, "text/plain", "Payload Too Large"),
-    )
-    padded = b'{"query":"{ __typename }"}' + b" " * 1024 * 1024
-    assert send(client, url, padded, headers=headers).status_code == 200
-
-
-@pytest.mark.parametrize("endpoint", ["director", "token", "certificate"])
-def test_invalid_json_is_an_empty_502(compass: MockCompass, unpaired: Client, paired: Client, endpoint: str) -> None:
-    """The gateway reads the body before the service does."""
-    client, url, headers = places(compass, unpaired, paired)[endpoint]()
-    assert_answer(send(client, url, b'{"query":', headers=headers), Answer(502, None))
-
-
-Place = Callable[[], tuple[Client, str, dict[str, str]]]
-
-
-def places(compass: MockCompass, unpaired: Client, paired: Client) -> dict[str, Place]:
-    """Who asks, where, and with which headers; with a fresh token each time."""
-    return {
-        "director": lambda: (paired, compass.director_url, {}),
-        "certificate": lambda: (paired, compass.secured_connector_url, {}),
-        "token": lambda: (unpaired, compass.connector_url, {"Connector-Token": compass.issue_token()}),
-    }
 
 
 def test_the_rate_limit_of_the_gateway(tmp_path: Path) -> None:
