@@ -17,7 +17,7 @@ import platform
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from kubernetes.client.configuration import Configuration
@@ -63,13 +63,14 @@ _BROKEN_WAIT = 1.0
 _REFUSAL_LOG_PERIOD = 30.0
 _MAX_FOREIGN_TEXT = 200
 _MERGE_PATCH = "application/merge-patch+json"
+_DRY_RUN = {"dryRun": "All"}
 
 
 class Client:
     """Requests to one API server. Objects returned belong to the caller.
 
-    timeout: seconds for the whole request, see the module; None for REQUEST_TIMEOUT, or LIST_TIMEOUT for a list. A wait
-    for Retry-After that is longer than the rest of the timeout is not begun: the error has `retry_after`.
+    A request has REQUEST_TIMEOUT seconds, and a list LIST_TIMEOUT. A wait for Retry-After that is longer than the rest
+    is not begun: the error has `retry_after`.
 
     Errors: ApiError if a request fails, and its subclasses ConnectionFailed if there was no answer in time and
     NoCredentials if there was nothing to authenticate with; ValueError for invalid arguments.
@@ -159,11 +160,9 @@ class Client:
         self._pool.close()
         self._credentials.close()
 
-    def get(
-        self, resource: Resource, name: str, *, namespace: str | None = None, timeout: float | None = None
-    ) -> Object:
+    def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object:
         """The object. Raises NotFound."""
-        return self.request("GET", resource.path(namespace, name), timeout=timeout)
+        return self.request("GET", resource.path(namespace, name))
 
     def list(
         self,
@@ -174,7 +173,6 @@ class Client:
         field_selector: str = "",
         limit: int | None = None,
         continue_: str = "",
-        timeout: float | None = None,
         stop: Stop | None = None,
     ) -> Object:
         """One page of the most recent data, as the server sent it.
@@ -182,23 +180,20 @@ class Client:
         It is {"metadata": {"resourceVersion", "continue"}, "items": [...]}. `stop` ends the request with Stopped as
         soon as it is set.
         """
-        query = _selectors(label_selector, field_selector)
-        query |= {"limit": str(limit) if limit else "", "continue": continue_}
-        timeout = timeout or LIST_TIMEOUT
-        return self.request("GET", resource.path(namespace), query=query, timeout=timeout, stop=stop)
+        query = {
+            "labelSelector": label_selector,
+            "fieldSelector": field_selector,
+            "limit": str(limit or ""),
+            "continue": continue_,
+        }
+        return self.request("GET", resource.path(namespace), query=query, timeout=LIST_TIMEOUT, stop=stop)
 
     def create(
-        self,
-        resource: Resource,
-        obj: Mapping[str, Any],
-        *,
-        namespace: str | None = None,
-        dry_run: bool = False,
-        timeout: float | None = None,
+        self, resource: Resource, obj: Mapping[str, Any], *, namespace: str | None = None, dry_run: bool = False
     ) -> Object:
         """The created object. Its namespace is in the argument or in the object. Raises AlreadyExists, Invalid."""
         path = resource.path(_namespace_of(resource, obj, namespace))
-        return self.request("POST", path, query=_dry_run(dry_run), body=obj, timeout=timeout)
+        return self.request("POST", path, query=_DRY_RUN if dry_run else None, body=obj)
 
     def update(
         self,
@@ -208,12 +203,11 @@ class Client:
         namespace: str | None = None,
         subresource: str | None = None,
         dry_run: bool = False,
-        timeout: float | None = None,
     ) -> Object:
         """The stored object. Raises Conflict if `obj` has a metadata.resourceVersion that is not the current one."""
         name = (obj.get("metadata") or {}).get("name") or ""
         path = resource.path(_namespace_of(resource, obj, namespace), name, subresource)
-        return self.request("PUT", path, query=_dry_run(dry_run), body=obj, timeout=timeout)
+        return self.request("PUT", path, query=_DRY_RUN if dry_run else None, body=obj)
 
     def patch(
         self,
@@ -224,11 +218,10 @@ class Client:
         namespace: str | None = None,
         subresource: str | None = None,
         dry_run: bool = False,
-        timeout: float | None = None,
     ) -> Object:
         """The object after a merge patch."""
-        path, query = resource.path(namespace, name, subresource), _dry_run(dry_run)
-        return self.request("PATCH", path, query=query, body=patch, content_type=_MERGE_PATCH, timeout=timeout)
+        path, query = resource.path(namespace, name, subresource), _DRY_RUN if dry_run else None
+        return self.request("PATCH", path, query=query, body=patch, content_type=_MERGE_PATCH)
 
     def delete(
         self,
@@ -238,7 +231,6 @@ class Client:
         namespace: str | None = None,
         uid: str | None = None,
         resource_version: str | None = None,
-        timeout: float | None = None,
     ) -> None:
         """Delete the object. Raises NotFound, and Conflict if it does not have the given uid or version.
 
@@ -248,7 +240,7 @@ class Client:
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1"}
         if uid or resource_version:
             body["preconditions"] = {key: value for key, value in preconditions.items() if value}
-        self.request("DELETE", resource.path(namespace, name), body=body, timeout=timeout)
+        self.request("DELETE", resource.path(namespace, name), body=body)
 
     def watch(
         self,
@@ -265,11 +257,12 @@ class Client:
 
         send_initial_events: it begins with all objects that exist, and a bookmark at their end.
         """
-        query = _selectors(label_selector, field_selector)
-        query |= {
+        query = {
+            "labelSelector": label_selector,
+            "fieldSelector": field_selector,
             "watch": "true",
             "resourceVersion": resource_version or "",
-            "timeoutSeconds": str(timeout_seconds) if timeout_seconds else "",
+            "timeoutSeconds": str(timeout_seconds or ""),
             "allowWatchBookmarks": "true",
         }
         if send_initial_events:
@@ -306,13 +299,11 @@ class Client:
         assert isinstance(response, Response)
         if not response.body:
             return {}
-        try:
-            answer = decode(response.body)
-        except ValueError as error:
-            raise _unexpected(response, f"{method} {path}: the answer is not JSON") from error
-        if not isinstance(answer, dict):
-            raise _unexpected(response, f"{method} {path}: the answer is not a JSON object")
-        return cast("Object", answer)
+        answer = _object_in(response)
+        if answer is None:
+            text = f"{method} {path}: the answer is not a JSON object"
+            raise ApiError(text, status=response.status, reason="UnexpectedServerResponse")
+        return answer
 
     def _open_watch(self, url: str, stop: Stop) -> Stream:
         """The answer to a watch request, with its body unread."""
@@ -459,15 +450,22 @@ class _Refusals:
 def _error_of(response: Response, url: str) -> ApiError:
     """The error for an answer with a status other than 2xx."""
     path = urlsplit(url).path
-    try:
-        status = decode(response.body)
-    except ValueError:
-        status = None
-    if not isinstance(status, dict) or status.get("kind") != "Status":
+    status = _object_in(response) or {}
+    details = status.get("details")
+    if status.get("kind") != "Status":
         status = {"message": _foreign_text(response, path)}
-    elif response.status == 404 and not _names_object(status):
+    elif response.status == 404 and not (isinstance(details, dict) and details.get("name")):
         status = status | {"message": f"{status.get('message')}: {path}"}
     return error_from_status(status, code=response.status, retry_after=_retry_after(response))
+
+
+def _object_in(response: Response) -> Object | None:
+    """The body, None unless it is a JSON object."""
+    try:
+        answer = decode(response.body)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def _seconds_to_wait(response: Response) -> float | None:
@@ -484,11 +482,6 @@ def _retry_after(response: Response) -> float | None:
     return float(header) if header.isascii() and header.isdigit() else None
 
 
-def _names_object(status: Mapping[str, Any]) -> bool:
-    details = status.get("details")
-    return isinstance(details, dict) and bool(details.get("name"))
-
-
 def _foreign_text(response: Response, path: str) -> str:
     """The text of a proxy, or of a handler outside the API machinery, shortened to one line. HTML is left out."""
     if response.status == 404:
@@ -498,11 +491,6 @@ def _foreign_text(response: Response, path: str) -> str:
         start = response.body[:_MAX_FOREIGN_TEXT].decode(errors="replace")
         text = "".join(c if c.isprintable() else " " for c in start).strip()
     return f"the server answered with status {response.status}" + (f": {text}" if text else "")
-
-
-def _unexpected(response: Response, message: str) -> ApiError:
-    """The error for a successful answer with an invalid content."""
-    return ApiError(message, status=response.status, reason="UnexpectedServerResponse")
 
 
 def _namespace_of(resource: Resource, obj: Mapping[str, Any], namespace: str | None) -> str | None:
@@ -515,11 +503,3 @@ def _namespace_of(resource: Resource, obj: Mapping[str, Any], namespace: str | N
     if not namespace and not own:
         raise ValueError(f"{resource.kind} is namespaced, but neither argument nor object names a namespace")
     return namespace or own
-
-
-def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
-    return {"labelSelector": label_selector, "fieldSelector": field_selector}
-
-
-def _dry_run(dry_run: bool) -> dict[str, str]:
-    return {"dryRun": "All" if dry_run else ""}

@@ -1,27 +1,8 @@
-"""Errors of the communication with the API server.
-
-    KubernetesError
-    ├── ConfigurationError            no usable kubeconfig and not in a cluster
-    ├── TransformFailed               an informer's transform function raised
-    └── ApiError                      a request failed; carries the server's Status
-        ├── Unauthorized              401
-        ├── Forbidden                 403
-        ├── NotFound                  404
-        ├── AlreadyExists             409, reason AlreadyExists
-        ├── Conflict                  409, any other reason
-        ├── Expired                   410, reasons Expired and Gone: the resourceVersion or continue token is too old
-        ├── Invalid                   422
-        ├── TooManyRequests           429
-        ├── WrongKind                 the objects on the server have another kind than the Resource of the program
-        ├── ServerError               5xx
-        ├── NoCredentials             nothing was sent: a token file or a credential plugin fails
-        └── ConnectionFailed          no HTTP answer: refused, DNS, TLS, reset, timeout
+"""Errors of the communication with the API server: each is a KubernetesError, and that of a request an ApiError.
 
 Callers compare the type or `reason`, never the text. Reasons are those of `metav1.StatusReason`, and for
-ConnectionFailed those of the transport.
+ConnectionFailed those of the transport. The names are reasons too, as in client-go, without the suffix of N818.
 """
-
-# The names are the reasons of the API, as in client-go, without the suffix that N818 requires.
 
 from collections.abc import Mapping
 from typing import Any

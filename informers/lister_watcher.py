@@ -16,7 +16,7 @@ PAGE_SIZE = 500
 
 
 class ListerWatcher:
-    """The two requests of a reflector, for the objects of a resource that the selectors match, in one namespace or all.
+    """The two requests of a reflector, for the objects of `resource` that the selectors match, in one namespace or all.
 
     Tests replace it by a subclass.
     """
@@ -30,45 +30,26 @@ class ListerWatcher:
         label_selector: str = "",
         field_selector: str = "",
     ) -> None:
+        self.resource = resource
         self._client = client
-        self._resource = resource
-        self._namespace = namespace
-        self._label_selector = label_selector
-        self._field_selector = field_selector
-
-    @property
-    def resource(self) -> Resource:
-        """The kind that is listed; events about objects of another kind are skipped."""
-        return self._resource
+        self._selected: dict[str, Any] = {
+            "namespace": namespace,
+            "label_selector": label_selector,
+            "field_selector": field_selector,
+        }
 
     def list(self, *, limit: int | None, continue_: str, stop: Stop) -> dict[str, Any]:
         """One page of the latest state, as the API sends it. Raises ApiError, and Stopped as soon as `stop` is set."""
-        return self._client.list(
-            self._resource,
-            namespace=self._namespace,
-            label_selector=self._label_selector,
-            field_selector=self._field_selector,
-            limit=limit,
-            continue_=continue_,
-            stop=stop,
-        )
+        return self._client.list(self.resource, limit=limit, continue_=continue_, stop=stop, **self._selected)
 
-    def watch(
-        self,
-        *,
-        resource_version: str,
-        timeout_seconds: int,
-        send_initial_events: bool = False,
-    ) -> WatchStream:
+    def watch(self, *, resource_version: str, timeout_seconds: int, send_initial_events: bool = False) -> WatchStream:
         """A watch with bookmarks, not yet opened. See Client.watch."""
         return self._client.watch(
-            self._resource,
-            namespace=self._namespace,
-            label_selector=self._label_selector,
-            field_selector=self._field_selector,
+            self.resource,
             resource_version=resource_version,
             timeout_seconds=timeout_seconds,
             send_initial_events=send_initial_events,
+            **self._selected,
         )
 
 

@@ -38,12 +38,7 @@ from informers import (
     split_key,
     wait_for_sync,
 )
-from workqueue import (
-    REAL_CLOCK,
-    Clock,
-    RateLimitingQueue,
-    ShutDown,
-)
+from workqueue import REAL_CLOCK, Clock, RateLimitingQueue, ShutDown
 from workqueue.queue import RETRY_CAP_SECONDS
 
 log = logging.getLogger(__name__)
@@ -97,13 +92,6 @@ Predicate = Callable[[Object | None, Object | None], bool]
 """Whether a change leads to a reconcile. Gets the objects before and after it: None before an add, after a delete."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Watch(Generic[K]):
-    informer: Informer
-    keys: Callable[[Object], Iterable[K]]
-    predicate: Predicate | None
-
-
 class Controller(Generic[K]):
     """Reconciles keys of type K with a number of worker threads.
 
@@ -134,7 +122,7 @@ class Controller(Generic[K]):
         self.queue: RateLimitingQueue[K] = RateLimitingQueue(
             name=name, retry_cap=retry_cap, clock=self._clock, metrics=metrics
         )
-        self._watches: list[_Watch[K]] = []
+        self._watches: list[tuple[Informer, EventHandlers]] = []
         self._lock = threading.Lock()
         # Key and start (monotonic seconds) of each reconcile in progress.
         self._running: dict[str, tuple[K, float]] = {}
@@ -161,7 +149,7 @@ class Controller(Generic[K]):
         """
         if self._started:
             raise RuntimeError(f"controller {self.name}: watches() after run()")
-        self._watches.append(_Watch(informer, keys, predicate))
+        self._watches.append((informer, self._handlers(keys, predicate)))
 
     def run(self, stop: Stop) -> None:
         """Work until stop is set, in this thread and in those of the other workers. Blocks.
@@ -176,9 +164,8 @@ class Controller(Generic[K]):
         self._started = True
         registrations: list[tuple[Informer, Registration]] = []
         try:
-            for watch in self._watches:
-                registration = watch.informer.add_event_handler(self._handlers(watch))
-                registrations.append((watch.informer, registration))
+            for informer, handlers in self._watches:
+                registrations.append((informer, informer.add_event_handler(handlers)))
             if wait_for_sync([registration for _, registration in registrations], stop, self._clock):
                 self._work(stop)
         except Stopped:
@@ -202,14 +189,20 @@ class Controller(Generic[K]):
             if now - began > stuck_after:
                 raise RuntimeError(f"controller {self.name}: reconcile of {key} takes {now - began:.0f} s")
 
-    def _handlers(self, watch: _Watch[K]) -> EventHandlers:
+    def _handlers(self, keys: Callable[[Object], Iterable[K]], predicate: Predicate | None) -> EventHandlers:
+        def keys_of(obj: Object) -> Iterable[K]:
+            found = keys(obj)
+            if isinstance(found, str):
+                text = f"returned the text {found!r}, not a collection of keys"
+                raise TypeError(f"the keys function of the controller {self.name} {text}")
+            return found
+
         def take(old: Object | None, new: Object | None, *, priority: int = 0) -> None:
             try:
-                if watch.predicate is not None and not watch.predicate(old, new):
+                if predicate is not None and not predicate(old, new):
                     return
-                objects = [obj for obj in (old, new) if obj is not None]
                 # A dict keeps the order and drops duplicates.
-                for key in dict.fromkeys(key for obj in objects for key in self._keys_of(watch, obj)):
+                for key in dict.fromkeys(key for obj in (old, new) if obj is not None for key in keys_of(obj)):
                     self.queue.add(key, priority=priority)
             except BaseException as error:
                 self._metrics.panics.inc()
@@ -228,14 +221,6 @@ class Controller(Generic[K]):
             take(obj.obj or _object_of_key(obj.key) if isinstance(obj, DeletedFinalStateUnknown) else obj, None)
 
         return EventHandlers(on_add=on_add, on_update=on_update, on_delete=on_delete)
-
-    def _keys_of(self, watch: _Watch[K], obj: Object) -> Iterable[K]:
-        keys = watch.keys(obj)
-        if isinstance(keys, str):
-            raise TypeError(
-                f"the keys function of the controller {self.name} returned the text {keys!r}, not a collection of keys"
-            )
-        return keys
 
     def _work(self, stop: Stop) -> None:
         log.info("Controller started", extra={"controller": self.name, "workers": self._workers})

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from informers import ApiError, KubernetesError, ListerWatcher, Resource, Stop, WatchEvent, WatchStream
+from informers import ApiError, KubernetesError, ListerWatcher, Stop, WatchEvent, WatchStream
 from informers.errors import error_from_status
 from tests.fake_api_server.cluster import Cluster, Refused
 
@@ -27,10 +27,7 @@ class InProcess(ListerWatcher):
         self.sent = 0  # events, and taken by their reader
         self._page_size = page_size  # the server's own limit: it may send less than it was asked for
         self._open: set[_Watch] = set()
-
-    @property
-    def resource(self) -> Resource:
-        return self.cluster.resource
+        self.resource = cluster.resource
 
     def list(self, *, limit: int | None, continue_: str, stop: Stop) -> Object:
         self.lists += 1

@@ -105,9 +105,8 @@ class Run(ListerWatcher):
     unstorable: bool = False  # the store refuses lists
     left_open: list[str] = field(default_factory=list)  # watches that nobody closed
 
-    @property
-    def resource(self) -> Any:
-        return WIDGETS
+    def __post_init__(self) -> None:
+        self.resource = WIDGETS
 
     def run(self) -> list[str]:
         """Return the journal. Fails if a watch is still open."""

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -346,25 +345,6 @@ class TestRequests:
         with pytest.raises(ValueError, match="asked for, but the object says"):
             server.client().create(WIDGETS, widget("a", 1), namespace="other")
         assert not server.requests
-
-
-TYPED_CALLS: dict[str, Callable[[Client], object]] = {
-    "get": lambda client: client.get(WIDGETS, "a", namespace="default", timeout=SHORT),
-    "list": lambda client: client.list(WIDGETS, timeout=SHORT),
-    "create": lambda client: client.create(WIDGETS, widget("a", 1), timeout=SHORT),
-    "update": lambda client: client.update(WIDGETS, widget("a", 1), timeout=SHORT),
-    "patch": lambda client: client.patch(WIDGETS, "a", {}, namespace="default", timeout=SHORT),
-    "delete": lambda client: client.delete(WIDGETS, "a", namespace="default", timeout=SHORT),
-}
-
-
-@pytest.mark.parametrize("call", TYPED_CALLS.values(), ids=TYPED_CALLS.keys())
-def test_each_call_has_a_timeout(server: FakeAPIServer, call: Callable[[Client], object]) -> None:
-    """Not only request()."""
-    server.inject("other", NoAnswer())
-    server.inject("list", NoAnswer())
-    with pytest.raises(ConnectionFailed, match=r"within 0\.2 s"):
-        call(server.client())
 
 
 class TestListTimeout:
