@@ -11,205 +11,118 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from controller.resources import APPLICATION, SECRET
-from e2e.agent_process import AgentProcess
 from e2e.controlplane import AssetsUnavailable, ControlPlaneError
 from e2e.mock_compass.examples import landscape
 from e2e.world import CLUSTER_SECRET, World
 from informers import KubernetesError
 
 _ERP = "mp-harbour-logistics-erp"
-_WEATHER = "City Weather"
-_WEATHER_NAME = "mp-city-weather"
-_WIDTH = 110  # of the account when it goes into a file or a CI log
-
-Object = dict[str, Any]
+_WEATHER = "mp-city-weather"
+_MOVED = "Moved to Antwerp"
+_LANDSCAPE = {application["name"]: application for application in landscape()}
 
 
-class Output:
+@contextmanager
+def step(text: str) -> Iterator[None]:
     """Prints what is about to happen, and how long it took."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def chapter(self, title: str) -> None:
-        self._console.print(f"\n[bold cyan]{title}[/]")
-
-    @contextmanager
-    def step(self, text: str) -> Iterator[None]:
-        began = time.monotonic()
-        with self._console.status(text):
-            yield
-        self._console.print(f"  [green]✓[/] {text} [dim]{time.monotonic() - began:.1f} s[/]")
-
-    def detail(self, text: str) -> None:
-        self._console.print(f"    [dim]{escape(text)}[/]")
-
-    def show(self, *what: str | Table) -> None:
-        for one in what:
-            self._console.print(one, soft_wrap=True)
-
-
-class Demo:
-    """The chapters, in order; each leaves the world as the next one needs it."""
-
-    def __init__(self, world: World, agent: AgentProcess, output: Output) -> None:
-        self._world = world
-        self._agent = agent
-        self._output = output
-
-    def start(self) -> None:
-        self._output.chapter("The agent starts in a cluster that knows nothing of Compass")
-        with self._output.step("install the CRDs, start the agent"):
-            self._world.install_crds()
-            self._agent.start()
-            self._world.wait_for_state("ConnectionFailed")
-        self._output.detail(f"status says: {self._world.connection_error()}")
-
-    def pair(self) -> None:
-        self._output.chapter("Pair: a one-time token becomes a client certificate")
-        for application in landscape():
-            if application["name"] != _WEATHER:
-                self._world.compass.put_application(application)
-        with self._output.step("kubectl apply the ConfigMap compass-agent-configuration with a fresh token"):
-            self._world.configure()
-            self._world.wait_for("credentials", lambda: self._world.state() not in ("", "ConnectionFailed"))
-        certificate = self._certificate()
-        self._output.detail(
-            f"certificate of {certificate.subject.rfc4514_string()}, "
-            f"valid until {certificate.not_valid_after_utc:%Y-%m-%d}"
-        )
-
-    def sync(self) -> None:
-        self._output.chapter("Sync: the cluster gets what Compass assigns")
-        with self._output.step("fetch the Applications from the Director and create them with their Secrets"):
-            self._world.wait_for_state("Synchronized")
-        self._output.detail(f"{len(self._world.applications())} Applications, {len(self._world.secrets())} Secrets")
-
-    def change(self) -> None:
-        self._output.chapter("Change: the cluster follows the Director")
-        state, runtime_id = self._world.compass.state, self._world.compass.runtime_id
-        assigned = {application["name"]: application for application in state.applications_of(runtime_id)}
-        with self._output.step("an Application is described anew, one is added, one is unassigned"):
-            state.change_application(assigned["Harbour Logistics ERP"]["id"], {"description": "Moved to Antwerp"})
-            gone = next(name for name in assigned if "Payroll" in name)
-            state.unassign(assigned[gone]["id"], runtime_id)
-            self._world.compass.put_application(next(a for a in landscape() if a["name"] == _WEATHER))
-            self._world.wait_for("the changes", self._changes_are_there)
-
-    def drift(self) -> None:
-        self._output.chapter("Drift: what users change is reverted, what is theirs stays")
-        present = self._world.applications()[_ERP]
-        with self._output.step("a user edits an Application and labels it, and deletes a Secret"):
-            present["spec"]["description"] = "edited by hand"
-            present["metadata"]["labels"]["team"] = "harbour"
-            self._world.client.update(APPLICATION, present)
-            secret = next(name for name in self._world.secrets() if name.startswith(_ERP[:26]))
-            self._world.client.delete(SECRET, secret, namespace="kyma-system")
-            self._world.wait_for(
-                "the drift undone",
-                lambda: (
-                    self._description(_ERP) == "Moved to Antwerp"
-                    and secret in self._world.secrets()
-                    and self._world.applications()[_ERP]["metadata"]["labels"].get("team") == "harbour"
-                ),
-            )
-        with self._output.step("a user deletes an Application"):
-            self._world.client.delete(APPLICATION, _ERP)
-            self._world.wait_for("it to be back", lambda: _ERP in self._world.applications())
-
-    def renew(self) -> None:
-        self._output.chapter("Renew: a fresh certificate before the old one ends")
-        before = self._certificate()
-        with self._output.step("kubectl patch: refreshCredentialsNow"):
-            self._world.patch_connection({"spec": {"refreshCredentialsNow": True}})
-            self._world.wait_for("another certificate", lambda: self._certificate() != before)
-            self._world.wait_for_state("Synchronized")
-
-    def reconnect(self) -> None:
-        self._output.chapter("Reconnect: a new token and kubectl delete")
-        before = self._certificate()
-        with self._output.step("all certificates are revoked; a new token, and delete compassconnection"):
-            self._world.compass.state.revoke_all(self._world.compass.runtime_id)
-            self._world.configure()
-            self._world.delete_connection()
-            self._world.wait_for("another certificate", lambda: self._certificate() != before)
-            self._world.wait_for_state("Synchronized")
-
-    def end(self) -> None:
-        table = Table(title="Applications in the cluster", title_justify="left", show_lines=False)
-        for column in ("Application", "Description", "APIs", "Events", "Authentication"):
-            table.add_column(column)
-        for name, application in sorted(self._world.applications().items()):
-            table.add_row(name, escape(application["spec"]["description"]), *_contents(application))
-        kubectl = str(self._world.control_plane.assets.kubectl)
-        command = [kubectl, "--kubeconfig", str(self._world.kubeconfig), "get", "compassconnection"]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        self._output.show("", table, "\n[bold]$ kubectl get compassconnection[/]", escape(printed.rstrip()))
-
-    def _changes_are_there(self) -> bool:
-        names = self._world.applications().keys()
-        return (
-            _WEATHER_NAME in names
-            and not any("payroll" in name for name in names)
-            and self._description(_ERP) == "Moved to Antwerp"
-        )
-
-    def _description(self, name: str) -> str:
-        text: str = self._world.applications().get(name, {"spec": {}})["spec"].get("description", "")
-        return text
-
-    def _certificate(self) -> x509.Certificate:
-        stored = self._world.wait_for("a certificate", lambda: (self._world.secret(CLUSTER_SECRET) or {}).get("crt"))
-        return x509.load_pem_x509_certificate(str(stored).encode())
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m e2e.demo", description=__doc__)
-    parser.add_argument("--playground", action="store_true", help="leave everything running afterwards")
-    options = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
+    print(f"  {text} ... ", end="", flush=True)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="compass-runtime-agent-") as directory:
-        try:
-            _play(Path(directory), Output(console), console, playground=options.playground)
-        except (TimeoutError, KubernetesError, AssetsUnavailable, ControlPlaneError) as error:
-            console.print(f"\n[bold red]The demo failed:[/] {escape(str(error))}", soft_wrap=True)
-            return 1
-        except KeyboardInterrupt:
-            console.print("\ninterrupted")
-            return 130
-    console.print(f"\n[bold green]Done[/] in {time.monotonic() - began:.0f} s.")
-    return 0
+    yield
+    print(f"{time.monotonic() - began:.1f} s", flush=True)
 
 
-def _play(directory: Path, output: Output, console: Console, *, playground: bool) -> None:
-    output.chapter("kube-apiserver and etcd on this machine, and a mock Compass")
-    with ExitStack() as stack:
-        with output.step("start them"):
-            world = stack.enter_context(World.local(directory))
-        demo = Demo(world, world.agent(), output)
-        for chapter in (demo.start, demo.pair, demo.sync, demo.change, demo.drift, demo.renew, demo.reconnect):
-            chapter()
-        demo.end()
-        if playground:
-            _stay(world, console)
+def start(world: World) -> None:
+    print("\nThe agent starts in a cluster that knows nothing of Compass")
+    with step("install the CRDs, start the agent"):
+        world.install_crds()
+        world.agent().start()
+        world.wait_for_state("ConnectionFailed")
+    print(f"    status says: {world.connection_error()}")
 
 
-def _stay(world: World, console: Console) -> None:
-    runtime = f"{world.compass.admin_url}/runtimes/{world.compass.runtime_id}"
-    console.print("\n[bold]Everything keeps running[/] until Ctrl-C. In another terminal:\n")
+def pair(world: World) -> None:
+    print("\nPair: a one-time token becomes a client certificate. Sync: the cluster gets what Compass assigns")
+    for name, application in _LANDSCAPE.items():
+        if name != "City Weather":
+            world.compass.put_application(application)
+    with step("kubectl apply the ConfigMap compass-agent-configuration with a fresh token"):
+        world.configure()
+        world.wait_for("credentials", lambda: world.state() not in ("", "ConnectionFailed"))
+    with step("fetch the Applications from the Director and create them with their Secrets"):
+        world.wait_for_state("Synchronized")
+    certificate = x509.load_pem_x509_certificate(_certificate(world).encode())
+    name, end = certificate.subject.rfc4514_string(), certificate.not_valid_after_utc
+    print(f"    certificate of {name}, valid until {end:%Y-%m-%d}")
+    print(f"    {len(world.applications())} Applications, {len(world.secrets())} Secrets")
+
+
+def change(world: World) -> None:
+    print("\nChange: the cluster follows the Director")
+    state, payroll = world.compass.state, next(name for name in _LANDSCAPE if "Payroll" in name)
+    with step("an Application is described anew, one is added, one is unassigned"):
+        state.change_application(_LANDSCAPE["Harbour Logistics ERP"]["id"], {"description": _MOVED})
+        state.unassign(_LANDSCAPE[payroll]["id"], world.compass.runtime_id)
+        world.compass.put_application(_LANDSCAPE["City Weather"])
+        world.wait_for("the description", lambda: _description(world) == _MOVED)
+        world.wait_for("the new one", lambda: _WEATHER in world.applications())
+        world.wait_for("the other to go", lambda: not any("payroll" in name for name in world.applications()))
+
+
+def drift(world: World) -> None:
+    print("\nDrift: what users change is reverted, what is theirs stays")
+    present = world.applications()[_ERP]
+    with step("a user edits an Application and labels it, and deletes a Secret"):
+        present["spec"]["description"] = "edited by hand"
+        present["metadata"]["labels"]["team"] = "harbour"
+        world.client.update(APPLICATION, present)
+        secret = next(name for name in world.secrets() if name.startswith(_ERP[:26]))
+        world.client.delete(SECRET, secret, namespace="kyma-system")
+        world.wait_for("the description", lambda: _description(world) == _MOVED)
+        world.wait_for("the Secret", lambda: secret in world.secrets())
+    print(f"    the label is {world.applications()[_ERP]['metadata']['labels']['team']}")
+    with step("a user deletes an Application"):
+        world.client.delete(APPLICATION, _ERP)
+        world.wait_for("it to be back", lambda: _ERP in world.applications())
+
+
+def renew(world: World) -> None:
+    print("\nRenew: a fresh certificate before the old one ends")
+    before = _certificate(world)
+    with step("kubectl patch: refreshCredentialsNow"):
+        world.patch_connection({"spec": {"refreshCredentialsNow": True}})
+        _wait_for_another_certificate(world, before)
+
+
+def reconnect(world: World) -> None:
+    print("\nReconnect: a new token and kubectl delete")
+    before = _certificate(world)
+    with step("all certificates are revoked; a new token, and delete compassconnection"):
+        world.compass.state.revoke_all(world.compass.runtime_id)
+        world.configure()
+        world.delete_connection()
+        _wait_for_another_certificate(world, before)
+
+
+def end(world: World) -> None:
+    for kind in ("applications", "compassconnection"):
+        print(f"\n$ kubectl get {kind}", flush=True)
+        command = [str(world.control_plane.assets.kubectl), "--kubeconfig", str(world.kubeconfig), "get", kind]
+        subprocess.run(command, check=True)
+
+
+def stay(world: World) -> None:
+    """Until Ctrl-C, with the commands to try."""
+    admin = world.compass.admin_url
+    runtime = f"{admin}/runtimes/{world.compass.runtime_id}"
+    print("\nEverything keeps running until Ctrl-C. In another terminal:\n")
+    print(f"  export KUBECONFIG={world.kubeconfig} PATH={world.control_plane.assets.kubectl.parent}:$PATH")
     for what, command in (
-        ("", f"export KUBECONFIG={world.kubeconfig} PATH={world.control_plane.assets.kubectl.parent}:$PATH"),
         ("see the connection", "kubectl get cc; kubectl describe cc compass-connection"),
         ("see the Applications", "kubectl get applications"),
         (
@@ -217,30 +130,52 @@ def _stay(world: World, console: Console) -> None:
             f'kubectl patch app {_ERP} --type merge -p \'{{"spec":{{"description":"x"}}}}\'',
         ),
         ("ask the Director now", 'kubectl patch cc compass-connection --type merge -p \'{"spec":{"resyncNow":true}}\''),
-        (
-            "add 50 Applications in Compass",
-            f"curl -d '{{\"count\":50}}' {world.compass.admin_url}/applications/generate",
-        ),
-        ("take Compass down", f"curl -X PUT {world.compass.admin_url}/outages/gateway"),
-        ("and bring it back", f"curl -X DELETE {world.compass.admin_url}/outages/gateway"),
+        ("add 50 Applications in Compass", f"curl -d '{{\"count\":50}}' {admin}/applications/generate"),
+        ("take Compass down", f"curl -X PUT {admin}/outages/gateway"),
+        ("and bring it back", f"curl -X DELETE {admin}/outages/gateway"),
         ("revoke the certificate", f"curl -X DELETE {runtime}/certificates"),
         ("a new one-time token", f"curl -d '{{}}' {runtime}/tokens"),
-        ("all that Compass can be told", f"curl {world.compass.admin_url}/"),
+        ("all that Compass can be told", f"curl {admin}/"),
         ("the agent's log", f"tail -f {shlex.quote(str(world.directory / 'agent.log'))}"),
     ):
-        console.print(f"[dim]# {what}[/]" if what else "", soft_wrap=True)
-        console.print(f"  {escape(command)}", soft_wrap=True, highlight=False)
+        print(f"# {what}\n  {command}", flush=True)
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 
-def _contents(application: Object) -> tuple[str, str, str]:
-    entries = [entry for service in application["spec"].get("services", ()) for entry in service["entries"]]
-    kinds = {(entry.get("credentials") or {}).get("type") or "none" for entry in entries if entry["type"] == "API"}
-    return (
-        str(sum(entry["type"] == "API" for entry in entries)),
-        str(sum(entry["type"] == "Events" for entry in entries)),
-        ", ".join(sorted(kinds)),
-    )
+def _description(world: World) -> str:
+    text: str = world.applications()[_ERP]["spec"]["description"]
+    return text
+
+
+def _certificate(world: World) -> str:
+    return str(world.wait_for("a certificate", lambda: (world.secret(CLUSTER_SECRET) or {}).get("crt")))
+
+
+def _wait_for_another_certificate(world: World, before: str) -> None:
+    world.wait_for("another certificate", lambda: _certificate(world) != before)
+    world.wait_for_state("Synchronized")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m e2e.demo", description=__doc__)
+    parser.add_argument("--playground", action="store_true", help="leave everything running afterwards")
+    options = parser.parse_args()
+    began = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="compass-runtime-agent-") as directory:
+            print("kube-apiserver and etcd on this machine, and a mock Compass, start ...", flush=True)
+            with World.local(Path(directory)) as world:
+                for chapter in (start, pair, change, drift, renew, reconnect, end):
+                    chapter(world)
+                print(f"\nDone in {time.monotonic() - began:.0f} s.")
+                if options.playground:
+                    stay(world)
+    except (TimeoutError, KubernetesError, AssetsUnavailable, ControlPlaneError) as error:
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 if __name__ == "__main__":

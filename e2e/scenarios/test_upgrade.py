@@ -7,7 +7,7 @@ from typing import Any
 
 from controller.resources import SECRET, SYNC_STATUS
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
-from e2e.kyma.go_agent import leave_objects, takeover_problems
+from e2e.kyma.go_agent import takeover_problems
 from e2e.kyma.operator import DEPLOYMENT, FIELD_MANAGER, NAME, KymaOperator
 from e2e.mock_compass.examples import landscape
 from e2e.scenarios.documents import Page
@@ -51,17 +51,6 @@ class Snapshot:
         """What both agents store."""
         stored = self._target.secret(CLUSTER_SECRET) or {}
         return {key: stored.get(key) for key in ("crt", "key", "crtChain")}
-
-
-def test_objects_of_the_go_agent_are_taken_over(connected: Target) -> None:
-    """As they are: no second pairing, no Application created anew, nothing of users lost."""
-    connected.stop_agents()
-    leave_objects(connected, connected.compass.configuration(token="used long ago"))  # noqa: S106 - it is no token
-    before = Snapshot(connected)
-    connected.start_agents()
-    connected.kubectl("wait", "--for=condition=Ready", "cc/compass-connection", "--timeout=120s")
-    connected.wait_for_landscape()
-    before.check()
 
 
 def test_a_reinstalled_agent_goes_on(connected: Target) -> None:
