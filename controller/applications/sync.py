@@ -16,6 +16,7 @@ from controller.applications.desired import DesiredSet, Problem, desired_set
 from controller.applications.progress import HANGING_SECONDS, Outcome, Plan, Progress
 from controller.applications.reconciler import ApplicationReconciler
 from controller.applications.secrets import reserved_secrets
+from controller.compass.director import DirectorClient
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Assignment
 from controller.connection import status
@@ -62,9 +63,9 @@ class _Fetch:
     plan: Plan
     began: float  # monotonic
     at: float  # epoch
-    labels: Mapping[str, Any]
     confirmation: str  # the value that confirms the held deletions
     held_because: str  # "" if no deletion is held
+    labels_error: str  # "" if the labels of the Runtime are right
 
 
 class SyncReconciler:
@@ -113,7 +114,7 @@ class SyncReconciler:
         self._next_fetch = 0.0
         self._next_request = 0.0  # monotonic time from which resyncNow is accepted again
         self._problems: Mapping[str, Problem] = {}
-        self._concluded: tuple[Outcome, str] | None = None
+        self._concluded: Outcome | None = None
         self._concluded_at = float("-inf")
 
     def reconcile(self, name: str) -> Result:
@@ -158,7 +159,7 @@ class SyncReconciler:
             return self._synchronise(connection, credentials, registration, fetch_subject, backoff_subject)
         if overdue:
             return Result(requeue_after=wait)
-        return Result(requeue_after=_earlier(wait, self._conclude(connection, credentials, registration)))
+        return Result(requeue_after=_earlier(wait, self._conclude(connection)))
 
     def _is_overdue(self, connection: Object, fetch_subject: tuple[object, ...]) -> bool:
         """Whether a fetch is due, and only the back-off after a failure may delay it."""
@@ -205,12 +206,13 @@ class SyncReconciler:
         self._health.accepted(CompassService.DIRECTOR)
         with logs.bind(requestID=identifier):
             plan, confirmation, held_because = self._take_over(connection, assignment, identifier)
-        self._fetch = _Fetch(fetch_subject, plan, began, at, assignment.labels, confirmation, held_because)
+        labels_error = self._report_labels(director, registration, assignment.labels)
+        self._fetch = _Fetch(fetch_subject, plan, began, at, confirmation, held_because, labels_error)
         period = max(self._settings.sync_period, self._settings.minimal_sync_time)
         # If the Director needs more than a period for its answer, wait for the minimal time before the next fetch.
         rested = self._clock.monotonic() + self._settings.minimal_sync_time
         self._next_fetch = max(began + with_jitter(period, self._jitter), rested)
-        again = self._conclude(connection, credentials, registration)
+        again = self._conclude(connection)
         return Result(requeue_after=_earlier(self._next_fetch - self._clock.monotonic(), again))
 
     def _fetch_failed(self, connection: Object, error: CompassError, backoff_subject: str, identifier: str) -> Result:
@@ -302,7 +304,7 @@ class SyncReconciler:
                 self._recorder.event(about, "Warning", problem.reason, f"{name}: {problem.message}")
         self._problems = wanted.problems
 
-    def _conclude(self, connection: Object, credentials: StoredCredentials, registration: Registration) -> float | None:
+    def _conclude(self, connection: Object) -> float | None:
         """Write the results to the status, when the last Application is done or when a result has changed.
 
         Returns the seconds after which to try again if it was too early, else None.
@@ -315,26 +317,20 @@ class SyncReconciler:
         self._metrics.applications(desired=counts.desired, synced=counts.synced, failed=len(counts.failed))
         if outcome.pending or waits:
             return HANGING_SECONDS
-        first = self._concluded is None or self._concluded[0].generation != outcome.generation
-        if not first and self._concluded is not None and self._concluded[0] == outcome:
+        first = self._concluded is None or self._concluded.generation != outcome.generation
+        if self._concluded == outcome:
             return None
         too_soon = self._concluded_at + _MIN_CONCLUSION_SECONDS - now
         if not first and too_soon > 0:
             return too_soon
+        self._write_status(connection, fetch, counts)
+        self._concluded, self._concluded_at = outcome, now
         if first:
-            labels_error = self._report_labels(credentials, registration, fetch.labels)
-        else:
-            labels_error = self._concluded[1] if self._concluded is not None else ""
-        self._write_status(connection, fetch, counts, labels_error)
-        self._concluded, self._concluded_at = (outcome, labels_error), now
-        if first:
-            success = not (outcome.failed or fetch.held_because or labels_error)
+            success = not (outcome.failed or fetch.held_because or fetch.labels_error)
             self._metrics.sync_concluded(success=success, seconds=now - fetch.began, at=self._clock.time())
         return None
 
-    def _write_status(
-        self, connection: Object, fetch: _Fetch, counts: status.ApplicationCounts, labels_error: str
-    ) -> None:
+    def _write_status(self, connection: Object, fetch: _Fetch, counts: status.ApplicationCounts) -> None:
         apply_error = "; ".join(filter(None, [fetch.held_because, status.failures_text(counts.failed)]))
         now = self._clock.time()
         before = status.state_of(self._connections.get(connection["metadata"]["name"]))
@@ -351,7 +347,7 @@ class SyncReconciler:
                 now=now,
                 counts=counts,
                 apply_error=apply_error or None,
-                labels_error=labels_error or None,
+                labels_error=fetch.labels_error or None,
             )
 
         written = self._connections.apply_to(connection, change)
@@ -361,15 +357,13 @@ class SyncReconciler:
             self._health.synchronised(result)
         if written is None or state == before or state != result:
             return  # another state than the result is that of a lost connection
-        error = apply_error or labels_error
+        error = apply_error or fetch.labels_error
         text = error or f"{counts.synced} Applications are in sync with the Director"
         self._recorder.event(written, "Warning" if error else "Normal", state or "Pending", text)
         told = {"state": state, "applications": counts.desired, "failed": len(counts.failed), "error": error}
         log.log(logging.WARNING if error else logging.INFO, "Sync finished", extra=told)
 
-    def _report_labels(
-        self, credentials: StoredCredentials, registration: Registration, labels: Mapping[str, Any]
-    ) -> str:
+    def _report_labels(self, director: DirectorClient, registration: Registration, labels: Mapping[str, str]) -> str:
         """Report the URLs that differ from the Director's labels; returns the errors, "" if there are none."""
         errors = []
         for key, value in (
@@ -380,7 +374,6 @@ class SyncReconciler:
                 continue
             identifier = request_id(registration.runtime_id)
             try:
-                director = self._sessions.director(credentials, registration)
                 director.set_runtime_label(registration.runtime_id, key, value, request_id=identifier)
             except CompassError as error:
                 errors.append(f"{key}: {error}")

@@ -10,7 +10,7 @@ import pytest
 
 from controller.applications.deletions import CONFIRM_DELETIONS
 from controller.applications.progress import Plan
-from controller.compass.errors import CompassError, InvalidAnswer, InvalidRequest, Refused, Unavailable
+from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
 from controller.compass.types import Assignment, IncompleteApplication
 from controller.resources import APPLICATION, SYNC_STATUS
 from informers.errors import Forbidden
@@ -447,23 +447,6 @@ def test_failing_labels_do_not_undo_the_sync(agent: Agent, director: Director, c
     director.label_error = None
     agent.cycle(PERIOD)
     assert agent.state == "Synchronized"
-
-
-def test_labels_without_a_usable_ca_file_are_a_failed_report(
-    agent: Agent, director: Director, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The file is replaced after the fetch: its error is told as that of any other report."""
-    clients = iter([director])
-
-    def open_client(*_: object) -> Director:
-        for client in clients:
-            return client
-        raise InvalidRequest("the CA file has no certificate")
-
-    monkeypatch.setattr(agent.sync._sessions, "director", open_client)
-    agent.settle()
-    assert agent.state == "MetadataUpdateFailed"
-    assert "runtime_consoleUrl: the CA file has no certificate" in agent.sync_error
 
 
 def test_a_connection_that_is_lost_during_the_sync_is_no_result_of_it(
