@@ -229,15 +229,12 @@ def is_managed(application: Object) -> bool:
 def merge_application(actual: Object | None, desired: Desired) -> Object | None:
     """The Application to create (`actual` None) or to update; None if the fields of the agent are equal already.
 
-    An update sets only these fields and keeps all others. An absent field and an empty one are equal. `actual` must be
-    managed and is not changed.
+    An update sets only these fields and keeps all others. An absent field and an empty one are equal. `actual` is not
+    changed. The caller has made sure that it is managed, or that it is the answer of an own write.
     """
     if actual is None:
         return _new(desired)
-    if not is_managed(actual):
-        raise ValueError(f"the Application {desired.name} is not managed by this agent")
-    metadata, spec = actual["metadata"], actual["spec"]
-    labels = fields.labels(actual)
+    metadata, spec, labels = actual["metadata"], fields.spec(actual), fields.labels(actual)
     if labels.get(MANAGED_BY_LABEL) == COMPONENT and all(
         _same(spec.get(field), value) for field, value in desired.spec.items()
     ):
@@ -249,16 +246,6 @@ def merge_application(actual: Object | None, desired: Desired) -> Object | None:
         "metadata": {**metadata, "labels": {**labels, MANAGED_BY_LABEL: COMPONENT}},
         "spec": {**spec, **desired.spec},
     }
-
-
-def corrected(stored: Object, desired: Desired) -> Object | None:
-    """What would have to be written over `stored` for the fields of the agent; None if they are as desired.
-
-    `stored` may be any object: a CRD may not have even the field that says that the Application is managed.
-    """
-    if is_managed(stored):
-        return merge_application(stored, desired)
-    return {**stored, "spec": {**fields.spec(stored), **desired.spec}}
 
 
 def _new(desired: Desired) -> Object:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from controller import fields
 from controller.applications.conversion import (
     Desired,
-    corrected,
     has_sync_status,
     is_managed,
     merge_application,
@@ -279,7 +278,7 @@ class ApplicationReconciler:
         wanted = with_sync_status(merged or application or {}, status)
         try:
             stored = self._applications.write(
-                wanted, application, content=desired, correct=lambda stored: corrected(stored, desired)
+                wanted, application, content=desired, correct=lambda stored: merge_application(stored, desired)
             )
         except Overridden as error:
             if error.stored is not None and is_managed(error.stored) and not has_sync_status(error.stored, OVERRIDDEN):

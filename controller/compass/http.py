@@ -39,10 +39,11 @@ class HttpAnswer:
     location: str = ""
 
 
-class HttpClient:
+class HttpClient(requests.adapters.BaseAdapter):
     """Posts over the connections of one TLS context. May be used by several threads.
 
-    stop: ends requests, with informers.transport.Stopped.
+    It is an adapter without a requests.Session, which has cookies, redirects and .netrc. `stop` ends requests, with
+    informers.transport.Stopped.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class HttpClient:
         stop: Stop,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self._pool = Pool(context, proxy_for=proxy_for, monotonic=monotonic)
         self._max_bytes = max_bytes
         self._stop = stop
@@ -64,17 +66,14 @@ class HttpClient:
     def post(
         self, url: str, body: bytes, *, headers: Mapping[str, str], timeout: float, may_be_abandoned: bool = False
     ) -> HttpAnswer:
-        """Send and read; `timeout` is for both together, in seconds.
-
-        `may_be_abandoned`: the stop ends the request in each phase, so its effect may be unknown. Otherwise it ends the
-        request only until it begins.
+        """Send and read; `timeout` is for both together, in seconds. `may_be_abandoned`: a stop ends the request in any
+        phase, so its effect may be unknown.
 
         Raises InvalidRequest, Unavailable, TooLarge for a body of more than `max_bytes` (decompressed), or Refused if
         the TLS of the server does not accept our certificate.
         """
-        adapter = _Adapter(self._pool, self._stop, self._max_bytes, finish=not may_be_abandoned)
         try:
-            response = adapter.send(_prepare(url, body, headers), timeout=timeout)
+            response = self.send(_prepare(url, body, headers), timeout=timeout, finish=not may_be_abandoned)
         except TransportError as error:
             if error.kind is Kind.TOO_LARGE and is_outage(error.status):
                 return HttpAnswer(error.status, b"", "")
@@ -88,25 +87,10 @@ class HttpClient:
             location=header("Location", ""),
         )
 
-    def _failure(self, error: TransportError) -> CompassError:
-        if error.kind is Kind.TOO_LARGE:
-            return TooLarge(f"the answer is larger than {size(self._max_bytes)}", single=True)
-        if error.kind is Kind.CERTIFICATE_REFUSED:
-            return Refused(str(error))
-        return Unavailable(str(error), timed_out=error.kind is Kind.TIMEOUT, is_sent=error.is_sent)
-
-
-class _Adapter(requests.adapters.BaseAdapter):
-    """The transport of one request. Used without a requests.Session, which has cookies, redirects and .netrc."""
-
-    def __init__(self, pool: Pool, stop: Stop, max_bytes: int, *, finish: bool) -> None:
-        super().__init__()
-        self._pool = pool
-        self._stop = stop
-        self._max_bytes = max_bytes
-        self._finish = finish
-
-    def send(self, request: requests.PreparedRequest, *_: Any, timeout: Any = None, **__: Any) -> requests.Response:
+    def send(
+        self, request: requests.PreparedRequest, *_: Any, timeout: Any = None, finish: bool = True, **__: Any
+    ) -> requests.Response:
+        """The whole answer. With `finish`, a stop ends the request only until it begins."""
         assert request.method
         assert request.url
         assert isinstance(request.body, bytes)
@@ -117,7 +101,7 @@ class _Adapter(requests.adapters.BaseAdapter):
             body=request.body,
             stop=self._stop,
             timeout=timeout,
-            finish=self._finish,
+            finish=finish,
             max_bytes=self._max_bytes,
         )
         response = requests.Response()
@@ -127,6 +111,13 @@ class _Adapter(requests.adapters.BaseAdapter):
         response.url = request.url
         response.request = request
         return response
+
+    def _failure(self, error: TransportError) -> CompassError:
+        if error.kind is Kind.TOO_LARGE:
+            return TooLarge(f"the answer is larger than {size(self._max_bytes)}", single=True)
+        if error.kind is Kind.CERTIFICATE_REFUSED:
+            return Refused(str(error))
+        return Unavailable(str(error), timed_out=error.kind is Kind.TIMEOUT, is_sent=error.is_sent)
 
 
 def is_outage(status: int) -> bool:
