@@ -22,6 +22,7 @@ from controller.settings import Settings
 from e2e.world import CONFIGURATION, World
 from informers import Client
 from kubectl_compass import actions, status
+from kubectl_compass.__main__ import main
 from kubectl_compass.arguments import NAMESPACE, Connect
 from kubectl_compass.cluster import DEPLOYMENTS, Cluster, Failed
 from kubectl_compass.doctor import doctor
@@ -31,10 +32,16 @@ from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import certificate, issued, synchronized, wait_for_error
 from tests.integration.connection.test_commands import revoke
 from tests.support.agent_thread import leaked
+from tests.support.crd_sets import OWN
+from tests.support.kept_logging import kept_logging
 from workqueue import RealClock
 
 #: There is no Deployment and no Lease in these worlds.
 ENVIRONMENT = {"APP_LEADER_ELECTION": "false", "APP_COMPASS_CA_FILE": "/only/in/the/Pod"}
+
+
+one_set_of_crds = pytest.mark.parametrize("crds", [OWN], indirect=True, scope="package")
+"""For commands to which it does not matter what a CompassConnection can keep."""
 
 
 @dataclass
@@ -69,6 +76,7 @@ def addresses(world: World) -> dict[str, str]:
     return {key: value for key, value in world.configuration(token="-").items() if key != "TOKEN"}
 
 
+@one_set_of_crds
 def test_pair_from_nothing(world: World, agent: StartAgent, plugin: Plugin) -> None:
     """The four values become a Secret without a copy of the token, and the command ends when all is synchronised."""
     agent()
@@ -83,6 +91,7 @@ def test_pair_from_nothing(world: World, agent: StartAgent, plugin: Plugin) -> N
     assert "annotations" not in secret["metadata"]
 
 
+@one_set_of_crds
 def test_pair_where_addresses_are_configured(world: World, agent: StartAgent, plugin: Plugin) -> None:
     """The ConfigMap has them; a later token goes into the Secret that the first one made."""
     world.configure(world.configuration(token="used" * 10))
@@ -95,6 +104,7 @@ def test_pair_where_addresses_are_configured(world: World, agent: StartAgent, pl
     assert issued(world) == 1
 
 
+@one_set_of_crds
 def test_pair_writes_nothing_that_the_agent_could_not_use(world: World, plugin: Plugin) -> None:
     with pytest.raises(Unusable, match="CONNECTOR_URL is missing, RUNTIME_ID is missing"):
         plugin.run(actions.pair, world.compass.issue_token(), {"TENANT": "t"}, timeout=60)
@@ -106,6 +116,7 @@ def test_pair_writes_nothing_that_the_agent_could_not_use(world: World, plugin: 
     assert world.secret(CONFIGURATION) == before
 
 
+@one_set_of_crds
 def test_a_refused_token_ends_the_wait_with_the_reason(world: World, agent: StartAgent, plugin: Plugin) -> None:
     agent()
     world.wait_for_state("ConnectionFailed")
@@ -154,6 +165,7 @@ def test_reconnect_with_a_new_token(world: World, agent: StartAgent, plugin: Plu
     assert "deleted the CompassConnection" in plugin.err
 
 
+@one_set_of_crds
 def test_reconnect_with_the_used_token_pairs_nothing_and_says_so(
     world: World, agent: StartAgent, plugin: Plugin
 ) -> None:
@@ -169,6 +181,7 @@ def test_reconnect_with_the_used_token_pairs_nothing_and_says_so(
     assert issued(world) == 1
 
 
+@one_set_of_crds
 def test_after_a_revocation_nothing_is_requested(world: World, agent: StartAgent, plugin: Plugin) -> None:
     """The reason comes at once and not after the whole timeout, and no flag stays for the next connection."""
     synchronized(world, agent)
@@ -182,6 +195,7 @@ def test_after_a_revocation_nothing_is_requested(world: World, agent: StartAgent
     assert issued(world) == 2
 
 
+@one_set_of_crds
 def test_confirm_deletions(world: World, agent: StartAgent, plugin: Plugin) -> None:
     """The Applications that were held are gone when the command ends."""
     synchronized(world, agent, MAX_DELETION_PERCENT="50")
@@ -197,6 +211,7 @@ def test_confirm_deletions(world: World, agent: StartAgent, plugin: Plugin) -> N
     assert json.loads(plugin.out)["state"] == "Synchronized"
 
 
+@one_set_of_crds
 def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:
     """Nothing can be asked of an agent that never ran; status says the same."""
     for command in (actions.resync, actions.renew, partial(actions.reconnect, token="")):
@@ -207,6 +222,7 @@ def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:
     assert json.loads(plugin.out)["problems"][0].startswith("there is no CompassConnection")
 
 
+@one_set_of_crds
 def test_doctor_of_the_agent(world: World, agent: StartAgent) -> None:
     """With its settings it reaches both servers; one that is down, or not trusted, is told with a cure."""
     synchronized(world, agent)
@@ -228,6 +244,7 @@ def test_doctor_of_the_agent(world: World, agent: StartAgent) -> None:
     assert "pair" not in found["Director"]["cure"]
 
 
+@one_set_of_crds
 def test_doctor_where_no_pod_runs(world: World, agent: StartAgent, plugin: Plugin) -> None:
     """What can be seen from outside is seen, and what cannot is said."""
     synchronized(world, agent)
@@ -248,42 +265,46 @@ def test_doctor_where_no_pod_runs(world: World, agent: StartAgent, plugin: Plugi
         assert found[check]["result"] == "ok", found[check]
 
 
-def run(world: World, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+@one_set_of_crds
+def test_kubectl_runs_it(world: World, agent: StartAgent) -> None:
     """As people do: kubectl finds the plugin in PATH."""
+    synchronized(world, agent)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        [str(world.control_plane.assets.kubectl), *arguments],
-        env={"PATH": path, "HOME": str(world.directory), **ENVIRONMENT, **environment},
+    told = subprocess.run(
+        [str(world.control_plane.assets.kubectl), "compass", "status", "-o", "json"],
+        env={"PATH": path, "HOME": str(world.directory), **ENVIRONMENT, "KUBECONFIG": str(world.kubeconfig)},
         capture_output=True,
         text=True,
         check=False,
-        input="",
     )
-
-
-def test_kubectl_runs_it(world: World, agent: StartAgent) -> None:
-    """With kubectl's own ways to name a cluster, and exit statuses that a script can tell apart."""
-    synchronized(world, agent)
-    told = run(world, "compass", "status", "-o", "json", KUBECONFIG=str(world.kubeconfig))
     assert (told.returncode, told.stderr) == (0, "")
     assert json.loads(told.stdout)["healthy"] is True
-    told = run(world, "compass", "status", "--kubeconfig", str(world.kubeconfig))
-    assert told.returncode == 0
-    assert told.stdout.startswith("State:        Synchronized\n")
 
-    told = run(world, "compass", "status", KUBECONFIG="/nowhere")
-    assert told.returncode == 2
-    assert "/nowhere does not exist" in told.stderr
-    assert run(world, "compass", "pair").returncode == 2
-    told = run(world, "compass", "pair", "--token-stdin", KUBECONFIG=str(world.kubeconfig))
-    assert (told.returncode, told.stdout) == (2, "")
-    assert "no one-time token on standard input" in told.stderr
+
+@one_set_of_crds
+def test_a_script_can_tell_exit_statuses_apart(
+    world: World, agent: StartAgent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synchronized(world, agent)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+
+    def run(*arguments: str, kubeconfig: object = world.kubeconfig) -> tuple[int, str, str]:
+        with kept_logging():
+            code = main([*arguments, f"--kubeconfig={kubeconfig}"])
+        return code, *capsys.readouterr()
+
+    code, out, _ = run("status")
+    assert (code, out.startswith("State:        Synchronized\n")) == (0, True)
+    code, _, err = run("status", kubeconfig="/nowhere")
+    assert (code, "/nowhere does not exist" in err) == (2, True)
+    code, out, err = run("pair", "--token-stdin")
+    assert (code, out, "no one-time token on standard input" in err) == (2, "", True)
 
     config = yaml.safe_load(world.kubeconfig.read_text())
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     gone = world.directory / "gone"
     gone.write_text(yaml.safe_dump(config))
-    told = run(world, "compass", "status", "-o", "json", KUBECONFIG=str(gone))
-    assert told.returncode == 3
-    assert json.loads(told.stdout)["healthy"] is None
-    assert "refused" in told.stderr
+    code, out, err = run("status", "-o", "json", kubeconfig=gone)
+    assert (code, json.loads(out)["healthy"], "refused" in err) == (3, None, True)

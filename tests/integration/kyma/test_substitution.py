@@ -23,6 +23,7 @@ Object = dict[str, Any]
 CONFIG = OWN_CRDS.parent
 RIGHTS = Path(__file__).parent / "operator_rights.yaml"
 PERIOD = 0.2
+_APPLIED = ("kyma", "agent")
 IN_GO = "compass-runtime-agent-in-go:1.2.0"
 OURS = "compass-runtime-agent:dev"
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
@@ -54,6 +55,13 @@ class Kyma:
         )
         self._operator_client = Client.load(str(operator))
         self.kubectl("apply", "-f", str(RIGHTS))
+        for folder in _APPLIED:
+            (directory / f"{folder}.yaml").write_text(self.kubectl("kustomize", str(CONFIG / folder)))
+
+    def clean_up(self) -> None:
+        files = [f"--filename={self.directory / folder}.yaml" for folder in _APPLIED]
+        self.kubectl("delete", "--ignore-not-found", "--wait=false", *files)
+        self.operator().remove()
 
     def close(self) -> None:
         self.client.close()
@@ -112,9 +120,7 @@ def kyma(cluster: Kyma) -> Iterator[Kyma]:
     The API server once needed more than two minutes to delete one.
     """
     yield cluster
-    for folder in ("kyma", "agent"):
-        cluster.kubectl("delete", "--ignore-not-found", "-k", str(CONFIG / folder))
-    cluster.operator().remove()
+    cluster.clean_up()
 
 
 def test_what_is_changed_by_hand_is_reset(kyma: Kyma) -> None:

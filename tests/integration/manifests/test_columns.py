@@ -10,14 +10,14 @@ import pytest
 from controller.connection import status as cc
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from e2e.controlplane import ControlPlane
+from e2e.world import OWN_CRDS
 from informers import Client
-from tests.support.crd_sets import OWN, control_plane_with, crd_set
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Any:
-    with control_plane_with(crd_set(OWN)) as control_plane:
-        yield control_plane
+@pytest.fixture
+def cluster(control_plane: ControlPlane) -> ControlPlane:
+    control_plane.apply_crds(OWN_CRDS)
+    return control_plane
 
 
 def columns(cluster: ControlPlane, directory: Path, connection: dict[str, Any]) -> dict[str, str]:

@@ -42,27 +42,32 @@ def kubectl(control_plane: ControlPlane, admin_kubeconfig: Path) -> Kubectl:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_object_tells_its_module(kubectl: Kubectl, folder: str) -> None:
-    """By Kyma's label, the Pods too. The namespaces belong to others."""
-    objects = [obj for obj in kubectl.rendered(folder) if obj["kind"] != "Namespace"]
+def test_the_api_server_takes_what_is_rendered(kubectl: Kubectl, folder: str) -> None:
+    """A server-side dry run with strict validation of fields. Each object tells its module."""
+    rendered = kubectl.rendered(folder)
+    _check_labels([obj for obj in rendered if obj["kind"] != "Namespace"])  # which belong to others
+    objects = [obj for obj in rendered if obj["kind"] not in FOREIGN]
+    namespaces = sorted({obj["metadata"]["namespace"] for obj in objects if "namespace" in obj["metadata"]})
+    if namespaces:
+        kubectl("create", "-f", "-", given=yaml.safe_dump_all(map(_namespace, namespaces)))  # they may be there
+    apply = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", "-")
+    told = kubectl(*apply, given=yaml.safe_dump_all(objects))
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("serverside-applied") == len(objects)
+
+
+def _namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def _check_labels(objects: list[Object]) -> None:
+    """Kyma's label of the module, on Pods too."""
     assert objects
     for obj in objects:
         assert MODULE in obj["metadata"].get("labels", {}).items(), (obj["kind"], obj["metadata"]["name"])
         if obj["kind"] == "Deployment":
             assert MODULE in obj["spec"]["template"]["metadata"]["labels"].items()
             assert MODULE not in obj["spec"]["selector"]["matchLabels"].items()  # a selector is never changed
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_the_api_server_takes_it(kubectl: Kubectl, folder: str) -> None:
-    """A server-side dry run with strict validation of fields."""
-    objects = [obj for obj in kubectl.rendered(folder) if obj["kind"] not in FOREIGN]
-    for namespace in {obj["metadata"]["namespace"] for obj in objects if "namespace" in obj["metadata"]}:
-        kubectl("create", "namespace", namespace)  # it may be there
-    apply = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", "-")
-    told = kubectl(*apply, given=yaml.safe_dump_all(objects))
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.count("serverside-applied") == len(objects)
 
 
 def test_pod_security_admits_the_pods_at_the_level_restricted(kubectl: Kubectl) -> None:

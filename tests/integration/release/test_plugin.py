@@ -63,28 +63,19 @@ def test_it_is_small(executable: bytes) -> None:
 
 
 def test_kubectl_starts_it(path: str) -> None:
-    told = kubectl(path, "compass", "--help")
+    told = kubectl(path, "compass", "--version")
     assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.startswith("usage: kubectl compass")
-    assert kubectl(path, "compass", "--version").stdout.startswith(f"kubectl compass {VERSION} ")
+    assert told.stdout.startswith(f"kubectl compass {VERSION} ")
 
 
-@pytest.mark.parametrize(
-    ("words", "candidates"),
-    [(["res"], ["resync"]), (["status", "--out"], ["--output"]), (["status", "-o", "y"], ["yaml"])],
-)
-def test_kubectl_completes_its_commands_and_options(words: list[str], candidates: list[str], path: str) -> None:
-    assert kubectl(path, "__complete", "compass", *words).stdout.splitlines() == [*candidates, ":4"]
+def test_kubectl_completes_its_command_line(path: str) -> None:
+    assert kubectl(path, "__complete", "compass", "status", "--out").stdout.splitlines() == ["--output", ":4"]
 
 
 def test_it_reads_and_writes_a_cluster(world: World, path: str) -> None:
     environment = {"KUBECONFIG": str(world.kubeconfig)}
     told = kubectl(path, "compass", "doctor", **environment)
     assert (told.returncode, "there is no Deployment compass-runtime-agent" in told.stdout) == (1, True), told.stderr
-    assert kubectl(path, "compass", "list", **environment).stdout == "no Application is managed by Compass\n"
-
-    told = kubectl(path, "compass", "list", "--as=jane", **environment)
-    assert (told.returncode, 'User "jane" cannot get' in told.stderr) == (3, True), told.stderr
 
     container = {"name": "compass-runtime-agent", "image": "agent"}
     labels = {"app": "agent"}

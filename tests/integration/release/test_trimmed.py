@@ -30,10 +30,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[st
     required = re.findall(r"^[\w-]+(?===)", (ROOT / "requirements/runtime.txt").read_text(), re.MULTILINE)
     for name in (*required, "compass-runtime-agent"):
         for file in distribution(name).files or ():
-            if file.suffix != ".pyc":
-                link = packages / file
+            link, source = packages / file, Path(str(file.locate()))
+            if source.exists():
                 link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(Path(str(file.locate())).resolve())
+                link.symlink_to(source.resolve())
     trim(packages)
     left = {path.name for path in packages.iterdir()}
     assert not left & {"aiohttp", "charset_normalizer", "oauthlib", "pydantic"}
