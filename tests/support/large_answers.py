@@ -123,12 +123,7 @@ class WithSurprise:
 #: JSON that takes very much to parse for its size: a piece of it, and what makes a document of many.
 HOSTILE: dict[str, tuple[bytes, bytes, bytes]] = {
     "nested lists": (b"[" * 900 + b"]" * 900 + b",", b"[", b"0]"),
-    "empty objects": (b"{},", b"[", b"0]"),
     "objects of one": (b'{"":0},', b"[", b"0]"),
-    "short texts": (b'"a",', b"[", b"0]"),
-    "wide texts": ('"ab\U0001f600",'.encode(), b"[", b"0]"),
-    "numbers": (b"-9,", b"[", b"0]"),
-    "floats": (b"0.1,", b"[", b"0]"),
     "different keys": (b"", b"{", b"}"),
     "client ids": (b'{"id":"aaaaaa"},', b"[", b'{"id":"a"}]'),
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.resources import APPLICATION, SECRET
+from controller.resources import APPLICATION
 from controller.settings import ObjectName
 from e2e.mock_compass.faults import Fault
 from e2e.world import CONFIGURATION, World
@@ -163,34 +163,14 @@ THEIRS = ObjectName("kyma-system", "serverless-registry-config")
 OWN_NAMESPACE = "istio-system"  # any other one that is there
 
 
-def _name_it_like_theirs(world: World) -> None:
-    """An application and a bundle named so that the Secret has the name of one that another component reads."""
+def test_in_a_namespace_of_their_own_secrets_of_applications_meet_no_others(world: World, start: StartAgent) -> None:
+    """Then Compass cannot even create one that another component reads, and that is not there yet."""
     attack = director_application("serverless")
     attack["bundles"][0]["id"] = "registry-config"
     world.compass.put_application(attack)
     world.compass.faults.add(
         Fault(kind="field", field="Application.name", object_id="id-serverless", value="serverless")
     )
-
-
-def test_compass_cannot_reach_the_secret_of_another_component(world: World, start: StartAgent) -> None:
-    """One that is there is neither changed nor deleted, also not when the application that names it goes."""
-    stored = world.put(
-        SECRET, {"metadata": {"name": THEIRS.name, "namespace": THEIRS.namespace}, "data": {"theirs": "eA=="}}
-    )
-    _name_it_like_theirs(world)
-    start(CONTROLLER_SYNC_PERIOD="1s")
-    world.wait_for_state("ResourceApplicationFailed")
-    assert "does not belong" in world.sync_error()
-    world.compass.state.unassign("id-serverless", world.compass.runtime_id)
-    world.wait_for_state("Synchronized")
-    assert world.applications() == {}
-    assert world.client.get(SECRET, THEIRS.name, namespace=THEIRS.namespace) == stored
-
-
-def test_in_a_namespace_of_their_own_secrets_of_applications_meet_no_others(world: World, start: StartAgent) -> None:
-    """Then Compass cannot even create one that another component reads, and that is not there yet."""
-    _name_it_like_theirs(world)
     start(CONTROLLER_SYNC_PERIOD="1s", INTEGRATION_NAMESPACE=OWN_NAMESPACE)
     world.wait_for_state("Synchronized")
     assert world.secret(ObjectName(OWN_NAMESPACE, THEIRS.name)) is not None

@@ -312,15 +312,17 @@ def test_a_deletion_spares_a_secret_that_became_a_users(synced: Agent, director:
 def test_a_foreign_secret_of_that_name_is_left_alone(
     agent: Agent, director: Director, cluster: Cluster, labels: dict[str, str] | None
 ) -> None:
-    """It is reported; when it is gone, ours takes its place."""
+    """It is reported, and stays when the Application goes; when it is gone, ours takes its place."""
     metadata = {"name": SECRET_NAME, "namespace": NAMESPACE, **({"labels": labels} if labels else {})}
     foreign = cluster.put(SECRET, {"metadata": metadata, "data": {"theirs": "eA=="}})
-    director.applications = [application(NAME)]
-    agent.settle()
-    assert cluster.secrets()[SECRET_NAME] == foreign
-    assert "does not belong" in agent.sync_error
+    for assigned in ([application(NAME)], [], [application(NAME)]):
+        director.applications = assigned
+        agent.cycle()
+        assert cluster.secrets()[SECRET_NAME] == foreign
+        assert ("does not belong" in agent.sync_error) is bool(assigned)
     cluster.remove(SECRET, SECRET_NAME, NAMESPACE)
-    agent.cycle(400)
+    agent.clock.advance(6.0)  # no watch tells about a Secret without our labels
+    agent.settle()
     assert agent.state == "Synchronized"
     assert "password" in cluster.secrets()[SECRET_NAME]["data"]
 

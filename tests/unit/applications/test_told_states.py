@@ -9,7 +9,7 @@ import pytest
 from controller.resources import APPLICATION, SECRET
 from informers.errors import ApiError, ServerError
 from informers.resource import Resource
-from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
+from tests.support.sync import Agent, Cluster, Director, application
 
 NAME = "shop"
 SECRET_NAME = "shop-id-shop-bundle"
@@ -74,16 +74,6 @@ def test_an_unassigned_application_that_a_finalizer_keeps_is_named(
     assert synced.state == "Synchronized"
 
 
-def test_a_finalizer_that_is_removed_soon_is_no_failure(synced: Agent, director: Director, cluster: Cluster) -> None:
-    _set_finalizer(cluster, "example.com/theirs")
-    director.applications = []
-    synced.cycle()
-    cluster.remove(APPLICATION, NAME)
-    synced.cycle(2.0)
-    assert synced.state == "Synchronized"
-    assert not synced.recorder.of("ResourceApplicationFailed")
-
-
 def test_an_assigned_application_that_a_person_deletes_and_a_finalizer_keeps_is_named(
     synced: Agent, cluster: Cluster
 ) -> None:
@@ -117,25 +107,6 @@ def test_a_person_who_edits_all_the_time_does_not_change_the_state(
     assert cluster.applications()[NAME]["spec"]["description"] == "new"
     assert not synced.recorder.of("ApplicationFailed")
     assert synced.state == "Synchronized"
-
-
-def test_a_foreign_secret_that_a_person_deletes_is_replaced_within_seconds(
-    agent: Agent, director: Director, cluster: Cluster
-) -> None:
-    """No watch tells about a Secret without our labels."""
-    cluster.put(SECRET, {"metadata": {"name": SECRET_NAME, "namespace": NAMESPACE}, "data": {}})
-    director.applications = [application(NAME)]
-    agent.settle()
-    assert agent.state == "ResourceApplicationFailed"
-    assert "delete it" in agent.sync_error
-    for _ in range(10):
-        agent.clock.advance(6.0)
-        agent.settle()
-    cluster.remove(SECRET, SECRET_NAME, NAMESPACE)
-    agent.clock.advance(6.0)
-    agent.settle()
-    assert cluster.secrets()[SECRET_NAME]["data"]
-    assert agent.state == "Synchronized"
 
 
 def test_a_write_that_hangs_is_in_the_status_while_it_hangs(

@@ -4,9 +4,8 @@ import contextlib
 import gzip
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,21 +64,14 @@ def test_a_server_that_does_not_listen_has_got_nothing(client: HttpClient) -> No
     assert not caught.value.is_sent
 
 
-def zipped(body: bytes) -> bytes:
-    return http(gzip.compress(body), Content_Encoding="gzip")
-
-
-@pytest.mark.parametrize("answer", [http, zipped])
-def test_an_answer_is_bounded_in_size(client: HttpClient, server: Server, answer: Callable[[bytes], bytes]) -> None:
-    """What counts is the size after decompression; the largest that may be is taken whole."""
-    for size in (0, 1, MAX_BYTES - 1, MAX_BYTES):
-        server.answer = lambda _, size=size: answer(b" " * size)  # type: ignore[misc]
-        assert post(client, server.url).body == b" " * size
-    for size in (MAX_BYTES + 1, 20_000_000):
-        server.answer = lambda _, size=size: answer(b" " * size)  # type: ignore[misc]
-        with pytest.raises(TooLarge, match=r"larger than 0\.0954 MiB") as caught:
-            post(client, server.url)
-        assert caught.value.single
+def test_an_answer_is_bounded_in_size(client: HttpClient, server: Server) -> None:
+    """What counts is the size after decompression; the largest that may be is taken whole. (tests/unit/transport.)"""
+    server.answer = lambda _: http(gzip.compress(b" " * MAX_BYTES), Content_Encoding="gzip")
+    assert post(client, server.url).body == b" " * MAX_BYTES
+    server.answer = lambda _: http(gzip.compress(b" " * (MAX_BYTES + 1)), Content_Encoding="gzip")
+    with pytest.raises(TooLarge, match=r"larger than 0\.0954 MiB") as caught:
+        post(client, server.url)
+    assert caught.value.single
 
 
 @pytest.mark.parametrize("status", [503, 429, 408])
@@ -208,54 +200,19 @@ def test_a_usual_address_is_taken(url: str) -> None:
     check_url(url)
 
 
-class Proxy:
-    """Records the head of each request, and refuses it."""
-
-    def __init__(self) -> None:
-        self.heads: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://user:pr0xy-pass@127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection:
-                self.heads.append(connection.recv(65536))
-                connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
 def test_the_proxy_of_the_environment_is_used(
     client: HttpClient, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HTTPS_PROXY is honoured, NO_PROXY too; the proxy's password is in no text."""
-    proxy = Proxy()
-    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:pr0xy-pass@nobody.invalid:3128")
     with pytest.raises(
-        Unavailable, match=r"through the proxy http://127.*: the proxy answered 407 Proxy Auth"
+        Unavailable, match=r"the proxy http://nobody\.invalid:3128: the host name nobody\.invalid cannot"
     ) as caught:
         post(client, "https://compass.example.com/")
     assert "pr0xy-pass" not in str(caught.value)
-    monkeypatch.setenv("HTTPS_PROXY", "http://nobody.invalid:3128")
-    with pytest.raises(
-        Unavailable, match=r"the proxy http://nobody\.invalid:3128: the host name nobody\.invalid cannot"
-    ):
-        post(client, "https://compass.example.com/")
-    (head,) = proxy.heads
-    assert head.startswith(b"CONNECT compass.example.com:443 HTTP/1.")  # 1.0 before Python 3.12
-    assert b"\r\nProxy-Authorization: Basic dXNlcjpwcjB4eS1wYXNz\r\n" in head
     monkeypatch.setenv("NO_PROXY", "localhost")
     server.answer = lambda _: http("{}")
     assert post(client, server.url).status == 200
-    assert len(proxy.heads) == 1
-    proxy.close()
 
 
 def test_a_proxy_that_cannot_be_used_is_named(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
