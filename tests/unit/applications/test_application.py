@@ -55,6 +55,21 @@ def created(desired: Desired) -> dict[str, Any]:
     return merged
 
 
+@pytest.mark.parametrize("skip_verify", [True, False])
+def test_a_new_application_has_what_other_components_rely_on(skip_verify: bool) -> None:
+    """Beside the agent's own fields those that it sets at creation only."""
+    settings = ConversionSettings(GATEWAY, skip_verify=skip_verify)
+    desired = desired_application(Application("app-1", "Webshop EU"), "mp-webshop-eu", settings)
+    empty = dict.fromkeys(("displayName", "providerDisplayName", "longDescription"), "")
+    assert created(desired) == {
+        "apiVersion": "applicationconnector.kyma-project.io/v1alpha1",
+        "kind": "Application",
+        "metadata": {"name": "mp-webshop-eu", "labels": MANAGED_BY},
+        "spec": {**desired.spec, **empty, "skipVerify": skip_verify, "encodeUrl": False},
+        "status": {"installationStatus": {"status": "", "description": ""}},
+    }
+
+
 def test_an_empty_application_has_empty_lists_and_a_placeholder() -> None:
     """No bundles, no auths; no description or an empty one."""
     for description in (None, ""):

@@ -133,6 +133,8 @@ PROBLEMS = [
     (DesiredSecret("x", {"bundleId": "a b"}, {}), "label 'bundleId'"),
     (DesiredSecret("x", {}, {"a": base64.b64encode(b"x" * MAX_SECRET_BYTES).decode()}), None),
     (DesiredSecret("x", {}, {"a": base64.b64encode(b"x" * (MAX_SECRET_BYTES + 1)).decode()}), "larger than"),
+    (DesiredSecret("x", {}, {"a": base64.b64encode(b"x" * (MAX_SECRET_BYTES - 2)).decode(), "b": "eHg="}), None),
+    (DesiredSecret("x", {}, {"a": base64.b64encode(b"x" * (MAX_SECRET_BYTES - 2)).decode(), "b": "eHh4"}), "larger"),
 ]
 
 
