@@ -129,7 +129,7 @@ class SyncReconciler:
                 raise
             log.exception("Unexpected error in the sync")
             failure = Failure.of(error)
-            return self._fetch_failed(connection, CompassError(failure.text), self._subject, request_id())
+            return self._fetch_failed(connection, CompassError(failure.text), request_id())
 
     def _reconcile(self, connection: Object | None) -> Result:
         state = status.state_of(connection)
@@ -149,14 +149,14 @@ class SyncReconciler:
             return _skip("the connection has failed")
         # For a new object, a new certificate or another Runtime, earlier results do not count.
         fetch_subject = (connection["metadata"]["uid"], credentials.fingerprint, registration)
-        backoff_subject = self._subject = f"{credentials.fingerprint} {registration.director_url}"
+        self._subject = f"{credentials.fingerprint} {registration.director_url}"
         overdue = self._is_overdue(connection, fetch_subject)
         now = self._clock.monotonic()
-        wait = self._backoff.wait(backoff_subject) if overdue else self._next_fetch - now
+        wait = self._backoff.wait(self._subject) if overdue else self._next_fetch - now
         if status.flag(connection, "resyncNow"):
             wait = min(wait, self._next_request - now)
         if wait <= 0:
-            return self._synchronise(connection, credentials, registration, fetch_subject, backoff_subject)
+            return self._synchronise(connection, credentials, registration, fetch_subject)
         if overdue:
             return Result(requeue_after=wait)
         return Result(requeue_after=_earlier(wait, self._conclude(connection)))
@@ -175,7 +175,6 @@ class SyncReconciler:
         credentials: StoredCredentials,
         registration: Registration,
         fetch_subject: tuple[object, ...],
-        backoff_subject: str,
     ) -> Result:
         began, at = self._clock.monotonic(), self._clock.time()
         identifier = request_id(registration.runtime_id)
@@ -187,18 +186,18 @@ class SyncReconciler:
             director = self._sessions.director(credentials, registration)
             with self._credentials.in_use(credentials), logs.bind(requestID=identifier):
                 if not self._identity.may_be_ours(director, credentials, registration, request_id=identifier):
-                    return Result(requeue_after=self._backoff.failed(backoff_subject))
+                    return Result(requeue_after=self._backoff.failed(self._subject))
                 assignment = director.fetch(registration.runtime_id, request_id=identifier)
                 if not self._identity.may_be_ours(
                     director, credentials, registration, request_id=identifier, served=True
                 ):
-                    return Result(requeue_after=self._backoff.failed(backoff_subject))
+                    return Result(requeue_after=self._backoff.failed(self._subject))
         except CredentialsReplaced:
             return Result(requeue_after=0.0)
         except CompassError as error:
             if isinstance(error, Refused):
                 self._health.refused(CompassService.DIRECTOR, credentials.fingerprint, error)
-            return self._fetch_failed(connection, error, backoff_subject, identifier)
+            return self._fetch_failed(connection, error, identifier)
         finally:
             if requested:
                 self._next_request = self._clock.monotonic() + self._request_pause
@@ -215,9 +214,9 @@ class SyncReconciler:
         again = self._conclude(connection)
         return Result(requeue_after=_earlier(self._next_fetch - self._clock.monotonic(), again))
 
-    def _fetch_failed(self, connection: Object, error: CompassError, backoff_subject: str, identifier: str) -> Result:
+    def _fetch_failed(self, connection: Object, error: CompassError, identifier: str) -> Result:
         at_least = error.retry_after if isinstance(error, Unavailable) else None
-        delay = self._backoff.failed(backoff_subject, at_least=at_least)
+        delay = self._backoff.failed(self._subject, at_least=at_least)
         self._next_fetch = self._clock.monotonic()  # no status is written from an older fetch before the next success
         self._metrics.sync_failed()
         text = f"Failed to fetch configuration: x-request-id: {identifier} failed: {error}"
