@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from controller.text import clean
-from informers import AlreadyExists, ConnectionFailed, KubernetesError, NotFound, Resource, Stop, Stopped
+from informers import AlreadyExists, Client, ConnectionFailed, KubernetesError, NotFound, Resource, Stop, Stopped
 from workqueue import REAL_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -58,20 +58,6 @@ _MERGE_PATCH = "application/merge-patch+json"
 
 KT = TypeVar("KT")
 VT = TypeVar("VT")
-
-
-class Client(Protocol):
-    """The methods of the API client that the recorder needs."""
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: dict[str, Any] | None = None,
-        content_type: str = ...,
-        timeout: float | None = None,
-    ) -> dict[str, Any]: ...
 
 
 class _Subject(NamedTuple):

@@ -23,13 +23,14 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from controller.runtime.metrics import Metrics
 from controller.runtime.term import Term
 from informers import (
     AlreadyExists,
     ApiError,
+    Client,
     Conflict,
     ConnectionFailed,
     KubernetesError,
@@ -118,14 +119,6 @@ class LeaderElectionConfig:
     def is_same_pod(self, holder: str) -> bool:
         """Whether the holder is another process of the Pod of this process."""
         return bool(self.pod_uid) and f"_{self.pod_uid}_" in holder and holder != self.identity
-
-
-class Client(Protocol):
-    """The methods of the API client that the election needs. A request ends within its timeout."""
-
-    def request(
-        self, method: str, path: str, *, body: dict[str, Any] | None = None, timeout: float | None = None
-    ) -> dict[str, Any]: ...
 
 
 class LeaderElector:

@@ -14,9 +14,8 @@ to all components that record metrics; nothing is registered globally.
 Each series with known labels exists from the start with the value 0, so that rates and alerts have a first sample.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
@@ -68,95 +67,88 @@ class Metrics(RequestMetrics, InformerMetrics, QueueMetrics):
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        self._add_controller_metrics()
-        self._add_queue_metrics()
-        self._add_client_metrics()
-        self._add_informer_metrics()
-        self._add_election_metrics()
+        controller = ("controller",)
+        self._reconcile_total = self._counter(
+            "controller_runtime_reconcile_total", "Reconciles, by controller and result.", ("controller", "result")
+        )
+        self._reconcile_errors = self._counter(
+            "controller_runtime_reconcile_errors_total", "Reconciles that failed.", controller
+        )
+        self._panics = self._counter(
+            "controller_runtime_reconcile_panics_total", "Reconciles that ended in a programming error.", controller
+        )
+        self._reconcile_seconds = self._histogram(
+            "controller_runtime_reconcile_time_seconds", "Seconds a reconcile took.", controller, RECONCILE_BUCKETS
+        )
+        self._max_concurrent = self._gauge(
+            "controller_runtime_max_concurrent_reconciles", "Workers of the controller.", controller
+        )
+        self._active_workers = self._gauge(
+            "controller_runtime_active_workers", "Workers that are busy with a key.", controller
+        )
 
-    def _add_controller_metrics(self) -> None:
-        counter = partial(Counter, registry=self.registry, namespace="controller_runtime")
-        gauge = partial(Gauge, registry=self.registry, namespace="controller_runtime")
-        labels = ["controller"]
-        self._reconcile_total = counter(
-            "reconcile_total", "Reconciles, by controller and result.", ["controller", "result"]
+        queue = ("name", "controller")
+        self._depth = self._gauge("workqueue_depth", "Keys waiting in the queue.", queue)
+        self._adds = self._counter("workqueue_adds_total", "Keys added to the queue.", queue)
+        self._latency = self._histogram(
+            "workqueue_queue_duration_seconds", "Seconds a key waited.", queue, WORKQUEUE_BUCKETS
         )
-        self._reconcile_errors = counter("reconcile_errors_total", "Reconciles that failed.", labels)
-        self._panics = counter("reconcile_panics_total", "Reconciles that ended in a programming error.", labels)
-        self._reconcile_seconds = Histogram(
-            "controller_runtime_reconcile_time_seconds",
-            "Seconds a reconcile took.",
-            labels,
-            buckets=RECONCILE_BUCKETS,
-            registry=self.registry,
+        self._work = self._histogram(
+            "workqueue_work_duration_seconds", "Seconds the work on a key took.", queue, WORKQUEUE_BUCKETS
         )
-        self._max_concurrent = gauge("max_concurrent_reconciles", "Workers of the controller.", labels)
-        self._active_workers = gauge("active_workers", "Workers that are busy with a key.", labels)
-
-    def _add_queue_metrics(self) -> None:
-        labels = ["name", "controller"]
-        counter = partial(Counter, labelnames=labels, registry=self.registry, namespace="workqueue")
-        gauge = partial(Gauge, labelnames=labels, registry=self.registry, namespace="workqueue")
-        seconds = partial(
-            Histogram, labelnames=labels, registry=self.registry, namespace="workqueue", buckets=WORKQUEUE_BUCKETS
-        )
-        self._depth = gauge("depth", "Keys waiting in the queue.")
-        self._adds = counter("adds_total", "Keys added to the queue.")
-        self._latency = seconds("queue_duration_seconds", "Seconds a key waited.")
-        self._work = seconds("work_duration_seconds", "Seconds the work on a key took.")
-        self._unfinished = gauge(
-            "unfinished_work_seconds",
+        self._unfinished = self._gauge(
+            "workqueue_unfinished_work_seconds",
             "Seconds of work in progress that work_duration has not observed yet, summed over the workers. "
             "A value that keeps growing means that workers are stuck.",
+            queue,
         )
-        self._longest = gauge("longest_running_processor_seconds", "Seconds the longest work in progress has taken.")
-        self._retries = counter("retries_total", "Keys added with a delay.")
+        self._longest = self._gauge(
+            "workqueue_longest_running_processor_seconds", "Seconds the longest work in progress has taken.", queue
+        )
+        self._retries = self._counter("workqueue_retries_total", "Keys added with a delay.", queue)
 
-    def _add_client_metrics(self) -> None:
-        counter = partial(Counter, registry=self.registry, namespace="rest_client")
-        self._requests = counter("requests_total", "HTTP requests to the API server.", ["code", "method", "host"])
-        self._request_seconds = Histogram(
+        self._requests = self._counter(
+            "rest_client_requests_total", "HTTP requests to the API server.", ("code", "method", "host")
+        )
+        self._request_seconds = self._histogram(
             "rest_client_request_duration_seconds",
             "Seconds until the API server answered.",
-            ["verb", "host"],
-            buckets=REST_CLIENT_BUCKETS,
-            registry=self.registry,
+            ("verb", "host"),
+            REST_CLIENT_BUCKETS,
         )
-        self._request_retries = counter("request_retries_total", "Retried HTTP requests.", ["code", "verb", "host"])
+        self._request_retries = self._counter(
+            "rest_client_request_retries_total", "Retried HTTP requests.", ("code", "verb", "host")
+        )
 
-    def _add_informer_metrics(self) -> None:
-        counter = partial(Counter, labelnames=["name"], registry=self.registry)
-        gauge = partial(Gauge, labelnames=["name"], registry=self.registry)
-        histogram = partial(Histogram, labelnames=["name"], registry=self.registry, buckets=REFLECTOR_BUCKETS)
-        self._lists = counter("reflector_lists_total", "Lists read by the reflector.")
-        self._list_seconds = histogram("reflector_list_duration_seconds", "Seconds a list took.")
-        self._items_per_list = histogram("reflector_items_per_list", "Objects in a list.")
-        self._watches = counter("reflector_watches_total", "Watches started by the reflector.")
-        self._short_watches = counter(
+        self._lists = self._counter("reflector_lists_total", "Lists read by the reflector.")
+        self._list_seconds = self._histogram("reflector_list_duration_seconds", "Seconds a list took.")
+        self._items_per_list = self._histogram("reflector_items_per_list", "Objects in a list.")
+        self._watches = self._counter("reflector_watches_total", "Watches started by the reflector.")
+        self._short_watches = self._counter(
             "reflector_short_watches_total", "Watches that ended within a second and without an event."
         )
-        self._watch_seconds = histogram("reflector_watch_duration_seconds", "Seconds a watch lasted.")
-        self._items_per_watch = histogram("reflector_items_per_watch", "Events in a watch.")
+        self._watch_seconds = self._histogram("reflector_watch_duration_seconds", "Seconds a watch lasted.")
+        self._items_per_watch = self._histogram("reflector_items_per_watch", "Events in a watch.")
         caught_up = "The resourceVersion the cache has caught up with."
-        self._last_version = gauge("reflector_last_resource_version", caught_up)
-        self._store_version = gauge("informer_store_resource_version", caught_up)
-        self._processing_seconds = histogram(
+        self._last_version = self._gauge("reflector_last_resource_version", caught_up)
+        self._store_version = self._gauge("informer_store_resource_version", caught_up)
+        self._processing_seconds = self._histogram(
             "informer_processing_latency_seconds", "Seconds to write a change or a list to the cache."
         )
 
-    def _add_election_metrics(self) -> None:
-        self._leader = Gauge(
-            "leader_election_master_status",
-            "1 while this process holds the Lease, else 0.",
-            ["name"],
-            registry=self.registry,
-        )
-        self._slow_path = Counter(
-            "leader_election_slowpath_total",
-            "Renewals that had to read the Lease first.",
-            ["name"],
-            registry=self.registry,
-        )
+        self._leader = self._gauge("leader_election_master_status", "1 while this process holds the Lease, else 0.")
+        self._slow_path = self._counter("leader_election_slowpath_total", "Renewals that had to read the Lease first.")
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ("name",)) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ("name",)) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, labels: Sequence[str] = ("name",), buckets: Sequence[float] = REFLECTOR_BUCKETS
+    ) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
 
     def controller(self, name: str, *, workers: int) -> ControllerMetrics:
         """Return the metrics of a controller; all its series exist from now on."""

@@ -9,9 +9,8 @@
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
 
-from informers import ApiError, ConnectionFailed, ServerError
+from informers import ApiError, Client, ConnectionFailed, ServerError
 from informers.reflector import Backoff
 from workqueue import Clock
 
@@ -21,10 +20,6 @@ log = logging.getLogger(__name__)
 _READY_PATH = "/readyz"
 _PERIOD = 1.0
 _REQUEST_TIMEOUT = 2.0
-
-
-class Client(Protocol):
-    def request(self, method: str, path: str, *, timeout: float | None = None) -> dict[str, Any]: ...
 
 
 class Recovery:

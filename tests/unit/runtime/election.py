@@ -22,10 +22,10 @@ import math
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from controller.runtime import LeaderElectionConfig, LeaderElectionLost, LeaderElector, Metrics, Term
-from informers import ApiError, Conflict, ConnectionFailed, Forbidden, ServerError
+from informers import ApiError, Client, Conflict, ConnectionFailed, Forbidden, ServerError
 from tests.unit.runtime.conftest import JOIN_SECONDS, FakeApi
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
@@ -83,7 +83,7 @@ class Candidate:
             retry_period=retry,
         )
         self.elector = LeaderElector(
-            self,
+            cast("Client", self),
             self.config,
             on_started=self._started,
             on_stopped=self._stopped,

@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from controller.runtime.recovery import Recovery
 from informers import (
     ApiError,
+    Client,
     ConnectionFailed,
     Forbidden,
     ListerWatcher,
@@ -40,7 +41,7 @@ class Bench:
         self.returns: list[tuple[float, float]] = []  # when it was told, and the last moment of the outage
         self.is_failing = True
         recovery = Recovery(
-            self,
+            cast("Client", self),
             is_failing=lambda: self.is_failing,
             on_return=lambda away_at: self.returns.append((clock.monotonic(), away_at)),
             clock=clock,
@@ -197,7 +198,7 @@ def run_informer(clock: VirtualClock, threads: Threads, server: Server, *, secon
         return isinstance(error, ConnectionFailed) or server.is_ill
 
     recovery = Recovery(
-        server,
+        cast("Client", server),
         is_failing=is_failing,
         on_return=lambda away_at: informer.relist(since=away_at),
         clock=clock,
