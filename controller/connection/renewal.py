@@ -17,6 +17,7 @@ from controller.connection.rules import Renew
 from controller.connection.sessions import Dependencies, announced_urls, request_id
 from controller.connection.state import State
 from controller.resources import CONNECTION_NAME
+from informers import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Renewal:
                 raise
             text = f"the Connector does not accept the renewed certificate: {error}"
             raise RenewedCertificateUnusable(text, request_id=error.request_id) from error
-        except CompassError:
+        except (CompassError, Stopped):
             self._keep(pending, state)
             raise
         self._keep(pending, state)

@@ -5,7 +5,7 @@ import contextlib
 import copy
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 import pytest
@@ -15,10 +15,12 @@ from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
 from controller.connection.configuration import LAST_APPLIED
 from controller.connection.health import CompassService, Owner
+from controller.connection.sessions import Sessions
 from controller.connection.status import ConnectionState
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
 from e2e.cluster import encoded
+from informers import Stopped
 from informers.errors import NotFound, ServerError
 from tests.support.agent_thread import small_key
 from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT, common_name
@@ -979,3 +981,22 @@ def test_a_reference_to_another_secret_is_told_not_to_be_supported_any_more() ->
     bench.apply(pairing=spec["pairing"])
     bench.settle()
     assert f"belongs into the Secret {CONFIGURATION}" in bench.connection["status"]["connectionStatus"]["warning"]
+
+
+def test_a_renewed_certificate_is_kept_over_a_stop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stops before it has used the certificate leaves it to the next one, which requests no other."""
+
+    def stopped(*_: object) -> NoReturn:
+        raise Stopped
+
+    bench.paired()
+    before = bench.fingerprint()
+    with monkeypatch.context() as patched:
+        patched.setattr(Sessions, "temporary_connector", stopped)
+        bench.refresh()
+        with pytest.raises(Stopped):
+            bench.settle()
+    bench.restart()
+    bench.settle()
+    assert bench.fingerprint() != before
+    assert bench.signed == 2
