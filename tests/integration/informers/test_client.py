@@ -1,9 +1,7 @@
 """The client against a real API server."""
 
 import base64
-import json
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,37 +90,6 @@ def who(client: Client) -> dict[str, Any]:
     answer = client.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
     info: dict[str, Any] = answer["status"]["userInfo"]
     return info
-
-
-def test_certificates_of_a_plugin(control_plane: ControlPlane, tmp_path: Path) -> None:
-    """Each new one is used at once, on a new connection."""
-    config = yaml.safe_load(control_plane.kubeconfig())
-    printed = tmp_path / "printed"
-    config["users"][0]["user"] = {
-        "exec": {
-            "apiVersion": "client.authentication.k8s.io/v1",
-            "command": "cat",
-            "args": [str(printed)],
-            "interactiveMode": "Never",
-        }
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    clock = VirtualClock()
-    client = Client(*load(str(path), clock=clock), clock=clock)
-    for name in ("one", "two"):
-        user = yaml.safe_load(control_plane.kubeconfig(name, ()))["users"][0]["user"]
-        status = {
-            "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
-            "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
-            "expirationTimestamp": datetime.fromtimestamp(clock.time() + 60, tz=UTC).isoformat(),
-        }
-        credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
-        printed.write_text(json.dumps(credential))
-        assert who(client)["username"] == name
-        assert who(client)["username"] == name
-        clock.advance(60)
-    client.close()
 
 
 def test_rotated_certificate_files(control_plane: ControlPlane, tmp_path: Path) -> None:

@@ -284,13 +284,6 @@ class TestRequests:
     def _answers(self, server: FakeAPIServer) -> None:
         server.inject("other", *[Answer(200, body=b"{}")] * 3)
 
-    def test_get(self, server: FakeAPIServer) -> None:
-        """Names are quoted; cluster-scoped resources have no namespace."""
-        server.client().get(WIDGETS, "a?b c", namespace="default")
-        assert server.requests[-1].path == "/apis/example.com/v1/namespaces/default/widgets/a%3Fb%20c"
-        server.client().get(NODES, "n1")
-        assert server.requests[-1].path == "/api/v1/nodes/n1"
-
     def test_create(self, server: FakeAPIServer) -> None:
         """The namespace is the object's unless given."""
         server.client().create(WIDGETS, widget("a", 1), dry_run=True)

@@ -4,7 +4,6 @@ import logging
 import os
 import ssl
 import tempfile
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from informers.credentials import CERTIFICATE_PERIOD, Credentials, TokenFile
 from informers.transport.tls import TLSMaterial, client_context
 from tests.clock import VirtualClock
 from tests.fake_api_server.server import Answer, FakeAPIServer
-from tests.support.noting_server import NotingServer
 
 
 class TestTokenFile:
@@ -198,22 +196,6 @@ class TestCertificateFiles:
         files.write(KeyPair(files.pair("a").certificate_pem, files.pair("b").key_pem))
         with pytest.raises(ConfigurationError, match="the private key does not belong to the client certificate"):
             files.credentials(VirtualClock())
-
-    def test_new_certificate_is_used_on_new_connections_only(self, tmp_path: Path) -> None:
-        """With a real handshake: the server sees the new one from the first request after the rotation."""
-        clock = VirtualClock()
-        with NotingServer(tmp_path) as server:
-            files = Files(tmp_path, server.authority)
-            configuration = Configuration(host=f"https://localhost:{server.port}")
-            credentials = Credentials(
-                configuration, ca=files.ca, certificate=files.certificate, key=files.key, clock=clock
-            )
-            with closing(Client(configuration, credentials, clock=clock)) as client:
-                client.request("GET", "/")
-                files.write(files.pair("second"))
-                clock.advance(CERTIFICATE_PERIOD)
-                client.request("GET", "/")
-            assert [note.certificate for note in server.taken()] == ["first", "second"]
 
 
 class TestMaterial:

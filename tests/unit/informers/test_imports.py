@@ -18,18 +18,11 @@ def test_parts_of_the_official_client_that_are_not_used_are_not_loaded() -> None
 @pytest.mark.parametrize(
     "code",
     [
-        "import informers, kubernetes; kubernetes.client.CoreV1Api; kubernetes.dynamic.DynamicClient",
-        "import informers; from kubernetes import client, config, dynamic, watch; config.load_incluster_config",
+        "import informers, kubernetes; kubernetes.client.CoreV1Api; kubernetes.utils.create_from_yaml",
         "import informers; from kubernetes.config import load_config; import kubernetes.stream.ws_client",
-        "import informers; from kubernetes import utils; utils.create_from_yaml; utils.parse_quantity",
         "from kubernetes import client, utils; import informers; client.ApiClient; utils.create_from_yaml",
     ],
 )
 def test_other_code_in_the_process_has_the_whole_official_client(code: str) -> None:
-    """Whoever imported it first, and whatever is asked of it first."""
-    assert run(f"{code}; print('fine')") == "fine"
-
-
-def test_what_a_package_does_not_have_is_an_attribute_error() -> None:
-    code = "import informers, kubernetes\ntry:\n kubernetes.nothing\nexcept AttributeError as error: print(error)"
-    assert "nothing" in run(code)
+    """Whoever imported it first, and whatever is asked of it first. It has nothing more."""
+    assert run(f"{code}; import kubernetes; print(hasattr(kubernetes, 'nothing'))") == "False"

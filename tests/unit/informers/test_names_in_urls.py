@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from informers import Resource
+from informers import Client, Resource
 from tests.fake_api_server.server import Answer, FakeAPIServer
 
 SECRETS = Resource("", "v1", "secrets", "Secret")
@@ -44,14 +44,20 @@ def test_a_subresource_is_valid_segments_or_an_error(subresource: str) -> None:
     assert segments(NODES, None, "a", subresource) == expected
 
 
+@pytest.fixture
+def client(server: FakeAPIServer) -> Client:
+    return server.client()
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=TEXT.filter(is_segment), token=TEXT, selector=TEXT)
-def test_name_and_values_arrive_as_given(server: FakeAPIServer, name: str, token: str, selector: str) -> None:
+def test_name_and_values_arrive_as_given(
+    server: FakeAPIServer, client: Client, name: str, token: str, selector: str
+) -> None:
     """A continue token is opaque, so each text is allowed: the server gets the same text."""
     server.inject("other", *[Answer(200, body=b"{}")] * 2)
-    with contextlib.closing(server.client()) as client:
-        client.get(NODES, name)
-        client.list(NODES, continue_=token, label_selector=selector)
+    client.get(NODES, name)
+    client.list(NODES, continue_=token, label_selector=selector)
     one, many = server.requests[-2:]
     assert unquote(one.path) == f"/api/v1/nodes/{name}"
     assert many.query == {key: value for key, value in (("continue", token), ("labelSelector", selector)) if value}

@@ -190,33 +190,27 @@ class TestLevels:
             assert [line.split()[1].lower() for line in stream.getvalue().splitlines()] == expected
 
 
-@pytest.mark.parametrize(
-    ("code", "logged", "status"),
-    [
-        ("raise RuntimeError('main')", "Uncaught exception", 1),
-        (
-            "import threading; t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()",
-            "Uncaught exception in a thread",
-            0,
-        ),
-        (
-            "import threading; t = threading.Thread(target=lambda: exit(1)); t.start(); t.join()",
-            "Uncaught exception in a thread",
-            0,
-        ),
-        ("import warnings; warnings.warn('careful', DeprecationWarning, 1)", "careful", 0),
-        ("raise SystemExit(3)", "", 3),
-    ],
-)
-def test_everything_reaches_the_log(code: str, logged: str, status: int) -> None:
-    """Uncaught errors of any thread and warnings are records of the same format."""
-    program = f"from controller.runtime import logs\nlogs.setup(output='json')\n{code}"
-    result = subprocess.run(
-        [sys.executable, "-W", "default", "-c", program], capture_output=True, text=True, check=False, timeout=60
-    )
+EVERYTHING = """
+import sys, threading, warnings
+from controller.runtime import logs
+logs.setup(output='json')
+warnings.warn('careful', DeprecationWarning, 1)
+for fail in (lambda: 1 / 0, sys.exit):
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize(("end", "logged", "status"), [("RuntimeError('main')", True, 1), ("SystemExit(3)", False, 3)])
+def test_everything_reaches_the_log(end: str, logged: bool, status: int) -> None:
+    """Uncaught errors of any thread and warnings are records of the same format. SystemExit ends the main thread."""
+    command = [sys.executable, "-W", "default", "-c", f"{EVERYTHING}raise {end}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == status
-    if logged:
-        records = [json.loads(line) for line in result.stderr.splitlines()]
-        assert any(logged in record["message"] for record in records)
-    else:
-        assert result.stderr == ""
+    careful, division, exit_, *main = [json.loads(line) for line in result.stderr.splitlines()]
+    assert "careful" in careful["message"]
+    for record, error in ((division, "ZeroDivisionError"), (exit_, "SystemExit")):
+        assert record["message"] == "Uncaught exception in a thread"
+        assert record["error"].startswith(error)
+    assert [record["message"] for record in main] == ["Uncaught exception"] * logged

@@ -44,57 +44,6 @@ def take_all(queue: RateLimitingQueue[str]) -> list[str]:
     return taken
 
 
-@pytest.mark.parametrize(
-    ("adds", "order"),
-    [
-        pytest.param([("a", 0), ("b", 0), ("c", 0)], ["a", "b", "c"], id="first come, first served"),
-        pytest.param([("a", 0), ("b", 0), ("a", 0)], ["a", "b"], id="a second add changes nothing"),
-        pytest.param([("a", -100), ("b", 0), ("c", 7)], ["c", "b", "a"], id="higher priority first"),
-        pytest.param([("a", 1), ("b", 2), ("c", 1), ("d", 2)], ["b", "d", "a", "c"], id="FIFO within a priority"),
-        pytest.param([("a", 0), ("b", 0), ("b", 5)], ["b", "a"], id="a second add raises the priority"),
-        pytest.param([("a", 0), ("b", 5), ("b", 0), ("c", 3)], ["b", "c", "a"], id="a second add never lowers it"),
-        pytest.param([("a", 0), ("b", 5), ("c", 5), ("a", 5)], ["a", "b", "c"], id="a raised key keeps its arrival"),
-    ],
-)
-def test_order(queue: RateLimitingQueue[str], adds: list[tuple[str, int]], order: list[str]) -> None:
-    """Keys come by priority, then by first arrival, each once."""
-    for key, priority in adds:
-        queue.add(key, priority=priority)
-    assert take_all(queue) == order
-
-
-@pytest.mark.parametrize(
-    ("adds", "schedule"),
-    [
-        pytest.param([(0, "a", 5)], {5: ["a"]}, id="comes when its delay has passed"),
-        pytest.param([(0, "a", 0), (0, "b", -1)], {0: ["a", "b"]}, id="zero or less means now"),
-        pytest.param([(0, "a", 3), (0, "b", 1), (0, "c", 2)], {1: ["b"], 2: ["c"], 3: ["a"]}, id="in order of time"),
-        pytest.param([(0, "a", 5), (0, "a", 2)], {2: ["a"]}, id="an earlier time wins"),
-        pytest.param([(0, "a", 2), (0, "a", 5)], {2: ["a"]}, id="a later time does not postpone"),
-        pytest.param([(0, "a", 5), (3, "a", 1)], {4: ["a"]}, id="what counts is the end, not the length"),
-        pytest.param([(0, "a", 2), (3, "a", 2)], {2: ["a"], 5: ["a"]}, id="free to wait again once it was queued"),
-        pytest.param([(0, "a", 4), (1, "a", 0)], {1: ["a"], 4: ["a"]}, id="an add now leaves the delay in force"),
-        pytest.param([(0, "b", 2), (0, "a", 2), (0, "c", 2)], {2: ["b", "a", "c"]}, id="FIFO at the same moment"),
-        pytest.param([(0, "a", 86_400)], {86_400: ["a"]}, id="a day"),
-    ],
-)
-def test_schedule(
-    queue: RateLimitingQueue[str],
-    clock: VirtualClock,
-    adds: list[tuple[int, str, float]],
-    schedule: dict[int, list[str]],
-) -> None:
-    """(when, key, delay) of adds, and what comes when, to the second; nothing else ever comes."""
-    came: dict[int, list[str]] = {}
-    for second in sorted({when for when, _, _ in adds} | set(schedule) | {s - 1 for s in schedule if s} | {100_000}):
-        clock.advance(second - clock.monotonic())
-        for key, delay in [(key, delay) for when, key, delay in adds if when == second]:
-            queue.add_after(key, delay)
-        if taken := take_all(queue):
-            came[second] = taken
-    assert came == schedule
-
-
 class TestWaitingWorkers:
     """Threads in get()."""
 
