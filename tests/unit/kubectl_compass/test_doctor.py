@@ -1,20 +1,18 @@
 """kubectl compass doctor: what is seen from outside, and what the cure is."""
 
+import json
 import re
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller.commands.findings import Finding, Result, Unknown
-from controller.commands.rights import Right
-from controller.settings import Settings
+from controller.commands.findings import Finding, Result, to_json
 from informers import Forbidden, NotFound
 from kubectl_compass.arguments import Connect
 from kubectl_compass.cluster import Cluster
-from kubectl_compass.doctor.facts import Facts, Lease, gather
-from kubectl_compass.doctor.rules import examine
+from kubectl_compass.doctor import Doctor
 from tests.clock import VirtualClock
 
 CONNECTIONS = "compassconnections.compass.kyma-project.io"
@@ -23,6 +21,7 @@ NAME = "compass-runtime-agent"
 DOCS = Path(__file__).parents[3] / "docs"
 
 Object = dict[str, Any]
+Examine = Callable[..., list[Finding]]
 
 
 def crd(*, version: str = "v1alpha1", established: str = "True", subresource: bool = True) -> Object:
@@ -33,13 +32,21 @@ def crd(*, version: str = "v1alpha1", established: str = "True", subresource: bo
     }
 
 
-def deployment(wanted: int = 2, ready: int = 2) -> Object:
-    return {"spec": {"replicas": wanted}, "status": {"readyReplicas": ready} if ready else {}}
+def deployment(wanted: int = 2, ready: int = 2, probe: str = "/readyz", **variables: str) -> Object:
+    env = [{"name": name, "value": value} for name, value in variables.items()]
+    container = {"name": NAME, "image": "registry/go:1", "readinessProbe": {"httpGet": {"path": probe}}, "env": env}
+    spec = {"replicas": wanted, "template": {"spec": {"containers": [container]}}}
+    return {"spec": spec, "status": {"readyReplicas": ready} if ready else {}}
 
 
-def pod(state: Object, last: Object | None = None, **status: Any) -> Object:
+def lease(holder: str = "pod-1_uid_x", *, renews: bool = True) -> Object:
+    return {"spec": {"holderIdentity": holder}, "renews": renews}
+
+
+def pod(state: Object, last: Object | None = None, *, deleted: bool = False, **status: Any) -> Object:
     container = {"name": NAME, "state": state, "lastState": last or {}}
-    return {"metadata": {"name": "pod-1"}, "status": {"containerStatuses": [container], **status}}
+    metadata = {"name": "pod-1"} | ({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleted else {})
+    return {"metadata": metadata, "status": {"containerStatuses": [container], **status}}
 
 
 def connection(state: str | None = "Synchronized", *, error: str = "", sync: str = "", **contact: str) -> Object:
@@ -47,125 +54,192 @@ def connection(state: str | None = "Synchronized", *, error: str = "", sync: str
         "status": {
             "connectionState": state,
             "connectionStatus": {"error": error, **contact},
-            "synchronizationStatus": {"error": sync, "lastSuccessfulFetch": "1970-01-01T00:16:40Z"},
+            "synchronizationStatus": {"error": sync, "lastSuccessfulFetch": NOW},
         }
     }
-
-
-RUNNING = pod({"running": {}})
-INSIDE = (Finding("permissions", Result.OK, "all"), Finding("clocks", Result.OK, "agree"))
-NO_POD = Unknown("no Pod of the agent runs")
-WELL = Facts(
-    now=1000.0,
-    namespace="kyma-system",
-    crds={CONNECTIONS: crd(), APPLICATIONS: crd()},
-    deployment=deployment(),
-    settings=Settings(),
-    pods=(RUNNING, RUNNING),
-    lease=Lease("pod-1_uid_x", renewed=True),
-    connection=connection(),
-    inside=INSIDE,
-    missing_rights=(),
-)
-OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "then"}}
-UNSCHEDULABLE: Object = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node fits"}]}
 
 
 def waiting(reason: str, last: Object | None = None) -> tuple[Object, ...]:
     return (pod({"waiting": {"reason": reason}}, last),)
 
 
+NOW = "2026-01-01T00:00:00Z"
+FORBIDDEN = Forbidden("forbidden", status=403)
+RUNNING = pod({"running": {}})
+INSIDE = (Finding("permissions", Result.OK, "all"), Finding("clocks", Result.OK, "agree"))
+OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "then"}}
+UNSCHEDULABLE: Object = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node fits"}]}
+
+#: `inside`: findings of the agent's own doctor. `denied`: a resource that the agent may not use.
+WELL: dict[str, Any] = {
+    CONNECTIONS: crd(),
+    APPLICATIONS: crd(),
+    "Deployment": deployment(),
+    "Pods": (RUNNING, RUNNING),
+    "Lease": lease(),
+    "CompassConnection": connection(),
+    "inside": INSIDE,
+    "denied": "",
+}
+
+
+class Server:
+    """An API server that has these objects; an exception is raised, None is no object."""
+
+    def __init__(self, objects: dict[str, Any]) -> None:
+        self._objects = objects
+        self._reads = 0
+
+    def get(self, resource: Any, name: str, **_: Any) -> Any:
+        self._reads += 1
+        found = self._found(name if resource.plural == "customresourcedefinitions" else resource.kind)
+        if found is None:
+            raise NotFound("no", status=404)
+        if resource.kind == "Lease" and found["renews"]:
+            return {"spec": {**found["spec"], "renewTime": self._reads}}
+        return found
+
+    def list(self, *_: Any, **__: Any) -> Object:
+        return {"items": self._found("Pods")}
+
+    def request(self, _method: str, path: str, *, body: Any = None) -> Object:
+        if path == "/version":
+            return {}
+        attributes = body["spec"]["resourceAttributes"]
+        return {"status": {"allowed": attributes["resource"] != self._found("denied")}}
+
+    def _found(self, key: str) -> Any:
+        if isinstance(found := self._objects[key], Exception):
+            raise found
+        return found
+
+
+class Clock(VirtualClock):
+    def sleep(self, seconds: float, _stop: Any) -> bool:
+        self.advance(seconds)
+        return False
+
+
+@pytest.fixture
+def examine(tmp_path: Path) -> Examine:
+    """The findings if these objects are others than in WELL."""
+
+    def run(**changes: Any) -> list[Finding]:
+        objects = WELL | changes
+        report = tmp_path / "report.json"
+        report.write_text(json.dumps(to_json(objects["inside"])))
+        kubectl = tmp_path / "kubectl"
+        kubectl.write_text(f"#!/bin/sh\ncat {report}\n")
+        kubectl.chmod(0o755)
+        cluster = Cluster(Server(objects), Connect(), environment={}, kubectl=str(kubectl))  # type: ignore[arg-type]
+        return Doctor(cluster, Clock()).examine()
+
+    return run
+
+
 #: What is so, the check that finds it, its result, and words of text and cure.
 TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
-    ({"crds": {CONNECTIONS: None}}, "CRD", Result.PROBLEM, f"{CONNECTIONS} is missing", "install.yaml"),
-    ({"crds": {CONNECTIONS: crd(version="v1")}}, "CRD", Result.PROBLEM, "does not serve v1alpha1", "install.yaml"),
-    ({"crds": {APPLICATIONS: crd(established="False")}}, "CRD", Result.PROBLEM, "not established", "describe crd"),
-    ({"crds": {CONNECTIONS: crd(subresource=False)}}, "CRD", Result.OK, "the Go agent", ""),
-    ({"crds": {CONNECTIONS: Unknown("forbidden")}}, "CRD", Result.UNKNOWN, "forbidden", ""),
+    ({CONNECTIONS: None}, "CRD", Result.PROBLEM, f"{CONNECTIONS} is missing", "install.yaml"),
+    ({CONNECTIONS: crd(version="v1")}, "CRD", Result.PROBLEM, "does not serve v1alpha1", "install.yaml"),
+    ({APPLICATIONS: crd(established="False")}, "CRD", Result.PROBLEM, "not established", "describe crd"),
+    ({CONNECTIONS: crd(subresource=False)}, "CRD", Result.OK, "the Go agent", ""),
+    ({CONNECTIONS: FORBIDDEN}, "CRD", Result.UNKNOWN, "forbidden", ""),
     ({}, "Deployment", Result.OK, "2 of 2 replicas are ready", ""),
-    ({"deployment": None}, "Deployment", Result.PROBLEM, "there is no Deployment", "--namespace"),
-    ({"deployment": deployment(0, 0)}, "Deployment", Result.PROBLEM, "replicas is 0", "pair --token-stdin"),
-    ({"deployment": deployment(2, 0)}, "Deployment", Result.PROBLEM, "0 of 2", "describe pods"),
-    ({"deployment": deployment(2, 1)}, "Deployment", Result.WARNING, "1 of 2", "describe pods"),
-    ({"settings": Unknown("APP_LOG_LEVEL")}, "Deployment", Result.PROBLEM, "APP_LOG_LEVEL", "edit deployment"),
-    ({"deployment": Unknown("forbidden")}, "Deployment", Result.UNKNOWN, "forbidden", ""),
-    ({"pods": waiting("ImagePullBackOff")}, "Pod", Result.PROBLEM, "ImagePullBackOff", "describe pod pod-1"),
+    ({"Deployment": None}, "Deployment", Result.PROBLEM, "there is no Deployment", "--namespace"),
+    ({"Deployment": deployment(0, 0)}, "Deployment", Result.PROBLEM, "replicas is 0", "pair --token-stdin"),
+    ({"Deployment": deployment(2, 0)}, "Deployment", Result.PROBLEM, "0 of 2", "describe pods"),
+    ({"Deployment": deployment(2, 1)}, "Deployment", Result.WARNING, "1 of 2", "describe pods"),
     (
-        {"pods": waiting("CrashLoopBackOff", {"terminated": {"exitCode": 2}})},
+        {"Deployment": deployment(APP_LOG_LEVEL="loud")},
+        "Deployment",
+        Result.PROBLEM,
+        "APP_LOG_LEVEL",
+        "edit deployment",
+    ),
+    ({"Deployment": FORBIDDEN}, "Deployment", Result.UNKNOWN, "forbidden", ""),
+    ({"Pods": waiting("ImagePullBackOff")}, "Pod", Result.PROBLEM, "ImagePullBackOff", "describe pod pod-1"),
+    (
+        {"Pods": waiting("CrashLoopBackOff", {"terminated": {"exitCode": 2}})},
         "Pod",
         Result.PROBLEM,
         "a variable cannot be used",
         "logs --selector",
     ),
-    ({"pods": (pod({"running": {}}, OOM),)}, "Pod", Result.WARNING, "killed for its memory", "--limits=memory="),
-    ({"pods": (pod({}, **UNSCHEDULABLE),)}, "Pod", Result.PROBLEM, "no node fits", "describe pod"),
-    ({"pods": Unknown("forbidden")}, "Pod", Result.UNKNOWN, "forbidden", ""),
+    ({"Pods": (pod({"running": {}}, OOM),)}, "Pod", Result.WARNING, "killed for its memory", "--limits=memory="),
+    ({"Pods": (pod({}, **UNSCHEDULABLE),)}, "Pod", Result.PROBLEM, "no node fits", "describe pod"),
+    ({"Pods": FORBIDDEN}, "Pod", Result.UNKNOWN, "forbidden", ""),
     ({}, "leader", Result.OK, "pod-1 holds the Lease", ""),
-    ({"lease": None}, "leader", Result.PROBLEM, "no replica holds the Lease", "logs"),
-    ({"lease": Lease("", renewed=False)}, "leader", Result.PROBLEM, "no replica holds the Lease", "logs"),
-    ({"lease": Lease("pod-1_x", renewed=False)}, "leader", Result.PROBLEM, "did not renew", "logs"),
-    ({"lease": Unknown("forbidden")}, "leader", Result.UNKNOWN, "forbidden", ""),
-    ({"settings": Settings(leader_election=False), "lease": None}, "leader", Result.OK, "is off", ""),
-    ({"inside": NO_POD}, "inside the cluster", Result.UNKNOWN, "no Pod of the agent runs", ""),
-    ({"inside": NO_POD}, "permissions", Result.OK, "has all permissions", ""),
+    ({"Lease": None}, "leader", Result.PROBLEM, "no replica holds the Lease", "logs"),
+    ({"Lease": lease("")}, "leader", Result.PROBLEM, "no replica holds the Lease", "logs"),
+    ({"Lease": lease(renews=False)}, "leader", Result.PROBLEM, "did not renew", "logs"),
+    ({"Lease": FORBIDDEN}, "leader", Result.UNKNOWN, "forbidden", ""),
+    ({"Deployment": deployment(APP_LEADER_ELECTION="false"), "Lease": None}, "leader", Result.OK, "is off", ""),
+    ({"Pods": ()}, "inside the cluster", Result.UNKNOWN, "no Pod of the agent runs", ""),
+    ({"Pods": ()}, "permissions", Result.OK, "has all permissions", ""),
     (
-        {"inside": NO_POD, "missing_rights": (Right("", "secrets", "a", "", "get"),)},
+        {"Pods": (), "denied": "secrets"},
         "permissions",
         Result.PROBLEM,
-        "get secrets",
+        "secrets in kyma-system",
         "install.yaml",
     ),
-    ({"inside": NO_POD, "missing_rights": Unknown("no")}, "permissions", Result.UNKNOWN, "no", ""),
+    ({"Pods": (), "denied": FORBIDDEN}, "permissions", Result.UNKNOWN, "forbidden", ""),
     ({}, "CompassConnection", Result.OK, "Synchronized", ""),
-    ({"connection": None}, "CompassConnection", Result.PROBLEM, "there is none", "findings above"),
-    ({"connection": {}}, "CompassConnection", Result.PROBLEM, "no state", "findings above"),
-    ({"connection": Unknown("forbidden")}, "CompassConnection", Result.UNKNOWN, "forbidden", ""),
-    ({"connection": connection("Connected")}, "CompassConnection", Result.WARNING, "not answered yet", "wait"),
+    ({"CompassConnection": None}, "CompassConnection", Result.PROBLEM, "there is none", "findings above"),
+    ({"CompassConnection": {}}, "CompassConnection", Result.PROBLEM, "no state", "findings above"),
+    ({"CompassConnection": FORBIDDEN}, "CompassConnection", Result.UNKNOWN, "forbidden", ""),
+    ({"CompassConnection": connection("Connected")}, "CompassConnection", Result.WARNING, "not answered yet", "wait"),
     (
-        {"connection": connection("ConnectionFailed", error="why")},
+        {"CompassConnection": connection("ConnectionFailed", error="why")},
         "CompassConnection",
         Result.PROBLEM,
         "ConnectionFailed: why",
         "pair",
     ),
     (
-        {"connection": connection("ConnectionFailed"), "inside": (Finding("Connector", Result.PROBLEM, "CA", "do"),)},
+        {
+            "CompassConnection": connection("ConnectionFailed"),
+            "inside": (Finding("Connector", Result.PROBLEM, "CA", "do"),),
+        },
         "CompassConnection",
         Result.PROBLEM,
         "ConnectionFailed",
         "see the findings above",
     ),
     (
-        {"connection": connection("ConnectionMaintenanceFailed", error="why")},
+        {"CompassConnection": connection("ConnectionMaintenanceFailed", error="why")},
         "CompassConnection",
         Result.PROBLEM,
         "why",
         "wait",
     ),
     (
-        {"connection": connection("SynchronizationFailed", sync="why")},
+        {"CompassConnection": connection("SynchronizationFailed", sync="why")},
         "CompassConnection",
         Result.PROBLEM,
         "why",
         "install.yaml",
     ),
     (
-        {"connection": connection("ResourceApplicationFailed", sync="why"), "lease": None},
+        {"CompassConnection": connection("ResourceApplicationFailed", sync="why"), "Lease": None},
         "CompassConnection",
         Result.PROBLEM,
         "why",
         "kubectl compass list",
     ),
-    ({"connection": connection("MetadataUpdateFailed", sync="x")}, "CompassConnection", Result.PROBLEM, "x", "tried"),
+    (
+        {"CompassConnection": connection("MetadataUpdateFailed", sync="x")},
+        "CompassConnection",
+        Result.PROBLEM,
+        "x",
+        "tried",
+    ),
 ]
 
 
-GO_AGENT: dict[str, Any] = {"go_agent": "registry/go:1", "lease": None, "inside": Unknown("it has no doctor")}
-
-
-def test_the_go_agent_is_recognised() -> None:
+def test_the_go_agent_is_recognised(examine: Examine) -> None:
     """It is no fault that it has no leader and no doctor; what can be checked from outside is checked."""
-    found = {finding.check: finding for finding in examine(replace(WELL, **GO_AGENT))}
+    found = {finding.check: finding for finding in examine(Deployment=deployment(probe="/healthz"), Lease=None)}
     assert found["Deployment"].result is Result.WARNING
     assert "the Go agent runs here, image registry/go:1" in found["Deployment"].text
     (heading,) = re.findall(r"docs/upgrade.md, (.*)", found["Deployment"].cure)
@@ -176,85 +250,66 @@ def test_the_go_agent_is_recognised() -> None:
     assert Result.PROBLEM not in {finding.result for finding in found.values()}
 
 
-def test_cures_need_no_clone_of_the_repository() -> None:
+def test_cures_need_no_clone_of_the_repository(examine: Examine) -> None:
     """Who has installed a release has no folder config/, and no pages but in the repository."""
-    facts = [*(row[0] for row in TABLE), {"connection": connection(warning="look at this")}]
-    cures = {finding.cure for changed in facts for finding in examine(replace(WELL, **changed))}
+    changes = [*(row[0] for row in TABLE), {"CompassConnection": connection(warning="look at this")}]
+    cures = {finding.cure for changed in changes for finding in examine(**changed)}
     assert not [cure for cure in cures if re.search("config/|docs/| -k ", cure)]
 
 
-@pytest.mark.parametrize(("facts", "check", "result", "text", "cure"), TABLE)
-def test_each_fact_has_its_finding(facts: dict[str, Any], check: str, result: Result, text: str, cure: str) -> None:
+@pytest.mark.parametrize(("changes", "check", "result", "text", "cure"), TABLE)
+def test_each_fact_has_its_finding(
+    changes: dict[str, Any], check: str, result: Result, text: str, cure: str, examine: Examine
+) -> None:
     """And whatever is a problem or a warning has a cure."""
-    found = [finding for finding in examine(replace(WELL, **facts)) if finding.check == check]
+    found = [finding for finding in examine(**changes) if finding.check == check]
     (first,) = [finding for finding in found if text in finding.text]
     assert first.result is result
     assert cure in first.cure
     assert bool(first.cure) or result in (Result.OK, Result.UNKNOWN)
 
 
-def test_permissions_are_not_reviewed_where_there_is_no_deployment() -> None:
+def test_permissions_are_not_reviewed_where_there_is_no_deployment(examine: Examine) -> None:
     """Whose ServiceAccount it would be is not known."""
-    found = examine(replace(WELL, deployment=None, inside=NO_POD))
-    assert "permissions" not in {finding.check for finding in found}
+    assert "permissions" not in {finding.check for finding in examine(Deployment=None, Pods=())}
 
 
-def test_all_is_well() -> None:
+def test_all_is_well(examine: Examine) -> None:
     """The agent's own findings are among them, and nothing has a cure."""
-    found = examine(WELL)
+    found = examine()
     assert {finding.result for finding in found} == {Result.OK}
     assert set(INSIDE) <= set(found)
     assert not any(finding.cure for finding in found)
 
 
 @pytest.mark.parametrize(
-    ("facts", "text"),
+    ("told", "text"),
     [
-        ({"now": 1000.0 + 901.0}, "the Director last answered at 1970-01-01T00:16:40Z"),
-        ({"connection": connection(warning="look at this")}, "look at this"),
+        (
+            {"synchronizationStatus": {"lastSuccessfulFetch": "2025-12-31T23:44:59Z"}},
+            "the Director last answered at 2025",
+        ),
+        ({"connectionStatus": {"warning": "look at this"}}, "look at this"),
     ],
 )
-def test_a_state_that_is_well_does_not_hide_what_is_not(facts: dict[str, Any], text: str) -> None:
-    found = [finding for finding in examine(replace(WELL, **facts)) if finding.check == "CompassConnection"]
+def test_a_state_that_is_well_does_not_hide_what_is_not(told: Object, text: str, examine: Examine) -> None:
+    stored = {"status": {"connectionState": "Synchronized", **told}}
+    found = [finding for finding in examine(CompassConnection=stored) if finding.check == "CompassConnection"]
     assert [finding.result is Result.OK for finding in found] == [True, False]
     assert text in found[1].text
 
 
-def test_whatever_the_object_holds_has_findings() -> None:
+def test_whatever_the_object_holds_has_findings(examine: Examine) -> None:
     for status in ({"connectionState": {"a": 1}}, {"connectionStatus": 3, "synchronizationStatus": []}, None, 3):
-        assert examine(replace(WELL, connection={"status": status}))
+        assert examine(CompassConnection={"status": status})
 
 
-class Pods:
-    """A cluster in which only the Pods exist; without a list, they may not be listed."""
-
-    def __init__(self, pods: list[Object] | None) -> None:
-        self._pods = pods
-
-    def list(self, *_: Any, **__: Any) -> Object:
-        if self._pods is None:
-            raise Forbidden("no", status=403)
-        return {"items": self._pods}
-
-    def get(self, *_: Any, **__: Any) -> Object:
-        raise NotFound("no", status=404)
-
-    def request(self, *_: Any, **__: Any) -> Object:
-        return {}
-
-
-def look(pods: list[Object] | None) -> Facts:
-    return gather(Cluster(Pods(pods), Connect(), environment={}, kubectl="/nowhere"), VirtualClock())  # type: ignore[arg-type]
-
-
-def test_pods_that_have_ended_or_are_being_deleted_are_ignored() -> None:
+def test_pods_that_have_ended_or_are_being_deleted_are_ignored(examine: Examine) -> None:
     """Each rollout has some."""
-    deleted = pod({"running": {}})
-    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    facts = look([pod({}, phase="Succeeded"), pod({}, phase="Failed"), deleted])
-    assert facts.pods == ()
-    assert facts.inside == NO_POD
+    found = examine(Pods=(pod({}, phase="Succeeded"), pod({}, phase="Failed"), pod({"running": {}}, OOM, deleted=True)))
+    assert "Pod" not in {finding.check for finding in found}
+    assert any("no Pod of the agent runs" in finding.text for finding in found)
 
 
-def test_pods_that_cannot_be_listed_may_well_run() -> None:
-    assert look(None).inside == Unknown("the Pods cannot be listed")
+def test_pods_that_cannot_be_listed_may_well_run(examine: Examine) -> None:
+    assert any("the Pods cannot be listed" in finding.text for finding in examine(Pods=FORBIDDEN))
