@@ -47,16 +47,6 @@ DIRECTOR = yaml.safe_load("""
         requestAuth: {csrf: {tokenEndpointURL: "https://harbour.example/csrf"}}
       apiDefinitions: [{id: api-3, name: Berths, targetURL: "https://harbour.example/berths"}]
 
-- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0003
-  name: Open Tides
-  description: ""
-  bundles:
-    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7003
-      name: Tides
-      defaultInstanceAuth: null
-      apiDefinitions: [{id: api-4, name: Tides, targetURL: "https://tides.example"}]
-      eventDefinitions: [{id: event-2, name: High Water}]
-
 - id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0004
   name: Lighthouse Keepers Association
   description: Who keeps which light
@@ -71,23 +61,6 @@ DIRECTOR = yaml.safe_load("""
         requestAuth: {csrf: {tokenEndpointURL: "https://keepers.example/csrf"}}
       apiDefinitions: [{id: api-5, name: Duties, targetURL: "https://keepers.example"}]
 
-- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0005
-  name: Pilots
-  description: Guides ships in
-  bundles:
-    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005
-      name: Bookings
-      defaultInstanceAuth:
-        credential: {username: pilot, password: pilot-password}
-        additionalHeaders: {}
-        additionalQueryParams: {client: [kyma]}
-        requestAuth: {csrf: {tokenEndpointURL: "https://pilots.example/csrf"}}
-      apiDefinitions: [{id: api-6, name: "---", targetURL: ""}]
-    - {id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7006, name: "***"}
-
-- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0006
-  name: Empty
-  bundles: []
 """)
 
 #: The same in every Application; the table below has what differs.
@@ -169,33 +142,6 @@ mp-harbour:
             authenticationUrl: https://harbour.example/token
             csrfInfo: {tokenEndpointURL: https://harbour.example/csrf}
 
-mp-open-tides:
-  description: Description not provided
-  labels: {connected-app: mp-open-tides}
-  compassMetadata: {applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0003, authentication: {clientIds: []}}
-  services:
-    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7003
-      identifier: ""
-      name: tides-c8a23
-      displayName: Tides
-      description: Description not provided
-      providerDisplayName: ""
-      entries:
-        - type: API
-          id: api-4
-          name: Tides
-          targetUrl: https://tides.example
-          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-open-tides/tides/tides
-          gatewayUrl: ""
-          credentials: {type: "", secretName: ""}
-        - type: Events
-          id: event-2
-          name: High Water
-          targetUrl: ""
-          centralGatewayUrl: ""
-          gatewayUrl: ""
-          credentials: {type: "", secretName: ""}
-
 mp-lighthouse-keepers-association:
   description: Who keeps which light
   labels: {connected-app: mp-lighthouse-keepers-association}
@@ -217,42 +163,6 @@ mp-lighthouse-keepers-association:
           credentials: {type: "", secretName: ""}
           requestParametersSecretName: params-mp-lighthouse-keepe-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004
 
-mp-pilots:
-  description: Guides ships in
-  labels: {connected-app: mp-pilots}
-  compassMetadata: {applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0005, authentication: {clientIds: []}}
-  services:
-    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005
-      identifier: ""
-      name: bookings-c546d
-      displayName: Bookings
-      description: Description not provided
-      providerDisplayName: ""
-      entries:
-        - type: API
-          id: api-6
-          name: "---"
-          targetUrl: ""
-          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-pilots/bookings/
-          gatewayUrl: ""
-          credentials:
-            type: Basic
-            secretName: mp-pilots-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005
-            csrfInfo: {tokenEndpointURL: https://pilots.example/csrf}
-          requestParametersSecretName: params-mp-pilots-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005
-    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7006
-      identifier: ""
-      name: "6ccd1"
-      displayName: "***"
-      description: Description not provided
-      providerDisplayName: ""
-      entries: []
-
-mp-empty:
-  description: Description not provided
-  labels: {connected-app: mp-empty}
-  compassMetadata: {applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0006, authentication: {clientIds: []}}
-  services: []
 """)
 
 #: Name, owning Application, bundle, decoded values.
@@ -278,18 +188,6 @@ SECRETS: list[tuple[str, str, str, dict[str, str]]] = [
             "queryParameters": '{"q":["a\\u0026b","\u00f8\\u2028"]}',
         },
     ),
-    (
-        "mp-pilots-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005",
-        "mp-pilots",
-        "4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005",
-        {"username": "pilot", "password": "pilot-password"},
-    ),
-    (
-        "params-mp-pilots-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005",
-        "mp-pilots",
-        "4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7005",
-        {"headers": "{}", "queryParameters": '{"client":["kyma"]}'},
-    ),
 ]
 
 STATUS = yaml.safe_load("""
@@ -305,8 +203,8 @@ synchronizationStatus: {lastAttempt: TIME, lastSuccessfulFetch: TIME, lastSucces
 
 #: What the agent's own CRD has beyond that.
 ADDITIONS = yaml.safe_load("""
-applications: {desired: 6, synced: 6, failed: 0, failing: []}
-summary: {applications: 6/6, message: ""}
+applications: {desired: 3, synced: 3, failed: 0, failing: []}
+summary: {applications: 3/3, message: ""}
 conditions:
   - {type: Ready, status: "True", reason: Ready, message: "", lastTransitionTime: TIME, observedGeneration: 1}
   - {type: Connected, status: "True", reason: Connected, message: "", lastTransitionTime: TIME, observedGeneration: 1}

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -135,14 +135,6 @@ MESSAGES = {
 def test_what_the_director_says_is_readable_up_to_where_data_begins(message: str, told: str | None) -> None:
     """None stands for: as it is."""
     assert message_without_data(message) == (message if told is None else told)
-
-
-def leaves(selections: SelectionSetNode | None) -> Iterator[FieldNode]:
-    for node in selections.selections if selections else ():
-        if isinstance(node, InlineFragmentNode):
-            yield from leaves(node.selection_set)
-        elif isinstance(node, FieldNode):
-            yield from leaves(node.selection_set) if node.selection_set else [node]
 
 
 def definition(operation: Operation[Any]) -> OperationDefinitionNode:
