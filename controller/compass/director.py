@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from controller.compass.answers import Answer
 from controller.compass.errors import identified_by
-from controller.compass.fetch import APPLICATIONS_PER_PAGE, Fetch, Readings
+from controller.compass.fetch import APPLICATIONS_PER_PAGE, Fetch, KnownApplications
 from controller.compass.graphql import TOTAL_TIMEOUT, Transport
 from controller.compass.limits import Limits
 from controller.compass.queries import SET_RUNTIME_LABEL, VIEWER, Operation
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class DirectorClient:
     """Calls the Director over `transport` (mTLS). `tenant` is the external tenant id, "" to send none.
 
-    Every method raises any CompassError. `request_id` is sent as x-request-id. `limits` bound a fetch; `readings` are
+    Every method raises any CompassError. `request_id` is sent as x-request-id. `limits` bound a fetch; `known` are
     what earlier ones have read.
     """
 
@@ -30,7 +30,7 @@ class DirectorClient:
         *,
         tenant: str,
         limits: Limits | None = None,
-        readings: Readings | None = None,
+        known: KnownApplications | None = None,
         applications_per_page: int = APPLICATIONS_PER_PAGE,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -38,7 +38,7 @@ class DirectorClient:
         self._url = url
         self._headers = {"Tenant": tenant} if tenant else {}
         self._limits = limits or Limits()
-        self._readings: Readings = {} if readings is None else readings
+        self._known: KnownApplications = {} if known is None else known
         self._applications_per_page = applications_per_page
         self._monotonic = monotonic
 
@@ -63,7 +63,7 @@ class DirectorClient:
             runtime_id,
             per_page=self._applications_per_page,
             limits=self._limits,
-            readings=self._readings,
+            known=self._known,
             monotonic=self._monotonic,
         )
         with identified_by(request_id):

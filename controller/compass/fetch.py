@@ -260,14 +260,14 @@ def _completed(items: Sequence[N], field: str, complete: Callable[[N], N]) -> di
     return completed
 
 
-class Read(NamedTuple):
+class KnownApplication(NamedTuple):
     """A complete application, and all memory that it needs, in bytes."""
 
     application: Application
     memory: int
 
 
-Readings = dict[bytes | str, Read]
+KnownApplications = dict[bytes | str, KnownApplication]
 """The complete applications of the last fetch: by id, and by the digest of the text if it contains all of one.
 
 The Director usually sends the same ones again. The text of an application is looked up before it is parsed. Nested
@@ -283,7 +283,7 @@ class _InconsistentError(Exception):
 class Fetch:
     """One fetch for a Runtime: labels, and the applications collected so far by id.
 
-    Applications in `readings` are not parsed again; those of this fetch replace them when it has succeeded.
+    Applications in `known` are not parsed again; those of this fetch replace them when it has succeeded.
     """
 
     def __init__(
@@ -293,7 +293,7 @@ class Fetch:
         *,
         per_page: int,
         limits: Limits,
-        readings: Readings,
+        known: KnownApplications,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._send = call
@@ -309,8 +309,8 @@ class Fetch:
         self._collected: list[Application | IncompleteApplication] = []
         self._ids: Counter[str] = Counter()  # of what is collected; "" for an application without an id
         self._memory = 0
-        self._before = readings
-        self._read: Readings = {}
+        self._known = known
+        self._next_known: KnownApplications = {}
 
     def _call(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float = TOTAL_TIMEOUT) -> Answer[T]:
         """Call the Director. Raises Unavailable after the time of the fetch, TooLarge after too many pages."""
@@ -341,8 +341,8 @@ class Fetch:
             except _InconsistentError as change:
                 problem = str(change)
             else:
-                self._before.clear()
-                self._before.update(self._read)
+                self._known.clear()
+                self._known.update(self._next_known)
                 return self._assignment()
         raise InvalidAnswer(f"inconsistent in each of {READ_ATTEMPTS} readings: {problem}", path=_LIST)
 
@@ -362,7 +362,7 @@ class Fetch:
     def _read_all(self) -> None:
         self._collected.clear()
         self._ids.clear()
-        self._read = {}
+        self._next_known = {}
         self._labels = {}
         self._memory = 0
         total, cursor = self._read_page(None)
@@ -478,8 +478,8 @@ class Fetch:
     def _take_item(self, text: Raw, error: str | None) -> None:
         """Collect one application. If only this one cannot be read, it is incomplete. `error`: of the Director."""
         digest = hashlib.sha256(text).digest()
-        if error is None and (known := self._before.get(digest)) is not None:
-            self._read[digest] = self._read[known.application.id] = known
+        if error is None and (known := self._known.get(digest)) is not None:
+            self._next_known[digest] = self._next_known[known.application.id] = known
             self._collect(known.application, known.memory)
             return
         if error is None:
@@ -493,13 +493,13 @@ class Fetch:
             # Raises InvalidAnswer if it is no object at all.
             self._collect(IncompleteApplication(*decode(text, Identity).texts, error))
             return
-        read = self._before.get(application.id)
+        read = self._known.get(application.id)
         if read is None or read.application != application:
             memory = text_memory(text) + self._reader.follow_up_bytes * MEMORY_PER_BYTE + parts_memory(application)
-            read = Read(application, memory)
-        self._read[application.id] = read
+            read = KnownApplication(application, memory)
+        self._next_known[application.id] = read
         if not self._reader.follow_ups:
-            self._read[digest] = read
+            self._next_known[digest] = read
         self._collect(read.application, read.memory)
 
     def _collect(self, application: Application | IncompleteApplication, memory: int = 0) -> None:

@@ -18,7 +18,7 @@ from controller.compass import tls
 from controller.compass.connector import ConnectorClient
 from controller.compass.director import DirectorClient
 from controller.compass.errors import InvalidAnswer
-from controller.compass.fetch import Readings
+from controller.compass.fetch import KnownApplications
 from controller.compass.graphql import Observe, Transport
 from controller.compass.limits import Limits
 from controller.compass.types import Configuration
@@ -70,7 +70,7 @@ class Sessions:
         self._observe = observe
         self._stop = stop or Stop()
         self._lock = threading.Lock()
-        self._readings = Readings()
+        self._known: KnownApplications = {}
         self._transport: tuple[tuple[str, str], Transport] | None = None  # and what it was opened for
 
     @contextmanager
@@ -91,7 +91,7 @@ class Sessions:
             registration.director_url,
             tenant=registration.tenant,
             limits=self._limits,
-            readings=self._readings,
+            known=self._known,
         )
 
     def close(self) -> None:

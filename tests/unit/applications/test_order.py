@@ -1,6 +1,6 @@
 """Order is no change: what is stored does not depend on the order of the applications, or of what was stored before.
 
-The order inside an application is that of the ids: a fetch sorts it (tests/unit/compass/test_readings.py).
+The order inside an application is that of the ids: a fetch sorts it (tests/unit/compass/test_known_applications.py).
 """
 
 import copy

@@ -85,7 +85,7 @@ class Director:
 
     def fetch(self, limits: Limits = LIMITS) -> Assignment:
         call: Call = self
-        return Fetch(call, "runtime-1", per_page=PER_PAGE, limits=limits, readings={}, monotonic=lambda: self.now).run()
+        return Fetch(call, "runtime-1", per_page=PER_PAGE, limits=limits, known={}, monotonic=lambda: self.now).run()
 
     def asked(self, name: str) -> int:
         return sum(called == name for called, _ in self.calls)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controller.compass.answers import Answer, decode
 from controller.compass.errors import CompassError, InvalidAnswer, TooLarge
-from controller.compass.fetch import ApplicationReader, Fetch, Readings
+from controller.compass.fetch import ApplicationReader, Fetch, KnownApplications
 from controller.compass.http import HttpAnswer
 from controller.compass.limits import Limits
 from controller.compass.queries import PAGE, Operation
@@ -53,7 +53,7 @@ class Director:
 
     def __init__(self, *applications: dict[str, Any]) -> None:
         self.applications = [*applications]
-        self.readings: Readings = {}
+        self.known: KnownApplications = {}
         self.follow_up: dict[str, Any] = {}
 
     def __call__(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float) -> Answer[T]:
@@ -62,7 +62,7 @@ class Director:
         return Answer(decode(text, operation.data), size=len(text))
 
     def fetch(self) -> Assignment:
-        return Fetch(self, "runtime", per_page=500, limits=Limits(), readings=self.readings).run()
+        return Fetch(self, "runtime", per_page=500, limits=Limits(), known=self.known).run()
 
 
 @pytest.fixture
@@ -158,9 +158,9 @@ def test_a_fetch_that_fails_forgets_nothing(parsed: list[str]) -> None:
 def test_the_memory_of_what_was_read_before_counts() -> None:
     """Twenty applications that take more than twenty may: refused at first, and as much when all of them are known."""
     director = Director(*(application(number) for number in range(20)))
-    for readings in ({}, director.readings):
+    for known in ({}, director.known):
         with pytest.raises(TooLarge):
-            Fetch(director, "runtime", per_page=500, limits=Limits(applications=20), readings=readings).run()
+            Fetch(director, "runtime", per_page=500, limits=Limits(applications=20), known=known).run()
         director.fetch()
 
 
