@@ -208,12 +208,12 @@ def _patch(cluster: Cluster, patch: Object) -> None:
 
 
 def _store(cluster: Cluster, terminal: Terminal, token: str, addresses: Mapping[str, str]) -> None:
-    stored = pairing.store(cluster.client, cluster.settings, {**addresses, "TOKEN": token})
-    configured = stored.configuration
-    terminal.say(f"stored the one-time token for Runtime {configured.runtime_id} in the Secret {stored.secret}")
+    name = cluster.settings.configuration
+    configured, hides = pairing.store(cluster.client, name, {**addresses, "TOKEN": token})
+    terminal.say(f"stored the one-time token for Runtime {configured.runtime_id} in the Secret {name}")
     terminal.say(f"the agent sends it to {configured.connector_url}")
-    if stored.hides:
-        terminal.say(f"this Secret is new, and has precedence over the ConfigMap {stored.hides} from now on")
+    if hides:
+        terminal.say(f"this Secret is new, and has precedence over the ConfigMap {name} from now on")
 
 
 def _is_synchronized(connection: Object | None) -> bool:

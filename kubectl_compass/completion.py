@@ -6,10 +6,8 @@ candidate in each line and, in the last line, a colon with a number of cobra's S
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from kubectl_compass.arguments import parser
 
@@ -66,21 +64,4 @@ def _values(option: argparse.Action | None) -> tuple[list[str], int]:
         return [], _NO_FILES
     if option.dest == "kubeconfig":
         return [], _DEFAULT
-    if option.dest == "context":
-        return _contexts(), _NO_FILES
     return sorted(map(str, option.choices or ())), _NO_FILES
-
-
-def _contexts() -> list[str]:
-    """The contexts of the kubeconfig; none if it cannot be read, which the command itself reports."""
-    import yaml  # noqa: PLC0415 - only for this option
-
-    named = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    found: set[str] = set()
-    for path in filter(None, named.split(os.pathsep)):
-        try:
-            contexts = yaml.safe_load(Path(path).read_text())["contexts"]
-            found.update(str(context["name"]) for context in contexts)
-        except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
-            continue
-    return sorted(found)

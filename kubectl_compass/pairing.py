@@ -6,28 +6,18 @@ of the token in `last-applied-configuration`. Before the write, the result is ch
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration, resolve
 from controller.fields import member
 from controller.resources import CONFIG_MAP, SECRET
-from controller.settings import ObjectName, Settings
+from controller.settings import ObjectName
 from informers import Client, NotFound
 from kubectl_compass.cluster import find
 
 _MAX_TOKEN = 4096
 
 Object = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """The configuration and its Secret. `hides`: the ConfigMap that was used before; None if there was none."""
-
-    configuration: PairingConfiguration
-    secret: ObjectName
-    hides: ObjectName | None = None
 
 
 class Unusable(Exception):
@@ -52,24 +42,23 @@ def named_in_connection(connection: Mapping[str, Any] | None) -> str:
     return "has a token in spec.pairing" if pairing.get("token") else ""
 
 
-def store(client: Client, settings: Settings, given: Mapping[str, str]) -> Stored:
-    """Write the token and the given ones of CONNECTOR_URL, RUNTIME_ID and TENANT; keep the other values.
+def store(client: Client, name: ObjectName, given: Mapping[str, str]) -> tuple[PairingConfiguration, bool]:
+    """Write the token and the given ones of CONNECTOR_URL, RUNTIME_ID and TENANT into the Secret; keep other values.
 
+    Returns the configuration, and whether the Secret is new and hides the ConfigMap that was used before.
     Raises Unusable or informers.ApiError.
     """
-    name = settings.configuration
     patch = {"data": _encoded(given)}
     try:
-        result = _usable(settings, client.patch(SECRET, name.name, patch, namespace=name.namespace, dry_run=True))
+        result = _usable(name, client.patch(SECRET, name.name, patch, namespace=name.namespace, dry_run=True))
     except NotFound:
-        return _create(client, settings, given)
+        return _create(client, name, given)
     client.patch(SECRET, name.name, patch, namespace=name.namespace)
-    return Stored(result, name)
+    return result, False
 
 
-def _create(client: Client, settings: Settings, given: Mapping[str, str]) -> Stored:
+def _create(client: Client, name: ObjectName, given: Mapping[str, str]) -> tuple[PairingConfiguration, bool]:
     """With the values of the ConfigMap, if there is one, because it is not read if there is a Secret."""
-    name = settings.configuration
     known = member(find(client, CONFIG_MAP, name.name, name.namespace), "data")
     values = {key: value for key, value in known.items() if isinstance(value, str)} | dict(given)
     secret = {
@@ -79,22 +68,17 @@ def _create(client: Client, settings: Settings, given: Mapping[str, str]) -> Sto
         "type": "Opaque",
         "data": _encoded(values),
     }
-    result = _usable(settings, secret)
+    result = _usable(name, secret)
     client.create(SECRET, secret, namespace=name.namespace)
-    return Stored(result, name, hides=name if known else None)
+    return result, bool(known)
 
 
 def _encoded(values: Mapping[str, str]) -> dict[str, str]:
     return {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
 
 
-def _usable(settings: Settings, secret: Mapping[str, Any]) -> PairingConfiguration:
-    found = resolve(
-        None,
-        secret,
-        None,
-        name=settings.configuration,
-    )
+def _usable(name: ObjectName, secret: Mapping[str, Any]) -> PairingConfiguration:
+    found = resolve(None, secret, None, name=name)
     if isinstance(found, ConfigurationProblem):
         raise Unusable(f"nothing was written, because the agent could not use it: {found.text}")
     return found

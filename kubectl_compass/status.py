@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from controller import fields
@@ -25,7 +24,6 @@ _WATCH_SECONDS = 1.0
 _EVENTS_NAMESPACE = "default"  # that of Events about objects without a namespace
 _PAGE = 500
 _MAX_ROW = 256
-_MAX_NAME = 253
 _MAX_TEXT = 1024
 
 _NO_DEPLOYMENT = "no Deployment in this namespace"
@@ -156,20 +154,11 @@ def situation(connection: Object | None) -> str:
     return f"{text}: {error}" if error else text
 
 
-@dataclass(frozen=True)
-class Row:
-    """`reason`: of the last warning about the Application; "" if it is in sync or no warning is known."""
-
-    name: str
-    sync: str
-    reason: str
-
-
 def list_applications(cluster: Cluster, terminal: Terminal) -> int:
     """Print the Applications. Returns 0 if all are in sync, else 1."""
     rows = _rows(cluster)
-    terminal.show({"applications": [vars(row) for row in rows]}, lines=lambda: _table(rows))
-    return 0 if all(row.sync == SYNCED for row in rows) else 1
+    terminal.show({"applications": rows}, lines=lambda: _table(rows))
+    return 0 if all(row["sync"] == SYNCED for row in rows) else 1
 
 
 def applications(cluster: Cluster) -> list[Object]:
@@ -182,8 +171,11 @@ def is_held(application: Object) -> bool:
     return _sync(application, is_failing=False) == DELETION_HELD
 
 
-def _rows(cluster: Cluster) -> list[Row]:
-    """The managed Applications, and failing ones that do not exist or belong to a user."""
+def _rows(cluster: Cluster) -> list[dict[str, str]]:
+    """The managed Applications, and failing ones that do not exist or belong to a user.
+
+    `reason`: of the last warning about the Application; "" if it is in sync or no warning is known.
+    """
     status = fields.member(fields.member(cluster.connection(), "status"), "applications")
     named = status.get("failing")
     failing = {str(name) for name in named} if isinstance(named, list) else set()
@@ -197,7 +189,7 @@ def _rows(cluster: Cluster) -> list[Row]:
             return _HELD if sync == DELETION_HELD else ""
         return reasons.get((name, str(fields.member(existing.get(name), "metadata").get("uid") or "")), "")
 
-    return [Row(name, sync, reason(name, sync)) for name, sync in sorted(found.items())]
+    return [{"name": name, "sync": sync, "reason": reason(name, sync)} for name, sync in sorted(found.items())]
 
 
 def _sync(application: Object, is_failing: bool) -> str:
@@ -239,10 +231,9 @@ def _all(cluster: Cluster, resource: Any, **selection: Any) -> list[Object]:
             return found
 
 
-def _table(rows: list[Row]) -> list[str]:
+def _table(rows: list[dict[str, str]]) -> list[str]:
     if not rows:
         return ["no Application is managed by Compass"]
-    cells = [("NAME", "SYNC", "REASON")]
-    cells += [(clean(row.name, _MAX_NAME), clean(row.sync, _MAX_NAME), clean(row.reason, _MAX_TEXT)) for row in rows]
+    cells = [("NAME", "SYNC", "REASON"), *(tuple(clean(text, _MAX_TEXT) for text in row.values()) for row in rows)]
     name, sync = (max(len(row[column]) for row in cells) for column in (0, 1))
     return [f"{row[0]:<{name}}  {row[1]:<{sync}}  {row[2]}".rstrip() for row in cells]
