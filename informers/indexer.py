@@ -164,8 +164,8 @@ class Indexer:
                 keys = index.get(value, {})
                 if key not in keys:
                     raise CacheMutated(
-                        f"cached {(old or {}).get('kind', 'object')} {key} was changed by its reader in what the index "
-                        f"{name!r} is made of: copy objects to change them"
+                        f"cached {self._resource.kind} {key} was changed by its reader in what the index {name!r} is "
+                        "made of: copy objects to change them"
                     )
                 del keys[key]
                 if not keys:
@@ -180,14 +180,10 @@ def _values(index: str, function: IndexFunction, obj: Object | None) -> dict[str
     if obj is None:
         return {}
     try:
-        return dict.fromkeys(_collection(index, function(obj)))
+        values = function(obj)
+        if isinstance(values, str):  # whose characters would become values
+            raise TypeError(f"the index function returned the text {values!r}, not a collection of texts")  # noqa: TRY301
+        return dict.fromkeys(values)
     except Exception as error:
-        error.add_note(f"in the index function {index!r}, for {obj.get('kind', 'object')} {object_key(obj)}")
+        error.add_note(f"in the index function {index!r}, for {obj['kind']} {object_key(obj)}")
         raise
-
-
-def _collection(index: str, values: Iterable[str]) -> Iterable[str]:
-    """The values, unless they are one text, whose characters would become values."""
-    if isinstance(values, str):
-        raise TypeError(f"the index function {index!r} returned the text {values!r}, not a collection of texts")
-    return values

@@ -206,7 +206,8 @@ class _Store:
     def put(self, key: str, obj: Object) -> None:
         with self._writing(1) as news:
             old = self._indexer.put(key, obj, obj["metadata"].get("resourceVersion", ""))
-            self._watch_over(obj)
+            if self._detector is not None:
+                self._detector.add(obj)
             if old is None:
                 news.append(Added(obj, False))
             elif not _is_same(old, obj):
@@ -228,7 +229,8 @@ class _Store:
                 if key not in objects:
                     news.append(Deleted(DeletedFinalStateUnknown(key, old)))
             for key, obj in objects.items():
-                self._watch_over(obj)
+                if self._detector is not None:
+                    self._detector.add(obj)
                 known = before.get(key)
                 if known is None:
                     news.append(Added(obj, not self.has_synced))
@@ -250,10 +252,6 @@ class _Store:
                 for registration in self.registrations:
                     registration.notify(news)
         self._metrics.processed(self._name, seconds=self._clock.monotonic() - started, items=items)
-
-    def _watch_over(self, obj: Object) -> None:
-        if self._detector is not None:
-            self._detector.add(obj)
 
 
 class HasSynced(Protocol):

@@ -1,9 +1,4 @@
-"""The stream of a watch, decoded into plain dicts, with a stop that ends a blocked read.
-
-The line protocol is that of the official client's Watch, the base class of WatchStream. The differences: it is faster
-(0.02 instead of 0.35 ms for a line), and every end of the stream is normal: the caller resumes from the last observed
-resourceVersion.
-"""
+"""The stream of a watch: the official client's Watch with lines as plain dicts, 0.02 instead of 0.35 ms for each."""
 
 import logging
 from collections.abc import Callable, Iterator

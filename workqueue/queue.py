@@ -1,10 +1,4 @@
-"""The queue of a controller, as in client-go's util/workqueue, with priorities.
-
-Errors:
-
-    Exception
-    └── ShutDown    get() on a queue that is shut down and empty
-"""
+"""The queue of a controller, as in client-go's util/workqueue, with priorities."""
 
 import math
 import threading

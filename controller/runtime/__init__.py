@@ -1,11 +1,4 @@
-"""The generic core of a controller process, after controller-runtime. It is independent of the resources it controls.
-
-- A Controller reconciles keys from a queue with a number of workers, and retries failed keys.
-- A Manager starts informers, controllers and servers in order, waits for caches, and stops all within a grace period.
-- A LeaderElector elects one of several processes with a Lease.
-- Metrics have the names that dashboards for Go controllers use.
-- Events and logs report what happens, and never block the work.
-"""
+"""The generic core of a controller process, after controller-runtime. It knows nothing of the resources it controls."""
 
 from controller.runtime.controller import LOW_PRIORITY, Controller, Reconcile, ReconcileFailed, Result
 from controller.runtime.events import EventRecorder

@@ -7,15 +7,8 @@
   lowest priority, so failing keys never starve the others.
 - After a stop no reconcile begins. Running reconciles finish, and `run` returns after the last one.
 
-Rules and their order are those of controller-runtime (pkg/internal/controller/controller.go).
-
-A reconciler is a function from a key to a Result. It gets the key of an object, never a change (level-triggered). It
-
-- reads the current state, compares it with the desired state, and writes the difference;
-- returns a Result, with a delay if it wants to be called again;
-- raises if it has failed. A ReconcileFailed, an OSError or an error of informers is expected; any other exception is
-  logged with its traceback;
-- treats a deleted object as success.
+Rules and their order are those of controller-runtime (pkg/internal/controller/controller.go). A reconciler gets the key
+of an object, never a change (level-triggered). A deleted object is a success.
 """
 
 import logging

@@ -1,8 +1,7 @@
 """The handlers of the HTTP servers: health and readiness on one port, metrics on another.
 
-Formats are those of controller-runtime (pkg/healthz): 200 "ok", or 500 with a line for each check. `?verbose` lists
-the checks of a success too, `/readyz/name` runs only one. All HTTP methods are equivalent. The endpoints need no
-authentication, so the list has only the names of failed checks; the log has the reasons.
+Formats are those of controller-runtime (pkg/healthz). The endpoints need no authentication, so the list has only the
+names of failed checks; the log has the reasons.
 """
 
 import logging

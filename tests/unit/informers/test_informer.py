@@ -91,13 +91,16 @@ def test_history(cluster: Cluster, source: InProcess, start: Start) -> None:
     assert recorder.log[2:] == ["+c", "~a", "-b"]
 
 
-def test_empty_list_is_synced(source: InProcess, start: Start) -> None:
-    """An empty list is a list: informer and handler are synced."""
+def test_empty_list_is_synced(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """An empty list is a list: informer and handler are synced. The cache has its version, and that of a bookmark."""
     informer, recorder = make(source), Recorder()
     registration = informer.add_event_handler(recorder.handlers)
+    assert informer.indexer.resource_version == ""
     stop = start(informer)
     assert wait_for_sync([informer, registration], stop, HastyClock())
     assert informer.indexer.resource_version == "1"
+    cluster.bookmark()
+    eventually(lambda: informer.indexer.resource_version == "2")
 
 
 def test_wait_for_sync_ends_with_the_stop(source: InProcess) -> None:

@@ -61,7 +61,7 @@ def test_an_index_function_that_returns_a_text() -> None:
         return name
 
     indexer = Indexer(WIDGETS, {"by-name": by_name})
-    with pytest.raises(TypeError, match="'by-name' returned the text 'abc', not a collection"):
+    with pytest.raises(TypeError, match="index function returned the text 'abc', not a collection"):
         indexer.put("default/abc", widget("abc", 1), "1")
 
 

@@ -178,8 +178,9 @@ class TestFailedKeys:
             clock.advance(0.5)
             assert take_all(queue) == ["a"]
         assert queue.num_requeues("a") == 3
-        queue.forget("a")
-        assert queue.num_requeues("a") == 0
+        for _ in range(2):
+            queue.forget("a")
+            assert queue.num_requeues("a") == 0
         queue.add_rate_limited("a")
         clock.advance(100)
         assert take_all(queue) == ["a"]

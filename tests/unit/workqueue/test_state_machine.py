@@ -31,15 +31,19 @@ class Recorder(QueueMetrics):
         self.gauges = gauges
 
     def key_added(self, name: str) -> None:
+        assert [name] == self.names
         self.adds += 1
 
     def key_taken(self, name: str, *, queued_seconds: float) -> None:
+        assert [name] == self.names
         self.queued.append(queued_seconds)
 
     def key_done(self, name: str, *, work_seconds: float) -> None:
+        assert [name] == self.names
         self.worked.append(work_seconds)
 
     def key_delayed(self, name: str) -> None:
+        assert [name] == self.names
         self.retries += 1
 
 
@@ -167,7 +171,6 @@ TestQueue.settings = settings(max_examples=60, stateful_step_count=50, deadline=
 def test_a_queue_has_metrics_by_its_name() -> None:
     """Series without a name could not be told apart."""
     metrics = Recorder()
-    for name in ("test", ""):
-        queue: RateLimitingQueue[str] = RateLimitingQueue(name=name, metrics=metrics)
+    for queue in (RateLimitingQueue[str](name="test", metrics=metrics), RateLimitingQueue[str](metrics=metrics)):
         queue.add("a")
     assert (metrics.names, metrics.adds) == (["test"], 1)
