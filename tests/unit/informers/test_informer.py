@@ -6,6 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from informers import (
     WatchStream,
     wait_for_sync,
 )
-from informers.handlers import Registration, Updated
+from informers.handlers import Added, Deleted, Registration, Updated
 from informers.transport import Stop
 from tests.clock import VirtualClock
 from tests.fake_api_server.cluster import Cluster
@@ -294,6 +295,42 @@ def test_removed_handler_can_be_waited_for(cluster: Cluster, source: InProcess, 
     assert left.is_set()
 
 
+def registered(handlers: EventHandlers) -> Registration:
+    return Registration(handlers, informer_name="widgets", informer_has_synced=lambda: True, clock=HastyClock())
+
+
+def test_a_handler_has_synced_after_its_initial_list() -> None:
+    """Later changes in its buffer say nothing about that. A handler that hangs does not keep the process."""
+    gate = threading.Event()
+
+    def hang(_obj: Object, _initial: bool) -> None:
+        gate.wait(60)
+
+    registration = registered(EventHandlers(on_add=hang))
+    registration.notify([Added(widget("a", 1), True)])
+    registration.notify([Updated(widget("a", 1), widget("a", 2))])
+    registration.start()
+    assert not registration.has_synced
+    assert [thread.daemon for thread in threading.enumerate() if thread.name == "widgets-handler"] == [True]
+    gate.set()
+    eventually(lambda: registration.has_synced)
+    registration.stop()
+    registration.join()
+
+
+def test_a_failure_names_what_it_knows(caplog: pytest.LogCaptureFixture) -> None:
+    """The key of an object whose state is unknown, and a handler that is no function."""
+    registration = registered(EventHandlers(on_delete=partial(int)))  # type: ignore[arg-type]
+    registration.notify([Deleted(DeletedFinalStateUnknown("default/a", None))])
+    registration.start()
+    eventually(lambda: caplog.records)
+    registration.stop()
+    registration.join()
+    (record,) = caplog.records
+    assert getattr(record, "object", "") == "default/a"
+    assert getattr(record, "handler", "").startswith("functools.partial(<class 'int'>")
+
+
 class WeakObject(dict[str, Any]):
     """A dict that can be referred to weakly."""
 
@@ -302,7 +339,7 @@ def test_what_was_told_is_not_kept() -> None:
     """A list after an outage replaces all objects; those before must not stay until the next change."""
     news: list[Object] = []
     handlers = EventHandlers(on_update=lambda _, new: news.append(new))
-    registration = Registration(handlers, informer_name="widgets", informer_has_synced=lambda: True, clock=HastyClock())
+    registration = registered(handlers)
     olds = [WeakObject(widget(name, 1)) for name in "abc"]
     kept = [weakref.ref(old) for old in olds]
     registration.notify([Updated(old, widget("new", 2)) for old in olds])
