@@ -5,11 +5,8 @@ LOST = "Leader election lost"
 STARTING = "Starting"
 STOPPED = "Stopped"
 
-FETCHED = "Fetched from the Director"
 CREATED = "Created"
 UPDATED = "Updated"
 DELETED = "Deleted"
 
-RENEWING = "Renewing the certificate"
-RENEWED = "Certificate renewed"
 REVOKED = "the certificate was revoked by an operator"

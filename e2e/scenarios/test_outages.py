@@ -1,14 +1,12 @@
 """Compass or the API server is away for a while: nothing is lost, and nobody has to help."""
 
 import time
-from contextlib import ExitStack
 
 import pytest
 
 from controller.resources import APPLICATION, SECRET
 from e2e.cluster import CLUSTER_SECRET
 from e2e.mock_compass.examples import landscape
-from e2e.scenarios import messages
 from e2e.scenarios.target import Target
 
 ERP = "mp-harbour-logistics-erp"
@@ -50,29 +48,6 @@ def test_an_outage_of_compass_loses_nothing(connected: Target) -> None:
     )
     connected.wait_for_state("Synchronized")
     assert connected.secret(CLUSTER_SECRET) == credentials
-
-
-def test_ready_follows_the_connector_without_a_fetch(connected: Target) -> None:
-    """Ready is back as soon as the Connector answers, without another fetch: the Director answered throughout.
-
-    With a period of an hour, nothing but the answer of the Connector can bring it back. The agents start in the outage.
-    """
-    compass = connected.compass
-    with ExitStack() as stack:
-        outage = stack.enter_context(ExitStack())
-        outage.enter_context(compass.outage("connector"))
-        stack.enter_context(connected.settings(CONTROLLER_SYNC_PERIOD="1h"))
-        leader = connected.wait_for_leader()
-        connected.wait_for("a fetch of the leader", lambda: messages.FETCHED in connected.logs()[leader])
-        connected.wait_for_state("ConnectionMaintenanceFailed")
-        connected.wait_for("not ready", lambda: connected.condition("Ready") == "False")
-        term, fetches = connected.lease()["acquireTime"], compass.fetches()
-        assert fetches
-        outage.close()
-        connected.wait_for("ready", lambda: connected.condition("Ready") == "True")
-        assert connected.state() == "Synchronized"
-        # A new term begins with a fetch, on a machine that is so busy that there is one.
-        assert compass.fetches() == fetches or connected.lease()["acquireTime"] != term
 
 
 @pytest.mark.parametrize("seconds", [_OUTAGE_SECONDS, _LONG_OUTAGE_SECONDS], ids=["short", "longer than the lease"])

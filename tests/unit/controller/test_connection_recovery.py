@@ -280,6 +280,27 @@ def test_an_unforeseen_error_while_fetching_ends_the_state_synchronized() -> Non
     assert (bench.state, bench.sync_error) == ("Synchronized", "")
 
 
+def test_ready_follows_the_connector_without_a_fetch() -> None:
+    """The Director has answered throughout."""
+    bench = WholeBench()
+    bench.configure()
+    bench.run(5)
+    with bench.connector.outages.during("connector"):
+        bench.refresh()
+        bench.run(5)
+        assert bench.state == "ConnectionMaintenanceFailed"
+        assert _ready(bench) == "False"
+    fetches = bench.connector.calls.count("applicationsForRuntime")
+    bench.run(60)
+    assert (bench.state, _ready(bench)) == ("Synchronized", "True")
+    assert bench.connector.calls.count("applicationsForRuntime") == fetches
+
+
+def _ready(bench: WholeBench) -> str:
+    (ready,) = [one for one in bench.connection["status"]["conditions"] if one["type"] == "Ready"]
+    return str(ready["status"])
+
+
 # --- requests ---
 
 

@@ -88,7 +88,7 @@ def test_metrics_are_for_those_that_scrape(folder: str) -> None:
 
 
 def test_no_rule_has_a_wildcard() -> None:
-    roles = [obj for obj in manifests("rbac") if obj["kind"] in ("Role", "ClusterRole")]
+    roles = [obj for obj in manifests("rbac", "plugin") if obj["kind"] in ("Role", "ClusterRole")]
     assert roles
     for role in roles:
         for rule in role["rules"]:
@@ -101,6 +101,12 @@ def test_secrets_are_never_readable_in_the_whole_cluster() -> None:
     others = {NODES.plural, PERSISTENT_VOLUMES.plural, NODE_METRICS.plural}
     custom = {"compassconnections", "compassconnections/status", "applications"}
     assert {resource for rule in role["rules"] for resource in rule["resources"]} == others | custom
+
+
+def test_users_of_the_plugin_read_no_secret() -> None:
+    rules = [rule for obj in manifests("plugin") for rule in obj.get("rules", ()) if "secrets" in rule["resources"]]
+    assert sorted(verb for rule in rules for verb in rule["verbs"]) == ["create", "patch"]
+    assert [rule["resourceNames"] for rule in rules if "patch" in rule["verbs"]] == [["compass-agent-configuration"]]
 
 
 def test_the_dashboard_is_found_by_the_sidecar() -> None:
