@@ -81,7 +81,7 @@ def build(
         manager.add_informer(cache)
     report = Report(process.permissions, process.connection_store(client), clock=clock)
     manager.add_runnable("permissions", report.run, leader_only=False)
-    manager.add_ready_check("rights", process.permissions.check)
+    manager.add_ready_check("permissions", process.permissions.check)
     manager.add_runnable("events", process.recorder.run, leader_only=False)
     cluster_metrics = ClusterMetrics(client, interval=settings.metrics_logging_interval, clock=clock)
     manager.add_runnable("cluster-metrics", cluster_metrics.run, leader_only=True)

@@ -63,7 +63,7 @@ class MissingPermission:
 
 
 class Permissions:
-    """Those that are missing. Thread-safe."""
+    """The permissions that are missing. Thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -46,7 +46,7 @@ def pair(cluster: Cluster, terminal: Terminal, token: str, addresses: Mapping[st
     assert_agent(cluster)
     before = cluster.connection()
     state = cc.state_of(before)
-    if state is not None and state not in cc.CONNECTION_LOST:
+    if state is not None and state not in cc.FAILED_CONNECTION_STATES:
         raise Unusable(
             "nothing was changed: the connection works, so the agent would leave the token alone. To pair anew: "
             "kubectl compass reconnect --token-stdin"
@@ -242,7 +242,7 @@ def _conclude(
     try:
         came = wanted(wait(cluster.connection, done, terminal, known=known, timeout=timeout))
     except TimeoutError as error:
-        is_lost = cc.state_of(cluster.connection()) in cc.CONNECTION_LOST
+        is_lost = cc.state_of(cluster.connection()) in cc.FAILED_CONNECTION_STATES
         advice = hint if hint and is_lost else "kubectl compass doctor looks for the cause."
         terminal.say(f"kubectl compass: {error}. The agent goes on trying. {advice}")
         came = False

@@ -293,5 +293,5 @@ def _state(check: str, state: object, contact: Mapping[str, Any], sync: Mapping[
         return warning(check, f"{state}; the Director has not answered yet", "wait a moment; kubectl compass resync")
     if not state:
         return problem(check, "has no state yet", _ABOVE)
-    part = contact if str(state) in cc.CONNECTION_LOST else sync
+    part = contact if str(state) in cc.FAILED_CONNECTION_STATES else sync
     return problem(check, f"{state}: {part.get('error') or 'no error is told'}", _CURES.get(str(state), ""))

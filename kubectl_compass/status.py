@@ -149,7 +149,7 @@ def situation(connection: Object | None) -> str:
     counts = member(told, "applications")
     if text == cc.ConnectionState.SYNCHRONIZED and counts:
         text = f"{text}: {counts.get('synced', 0)} of {counts.get('desired', 0)} Applications are in sync"
-    part = "connectionStatus" if text in cc.CONNECTION_LOST else "synchronizationStatus"
+    part = "connectionStatus" if text in cc.FAILED_CONNECTION_STATES else "synchronizationStatus"
     error = member(told, part).get("error")
     return f"{text}: {error}" if error else text
 

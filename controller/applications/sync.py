@@ -28,7 +28,7 @@ from controller.connection.credentials import (
     Registration,
     StoredCredentials,
 )
-from controller.connection.health import CompassService, Failure, Health, Identity
+from controller.connection.health import CompassService, Failure, Health, OwnerCheck
 from controller.connection.sessions import Sessions, request_id
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
@@ -101,7 +101,7 @@ class SyncReconciler:
         self._workers = workers
         self._progress = progress
         self._health = health
-        self._identity = Identity(health)
+        self._identity = OwnerCheck(health)
         self._backoff = backoff
         self._recorder = recorder
         self._metrics = metrics
@@ -184,7 +184,7 @@ class SyncReconciler:
             self._connections.apply_to(connection, _without_resync_now)
         try:
             director = self._sessions.director(credentials, registration)
-            with self._credentials.in_use(credentials), logs.bind(requestID=identifier):
+            with self._credentials.unchanged(credentials), logs.bind(requestID=identifier):
                 if not self._identity.may_be_ours(director, credentials, registration, request_id=identifier):
                     return Result(requeue_after=self._backoff.failed(self._subject))
                 assignment = director.fetch(registration.runtime_id, request_id=identifier)

@@ -36,7 +36,7 @@ from controller.connection.credentials import (
     PendingCertificate,
     Registration,
     StoredCredentials,
-    read_credentials,
+    build_credentials,
 )
 from controller.connection.sessions import Sessions, request_id
 from controller.resources import CONNECTION_NAME
@@ -160,7 +160,7 @@ class _Revocation:
         """Compass may refuse it because it is not valid yet. The key that it is useless without is deleted then."""
         name = "renewed certificate, which is not used yet,"
         try:
-            credentials = read_credentials(pending.key.encode(), pending.chain.encode(), registration)
+            credentials = build_credentials(pending.key.encode(), pending.chain.encode(), registration)
             self._revoke(credentials, registration, name)
         except (Refused, InvalidCredentials) as error:
             until = status.timestamp(pending.valid_until)

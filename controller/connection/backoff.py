@@ -25,7 +25,7 @@ def with_jitter(period: float, random: Callable[[], float]) -> float:
 
 
 class Backoff:
-    """Delays for one subject at a time. Another subject (for example a changed token) has no delay. Thread-safe."""
+    """Delays for one key at a time. Another key (for example that of a changed token) has no delay. Thread-safe."""
 
     def __init__(self, *, cap: float, clock: Clock, random: Callable[[], float], base: float = BASE_SECONDS) -> None:
         self._base = min(base, cap)
@@ -33,23 +33,23 @@ class Backoff:
         self._clock = clock
         self._random = random
         self._lock = threading.Lock()
-        self._subject = ""
+        self._key = ""
         self._failures = 0
         self._next = 0.0
 
-    def wait(self, subject: str) -> float:
-        """Seconds until the next attempt for `subject`; 0 means now."""
+    def wait(self, key: str) -> float:
+        """Seconds until the next attempt for `key`; 0 means now."""
         with self._lock:
-            return max(0.0, self._next - self._clock.monotonic()) if subject == self._subject else 0.0
+            return max(0.0, self._next - self._clock.monotonic()) if key == self._key else 0.0
 
-    def failed(self, subject: str, *, at_least: float | None = None) -> float:
-        """Record a failure of `subject`; returns the seconds until the next attempt.
+    def failed(self, key: str, *, at_least: float | None = None) -> float:
+        """Record a failure of `key`; returns the seconds until the next attempt.
 
         `at_least` is the server's Retry-After, in seconds. It is limited to five minutes, and gets jitter, too.
         """
         with self._lock:
-            self._failures = self._failures + 1 if subject == self._subject else 1
-            self._subject = subject
+            self._failures = self._failures + 1 if key == self._key else 1
+            self._key = key
             delay = min(self._cap, self._base * _FACTOR ** min(self._failures - 1, _MAX_DOUBLINGS))
             # A server sends the same at_least to all its clients, which must not retry at the same time.
             delay = max(delay, min(at_least or 0.0, _LONGEST_REQUESTED_SECONDS)) * (1 + _JITTER * self._random())
@@ -59,13 +59,13 @@ class Backoff:
     def succeeded(self) -> None:
         """Reset to the shortest delay."""
         with self._lock:
-            self._subject, self._failures, self._next = "", 0, 0.0
+            self._key, self._failures, self._next = "", 0, 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pauses:
-    """Of a pairing, of calls to the Connector, of writes of the gateway's Secret, and of reconciles with an unexpected
-    error.
+    """The back-offs: for a pairing, for calls to the Connector, for writes of the gateway's Secret, and for reconciles
+    with an unexpected error.
     """
 
     pairing: Backoff

@@ -53,7 +53,7 @@ _MAX_VALUE = 4096  # longer values would not fit into a header
 
 Object = dict[str, Any]
 Values = Mapping[str, str | None]
-"""Of a configuration; None: not a text."""
+"""The keys of a configuration and their values. The value is None if it is not a text."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class PairingConfiguration:
     token: str = field(repr=False)
 
     @property
-    def literal(self) -> bool:
+    def is_from_spec(self) -> bool:
         """The token itself is in the CompassConnection, which many people may read."""
         return self.origin == SPEC_PAIRING
 
@@ -127,7 +127,7 @@ class ConfigurationReader:
             name=self.name,
         )
 
-    def identity(self, connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    def ids(self, connection: Mapping[str, Any] | None) -> tuple[str, str] | None:
         """Runtime id and tenant from the first place where both are valid, for credentials that do not include them.
 
         These are credentials of the Go agent, which reads both from its configuration at each synchronisation.
@@ -156,7 +156,7 @@ def resolve(
     name: ObjectName,
 ) -> Configuration:
     """The configuration for a pairing, or its problem. `name`: that of Secret and ConfigMap."""
-    if has_literal_token(connection):
+    if has_spec_token(connection):
         return _checked(SPEC_PAIRING, _spec_values(connection))
     if has_reference(connection):
         return ConfigurationProblem(
@@ -181,7 +181,7 @@ def has_reference(connection: Mapping[str, Any] | None) -> bool:
     return bool(_spec_pairing(connection).get("tokenSecretRef"))
 
 
-def has_literal_token(connection: Mapping[str, Any] | None) -> bool:
+def has_spec_token(connection: Mapping[str, Any] | None) -> bool:
     """Whether `spec.pairing` contains a token itself."""
     return bool(_strings(_spec_pairing(connection)).get("token"))
 
@@ -198,7 +198,7 @@ def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
 
 
 def remove_token(connection: Object) -> None:
-    """Remove a literal token from `spec.pairing` and from the copy of `kubectl apply`; addresses and ids stay."""
+    """Remove the token from `spec.pairing` and from the copy of `kubectl apply`; addresses and ids stay."""
     connection["spec"]["pairing"].pop("token", None)
     remove_applied_token(connection)
 

@@ -33,6 +33,7 @@ import orjson
 from controller.compass import certificates
 from controller.compass.errors import CompassError
 from controller.connection.configuration import (
+    SPEC_PAIRING,
     Configuration,
     PairingConfiguration,
     fault_of,
@@ -69,7 +70,7 @@ class CredentialsMissing(CredentialsError):
 
 
 class CredentialsReplaced(CredentialsError):
-    """Other credentials were stored meanwhile. For a write also: the stored ones were deleted."""
+    """The credentials in question are not stored any more. Others are, or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,11 @@ class StoredPairing:
     fallback_fingerprint: str = ""
     connection_uid: str = ""
     since: int = 0
+
+    @property
+    def is_from_spec(self) -> bool:
+        """Its token was in the CompassConnection, and was removed from there."""
+        return self.origin == SPEC_PAIRING
 
     def is_same(self, other: "StoredPairing") -> bool:
         """Whether both have the same token and key. Runtime id and tenant may change during a pairing."""
@@ -214,22 +220,22 @@ class CredentialsStore:
         """All that is stored in the client's Secret at this moment."""
         secret = self._cluster_secret()
         try:
-            credentials: StoredCredentials | CredentialsError = self._loaded(secret)
+            credentials: StoredCredentials | CredentialsError = self._parsed_credentials(secret)
         except CredentialsError as error:
             credentials = error
         return ClientSecret(
             credentials,
-            registration=_load(Registration, secret, _REGISTRATION),
-            pairing=_load(StoredPairing, secret, _PAIRING),
-            pending=_load(PendingCertificate, secret, _PENDING),
+            registration=_parsed(Registration, secret, _REGISTRATION),
+            pairing=_parsed(StoredPairing, secret, _PAIRING),
+            pending=_parsed(PendingCertificate, secret, _PENDING),
         )
 
     def load(self) -> StoredCredentials:
         """The stored credentials. Raises CredentialsError, which names what is missing or invalid."""
-        return self._loaded(self._cluster_secret())
+        return self._parsed_credentials(self._cluster_secret())
 
     @contextmanager
-    def in_use(self, credentials: StoredCredentials) -> Iterator[None]:
+    def unchanged(self, credentials: StoredCredentials) -> Iterator[None]:
         """For a call to Compass with these credentials. Raises CredentialsReplaced if there are other credentials at
         its end.
 
@@ -258,7 +264,8 @@ class CredentialsStore:
         registration: Registration,
         replacing: StoredCredentials | StoredPairing | None = None,
     ) -> StoredCredentials:
-        """Store new credentials and remove what they were pending in. Returns them like `load`.
+        """Store new credentials, and remove the pairing or the pending certificate that led to them. Returns them like
+        `load`.
 
         `replacing`: the renewed credentials, or the pairing. If that is not stored any more, nothing is written,
         because another client has deleted or replaced it.
@@ -266,7 +273,7 @@ class CredentialsStore:
         Raises InvalidCredentials without a write if key and chain do not belong together, CredentialsReplaced, or
         informers.ApiError.
         """
-        fresh = read_credentials(key_pem, chain_pem, registration)
+        fresh = build_credentials(key_pem, chain_pem, registration)
         leaf = certificates.parse_chain(chain_pem)[:1]
         self._write_cluster(
             {
@@ -296,7 +303,7 @@ class CredentialsStore:
     # --- the gateway's Secret ---
 
     def gateway_secret(self, ca_pem: bytes) -> GatewaySecret:
-        """Compared with these certificates."""
+        """Whether the gateway's Secret has these CA certificates."""
         secret = self._ca_secrets.get(self.ca_name.name, self.ca_name.namespace)
         if secret is None:
             return GatewaySecret.MISSING
@@ -335,7 +342,7 @@ class CredentialsStore:
             )
         cache.deleted(name.name, name.namespace, base=secret)
 
-    def _loaded(self, secret: Object | None) -> StoredCredentials:
+    def _parsed_credentials(self, secret: Object | None) -> StoredCredentials:
         if secret is None:
             raise CredentialsMissing(f"the Secret {self.cluster_name} does not exist")
         if not {_KEY, _CRT, _CHAIN} & member(secret, "data").keys():
@@ -353,7 +360,7 @@ class CredentialsStore:
             pair = _read_pair(*values)
         except CredentialsError as error:
             raise CredentialsError(f"Secret {self.cluster_name}: {error}") from error
-        registration = _load(Registration, secret, _REGISTRATION)
+        registration = _parsed(Registration, secret, _REGISTRATION)
         fault = fault_of_registration(registration) if registration is not None else ""
         if fault:
             damage = f"Secret {self.cluster_name}: in the key connection, {fault}"
@@ -380,11 +387,11 @@ class CredentialsStore:
 
     def _assert_stored(self, secret: Object | None, wanted: StoredCredentials | StoredPairing) -> None:
         if isinstance(wanted, StoredPairing):
-            pairing = _load(StoredPairing, secret, _PAIRING)
+            pairing = _parsed(StoredPairing, secret, _PAIRING)
             stored = pairing is not None and pairing.is_same(wanted)
         else:
             try:
-                stored = self._loaded(secret).fingerprint == wanted.fingerprint
+                stored = self._parsed_credentials(secret).fingerprint == wanted.fingerprint
             except CredentialsError:
                 stored = False
         if not stored:
@@ -426,7 +433,7 @@ class CredentialsStore:
         )
 
 
-def read_credentials(key_pem: bytes, chain_pem: bytes, registration: Registration) -> StoredCredentials:
+def build_credentials(key_pem: bytes, chain_pem: bytes, registration: Registration) -> StoredCredentials:
     """Credentials like those of `CredentialsStore.load`. Raises InvalidCredentials if key and certificate do not
     match.
     """
@@ -461,12 +468,11 @@ def resume_with(pairing: StoredPairing, configuration: Configuration) -> StoredP
     """The pairing in progress, adapted to the current configuration; None if the configuration requests another one, or
     none.
 
-    A literal token is removed from the CompassConnection at the start of its pairing. So such a pairing continues until
-    there is a new token, or another part of the configuration changes. The Connector does not need Runtime id and
-    tenant. So after a change of these, the pairing continues with the new ones: its token is valid for them, and may be
-    used up.
+    A token in spec.pairing is removed at the start of its pairing. So such a pairing continues until there is a new
+    token, or another part of the configuration changes. The Connector does not need Runtime id and tenant. So after a
+    change of these, the pairing continues with the new ones: its token is valid for them, and may be used up.
     """
-    if pairing.fallback_fingerprint and not (isinstance(configuration, PairingConfiguration) and configuration.literal):
+    if pairing.is_from_spec and not (isinstance(configuration, PairingConfiguration) and configuration.is_from_spec):
         return pairing if pairing.fallback_fingerprint == configuration.fingerprint else None
     if not isinstance(configuration, PairingConfiguration):
         return None
@@ -509,7 +515,7 @@ def _read_pair(key_pem: bytes, certificate_pem: bytes, chain_pem: bytes) -> cert
     return pair
 
 
-def _load(kind: type[_T], secret: Mapping[str, Any] | None, key: str) -> _T | None:
+def _parsed(kind: type[_T], secret: Mapping[str, Any] | None, key: str) -> _T | None:
     try:
         values = orjson.loads(secret_value(secret, key) or "null")
     except ValueError:

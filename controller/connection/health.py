@@ -2,7 +2,7 @@
 
 They need not survive a restart: the first calls to Compass lead to the same observations.
 
-`Identity` asks the Director for the owner of the certificate before the first fetch, because it accepts a wrong
+`OwnerCheck` asks the Director for the owner of the certificate before the first fetch, because it accepts a wrong
 RUNTIME_ID without an error. Runtimes of one tenant may read and label each other, so with the id of another Runtime,
 all Applications of this cluster would be replaced by those of the other one.
 """
@@ -94,7 +94,7 @@ class Observations:
 
 
 class Health:
-    """Thread-safe. Subscribers are called outside the lock, when an observation changes."""
+    """Thread-safe. Subscribers are called outside the lock, when a refusal or the owner changes."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -159,7 +159,7 @@ class Health:
                 subscriber()
 
 
-class Identity:
+class OwnerCheck:
     """Checks each certificate and configured Runtime until the Director has returned the owner.
 
     If the Director does not return it, Compass may be older and not support the query, or it may have an outage. So the

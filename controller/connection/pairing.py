@@ -1,6 +1,6 @@
 """One pairing: a one-time token is exchanged for a key and a certificate in the cluster.
 
-    0  a literal token is moved from the CompassConnection, which many may read, to the client's Secret
+    0  a token in spec.pairing is moved from the CompassConnection, which many may read, to the client's Secret
     1  the Connector exchanges the configured token for a second one, and returns the subject
     2  key, second token and subject are stored
     3  the Connector signs, which uses the second token
@@ -42,7 +42,7 @@ from controller.connection.credentials import (
 from controller.connection.health import Failure
 from controller.connection.problem import Token
 from controller.connection.sessions import Dependencies, announced_urls, request_id
-from controller.connection.state import PairingFailure, Progress, State
+from controller.connection.state import PairingFailure, PairingProgress, State
 from controller.resources import CONNECTION_NAME
 from informers.errors import ApiError
 
@@ -76,11 +76,11 @@ class Pairing:
         """Begin this pairing, or continue it. Raises RevokedMeanwhile."""
         earlier = state.memory.unsaved
         resumed = earlier is not None and earlier.pairing.is_same(pairing)
-        self._progress = replace(earlier, pairing=pairing) if earlier and resumed else Progress(pairing)
+        self._progress = replace(earlier, pairing=pairing) if earlier and resumed else PairingProgress(pairing)
         try:
             self._assert_usable(pairing)
             if not pairing.key:
-                self._take_over_literal_token(pairing, state)
+                self._take_over_spec_token(pairing, state)
                 self._exchange(pairing)
             return self._store(self._progress.signed or self._sign(state), state)
         except RevokedMeanwhile:
@@ -98,11 +98,11 @@ class Pairing:
         if fault:
             raise self._changed(fault)
 
-    def _take_over_literal_token(self, pairing: StoredPairing, state: State) -> None:
+    def _take_over_spec_token(self, pairing: StoredPairing, state: State) -> None:
         """Step 0. The state is stored before the token is removed from the CompassConnection."""
-        if pairing.fallback_fingerprint and pairing != state.stored_pairing:
+        if pairing.is_from_spec and pairing != state.stored_pairing:
             self._credentials.save_pairing(pairing)
-        self._remove_literal_token(pairing)
+        self._remove_spec_token(pairing)
 
     def _exchange(self, pairing: StoredPairing) -> None:
         """Step 1: the configured token is used when this is sent."""
@@ -127,20 +127,20 @@ class Pairing:
             token=offered.token or "",
             since=int(self._clock.time()),
         )
-        self._progress = Progress(exchanged, is_saved=False)
+        self._progress = PairingProgress(exchanged, is_saved=False)
 
     def _sign(self, state: State) -> SignedCertificate:
         """Steps 2 and 3: the second token is used when the request is sent."""
         pairing = self._progress.pairing
         self._credentials.save_pairing(pairing)
-        self._progress = Progress(pairing)
-        self._remove_literal_token(pairing)
+        self._progress = PairingProgress(pairing)
+        self._remove_spec_token(pairing)
         self._assert_not_revoked(state)
         csr = self._signing_request(pairing)
         identifier = request_id(pairing.runtime_id)
         with self._sessions.temporary_connector(None) as connector:
             signed = connector.sign(pairing.token_url, csr, token=pairing.token, request_id=identifier)
-        self._progress = Progress(pairing, signed, identifier)
+        self._progress = PairingProgress(pairing, signed, identifier)
         return signed
 
     def _store(self, signed: SignedCertificate, state: State) -> StoredCredentials:
@@ -181,7 +181,7 @@ class Pairing:
         outage = bool(state.refusals)
         # A refusal alone would hide the cause.
         refused = token in (Token.REFUSED, Token.ANSWER_LOST)
-        if token in (Token.SPENT, Token.LOST):
+        if token in (Token.SPENT, Token.STATE_CHANGED):
             self._forget()
         return PairingFailure(
             pairing.configuration,
@@ -228,7 +228,7 @@ class Pairing:
         except ApiError as error:
             log.warning("Cannot remove a failed pairing from its Secret yet", extra={"error": str(error)})
 
-    def _remove_literal_token(self, pairing: StoredPairing) -> None:
+    def _remove_spec_token(self, pairing: StoredPairing) -> None:
         """A newer token stays, because it was not used."""
         connection = self._connections.get(CONNECTION_NAME)
         if connection is None or not holds_token(connection, pairing.configuration):
@@ -245,7 +245,7 @@ def _fate_of_token(error: CompassError, pairing: StoredPairing) -> Token:
     second = bool(pairing.key)
     match error:
         case _StoredPairingChanged():
-            return Token.LOST
+            return Token.STATE_CHANGED
         case Refused(status=0):
             return Token.WRONG_ADDRESS  # an alert of TLS; no certificate is sent
         case Refused():
@@ -268,7 +268,7 @@ def _is_final(token: Token, pairing: StoredPairing, now: float) -> bool:
     A configured token in Secret or ConfigMap is tried without an end: `since` is the time of this attempt, because the
     first one is not stored, and an outage, which looks the same, may be longer than any process lives.
     """
-    if token in (Token.SPENT, Token.LOST):
+    if token in (Token.SPENT, Token.STATE_CHANGED):
         return True
     if token not in (Token.REFUSED, Token.ANSWER_LOST):
         return False

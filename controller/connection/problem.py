@@ -1,4 +1,4 @@
-"""A problem of the connection: what failed, why, and what to do. All texts of the connection are here.
+"""A problem of the connection: what failed, why, and what to do. The texts of the status and of Events are here.
 
 A problem is made where the failure is known, and compared without the ids of calls, so that the same failure again is
 no news. To add one: a Kind, which is the reason of its Event, a function here with the text, and the rule that returns
@@ -55,7 +55,7 @@ class Token(Enum):
     """The second token is refused: most likely the Connector has signed, and its answer was lost."""
     SPENT = auto()
     """The Connector accepted it and did not sign."""
-    LOST = auto()
+    STATE_CHANGED = auto()
     """The stored state of the pairing was changed, so its token is lost."""
 
 
@@ -311,7 +311,7 @@ def _advice(token: Token, failure: Failure, origin: str) -> str:
             )
         case Token.SPENT:
             return f"the one-time token has been used; {_new_token(origin)}"
-        case Token.LOST:
+        case Token.STATE_CHANGED:
             return f"the pairing cannot continue; {_new_token(origin)}"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from controller.compass.errors import CompassError, Refused
 from controller.connection import problem, rules, status
 from controller.connection.backoff import Pauses, with_jitter
-from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile, has_literal_token
+from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile, has_spec_token
 from controller.connection.credentials import CredentialsReplaced, GatewaySecret, StoredCredentials, StoredPairing
 from controller.connection.health import CompassService, Failure, Health
 from controller.connection.pairing import Pairing
@@ -118,12 +118,10 @@ class ConnectionReconciler:
             settings=self._settings,
             connection=connection,
             secret=secret,
-            ids=self._configurations.identity(connection),
+            ids=self._configurations.ids(connection),
             gateway=self._credentials.gateway_secret(ca_pem) if ca_pem else GatewaySecret.AS_WANTED,
-            configured=self._configurations.resolve(connection, live=deleted_or_new),
-            fallback_fingerprint=self._configurations.resolve(None).fingerprint
-            if has_literal_token(connection)
-            else "",
+            configuration=self._configurations.resolve(connection, live=deleted_or_new),
+            fallback_fingerprint=self._configurations.resolve(None).fingerprint if has_spec_token(connection) else "",
             pauses=self._pauses,
             observations=self._health.observations(),
             memory=self._memory or Memory.after_restart(connection, now=now, monotonic=monotonic),
@@ -173,7 +171,7 @@ class ConnectionReconciler:
         self._pauses.pairing.succeeded()
         self._health.replaced()
         self._remember(pairing_failure=None, unsaved=None)
-        self._put_into_use(result, NewCredentials(_is_requested(state)))
+        self._after_new_credentials(result, NewCredentials(_is_requested(state)))
 
     # --- maintenance ---
 
@@ -205,9 +203,9 @@ class ConnectionReconciler:
         self._metrics.renewal("success")
         self._health.connector_answered()
         self._remember(renewed_at=self._clock.monotonic())
-        self._put_into_use(result, NewCredentials(_is_requested(state), renewed_because=cause.value))
+        self._after_new_credentials(result, NewCredentials(_is_requested(state), renewed_because=cause.value))
 
-    def _put_into_use(self, credentials: StoredCredentials, report: NewCredentials) -> None:
+    def _after_new_credentials(self, credentials: StoredCredentials, report: NewCredentials) -> None:
         """They replace the earlier ones."""
         self._pauses.connector.succeeded()
         self._remember(unreported=report, last_call=self._call_with(credentials))

@@ -11,7 +11,7 @@ from controller.compass import certificates
 from controller.compass.errors import CompassError, Refused
 from controller.connection import status
 from controller.connection.configuration import assert_not_revoked
-from controller.connection.credentials import PendingCertificate, StoredCredentials, read_credentials
+from controller.connection.credentials import PendingCertificate, StoredCredentials, build_credentials
 from controller.connection.problem import clock_difference
 from controller.connection.rules import Renew
 from controller.connection.sessions import Dependencies, announced_urls, request_id
@@ -45,7 +45,7 @@ class Renewal:
         registration = state.registration
         connector = self._sessions.connector(state.credentials)
         identifier = request_id(registration.runtime_id)
-        with self._credentials.in_use(state.credentials):
+        with self._credentials.unchanged(state.credentials):
             offered = connector.configuration(registration.connector_url, request_id=identifier)
         urls = announced_urls(offered, request_id=identifier)
         moved = replace(registration, connector_url=urls[0], director_url=urls[1])
@@ -84,14 +84,14 @@ class Renewal:
     def _sign(self, state: State, identifier: str) -> PendingCertificate:
         credentials, registration = state.credentials, state.registration
         connector = self._sessions.connector(credentials)
-        with self._credentials.in_use(credentials):
+        with self._credentials.unchanged(credentials):
             offered = connector.configuration(registration.connector_url, request_id=identifier)
         urls = announced_urls(offered, request_id=identifier)
         key = self._new_key(certificates.key_bits(offered.key_algorithm))
         csr = certificates.build_csr(offered.subject, key)
         # The mark of a revocation is written before anything is revoked, but may not be in the cache yet.
         assert_not_revoked(self._connections.get_live(CONNECTION_NAME), state.connection)
-        with self._credentials.in_use(credentials):
+        with self._credentials.unchanged(credentials):
             signed = connector.sign(registration.connector_url, csr, request_id=identifier)
         return PendingCertificate(
             replaces=credentials.fingerprint,
@@ -128,7 +128,7 @@ class Renewal:
             acquired=int(self._clock.time()),
         )
         key_pem, chain_pem = pending.key.encode(), pending.chain.encode()
-        credentials = read_credentials(key_pem, chain_pem, registration)
+        credentials = build_credentials(key_pem, chain_pem, registration)
         with self._sessions.temporary_connector(credentials) as connector:
             connector.configuration(registration.connector_url, request_id=pending.request_id)
         stored = self._credentials.save(

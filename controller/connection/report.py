@@ -1,4 +1,6 @@
-"""The only writer of the connection's part of the status, and of its Events.
+"""Writes the connection's part of the status, and its Events.
+
+The sync adds the time at which the Connector accepted the certificate, and `revoke` its result.
 
 The report is a function of the state and the problem. A problem is reported when it changes, so a repeated failure
 leads to one write and one Event.
@@ -10,14 +12,14 @@ from typing import Any
 
 from controller.connection import status
 from controller.connection.configuration import (
-    has_literal_token,
+    has_spec_token,
     holds_token,
     remove_applied_token,
     remove_revocation_mark,
     remove_token,
 )
 from controller.connection.problem import Kind, Problem, describe_refusals
-from controller.connection.state import NewCredentials, State, certificate_subject, pairing_subject
+from controller.connection.state import NewCredentials, State, certificate_label, configuration_label
 from controller.connection.store import ConnectionStore
 from controller.resources import CONNECTION_NAME
 from controller.runtime.events import EventRecorder, EventType
@@ -85,7 +87,7 @@ class Reporter:
             else:
                 text = f"Renewed because {done.renewed_because}; the certificate is valid until {until}"
                 self._emit(written, "CertificateRenewed", text, kind="Normal")
-        elif problem is None and _is_lost(before) and not _revocation_is_done(before, state):
+        elif problem is None and _has_failed(before) and not _revocation_is_done(before, state):
             text = "The credentials are valid, and the Connector accepts the certificate"
             self._emit(written, "ConnectionRestored", text, kind="Normal")
         if problem is not None and problem != self._problem and not _is_written(before, problem):
@@ -101,23 +103,25 @@ class Reporter:
 
 
 def _write(obj: Object, state: State, problem: Problem | None, warnings: tuple[Problem, ...]) -> None:
-    if not has_literal_token(obj):
+    if not has_spec_token(obj):
         remove_applied_token(obj)
-    if state.stored_pairing is not None and state.stored_pairing.fallback_fingerprint:
-        _remove_token(obj, state.stored_pairing.configuration)  # applied again during its pairing
+    if state.stored_pairing is not None and state.stored_pairing.is_from_spec:
+        _remove_spec_token(obj, state.stored_pairing.configuration)  # applied again during its pairing
     _write_certificate(obj, state)
     done = state.memory.unreported
     if done is not None and done.fulfils_request:
         obj["spec"].pop("refreshCredentialsNow", None)
-    if state.in_use:
+    if state.status_shows_credentials:
         _write_connection(obj, state, done)
     elif not state.is_usable and state.pairing_failure is not None and state.pairing_failure.final:
-        _remove_token(obj, state.attempt_fingerprint)  # applied again after it was given up; it hides the other places
+        _remove_spec_token(
+            obj, state.attempt_fingerprint
+        )  # applied again after it was given up; it hides the other places
     if problem is not None:
         _write_problem(obj, problem, now=state.now)
     elif _revocation_is_done(obj, state):
         pass  # the deletion of the Secret comes through another watch, so the state may still have the credentials
-    elif status.state_of(obj) is None or _is_lost(obj):
+    elif status.state_of(obj) is None or _has_failed(obj):
         status.works(obj, state=state.observations.sync_state or status.ConnectionState.CONNECTED, now=state.now)
     else:
         status.connection_part(obj).pop("error", None)
@@ -147,11 +151,11 @@ def _write_connection(obj: Object, state: State, done: NewCredentials | None) ->
         connector_url=registration.connector_url, director_url=registration.director_url
     )
     obj["status"]["runtime"] = {"id": registration.runtime_id, "tenant": registration.tenant}
-    if has_literal_token(obj) and state.reconnect_abandoned:
+    if has_spec_token(obj) and state.reconnect_abandoned:
         remove_token(obj)
-    _remove_token(obj, registration.paired_with)
-    if state.token_already_exchanged and state.configuration is not None:
-        _remove_token(obj, state.configuration.fingerprint)  # the same token with other ids
+    _remove_spec_token(obj, registration.paired_with)
+    if state.token_already_exchanged and state.relevant_configuration is not None:
+        _remove_spec_token(obj, state.relevant_configuration.fingerprint)  # the same token with other ids
 
 
 def _write_lasting(obj: Object, state: State) -> None:
@@ -159,7 +163,7 @@ def _write_lasting(obj: Object, state: State) -> None:
     failure, failing = state.memory.pairing_failure, None
     if failure is not None:
         failing = status.LastingCondition(
-            pairing_subject(failure.fingerprint),
+            configuration_label(failure.fingerprint),
             failure.problem.kind,
             failure.problem.text(),
             since=state.now - (state.monotonic - failure.since),
@@ -167,7 +171,7 @@ def _write_lasting(obj: Object, state: State) -> None:
     status.write_lasting(obj, status.Lasting.PAIRING_FAILING, failing)
     if state.refusals:
         refused = status.LastingCondition(
-            certificate_subject(state.credentials.fingerprint),
+            certificate_label(state.credentials.fingerprint),
             f"RefusedBy{'And'.join(refusal.by for refusal in state.refusals)}",
             describe_refusals(state.refusals),
             since=state.now - state.refused_for,
@@ -194,14 +198,14 @@ def _write_certificate(obj: Object, state: State) -> None:
     part["certificateStatus"] = dates | ({"acquired": received} if received else {})
 
 
-def _remove_token(obj: Object, configuration: str) -> None:
-    """Remove the literal token of this configuration."""
+def _remove_spec_token(obj: Object, configuration: str) -> None:
+    """Remove the token of this configuration from spec.pairing."""
     if holds_token(obj, configuration):
         remove_token(obj)
 
 
-def _is_lost(obj: Mapping[str, Any] | None) -> bool:
-    return status.state_of(obj) in status.CONNECTION_LOST
+def _has_failed(obj: Mapping[str, Any] | None) -> bool:
+    return status.state_of(obj) in status.FAILED_CONNECTION_STATES
 
 
 def _revocation_is_done(obj: Mapping[str, Any] | None, state: State) -> bool:

@@ -25,8 +25,8 @@ from controller.connection.problem import Problem
 from controller.connection.state import State, renewal_due_at
 
 _LONGEST_WAIT_SECONDS = 60.0
-"""Certificates expire by the wall clock, which may change while a timer of the monotonic clock runs. So the wait for an
-event, too, has this limit.
+"""Certificates expire by the wall clock, which may change while a timer of the monotonic clock runs. So each Rest ends
+after this time, also without an event.
 """
 
 _JUST_NOW_SECONDS = 1.0
@@ -102,11 +102,11 @@ def pairing_step(state: State) -> Pair | Problem:
 
 def revoked(state: State) -> Problem | None:
     """An operator has revoked the connection, and the configuration has not changed since: no step."""
-    return problem.revoked_by_operator(state.configured.origin) if state.revoked else None
+    return problem.revoked_by_operator(state.configuration.origin) if state.revoked else None
 
 
-def token_lost(state: State) -> Problem | None:
-    """The last attempt used the token: no step, until the configuration changes."""
+def given_up(state: State) -> Problem | None:
+    """The last attempt has failed for good: no step, until the configuration changes."""
     failure = state.pairing_failure
     return failure.problem if failure is not None and failure.final else None
 
@@ -124,7 +124,7 @@ def resume(state: State) -> Pair | None:
 
 def not_configured(state: State) -> Problem | None:
     """There is no usable configuration: no step."""
-    configuration = state.configuration
+    configuration = state.relevant_configuration
     if not isinstance(configuration, ConfigurationProblem):
         return None
     last = state.memory.pairing_failure if configuration.nothing else None
@@ -133,12 +133,12 @@ def not_configured(state: State) -> Problem | None:
 
 def token_used(state: State) -> Problem | None:
     """The configured token has obtained the stored credentials: no step, until the configuration changes."""
-    return problem.token_used(state.configured.origin) if state.token_already_exchanged else None
+    return problem.token_used(state.configuration.origin) if state.token_already_exchanged else None
 
 
 def exchange_token(state: State) -> Pair | None:
     """Otherwise: the token is exchanged for credentials."""
-    configuration = state.configuration
+    configuration = state.relevant_configuration
     if not isinstance(configuration, PairingConfiguration):
         return None
     return Pair(
@@ -158,7 +158,7 @@ def exchange_token(state: State) -> Pair | None:
 
 PAIRING: tuple[Callable[[State], Pair | Problem | None], ...] = (
     revoked,
-    token_lost,
+    given_up,
     back_off,
     resume,
     not_configured,
@@ -195,13 +195,13 @@ def correct_runtime(state: State) -> StoreRegistration | None:
     """
     if state.wrong_owner is None:
         return None
-    configured, corrected, actual = state.configuration, _corrected(state), state.wrong_owner.actual
-    if (corrected is None or corrected.runtime_id != actual) and isinstance(configured, PairingConfiguration):
+    configuration, corrected, actual = state.relevant_configuration, _corrected(state), state.wrong_owner.actual
+    if (corrected is None or corrected.runtime_id != actual) and isinstance(configuration, PairingConfiguration):
         corrected = replace(
             state.registration,
-            runtime_id=configured.runtime_id,
-            tenant=configured.tenant,
-            origin=configured.origin,
+            runtime_id=configuration.runtime_id,
+            tenant=configuration.tenant,
+            origin=configuration.origin,
         )
     return StoreRegistration(corrected) if corrected is not None and corrected.runtime_id == actual else None
 
@@ -303,17 +303,18 @@ def wrong_runtime(state: State) -> Rest | None:
     """The credentials belong to a Runtime other than the configured one: ConnectionFailed, until RUNTIME_ID is
     corrected.
     """
-    known = state.registration
-    if state.wrong_owner is None:
+    registration, owner = state.registration, state.wrong_owner
+    if owner is None:
         return None
-    return _rest(state, problem.wrong_runtime(state.wrong_owner, configured=known.runtime_id, origin=known.origin))
+    wrong = problem.wrong_runtime(owner, configured=registration.runtime_id, origin=registration.origin)
+    return _rest(state, wrong)
 
 
 def not_reconnected(state: State) -> Rest | None:
     """New credentials are requested, and this CompassConnection has not been connected yet: ConnectionMaintenanceFailed
     with the reason why pairing fails; the stored credentials are used.
     """
-    step = None if state.in_use else pairing_step(state)
+    step = None if state.status_shows_credentials else pairing_step(state)
     return _rest(state, problem.reconnect_failed(step)) if isinstance(step, Problem) else None
 
 
@@ -330,21 +331,23 @@ def unknown_tenant(state: State) -> Rest | None:
     """The Director does not know the tenant, and the Connector accepts the credentials: ConnectionMaintenanceFailed,
     until TENANT is corrected; no token is tried.
     """
-    known = state.registration
-    if state.unknown_tenant is None:
+    registration, refusal = state.registration, state.unknown_tenant
+    if refusal is None:
         return None
-    return _rest(state, problem.unknown_tenant(state.unknown_tenant, tenant=known.tenant, origin=known.origin))
+    return _rest(state, problem.unknown_tenant(refusal, tenant=registration.tenant, origin=registration.origin))
 
 
 def refused(state: State) -> Rest | None:
     """The credentials are refused: ConnectionMaintenanceFailed; the credentials are used."""
     if not state.refusals:
         return None
-    step, known = pairing_step(state), state.registration
+    step, registration = pairing_step(state), state.registration
     obstacle = step if isinstance(step, Problem) else None
     return _rest(
         state,
-        problem.suspected(state.refusals, runtime_id=known.runtime_id, tenant=known.tenant, obstacle=obstacle),
+        problem.suspected(
+            state.refusals, runtime_id=registration.runtime_id, tenant=registration.tenant, obstacle=obstacle
+        ),
     )
 
 
@@ -393,8 +396,12 @@ def warnings(state: State) -> tuple[Problem, ...]:
     found: list[Problem] = []
     if state.token_failure is not None:
         found.append(problem.token_failed(state.token_failure.problem))
-    elif state.in_use and state.reconnect_wanted and isinstance(state.configuration, ConfigurationProblem):
-        found.append(problem.token_failed(problem.not_configured(state.configuration)))
+    elif (
+        state.status_shows_credentials
+        and state.reconnect_wanted
+        and isinstance(state.relevant_configuration, ConfigurationProblem)
+    ):
+        found.append(problem.token_failed(problem.not_configured(state.relevant_configuration)))
     if has_reference(state.connection):
         found.append(problem.reference_unsupported(str(state.settings.configuration)))
     if state.memory.gateway_failure is not None:
@@ -423,13 +430,13 @@ def warnings(state: State) -> tuple[Problem, ...]:
 def _corrected(state: State) -> Registration | None:
     """The registration with the currently configured ids, if they differ and its token is unchanged; else None.
 
-    A literal token of the CompassConnection was removed after the pairing, but its ids stay.
+    A token in spec.pairing was removed after the pairing, but its ids stay.
     """
-    configured, stored = state.configuration, state.registration
+    configuration, stored = state.relevant_configuration, state.registration
     ids, corrected = ids_of(state.connection) if stored.origin == SPEC_PAIRING else None, stored
-    if isinstance(configured, PairingConfiguration) and state.token_already_exchanged:
-        ids = (configured.runtime_id, configured.tenant)
-        corrected = replace(stored, paired_with=configured.fingerprint, origin=configured.origin)
+    if isinstance(configuration, PairingConfiguration) and state.token_already_exchanged:
+        ids = (configuration.runtime_id, configuration.tenant)
+        corrected = replace(stored, paired_with=configuration.fingerprint, origin=configuration.origin)
     if ids is None or ids == (stored.runtime_id, stored.tenant):
         return None
     return replace(corrected, runtime_id=ids[0], tenant=ids[1])
@@ -453,7 +460,7 @@ def _was_due_on_arrival(state: State) -> bool:
 
 def _possible_step(state: State) -> Pair | None:
     """The next step of a pairing, if a token can be tried now."""
-    if state.configuration is None:
+    if state.relevant_configuration is None:
         return None
     step = pairing_step(state)
     return None if isinstance(step, Problem) else step

@@ -18,7 +18,7 @@ from controller.connection.configuration import (
     PairingConfiguration,
     fault_of,
     fault_of_url,
-    has_literal_token,
+    has_spec_token,
     is_revoked,
     revocation_mark,
 )
@@ -43,7 +43,7 @@ _REFUSAL_TOLERANCE_SECONDS = 120.0
 """Outages of Compass that look like refusals are shorter. At least two sync periods are tolerated."""
 
 _APPLIED_AGAIN_SECONDS = 3600.0
-"""Tools that apply the objects of a repository do so more often than this."""
+"""GitOps tools re-apply a manifest at least hourly."""
 
 _SHOWN_DIGITS = 12  # of a fingerprint
 
@@ -71,8 +71,8 @@ class ObservedConfiguration:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """That of a pairing. `signed`: the answer of the Connector, and `request_id`: the x-request-id of that call.
+class PairingProgress:
+    """How far a pairing is. `signed`: the answer of the Connector, and `request_id`: the x-request-id of that call.
     `is_saved`: the pairing is stored as it is here.
     """
 
@@ -91,9 +91,9 @@ class Progress:
 class PairingFailure:
     """The last attempt to pair with the configuration of this fingerprint.
 
-    `since`: the first failure, `tried`: the last one, `applied`: when its literal token was last found in the
-    CompassConnection; monotonic seconds. `may_have_used`: the text of a failure that may have used the token.
-    `unsaved`: with an answer that is not stored yet. `retry_after`: that of the server, in seconds.
+    `since`: the first failure, `tried`: the last one, `applied`: when its token was last found in
+    spec.pairing; monotonic seconds. `may_have_used`: the text of a failure that may have used the token.
+    `unsaved`: the pairing, if it has an answer that is not stored yet. `retry_after`: of the server, in seconds.
     """
 
     fingerprint: str
@@ -105,7 +105,7 @@ class PairingFailure:
     final: bool
     may_have_used: str = ""
     applied: float = 0.0
-    unsaved: Progress | None = None
+    unsaved: PairingProgress | None = None
     retry_after: float | None = None
 
 
@@ -135,15 +135,15 @@ class NewCredentials:
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """`refused_before`, `failing_before`: what the status says of the time before this process, read once: since when
-    which certificate is refused, and which pairing fails; monotonic seconds, so they may be negative. `unsaved`: with
-    an answer that is not stored yet. `unreported`: what was done and is not in the status yet.
+    which certificate is refused, and which pairing fails; monotonic seconds, so they may be negative. `unsaved`: a
+    pairing with an answer that is not stored yet. `unreported`: what was done and is not in the status yet.
     """
 
     refused_before: tuple[str, float] | None = None
     failing_before: tuple[str, float] | None = None
     configuration: ObservedConfiguration | None = None
     pairing_failure: PairingFailure | None = None
-    unsaved: Progress | None = None
+    unsaved: PairingProgress | None = None
     last_call: LastConnectorCall | None = None
     gateway_failure: Failure | None = None
     renewed_at: float | None = None  # monotonic seconds
@@ -167,9 +167,9 @@ class Memory:
 class State:
     """The fields are what was observed; the rest is computed from them. Pauses in seconds.
 
-    `secret`: that of the client. `ids`: Runtime id and tenant for credentials that do not include them. `configured`:
-    the configuration, also if nothing depends on it. `fallback_fingerprint`: that of the one in Secret or ConfigMap,
-    which applies after a literal token.
+    `secret`: that of the client. `ids`: Runtime id and tenant for credentials that do not include them.
+    `configuration`: also if nothing depends on it. `fallback_fingerprint`: that of the configuration in Secret or
+    ConfigMap, which applies after a token in spec.pairing.
     """
 
     now: float
@@ -179,7 +179,7 @@ class State:
     secret: ClientSecret
     ids: tuple[str, str] | None
     gateway: GatewaySecret
-    configured: Configuration
+    configuration: Configuration
     fallback_fingerprint: str
     pauses: Pauses = field(repr=False)
     observations: Observations
@@ -249,7 +249,7 @@ class State:
             return ()
         certificate, known = self.credentials.fingerprint, self.memory.refused_before
         refusals = (refusal for refusal in self.observations.refusals if refusal.certificate == certificate)
-        if known is None or known[0] != certificate_subject(certificate):
+        if known is None or known[0] != certificate_label(certificate):
             return tuple(refusals)
         return tuple(replace(refusal, since=min(refusal.since, known[1])) for refusal in refusals)
 
@@ -268,7 +268,7 @@ class State:
 
     @property
     def last_call(self) -> LastConnectorCall | None:
-        """That with this certificate."""
+        """The last call to the Connector with this certificate."""
         call = self.memory.last_call
         return call if call is not None and call.certificate == self.credentials.fingerprint else None
 
@@ -330,18 +330,18 @@ class State:
         return not status.was_established(connection) and connection.get("spec", {}).get("managementInfo") != urls
 
     @cached_property
-    def configuration(self) -> Configuration | None:
+    def relevant_configuration(self) -> Configuration | None:
         """None while nothing depends on it, so an invalid one has no effect while the connection works."""
         matters = (
             not self.is_usable
             or self.is_new_object
             or bool(self.refusals)
             or self.wrong_owner is not None
-            or has_literal_token(self.connection)
+            or has_spec_token(self.connection)
             or self.stored_pairing is not None
             or revocation_mark(self.connection) is not None
         )
-        return self.configured if matters else None
+        return self.configuration if matters else None
 
     @property
     def stored_pairing(self) -> StoredPairing | None:
@@ -351,25 +351,25 @@ class State:
     @cached_property
     def active_pairing(self) -> StoredPairing | None:
         """The pairing in progress for the current configuration; the one in memory is more recent."""
-        if self.configuration is None:
+        if self.relevant_configuration is None:
             return None
         unsaved = self.memory.unsaved
         for pairing in (unsaved.pairing if unsaved is not None else None, self.stored_pairing):
-            adapted = resume_with(pairing, self.configuration) if pairing is not None else None
+            adapted = resume_with(pairing, self.relevant_configuration) if pairing is not None else None
             if adapted is not None:
                 return adapted
         return None
 
     @cached_property
     def attempt_fingerprint(self) -> str:
-        """That of the configuration of the next attempt to pair; "" while nothing depends on it."""
+        """The fingerprint of the configuration of the next attempt to pair; "" while nothing depends on it."""
         if self.active_pairing is not None:
             return self.active_pairing.configuration
-        return "" if self.configuration is None else self.configuration.fingerprint
+        return "" if self.relevant_configuration is None else self.relevant_configuration.fingerprint
 
     @property
     def pairing_failure(self) -> PairingFailure | None:
-        """That of the last attempt, if the next one has the same configuration."""
+        """The failure of the last attempt, if the next one has the same configuration."""
         failure = self.memory.pairing_failure
         return failure if failure is not None and failure.fingerprint == self.attempt_fingerprint else None
 
@@ -379,7 +379,7 @@ class State:
         if self.pairing_failure is not None:
             return self.pairing_failure.since
         known = self.memory.failing_before
-        return known[1] if known is not None and known[0] == pairing_subject(self.attempt_fingerprint) else None
+        return known[1] if known is not None and known[0] == configuration_label(self.attempt_fingerprint) else None
 
     @cached_property
     def pairing_pause(self) -> float:
@@ -388,7 +388,7 @@ class State:
     @cached_property
     def token_already_exchanged(self) -> bool:
         """The configured token has obtained the stored credentials, maybe with another Runtime id or tenant."""
-        configuration, known = self.configuration, self.secret.registration
+        configuration, known = self.relevant_configuration, self.secret.registration
         if not isinstance(configuration, PairingConfiguration) or known is None or not known.paired_with:
             return False
         with_stored_ids = configuration
@@ -398,7 +398,7 @@ class State:
 
     @property
     def revoked(self) -> bool:
-        return self.configuration is not None and is_revoked(self.connection, self.configuration)
+        return self.relevant_configuration is not None and is_revoked(self.connection, self.relevant_configuration)
 
     # --- a pairing that is requested although there are usable credentials ---
 
@@ -411,15 +411,15 @@ class State:
         without a token a pairing is neither possible nor intended; this is also the state after a crash between storing
         credentials and writing the status. If a pairing has failed for long enough, the credentials are used.
         """
-        configuration = self.configuration
+        configuration = self.relevant_configuration
         if configuration is None or self.reconnect_abandoned:
             return False
-        if self.active_pairing is not None and self.active_pairing.fallback_fingerprint:
+        if self.active_pairing is not None and self.active_pairing.is_from_spec:
             return True  # its token was removed from the CompassConnection
         if self.token_already_exchanged:
             return False
         nothing = isinstance(configuration, ConfigurationProblem) and configuration.nothing
-        return has_literal_token(self.connection) or (self.is_new_object and not nothing)
+        return has_spec_token(self.connection) or (self.is_new_object and not nothing)
 
     @cached_property
     def reconnect_abandoned(self) -> bool:
@@ -428,21 +428,21 @@ class State:
         if failure is not None:
             unreached = failure.token in (Token.UNTOUCHED, Token.WRONG_ADDRESS, Token.UNCERTAIN)
             return not unreached and self.monotonic - failure.since >= self.refusal_tolerance
-        problem = isinstance(self.configuration, ConfigurationProblem) and self.active_pairing is None
+        problem = isinstance(self.relevant_configuration, ConfigurationProblem) and self.active_pairing is None
         return problem and observed is not None and self.monotonic - observed.since_monotonic >= self.refusal_tolerance
 
     @property
-    def in_use(self) -> bool:
+    def status_shows_credentials(self) -> bool:
         """The status of the CompassConnection is that of the credentials, even if new ones are requested."""
         return self.is_usable and not (self.reconnect_wanted and self.is_new_object)
 
     @cached_property
     def token_failure(self) -> PairingFailure | None:
-        """That of a token in the CompassConnection while the credentials are used: tried, or applied again, recently
-        enough to be intended.
+        """The failure of a token in spec.pairing while the credentials are used. The token was tried, or applied again,
+        recently enough to be intended.
         """
         failure = self.memory.pairing_failure
-        if failure is None or failure.origin != SPEC_PAIRING or not self.in_use:
+        if failure is None or failure.origin != SPEC_PAIRING or not self.status_shows_credentials:
             return None
         recent = self.monotonic - max(failure.tried, failure.applied) < _APPLIED_AGAIN_SECONDS
         return failure if self.reconnect_wanted or recent else None
@@ -450,7 +450,7 @@ class State:
     @cached_property
     def token_is_newer(self) -> bool:
         """The token was configured after the credentials were obtained, or after the first refusal."""
-        configuration, known, observed = self.configuration, self.registration, self.memory.configuration
+        configuration, known, observed = self.relevant_configuration, self.registration, self.memory.configuration
         if not isinstance(configuration, PairingConfiguration):
             return self.active_pairing is not None
         if known.paired_with and configuration.origin == known.origin:
@@ -491,11 +491,11 @@ class State:
     def remembered(self) -> Memory:
         """The memory with what this state has observed."""
         memory = self.memory
-        if self.pairing_failure is not None and has_literal_token(self.connection):
+        if self.pairing_failure is not None and has_spec_token(self.connection):
             memory = replace(memory, pairing_failure=replace(self.pairing_failure, applied=self.monotonic))
-        if self.configuration is None:
+        if self.relevant_configuration is None:
             return replace(memory, configuration=None)
-        fingerprint, before = self.configuration.fingerprint, memory.configuration
+        fingerprint, before = self.relevant_configuration.fingerprint, memory.configuration
         if before is not None and before.fingerprint == fingerprint:
             return memory
         observed = ObservedConfiguration(fingerprint, self.now, self.monotonic, changed=before is not None)
@@ -514,12 +514,12 @@ def renewal_due_at(settings: Settings, *, not_before: float, not_after: float, a
     return threshold if acquired < threshold else (acquired + not_after) / 2
 
 
-def certificate_subject(fingerprint: str) -> str:
+def certificate_label(fingerprint: str) -> str:
     """The certificate in the status."""
     return f"certificate {fingerprint[:_SHOWN_DIGITS]}"
 
 
-def pairing_subject(fingerprint: str) -> str:
+def configuration_label(fingerprint: str) -> str:
     """The configuration of a pairing in the status. It does not disclose the token."""
     return f"configuration {fingerprint[:_SHOWN_DIGITS]}"
 

@@ -1,13 +1,13 @@
-"""All changes of the status of a CompassConnection, as pure functions on the object.
+"""The changes of a CompassConnection's status, as functions that change an object in memory.
 
 State and fields are those of the Go agent, which operators and tools know. The conditions are derived from them, so
-they always agree. Each function changes its argument; `controller.connection.store` writes the difference.
+they always agree. `controller.connection.store` writes the difference.
 
 | state | set by |
 |---|---|
 | Connected | pairing succeeded, or a failed connection works again |
-| ConnectionFailed | there are no usable credentials, and pairing does not succeed |
-| ConnectionMaintenanceFailed | there are credentials, but the Connector cannot be reached or refuses them |
+| ConnectionFailed | there are no usable credentials and pairing fails, or they are those of another Runtime |
+| ConnectionMaintenanceFailed | Compass refuses the credentials or cannot be reached, or a requested pairing fails |
 | SynchronizationFailed | the Director could not be asked |
 | ResourceApplicationFailed | at least one Application is not as the Director wants it |
 | MetadataUpdateFailed | the labels of the Runtime could not be reported |
@@ -45,8 +45,8 @@ class ConnectionState(StrEnum):
 
 _MISSING_PERMISSIONS = "Missing permissions since "
 
-CONNECTION_LOST = frozenset({ConnectionState.CONNECTION_FAILED, ConnectionState.CONNECTION_MAINTENANCE_FAILED})
-"""States of a failed connection, which a sync must not overwrite: the error of the connection takes precedence."""
+FAILED_CONNECTION_STATES = frozenset({ConnectionState.CONNECTION_FAILED, ConnectionState.CONNECTION_MAINTENANCE_FAILED})
+"""A sync must not overwrite these: the error of the connection takes precedence."""
 
 Object = dict[str, Any]
 
@@ -304,7 +304,7 @@ def derive_conditions(connection: Object, *, now: float) -> None:
     error = connection_part.get("error", "")
     sync_error = (status.get("synchronizationStatus") or {}).get("error", "")
     connected, synchronized = _CONDITIONS[state]
-    lost = state in CONNECTION_LOST
+    lost = state in FAILED_CONNECTION_STATES
     reason = state.value if state is not None else _PENDING
     connected_reason = reason if lost or state is None else ConnectionState.CONNECTED.value
     if lost:
@@ -371,7 +371,7 @@ def _conditions_of(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _set_sync_state(connection: Object, state: ConnectionState) -> None:
-    if state_of(connection) not in CONNECTION_LOST:
+    if state_of(connection) not in FAILED_CONNECTION_STATES:
         connection["status"]["connectionState"] = state.value
 
 

@@ -280,7 +280,7 @@ class Agent:
         return self.credentials
 
     @contextmanager
-    def in_use(self, credentials: _StoredCredentials) -> Iterator[None]:
+    def unchanged(self, credentials: _StoredCredentials) -> Iterator[None]:
         try:
             yield
         finally:

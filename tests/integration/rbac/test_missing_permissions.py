@@ -65,8 +65,8 @@ def test_at_the_start(world: World) -> None:
     world.put(COMPASS_CONNECTION, SYNCHRONIZED)
     agent = Agent(world)
     world.wait_for("the missing permission in the log", lambda: WATCH in agent.log(), timeout=SECONDS)
-    world.wait_for("the check", lambda: WATCH in agent.readiness("rights")[1], timeout=SECONDS)
-    status, text = agent.readiness("rights")
+    world.wait_for("the check", lambda: WATCH in agent.readiness("permissions")[1], timeout=SECONDS)
+    status, text = agent.readiness("permissions")
     assert status == 500
     assert f"{WATCH} (first at 20" in text
     assert agent.readiness()[0] == 500
@@ -94,7 +94,7 @@ def test_after_it_had_synchronised(world: World) -> None:
     world.put(KINDS["ClusterRole"], {**role, "rules": rules})
     world.control_plane.kill_apiserver()  # which ends the watches that were allowed when they began
     world.control_plane.start_apiserver()
-    world.wait_for("the check", lambda: WATCH in agent.readiness("rights")[1], timeout=SECONDS)
+    world.wait_for("the check", lambda: WATCH in agent.readiness("permissions")[1], timeout=SECONDS)
     assert agent.readiness()[0] == 500
     world.wait_for("the status", lambda: WATCH in world.sync_error(), timeout=SECONDS)
     assert world.state() == "SynchronizationFailed"

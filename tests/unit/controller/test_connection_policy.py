@@ -132,7 +132,7 @@ def connection(*, told: bool, configuration: object, revoked: bool) -> dict[str,
         }
         obj["spec"]["managementInfo"] = {"connectorUrl": "https://c", "directorUrl": "https://d"}
     if isinstance(configuration, PairingConfiguration):
-        if configuration.literal:
+        if configuration.is_from_spec:
             obj["spec"]["pairing"] = {
                 "connectorUrl": configuration.connector_url,
                 "runtimeId": configuration.runtime_id,
@@ -233,7 +233,7 @@ def combinations() -> Iterator[State]:
                 now=NOW,
                 monotonic=MONOTONIC,
                 settings=SETTINGS,
-                configured=configuration,
+                configuration=configuration,
                 fallback_fingerprint="",
                 pauses=pauses_of(pairing=30.0 if tried == "failed just now" else 0.0),
                 connection=connection(told=told, configuration=configuration, revoked=revoked),
@@ -295,7 +295,7 @@ def test_every_rule_is_needed() -> None:
     applied: set[str] = set()
     for state, _ in decided():
         tables: list[Any] = [rules.WITH_CREDENTIALS if state.is_usable else rules.WITHOUT_CREDENTIALS]
-        if state.configuration is not None:
+        if state.relevant_configuration is not None:
             tables.append(rules.PAIRING)
         applied |= {next(rule for rule in table if rule(state) is not None).__name__ for table in tables}
     known = (rules.WITH_CREDENTIALS, rules.WITHOUT_CREDENTIALS, rules.PAIRING)
@@ -396,7 +396,7 @@ def test_every_problem_that_needs_a_person_says_what_to_do() -> None:
     for state, decision in decided():
         if not isinstance(decision, Rest) or decision.problem is None:
             continue
-        obstacle = isinstance(rules.pairing_step(state), Problem) if state.configuration is not None else False
+        obstacle = isinstance(rules.pairing_step(state), Problem) if state.relevant_configuration is not None else False
         retried = obstacle and state.pairing_failure is not None and not state.pairing_failure.final
         pairing = (problem.Kind.PAIRING_FAILED, problem.Kind.CONNECTION_SUSPECTED)
         lost = decision.problem.kind in pairing and obstacle and (state.revoked or not retried)
