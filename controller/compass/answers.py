@@ -33,7 +33,7 @@ from controller.compass.errors import (
 from controller.compass.http import HttpAnswer, is_outage
 from controller.compass.limits import has_too_many_values
 from controller.compass.queries import Operation
-from controller.compass.redaction import Redactor, message_without_data
+from controller.compass.redaction import Redactor, first_words, message_without_data
 from controller.text import clean
 
 T = TypeVar("T")
@@ -293,8 +293,9 @@ def interpret(http: HttpAnswer, *, operation: Operation[T], url: str, secrets: f
         is_graphql = document.data is not UNSET
         errors = read_errors(document.errors, sent, operation, secrets, is_graphql=is_graphql)
     if is_outage(http.status):
+        reason = errors[0].message if errors else redact(first_words(http.body, _media_type(http)))
         raise Unavailable(
-            f"HTTP {http.status}: {errors[0].message}" if errors else f"HTTP {http.status}",
+            f"HTTP {http.status}: {reason}" if reason else f"HTTP {http.status}",
             status=http.status,
             retry_after=_pause(http),
             timed_out=http.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT),
@@ -324,14 +325,17 @@ def _decoded(text: bytes | Raw, type_: type[T]) -> T | None:
 
 
 def _description(http: HttpAnswer) -> str:
-    """A description of the answer without a word of its body: "HTTP 404, text/html, not JSON"."""
+    """A description of the answer: "HTTP 404, text/html, not JSON: ..." with the title of a page."""
     parts = [f"HTTP {http.status}", _media_type(http) or "no content type"]
     if 300 <= http.status < 400:
         parts.append(f"a redirect to {_host_of(http.location)}")
     elif not http.body.strip():
         parts.append("empty")
+    elif _decoded(http.body, Raw) is not None:
+        parts.append("JSON, but not GraphQL")
     else:
-        parts.append("not JSON" if _decoded(http.body, Raw) is None else "JSON, but not GraphQL")
+        words = first_words(http.body, _media_type(http))
+        parts.append(f'not JSON: "{words}"' if words else "not JSON")
     return ", ".join(parts)
 
 

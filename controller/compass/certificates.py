@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -68,11 +68,10 @@ def key_to_pem(key: rsa.RSAPrivateKey) -> bytes:
     )
 
 
+# OpenSSL needs up to a third of a second to validate a key, and a pairing reads its key three times.
+@lru_cache(maxsize=4)
 def load_key(pem: bytes) -> PrivateKeyTypes:
-    """Read a private key in any unencrypted PEM form. Raises InvalidCredentials.
-
-    OpenSSL needs a quarter of a second to validate a key.
-    """
+    """Read a private key in any unencrypted PEM form. Raises InvalidCredentials."""
     try:
         return serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -1,4 +1,4 @@
-"""Makes a message of Compass fit for an error, a log, an Event or a status: one short line, no data and no secrets."""
+"""Makes text from outside fit for an error, a log, an Event or a status: short, one line, no data and no secrets."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from controller.text import clean, printable
 
-#: Enough to recognise an error.
+#: Enough to recognise an error; an error page of a proxy would fill the status.
 MAX_FOREIGN_TEXT = 300
 
 #: A longer message contains more than an error.
@@ -27,7 +27,40 @@ _NAMED_SECRET = re.compile(
     re.IGNORECASE,
 )
 
+#: Bytes of a page in which its title or its first words are looked for.
+_PAGE_BYTES = 4096
+
+_MAX_WORDS = 20
+
+#: A word that cannot be a generated secret. A number is a status, or the errno of a failed connection.
+_WORD = re.compile(r"[A-Za-z]{1,24}(?:[-_/'][A-Za-z]{1,24}){0,4}[.,:;!?]{0,3}|[1-9][0-9]{2}[.,:;]?")
+
+#: After these words comes a value.
+_ANNOUNCING = ("token", "passw", "secret", "credential", "authorization", "bearer", "basic", "key", "data", "event")
+
 _MASK = "[redacted]"
+
+
+def first_words(body: bytes, media_type: str) -> str:
+    """The title of an HTML page, or the first words of a text: up to the first one that may be a value. "" without any.
+
+    Nothing of a body that may contain data: one that is nearly JSON, or JSON behind a prefix, may contain passwords.
+    """
+    page = body[:_PAGE_BYTES]
+    lower = page.lower()
+    if media_type == "text/html" or lower.lstrip().startswith((b"<!doctype html", b"<html")):
+        _, opened, rest = lower.partition(b"<title>")
+        end = rest.find(b"</title>")
+        begin = len(page) - len(rest)
+        page = page[begin : begin + end] if opened and end >= 0 else b""
+    elif any(mark in page for mark in b'{}[]<>="'):
+        return ""
+    words = []
+    for word in page.decode("ascii", errors="replace").split()[:_MAX_WORDS]:
+        if not _WORD.fullmatch(word) or word.lower().startswith(_ANNOUNCING):
+            break
+        words.append(word)
+    return " ".join(words)
 
 
 def message_without_data(message: str) -> str:

@@ -22,6 +22,7 @@ from controller.compass.queries import CONFIGURATION, Operation
 from controller.compass.redaction import (
     MAX_FOREIGN_TEXT,
     Redactor,
+    first_words,
     message_without_data,
 )
 from controller.compass.tls import client_context
@@ -100,7 +101,7 @@ NEARLY_JSON = {
 }
 
 
-@pytest.mark.parametrize("status", [200, 401, 500])
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
 @pytest.mark.parametrize("body", NEARLY_JSON.values(), ids=NEARLY_JSON)
 def test_a_body_that_is_nearly_json_shows_nothing(
     logging_transport: Transport, caplog: pytest.LogCaptureFixture, body: str | bytes, status: int
@@ -114,6 +115,60 @@ def test_a_body_that_is_nearly_json_shows_nothing(
         assert base64.b64encode(DOCUMENT.encode()).decode()[:40] not in told
     assert "12345678901" not in told
     assert "Call to Compass failed" in told
+
+
+READABLE = [
+    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+    "the latest reset reason: remote connection failure, transport failure reason: delayed connect error: 111",
+    "local_rate_limited",
+    "no healthy upstream",
+    "Payload Too Large",
+    "404 page not found\n",
+    "RBAC: access denied",
+    "default backend - 404",
+    "Backend maintenance until tomorrow, see the status page.",
+]
+
+
+@pytest.mark.parametrize("text", READABLE)
+def test_what_proxies_say_is_readable(text: str) -> None:
+    """Their texts, line end or not, in capitals or not."""
+    assert first_words(text.encode(), "text/plain") == text.strip().partition(" -")[0]
+    assert first_words(text.upper().encode(), "") == text.strip().upper().partition(" -")[0]
+
+
+HTML = {
+    "<html><head><title>404 Not Found</title></head><body>secret</body>": "404 Not Found",
+    "<!DOCTYPE html>\n<HTML><TITLE>\n Sign in\n to Example </TITLE>": "Sign in to Example",
+    "<html><title>503 Service Temporarily Unavailable | x</title>": "503 Service Temporarily Unavailable",
+    "<html><body>no title</body></html>": "",
+    "<html><title>without an end": "",
+    "<html>" + " " * 10_000 + "<title>late</title>": "",
+}
+
+
+@pytest.mark.parametrize(("page", "title"), HTML.items())
+def test_of_a_page_only_the_title_is_read(page: str, title: str) -> None:
+    assert first_words(page.encode(), "text/html") == title
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ""),
+        ("no healthy upstream hunter2", "no healthy upstream"),
+        ("hunter2 and more", ""),
+        ("1234", ""),
+        ("the token swordfish", "the"),
+        ("password: swordfish", ""),
+        ("event: message", ""),
+        ("a=b", ""),
+        ("words " * 100, " ".join(["words"] * 20)),
+        ("\u00fcmlaut", ""),
+    ],
+)
+def test_words_end_where_a_value_may_begin(text: str, words: str) -> None:
+    assert first_words(text.encode(), "text/plain") == words
 
 
 MESSAGES = {
