@@ -22,7 +22,9 @@ DURATIONS = [1.0, 30.0, 300.0]  # seconds
 BACK = 2 * SYNC_PERIOD + 10  # seconds in which all pauses have ended
 FOREVER = 1e9
 
-UPSTREAM = "HTTP 503"
+UPSTREAM = (
+    "HTTP 503: upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
+)
 NOBODY = "HTTP 400, empty answer"
 NO_SCOPES = "graphql: insufficient scopes provided"
 NEW_TOKEN = "put a new one-time token into ConfigMap kyma-system/compass-agent-configuration"
