@@ -5,6 +5,7 @@ import json
 import weakref
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,6 +71,22 @@ def test_objects_that_are_nested_deeper_than_python_can_follow_stay_as_they_are(
         nested.append(inner)
         assert transform({"metadata": {}, "spec": inner})["spec"] is inner
     assert nested[0] is not nested[1]
+
+
+def test_parts_that_are_known_come_first() -> None:
+    """Those of the Application of this name, which are in memory already."""
+    transform = CacheTransform()
+    transform(application("a"))
+    spec = application("b")["spec"]
+    transform.known = {"b": {"spec": spec}, "": {}}.__getitem__
+    assert transform(application("b"))["spec"] is not None
+    assert transform(application("b"))["spec"]["services"] is spec["services"]
+    assert transform({"metadata": {}}) == {"metadata": {}}
+
+
+@pytest.mark.parametrize(("value", "like"), [({"a": None}, {"b": 1}), ({"a": 1}, {"b": None})])
+def test_an_absent_part_is_not_null(value: Any, like: Any) -> None:
+    assert intern_values(value, like) is value
 
 
 class Values(dict[str, str]):
