@@ -294,4 +294,5 @@ def _state(check: str, state: object, contact: Mapping[str, Any], sync: Mapping[
     if not state:
         return problem(check, "has no state yet", _ABOVE)
     part = contact if str(state) in cc.FAILED_CONNECTION_STATES else sync
-    return problem(check, f"{state}: {part.get('error') or 'no error is told'}", _CURES.get(str(state), ""))
+    cure = _CURES.get(str(state), "the plugin is older than the agent: install that of its release")
+    return problem(check, f"{state}: {part.get('error') or 'no error is told'}", cure)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.commands.findings import Finding, Result, to_json
+from controller.commands.findings import PAIR, Finding, Result, to_json
 from informers import Forbidden, NotFound
 from kubectl_compass.arguments import Connect
 from kubectl_compass.cluster import Cluster
@@ -35,17 +35,19 @@ def crd(*, version: str = "v1alpha1", established: str = "True", subresource: bo
 def deployment(wanted: int = 2, ready: int = 2, probe: str = "/readyz", **variables: str) -> Object:
     env = [{"name": name, "value": value} for name, value in variables.items()]
     container = {"name": NAME, "image": "registry/go:1", "readinessProbe": {"httpGet": {"path": probe}}, "env": env}
-    spec = {"replicas": wanted, "template": {"spec": {"containers": [container]}}}
+    spec = {"replicas": wanted, "template": {"spec": {"containers": [container], "serviceAccountName": "robot"}}}
     return {"spec": spec, "status": {"readyReplicas": ready} if ready else {}}
 
 
-def lease(holder: str = "pod-1_uid_x", *, renews: bool = True) -> Object:
-    return {"spec": {"holderIdentity": holder}, "renews": renews}
+def lease(holder: str = "pod-1_uid_x", *, renews: bool = True, seconds: int | None = None) -> Object:
+    return {"spec": {"holderIdentity": holder, "leaseDurationSeconds": seconds}, "renews": renews}
 
 
-def pod(state: Object, last: Object | None = None, *, deleted: bool = False, **status: Any) -> Object:
+def pod(
+    state: Object, last: Object | None = None, *, name: str = "pod-1", deleted: bool = False, **status: Any
+) -> Object:
     container = {"name": NAME, "state": state, "lastState": last or {}}
-    metadata = {"name": "pod-1"} | ({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleted else {})
+    metadata = {"name": name} | ({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleted else {})
     return {"metadata": metadata, "status": {"containerStatuses": [container], **status}}
 
 
@@ -54,7 +56,7 @@ def connection(state: str | None = "Synchronized", *, error: str = "", sync: str
         "status": {
             "connectionState": state,
             "connectionStatus": {"error": error, **contact},
-            "synchronizationStatus": {"error": sync, "lastSuccessfulFetch": NOW},
+            "synchronizationStatus": {"error": sync, "lastSuccessfulFetch": NOW, "lastSuccessfulApplication": NOW},
         }
     }
 
@@ -68,9 +70,12 @@ FORBIDDEN = Forbidden("forbidden", status=403)
 RUNNING = pod({"running": {}})
 INSIDE = (Finding("permissions", Result.OK, "all"), Finding("clocks", Result.OK, "agree"))
 OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "then"}}
+PULLING = pod({"waiting": {"reason": "ErrImagePull", "message": "no such image"}})
+STARTING: Object = {"metadata": {"name": "pod-1"}, "status": {"phase": "Pending"}}
 UNSCHEDULABLE: Object = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node fits"}]}
 
-#: `inside`: findings of the agent's own doctor. `denied`: a resource that the agent may not use.
+#: `inside`: findings of the agent's own doctor, or the script of a kubectl that fails. `denied`: a resource that the
+#: agent may not use.
 WELL: dict[str, Any] = {
     CONNECTIONS: crd(),
     APPLICATIONS: crd(),
@@ -102,9 +107,11 @@ class Server:
     def list(self, *_: Any, **__: Any) -> Object:
         return {"items": self._found("Pods")}
 
-    def request(self, _method: str, path: str, *, body: Any = None) -> Object:
+    def request(self, method: str, path: str, *, body: Any = None) -> Object:
         if path == "/version":
+            assert method == "GET"
             return {}
+        assert body["spec"]["user"] == "system:serviceaccount:kyma-system:robot"
         attributes = body["spec"]["resourceAttributes"]
         return {"status": {"allowed": attributes["resource"] != self._found("denied")}}
 
@@ -126,13 +133,14 @@ def examine(tmp_path: Path) -> Examine:
 
     def run(**changes: Any) -> list[Finding]:
         objects = WELL | changes
-        report = tmp_path / "report.json"
-        report.write_text(json.dumps(to_json(objects["inside"])))
+        inside = objects["inside"]
+        (tmp_path / "report").write_text("" if isinstance(inside, str) else json.dumps(to_json(inside)))
+        script = inside if isinstance(inside, str) else f"cat {tmp_path}/report"
         kubectl = tmp_path / "kubectl"
-        kubectl.write_text(f"#!/bin/sh\ncat {report}\n")
+        kubectl.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/command\n{script}\n')
         kubectl.chmod(0o755)
         cluster = Cluster(Server(objects), Connect(), environment={}, kubectl=str(kubectl))  # type: ignore[arg-type]
-        return Doctor(cluster, Clock()).examine()
+        return Doctor(cluster, objects.get("clock") or Clock()).examine()
 
     return run
 
@@ -143,6 +151,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({CONNECTIONS: crd(version="v1")}, "CRD", Result.PROBLEM, "does not serve v1alpha1", "install.yaml"),
     ({APPLICATIONS: crd(established="False")}, "CRD", Result.PROBLEM, "not established", "describe crd"),
     ({CONNECTIONS: crd(subresource=False)}, "CRD", Result.OK, "the Go agent", ""),
+    ({APPLICATIONS: FORBIDDEN}, "CRD", Result.UNKNOWN, "forbidden", ""),
     ({CONNECTIONS: FORBIDDEN}, "CRD", Result.UNKNOWN, "forbidden", ""),
     ({}, "Deployment", Result.OK, "2 of 2 replicas are ready", ""),
     ({"Deployment": None}, "Deployment", Result.PROBLEM, "there is no Deployment", "--namespace"),
@@ -165,7 +174,22 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
         "a variable cannot be used",
         "logs --selector",
     ),
-    ({"Pods": (pod({"running": {}}, OOM),)}, "Pod", Result.WARNING, "killed for its memory", "--limits=memory="),
+    (
+        {"Pods": (pod({"terminated": {"exitCode": 2}}),)},
+        "Pod",
+        Result.PROBLEM,
+        "a variable cannot be used",
+        "kubectl -n kyma-system logs --selector",
+    ),
+    ({"Pods": (PULLING,)}, "Pod", Result.PROBLEM, "does not run: ErrImagePull no such image", "describe pod"),
+    ({"Pods": (STARTING,)}, "Pod", Result.PROBLEM, "does not run: Pending", "describe pod"),
+    (
+        {"Pods": (pod({"running": {}}, OOM),)},
+        "Pod",
+        Result.WARNING,
+        "killed for its memory at then",
+        "--limits=memory=",
+    ),
     ({"Pods": (pod({}, **UNSCHEDULABLE),)}, "Pod", Result.PROBLEM, "no node fits", "describe pod"),
     ({"Pods": FORBIDDEN}, "Pod", Result.UNKNOWN, "forbidden", ""),
     ({}, "leader", Result.OK, "pod-1 holds the Lease", ""),
@@ -184,10 +208,24 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
         "install.yaml",
     ),
     ({"Pods": (), "denied": FORBIDDEN}, "permissions", Result.UNKNOWN, "forbidden", ""),
-    ({}, "CompassConnection", Result.OK, "Synchronized", ""),
+    ({}, "CompassConnection", Result.OK, f"Synchronized; last synchronisation at {NOW}", ""),
     ({"CompassConnection": None}, "CompassConnection", Result.PROBLEM, "there is none", "findings above"),
     ({"CompassConnection": {}}, "CompassConnection", Result.PROBLEM, "no state", "findings above"),
     ({"CompassConnection": FORBIDDEN}, "CompassConnection", Result.UNKNOWN, "forbidden", ""),
+    (
+        {"CompassConnection": connection("ConnectionFailed")},
+        "CompassConnection",
+        Result.PROBLEM,
+        "no error is told",
+        PAIR,
+    ),
+    (
+        {"CompassConnection": connection("Unheard")},
+        "CompassConnection",
+        Result.PROBLEM,
+        "Unheard: no error is told",
+        "the plugin is older",
+    ),
     ({"CompassConnection": connection("Connected")}, "CompassConnection", Result.WARNING, "not answered yet", "wait"),
     (
         {"CompassConnection": connection("ConnectionFailed", error="why")},
@@ -309,6 +347,48 @@ def test_pods_that_have_ended_or_are_being_deleted_are_ignored(examine: Examine)
     found = examine(Pods=(pod({}, phase="Succeeded"), pod({}, phase="Failed"), pod({"running": {}}, OOM, deleted=True)))
     assert "Pod" not in {finding.check for finding in found}
     assert any("no Pod of the agent runs" in finding.text for finding in found)
+
+
+def test_conditions_of_a_pod_that_runs_are_no_finding(examine: Examine) -> None:
+    conditions = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}]
+    found = examine(Pods=(pod({"running": {}}, conditions=conditions),))
+    assert "Pod" not in {finding.check for finding in found}
+
+
+@pytest.mark.parametrize(("leader", "asked"), [("pod-2_uid_x", "pod-2"), ("gone_uid_x", "pod-1")])
+def test_the_agents_doctor_runs_in_the_pod_of_the_leader(
+    leader: str, asked: str, examine: Examine, tmp_path: Path
+) -> None:
+    """Otherwise in any that runs."""
+    pods = (pod({}, name="pod-0"), pod({"running": {}}, name="pod-2"), pod({"running": {}}, name="pod-1"))
+    assert set(INSIDE) <= set(examine(Pods=pods, Lease=lease(leader)))
+    assert (tmp_path / "command").read_text() == (
+        f"--namespace=kyma-system exec pod/{asked} --container={NAME} -- {NAME} doctor --output json\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo ' boom ' >&2; exit 1", "failed: boom"),
+        ("echo '[]'", "failed: []"),
+        ("echo '{\"findings\": [{}]}'", 'failed: {"findings": [{}]}'),
+        ("exit 3", "failed: exit status 3"),
+    ],
+)
+def test_an_agents_doctor_that_fails_leaves_its_checks_unknown(script: str, why: str, examine: Examine) -> None:
+    """The permissions are reviewed from outside."""
+    found = {finding.check: finding for finding in examine(inside=script)}
+    assert found["inside the cluster"].result is Result.UNKNOWN
+    assert found["inside the cluster"].text.endswith(f": kubectl exec in the Pod pod-1 {why}")
+    assert found["permissions"].result is Result.OK
+
+
+@pytest.mark.parametrize(("seconds", "waited"), [(4, 4.0), (None, 10.0)])
+def test_a_lease_is_watched_until_it_expires(seconds: int | None, waited: float, examine: Examine) -> None:
+    clock = Clock()
+    examine(Lease=lease(renews=False, seconds=seconds), clock=clock)
+    assert clock.monotonic() == waited
 
 
 def test_pods_that_cannot_be_listed_may_well_run(examine: Examine) -> None:
