@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from controller.compass.errors import InvalidRequest
 from controller.compass.http import proxy_for
-from controller.urls import url_problem
+from controller.validation import fault_of_url
 from informers.transport import Kind, Pool, Stop, TransportError
 
 _QUERY = b'{"query": "{ __typename }"}'
@@ -61,8 +61,8 @@ class Probe:
 
 def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now: Callable[[], float]) -> Probe:
     """Send one request, which has `timeout` seconds. `now`: the wall clock."""
-    if url_fault := url_problem(url):
-        return Probe(party, url, failed=Step.NAME, text=f"the address {url_fault}")
+    if fault := fault_of_url(url):
+        return Probe(party, url, failed=Step.NAME, text=f"the address {fault}")
     try:
         proxy = proxy_for(url)
     except InvalidRequest as error:

@@ -7,7 +7,6 @@
 
 import io
 import os
-import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -20,12 +19,9 @@ import requests.adapters
 
 from controller.compass.errors import CompassError, InvalidRequest, Refused, TooLarge, Unavailable
 from controller.compass.limits import size
-from controller.urls import url_problem
+from controller.validation import fault_of, fault_of_url
 from informers.transport import Kind, Pool, Stop, TransportError
 from informers.transport.proxies import InvalidProxy, Proxy, from_environment
-
-#: Allowed characters of a header value: visible ASCII with spaces inside. Tokens and tenants consist of these.
-_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +121,6 @@ def is_outage(status: int) -> bool:
     return status >= 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
-def check_url(url: str) -> None:
-    """Raise InvalidRequest unless this is an https URL without user information, to which a token may be sent."""
-    if problem := url_problem(url):
-        raise InvalidRequest(f"the address {problem}")
-
-
 def proxy_for(url: str) -> Proxy | None:
     """The proxy of the environment; None for a direct connection. Raises InvalidRequest."""
     try:
@@ -140,12 +130,13 @@ def proxy_for(url: str) -> Proxy | None:
 
 
 def _prepare(url: str, body: bytes, headers: Mapping[str, str]) -> requests.PreparedRequest:
-    check_url(url)
+    if fault := fault_of_url(url):
+        raise InvalidRequest(f"the address {fault}")
     for name, value in headers.items():
-        if not _HEADER_VALUE.fullmatch(value):
-            raise InvalidRequest(f"the value for the header {name} is empty or not plain ASCII text")
+        if fault := fault_of(value):
+            raise InvalidRequest(f"the value for the header {name} {fault}")
     try:
         return requests.Request("POST", url, data=body, headers=dict(headers)).prepare()
     except (requests.RequestException, UnicodeError):
         # Not chained: the text of requests may quote the value.
-        raise InvalidRequest("the address is not an https URL") from None
+        raise InvalidRequest("the address cannot be used") from None

@@ -28,7 +28,7 @@ from typing import Any
 from controller import fields
 from controller.resources import CONFIG_MAP, SECRET
 from controller.settings import ObjectName
-from controller.urls import url_problem
+from controller.validation import fault_of, fault_of_url
 from informers.client import Client
 from informers.encoding import decode
 from informers.errors import NotFound
@@ -49,7 +49,6 @@ _CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN = "CONNECTOR_URL", "RUNTIME_ID", "T
 _KEYS = (_CONNECTOR_URL, _RUNTIME_ID, _TENANT, _TOKEN)
 SPEC_NAMES = {_CONNECTOR_URL: "connectorUrl", _RUNTIME_ID: "runtimeId", _TENANT: "tenant", _TOKEN: "token"}
 _NOT_A_TEXT = "is not base64 of UTF-8 text"
-_MAX_VALUE = 4096  # longer values would not fit into a header
 
 Object = dict[str, Any]
 Values = Mapping[str, str | None]
@@ -230,22 +229,6 @@ def secret_value(secret: Mapping[str, Any] | None, key: str) -> str:
         return base64.b64decode(value, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, TypeError) as error:
         raise ValueError(_NOT_A_TEXT) from error
-
-
-def fault_of(value: str) -> str:
-    """Why the value cannot be sent in a header, for people; "" if it can."""
-    if not value:
-        return "is empty"
-    if len(value) > _MAX_VALUE or not value.isprintable() or not value.isascii() or value != value.strip():
-        return f"is not one line of printable ASCII of at most {_MAX_VALUE} characters"
-    return ""
-
-
-def fault_of_url(value: str) -> str:
-    """Why the value is not a URL of Compass, for people; "" if it is valid."""
-    if fault := fault_of(value):
-        return fault
-    return "must be a URL that starts with https:// and has no user name" if url_problem(value) else ""
 
 
 # --- the mark of a revocation ---

@@ -36,14 +36,13 @@ from controller.connection.configuration import (
     SPEC_PAIRING,
     Configuration,
     PairingConfiguration,
-    fault_of,
-    fault_of_url,
     secret_value,
 )
 from controller.connection.store import apply_change
 from controller.fields import member
 from controller.resources import SECRET
 from controller.settings import ObjectName
+from controller.validation import fault_of, fault_of_url
 from informers.client import Client
 from informers.errors import NotFound
 from informers.mutation_cache import MutationCache

@@ -24,7 +24,7 @@ from controller.compass.limits import Limits
 from controller.compass.types import Configuration
 from controller.connection.credentials import CredentialsStore, Registration, StoredCredentials
 from controller.connection.store import ConnectionStore
-from controller.urls import url_problem
+from controller.validation import fault_of_url
 from informers import Stop
 from workqueue.clock import Clock
 
@@ -40,9 +40,9 @@ def announced_urls(offered: Configuration, *, request_id: str) -> tuple[str, str
     """
     connector_url, director_url = offered.connector_url or "", offered.director_url or ""
     for field, url in (("certificateSecuredConnectorURL", connector_url), ("directorURL", director_url)):
-        if problem := url_problem(url):
+        if fault := fault_of_url(url):
             raise InvalidAnswer(
-                f"the address {problem}" if url else "is missing",
+                f"the address {fault}" if url else "is missing",
                 path=f"configuration.managementPlaneInfo.{field}",
                 request_id=request_id,
             )

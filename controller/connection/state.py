@@ -16,8 +16,6 @@ from controller.connection.configuration import (
     Configuration,
     ConfigurationProblem,
     PairingConfiguration,
-    fault_of,
-    fault_of_url,
     has_spec_token,
     is_revoked,
     revocation_mark,
@@ -36,6 +34,7 @@ from controller.connection.credentials import (
 from controller.connection.health import CompassService, Failure, Observations, Owner, Refusal
 from controller.connection.problem import Problem, Token
 from controller.settings import Settings
+from controller.validation import fault_of, fault_of_url
 
 Object = dict[str, Any]
 

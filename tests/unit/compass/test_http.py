@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from controller.compass.certificates import Credentials
 from controller.compass.errors import InvalidRequest, TooLarge, Unavailable
-from controller.compass.http import HttpAnswer, HttpClient, check_url
+from controller.compass.http import HttpAnswer, HttpClient
 from controller.compass.tls import client_context
+from controller.validation import fault_of_url
 from informers.transport import Stop, Stopped
 from tests.unit.compass.https_server import MAX_BYTES, SECRET_TOKEN, Authority, Server, http, pem, server_context
 
@@ -187,17 +188,17 @@ USELESS_URLS = [
 
 
 @pytest.mark.parametrize("url", USELESS_URLS)
-def test_an_address_must_be_plain_https(url: str) -> None:
+def test_an_address_must_be_plain_https(client: HttpClient, url: str) -> None:
     """Everything else is an error before a token is sent; the text does not repeat the address."""
     with pytest.raises(InvalidRequest) as caught:
-        check_url(url)
+        post(client, url)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["https://compass.example.com", "https://c.example.com:8443/a?b=c", "https://[::1]:1/"])
 def test_a_usual_address_is_taken(url: str) -> None:
     """Port, path, query and IPv6 are all fine."""
-    check_url(url)
+    assert fault_of_url(url) == ""
 
 
 def test_the_proxy_of_the_environment_is_used(
