@@ -15,6 +15,7 @@ from controller.resources import APPLICATION, SECRET, SYNC_STATUS
 from controller.settings import Settings
 from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden, Invalid
 from informers.resource import Resource
+from tests.support.assigned import basic, bundle
 from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
 
 NAME = "shop"
@@ -41,6 +42,35 @@ def test_nothing_is_done_before_the_director_has_answered(agent: Agent, cluster:
     agent.deliver()
     assert agent.step(NAME) is None
     assert not cluster.requests
+
+
+def test_what_is_as_assigned_wakes_nobody(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """Neither own writes nor what users add; a comparison of everything finds nothing."""
+    two_secrets = bundle("two", auth=basic(additionalHeaders={"X": ["1"]}))
+    director.applications = [
+        application(NAME),
+        application("none", secret=None),
+        application("two", bundles=(two_secrets,)),
+    ]
+    agent.step_sync()
+    for name in [*agent.queue]:
+        assert agent.step(name) is None
+    agent.deliver()
+    assert not agent.queue
+    for resource, objects in ((APPLICATION, cluster.applications()), (SECRET, cluster.secrets())):
+        for name, obj in copy.deepcopy(objects).items():
+            cluster.put(resource, {**obj, "metadata": {**obj["metadata"], "annotations": {"team": "red"}}})
+            agent.deliver()
+            assert not agent.queue, name
+    agent.applications._equal = {}
+    assert agent.progress.plan is not None
+    assert agent.applications.differing(agent.progress.plan) == []
+    for name, secret in cluster.secrets().items():
+        cluster.put(SECRET, {**secret, "data": {}})
+        agent.deliver()
+        assert agent.queue.keys() == {secret["metadata"]["labels"]["app"]}, name
+        assert agent.applications.differing(agent.progress.plan) == [*agent.queue]
+        agent.settle()
 
 
 def test_a_frozen_cache_is_overruled_by_what_the_server_says(
