@@ -312,7 +312,6 @@ class ApplicationReconciler:
     def _remove(self, name: str, wanted: DesiredSet) -> None:
         """The Application first: after its deletion, its Secrets have no owner. A Secret of a user stays."""
         application = self._applications.get(name)
-        kept: list[Object] = []
         if application is None:
             kept = self._secrets.remove(self._secrets.unwanted(name, ()), NOT_ASSIGNED)
         elif not is_managed(application):

@@ -397,6 +397,20 @@ def test_secrets_of_an_application_with_a_problem_stay(synced: Agent, director: 
     assert SECRET_NAME in cluster.secrets()
 
 
+def test_a_problem_is_not_noted_on_an_application_of_a_user(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """Nor on one that is being deleted."""
+    theirs = cluster.put(APPLICATION, {"metadata": {"name": NAME}, "spec": {"tenant": "mine"}})
+    metadata = {"name": "leaving", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/theirs"]}
+    leaving = cluster.put(APPLICATION, {"metadata": metadata, "spec": {"compassMetadata": {"applicationId": "x"}}})
+    director.applications = [
+        application(name, identifier=f"{name}-{n}") for name in (NAME, "leaving") for n in range(2)
+    ]
+    for _ in range(2):
+        agent.cycle()
+    assert cluster.applications() == {NAME: theirs, "leaving": leaving}
+    assert len(agent.recorder.of("DuplicateName")) == 2
+
+
 def test_a_bundle_without_credentials_any_more_is_told(synced: Agent, director: Director, cluster: Cluster) -> None:
     """Hidden credentials look like none: the Secret goes, with an Event. A bundle that is gone is no news."""
     (bundle,) = items(director.applications[0].bundles)
