@@ -11,7 +11,7 @@ import pytest
 
 from e2e.mock_compass.examples import landscape
 from e2e.world import World
-from release.image.trim import trim
+from release.image.trim import FOLDERS, trim
 from release.manifests import ROOT
 
 IMPORT_ALL = """
@@ -31,8 +31,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[st
     for name in (*required, "compass-runtime-agent"):
         for file in distribution(name).files or ():
             link, source = packages / file, Path(str(file.locate()))
-            if source.exists():
-                link.parent.mkdir(parents=True, exist_ok=True)
+            if not source.exists():
+                continue
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if set(FOLDERS).isdisjoint(map(str, file.parents)):  # the files of the others are removed below
                 link.symlink_to(source.resolve())
     trim(packages)
     left = {path.name for path in packages.iterdir()}

@@ -51,7 +51,7 @@ def test_every_python_that_is_promised_is_tested() -> None:
     assert PROJECT["requires-python"] == f">={tested[0]}"
 
 
-def test_a_package_that_is_needed_with_extras_is_locked_with_them() -> None:
+def test_a_package_needed_with_extras_is_locked_with_them() -> None:
     """pip 23.2, which Python 3.11 brings, takes no other pin for it: it fails when the next release of it is out."""
     needed = [
         requirement

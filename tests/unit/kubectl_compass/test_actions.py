@@ -174,9 +174,7 @@ def test_the_report_of_any_object(told: Object, clock: VirtualClock) -> None:
         ("ResourceApplicationFailed", "kubectl compass doctor"),
     ],
 )
-def test_a_reconnect_that_is_not_in_time_names_the_token_if_that_can_be_the_cause(
-    state: str, advice: str, clock: VirtualClock
-) -> None:
+def test_a_reconnect_not_in_time_names_the_token_as_a_cause(state: str, advice: str, clock: VirtualClock) -> None:
     err = io.StringIO()
     cluster = FakeCluster([connection("1"), connection("1", state=state)])
     terminal = Terminal("json", out=io.StringIO(), err=err, clock=clock)

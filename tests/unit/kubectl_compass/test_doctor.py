@@ -307,7 +307,7 @@ def test_each_fact_has_its_finding(
     assert bool(first.cure) or result in (Result.OK, Result.UNKNOWN)
 
 
-def test_permissions_are_not_reviewed_where_there_is_no_deployment(examine: Examine) -> None:
+def test_permissions_are_not_reviewed_without_a_deployment(examine: Examine) -> None:
     """Whose ServiceAccount it would be is not known."""
     assert "permissions" not in {finding.check for finding in examine(Deployment=None, Pods=())}
 

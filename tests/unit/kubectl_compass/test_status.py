@@ -136,7 +136,7 @@ def test_no_agent_in_the_namespace_is_a_problem(tmp_path: Path, namespace: str, 
     assert not bench.server.writes["update CompassConnection"]
 
 
-def test_an_invalid_variable_of_the_deployment_does_not_hide_the_status(tmp_path: Path) -> None:
+def test_an_invalid_variable_does_not_hide_the_status(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.deploy(APP_LOG_LEVEL="loud")
     found = bench.status()
@@ -300,7 +300,7 @@ def test_deletions_that_wait_are_counted(
     assert (row in bench.out.getvalue()) == bool(counts)
 
 
-def test_without_the_right_to_read_events_the_reasons_are_missing(tmp_path: Path) -> None:
+def test_reasons_are_missing_where_events_cannot_be_read(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.server.lists = {
         APPLICATION.plural: [application("partial", "Incomplete")],
