@@ -146,6 +146,7 @@ def _sync(context: "Context", applications: ApplicationReconciler, workers: Cont
         progress=context.progress,
         health=context.health,
         backoff=context.backoff(),
+        internal_backoff=context.backoff(),
         recorder=process.recorder,
         metrics=process.agent_metrics,
         clock=process.clock,

@@ -17,8 +17,8 @@ _SYNC_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # seco
 class AgentMetrics:
     """All metrics of the agent, in one object that its components share.
 
-    `leads`: whether this process is the leader. Gauges that only a leader knows are 0 otherwise: the values of an
-    earlier term are not true any more, and alerts use the maximum of all replicas.
+    `leads`: whether this process is the leader. Gauges that only a leader knows, except that of the last sync, are 0
+    otherwise: the values of an earlier term are not true any more, and alerts use the maximum of all replicas.
     """
 
     def __init__(self, registry: CollectorRegistry, *, leads: Callable[[], bool] = lambda: True) -> None:

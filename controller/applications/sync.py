@@ -83,6 +83,7 @@ class SyncReconciler:
         progress: Progress,
         health: Health,
         backoff: Backoff,
+        internal_backoff: Backoff,
         recorder: EventRecorder,
         metrics: AgentMetrics,
         clock: Clock,
@@ -103,6 +104,7 @@ class SyncReconciler:
         self._health = health
         self._identity = OwnerCheck(health)
         self._backoff = backoff
+        self._internal_backoff = internal_backoff
         self._recorder = recorder
         self._metrics = metrics
         self._clock = clock
@@ -120,16 +122,22 @@ class SyncReconciler:
     def reconcile(self, name: str) -> Result:
         """Unexpected errors become a failed synchronisation, with a back-off. Raises informers.ApiError."""
         connection = self._connections.get(name)
+        pause = self._internal_backoff.wait(name)
+        if pause > 0:
+            return Result(requeue_after=pause)
         try:
-            return self._reconcile(connection)
+            result = self._reconcile(connection)
         except ApiError:
             raise
         except Exception as error:
             if connection is None:
                 raise
             log.exception("Unexpected error in the sync")
-            failure = Failure.of(error)
-            return self._fetch_failed(connection, CompassError(failure.text), request_id())
+            delay = self._internal_backoff.failed(name)
+            self._report_failure(connection, Failure.of(error).text)
+            return Result(requeue_after=delay)
+        self._internal_backoff.succeeded()
+        return result
 
     def _reconcile(self, connection: Object | None) -> Result:
         state = status.state_of(connection)
@@ -217,17 +225,21 @@ class SyncReconciler:
     def _fetch_failed(self, connection: Object, error: CompassError, identifier: str) -> Result:
         at_least = error.retry_after if isinstance(error, Unavailable) else None
         delay = self._backoff.failed(self._subject, at_least=at_least)
+        self._report_failure(connection, str(error), identifier)
+        return Result(requeue_after=delay)
+
+    def _report_failure(self, connection: Object, error: str, identifier: str = "") -> None:
+        """`identifier`: that of the failed call; "" if the error is one of the agent."""
         self._next_fetch = self._clock.monotonic()  # no status is written from an older fetch before the next success
         self._metrics.sync_failed()
-        text = f"Failed to fetch configuration: x-request-id: {identifier} failed: {error}"
-        now = self._clock.time()
+        call = f"x-request-id: {identifier} failed: " if identifier else ""
+        text, now = f"Failed to fetch configuration: {call}{error}", self._clock.time()
         self._health.synchronised(status.ConnectionState.SYNCHRONIZATION_FAILED)
         written = self._connections.apply_to(connection, lambda obj: status.sync_failed(obj, text, now=now))
         if written is not None:
             # Without the request id, so that the same failure leads to the same Event.
             self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
         log.warning("Fetch from the Director failed", extra={"error": text, "requestID": identifier})
-        return Result(requeue_after=delay)
 
     def _take_over(self, connection: Object, assignment: Assignment, identifier: str) -> tuple[Plan, str, str]:
         """Publish the fetched assignment as the desired set, and enqueue the names that differ.

@@ -264,6 +264,7 @@ class Agent:
             progress=self.progress,
             health=health,
             backoff=Backoff(cap=20.0, clock=self.clock, random=lambda: 0.0),
+            internal_backoff=Backoff(cap=20.0, clock=self.clock, random=lambda: 0.0),
             recorder=self.recorder,  # type: ignore[arg-type]
             metrics=self.metrics,
             clock=self.clock,

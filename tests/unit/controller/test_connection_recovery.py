@@ -280,6 +280,31 @@ def test_an_unforeseen_error_while_fetching_ends_the_state_synchronized() -> Non
     assert (bench.state, bench.sync_error) == ("Synchronized", "")
 
 
+@pytest.mark.parametrize("place", ["before the fetch", "after the fetch"])
+def test_an_unforeseen_error_in_the_sync_has_a_back_off(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """The status has no id of a request: the operators of Compass would look for it."""
+    bench = WholeBench()
+    bench.configure()
+    bench.run(5)
+    errors = []
+
+    def fail(*_: object, **__: object) -> None:
+        errors.append(bench.clock.monotonic())
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as context:
+        if place == "before the fetch":
+            context.setattr(bench.agent.sync, "_is_overdue", fail)
+        else:
+            context.setattr("controller.applications.sync.desired_set", fail)
+        bench.run(2 * SYNC_PERIOD)
+        assert bench.state == "SynchronizationFailed"
+        assert bench.sync_error.startswith("Failed to fetch configuration: an error that the agent does not expect")
+        assert 5 <= len(errors) <= 30, "a back-off of 1, 2, 4, ... s, up to its cap of 20 s"
+    bench.run(25)
+    assert bench.state == "Synchronized"
+
+
 def test_ready_follows_the_connector_without_a_fetch() -> None:
     """The Director has answered throughout."""
     bench = WholeBench()
