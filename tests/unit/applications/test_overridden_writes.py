@@ -74,6 +74,21 @@ def test_a_field_that_the_cluster_changes_is_named_and_not_written_again_at_once
     assert len(set(agent.recorder.of("ApplicationFailed"))) <= 2, "one Event for each Application"
 
 
+def test_a_status_that_the_cluster_does_not_keep_is_named(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """The annotation of an Application with a problem: it is written with pauses, too."""
+    director.applications = [application(NAME)]
+    agent.settle()
+    cluster.mutate = lambda _, obj: obj["metadata"].pop("annotations", None)
+    director.applications.append(application(NAME, identifier="another"))
+    agent.cycle()
+    assert "the cluster changes metadata.annotations of the Application" in agent.sync_error
+    writes = cluster.requests["update Application"]
+    for _ in range(20):
+        agent.enqueue(NAME)
+        agent.settle()
+    assert cluster.requests["update Application"] == writes
+
+
 def test_values_that_change_with_each_write_lead_to_few_writes(
     agent: Agent, director: Director, cluster: Cluster
 ) -> None:

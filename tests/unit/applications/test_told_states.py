@@ -38,7 +38,7 @@ def test_an_unwanted_secret_that_a_finalizer_keeps_is_named(
 ) -> None:
     """It has credentials, so its Application is not in sync; it is deleted once."""
     (secret,) = copy.deepcopy(cluster.secrets()).values()
-    secret["metadata"]["finalizers"] = ["example.com/theirs"]
+    secret["metadata"]["finalizers"] = ["example.com/one", "example.com/two"]
     cluster.put(SECRET, secret)
     director.applications = [application(NAME, secret=None)] if assigned else []
     synced.cycle()
@@ -46,9 +46,12 @@ def test_an_unwanted_secret_that_a_finalizer_keeps_is_named(
     for _ in range(3):
         synced.cycle(15.0)
         assert synced.state == "ResourceApplicationFailed"
-        assert "example.com/theirs" in synced.sync_error
+        assert f"{NAME}: Secret {SECRET_NAME}: its deletion is not complete (" in synced.sync_error
+        assert "(example.com/one, example.com/two)" in synced.sync_error
     assert cluster.requests["delete Secret"] == 1
-    assert len(synced.recorder.of("ApplicationFailed")) == 1
+    (event,) = [event for event in synced.recorder.events if event[2] == "ApplicationFailed"]
+    assert event[:2] == (NAME, "Warning")
+    assert f"{NAME}: {event[3]}" in synced.sync_error
     cluster.remove(SECRET, secret["metadata"]["name"], secret["metadata"]["namespace"])
     synced.cycle(2.0)
     assert synced.state == "Synchronized"
