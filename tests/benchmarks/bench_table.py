@@ -130,6 +130,7 @@ class Bench:
         host, port = urlsplit(self.world.control_plane.url).netloc.split(":")
         process = self._process(OURS, [sys.executable, "-m", "tests.benchmarks.in_pod", str(self._account)])
         process.environment |= {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, "KUBECONFIG": ""}
+        process.environment["MALLOC_ARENA_MAX"] = "1"  # of the image
         process.start()
         self.measured.wait_for_writes(count)
         self.note(IN_POD, OURS, self.measured.cycles(process.pid).resident)
