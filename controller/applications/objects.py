@@ -55,11 +55,7 @@ MAX_PATHS = 20
 
 
 class Stale(Exception):
-    """A write was based on an outdated version. `cause` is the answer of the API server."""
-
-    def __init__(self, cause: ApiError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
+    """A write was based on an outdated version. The cause is the answer of the API server."""
 
 
 class NotApplied(ReconcileFailed):
@@ -157,12 +153,12 @@ class Objects:
                 stored = self._client.update(self._resource, obj)
         except AlreadyExists as error:
             self.refresh(name)
-            raise Stale(error) from error
+            raise Stale from error
         except (Conflict, NotFound) as error:
             if base is None:
                 raise  # not the object is missing, but for example its namespace
             self.refresh(name)
-            raise Stale(error) from error
+            raise Stale from error
         except ApiError as error:
             if error.status == 413 or any(text in error.message for text in _TOO_LARGE):
                 raise NotApplied(_too_large(obj, self._resource.kind)) from error
@@ -195,7 +191,7 @@ class Objects:
             pass
         except Conflict as error:
             self.refresh(name)
-            raise Stale(error) from error
+            raise Stale from error
         else:
             self._log_write("Deleted", name, reason=reason)
         if metadata.get("finalizers"):

@@ -59,7 +59,7 @@ class DeletionPending(Exception):
     """The deletion of the object is not complete, and this is usual so soon. `retry_after`: seconds."""
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__("the deletion is not complete")
+        super().__init__()
         self.retry_after = retry_after
 
 
@@ -214,12 +214,12 @@ class ApplicationReconciler:
             try:
                 self._try(name, plan)
             except Stale as error:
-                last = error
+                last = error.__cause__
             else:
                 return
         raise NotApplied(
-            f"another client changes it all the time: {_TRIES} writes in a row met a newer version ({last.cause})"
-        ) from last.cause
+            f"another client changes it all the time: {_TRIES} writes in a row met a newer version ({last})"
+        ) from last
 
     def _try(self, name: str, plan: Plan) -> None:
         problem = plan.desired.problems.get(name)

@@ -192,7 +192,9 @@ def test_a_name_that_conflicts_for_ever_is_reported(synced: Agent, director: Dir
     director.applications = [application(NAME, description="new"), application("other")]
     synced.cycle()
     assert synced.state == "ResourceApplicationFailed"
-    assert NAME in synced.sync_error
+    assert f"{NAME}: another client changes it all the time: 10 writes in a row met a newer version (changed" in (
+        synced.sync_error
+    )
     assert "other" in cluster.applications()
     cluster.failure = lambda *_: None
     synced.cycle()
