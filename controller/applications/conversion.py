@@ -86,7 +86,6 @@ class Desired:
     """
 
     name: str
-    application_id: str
     spec: dict[str, Any]
     skip_verify: bool
     secrets: tuple[DesiredSecret, ...]
@@ -115,7 +114,6 @@ def desired_application(
     present = fields.spec(stored or {})
     return Desired(
         name,
-        application.id,
         {field: present[field] if present.get(field) == value else value for field, value in spec.items()},
         settings.skip_verify,
         tuple(conversion.secrets),

@@ -167,7 +167,7 @@ def _sharing_secrets(by_name: Mapping[str, Desired]) -> list[Problem]:
     return [
         Problem(
             name,
-            (by_name[name].application_id,),
+            (by_name[name].source.id,),
             Reason.INVALID_SECRET,
             f"its Secret {secret_name!r} would also belong to {_listed(sorted(sharing - {name}))}",
         )

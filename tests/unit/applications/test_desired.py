@@ -173,7 +173,7 @@ def test_every_application_is_accounted_for(given_names: list[tuple[str, bool]],
     ]
     result = desire(*applications, labels={"isNormalized": label})
     assert not result.by_name.keys() & result.problems.keys()
-    ids = [desired.application_id for desired in result.by_name.values()]
+    ids = [desired.source.id for desired in result.by_name.values()]
     ids += [i for problem in result.problems.values() for i in problem.ids]
     assert sorted(ids) == sorted(item.id for item in applications)
     for name in (*result.by_name, *result.problems):
