@@ -19,6 +19,7 @@ from informers import (
     SharedInformer,
     WatchEvent,
     WatchStream,
+    object_key,
     wait_for_sync,
 )
 from informers.handlers import Added, Deleted, Registration, Updated
@@ -51,6 +52,7 @@ class Recorder:
     def _delete(self, obj: Object | DeletedFinalStateUnknown) -> None:
         if isinstance(obj, DeletedFinalStateUnknown):
             assert obj.obj is not None
+            assert obj.key == object_key(obj.obj)
             self.log.append(f"?{obj.obj['metadata']['name']}")
         else:
             self.log.append(f"-{obj['metadata']['name']}")
@@ -87,9 +89,12 @@ def test_history(cluster: Cluster, source: InProcess, start: Start) -> None:
     assert recorder.log == ["+a initial", "+b initial"]
     cluster.put("c")
     cluster.put("a")
+    eventually(lambda: len(recorder.log) == 4)
+    assert informer.indexer.resource_version == "5"
     cluster.delete("b")
     eventually(lambda: len(recorder.log) == 5)
     assert recorder.log[2:] == ["+c", "~a", "-b"]
+    assert informer.indexer.resource_version == "6"
 
 
 def test_empty_list_is_synced(cluster: Cluster, source: InProcess, start: Start) -> None:
@@ -732,6 +737,7 @@ class TestRelist:
         clock.advance(5)
         start(informer)
         eventually(lambda: informer.is_watching)
+        assert informer.indexer.listed_at == 5
         clock.advance(2)
         return source, informer
 

@@ -40,6 +40,7 @@ class TestKind:
         informer = informer_of(server, GADGETS, watch_list=True)
         start(informer)
         eventually(lambda: isinstance(informer.last_error, WrongKind))
+        assert "'Widget'" in str(informer.last_error)
         assert not informer.has_synced
 
     def test_built_in_objects_have_no_kind_in_lists(self, server: FakeAPIServer, start: Start) -> None:

@@ -328,6 +328,8 @@ class TestLastError:
             ([FORBIDDEN, PAGE], None),
             ([PAGE, REFUSED], ConnectionFailed),
             ([PAGE, REFUSED, PAGE], None),
+            ([PAGE, TOO_MANY], TooManyRequests),
+            ([PAGE, Stream((status(429, "TooManyRequests"),))], TooManyRequests),
             ([PAGE, Stream((INTERNAL,))], ServerError),
             ([PAGE, Stream((EXPIRED,))], None),
             ([PAGE, Stream(), Stream()], ApiError),
@@ -340,11 +342,19 @@ class TestLastError:
         run = Run([*script, Stop()])
         run.run()
         seen = run.reflector.last_error
-        assert (type(seen) if seen else None) is expected
+        assert (None if seen is None else type(seen)) is expected
         assert seen is None or seen.__traceback__ is None
 
     def test_silent_watches_are_told(self) -> None:
         """A proxy that passes nothing on before the end is a likely cause."""
         run = Run([PAGE, Stream(), Stream(), Stop()])
         run.run()
-        assert str(run.reflector.last_error).startswith("watches are silent: 2 in a row")
+        error = run.reflector.last_error
+        assert isinstance(error, ApiError)
+        assert error.reason == "WatchesSilent"
+        assert str(error).startswith("watches are silent: 2 in a row")
+
+    def test_a_streamed_list_that_is_refused_is_told(self) -> None:
+        run = Run([REFUSED, Stop()], watch_list=True)
+        run.run()
+        assert isinstance(run.reflector.last_error, ConnectionFailed)

@@ -363,6 +363,9 @@ class TestRecord:
         """The first holder is no transition."""
         election = Election(["0 start a duration=15.9"])
         election.run(5)
+        (lease,) = (body for method, _, body in election.api.requests if method == "POST")
+        assert (lease["apiVersion"], lease["kind"]) == ("coordination.k8s.io/v1", "Lease")
+        assert lease["metadata"] == {"name": "lock", "namespace": "ns"}
         assert election.record == {
             "holderIdentity": "a",
             "leaseDurationSeconds": 15,
@@ -383,8 +386,9 @@ class TestRecord:
         """No holder and one second, as client-go writes it."""
         election = Election(["0 start a", "3 stop a"])
         election.run(3)
-        record = election.record
-        assert (record["holderIdentity"], record["leaseDurationSeconds"], record["leaseTransitions"]) == ("", 1, 0)
+        now = "2026-01-01T00:00:03.000000Z"
+        released = {"holderIdentity": "", "leaseDurationSeconds": 1, "leaseTransitions": 0}
+        assert election.record == released | {"acquireTime": now, "renewTime": now}
 
     def test_the_identity_of_a_pod_contains_its_uid(self) -> None:
         """So the next process of the Pod finds its predecessor."""
