@@ -127,10 +127,10 @@ def reconnect(cluster: Cluster, terminal: Terminal, token: str, *, timeout: floa
         return connection is not None and connection["metadata"]["uid"] != uid and _is_synchronized(connection)
 
     def paired(connection: Object | None) -> bool:
-        told = _established(connection)
+        now = _established(connection)
         created = cc.parse_timestamp(member(connection, "metadata").get("creationTimestamp"))
         # Times in the status are whole seconds: a pairing may have that of the one before it.
-        if told != established or (created is not None and (cc.parse_timestamp(told) or 0) >= created):
+        if now != established or (created is not None and (cc.parse_timestamp(now) or 0) >= created):
             return True
         terminal.say(
             "nothing was paired: there is no one-time token that was not used before, so the agent keeps the "

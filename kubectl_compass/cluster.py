@@ -93,12 +93,12 @@ class Cluster:
         """
         if self.deployment is None:
             return None
-        told = ""
+        printed = ""
         if not self.go_agent:
             with suppress(KubectlFailed, SettingsError):
                 target = self.leader_target()
-                told = _output(self.in_pod(target, "--version")) if target else ""
-        found = _VERSION.fullmatch(told.strip())
+                printed = _output(self.in_pod(target, "--version")) if target else ""
+        found = _VERSION.fullmatch(printed.strip())
         return {
             "image": str(container_of(self.deployment).get("image") or ""),
             "version": found["version"] if found else "",

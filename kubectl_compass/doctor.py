@@ -205,9 +205,9 @@ class Doctor:
         if connection is None:
             cure = f"{_ABOVE}; the agent creates it as soon as one leads"
             return [problem(check, "there is none: no agent has led yet, or it may not create it", cure)]
-        told = fields.member(connection, "status")
-        contact, sync = fields.member(told, "connectionStatus"), fields.member(told, "synchronizationStatus")
-        state = told.get("connectionState")
+        stored = fields.member(connection, "status")
+        contact, sync = fields.member(stored, "connectionStatus"), fields.member(stored, "synchronizationStatus")
+        state = stored.get("connectionState")
         found = [_state(check, state, contact, sync)]
         if is_explained and found[0].result is Result.PROBLEM and state != ConnectionState.RESOURCE_APPLICATION_FAILED:
             found = [replace(found[0], cure=_ABOVE)]
@@ -295,4 +295,4 @@ def _state(check: str, state: object, contact: Mapping[str, Any], sync: Mapping[
         return problem(check, "has no state yet", _ABOVE)
     part = contact if str(state) in cc.FAILED_CONNECTION_STATES else sync
     cure = _CURES.get(str(state), "the plugin is older than the agent: install that of its release")
-    return problem(check, f"{state}: {part.get('error') or 'no error is told'}", cure)
+    return problem(check, f"{state}: {part.get('error') or 'the status has no error'}", cure)

@@ -108,8 +108,8 @@ def _deletions(cluster: Cluster, state: object) -> dict[str, int] | None:
 
 
 def _certificate(connection: Object | None) -> Certificate | str:
-    told = member(member(member(connection, "status"), "connectionStatus"), "certificateStatus")
-    begin, end = cc.parse_timestamp(told.get("notBefore")), cc.parse_timestamp(told.get("notAfter"))
+    stored = member(member(member(connection, "status"), "connectionStatus"), "certificateStatus")
+    begin, end = cc.parse_timestamp(stored.get("notBefore")), cc.parse_timestamp(stored.get("notAfter"))
     if begin is None or end is None:
         return "none in the status of the CompassConnection"
     return Certificate(not_before=begin, not_after=end)
@@ -128,9 +128,9 @@ def show_report(terminal: Terminal, found: Mapping[str, Any]) -> None:
     def people() -> list[str]:
         rows = lines(found, terminal.clock.time())
         replicas = found["replicas"]
-        told = f"{replicas['ready']} of {replicas['wanted']} ready" if replicas else _NO_DEPLOYMENT
+        ready = f"{replicas['ready']} of {replicas['wanted']} ready" if replicas else _NO_DEPLOYMENT
         at = next((number for number, row in enumerate(rows) if row.startswith("Problem:")), len(rows))
-        added = [("Agent", _agent(found["agent"])), ("Leader", found["leader"] or "none"), ("Replicas", told)]
+        added = [("Agent", _agent(found["agent"])), ("Leader", found["leader"] or "none"), ("Replicas", ready)]
         if (deletions := found["deletions"]) and any(deletions.values()):
             held = f"{deletions['held']} to be confirmed (kubectl compass confirm-deletions)"
             added.insert(0, ("Deletions", f"{held}, {deletions['deleting']} waiting for finalizers"))
@@ -144,13 +144,13 @@ def situation(connection: Object | None) -> str:
     """State and errors in one line."""
     if connection is None:
         return "there is no CompassConnection"
-    told = member(connection, "status")
-    text = str(told.get("connectionState") or "the agent has not told a state yet")
-    counts = member(told, "applications")
+    stored = member(connection, "status")
+    text = str(stored.get("connectionState") or "the agent has not written a state yet")
+    counts = member(stored, "applications")
     if text == cc.ConnectionState.SYNCHRONIZED and counts:
         text = f"{text}: {counts.get('synced', 0)} of {counts.get('desired', 0)} Applications are in sync"
     part = "connectionStatus" if text in cc.FAILED_CONNECTION_STATES else "synchronizationStatus"
-    error = member(told, part).get("error")
+    error = member(stored, part).get("error")
     return f"{text}: {error}" if error else text
 
 
@@ -198,8 +198,8 @@ def _sync(application: Object, is_failing: bool) -> str:
         return "NotManaged" if is_failing else ""
     if application["metadata"].get("deletionTimestamp"):
         return _DELETING
-    told = str(fields.annotations(application).get(SYNC_STATUS, SYNCED))
-    return "Failed" if told == SYNCED and is_failing else told
+    annotated = str(fields.annotations(application).get(SYNC_STATUS, SYNCED))
+    return "Failed" if annotated == SYNCED and is_failing else annotated
 
 
 def _reasons(cluster: Cluster) -> Mapping[tuple[str, str], str]:

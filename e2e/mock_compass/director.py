@@ -36,8 +36,8 @@ def director_error(code: int, message: str) -> GraphQLError:
 
 def internal_error(reason: str | None = None) -> GraphQLError:
     """Code 10. The Director logs the cause under an id, new each time, and tells it only of errors it does not know."""
-    told = f", reason: input: {reason}" if reason else ""
-    return director_error(10, f"Internal Server Error [errorID={uuid.uuid4()}{told}]")
+    detail = f", reason: input: {reason}" if reason else ""
+    return director_error(10, f"Internal Server Error [errorID={uuid.uuid4()}{detail}]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """One HTTP request. `peer`: None where no certificate is asked for."""
 
     method: str
@@ -43,7 +43,7 @@ class Asked:
     peer: Peer | None
 
 
-Authenticate = Callable[[Asked], Context | Reply]
+Authenticate = Callable[[Request], Context | Reply]
 """What the resolvers get for the caller, or the answer to one that is refused."""
 
 
@@ -59,24 +59,24 @@ class Endpoint:
         self._service = service
         self._authenticate = authenticate
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        asked = Asked(request.method, request.headers, await request.read(), _peer(request))
-        operation = self._operation(asked.body)
+    async def handle(self, received: web.Request) -> web.StreamResponse:
+        request = Request(received.method, received.headers, await received.read(), _peer(received))
+        operation = self._operation(request.body)
         hit = self._compass.faults.take(self._target, _names(operation))
         await _accompany(hit.before)
         fault = hit.deciding
         response, outcome = web.Response(), ""
         if fault is None or _takes_effect(fault):
-            response, outcome = await self._answer(asked, operation, hit.overrides)
+            response, outcome = await self._answer(request, operation, hit.overrides)
             await _accompany(hit.after)
         self._compass.requests.record(
-            request,
+            received,
             target=self._target,
             operation="" if isinstance(operation, RequestError) else ",".join(operation.root_fields),
             status=response.status if fault is None else fault.status,
             outcome=outcome if fault is None else f"fault:{fault.kind}",
         )
-        return response if fault is None else await _faulty(request, fault, response)
+        return response if fault is None else await _faulty(received, fault, response)
 
     def _operation(self, body: bytes) -> Operation | RequestError:
         try:
@@ -85,16 +85,16 @@ class Endpoint:
             return error
 
     async def _answer(
-        self, asked: Asked, operation: Operation | RequestError, overrides: tuple[Fault, ...]
+        self, request: Request, operation: Operation | RequestError, overrides: tuple[Fault, ...]
     ) -> tuple[web.Response, str]:
         """The answer as it is sent unless a fault replaces it, and its outcome for the log."""
         effect = self._compass.outages.effect(self._name)
         if effect is not None:
             if effect.spends_token:
-                self._authenticate(asked)
+                self._authenticate(request)
             await asyncio.sleep(effect.reply.delay)
             return effect.reply.response(), f"outage:{effect.outage}"
-        context = self._authenticate(asked)
+        context = self._authenticate(request)
         if isinstance(context, Reply):
             return context.response(), "refused"
         if isinstance(operation, RequestError):

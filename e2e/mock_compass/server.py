@@ -22,7 +22,7 @@ from e2e.mock_compass.admin import Admin
 from e2e.mock_compass.compass import CONNECTOR_PATH, DIRECTOR_PATH, Compass
 from e2e.mock_compass.connector import ConnectorContext
 from e2e.mock_compass.director import DirectorContext, director_error
-from e2e.mock_compass.endpoint import Asked, Endpoint, Peer
+from e2e.mock_compass.endpoint import Endpoint, Peer, Request
 from e2e.mock_compass.gateway import (
     CERTIFICATE,
     DIRECTOR,
@@ -131,34 +131,34 @@ class MockCompass(Compass):
 
     # --- who asks ---
 
-    def _with_token(self, asked: Asked) -> ConnectorContext | Reply:
+    def _with_token(self, request: Request) -> ConnectorContext | Reply:
         """The token is spent here, so also when what follows fails."""
-        client_id = self.state.spend_token(asked.headers.get(TOKEN_HEADER, ""))
-        if client_id is None or asked.method != hdrs.METH_POST:
+        client_id = self.state.spend_token(request.headers.get(TOKEN_HEADER, ""))
+        if client_id is None or request.method != hdrs.METH_POST:
             return UNAUTHENTICATED
         return self._connector_context(client_id, None)
 
-    def _with_certificate(self, asked: Asked) -> ConnectorContext | Reply:
-        if asked.peer is None or not self._in_force(asked.peer):
+    def _with_certificate(self, request: Request) -> ConnectorContext | Reply:
+        if request.peer is None or not self._in_force(request.peer):
             return UNAUTHENTICATED
-        return self._connector_context(asked.peer.common_name, asked.peer.fingerprint)
+        return self._connector_context(request.peer.common_name, request.peer.fingerprint)
 
     def _connector_context(self, client_id: str, fingerprint: str | None) -> ConnectorContext:
         return ConnectorContext(
             state=self.state, pki=self.pki, settings=self.settings, client_id=client_id, fingerprint=fingerprint
         )
 
-    def _at_director(self, asked: Asked) -> DirectorContext | Reply:
+    def _at_director(self, request: Request) -> DirectorContext | Reply:
         """Whoever is not accepted is a caller without scopes; only another existing tenant is told apart."""
-        peer = asked.peer
+        peer = request.peer
         known = peer is not None and self._in_force(peer) and not self.outages.without_scopes()
         runtime = self.state.runtime_of_client(peer.common_name) if peer is not None and known else None
-        tenant = asked.headers.get(TENANT_HEADER)
+        tenant = request.headers.get(TENANT_HEADER)
         if runtime is not None and tenant and tenant != runtime.tenant:
             if self.state.has_tenant(tenant):
                 return _tenant_not_found(tenant)
             runtime = None
-        if runtime is not None and b"bundle" in asked.body:
+        if runtime is not None and b"bundle" in request.body:
             self.state.set_runtime_label(runtime.id, "useBundles", "true")
         return DirectorContext(state=self.state, runtime=runtime, disorder=self.disorder)
 

@@ -92,8 +92,10 @@ def _docker_exec(container: str, command: str) -> str:
 
 
 def _labels(image: str) -> dict[str, str]:
-    told: dict[str, str] = json.loads(run(["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image]))
-    return told
+    labels: dict[str, str] = json.loads(
+        run(["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image])
+    )
+    return labels
 
 
 @pytest.fixture(autouse=True)

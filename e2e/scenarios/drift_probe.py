@@ -10,6 +10,7 @@ from e2e.scenarios.target import Target
 from informers import ApiError
 
 _PAUSE_SECONDS = 0.05
+_GIVE_UP_SECONDS = 120.0  # beyond every limit that is asserted
 
 
 class DriftProbe:
@@ -54,6 +55,3 @@ class DriftProbe:
                 raise TimeoutError(f"an edit of {self._name} was not undone within {_GIVE_UP_SECONDS:g} s")
             time.sleep(_PAUSE_SECONDS)
         self.gaps.append(time.monotonic() - began)
-
-
-_GIVE_UP_SECONDS = 120.0  # beyond every limit that is asserted

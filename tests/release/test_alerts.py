@@ -19,8 +19,8 @@ def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(RULES))
     shutil.copy(CASES, tmp_path)
     command = [str(find_promtool()), "test", "rules", CASES.name]
-    told = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout + told.stderr
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_each_alert_has_cases_with_and_without_it() -> None:

@@ -56,12 +56,12 @@ def template(chart: Path) -> Template:
     """Renders the chart as it would be installed, CRDs included."""
 
     def run(*arguments: str, namespace: str = "kyma-system") -> list[Object]:
-        told = helm(
+        done = helm(
             *("template", "agent", chart, "--namespace", namespace),
             *("--include-crds", "--kube-version", KUBERNETES, *arguments),
         )
-        assert told.returncode == 0, told.stderr
-        return list(yaml.safe_load_all(told.stdout))
+        assert done.returncode == 0, done.stderr
+        return list(yaml.safe_load_all(done.stdout))
 
     return run
 
@@ -106,8 +106,8 @@ def test_the_chart_renders_what_kustomize_renders(control_plane: ControlPlane, t
 
 
 def test_helm_finds_no_fault_with_the_chart(chart: Path) -> None:
-    told = helm("lint", chart, "--strict")
-    assert told.returncode == 0, told.stdout
+    done = helm("lint", chart, "--strict")
+    assert done.returncode == 0, done.stdout
 
 
 def test_values_reach_the_deployment(template: Template) -> None:
@@ -233,7 +233,7 @@ def test_the_agent_moves_to_another_namespace(template: Template, namespace: str
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "name"),
     [
         (("--set", "env.APP_LOG_LEVLE=debug"), "APP_LOG_LEVLE"),
         (("--set", "replica=1"), "replica"),
@@ -244,10 +244,10 @@ def test_the_agent_moves_to_another_namespace(template: Template, namespace: str
         (("--set", "imagePullSecrets[0].secret=x"), "secret"),
     ],
 )
-def test_a_wrong_value_is_named(chart: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_a_wrong_value_is_named(chart: Path, arguments: tuple[str, ...], name: str) -> None:
     answer = helm("template", "agent", chart, "--kube-version", KUBERNETES, *arguments)
     assert answer.returncode != 0
-    assert told in answer.stderr
+    assert name in answer.stderr
 
 
 def test_install_yaml_is_what_kustomize_renders(control_plane: ControlPlane, dist: Path) -> None:
@@ -262,9 +262,9 @@ def test_install_yaml_is_what_kustomize_renders(control_plane: ControlPlane, dis
 def test_a_version_that_is_not_the_projects_is_refused(tmp_path: Path) -> None:
     """A tag that does not agree with pyproject.toml makes no release."""
     command = [sys.executable, "-m", "release", "--version", "7.7.7", "--image", IMAGE, "--output", str(tmp_path)]
-    told = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
-    assert told.returncode == 1
-    assert "7.7.7" in told.stderr
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "7.7.7" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -297,11 +297,11 @@ def test_the_documented_upgrade_and_uninstallation(dist: Path, tmp_path: Path) -
         environment = {**os.environ, "PATH": path, "KUBECONFIG": str(kubeconfig)}
 
         def shell(command: str) -> str:
-            told = subprocess.run(
+            done = subprocess.run(
                 ["bash", "-c", command], cwd=dist, env=environment, check=False, capture_output=True, text=True
             )
-            assert told.returncode == 0, told.stderr
-            return told.stdout
+            assert done.returncode == 0, done.stderr
+            return done.stdout
 
         def left() -> list[str]:
             return shell("kubectl get deployments,networkpolicies,pdb --all-namespaces --output name").split()

@@ -153,7 +153,7 @@ def test_renew(world: World, agent: StartAgent, plugin: Plugin) -> None:
 def test_reconnect_with_a_new_token(world: World, agent: StartAgent, plugin: Plugin) -> None:
     synchronized(world, agent)
     before = (world.connection() or {})["metadata"]["uid"]
-    # Times in the status are whole seconds: a second pairing within one second could not be told from the first.
+    # Times in the status are whole seconds: a second pairing within one second could not be done from the first.
     established = parse_timestamp((world.connection() or {})["status"]["connectionStatus"]["established"]) or 0
     world.wait_for("the next second", lambda: time.time() >= established + 1)
     assert plugin.run(actions.reconnect, world.compass.issue_token(), output="text", timeout=60) == 0, plugin.said()
@@ -224,7 +224,7 @@ def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:
 
 @one_set_of_crds
 def test_doctor_of_the_agent(world: World, agent: StartAgent) -> None:
-    """With its settings it reaches both servers; one that is down, or not trusted, is told with a cure."""
+    """With its settings it reaches both servers; one that is down, or not trusted, is done with a cure."""
     synchronized(world, agent)
 
     def results(**settings: str) -> dict[str, dict[str, str]]:
@@ -270,15 +270,15 @@ def test_kubectl_runs_it(world: World, agent: StartAgent) -> None:
     """As people do: kubectl finds the plugin in PATH."""
     synchronized(world, agent)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    told = subprocess.run(
+    done = subprocess.run(
         [str(world.control_plane.assets.kubectl), "compass", "status", "-o", "json"],
         env={"PATH": path, "HOME": str(world.directory), **ENVIRONMENT, "KUBECONFIG": str(world.kubeconfig)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (told.returncode, told.stderr) == (0, "")
-    assert json.loads(told.stdout)["healthy"] is True
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["healthy"] is True
 
 
 @one_set_of_crds

@@ -51,9 +51,9 @@ def test_the_api_server_takes_what_is_rendered(kubectl: Kubectl, folder: str) ->
     if namespaces:
         kubectl("create", "-f", "-", given=yaml.safe_dump_all(map(_namespace, namespaces)))  # they may be there
     apply = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", "-")
-    told = kubectl(*apply, given=yaml.safe_dump_all(objects))
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.count("serverside-applied") == len(objects)
+    done = kubectl(*apply, given=yaml.safe_dump_all(objects))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("serverside-applied") == len(objects)
 
 
 def _namespace(name: str) -> Object:
@@ -89,8 +89,8 @@ def test_pod_security_admits_the_pods_at_the_level_restricted(kubectl: Kubectl) 
         return kubectl("create", "--dry-run=server", "-f", "-", given=json.dumps(pod))
 
     spec = deployment["spec"]["template"]["spec"]
-    told = admit(spec)
-    assert told.returncode == 0, told.stderr
-    told = admit({**spec, "securityContext": {}})
-    assert told.returncode != 0
-    assert "violates PodSecurity" in told.stderr
+    done = admit(spec)
+    assert done.returncode == 0, done.stderr
+    done = admit({**spec, "securityContext": {}})
+    assert done.returncode != 0
+    assert "violates PodSecurity" in done.stderr

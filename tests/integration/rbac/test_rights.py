@@ -79,7 +79,7 @@ def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -
     """Its roles are those of the Go agent: enough for the status of the connection, and not for the rest."""
     operator = KymaOperator(admin)
     operator.apply()
-    told = (
+    expected = (
         "get, list, watch configmaps compass-agent-configuration in kyma-system; "
         "list, watch secrets kyma-gateway-certs-cacert in istio-system; "
         "list, watch secrets in kyma-system; "
@@ -90,7 +90,7 @@ def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -
         "create leases.coordination.k8s.io in kyma-system; "
         "get, update leases.coordination.k8s.io compass-runtime-agent in kyma-system"
     )
-    assert _in_the_end(lambda: describe(missing(agent, needed(SETTINGS))), told) == told  # type: ignore[arg-type, comparison-overlap, return-value]
+    assert _in_the_end(lambda: describe(missing(agent, needed(SETTINGS))), expected) == expected  # type: ignore[arg-type, comparison-overlap, return-value]
     for manifest in rbac_manifests():  # type: ignore[unreachable]
         if manifest["kind"] != "ServiceAccount":
             _create(admin, manifest)

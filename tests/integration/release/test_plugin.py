@@ -63,9 +63,9 @@ def test_it_is_small(executable: bytes) -> None:
 
 
 def test_kubectl_starts_it(path: str) -> None:
-    told = kubectl(path, "compass", "--version")
-    assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.startswith(f"kubectl compass {VERSION} ")
+    done = kubectl(path, "compass", "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"kubectl compass {VERSION} ")
 
 
 def test_kubectl_completes_its_command_line(path: str) -> None:
@@ -74,8 +74,8 @@ def test_kubectl_completes_its_command_line(path: str) -> None:
 
 def test_it_reads_and_writes_a_cluster(world: World, path: str) -> None:
     environment = {"KUBECONFIG": str(world.kubeconfig)}
-    told = kubectl(path, "compass", "doctor", **environment)
-    assert (told.returncode, "there is no Deployment compass-runtime-agent" in told.stdout) == (1, True), told.stderr
+    done = kubectl(path, "compass", "doctor", **environment)
+    assert (done.returncode, "there is no Deployment compass-runtime-agent" in done.stdout) == (1, True), done.stderr
 
     container = {"name": "compass-runtime-agent", "image": "agent"}
     labels = {"app": "agent"}
@@ -94,8 +94,8 @@ def test_it_reads_and_writes_a_cluster(world: World, path: str) -> None:
     )
     values = world.configuration(token="")
     options = [f"--{name.lower().replace('_', '-')}={value}" for name, value in values.items() if value]
-    told = kubectl(path, "compass", "pair", "--token-stdin", "--timeout=1s", *options, given="a-token", **environment)
-    assert "stored the one-time token" in told.stderr, told.stderr
+    done = kubectl(path, "compass", "pair", "--token-stdin", "--timeout=1s", *options, given="a-token", **environment)
+    assert "stored the one-time token" in done.stderr, done.stderr
     assert (world.secret(CONFIGURATION) or {})["TOKEN"] == "a-token"
 
 

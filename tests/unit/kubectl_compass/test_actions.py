@@ -159,11 +159,11 @@ def test_no_secret_is_read(clock: VirtualClock) -> None:
     assert set(store.reads) == {"CompassConnection", "Deployment", "Lease"}
 
 
-@pytest.mark.parametrize("told", [{}, {"status": None}, {"status": {"connectionStatus": 3}}])
-def test_the_report_of_any_object(told: Object, clock: VirtualClock) -> None:
+@pytest.mark.parametrize("stored", [{}, {"status": None}, {"status": {"connectionStatus": 3}}])
+def test_the_report_of_any_object(stored: Object, clock: VirtualClock) -> None:
     out = io.StringIO()
     terminal = Terminal("text", out=out, err=io.StringIO(), clock=clock)
-    assert status.status(FakeCluster([told]), terminal) == 1  # type: ignore[arg-type]
+    assert status.status(FakeCluster([stored]), terminal) == 1  # type: ignore[arg-type]
     assert "Problem:" in out.getvalue()
 
 

@@ -216,14 +216,14 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
         {"CompassConnection": connection("ConnectionFailed")},
         "CompassConnection",
         Result.PROBLEM,
-        "no error is told",
+        "the status has no error",
         PAIR,
     ),
     (
         {"CompassConnection": connection("Unheard")},
         "CompassConnection",
         Result.PROBLEM,
-        "Unheard: no error is told",
+        "Unheard: the status has no error",
         "the plugin is older",
     ),
     ({"CompassConnection": connection("Connected")}, "CompassConnection", Result.WARNING, "not answered yet", "wait"),
@@ -321,7 +321,7 @@ def test_all_is_well(examine: Examine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "text"),
+    ("status", "text"),
     [
         (
             {"synchronizationStatus": {"lastSuccessfulFetch": "2025-12-31T23:44:59Z"}},
@@ -330,8 +330,8 @@ def test_all_is_well(examine: Examine) -> None:
         ({"connectionStatus": {"warning": "look at this"}}, "look at this"),
     ],
 )
-def test_a_state_that_is_well_does_not_hide_what_is_not(told: Object, text: str, examine: Examine) -> None:
-    stored = {"status": {"connectionState": "Synchronized", **told}}
+def test_a_state_that_is_well_does_not_hide_what_is_not(status: Object, text: str, examine: Examine) -> None:
+    stored = {"status": {"connectionState": "Synchronized", **status}}
     found = [finding for finding in examine(CompassConnection=stored) if finding.check == "CompassConnection"]
     assert [finding.result is Result.OK for finding in found] == [True, False]
     assert text in found[1].text

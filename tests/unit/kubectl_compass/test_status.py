@@ -146,8 +146,8 @@ def test_an_invalid_variable_does_not_hide_the_status(tmp_path: Path) -> None:
 
 def test_a_warning_about_a_connection_that_works_is_shown(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    told = {"connectionState": "Synchronized", "connectionStatus": {"warning": "look at this"}}
-    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": told})
+    stored = {"connectionState": "Synchronized", "connectionStatus": {"warning": "look at this"}}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": stored})
     assert bench.status()["warning"] == "look at this"
     status(bench.cluster, bench.terminal())
     assert "\nWarning:      look at this\n" in bench.out.getvalue()
@@ -156,8 +156,8 @@ def test_a_warning_about_a_connection_that_works_is_shown(tmp_path: Path) -> Non
 def test_moments_say_what_they_are(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     at = "2025-12-31T23:59:00Z"
-    told = {"connectionStatus": {"lastSuccess": at}, "synchronizationStatus": {"lastSuccessfulApplication": at}}
-    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": told})
+    stored = {"connectionStatus": {"lastSuccess": at}, "synchronizationStatus": {"lastSuccessfulApplication": at}}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": stored})
     status(bench.cluster, bench.terminal())
     assert f"\nLast contact: {at} (60 s ago): the Connector accepted the certificate\n" in bench.out.getvalue()
     assert f"\nLast sync:    {at} (60 s ago): all Applications were in sync\n" in bench.out.getvalue()
@@ -176,8 +176,8 @@ def test_what_the_cluster_holds_controls_no_terminal(tmp_path: Path) -> None:
     bench.deploy(image=f"registry/{evil}")
     bench.lead(f"{evil}_x")
     connection = {"error": evil, "established": evil}
-    told = {"connectionState": evil, "connectionStatus": connection, "runtime": {"id": evil}}
-    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": told})
+    stored = {"connectionState": evil, "connectionStatus": connection, "runtime": {"id": evil}}
+    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}, "status": stored})
     bench.server.lists = {APPLICATION.plural: [application("a\x1b[2J", "\x1b[2J")]}
     status(bench.cluster, bench.terminal())
     list_applications(bench.cluster, bench.terminal())

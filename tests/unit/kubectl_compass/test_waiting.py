@@ -50,7 +50,7 @@ def test_each_change_is_one_line_with_the_seconds(clock: VirtualClock) -> None:
     """What was so before is no news."""
     before = connection("ConnectionFailed", connectionStatus={"error": "why"})
     counts = {"synced": 2, "desired": 3}
-    told = wait(
+    lines = wait(
         clock,
         before,
         before,
@@ -59,7 +59,7 @@ def test_each_change_is_one_line_with_the_seconds(clock: VirtualClock) -> None:
         connection("Synchronized", applications=counts),
         known=before,
     )
-    assert told == [
+    assert lines == [
         "   1 s  there is no CompassConnection",
         "   2 s  Connected",
         "   2 s  Synchronized: 2 of 3 Applications are in sync",
@@ -72,13 +72,13 @@ def test_the_end_is_told_also_where_nothing_has_changed(clock: VirtualClock) -> 
 
 
 def test_it_ends_in_time(clock: VirtualClock) -> None:
-    told = wait(clock, connection("SynchronizationFailed", synchronizationStatus={"error": "HTTP 500"}))
-    assert told == ["   0 s  SynchronizationFailed: HTTP 500", "not within 10s"]
+    lines = wait(clock, connection("SynchronizationFailed", synchronizationStatus={"error": "HTTP 500"}))
+    assert lines == ["   0 s  SynchronizationFailed: HTTP 500", "not within 10s"]
 
 
 def test_an_api_server_that_is_away_is_waited_for(clock: VirtualClock) -> None:
-    told = wait(clock, ConnectionFailed("refused"), ConnectionFailed("refused"), connection("Synchronized"))
-    assert told == ["   0 s  the API server does not answer: refused", "   1 s  Synchronized"]
+    lines = wait(clock, ConnectionFailed("refused"), ConnectionFailed("refused"), connection("Synchronized"))
+    assert lines == ["   0 s  the API server does not answer: refused", "   1 s  Synchronized"]
 
 
 def test_what_stays_is_raised(clock: VirtualClock) -> None:
