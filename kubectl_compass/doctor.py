@@ -12,14 +12,14 @@ from functools import partial
 from typing import Any
 
 from controller import fields
-from controller.commands import findings, rights
+from controller.commands import findings, permission_review
 from controller.commands.findings import (
     PAIR,
     Finding,
     Result,
     ok,
+    permissions_finding,
     problem,
-    rights_finding,
     unknown,
     warning,
 )
@@ -196,7 +196,11 @@ class Doctor:
             return []
         account = ObjectName(self._cluster.namespace, self._cluster.service_account)
         return [
-            rights_finding(rights.missing(self._cluster.client, rights.needed(self._cluster.settings), account=account))
+            permissions_finding(
+                permission_review.missing(
+                    self._cluster.client, permission_review.needed(self._cluster.settings), account=account
+                )
+            )
         ]
 
     def _check_connection(self, is_explained: bool) -> list[Finding]:

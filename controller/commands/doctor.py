@@ -1,4 +1,4 @@
-"""`compass-runtime-agent doctor`: checks that are possible only where the agent runs, with its settings and rights.
+"""`compass-runtime-agent doctor`: checks that need the network, the settings and the permissions of the agent.
 
 `gather` reads all facts once. `examine` is a pure function from the facts to findings, each with its cure. `kubectl
 compass doctor` runs this command in a Pod, and adds checks from outside.
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TextIO
 
-from controller.commands import findings, rights, snapshot
+from controller.commands import findings, permission_review, snapshot
 from controller.commands.findings import (
     PAIR,
     PRIVATE_CA,
     Finding,
     Unknown,
     ok,
+    permissions_finding,
     problem,
-    rights_finding,
     unknown,
     warning,
 )
+from controller.commands.permission_review import Permission
 from controller.commands.probe import Probe, Step, probe
 from controller.commands.report import Certificate
-from controller.commands.rights import Right
 from controller.commands.status import Output
 from controller.compass import tls
 from controller.compass.errors import CompassError, InvalidRequest
@@ -48,7 +48,7 @@ class Facts:
 
     now: float
     settings: Settings
-    missing_rights: tuple[Right, ...] | Unknown
+    missing_permissions: tuple[Permission, ...] | Unknown
     configuration: Configuration | Unknown
     certificate: Certificate | str | Unknown
     probes: tuple[Probe, ...] | Finding
@@ -67,7 +67,9 @@ def doctor(client: Client, settings: Settings, *, output: Output, now: Callable[
 def gather(client: Client, settings: Settings, *, now: Callable[[], float]) -> Facts:
     """Read all facts once. A fact that cannot be read is Unknown."""
     try:
-        missing: tuple[Right, ...] | Unknown = rights.missing(client, rights.needed(settings))
+        missing: tuple[Permission, ...] | Unknown = permission_review.missing(
+            client, permission_review.needed(settings)
+        )
     except ApiError as error:
         missing = Unknown(str(error))
     configuration: Configuration | Unknown
@@ -83,7 +85,7 @@ def gather(client: Client, settings: Settings, *, now: Callable[[], float]) -> F
     return Facts(
         now=now(),
         settings=settings,
-        missing_rights=missing,
+        missing_permissions=missing,
         configuration=configuration,
         certificate=certificate,
         probes=_probes(settings, configuration, credentials, now),
@@ -119,7 +121,7 @@ def _probes(
 def examine(facts: Facts) -> list[Finding]:
     """The findings for the facts; a pure function."""
     return [
-        _rights(facts),
+        _permissions(facts),
         _configuration(facts),
         _certificate(facts),
         *_servers(facts),
@@ -127,11 +129,11 @@ def examine(facts: Facts) -> list[Finding]:
     ]
 
 
-def _rights(facts: Facts) -> Finding:
+def _permissions(facts: Facts) -> Finding:
     check = "permissions"
-    if isinstance(facts.missing_rights, Unknown):
-        return unknown(check, f"the permissions of the agent cannot be checked: {facts.missing_rights.why}")
-    return rights_finding(facts.missing_rights)
+    if isinstance(facts.missing_permissions, Unknown):
+        return unknown(check, f"the permissions of the agent cannot be checked: {facts.missing_permissions.why}")
+    return permissions_finding(facts.missing_permissions)
 
 
 def _configuration(facts: Facts) -> Finding:

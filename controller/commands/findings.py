@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from controller.commands import rights
+from controller.commands import permission_review
+from controller.commands.permission_review import Permission
 from controller.commands.report import HEALTHY, UNHEALTHY, UNKNOWN
-from controller.commands.rights import Right
 from controller.resources import APPLY_RELEASE
 from controller.text import clean, clean_lines
 
@@ -63,14 +63,14 @@ def unknown(check: str, text: str, cure: str = "") -> Finding:
     return Finding(check, Result.UNKNOWN, text, cure)
 
 
-def rights_finding(missing: tuple[Right, ...]) -> Finding:
+def permissions_finding(missing: tuple[Permission, ...]) -> Finding:
     """The finding for missing permissions of the agent's ServiceAccount."""
     check = "permissions"
     if not missing:
         return ok(check, "the ServiceAccount of the agent has all permissions that it needs")
     return problem(
         check,
-        f"the ServiceAccount of the agent lacks permissions: {rights.describe(missing)}",
+        f"the ServiceAccount of the agent lacks permissions: {permission_review.describe(missing)}",
         APPLY_RELEASE,
     )
 

@@ -98,7 +98,7 @@ class Target(Cluster, ABC):
 
     @abstractmethod
     def ask(self, replica: str, path: str) -> str:
-        """What its servers answer: "metrics", "readyz", "readyz/rights"; or why there is no answer."""
+        """What its servers answer: "metrics", "readyz", "readyz/permissions"; or why there is no answer."""
 
     @abstractmethod
     def roll(self) -> None:

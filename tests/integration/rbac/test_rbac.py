@@ -68,7 +68,7 @@ CA = ObjectName("istio-system", "kyma-gateway-certs-cacert")
 
 
 @dataclass(frozen=True, order=True)
-class Permission:
+class Rule:
     """The smallest part of a rule: one verb on one resource, and one name if the rule has names."""
 
     role: str
@@ -79,10 +79,10 @@ class Permission:
     name: str
 
 
-def permissions(manifests: Iterable[Object]) -> set[Permission]:
+def permissions(manifests: Iterable[Object]) -> set[Rule]:
     """Everything that the Roles and ClusterRoles among the manifests allow."""
     return {
-        Permission(manifest["metadata"]["name"], manifest["metadata"].get("namespace", ""), group, resource, verb, name)
+        Rule(manifest["metadata"]["name"], manifest["metadata"].get("namespace", ""), group, resource, verb, name)
         for manifest in manifests
         if manifest["kind"] in ("Role", "ClusterRole")
         for rule in manifest["rules"]
@@ -332,7 +332,7 @@ def _requests(audit: AuditLog) -> list[Request]:
     return [request for request in audit.requests(agent="", watches=True) if request.user == USER]
 
 
-def covers(rule: Permission, request: Request) -> bool:
+def covers(rule: Rule, request: Request) -> bool:
     resource = f"{request.resource}/{request.subresource}" if request.subresource else request.resource
     name = "" if request.verb == "create" else request.name
     return (

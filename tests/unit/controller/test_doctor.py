@@ -11,9 +11,9 @@ import pytest
 from controller.commands import findings
 from controller.commands.doctor import Facts, doctor, examine, gather
 from controller.commands.findings import Finding, Result, Unknown, unknown
+from controller.commands.permission_review import Permission
 from controller.commands.probe import Probe, Step
 from controller.commands.report import Certificate
-from controller.commands.rights import Right
 from controller.connection.configuration import ConfigurationProblem, PairingConfiguration
 from controller.settings import Settings
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, Bench
@@ -29,7 +29,7 @@ SAME_RUNTIME = replace(VALID, runtime_id="runtime", tenant="tenant")
 WELL = Facts(
     now=0.0,
     settings=Settings(),
-    missing_rights=(),
+    missing_permissions=(),
     configuration=CONFIGURED,
     certificate=VALID,
     probes=(Probe("Connector", URL, status=400, date=1.0), Probe("Director", URL, status=400, date=2.0)),
@@ -46,13 +46,13 @@ def failing(step: Step, text: str) -> tuple[Probe, ...]:
 TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({}, "permissions", Result.OK, "has all permissions", ""),
     (
-        {"missing_rights": (Right("", "secrets", "a", "", "get"),)},
+        {"missing_permissions": (Permission("", "secrets", "a", "", "get"),)},
         "permissions",
         Result.PROBLEM,
         "get secrets",
         "install.yaml",
     ),
-    ({"missing_rights": Unknown("refused")}, "permissions", Result.UNKNOWN, "refused", ""),
+    ({"missing_permissions": Unknown("refused")}, "permissions", Result.UNKNOWN, "refused", ""),
     ({}, "configuration", Result.OK, "for Runtime runtime", ""),
     ({"certificate": SAME_RUNTIME}, "configuration", Result.OK, "complete", ""),
     (

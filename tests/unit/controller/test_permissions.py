@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.commands.rights import Right, describe, needed
+from controller.commands.permission_review import Permission, describe, needed
 from controller.connection import status
 from controller.connection.store import ConnectionStore
 from controller.permissions import Permissions, PermissionsMissing, Report
@@ -197,16 +197,16 @@ def test_the_error_of_the_connection_and_of_the_director_stay(permissions: Permi
 def test_the_full_list_is_described_by_kind_of_object() -> None:
     """For the command doctor: verbs of one kind of object together."""
     settings = Settings.from_environment({"APP_LEADER_ELECTION": "false"})
-    assert "leases" not in {right.resource for right in needed(settings)}
-    assert "leases" in {right.resource for right in needed(Settings())}
+    assert "leases" not in {permission.resource for permission in needed(settings)}
+    assert "leases" in {permission.resource for permission in needed(Settings())}
     group = "applicationconnector.kyma-project.io"
-    rights = [
-        Right("coordination.k8s.io", "leases", "kyma-system", "compass-runtime-agent", "update"),
-        Right(group, "applications", "", "", "watch"),
-        Right(group, "applications", "", "", "list"),
-        Right("", "secrets", "kyma-system", "", "create"),
+    permissions = [
+        Permission("coordination.k8s.io", "leases", "kyma-system", "compass-runtime-agent", "update"),
+        Permission(group, "applications", "", "", "watch"),
+        Permission(group, "applications", "", "", "list"),
+        Permission("", "secrets", "kyma-system", "", "create"),
     ]
-    assert describe(rights) == (
+    assert describe(permissions) == (
         "create secrets in kyma-system; "
         "list, watch applications.applicationconnector.kyma-project.io; "
         "update leases.coordination.k8s.io compass-runtime-agent in kyma-system"

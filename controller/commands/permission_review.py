@@ -18,7 +18,7 @@ _REVIEWS = "/apis/authorization.k8s.io/v1"
 
 
 @dataclass(frozen=True, order=True)
-class Right:
+class Permission:
     """One verb for one kind of object. `namespace` is "" for cluster-scoped kinds, `name` is "" for all names."""
 
     group: str
@@ -28,15 +28,15 @@ class Right:
     verb: str
 
 
-def needed(settings: Settings) -> tuple[Right, ...]:
+def needed(settings: Settings) -> tuple[Permission, ...]:
     """The permissions that the work needs, without those for Events, the cluster metrics and the commands."""
     # A cache may be older than a deletion, and a write that conflicts reads the object again.
     one = ("list", "watch", "get")
     found = [
-        *_rights(COMPASS_CONNECTION, "list", "watch", "get", "create", "update"),
-        *_rights(COMPASS_CONNECTION, "update", subresource="status"),
-        *_rights(APPLICATION, "list", "watch", "get", "create", "update", "delete"),
-        *_rights(
+        *_permissions(COMPASS_CONNECTION, "list", "watch", "get", "create", "update"),
+        *_permissions(COMPASS_CONNECTION, "update", subresource="status"),
+        *_permissions(APPLICATION, "list", "watch", "get", "create", "update", "delete"),
+        *_permissions(
             SECRET, "list", "watch", "get", "create", "update", "delete", namespace=settings.integration_namespace
         ),
         *_named(CONFIG_MAP, settings.configuration, *one),
@@ -46,60 +46,62 @@ def needed(settings: Settings) -> tuple[Right, ...]:
     ]
     if settings.leader_election:
         lease = ObjectName(settings.leader_election_namespace, COMPONENT)
-        found += [*_rights(LEASES, "create", namespace=lease.namespace), *_named(LEASES, lease, "get", "update")]
+        found += [*_permissions(LEASES, "create", namespace=lease.namespace), *_named(LEASES, lease, "get", "update")]
     return tuple(sorted(set(found)))
 
 
-def missing(client: Client, rights: Iterable[Right], *, account: ObjectName | None = None) -> tuple[Right, ...]:
-    """The denied rights of a ServiceAccount, or of the client itself. Raises informers.ApiError."""
-    return tuple(right for right in rights if not _allowed(client, right, account))
+def missing(
+    client: Client, permissions: Iterable[Permission], *, account: ObjectName | None = None
+) -> tuple[Permission, ...]:
+    """The denied permissions of a ServiceAccount, or of the client itself. Raises informers.ApiError."""
+    return tuple(permission for permission in permissions if not _allowed(client, permission, account))
 
 
-def describe(rights: Iterable[Right]) -> str:
+def describe(permissions: Iterable[Permission]) -> str:
     """A text for people, with all verbs of a kind together."""
     verbs: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    for right in sorted(rights):
-        verbs[right.group, right.resource, right.namespace, right.name].append(right.verb)
+    for permission in sorted(permissions):
+        verbs[permission.group, permission.resource, permission.namespace, permission.name].append(permission.verb)
     return "; ".join(_phrase(objects, denied) for objects, denied in verbs.items())
 
 
-def _rights(resource: Resource, *verbs: str, namespace: str = "", subresource: str = "") -> list[Right]:
+def _permissions(resource: Resource, *verbs: str, namespace: str = "", subresource: str = "") -> list[Permission]:
     name = f"{resource.plural}/{subresource}" if subresource else resource.plural
-    return [Right(resource.group, name, namespace, "", verb) for verb in verbs]
+    return [Permission(resource.group, name, namespace, "", verb) for verb in verbs]
 
 
-def _named(resource: Resource, name: ObjectName, *verbs: str) -> list[Right]:
-    return [Right(resource.group, resource.plural, name.namespace, name.name, verb) for verb in verbs]
+def _named(resource: Resource, name: ObjectName, *verbs: str) -> list[Permission]:
+    return [Permission(resource.group, resource.plural, name.namespace, name.name, verb) for verb in verbs]
 
 
-def _credentials(name: ObjectName) -> list[Right]:
+def _credentials(name: ObjectName) -> list[Permission]:
     """RBAC cannot restrict a create to a name, because the request does not contain it."""
     return [
         *_named(SECRET, name, "list", "watch", "get", "update"),
-        *_rights(SECRET, "create", namespace=name.namespace),
+        *_permissions(SECRET, "create", namespace=name.namespace),
     ]
 
 
-def _attributes(right: Right) -> dict[str, str]:
+def _attributes(permission: Permission) -> dict[str, str]:
     """The resourceAttributes of an access review."""
-    resource, _, subresource = right.resource.partition("/")
+    resource, _, subresource = permission.resource.partition("/")
     found = {
-        "verb": right.verb,
-        "group": right.group,
+        "verb": permission.verb,
+        "group": permission.group,
         "resource": resource,
         "subresource": subresource,
-        "namespace": right.namespace,
-        "name": right.name,
+        "namespace": permission.namespace,
+        "name": permission.name,
     }
     return {key: value for key, value in found.items() if value}
 
 
-def _allowed(client: Client, right: Right, account: ObjectName | None) -> bool:
+def _allowed(client: Client, permission: Permission, account: ObjectName | None) -> bool:
     kind = "SelfSubjectAccessReview" if account is None else "SubjectAccessReview"
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": kind,
-        "spec": {"resourceAttributes": _attributes(right), **(_subject(account) if account else {})},
+        "spec": {"resourceAttributes": _attributes(permission), **(_subject(account) if account else {})},
     }
     answer = client.request("POST", f"{_REVIEWS}/{kind.lower()}s", body=review)
     return (answer.get("status") or {}).get("allowed") is True

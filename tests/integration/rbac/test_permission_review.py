@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.commands.rights import Right, describe, missing, needed
+from controller.commands.permission_review import Permission, describe, missing, needed
 from controller.settings import Settings
 from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import KymaOperator
@@ -15,7 +15,7 @@ from informers import Client
 from tests.integration.rbac.test_rbac import (
     KINDS,
     USER,
-    Permission,
+    Rule,
     permissions,
     rbac_manifests,
 )
@@ -59,10 +59,10 @@ def agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Client]:
 def test_rights_of_doctor_are_the_rules_of_the_roles() -> None:
     """The list in the program and the roles cannot drift apart."""
     rules = permissions(rbac_manifests())
-    covered: set[Permission] = set()
-    for right in needed(SETTINGS):
-        by = {rule for rule in rules if _covers(rule, right)}
-        assert by, right
+    covered: set[Rule] = set()
+    for permission in needed(SETTINGS):
+        by = {rule for rule in rules if _covers(rule, permission)}
+        assert by, permission
         covered |= by
     assert {(rule.verb, rule.resource) for rule in rules - covered} <= NOT_CHECKED
 
@@ -97,7 +97,7 @@ def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -
     assert _in_the_end(lambda: missing(agent, needed(SETTINGS)), ()) == ()
 
 
-def _in_the_end(look: Callable[[], tuple[Right, ...]], wanted: tuple[Right, ...]) -> tuple[Right, ...]:
+def _in_the_end(look: Callable[[], tuple[Permission, ...]], wanted: tuple[Permission, ...]) -> tuple[Permission, ...]:
     """What is seen once it is what is wanted, or after a time in which every API server has read its own roles."""
     deadline = time.monotonic() + 10
     while (seen := look()) != wanted and time.monotonic() < deadline:
@@ -116,9 +116,9 @@ def _remove_all(client: Client) -> None:
                 client.delete(kind, obj["metadata"]["name"], namespace=obj["metadata"].get("namespace"))
 
 
-def _covers(rule: Permission, right: Right) -> bool:
+def _covers(rule: Rule, permission: Permission) -> bool:
     return (
-        (rule.group, rule.resource, rule.verb) == (right.group, right.resource, right.verb)
-        and rule.namespace in ("", right.namespace)
-        and rule.name in ("", right.name)
+        (rule.group, rule.resource, rule.verb) == (permission.group, permission.resource, permission.verb)
+        and rule.namespace in ("", permission.namespace)
+        and rule.name in ("", permission.name)
     )
