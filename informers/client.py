@@ -1,7 +1,5 @@
 """The client of the API server, with plain dicts. Every failure is an ApiError.
 
-- Configuration and credentials are those of the official client. Requests use our transport, so no model is built and
-  no JSON is parsed twice.
 - Each request ends within its timeout, which includes name resolution, connect, TLS, sending, waiting, reading, and the
   waits between retries. A request that was not sent by then is never sent.
 - A request that the server answers with 429 or 5xx and a Retry-After is retried up to ten times, and so is a GET whose

@@ -168,7 +168,7 @@ class Credentials:
             return self._material
 
     def refused(self, *, sent_at: float) -> None:
-        """The server answered with 401 to a request that was sent at this monotonic time."""
+        """As of an Authorizer."""
         self._authorizer.refused(sent_at=sent_at)
         self._files.look_again()
 

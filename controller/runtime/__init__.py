@@ -1,7 +1,6 @@
 """The generic core of a controller process, after controller-runtime. It knows nothing of the resources it controls."""
 
 from controller.runtime.controller import LOW_PRIORITY, Controller, Reconcile, ReconcileFailed, Result
-from controller.runtime.events import EventRecorder
 from controller.runtime.group import RunnableFailed
 from controller.runtime.http_server import HTTPServer, ServerBindError
 from controller.runtime.leader_election import LeaderElectionConfig, LeaderElectionLost, LeaderElector
@@ -13,7 +12,6 @@ from controller.runtime.term import Term
 __all__ = [
     "LOW_PRIORITY",
     "Controller",
-    "EventRecorder",
     "GracePeriodExceeded",
     "HTTPServer",
     "LeaderElectionConfig",

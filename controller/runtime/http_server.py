@@ -1,8 +1,7 @@
 """Small HTTP servers that stay available with many or slow clients.
 
-One thread accepts connections, and each connection has its own thread, so a client that hangs does not block others.
-The number of connections is limited: a new one replaces the connection without progress for the longest time. So
-thousands of clients that send nothing, or do not read the answer, do not prevent answers to the probes.
+Each connection has its own thread. Their number is limited: a new one replaces the connection without progress for the
+longest time. So thousands of clients that send nothing, or do not read the answer, do not prevent answers to probes.
 """
 
 import logging

@@ -1,8 +1,6 @@
 """Log output: one line for each record, as text or as JSON, with the context of the work.
 
 - Messages are constants. Values are in `extra=` and are printed as key=value (members in JSON).
-- `bind` adds keys to every record of its thread inside the block. The controller adds controller, key and reconcileID
-  to each reconcile.
 - A record is always one line: values are quoted, tracebacks are a key, control characters are escaped.
 - Libraries log at INFO or above: the official Kubernetes client logs whole answers, Secrets included, at DEBUG.
 """

@@ -11,10 +11,6 @@ The leader-only components end, the caches stay, and the process waits for the L
 requests of the term are refused and aborted (see `term`). Each term has its own controllers, which are built when it
 begins, so no term uses the memory, plans or queues of an earlier one, which may be outdated.
 
-Errors of `run`:
-    ServerBindError         an HTTP server cannot listen
-    RunnableFailed          a component ended unexpectedly; `__cause__` is its error
-    GracePeriodExceeded     the named components have not ended in time; the Lease is left to expire
 """
 
 import gc
@@ -62,7 +58,7 @@ BuildControllers = Callable[[Client], Iterable[Controller[Any]]]
 
 
 class GracePeriodExceeded(Exception):
-    """Components of the process have not ended within the grace period."""
+    """Components of the process have not ended within the grace period. The text names them."""
 
 
 class Informer(Protocol):
@@ -154,10 +150,10 @@ class Manager:
         self._ready.add(name, check)
 
     def run(self, stop: threading.Event) -> None:
-        """Run everything until stop is set, then end everything. Blocks. See above for the errors.
+        """Run everything until stop is set, then end everything. Blocks. Sets stop itself when a component fails.
 
-        Sets stop itself when a component fails. Signal handlers run in the main thread only, which can run them while
-        it waits here. Raises RuntimeError when called twice.
+        Raises ServerBindError; RunnableFailed if a component ended unexpectedly; GracePeriodExceeded if some have not
+        ended in time, and then leaves the Lease to expire; RuntimeError when called twice.
         """
         if self._stop is not None:
             raise RuntimeError("a manager runs only once")

@@ -1,17 +1,8 @@
 """Prometheus metrics with the names, labels and buckets of controller-runtime and client-go.
 
-Existing dashboards and alerts for Go controllers work unchanged. One Metrics object has one registry, which is passed
-to all components that record metrics; nothing is registered globally.
-
-- controller_runtime_*: controller-runtime, pkg/internal/controller/metrics
-- workqueue_*: controller-runtime, pkg/internal/metrics/workqueue.go (labels name and controller)
-- rest_client_*: component-base, metrics/prometheus/restclient
-- leader_election_*: controller-runtime, pkg/metrics/leaderelection.go
-- reflector_*: client-go, tools/cache/reflector_metrics.go
-- informer_*: client-go, tools/cache/informer_metrics.go (label name only: it contains group and resource here)
-- process_*, python_*: the process itself
-
-Each series with known labels exists from the start with the value 0, so that rates and alerts have a first sample.
+Existing dashboards and alerts for Go controllers work unchanged. reflector_* and informer_* have the label name only,
+which contains group and resource here. Each series with known labels exists from the start with the value 0, so that
+rates and alerts have a first sample.
 """
 
 from collections.abc import Callable, Sequence

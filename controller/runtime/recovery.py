@@ -1,9 +1,7 @@
 """Detects that the API server is available again, so that nothing waits for a back-off that has grown in the outage.
 
-- While a request has no answer, it asks the server once a second whether it is ready, which is a cheap request.
-- It reports each return once. A server that was ready at each look has had no outage.
-- Returns of a server that fails again and again are reported with growing intervals, because each of them costs a list
-  of everything.
+Each return is reported once, and those of a server that fails again and again with growing intervals, because each of
+them costs a list of everything. A server that was ready at each look has had no outage.
 """
 
 import logging
