@@ -154,6 +154,8 @@ class Recorder:
     events: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def event(self, obj: Object, type_: str, reason: str, message: str) -> None:
+        assert "uid" in obj["metadata"] or {"apiVersion", "kind"} <= obj.keys()
+        assert type_ in ("Normal", "Warning")
         self.events.append((obj["metadata"]["name"], type_, reason, message))
 
     def of(self, reason: str) -> list[tuple[str, str]]:

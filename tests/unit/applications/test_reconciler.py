@@ -419,7 +419,8 @@ def test_a_bundle_without_credentials_any_more_is_told(synced: Agent, director: 
     director.applications = [application(NAME, bundles=(replace(bundle, defaultInstanceAuth=None),))]
     synced.cycle()
     assert not cluster.secrets()
-    assert [name for name, _ in synced.recorder.of("CredentialsVanished")] == [NAME]
+    told = f"The Director no longer returns credentials or parameters of a bundle; removed: {SECRET_NAME}"
+    assert synced.recorder.of("CredentialsVanished") == [(NAME, told)]
     director.applications = [application(NAME)]
     synced.cycle()
     director.applications = [application(NAME, bundles=())]
