@@ -256,7 +256,12 @@ def test_failing_fetches_change_nothing(synced: Agent, director: Director, clust
         director.error = error
         synced.cycle(PERIOD)
         assert synced.state in ("SynchronizationFailed", "ConnectionMaintenanceFailed")
-        assert str(error) in synced.sync_error
+        assert re.fullmatch(
+            rf"Failed to fetch configuration: x-request-id: runtime_\S+ failed: {re.escape(str(error))}",
+            synced.sync_error,
+        )
+        told = ("compass-connection", f"Failed to fetch configuration: {error}")
+        assert synced.recorder.of("SynchronizationFailed")[-1] == told
         assert not cluster.requests
     cluster.remove(APPLICATION, "app-000")
     synced.settle()
@@ -279,6 +284,17 @@ def test_an_outcome_does_not_hide_a_failing_director(synced: Agent, director: Di
     synced.enqueue("app-000")
     synced.settle()
     assert synced.state == "SynchronizationFailed"
+
+
+def test_after_a_restart_what_is_stored_is_in_memory_once(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """The set that is desired shares the values of the cache."""
+    synced.end()
+    restarted = Agent(cluster, director)
+    restarted.step_sync()
+    plan = restarted.progress.plan
+    assert plan is not None
+    for obj in restarted.applications.managed():
+        assert plan.desired.by_name[obj["metadata"]["name"]].spec["services"] is obj["spec"]["services"]
 
 
 def test_changes_come_before_new_applications_and_deletions(synced: Agent, director: Director) -> None:
