@@ -338,11 +338,8 @@ class LeaderElector:
                 self._observe(self._request("GET", self._path))
                 if self._holder != self._config.identity:
                     return
-                now = self._now()
                 self._observe(
-                    self._update(
-                        holderIdentity="", leaseDurationSeconds=_RELEASED_DURATION, acquireTime=now, renewTime=now
-                    )
+                    self._update(holderIdentity="", leaseDurationSeconds=_RELEASED_DURATION, acquireTime=self._now())
                 )
             except Conflict:
                 continue

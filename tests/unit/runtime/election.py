@@ -111,6 +111,7 @@ class Candidate:
         self._election.notify()
 
     def _started(self, term: Term) -> None:
+        assert not term.is_set()
         self.term = term
         self._election.note(self.name, "leads")
         self._election.check_one_leader()

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,7 +22,7 @@ from controller.runtime import (
     ServerBindError,
 )
 from controller.runtime.group import Group
-from informers import ConnectionFailed, EventHandlers, Forbidden, Stopped
+from informers import Client, ConnectionFailed, EventHandlers, Forbidden, Stopped
 from tests.clock import VirtualClock
 from tests.unit.runtime.conftest import FakeApi, Threads
 
@@ -95,9 +95,23 @@ class FakeInformer:
         """Nothing to remove."""
 
 
+class Bench:
+    """What a manager needs, and the story of its parts."""
+
+    def __init__(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
+        self.api, self.clock, self.threads, self.story = api, clock, threads, Story()
+
+    def manager(self, **options: Any) -> Manager:
+        return Manager(cast("Client", self.api), clock=self.clock, **options)
+
+    def start(self, manager: Manager, *, until: str) -> None:
+        self.threads.start(manager.run)
+        self.story.wait_for(until)
+
+
 @pytest.fixture
-def story() -> Story:
-    return Story()
+def bench(api: FakeApi, clock: VirtualClock, threads: Threads) -> Bench:
+    return Bench(api, clock, threads)
 
 
 def take_lease(api: FakeApi) -> None:
@@ -117,10 +131,6 @@ def assert_soon(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def make_manager(api: Any, clock: VirtualClock, **options: Any) -> Manager:
-    return Manager(api, clock=clock, **options)
-
-
 def get(port: int, path: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT)
     connection.request("GET", path)
@@ -131,30 +141,27 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 class TestOrder:
-    def test_start_and_stop(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
+    def test_start_and_stop(self, bench: Bench) -> None:
         """Informers, runnables, the lease, leader-only parts; then backwards, and the lease is released at the end."""
-        manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
-        manager.add_runnable("part", story.runnable("part"), leader_only=False)
-        manager.add_informer(FakeInformer(story))
-        released_at: list[int] = []
+        manager = bench.manager(leader_election=ELECTION)
+        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
+        manager.add_informer(FakeInformer(bench.story))
 
         def watch(method: str, _path: str) -> None:
-            holder = api.objects.get(PATH, {}).get("spec", {}).get("holderIdentity")
+            holder = bench.api.objects.get(PATH, {}).get("spec", {}).get("holderIdentity")
             if method == "POST":
-                story.tell("lease acquired")
+                bench.story.tell("lease acquired")
             elif method == "PUT" and holder == "a":
-                released_at.append(len(story.told))
-                story.tell("lease released")
+                bench.story.tell("lease released")
 
-        api.before = watch
-        threads.start(manager.run)
-        story.wait_for("leader part starts")
+        bench.api.before = watch
+        bench.start(manager, until="leader part starts")
         # Runnables start in threads: where one begins to run is not ordered with the next group, but with the stop.
-        story.wait_for("part starts")
+        bench.story.wait_for("part starts")
         assert manager.elected.is_set()
-        threads.end()
-        told = story.told
+        bench.threads.end()
+        told = bench.story.told
         assert told.index("informer starts") < told.index("lease acquired") < told.index("leader part starts")
         assert told[-7:] == [
             "leader part is told to stop",
@@ -165,107 +172,97 @@ class TestOrder:
             "informer ends",
             "lease released",
         ]
-        assert api.objects[PATH]["spec"]["holderIdentity"] == ""
+        assert bench.api.objects[PATH]["spec"]["holderIdentity"] == ""
 
-    def test_a_standby_runs_everything_but_the_leader_parts(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_a_standby_runs_everything_but_the_leader_parts(self, bench: Bench) -> None:
         """Caches are warm, metrics and health are served, nothing reconciles; a stop leaves the other's lease alone."""
-        api.objects[PATH] = {
+        bench.api.objects[PATH] = {
             "metadata": {"name": "lock", "resourceVersion": "0"},
             "spec": {"holderIdentity": "b", "leaseDurationSeconds": 15},
         }
-        manager = make_manager(api, clock, leader_election=ELECTION, health_port=0, metrics_port=0)
-        manager.add_informer(FakeInformer(story))
-        manager.add_runnable("part", story.runnable("part"), leader_only=False)
-        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("part starts")
-        clock.wait_for_waiters(2)
+        manager = bench.manager(leader_election=ELECTION, health_port=0, metrics_port=0)
+        manager.add_informer(FakeInformer(bench.story))
+        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
+        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        bench.start(manager, until="part starts")
+        bench.clock.wait_for_waiters(2)
         assert get(manager.servers["health"].port, "/readyz") == (200, "ok")
         assert 'leader_election_master_status{name="lock"} 0.0' in get(manager.servers["metrics"].port, "/metrics")[1]
-        threads.end()
-        assert "leader part starts" not in story.told
+        bench.threads.end()
+        assert "leader part starts" not in bench.story.told
         assert not manager.elected.is_set()
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
+        assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "b"
 
-    def test_no_thread_is_left_after_the_stop(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_no_thread_is_left_after_the_stop(self, bench: Bench) -> None:
         """Neither of the manager, nor of its servers, the election, informers and controllers."""
         before = {*threading.enumerate()}
-        manager = make_manager(api, clock, leader_election=ELECTION, health_port=0, metrics_port=0)
-        informer = FakeInformer(story)
+        manager = bench.manager(leader_election=ELECTION, health_port=0, metrics_port=0)
+        informer = FakeInformer(bench.story)
         manager.add_informer(informer)
-        manager.add_runnable("part", story.runnable("part"), leader_only=False)
-        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
-        manager.add_controllers(lambda _client: [Controller("apps", lambda _key: Result(), workers=4, clock=clock)])
-        threads.start(manager.run)
-        story.wait_for("leader part starts")
-        threads.end()
+        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
+        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        manager.add_controllers(
+            lambda _client: [Controller("apps", lambda _key: Result(), workers=4, clock=bench.clock)]
+        )
+        bench.start(manager, until="leader part starts")
+        bench.threads.end()
         assert_soon(lambda: {*threading.enumerate()} <= before)
 
-    def test_without_election_the_leader_parts_start_at_once(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_without_election_the_leader_parts_start_at_once(self, bench: Bench) -> None:
         """A single replica needs no lease."""
-        manager = make_manager(api, clock)
-        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("leader part starts")
+        manager = bench.manager()
+        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        bench.start(manager, until="leader part starts")
         assert manager.elected.is_set()
-        assert api.requests == []
+        assert bench.api.requests == []
 
 
 class TestCaches:
-    def test_a_missing_cache_is_logged_and_waited_for(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_missing_cache_is_logged_and_waited_for(self, bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
         """A missing CRD or permission needs no restart. The log says what is missing. Runnables run meanwhile."""
-        missing = FakeInformer(story, "applications", has_synced=False)
+        missing = FakeInformer(bench.story, "applications", has_synced=False)
         missing.last_error = Forbidden("applications is forbidden", status=403, reason="Forbidden")
-        manager = make_manager(api, clock)
+        manager = bench.manager()
         manager.add_informer(missing)
-        manager.add_informer(FakeInformer(story, "secrets"))
-        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
-        manager.add_runnable("part", story.runnable("part"), leader_only=False)
-        threads.start(manager.run)
-        story.wait_for("part starts")
+        manager.add_informer(FakeInformer(bench.story, "secrets"))
+        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
+        bench.start(manager, until="part starts")
 
         def told() -> list[Any]:
             return [r for r in caplog.records if r.getMessage() == "Still waiting for a cache"]
 
         for tenths in range(1, 601):
-            clock.wait_for_waiters(2)
-            clock.advance(0.1)
+            bench.clock.wait_for_waiters(2)
+            bench.clock.advance(0.1)
             if tenths == 95:
                 assert told() == []
-        clock.wait_for_waiters(2)
+        bench.clock.wait_for_waiters(2)
         assert len(told()) in (5, 6)  # the sixth is due within a tenth of a second of the end
         assert {r.informer for r in told()} == {"applications"}
         assert "applications is forbidden" in told()[0].error
-        assert "leader part starts" not in story.told
+        assert "leader part starts" not in bench.story.told
         missing.has_synced, missing.last_error = True, None
-        clock.advance(0.1)
-        story.wait_for("leader part starts")
+        bench.clock.advance(0.1)
+        bench.story.wait_for("leader part starts")
 
-    def test_a_stop_ends_the_wait(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
+    def test_a_stop_ends_the_wait(self, bench: Bench) -> None:
         """A process that never got to work stops like any other, and never touches the lease."""
-        manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_informer(FakeInformer(story, has_synced=False))
-        threads.start(manager.run)
-        clock.wait_for_waiters(2)
-        threads.end()
-        assert story.told[-1] == "informer ends"
-        assert api.requests == []
+        manager = bench.manager(leader_election=ELECTION)
+        manager.add_informer(FakeInformer(bench.story, has_synced=False))
+        bench.threads.start(manager.run)
+        bench.clock.wait_for_waiters(2)
+        bench.threads.end()
+        assert bench.story.told[-1] == "informer ends"
+        assert bench.api.requests == []
 
-    def test_readyz_follows_the_caches(self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
+    def test_readyz_follows_the_caches(self, bench: Bench) -> None:
         """Not ready before the caches are filled, but alive."""
-        informer = FakeInformer(story, has_synced=False)
-        manager = make_manager(api, clock, health_port=0)
+        informer = FakeInformer(bench.story, has_synced=False)
+        manager = bench.manager(health_port=0)
         manager.add_informer(informer)
-        threads.start(manager.run)
-        clock.wait_for_waiters(2)
+        bench.threads.start(manager.run)
+        bench.clock.wait_for_waiters(2)
         port = manager.servers["health"].port
         assert get(port, "/readyz")[0] == 500
         assert get(port, "/healthz") == (200, "ok")
@@ -275,101 +272,89 @@ class TestCaches:
 
 class TestFailures:
     @pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(3)], ids=repr)
-    def test_a_runnable_that_raises_ends_the_process(
-        self, error: Exception, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_a_runnable_that_raises_ends_the_process(self, bench: Bench, error: Exception) -> None:
         """Everything else is stopped in order, the lease is released, and run raises what happened."""
 
         def fail(_stop: threading.Event) -> None:
-            story.wait_for("part starts")
+            bench.story.wait_for("part starts")
             raise error
 
-        manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_runnable("part", story.runnable("part"), leader_only=False)
+        manager = bench.manager(leader_election=ELECTION)
+        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
         manager.add_runnable("failing part", fail, leader_only=True)
-        threads.start(manager.run)
-        raised = threads.error()
+        bench.threads.start(manager.run)
+        raised = bench.threads.error()
         assert isinstance(raised, RunnableFailed)
         assert "failing part" in str(raised)
         assert raised.__cause__ is error
-        assert threads.stop.is_set()
-        assert story.told[-1] == "part ends"
-        assert api.objects[PATH]["spec"]["holderIdentity"] == ""
+        assert bench.threads.stop.is_set()
+        assert bench.story.told[-1] == "part ends"
+        assert bench.api.objects[PATH]["spec"]["holderIdentity"] == ""
 
-    def test_an_informer_that_ends_is_a_failure(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_an_informer_that_ends_is_a_failure(self, bench: Bench) -> None:
         """A cache that nobody keeps must not be worked with."""
-        informer = FakeInformer(story)
+        informer = FakeInformer(bench.story)
         informer.failure = RuntimeError("index function failed")
-        manager = make_manager(api, clock)
+        manager = bench.manager()
         manager.add_informer(informer)
-        threads.start(manager.run)
-        raised = threads.error()
+        bench.threads.start(manager.run)
+        raised = bench.threads.error()
         assert isinstance(raised, RunnableFailed)
         assert raised.__cause__ is informer.failure
 
-    def test_a_server_that_cannot_listen_is_a_failure_at_once(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_a_server_that_cannot_listen_is_a_failure_at_once(self, bench: Bench) -> None:
         """Nothing else is started; servers that had started are given up."""
         with socket.create_server(("", 0)) as taken:
-            manager = make_manager(api, clock, metrics_port=taken.getsockname()[1])
-            manager.add_informer(FakeInformer(story))
-            threads.start(manager.run)
-            assert isinstance(threads.error(), ServerBindError)
-        assert story.told == []
+            manager = bench.manager(metrics_port=taken.getsockname()[1])
+            manager.add_informer(FakeInformer(bench.story))
+            bench.threads.start(manager.run)
+            assert isinstance(bench.threads.error(), ServerBindError)
+        assert bench.story.told == []
 
-    def test_the_grace_period_bounds_the_stop(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_the_grace_period_bounds_the_stop(self, bench: Bench) -> None:
         """Parts that do not end are named, and the lease is left to expire: they may still write."""
         release = threading.Event()
-        manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_runnable("stuck part", story.runnable("stuck part", release=release), leader_only=True)
-        manager.add_runnable("part", story.runnable("part"), leader_only=False)
-        threads.start(manager.run)
-        story.wait_for("stuck part starts")
-        story.wait_for("part starts")
-        threads.stop.set()
-        story.wait_for("stuck part is told to stop")
-        clock.wait_for_waiters(3)  # the manager, the elector and its watchdog
+        manager = bench.manager(leader_election=ELECTION)
+        manager.add_runnable("stuck part", bench.story.runnable("stuck part", release=release), leader_only=True)
+        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
+        bench.start(manager, until="stuck part starts")
+        bench.story.wait_for("part starts")
+        bench.threads.stop.set()
+        bench.story.wait_for("stuck part is told to stop")
+        bench.clock.wait_for_waiters(3)  # the manager, the elector and its watchdog
         for _ in range(29):
-            clock.advance(1)
-            clock.wait_for_waiters(3)
-        assert "part is told to stop" not in story.told
-        clock.advance(1)
-        raised = threads.error()
+            bench.clock.advance(1)
+            bench.clock.wait_for_waiters(3)
+        assert "part is told to stop" not in bench.story.told
+        bench.clock.advance(1)
+        raised = bench.threads.error()
         assert isinstance(raised, GracePeriodExceeded)
         assert "stuck part" in str(raised)
-        story.wait_for("part is told to stop")
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "a"
+        bench.story.wait_for("part is told to stop")
+        assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "a"
         release.set()
 
-    def test_what_stops_after_a_stuck_part_has_time_of_its_own(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_what_stops_after_a_stuck_part_has_time_of_its_own(self, bench: Bench) -> None:
         """For the last Events, say."""
         release = threading.Event()
 
         def write_the_rest(stop: threading.Event) -> None:
             stop.wait(WAIT)
-            clock.sleep(5, threading.Event())
-            story.tell("the rest is written")
+            bench.clock.sleep(5, threading.Event())
+            bench.story.tell("the rest is written")
 
-        manager = make_manager(api, clock)
-        manager.add_runnable("stuck part", story.runnable("stuck part", release=release), leader_only=True)
+        manager = bench.manager()
+        manager.add_runnable("stuck part", bench.story.runnable("stuck part", release=release), leader_only=True)
         manager.add_runnable("events", write_the_rest, leader_only=False)
-        threads.start(manager.run)
-        story.wait_for("stuck part starts")
-        threads.stop.set()
-        story.wait_for("stuck part is told to stop")
-        clock.wait_for_waiters(1)
-        clock.advance(30)
-        clock.wait_for_waiters(2)
-        clock.advance(5)
-        assert "stuck part" in str(threads.error())
-        assert story.told[-1] == "the rest is written"
+        bench.start(manager, until="stuck part starts")
+        bench.threads.stop.set()
+        bench.story.wait_for("stuck part is told to stop")
+        bench.clock.wait_for_waiters(1)
+        bench.clock.advance(30)
+        bench.clock.wait_for_waiters(2)
+        bench.clock.advance(5)
+        assert "stuck part" in str(bench.threads.error())
+        assert bench.story.told[-1] == "the rest is written"
         release.set()
 
     def test_a_failure_is_reported_before_its_part_counts_as_ended(self, clock: VirtualClock) -> None:
@@ -386,23 +371,22 @@ class TestFailures:
         assert running == [["part"]]
 
     def test_a_failure_outranks_what_does_not_end_after_it(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story, caplog: pytest.LogCaptureFixture
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
     ) -> None:
         """run() raises what ended the process; the log names what it could not wait for."""
         release = threading.Event()
 
         def fail(_stop: threading.Event) -> None:
-            story.wait_for("stuck part starts")
+            bench.story.wait_for("stuck part starts")
             raise ValueError("boom")
 
-        manager = make_manager(api, clock)
-        manager.add_runnable("stuck part", story.runnable("stuck part", release=release), leader_only=True)
+        manager = bench.manager()
+        manager.add_runnable("stuck part", bench.story.runnable("stuck part", release=release), leader_only=True)
         manager.add_runnable("failing part", fail, leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("stuck part is told to stop")
-        clock.wait_for_waiters(1)
-        clock.advance(30)
-        raised = threads.error()
+        bench.start(manager, until="stuck part is told to stop")
+        bench.clock.wait_for_waiters(1)
+        bench.clock.advance(30)
+        raised = bench.threads.error()
         assert isinstance(raised, RunnableFailed)
         assert "boom" in str(raised)
         (told,) = [r for r in caplog.records if r.getMessage() == "The grace period has ended"]
@@ -410,25 +394,22 @@ class TestFailures:
         assert "stuck part" in told.stillRunning.split(", ")  # type: ignore[attr-defined]
         release.set()
 
-    def test_the_lease_is_renewed_during_the_grace_period(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_the_lease_is_renewed_during_the_grace_period(self, bench: Bench) -> None:
         """Nobody else may start while the last reconciles end."""
         release = threading.Event()
-        manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_runnable("slow part", story.runnable("slow part", release=release), leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("slow part starts")
-        threads.stop.set()
-        story.wait_for("slow part is told to stop")
+        manager = bench.manager(leader_election=ELECTION)
+        manager.add_runnable("slow part", bench.story.runnable("slow part", release=release), leader_only=True)
+        bench.start(manager, until="slow part starts")
+        bench.threads.stop.set()
+        bench.story.wait_for("slow part is told to stop")
         for _ in range(20):
-            clock.wait_for_waiters(3)
-            clock.advance(1)
-        clock.wait_for_waiters(3)
-        assert api.objects[PATH]["spec"]["renewTime"] == "2026-01-01T00:00:20.000000Z"
+            bench.clock.wait_for_waiters(3)
+            bench.clock.advance(1)
+        bench.clock.wait_for_waiters(3)
+        assert bench.api.objects[PATH]["spec"]["renewTime"] == "2026-01-01T00:00:20.000000Z"
         release.set()
-        threads.join()
-        assert api.objects[PATH]["spec"]["holderIdentity"] == ""
+        bench.threads.join()
+        assert bench.api.objects[PATH]["spec"]["holderIdentity"] == ""
 
 
 class Term:
@@ -470,77 +451,70 @@ class TestLostLease:
     """A lost lease ends the term, and not the process."""
 
     @pytest.mark.parametrize("outage", [15, 300], ids=["15 s", "5 min"])
-    def test_an_outage_of_the_api_server_ends_the_term_only(
-        self, outage: Any, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_an_outage_of_the_api_server_ends_the_term_only(self, bench: Bench, outage: Any) -> None:
         """The leader part ends at the renew deadline, all else goes on. A second after the return it leads again.
 
         The requests for the Lease show the outage, though all watches seem to work. Then all list again.
         """
-        informer = FakeInformer(story)
-        manager = make_manager(api, clock, leader_election=ELECTION)
+        informer = FakeInformer(bench.story)
+        manager = bench.manager(leader_election=ELECTION)
         manager.add_informer(informer)
-        manager.add_runnable("part", story.runnable("part"), leader_only=False)
-        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("leader part starts")
-        clock.wait_for_waiters(3)  # the elector, its watchdog, and the recovery
-        api.before = refused
+        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
+        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        bench.start(manager, until="leader part starts")
+        bench.clock.wait_for_waiters(3)  # the elector, its watchdog, and the recovery
+        bench.api.before = refused
         for second in range(1, outage + 1):
-            clock.advance(1)
+            bench.clock.advance(1)
             if second == ELECTION.renew_deadline:
-                story.wait_for("leader part ends")
+                bench.story.wait_for("leader part ends")
                 assert not manager.elected.is_set()
-            clock.wait_for_waiters(2)
-        api.before = lambda _method, _path: None
-        assert story.told.count("leader part starts") == 1
-        clock.advance(1)
+            bench.clock.wait_for_waiters(2)
+        bench.api.before = lambda _method, _path: None
+        assert bench.story.told.count("leader part starts") == 1
+        bench.clock.advance(1)
         assert manager.elected.wait(WAIT)
-        story.wait_for_count("leader part starts", 2)
+        bench.story.wait_for_count("leader part starts", 2)
         assert_soon(lambda: informer.relists == 1)
-        assert not threads.stop.is_set()
-        assert not {"informer is told to stop", "part is told to stop"} & {*story.told}
-        assert api.objects[PATH]["spec"]["leaseTransitions"] == 0  # nobody else has led meanwhile
-        threads.end()
-        assert api.objects[PATH]["spec"]["holderIdentity"] == ""
+        assert not bench.threads.stop.is_set()
+        assert not {"informer is told to stop", "part is told to stop"} & {*bench.story.told}
+        assert bench.api.objects[PATH]["spec"]["leaseTransitions"] == 0  # nobody else has led meanwhile
+        bench.threads.end()
+        assert bench.api.objects[PATH]["spec"]["holderIdentity"] == ""
 
-    def test_each_term_has_its_own_controllers_and_client(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
+    def test_each_term_has_its_own_controllers_and_client(self, bench: Bench) -> None:
         """What one term remembers, plans or has queued is not there in the next, and its client sends nothing more."""
         terms = Term()
-        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager = bench.manager(leader_election=ELECTION)
         manager.add_controllers(terms.build)
-        threads.start(manager.run)
+        bench.threads.start(manager.run)
         for number in (1, 2):
             assert manager.elected.wait(WAIT)
             assert_soon(lambda number=number: terms.reconciled[-1:] == [(number, f"of term {number}")])  # type: ignore[misc]
-            clock.wait_for_waiters(2)
-            take_lease(api)
-            clock.advance(2)
+            bench.clock.wait_for_waiters(2)
+            take_lease(bench.api)
+            bench.clock.advance(2)
             assert_soon(lambda: not manager.elected.is_set())
             with pytest.raises(Stopped):
                 terms.clients[-1].request("GET", PATH, timeout=1.0)
-            clock.wait_for_waiters(1)
-            release_lease(api)
-            clock.advance(2)
+            bench.clock.wait_for_waiters(1)
+            release_lease(bench.api)
+            bench.clock.advance(2)
         assert terms.reconciled == [(1, "of term 1"), (2, "of term 2")]
 
-    def test_the_work_of_a_term_ends_with_it_by_the_clock(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads
-    ) -> None:
+    def test_the_work_of_a_term_ends_with_it_by_the_clock(self, bench: Bench) -> None:
         """A process that was suspended calls nobody, Compass included, even if the watchdog did not run yet."""
         terms = Term()
-        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager = bench.manager(leader_election=ELECTION)
         manager.add_controllers(terms.build)
-        threads.start(manager.run)
+        bench.threads.start(manager.run)
         assert_soon(lambda: terms.reconciled != [])
         assert not terms.clients[0].stop.is_set()
-        api.before = refused
-        clock.advance(ELECTION.renew_deadline)
+        bench.api.before = refused
+        bench.clock.advance(ELECTION.renew_deadline)
         assert terms.clients[0].stop.is_set()
 
-    def test_a_lost_term_leaves_nothing_in_memory(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
+    def test_a_lost_term_leaves_nothing_in_memory(self, bench: Bench) -> None:
         """Its objects refer to each other."""
 
         class Work:
@@ -555,128 +529,120 @@ class TestLostLease:
             left.append(weakref.ref(work))
             return [work.controller]
 
-        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager = bench.manager(leader_election=ELECTION)
         manager.add_controllers(build)
-        threads.start(manager.run)
+        bench.threads.start(manager.run)
         assert_soon(lambda: len(left) == 1)
-        clock.wait_for_waiters(2)
-        take_lease(api)
-        clock.advance(2)
+        bench.clock.wait_for_waiters(2)
+        take_lease(bench.api)
+        bench.clock.advance(2)
         assert_soon(lambda: left[0]() is None)
 
     def test_a_reconcile_of_a_lost_term_sends_nothing_more(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, caplog: pytest.LogCaptureFixture
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
     ) -> None:
         """It is given up, which is no failure: not logged as one, not counted, not tried again. The next term waits."""
         terms = Term()
         terms.release.clear()
         metrics = Metrics()
-        manager = make_manager(api, clock, leader_election=ELECTION, metrics=metrics)
+        manager = bench.manager(leader_election=ELECTION, metrics=metrics)
         manager.add_controllers(terms.build)
-        threads.start(manager.run)
+        bench.threads.start(manager.run)
         assert terms.entered.wait(WAIT)
-        clock.wait_for_waiters(2)
-        take_lease(api)
-        clock.advance(2)
+        bench.clock.wait_for_waiters(2)
+        take_lease(bench.api)
+        bench.clock.advance(2)
         assert_soon(lambda: not manager.elected.is_set())
-        clock.wait_for_waiters(1)
-        release_lease(api)
-        clock.advance(3)
-        clock.wait_for_waiters(1)
-        requests = len(api.requests)
+        bench.clock.wait_for_waiters(1)
+        release_lease(bench.api)
+        bench.clock.advance(3)
+        bench.clock.wait_for_waiters(1)
+        requests = len(bench.api.requests)
         assert len(terms.clients) == 1
         terms.release.set()
         assert manager.elected.wait(WAIT)
         assert [type(error) for error in terms.raised] == [Stopped]
         assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
-        assert api.requests[requests][:2] == ("GET", PATH)  # the elector's, not the reconcile's
+        assert bench.api.requests[requests][:2] == ("GET", PATH)  # the elector's, not the reconcile's
         assert terms.reconciled[:1] in ([], [(2, "of term 2")])
 
-    def test_a_part_that_does_not_end_ends_the_process(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_a_part_that_does_not_end_ends_the_process(self, bench: Bench) -> None:
         """Two terms never work at the same time: what still runs after the grace period is named."""
         release = threading.Event()
-        manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_runnable("stuck part", story.runnable("stuck part", release=release), leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("stuck part starts")
-        clock.wait_for_waiters(2)
-        take_lease(api)
-        clock.advance(2)
-        story.wait_for("stuck part is told to stop")
-        clock.wait_for_waiters(1)
-        clock.advance(29)
-        clock.wait_for_waiters(1)
-        assert not threads.stop.is_set()
-        clock.advance(1)
-        raised = threads.error()
+        manager = bench.manager(leader_election=ELECTION)
+        manager.add_runnable("stuck part", bench.story.runnable("stuck part", release=release), leader_only=True)
+        bench.start(manager, until="stuck part starts")
+        bench.clock.wait_for_waiters(2)
+        take_lease(bench.api)
+        bench.clock.advance(2)
+        bench.story.wait_for("stuck part is told to stop")
+        bench.clock.wait_for_waiters(1)
+        bench.clock.advance(29)
+        bench.clock.wait_for_waiters(1)
+        assert not bench.threads.stop.is_set()
+        bench.clock.advance(1)
+        raised = bench.threads.error()
         assert isinstance(raised, GracePeriodExceeded)
         assert "stuck part" in str(raised)
         assert "Lease was lost" in str(raised)
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
+        assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "b"
         release.set()
 
-    def test_a_loss_during_the_stop_changes_nothing_of_it(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_a_loss_during_the_stop_changes_nothing_of_it(self, bench: Bench) -> None:
         """The parts end within the grace period; what is held by another is not released."""
         release = threading.Event()
-        manager = make_manager(api, clock, leader_election=ELECTION)
-        manager.add_runnable("slow part", story.runnable("slow part", release=release), leader_only=True)
-        threads.start(manager.run)
-        story.wait_for("slow part starts")
-        threads.stop.set()
-        story.wait_for("slow part is told to stop")
-        clock.wait_for_waiters(3)
-        take_lease(api)
-        clock.advance(2)
+        manager = bench.manager(leader_election=ELECTION)
+        manager.add_runnable("slow part", bench.story.runnable("slow part", release=release), leader_only=True)
+        bench.start(manager, until="slow part starts")
+        bench.threads.stop.set()
+        bench.story.wait_for("slow part is told to stop")
+        bench.clock.wait_for_waiters(3)
+        take_lease(bench.api)
+        bench.clock.advance(2)
         assert_soon(lambda: not manager.elected.is_set())
         release.set()
-        threads.join()
-        assert clock.monotonic() == 2
-        assert api.objects[PATH]["spec"]["holderIdentity"] == "b"
+        bench.threads.join()
+        assert bench.clock.monotonic() == 2
+        assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "b"
 
-    def test_a_term_waits_for_interrupted_watches(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story
-    ) -> None:
+    def test_a_term_waits_for_interrupted_watches(self, bench: Bench) -> None:
         """Caches of before an outage are not worked with, as long as they can be expected to come up to date."""
-        informer = FakeInformer(story)
+        informer = FakeInformer(bench.story)
         informer.last_error = ConnectionFailed("connection refused", reason=ConnectionFailed.REFUSED)
-        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager = bench.manager(leader_election=ELECTION)
         manager.add_informer(informer)
-        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
-        threads.start(manager.run)
+        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        bench.threads.start(manager.run)
         assert manager.elected.wait(WAIT)
-        clock.wait_for_waiters(4)
-        clock.advance(0.1)
-        clock.wait_for_waiters(4)
-        assert "leader part starts" not in story.told
+        bench.clock.wait_for_waiters(4)
+        bench.clock.advance(0.1)
+        bench.clock.wait_for_waiters(4)
+        assert "leader part starts" not in bench.story.told
         informer.last_error = None
-        clock.advance(0.1)
-        story.wait_for("leader part starts")
+        bench.clock.advance(0.1)
+        bench.story.wait_for("leader part starts")
 
     def test_a_watch_that_stays_interrupted_does_not_hold_up_a_term_for_good(
-        self, api: FakeApi, clock: VirtualClock, threads: Threads, story: Story, caplog: pytest.LogCaptureFixture
+        self, bench: Bench, caplog: pytest.LogCaptureFixture
     ) -> None:
         """After ten seconds it begins, and the log says which cache may be old."""
-        informer = FakeInformer(story, "applications")
+        informer = FakeInformer(bench.story, "applications")
         informer.last_error = Forbidden("applications is forbidden", status=403, reason="Forbidden")
-        manager = make_manager(api, clock, leader_election=ELECTION)
+        manager = bench.manager(leader_election=ELECTION)
         manager.add_informer(informer)
-        manager.add_runnable("leader part", story.runnable("leader part"), leader_only=True)
-        threads.start(manager.run)
+        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        bench.threads.start(manager.run)
         assert manager.elected.wait(WAIT)
         for _ in range(101):
-            clock.wait_for_waiters(4)
-            clock.advance(0.1)
-        story.wait_for("leader part starts")
+            bench.clock.wait_for_waiters(4)
+            bench.clock.advance(0.1)
+        bench.story.wait_for("leader part starts")
         (told,) = [r for r in caplog.records if r.getMessage() == "Caches may be out of date"]
         assert told.informers == "applications"  # type: ignore[attr-defined]
 
 
 class TestChecks:
-    def test_a_stuck_reconcile_fails_healthz(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
+    def test_a_stuck_reconcile_fails_healthz(self, bench: Bench) -> None:
         """Kubernetes restarts the pod when a worker hangs for longer than the bound."""
         entered = threading.Event()
         release = threading.Event()
@@ -686,24 +652,23 @@ class TestChecks:
             release.wait(WAIT)
             return Result()
 
-        controller = Controller("apps", reconcile, clock=clock)
+        controller = Controller("apps", reconcile, clock=bench.clock)
         controller.enqueue("a")
-        manager = make_manager(api, clock, health_port=0)
+        manager = bench.manager(health_port=0)
         manager.add_controllers(lambda _client: [controller])
-        threads.start(manager.run)
+        bench.threads.start(manager.run)
         assert entered.wait(WAIT)
         assert get(manager.servers["health"].port, "/healthz") == (200, "ok")
-        clock.advance(601)
+        bench.clock.advance(601)
         status, body = get(manager.servers["health"].port, "/healthz")
         assert status == 500
         assert "[-]workers failed: reason withheld\n" in body
         release.set()
 
 
-def test_a_manager_runs_once(api: FakeApi, clock: VirtualClock, threads: Threads, story: Story) -> None:
-    manager = make_manager(api, clock)
-    manager.add_runnable("part", story.runnable("part"), leader_only=True)
-    threads.start(manager.run)
-    story.wait_for("part starts")
+def test_a_manager_runs_once(bench: Bench) -> None:
+    manager = bench.manager()
+    manager.add_runnable("part", bench.story.runnable("part"), leader_only=True)
+    bench.start(manager, until="part starts")
     with pytest.raises(RuntimeError, match="only once"):
-        manager.run(threads.stop)
+        manager.run(bench.threads.stop)
