@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
                 type=_seconds,
                 default="2m",
                 metavar="DURATION",
-                help="how long a command that waits may wait; default: `2m`",
+                help="how long `pair`, `resync`, `renew`, `reconnect` and `confirm-deletions` wait; default: `2m`",
             )
         return command
 

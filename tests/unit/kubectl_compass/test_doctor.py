@@ -19,6 +19,8 @@ CONNECTIONS = "compassconnections.compass.kyma-project.io"
 APPLICATIONS = "applications.applicationconnector.kyma-project.io"
 NAME = "compass-runtime-agent"
 DOCS = Path(__file__).parents[3] / "docs"
+CC = "CompassConnection"
+OK, WARNING, PROBLEM, UNKNOWN = Result
 
 Object = dict[str, Any]
 Examine = Callable[..., list[Finding]]
@@ -68,7 +70,7 @@ def waiting(reason: str, last: Object | None = None) -> tuple[Object, ...]:
 NOW = "2026-01-01T00:00:00Z"
 FORBIDDEN = Forbidden("forbidden", status=403)
 RUNNING = pod({"running": {}})
-INSIDE = (Finding("permissions", Result.OK, "all"), Finding("clocks", Result.OK, "agree"))
+INSIDE = (Finding("permissions", OK, "all"), Finding("clocks", OK, "agree"))
 OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "then"}}
 PULLING = pod({"waiting": {"reason": "ErrImagePull", "message": "no such image"}})
 STARTING: Object = {"metadata": {"name": "pod-1"}, "status": {"phase": "Pending"}}
@@ -100,8 +102,8 @@ class Server:
         found = self._found(name if resource.plural == "customresourcedefinitions" else resource.kind)
         if found is None:
             raise NotFound("no", status=404)
-        if resource.kind == "Lease" and found["renews"]:
-            return {"spec": {**found["spec"], "renewTime": self._reads}}
+        if resource.kind == "Lease":
+            return {"spec": {**found["spec"], "renewTime": self._reads if found["renews"] else 0}}
         return found
 
     def list(self, *_: Any, **__: Any) -> Object:
@@ -147,145 +149,88 @@ def examine(tmp_path: Path) -> Examine:
 
 #: What is so, the check that finds it, its result, and words of text and cure.
 TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
-    ({CONNECTIONS: None}, "CRD", Result.PROBLEM, f"{CONNECTIONS} is missing", "install.yaml"),
-    ({CONNECTIONS: crd(version="v1")}, "CRD", Result.PROBLEM, "does not serve v1alpha1", "install.yaml"),
-    ({APPLICATIONS: crd(established="False")}, "CRD", Result.PROBLEM, "not established", "describe crd"),
-    ({CONNECTIONS: crd(subresource=False)}, "CRD", Result.OK, "the Go agent", ""),
-    ({APPLICATIONS: FORBIDDEN}, "CRD", Result.UNKNOWN, "forbidden", ""),
-    ({CONNECTIONS: FORBIDDEN}, "CRD", Result.UNKNOWN, "forbidden", ""),
-    ({}, "Deployment", Result.OK, "2 of 2 replicas are ready", ""),
-    ({"Deployment": None}, "Deployment", Result.PROBLEM, "there is no Deployment", "--namespace"),
-    ({"Deployment": deployment(0, 0)}, "Deployment", Result.PROBLEM, "replicas is 0", "pair --token-stdin"),
-    ({"Deployment": deployment(2, 0)}, "Deployment", Result.PROBLEM, "0 of 2", "describe pods"),
-    ({"Deployment": deployment(2, 1)}, "Deployment", Result.WARNING, "1 of 2", "describe pods"),
-    (
-        {"Deployment": deployment(APP_LOG_LEVEL="loud")},
-        "Deployment",
-        Result.PROBLEM,
-        "APP_LOG_LEVEL",
-        "edit deployment",
-    ),
-    ({"Deployment": FORBIDDEN}, "Deployment", Result.UNKNOWN, "forbidden", ""),
-    ({"Pods": waiting("ImagePullBackOff")}, "Pod", Result.PROBLEM, "ImagePullBackOff", "describe pod pod-1"),
+    ({CONNECTIONS: None}, "CRD", PROBLEM, f"{CONNECTIONS} is missing", "install.yaml"),
+    ({CONNECTIONS: crd(version="v1")}, "CRD", PROBLEM, "does not serve v1alpha1", "install.yaml"),
+    ({APPLICATIONS: crd(established="False")}, "CRD", PROBLEM, "not established", "describe crd"),
+    ({CONNECTIONS: crd(subresource=False)}, "CRD", OK, "the Go agent", ""),
+    ({APPLICATIONS: FORBIDDEN}, "CRD", UNKNOWN, "forbidden", ""),
+    ({CONNECTIONS: FORBIDDEN}, "CRD", UNKNOWN, "forbidden", ""),
+    ({}, "Deployment", OK, "2 of 2 replicas are ready", ""),
+    ({"Deployment": None}, "Deployment", PROBLEM, "there is no Deployment", "--namespace"),
+    ({"Deployment": deployment(0, 0)}, "Deployment", PROBLEM, "replicas is 0", "pair --token-stdin"),
+    ({"Deployment": deployment(2, 0)}, "Deployment", PROBLEM, "0 of 2", "describe pods"),
+    ({"Deployment": deployment(2, 1)}, "Deployment", WARNING, "1 of 2", "describe pods"),
+    ({"Deployment": deployment(APP_LOG_LEVEL="loud")}, "Deployment", PROBLEM, "APP_LOG_LEVEL", "edit deployment"),
+    ({"Deployment": FORBIDDEN}, "Deployment", UNKNOWN, "forbidden", ""),
+    ({"Pods": waiting("ImagePullBackOff")}, "Pod", PROBLEM, "ImagePullBackOff", "describe pod pod-1"),
     (
         {"Pods": waiting("CrashLoopBackOff", {"terminated": {"exitCode": 2}})},
         "Pod",
-        Result.PROBLEM,
+        PROBLEM,
         "a variable cannot be used",
         "logs --selector",
     ),
     (
         {"Pods": (pod({"terminated": {"exitCode": 2}}),)},
         "Pod",
-        Result.PROBLEM,
+        PROBLEM,
         "a variable cannot be used",
         "kubectl -n kyma-system logs --selector",
     ),
-    ({"Pods": (PULLING,)}, "Pod", Result.PROBLEM, "does not run: ErrImagePull no such image", "describe pod"),
-    ({"Pods": (STARTING,)}, "Pod", Result.PROBLEM, "does not run: Pending", "describe pod"),
+    ({"Pods": (PULLING,)}, "Pod", PROBLEM, "does not run: ErrImagePull no such image", "describe pod"),
+    ({"Pods": (STARTING,)}, "Pod", PROBLEM, "does not run: Pending", "describe pod"),
+    ({"Pods": (pod({"running": {}}, OOM),)}, "Pod", WARNING, "killed for its memory at then", "--limits=memory="),
+    ({"Pods": (pod({}, **UNSCHEDULABLE),)}, "Pod", PROBLEM, "no node fits", "describe pod"),
+    ({"Pods": FORBIDDEN}, "Pod", UNKNOWN, "forbidden", ""),
+    ({}, "leader", OK, "pod-1 holds the Lease", ""),
+    ({"Lease": None}, "leader", PROBLEM, "no replica holds the Lease", "logs"),
+    ({"Lease": lease("")}, "leader", PROBLEM, "no replica holds the Lease", "logs"),
+    ({"Lease": lease(renews=False)}, "leader", PROBLEM, "did not renew", "logs"),
+    ({"Lease": FORBIDDEN}, "leader", UNKNOWN, "forbidden", ""),
+    ({"Deployment": deployment(APP_LEADER_ELECTION="false"), "Lease": None}, "leader", OK, "is off", ""),
+    ({"Pods": ()}, "inside the cluster", UNKNOWN, "no Pod of the agent runs", ""),
+    ({"Pods": ()}, "permissions", OK, "has all permissions", ""),
+    ({"Pods": (), "denied": "secrets"}, "permissions", PROBLEM, "secrets in kyma-system", "install.yaml"),
+    ({"Pods": (), "denied": FORBIDDEN}, "permissions", UNKNOWN, "forbidden", ""),
+    ({}, CC, OK, f"Synchronized; last synchronisation at {NOW}", ""),
+    ({CC: None}, CC, PROBLEM, "there is none", "findings above"),
+    ({CC: {}}, CC, PROBLEM, "no state", "findings above"),
+    ({CC: FORBIDDEN}, CC, UNKNOWN, "forbidden", ""),
+    ({CC: connection("ConnectionFailed")}, CC, PROBLEM, "the status has no error", PAIR),
+    ({CC: connection("Unheard")}, CC, PROBLEM, "Unheard: the status has no error", "the plugin is older"),
+    ({CC: connection("Connected")}, CC, WARNING, "not answered yet", "wait"),
+    ({CC: connection("ConnectionFailed", error="why")}, CC, PROBLEM, "ConnectionFailed: why", "pair"),
     (
-        {"Pods": (pod({"running": {}}, OOM),)},
-        "Pod",
-        Result.WARNING,
-        "killed for its memory at then",
-        "--limits=memory=",
-    ),
-    ({"Pods": (pod({}, **UNSCHEDULABLE),)}, "Pod", Result.PROBLEM, "no node fits", "describe pod"),
-    ({"Pods": FORBIDDEN}, "Pod", Result.UNKNOWN, "forbidden", ""),
-    ({}, "leader", Result.OK, "pod-1 holds the Lease", ""),
-    ({"Lease": None}, "leader", Result.PROBLEM, "no replica holds the Lease", "logs"),
-    ({"Lease": lease("")}, "leader", Result.PROBLEM, "no replica holds the Lease", "logs"),
-    ({"Lease": lease(renews=False)}, "leader", Result.PROBLEM, "did not renew", "logs"),
-    ({"Lease": FORBIDDEN}, "leader", Result.UNKNOWN, "forbidden", ""),
-    ({"Deployment": deployment(APP_LEADER_ELECTION="false"), "Lease": None}, "leader", Result.OK, "is off", ""),
-    ({"Pods": ()}, "inside the cluster", Result.UNKNOWN, "no Pod of the agent runs", ""),
-    ({"Pods": ()}, "permissions", Result.OK, "has all permissions", ""),
-    (
-        {"Pods": (), "denied": "secrets"},
-        "permissions",
-        Result.PROBLEM,
-        "secrets in kyma-system",
-        "install.yaml",
-    ),
-    ({"Pods": (), "denied": FORBIDDEN}, "permissions", Result.UNKNOWN, "forbidden", ""),
-    ({}, "CompassConnection", Result.OK, f"Synchronized; last synchronisation at {NOW}", ""),
-    ({"CompassConnection": None}, "CompassConnection", Result.PROBLEM, "there is none", "findings above"),
-    ({"CompassConnection": {}}, "CompassConnection", Result.PROBLEM, "no state", "findings above"),
-    ({"CompassConnection": FORBIDDEN}, "CompassConnection", Result.UNKNOWN, "forbidden", ""),
-    (
-        {"CompassConnection": connection("ConnectionFailed")},
-        "CompassConnection",
-        Result.PROBLEM,
-        "the status has no error",
-        PAIR,
-    ),
-    (
-        {"CompassConnection": connection("Unheard")},
-        "CompassConnection",
-        Result.PROBLEM,
-        "Unheard: the status has no error",
-        "the plugin is older",
-    ),
-    ({"CompassConnection": connection("Connected")}, "CompassConnection", Result.WARNING, "not answered yet", "wait"),
-    (
-        {"CompassConnection": connection("ConnectionFailed", error="why")},
-        "CompassConnection",
-        Result.PROBLEM,
-        "ConnectionFailed: why",
-        "pair",
-    ),
-    (
-        {
-            "CompassConnection": connection("ConnectionFailed"),
-            "inside": (Finding("Connector", Result.PROBLEM, "CA", "do"),),
-        },
-        "CompassConnection",
-        Result.PROBLEM,
+        {CC: connection("ConnectionFailed"), "inside": (Finding("Connector", PROBLEM, "CA", "do"),)},
+        CC,
+        PROBLEM,
         "ConnectionFailed",
         "see the findings above",
     ),
+    ({CC: connection("ConnectionMaintenanceFailed", error="why")}, CC, PROBLEM, "why", "wait"),
+    ({CC: connection("SynchronizationFailed", sync="why")}, CC, PROBLEM, "why", "install.yaml"),
     (
-        {"CompassConnection": connection("ConnectionMaintenanceFailed", error="why")},
-        "CompassConnection",
-        Result.PROBLEM,
-        "why",
-        "wait",
-    ),
-    (
-        {"CompassConnection": connection("SynchronizationFailed", sync="why")},
-        "CompassConnection",
-        Result.PROBLEM,
-        "why",
-        "install.yaml",
-    ),
-    (
-        {"CompassConnection": connection("ResourceApplicationFailed", sync="why"), "Lease": None},
-        "CompassConnection",
-        Result.PROBLEM,
+        {CC: connection("ResourceApplicationFailed", sync="why"), "Lease": None},
+        CC,
+        PROBLEM,
         "why",
         "kubectl compass list",
     ),
-    (
-        {"CompassConnection": connection("MetadataUpdateFailed", sync="x")},
-        "CompassConnection",
-        Result.PROBLEM,
-        "x",
-        "tried",
-    ),
+    ({CC: connection("MetadataUpdateFailed", sync="x")}, CC, PROBLEM, "x", "tried"),
 ]
 
 
 def test_the_go_agent_is_recognised(examine: Examine) -> None:
     """It is no fault that it has no leader and no doctor; what can be checked from outside is checked."""
     found = {finding.check: finding for finding in examine(Deployment=deployment(probe="/healthz"), Lease=None)}
-    assert found["Deployment"].result is Result.WARNING
+    assert found["Deployment"].result is WARNING
     assert "the Go agent runs here, image registry/go:1" in found["Deployment"].text
     (heading,) = re.findall(r"docs/upgrade.md, (.*)", found["Deployment"].cure)
     assert f"\n## {heading}\n" in (DOCS / "upgrade.md").read_text()
-    assert found["leader"].result is Result.OK
+    assert found["leader"].result is OK
     assert "permissions" not in found
-    assert found["CompassConnection"].result is Result.OK
-    assert Result.PROBLEM not in {finding.result for finding in found.values()}
+    assert found["CompassConnection"].result is OK
+    assert PROBLEM not in {finding.result for finding in found.values()}
 
 
 def test_cures_need_no_clone_of_the_repository(examine: Examine) -> None:
@@ -304,7 +249,7 @@ def test_each_fact_has_its_finding(
     (first,) = [finding for finding in found if text in finding.text]
     assert first.result is result
     assert cure in first.cure
-    assert bool(first.cure) or result in (Result.OK, Result.UNKNOWN)
+    assert bool(first.cure) or result in (OK, UNKNOWN)
 
 
 def test_permissions_are_not_reviewed_without_a_deployment(examine: Examine) -> None:
@@ -315,7 +260,7 @@ def test_permissions_are_not_reviewed_without_a_deployment(examine: Examine) -> 
 def test_all_is_well(examine: Examine) -> None:
     """The agent's own findings are among them, and nothing has a cure."""
     found = examine()
-    assert {finding.result for finding in found} == {Result.OK}
+    assert {finding.result for finding in found} == {OK}
     assert set(INSIDE) <= set(found)
     assert not any(finding.cure for finding in found)
 
@@ -333,7 +278,7 @@ def test_all_is_well(examine: Examine) -> None:
 def test_a_state_that_is_well_does_not_hide_what_is_not(status: Object, text: str, examine: Examine) -> None:
     stored = {"status": {"connectionState": "Synchronized", **status}}
     found = [finding for finding in examine(CompassConnection=stored) if finding.check == "CompassConnection"]
-    assert [finding.result is Result.OK for finding in found] == [True, False]
+    assert [finding.result is OK for finding in found] == [True, False]
     assert text in found[1].text
 
 
@@ -379,9 +324,9 @@ def test_the_agents_doctor_runs_in_the_pod_of_the_leader(
 def test_an_agents_doctor_that_fails_leaves_its_checks_unknown(script: str, why: str, examine: Examine) -> None:
     """The permissions are reviewed from outside."""
     found = {finding.check: finding for finding in examine(inside=script)}
-    assert found["inside the cluster"].result is Result.UNKNOWN
+    assert found["inside the cluster"].result is UNKNOWN
     assert found["inside the cluster"].text.endswith(f": kubectl exec in the Pod pod-1 {why}")
-    assert found["permissions"].result is Result.OK
+    assert found["permissions"].result is OK
 
 
 @pytest.mark.parametrize(("seconds", "waited"), [(4, 4.0), (None, 10.0)])
