@@ -111,7 +111,7 @@ class Candidate:
         self._election.notify()
 
     def _started(self, term: Term) -> None:
-        assert not term.is_set()
+        assert isinstance(term, Term)
         self.term = term
         self._election.note(self.name, "leads")
         self._election.check_one_leader()
