@@ -20,11 +20,11 @@ from controller.cluster_metrics import ClusterMetrics
 from controller.compass import certificates
 from controller.compass.limits import Limits
 from controller.connection.backoff import Backoff, Pauses
+from controller.connection.clients import CompassClients, Dependencies
 from controller.connection.configuration import ConfigurationReader
 from controller.connection.credentials import CredentialsStore
-from controller.connection.health import Health
+from controller.connection.observations import Health
 from controller.connection.reconciler import ConnectionReconciler
-from controller.connection.sessions import Dependencies, Sessions
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.permissions import LONGEST_RETRY_SECONDS, Permissions, Report
@@ -102,7 +102,7 @@ def _connection(context: "Context") -> Controller[str]:
         Dependencies(
             connections=context.connections,
             credentials=context.credentials,
-            sessions=context.sessions,
+            clients=context.clients,
             clock=process.clock,
             new_key=process.new_key,
         ),
@@ -140,7 +140,7 @@ def _sync(context: "Context", applications: ApplicationReconciler, workers: Cont
         settings=settings,
         connections=context.connections,
         credentials=context.credentials,
-        sessions=context.sessions,
+        clients=context.clients,
         applications=applications,
         workers=workers,
         progress=context.progress,
@@ -292,10 +292,10 @@ class Process:
     def _with_own_writes(self, cache: SharedInformer) -> MutationCache:
         return MutationCache(cache.indexer, clock=self.clock)
 
-    def sessions(self, stop: Stop) -> Sessions:
+    def clients(self, stop: Stop) -> CompassClients:
         """Connections to Compass, which end with `stop`."""
         settings = self.settings
-        sessions = Sessions(
+        clients = CompassClients(
             ca_file=settings.compass_ca_file,
             skip_verify=settings.skip_compass_tls_verify,
             limits=Limits(applications=settings.max_applications, memory_limit=memory_limit()),
@@ -303,8 +303,8 @@ class Process:
             observe=self.agent_metrics.compass_call,
             stop=stop,
         )
-        stop.add(sessions.close)
-        return sessions
+        stop.add(clients.close)
+        return clients
 
     def controller(
         self, name: str, resource: Resource, reconcile: Reconcile[str], *, retry_cap: float, workers: int = 1
@@ -328,7 +328,7 @@ class Context:
         """`client`: its requests are refused after the context."""
         self.process = process
         self.client = client
-        self.sessions = process.sessions(client.stop)
+        self.clients = process.clients(client.stop)
         self.connections = process.connection_store(client)
         self.credentials = process.credentials_store(client)
         self.health = Health(process.clock)

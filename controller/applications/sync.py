@@ -21,6 +21,7 @@ from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Assignment
 from controller.connection import status
 from controller.connection.backoff import Backoff, with_jitter
+from controller.connection.clients import CompassClients, new_request_id
 from controller.connection.credentials import (
     CredentialsError,
     CredentialsReplaced,
@@ -28,8 +29,7 @@ from controller.connection.credentials import (
     Registration,
     StoredCredentials,
 )
-from controller.connection.health import CompassService, Failure, Health, OwnerCheck
-from controller.connection.sessions import Sessions, request_id
+from controller.connection.observations import CompassService, Failure, Health, OwnerCheck
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.runtime import logs
@@ -77,7 +77,7 @@ class SyncReconciler:
         settings: Settings,
         connections: ConnectionStore,
         credentials: CredentialsStore,
-        sessions: Sessions,
+        clients: CompassClients,
         applications: ApplicationReconciler,
         workers: Controller[str],
         progress: Progress,
@@ -97,7 +97,7 @@ class SyncReconciler:
         )
         self._connections = connections
         self._credentials = credentials
-        self._sessions = sessions
+        self._clients = clients
         self._applications = applications
         self._workers = workers
         self._progress = progress
@@ -185,13 +185,13 @@ class SyncReconciler:
         fetch_subject: tuple[object, ...],
     ) -> Result:
         began, at = self._clock.monotonic(), self._clock.time()
-        identifier = request_id(registration.runtime_id)
+        identifier = new_request_id(registration.runtime_id)
         requested = status.flag(connection, "resyncNow")
         if requested:
             # Reset it at the start and not after a success: otherwise a failing Compass would get requests in a loop.
             self._connections.apply_to(connection, _without_resync_now)
         try:
-            director = self._sessions.director(credentials, registration)
+            director = self._clients.director(credentials, registration)
             with self._credentials.unchanged(credentials), logs.bind(requestID=identifier):
                 if not self._identity.may_be_ours(director, credentials, registration, request_id=identifier):
                     return Result(requeue_after=self._backoff.failed(self._subject))
@@ -383,7 +383,7 @@ class SyncReconciler:
         ):
             if labels.get(key) == value:
                 continue
-            identifier = request_id(registration.runtime_id)
+            identifier = new_request_id(registration.runtime_id)
             try:
                 director.set_runtime_label(registration.runtime_id, key, value, request_id=identifier)
             except CompassError as error:

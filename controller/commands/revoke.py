@@ -23,6 +23,7 @@ from controller.compass.errors import (
     may_be_done,
 )
 from controller.connection import problem, status
+from controller.connection.clients import CompassClients, new_request_id
 from controller.connection.configuration import (
     Configuration,
     is_revoked,
@@ -38,7 +39,6 @@ from controller.connection.credentials import (
     StoredCredentials,
     build_credentials,
 )
-from controller.connection.sessions import Sessions, request_id
 from controller.resources import CONNECTION_NAME
 from controller.settings import Settings
 from informers import ApiError, Client, Conflict
@@ -172,11 +172,11 @@ class _Revocation:
         """Raises Refused, _NothingDone, or _Failed if it is not known whether the certificate is revoked."""
         if credentials.fingerprint in self._revoked:
             return
-        identifier = request_id(registration.runtime_id)
+        identifier = new_request_id(registration.runtime_id)
         settings = self._settings
-        sessions = Sessions(ca_file=settings.compass_ca_file, skip_verify=settings.skip_compass_tls_verify)
+        clients = CompassClients(ca_file=settings.compass_ca_file, skip_verify=settings.skip_compass_tls_verify)
         try:
-            sessions.connector(credentials).revoke(registration.connector_url, request_id=identifier)
+            clients.connector(credentials).revoke(registration.connector_url, request_id=identifier)
         except Refused:
             raise
         except CompassError as error:
@@ -184,7 +184,7 @@ class _Revocation:
                 raise _Failed(f"The {name} may or may not be revoked: {error}. {self._advice()}") from error
             raise _NothingDone(f"The {name} could not be revoked, and nothing was changed: {error}") from error
         finally:
-            sessions.close()
+            clients.close()
         self._revoked.add(credentials.fingerprint)
         print(f"The {name} is revoked (x-request-id: {identifier}).", file=self._out)
 

@@ -31,6 +31,7 @@ from controller.compass.errors import (
 from controller.compass.queries import CONFIGURATION
 from controller.compass.types import SignedCertificate
 from controller.connection import problem
+from controller.connection.clients import Dependencies, announced_urls, new_request_id
 from controller.connection.configuration import RevokedMeanwhile, assert_not_revoked, holds_token, remove_token
 from controller.connection.credentials import (
     CredentialsReplaced,
@@ -39,9 +40,8 @@ from controller.connection.credentials import (
     StoredPairing,
     fault_of_pairing,
 )
-from controller.connection.health import Failure
+from controller.connection.observations import Failure
 from controller.connection.problem import Token
-from controller.connection.sessions import Dependencies, announced_urls, request_id
 from controller.connection.state import PairingFailure, PairingProgress, State
 from controller.resources import CONNECTION_NAME
 from informers.errors import ApiError
@@ -68,7 +68,7 @@ class Pairing:
     def __init__(self, dependencies: Dependencies) -> None:
         self._connections = dependencies.connections
         self._credentials = dependencies.credentials
-        self._sessions = dependencies.sessions
+        self._clients = dependencies.clients
         self._new_key = dependencies.new_key
         self._clock = dependencies.clock
 
@@ -109,10 +109,10 @@ class Pairing:
         self._credentials.check_writable()
         # Before the token is used, so that there is no time between the answer and its write.
         key = self._new_key(certificates.MIN_KEY_BITS)
-        identifier = request_id(pairing.runtime_id)
+        identifier = new_request_id(pairing.runtime_id)
         shown = {"origin": pairing.origin, "url": pairing.token_url, "requestID": identifier}
         log.info("Pairing with Compass", extra=shown)
-        with self._sessions.temporary_connector(None) as connector:
+        with self._clients.temporary_connector(None) as connector:
             offered = connector.configuration(pairing.token_url, token=pairing.token, request_id=identifier)
         bits = certificates.key_bits(offered.key_algorithm)
         if bits != certificates.MIN_KEY_BITS:
@@ -137,8 +137,8 @@ class Pairing:
         self._remove_spec_token(pairing)
         self._assert_not_revoked(state)
         csr = self._signing_request(pairing)
-        identifier = request_id(pairing.runtime_id)
-        with self._sessions.temporary_connector(None) as connector:
+        identifier = new_request_id(pairing.runtime_id)
+        with self._clients.temporary_connector(None) as connector:
             signed = connector.sign(pairing.token_url, csr, token=pairing.token, request_id=identifier)
         self._progress = PairingProgress(pairing, signed, identifier)
         return signed

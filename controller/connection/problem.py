@@ -17,7 +17,7 @@ from controller.connection.configuration import (
     SPEC_PAIRING,
     ConfigurationProblem,
 )
-from controller.connection.health import Failure, Owner, Refusal
+from controller.connection.observations import Failure, Owner, Refusal
 
 _MAINTENANCE = "Error while trying to maintain connection: "  # the same prefix as in the Go agent
 _ALSO_AN_OUTAGE = "Compass gives the same answer while its Director or its database is down"

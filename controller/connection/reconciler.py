@@ -13,13 +13,13 @@ from typing import Any
 from controller.compass.errors import CompassError, Refused
 from controller.connection import problem, rules, status
 from controller.connection.backoff import Pauses, with_jitter
+from controller.connection.clients import Dependencies
 from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile, has_spec_token
 from controller.connection.credentials import CredentialsReplaced, GatewaySecret, StoredCredentials, StoredPairing
-from controller.connection.health import CompassService, Failure, Health
+from controller.connection.observations import CompassService, Failure, Health
 from controller.connection.pairing import Pairing
 from controller.connection.renewal import Renewal
 from controller.connection.report import Reporter
-from controller.connection.sessions import Dependencies
 from controller.connection.state import (
     GATEWAY,
     LastConnectorCall,

@@ -10,11 +10,11 @@ from dataclasses import replace
 from controller.compass import certificates
 from controller.compass.errors import CompassError, Refused
 from controller.connection import status
+from controller.connection.clients import Dependencies, announced_urls, new_request_id
 from controller.connection.configuration import assert_not_revoked
 from controller.connection.credentials import PendingCertificate, StoredCredentials, build_credentials
 from controller.connection.problem import clock_difference
 from controller.connection.rules import Renew
-from controller.connection.sessions import Dependencies, announced_urls, request_id
 from controller.connection.state import State
 from controller.resources import CONNECTION_NAME
 from informers import Stopped
@@ -36,15 +36,15 @@ class Renewal:
     def __init__(self, dependencies: Dependencies) -> None:
         self._connections = dependencies.connections
         self._credentials = dependencies.credentials
-        self._sessions = dependencies.sessions
+        self._clients = dependencies.clients
         self._new_key = dependencies.new_key
         self._clock = dependencies.clock
 
     def check(self, state: State) -> None:
         """Check the certificate with the Connector, and store the URLs of Compass if they have changed."""
         registration = state.registration
-        connector = self._sessions.connector(state.credentials)
-        identifier = request_id(registration.runtime_id)
+        connector = self._clients.connector(state.credentials)
+        identifier = new_request_id(registration.runtime_id)
         with self._credentials.unchanged(state.credentials):
             offered = connector.configuration(registration.connector_url, request_id=identifier)
         urls = announced_urls(offered, request_id=identifier)
@@ -61,7 +61,7 @@ class Renewal:
         pending = state.pending
         if pending is None:
             self._credentials.check_writable()  # before a certificate is issued that could not be stored
-            identifier = request_id(state.registration.runtime_id)
+            identifier = new_request_id(state.registration.runtime_id)
             log.info("Renewing the certificate", extra={"reason": cause.value, "requestID": identifier})
             pending = self._sign(state, identifier)
         try:
@@ -83,7 +83,7 @@ class Renewal:
 
     def _sign(self, state: State, identifier: str) -> PendingCertificate:
         credentials, registration = state.credentials, state.registration
-        connector = self._sessions.connector(credentials)
+        connector = self._clients.connector(credentials)
         with self._credentials.unchanged(credentials):
             offered = connector.configuration(registration.connector_url, request_id=identifier)
         urls = announced_urls(offered, request_id=identifier)
@@ -129,7 +129,7 @@ class Renewal:
         )
         key_pem, chain_pem = pending.key.encode(), pending.chain.encode()
         credentials = build_credentials(key_pem, chain_pem, registration)
-        with self._sessions.temporary_connector(credentials) as connector:
+        with self._clients.temporary_connector(credentials) as connector:
             connector.configuration(registration.connector_url, request_id=pending.request_id)
         stored = self._credentials.save(
             key_pem=key_pem, chain_pem=chain_pem, registration=registration, replacing=state.credentials

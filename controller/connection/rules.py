@@ -20,7 +20,7 @@ from controller.connection.configuration import (
     ids_of,
 )
 from controller.connection.credentials import GatewaySecret, Registration, StoredPairing
-from controller.connection.health import CompassService
+from controller.connection.observations import CompassService
 from controller.connection.problem import Problem
 from controller.connection.state import State, renewal_due_at
 

@@ -31,7 +31,7 @@ from controller.connection.credentials import (
     fault_of_registration,
     resume_with,
 )
-from controller.connection.health import CompassService, Failure, Observations, Owner, Refusal
+from controller.connection.observations import CompassService, Failure, Observations, Owner, Refusal
 from controller.connection.problem import Problem, Token
 from controller.settings import Settings
 from controller.validation import fault_of, fault_of_url

@@ -17,8 +17,8 @@ from controller.compass import tls
 from controller.compass.director import DirectorClient
 from controller.compass.graphql import Transport
 from controller.compass.http import HttpAnswer
+from controller.connection.clients import CompassClients
 from controller.connection.credentials import StoredCredentials
-from controller.connection.sessions import Sessions
 from e2e.mock_compass import connector, director
 from e2e.mock_compass.connector import ConnectorContext, ConnectorSettings
 from e2e.mock_compass.director import DirectorContext
@@ -48,8 +48,8 @@ def tls_context() -> ssl.SSLContext:
     return tls.client_context()
 
 
-class ConnectorBorder(Sessions):
-    """Sessions whose bytes go to a Compass in memory. `intervene` may answer first, or raise.
+class ConnectorBorder(CompassClients):
+    """CompassClients whose bytes go to a Compass in memory. `intervene` may answer first, or raise.
 
     `sleep`: lets the seconds pass that an answer takes.
     """

@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry
 
 from controller.compass.errors import Refused
 from controller.connection.backoff import Backoff, Pauses
+from controller.connection.clients import Dependencies
 from controller.connection.configuration import ConfigurationReader
 from controller.connection.credentials import CredentialsStore, Registration
-from controller.connection.health import CompassService, Health
+from controller.connection.observations import CompassService, Health
 from controller.connection.reconciler import ConnectionReconciler
-from controller.connection.sessions import Dependencies
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
@@ -111,7 +111,7 @@ class Bench:
             Dependencies(
                 connections=self.connections,
                 credentials=self.credentials,
-                sessions=self.connector,
+                clients=self.connector,
                 clock=clock,
                 new_key=small_key,
             ),

@@ -21,9 +21,9 @@ from controller.compass.errors import CompassError
 from controller.compass.types import ApiDefinition, Application, Assignment, IncompleteApplication, Viewer
 from controller.connection import status as cc
 from controller.connection.backoff import Backoff
+from controller.connection.clients import CompassClients
 from controller.connection.credentials import CredentialsReplaced, CredentialsStore, Registration
-from controller.connection.health import Health
-from controller.connection.sessions import Sessions
+from controller.connection.observations import Health
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.resources import APPLICATION, CONNECTION_NAME, SECRET
@@ -199,7 +199,7 @@ class _StoredCredentials:
     not_after: float = float("inf")
 
 
-class _Sessions:
+class _CompassClients:
     def __init__(self, director: Director) -> None:
         self._director = director
 
@@ -219,7 +219,7 @@ class Agent:
         health: Health | None = None,
         connections: ConnectionStore | None = None,
         credentials: CredentialsStore | None = None,
-        sessions: Sessions | None = None,
+        clients: CompassClients | None = None,
         **settings: Any,
     ) -> None:
         self.cluster, self.director = cluster, director
@@ -260,7 +260,7 @@ class Agent:
             settings=Settings(**settings),
             connections=connections or self.connections,  # type: ignore[arg-type]
             credentials=credentials or self,  # type: ignore[arg-type]
-            sessions=sessions or _Sessions(director),  # type: ignore[arg-type]
+            clients=clients or _CompassClients(director),  # type: ignore[arg-type]
             applications=self.applications,
             workers=self,  # type: ignore[arg-type]
             progress=self.progress,

@@ -34,7 +34,7 @@ class WholeBench(Bench):
             health=self.health,
             connections=self.connections,
             credentials=self.credentials,
-            sessions=self.connector,
+            clients=self.connector,
             sync_period=SYNC_PERIOD,
         )
         self.health.subscribe(self._wake_sync)

@@ -7,7 +7,7 @@ import pytest
 
 from controller.connection import problem
 from controller.connection.configuration import REVOKED
-from controller.connection.health import Failure, Owner
+from controller.connection.observations import Failure, Owner
 from controller.connection.problem import Problem, Token
 from controller.connection.status import ConnectionState
 from tests.support.rules_page import render

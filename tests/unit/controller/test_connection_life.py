@@ -8,7 +8,7 @@ from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
 from controller.connection import status
 from controller.connection.configuration import mark_revoked
-from controller.connection.health import CompassService
+from controller.connection.observations import CompassService
 from controller.connection.state import renewal_due_at
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET

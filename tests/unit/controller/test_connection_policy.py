@@ -34,7 +34,7 @@ from controller.connection.credentials import (
     StoredCredentials,
     StoredPairing,
 )
-from controller.connection.health import CompassService, Failure, Observations, Owner, Refusal
+from controller.connection.observations import CompassService, Failure, Observations, Owner, Refusal
 from controller.connection.problem import Problem, Token
 from controller.connection.rules import (
     Act,

@@ -11,7 +11,7 @@ import pytest
 
 from controller.compass.errors import Refused, Unavailable
 from controller.compass.http import HttpAnswer
-from controller.connection.health import CompassService
+from controller.connection.observations import CompassService
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT

@@ -13,9 +13,9 @@ import pytest
 from controller.compass.certificates import key_to_pem
 from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
+from controller.connection.clients import CompassClients
 from controller.connection.configuration import LAST_APPLIED
-from controller.connection.health import CompassService, Owner
-from controller.connection.sessions import Sessions
+from controller.connection.observations import CompassService, Owner
 from controller.connection.status import ConnectionState
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
@@ -992,7 +992,7 @@ def test_a_renewed_certificate_is_kept_over_a_stop(bench: Bench, monkeypatch: py
     bench.paired()
     before = bench.fingerprint()
     with monkeypatch.context() as patched:
-        patched.setattr(Sessions, "temporary_connector", stopped)
+        patched.setattr(CompassClients, "temporary_connector", stopped)
         bench.refresh()
         with pytest.raises(Stopped):
             bench.settle()

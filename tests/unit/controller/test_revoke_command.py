@@ -27,7 +27,7 @@ JSON = "application/json"
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Paired, with a Compass that the command reaches too."""
     bench = Bench().paired()
-    monkeypatch.setattr(controller.commands.revoke, "Sessions", lambda **_: bench.connector)
+    monkeypatch.setattr(controller.commands.revoke, "CompassClients", lambda **_: bench.connector)
     return bench
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from controller.agent import build
-from controller.connection.sessions import Sessions
+from controller.connection.clients import CompassClients
 from controller.permissions import Permissions
 from controller.runtime import Controller, Metrics
 from controller.settings import Settings
@@ -50,12 +50,12 @@ def test_no_retry_waits_for_as_long_as_a_refusal_lasts(client: Client) -> None:
 
 
 def test_the_connections_to_compass_end_with_the_term(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[Sessions] = []
+    closed: list[CompassClients] = []
 
-    def close(sessions: Sessions) -> None:
-        closed.append(sessions)
+    def close(clients: CompassClients) -> None:
+        closed.append(clients)
 
-    monkeypatch.setattr(Sessions, "close", close)
+    monkeypatch.setattr(CompassClients, "close", close)
     stop = Stop()
     controllers(client.until(None, stop=stop))
     assert closed == []

@@ -29,7 +29,7 @@ from informers import Stop
 from workqueue.clock import Clock
 
 
-def request_id(runtime_id: str = "") -> str:
+def new_request_id(runtime_id: str = "") -> str:
     """A new x-request-id. It contains the id of the Runtime, so operators of Compass can find it in their logs."""
     return f"{runtime_id}_{uuid.uuid4()}" if runtime_id else str(uuid.uuid4())
 
@@ -49,7 +49,7 @@ def announced_urls(offered: Configuration, *, request_id: str) -> tuple[str, str
     return connector_url, director_url
 
 
-class Sessions:
+class CompassClients:
     """Thread-safe. `stop` ends the calls. Methods raise InvalidRequest for an invalid CA file, InvalidCredentials for
     an invalid pair."""
 
@@ -141,6 +141,6 @@ class Dependencies:
 
     connections: ConnectionStore
     credentials: CredentialsStore
-    sessions: Sessions
+    clients: CompassClients
     clock: Clock
     new_key: Callable[[int], RSAPrivateKey]
