@@ -91,6 +91,7 @@ class Candidate:
             rng=lambda: 1.0,  # the longest pause: an attempt each retry period
             metrics=self.metrics,
         )
+        assert self.metric("master_status") == 0
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.errors: list[BaseException] = []
 

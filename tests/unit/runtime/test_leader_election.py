@@ -382,6 +382,11 @@ class TestRecord:
         assert election.record["leaseTransitions"] == 4
         assert election.record["acquireTime"] == "2026-01-01T00:00:15.000000Z"
 
+    def test_a_takeover_of_an_empty_record_is_the_first_transition(self) -> None:
+        election = Election(["0 hold x 15", "0 wipe", "0 start a"])
+        election.run(15)
+        assert election.record["leaseTransitions"] == 1
+
     def test_a_release(self) -> None:
         """No holder and one second, as client-go writes it."""
         election = Election(["0 start a", "3 stop a"])
