@@ -156,6 +156,8 @@ class Recorder:
     def event(self, obj: Object, type_: str, reason: str, message: str) -> None:
         assert "uid" in obj["metadata"] or {"apiVersion", "kind"} <= obj.keys()
         assert type_ in ("Normal", "Warning")
+        assert isinstance(message, str)
+        assert message
         self.events.append((obj["metadata"]["name"], type_, reason, message))
 
     def of(self, reason: str) -> list[tuple[str, str]]:
