@@ -82,10 +82,11 @@ coverage: setup ## The same tests, and how much of the product's code they run; 
 # The module (a path) and the tests of it for `make mutants`.
 MODULE ?= workqueue
 TESTS ?= tests/unit/workqueue
+MUTANTS ?=
 
 .PHONY: mutants
 mutants: build/mutmut/.complete ## Change MODULE, one place at a time, and print the share of changes that TESTS notice
-	@build/mutmut/bin/python -m tests.support.mutants $(MODULE) "$(TESTS)"
+	@build/mutmut/bin/python -m tests.support.mutants $(MODULE) "$(TESTS)" "$(MUTANTS)"
 
 build/mutmut/.complete: requirements/mutants.txt
 	@$(PYTHON) -m venv --clear build/mutmut
