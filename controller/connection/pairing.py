@@ -9,8 +9,9 @@
 If it is interrupted at any point, it continues at the last stored step. A token is sent in two places only: in
 `_exchange`, step 1, and in `_sign`, step 3. Two moments cannot be made safe, because the Connector uses a token before
 its answer arrives: from 1 to 2 and from 3 to 4, each for the time of one answer and one write. If the answer is lost or
-the process is stopped then, a new token is needed, and the status says so. A failed write does no harm: the answer is
-kept in memory and the write is retried.
+the process is stopped then, the next attempt sends the same token, which Compass refuses: Token.REFUSED in step 1,
+Token.ANSWER_LOST in step 3. A new token is needed, and the status says so. A failed write does no harm: the answer is
+kept in memory and the write is retried. A renewal uses no token.
 """
 
 import logging

@@ -1,8 +1,9 @@
 """A problem of the connection: what failed, why, and what to do. The texts of the status and of Events are here.
 
 A problem is made where the failure is known, and compared without the ids of calls, so that the same failure again is
-no news. To add one: a Kind, which is the reason of its Event, a function here with the text, and the rule that returns
-it in `rules` (or the line in `rules.warnings` for a problem that does not stop the agent).
+no news. To add one: a Kind, which is the reason of its Event (a row of docs/operations.md), a function here with the
+text, and the rule that returns it in `rules` (or the line in `rules.warnings` for a problem that does not stop the
+agent). To add a failure of a pairing: a Token and its text in `_advice` here, and its cause in `pairing._fate_of_token`.
 """
 
 from collections.abc import Sequence
