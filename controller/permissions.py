@@ -2,7 +2,7 @@
 
 A refusal counts when it was repeated: an API server that starts refuses requests until it has read the roles. It lasts
 until the same request succeeds, or until it was not repeated for longer than any retry waits. While one lasts, the Pod
-is not ready, and the CompassConnection shows it. The list of all permissions is in
+is not ready, and the CompassConnection shows it. The list of the permissions that the work needs is in
 `controller.commands.permission_review`, for the command `doctor`.
 """
 

@@ -1,4 +1,4 @@
-"""All permissions that the agent needs, and a review of those that are missing, for `doctor`.
+"""The permissions that the work of the agent needs, and a review of those that are missing, for `doctor`.
 
 The review is one SelfSubjectAccessReview for each permission, which every user may create; from outside the Pod, one
 SubjectAccessReview.

@@ -55,8 +55,8 @@ class DirectorClient:
     def fetch(self, runtime_id: str, *, request_id: str) -> Assignment:
         """Read everything that is assigned to the Runtime.
 
-        What it gives names every assigned application exactly once. Raises InvalidAnswer with path
-        "applicationsForRuntime" when no consistent reading came about, TooLarge or Unavailable when a bound was hit.
+        All applications that share an id are incomplete. Raises InvalidAnswer with path "applicationsForRuntime" if no
+        reading was consistent, TooLarge or Unavailable if a limit was exceeded.
         """
         fetch = Fetch(
             partial(self._call, request_id=request_id),

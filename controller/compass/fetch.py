@@ -1,15 +1,15 @@
-"""One fetch: all applications that the Director assigns to the Runtime, complete and without duplicates, or an error.
+"""One fetch: all applications that the Director assigns to the Runtime, or an error.
 
 The Director pages by offset, so an application that is assigned or unassigned between two pages makes the next page
 repeat or skip one. Therefore:
 
-* the totals of all pages must agree with each other and with the number of distinct ids;
+* the totals of all pages must agree with each other and with the number of applications;
 * after more than one page, the ids are read again in a single page, which is a snapshot, and must be the same;
 * otherwise everything is read again, a few times.
 
 Pages become smaller when an answer is too large or too slow, and grow again. An application that alone is too large or
-too slow for a page is incomplete, and so is one with a field that does not fit. With an incomplete application that has
-no id, nothing is deleted.
+too slow for a page is incomplete, and so are one with a field that does not fit, and all that share an id. With an
+incomplete application that has no id, nothing is deleted.
 """
 
 import hashlib

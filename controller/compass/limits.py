@@ -1,7 +1,8 @@
 """Limits that keep the agent within its memory and its time for any answer of Compass.
 
-The bytes of an answer are limited before it is read, and so are the values in it. The memory for all Applications
-together is estimated from the bytes and the parts of each. Measured in tests/benchmarks/bench_memory.py, and tested.
+The bytes of an answer are limited while it is read, the values in it before it is decoded. The memory for all
+Applications together is estimated from the bytes and the parts of each. Measured in tests/benchmarks/bench_memory.py,
+and tested.
 """
 
 from dataclasses import dataclass

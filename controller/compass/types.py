@@ -228,7 +228,7 @@ class Application(Value, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class IncompleteApplication:
-    """An application that is assigned, but whose content could not be read wholly; `reason` says why."""
+    """An assigned application that could not be read wholly, or whose id another one has, too; `reason` says which."""
 
     id: str
     name: str
@@ -237,9 +237,9 @@ class IncompleteApplication:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What is assigned to a Runtime: together the two tuples name every assigned application exactly once.
+    """What is assigned to a Runtime: the two tuples together name every assigned application.
 
-    `labels` are those of the Runtime's labels that are texts.
+    An id that occurs more than once is only in `incomplete`. `labels` are those of the Runtime's labels that are texts.
     """
 
     applications: tuple[Application, ...]
