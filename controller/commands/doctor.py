@@ -185,7 +185,7 @@ def _certificate(facts: Facts) -> Finding:
         return warning(
             check,
             f"the client certificate is valid until {until} and should have been renewed already",
-            "kubectl get events --field-selector reason=RenewalFailed; kubectl compass renew",
+            "kubectl -n default get events --field-selector reason=RenewalFailed; kubectl compass renew",
         )
     return ok(check, f"the client certificate is valid until {until}, and its key belongs to it")
 
