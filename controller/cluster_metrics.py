@@ -52,6 +52,7 @@ class ClusterMetrics:
         self._clock = clock
         self._line = logging.getLogger(f"{__name__}.line")
         self._line.propagate = False
+        self._line.setLevel(logging.INFO)  # collectors of logs need the line at any APP_LOG_LEVEL
         handler = logging.StreamHandler(stream or sys.stderr)
         handler.setFormatter(JsonFormatter(timestamp="time", message="msg"))
         self._line.handlers = [handler]

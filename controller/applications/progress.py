@@ -19,6 +19,7 @@ from workqueue.clock import Clock
 #: milliseconds; an admission webhook may take 30 s.
 HANGING_SECONDS = 5.0
 
+_WAITS = "it waits for other Applications, whose writes hang"
 _HANGS = (
     f"the API server has not answered for more than {HANGING_SECONDS:g} s; an admission webhook for Applications or "
     f"Secrets may hang: see kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"
@@ -117,13 +118,17 @@ class Progress:
                 del self._working[name]
 
     def report_hanging(self) -> bool:
-        """Report each name as failed whose reconcile takes long. True if names have no result yet."""
+        """Report each name as failed whose reconcile takes long, and if none of them goes on, those that wait for them,
+        too. True if names have no result yet.
+        """
         with self._lock:
             plan, now = self._plan, self._clock.monotonic()
-            hanging = [name for name, began in self._working.items() if now - began >= HANGING_SECONDS]
+            errors = {name: _HANGS for name, began in self._working.items() if now - began >= HANGING_SECONDS}
+            if errors and len(errors) == len(self._working):
+                errors = dict.fromkeys(self._pending or (), _WAITS) | errors
         if plan is not None:
-            for name in hanging:
-                self.failed(name, plan, _HANGS)
+            for name, error in errors.items():
+                self.failed(name, plan, error)
         with self._lock:
             return bool(self._pending)
 

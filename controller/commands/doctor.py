@@ -153,7 +153,7 @@ def _configuration(facts: Facts) -> Finding:
                     "--token-stdin, with its one-time token",
                 )
         return ok(check, f"complete, from {found.origin}, for Runtime {found.runtime_id}")
-    if isinstance(facts.certificate, Certificate):
+    if isinstance(facts.certificate, Certificate) and facts.now < facts.certificate.not_after:
         if found.nothing:
             return ok(check, "none, and none is needed while the certificate is valid")
         return warning(check, f"not usable for another pairing: {found.text}", "correct it before it is needed")

@@ -73,7 +73,7 @@ def report(
 
 def stale_after(settings: Settings) -> float:
     """Seconds after which an answer of the Director is too old: no agent may run any more."""
-    return max(_PERIODS_UNTIL_STALE * settings.sync_period, _MIN_SECONDS_UNTIL_STALE)
+    return max(_PERIODS_UNTIL_STALE * max(settings.sync_period, settings.minimal_sync_time), _MIN_SECONDS_UNTIL_STALE)
 
 
 def _dates(certificate: Certificate) -> dict[str, str | None]:

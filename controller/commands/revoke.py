@@ -98,8 +98,9 @@ class _Revocation:
             credentials = self._snapshot.credentials.load()
         except CredentialsError as error:
             gateway = self._snapshot.credentials.gateway_secret(b"")
-            interrupted = marked_before and gateway is not GatewaySecret.MISSING
-            if not interrupted or not isinstance(error, CredentialsMissing):
+            reported = status.connection_error(self._snapshot.connection) == _reason(configuration)
+            is_finished = reported and gateway is GatewaySecret.MISSING
+            if not marked_before or is_finished or not isinstance(error, CredentialsMissing):
                 raise _Failed(f"There is no certificate to revoke: {error}") from error
             self._finish(configuration)
             return
@@ -182,6 +183,8 @@ class _Revocation:
         except CompassError as error:
             if may_be_done(error):
                 raise _Failed(f"The {name} may or may not be revoked: {error}. {self._advice()}") from error
+            if self._revoked:
+                raise _Failed(f"The {name} could not be revoked yet: {error}. Run the command again.") from error
             raise _NothingDone(f"The {name} could not be revoked, and nothing was changed: {error}") from error
         finally:
             clients.close()
@@ -212,7 +215,7 @@ class _Revocation:
             self._snapshot.credentials.delete_ca()
         except ApiError as error:
             print(f"The Secret {self._settings.ca_certificates_secret} could not be deleted: {error}", file=self._out)
-        reason = problem.revoked_by_operator(configuration.origin).text()
+        reason = _reason(configuration)
 
         def change(obj: dict[str, object]) -> None:
             status.failed(obj, status.ConnectionState.CONNECTION_FAILED, reason, now=self._now())
@@ -229,3 +232,7 @@ def _registration(credentials: StoredCredentials) -> Registration:
         why = credentials.damage or "the agent has not adopted the credentials yet"
         raise _Failed(f"The URL of the Connector is unknown: {why}.")
     return credentials.registration
+
+
+def _reason(configuration: Configuration) -> str:
+    return problem.revoked_by_operator(configuration.origin).text()

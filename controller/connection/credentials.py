@@ -135,8 +135,6 @@ class PendingCertificate:
     replaces: str
     key: str = field(repr=False)
     chain: str
-    connector_url: str
-    director_url: str
     received: int
     valid_from: int
     valid_until: int

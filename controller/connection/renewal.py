@@ -8,11 +8,11 @@ import logging
 from dataclasses import replace
 
 from controller.compass import certificates
-from controller.compass.errors import CompassError, Refused
+from controller.compass.errors import CompassError, InvalidAnswer, InvalidCredentials, Refused
 from controller.connection import status
 from controller.connection.clients import Dependencies, announced_urls, new_request_id
 from controller.connection.configuration import assert_not_revoked
-from controller.connection.credentials import PendingCertificate, StoredCredentials, build_credentials
+from controller.connection.credentials import PendingCertificate, Registration, StoredCredentials, build_credentials
 from controller.connection.problem import clock_difference
 from controller.connection.rules import Renew
 from controller.connection.state import State
@@ -41,17 +41,35 @@ class Renewal:
         self._clock = dependencies.clock
 
     def check(self, state: State) -> None:
-        """Check the certificate with the Connector, and store the URLs of Compass if they have changed."""
+        """Check the certificate with the Connector, and store the URLs of Compass if they have changed.
+
+        A new address of the Connector is tried before: a correction of it is announced only at the address in use.
+        """
         registration = state.registration
         connector = self._clients.connector(state.credentials)
         identifier = new_request_id(registration.runtime_id)
         with self._credentials.unchanged(state.credentials):
             offered = connector.configuration(registration.connector_url, request_id=identifier)
-        urls = announced_urls(offered, request_id=identifier)
-        moved = replace(registration, connector_url=urls[0], director_url=urls[1])
-        if moved != registration:
-            self._credentials.save_registration(moved, state.credentials)
-            log.info("The URLs of Compass have changed", extra={"connector": urls[0], "director": urls[1]})
+        connector_url, director_url = announced_urls(offered, request_id=identifier)
+        if director_url != registration.director_url:
+            registration = replace(registration, director_url=director_url)
+            self._store_urls(registration, state)
+        if connector_url != registration.connector_url:
+            try:
+                with self._credentials.unchanged(state.credentials):
+                    connector.configuration(connector_url, request_id=identifier)
+            except CompassError as error:
+                raise InvalidAnswer(
+                    f"the new address {connector_url} cannot be used: {error}",
+                    path="configuration.managementPlaneInfo.certificateSecuredConnectorURL",
+                    request_id=identifier,
+                ) from error
+            self._store_urls(replace(registration, connector_url=connector_url), state)
+
+    def _store_urls(self, registration: Registration, state: State) -> None:
+        self._credentials.save_registration(registration, state.credentials)
+        urls = {"connector": registration.connector_url, "director": registration.director_url}
+        log.info("The URLs of Compass have changed", extra=urls)
 
     def renew(self, cause: Renew, state: State) -> StoredCredentials | None:
         """Request a certificate, or use the pending one. None: it is pending, because it is not valid yet.
@@ -68,12 +86,13 @@ class Renewal:
             self._assert_usable(pending, state)
             if self._clock.time() >= pending.valid_from:
                 return self._put_into_use(pending, state)
-        except (Refused, RenewedCertificateUnusable) as error:
+        except (Refused, InvalidCredentials, RenewedCertificateUnusable) as error:
             if state.pending is not None:
                 self._credentials.save_pending(None, replacing=state.credentials)
             if isinstance(error, RenewedCertificateUnusable):
                 raise
-            text = f"the Connector does not accept the renewed certificate: {error}"
+            what = "the Connector does not accept the" if isinstance(error, Refused) else "there is a damaged"
+            text = f"{what} renewed certificate: {error}"
             raise RenewedCertificateUnusable(text, request_id=error.request_id) from error
         except (CompassError, Stopped):
             self._keep(pending, state)
@@ -86,7 +105,6 @@ class Renewal:
         connector = self._clients.connector(credentials)
         with self._credentials.unchanged(credentials):
             offered = connector.configuration(registration.connector_url, request_id=identifier)
-        urls = announced_urls(offered, request_id=identifier)
         key = self._new_key(certificates.key_bits(offered.key_algorithm))
         csr = certificates.build_csr(offered.subject, key)
         # The mark of a revocation is written before anything is revoked, but may not be in the cache yet.
@@ -97,8 +115,6 @@ class Renewal:
             replaces=credentials.fingerprint,
             key=certificates.key_to_pem(key).decode(),
             chain=signed.chain_pem.decode(),
-            connector_url=urls[0],
-            director_url=urls[1],
             received=int(self._clock.time()),
             valid_from=int(signed.leaf.not_before.timestamp()),
             valid_until=int(signed.leaf.not_after.timestamp()),
@@ -121,12 +137,7 @@ class Renewal:
 
     def _put_into_use(self, pending: PendingCertificate, state: State) -> StoredCredentials:
         """Store the certificate after the Connector has accepted it."""
-        registration = replace(
-            state.registration,
-            connector_url=pending.connector_url,
-            director_url=pending.director_url,
-            acquired=int(self._clock.time()),
-        )
+        registration = replace(state.registration, acquired=int(self._clock.time()))
         key_pem, chain_pem = pending.key.encode(), pending.chain.encode()
         credentials = build_credentials(key_pem, chain_pem, registration)
         with self._clients.temporary_connector(credentials) as connector:

@@ -208,7 +208,8 @@ def permissions_missing(connection: Object, text: str, *, since: str) -> None:
     """The agent lacks permissions. This takes precedence over other errors of the sync."""
     connection_part(connection)  # the CRD of the Go agent has no status without it
     _synchronization_part(connection)["error"] = shorten(f"{_MISSING_PERMISSIONS}{since}: {text}")
-    _set_sync_state(connection, ConnectionState.SYNCHRONIZATION_FAILED)
+    if state_of(connection) is not None:  # a state of the sync would say that it is connected
+        _set_sync_state(connection, ConnectionState.SYNCHRONIZATION_FAILED)
 
 
 def permissions_restored(connection: Object) -> None:
@@ -217,7 +218,8 @@ def permissions_restored(connection: Object) -> None:
     if not str(part.get("error", "")).startswith(_MISSING_PERMISSIONS):
         return
     del part["error"]
-    _set_sync_state(connection, ConnectionState.CONNECTED)
+    if state_of(connection) is not None:
+        _set_sync_state(connection, ConnectionState.CONNECTED)
     connection["spec"]["resyncNow"] = True
 
 
@@ -310,7 +312,10 @@ def derive_conditions(connection: Object, *, now: float) -> None:
     if lost:
         synchronized_reason, synchronized_message = reason, error
     elif synchronized == "Unknown":
-        synchronized_reason, synchronized_message = _PENDING, "Waiting for the first answer of the Director"
+        synchronized_reason, synchronized_message = (
+            _PENDING,
+            sync_error or "Waiting for the first answer of the Director",
+        )
     else:
         synchronized_reason, synchronized_message = reason, "" if synchronized == "True" else sync_error
     ready = connected == synchronized == "True"

@@ -62,6 +62,7 @@ class ConnectorBorder(CompassClients):
         self.outages = Outages()
         self.intervene: Callable[[str], HttpAnswer | None] = lambda _operation: None
         self.calls: list[str] = []
+        self.url = ""  # of the last call
         self.sleep = sleep
         self._disorder = Disorder(0)
 
@@ -140,6 +141,7 @@ class _Http:
         assert url.startswith("https://")
         assert may_be_abandoned == ("Connector-Token" not in headers), "a call with a token uses it"
         assert timeout > 0
+        self._border.url = url
         answer = self._border.director_answer if url == DIRECTOR_URL else self._border.answer
         return answer(body, headers, self._credentials)
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from controller.applications.conversion import ConversionSettings
 from controller.applications.desired import DesiredSet, desired_set
-from controller.applications.progress import Plan, Progress
+from controller.applications.progress import HANGING_SECONDS, Plan, Progress
 from controller.compass.types import Application, Assignment, IncompleteApplication
 from tests.clock import VirtualClock
 
@@ -92,3 +92,21 @@ def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> No
     progress.failed("b", plan, "refused")
     _published(progress, _set("a", "b"), pending=["a"])
     assert progress.outcome().failed == {"a": "refused"}
+
+
+def test_what_waits_behind_hanging_writes_is_reported_too() -> None:
+    """A webhook that hangs for all: with eight workers, most names would have no result for as long as it hangs."""
+    clock = VirtualClock()
+    progress = Progress(clock)
+    _published(progress, _set("a", "b", "c"), pending=["mp-a", "mp-b", "mp-c"])
+    with progress.working("mp-a"):
+        clock.advance(HANGING_SECONDS)
+        with progress.working("mp-b"):
+            assert progress.report_hanging(), "one of the workers has just begun"
+            assert set(progress.outcome().failed) == {"mp-a"}
+            clock.advance(HANGING_SECONDS)
+            assert not progress.report_hanging()
+            failed = progress.outcome().failed
+    assert set(failed) == {"mp-a", "mp-b", "mp-c"}
+    assert "has not answered" in failed["mp-b"]
+    assert "waits for other Applications" in failed["mp-c"]

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from hypothesis import given
@@ -184,3 +185,10 @@ def test_whatever_an_item_holds_the_line_comes(way: list[int], value: Any) -> No
         "capacity": {"cpu": "4", "ephemeralStorage": "51474912Ki", "memory": "16393272Ki", "pods": "110"},
     }
     assert second["clusterInfo"] == {"resources": [], "usage": [], "persistentVolumes": []}
+
+
+def test_the_line_is_written_at_any_level_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collectors of logs need it."""
+    monkeypatch.setattr(logging.getLogger("controller"), "level", logging.ERROR)
+    line = ClusterMetrics(MagicMock(), interval=1.0, clock=VirtualClock())._line
+    assert line.isEnabledFor(logging.INFO)

@@ -442,8 +442,6 @@ def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -
         replaces="present",
         key="key",
         chain="chain",
-        connector_url="https://c",
-        director_url="https://d",
         received=int(NOW),
         valid_from=int(NOW) + 60,
         valid_until=int(NOW + DAY),

@@ -4,14 +4,14 @@ import base64
 import contextlib
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import orjson
 import pytest
 
 from controller.compass.certificates import key_to_pem
-from controller.compass.errors import Refused
+from controller.compass.errors import Refused, Unavailable
 from controller.compass.http import HttpAnswer
 from controller.connection.clients import CompassClients
 from controller.connection.configuration import LAST_APPLIED
@@ -28,6 +28,7 @@ from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, PAIRING, 
 
 HOUR, DAY = 3600.0, 86400.0
 JSON = "application/json"
+WRONG = "https://wrong.example/connector"
 
 
 def secret(bench: Bench, name: ObjectName = CLUSTER) -> dict[str, Any]:
@@ -102,6 +103,47 @@ def test_a_renewed_certificate_that_expires_while_the_agent_is_down_is_told_so(b
     assert "the renewed certificate expired at" in bench.error
     assert "before it was used" in bench.error
     assert "clocks" not in bench.error
+
+
+def test_a_wrong_address_of_the_connector_is_not_followed(bench: Bench) -> None:
+    """Otherwise the correction, which only the Connector announces, would never be seen. Renewals go on."""
+    bench.paired()
+    before, urls = bench.fingerprint(), bench.registration.connector_url
+    answer = bench.connector.answer
+
+    def only_at_the_right_one(body: bytes, headers: Mapping[str, str], credentials: Any) -> HttpAnswer:
+        if bench.connector.url == WRONG:
+            raise Unavailable("the connection was refused")
+        return answer(body, headers, credentials)
+
+    bench.connector.answer = only_at_the_right_one  # type: ignore[method-assign]
+    bench.connector.settings.secured_connector_url = WRONG
+    bench.run(SYNC_PERIOD)
+    assert bench.registration.connector_url == urls
+    assert f"the new address {WRONG} cannot be used: the connection was refused" in bench.error
+    bench.refresh()
+    bench.run(2 * SYNC_PERIOD)
+    assert bench.fingerprint() != before
+    assert bench.registration.connector_url == urls
+    bench.connector.settings.secured_connector_url = urls
+    bench.run(2 * SYNC_PERIOD)
+    bench.assert_connected()
+
+
+@pytest.mark.parametrize("damage", [{"chain": "nonsense"}, {"key": "nonsense"}])
+def test_a_renewed_certificate_that_is_damaged_is_dropped(bench: Bench, damage: dict[str, str]) -> None:
+    """Another one is requested, and the connection is not lost at the end of the one in use."""
+    bench.paired()
+    before = bench.fingerprint()
+    real = bench.connector.state.clock
+    bench.connector.state.clock = lambda: bench.clock.time() + 600
+    bench.refresh()
+    bench.run(60)
+    bench.connector.state.clock = real
+    bench.edit_secret("renewed", **damage)
+    bench.run(HOUR)
+    assert bench.fingerprint() != before
+    bench.assert_connected()
 
 
 def test_a_renewed_certificate_that_is_not_valid_yet_waits(bench: Bench) -> None:

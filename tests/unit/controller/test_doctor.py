@@ -72,6 +72,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({"configuration": NOTHING}, "configuration", Result.OK, "none is needed", ""),
     ({"configuration": INCOMPLETE}, "configuration", Result.WARNING, "TOKEN is missing", "correct it"),
     ({"configuration": NOTHING, **LOST}, "configuration", Result.PROBLEM, "neither", "--connector-url"),
+    ({"configuration": NOTHING, "now": 61 * DAY}, "configuration", Result.PROBLEM, "neither", "--connector-url"),
     ({"configuration": INCOMPLETE, **LOST}, "configuration", Result.PROBLEM, "TOKEN is missing", "correct what"),
     ({"configuration": Unknown("no")}, "configuration", Result.UNKNOWN, "cannot be read: no", ""),
     ({}, "certificate", Result.OK, "valid until 1970-03-02", ""),

@@ -165,6 +165,22 @@ def test_the_status_has_it_until_it_ends_and_then_a_sync_starts(permissions: Per
     assert connections.connection["spec"] == {"resyncNow": True}
 
 
+def test_an_object_that_was_never_connected_has_no_state_by_it(permissions: Permissions, clock: VirtualClock) -> None:
+    """A state of the sync would mean that the connection works."""
+    connections = FakeConnections(permissions, {"metadata": {}, "spec": {}})
+    report = report_of(permissions, connections, clock)
+    refuse(permissions, clock, "GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
+    report.once()
+    assert connections.connection is not None
+    status.derive_conditions(connections.connection, now=clock.time())
+    conditions = {c["type"]: c for c in connections.connection["status"]["conditions"]}
+    assert conditions["Connected"]["status"] == "Unknown"
+    assert WATCH in conditions["Ready"]["message"]
+    permissions.answered("GET", f"{APPLICATIONS}?watch=true", None)
+    report.once()
+    assert status.state_of(connections.connection) is None
+
+
 def test_a_write_that_fails_is_repeated(permissions: Permissions, clock: VirtualClock) -> None:
     """The API server may refuse this write as well, or not answer."""
     connections = FakeConnections(permissions, synchronized())

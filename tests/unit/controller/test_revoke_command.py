@@ -133,6 +133,33 @@ def test_nothing_is_changed_if_the_connector_fails_for_the_renewed_certificate(b
     assert_nothing_changed(bench)
 
 
+def test_a_failure_after_the_renewed_certificate_was_revoked_keeps_the_mark(bench: Bench) -> None:
+    """Something was changed. The next run goes on with the other certificate."""
+    renew_by_a_clock_ahead(bench)
+    answers = [None, HttpAnswer(429, b"", "")]
+    bench.connector.intervene = lambda operation: answers.pop(0) if operation == REVOKE and answers else None
+    code, text = run(bench)
+    assert code == FAILED
+    assert "nothing was changed" not in text
+    assert REVOKED in bench.connection["metadata"]["annotations"]
+    code, text = run(bench)
+    assert code == DONE, text
+    assert revoked(bench) == [True, True]
+
+
+def test_a_run_that_could_not_write_the_status_is_finished_by_the_next(bench: Bench) -> None:
+    def forbid(verb: str, kind: str) -> None:
+        if kind == "CompassConnection" and verb in ("update", "patch") and not is_stored(bench):
+            raise Forbidden("compassconnections is forbidden", status=403, reason="Forbidden")
+
+    bench.server.before = forbid
+    assert run(bench)[0] == FAILED
+    bench.server.before = lambda _verb, _kind: None
+    code, text = run(bench)
+    assert code == DONE, text
+    assert "revoked by an operator" in bench.error
+
+
 @pytest.mark.parametrize("down", ["database", "director", "a proxy", "the network"])
 def test_no_outage_is_taken_for_a_revocation(bench: Bench, down: str) -> None:
     """Compass refuses as if the certificate were revoked, or is not reached. Later, the command revokes it."""

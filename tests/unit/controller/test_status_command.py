@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import controller.commands.command_line
-from controller.commands.report import HEALTHY, UNHEALTHY, UNKNOWN
+from controller.commands.report import HEALTHY, UNHEALTHY, UNKNOWN, stale_after
 from controller.commands.status import status
 from controller.connection import status as cc
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
@@ -169,3 +169,8 @@ def test_whatever_people_write_into_the_object_is_printed_harmless(told: Any, sp
     assert sum(line.startswith("State:") for line in lines) == 1
     code, out, err = run(bench, "json")
     json.loads(out)
+
+
+def test_fetches_with_long_pauses_are_not_stale() -> None:
+    """The time between two is the longer one of both settings."""
+    assert stale_after(Settings(sync_period=20.0, minimal_sync_time=1800.0)) > 1800.0
