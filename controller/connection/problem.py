@@ -250,6 +250,11 @@ def renewal_waits(*, valid_from: float, received: float) -> Problem:
     )
 
 
+def renewal_deferred(text: str) -> Problem:
+    """Compass issues certificates for a shorter time than before."""
+    return _warning(Kind.RENEWAL_WAITS, text)
+
+
 def revocation_unfinished() -> Problem:
     return _warning(
         Kind.REVOCATION_UNFINISHED,

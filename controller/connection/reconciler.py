@@ -18,10 +18,11 @@ from controller.connection.configuration import ConfigurationReader, RevokedMean
 from controller.connection.credentials import CredentialsReplaced, GatewaySecret, StoredCredentials, StoredPairing
 from controller.connection.observations import CompassService, Failure, Health
 from controller.connection.pairing import Pairing
-from controller.connection.renewal import Renewal
+from controller.connection.renewal import Renewal, RenewalDeferred
 from controller.connection.report import Reporter
 from controller.connection.state import (
     GATEWAY,
+    DeferredRenewal,
     LastConnectorCall,
     Memory,
     NewCredentials,
@@ -193,6 +194,12 @@ class ConnectionReconciler:
             result = self._renewal.renew(cause, state)
         except (CredentialsReplaced, RevokedMeanwhile):
             raise
+        except RenewalDeferred as error:
+            self._metrics.renewal("error")
+            self._connector_accepted(state.credentials)
+            deferred = DeferredRenewal(state.credentials.fingerprint, error.until, str(error))
+            self._remember(deferred_renewal=deferred)
+            return
         except Exception as error:  # noqa: BLE001 - reported
             self._metrics.renewal("error")
             self._connector_failed(state, error, renewing=True)

@@ -26,6 +26,14 @@ class RenewedCertificateUnusable(CompassError):
     """The new certificate must not replace one that works."""
 
 
+class RenewalDeferred(RenewedCertificateUnusable):
+    """Compass issues certificates that would end before the one in use, until this time (epoch seconds)."""
+
+    def __init__(self, text: str, *, until: float, request_id: str) -> None:
+        super().__init__(text, request_id=request_id)
+        self.until = until
+
+
 class Renewal:
     """Not thread-safe: one worker renews.
 
@@ -131,6 +139,10 @@ class Renewal:
         elif pending.valid_until < int(state.credentials.not_after):
             ends = status.timestamp(pending.valid_until)
             text = f"the renewed certificate ends before the one in use, at {ends}; the one in use stays"
+            until = state.credentials.not_after - (pending.valid_until - pending.valid_from)
+            if until > now:
+                text = f"{text}, and the next one is requested at {status.timestamp(until)}"
+                raise RenewalDeferred(text, until=until, request_id=pending.request_id)
         else:
             return
         raise RenewedCertificateUnusable(text, request_id=pending.request_id)

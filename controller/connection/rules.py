@@ -265,6 +265,8 @@ def renew(state: State) -> Renew | None:
     """
     if state.connector_pause > 0 or state.revoked:  # after a revocation there must not be another certificate
         return None
+    if state.deferred_renewal is not None:
+        return None
     reason = _renewal_reason(state)
     if state.pending is not None:
         return (reason or Renew.TOO_OLD) if state.now >= state.pending.valid_from else None
@@ -409,6 +411,8 @@ def warnings(state: State) -> tuple[Problem, ...]:
         found.append(problem.gateway_secret_failed(secret, state.memory.gateway_failure))
     if state.pending is not None and state.now < state.pending.valid_from:
         found.append(problem.renewal_waits(valid_from=state.pending.valid_from, received=state.pending.received))
+    elif state.deferred_renewal is not None:
+        found.append(problem.renewal_deferred(state.deferred_renewal.text))
     elif _was_due_on_arrival(state):
         certificate = state.credentials
         found.append(
@@ -505,6 +509,8 @@ def _rest(state: State, found: Problem | None) -> Rest:
 
 def _maintenance_waits(state: State) -> list[float]:
     renewal = state.pending.valid_from if state.pending is not None else state.renewal_due_at
+    if state.deferred_renewal is not None:
+        renewal = state.deferred_renewal.until
     waits = [
         state.credentials.not_after - state.now,
         max(renewal - state.now, state.connector_pause),

@@ -122,6 +122,15 @@ class LastConnectorCall:
 
 
 @dataclass(frozen=True)
+class DeferredRenewal:
+    """Before the time `until` (epoch seconds), a renewed certificate would end before this one. `text`: for people."""
+
+    certificate: str
+    until: float
+    text: str
+
+
+@dataclass(frozen=True)
 class NewCredentials:
     """New credentials are stored: by a pairing, or by a renewal and why, for people. `fulfils_request`:
     refreshCredentialsNow was set before.
@@ -146,6 +155,7 @@ class Memory:
     last_call: LastConnectorCall | None = None
     gateway_failure: Failure | None = None
     renewed_at: float | None = None  # monotonic seconds
+    deferred_renewal: DeferredRenewal | None = None
     unreported: NewCredentials | None = None
 
     @classmethod
@@ -479,6 +489,14 @@ class State:
             not_after=self.credentials.not_after,
             acquired=acquired,
         )
+
+    @property
+    def deferred_renewal(self) -> DeferredRenewal | None:
+        """The reason not to renew the certificate yet."""
+        deferred = self.memory.deferred_renewal
+        if deferred is None or deferred.certificate != self.credentials.fingerprint or self.now >= deferred.until:
+            return None
+        return deferred
 
     @property
     def since_renewal(self) -> float:
