@@ -1,8 +1,11 @@
 """The life of the connection on virtual time: what is done when, how often, and what it costs."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
@@ -13,6 +16,7 @@ from controller.connection.state import renewal_due_at
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from informers.errors import ApiError, ServerError
+from tests.support.agent_thread import small_key
 from tests.support.compass_border import DIRECTOR_URL, RUNTIME, SECURED_URL
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
 
@@ -329,6 +333,37 @@ def test_the_ca_secret_is_mended(bench: Bench, harm: object, renewed: bool) -> N
     assert data["cacert"] == wanted
     assert (bench.fingerprint() != before) is renewed
     assert data.get("other") == (None if renewed else "eQ==")
+
+
+@pytest.mark.parametrize(("announced", "bits"), [("rsa2048", 2048), ("rsa3072", 3072), ("ecdsa", 4096)])
+def test_the_key_has_the_size_that_the_connector_announces(bench: Bench, announced: str, bits: int) -> None:
+    """4096 bits for what is not understood."""
+    sizes = []
+
+    def noted(size: int) -> rsa.RSAPrivateKey:
+        sizes.append(size)
+        return small_key(size)
+
+    answer = bench.connector.answer
+
+    def announce(body: bytes, headers: Mapping[str, str], credentials: Any) -> HttpAnswer:
+        true = answer(body, headers, credentials)
+        return replace(true, body=true.body.replace(b"rsa2048", announced.encode()))
+
+    bench.connector.answer = announce  # type: ignore[method-assign]
+    bench.reconciler._pairing._new_key = noted
+    bench.paired()
+    assert sizes[-1] == bits
+
+
+def test_a_secret_that_is_deleted_while_the_connector_signs_is_written_anew(bench: Bench) -> None:
+    def delete(operation: str) -> None:
+        if operation == "signCertificateSigningRequest":
+            bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+
+    bench.connector.intervene = delete
+    bench.paired()
+    assert bench.registration.runtime_id == RUNTIME
 
 
 def test_a_lost_ca_secret_is_restored_in_an_outage_of_the_connector(bench: Bench) -> None:
