@@ -1,6 +1,6 @@
 """Builds the agent: informers trigger controllers, controllers run reconcilers, the manager runs them all.
 
-Each component is documented in its own module. Nothing but the command imports this one.
+Each component is documented in its own module. Only the command line imports this one.
 """
 
 import random
@@ -333,7 +333,7 @@ class Context:
         self.credentials = process.credentials_store(client)
         self.health = Health(process.clock)
         self.progress = Progress(process.clock)
-        # Seconds between retries of a call to Compass.
+        # The longest back-off, in seconds, of calls to Compass and of the queues of connection and sync.
         self.retry_cap = min(process.settings.sync_period, LONGEST_RETRY_SECONDS)
 
     def backoff(self) -> Backoff:

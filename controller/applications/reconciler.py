@@ -178,7 +178,11 @@ class ApplicationReconciler:
             *(name for name, problem in wanted.problems.items() if self._to_mark(name, problem.reason.value)),
             *(name for name in plan.held if self._to_mark(name, DELETION_HELD)),
             *(name for name in self._secrets.owners() if self._is_orphaned(name, wanted)),
-            *(obj["metadata"]["name"] for obj in self._applications.indexer.list() if self._is_held_back(obj, wanted)),
+            *(
+                obj["metadata"]["name"]
+                for obj in self._applications.indexer.list()
+                if self._waits_for_finalizers(obj, wanted)
+            ),
         ]
 
     def _is_synced(self, application: Object, desired: Desired) -> bool:
@@ -205,7 +209,7 @@ class ApplicationReconciler:
             return bool(self._secrets.unwanted(name, ()))
         return not is_managed(application) and bool(self._secrets.left_behind(name))
 
-    def _is_held_back(self, application: Object, wanted: DesiredSet) -> bool:
+    def _waits_for_finalizers(self, application: Object, wanted: DesiredSet) -> bool:
         """Whether the Application is deleted because it is not assigned, and finalizers keep it."""
         return is_being_deleted(application) and wanted.removes(application)
 

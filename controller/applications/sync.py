@@ -252,22 +252,22 @@ class SyncReconciler:
         wanted = desired_set(assignment, self._conversion, previous=previous, stored=managed)
         gone = {name: obj["metadata"]["uid"] for name, obj in managed.items() if wanted.removes(obj)}
         verdict = self._judge(connection, gone, len(managed))
-        changed: list[str] = []
-        new = [name for name in gone if name not in verdict.held]
+        urgent: list[str] = []
+        later = [name for name in gone if name not in verdict.held]
         plan = self._progress.publish(wanted, held=verdict.held, request_id=identifier)
         for name in self._applications.differing(plan):
-            (changed if name in managed else new).append(name)
-        self._progress.expect([*changed, *new])
-        for name in changed:
+            (urgent if name in managed else later).append(name)
+        self._progress.expect([*urgent, *later])
+        for name in urgent:
             self._workers.enqueue(name, priority=_CHANGE_PRIORITY)
-        for name in new:
+        for name in later:  # deletions and creations
             self._workers.enqueue(name, priority=_MASS_PRIORITY)
         self._announce_problems(connection, wanted, managed)
         log.info(
             "Fetched from the Director",
             extra={
                 "applications": len(wanted.by_name),
-                "differing": len(changed) + len(new),
+                "differing": len(urgent) + len(later),
                 "problems": len(wanted.problems),
                 "held": len(verdict.held),
             },

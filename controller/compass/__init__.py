@@ -3,5 +3,5 @@
 * Every failure is a CompassError of a kind that callers can act upon (`controller.compass.errors`).
 * No secret enters a message, a repr or a log record.
 * What a client returns is complete and type-checked, or it raises.
-* Nothing is retried. Between calls nothing is remembered but pooled connections, and what a text of the Director said.
+* Nothing is retried. What stays between calls: pooled connections, and the applications of the last fetch.
 """

@@ -21,7 +21,7 @@ from controller.compass.certificates import (
 from controller.compass.errors import InvalidAnswer, identified_by, within
 from controller.compass.graphql import Transport
 from controller.compass.queries import CONFIGURATION, REVOKE, SIGN, Operation
-from controller.compass.types import Configuration, ConnectorConfiguration, Signed, SignedCertificate
+from controller.compass.types import ConnectorConfiguration, Signed, SignedCertificate, SigningOffer
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class ConnectorClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def configuration(self, url: str, *, token: str | None = None, request_id: str) -> Configuration:
+    def configuration(self, url: str, *, token: str | None = None, request_id: str) -> SigningOffer:
         """What to put into a signing request, and where Director and Connector are.
 
         With `token`, the answer must hold the next token, which is the one to sign with. The URLs may be None: whether
@@ -79,13 +79,13 @@ class ConnectorClient:
         return answer.whole()
 
 
-def _configuration(result: ConnectorConfiguration, *, token_wanted: bool) -> Configuration:
+def _configuration(result: ConnectorConfiguration, *, token_wanted: bool) -> SigningOffer:
     if token_wanted and result.token is None:
         raise InvalidAnswer("is null or absent instead of an object", path="token")
     request, urls = result.certificateSigningRequestInfo, result.managementPlaneInfo
     with within("certificateSigningRequestInfo"):
         parse_subject(request.subject)
-    return Configuration(
+    return SigningOffer(
         subject=request.subject,
         key_algorithm=request.keyAlgorithm,
         token=result.token.token if token_wanted and result.token is not None else None,

@@ -17,11 +17,11 @@ _OWN = 64 * MIB
 #: Maximum bytes of one answer, and so of one application. No API server accepts a larger object.
 _ANSWER = 6 * MIB
 
-#: What decoding takes at most for a byte of an answer, in bytes; the parts of the remaining memory for decoding one
-#: answer and for all Applications.
+#: What decoding takes at most for a byte of an answer, in bytes.
 _DECODING = 8
-_ANSWER_PART = 9
-_APPLICATIONS_PART = 3 / 4
+
+#: Shares of the memory beside that of the process: for one answer while it is decoded, and for all Applications.
+_ANSWER_SHARE, _APPLICATIONS_SHARE = 1 / 9, 3 / 4
 
 #: An answer has at least so many bytes for each value in it. JSON of Compass has twenty.
 _BYTES_PER_VALUE = 6
@@ -54,13 +54,13 @@ class Limits:
     @property
     def answer_bytes(self) -> int:
         """Maximum size of one answer, decompressed, in bytes."""
-        return _ANSWER if self.memory_limit is None else min(_ANSWER, self._left // _ANSWER_PART // _DECODING)
+        return _ANSWER if self.memory_limit is None else min(_ANSWER, int(self._left * _ANSWER_SHARE) // _DECODING)
 
     @property
     def applications_memory(self) -> int:
         """Maximum memory for all Applications together."""
         allowed = self.applications * _PER_ALLOWED_APPLICATION
-        return allowed if self.memory_limit is None else min(allowed, int(self._left * _APPLICATIONS_PART))
+        return allowed if self.memory_limit is None else min(allowed, int(self._left * _APPLICATIONS_SHARE))
 
     @property
     def _left(self) -> int:

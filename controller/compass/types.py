@@ -68,7 +68,7 @@ class RevokeData(Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Configuration:
+class SigningOffer:
     """The Connector's answer to `configuration`.
 
     `token` is the one-time token to sign with; None over mTLS, where none is needed. `subject` and `key_algorithm` are

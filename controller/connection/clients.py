@@ -21,7 +21,7 @@ from controller.compass.errors import InvalidAnswer
 from controller.compass.fetch import KnownApplications
 from controller.compass.graphql import Observe, Transport
 from controller.compass.limits import Limits
-from controller.compass.types import Configuration
+from controller.compass.types import SigningOffer
 from controller.connection.credentials import CredentialsStore, Registration, StoredCredentials
 from controller.connection.store import ConnectionStore
 from controller.validation import fault_of_url
@@ -34,7 +34,7 @@ def new_request_id(runtime_id: str = "") -> str:
     return f"{runtime_id}_{uuid.uuid4()}" if runtime_id else str(uuid.uuid4())
 
 
-def announced_urls(offered: Configuration, *, request_id: str) -> tuple[str, str]:
+def announced_urls(offered: SigningOffer, *, request_id: str) -> tuple[str, str]:
     """The URLs of Connector and Director for the certificate. Raises InvalidAnswer if they are invalid, because such a
     connection could never be used or renewed.
     """

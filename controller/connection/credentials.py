@@ -77,8 +77,8 @@ class Registration:
     """The data that belong to the certificate: ids of the Runtime, and URLs of Compass.
 
     `origin`: the object with the configuration of the pairing. `paired_with`: the fingerprint of this configuration.
-    `connection_uid`: that of the CompassConnection at that time. All three are "" if unknown. `acquired`: the time of
-    this certificate in epoch seconds, `paired_at`: that of the pairing; 0 if unknown.
+    `connection_uid`: that of the CompassConnection at that time. All three are "" if unknown. `acquired`: the time
+    from which this certificate is used, in epoch seconds, `paired_at`: that of the pairing; 0 if unknown.
     """
 
     runtime_id: str

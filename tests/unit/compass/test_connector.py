@@ -12,7 +12,7 @@ from controller.compass.certificates import build_csr
 from controller.compass.connector import ConnectorClient
 from controller.compass.errors import InvalidAnswer, Refused
 from controller.compass.graphql import Transport
-from controller.compass.types import Configuration
+from controller.compass.types import SigningOffer
 from tests.unit.compass.https_server import SECRET_TOKEN, Authority, Server, http, pem
 
 SUBJECT = "O=Org,OU=OrgUnit,L=locality,ST=province,C=DE,CN=abc"
@@ -45,7 +45,7 @@ def test_configuration_with_a_token_gives_the_next_one(connector: ConnectorClien
     """The configured token goes into the header, and the answer's is the one to sign with."""
     server.answer = lambda _: http(configuration())
     result = connector.configuration(server.url, token=SECRET_TOKEN, request_id="r_1")
-    assert result == Configuration(
+    assert result == SigningOffer(
         subject=SUBJECT,
         key_algorithm="rsa2048",
         token="second-token",

@@ -268,7 +268,7 @@ def test_no_representation_of_credentials_shows_them() -> None:
     auth = types.Auth(credential, additionalHeaders=parameters, additionalQueryParams=parameters)
     assert repr(types.Bundle("b", "n", defaultInstanceAuth=auth)).count("Credential('kind')") == 1
     assert "canary" not in repr(types.Bundle("b", "n", defaultInstanceAuth=auth))
-    assert "canary" not in repr(types.Configuration("s", "k", token="canary"))
+    assert "canary" not in repr(types.SigningOffer("s", "k", token="canary"))
 
 
 def test_a_name_is_shown_as_it_is_or_cut_and_told_from_others() -> None:
