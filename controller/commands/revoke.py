@@ -98,7 +98,7 @@ class _Revocation:
             credentials = self._snapshot.credentials.load()
         except CredentialsError as error:
             gateway = self._snapshot.credentials.gateway_secret(b"")
-            reported = status.connection_error(self._snapshot.connection) == _reason(configuration)
+            reported = _reason(configuration) in status.connection_error(self._snapshot.connection)
             is_finished = reported and gateway is GatewaySecret.MISSING
             if not marked_before or is_finished or not isinstance(error, CredentialsMissing):
                 raise _Failed(f"There is no certificate to revoke: {error}") from error

@@ -290,7 +290,9 @@ def write_gateway_ca(state: State) -> Act | None:
     """
     if state.gateway is GatewaySecret.AS_WANTED or state.gateway_pause > 0 or state.revoked:
         return None
-    return Act.WRITE_GATEWAY_CA
+    renews = state.gateway is GatewaySecret.MISSING and state.memory.gateway_failure is None
+    cannot_renew = state.connector_pause > 0 or state.deferred_renewal is not None
+    return Act.WRITE_GATEWAY_CA if not renews or cannot_renew else None
 
 
 def abandon_pairing(state: State) -> Act | None:

@@ -236,12 +236,15 @@ def _all_that_the_agent_does(world: World, audit: AuditLog) -> None:
 
 def _use(world: World) -> None:
     world.wait_for_state("ResourceApplicationFailed")  # the Application of the user is in the way
-
-    # Told again and again, an Event is patched.
-    for number in range(3):
-        world.client.patch(APPLICATION, WEATHER, {"spec": {"description": f"of a user {number}"}})
-        world.wait_for("the Event", lambda n=number: _count(world, "ApplicationFailed") > n)  # type: ignore[misc]
     world.client.delete(APPLICATION, WEATHER)
+
+    # An Event that repeats is patched.
+    urls = {"connectorUrl": "", "directorUrl": ""}
+    world.put(COMPASS_CONNECTION, {"metadata": {"name": "other"}, "spec": {"managementInfo": urls}})
+    for number in range(3):
+        world.client.patch(COMPASS_CONNECTION, "other", {"metadata": {"annotations": {"number": str(number)}}})
+        world.wait_for("the Event", lambda n=number: _count(world, "Ignored") > n)  # type: ignore[misc]
+    world.client.delete(COMPASS_CONNECTION, "other")
     world.wait_for_state("Synchronized")
 
     # A Secret without its labels, which hides it from the agent; an Application that names another Secret.
