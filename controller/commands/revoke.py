@@ -155,6 +155,9 @@ class _Revocation:
         try:
             self._revoke(credentials, registration, "certificate")
         except Refused as error:
+            if self._revoked:
+                text = f"The certificate could not be revoked yet: {error}. {self._advice()}"
+                raise _Failed(text) from error
             raise _NothingDone(self._refused(error, credentials)) from error
 
     def _revoke_pending(self, pending: PendingCertificate, registration: Registration) -> None:

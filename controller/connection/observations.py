@@ -60,7 +60,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A refusal of a certificate. `since`, `last`: the first and the last of an unbroken series, monotonic seconds."""
+    """A refusal of a certificate. `since`: the first one since this service last accepted the certificate, `last`: the
+    latest one; monotonic seconds.
+    """
 
     by: CompassService
     certificate: str

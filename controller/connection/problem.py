@@ -93,8 +93,10 @@ def not_configured(problem: ConfigurationProblem, last: Problem | None = None) -
     return _no_pairing(f"{problem.text}{earlier}", cure=f"configure a new one-time token; {problem.text}")
 
 
-def revoked_by_operator(origin: str) -> Problem:
-    return _no_pairing(f"the certificate was revoked by an operator; to connect again, {_new_token(origin)}")
+def revoked_by_operator(origin: str, *, fault: str = "") -> Problem:
+    """`fault`: that of the configuration, "" for none."""
+    text = f"the certificate was revoked by an operator; to connect again, {_new_token(origin)}"
+    return _no_pairing(f"{text}; {fault}" if fault else text)
 
 
 def token_used(origin: str) -> Problem:
@@ -135,8 +137,11 @@ def reconnect_failed(obstacle: Problem) -> Problem:
 # --- credentials that do not work ---
 
 
-def wrong_runtime(owner: Owner, *, configured: str, origin: str) -> Problem:
-    """The certificate belongs to a Runtime other than the configured one, or to an application."""
+def wrong_runtime(owner: Owner, *, configured: str, origin: str, failed: Problem | None = None) -> Problem:
+    """The certificate belongs to a Runtime other than the configured one, or to an application.
+
+    `failed`: a new pairing, None if there was none.
+    """
     stopped = "the agent does not fetch or change anything"
     if owner.kind == "APPLICATION":
         text = (
@@ -150,6 +155,8 @@ def wrong_runtime(owner: Owner, *, configured: str, origin: str) -> Problem:
             f"the certificate belongs to Runtime {owner.actual}, but {where} is {configured}; {stopped}; correct "
             f"{where}, or put a one-time token for Runtime {configured} there"
         )
+    if failed is not None:
+        text = f"{text}; a new pairing failed: {failed.text()}"
     return Problem(Kind.WRONG_RUNTIME, text, status.ConnectionState.CONNECTION_FAILED)
 
 

@@ -227,7 +227,11 @@ class ConnectionReconciler:
             failure = Failure.of(error)
             self._pauses.gateway.failed(GATEWAY)
         else:
-            self._pauses.gateway.succeeded()
+            if dry_run or self._credentials.gateway_secret(ca_pem) is GatewaySecret.AS_WANTED:
+                self._pauses.gateway.succeeded()
+            else:
+                failure = Failure(ApiError, "the cluster changes its key cacert; exclude this Secret from the policy")
+                self._pauses.gateway.failed(GATEWAY)
         self._remember(gateway_failure=failure)
         return failure is None
 

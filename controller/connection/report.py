@@ -140,7 +140,8 @@ def _write_connection(obj: Object, state: State, done: NewCredentials | None) ->
     if paired or is_new:
         # Of older credentials, the time of the pairing is not stored: they are at least this old.
         paired_at = registration.paired_at or registration.acquired or state.credentials.not_before
-        status.established(obj, at=min(paired_at, state.now), now=state.now)
+        contact = state.now if paired or state.connector_accepts else None
+        status.established(obj, at=min(paired_at, state.now), last_success=contact)
         _write_certificate(obj, state)
     if paired:
         remove_revocation_mark(obj)

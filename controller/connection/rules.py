@@ -60,7 +60,7 @@ class Renew(StrEnum):
 
     TOO_OLD = "its validity is below the renewal threshold"
     REQUESTED = "refreshCredentialsNow is set"
-    CA_MISSING = "the Secret with the CA certificates is missing"
+    CA_MISSING = "the Secret with the CA certificates is missing"  # as for the Go agent: a way to request a renewal
 
 
 class Act(Enum):
@@ -102,7 +102,13 @@ def pairing_step(state: State) -> Pair | Problem:
 
 def revoked(state: State) -> Problem | None:
     """An operator has revoked the connection, and the configuration has not changed since: no step."""
-    return problem.revoked_by_operator(state.configuration.origin) if state.revoked else None
+    if not state.revoked:
+        return None
+    configuration = state.configuration
+    fault = ""
+    if isinstance(configuration, ConfigurationProblem) and not configuration.nothing:
+        fault = configuration.text
+    return problem.revoked_by_operator(configuration.origin, fault=fault)
 
 
 def given_up(state: State) -> Problem | None:
@@ -291,7 +297,7 @@ def write_gateway_ca(state: State) -> Act | None:
     if state.gateway is GatewaySecret.AS_WANTED or state.gateway_pause > 0 or state.revoked:
         return None
     renews = state.gateway is GatewaySecret.MISSING and state.memory.gateway_failure is None
-    cannot_renew = state.connector_pause > 0 or state.deferred_renewal is not None
+    cannot_renew = state.connector_pause > 0 or state.deferred_renewal is not None or state.pending is not None
     return Act.WRITE_GATEWAY_CA if not renews or cannot_renew else None
 
 
@@ -307,10 +313,18 @@ def wrong_runtime(state: State) -> Rest | None:
     """The credentials belong to a Runtime other than the configured one: ConnectionFailed, until RUNTIME_ID is
     corrected.
     """
-    registration, owner = state.registration, state.wrong_owner
-    if owner is None:
+    if state.wrong_owner is None:
         return None
-    wrong = problem.wrong_runtime(owner, configured=registration.runtime_id, origin=registration.origin)
+    configuration, failure = state.relevant_configuration, state.pairing_failure
+    configured, origin = state.registration.runtime_id, state.registration.origin
+    if isinstance(configuration, PairingConfiguration) and configuration.origin == origin:
+        configured = configuration.runtime_id
+    wrong = problem.wrong_runtime(
+        state.wrong_owner,
+        configured=configured,
+        origin=origin,
+        failed=failure.problem if failure is not None else None,
+    )
     return _rest(state, wrong)
 
 
@@ -408,7 +422,7 @@ def warnings(state: State) -> tuple[Problem, ...]:
         found.append(problem.token_failed(problem.not_configured(state.relevant_configuration)))
     if has_reference(state.connection):
         found.append(problem.reference_unsupported(str(state.settings.configuration)))
-    if state.memory.gateway_failure is not None:
+    if state.memory.gateway_failure is not None and state.gateway is not GatewaySecret.AS_WANTED:
         secret = str(state.settings.ca_certificates_secret)
         found.append(problem.gateway_secret_failed(secret, state.memory.gateway_failure))
     if state.pending is not None and state.now < state.pending.valid_from:

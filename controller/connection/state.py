@@ -283,7 +283,7 @@ class State:
 
     @property
     def connector_accepts(self) -> bool:
-        """Its last call was answered."""
+        """The Connector accepted this certificate in its last call."""
         return self.last_call is not None and self.last_call.failure is None
 
     @cached_property

@@ -123,11 +123,14 @@ def connection_part(connection: Object) -> Object:
     return part
 
 
-def established(connection: Object, *, at: float, now: float) -> None:
-    """Begin a status for credentials that were paired `at` that time: drop everything about earlier ones."""
+def established(connection: Object, *, at: float, last_success: float | None) -> None:
+    """Begin a status for credentials that were paired `at` that time: drop everything about earlier ones.
+
+    `last_success`: when the Connector accepted them, None if it is not known.
+    """
     status = connection.setdefault("status", {})
     status["connectionState"] = ConnectionState.CONNECTED.value
-    status["connectionStatus"] = _connection_status(established=at, last_success=now)
+    status["connectionStatus"] = _connection_status(established=at, last_success=last_success)
     if isinstance(status.get("synchronizationStatus"), dict):
         status["synchronizationStatus"].pop("error", None)
 

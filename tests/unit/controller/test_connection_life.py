@@ -377,6 +377,60 @@ def test_a_lost_ca_secret_is_restored_in_an_outage_of_the_connector(bench: Bench
     assert bench.signed == 1
 
 
+def test_a_lost_ca_secret_is_restored_while_a_renewed_certificate_waits(bench: Bench) -> None:
+    bench.paired()
+    bench.connector.state.clock = lambda: bench.clock.time() + 7200
+    bench.clock.advance(SYNC_PERIOD)
+    bench.server.delete(SECRET, CA.name, namespace=CA.namespace)
+    bench.run(60)
+    assert bench.credentials.read().pending is not None
+    assert bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]["cacert"]
+
+
+def test_a_ca_secret_that_a_policy_changes_is_written_with_pauses(bench: Bench) -> None:
+    """And the connection is reported, with a warning."""
+    update, create = bench.server.update, bench.server.create
+
+    def changed(written: dict[str, Any]) -> dict[str, Any]:
+        if written["metadata"]["name"] == CA.name:
+            bench.server.edit(SECRET, CA.name, lambda obj: obj["data"].update(cacert="eA=="), CA.namespace)
+            return bench.server.get(SECRET, CA.name, namespace=CA.namespace)
+        return written
+
+    bench.server.update = lambda *a, **k: changed(update(*a, **k))  # type: ignore[method-assign]
+    bench.server.create = lambda *a, **k: changed(create(*a, **k))  # type: ignore[method-assign]
+    bench.configure()
+    bench.run(60)
+    bench.assert_connected()
+    assert bench.server.writes.total() < 30
+    if bench.server.subresource:
+        assert "the cluster changes its key cacert" in bench.warning
+
+
+def test_a_warning_of_the_ca_secret_ends_when_it_is_right(bench: Bench) -> None:
+    """Also if another client has written it."""
+    bench.paired()
+    right = bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]
+    bench.server.forbidden.add(f"{CA.namespace}/{CA.name}")
+    bench.server.edit(SECRET, CA.name, lambda obj: obj["data"].update(cacert="eA=="), CA.namespace)
+    bench.settle()
+    if bench.server.subresource:
+        assert "could not be written" in bench.warning
+    bench.server.edit(SECRET, CA.name, lambda obj: obj.update(data=dict(right)), CA.namespace)
+    bench.settle()
+    assert bench.warning == ""
+
+
+def test_the_last_contact_is_not_that_of_a_new_object(bench: Bench) -> None:
+    """The CompassConnection is deleted while the Connector is down: nothing has accepted the certificate."""
+    bench.paired()
+    bench.restart()
+    bench.connector.outages.begin("connector")
+    bench.delete_connection()
+    bench.settle()
+    assert bench.connection["status"]["connectionStatus"]["lastSuccess"] is None
+
+
 def test_the_metrics_of_the_certificate_end_with_it(bench: Bench) -> None:
     """An alert must not fire for a certificate that was deleted."""
     bench.paired()

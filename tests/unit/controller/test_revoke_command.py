@@ -133,10 +133,11 @@ def test_nothing_is_changed_if_the_connector_fails_for_the_renewed_certificate(b
     assert_nothing_changed(bench)
 
 
-def test_a_failure_after_the_renewed_certificate_was_revoked_keeps_the_mark(bench: Bench) -> None:
+@pytest.mark.parametrize("status", [400, 429])
+def test_a_failure_after_the_renewed_certificate_was_revoked_keeps_the_mark(bench: Bench, status: int) -> None:
     """Something was changed. The next run goes on with the other certificate."""
     renew_by_a_clock_ahead(bench)
-    answers = [None, HttpAnswer(429, b"", "")]
+    answers = [None, HttpAnswer(status, b"", "", JSON)]
     bench.connector.intervene = lambda operation: answers.pop(0) if operation == REVOKE and answers else None
     code, text = run(bench)
     assert code == FAILED
