@@ -296,9 +296,8 @@ def write_gateway_ca(state: State) -> Act | None:
     """
     if state.gateway is GatewaySecret.AS_WANTED or state.gateway_pause > 0 or state.revoked:
         return None
-    renews = state.gateway is GatewaySecret.MISSING and state.memory.gateway_failure is None
     cannot_renew = state.connector_pause > 0 or state.deferred_renewal is not None or state.pending is not None
-    return Act.WRITE_GATEWAY_CA if not renews or cannot_renew else None
+    return Act.WRITE_GATEWAY_CA if cannot_renew or not _missing_ca_requests_renewal(state) else None
 
 
 def abandon_pairing(state: State) -> Act | None:
@@ -467,8 +466,12 @@ def _renewal_reason(state: State) -> Renew | None:
         return Renew.TOO_OLD
     if status.flag(state.connection, "refreshCredentialsNow"):
         return Renew.REQUESTED
-    missing = state.gateway is GatewaySecret.MISSING and state.memory.gateway_failure is None
-    return Renew.CA_MISSING if missing else None
+    return Renew.CA_MISSING if _missing_ca_requests_renewal(state) else None
+
+
+def _missing_ca_requests_renewal(state: State) -> bool:
+    """The Secret of the gateway is missing, and could be written."""
+    return state.gateway is GatewaySecret.MISSING and state.memory.gateway_failure is None
 
 
 def _was_due_on_arrival(state: State) -> bool:
