@@ -20,7 +20,7 @@ from controller.compass.director import DirectorClient
 from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.types import Assignment
 from controller.connection import status
-from controller.connection.backoff import Backoff, with_jitter
+from controller.connection.backoff import Backoff, reconcile_with_backoff, with_jitter
 from controller.connection.clients import CompassClients, new_request_id
 from controller.connection.credentials import (
     CredentialsError,
@@ -36,7 +36,6 @@ from controller.runtime import logs
 from controller.runtime.controller import Controller, Result
 from controller.runtime.events import EventRecorder
 from controller.settings import Settings
-from informers.errors import ApiError
 from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -122,22 +121,13 @@ class SyncReconciler:
     def reconcile(self, name: str) -> Result:
         """Unexpected errors become a failed synchronisation, with a back-off. Raises informers.ApiError."""
         connection = self._connections.get(name)
-        pause = self._internal_backoff.wait(name)
-        if pause > 0:
-            return Result(requeue_after=pause)
-        try:
-            result = self._reconcile(connection)
-        except ApiError:
-            raise
-        except Exception as error:
+
+        def report(error: Exception) -> None:
             if connection is None:
-                raise
-            log.exception("Unexpected error in the sync")
-            delay = self._internal_backoff.failed(name)
+                raise error
             self._report_failure(connection, Failure.of(error).text)
-            return Result(requeue_after=delay)
-        self._internal_backoff.succeeded()
-        return result
+
+        return reconcile_with_backoff(lambda: self._reconcile(connection), self._internal_backoff, name, report=report)
 
     def _reconcile(self, connection: Object | None) -> Result:
         state = status.state_of(connection)

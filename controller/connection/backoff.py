@@ -5,11 +5,16 @@ failure to the status is an event. So this back-off is applied before the call t
 pause.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controller.runtime.controller import Result
+from informers.errors import ApiError
 from workqueue.clock import Clock
+
+log = logging.getLogger(__name__)
 
 BASE_SECONDS = 1.0  # a Pod that starts before its Compass should not wait long
 _FACTOR = 2.0
@@ -60,6 +65,29 @@ class Backoff:
         """Reset to the shortest delay."""
         with self._lock:
             self._key, self._failures, self._next = "", 0, 0.0
+
+
+def reconcile_with_backoff(
+    reconcile: Callable[[], Result], backoff: Backoff, key: str, *, report: Callable[[Exception], None]
+) -> Result:
+    """The border of a reconciler for unexpected errors: they are logged and reported, and a back-off follows.
+
+    Raises informers.ApiError, for which the queue has a back-off, and what `report` raises.
+    """
+    pause = backoff.wait(key)
+    if pause > 0:
+        return Result(requeue_after=pause)
+    try:
+        result = reconcile()
+    except ApiError:
+        raise
+    except Exception as error:
+        log.exception("Unexpected error")
+        pause = backoff.failed(key)
+        report(error)
+        return Result(requeue_after=pause)
+    backoff.succeeded()
+    return result
 
 
 @dataclass(frozen=True, kw_only=True)

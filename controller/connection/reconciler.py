@@ -12,7 +12,7 @@ from typing import Any
 
 from controller.compass.errors import CompassError, Refused
 from controller.connection import problem, rules, status
-from controller.connection.backoff import Pauses, with_jitter
+from controller.connection.backoff import Pauses, reconcile_with_backoff, with_jitter
 from controller.connection.clients import Dependencies
 from controller.connection.configuration import ConfigurationReader, RevokedMeanwhile, has_spec_token
 from controller.connection.credentials import CredentialsReplaced, GatewaySecret, StoredCredentials, StoredPairing
@@ -77,20 +77,14 @@ class ConnectionReconciler:
         if name != CONNECTION_NAME:
             self._reporter.ignore(name)
             return Result()
-        pause = self._pauses.internal.wait(name)
-        if pause > 0:
-            return Result(requeue_after=pause)
-        try:
-            result = self._reconcile()
-        except ApiError:
-            raise
-        except Exception as error:
-            log.exception("Unexpected error in the connection")
-            pause = self._pauses.internal.failed(name)
-            self._reporter.report_internal_error(problem.internal_error(error), self._clock.time())
-            return Result(requeue_after=pause)
-        self._pauses.internal.succeeded()
-        return result
+        return reconcile_with_backoff(
+            self._reconcile,
+            self._pauses.internal,
+            name,
+            report=lambda error: self._reporter.report_internal_error(
+                problem.internal_error(error), self._clock.time()
+            ),
+        )
 
     def _reconcile(self) -> Result:
         for _ in range(_MAX_ACTIONS):

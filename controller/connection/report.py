@@ -114,9 +114,8 @@ def _write(obj: Object, state: State, problem: Problem | None, warnings: tuple[P
     if state.status_shows_credentials:
         _write_connection(obj, state, done)
     elif not state.is_usable and state.pairing_failure is not None and state.pairing_failure.final:
-        _remove_spec_token(
-            obj, state.attempt_fingerprint
-        )  # applied again after it was given up; it hides the other places
+        # It was applied again after it was given up, and hides the other places.
+        _remove_spec_token(obj, state.attempt_fingerprint)
     if problem is not None:
         _write_problem(obj, problem, now=state.now)
     elif _revocation_is_done(obj, state):
