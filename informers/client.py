@@ -142,14 +142,21 @@ class Client:
         since = self._refusals.since
         return 0.0 if since is None else self._clock.monotonic() - since
 
-    def until(self, fence: Stop | None, *, stop: Stop) -> Self:
+    def until(self, fence: Stop | None, *, stop: Stop, answered: Answered = lambda *_: None) -> Self:
         """A client with the same connections for work that has to end.
 
         From `stop` on, nothing is retried, but the work may send its last requests. When `fence` is set, running
         requests end at once and later ones before anything is sent: they raise Stopped. Do not close this client.
+
+        `answered` is called as well for the answers of its requests.
         """
+
+        def both(method: str, url: str, error: ApiError | None) -> None:
+            self._on_answer(method, url, error)
+            answered(method, url, error)
+
         view = copy.copy(self)
-        view._fence, view.stop = fence or self._fence, stop  # noqa: SLF001 - of the same class
+        view._fence, view.stop, view._on_answer = fence or self._fence, stop, both  # noqa: SLF001 - of the same class
         return view
 
     def close(self) -> None:

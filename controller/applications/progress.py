@@ -7,16 +7,14 @@ reconciler is triggered to write the status.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from controller.applications.desired import DesiredSet
-from workqueue.clock import Clock
 
-#: Seconds after which an Application whose reconcile has not ended is reported. An API server answers within
-#: milliseconds; an admission webhook may take 30 s.
+#: Seconds without an answer after which an Application whose reconcile has not ended is reported. An API server answers
+#: within milliseconds; an admission webhook may take 30 s.
 HANGING_SECONDS = 5.0
 
 _WAITS = "it waits for other Applications, whose writes hang"
@@ -55,9 +53,7 @@ class Outcome:
 class Progress:
     """Thread-safe. Subscribers are called outside the lock when there are new results for the status."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._working: dict[str, float] = {}  # monotonic start of each reconcile in progress, by name
+    def __init__(self) -> None:
         self._subscribers: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._plan: Plan | None = None
@@ -106,25 +102,16 @@ class Progress:
         """The name could not be synchronised with `plan`. False if the same error was reported last."""
         return self._report(name, plan, error)
 
-    @contextmanager
-    def working(self, name: str) -> Iterator[None]:
-        """The name is being reconciled inside this context."""
-        with self._lock:
-            self._working[name] = self._clock.monotonic()
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._working[name]
+    def report_hanging(self, waiting: Mapping[str, float]) -> bool:
+        """Report each name as failed whose reconcile gets no answer, and if none of them goes on, those that wait for
+        them, too. True if names have no result yet.
 
-    def report_hanging(self) -> bool:
-        """Report each name as failed whose reconcile takes long, and if none of them goes on, those that wait for them,
-        too. True if names have no result yet.
+        `waiting`: the names that are being reconciled, and the seconds without an answer.
         """
         with self._lock:
-            plan, now = self._plan, self._clock.monotonic()
-            errors = {name: _HANGS for name, began in self._working.items() if now - began >= HANGING_SECONDS}
-            if errors and len(errors) == len(self._working):
+            plan = self._plan
+            errors = {name: _HANGS for name, seconds in waiting.items() if seconds >= HANGING_SECONDS}
+            if errors and len(errors) == len(waiting):
                 errors = dict.fromkeys(self._pending or (), _WAITS) | errors
         if plan is not None:
             for name, error in errors.items():

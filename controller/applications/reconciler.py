@@ -96,7 +96,7 @@ class ApplicationReconciler:
         if plan is None:
             log.debug("Skipped", extra={"reason": "no sync has finished yet"})
             return Result()
-        with logs.bind(requestID=plan.request_id), self._progress.working(name):
+        with logs.bind(requestID=plan.request_id):
             try:
                 self._reconcile_until_current(name, plan)
             except DeletionPending as wait:

@@ -16,6 +16,7 @@ import math
 import threading
 import uuid
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -74,6 +75,28 @@ Reconcile: TypeAlias = Callable[[K], Result]
 _EXPECTED_ERRORS = (KubernetesError, OSError, ReconcileFailed)
 
 
+@dataclass(slots=True)
+class _Running(Generic[K]):
+    """A reconcile in progress. `since`: its start, or the end of its last request; monotonic seconds."""
+
+    key: K
+    clock: Clock
+    since: float
+
+
+_current: ContextVar[_Running[Any] | None] = ContextVar("reconcile", default=None)
+
+
+def progressed(*_: object) -> None:
+    """Record that a request of the reconcile in this thread has ended. Elsewhere it has no effect.
+
+    A reconcile with many requests may take long, and is not stuck while they end.
+    """
+    running = _current.get()
+    if running is not None:
+        running.since = running.clock.monotonic()
+
+
 class Informer(Protocol):
     """What a controller needs of a SharedInformer."""
 
@@ -117,8 +140,7 @@ class Controller(Generic[K]):
         )
         self._watches: list[tuple[Informer, EventHandlers]] = []
         self._lock = threading.Lock()
-        # Key and start (monotonic seconds) of each reconcile in progress.
-        self._running: dict[str, tuple[K, float]] = {}
+        self._running: dict[str, _Running[K]] = {}  # by id of the reconcile; guarded by _lock
         self._threads: list[threading.Thread] = []
         self._failures: list[BaseException] = []  # errors that ended a worker
         self._started = False
@@ -173,14 +195,17 @@ class Controller(Generic[K]):
             raise failure
         log.info("Controller stopped", extra={"controller": self.name})
 
-    def check(self, *, stuck_after: float) -> None:
-        """Raise RuntimeError when a worker reconciles one key for more than stuck_after seconds."""
+    def waiting(self) -> dict[K, float]:
+        """The keys that are being reconciled, and for how many seconds none of their requests has ended."""
         now = self._clock.monotonic()
         with self._lock:
-            running = list(self._running.values())
-        for key, began in running:
-            if now - began > stuck_after:
-                raise RuntimeError(f"controller {self.name}: reconcile of {key} takes {now - began:.0f} s")
+            return {running.key: now - running.since for running in self._running.values()}
+
+    def check(self, *, stuck_after: float) -> None:
+        """Raise RuntimeError when a reconcile runs, and none of its requests has ended for more than stuck_after seconds."""
+        for key, seconds in self.waiting().items():
+            if seconds > stuck_after:
+                raise RuntimeError(f"controller {self.name}: reconcile of {key} has made no progress for {seconds:.0f} s")
 
     def _handlers(self, keys: Callable[[Object], Iterable[K]], predicate: Predicate | None) -> EventHandlers:
         def keys_of(obj: Object) -> Iterable[K]:
@@ -254,14 +279,17 @@ class Controller(Generic[K]):
         reconcile_id = str(uuid.uuid4())
         context = {"controller": self.name, "controllerKind": self.kind, "key": str(key), "reconcileID": reconcile_id}
         began = self._clock.monotonic()
+        running = _Running(key, self._clock, began)
         with self._lock:
-            self._running[reconcile_id] = (key, began)
+            self._running[reconcile_id] = running
+        token = _current.set(running)
         self._metrics.active_workers.inc()
         try:
             with logs.bind(**{name: value for name, value in context.items() if value}):
                 self._reconcile_and_requeue(key, priority)
         finally:
             self._metrics.active_workers.dec()
+            _current.reset(token)
             self._metrics.seconds.observe(self._clock.monotonic() - began)
             with self._lock:
                 del self._running[reconcile_id]

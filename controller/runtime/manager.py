@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
-from controller.runtime.controller import Controller
+from controller.runtime.controller import Controller, progressed
 from controller.runtime.group import Group, Run, RunnableFailed
 from controller.runtime.health import Check, HealthHandler, MetricsHandler
 from controller.runtime.http_server import HTTPServer, serve
@@ -40,7 +40,7 @@ GRACE_PERIOD = 30.0
 # Of the runnables and of the informers each, also if what stops before them does not end. The last Events need up to
 # five seconds.
 _LATER_SECONDS = 6.0
-# Much longer than any working reconcile: each request has a timeout of a minute or less.
+# Much longer than a reconcile works without an answer: each request has a timeout of a minute or less.
 STUCK_AFTER = 600.0
 # Short enough that the log soon shows what is missing, and long enough for only a few lines a minute.
 _REPORT_SECONDS = 10.0
@@ -255,7 +255,7 @@ class Manager:
         self._wait_for_watches(stop)
         if stop.is_set():
             return
-        client = self._client.until(term, stop=group.stop)
+        client = self._client.until(term, stop=group.stop, answered=progressed)
         self._controllers = [controller for build in self._builders for controller in build(client)]
         for name, run in self._leader_runnables:
             group.start(name, run, until_stop=False)

@@ -242,7 +242,7 @@ class Agent:
         }
         self._undelivered: list[tuple[str, Object | None, Object | None, str]] = []
         self.lagging = False
-        self.progress = Progress(self.clock)
+        self.progress = Progress()
         self.progress.subscribe(self._conclude)
         self.applications = ApplicationReconciler(
             cluster,  # type: ignore[arg-type]
@@ -274,6 +274,7 @@ class Agent:
             clock=self.clock,
             jitter=lambda: 0.0,
         )
+        self._began: dict[str, float] = {}  # monotonic start of each reconcile in progress
         self.delayed: dict[str, float] = {}  # monotonic time at which a name is due again
         cluster.now = self.clock.time
         self.relist()
@@ -295,6 +296,9 @@ class Agent:
     def enqueue(self, name: str, *, priority: int = 0) -> None:
         self.queue[name] = max(priority, self.queue.get(name, priority))
         self.priorities.append((name, priority))
+
+    def waiting(self) -> dict[str, float]:
+        return {name: self.clock.monotonic() - began for name, began in self._began.items()}
 
     def _conclude(self) -> None:
         self.sync_due = True
@@ -336,12 +340,15 @@ class Agent:
         """Reconcile one Application; gives what it raised."""
         self.queue.pop(name, None)
         self.delayed.pop(name, None)
+        self._began[name] = self.clock.monotonic()
         try:
             again = self.applications.reconcile(name).requeue_after
             if again is not None:
                 self.delayed[name] = self.clock.monotonic() + again
         except Exception as error:  # noqa: BLE001 - the controller would queue it again
             return error
+        finally:
+            del self._began[name]
         return None
 
     def step_sync(self) -> float | None:

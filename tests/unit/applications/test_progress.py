@@ -6,7 +6,6 @@ from controller.applications.conversion import ConversionSettings
 from controller.applications.desired import DesiredSet, desired_set
 from controller.applications.progress import HANGING_SECONDS, Plan, Progress
 from controller.compass.types import Application, Assignment, IncompleteApplication
-from tests.clock import VirtualClock
 
 
 class _Conclusions:
@@ -35,7 +34,7 @@ def _published(progress: Progress, desired: DesiredSet, *, pending: list[str], h
 def test_concludes_with_the_last_pending_name() -> None:
     """One conclusion for a set, whatever order the outcomes come in."""
     conclusions = _Conclusions()
-    progress = Progress(VirtualClock())
+    progress = Progress()
     progress.subscribe(conclusions)
     plan = _published(progress, _set("a", "b", "c"), pending=["a", "b"])
     progress.succeeded("b", plan)
@@ -49,7 +48,7 @@ def test_concludes_with_the_last_pending_name() -> None:
 def test_concludes_again_only_when_an_outcome_changes() -> None:
     """Retries that fail alike are no news; a recovery and a new failure are."""
     conclusions = _Conclusions()
-    progress = Progress(VirtualClock())
+    progress = Progress()
     progress.subscribe(conclusions)
     plan = _published(progress, _set("a"), pending=["a"])
     for error, count in (("x", 1), ("x", 1), ("y", 2)):
@@ -63,7 +62,7 @@ def test_concludes_again_only_when_an_outcome_changes() -> None:
 def test_an_outcome_of_an_earlier_set_does_not_count() -> None:
     """A worker that began before the publication says nothing about what is wanted now."""
     conclusions = _Conclusions()
-    progress = Progress(VirtualClock())
+    progress = Progress()
     progress.subscribe(conclusions)
     before = _published(progress, _set("a"), pending=["a"])
     now = _published(progress, _set("a"), pending=["a"])
@@ -77,7 +76,7 @@ def test_an_outcome_of_an_earlier_set_does_not_count() -> None:
 
 def test_a_failing_deletion_counts_as_failed_and_not_as_desired() -> None:
     """What is being deleted is wanted by nobody, but its failure is told."""
-    progress = Progress(VirtualClock())
+    progress = Progress()
     plan = _published(progress, _set("a"), pending=["gone"])
     progress.failed("gone", plan, "refused")
     outcome = progress.outcome()
@@ -86,7 +85,7 @@ def test_a_failing_deletion_counts_as_failed_and_not_as_desired() -> None:
 
 def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> None:
     """Between publication and retry a name stays failed; one that needs no work any more does not."""
-    progress = Progress(VirtualClock())
+    progress = Progress()
     plan = _published(progress, _set("a", "b"), pending=["a", "b"])
     progress.failed("a", plan, "refused")
     progress.failed("b", plan, "refused")
@@ -96,17 +95,12 @@ def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong() -> No
 
 def test_what_waits_behind_hanging_writes_is_reported_too() -> None:
     """A webhook that hangs for all: with eight workers, most names would have no result for as long as it hangs."""
-    clock = VirtualClock()
-    progress = Progress(clock)
+    progress = Progress()
     _published(progress, _set("a", "b", "c"), pending=["mp-a", "mp-b", "mp-c"])
-    with progress.working("mp-a"):
-        clock.advance(HANGING_SECONDS)
-        with progress.working("mp-b"):
-            assert progress.report_hanging(), "one of the workers has just begun"
-            assert set(progress.outcome().failed) == {"mp-a"}
-            clock.advance(HANGING_SECONDS)
-            assert not progress.report_hanging()
-            failed = progress.outcome().failed
+    assert progress.report_hanging({"mp-a": HANGING_SECONDS, "mp-b": 0.0}), "one of the workers has just begun"
+    assert set(progress.outcome().failed) == {"mp-a"}
+    assert not progress.report_hanging({"mp-a": 2 * HANGING_SECONDS, "mp-b": HANGING_SECONDS})
+    failed = progress.outcome().failed
     assert set(failed) == {"mp-a", "mp-b", "mp-c"}
     assert "has not answered" in failed["mp-b"]
     assert "waits for other Applications" in failed["mp-c"]

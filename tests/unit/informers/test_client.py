@@ -385,6 +385,17 @@ class TestRetryAfter:
             server.client(clock=HastyClock()).request("GET", "/x", timeout=52)
         assert time.monotonic() - begun < LONG
 
+    def test_each_answer_is_reported_also_to_the_work(self, server: FakeAPIServer) -> None:
+        server.inject("other", Answer(500), *[Answer(200, body=b"{}")] * 2)
+        told: list[str] = []
+        client = server.client(answered=lambda *_: told.append("client"))
+        work = client.until(None, stop=Stop(), answered=lambda *_: told.append("work"))
+        with pytest.raises(ApiError):
+            work.request("GET", "/x")
+        work.request("GET", "/x")
+        client.request("GET", "/x")
+        assert told == ["client", "work", "client", "work", "client"]
+
     def test_a_stop_ends_the_wait(self, server: FakeAPIServer) -> None:
         """Of the work, and then nothing is sent again; first tries still are."""
         server.inject("other", *[Answer(429, "TooManyRequests", retry_after="25")] * 2, Answer(200, body=b"{}"))

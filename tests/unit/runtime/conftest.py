@@ -100,14 +100,19 @@ class FakeApi:
             self.requests.append((method, path, copy.deepcopy(body)))
             return copy.deepcopy(getattr(self, f"_{method.lower()}")(path, copy.deepcopy(body), content_type))
 
-    def until(self, fence: Stop | None, *, stop: Stop) -> "FakeApi":
+    def until(
+        self, fence: Stop | None, *, stop: Stop, answered: Callable[..., None] = lambda *_: None
+    ) -> "FakeApi":
         """Client.until: the same objects, and refusals once the fence is set."""
         view = copy.copy(self)
 
         def request(*args: Any, **kwargs: Any) -> Object:
             if fence is not None:
                 fence.check()
-            return self.request(*args, **kwargs)
+            try:
+                return self.request(*args, **kwargs)
+            finally:
+                answered()
 
         view.stop = stop
         view.request = request  # type: ignore[method-assign]

@@ -1,5 +1,6 @@
 """The manager's rules: order of start and stop, waiting for caches, failures, the lease, checks."""
 
+import contextlib
 import http.client
 import logging
 import socket
@@ -22,7 +23,7 @@ from controller.runtime import (
     ServerBindError,
 )
 from controller.runtime.group import Group
-from informers import Client, ConnectionFailed, EventHandlers, Forbidden, Stopped
+from informers import Client, ConnectionFailed, EventHandlers, Forbidden, NotFound, Stopped
 from tests.clock import VirtualClock
 from tests.unit.runtime.conftest import FakeApi, Threads
 
@@ -664,6 +665,29 @@ class TestChecks:
         assert status == 500
         assert "[-]workers failed: reason withheld\n" in body
         release.set()
+
+    def test_a_long_reconcile_is_not_stuck_while_it_gets_answers(self, bench: Bench) -> None:
+        """Sixty Secrets behind a webhook that times out: a restart of the Pod would begin again with the first one."""
+        tried = threading.Event()
+
+        def controllers(client: Client) -> list[Controller[str]]:
+            def reconcile(_key: str) -> Result:
+                for _ in range(3):
+                    bench.clock.advance(599)
+                    with contextlib.suppress(NotFound):
+                        client.request("GET", PATH, timeout=1)
+                    manager._check_workers()
+                tried.set()
+                return Result()
+
+            controller = Controller("apps", reconcile, clock=bench.clock)
+            controller.enqueue("a")
+            return [controller]
+
+        manager = bench.manager()
+        manager.add_controllers(controllers)
+        bench.threads.start(manager.run)
+        assert tried.wait(WAIT)
 
 
 def test_a_manager_runs_once(bench: Bench) -> None:
