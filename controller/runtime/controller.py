@@ -202,10 +202,10 @@ class Controller(Generic[K]):
             return {running.key: now - running.since for running in self._running.values()}
 
     def check(self, *, stuck_after: float) -> None:
-        """Raise RuntimeError when a reconcile runs, and none of its requests has ended for more than stuck_after seconds."""
+        """Raise RuntimeError when no request of a running reconcile has ended for more than stuck_after seconds."""
         for key, seconds in self.waiting().items():
             if seconds > stuck_after:
-                raise RuntimeError(f"controller {self.name}: reconcile of {key} has made no progress for {seconds:.0f} s")
+                raise RuntimeError(f"controller {self.name}: reconcile of {key} is stuck for {seconds:.0f} s")
 
     def _handlers(self, keys: Callable[[Object], Iterable[K]], predicate: Predicate | None) -> EventHandlers:
         def keys_of(obj: Object) -> Iterable[K]:

@@ -100,9 +100,7 @@ class FakeApi:
             self.requests.append((method, path, copy.deepcopy(body)))
             return copy.deepcopy(getattr(self, f"_{method.lower()}")(path, copy.deepcopy(body), content_type))
 
-    def until(
-        self, fence: Stop | None, *, stop: Stop, answered: Callable[..., None] = lambda *_: None
-    ) -> "FakeApi":
+    def until(self, fence: Stop | None, *, stop: Stop, answered: Callable[..., None] = lambda *_: None) -> "FakeApi":
         """Client.until: the same objects, and refusals once the fence is set."""
         view = copy.copy(self)
 
