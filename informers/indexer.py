@@ -6,8 +6,8 @@ change of the server: it may be old, but it is never a mixture of two states of 
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from informers.mutation_detector import CacheMutated
@@ -106,11 +106,9 @@ class Indexer:
         """An answer of the API server contradicts the content, so the content has to be read again."""
         self._on_distrust()
 
-    @contextmanager
-    def unchanged(self) -> Iterator[None]:
+    def unchanged(self) -> AbstractContextManager[object]:
         """Block writes, for several reads of one state. Keep it short."""
-        with self._lock:
-            yield
+        return self._lock
 
     def put(self, key: str, obj: Object, version: str) -> Object | None:
         """Store the object; returns the replaced one."""

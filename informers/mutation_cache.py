@@ -6,6 +6,7 @@ cache is older than it. Without versions that can be compared, own writes are no
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,8 @@ class MutationCache:
         self._indexer = indexer
         self._clock = clock
         self._lock = threading.Lock()
-        self._entries: dict[str, _Entry] = {}  # guarded by _lock, the latest last
+        # The latest last. Changes are guarded by _lock. An entry is replaced in one step: get() looks without the lock.
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
     def mutated(self, obj: Object, base: Object | None) -> None:
         """A create, update or patch returned `obj`; it was based on `base` as read here, None for a create."""
@@ -97,8 +99,11 @@ class MutationCache:
 
     def get(self, name: str, namespace: str | None = None) -> Object | None:
         """The object, including own writes."""
+        key = self._indexer.key(name, namespace)
+        if key not in self._entries:  # nearly always
+            return self._indexer.by_key(key)
         with self._lock, self._indexer.unchanged():
-            return self._get_locked(self._indexer.key(name, namespace))
+            return self._get_locked(key)
 
     def by_index(self, index: str, value: str) -> Objects:
         """The objects with this value of an index function, including own writes. Raises KeyError."""
@@ -125,8 +130,8 @@ class MutationCache:
         known = self._entries.get(key)
         if known is not None and not self._ends_locked(key, known) and is_older(entry.version, known.version):
             return  # another thread has written meanwhile
-        self._entries.pop(key, None)
         self._entries[key] = entry
+        self._entries.move_to_end(key)
         for earlier, ended in [*self._entries.items()]:
             if not self._ends_locked(earlier, ended):
                 break
