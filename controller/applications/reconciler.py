@@ -262,7 +262,6 @@ class ApplicationReconciler:
                 application = self._write(desired, application, status)
         except Overridden as error:
             problems.append(error)
-            application = self._applications.get(desired.name) or application
         kept = self._remove_unwanted_secrets(desired, application, hidden)
         self._warn(desired, application)
         if problems:
@@ -341,7 +340,7 @@ class ApplicationReconciler:
         if desired.warnings:
             self._warned[desired.name] = desired.warnings
         else:
-            self._warned.pop(desired.name, None)
+            del self._warned[desired.name]
 
     def _check_deletions(self, secrets: Iterable[Object], why: str) -> None:
         for secret in secrets:

@@ -27,8 +27,9 @@ from controller.connection.observations import Health
 from controller.connection.store import ConnectionStore
 from controller.metrics import AgentMetrics
 from controller.resources import APPLICATION, CONNECTION_NAME, SECRET
+from controller.runtime.controller import ReconcileFailed
 from controller.settings import Settings
-from informers.errors import ApiError
+from informers.errors import ApiError, KubernetesError
 from informers.indexer import Indexer
 from informers.resource import Resource, object_key
 from tests.clock import VirtualClock
@@ -336,8 +337,8 @@ class Agent:
                 indexer.remove(object_key(old), version)
             self._wake(plural, old, new)
 
-    def step(self, name: str) -> Exception | None:
-        """Reconcile one Application; gives what it raised."""
+    def step(self, name: str) -> KubernetesError | ReconcileFailed | None:
+        """Reconcile one Application; gives its failure, but raises an error of the program."""
         self.queue.pop(name, None)
         self.delayed.pop(name, None)
         self._began[name] = self.clock.monotonic()
@@ -345,7 +346,7 @@ class Agent:
             again = self.applications.reconcile(name).requeue_after
             if again is not None:
                 self.delayed[name] = self.clock.monotonic() + again
-        except Exception as error:  # noqa: BLE001 - the controller would queue it again
+        except (KubernetesError, ReconcileFailed) as error:  # the controller would queue it again
             return error
         finally:
             del self._began[name]

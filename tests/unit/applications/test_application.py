@@ -44,6 +44,9 @@ def bundle(auth: Auth | None = None, *, identifier: str = BUNDLE_ID, **fields: A
     return assigned.bundle(identifier, "Order Handling", auth, **(values | fields))
 
 
+FULL = bundle(oauth(additionalHeaders={"X": ["1"]}, **CSRF), instanceAuthRequestInputSchema="{}")
+
+
 def convert(*bundles: Bundle, name: str = "mp-webshop-eu", **fields: Any) -> Desired:
     application = Application(id="app-1", name="Webshop EU", bundles=listed(*bundles), **fields)
     return desired_application(application, name, SETTINGS)
@@ -81,6 +84,48 @@ def test_an_empty_application_has_empty_lists_and_a_placeholder() -> None:
     assert service["entries"] == []
     assert service["description"] == "Description not provided"
     assert "authCreateParameterSchema" not in service
+
+
+def test_a_service_field_by_field() -> None:
+    """What the gateway and the dashboard read; the empty texts are there, as the Go agent writes them."""
+    (service,) = convert(FULL).spec["services"]
+    secret = f"mp-webshop-eu-{BUNDLE_ID}"
+    oauth_credentials = {
+        "type": "OAuth",
+        "secretName": secret,
+        "authenticationUrl": "https://t",
+        "csrfInfo": {"tokenEndpointURL": "https://csrf"},
+    }
+    assert service == {
+        "id": BUNDLE_ID,
+        "identifier": "",
+        "name": "order-handling-2b873",
+        "displayName": "Order Handling",
+        "description": "Description not provided",
+        "providerDisplayName": "",
+        "authCreateParameterSchema": "{}",
+        "entries": [
+            {
+                "type": "API",
+                "id": "api-1",
+                "name": "Orders API v2",
+                "targetUrl": "https://shop.example.com/orders",
+                "centralGatewayUrl": f"{GATEWAY}/mp-webshop-eu/order-handling/orders-api-v2",
+                "gatewayUrl": "",
+                "credentials": oauth_credentials,
+                "requestParametersSecretName": f"params-{secret}",
+            },
+            {
+                "type": "Events",
+                "id": "event-1",
+                "name": "Order Events",
+                "targetUrl": "",
+                "centralGatewayUrl": "",
+                "gatewayUrl": "",
+                "credentials": NO_CREDENTIALS,
+            },
+        ],
+    }
 
 
 CREDENTIALS: list[tuple[str, Auth | None, dict[str, Any], list[str], int]] = [
@@ -160,9 +205,6 @@ def stored(desired: Desired, **metadata: Any) -> dict[str, Any]:
     obj = copy.deepcopy(created(desired))
     obj["metadata"] |= {"uid": "uid-1", "resourceVersion": "7"} | metadata
     return obj
-
-
-FULL = bundle(oauth(additionalHeaders={"X": ["1"]}, **CSRF), instanceAuthRequestInputSchema="{}")
 
 
 def test_an_application_that_is_right_is_not_written() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.compass.types import IncompleteApplication
 from controller.resources import APPLICATION, SECRET, SYNC_STATUS
 from informers.resource import Resource
 from tests.support.sync import Agent, Cluster, Director, application
@@ -72,6 +73,10 @@ def test_a_field_that_the_cluster_changes_is_named_and_not_written_again_at_once
         agent.settle()
     assert sum(cluster.requests.values()) == writes, "written again without a pause"
     assert len(set(agent.recorder.of("ApplicationFailed"))) <= 2, "one Event for each Application"
+    cluster.mutate = lambda _resource, _obj: None
+    agent.cycle()
+    assert agent.state == "Synchronized"
+    assert cluster.applications()[NAME]["metadata"]["annotations"][SYNC_STATUS] == "Synced"
 
 
 def test_a_status_that_the_cluster_does_not_keep_is_named(agent: Agent, director: Director, cluster: Cluster) -> None:
@@ -87,6 +92,10 @@ def test_a_status_that_the_cluster_does_not_keep_is_named(agent: Agent, director
         agent.enqueue(NAME)
         agent.settle()
     assert cluster.requests["update Application"] == writes
+    director.applications = []
+    director.incomplete = [IncompleteApplication("id", NAME, "cut off")]
+    agent.cycle()
+    assert cluster.requests["update Application"] == writes + 1, "another status waits for nothing"
 
 
 def test_values_that_change_with_each_write_lead_to_few_writes(

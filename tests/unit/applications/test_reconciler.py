@@ -65,12 +65,21 @@ def test_what_is_as_assigned_wakes_nobody(agent: Agent, director: Director, clus
     agent.applications._equal = {}
     assert agent.progress.plan is not None
     assert agent.applications.differing(agent.progress.plan) == []
-    for name, secret in cluster.secrets().items():
-        cluster.put(SECRET, {**secret, "data": {}})
-        agent.deliver()
-        assert agent.queue.keys() == {secret["metadata"]["labels"]["app"]}, name
-        assert agent.applications.differing(agent.progress.plan) == [*agent.queue]
-        agent.settle()
+
+
+def test_what_others_change_wakes_its_application_alone(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """And a comparison of everything finds it, too."""
+    director.applications = [application(NAME), application("other")]
+    agent.settle()
+    for resource, change in ((SECRET, {"data": {}}), (APPLICATION, {"spec": {"compassMetadata": {}}})):
+        for obj in copy.deepcopy([*cluster.objects[resource.plural].values()]):
+            name = obj["metadata"].get("labels", {}).get("app") or obj["metadata"]["name"]
+            cluster.put(resource, {**obj, **change})
+            agent.deliver()
+            assert agent.queue.keys() == {name}
+            assert agent.progress.plan is not None
+            assert agent.applications.differing(agent.progress.plan) == [name]
+            agent.settle()
 
 
 def test_a_frozen_cache_is_overruled_by_what_the_server_says(
@@ -144,6 +153,9 @@ def test_an_application_that_a_user_took_over_keeps_no_credentials_of_compass(
     agent.cycle()
     assert cluster.applications() == {NAME: mine}
     assert cluster.secrets() == {"theirs": theirs}
+    agent.priorities.clear()
+    agent.cycle()
+    assert agent.priorities == [], "it is looked at again and again"
 
 
 @pytest.mark.parametrize("name", sorted(reserved_secrets(Settings())))
@@ -211,7 +223,11 @@ def test_a_programming_error_is_reported_by_its_kind_alone(synced: Agent, direct
 
     cluster.failure = broken
     director.applications = [application(NAME), application("broken")]
-    synced.cycle()
+    synced.clock.advance(30)
+    synced.step_sync()
+    with pytest.raises(KeyError):
+        synced.step("broken")
+    synced.settle()
     assert synced.state == "ResourceApplicationFailed"
     assert "unexpected KeyError" in synced.sync_error
     assert "password" not in str(synced.recorder.events) + synced.sync_error
@@ -233,7 +249,7 @@ def test_a_refused_secret_holds_up_neither_its_application_nor_the_others(
     assert cluster.secrets().keys() == {"shop-id-second-bundle"}
     assert "shop-id-shop-bundle" in agent.sync_error
     assert "exceeded quota" in agent.sync_error
-    assert agent.recorder.of("ApplicationFailed")
+    assert len(agent.recorder.of("ApplicationFailed")) == 10, "the Event counts the tries"
     assert agent.status["applications"] == {"desired": 1, "synced": 0, "failed": 1, "failing": [NAME]}
 
 
@@ -444,6 +460,10 @@ def test_credentials_that_cannot_be_served_are_told_once(agent: Agent, director:
         agent.cycle()
         assert len(agent.recorder.of("CredentialsNotServed")) == events
     assert not cluster.requests
+    cluster.put(APPLICATION, {**cluster.applications()[NAME], "spec": {"compassMetadata": {}}})
+    agent.settle()
+    assert cluster.requests["update Application"] == 1
+    assert len(agent.recorder.of("CredentialsNotServed")) == 3
 
 
 def _sync_status(cluster: Cluster, name: str = NAME) -> str:

@@ -319,13 +319,13 @@ def test_an_incomplete_application_is_reported_and_left(synced: Agent, director:
     director.incomplete = [IncompleteApplication("id-app-000", "app-000", "bundles: refused")]
     for _ in range(3):
         synced.cycle(PERIOD)
+        assert "bundles: refused" in synced.sync_error
     after = cluster.applications()["app-000"]
     assert after["metadata"]["annotations"] == {SYNC_STATUS: "Incomplete"}
     assert {**after, "metadata": 0} == {**before, "metadata": 0}
     assert cluster.requests["update Application"] == 2, "the changed one, and the annotation once"
     assert cluster.applications()["app-001"]["spec"]["description"] == "changed"
     assert "app-009" not in cluster.applications()
-    assert "bundles: refused" in synced.sync_error
     assert [name for name, _ in synced.recorder.of("Incomplete")] == ["app-000"]
     assert synced.status["applications"] == {"desired": 9, "synced": 8, "failed": 1, "failing": ["app-000"]}
 
@@ -516,6 +516,7 @@ def test_problems_and_held_deletions_of_an_unchanged_answer_are_told_each_time(
     director.incomplete = [IncompleteApplication("id-app-009", "app-009", "bundles: refused")]
     agent.cycle(PERIOD)
     plan = agent.progress.plan
+    agent.priorities.clear()
     for _ in range(3):
         assert agent.connections.object is not None
         agent.connections.object["status"]["synchronizationStatus"] = {}
@@ -527,5 +528,6 @@ def test_problems_and_held_deletions_of_an_unchanged_answer_are_told_each_time(
         assert plan is not None
         assert agent.progress.plan.desired is plan.desired
         assert agent.progress.plan.held == {"app-006", "app-007", "app-008"}
+        assert agent.priorities == [], "nothing of it needs work"
     assert len(agent.recorder.of("DeletionsHeld")) == len(agent.recorder.of("Incomplete")) == 1
     assert len(cluster.applications()) == 10

@@ -63,8 +63,10 @@ def test_an_unassigned_application_that_a_finalizer_keeps_is_named(
     _set_finalizer(cluster, "example.com/theirs")
     director.applications = []
     synced.cycle()
+    synced.clock.advance(9.5)
+    assert synced.step(NAME) is None
     assert not synced.recorder.of("ApplicationFailed"), "usual for some seconds"
-    synced.cycle(15.0)
+    synced.cycle(0.5)
     assert synced.state == "ResourceApplicationFailed"
     assert "example.com/theirs" in synced.sync_error
     for _ in range(3):

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from controller.applications.objects import NotApplied
 from controller.connection.status import derive_conditions
 from controller.fields import member
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName
 from informers import Resource
-from informers.errors import KubernetesError, NotFound
+from informers.errors import NotFound
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, Bench
 from tests.support.fuzzing import PLACES, VALUES, log, planted, quickly, strings
 from tests.support.sync import Agent, Cluster, Director, application
@@ -32,20 +31,10 @@ THEIRS = "canary-of-a-user"
 _FIXED = ("name", "namespace", "uid", "resourceVersion", "generation")
 
 
-class _StrictAgent(Agent):
-    """Fails with what a reconcile raises and the controller does not expect."""
-
-    def step(self, name: str) -> Exception | None:
-        error = super().step(name)
-        if error is not None and not isinstance(error, (KubernetesError, NotApplied)):
-            raise error
-        return error
-
-
-def _synchronized() -> _StrictAgent:
+def _synchronized() -> Agent:
     director = Director()
     director.applications = [application(NAME, secret=PASSWORD), application("other")]
-    agent = _StrictAgent(Cluster(), director)
+    agent = Agent(Cluster(), director)
     agent.settle()
     assert agent.state == "Synchronized"
     return agent
