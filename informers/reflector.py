@@ -86,11 +86,13 @@ class ReflectorStore(Protocol):
         """There is no change up to `version`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Stream:
     watcher: WatchStream
     events: Iterator[WatchEvent]
-    started: float
+    started: float  # monotonic seconds
+    answered: float
+    received: int = 0  # events of objects of this kind, and bookmarks
 
 
 class _ShortWatch(KubernetesError):
@@ -280,8 +282,7 @@ class Reflector:
             gathered = _Gathered()
             try:
                 with self._patience(gathered):
-                    stream = self._open("", send_initial_events=True)
-                    gathered.answered_at = self._clock.monotonic()
+                    gathered.stream = stream = self._open("", send_initial_events=True)
                     complete = self._consume(stream, gathered, until_initial_end=True)
             except WrongKind:
                 raise
@@ -318,18 +319,19 @@ class Reflector:
         def look() -> None:
             nonlocal seen
             now = self._clock.monotonic()
-            answered = gathered.answered_at
-            answered_just_now = answered is not None and answered - started > (now - started) / 2
-            if (gathered.events == seen and not answered_just_now) or now - started >= STREAMED_LIST_TIMEOUT:
+            stream = gathered.stream
+            received = 0 if stream is None else stream.received
+            answered_just_now = stream is not None and stream.answered - started > (now - started) / 2
+            if (received == seen and not answered_just_now) or now - started >= STREAMED_LIST_TIMEOUT:
                 gathered.is_abandoned = True
-                if answered is not None:
+                if stream is not None:
                     self._streams_lists_from = now + NO_STREAMED_LISTS
                 with self._lock:
                     watcher = self._watcher
                 if watcher is not None:
                     watcher.stop()
                 return
-            seen = gathered.events
+            seen = received
             extra = {"informer": self._name, "waitedSeconds": round(now - started), "objects": len(gathered.objects)}
             log.warning("Streamed list is not complete yet", extra=extra)
 
@@ -410,7 +412,7 @@ class Reflector:
                 watcher.close()
                 raise Stopped
         self._last_error = None
-        return _Stream(watcher, iter(watcher), started)
+        return _Stream(watcher, iter(watcher), started, self._clock.monotonic())
 
     def _consume(
         self,
@@ -430,7 +432,6 @@ class Reflector:
         resource = self._lister_watcher.resource
         kind, api_version = resource.kind, resource.api_version
         silent = True
-        events = 0
         keep_open = False
         try:
             for event_type, obj in stream.events:
@@ -449,7 +450,7 @@ class Reflector:
                 if not is_of_kind or not version or not isinstance(version, str):
                     self._log_skipped("Skipped a watch event without an object of this kind", event_type)
                     continue
-                events += 1
+                stream.received += 1
                 in_order = in_order or event_type != ADDED
                 if publish and in_order and is_older(version, self._version):
                     raise _WentBack(f"the server was at version {self._version} and has sent {version}")
@@ -464,7 +465,7 @@ class Reflector:
                     return True
             self._check_stop()
             seconds = self._clock.monotonic() - stream.started
-            if not events and seconds < SHORT_WATCH:
+            if not stream.received and seconds < SHORT_WATCH:
                 raise _ShortWatch("the server closed the watch at once")
             if silent and publish:
                 self._silent_watches.append(seconds)
@@ -473,6 +474,7 @@ class Reflector:
             if not keep_open:
                 stream.watcher.close()
                 seconds = self._clock.monotonic() - stream.started
+                events = stream.received
                 short = not events and seconds < SHORT_WATCH
                 self._metrics.watch_ended(self._name, seconds=seconds, events=events, short=short)
 
@@ -587,23 +589,19 @@ class _Gathered:
         self.objects: dict[str, Object] = {}
         self.failures: dict[str, TransformFailed] = {}
         self.version = ""
-        self.events = 0
-        self.answered_at: float | None = None  # monotonic seconds
+        self.stream: _Stream | None = None
         self.is_abandoned = False
 
     def put(self, key: str, obj: Object) -> None:
-        self.events += 1
         self.objects[key] = obj
         self.failures.pop(key, None)
 
     def fail(self, key: str, error: TransformFailed) -> None:
         """The object exists, and cannot be transformed."""
-        self.events += 1
         self.objects.pop(key, None)
         self.failures[key] = error
 
     def delete(self, key: str, obj: Object) -> None:  # noqa: ARG002 - as a ReflectorStore
-        self.events += 1
         self.objects.pop(key, None)
         self.failures.pop(key, None)
 

@@ -57,6 +57,7 @@ class Page:
     names: str  # "a b"; each object has the page's version
     version: str = "10"
     continue_: str = ""
+    answered_after: float = 0.0
 
     def answer(self) -> Object:
         return widget_list([widget(name, self.version) for name in self.names.split()], self.version, self.continue_)
@@ -65,11 +66,12 @@ class Page:
 @dataclass(frozen=True)
 class Stream:
     """The answer to a WATCH: events like "ADDED a 11", "BOOKMARK 12", "END-OF-INITIAL 13", a Status or a raw event. The
-    server closes it after `seconds`. With `stop` the run ends as soon as the watch is open."""
+    server closes it `seconds` after its headers. With `stop` the run ends as soon as the watch is open."""
 
     events: tuple[str | Object | WatchEvent, ...] = ()
     seconds: float = 300.0
     stop: bool = False
+    answered_after: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class Run(ListerWatcher):
     watch_list: bool = False
     random: float = 0.0
     unstorable: bool = False  # the store refuses lists
+    metrics: InformerMetrics = field(default_factory=InformerMetrics)
+    listed_at: list[float] = field(default_factory=list)
     left_open: list[str] = field(default_factory=list)  # watches that nobody closed
 
     def __post_init__(self) -> None:
@@ -118,7 +122,7 @@ class Run(ListerWatcher):
             name="test",
             clock=self.clock,
             random=lambda: self.random,
-            metrics=InformerMetrics(),
+            metrics=self.metrics,
             watch_list=self.watch_list,
             transform=transform,
         )
@@ -136,6 +140,7 @@ class Run(ListerWatcher):
         if isinstance(step, KubernetesError):
             raise step
         assert isinstance(step, Page), f"script: {step} is no answer to a list; so far {self.journal}"
+        self.clock.now += step.answered_after
         return step.answer()
 
     def watch(
@@ -152,6 +157,7 @@ class Run(ListerWatcher):
         return _ScriptedWatch(self, f"{verb} rv={resource_version or '-'}")
 
     def _next(self, line: str) -> Step:
+        assert not self.reflector.is_watching, "it says that it watches, and has no watch"
         step = next(self.steps, None)
         if step is None or isinstance(step, Stop):
             self.reflector.stop()
@@ -171,6 +177,7 @@ class Run(ListerWatcher):
     def replace(self, objects: dict[str, Object], kept: Set[str], version: str, listed_at: float) -> None:
         if self.unstorable:
             raise RuntimeError("this list cannot be stored")
+        self.listed_at.append(listed_at)
         names = ",".join(split_key(key)[1] for key in objects) or "-"
         also = "".join(f" +{split_key(key)[1]}" for key in sorted(kept))
         self.journal.append(f"REPLACE {names}{also} @{version}")
@@ -180,8 +187,8 @@ class Run(ListerWatcher):
 
 
 def transform(obj: Object) -> Object:
-    """That of the runs: it cannot take an object of the name untransformable."""
-    if obj["metadata"]["name"] == "untransformable":
+    """That of the runs: it cannot take an object of the name untransformable, or one that is broken."""
+    if obj["metadata"]["name"] == "untransformable" or "broken" in obj["spec"]:
         raise LookupError("the secret is x")
     return obj
 
@@ -197,6 +204,7 @@ class _ScriptedWatch(WatchStream):
             raise step
         assert isinstance(step, Stream), f"script: {step} is no answer to a watch; so far {self._run.journal}"
         self._answer = step
+        self._run.clock.now += step.answered_after
         self._run.left_open.append(self._line)
         if step.stop:
             self._run.reflector.stop()

@@ -19,6 +19,7 @@ from informers import (
     SharedInformer,
     WatchEvent,
     WatchStream,
+    mutation_detector,
     object_key,
     wait_for_sync,
 )
@@ -198,6 +199,9 @@ def test_late_handler_is_shown_the_cache(cluster: Cluster, source: InProcess, st
         names = [line[1:].split()[0] for line in recorder.log]
         assert names == [f"w{number}" for number in range(50)] + ["last"]
     assert all(registration.has_synced for registration in registrations)
+    latest = Recorder()
+    informer.add_event_handler(latest.handlers)
+    eventually(lambda: latest.log == [f"+{name} initial" for name in names])
 
 
 def test_slow_handler_holds_up_nobody(cluster: Cluster, source: InProcess, start: Start) -> None:
@@ -560,14 +564,24 @@ class TestErrorEvent:
         assert cached["spec"] == {"color": "blue"}
 
 
-def test_mutation_of_a_cached_object_ends_the_informer(cluster: Cluster, source: InProcess) -> None:
+@pytest.mark.parametrize("first", ["a", "b"], ids=["of a list", "of a watch"])
+def test_mutation_of_a_cached_object_ends_the_informer(
+    cluster: Cluster, source: InProcess, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
     """With the detector on, a handler that changes a cached object is found out, by object and field."""
+    monkeypatch.setattr(mutation_detector, "CHECK_PERIOD", 0.01)
     informer = make(source)
-    informer.add_event_handler(EventHandlers(on_add=lambda obj, _: obj["spec"].update(secret="hidden")))
-    cluster.put("a")
-    stop = Stop()
+
+    def change_a(obj: Object, _: bool) -> None:
+        if obj["metadata"]["name"] == "a":
+            obj["spec"].update(secret="hidden")
+        else:
+            cluster.put("a")
+
+    informer.add_event_handler(EventHandlers(on_add=change_a))
+    cluster.put(first)
     with pytest.raises(CacheMutated, match=r"Widget default/a was changed by its reader at \.spec\.secret") as caught:
-        informer.run(stop)
+        informer.run(Stop())
     assert "hidden" not in str(caught.value)
 
 
@@ -835,6 +849,8 @@ class TestDistrust:
         start(informer)
         eventually(lambda: informer.is_watching)
         for lists, wait in enumerate((0.8, 1.6, 3.2), 2):
+            cluster.put(f"w{lists}")
+            eventually(lambda lists=lists: informer.indexer.get(f"w{lists}", "default"))  # type: ignore[misc]
             informer.indexer.distrust()
             clock.wait_for_waiters(1)
             informer.indexer.distrust()
@@ -851,3 +867,11 @@ class TestDistrust:
         source.release.set()
         eventually(lambda: informer.is_watching)
         assert len(source.pages) == 1
+
+    def test_ends_no_streamed_list(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+        source = Ignorant(cluster)
+        informer = SharedInformer(source, name="widgets", clock=clock)
+        start(informer)
+        eventually(lambda: source.is_watched)
+        informer.indexer.distrust()
+        assert source.is_watched

@@ -75,6 +75,30 @@ def test_write_that_the_cache_knows_already(indexer: Indexer, cache: MutationCac
     assert seen(cache) is V3
 
 
+def test_answers_in_the_wrong_order(cache: MutationCache) -> None:
+    """Two threads wrote, and the answer to the first write came last."""
+    cache.mutated(V3, base=V2)
+    cache.mutated(V2, base=V1)
+    assert seen(cache) is V3
+
+
+def test_deletion_on_top_of_an_own_write(indexer: Indexer, cache: MutationCache) -> None:
+    """The events of what was deleted do not show it again. A later object of that name is seen."""
+    cache.mutated(V2, base=V1)
+    cache.deleted("a", "default", base=V2)
+    assert seen(cache) is None
+    indexer.put("default/a", V2, "2")
+    assert seen(cache) is None
+    indexer.put("default/a", OTHERS, "4")
+    assert seen(cache) is OTHERS
+
+
+def test_deletion_of_what_was_not_read(cache: MutationCache) -> None:
+    """Its version is not known, so the object is seen until the cache hears that it went."""
+    cache.deleted("a", "default", base=None)
+    assert seen(cache) is V1
+
+
 def test_create_and_delete(indexer: Indexer, cache: MutationCache) -> None:
     """Absence is a state like others."""
     cache.deleted("a", "default", base=V1)

@@ -42,6 +42,10 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
         [PAGE, Stream(seconds=0.9), Page("a", "12"), Stop()],
         [*START, "WATCH rv=10", "WAIT 0.8", "LIST limit=500", "REPLACE a @12"],
     ),
+    "a watch is not short if its headers came late: a proxy may send them with the first event": (
+        [PAGE, Stream(seconds=0.1, answered_after=1), Stream(("BOOKMARK 11",)), Stop()],
+        [*START, "WATCH rv=10", "WATCH rv=10", "BOOKMARK 11"],
+    ),
     "a watch closed within a second after an event is resumed": (
         [PAGE, Stream(("ADDED c 11",), seconds=0.1), Stream(), Stop()],
         [*START, "WATCH rv=10", "PUT c", "WATCH rv=11"],
@@ -109,8 +113,12 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
             *("REPLACE a,b,c @10", "WATCH rv=10"),
         ],
     ),
+    "410 on the first page costs a wait as any error of a list": (
+        [GONE_ERROR, PAGE, Stop()],
+        ["LIST limit=500", "ERROR Expired", "WAIT 0.8", *START],
+    ),
     "410 on a later page is met by one whole list": (
-        [Page("a", "10", "t1"), GONE_ERROR, Page("x y", "15"), Stream(), Stop()],
+        [Page("a untransformable", "10", "t1"), GONE_ERROR, Page("x y", "15"), Stream(), Stop()],
         [
             *("LIST limit=500", "LIST limit=500 continue=t1", "LIST"),
             *("REPLACE x,y @15", "WATCH rv=15"),
@@ -217,6 +225,11 @@ def test_list_and_watch(script: list[Step], journal: list[str]) -> None:
     assert Run(script).run() == journal
 
 
+def broken(name: str, version: int) -> WatchEvent:
+    """The change of an object that cannot be transformed."""
+    return WatchEvent("MODIFIED", widget(name, version, broken=True))
+
+
 ODD_BOOKMARK = widget("", 9)
 ODD_BOOKMARK["metadata"]["annotations"] = ["k8s.io/initial-events-end"]
 INITIAL = Stream(("ADDED a 7", "ADDED b 5", "END-OF-INITIAL 10"))
@@ -232,6 +245,18 @@ STREAMED_RULES: dict[str, tuple[list[Step], list[str]]] = {
     "an object that cannot be transformed is there": (
         [Stream(("ADDED a 7", "ADDED untransformable 8", "DELETED a 9", "END-OF-INITIAL 10")), Stop()],
         ["WATCHLIST rv=-", "REPLACE - +untransformable @10"],
+    ),
+    "an object is there by its last state, whether it could be transformed before or not": (
+        [
+            Stream(
+                (
+                    *("ADDED a 2", broken("a", 3), broken("b", 4), "MODIFIED b 5", broken("c", 6), "DELETED c 7"),
+                    *("DELETED d 8", "END-OF-INITIAL 10"),
+                )
+            ),
+            Stop(),
+        ],
+        ["WATCHLIST rv=-", "REPLACE b +a @10"],
     ),
     "a bookmark whose annotations are of another shape ends nothing": (
         [Stream(("ADDED a 7", WatchEvent("BOOKMARK", ODD_BOOKMARK), "ADDED b 5", "END-OF-INITIAL 10")), Stop()],
@@ -268,6 +293,20 @@ STREAMED_RULES: dict[str, tuple[list[Step], list[str]]] = {
         ],
     ),
 }
+
+
+LISTED_AT: dict[bool, list[Step]] = {
+    False: [FORBIDDEN, Page("a", "10", "t1", answered_after=2), Page("b", answered_after=3), Stop()],
+    True: [REFUSED, Stream(INITIAL.events, answered_after=2), Stop()],
+}
+
+
+@pytest.mark.parametrize(("watch_list", "script"), LISTED_AT.items(), ids=["LIST", "streamed list"])
+def test_a_list_is_as_old_as_its_first_request(watch_list: bool, script: list[Step]) -> None:
+    """An object that was written after that may be missing from it."""
+    run = Run(script, watch_list=watch_list)
+    run.run()
+    assert run.listed_at == [0.8]
 
 
 class TestNothingStaysOpen:

@@ -62,6 +62,7 @@ class Candidate:
         deadline: float = 10,
         retry: float = 2,
         rate: float = 1,
+        random: float = 1,
     ) -> None:
         self.name = name
         self.frozen_until = 0.0
@@ -88,10 +89,11 @@ class Candidate:
             on_started=self._started,
             on_stopped=self._stopped,
             clock=self,
-            rng=lambda: 1.0,  # the longest pause: an attempt each retry period
+            rng=lambda: random,  # by default the longest pause: an attempt each retry period
             metrics=self.metrics,
         )
         assert self.metric("master_status") == 0
+        assert not self.elector.is_unreachable
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.errors: list[BaseException] = []
 

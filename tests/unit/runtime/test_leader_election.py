@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 from typing import Any
 
 import pytest
@@ -40,6 +41,11 @@ RULES: dict[str, tuple[list[str], float, list[str]]] = {
         ["0 hold x 3", "0 start a duration=3 deadline=2.5"],
         3,
         ["0,2 a GET", "3 a GET PUT leads"],
+    ),
+    "standbys pause for half a retry period at least, at random": (
+        ["0 hold x 15", "0 start a random=0", "0 start b random=0.5"],
+        3,
+        ["0 a GET", "0 b GET", "1 a GET", "1.5 b GET", "2 a GET", "3 b GET", "3 a GET"],
     ),
     "an expiry counts from the last renewal, and wall clocks are not compared": (
         ["0 hold x 15 2019-01-01T00:00:00.000000Z", "0 start a", "7 hold x 15 2018-01-01T00:00:00.000000Z"],
@@ -373,6 +379,16 @@ class TestRecord:
             "renewTime": "2026-01-01T00:00:04.000000Z",
             "leaseTransitions": 0,
         }
+
+    def test_times_are_utc_in_any_time_zone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Other programs compare them with their clocks."""
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "Asia/Tokyo")
+            time.tzset()
+            election = Election(["0 start a"])
+            election.run(0)
+        time.tzset()
+        assert election.record["renewTime"] == "2026-01-01T00:00:00.000000Z"
 
     def test_a_takeover_is_a_transition_and_keeps_labels(self) -> None:
         """Only the record changes."""
