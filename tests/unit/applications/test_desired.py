@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.applications.conversion import ConversionSettings, desired_application, merge_application
+from controller.applications.conversion import ConversionSettings, desired_application
 from controller.applications.desired import DesiredSet, Reason, desired_set
 from controller.applications.names import shown_name
 from controller.compass.types import Application, Assignment, Auth, Bundle, Credential, IncompleteApplication
@@ -124,16 +124,6 @@ def test_clashing_applications_are_all_named() -> None:
 def test_many_clashing_applications_are_counted(count: int, end: str) -> None:
     (problem,) = desire(*(app(number, "shop") for number in range(10, 10 + count))).problems.values()
     assert problem.message.endswith(end)
-
-
-def test_what_is_stored_is_in_memory_once() -> None:
-    """After a restart, each Application shares what it has already."""
-    assignment = Assignment((app(1, "shop", bundle("b")), app(2, "other", bundle("c"))), (), NORMALIZED)
-    first = desired_set(assignment, SETTINGS)
-    objects: dict[str, Any] = {name: merge_application(None, one) for name, one in first.by_name.items()}
-    again = desired_set(assignment, SETTINGS, stored=objects)
-    for name, obj in objects.items():
-        assert again.by_name[name].spec["services"] is obj["spec"]["services"]
 
 
 def test_two_problems_that_are_shown_alike_keep_both_applications() -> None:

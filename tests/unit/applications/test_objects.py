@@ -58,6 +58,8 @@ def test_content_that_is_not_kept_is_written_with_growing_pauses() -> None:
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
     world.clock.advance(61.0)
     assert world.refused(kept=False).retry_after == 1
+    world.write("another")  # the pause is for one content
+    assert world.refused(kept=False).retry_after == 1
 
 
 def test_content_that_others_change_back_may_be_written_ten_times() -> None:
@@ -91,9 +93,17 @@ def test_a_deletion_is_seen_at_once(finalizers: list[str]) -> None:
     assert (found is None) is not bool(finalizers)
 
 
-def test_an_object_that_the_server_does_not_take_for_its_size_is_named() -> None:
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (413, "Payload Too Large"),
+        (500, "etcdserver: request is too large"),
+        (500, "rpc error: trying to send message larger than max (2 vs. 1)"),
+    ],
+)
+def test_an_object_that_the_server_does_not_take_for_its_size_is_named(status: int, message: str) -> None:
     world = World()
-    too_large = ApiError("Payload Too Large", status=413, reason="")
+    too_large = ApiError(message, status=status, reason="")
     world.cluster.failure = lambda verb, *_: too_large if verb == "create" else None
-    with pytest.raises(NotApplied, match=r"TooLarge: the Application has \d\d bytes"):
+    with pytest.raises(NotApplied, match=r"TooLarge: the Application has \d\d bytes.*; shorten it in Compass"):
         world.write("x")

@@ -98,19 +98,6 @@ def test_a_status_that_the_cluster_does_not_keep_is_named(agent: Agent, director
     assert cluster.requests["update Application"] == writes + 1, "another status waits for nothing"
 
 
-def test_values_that_change_with_each_write_lead_to_few_writes(
-    agent: Agent, director: Director, cluster: Cluster
-) -> None:
-    """An hour of it: exponential back-off to five minutes."""
-    cluster.mutate = _with_description(*map(str, range(100_000)))
-    director.applications = [application(NAME)]
-    agent.settle()
-    for _ in range(360):
-        agent.cycle(10.0)
-    assert cluster.requests["update Application"] < 50
-    assert agent.state == "ResourceApplicationFailed"
-
-
 def test_another_client_that_reverts_each_write_is_no_loop(agent: Agent, director: Director, cluster: Cluster) -> None:
     """The write is stored as wanted, and changed by another controller at once."""
     director.applications = [application(NAME)]
@@ -132,17 +119,3 @@ def test_another_client_that_reverts_each_write_is_no_loop(agent: Agent, directo
     for _ in range(20):
         agent.cycle()
     assert agent.state == "Synchronized"
-
-
-def test_a_changed_wish_is_written_at_once(agent: Agent, director: Director, cluster: Cluster) -> None:
-    """The back-off is for one content: what the Director changes does not wait for it."""
-    cluster.mutate = _empty_secret
-    director.applications = [application(NAME, secret="first")]
-    agent.settle()
-    cluster.mutate = lambda _resource, _obj: None
-    director.applications = [application(NAME, secret="second")]
-    agent.sync_due = True
-    agent.clock.advance(200.0)
-    agent.settle()
-    assert agent.state == "Synchronized"
-    assert cluster.secrets()[SECRET_NAME]["data"]["password"]

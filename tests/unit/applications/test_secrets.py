@@ -14,6 +14,7 @@ from controller.applications.conversion import (
     merge_secret,
     secret_problem,
 )
+from controller.applications.secrets import owning_applications
 from controller.compass.types import Application, Auth
 from tests.support.assigned import basic, bundle, listed, oauth
 
@@ -143,3 +144,36 @@ def test_what_kubernetes_would_refuse_is_told_in_advance(secret: DesiredSecret, 
     """Name, labels and size."""
     problem = secret_problem(secret)
     assert (problem is None) if told is None else (problem is not None and told in problem)
+
+
+LABELS = {"app": "mp-shop", "bundleId": BUNDLE_ID}
+DEPLOYMENT = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x", "uid": "y"}
+OTHER = REFERENCE | {"name": "other"}
+NEXT_VERSION = REFERENCE | {"apiVersion": "applicationconnector.kyma-project.io/v1beta1"}
+OF_ARGO = REFERENCE | {"apiVersion": "argoproj.io/v1alpha1"}
+
+OWNERS: list[tuple[str, str, dict[str, str], list[dict[str, Any]], list[str]]] = [
+    ("labels and reference", BASIC.name, LABELS, [REFERENCE], ["mp-shop"]),
+    ("a reference alone", "any", {}, [REFERENCE], ["mp-shop"]),
+    ("a reference to another version", "any", {}, [NEXT_VERSION], ["mp-shop"]),
+    ("a reference to an Application of Argo", "any", {}, [OF_ARGO], []),
+    ("labels alone", BASIC.name, LABELS, [], ["mp-shop"]),
+    ("labels of request parameters", f"params-mp-shop-{BUNDLE_ID}", LABELS, [], ["mp-shop"]),
+    ("labels, and a name of a user", "theirs", LABELS, [], []),
+    ("one label", BASIC.name, {"app": "mp-shop"}, [], []),
+    ("an empty label", f"-{BUNDLE_ID}", {"app": "", "bundleId": BUNDLE_ID}, [], []),
+    ("labels, and another owner", BASIC.name, LABELS, [DEPLOYMENT], ["mp-shop"]),
+    ("labels, and another controller", BASIC.name, LABELS, [DEPLOYMENT | {"controller": True}], []),
+    ("two Applications", BASIC.name, LABELS, [OTHER | {"controller": True}], ["other", "mp-shop"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "references", "expected"), [row[1:] for row in OWNERS], ids=[row[0] for row in OWNERS]
+)
+def test_a_secret_belongs_to_its_owners_and_to_its_labels(
+    name: str, labels: dict[str, str], references: list[dict[str, Any]], expected: list[str]
+) -> None:
+    """Labels count if the name follows from them, and no other controller owns the Secret."""
+    metadata = {"name": name, "labels": labels, "ownerReferences": references}
+    assert owning_applications({"metadata": metadata}) == expected

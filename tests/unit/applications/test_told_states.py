@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.resources import APPLICATION, SECRET
-from informers.errors import ApiError, ServerError
+from informers.errors import ApiError
 from informers.resource import Resource
 from tests.support.sync import Agent, Cluster, Director, application
 
@@ -94,26 +94,6 @@ def test_an_assigned_application_that_a_person_deletes_and_a_finalizer_keeps_is_
     assert "deletionTimestamp" not in cluster.applications()[NAME]["metadata"]
 
 
-def test_a_person_who_edits_all_the_time_does_not_change_the_state(
-    synced: Agent, director: Director, cluster: Cluster
-) -> None:
-    """Every second write meets a newer version, four times in a row."""
-    conflicts = [4]
-
-    def edit(method: str, resource: Resource, name: str) -> ApiError | None:
-        if (method, resource) == ("update", APPLICATION) and conflicts[0]:
-            conflicts[0] -= 1
-            cluster.put(APPLICATION, copy.deepcopy(cluster.applications()[NAME]))
-        return None
-
-    cluster.failure = edit
-    director.applications = [application(NAME, description="new")]
-    synced.cycle()
-    assert cluster.applications()[NAME]["spec"]["description"] == "new"
-    assert not synced.recorder.of("ApplicationFailed")
-    assert synced.state == "Synchronized"
-
-
 def test_a_write_that_hangs_is_in_the_status_while_it_hangs(
     synced: Agent, director: Director, cluster: Cluster
 ) -> None:
@@ -147,22 +127,3 @@ def test_a_write_that_hangs_is_in_the_status_while_it_hangs(
     synced.clock.advance(5.0)
     synced.settle()
     assert synced.state == "Synchronized"
-
-
-@pytest.mark.parametrize("resource", [APPLICATION, SECRET])
-@pytest.mark.parametrize(
-    "message", ["etcdserver: request is too large", "rpc error: trying to send message larger than max (2 vs. 1)"]
-)
-def test_an_object_that_etcd_does_not_take_is_too_large(
-    agent: Agent, director: Director, cluster: Cluster, resource: Resource, message: str
-) -> None:
-    def refuse(method: str, of: Resource, _name: str) -> ApiError | None:
-        return (
-            ServerError(message, status=500, reason="InternalError") if (method, of) == ("create", resource) else None
-        )
-
-    cluster.failure = refuse
-    director.applications = [application(NAME)]
-    agent.settle()
-    assert "TooLarge: " in agent.sync_error
-    assert "shorten it in Compass" in agent.sync_error
