@@ -46,8 +46,8 @@ SHORT_WATCH = 1.0
 # A server sends a bookmark about every minute. Two watches or more that have brought nothing in this time together are
 # silent: a proxy may hold back their bodies, or the server may have been restored to an older state.
 SILENCE = 120.0
-# A streamed list that takes longer than this is slow, which is logged. One without any object is not a streamed list:
-# the server ignores sendInitialEvents and would never complete it.
+# A streamed list that takes longer than this is slow, which is logged. One without an answer or an event in this time
+# makes no progress: a server that ignores sendInitialEvents would never complete it.
 BOOKMARK_WARNING_PERIOD = 10.0
 # Limit of a streamed list. With frequent changes, their events look like the objects of a list.
 STREAMED_LIST_TIMEOUT = 300.0
@@ -91,7 +91,6 @@ class _Stream:
     watcher: WatchStream
     events: Iterator[WatchEvent]
     started: float  # monotonic seconds
-    answered: float
     received: int = 0  # events of objects of this kind, and bookmarks
 
 
@@ -283,7 +282,7 @@ class Reflector:
             try:
                 with self._patience(gathered):
                     gathered.stream = stream = self._open("", send_initial_events=True)
-                    complete = self._consume(stream, gathered, until_initial_end=True)
+                    complete = self._consume(stream, gathered)
             except WrongKind:
                 raise
             except KubernetesError as error:
@@ -314,15 +313,14 @@ class Reflector:
         Lists are not streamed for a while only if there was an answer: without one, the cause may be the network.
         """
         started = self._clock.monotonic()
-        seen = 0
+        seen: int | None = None
 
         def look() -> None:
             nonlocal seen
             now = self._clock.monotonic()
             stream = gathered.stream
-            received = 0 if stream is None else stream.received
-            answered_just_now = stream is not None and stream.answered - started > (now - started) / 2
-            if (received == seen and not answered_just_now) or now - started >= STREAMED_LIST_TIMEOUT:
+            received = None if stream is None else stream.received
+            if received == seen or now - started >= STREAMED_LIST_TIMEOUT:
                 gathered.is_abandoned = True
                 if stream is not None:
                     self._streams_lists_from = now + NO_STREAMED_LISTS
@@ -362,7 +360,7 @@ class Reflector:
                 with self._lock:
                     self._watching, self._is_distrusted = True, False
                 try:
-                    self._consume(stream, self._store, publish=self._publish, in_order=in_order)
+                    self._consume(stream, self._store, in_order=in_order)
                 finally:
                     self._watching = False
             except _ShortWatch:
@@ -412,23 +410,18 @@ class Reflector:
                 watcher.close()
                 raise Stopped
         self._last_error = None
-        return _Stream(watcher, iter(watcher), started, self._clock.monotonic())
+        return _Stream(watcher, iter(watcher), started)
 
-    def _consume(
-        self,
-        stream: _Stream,
-        store: "ReflectorStore | _Gathered",
-        *,
-        publish: Callable[[str], None] | None = None,
-        in_order: bool = True,
-        until_initial_end: bool = False,
-    ) -> bool:
-        """Write the events to `store` until the stream ends; True if the end of the initial events was among them.
+    def _consume(self, stream: _Stream, store: "ReflectorStore | _Gathered", *, in_order: bool = True) -> bool:
+        """Write the events to `store` until the stream ends; True if it is a list that is complete.
 
-        `publish` gets each event's version: from the first event with `in_order`, else from the first that is not
-        ADDED. With `until_initial_end` it returns after that end and leaves the stream open. Raises the ApiError of an
-        ERROR event, _ShortWatch, _WentBack, or Stopped.
+        - A watch publishes each event's version: from the first event with `in_order`, else from the first that is not
+          ADDED.
+        - A list ends with the initial events, and leaves the stream open.
+
+        Raises the ApiError of an ERROR event, _ShortWatch, _WentBack, or Stopped.
         """
+        is_list = isinstance(store, _Gathered)
         resource = self._lister_watcher.resource
         kind, api_version = resource.kind, resource.api_version
         silent = True
@@ -452,22 +445,22 @@ class Reflector:
                     continue
                 stream.received += 1
                 in_order = in_order or event_type != ADDED
-                if publish and in_order and is_older(version, self._version):
+                if not is_list and in_order and is_older(version, self._version):
                     raise _WentBack(f"the server was at version {self._version} and has sent {version}")
                 if event_type == BOOKMARK:
                     store.bookmark(version)
                 else:
                     self._apply(event_type, obj, store)
-                if publish and in_order:
-                    publish(version)
-                if until_initial_end and event_type == BOOKMARK and _ends_initial_events(metadata):
+                if not is_list and in_order:
+                    self._publish(version)
+                if is_list and event_type == BOOKMARK and _ends_initial_events(metadata):
                     keep_open = True
                     return True
             self._check_stop()
             seconds = self._clock.monotonic() - stream.started
             if not stream.received and seconds < SHORT_WATCH:
                 raise _ShortWatch("the server closed the watch at once")
-            if silent and publish:
+            if silent and not is_list:
                 self._silent_watches.append(seconds)
             return False
         finally:
