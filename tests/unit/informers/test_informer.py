@@ -272,6 +272,18 @@ def test_removed_handler_is_called_no_more(cluster: Cluster, source: InProcess, 
     assert len(removed.log) == 1
 
 
+def test_handler_removed_before_the_run_is_never_called(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """There is no call to wait for."""
+    informer, removed = make(source), Recorder()
+    registration = informer.add_event_handler(removed.handlers)
+    informer.remove_event_handler(registration)
+    registration.join()
+    start(informer)
+    cluster.put("a")
+    eventually(lambda: informer.indexer.get("a", "default"))
+    assert not removed.log
+
+
 def test_registration_of_another_informer_is_left_alone(cluster: Cluster, source: InProcess, start: Start) -> None:
     """Removing it here does nothing to it there."""
     informer, other, recorder = make(source), make(source), Recorder()

@@ -185,11 +185,16 @@ def test_what_the_api_server_had_is_old_when_more_is_known_by_now(
 
 
 def test_entries_that_nobody_reads_end_too(indexer: Indexer, cache: MutationCache) -> None:
-    """They do not stay in memory for ever."""
-    for number in range(10, 20):
-        cache.mutated(widget(f"w{number}", number), base=None)
-        indexer.put(f"default/w{number}", widget(f"w{number}", number), str(number))
-    assert len(cache._entries) <= 1
+    """With the next write, also behind an object that was written again and again: memory is bounded."""
+    cache.mutated(V2, base=V1)
+    written = [widget(f"w{number}", number) for number in range(10, 20)]
+    for obj in written:
+        cache.mutated(obj, base=None)
+    cache.mutated(widget("a", 25), base=V2)
+    for obj in written:
+        indexer.put(f"default/{obj['metadata']['name']}", obj, obj["metadata"]["resourceVersion"])
+    cache.mutated(widget("last", 30), base=None)
+    assert list(cache._entries) == ["default/a", "default/last"]
 
 
 @pytest.mark.parametrize(
@@ -213,12 +218,14 @@ def test_an_answer_that_is_older_than_the_cache_tells_of_a_restore(
     assert bool(distrusts) is distrusted
 
 
+@pytest.mark.parametrize("own_write", [True, False])
 def test_a_read_that_is_older_than_what_is_shown_tells_of_a_restore(
-    indexer: Indexer, cache: MutationCache, distrusts: list[bool]
+    indexer: Indexer, cache: MutationCache, distrusts: list[bool], own_write: bool
 ) -> None:
     """The write on top of what the API server has works, before the cache was listed again."""
     indexer.put("default/a", widget("a", "9"), "10")
-    cache.mutated(widget("a", "11"), base=widget("a", "9"))
+    if own_write:
+        cache.mutated(widget("a", "11"), base=widget("a", "9"))
     restored = widget("a", "5")
     assert cache.refresh("a", "default", lambda: restored) is restored
     assert distrusts
@@ -307,16 +314,20 @@ def test_index(indexer: Indexer, cache: MutationCache) -> None:
     red, blue, new = (
         widget("r", 2, colors=["red"]),
         widget("b", 3, colors=["blue"]),
-        widget("n", 4, colors=["red"]),
+        widget("n", 6, colors=["red"]),
     )
+    untouched = widget("u", 4, colors=["red"])
     indexer.put("default/r", red, "2")
     indexer.put("default/b", blue, "3")
+    indexer.put("default/u", untouched, "4")
     turned = widget("b", 5, colors=["red"])
     cache.mutated(turned, base=blue)
     cache.mutated(new, base=None)
     cache.deleted("r", "default", base=red)
-    assert cache.by_index("color", "red") == [turned, new]
+    assert cache.by_index("color", "red") == [untouched, turned, new]
     assert cache.by_index("color", "blue") == []
     assert indexer.by_index("color", "blue") == [blue]
+    indexer.put("default/b", turned, "5")
+    assert cache.by_index("color", "red") == [untouched, turned, new]
     with pytest.raises(KeyError, match="no index 'size'"):
         cache.by_index("size", "1")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from informers import WatchStream
-from informers.transport import Kind, TransportError
+from informers.transport import Kind, Stop, TransportError
 from tests.fake_api_server.objects import widget
 
 
@@ -22,6 +22,7 @@ class Pieces:
         self.closed = False
 
     def read(self, size: int) -> bytes:
+        assert size > 0
         if self._pieces:
             return self._pieces.pop(0)
         if self._error:
@@ -102,6 +103,18 @@ def test_stop_before_open() -> None:
     stream.stop()
     assert list(stream) == []
     assert not calls
+
+
+def test_stop_while_it_opens() -> None:
+    """The request is ended, and the stream is empty."""
+
+    def wait_for_headers(stop: Stop) -> Pieces:
+        stream.stop()
+        stop.check()
+        return Pieces([line("a")])
+
+    stream = WatchStream(wait_for_headers)  # type: ignore[arg-type]
+    assert list(stream) == []
 
 
 def test_response_is_closed_at_the_end() -> None:
