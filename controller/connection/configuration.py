@@ -89,6 +89,11 @@ class PairingConfiguration:
         """Equal for equal configurations, to detect changes. It does not disclose the token."""
         return _fingerprint(self.connector_url, self.runtime_id, self.tenant, self.token)
 
+    @cached_property
+    def token_fingerprint(self) -> str:
+        """Equal for equal tokens, to detect one that is used. It does not disclose the token."""
+        return _fingerprint(self.token)
+
 
 Configuration = PairingConfiguration | ConfigurationProblem
 

@@ -76,9 +76,10 @@ class CredentialsReplaced(CredentialsError):
 class Registration:
     """The data that belong to the certificate: ids of the Runtime, and URLs of Compass.
 
-    `origin`: the object with the configuration of the pairing. `paired_with`: the fingerprint of this configuration.
-    `connection_uid`: that of the CompassConnection at that time. All three are "" if unknown. `acquired`: the time
-    from which this certificate is used, in epoch seconds, `paired_at`: that of the pairing; 0 if unknown.
+    `origin`: the object with the configuration of the pairing. `paired_with`: the fingerprint of its token (earlier
+    versions stored that of the whole configuration). `connection_uid`: that of the CompassConnection at that time. All
+    three are "" if unknown. `acquired`: the time from which this certificate is used, in epoch seconds, `paired_at`:
+    that of the pairing; 0 if unknown.
     """
 
     runtime_id: str
@@ -97,9 +98,9 @@ class StoredPairing:
     """A pairing in progress, with all data to continue after a restart.
 
     `token`: the next one to use. Without a `key` it is the configured token, which was removed from the
-    CompassConnection, and nothing else has happened. `fallback_fingerprint`: that of the configuration in Secret or
-    ConfigMap at that time. `connection_uid`: that of the CompassConnection, "" for none. `since`: the time when the
-    token was found, in epoch seconds.
+    CompassConnection, and nothing else has happened. `configured_token`: the fingerprint of that one.
+    `fallback_fingerprint`: that of the configuration in Secret or ConfigMap at that time. `connection_uid`: that of the
+    CompassConnection, "" for none. `since`: the time when the token was found, in epoch seconds.
     """
 
     configuration: str  # fingerprint of the configuration that it began with
@@ -108,6 +109,7 @@ class StoredPairing:
     tenant: str
     token_url: str
     token: str = field(repr=False)
+    configured_token: str = ""
     key: str = field(default="", repr=False)
     subject: str = ""
     connector_url: str = ""
@@ -122,7 +124,7 @@ class StoredPairing:
         return self.origin == SPEC_PAIRING
 
     def is_same(self, other: "StoredPairing") -> bool:
-        """Whether both have the same token and key. Runtime id and tenant may change during a pairing."""
+        """Whether both have the same token and key. The rest of the configuration may change during a pairing."""
         return (self.key, self.token) == (other.key, other.token)
 
 
@@ -466,14 +468,16 @@ def resume_with(pairing: StoredPairing, configuration: Configuration) -> StoredP
     none.
 
     A token in spec.pairing is removed at the start of its pairing. So such a pairing continues until there is a new
-    token, or another part of the configuration changes. The Connector does not need Runtime id and tenant. So after a
-    change of these, the pairing continues with the new ones: its token is valid for them, and may be used up.
+    token, or the configuration in Secret or ConfigMap changes. As long as the configured token is the same, which may
+    be used up, the pairing continues with all other values as they are configured.
     """
     if pairing.is_from_spec and not (isinstance(configuration, PairingConfiguration) and configuration.is_from_spec):
         return pairing if pairing.fallback_fingerprint == configuration.fingerprint else None
     if not isinstance(configuration, PairingConfiguration):
         return None
-    before = replace(configuration, runtime_id=pairing.runtime_id, tenant=pairing.tenant)
+    before = replace(
+        configuration, connector_url=pairing.token_url, runtime_id=pairing.runtime_id, tenant=pairing.tenant
+    )
     if pairing.configuration not in (configuration.fingerprint, before.fingerprint):
         return None
     return replace(
@@ -482,6 +486,7 @@ def resume_with(pairing: StoredPairing, configuration: Configuration) -> StoredP
         runtime_id=configuration.runtime_id,
         tenant=configuration.tenant,
         token_url=configuration.connector_url,
+        configured_token=configuration.token_fingerprint,
     )
 
 

@@ -152,7 +152,7 @@ class Pairing:
             tenant=pairing.tenant,
             connector_url=pairing.connector_url,
             director_url=pairing.director_url,
-            paired_with=pairing.configuration,
+            paired_with=pairing.configured_token,
             origin=pairing.origin,
             connection_uid=pairing.connection_uid,
             acquired=now,

@@ -131,7 +131,7 @@ class ConnectionReconciler:
             return
         self._remember(unreported=None)
         if state.accepted:
-            self._remember(refused_before=None, failing_before=None)
+            self._remember(failing_before=None)
         works = state.is_usable and decision.problem is None and state.token_failure is None
         if works and state.stored_pairing is None:
             self._pauses.pairing.succeeded()

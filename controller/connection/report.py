@@ -113,7 +113,7 @@ def _write(obj: Object, state: State, problem: Problem | None, warnings: tuple[P
         obj["spec"].pop("refreshCredentialsNow", None)
     if state.status_shows_credentials:
         _write_connection(obj, state, done)
-    elif not state.is_usable and state.pairing_failure is not None and state.pairing_failure.final:
+    if state.pairing_failure is not None and (state.pairing_failure.final or state.reconnect_abandoned):
         # It was applied again after it was given up, and hides the other places.
         _remove_spec_token(obj, state.attempt_fingerprint)
     if problem is not None:
@@ -151,11 +151,8 @@ def _write_connection(obj: Object, state: State, done: NewCredentials | None) ->
         connector_url=registration.connector_url, director_url=registration.director_url
     )
     obj["status"]["runtime"] = {"id": registration.runtime_id, "tenant": registration.tenant}
-    if has_spec_token(obj) and state.reconnect_abandoned:
-        remove_token(obj)
-    _remove_spec_token(obj, registration.paired_with)
-    if state.token_already_exchanged and state.relevant_configuration is not None:
-        _remove_spec_token(obj, state.relevant_configuration.fingerprint)  # the same token with other ids
+    if state.token_already_exchanged:
+        _remove_spec_token(obj, state.configuration.fingerprint)
 
 
 def _write_lasting(obj: Object, state: State) -> None:
@@ -169,16 +166,15 @@ def _write_lasting(obj: Object, state: State) -> None:
             since=state.now - (state.monotonic - failure.since),
         )
     status.write_lasting(obj, status.Lasting.PAIRING_FAILING, failing)
-    if state.refusals:
+    refusals, refused = sorted((*state.refusals, *state.unanswered), key=lambda refusal: refusal.by), None
+    if refusals:
         refused = status.LastingCondition(
             certificate_label(state.credentials.fingerprint),
-            f"RefusedBy{'And'.join(refusal.by for refusal in state.refusals)}",
-            describe_refusals(state.refusals),
+            f"RefusedBy{'And'.join(refusal.by for refusal in refusals)}",
+            describe_refusals(refusals),
             since=state.now - state.refused_for,
         )
-        status.write_lasting(obj, status.Lasting.CERTIFICATE_REFUSED, refused)
-    elif not state.is_usable or state.accepted or state.memory.unreported is not None:
-        status.write_lasting(obj, status.Lasting.CERTIFICATE_REFUSED, None)
+    status.write_lasting(obj, status.Lasting.CERTIFICATE_REFUSED, refused)
 
 
 def _write_problem(obj: Object, problem: Problem, *, now: float) -> None:

@@ -17,6 +17,7 @@ from controller.connection.configuration import (
     ConfigurationProblem,
     PairingConfiguration,
     has_reference,
+    has_spec_token,
     ids_of,
 )
 from controller.connection.credentials import GatewaySecret, Registration, StoredPairing
@@ -155,6 +156,7 @@ def exchange_token(state: State) -> Pair | None:
             tenant=configuration.tenant,
             token_url=configuration.connector_url,
             token=configuration.token,
+            configured_token=configuration.token_fingerprint,
             fallback_fingerprint=state.fallback_fingerprint,
             connection_uid=state.connection["metadata"]["uid"] if state.connection else "",
             since=int(state.now),
@@ -415,10 +417,10 @@ def warnings(state: State) -> tuple[Problem, ...]:
         found.append(problem.token_failed(state.token_failure.problem))
     elif (
         state.status_shows_credentials
-        and state.reconnect_wanted
-        and isinstance(state.relevant_configuration, ConfigurationProblem)
+        and has_spec_token(state.connection)
+        and isinstance(state.configuration, ConfigurationProblem)
     ):
-        found.append(problem.token_failed(problem.not_configured(state.relevant_configuration)))
+        found.append(problem.token_failed(problem.not_configured(state.configuration)))
     if has_reference(state.connection):
         found.append(problem.reference_unsupported(str(state.settings.configuration)))
     if state.memory.gateway_failure is not None and state.gateway is not GatewaySecret.AS_WANTED:
@@ -455,7 +457,7 @@ def _corrected(state: State) -> Registration | None:
     ids, corrected = ids_of(state.connection) if stored.origin == SPEC_PAIRING else None, stored
     if isinstance(configuration, PairingConfiguration) and state.token_already_exchanged:
         ids = (configuration.runtime_id, configuration.tenant)
-        corrected = replace(stored, paired_with=configuration.fingerprint, origin=configuration.origin)
+        corrected = replace(stored, paired_with=configuration.token_fingerprint, origin=configuration.origin)
     if ids is None or ids == (stored.runtime_id, stored.tenant):
         return None
     return replace(corrected, runtime_id=ids[0], tenant=ids[1])

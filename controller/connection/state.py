@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from controller.compass.errors import Refused
 from controller.compass.types import SignedCertificate
 from controller.connection import status
 from controller.connection.backoff import Pauses
@@ -48,6 +49,8 @@ _SHOWN_DIGITS = 12  # of a fingerprint
 
 _UNKNOWN_TENANT = frozenset({24, 25})
 """Error codes of the Director: the tenant is missing or not found."""
+
+_UNANSWERED = Failure(Refused, "refused the certificate before a restart of the agent, and has not answered since")
 
 GATEWAY = "gateway"
 """The subject of the pauses between writes of its Secret."""
@@ -143,11 +146,12 @@ class NewCredentials:
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """`refused_before`, `failing_before`: what the status says of the time before this process, read once: since when
-    which certificate is refused, and which pairing fails; monotonic seconds, so they may be negative. `unsaved`: a
-    pairing with an answer that is not stored yet. `unreported`: what was done and is not in the status yet.
+    which service refuses which certificate, and which pairing fails; monotonic seconds, so they may be negative. They
+    have labels instead of fingerprints. `unsaved`: a pairing with an answer that is not stored yet. `unreported`: what
+    was done and is not in the status yet.
     """
 
-    refused_before: tuple[str, float] | None = None
+    refused_before: tuple[Refusal, ...] = ()
     failing_before: tuple[str, float] | None = None
     configuration: ObservedConfiguration | None = None
     pairing_failure: PairingFailure | None = None
@@ -160,12 +164,19 @@ class Memory:
 
     @classmethod
     def after_restart(cls, connection: Object | None, *, now: float, monotonic: float) -> "Memory":
-        def read(kind: status.Lasting) -> tuple[str, float] | None:
-            known = status.read_lasting(connection, kind)
-            return None if known is None else (known[0], monotonic - max(now - known[1], 0.0))
+        def since(condition: status.LastingCondition) -> float:
+            return monotonic - max(now - condition.since, 0.0)
 
+        refused = status.read_lasting(connection, status.Lasting.CERTIFICATE_REFUSED)
+        failing = status.read_lasting(connection, status.Lasting.PAIRING_FAILING)
+        refusals = (
+            Refusal(service, refused.subject, _UNANSWERED, since(refused), last=since(refused))
+            for service in CompassService
+            if refused is not None and service in refused.reason
+        )
         return cls(
-            refused_before=read(status.Lasting.CERTIFICATE_REFUSED), failing_before=read(status.Lasting.PAIRING_FAILING)
+            refused_before=tuple(refusals),
+            failing_before=(failing.subject, since(failing)) if failing is not None else None,
         )
 
 
@@ -256,16 +267,34 @@ class State:
         """Those of this certificate, with the time before a restart."""
         if not self.is_usable:
             return ()
-        certificate, known = self.credentials.fingerprint, self.memory.refused_before
-        refusals = (refusal for refusal in self.observations.refusals if refusal.certificate == certificate)
-        if known is None or known[0] != certificate_label(certificate):
-            return tuple(refusals)
-        return tuple(replace(refusal, since=min(refusal.since, known[1])) for refusal in refusals)
+        certificate = self.credentials.fingerprint
+        since = {refusal.by: refusal.since for refusal in self.refused_before}
+        return tuple(
+            replace(refusal, since=min(refusal.since, since.get(refusal.by, refusal.since)))
+            for refusal in self.observations.refusals
+            if refusal.certificate == certificate
+        )
+
+    @property
+    def refused_before(self) -> tuple[Refusal, ...]:
+        """Refusals of this certificate before a restart, by services that have not accepted it since."""
+        if not self.is_usable:
+            return ()
+        label = certificate_label(self.credentials.fingerprint)
+        over = {CompassService.CONNECTOR: self.connector_accepts, CompassService.DIRECTOR: self.director_accepts}
+        return tuple(one for one in self.memory.refused_before if one.certificate == label and not over[one.by])
+
+    @cached_property
+    def unanswered(self) -> tuple[Refusal, ...]:
+        """Refusals before a restart, by services that have not answered since."""
+        answered = {refusal.by for refusal in self.refusals}
+        return tuple(refusal for refusal in self.refused_before if refusal.by not in answered)
 
     @cached_property
     def refused_for(self) -> float:
         """Seconds since the first refusal, also before a restart."""
-        return max((self.monotonic - refusal.since for refusal in self.refusals), default=0.0)
+        refusals = (*self.refusals, *self.unanswered)
+        return max((self.monotonic - refusal.since for refusal in refusals), default=0.0)
 
     @property
     def refusal_tolerance(self) -> float:
@@ -286,16 +315,15 @@ class State:
         """The Connector accepted this certificate in its last call."""
         return self.last_call is not None and self.last_call.failure is None
 
+    @property
+    def director_accepts(self) -> bool:
+        """The last fetch from the Director succeeded."""
+        return self.observations.sync_state not in (None, status.ConnectionState.SYNCHRONIZATION_FAILED)
+
     @cached_property
     def accepted(self) -> bool:
         """The Connector accepts the credentials, and the Director has answered, too."""
-        unknown = (None, status.ConnectionState.SYNCHRONIZATION_FAILED)
-        return (
-            self.is_usable
-            and self.connector_accepts
-            and not self.refusals
-            and self.observations.sync_state not in unknown
-        )
+        return self.is_usable and self.connector_accepts and self.director_accepts and not self.refusals
 
     @property
     def unknown_tenant(self) -> Refusal | None:
@@ -396,14 +424,14 @@ class State:
 
     @cached_property
     def token_already_exchanged(self) -> bool:
-        """The configured token has obtained the stored credentials, maybe with another Runtime id or tenant."""
+        """The configured token has obtained the stored credentials, maybe with other values beside it."""
         configuration, known = self.relevant_configuration, self.secret.registration
-        if not isinstance(configuration, PairingConfiguration) or known is None or not known.paired_with:
+        if not isinstance(configuration, PairingConfiguration) or known is None:
             return False
-        with_stored_ids = configuration
-        if self.stored is not None and (valid := self.stored.registration) is not None:
-            with_stored_ids = replace(configuration, runtime_id=valid.runtime_id, tenant=valid.tenant)
-        return known.paired_with in (configuration.fingerprint, with_stored_ids.fingerprint)
+        # Earlier versions stored the fingerprint of the whole configuration.
+        before = replace(configuration, runtime_id=known.runtime_id, tenant=known.tenant)
+        fingerprints = (configuration.token_fingerprint, configuration.fingerprint, before.fingerprint)
+        return known.paired_with in fingerprints
 
     @property
     def revoked(self) -> bool:
@@ -508,6 +536,8 @@ class State:
     def remembered(self) -> Memory:
         """The memory with what this state has observed."""
         memory = self.memory
+        if self.is_usable:
+            memory = replace(memory, refused_before=self.refused_before)
         if self.pairing_failure is not None and has_spec_token(self.connection):
             memory = replace(memory, pairing_failure=replace(self.pairing_failure, applied=self.monotonic))
         if self.relevant_configuration is None:

@@ -279,8 +279,8 @@ def write_lasting(connection: Object, kind: Lasting, lasting: LastingCondition |
     if lasting is None:
         return
     since = lasting.since
-    if known is not None and known[0] == lasting.subject and abs(known[1] - since) < _SAME_MOMENT_SECONDS:
-        since = known[1]  # one of the two times was rounded
+    if known is not None and known.subject == lasting.subject and abs(known.since - since) < _SAME_MOMENT_SECONDS:
+        since = known.since  # one of the two times was rounded
     status.setdefault("conditions", []).append(
         {
             "type": kind.value,
@@ -292,12 +292,13 @@ def write_lasting(connection: Object, kind: Lasting, lasting: LastingCondition |
     )
 
 
-def read_lasting(connection: Mapping[str, Any] | None, kind: Lasting) -> tuple[str, float] | None:
-    """The subject of the condition and since when it is true, in epoch seconds; None if it is not."""
+def read_lasting(connection: Mapping[str, Any] | None, kind: Lasting) -> LastingCondition | None:
+    """The condition; None if it is not true."""
     for condition in _conditions_of(_status(connection)):
         since = parse_timestamp(condition.get("lastTransitionTime"))
         if condition["type"] == kind and since is not None:
-            return str(condition.get("message")).partition(": ")[0], since
+            subject, _, text = str(condition.get("message")).partition(": ")
+            return LastingCondition(subject, str(condition.get("reason")), text, since)
     return None
 
 

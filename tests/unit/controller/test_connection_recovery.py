@@ -12,7 +12,7 @@ import pytest
 from controller.compass.errors import Refused, Unavailable
 from controller.compass.http import HttpAnswer
 from controller.connection.observations import CompassService
-from controller.connection.status import timestamp
+from controller.connection.status import ConnectionState, timestamp
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT
 from tests.support.connection_bench import CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
@@ -572,6 +572,47 @@ def test_a_restart_finds_since_when_the_certificate_is_refused(jump: float) -> N
     assert _condition(bench, "CertificateRefused") == condition
     bench.run(SYNC_PERIOD)  # with the next call of the Connector, long before another tolerance has passed
     assert bench.fingerprint() != before
+    assert _condition(bench, "CertificateRefused") is None
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("refusing", "reason"), [("Connector", None), ("Director", "RefusedByDirector"), ("both", "RefusedByDirector")]
+)
+def test_a_refusal_ends_when_the_service_that_refused_accepts(
+    refusing: str, reason: str | None, restarted: bool
+) -> None:
+    """The Connector accepts the certificate again, and the Director does not answer. A later refusal is a new one."""
+    bench = Bench().paired()
+    refused_again = Refused("insufficient scopes", status=200, code=23)
+    if refusing != "Director":
+        bench.connector.outages.begin("database", delay=0.0)
+    if refusing != "Connector":
+        bench.suspect()
+    bench.run(SYNC_PERIOD + 10)
+    condition = _condition(bench, "CertificateRefused")
+    assert condition is not None
+    before = condition["lastTransitionTime"]
+    if restarted:
+        bench.restart()
+        bench.settle()
+        condition = _condition(bench, "CertificateRefused")
+        assert condition is not None, "nobody has accepted the certificate yet"
+        assert condition["lastTransitionTime"] == before
+    bench.connector.outages.clear()
+    bench.health.synchronised(ConnectionState.SYNCHRONIZATION_FAILED)
+    bench.run(1.5 * SYNC_PERIOD)
+    condition = _condition(bench, "CertificateRefused")
+    assert (condition and condition["reason"]) == reason
+    bench.health.refused(CompassService.DIRECTOR, bench.fingerprint(), refused_again)
+    since = timestamp(bench.clock.time())
+    bench.settle()
+    condition = _condition(bench, "CertificateRefused")
+    assert condition is not None
+    assert condition["lastTransitionTime"] == (before if reason else since)
+    bench.health.synchronised(ConnectionState.SYNCHRONIZED)
+    bench.health.accepted(CompassService.DIRECTOR)
+    bench.settle()
     assert _condition(bench, "CertificateRefused") is None
 
 

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import copy
+import hashlib
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -28,6 +29,7 @@ from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, PAIRING, 
 
 HOUR, DAY = 3600.0, 86400.0
 JSON = "application/json"
+OTHER = "https://other.example/connector"
 WRONG = "https://wrong.example/connector"
 
 
@@ -449,20 +451,45 @@ def test_a_dead_literal_token_that_is_applied_again_and_again_changes_no_state()
     assert (bench.state, bench.error, bench.warning) == ("Connected", "", "")
 
 
-def test_a_literal_token_beside_incomplete_data_is_told_and_changes_no_state() -> None:
-    """The warning names what is missing. Completed, it is used."""
+@pytest.mark.parametrize("created", [False, True], ids=["applied", "created again"])
+def test_a_literal_token_beside_incomplete_data_is_told_and_changes_no_state(created: bool) -> None:
+    """The warning names what is missing as long as the token stands there. Completed, it is used."""
     bench = Bench().paired()
     before, token = bench.fingerprint(), bench.connector.token()
-    incomplete = {key: value for key, value in PAIRING.items() if key != "tenant"}
-    bench.apply(pairing={**incomplete, "token": token})
-    bench.run(60)
-    assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
-    assert "CompassConnection spec.pairing: tenant is missing" in bench.warning
+    incomplete = {key: value for key, value in PAIRING.items() if key != "tenant"} | {"token": token}
+    if created:
+        bench.delete_connection()
+    bench.apply(pairing=incomplete)
+    for seconds in (60.0, 2 * SYNC_PERIOD, HOUR):
+        bench.run(seconds)
+        told = bench.error if created and seconds == 60 else bench.warning
+        assert "CompassConnection spec.pairing: tenant is missing" in told
+        assert (bench.state == "Connected") is (told != bench.error)
+    assert (bench.error, bench.fingerprint()) == ("", before)
     assert bench.recorder.reasons[-1] == "PairingFailed"
-    bench.apply_pairing(token=token)
+    bench.restart()
+    bench.settle()
+    assert "CompassConnection spec.pairing: tenant is missing" in bench.warning
+    assert bench.connection["spec"]["pairing"]["token"] == token, "it may still be needed"
+    bench.apply_pairing(token=bench.connector.token())
     bench.settle()
     assert bench.fingerprint() != before
     assert bench.warning == ""
+    assert bench.connection["spec"]["pairing"] == PAIRING
+
+
+def test_a_token_that_was_given_up_at_once_is_taken_out_of_a_new_object() -> None:
+    """It hides the other places, and is readable, while the reconnect is still wanted."""
+    bench = Bench().paired()
+    pairing = {**PAIRING, "token": bench.connector.token()}
+    errors = HttpAnswer(200, b'{"errors": [{"message": "internal error"}]}', "", JSON)
+    bench.connector.intervene = lambda called: errors if called.startswith("sign") else None
+    bench.delete_connection()
+    for _ in range(3):
+        bench.apply(pairing=pairing)
+        bench.settle()
+        assert bench.connection["spec"]["pairing"] == PAIRING
+    assert "the one-time token has been used" in bench.warning
 
 
 @pytest.mark.parametrize("minutes", [2, 20])
@@ -626,12 +653,10 @@ def _not_signing(called: str) -> HttpAnswer | None:
     return HttpAnswer(503, b"", "") if called.startswith("sign") else None
 
 
-@pytest.mark.parametrize("ids", [{"RUNTIME_ID": "another"}, {"TENANT": "another"}], ids=["RUNTIME_ID", "TENANT"])
+@pytest.mark.parametrize("edit", [{"RUNTIME_ID": "another"}, {"TENANT": "another"}, {"CONNECTOR_URL": OTHER}], ids=str)
 @pytest.mark.parametrize("stopped", ["before signing", "restarted", "notes not stored", "certificate not stored"])
-def test_ids_that_are_edited_while_a_pairing_is_under_way_cost_no_token(
-    bench: Bench, stopped: str, ids: dict[str, str]
-) -> None:
-    """The token is spent by then. The pairing goes on with what it has, for the ids that are configured by now."""
+def test_an_edit_while_a_pairing_is_under_way_costs_no_token(bench: Bench, stopped: str, edit: dict[str, str]) -> None:
+    """The token is spent by then. The pairing goes on with what it has, for what is configured by now."""
     data = bench.configure()
 
     def refuse(verb: str, kind: str) -> None:
@@ -645,7 +670,7 @@ def test_ids_that_are_edited_while_a_pairing_is_under_way_cost_no_token(
         bench.server.before = refuse
     bench.settle()
     assert bench.state == "ConnectionFailed"
-    bench.configure(**data | ids)
+    bench.configure(**data | edit)
     if stopped == "restarted":
         bench.restart()
     bench.settle()
@@ -653,7 +678,10 @@ def test_ids_that_are_edited_while_a_pairing_is_under_way_cost_no_token(
     bench.server.before = lambda *_: None
     bench.run(SYNC_PERIOD)
     bench.assert_connected()
-    assert {"RUNTIME_ID": bench.registration.runtime_id, "TENANT": bench.registration.tenant}.items() >= ids.items()
+    wanted = data | edit
+    assert (bench.registration.runtime_id, bench.registration.tenant) == (wanted["RUNTIME_ID"], wanted["TENANT"])
+    if stopped != "certificate not stored":
+        assert bench.connector.url == wanted["CONNECTOR_URL"]
     assert bench.signed == 1
     token_calls = bench.connector.calls[: bench.connector.calls.index("signCertificateSigningRequest")]
     assert token_calls == ["configuration"]
@@ -694,6 +722,47 @@ def test_ids_that_are_corrected_after_the_pairing_need_no_other_token(bench: Ben
     bench.health.accepted(CompassService.DIRECTOR)
     bench.settle()
     assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
+
+
+def _as_stored_before(data: Mapping[str, str]) -> str:
+    """What earlier versions stored for a token: a fingerprint of the whole configuration."""
+    parts = (data[key] for key in ("CONNECTOR_URL", "RUNTIME_ID", "TENANT", "TOKEN"))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+@pytest.mark.parametrize(
+    ("edit", "earlier"),
+    [
+        ({}, True),
+        ({"RUNTIME_ID": "another"}, True),
+        ({"CONNECTOR_URL": OTHER}, False),
+        ({"CONNECTOR_URL": OTHER, "TENANT": "another"}, False),
+    ],
+    ids=str,
+)
+def test_a_used_token_is_known_whatever_is_configured_beside_it(edit: dict[str, str], earlier: bool, kind: str) -> None:
+    """It is not tried again: not for a new object, not for refused and not for expired credentials."""
+    bench = Bench()
+    data = bench.configure()
+    bench.settle()
+    before = bench.fingerprint()
+    if earlier:
+        bench.edit_secret("connection", paired_with=_as_stored_before(data))
+    bench.configure(kind=kind, **data | edit)
+    bench.delete_connection()
+    bench.run(60)
+    assert (bench.state, bench.error, bench.recorder.reasons.count("PairingFailed")) == ("Connected", "", 0)
+    bench.connector.state.revoke_all(RUNTIME)
+    bench.suspect()
+    bench.run(HOUR)
+    assert f"to reconnect, configure a new one-time token in {kind} {CONFIGURATION}" in bench.error
+    bench.run(10 * HOUR)
+    assert "the configured one-time token has already been used" in bench.error
+    bench.configure(kind=kind, **edit)
+    bench.run(60)
+    assert bench.fingerprint() != before
+    assert bench.signed == 2
 
 
 def test_ids_that_were_edited_do_not_matter_in_an_outage(bench: Bench) -> None:
