@@ -136,15 +136,18 @@ class Director:
         self.viewer_id: str | None = "runtime"
 
     def viewer(self, *, request_id: str) -> Viewer | None:
+        assert request_id
         return None if self.viewer_id is None else Viewer(self.viewer_id, "RUNTIME")
 
-    def fetch(self, _runtime_id: str, *, request_id: str) -> Assignment:
+    def fetch(self, runtime_id: str, *, request_id: str) -> Assignment:
+        assert request_id.startswith(f"{runtime_id}_")
         self.fetches += 1
         if self.error is not None:
             raise self.error
         return Assignment(tuple(self.applications), tuple(self.incomplete), dict(self.labels))
 
-    def set_runtime_label(self, _runtime_id: str, key: str, value: str, *, request_id: str) -> None:
+    def set_runtime_label(self, runtime_id: str, key: str, value: str, *, request_id: str) -> None:
+        assert request_id.startswith(f"{runtime_id}_")
         if self.label_error is not None:
             raise self.label_error
         self.labels[key] = value
@@ -206,7 +209,8 @@ class _CompassClients:
     def __init__(self, director: Director) -> None:
         self._director = director
 
-    def director(self, *_: object) -> Director:
+    def director(self, credentials: _StoredCredentials, registration: Registration) -> Director:
+        assert credentials.registration is registration
         return self._director
 
 
@@ -259,6 +263,7 @@ class Agent:
         if health is None:
             health = Health(self.clock)
             health.connector_answered()
+        self.health = health
         self.sync = SyncReconciler(
             settings=Settings(**settings),
             connections=connections or self.connections,  # type: ignore[arg-type]

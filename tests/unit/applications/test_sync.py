@@ -11,7 +11,8 @@ import pytest
 from controller.applications.deletions import CONFIRM_DELETIONS
 from controller.applications.progress import Plan
 from controller.compass.errors import CompassError, InvalidAnswer, Refused, Unavailable
-from controller.compass.types import Assignment, IncompleteApplication
+from controller.compass.types import Assignment, IncompleteApplication, Viewer
+from controller.connection.observations import CompassService
 from controller.resources import APPLICATION, SYNC_STATUS
 from informers.errors import Forbidden
 from tests.support.sync import Agent, Cluster, Director, Object, application
@@ -103,7 +104,7 @@ def test_an_answer_to_credentials_that_were_replaced_meanwhile_is_void(
             raise error
         return Assignment((), (), {})
 
-    director.fetch = switch_meanwhile  # type: ignore[assignment, method-assign]
+    director.fetch = switch_meanwhile  # type: ignore[method-assign]
     fetches = director.fetches
     synced.clock.advance(PERIOD)
     assert synced.step_sync() == 0.0
@@ -144,6 +145,17 @@ def test_resync_now_acts_at_once_and_once(synced: Agent, director: Director) -> 
     assert "resyncNow" not in synced.connections.object["spec"]
     synced.cycle(1)
     assert director.fetches == fetches + 1
+
+
+def test_resync_now_may_be_withdrawn_while_it_is_read(
+    synced: Agent, director: Director, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetches, connection = director.fetches, copy.deepcopy(synced.connections.object)
+    assert connection is not None
+    connection["spec"]["resyncNow"] = True
+    monkeypatch.setattr(synced.connections, "get", lambda _: connection)
+    synced.step_sync()
+    assert (director.fetches, synced.state) == (fetches + 1, "Synchronized")
 
 
 def test_resync_now_with_a_failing_director_does_not_loop(synced: Agent, director: Director) -> None:
@@ -247,7 +259,51 @@ def test_an_expired_certificate_is_not_used(agent: Agent, director: Director) ->
     assert director.fetches == 0
 
 
+@pytest.mark.parametrize("viewers", [["another"], [None, "another"]], ids=["before the fetch", "after it"])
+def test_a_certificate_of_another_runtime_synchronises_nothing(
+    agent: Agent, director: Director, cluster: Cluster, viewers: list[str | None]
+) -> None:
+    """And the Director is asked for the owner with growing pauses."""
+
+    def viewer(*, request_id: str) -> Viewer | None:
+        name = viewers.pop(0)
+        return Viewer(name, "RUNTIME") if name else None
+
+    director.viewer = viewer  # type: ignore[method-assign]
+    director.applications = [application("shop")]
+    assert agent.step_sync() == 1
+    assert (viewers, agent.step_sync()) == ([], 1), "asked again without a pause"
+    viewers.append("another")
+    agent.clock.advance(1)
+    assert agent.step_sync() == 2
+    assert agent.progress.plan is None
+    assert not cluster.requests
+
+
+def test_an_unexpected_error_is_a_failed_sync_and_told_by_its_kind(agent: Agent, director: Director) -> None:
+    """The text may have data. The next attempt is after a pause."""
+
+    def broken(*_: object, **__: object) -> Assignment:
+        director.fetches += 1
+        raise KeyError("password")
+
+    director.fetch = broken  # type: ignore[method-assign]
+    assert [agent.step_sync() for _ in range(2)] == [1, 1]
+    assert director.fetches == 1
+    assert agent.state == "SynchronizationFailed"
+    assert "Failed to fetch configuration: an error that the agent does not expect (KeyError)" in agent.sync_error
+    assert "password" not in str(agent.recorder.events) + agent.sync_error
+
+
 # --- what ---
+
+
+def test_settings_of_applications_are_applied(cluster: Cluster, director: Director) -> None:
+    director.applications = [application("shop")]
+    Agent(cluster, director, central_gateway_url="http://gateway", skip_apps_tls_verify=True).settle()
+    spec = cluster.applications()["shop"]["spec"]
+    assert spec["services"][0]["entries"][0]["centralGatewayUrl"] == "http://gateway/shop/main/api"
+    assert spec["skipVerify"] is True
 
 
 def test_failing_fetches_change_nothing(synced: Agent, director: Director, cluster: Cluster) -> None:
@@ -263,6 +319,9 @@ def test_failing_fetches_change_nothing(synced: Agent, director: Director, clust
         told = ("compass-connection", f"Failed to fetch configuration: {error}")
         assert synced.recorder.of("SynchronizationFailed")[-1] == told
         assert not cluster.requests
+    (refusal,) = synced.health.observations().refusals
+    assert (refusal.by, refusal.certificate) == (CompassService.DIRECTOR, "first")
+    assert refusal.failure.text == "insufficient scopes"
     cluster.remove(APPLICATION, "app-000")
     synced.settle()
     assert "app-000" in cluster.applications()
@@ -352,9 +411,42 @@ def test_a_recovery_is_told_without_another_fetch(synced: Agent, director: Direc
     cluster.failure = lambda *_: None
     synced.enqueue("new")
     synced.settle()
+    assert synced.state == "ResourceApplicationFailed"
     synced.cycle(1)
     assert synced.state == "Synchronized"
     assert director.fetches == fetches
+    assert [event[1:3] for event in synced.recorder.events if event[0] != "new"] == [
+        ("Warning", "ResourceApplicationFailed"),
+        ("Normal", "Synchronized"),
+    ]
+
+
+def test_metrics_show_results_and_state_of_each_sync(agent: Agent, director: Director, cluster: Cluster) -> None:
+    """A sync that has failed leaves the time of the last successful one."""
+
+    def metric(name: str, **labels: str) -> float | None:
+        return agent.registry.get_sample_value(f"compass_runtime_agent_{name}", labels)
+
+    director.applications = [application("one")]
+    agent.step_sync()
+    agent.clock.advance(2)
+    agent.settle()
+    succeeded = agent.clock.time()
+    assert metric("sync_duration_seconds_sum") == 2
+    assert metric("syncs_total", result="success") == 1
+    assert metric("connection_state", state="Synchronized") == 1
+    director.applications.append(application("two"))
+    cluster.failure = lambda *_: Forbidden("no", status=403)
+    agent.cycle()
+    assert [metric("applications", status=status) for status in ("desired", "synced", "failed")] == [2, 1, 1]
+    assert metric("connection_state", state="ResourceApplicationFailed") == 1
+    director.error = Unavailable("down")
+    agent.cycle()
+    assert [metric("syncs_total", result=result) for result in ("success", "error")] == [1, 2]
+    assert metric("last_successful_sync_timestamp_seconds") == succeeded
+    agent.status["connectionState"] = "ConnectionFailed"
+    agent.cycle()
+    assert metric("connection_state", state="ConnectionFailed") == 1
 
 
 # --- deletions ---
