@@ -64,6 +64,7 @@ class Cluster(ObjectStore):
         self._watchers: list[Watcher] = []
 
     def create(self, resource: Resource, obj: Object, **more: Any) -> Object:
+        assert not {"uid", "resourceVersion"} & obj["metadata"].keys(), "an API server refuses it"
         stored = super().create(resource, obj, **more)
         self._answered()
         return stored

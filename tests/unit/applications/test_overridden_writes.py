@@ -119,3 +119,20 @@ def test_another_client_that_reverts_each_write_is_no_loop(agent: Agent, directo
     for _ in range(20):
         agent.cycle()
     assert agent.state == "Synchronized"
+
+
+@pytest.mark.parametrize("mutate", [CONSTANT, _empty_secret])
+def test_what_compass_changes_is_written_without_a_pause(
+    agent: Agent, director: Director, cluster: Cluster, mutate: Any
+) -> None:
+    """The pauses have grown to minutes, and they are for one content."""
+    cluster.mutate = mutate
+    director.applications = [application(NAME)]
+    for _ in range(20):
+        agent.cycle()
+    cluster.mutate = lambda _resource, _obj: None
+    agent.cycle()
+    assert agent.state == "ResourceApplicationFailed"
+    director.applications = [application(NAME, description="changed", secret="changed")]
+    agent.cycle()
+    assert agent.state == "Synchronized"

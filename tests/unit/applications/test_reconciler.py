@@ -13,7 +13,7 @@ from controller.applications.secrets import reserved_secrets
 from controller.compass.types import Application, Auth, Bundle, Credential, items
 from controller.resources import APPLICATION, SECRET, SYNC_STATUS
 from controller.settings import Settings
-from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden, Invalid
+from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden
 from informers.resource import Resource
 from tests.support.assigned import basic, bundle
 from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
@@ -291,10 +291,14 @@ def test_a_hidden_secret_goes_when_nothing_wants_it_any_more(
     synced: Agent, director: Director, cluster: Cluster, left: list[Application]
 ) -> None:
     """Its labels taken away while no agent ran, so no watch shows it: the Application that is there still names it."""
+    (bundle,) = items(director.applications[0].bundles)
+    both = replace(bundle, defaultInstanceAuth=basic(additionalHeaders={"X": ["1"]}))
+    director.applications = [application(NAME, bundles=(both,))]
+    synced.cycle()
     synced.end()
-    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
-    del secret["metadata"]["labels"]
-    cluster.put(SECRET, secret)
+    for secret in copy.deepcopy([*cluster.secrets().values()]):
+        del secret["metadata"]["labels"]
+        cluster.put(SECRET, secret)
     director.applications = left
     Agent(cluster, director).settle()
     assert not cluster.secrets()
@@ -315,16 +319,28 @@ def test_a_secret_that_an_application_only_names_is_spared(synced: Agent, direct
 def test_a_foreign_secret_that_gets_our_labels_is_taken_over_at_once(
     agent: Agent, director: Director, cluster: Cluster
 ) -> None:
-    """So a user solves the clash of names: without waiting for the next try."""
+    """So a user solves the clash of names: without waiting for the next try. No watch shows an owner alone."""
     metadata = {"name": SECRET_NAME, "namespace": NAMESPACE, "labels": {"app": "theirs", "bundleId": "x"}}
     foreign = cluster.put(SECRET, {"metadata": metadata, "data": {"theirs": "eA=="}})
     director.applications = [application(NAME)]
     agent.settle()
     assert cluster.secrets()[SECRET_NAME] == foreign
+    assert not cluster.requests["get Secret"]
     foreign["metadata"]["labels"] = {"app": NAME, "bundleId": f"id-{NAME}-bundle"}
     cluster.put(SECRET, foreign)
     agent.settle()
-    assert "password" in cluster.secrets()[SECRET_NAME]["data"]
+    ours = copy.deepcopy(cluster.secrets()[SECRET_NAME])
+    assert "password" in ours["data"]
+    owner = ours["metadata"].pop("ownerReferences")
+    del ours["metadata"]["labels"]
+    cluster.put(SECRET, ours)
+    agent.settle()
+    assert "does not belong" in agent.sync_error
+    ours["metadata"]["ownerReferences"] = owner
+    cluster.put(SECRET, ours)
+    agent.clock.advance(6.0)
+    agent.settle()
+    assert "labels" in cluster.secrets()[SECRET_NAME]["metadata"]
 
 
 def test_a_deletion_spares_a_secret_that_became_a_users(synced: Agent, director: Director, cluster: Cluster) -> None:
@@ -361,16 +377,13 @@ def test_a_foreign_secret_of_that_name_is_left_alone(
 def test_an_immutable_secret_is_replaced_when_its_data_is_wrong(
     synced: Agent, director: Director, cluster: Cluster
 ) -> None:
-    """The server refuses to change it, so it is deleted and made anew; while it is right it stays."""
+    """The server refuses to change its data, so it is deleted and made anew; its labels are corrected."""
     secret = copy.deepcopy(cluster.secrets()[SECRET_NAME]) | {"immutable": True}
+    labels, secret["metadata"]["labels"] = secret["metadata"]["labels"], {"app": NAME, "bundleId": "edited"}
     uid = cluster.put(SECRET, secret)["metadata"]["uid"]
-
-    def immutable(method: str, resource: Resource, _name: str) -> ApiError | None:
-        return Invalid("immutable", status=422) if (method, resource) == ("update", SECRET) else None
-
-    cluster.failure = immutable
     synced.settle()
-    assert cluster.secrets()[SECRET_NAME]["metadata"]["uid"] == uid
+    metadata = cluster.secrets()[SECRET_NAME]["metadata"]
+    assert (metadata["uid"], metadata["labels"]) == (uid, labels)
     director.applications = [application(NAME, secret="changed")]
     synced.cycle()
     assert cluster.secrets()[SECRET_NAME]["metadata"]["uid"] != uid
