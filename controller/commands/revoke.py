@@ -52,8 +52,8 @@ class _Failed(Exception):
     """The command cannot continue; the text is for the operator."""
 
 
-class _NothingDone(_Failed):
-    """The certificate was certainly not revoked by this run."""
+class _NotRevoked(_Failed):
+    """This certificate was certainly not revoked."""
 
 
 def revoke(
@@ -114,15 +114,17 @@ class _Revocation:
         self._snapshot.connections.apply(CONNECTION_NAME, lambda obj: mark_revoked(obj, configuration))
         try:
             self._revoke_and_delete(credentials)
-        except _NothingDone:
+        except _NotRevoked as failure:
+            if self._revoked:
+                raise
             if not marked_before:
                 self._snapshot.connections.apply(CONNECTION_NAME, remove_revocation_mark)
-            raise
+            raise _Failed(f"{failure} Nothing was changed.") from failure
         self._finish(configuration)
 
     def _revoke_and_delete(self, credentials: StoredCredentials) -> None:
-        """A renewal in progress may store another certificate after the first is revoked. Raises _NothingDone."""
-        self._revoke_all(credentials)
+        """A renewal in progress may store another certificate after the first is revoked. Raises _NotRevoked."""
+        self._revoke_all(credentials, "certificate")
         for _ in range(_MAX_CHANGES):
             try:
                 self._snapshot.credentials.delete_client()
@@ -137,28 +139,22 @@ class _Revocation:
                 stored = self._snapshot.credentials.load()
             except CredentialsError:
                 return
-            try:
-                self._revoke_all(stored)
-            except _NothingDone as error:
-                raise _Failed(f"For a certificate that was renewed meanwhile: {error}") from error
+            self._revoke_all(stored, "certificate that was renewed meanwhile")
         raise _Failed("The Secret was changed at each attempt. Stop the agent, and delete the Secret.")
 
-    def _revoke_all(self, credentials: StoredCredentials) -> None:
+    def _revoke_all(self, credentials: StoredCredentials, name: str) -> None:
         """The renewed certificate first: if the Connector fails after it, the next run skips it and revokes the other.
 
-        Raises _NothingDone.
+        Raises _NotRevoked.
         """
         registration = _registration(credentials)
         pending = self._snapshot.credentials.read().pending
         if pending is not None and self._now() < pending.valid_until:
             self._revoke_pending(pending, registration)
         try:
-            self._revoke(credentials, registration, "certificate")
+            self._revoke(credentials, registration, name)
         except Refused as error:
-            if self._revoked:
-                text = f"The certificate could not be revoked yet: {error}. {self._advice()}"
-                raise _Failed(text) from error
-            raise _NothingDone(self._refused(error, credentials)) from error
+            raise _NotRevoked(self._refused(error, credentials, name)) from error
 
     def _revoke_pending(self, pending: PendingCertificate, registration: Registration) -> None:
         """Compass may refuse it because it is not valid yet. The key that it is useless without is deleted then."""
@@ -173,7 +169,7 @@ class _Revocation:
             )
 
     def _revoke(self, credentials: StoredCredentials, registration: Registration, name: str) -> None:
-        """Raises Refused, _NothingDone, or _Failed if it is not known whether the certificate is revoked."""
+        """Raises Refused, _NotRevoked, or _Failed if it is not known whether the certificate is revoked."""
         if credentials.fingerprint in self._revoked:
             return
         identifier = new_request_id(registration.runtime_id)
@@ -186,23 +182,20 @@ class _Revocation:
         except CompassError as error:
             if may_be_done(error):
                 raise _Failed(f"The {name} may or may not be revoked: {error}. {self._advice()}") from error
-            if self._revoked:
-                raise _Failed(f"The {name} could not be revoked yet: {error}. Run the command again.") from error
-            raise _NothingDone(f"The {name} could not be revoked, and nothing was changed: {error}") from error
+            raise _NotRevoked(f"The {name} could not be revoked: {error}. Run the command again.") from error
         finally:
             clients.close()
         self._revoked.add(credentials.fingerprint)
         print(f"The {name} is revoked (x-request-id: {identifier}).", file=self._out)
 
-    def _refused(self, error: Refused, credentials: StoredCredentials) -> str:
+    def _refused(self, error: Refused, credentials: StoredCredentials, name: str) -> str:
         if self._now() >= credentials.not_after:
             until = status.timestamp(credentials.not_after)
             where = self._settings.cluster_certificates_secret
-            return f"The certificate expired at {until}, so there is nothing to revoke. Delete the Secret {where}."
+            return f"The {name} expired at {until}, so there is nothing to revoke. Delete the Secret {where}."
         return (
-            f"Compass refuses the certificate, so it could not be revoked, and nothing was changed: {error}. Compass "
-            f"refuses a certificate that is already revoked, and every certificate while its Director or its database "
-            f"is down. {self._advice()}"
+            f"The {name} could not be revoked, because Compass refuses it: {error}. Compass refuses a certificate that "
+            f"is already revoked, and every certificate while its Director or its database is down. {self._advice()}"
         )
 
     def _advice(self) -> str:

@@ -68,7 +68,7 @@ def key_to_pem(key: rsa.RSAPrivateKey) -> bytes:
     )
 
 
-# OpenSSL needs up to a third of a second to validate a key, and a pairing reads its key three times.
+# OpenSSL needs up to a third of a second to validate a key, and each reconcile reads the stored one.
 @lru_cache(maxsize=4)
 def load_key(pem: bytes) -> PrivateKeyTypes:
     """Read a private key in any unencrypted PEM form. Raises InvalidCredentials."""

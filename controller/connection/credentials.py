@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum, auto
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import orjson
@@ -505,7 +504,6 @@ def _new_secret(name: ObjectName, data: Data) -> Object:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
 
 
-@lru_cache(maxsize=4)  # checking a 4096 bit key takes longer than all the rest of a reconcile
 def _read_pair(key_pem: bytes, certificate_pem: bytes, chain_pem: bytes) -> certificates.Credentials:
     try:
         pair = certificates.load_credentials(key_pem, chain_pem)
