@@ -3,7 +3,6 @@
 The caches of the cluster are fed by the test, so they can lag as long as a test wants; a real server cannot be made to.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +33,7 @@ from informers.indexer import Indexer
 from informers.resource import Resource, object_key
 from tests.clock import VirtualClock
 from tests.support.assigned import basic, bundle, listed
-from tests.support.object_store import ObjectStore
+from tests.support.object_store import ObjectStore, copied
 
 NAMESPACE = "kyma-system"
 
@@ -189,7 +188,7 @@ class _Connections:
     def apply_to(self, connection: Object, change: Callable[[Object], None]) -> Object | None:
         if self.object is None or self.object["metadata"]["uid"] != connection["metadata"]["uid"]:
             return None
-        wanted = copy.deepcopy(self.object)
+        wanted = copied(self.object)
         change(wanted)
         cc.derive_conditions(wanted, now=self._clock.time())
         if wanted != self.object:
@@ -327,7 +326,7 @@ class Agent:
             version = max((int(obj["metadata"]["resourceVersion"]) for obj in listed), default=1)
         for plural, indexer in self._indexers.items():
             seen = {key: obj for key, obj in objects[plural].items() if _selected(plural, obj)}
-            before = indexer.replace(copy.deepcopy(seen), str(version), listed_at=self.clock.monotonic())
+            before = indexer.replace(copied(seen), str(version), listed_at=self.clock.monotonic())
             for key in {**before, **seen}:
                 self._wake(plural, before.get(key), seen.get(key))
 
@@ -410,7 +409,7 @@ class Agent:
     def _watched(self, plural: str, old: Object | None, new: Object | None) -> None:
         if plural in self._indexers:
             version = str(self.cluster.version)
-            self._undelivered.append((plural, copy.deepcopy(old), copy.deepcopy(new), version))
+            self._undelivered.append((plural, old and copied(old), new and copied(new), version))
 
     def _wake(self, plural: str, old: Object | None, new: Object | None) -> None:
         """As the watches of the controller do."""

@@ -4,7 +4,6 @@ What is read is made of few values for each question that the rules ask. Their p
 number (clocks, delays) is left to hypothesis.
 """
 
-import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -269,80 +268,81 @@ def _maintained(state: State) -> Iterator[State]:
         )
 
 
-@functools.cache
-def decided() -> list[tuple[State, Decision]]:
-    """No combination is without a decision, or this would fail. Made when they are used: they cost time and memory."""
-    return [(state, decide(state)) for state in combinations()]
+Decided = list[tuple[State, Decision]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _forget() -> Iterator[None]:
-    yield
-    decided.cache_clear()
+@pytest.fixture(
+    scope="module", params=[pytest.param(11, id="each eleventh"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+)
+def decided(request: pytest.FixtureRequest) -> Decided:
+    """No combination is without a decision, or this would fail. No question has a multiple of eleven answers, so each
+    answer is combined with each other one in the sample, too.
+    """
+    return [(state, decide(state)) for state in itertools.islice(combinations(), 0, None, request.param)]
 
 
-def kept() -> State:
-    return next(state for state, decision in decided() if not state.revoked and _is_kept(decision))
+def kept(decided: Decided) -> State:
+    return next(state for state, decision in decided if not state.revoked and _is_kept(decision))
 
 
-def test_there_are_many_combinations() -> None:
+def test_there_are_many_combinations(decided: Decided) -> None:
     """So that nobody shrinks them by mistake."""
-    assert len(decided()) > 25_000
+    assert len(decided) > 3_000
 
 
-def test_every_rule_is_needed() -> None:
+def test_every_rule_is_needed(decided: Decided) -> None:
     """No rule is without a combination that it decides, but for the one of the gateway's Secret, shown by itself."""
     applied: set[str] = set()
-    for state, _ in decided():
+    for state, _ in decided:
         tables: list[Any] = [rules.WITH_CREDENTIALS if state.is_usable else rules.WITHOUT_CREDENTIALS]
         if state.relevant_configuration is not None:
             tables.append(rules.PAIRING)
         applied |= {next(rule for rule in table if rule(state) is not None).__name__ for table in tables}
     known = (rules.WITH_CREDENTIALS, rules.WITHOUT_CREDENTIALS, rules.PAIRING)
     assert {rule.__name__ for table in known for rule in table} - applied == {"write_gateway_ca"}
-    different = replace(kept(), gateway=GatewaySecret.DIFFERENT)
+    different = replace(kept(decided), gateway=GatewaySecret.DIFFERENT)
     assert decide(different) is Act.WRITE_GATEWAY_CA
     assert _is_kept(decide(replace(different, pauses=pauses_of(gateway=1.0))))
 
 
-def test_each_kind_of_decision_is_met() -> None:
+def test_each_kind_of_decision_is_met(decided: Decided) -> None:
     """Else the rules that follow would hold of nothing."""
-    kinds = {type(decision) for _, decision in decided()}
-    assert {decision for _, decision in decided() if isinstance(decision, Act)} == {
+    kinds = {type(decision) for _, decision in decided}
+    assert {decision for _, decision in decided if isinstance(decision, Act)} == {
         Act.ABANDON_PAIRING,
         Act.CHECK_CONNECTOR,
     }
     assert kinds == {Pair, StoreRegistration, Renew, Act, Rest}
 
 
-def test_usable_and_accepted_credentials_are_never_given_up() -> None:
+def test_usable_and_accepted_credentials_are_never_given_up(decided: Decided) -> None:
     """A pairing is begun beside them only when it was asked for, or somebody refuses them, or they are another's."""
-    for state, decision in decided():
+    for state, decision in decided:
         if state.is_usable and isinstance(decision, Pair):
             assert state.reconnect_wanted or state.refusals or state.wrong_owner
 
 
-def test_a_token_that_is_known_to_be_used_is_never_tried() -> None:
+def test_a_token_that_is_known_to_be_used_is_never_tried(decided: Decided) -> None:
     """The one that won the credentials, and one whose last pairing cost it."""
-    for state, decision in decided():
+    for state, decision in decided:
         if isinstance(decision, Pair):
             if decision.pairing != state.active_pairing:
                 assert decision.pairing.token != USED.token, "nor with other values beside it"
             assert state.pairing_failure is None or not state.pairing_failure.final
 
 
-def test_other_ids_are_used_only_when_the_director_alone_refuses() -> None:
+def test_other_ids_are_used_only_when_the_director_alone_refuses(decided: Decided) -> None:
     """Or when it has said whose the certificate is. A database that is down makes the Connector refuse as well."""
-    for state, decision in decided():
+    for state, decision in decided:
         if isinstance(decision, StoreRegistration) and state.is_usable and state.wrong_owner is None:
             assert {refusal.by for refusal in state.refusals} == {CompassService.DIRECTOR}
             assert state.connector_accepts
 
 
-def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:
+def test_a_token_is_not_tried_for_refusals_that_an_outage_explains(decided: Decided) -> None:
     """Neither early, when it is not newer, nor when Connector and Director did not both refuse just now."""
     tried = 0
-    for state, decision in decided():
+    for state, decision in decided:
         if not state.is_usable or state.reconnect_wanted or state.wrong_owner:
             continue
         if isinstance(decision, Pair):
@@ -362,9 +362,9 @@ def test_a_token_is_not_tried_for_refusals_that_an_outage_explains() -> None:
     assert tried
 
 
-def test_nothing_is_done_again_before_its_pause_is_over() -> None:
+def test_nothing_is_done_again_before_its_pause_is_over(decided: Decided) -> None:
     """Whatever failed."""
-    for state, decision in decided():
+    for state, decision in decided:
         match decision:
             case Pair():
                 assert state.pairing_failure is None or state.pairing_pause <= 0
@@ -376,23 +376,23 @@ def test_nothing_is_done_again_before_its_pause_is_over() -> None:
                 assert state.connector_pause <= 0 or newer
 
 
-def test_rest_has_an_end() -> None:
+def test_rest_has_an_end(decided: Decided) -> None:
     """Whoever waits comes back by itself; no look follows at once on another."""
-    for _, decision in decided():
+    for _, decision in decided:
         if isinstance(decision, Rest):
             assert 0 < decision.requeue_after <= 60
 
 
-def test_nobody_who_was_revoked_pairs_or_renews() -> None:
+def test_nobody_who_was_revoked_pairs_or_renews(decided: Decided) -> None:
     """As long as nothing else is configured."""
-    for state, decision in decided():
+    for state, decision in decided:
         if state.revoked:
             assert not isinstance(decision, Pair | Renew)
 
 
-def test_every_problem_that_needs_a_person_says_what_to_do() -> None:
+def test_every_problem_that_needs_a_person_says_what_to_do(decided: Decided) -> None:
     """The text names what somebody has to change, or how to get a new token."""
-    for state, decision in decided():
+    for state, decision in decided:
         if not isinstance(decision, Rest) or decision.problem is None:
             continue
         obstacle = isinstance(rules.pairing_step(state), Problem) if state.relevant_configuration is not None else False
@@ -415,9 +415,9 @@ def test_every_problem_that_needs_a_person_says_what_to_do() -> None:
         ), text
 
 
-def test_every_problem_has_a_state_and_without_credentials_it_is_failed() -> None:
+def test_every_problem_has_a_state_and_without_credentials_it_is_failed(decided: Decided) -> None:
     """And a problem that is told while the credentials work is never that there is no pairing."""
-    for state, decision in decided():
+    for state, decision in decided:
         if isinstance(decision, Rest) and decision.problem is not None:
             assert decision.problem.state in (
                 ConnectionState.CONNECTION_FAILED,
@@ -435,7 +435,7 @@ def _with(state: State, name: str, pending: PendingCertificate) -> State:
     return replace(state, secret=replace(state.secret, credentials=credentials, pending=pending))
 
 
-def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -> None:
+def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested(decided: Decided) -> None:
     """Also when the one in use is past its threshold, or a renewal is requested."""
     pending = PendingCertificate(
         replaces="present",
@@ -446,14 +446,14 @@ def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -
         valid_until=int(NOW + DAY),
         request_id="",
     )
-    state = _with(kept(), "old", pending)
+    state = _with(kept(decided), "old", pending)
     decision = decide(state)
     assert isinstance(decision, Rest)
     assert decision.requeue_after <= 60
     assert decide(replace(state, now=NOW + 60)) is Renew.TOO_OLD
     requested = connection(told=True, configuration=USED, revoked=False)
     requested["spec"]["refreshCredentialsNow"] = True
-    asked_for = replace(_with(kept(), "young", pending), now=NOW + 60, connection=requested)
+    asked_for = replace(_with(kept(decided), "young", pending), now=NOW + 60, connection=requested)
     assert decide(asked_for) is Renew.REQUESTED, "the Event has the reason"
 
 
@@ -466,10 +466,15 @@ def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -
     acquired=st.integers(0, int(NOW + 200 * DAY)),
 )
 def test_clocks_and_delays_of_any_kind(
-    place: float, now: float, monotonic: float, pauses: tuple[float, float, float], acquired: int
+    decided: Decided,
+    place: float,
+    now: float,
+    monotonic: float,
+    pauses: tuple[float, float, float],
+    acquired: int,
 ) -> None:
     """No clock makes it fail, loop, pair beside credentials that nobody refuses, or try a used token."""
-    state = replace(decided()[int(place * len(decided()))][0], now=now, monotonic=monotonic, pauses=pauses_of(*pauses))
+    state = replace(decided[int(place * len(decided))][0], now=now, monotonic=monotonic, pauses=pauses_of(*pauses))
     credentials = state.stored
     if credentials is not None and credentials.registration is not None:
         stored = replace(credentials, registration=replace(credentials.registration, acquired=acquired))

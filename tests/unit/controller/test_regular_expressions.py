@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("controller", "informers", "kubectl_compass", "workqueue")
 FUNCTIONS = ("search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")
-SIZES = (22, 400, 6 * 1024)  # for all families
+SIZES = (20, 400, 6 * 1024)  # for all families
 LARGE = 100 * 1024  # for the families that were the slowest at the last of these sizes
 WORST_FAMILIES = 8
 SECONDS = 0.5  # of the processor, for LARGE; the slowest linear one takes a tenth of it
