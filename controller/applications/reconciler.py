@@ -250,7 +250,6 @@ class ApplicationReconciler:
                 "needs it, delete it",
                 retry_after=_LOOK_AGAIN,
             )
-        is_new = application is None
         if application is None:
             application = self._write(desired, None, SYNCED)  # its Secrets need its uid
         hidden = self._secrets.hidden(application, desired.secrets)
@@ -258,8 +257,7 @@ class ApplicationReconciler:
         problems = self._secrets.apply(desired.secrets, application)
         status = SECRETS_FAILED if problems else SYNCED
         try:
-            if not is_new or not has_sync_status(application, status):
-                application = self._write(desired, application, status)
+            application = self._write(desired, application, status)
         except Overridden as error:
             problems.append(error)
         kept = self._remove_unwanted_secrets(desired, application, hidden)
@@ -274,20 +272,22 @@ class ApplicationReconciler:
     def _write(self, desired: Desired, application: Object | None, status: str) -> Object:
         """Write the Application unless it has the desired content and status; returns the stored object."""
         merged = merge_application(application, desired)
-        if application is not None and merged is None:
+        if merged is None:
+            assert application is not None
             return application if has_sync_status(application, status) else self._mark(application, status)
-        if self._applications.is_overridden(desired.name, desired):
-            status = OVERRIDDEN
-        wanted = with_sync_status(merged or application or {}, status)
+        first_status = OVERRIDDEN if self._applications.is_overridden(desired.name, desired) else status
         try:
             stored = self._applications.write(
-                wanted, application, content=desired, correct=lambda stored: merge_application(stored, desired)
+                with_sync_status(merged, first_status),
+                application,
+                content=desired,
+                correct=lambda stored: merge_application(stored, desired),
             )
         except Overridden as error:
             if error.stored is not None and is_managed(error.stored) and not has_sync_status(error.stored, OVERRIDDEN):
                 self._mark(error.stored, OVERRIDDEN)
             raise
-        return stored if has_sync_status(stored, SYNCED) or status != OVERRIDDEN else self._mark(stored, SYNCED)
+        return stored if has_sync_status(stored, status) else self._mark(stored, status)
 
     def _mark(self, application: Object, status: str) -> Object:
         """Write the status annotation."""

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from controller.applications.objects import NotApplied
 from controller.compass.types import IncompleteApplication
 from controller.resources import APPLICATION, SECRET, SYNC_STATUS
+from informers.errors import Forbidden
 from informers.resource import Resource
-from tests.support.sync import Agent, Cluster, Director, application
+from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
 
 NAME = "shop"
 SECRET_NAME = "shop-id-shop-bundle"
@@ -136,3 +138,19 @@ def test_what_compass_changes_is_written_without_a_pause(
     director.applications = [application(NAME, description="changed", secret="changed")]
     agent.cycle()
     assert agent.state == "Synchronized"
+
+
+def test_what_is_kept_again_says_whether_its_secrets_are_right(
+    agent: Agent, director: Director, cluster: Cluster
+) -> None:
+    """The cluster keeps the Application again, and refuses its Secret."""
+    cluster.mutate = CONSTANT
+    director.applications = [application(NAME)]
+    agent.settle()
+    cluster.mutate = lambda _resource, _obj: None
+    cluster.remove(SECRET, SECRET_NAME, NAMESPACE)
+    agent.deliver()
+    cluster.failure = lambda _, resource, __: Forbidden("no", status=403) if resource is SECRET else None
+    agent.clock.advance(30.0)
+    assert isinstance(agent.step(NAME), NotApplied)
+    assert cluster.applications()[NAME]["metadata"]["annotations"][SYNC_STATUS] == "SecretsFailed"
