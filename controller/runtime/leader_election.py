@@ -137,9 +137,9 @@ class LeaderElector:
         *,
         on_started: Callable[[Term], None],
         on_stopped: Callable[[LeaderElectionLost | None], None],
+        metrics: Metrics,
         clock: Clock = REAL_CLOCK,
         rng: Callable[[], float] = random.random,
-        metrics: Metrics | None = None,
     ) -> None:
         self._client = client
         self._config = config
@@ -147,7 +147,7 @@ class LeaderElector:
         self._on_stopped = on_stopped
         self._clock = clock
         self._rng = rng
-        self._metrics = metrics if metrics is not None else Metrics()
+        self._metrics = metrics
         # The Lease as last read or written; {} before. Its last renewal expires at this monotonic time.
         self._lease: dict[str, Any] = {}
         self._expires_at = -math.inf

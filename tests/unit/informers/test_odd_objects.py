@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.fake_api_server.objects import widget, widget_list
-from tests.fake_api_server.server import Answer, FakeAPIServer, Raw
+from informers import ApiError
+from informers.lister_watcher import read_page
+from tests.fake_api_server.objects import WIDGETS, widget, widget_list
+from tests.fake_api_server.server import FakeAPIServer, Raw
 from tests.fake_api_server.waiting import eventually
 from tests.unit.informers.conftest import Start, informer_of
 
@@ -33,18 +35,42 @@ ODD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
-def test_in_a_list(server: FakeAPIServer, start: Start, odd: object, caplog: pytest.LogCaptureFixture) -> None:
-    """The others are listed, and the watch goes on from there."""
-    page = widget_list([widget("a", 1), odd, widget("b", 1)], 1)  # type: ignore[list-item]
-    server.inject("list", Answer(200, body=json.dumps(page).encode()))
-    informer = informer_of(server, watch_list=False)
-    start(informer)
-    eventually(lambda: informer.indexer.keys() == ["default/a", "default/b"])
-    server.cluster.put("c")
-    eventually(lambda: len(informer.indexer) == 3)
-    assert server.verbs() == ["list", "watch"]
-    levels = [record.levelno for record in caplog.records if record.message == "Skipped an object in a list"]
-    assert levels == [logging.ERROR]
+def test_in_a_list(odd: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The others are listed."""
+    others = [widget("a", 1), widget("b", 1)]
+    page = read_page(widget_list([others[0], odd, others[1]], 7, "next"), WIDGETS)
+    assert page == (others, "7", "next")
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_items_without_a_type_get_that_of_the_resource() -> None:
+    """Lists of built-in kinds omit it."""
+    obj = widget("a", 1)
+    bare = {"metadata": obj["metadata"], "spec": {}}
+    assert read_page(widget_list([bare], 1), WIDGETS).items == [obj]
+
+
+def test_an_empty_list_may_be_null_and_without_a_version() -> None:
+    """Go sends null for an empty slice."""
+    assert read_page({"kind": "WidgetList", "metadata": {}, "items": None}, WIDGETS) == ([], "", "")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"a": 1},
+        {"kind": "WidgetList", "metadata": {}},
+        {"kind": "WidgetList", "metadata": {}, "items": {}},
+        {"kind": "WidgetList", "items": []},
+        {"kind": "Table", "metadata": {}, "items": []},
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_no_list(answer: Object) -> None:
+    """It must not look like a list without objects."""
+    with pytest.raises(ApiError, match="the answer to a list of widgets is no list") as caught:
+        read_page(answer, WIDGETS)
+    assert caught.value.reason == "UnexpectedServerResponse"
 
 
 ODD_EVENTS = ODD | {"a version that is no text": with_metadata(resourceVersion=5)}
