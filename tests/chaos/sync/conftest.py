@@ -6,10 +6,11 @@ import pytest
 
 from e2e.world import World
 from tests.chaos.sync.scenario import STATES, Snapshot, clear, direct, outcome
+from tests.integration.conftest import servers_with
 from tests.integration.sync.conftest import compass, log, servers, start, world
 from tests.support.agent_thread import AgentThread
 
-__all__ = ["compass", "log", "servers", "start", "world"]
+__all__ = ["compass", "log", "servers", "servers_with", "start", "world"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One control plane for each set of CRDs, a mock Compass for each test, and agents in threads.
+"""A control plane with each set of CRDs, a mock Compass for each test, and agents in threads.
 
 At the end of every test, nothing that anybody may read has a token or a key in it: log, status and Events.
 """
@@ -11,8 +11,9 @@ import pytest
 from e2e.controlplane import ControlPlane
 from e2e.mock_compass.server import MockCompass
 from e2e.world import World
+from tests.integration.conftest import ServersWith
 from tests.support.agent_thread import AgentThread, leaked
-from tests.support.crd_sets import CRD_SETS, control_plane_with, crd_set
+from tests.support.crd_sets import CRD_SETS, crd_set
 
 StartAgent = Callable[..., AgentThread]
 
@@ -26,9 +27,8 @@ def crds(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="package")
-def cluster(crds: Path) -> Iterator[ControlPlane]:
-    with control_plane_with(crds) as control_plane:
-        yield control_plane
+def cluster(crds: Path, servers_with: ServersWith) -> ControlPlane:
+    return servers_with(crds).control_plane
 
 
 @pytest.fixture

@@ -1,36 +1,24 @@
 """A real API server with each set of CRDs, which writes down what it is asked; agents in threads."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from e2e.controlplane import ControlPlane
 from e2e.mock_compass.server import MockCompass
 from e2e.world import World
+from tests.integration.conftest import Servers, ServersWith
 from tests.support.agent_thread import AgentThread
 from tests.support.audit_log import AuditLog
-from tests.support.crd_sets import CRD_SETS, OWN, control_plane_with, crd_set
+from tests.support.crd_sets import CRD_SETS, crd_set
 
 StartAgent = Callable[..., AgentThread]
 
 
-@dataclass(frozen=True)
-class Servers:
-    """A control plane, its audit log, and whether the CRDs are the agent's own."""
-
-    control_plane: ControlPlane
-    log: AuditLog
-    own_crds: bool
-
-
 @pytest.fixture(scope="package", params=CRD_SETS)
-def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(request: pytest.FixtureRequest, servers_with: ServersWith) -> Servers:
     """Both sets of CRDs: the one with a status subresource, and the one that clusters have today."""
-    log = AuditLog(tmp_path_factory.mktemp("audit"))
-    with control_plane_with(crd_set(request.param), apiserver_flags=log.flags) as control_plane:
-        yield Servers(control_plane, log, own_crds=request.param == OWN)
+    return servers_with(crd_set(request.param))
 
 
 @pytest.fixture(scope="package")

@@ -11,7 +11,8 @@ from controller.settings import ObjectName
 from e2e.mock_compass.faults import Fault
 from e2e.world import CONFIGURATION, World
 from informers import ApiError, Resource
-from tests.integration.sync.conftest import Servers, StartAgent
+from tests.integration.conftest import Servers
+from tests.integration.sync.conftest import StartAgent
 
 Object = dict[str, Any]
 

@@ -13,7 +13,8 @@ import yaml
 
 from controller.resources import SECRET
 from e2e.world import CA_SECRET, CLUSTER_SECRET, World
-from tests.integration.sync.conftest import Servers, StartAgent
+from tests.integration.conftest import Servers
+from tests.integration.sync.conftest import StartAgent
 
 Object = dict[str, Any]
 
