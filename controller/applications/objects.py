@@ -238,10 +238,8 @@ class Objects:
 
 
 def _override_text(stored: Object, wanted: Object, kind: str, *, fights: bool = False) -> str:
-    """Field names, without values. Versions and the like differ in each write."""
-    own = ("resourceVersion", "generation", "uid", "creationTimestamp", "managedFields")
-    changed = [field for field in changed_fields(stored, wanted) if field.removeprefix("metadata.") not in own]
-    names = ", ".join(changed)
+    """Field names, without values."""
+    names = ", ".join(changed_fields(stored, wanted))
     if fights:
         return (
             f"another client changes {names} of the {kind} back after each write; its name is in "
