@@ -54,10 +54,10 @@ def large_application(number: int) -> dict[str, object]:
     return application(number, bundles=10, apis=10, events=10, text=500)
 
 
-SIZES = (10, 50, 200, 500)
-
 #: The rest of a table takes minutes, and is for `make chaos` and the benchmark.
 slow = pytest.mark.slow
+
+SIZES = (10, pytest.param(50, marks=slow), pytest.param(200, marks=slow), 500)
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
@@ -73,7 +73,7 @@ def test_one_answer_of_any_size(context: ssl.SSLContext, ca_file: Path, size: in
 @pytest.mark.parametrize(
     ("size", "compressed"),
     [
-        pytest.param(10, False, id="10-plain"),
+        pytest.param(10, False, id="10-plain", marks=slow),
         pytest.param(10, True, id="10-gzip", marks=slow),
         pytest.param(50, False, id="50-plain", marks=slow),
         pytest.param(50, True, id="50-gzip"),
@@ -113,7 +113,7 @@ def test_one_application_that_is_too_large_leaves_the_others(context: ssl.SSLCon
 @pytest.mark.parametrize(
     ("kind", "field"),
     [
-        ("different keys", b"surprise"),
+        pytest.param("different keys", b"surprise", marks=slow),
         ("client ids", b"auths"),
         pytest.param("different keys", b"labels", marks=slow),
         pytest.param("nested lists", b"surprise", marks=slow),
