@@ -30,7 +30,6 @@ from controller.metrics import AgentMetrics
 from controller.permissions import LONGEST_RETRY_SECONDS, Permissions, Report
 from controller.resources import APPLICATION, COMPASS_CONNECTION, COMPONENT, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.runtime import Controller, LeaderElectionConfig, Manager, Metrics, Reconcile
-from controller.runtime.controller import progressed
 from controller.runtime.events import EventRecorder
 from controller.runtime.memory import memory_limit
 from controller.settings import ObjectName, Settings
@@ -301,15 +300,11 @@ class Process:
             skip_verify=settings.skip_compass_tls_verify,
             limits=Limits(applications=settings.max_applications, memory_limit=memory_limit()),
             log_queries=settings.query_logging,
-            observe=self._compass_answered,
+            observe=self.agent_metrics.compass_call,
             stop=stop,
         )
         stop.add(clients.close)
         return clients
-
-    def _compass_answered(self, operation: str, outcome: str, seconds: float) -> None:
-        self.agent_metrics.compass_call(operation, outcome, seconds)
-        progressed()
 
     def controller(
         self, name: str, resource: Resource, reconcile: Reconcile[str], *, retry_cap: float, workers: int = 1

@@ -77,7 +77,7 @@ _EXPECTED_ERRORS = (KubernetesError, OSError, ReconcileFailed)
 
 @dataclass(slots=True)
 class _Running(Generic[K]):
-    """A reconcile in progress. `since`: its start, or the end of its last request; monotonic seconds."""
+    """A reconcile in progress. `since`: its start, or its last answer from the API server; monotonic seconds."""
 
     key: K
     clock: Clock
@@ -87,10 +87,10 @@ class _Running(Generic[K]):
 _current: ContextVar[_Running[Any] | None] = ContextVar("reconcile", default=None)
 
 
-def progressed(*_: object) -> None:
-    """Record that a request of the reconcile in this thread has ended. Elsewhere it has no effect.
+def answered(*_: object) -> None:
+    """Record that the API server has answered the reconcile in this thread. Elsewhere it has no effect.
 
-    A reconcile with many requests may take long, and is not stuck while they end.
+    A reconcile with many requests may take long, and is not stuck while they are answered.
     """
     running = _current.get()
     if running is not None:
@@ -196,13 +196,13 @@ class Controller(Generic[K]):
         log.info("Controller stopped", extra={"controller": self.name})
 
     def waiting(self) -> dict[K, float]:
-        """The keys that are being reconciled, and for how many seconds none of their requests has ended."""
+        """The keys that are being reconciled, and the seconds since each got an answer from the API server."""
         now = self._clock.monotonic()
         with self._lock:
             return {running.key: now - running.since for running in self._running.values()}
 
     def check(self, *, stuck_after: float) -> None:
-        """Raise RuntimeError when no request of a running reconcile has ended for more than stuck_after seconds."""
+        """Raise RuntimeError when a running reconcile has got no answer for more than stuck_after seconds."""
         for key, seconds in self.waiting().items():
             if seconds > stuck_after:
                 raise RuntimeError(f"controller {self.name}: reconcile of {key} is stuck for {seconds:.0f} s")

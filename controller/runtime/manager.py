@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
-from controller.runtime.controller import Controller, progressed
+from controller.runtime.controller import Controller, answered
 from controller.runtime.group import Group, Run, RunnableFailed
 from controller.runtime.health import Check, HealthHandler, MetricsHandler
 from controller.runtime.http_server import HTTPServer, serve
@@ -255,7 +255,7 @@ class Manager:
         self._wait_for_watches(stop)
         if stop.is_set():
             return
-        client = self._client.until(term, stop=group.stop, answered=progressed)
+        client = self._client.until(term, stop=group.stop, answered=answered)
         self._controllers = [controller for build in self._builders for controller in build(client)]
         for name, run in self._leader_runnables:
             group.start(name, run, until_stop=False)

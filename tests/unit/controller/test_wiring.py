@@ -1,15 +1,14 @@
 """What the agent gives to the parts of one term."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from controller.agent import build
 from controller.connection.clients import CompassClients
 from controller.permissions import Permissions
-from controller.runtime import Controller, Metrics, Result
+from controller.runtime import Controller, Metrics
 from controller.settings import Settings
 from informers import Client, Forbidden, Stop
 from tests.clock import VirtualClock
@@ -48,34 +47,6 @@ def test_no_retry_waits_for_as_long_as_a_refusal_lasts(client: Client) -> None:
             )
         clock.advance(controller.queue._retry_cap)
         assert permissions.missing(), controller.name
-
-
-def test_a_call_to_compass_is_progress(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fetch of hundreds of slow pages takes longer than a worker may be stuck."""
-    observers: list[Callable[..., None]] = []
-    create = CompassClients.__init__
-
-    def note(clients: CompassClients, **options: Any) -> None:
-        observers.append(options["observe"])
-        create(clients, **options)
-
-    monkeypatch.setattr(CompassClients, "__init__", note)
-    controllers(client)
-    (observe,) = observers
-    clock = VirtualClock()
-
-    def reconcile(_key: str) -> Result:
-        clock.advance(30)
-        observe("applicationsForRuntime", "success", 30.0)
-        assert controller.waiting() == {"a": 0.0}
-        stop.set()
-        return Result()
-
-    stop = Stop()
-    controller = Controller("test", reconcile, clock=clock)
-    controller.enqueue("a")
-    controller.run(stop)
-    assert controller.queue.num_requeues("a") == 0
 
 
 def test_the_connections_to_compass_end_with_the_term(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
