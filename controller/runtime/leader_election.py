@@ -33,7 +33,6 @@ from informers import (
     Client,
     Conflict,
     ConnectionFailed,
-    KubernetesError,
     NotFound,
     Resource,
     ServerError,
@@ -156,7 +155,7 @@ class LeaderElector:
         self._stopped = False
         self._lock = threading.Lock()
         self._reported_holder: str | None = None
-        self._reported_error: tuple[type[KubernetesError], str] | None = None
+        self._reported_error: str | None = None  # its reason
         self._unreachable = False
         self._metrics.leading(config.name, holds=False)
 
@@ -268,14 +267,14 @@ class LeaderElector:
             # Another candidate was faster, which is normal in an election.
             log.debug("Another replica updated the Lease first", extra={**self._context, "error": str(error)})
             return None
-        except KubernetesError as error:
+        except ApiError as error:
             self._report_error(error)
             return None
         self._report_error(None)
         return written_at
 
     def _take(self) -> float | None:
-        """Acquire the Lease if it is free; return the monotonic time at which the write began. Raises KubernetesError.
+        """Acquire the Lease if it is free; return the monotonic time at which the write began. Raises ApiError.
 
         A Lease that has vanished may have been renewed without being seen here, so it counts as renewed at that moment.
         """
@@ -297,7 +296,7 @@ class LeaderElector:
 
     def _renew(self) -> float | None:
         """Renew the Lease; return the monotonic time at which the write began, None if it has another holder. Raises
-        KubernetesError.
+        ApiError.
         """
         try:
             # Without reading first: the resourceVersion protects the record.
@@ -343,7 +342,7 @@ class LeaderElector:
                 )
             except Conflict:
                 continue
-            except KubernetesError as error:
+            except ApiError as error:
                 log.warning("Cannot release the Lease", extra={**self._context, "error": str(error)})
                 return
             log.info("Released the Lease", extra=self._context)
@@ -431,13 +430,13 @@ class LeaderElector:
     def _context(self) -> dict[str, str]:
         return {"lease": f"{self._config.namespace}/{self._config.name}", "identity": self._config.identity}
 
-    def _report_error(self, error: KubernetesError | None) -> None:
+    def _report_error(self, error: ApiError | None) -> None:
         self._unreachable = isinstance(error, (ConnectionFailed, ServerError))
         # Not compared by text, which may contain the rest of a timeout.
-        kind = None if error is None else (type(error), getattr(error, "reason", ""))
-        if kind == self._reported_error:
+        reason = None if error is None else error.reason
+        if reason == self._reported_error:
             return
-        self._reported_error = kind
+        self._reported_error = reason
         if error is not None:
             log.warning("Cannot read or write the Lease", extra={**self._context, "error": str(error)})
         else:

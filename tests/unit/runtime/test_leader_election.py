@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from controller.runtime import LeaderElectionConfig
+from informers import ConnectionFailed
 from tests.unit.runtime.election import PATH, Election
 
 # A Lease of 15 s that is not renewed.
@@ -127,6 +128,14 @@ RULES: dict[str, tuple[list[str], float, list[str]]] = {
         ["0 start a", "1 start b", "6.5 freeze a 20", "7 delete"],
         24,
         [*IN_TURN, "7,9,11,13,15,17,19,21 b GET 404", "22 b GET 404 POST leads", "24 b PUT"],
+    ),
+    "a missing Lease that another creates first, and that is deleted unseen, is waited for": (
+        ["0 start a", "0 start b", "0.5 freeze a 20", "1 delete"],
+        16,
+        [
+            *("0 a GET 404", "0 b GET 404", "0 a POST", "0 b POST 409", "0 a leads"),
+            *("2,4,6,8,10,12,14 b GET 404", "15 b GET 404 POST leads"),
+        ],
     ),
     # Renew.
     "a leader writes on the version that another client has made": (
@@ -434,6 +443,21 @@ class TestReports:
         messages = [r.getMessage() for r in caplog.records if "read" in r.getMessage()]
         assert messages == ["Cannot read or write the Lease", "The Lease can be read and written again"]
         election.run(30)
+
+    def test_an_error_with_another_reason_is_logged_too(self, caplog: pytest.LogCaptureFixture) -> None:
+        Election(["0 hold x 90", "0 start a", *(f"0 fail any {e} 3" for e in ("403", "refused", "hang"))]).run(40)
+        errors = [str(getattr(record, "error", "")) for record in caplog.records if record.levelname == "WARNING"]
+        assert [error.rpartition("(")[2] for error in errors] == [
+            "403 Forbidden)",
+            f"{ConnectionFailed.REFUSED})",
+            f"{ConnectionFailed.TIMEOUT})",
+        ]
+
+    def test_each_holder_is_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO")
+        Election(["0 hold x 15", "0 start a", "5 hold y 15", "9 hold y 15", "30 stop a"]).run(30)
+        holders = [vars(record)["holder"] for record in caplog.records if "holder" in vars(record)]
+        assert holders == ["x", "y", "a", "none"]
 
     def test_metrics(self) -> None:
         """Whether it leads, and how many renewals had to read first."""
