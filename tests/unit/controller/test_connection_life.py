@@ -17,7 +17,7 @@ from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from informers.errors import ApiError, ServerError
 from tests.support.agent_thread import small_key
-from tests.support.compass_border import DIRECTOR_URL, RUNTIME, SECURED_URL
+from tests.support.compass_border import DIRECTOR_URL, RUNTIME, SECURED_URL, TENANT
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
 
 HOUR, DAY = 3600.0, 86400.0
@@ -638,6 +638,7 @@ def test_suspicion_without_a_configuration_says_what_is_missing() -> None:
     bench.connector.state.revoke_all(RUNTIME)
     bench.run(HOUR)
     assert bench.state == "ConnectionMaintenanceFailed"
+    assert f"(requested as Runtime {RUNTIME} of tenant {TENANT})" in bench.error
     assert "neither a ConfigMap" in bench.error
     assert bench.credentials.load()  # type: ignore[truthy-bool]
 

@@ -4,8 +4,9 @@ What is read is made of few values for each question that the rules ask. Their p
 number (clocks, delays) is left to hypothesis.
 """
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,7 @@ from controller.connection.rules import (
     decide,
 )
 from controller.connection.state import (
+    DeferredRenewal,
     LastConnectorCall,
     Memory,
     ObservedConfiguration,
@@ -210,6 +212,15 @@ FAILURES = {
     "outage for long": (Token.UNCERTAIN, False, TOLERANCE + 1),
     "spent": (Token.SPENT, True, 5.0),
 }
+PENDING = PendingCertificate(
+    replaces="present",
+    key="key",
+    chain="chain",
+    received=int(NOW),
+    valid_from=int(NOW) + 60,
+    valid_until=int(NOW + DAY),
+    request_id="",
+)
 OWNERS = {
     "not asked": None,
     "ours": Owner("present", "runtime", "runtime", settled=True),
@@ -281,8 +292,9 @@ def decided(request: pytest.FixtureRequest) -> Decided:
     return [(state, decide(state)) for state in itertools.islice(combinations(), 0, None, request.param)]
 
 
-def kept(decided: Decided) -> State:
-    return next(state for state, decision in decided if not state.revoked and _is_kept(decision))
+@functools.cache
+def kept() -> State:
+    return next(state for state in combinations() if not state.revoked and _is_kept(decide(state)))
 
 
 def test_there_are_many_combinations(decided: Decided) -> None:
@@ -300,7 +312,7 @@ def test_every_rule_is_needed(decided: Decided) -> None:
         applied |= {next(rule for rule in table if rule(state) is not None).__name__ for table in tables}
     known = (rules.WITH_CREDENTIALS, rules.WITHOUT_CREDENTIALS, rules.PAIRING)
     assert {rule.__name__ for table in known for rule in table} - applied == {"write_gateway_ca"}
-    different = replace(kept(decided), gateway=GatewaySecret.DIFFERENT)
+    different = replace(kept(), gateway=GatewaySecret.DIFFERENT)
     assert decide(different) is Act.WRITE_GATEWAY_CA
     assert _is_kept(decide(replace(different, pauses=pauses_of(gateway=1.0))))
 
@@ -383,6 +395,77 @@ def test_rest_has_an_end(decided: Decided) -> None:
             assert 0 < decision.requeue_after <= 60
 
 
+def _remembering(state: State, **changes: Any) -> State:
+    return replace(state, memory=replace(state.memory, **changes))
+
+
+def _called(state: State, *, next_in: float) -> State:
+    return _remembering(state, last_call=LastConnectorCall("present", MONOTONIC - 1, MONOTONIC + next_in))
+
+
+def _refused(state: State, *, seconds: float) -> State:
+    refusal = Refusal(CompassService.DIRECTOR, "present", REFUSAL, MONOTONIC - seconds, MONOTONIC - seconds)
+    return replace(state, observations=replace(state.observations, refusals=(refusal,)))
+
+
+def _expiring(state: State, *, left: float) -> State:
+    credentials = certificate(age=90 * DAY - left)
+    return replace(state, secret=replace(state.secret, credentials=credentials), pauses=pauses_of(connector=45.0))
+
+
+def _without_credentials(state: State, *, final: bool) -> State:
+    secret = ClientSecret(CredentialsError("the Secret does not exist"))
+    failure = pairing_failure(NEWER.fingerprint, Token.REFUSED, final=final, since=5.0)
+    lost = replace(state, secret=secret, configuration=NEWER, pauses=pauses_of(pairing=30.0))
+    return _remembering(lost, pairing_failure=failure)
+
+
+WAITS: dict[str, tuple[Callable[[State], State], float]] = {
+    "nothing is due": (lambda state: state, 60.0),
+    "the next call": (lambda state: _called(state, next_in=12.0), 12.0),
+    "the next call is less than rounding away": (lambda state: _called(state, next_in=1e-6), 0.001),
+    "the pause after a failed call": (lambda state: replace(state, pauses=pauses_of(connector=9.0)), 9.0),
+    "the gateway's Secret": (
+        lambda state: replace(state, gateway=GatewaySecret.DIFFERENT, pauses=pauses_of(gateway=7.0)),
+        7.0,
+    ),
+    "the gateway's Secret is right": (lambda state: replace(state, pauses=pauses_of(gateway=7.0)), 60.0),
+    "any renewal": (lambda state: _remembering(state, renewed_at=MONOTONIC - 0.25), 0.75),
+    "a requested renewal": (lambda state: _remembering(state, renewed_at=MONOTONIC - 10), 5.0),
+    "a deferred renewal": (
+        lambda state: _remembering(state, deferred_renewal=DeferredRenewal("present", NOW + 20, "deferred")),
+        20.0,
+    ),
+    "a pending certificate": (lambda state: _with(state, "young", replace(PENDING, valid_from=int(NOW) + 25)), 25.0),
+    "the expiry": (lambda state: _expiring(state, left=30.0), 30.0),
+    "the renewal waits for the pause": (lambda state: _expiring(state, left=DAY), 45.0),
+    "refusals are tolerated": (lambda state: _refused(state, seconds=TOLERANCE - 8), 8.0),
+    "the next attempt to pair": (lambda state: _without_credentials(state, final=False), 30.0),
+    "a pairing that is given up": (lambda state: _without_credentials(state, final=True), 60.0),
+}
+
+
+@pytest.mark.parametrize(("change", "seconds"), WAITS.values(), ids=WAITS)
+def test_rest_ends_at_the_first_time_that_matters(change: Callable[[State], State], seconds: float) -> None:
+    decision = decide(change(kept()))
+    assert isinstance(decision, Rest)
+    assert decision.requeue_after == pytest.approx(seconds, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "pause"), [("old", 1.0), ("young", 15.0)], ids=["too old", "requested"])
+def test_renewals_have_a_pause_by_their_reason(name: str, pause: float) -> None:
+    """One for the age comes after a second, one that is requested after the minimal time."""
+    requested = connection(told=True, configuration=USED, revoked=False)
+    requested["spec"]["refreshCredentialsNow"] = True
+    credentials = CREDENTIALS[name]
+    assert credentials is not None
+    state = kept()
+    state = replace(state, connection=requested, secret=replace(state.secret, credentials=credentials))
+    assert isinstance(decide(_remembering(state, renewed_at=MONOTONIC - pause + 0.1)), Rest)
+    assert isinstance(decide(_remembering(state, renewed_at=MONOTONIC - pause)), Renew)
+    assert isinstance(decide(state), Renew)
+
+
 def test_nobody_who_was_revoked_pairs_or_renews(decided: Decided) -> None:
     """As long as nothing else is configured."""
     for state, decision in decided:
@@ -435,25 +518,16 @@ def _with(state: State, name: str, pending: PendingCertificate) -> State:
     return replace(state, secret=replace(state.secret, credentials=credentials, pending=pending))
 
 
-def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested(decided: Decided) -> None:
+def test_a_pending_certificate_is_used_at_its_time_and_no_other_is_requested() -> None:
     """Also when the one in use is past its threshold, or a renewal is requested."""
-    pending = PendingCertificate(
-        replaces="present",
-        key="key",
-        chain="chain",
-        received=int(NOW),
-        valid_from=int(NOW) + 60,
-        valid_until=int(NOW + DAY),
-        request_id="",
-    )
-    state = _with(kept(decided), "old", pending)
+    state = _with(kept(), "old", PENDING)
     decision = decide(state)
     assert isinstance(decision, Rest)
     assert decision.requeue_after <= 60
     assert decide(replace(state, now=NOW + 60)) is Renew.TOO_OLD
     requested = connection(told=True, configuration=USED, revoked=False)
     requested["spec"]["refreshCredentialsNow"] = True
-    asked_for = replace(_with(kept(decided), "young", pending), now=NOW + 60, connection=requested)
+    asked_for = replace(_with(kept(), "young", PENDING), now=NOW + 60, connection=requested)
     assert decide(asked_for) is Renew.REQUESTED, "the Event has the reason"
 
 
