@@ -20,6 +20,7 @@ from informers import (
     Expired,
     Forbidden,
     Invalid,
+    ListerWatcher,
     NotFound,
     RequestMetrics,
     Resource,
@@ -30,7 +31,7 @@ from informers import (
 )
 from informers.client import _error_of
 from informers.credentials import Credentials
-from informers.transport import Kind, Response
+from informers.transport import Kind, Response, Stopped
 from tests.fake_api_server.objects import WIDGETS, status, widget
 from tests.fake_api_server.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
 from tests.fake_api_server.waiting import HastyClock, eventually
@@ -310,17 +311,31 @@ class TestRequests:
         server.client().delete(WIDGETS, "a", namespace="default")
         assert "preconditions" not in self.sent(server)[3]
 
-    def test_watch(self, server: FakeAPIServer) -> None:
-        """Bookmarks are asked for; nothing is sent before the stream is opened."""
-        client = server.client(user_agent="agent/1")
-        stream = client.watch(WIDGETS, label_selector="a=b", resource_version="7", timeout_seconds=300)
-        assert not server.requests
+    def test_list_and_watch_of_a_reflector(self, server: FakeAPIServer) -> None:
+        """Bookmarks are asked for; a watch sends nothing before it is opened."""
+        source = ListerWatcher(
+            server.client(user_agent="agent/1"), WIDGETS, namespace="ns", label_selector="a=b", field_selector="c=d"
+        )
+        selected = {"labelSelector": "a=b", "fieldSelector": "c=d"}
+        path = "/apis/example.com/v1/namespaces/ns/widgets"
+        server.inject("list", Answer(200, body=b"{}"))
+        source.list(limit=7, continue_="token", stop=Stop())
+        assert self.sent(server) == ("GET", path, selected | {"limit": "7", "continue": "token"}, None)
+        watch = source.watch(resource_version="7", timeout_seconds=300)
+        assert len(server.requests) == 1
         server.inject("watch", Answer(410, "Expired"))
         with pytest.raises(Expired):
-            stream.open()
-        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": "7"}
-        assert server.requests[-1].query == query | {"labelSelector": "a=b", "timeoutSeconds": "300"}
+            watch.open()
+        query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": "7", "timeoutSeconds": "300"}
+        assert self.sent(server) == ("GET", path, selected | query, None)
         assert server.requests[-1].headers["User-Agent"] == "agent/1"
+
+    def test_a_list_of_a_reflector_ends_with_its_stop(self, server: FakeAPIServer) -> None:
+        server.inject("list", NoAnswer())
+        stop = Stop()
+        threading.Thread(target=lambda: (server.wait_for_request("list"), stop.set())).start()  # type: ignore[func-returns-value]
+        with pytest.raises(Stopped):
+            ListerWatcher(server.client(), WIDGETS).list(limit=None, continue_="", stop=stop)
 
     @pytest.mark.parametrize(
         ("arguments", "text"),

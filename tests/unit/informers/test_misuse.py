@@ -1,6 +1,5 @@
 """A wrong program is an error that names both sides. It must not look like an empty cluster."""
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,8 +10,9 @@ from informers import (
     Resource,
     WrongKind,
 )
+from informers.lister_watcher import read_page
 from tests.fake_api_server.objects import WIDGETS, widget, widget_list
-from tests.fake_api_server.server import Answer, FakeAPIServer
+from tests.fake_api_server.server import FakeAPIServer
 from tests.fake_api_server.waiting import eventually
 from tests.unit.informers.conftest import Start, informer_of
 
@@ -43,15 +43,14 @@ class TestKind:
         assert "'Widget'" in str(informer.last_error)
         assert not informer.has_synced
 
-    def test_built_in_objects_have_no_kind_in_lists(self, server: FakeAPIServer, start: Start) -> None:
-        """Then the kind of the list counts: Widgets must not become Gadgets."""
-        page = widget_list([widget("a", 1)], 1)
-        del page["items"][0]["kind"]
-        server.inject("list", *[Answer(200, body=json.dumps(page).encode())] * 10_000)
-        informer = informer_of(server, GADGETS)
-        start(informer)
-        eventually(lambda: isinstance(informer.last_error, WrongKind))
-        assert not informer.has_synced
+    @pytest.mark.parametrize(
+        ("list_kind", "kind"), [("WidgetList", "Widget"), (None, "Widget"), (7, "Widget"), ("WidgetList", None)]
+    )
+    def test_a_page_is_an_error(self, list_kind: object, kind: object) -> None:
+        """Built-in objects have no kind in lists. Then the kind of the list counts: Widgets must not become Gadgets."""
+        page = widget_list([widget("a", 1) | {"kind": kind}], 1) | {"kind": list_kind}
+        with pytest.raises(WrongKind, match="have the kind 'Widget' on the server"):
+            read_page(page, GADGETS)
 
 
 def test_an_index_function_that_returns_a_text() -> None:
