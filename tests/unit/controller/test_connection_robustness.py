@@ -755,9 +755,10 @@ def test_a_used_token_is_known_whatever_is_configured_beside_it(edit: dict[str, 
     assert (bench.state, bench.error, bench.recorder.reasons.count("PairingFailed")) == ("Connected", "", 0)
     bench.connector.state.revoke_all(RUNTIME)
     bench.suspect()
-    bench.run(HOUR)
+    bench.run(3 * SYNC_PERIOD)
     assert f"to reconnect, configure a new one-time token in {kind} {CONFIGURATION}" in bench.error
-    bench.run(10 * HOUR)
+    bench.clock.set_time(bench.credentials.load().not_after)
+    bench.run(60)
     assert "the configured one-time token has already been used" in bench.error
     bench.configure(kind=kind, **edit)
     bench.run(60)
