@@ -74,6 +74,8 @@ def test_a_field_that_the_cluster_changes_is_named_and_not_written_again_at_once
         agent.enqueue(NAME)
         agent.settle()
     assert sum(cluster.requests.values()) == writes, "written again without a pause"
+    agent.cycle()
+    assert sum(cluster.requests.values()) == writes + agent.status["applications"]["failed"]
     assert len(set(agent.recorder.of("ApplicationFailed"))) <= 2, "one Event for each Application"
     cluster.mutate = lambda _resource, _obj: None
     agent.cycle()

@@ -82,6 +82,27 @@ def test_what_others_change_wakes_its_application_alone(agent: Agent, director: 
             agent.settle()
 
 
+def test_a_failed_application_that_another_puts_right_is_looked_at_again(
+    synced: Agent, director: Director, cluster: Cluster
+) -> None:
+    """A change after which an object is as assigned wakes it, because its failure has to go."""
+    cluster.failure = lambda method, *_: Forbidden("no", status=403) if method == "update" else None
+    director.applications = [application(NAME, secret="changed", description="changed")]
+    synced.cycle()
+    assert synced.state == "ResourceApplicationFailed"
+    cluster.failure = lambda *_: None
+    other = Agent(cluster, director)
+    other.settle()
+    other.end()
+    for _ in (SECRET, APPLICATION):
+        synced.queue.clear()
+        synced.deliver(1)
+        assert synced.queue.keys() == {NAME}
+    synced.settle()
+    synced.cycle(1)
+    assert synced.state == "Synchronized"
+
+
 def test_a_frozen_cache_is_overruled_by_what_the_server_says(
     synced: Agent, director: Director, cluster: Cluster
 ) -> None:
@@ -409,6 +430,9 @@ def test_secrets_of_an_application_with_a_problem_stay(synced: Agent, director: 
     cluster.remove(APPLICATION, NAME)
     synced.cycle()
     assert SECRET_NAME in cluster.secrets()
+    synced.priorities.clear()
+    synced.cycle()
+    assert synced.priorities == [], "it is looked at again and again"
 
 
 def test_a_problem_is_not_noted_on_an_application_of_a_user(agent: Agent, director: Director, cluster: Cluster) -> None:

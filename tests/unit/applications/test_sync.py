@@ -456,10 +456,15 @@ def test_metrics_show_results_and_state_of_each_sync(agent: Agent, director: Dir
 
 
 def test_more_than_half_at_once_is_told(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """One Event, and the deletions are done."""
+    """One Event, and the deletions are done. Neither Applications of users count, nor those that are being deleted."""
+    leaving = {"name": "leaving", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/theirs"]}
+    cluster.put(APPLICATION, {"metadata": leaving, "spec": {"compassMetadata": {}}})
+    for number in range(5):
+        cluster.put(APPLICATION, {"metadata": {"name": f"users-{number}"}, "spec": {}})
+    synced.deliver()
     _assign(director, 4)
     synced.cycle(PERIOD)
-    assert len(cluster.applications()) == 4
+    assert len(cluster.applications()) == 4 + 6
     assert synced.recorder.of("MassDeletion") == [("compass-connection", "6 of 10 Applications are being deleted")]
     _assign(director, 2)
     synced.cycle(PERIOD)

@@ -63,6 +63,7 @@ def test_an_unassigned_application_that_a_finalizer_keeps_is_named(
     _set_finalizer(cluster, "example.com/theirs")
     director.applications = []
     synced.cycle()
+    assert not cluster.secrets(), "its credentials go at once"
     synced.clock.advance(9.5)
     assert synced.step(NAME) is None
     assert not synced.recorder.of("ApplicationFailed"), "usual for some seconds"
