@@ -44,7 +44,7 @@ def configure(module: str, tests: str, names: list[str]) -> None:
         "also_copy": [name for name in names if name not in (package, "tests")],
         "pytest_add_cli_args_test_selection": tests.split(),
         # Not the tests of a package's names, to which mutmut adds its own.
-        "pytest_add_cli_args": ["-x", "-p", "no:cacheprovider", "--ignore-glob=*/test_package.py"],
+        "pytest_add_cli_args": ["-x", "-m", "not slow", "-p", "no:cacheprovider", "--ignore-glob=*/test_package.py"],
     }
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     with (COPY / "pyproject.toml").open("a") as file:

@@ -221,10 +221,11 @@ PENDING = PendingCertificate(
     valid_until=int(NOW + DAY),
     request_id="",
 )
+ANOTHER = Owner("present", "runtime", "another", settled=False)
 OWNERS = {
     "not asked": None,
     "ours": Owner("present", "runtime", "runtime", settled=True),
-    "another": Owner("present", "runtime", "another", settled=False),
+    "another": ANOTHER,
 }
 
 
@@ -440,6 +441,10 @@ WAITS: dict[str, tuple[Callable[[State], State], float]] = {
     "the expiry": (lambda state: _expiring(state, left=30.0), 30.0),
     "the renewal waits for the pause": (lambda state: _expiring(state, left=DAY), 45.0),
     "refusals are tolerated": (lambda state: _refused(state, seconds=TOLERANCE - 8), 8.0),
+    "refusals are tolerated for two minutes": (
+        lambda state: replace(_refused(state, seconds=112.0), settings=replace(SETTINGS, sync_period=30.0)),
+        8.0,
+    ),
     "the next attempt to pair": (lambda state: _without_credentials(state, final=False), 30.0),
     "a pairing that is given up": (lambda state: _without_credentials(state, final=True), 60.0),
 }
@@ -450,6 +455,40 @@ def test_rest_ends_at_the_first_time_that_matters(change: Callable[[State], Stat
     decision = decide(change(kept()))
     assert isinstance(decision, Rest)
     assert decision.requeue_after == pytest.approx(seconds, abs=1e-6)
+
+
+EARLIER: dict[str, tuple[Callable[[State], State], Decision]] = {
+    "its last call": (
+        lambda state: _remembering(state, last_call=LastConnectorCall("earlier", MONOTONIC - 1, MONOTONIC + 9)),
+        Act.CHECK_CONNECTOR,
+    ),
+    "its owner": (
+        lambda state: replace(state, observations=Observations(owner=replace(ANOTHER, certificate="earlier"))),
+        Rest(None, 60.0),
+    ),
+    "its renewed certificate": (
+        lambda state: _with(state, "young", replace(PENDING, replaces="earlier", valid_from=int(NOW) + 25)),
+        Rest(None, 60.0),
+    ),
+    "its deferred renewal": (
+        lambda state: _remembering(state, deferred_renewal=DeferredRenewal("earlier", NOW + 20, "deferred")),
+        Rest(None, 60.0),
+    ),
+    "its refusal": (
+        lambda state: replace(state, observations=Observations(REFUSALS["an earlier certificate was refused"])),
+        Rest(None, 60.0),
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "decision"), EARLIER.values(), ids=EARLIER)
+def test_observations_of_an_earlier_certificate_do_not_count(
+    change: Callable[[State], State], decision: Decision
+) -> None:
+    """The credentials may be replaced at any moment, also by another client."""
+    state = change(kept())
+    assert decide(state) == decision
+    assert rules.warnings(state) == ()
 
 
 @pytest.mark.parametrize(("name", "pause"), [("old", 1.0), ("young", 15.0)], ids=["too old", "requested"])

@@ -616,6 +616,22 @@ def test_a_refusal_ends_when_the_service_that_refused_accepts(
     assert _condition(bench, "CertificateRefused") is None
 
 
+def test_a_restart_does_not_count_failures_of_another_token() -> None:
+    """It has the whole time, as without a restart."""
+    bench = Bench().paired()
+    bench.configure(TOKEN="refused")
+    bench.delete_connection()
+    bench.run(2 * SYNC_PERIOD - 100)
+    bench.configure(TOKEN="another")
+    bench.restart()
+    since = timestamp(bench.clock.time())
+    bench.run(2 * SYNC_PERIOD - 100)
+    condition = _condition(bench, "PairingFailing")
+    assert condition is not None
+    assert condition["lastTransitionTime"] == since
+    assert bench.state == "ConnectionMaintenanceFailed"
+
+
 def test_a_restart_finds_since_when_a_pairing_fails() -> None:
     """A reconnect whose token is refused is given up at the same time as without a restart."""
     bench = Bench().paired()
