@@ -102,9 +102,9 @@ class Progress:
         """The name could not be synchronised with `plan`. False if the same error was reported last."""
         return self._report(name, plan, error)
 
-    def report_hanging(self, waiting: Mapping[str, float]) -> bool:
+    def report_hanging(self, waiting: Mapping[str, float]) -> None:
         """Report each name as failed whose reconcile gets no answer, and if none of them goes on, those that wait for
-        them, too. True if names have no result yet.
+        them, too.
 
         `waiting`: the names that are being reconciled, and the seconds without an answer.
         """
@@ -116,8 +116,6 @@ class Progress:
         if plan is not None:
             for name, error in errors.items():
                 self.failed(name, plan, error)
-        with self._lock:
-            return bool(self._pending)
 
     def outcome(self) -> Outcome:
         """Raises RuntimeError if the objects were not compared with a plan yet."""

@@ -312,11 +312,11 @@ class SyncReconciler:
         """
         fetch, now = self._fetch, self._clock.monotonic()
         assert fetch is not None
-        waits = self._progress.report_hanging(self._workers.waiting())
+        self._progress.report_hanging(self._workers.waiting())
         outcome = self._progress.outcome()  # of this fetch, because no other reconcile publishes
         counts = status.ApplicationCounts(outcome.desired, outcome.synced, outcome.failed)
         self._metrics.applications(desired=counts.desired, synced=counts.synced, failed=len(counts.failed))
-        if outcome.pending or waits:
+        if outcome.pending:
             return HANGING_SECONDS
         first = self._concluded is None or self._concluded.generation != outcome.generation
         if self._concluded == outcome:

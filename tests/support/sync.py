@@ -182,7 +182,8 @@ class _Connections:
         self._agent = agent
         self._clock = clock
 
-    def get(self, _name: str) -> Object | None:
+    def get(self, name: str) -> Object | None:
+        assert name == CONNECTION_NAME
         return self.object
 
     def apply_to(self, connection: Object, change: Callable[[Object], None]) -> Object | None:

@@ -97,10 +97,12 @@ def test_what_waits_behind_hanging_writes_is_reported_too() -> None:
     """A webhook that hangs for all: with eight workers, most names would have no result for as long as it hangs."""
     progress = Progress()
     _published(progress, _set("a", "b", "c"), pending=["mp-a", "mp-b", "mp-c"])
-    assert progress.report_hanging({"mp-a": HANGING_SECONDS, "mp-b": 0.0}), "one of the workers has just begun"
-    assert set(progress.outcome().failed) == {"mp-a"}
-    assert not progress.report_hanging({"mp-a": 2 * HANGING_SECONDS, "mp-b": HANGING_SECONDS})
+    progress.report_hanging({"mp-a": HANGING_SECONDS, "mp-b": 0.0})
+    assert set(progress.outcome().failed) == {"mp-a"}, "one of the workers has just begun"
+    assert progress.outcome().pending == 2
+    progress.report_hanging({"mp-a": 2 * HANGING_SECONDS, "mp-b": HANGING_SECONDS})
     failed = progress.outcome().failed
+    assert progress.outcome().pending == 0
     assert set(failed) == {"mp-a", "mp-b", "mp-c"}
     assert "has not answered" in failed["mp-b"]
     assert "waits for other Applications" in failed["mp-c"]

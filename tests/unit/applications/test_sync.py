@@ -130,8 +130,10 @@ def test_asks_once_a_period_however_often_it_is_woken(synced: Agent, director: D
     fetches = director.fetches
     for _ in range(19):
         synced.cycle(1)
+    synced.clock.advance(0.5)
+    assert synced.step_sync() == 0.5
     assert director.fetches == fetches
-    synced.cycle(1)
+    synced.cycle(0.5)
     assert director.fetches == fetches + 1
 
 
@@ -281,6 +283,17 @@ def test_a_certificate_of_another_runtime_synchronises_nothing(
     assert not cluster.requests
 
 
+def test_a_director_that_never_tells_the_owner_is_asked_twice(
+    agent: Agent, director: Director, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be older than the query: a fetch that succeeds in between settles it."""
+    asked: list[str] = []
+    monkeypatch.setattr(director, "viewer", lambda *, request_id: asked.append(request_id))
+    for _ in range(3):
+        agent.cycle()
+        assert (agent.state, len(asked)) == ("Synchronized", 2)
+
+
 def test_an_unexpected_error_is_a_failed_sync_and_told_by_its_kind(agent: Agent, director: Director) -> None:
     """The text may have data. The next attempt is after a pause."""
 
@@ -330,6 +343,7 @@ def test_failing_fetches_change_nothing(synced: Agent, director: Director, clust
     director.error = None
     synced.cycle(PERIOD)
     assert synced.state == "Synchronized"
+    assert not synced.health.observations().refusals
 
 
 def test_an_outcome_does_not_hide_a_failing_director(synced: Agent, director: Director, cluster: Cluster) -> None:
@@ -428,6 +442,7 @@ def test_metrics_show_results_and_state_of_each_sync(agent: Agent, director: Dir
     def metric(name: str, **labels: str) -> float | None:
         return agent.registry.get_sample_value(f"compass_runtime_agent_{name}", labels)
 
+    agent.clock.advance(5)
     director.applications = [application("one")]
     agent.step_sync()
     agent.clock.advance(2)
@@ -438,6 +453,8 @@ def test_metrics_show_results_and_state_of_each_sync(agent: Agent, director: Dir
     for kind in ("Application", "Secret"):
         assert metric("object_writes_total", kind=kind, operation="create") == 1
     assert metric("connection_state", state="Synchronized") == 1
+    assert agent.health.observations().sync_state == "Synchronized"
+    assert agent.status["connectionStatus"]["lastSuccess"] == "2026-01-01T00:00:00Z"
     director.applications.append(application("two"))
     cluster.failure = lambda *_: Forbidden("no", status=403)
     agent.cycle()
@@ -445,7 +462,10 @@ def test_metrics_show_results_and_state_of_each_sync(agent: Agent, director: Dir
     assert metric("connection_state", state="ResourceApplicationFailed") == 1
     director.error = Unavailable("down")
     agent.cycle()
-    assert [metric("syncs_total", result=result) for result in ("success", "error")] == [1, 2]
+    director.error, director.applications, cluster.failure = None, [application("one")], lambda *_: None
+    director.labels, director.label_error = {"isNormalized": "true"}, Unavailable("read only")
+    agent.cycle()
+    assert [metric("syncs_total", result=result) for result in ("success", "error")] == [1, 3]
     assert metric("last_successful_sync_timestamp_seconds") == succeeded
     agent.status["connectionState"] = "ConnectionFailed"
     agent.cycle()
