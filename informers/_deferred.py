@@ -1,16 +1,16 @@
 """Packages of the official client whose __init__ runs only when it is needed.
 
 `kubernetes/__init__.py` imports the whole client and all ways to authenticate, and `kubernetes/utils/__init__.py` a
-reader of YAML files: OAuth, websockets, models, an informer. This package needs only a
-few modules. The others cost 18 MiB and 0.17 s of CPU at each start.
+reader of YAML files: OAuth, websockets, models, an informer. This package needs only a few modules. The others cost
+18 MiB and 0.17 s of CPU at each start.
 
 A deferred package is the real package. Its modules can be imported at once. Its own __init__ runs when an attribute is
-read that it does not have yet, for example `kubernetes.config`. So other code in the process sees no
-difference. A package that is imported already is not changed.
+read that it does not have yet, for example `kubernetes.config`. So other code in the process sees no difference. A
+package that is imported already is not changed.
 """
 
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from typing import Any
 
@@ -19,8 +19,7 @@ def defer(name: str) -> None:
     """Make a package importable without running its __init__. Its parent must be deferred or imported already."""
     if name in sys.modules:
         return
-    parent, _, _ = name.rpartition(".")
-    spec = PathFinder.find_spec(name, sys.modules[parent].__path__) if parent else find_spec(name)
+    spec = find_spec(name)
     if spec is None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     _register(name, spec)
