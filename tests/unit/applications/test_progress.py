@@ -106,3 +106,12 @@ def test_what_waits_behind_hanging_writes_is_reported_too() -> None:
     assert set(failed) == {"mp-a", "mp-b", "mp-c"}
     assert "has not answered" in failed["mp-b"]
     assert "waits for other Applications" in failed["mp-c"]
+
+
+def test_what_is_desired_of_an_application_is_known() -> None:
+    """Caches take it from here, so that it is in memory once."""
+    progress = Progress()
+    assert progress.known_fields("a") == {}
+    plan = _published(progress, _set("a"), pending=[])
+    assert progress.known_fields("a")["spec"] is plan.desired.by_name["a"].spec
+    assert progress.known_fields("b") == {}
