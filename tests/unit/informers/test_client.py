@@ -31,6 +31,7 @@ from informers import (
 )
 from informers.client import _error_of
 from informers.credentials import Credentials
+from informers.errors import error_from_status
 from informers.transport import Kind, Response, Stopped
 from tests.fake_api_server.objects import WIDGETS, status, widget
 from tests.fake_api_server.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
@@ -119,6 +120,31 @@ def test_foreign_answers(status: int, content_type: str, body: bytes, text: str)
     assert ("/apis" in error.message) == ("/apis" in text)
     assert "secret" not in error.message
     assert error.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("event", "error_type", "code", "reason", "retry_after"),
+    [
+        ({"code": 410}, Expired, 410, "Expired", None),
+        ({"reason": "Expired"}, Expired, 0, "Expired", None),
+        ({"code": 500, "reason": "TooManyRequests"}, TooManyRequests, 500, "TooManyRequests", None),
+        ({"code": 500}, ServerError, 500, "InternalError", None),
+        ({"code": 599}, ServerError, 599, "", None),
+        ({"code": 499}, ApiError, 499, "", None),
+        ({"code": "410", "details": ["x"]}, ApiError, 0, "", None),
+        ({"code": True, "reason": None}, ApiError, 0, "", None),
+        ({"code": 429, "details": {"retryAfterSeconds": 7}}, TooManyRequests, 429, "TooManyRequests", 7),
+        ({"code": 429, "details": {"retryAfterSeconds": "7"}}, TooManyRequests, 429, "TooManyRequests", None),
+    ],
+)
+def test_error_events(
+    event: dict[str, Any], error_type: type[ApiError], code: int, reason: str, retry_after: float | None
+) -> None:
+    """Of a watch. The reason counts more than the code, and what has another shape does not count."""
+    error = error_from_status(event)
+    assert type(error) is error_type
+    assert (error.status, error.reason, error.retry_after) == (code, reason, retry_after)
+    assert error.message
 
 
 class Held:
