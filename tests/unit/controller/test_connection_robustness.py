@@ -956,6 +956,17 @@ def test_ids_that_change_are_no_news(bench: Bench) -> None:
     assert bench.recorder.reasons == ["ConnectionMaintenanceFailed"]
 
 
+def test_the_error_of_a_failing_pairing_has_the_id_of_its_first_call(bench: Bench) -> None:
+    """Those of later calls are no news: the status is written once."""
+    bench.configure(TOKEN="refused")
+    bench.settle()
+    before, calls, writes = bench.error, len(bench.connector.calls), sum(bench.server.writes.values())
+    assert "x-request-id: " in before
+    bench.run(10 * SYNC_PERIOD)
+    assert len(bench.connector.calls) > calls + 5
+    assert (bench.error, sum(bench.server.writes.values())) == (before, writes)
+
+
 @pytest.mark.parametrize(
     "state",
     [ConnectionState.SYNCHRONIZED, ConnectionState.RESOURCE_APPLICATION_FAILED, ConnectionState.METADATA_UPDATE_FAILED],
