@@ -144,6 +144,7 @@ def test_error_events(
     error = error_from_status(event)
     assert type(error) is error_type
     assert (error.status, error.reason, error.retry_after) == (code, reason, retry_after)
+    assert error.details == ({} if code != 429 else event["details"])
     assert error.message
 
 
