@@ -161,3 +161,12 @@ LABEL_VALUES = [
 def test_label_values(value: str, valid: bool) -> None:
     """At most 63 of a small alphabet."""
     assert (names.label_value_problem(value) is None) is valid
+
+
+@pytest.mark.parametrize(("name", "whole"), [("a" * 253, True), ("a" * 254, False), ("a\n", False), ("\ud800", False)])
+def test_names_that_kubernetes_refuses_are_shown_short(name: str, whole: bool) -> None:
+    """And printable, whatever they are."""
+    shown = names.shown_name(name)
+    assert (shown == name) is whole
+    assert shown.isprintable()
+    assert len(shown) <= 253

@@ -96,6 +96,9 @@ def test_a_status_that_the_cluster_does_not_keep_is_named(agent: Agent, director
         agent.enqueue(NAME)
         agent.settle()
     assert cluster.requests["update Application"] == writes
+    for _ in range(20):  # the pauses grow to minutes
+        agent.cycle()
+    writes = cluster.requests["update Application"]
     director.applications = []
     director.incomplete = [IncompleteApplication("id", NAME, "cut off")]
     agent.cycle()

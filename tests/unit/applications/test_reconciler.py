@@ -551,6 +551,7 @@ def test_a_foreign_application_costs_no_request(agent: Agent, director: Director
     agent.cycle()
     assert agent.state == "ResourceApplicationFailed"
     assert "not managed by Compass" in agent.sync_error
+    assert len(agent.recorder.of("ApplicationFailed")) == 1
     assert cluster.applications()[NAME] == mine
     assert not cluster.requests
     cluster.remove(APPLICATION, NAME)
