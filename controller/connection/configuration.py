@@ -201,10 +201,14 @@ def holds_token(connection: Mapping[str, Any], fingerprint: str) -> bool:
     return isinstance(found, PairingConfiguration) and found.fingerprint == fingerprint
 
 
-def remove_token(connection: Object) -> None:
-    """Remove the token from `spec.pairing` and from the copy of `kubectl apply`; addresses and ids stay."""
-    connection["spec"]["pairing"].pop("token", None)
-    remove_applied_token(connection)
+def remove_token(connection: Object, fingerprint: str) -> None:
+    """Remove the token of this configuration from `spec.pairing` and from the copy of `kubectl apply`.
+
+    Addresses and ids stay, and so does the token of another configuration.
+    """
+    if holds_token(connection, fingerprint):
+        del connection["spec"]["pairing"]["token"]
+        remove_applied_token(connection)
 
 
 def remove_applied_token(connection: Object) -> None:

@@ -232,14 +232,8 @@ class Pairing:
     def _remove_spec_token(self, pairing: StoredPairing) -> None:
         """A newer token stays, because it was not used."""
         connection = self._connections.get(CONNECTION_NAME)
-        if connection is None or not holds_token(connection, pairing.configuration):
-            return
-
-        def change(obj: dict[str, object]) -> None:
-            if holds_token(obj, pairing.configuration):
-                remove_token(obj)
-
-        self._connections.apply_to(connection, change)
+        if connection is not None and holds_token(connection, pairing.configuration):
+            self._connections.apply_to(connection, lambda obj: remove_token(obj, pairing.configuration))
 
 
 def _fate_of_token(error: CompassError, pairing: StoredPairing) -> Token:

@@ -13,7 +13,6 @@ from typing import Any
 from controller.connection import status
 from controller.connection.configuration import (
     has_spec_token,
-    holds_token,
     remove_applied_token,
     remove_revocation_mark,
     remove_token,
@@ -106,7 +105,7 @@ def _write(obj: Object, state: State, problem: Problem | None, warnings: tuple[P
     if not has_spec_token(obj):
         remove_applied_token(obj)
     if state.stored_pairing is not None and state.stored_pairing.is_from_spec:
-        _remove_spec_token(obj, state.stored_pairing.configuration)  # applied again during its pairing
+        remove_token(obj, state.stored_pairing.configuration)  # applied again during its pairing
     _write_certificate(obj, state)
     done = state.memory.unreported
     if done is not None and done.fulfils_request:
@@ -115,7 +114,7 @@ def _write(obj: Object, state: State, problem: Problem | None, warnings: tuple[P
         _write_connection(obj, state, done)
     if state.pairing_failure is not None and (state.pairing_failure.final or state.reconnect_abandoned):
         # It was applied again after it was given up, and hides the other places.
-        _remove_spec_token(obj, state.attempt_fingerprint)
+        remove_token(obj, state.attempt_fingerprint)
     if problem is not None:
         _write_problem(obj, problem, now=state.now)
     elif _revocation_is_done(obj, state):
@@ -152,7 +151,7 @@ def _write_connection(obj: Object, state: State, done: NewCredentials | None) ->
     )
     obj["status"]["runtime"] = {"id": registration.runtime_id, "tenant": registration.tenant}
     if state.token_already_exchanged:
-        _remove_spec_token(obj, state.configuration.fingerprint)
+        remove_token(obj, state.configuration.fingerprint)
 
 
 def _write_lasting(obj: Object, state: State) -> None:
@@ -192,12 +191,6 @@ def _write_certificate(obj: Object, state: State) -> None:
     received = status.timestamp(acquired) if acquired else (part.get("certificateStatus") or {}).get("acquired")
     dates = {"notBefore": status.timestamp(stored.not_before), "notAfter": status.timestamp(stored.not_after)}
     part["certificateStatus"] = dates | ({"acquired": received} if received else {})
-
-
-def _remove_spec_token(obj: Object, configuration: str) -> None:
-    """Remove the token of this configuration from spec.pairing."""
-    if holds_token(obj, configuration):
-        remove_token(obj)
 
 
 def _has_failed(obj: Mapping[str, Any] | None) -> bool:

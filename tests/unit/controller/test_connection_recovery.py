@@ -234,7 +234,7 @@ def test_an_unforeseen_error_while_pairing_is_told_and_has_a_back_off(
 
 @pytest.mark.parametrize("where", ["check", "renewal", "observation", "status"])
 def test_an_unforeseen_error_while_connected_is_told_and_has_a_back_off(
-    bench: Bench, where: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Wherever it comes from: each reconcile has one border."""
     bench.paired()
@@ -256,6 +256,7 @@ def test_an_unforeseen_error_while_connected_is_told_and_has_a_back_off(
     bench.run(60)
     assert len(bench.connector.calls) - calls <= 10
     assert bench.reconciles < 60
+    assert any(record.exc_info for record in caplog.records if record.levelno >= logging.ERROR), "with its traceback"
     if where != "status":
         assert bench.state == "ConnectionMaintenanceFailed"
         assert "an error that the agent does not expect (KeyError)" in bench.error
