@@ -479,6 +479,9 @@ def test_credentials_that_cannot_be_served_are_told_once(agent: Agent, director:
         director.applications = [application(NAME, bundles=(with_kind(kind),))]
         agent.cycle()
         assert len(agent.recorder.of("CredentialsNotServed")) == events
+    agent.priorities.clear()
+    agent.cycle()
+    assert agent.priorities == []
     assert not cluster.requests
     cluster.put(APPLICATION, {**cluster.applications()[NAME], "spec": {"compassMetadata": {}}})
     agent.settle()
