@@ -292,6 +292,7 @@ def test_a_director_that_never_tells_the_owner_is_asked_twice(
     for _ in range(3):
         agent.cycle()
         assert (agent.state, len(asked)) == ("Synchronized", 2)
+    assert all(asked), "a call without a request id"
 
 
 def test_an_unexpected_error_is_a_failed_sync_and_told_by_its_kind(agent: Agent, director: Director) -> None:
