@@ -266,9 +266,7 @@ def assert_not_revoked(connection: Mapping[str, Any] | None, earlier: Mapping[st
 
 def remove_revocation_mark(connection: Object) -> None:
     """There is a new connection, or the old one was not revoked."""
-    annotations = connection["metadata"].get("annotations") or {}
-    if annotations.pop(REVOKED, None) is not None and not annotations:
-        del connection["metadata"]["annotations"]
+    (connection["metadata"].get("annotations") or {}).pop(REVOKED, None)
 
 
 def _mark_for(configuration: Configuration) -> str:

@@ -586,12 +586,15 @@ def test_a_changed_token_waits_for_no_back_off(bench: Bench) -> None:
 
 
 def test_a_configuration_error_is_told_once(bench: Bench) -> None:
-    """One write, one Event; nothing is asked."""
+    """One write, one Event, also over a restart; nothing is asked."""
     bench.configure(TOKEN="")
     bench.run(HOUR)
     assert "TOKEN is empty" in bench.error
     assert bench.connector.calls == []
     assert bench.recorder.reasons == ["PairingFailed"]
+    bench.restart()
+    bench.settle()
+    assert bench.recorder.reasons == []
 
 
 def test_suspicion_spares_a_used_token_at_first_and_an_unused_one_not() -> None:
