@@ -492,8 +492,16 @@ class TestHistories:
         "delete",
     )
 
-    @pytest.mark.parametrize("seed", range(60))
+    @pytest.mark.parametrize("seed", range(20))
     def test_history(self, seed: int) -> None:
+        self._play(seed)
+
+    @pytest.mark.slow
+    def test_many_histories(self) -> None:
+        for seed in range(20, 300):
+            self._play(seed)
+
+    def _play(self, seed: int) -> None:
         """The seed is the history."""
         rng = random.Random(seed)
         election = Election([])

@@ -167,7 +167,7 @@ def test_another_connection_goes_on(
         for _ in range(2):
             with contextlib.suppress(OSError, Stopped):
                 operation(broken.client)
-        other.client.settimeout(0.05)
+        other.client.settimeout(0.01)
         with pytest.raises(TimeoutError):
             other.client.recv(1)
         other.server.sendall(b"x")
@@ -182,7 +182,7 @@ def test_the_next_connection_after_a_failed_handshake(server: Server) -> None:
     def work() -> None:
         server.fail_to_connect()
         pair = server.connect()
-        pair.client.settimeout(0.05)
+        pair.client.settimeout(0.01)
         with pytest.raises(TimeoutError):
             pair.client.recv(1)
 
