@@ -158,6 +158,17 @@ def test_a_failure_after_the_renewed_certificate_was_revoked_keeps_the_mark(benc
     assert revoked(bench) == [True, True]
 
 
+def test_another_token_after_a_revocation_pairs_again(bench: Bench) -> None:
+    """The mark is for the configuration that was revoked, and goes with the new connection."""
+    assert run(bench)[0] == DONE
+    bench.run(60)
+    assert bench.state == "ConnectionFailed"
+    bench.configure()
+    bench.settle()
+    bench.assert_connected()
+    assert REVOKED not in bench.connection["metadata"].get("annotations", {})
+
+
 def test_a_run_that_could_not_write_the_status_is_finished_by_the_next(bench: Bench) -> None:
     def forbid(verb: str, kind: str) -> None:
         if kind == "CompassConnection" and verb in ("update", "patch") and not is_stored(bench):
