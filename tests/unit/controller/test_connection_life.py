@@ -1,5 +1,6 @@
 """The life of the connection on virtual time: what is done when, how often, and what it costs."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -364,6 +365,25 @@ def test_a_secret_that_is_deleted_while_the_connector_signs_is_written_anew(benc
     bench.connector.intervene = delete
     bench.paired()
     assert bench.registration.runtime_id == RUNTIME
+
+
+def test_a_secret_that_a_revocation_deletes_while_the_connector_signs_stays_away(bench: Bench) -> None:
+    """Its mark was written before."""
+    bench.configure()
+    configuration = bench.configurations.resolve(None)
+
+    def revoke(operation: str) -> None:
+        if operation == "signCertificateSigningRequest":
+            edit = functools.partial(mark_revoked, configuration=configuration)
+            bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, edit)
+            bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+
+    bench.apply(managementInfo={"connectorUrl": "", "directorUrl": ""})
+    bench.connector.intervene = revoke
+    bench.run(60)
+    assert bench.state == "ConnectionFailed"
+    assert "revoked by an operator" in bench.error
+    assert str(bench.credentials.read().credentials).endswith("does not exist")
 
 
 def test_a_lost_ca_secret_is_restored_in_an_outage_of_the_connector(bench: Bench) -> None:
