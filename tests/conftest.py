@@ -8,7 +8,9 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling, Scheduling
 
 from e2e.mock_compass.faults import choose_seed
-from tests.support.crd_sets import GO_AGENT
+from tests.support.crd_sets import GO_AGENT, OWN
+
+_WITH_CRDS = ("tests/integration/connection/", "tests/integration/sync/")
 
 # An example may take as long as it does: a machine may be slow or busy.
 settings.register_profile("unhurried", deadline=None, max_examples=50)
@@ -25,18 +27,18 @@ def pytest_report_header() -> str:
 
 
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Tests that share API servers stay together: those of a folder with one set of CRDs. Others share a file."""
+    """Tests that share API servers stay together: with one set of CRDs, or in one folder. Others share a file."""
 
     def _split_scope(self, nodeid: str) -> str:
         path, _, test = nodeid.partition("::")
-        if not path.startswith("tests/integration/"):
-            return path
-        return f"{path.rpartition('/')[0]} {GO_AGENT if GO_AGENT in test else ''}"
+        if path.startswith(_WITH_CRDS):
+            return GO_AGENT if GO_AGENT in test else OWN
+        return path.rpartition("/")[0] if path.startswith("tests/integration/") else path
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three for two cores: the integration tests wait for much of their time."""
-    return (os.cpu_count() or 1) * 3 // 2
+    """Four for two cores: the integration tests wait for much of their time."""
+    return (os.cpu_count() or 1) * 2
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
