@@ -442,7 +442,7 @@ class Fetch:
             if len(ids) == before:
                 raise _InconsistentError("the pages of ids do not end")
             cursor = page.cursor
-        if ids != self._ids:
+        if dict(ids) != dict(self._ids):  # a comparison of Counters takes much longer
             raise _InconsistentError("the ids changed while the pages were read")
 
     def _variables(self, cursor: str | None, first: int) -> dict[str, Any]:
