@@ -540,6 +540,13 @@ def _condition(bench: Bench, kind: str) -> dict[str, Any] | None:
     return next((c for c in bench.connection["status"].get("conditions", ()) if c["type"] == kind), None)
 
 
+def _since(bench: Bench, kind: str) -> str:
+    """Since when the condition is true; it has to be there."""
+    condition = _condition(bench, kind)
+    assert condition is not None, kind
+    return str(condition["lastTransitionTime"])
+
+
 @pytest.mark.parametrize("jump", [0.0, HOUR], ids=["", "the clock is wrong for a moment after the restart"])
 def test_a_restart_finds_since_when_the_certificate_is_refused(jump: float) -> None:
     """The token in another place is tried when the refusals have lasted long enough, in both processes together."""
@@ -591,15 +598,11 @@ def test_a_refusal_ends_when_the_service_that_refused_accepts(
     if refusing != "Connector":
         bench.suspect()
     bench.run(SYNC_PERIOD + 10)
-    condition = _condition(bench, "CertificateRefused")
-    assert condition is not None
-    before = condition["lastTransitionTime"]
+    before = _since(bench, "CertificateRefused")
     if restarted:
         bench.restart()
         bench.settle()
-        condition = _condition(bench, "CertificateRefused")
-        assert condition is not None, "nobody has accepted the certificate yet"
-        assert condition["lastTransitionTime"] == before
+        assert _since(bench, "CertificateRefused") == before, "nobody has accepted the certificate yet"
     bench.connector.outages.clear()
     bench.health.synchronised(ConnectionState.SYNCHRONIZATION_FAILED)
     bench.run(1.5 * SYNC_PERIOD)
@@ -608,9 +611,7 @@ def test_a_refusal_ends_when_the_service_that_refused_accepts(
     bench.health.refused(CompassService.DIRECTOR, bench.fingerprint(), refused_again)
     since = timestamp(bench.clock.time())
     bench.settle()
-    condition = _condition(bench, "CertificateRefused")
-    assert condition is not None
-    assert condition["lastTransitionTime"] == (before if reason else since)
+    assert _since(bench, "CertificateRefused") == (before if reason else since)
     bench.health.synchronised(ConnectionState.SYNCHRONIZED)
     bench.health.accepted(CompassService.DIRECTOR)
     bench.settle()
@@ -627,9 +628,7 @@ def test_a_restart_does_not_count_failures_of_another_token() -> None:
     bench.restart()
     since = timestamp(bench.clock.time())
     bench.run(2 * SYNC_PERIOD - 100)
-    condition = _condition(bench, "PairingFailing")
-    assert condition is not None
-    assert condition["lastTransitionTime"] == since
+    assert _since(bench, "PairingFailing") == since
     assert bench.state == "ConnectionMaintenanceFailed"
 
 
@@ -640,9 +639,7 @@ def test_a_restart_finds_since_when_a_pairing_fails() -> None:
     bench.delete_connection()
     since = timestamp(bench.clock.time())
     bench.run(2 * SYNC_PERIOD - 100)
-    condition = _condition(bench, "PairingFailing")
-    assert condition is not None
-    assert condition["lastTransitionTime"] == since
+    assert _since(bench, "PairingFailing") == since
     assert bench.state == "ConnectionMaintenanceFailed"
     bench.restart()
     bench.run(200)
