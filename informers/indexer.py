@@ -44,6 +44,7 @@ class Indexer:
         self._indices: dict[str, dict[str, dict[str, None]]] = {name: {} for name in self._functions}
         self._resource_version = ""
         self._listed_at = -math.inf
+        self._changes = 0
         self._on_distrust = on_distrust
 
     def __len__(self) -> int:
@@ -58,6 +59,11 @@ class Indexer:
     def listed_at(self) -> float:
         """When the list began that the content is based on (monotonic seconds)."""
         return self._listed_at
+
+    @property
+    def changes(self) -> int:
+        """How often the content was changed. With the same number it is the same content."""
+        return self._changes
 
     @property
     def index_functions(self) -> Mapping[str, IndexFunction]:
@@ -115,6 +121,7 @@ class Indexer:
         with self._lock:
             old = self._objects.get(key)
             self._objects[key] = obj
+            self._changes += 1
             self._reindex_locked(key, old, obj)
             self._resource_version = version
         return old
@@ -123,6 +130,7 @@ class Indexer:
         """Remove the object; returns it."""
         with self._lock:
             old = self._objects.pop(key, None)
+            self._changes += 1
             self._reindex_locked(key, old, None)
             self._resource_version = version
         return old
@@ -132,6 +140,7 @@ class Indexer:
         with self._lock:
             before = self._objects
             self._objects = objects
+            self._changes += 1
             indices = self._indices = {name: {} for name in self._functions}
             for name, function in self._functions.items():
                 index = indices[name]

@@ -105,6 +105,13 @@ class MutationCache:
         with self._lock, self._indexer.unchanged():
             return self._get_locked(key)
 
+    def changes(self) -> int | None:
+        """With the same number, every object is the same as before. None while own writes are shown."""
+        with self._lock, self._indexer.unchanged():
+            for key, entry in [*self._entries.items()]:
+                self._ends_locked(key, entry)
+            return None if self._entries else self._indexer.changes
+
     def by_index(self, index: str, value: str) -> Objects:
         """The objects with this value of an index function, including own writes. Raises KeyError."""
         with self._lock, self._indexer.unchanged():

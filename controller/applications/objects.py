@@ -110,7 +110,7 @@ class Objects:
     ) -> None:
         self._client = client
         self._resource = resource
-        self._cache = MutationCache(indexer, clock=clock)
+        self.cache = MutationCache(indexer, clock=clock)
         self._namespace = namespace
         self._metrics = metrics
         self._clock = clock
@@ -121,7 +121,7 @@ class Objects:
 
     def get(self, name: str) -> Object | None:
         """The object in the cache, including own writes."""
-        return self._cache.get(name, self._namespace)
+        return self.cache.get(name, self._namespace)
 
     def read(self, name: str) -> Object | None:
         """The object in the API server; raises informers.ApiError."""
@@ -132,7 +132,7 @@ class Objects:
 
     def refresh(self, name: str) -> Object | None:
         """The object in the API server, which is put over the cache."""
-        return self._cache.refresh(
+        return self.cache.refresh(
             name, self._namespace, lambda: self._client.get(self._resource, name, namespace=self._namespace)
         )
 
@@ -163,7 +163,7 @@ class Objects:
             if error.status == 413 or any(text in error.message for text in _TOO_LARGE):
                 raise NotApplied(_too_large(obj, self._resource.kind)) from error
             raise
-        self._cache.mutated(stored, base=base)
+        self.cache.mutated(stored, base=base)
         if base is None:
             self._log_write("Created", name, reason="Compass assigns it, and it does not exist")
         else:
@@ -197,7 +197,7 @@ class Objects:
         if metadata.get("finalizers"):
             self.refresh(name)  # it exists until they are removed
         else:
-            self._cache.deleted(name, self._namespace, base=base)
+            self.cache.deleted(name, self._namespace, base=base)
 
     def is_overridden(self, name: str, content: object) -> bool:
         """Whether the last write of this content did not hold."""

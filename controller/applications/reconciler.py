@@ -46,13 +46,11 @@ _DELETION_SECONDS = 10.0  # components remove their finalizers within seconds; a
 _LOOK_AGAIN = 300.0  # what other components have to change triggers the key, too
 
 
-class _Compared(NamedTuple):
-    """All inputs of the decision whether an Application needs work."""
+class _Comparison(NamedTuple):
+    """All inputs of a comparison of everything, and the names that it found."""
 
-    desired: Desired
-    warned: tuple[str, ...]
-    application: Object | None
-    secrets: tuple[Object | None, ...]
+    inputs: tuple[object, ...]
+    differing: list[str]
 
 
 class DeletionPending(Exception):
@@ -80,16 +78,14 @@ class ApplicationReconciler:
         clock: Clock,
     ) -> None:
         self._applications = Objects(client, APPLICATION, applications, namespace=None, metrics=metrics, clock=clock)
-        self._secrets = ApplicationSecrets(
-            Objects(client, SECRET, secrets, namespace=namespace, metrics=metrics, clock=clock),
-            namespace=namespace,
-            reserved=reserved,
-        )
+        secret_objects = Objects(client, SECRET, secrets, namespace=namespace, metrics=metrics, clock=clock)
+        self._secrets = ApplicationSecrets(secret_objects, namespace=namespace, reserved=reserved)
+        self._caches = (self._applications.cache, secret_objects.cache)
         self._progress = progress
         self._recorder = recorder
         self._clock = clock
         self._warned: dict[str, tuple[str, ...]] = {}  # warnings for which an Event was written, by Application
-        self._equal: dict[str, _Compared] = {}  # what the last `differing` found equal, by Application
+        self._last_comparison: _Comparison | None = None
 
     def reconcile(self, name: str) -> Result:
         plan = self._progress.plan
@@ -155,26 +151,21 @@ class ApplicationReconciler:
     def differing(self, plan: Plan) -> list[str]:
         """Names whose objects differ from the published plan, except those of Applications to delete.
 
-        Called by one thread.
+        Called by one thread. If neither the plan nor an object has changed, the result is that of the last comparison.
         """
+        changes = [cache.changes() for cache in self._caches]
+        if None in changes:
+            return self._compare(plan)
+        inputs = (plan.desired, plan.held, *changes, {**self._warned})
+        last = self._last_comparison
+        if last is None or last.inputs != inputs:
+            last = self._last_comparison = _Comparison(inputs, self._compare(plan))
+        return last.differing
+
+    def _compare(self, plan: Plan) -> list[str]:
         wanted = plan.desired
-        equal, different = {}, []
-        for name, desired in wanted.by_name.items():
-            application, secrets = self._applications.get(name), tuple(self._secrets.to_compare(desired))
-            compared = _Compared(desired, self._warned.get(name, ()), application, secrets)
-            # Usually all of them are the same objects that were equal before.
-            if compared == self._equal.get(name) or (
-                application is not None
-                and self._is_synced(application, desired)
-                and compared.warned == desired.warnings
-                and not self._secrets.differ(desired, application, secrets)
-            ):
-                equal[name] = compared
-            else:
-                different.append(name)
-        self._equal = equal
         return [
-            *different,
+            *(name for name, desired in wanted.by_name.items() if self._differs(desired)),
             *(name for name, problem in wanted.problems.items() if self._to_mark(name, problem.reason.value)),
             *(name for name in plan.held if self._to_mark(name, DELETION_HELD)),
             *(name for name in self._secrets.owners() if self._is_orphaned(name, wanted)),
@@ -184,6 +175,15 @@ class ApplicationReconciler:
                 if self._waits_for_finalizers(obj, wanted)
             ),
         ]
+
+    def _differs(self, desired: Desired) -> bool:
+        application = self._applications.get(desired.name)
+        return (
+            application is None
+            or not self._is_synced(application, desired)
+            or self._warned.get(desired.name, ()) != desired.warnings
+            or self._secrets.differ(desired, application)
+        )
 
     def _is_synced(self, application: Object, desired: Desired) -> bool:
         return (

@@ -1,6 +1,6 @@
 """The Secrets of Applications: to which Application a Secret belongs, and writes of the Secrets of one Application."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from controller import fields
@@ -72,18 +72,11 @@ class ApplicationSecrets:
         """Names of all Applications that Secrets belong to, whether the Applications exist or not."""
         return self._secrets.indexer.index_values(BY_APPLICATION)
 
-    def to_compare(self, desired: Desired) -> list[Object | None]:
-        """The desired Secrets of the Application, in their order, and then other Secrets that belong to it."""
-        wanted = [secret.name for secret in desired.secrets]
-        return [self._secrets.get(name) for name in (*wanted, *self._others(desired.name, wanted))]
-
-    def differ(self, desired: Desired, application: Object, present: Sequence[Object | None]) -> bool:
-        """Whether any of them needs a write; `present` is the result of `to_compare`."""
-        count = len(desired.secrets)
-        for wanted, secret in zip(desired.secrets, present[:count], strict=True):
-            if secret is None or self._merged(secret, wanted, application) is not None:
-                return True
-        return any(secret is not None and self._owns(desired.name, secret) for secret in present[count:])
+    def differ(self, desired: Desired, application: Object) -> bool:
+        """Whether any Secret of the Application needs a write, or should not exist."""
+        return any(
+            self._merged(self._secrets.get(secret.name), secret, application) is not None for secret in desired.secrets
+        ) or bool(self.unwanted(desired.name, desired.secrets))
 
     def differs(self, secret: Object, desired: Desired | None, application: Object | None) -> bool:
         """Whether this Secret is not as desired for the Application that it belongs to."""

@@ -162,7 +162,7 @@ class Histories(RuleBasedStateMachine):
         if plan is None:
             return
         found = agent.applications.differing(plan)  # type: ignore[union-attr]
-        agent.applications._equal = {}  # type: ignore[union-attr]
+        agent.applications._last_comparison = None  # type: ignore[union-attr]
         assert agent.applications.differing(plan) == found  # type: ignore[union-attr]
 
     def teardown(self) -> None:

@@ -62,7 +62,7 @@ def test_what_is_as_assigned_wakes_nobody(agent: Agent, director: Director, clus
             cluster.put(resource, {**obj, "metadata": {**obj["metadata"], "annotations": {"team": "red"}}})
             agent.deliver()
             assert not agent.queue, name
-    agent.applications._equal = {}
+    agent.applications._last_comparison = None
     assert agent.progress.plan is not None
     assert agent.applications.differing(agent.progress.plan) == []
 

@@ -99,6 +99,33 @@ def test_deletion_of_what_was_not_read(cache: MutationCache) -> None:
     assert seen(cache) is V1
 
 
+def test_same_number_of_changes_means_same_objects(indexer: Indexer, cache: MutationCache) -> None:
+    """Every change of the content counts, a later version of the same content does not."""
+    numbers = [cache.changes()]
+    for change in (
+        lambda: indexer.put("default/a", OTHERS, "4"),
+        lambda: indexer.remove("default/a", "5"),
+        lambda: indexer.replace({"default/a": V3}, "6"),
+    ):
+        change()
+        numbers.append(cache.changes())
+    assert len({*numbers, None}) == 5
+    indexer.caught_up("7")
+    assert cache.changes() == numbers[-1]
+
+
+@pytest.mark.parametrize("ends", ["event", "list"])
+def test_changes_are_unknown_while_own_writes_are_shown(indexer: Indexer, cache: MutationCache, ends: str) -> None:
+    before = cache.changes()
+    cache.mutated(V2, base=V1)
+    assert cache.changes() is None
+    if ends == "event":
+        indexer.put("default/a", V2, "2")
+    else:
+        indexer.replace({"default/a": V2}, "2", listed_at=1.0)
+    assert cache.changes() not in (None, before)
+
+
 def test_create_and_delete(indexer: Indexer, cache: MutationCache) -> None:
     """Absence is a state like others."""
     cache.deleted("a", "default", base=V1)
