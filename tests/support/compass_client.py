@@ -75,7 +75,6 @@ class Client:
     ca_file: Path
     key: rsa.RSAPrivateKey
     cert_file: Path | None = None
-    common_name: str = ""
 
     def post(
         self,
@@ -84,17 +83,14 @@ class Client:
         variables: dict[str, Any] | None = None,
         *,
         headers: dict[str, str] | None = None,
-        timeout: float = TIMEOUT,
-        allow_redirects: bool = True,
     ) -> requests.Response:
         return requests.post(
             url,
-            allow_redirects=allow_redirects,
             json={"query": query, "variables": variables},
             headers=headers,
             verify=str(self.ca_file),
             cert=str(self.cert_file) if self.cert_file else None,
-            timeout=timeout,
+            timeout=TIMEOUT,
         )
 
     def ask(
@@ -123,15 +119,11 @@ class Client:
         first = self.configuration(self.compass.issue_token())
         subject = first["certificateSigningRequestInfo"]["subject"]
         answer = self.sign(csr(subject, self.key), first["token"]["token"]).json()
-        return self.with_certificate(answer["data"]["signCertificateSigningRequest"]["certificateChain"])
-
-    def with_certificate(self, chain: str) -> "Client":
-        pem = base64.b64decode(chain)
+        pem = base64.b64decode(answer["data"]["signCertificateSigningRequest"]["certificateChain"])
         leaf = x509.load_pem_x509_certificates(pem)[0]
         path = self.directory / f"{leaf.fingerprint(hashes.SHA256()).hex()}.pem"
         key_pem = self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         path.write_bytes(key_pem + pem)
-        name = str(leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-        return Client(self.compass, self.directory, self.ca_file, self.key, path, name)
+        return Client(self.compass, self.directory, self.ca_file, self.key, path)

@@ -4,14 +4,8 @@ import os
 import re
 import shlex
 import subprocess
-from collections import Counter
-
-import pytest
 
 from controller.applications.deletions import CONFIRM_DELETIONS
-from controller.applications.reconciler import ApplicationReconciler
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
-from controller.runtime import Result
 from e2e.world import World
 from tests.integration.sync.conftest import StartAgent
 from tests.integration.sync.test_isolation import director_application
@@ -41,28 +35,6 @@ def test_unchanged_cycles_ask_nothing_of_the_api_server(world: World, start: Sta
     }
     assert sum(request.resource == "compassconnections" for request in requests) <= cycles() - first + 1
     assert world.state() == "Synchronized"
-
-
-def test_a_first_sync_reconciles_each_application_once(
-    world: World, start: StartAgent, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The events of own writes lead to no second reconcile."""
-    reconciled: Counter[str] = Counter()
-    reconcile = ApplicationReconciler.reconcile
-
-    def counted(reconciler: ApplicationReconciler, name: str) -> Result:
-        reconciled[name] += 1
-        return reconcile(reconciler, name)
-
-    monkeypatch.setattr(ApplicationReconciler, "reconcile", counted)
-    world.compass.generate_applications(40)
-    start(CONTROLLER_SYNC_PERIOD="1h")  # a second sync repeats what is being reconciled
-    world.wait_for_state("Synchronized")
-    world.compass.put_application(director_application("mp-last"))
-    world.client.patch(COMPASS_CONNECTION, CONNECTION_NAME, {"spec": {"resyncNow": True}})
-    world.wait_for("the events of all before it", lambda: "mp-last" in world.applications())
-    assert len(reconciled) == 41
-    assert reconciled.total() <= 1.1 * 41
 
 
 def _told(world: World) -> set[str]:

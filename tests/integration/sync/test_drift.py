@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET, SYNC_STATUS
+from controller.resources import APPLICATION, SECRET, SYNC_STATUS
 from e2e.world import World, encoded
 from tests.integration.sync.conftest import StartAgent
 from tests.integration.sync.test_isolation import director_application
@@ -176,13 +176,3 @@ def test_objects_of_the_go_agent_are_taken_over_as_they_are(world: World, start:
     assert new["metadata"]["annotations"] == {**old["metadata"]["annotations"], SYNC_STATUS: "Synced"}
     assert world.applications()["mp-users"] == user_made
     assert not (world.connection() or {})["spec"].get("resyncNow")
-
-
-def test_a_deleted_connection_is_made_again_and_synchronised(synced: World) -> None:
-    """Nobody deletes Applications for it."""
-    synced.compass.put_application(director_application("mp-second"))
-    synced.configure()
-    synced.client.delete(COMPASS_CONNECTION, CONNECTION_NAME)
-    synced.wait_for("the new Application", lambda: "mp-second" in synced.applications())
-    synced.wait_for_state("Synchronized")
-    assert set(synced.applications()) == {NAME, "mp-second"}

@@ -9,7 +9,7 @@ import pytest
 from controller.resources import APPLICATION
 from controller.settings import ObjectName
 from e2e.mock_compass.faults import Fault
-from e2e.world import CONFIGURATION, World
+from e2e.world import World
 from informers import ApiError, Resource
 from tests.integration.conftest import Servers
 from tests.integration.sync.conftest import StartAgent
@@ -140,24 +140,6 @@ def _wait_for_event(world: World, reason: str, text: str) -> None:
     world.wait_for(
         f"an Event {reason}: {text}", lambda: [event for event in world.events(reason) if text in event["message"]]
     )
-
-
-def test_compass_cannot_write_the_agents_own_configuration(world: World, start: StartAgent) -> None:
-    """An application named so that its Secret would be the configuration Secret, which wins over the ConfigMap: it is
-    reported, no such Secret appears, and the other application is applied.
-    """
-    attack = director_application("compass")
-    attack["bundles"][0]["id"] = "agent-configuration"
-    world.compass.put_application(attack)
-    # A Director that was taken over does not normalise the name, and says that it has.
-    world.compass.faults.add(Fault(kind="field", field="Application.name", object_id="id-compass", value="compass"))
-    world.compass.put_application(director_application("mp-fine"))
-    start(CONTROLLER_SYNC_PERIOD="1s")
-    world.wait_for_state("ResourceApplicationFailed")
-    assert "its Secret would have the name 'compass-agent-configuration'" in world.sync_error()
-    _wait_for_event(world, "InvalidSecret", "which the agent uses itself")
-    assert set(world.applications()) == {"mp-fine"}
-    assert world.secret(CONFIGURATION) is None
 
 
 THEIRS = ObjectName("kyma-system", "serverless-registry-config")

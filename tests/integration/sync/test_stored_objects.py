@@ -1,74 +1,60 @@
-"""What is stored, field by field: one table of what the Director says and what the cluster then holds.
+"""What is stored, field by field: what the Director says of an application, and what the cluster then holds.
 
 The expectations are written out by hand. Other components read these objects, so nothing in them may drift along with
 the code that makes them.
 """
 
-import base64
 import re
 from typing import Any
 
-import pytest
 import yaml
 
 from controller.resources import SECRET
-from e2e.world import CA_SECRET, CLUSTER_SECRET, World
+from e2e.world import CA_SECRET, CLUSTER_SECRET, World, encoded
 from tests.integration.conftest import Servers
 from tests.integration.sync.conftest import StartAgent
 
 Object = dict[str, Any]
 
 DIRECTOR = yaml.safe_load("""
-- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0001
-  name: Fjord Ferries
-  description: null
-  providerName: Fjord Lines
-  labels: {region: west}
-  auths: [{id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2da001}, {id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2da002}]
-  bundles:
-    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001
-      name: "Tickets & Seats (2024)"
-      description: Sells tickets
-      instanceAuthRequestInputSchema: '{"type":"object"}'
-      defaultInstanceAuth: {credential: {username: conductor, password: "p\\u00e4ss:word"}}
-      apiDefinitions:
-        - {id: api-1, name: Tickets API v2, targetURL: "https://ferries.example/tickets", group: sales}
-        - {id: api-2, name: Seats, targetURL: "https://ferries.example/seats", description: Which seat}
-      eventDefinitions:
-        - {id: event-1, name: Departures, description: A ferry has left}
-
-- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0002
-  name: mp-harbour
-  description: The harbour
-  bundles:
-    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002
-      name: Berths
-      defaultInstanceAuth:
-        credential: {clientId: harbour-id, clientSecret: harbour-secret, url: "https://harbour.example/token"}
-        requestAuth: {csrf: {tokenEndpointURL: "https://harbour.example/csrf"}}
-      apiDefinitions: [{id: api-3, name: Berths, targetURL: "https://harbour.example/berths"}]
-
-- id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0004
-  name: Lighthouse Keepers Association
-  description: Who keeps which light
-  bundles:
-    - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004
-      name: Duties
-      description: Lists of duties
-      defaultInstanceAuth:
-        credential: null
-        additionalHeaders: {X-Zone: [north, "<south>"], Accept: [text/plain]}
-        additionalQueryParams: {q: ["a&b", "\\u00f8\\u2028"]}
-        requestAuth: {csrf: {tokenEndpointURL: "https://keepers.example/csrf"}}
-      apiDefinitions: [{id: api-5, name: Duties, targetURL: "https://keepers.example"}]
-
+id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0001
+name: Fjord Ferries
+description: null
+providerName: Fjord Lines
+labels: {region: west}
+auths: [{id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2da001}, {id: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2da002}]
+bundles:
+  - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001
+    name: "Tickets & Seats (2024)"
+    description: Sells tickets
+    instanceAuthRequestInputSchema: '{"type":"object"}'
+    defaultInstanceAuth: {credential: {username: conductor, password: "p\\u00e4ss:word"}}
+    apiDefinitions: [{id: api-1, name: Tickets API v2, targetURL: "https://ferries.example/tickets", group: sales}]
+    eventDefinitions: [{id: event-1, name: Departures, description: A ferry has left}]
+  - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002
+    name: Berths
+    defaultInstanceAuth:
+      credential: {clientId: harbour-id, clientSecret: harbour-secret, url: "https://harbour.example/token"}
+      requestAuth: {csrf: {tokenEndpointURL: "https://harbour.example/csrf"}}
+    apiDefinitions: [{id: api-2, name: Berths, targetURL: "https://harbour.example/berths"}]
+  - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004
+    name: Duties
+    description: Lists of duties
+    defaultInstanceAuth:
+      credential: null
+      additionalHeaders: {X-Zone: [north, "<south>"], Accept: [text/plain]}
+      additionalQueryParams: {q: ["a&b", "\\u00f8\\u2028"]}
+      requestAuth: {csrf: {tokenEndpointURL: "https://keepers.example/csrf"}}
+    apiDefinitions: [{id: api-3, name: Duties, targetURL: "https://keepers.example"}]
 """)
 
-#: The same in every Application; the table below has what differs.
-COMMON = yaml.safe_load("""
+NAME = "mp-fjord-ferries"
+
+APPLICATION = yaml.safe_load("""
 apiVersion: applicationconnector.kyma-project.io/v1alpha1
 kind: Application
 metadata:
+  name: mp-fjord-ferries
   labels: {applicationconnector.kyma-project.io/managed-by: compass-runtime-agent}
   annotations: {compass.kyma-project.io/sync-status: Synced}
 spec:
@@ -77,12 +63,6 @@ spec:
   longDescription: ""
   skipVerify: false
   encodeUrl: false
-status:
-  installationStatus: {status: "", description: ""}
-""")
-
-APPLICATIONS = yaml.safe_load("""
-mp-fjord-ferries:
   description: Description not provided
   labels: {connected-app: mp-fjord-ferries}
   compassMetadata:
@@ -104,13 +84,6 @@ mp-fjord-ferries:
           centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-fjord-ferries/tickets-seats-2024/tickets-api-v2
           gatewayUrl: ""
           credentials: {type: Basic, secretName: mp-fjord-ferries-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001}
-        - type: API
-          id: api-2
-          name: Seats
-          targetUrl: https://ferries.example/seats
-          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-fjord-ferries/tickets-seats-2024/seats
-          gatewayUrl: ""
-          credentials: {type: Basic, secretName: mp-fjord-ferries-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001}
         - type: Events
           id: event-1
           name: Departures
@@ -118,12 +91,6 @@ mp-fjord-ferries:
           centralGatewayUrl: ""
           gatewayUrl: ""
           credentials: {type: "", secretName: ""}
-
-mp-harbour:
-  description: The harbour
-  labels: {connected-app: mp-harbour}
-  compassMetadata: {applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0002, authentication: {clientIds: []}}
-  services:
     - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002
       identifier: ""
       name: berths-ca662
@@ -132,22 +99,16 @@ mp-harbour:
       providerDisplayName: ""
       entries:
         - type: API
-          id: api-3
+          id: api-2
           name: Berths
           targetUrl: https://harbour.example/berths
-          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-harbour/berths/berths
+          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-fjord-ferries/berths/berths
           gatewayUrl: ""
           credentials:
             type: OAuth
-            secretName: mp-harbour-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002
+            secretName: mp-fjord-ferries-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002
             authenticationUrl: https://harbour.example/token
             csrfInfo: {tokenEndpointURL: https://harbour.example/csrf}
-
-mp-lighthouse-keepers-association:
-  description: Who keeps which light
-  labels: {connected-app: mp-lighthouse-keepers-association}
-  compassMetadata: {applicationId: 9b0c4f7e-51f2-4f0c-8a57-3f6a1c2d0004, authentication: {clientIds: []}}
-  services:
     - id: 4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004
       identifier: ""
       name: duties-2cf51
@@ -156,33 +117,31 @@ mp-lighthouse-keepers-association:
       providerDisplayName: ""
       entries:
         - type: API
-          id: api-5
+          id: api-3
           name: Duties
           targetUrl: https://keepers.example
-          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-lighthouse-keepers-association/duties/duties
+          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-fjord-ferries/duties/duties
           gatewayUrl: ""
           credentials: {type: "", secretName: ""}
-          requestParametersSecretName: params-mp-lighthouse-keepe-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004
-
+          requestParametersSecretName: params-mp-fjord-ferries-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004
+status:
+  installationStatus: {status: "", description: ""}
 """)
 
-#: Name, owning Application, bundle, decoded values.
-SECRETS: list[tuple[str, str, str, dict[str, str]]] = [
+#: What the name begins with, the bundle, and the decoded values.
+SECRETS: list[tuple[str, str, dict[str, str]]] = [
     (
-        "mp-fjord-ferries-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001",
-        "mp-fjord-ferries",
+        NAME,
         "4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7001",
         {"username": "conductor", "password": "p\u00e4ss:word"},
     ),
     (
-        "mp-harbour-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002",
-        "mp-harbour",
+        NAME,
         "4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7002",
         {"clientId": "harbour-id", "clientSecret": "harbour-secret"},
     ),
     (
-        "params-mp-lighthouse-keepe-4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004",
-        "mp-lighthouse-keepers-association",
+        f"params-{NAME}",
         "4f6f0d1c-7c5e-4a53-9c0e-2b1d5f6a7004",
         {
             "headers": '{"Accept":["text/plain"],"X-Zone":["north","\\u003csouth\\u003e"]}',
@@ -204,8 +163,8 @@ synchronizationStatus: {lastAttempt: TIME, lastSuccessfulFetch: TIME, lastSucces
 
 #: What the agent's own CRD has beyond that.
 ADDITIONS = yaml.safe_load("""
-applications: {desired: 3, synced: 3, failed: 0, failing: []}
-summary: {applications: 3/3, message: ""}
+applications: {desired: 1, synced: 1, failed: 0, failing: []}
+summary: {applications: 1/1, message: ""}
 conditions:
   - {type: Ready, status: "True", reason: Ready, message: "", lastTransitionTime: TIME, observedGeneration: 1}
   - {type: Connected, status: "True", reason: Connected, message: "", lastTransitionTime: TIME, observedGeneration: 1}
@@ -236,53 +195,39 @@ def _without_times(value: Any) -> Any:
     return "TIME" if isinstance(value, str) and _TIME.fullmatch(value) else value
 
 
-@pytest.fixture
-def synchronized(world: World, start: StartAgent) -> World:
+def test_applications_secrets_and_connection_field_by_field(world: World, start: StartAgent, servers: Servers) -> None:
+    """Nothing is missing, nothing is left over, every value is the written one."""
     world.compass.state.set_runtime_label(world.compass.runtime_id, "isNormalized", "false")
-    for application in DIRECTOR:
-        world.compass.put_application(application)
+    world.compass.put_application(DIRECTOR)
     start()
     world.wait_for_state("Synchronized")
-    return world
+    applications = world.applications()
+    assert {name: _stored(obj) for name, obj in applications.items()} == {NAME: APPLICATION}
 
-
-def test_applications_secrets_and_connection_field_by_field(synchronized: World, servers: Servers) -> None:
-    """Nothing is missing, nothing is left over, every value is the written one."""
-    applications = synchronized.applications()
-    assert {name: _stored(obj) for name, obj in applications.items()} == {
-        name: {
-            **COMMON,
-            "metadata": {**COMMON["metadata"], "name": name},
-            "spec": {**COMMON["spec"], **spec},
-        }
-        for name, spec in APPLICATIONS.items()
-    }
-
-    secrets = synchronized.client.list(SECRET, namespace="kyma-system", label_selector="app")["items"]
+    secrets = world.client.list(SECRET, namespace="kyma-system", label_selector="app")["items"]
     own_kind = {"apiVersion": "v1", "kind": "Secret"}
+    owner = {
+        "apiVersion": "applicationconnector.kyma-project.io/v1alpha1",
+        "kind": "Application",
+        "name": NAME,
+        "uid": applications[NAME]["metadata"]["uid"],
+    }
     assert {secret["metadata"]["name"]: own_kind | _stored(secret) for secret in secrets} == {
-        name: {
+        f"{beginning}-{bundle}": {
             **own_kind,
             "type": "Opaque",
             "metadata": {
-                "name": name,
+                "name": f"{beginning}-{bundle}",
                 "namespace": "kyma-system",
-                "labels": {"app": application, "bundleId": bundle},
-                "ownerReferences": [
-                    {
-                        "apiVersion": "applicationconnector.kyma-project.io/v1alpha1",
-                        "kind": "Application",
-                        "name": application,
-                        "uid": applications[application]["metadata"]["uid"],
-                    }
-                ],
+                "labels": {"app": NAME, "bundleId": bundle},
+                "ownerReferences": [owner],
             },
-            "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+            "data": {key: encoded(value) for key, value in values.items()},
         }
-        for name, application, bundle, values in SECRETS
+        for beginning, bundle, values in SECRETS
     }
 
-    connection, compass = synchronized.connection(), synchronized.compass
+    connection, compass = world.connection(), world.compass
     assert connection is not None
     assert connection["spec"] == {
         "managementInfo": {"connectorUrl": compass.secured_connector_url, "directorUrl": compass.director_url}
@@ -292,6 +237,6 @@ def test_applications_secrets_and_connection_field_by_field(synchronized: World,
     assert _without_times(connection["status"]) == STATUS | (additions if servers.own_crds else {})
 
     for name, keys in ((CLUSTER_SECRET, {"crt", "key", "crtChain"}), (CA_SECRET, {"cacert"})):
-        secret = synchronized.secret(name)
+        secret = world.secret(name)
         assert secret is not None
         assert keys <= secret.keys()

@@ -66,6 +66,7 @@ def test_a_field_that_the_cluster_changes_is_named_and_not_written_again_at_once
     assert agent.state == "ResourceApplicationFailed"
     assert f"{NAME}: " in agent.sync_error
     assert f"the cluster changes {field} of the" in agent.sync_error
+    assert "exclude objects of Compass from the policy, or apply the CRD of this release" in agent.sync_error
     assert agent.status["applications"]["synced"] < 2
     assert cluster.applications()[NAME]["metadata"]["annotations"][SYNC_STATUS] != "Synced"
     assert "user" not in agent.sync_error.replace("username", "")
