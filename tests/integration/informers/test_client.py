@@ -26,7 +26,6 @@ from tests.clock import VirtualClock
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SECRETS = Resource("", "v1", "secrets", "Secret")
-SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 
@@ -35,7 +34,7 @@ def config_map(namespace: str, name: str = "a", **data: str) -> dict[str, Any]:
 
 
 def test_life_of_an_object(admin: Client, namespace: str) -> None:
-    """Create, read, update, patch, list, delete."""
+    """Create, read, update, patch, list in pages, delete."""
     created = admin.create(CONFIG_MAPS, config_map(namespace, x="1"))
     assert admin.get(CONFIG_MAPS, "a", namespace=namespace) == created
     updated = admin.update(CONFIG_MAPS, created | {"data": {"x": "2"}})
@@ -44,7 +43,10 @@ def test_life_of_an_object(admin: Client, namespace: str) -> None:
     assert merged["data"] == {"x": "2", "y": "3"}
     patched = admin.patch(CONFIG_MAPS, "a", {"data": {"x": None}}, namespace=namespace)
     assert patched["data"] == {"y": "3"}
-    assert [one["metadata"]["name"] for one in admin.list(CONFIG_MAPS, namespace=namespace)["items"]] == ["a"]
+    admin.create(CONFIG_MAPS, config_map(namespace, "b"))
+    first = admin.list(CONFIG_MAPS, namespace=namespace, limit=1)
+    second = admin.list(CONFIG_MAPS, namespace=namespace, limit=1, continue_=first["metadata"]["continue"])
+    assert [one["metadata"]["name"] for page in (first, second) for one in page["items"]] == ["a", "b"]
     admin.delete(CONFIG_MAPS, "a", namespace=namespace, uid=patched["metadata"]["uid"])
     with pytest.raises(NotFound):
         admin.get(CONFIG_MAPS, "a", namespace=namespace)
@@ -75,7 +77,8 @@ def test_errors(admin: Client, namespace: str, control_plane: ControlPlane, tmp_
     refused(AlreadyExists, "AlreadyExists", "create", CONFIG_MAPS, config_map(namespace))
     admin.update(CONFIG_MAPS, first | {"data": {"x": "2"}})
     refused(Conflict, "Conflict", "update", CONFIG_MAPS, first | {"data": {"x": "3"}})
-    refused(Conflict, "Conflict", "delete", CONFIG_MAPS, "a", namespace=namespace, uid="another")
+    for stale in ({"uid": "another"}, {"resource_version": first["metadata"]["resourceVersion"]}):
+        refused(Conflict, "Conflict", "delete", CONFIG_MAPS, "a", namespace=namespace, **stale)
     invalid = refused(Invalid, "Invalid", "create", CONFIG_MAPS, config_map(namespace, "No Such Name"))
     assert invalid.details["causes"][0]["field"] == "metadata.name"
     missing = Resource("nowhere.example.com", "v1", "things", "Thing")
@@ -121,37 +124,3 @@ def test_rotated_certificate_files(control_plane: ControlPlane, tmp_path: Path) 
             who(client)
         write(issued("three"))
         assert who(client)["username"] == "three"
-
-
-def test_token_rotation(admin: Client, namespace: str, control_plane: ControlPlane, tmp_path: Path) -> None:
-    """In a Pod: the token file is read again after a minute, and at once after a 401."""
-    account = admin.create(SERVICE_ACCOUNTS, {"metadata": {"name": "agent", "namespace": namespace}})
-
-    def new_token() -> str:
-        path = SERVICE_ACCOUNTS.path(namespace, account["metadata"]["name"], "token")
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
-        return str(admin.request("POST", path, body=body)["status"]["token"])
-
-    host, port = control_plane.url.removeprefix("https://").split(":")
-    environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
-    (tmp_path / "ca.crt").write_bytes(control_plane.ca_pem)
-    token = tmp_path / "token"
-    token.write_text(new_token())
-    clock = VirtualClock()
-    client = Client(*load(None, clock=clock, environ=environ, service_account=tmp_path), clock=clock)
-
-    def user() -> str:
-        return str(who(client)["username"])
-
-    assert user() == f"system:serviceaccount:{namespace}:agent"
-    token.write_text("not a token")
-    assert user().endswith(":agent"), "the token in hand is used for a minute"
-    clock.advance(60)
-    with pytest.raises(Unauthorized):
-        user()
-    token.write_text(new_token())
-    clock.advance(1)
-    with pytest.raises(Unauthorized) as caught:
-        user()
-    assert "not a token" not in str(caught.value)
-    assert user().endswith(":agent"), "the refusal made the client read the file again"

@@ -1,14 +1,11 @@
-"""Informers against a real API server: custom resources, lost history, a killed server, many objects and handlers."""
+"""Informers against a real API server: custom resources, selectors, a missing CRD, lost history."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes.client import Configuration
 
 from e2e.controlplane import ControlPlane
 from informers import (
@@ -18,18 +15,15 @@ from informers import (
     DeletedFinalStateUnknown,
     EventHandlers,
     Expired,
-    Forbidden,
     ListerWatcher,
     NotFound,
     Resource,
     SharedInformer,
     WatchStream,
 )
-from informers.credentials import Credentials
 from informers.errors import error_from_status
 from informers.transport import Stop
 from tests.fake_api_server.waiting import eventually
-from tests.integration.informers.buffering_proxy import BufferingProxy
 
 WIDGETS = Resource("example.com", "v1", "widgets", "Widget")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
@@ -49,16 +43,6 @@ spec:
 """
 Start = Callable[..., SharedInformer]
 MODES = pytest.mark.parametrize("watch_list", [True, False], ids=["streamed", "listed"])
-
-
-_opened: list[Client] = []  # by a test, to be closed at its end
-
-
-@pytest.fixture(autouse=True)
-def _close_clients() -> Iterator[None]:
-    yield
-    while _opened:
-        _opened.pop().close()
 
 
 @pytest.fixture
@@ -100,15 +84,6 @@ def own_plane() -> Iterator[ControlPlane]:
     """A control plane to be hurt. Without the watch cache a compaction is felt at once."""
     with ControlPlane(apiserver_flags=["--watch-cache=false"]) as plane:
         yield plane
-
-
-def client_of(plane: ControlPlane, tmp_path: Path, **user: Any) -> Client:
-    return opened(Client.load(str(plane.write_kubeconfig(tmp_path / "kubeconfig", **user))))
-
-
-def opened(client: Client) -> Client:
-    _opened.append(client)
-    return client
 
 
 def widget(namespace: str, name: str, **spec: Any) -> dict[str, Any]:
@@ -180,18 +155,9 @@ def test_missing_crd(admin: Client, start: Start, control_plane: ControlPlane, t
     assert informer.last_error is None
 
 
-def test_forbidden(control_plane: ControlPlane, start: Start, tmp_path: Path) -> None:
-    """Without the right to list, last_error names user and resource."""
-    nobody = client_of(control_plane, tmp_path, user="nobody", groups=())
-    informer = start(nobody, CONFIG_MAPS)
-    eventually(lambda: isinstance(informer.last_error, Forbidden))
-    assert 'User "nobody" cannot' in str(informer.last_error)
-    assert not informer.has_synced
-
-
 def test_history_lost(own_plane: ControlPlane, start: Start, tmp_path: Path) -> None:
     """A true 410: while the server was away an object vanished and etcd was compacted. It comes as a tombstone."""
-    client = client_of(own_plane, tmp_path)
+    client = Client.load(str(own_plane.write_kubeconfig(tmp_path / "kubeconfig")))
     for name in ("a", "b"):
         client.create(CONFIG_MAPS, {"metadata": {"name": name, "namespace": "default"}})
     deleted: list[object] = []
@@ -201,7 +167,7 @@ def test_history_lost(own_plane: ControlPlane, start: Start, tmp_path: Path) -> 
     eventually(lambda: names(informer) >= {"a", "b"})
     version = informer.indexer.resource_version
     second = own_plane.start_second_apiserver()
-    other = opened(Client.load(str(own_plane.write_kubeconfig(tmp_path / "second", server=second))))
+    other = Client.load(str(own_plane.write_kubeconfig(tmp_path / "second", server=second)))
     own_plane.kill_apiserver()
     eventually(lambda: isinstance(informer.last_error, ConnectionFailed))
     other.delete(CONFIG_MAPS, "a", namespace="default")
@@ -213,77 +179,5 @@ def test_history_lost(own_plane: ControlPlane, start: Start, tmp_path: Path) -> 
     assert "a" not in names(informer)
     eventually(lambda: deleted)  # the cache is written before the handlers are told
     assert [one.key for one in deleted if isinstance(one, DeletedFinalStateUnknown)] == ["default/a"]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("widgets")
-@pytest.mark.timeout(600)
-def test_many_objects_and_handlers(admin: Client, namespace: str, start: Start) -> None:
-    """20,000 objects in pages from etcd, and 50 handlers: each is told of each, once."""
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: admin.create(WIDGETS, widget(namespace, f"w{n}", size=n)), range(20_000)))
-    pages: list[Any] = []
-    token = ""
-    while not pages or token:
-        page = admin.list(WIDGETS, namespace=namespace, limit=500, continue_=token)
-        pages.append(len(page["items"]))
-        token = page["metadata"].get("continue", "")
-    assert pages == [500] * 40
-    counts = [0] * 50
-
-    def counter(number: int) -> Callable[[Any, bool], None]:
-        def count(obj: Any, initial: bool) -> None:
-            counts[number] += 1
-
-        return count
-
-    handlers = [EventHandlers(on_add=counter(number)) for number in range(50)]
-    for watch_list in (True, False):
-        counts[:] = [0] * 50
-        informer = start(admin, WIDGETS, *handlers, watch_list=watch_list, namespace=namespace)
-        eventually(lambda: counts == [20_000] * 50, timeout=120)
-        assert len(informer.indexer) == 20_000
-
-
-class FastClock:
-    """Sixty seconds pass in one."""
-
-    def monotonic(self) -> float:
-        return time.monotonic() * 60
-
-    def time(self) -> float:
-        return time.time()
-
-    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
-        return condition.wait(None if timeout is None else timeout / 60)
-
-    def sleep(self, seconds: float, stop: threading.Event) -> bool:
-        return stop.wait(seconds / 60)
-
-
-@pytest.mark.parametrize("holds_headers", [False, True], ids=["body", "headers and body"])
-def test_a_proxy_that_holds_back_watches(
-    admin: Client, admin_kubeconfig: Path, namespace: str, holds_headers: bool
-) -> None:
-    """Changes come by lists, within minutes, and last_error says why they are late."""
-    with BufferingProxy(admin_kubeconfig, holds_headers=holds_headers, scale=60) as proxy:
-        configuration, clock = Configuration(host=proxy.url), FastClock()
-        client = opened(Client(configuration, Credentials(configuration), watch_read_timeout=70 / 60, clock=clock))
-        source = ListerWatcher(client, CONFIG_MAPS, namespace=namespace)
-        informer = SharedInformer(source, name="configmaps", clock=clock)
-        stop = Stop()
-        thread = threading.Thread(target=informer.run, args=(stop,))
-        thread.start()
-        try:
-            for name in ("a", "b"):
-                eventually(lambda: informer.has_synced and informer.is_watching is not holds_headers)
-                admin.create(CONFIG_MAPS, {"metadata": {"name": name, "namespace": namespace}})
-                created = clock.monotonic()
-                eventually(lambda name=name: name in names(informer))  # type: ignore[misc]
-                print(f"seen after {clock.monotonic() - created:.0f} s")
-            told = "no complete answer" if holds_headers else "watches are silent"
-            eventually(lambda: told in str(informer.last_error))
-        finally:
-            stop.set()
-            thread.join(60)
-        assert not thread.is_alive()
+    for each in (client, other):
+        each.close()

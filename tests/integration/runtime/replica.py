@@ -1,6 +1,6 @@
 """One replica of a controller, as a process of its own: fights for a lease, and leaves a trace while it leads.
 
-Usage: replica.py KUBECONFIG NAMESPACE IDENTITY LEASE_DURATION RENEW_DEADLINE RETRY_PERIOD [POD_UID]
+Usage: replica.py KUBECONFIG NAMESPACE IDENTITY LEASE_DURATION RENEW_DEADLINE RETRY_PERIOD
 Prints a line "<monotonic seconds> <word>" for: started, leading (each 20 ms), lost (the leader's part has ended),
 stopped. The monotonic clock is the machine's, so lines of several replicas can be compared.
 
@@ -33,15 +33,14 @@ def lead(stop: threading.Event) -> None:
 
 
 def main() -> int:
-    kubeconfig, namespace, identity, duration, deadline, retry, *pod_uid = sys.argv[1:]
+    kubeconfig, namespace, identity, duration, deadline, retry = sys.argv[1:]
     logs.setup()
     stop = stop_on_signals()
     client = Client.load(kubeconfig, user_agent=f"replica-{identity}")
     election = LeaderElectionConfig(
         name="replica",
         namespace=namespace,
-        identity="" if pod_uid else identity,
-        pod_uid="".join(pod_uid),
+        identity=identity,
         lease_duration=float(duration),
         renew_deadline=float(deadline),
         retry_period=float(retry),

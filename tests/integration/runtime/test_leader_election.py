@@ -1,4 +1,4 @@
-"""Real processes fight for a lease on a real API server: killed, frozen, restarted, stopped, cut off."""
+"""Real processes fight for a lease on a real API server: killed, frozen, stopped."""
 
 import signal
 import subprocess
@@ -12,14 +12,11 @@ from typing import Any
 
 import pytest
 
-from controller.runtime import Term
 from controller.runtime.leader_election import LEASES
 from e2e.controlplane import ControlPlane
-from informers import Client, Stop, Stopped
-from tests.integration.runtime.holding_proxy import HoldingProxy
+from informers import Client
 from tests.integration.runtime.replica import CONFIG_MAPS
-from tests.support.audit_log import AuditLog, Request
-from workqueue import REAL_CLOCK
+from tests.support.audit_log import AuditLog
 
 REPLICA = Path(__file__).parent / "replica.py"
 ROOT = Path(__file__).parents[3]
@@ -41,7 +38,6 @@ class Replica:
         namespace: str,
         identity: str,
         durations: tuple[float, float, float],
-        pod_uid: str = "",
     ) -> None:
         self.identity = identity
         self._changed = threading.Condition()
@@ -49,7 +45,6 @@ class Replica:
         self.log: list[str] = []
         self._ended = False
         command = [sys.executable, str(REPLICA), str(kubeconfig), namespace, identity, *map(str, durations)]
-        command += [pod_uid] if pod_uid else []
         self.process = subprocess.Popen(
             command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -125,9 +120,8 @@ def start(admin_kubeconfig: Path, namespace: str) -> Iterator[Callable[..., Repl
         *,
         kubeconfig: Path = admin_kubeconfig,
         namespace: str = namespace,
-        pod_uid: str = "",
     ) -> Replica:
-        replicas.append(Replica(kubeconfig, namespace, identity, durations, pod_uid))
+        replicas.append(Replica(kubeconfig, namespace, identity, durations))
         return replicas[-1]
 
     yield start_replica
@@ -170,44 +164,6 @@ def test_a_killed_leader_is_replaced_when_its_lease_expires(
     assert spec["holderIdentity"] == standby.identity
     assert spec["leaseTransitions"] == 1
     assert spec["leaseDurationSeconds"] == 3
-
-
-def test_a_frozen_leader_loses_its_lease_and_stands_by_when_it_wakes(
-    start: Callable[..., Replica], admin: Client, namespace: str
-) -> None:
-    """SIGSTOP past the lease: the standby leads; the old leader, woken, ends its term, and leads again after it."""
-    leader, standby = leader_and_standby(start("a"), start("b"))
-    leader.process.send_signal(signal.SIGSTOP)
-    taken = standby.wait_for("leading")
-    woken = time.monotonic()
-    leader.process.send_signal(signal.SIGCONT)
-    lost = leader.wait_for("lost")
-    assert lost - woken <= SLACK
-    assert [at for at in leader.beats() if at > taken][5:] == []
-    standby.wait_for("leading", after=lost + SHORT[0])
-    assert lease(admin, namespace)["holderIdentity"] == standby.identity
-    standby.process.send_signal(signal.SIGKILL)
-    standby.end()
-    leader.wait_for("leading", after=standby.beats()[-1])
-    assert leader.process.poll() is None
-
-
-def test_a_restarted_container_takes_over_from_its_predecessor(
-    start: Callable[..., Replica], admin: Client, namespace: str
-) -> None:
-    """SIGKILL leaves the lease behind; the process that follows in the Pod leads at once, long before it expires."""
-    first = start("a", LONG, pod_uid="7c1e5a4c-0000-0000-0000-000000000001")
-    first.wait_for("leading")
-    other = start("b", LONG, pod_uid="7c1e5a4c-0000-0000-0000-000000000002")
-    other.wait_for_log("Waiting for the Lease")
-    first.process.send_signal(signal.SIGKILL)
-    first.end()
-    second = start("c", LONG, pod_uid="7c1e5a4c-0000-0000-0000-000000000001")
-    started = second.wait_for("started")
-    led = second.wait_for("leading")
-    assert led - started < SLACK < LONG[0]
-    assert other.beats() == []
-    assert lease(admin, namespace)["leaseTransitions"] == 1
 
 
 def test_a_stopped_leader_releases_its_lease(start: Callable[..., Replica], admin: Client, namespace: str) -> None:
@@ -265,65 +221,3 @@ def test_a_replica_that_wakes_up_after_its_lease_sends_no_write(start: Callable[
             assert request.agent == f"replica-{holder}", f"a write of {request.agent} while {holder} holds the lease"
     assert transitions == 10
     assert min(writes["a"], writes["b"]) > 20
-
-
-@pytest.mark.slow
-def test_a_late_write_of_a_former_leader_changes_nothing(tmp_path: Path) -> None:
-    """A network holds requests back until another client has written. With a version they are refused.
-
-    One without a version is executed: a term cannot call it back.
-    """
-    log = AuditLog(tmp_path)
-    with ControlPlane(apiserver_flags=log.flags) as own, HoldingProxy(own.url.removeprefix("https://")) as network:
-        direct = own.write_kubeconfig(tmp_path / "direct")
-        held = tmp_path / "held"
-        held.write_text(direct.read_text().replace(own.url, f"https://{network.address}"))
-        next_leader = Client.load(str(direct), user_agent="next")
-        former = Client.load(str(held), user_agent="former")
-        base = next_leader.create(CONFIG_MAPS, {"metadata": {"name": "shared", "namespace": "default"}})
-        writers = []
-        for number, write in enumerate((_update, _delete, _patch), start=1):
-            former.get(CONFIG_MAPS, "shared", namespace="default")  # a connection that is established
-            network.hold()
-            term = Term(renewed_at=time.monotonic(), renew_deadline=1.0, clock=REAL_CLOCK)
-            timer = threading.Timer(1.0, term.set)
-            timer.start()
-            with pytest.raises(Stopped):
-                write(former.until(term, stop=Stop()), base)
-            timer.join()
-            base = next_leader.update(CONFIG_MAPS, {**base, "data": {"writer": f"next {number}"}})
-            network.release()
-            deadline = time.monotonic() + WAIT
-            while len(_writes(log, "former")) < number:
-                assert time.monotonic() < deadline, "the late write has not arrived"
-                time.sleep(0.05)
-            base = next_leader.get(CONFIG_MAPS, "shared", namespace="default")
-            writers.append(base["data"]["writer"])
-        for client in (next_leader, former):
-            client.close()
-    assert [write.status for write in _writes(log, "former")] == [409, 409, 200]
-    assert writers == ["next 1", "next 2", "former"]
-
-
-def _writes(log: AuditLog, agent: str) -> list[Request]:
-    return [request for request in log.requests(agent=agent) if request.is_write]
-
-
-def _update(client: Client, base: dict[str, Any]) -> None:
-    client.update(CONFIG_MAPS, base | {"data": {"writer": "former"}})
-
-
-def _delete(client: Client, base: dict[str, Any]) -> None:
-    metadata = base["metadata"]
-    client.delete(
-        CONFIG_MAPS,
-        "shared",
-        namespace="default",
-        uid=metadata["uid"],
-        resource_version=metadata["resourceVersion"],
-    )
-
-
-def _patch(client: Client, _base: dict[str, Any]) -> None:
-    """Without a version."""
-    client.patch(CONFIG_MAPS, "shared", {"data": {"writer": "former"}}, namespace="default")

@@ -73,7 +73,7 @@ class FakeInformer:
         self.name = name
         self.has_synced = has_synced
         self.last_error: Any = None
-        self.relists = 0
+        self.relists: list[float | None] = []  # since when
         self.failure: Exception | None = None
         self._run = story.runnable(name)
 
@@ -87,7 +87,7 @@ class FakeInformer:
         return self.last_error is None
 
     def relist(self, *, since: float | None) -> None:
-        self.relists += 1
+        self.relists.append(since)
 
     def add_event_handler(self, _handlers: EventHandlers) -> Any:
         return self
@@ -475,7 +475,7 @@ class TestLostLease:
         bench.clock.advance(1)
         assert manager.elected.wait(WAIT)
         bench.story.wait_for_count("leader part starts", 2)
-        assert_soon(lambda: informer.relists == 1)
+        assert_soon(lambda: informer.relists == [60])  # the last moment of the outage
         assert not bench.threads.stop.is_set()
         assert not {"informer is told to stop", "part is told to stop"} & {*bench.story.told}
         assert bench.api.objects[PATH]["spec"]["leaseTransitions"] == 0  # nobody else has led meanwhile

@@ -1,27 +1,12 @@
 """Back-offs end when the API server is back, and not before; what goes on by itself is left alone."""
 
-import threading
-from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
 
 from controller.runtime.recovery import Recovery
-from informers import (
-    ApiError,
-    Client,
-    ConnectionFailed,
-    Forbidden,
-    ListerWatcher,
-    ServerError,
-    SharedInformer,
-    Stop,
-    WatchEvent,
-    WatchStream,
-)
-from informers.errors import KubernetesError
+from informers import ApiError, Client, ConnectionFailed, Forbidden, ServerError
 from tests.clock import VirtualClock
-from tests.fake_api_server.objects import WIDGETS, bookmark, widget, widget_list
 from tests.unit.runtime.conftest import Threads
 
 Object = dict[str, Any]
@@ -125,106 +110,3 @@ def test_returns_of_a_server_that_fails_again_and_again_are_told_with_growing_in
     assert [told for told, _ in bench.returns] == [2, 4, 6, 10, 18, 32, 58]
     bench.run(60)
     assert bench.returns[-1] == (88, 59)
-
-
-class Server(ListerWatcher):
-    """Lists take `list_seconds`. Requests are refused while `is_away` says so, and only /readyz while `is_ill`."""
-
-    resource = WIDGETS
-
-    def __init__(
-        self,
-        clock: VirtualClock,
-        *,
-        list_seconds: float,
-        is_away: Callable[[float], bool] = lambda _: False,
-        is_ill: Callable[[float], bool] = lambda _: False,
-    ) -> None:
-        self._clock = clock
-        self._list_seconds = list_seconds
-        self._is_away, self._is_ill = is_away, is_ill
-        self.lists: list[float] = []
-
-    @property
-    def is_ill(self) -> bool:
-        return self._is_ill(self._clock.monotonic())
-
-    def refuse_when_away(self) -> None:
-        if self._is_away(self._clock.monotonic()):
-            raise REFUSED
-
-    def request(self, _method: str, _path: str, *, timeout: float | None = None) -> Object:
-        self.refuse_when_away()
-        if self.is_ill:
-            raise ServerError("readyz check failed", status=500)
-        return {}
-
-    def list(self, *, limit: int | None, continue_: str, stop: Stop) -> Object:
-        self.refuse_when_away()
-        self.lists.append(self._clock.monotonic())
-        self._clock.sleep(self._list_seconds, stop)
-        return widget_list([widget("a", "10")], "10")
-
-    def watch(self, **_: Any) -> "_Watch":
-        return _Watch(self, self._clock)
-
-
-class _Watch(WatchStream):
-    """A watch with a bookmark a minute."""
-
-    def __init__(self, server: Server, clock: VirtualClock) -> None:
-        self._server, self._clock = server, clock
-        self._stopped = threading.Event()
-
-    def open(self) -> None:
-        self._server.refuse_when_away()
-
-    def __iter__(self) -> Iterator[WatchEvent]:
-        while not self._clock.sleep(60, self._stopped):
-            yield WatchEvent("BOOKMARK", bookmark("10"))
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    close = stop
-
-
-def run_informer(clock: VirtualClock, threads: Threads, server: Server, *, seconds: float) -> float:
-    """An informer beside its recovery, as the manager wires them; returns when it had synced."""
-    informer = SharedInformer(server, name="widgets", clock=clock, random=lambda: 0.0, watch_list=False)
-
-    def is_failing() -> bool:
-        error: KubernetesError | None = informer.last_error
-        return isinstance(error, ConnectionFailed) or server.is_ill
-
-    recovery = Recovery(
-        cast("Client", server),
-        is_failing=is_failing,
-        on_return=lambda away_at: informer.relist(since=away_at),
-        clock=clock,
-        random=lambda: 0.0,
-    )
-    threads.start(informer.run)
-    threads.start(recovery.run)
-    synced = float("inf")
-    while clock.monotonic() < seconds:
-        clock.wait_for_waiters(2)
-        if informer.has_synced:
-            synced = min(synced, clock.monotonic())
-        clock.advance(0.25)
-    return synced
-
-
-def test_a_list_that_takes_longer_than_the_outage_is_not_ended(clock: VirtualClock, threads: Threads) -> None:
-    """A large cluster after a restart of its API server."""
-    server = Server(clock, list_seconds=14, is_away=lambda now: now < 3)
-    synced = run_informer(clock, threads, server, seconds=70)
-    assert len(server.lists) == 1
-    assert synced <= 19  # 3 s of outage, at most 1 s until the return is known, the list, and the steps of the test
-
-
-def test_outages_of_readyz_and_lease_that_watches_survive_cost_few_lists(clock: VirtualClock, threads: Threads) -> None:
-    """Events may be missing after each of them, but a server in trouble gets no list every four seconds."""
-    server = Server(clock, list_seconds=0.25, is_ill=lambda now: now >= 4 and now % 4 < 1.5)
-    run_informer(clock, threads, server, seconds=50)
-    assert len(server.lists) <= 7
