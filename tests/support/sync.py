@@ -392,9 +392,13 @@ class Agent:
         self.settle()
 
     @property
-    def status(self) -> Object:
+    def connection(self) -> Object:
         assert self.connections.object is not None
-        status: Object = self.connections.object["status"]
+        return self.connections.object
+
+    @property
+    def status(self) -> Object:
+        status: Object = self.connection["status"]
         return status
 
     @property

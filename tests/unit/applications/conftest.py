@@ -2,7 +2,10 @@
 
 import pytest
 
-from tests.support.sync import Agent, Cluster, Director
+from tests.support.sync import Agent, Cluster, Director, application
+
+NAME = "shop"
+SECRET_NAME = "shop-id-shop-bundle"
 
 
 @pytest.fixture
@@ -18,3 +21,15 @@ def director() -> Director:
 @pytest.fixture
 def agent(cluster: Cluster, director: Director) -> Agent:
     return Agent(cluster, director)
+
+
+@pytest.fixture
+def synced(agent: Agent, director: Director, cluster: Cluster) -> Agent:
+    """One Application with one Secret, in sync."""
+    director.applications = [application(NAME)]
+    agent.settle()
+    assert agent.state == "Synchronized"
+    assert cluster.secrets().keys() == {SECRET_NAME}
+    cluster.requests.clear()
+    agent.recorder.events.clear()
+    return agent

@@ -207,12 +207,6 @@ def stored(desired: Desired, **metadata: Any) -> dict[str, Any]:
     return obj
 
 
-def test_an_application_that_is_right_is_not_written() -> None:
-    """Right after creation, for the plain and for the full one."""
-    for desired in (convert(), convert(bundle()), convert(FULL, auths=(Client("a"),))):
-        assert merge_application(stored(desired), desired) is None
-
-
 def test_what_others_wrote_is_no_difference_and_survives_a_change() -> None:
     """User labels, annotations, finalizers, and spec fields that the agent sets at creation only."""
     actual = stored(convert(FULL))

@@ -1,53 +1,23 @@
 """The log answers who changed an object, when and why: a line for each write, with the fetch behind it."""
 
 import copy
-import io
-import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from controller.compass.errors import Unavailable
 from controller.resources import APPLICATION, SECRET
-from controller.runtime.logs import TextFormatter
+from tests.support.fuzzing import log
 from tests.support.sync import Agent, Cluster, Director, application
+from tests.unit.applications.conftest import NAME, SECRET_NAME
 
-NAME = "shop"
-SECRET_NAME = "shop-id-shop-bundle"
 PASSWORDS = ("hunter2-one", "hunter2-two")
 
 
-class Log:
-    """What the agent would have written, in the text format."""
-
-    def __init__(self) -> None:
-        self.text = io.StringIO()
-        self._begin = 0
-
-    def clear(self) -> None:
-        self._begin = len(self.text.getvalue())
-
-    def lines(self, *messages: str) -> list[str]:
-        """Those with one of the messages since `clear`."""
-        found = re.compile(rf" INFO controller\.applications\.\w+ ({'|'.join(messages)}) ")
-        return [line for line in self.text.getvalue()[self._begin :].splitlines() if found.search(line)]
-
-    def writes(self) -> list[str]:
-        return self.lines("Created", "Updated", "Deleted")
-
-
-@pytest.fixture
-def log() -> Iterator[Log]:
-    log = Log()
-    handler = logging.StreamHandler(log.text)
-    handler.setFormatter(TextFormatter())
-    package, level = logging.getLogger("controller"), logging.getLogger("controller").level
-    package.addHandler(handler)
-    package.setLevel(logging.DEBUG)
-    yield log
-    package.removeHandler(handler)
-    package.setLevel(level)
+def _lines(text: str, messages: str) -> list[str]:
+    """Those with one of the messages, which are a pattern."""
+    found = re.compile(rf" INFO controller\.applications\.\w+ ({messages}) ")
+    return [line for line in text.splitlines() if found.search(line)]
 
 
 def _value(line: str, key: str) -> str:
@@ -56,24 +26,12 @@ def _value(line: str, key: str) -> str:
     return found[1].strip('"').replace('\\"', '"')
 
 
-def test_each_write_is_one_line_with_the_fetch_behind_it(
-    agent: Agent, director: Director, cluster: Cluster, log: Log
-) -> None:
+def test_each_write_is_one_line_with_the_fetch_behind_it(agent: Agent, director: Director, cluster: Cluster) -> None:
     """Creation, change, drift, replacement and deletion; never a value."""
-    director.applications = [application(NAME, secret=PASSWORDS[0])]
-    agent.settle()
-    director.applications = [application(NAME, secret=PASSWORDS[1], description="what it is for")]
-    agent.cycle()
-    edited = copy.deepcopy(cluster.applications()[NAME])
-    edited["spec"]["services"][0]["entries"][0]["targetUrl"] = "https://elsewhere"
-    cluster.put(APPLICATION, edited)
-    immutable = copy.deepcopy(cluster.secrets()[SECRET_NAME]) | {"immutable": True, "data": {}}
-    cluster.put(SECRET, immutable)
-    agent.cycle(0)
-    director.applications = []
-    agent.cycle()
-
-    lines = log.writes()
+    with log() as logged:
+        _change_everything(agent, director, cluster)
+    text = logged.getvalue()
+    lines = _lines(text, "Created|Updated|Deleted")
     told = [
         (re.search(r" (Created|Updated|Deleted) ", line)[1], _value(line, "kind"), _value(line, "object"))  # type: ignore[index]
         for line in lines
@@ -95,21 +53,35 @@ def test_each_write_is_one_line_with_the_fetch_behind_it(
     assert _value(lines[3], "fields") == '["spec.description"]'
     assert _value(lines[6], "fields") == '["spec.services[id-shop-bundle].entries[id-shop-api].targetUrl"]'
     assert all(_value(line, "reason") for line in lines)
-    fetches = [_value(line, "requestID") for line in log.lines("Fetched from the Director")]
+    fetches = [_value(line, "requestID") for line in _lines(text, "Fetched from the Director")]
     assert len(set(fetches)) == len(fetches) == 3
     assert [fetches.index(_value(line, "requestID")) for line in lines] == [0, 0, 1, 1, 1, 1, 1, 2, 2]
-    text = log.text.getvalue()
     assert not [value for value in (*PASSWORDS, "what it is for", "elsewhere") if value in text]
 
 
-def test_a_quiet_cycle_is_one_line(agent: Agent, director: Director, log: Log) -> None:
+def _change_everything(agent: Agent, director: Director, cluster: Cluster) -> None:
+    director.applications = [application(NAME, secret=PASSWORDS[0])]
+    agent.settle()
+    director.applications = [application(NAME, secret=PASSWORDS[1], description="what it is for")]
+    agent.cycle()
+    edited = copy.deepcopy(cluster.applications()[NAME])
+    edited["spec"]["services"][0]["entries"][0]["targetUrl"] = "https://elsewhere"
+    cluster.put(APPLICATION, edited)
+    immutable = copy.deepcopy(cluster.secrets()[SECRET_NAME]) | {"immutable": True, "data": {}}
+    cluster.put(SECRET, immutable)
+    agent.cycle(0)
+    director.applications = []
+    agent.cycle()
+
+
+def test_a_quiet_cycle_is_one_line(agent: Agent, director: Director) -> None:
     """That the Director was asked, and under which number."""
     director.applications = [application(f"app-{number}") for number in range(5)]
     agent.settle()
-    log.clear()
-    agent.cycle()
-    assert not log.writes()
-    assert len(log.lines(".*")) == 1
+    with log() as logged:
+        agent.cycle()
+    (line,) = _lines(logged.getvalue(), ".*")
+    assert "Fetched from the Director" in line
 
 
 def test_each_failed_call_is_a_warning_with_its_request_id(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from random import Random
 from typing import Any
 
 import msgspec
@@ -151,17 +152,28 @@ def test_what_is_gone_is_removed_and_nothing_else() -> None:
     assert not result.removes(stored("user-made", None))
 
 
-NAMES = st.sampled_from(["a", "b", "A", "mp-a", "mp-b", "a b", "", "\u00e4", "x" * 300]) | st.text(max_size=5)
+LONG = "x" * 30  # two Applications whose names begin like this share the names of their Secrets
+NAMES = st.sampled_from(["a", "b", "A", "mp-a", "a b", "", "\u00e4", LONG + "-1", LONG + "-2", "x" * 300])
+KINDS = st.sampled_from(["incomplete", "complete", "with an unsupported credential"])
 
 
-@given(st.lists(st.tuples(NAMES, st.booleans()), max_size=8), st.sampled_from(["true", "false"]))
-def test_every_application_is_accounted_for(given_names: list[tuple[str, bool]], label: str) -> None:
-    """Desired or a problem, never both and never neither; and nothing assigned is removed but by a rename."""
+@given(
+    st.lists(st.tuples(NAMES | st.text(max_size=5), KINDS), max_size=8),
+    st.sampled_from(["true", "false"]),
+    st.randoms(use_true_random=False),
+)
+def test_every_application_is_accounted_for(given_names: list[tuple[str, str]], label: str, order: Random) -> None:
+    """Desired or a problem, never both and never neither, in any order of the answer; and nothing assigned is removed
+    but by a rename.
+    """
+    auths = {"complete": basic(), "with an unsupported credential": Auth(Credential("X"))}
     applications = [
-        IncompleteApplication(f"id-{n}", name, "x") if incomplete else app(n, name, bundle(f"b-{n}"))
-        for n, (name, incomplete) in enumerate(given_names)
+        app(n, name, bundle("b", auth=auths[kind])) if kind in auths else IncompleteApplication(f"id-{n}", name, "x")
+        for n, (name, kind) in enumerate(given_names)
     ]
     result = desire(*applications, labels={"isNormalized": label})
+    shuffled = order.sample(applications, len(applications))
+    assert desire(*shuffled, labels={"isNormalized": label}) == result
     assert not result.by_name.keys() & result.problems.keys()
     ids = [desired.source.id for desired in result.by_name.values()]
     ids += [i for problem in result.problems.values() for i in problem.ids]

@@ -1,23 +1,15 @@
 """What Compass calls things may be anything: where people read it, it is short and harmless."""
 
 import json
-from typing import Any
 
 import pytest
 
 from controller.compass.types import IncompleteApplication
+from tests.support.fuzzing import strings
 from tests.support.sync import Agent, Cluster, Director, application
 
 HOSTILE = "\x1b[2Jgone\r\nFORGED\x9b31m\u202e"
 HUGE = "x" * 2_000_000
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for item in (*value.keys(), *value.values()) for text in _strings(item)]
-    if isinstance(value, list):
-        return [text for item in value for text in _strings(item)]
-    return [value] if isinstance(value, str) else []
 
 
 @pytest.mark.parametrize("name", [HOSTILE, HUGE, HUGE + HOSTILE], ids=["hostile", "huge", "both"])
@@ -35,7 +27,6 @@ def test_names_reach_the_status_short_and_printable(
     director.incomplete = [IncompleteApplication("4", f"incomplete {name}", f"because of {name}")]
     agent.settle()
     assert cluster.applications().keys() == {"fine"}
-    status = json.dumps(agent.connections.object)
-    assert len(status) < 10_000
-    assert [text for text in _strings(agent.connections.object) if not text.isprintable()] == []
+    assert len(json.dumps(agent.connection)) < 10_000
+    assert [text for text in strings(agent.connection) if not text.isprintable()] == []
     assert len(agent.status["applications"]["failing"]) == 3

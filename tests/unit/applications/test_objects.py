@@ -71,7 +71,10 @@ def test_content_that_others_change_back_may_be_written_ten_times() -> None:
     pauses = []
     for _ in range(3):
         world.write("same")
-        pauses.append(world.refused(kept=True).retry_after or 0.0)
+        world.cluster.edit(APPLICATION, "shop", lambda obj: obj["spec"].update(description="theirs"))
+        error = world.refused(kept=True)
+        assert "another client changes spec.description of the Application back" in str(error)
+        pauses.append(error.retry_after or 0.0)
         world.clock.advance(pauses[-1])
     assert pauses == [1, 2, 4]
     world.clock.advance(61.0)

@@ -1,7 +1,5 @@
 """What is stored is what was wanted: the answer of each write is compared, in the fields of the agent."""
 
-import copy
-import itertools
 from typing import Any
 
 import pytest
@@ -12,25 +10,14 @@ from controller.resources import APPLICATION, SECRET, SYNC_STATUS
 from informers.errors import Forbidden
 from informers.resource import Resource
 from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
-
-NAME = "shop"
-SECRET_NAME = "shop-id-shop-bundle"
+from tests.unit.applications.conftest import NAME, SECRET_NAME
 
 Object = dict[str, Any]
 
 
-def _with_description(*values: str) -> Any:
-    """A policy that gives each written Application the next of these values, the last one for all later writes."""
-    following = itertools.chain(values, itertools.repeat(values[-1]))
-
-    def mutate(resource: Resource, obj: Object) -> None:
-        if resource is APPLICATION:
-            obj["spec"]["description"] = next(following)
-
-    return mutate
-
-
-CONSTANT = _with_description("the policy's")
+def _describe(resource: Resource, obj: Object) -> None:
+    if resource is APPLICATION:
+        obj["spec"]["description"] = "the policy's"
 
 
 def _prune_services(resource: Resource, obj: Object) -> None:
@@ -51,7 +38,7 @@ def _empty_secret(resource: Resource, obj: Object) -> None:
 @pytest.mark.parametrize(
     ("mutate", "field"),
     [
-        (CONSTANT, "spec.description"),
+        (_describe, "spec.description"),
         (_prune_services, "spec.services"),
         (_drop_label, "metadata.labels.applicationconnector.kyma-project.io/managed-by"),
         (_empty_secret, "data.password, data.username"),
@@ -84,10 +71,9 @@ def test_a_field_that_the_cluster_changes_is_named_and_not_written_again_at_once
     assert cluster.applications()[NAME]["metadata"]["annotations"][SYNC_STATUS] == "Synced"
 
 
-def test_a_status_that_the_cluster_does_not_keep_is_named(agent: Agent, director: Director, cluster: Cluster) -> None:
+def test_a_status_that_the_cluster_does_not_keep_is_named(synced: Agent, director: Director, cluster: Cluster) -> None:
     """The annotation of an Application with a problem: it is written with pauses, too."""
-    director.applications = [application(NAME)]
-    agent.settle()
+    agent = synced
     cluster.mutate = lambda _, obj: obj["metadata"].pop("annotations", None)
     director.applications.append(application(NAME, identifier="another"))
     agent.cycle()
@@ -106,51 +92,11 @@ def test_a_status_that_the_cluster_does_not_keep_is_named(agent: Agent, director
     assert cluster.requests["update Application"] == writes + 1, "another status waits for nothing"
 
 
-def test_another_client_that_reverts_each_write_is_no_loop(agent: Agent, director: Director, cluster: Cluster) -> None:
-    """The write is stored as wanted, and changed by another controller at once."""
-    director.applications = [application(NAME)]
-    agent.settle()
-    cluster.requests.clear()
-    for number in range(300):
-        other = copy.deepcopy(cluster.applications()[NAME])
-        if other["spec"]["description"] != "theirs":
-            other["spec"]["description"] = "theirs"
-            cluster.put(APPLICATION, other)
-        agent.deliver()
-        agent.step(NAME)
-        agent.clock.advance(0.01)
-        assert number < 3 or cluster.requests["update Application"] >= 3
-    assert cluster.requests["update Application"] < 30
-    agent.settle()
-    assert agent.state == "ResourceApplicationFailed"
-    assert "another client changes spec.description of the Application back" in agent.sync_error
-    for _ in range(20):
-        agent.cycle()
-    assert agent.state == "Synchronized"
-
-
-@pytest.mark.parametrize("mutate", [CONSTANT, _empty_secret])
-def test_what_compass_changes_is_written_without_a_pause(
-    agent: Agent, director: Director, cluster: Cluster, mutate: Any
-) -> None:
-    """The pauses have grown to minutes, and they are for one content."""
-    cluster.mutate = mutate
-    director.applications = [application(NAME)]
-    for _ in range(20):
-        agent.cycle()
-    cluster.mutate = lambda _resource, _obj: None
-    agent.cycle()
-    assert agent.state == "ResourceApplicationFailed"
-    director.applications = [application(NAME, description="changed", secret="changed")]
-    agent.cycle()
-    assert agent.state == "Synchronized"
-
-
 def test_what_is_kept_again_says_whether_its_secrets_are_right(
     agent: Agent, director: Director, cluster: Cluster
 ) -> None:
     """The cluster keeps the Application again, and refuses its Secret."""
-    cluster.mutate = CONSTANT
+    cluster.mutate = _describe
     director.applications = [application(NAME)]
     agent.settle()
     cluster.mutate = lambda _resource, _obj: None

@@ -17,23 +17,9 @@ from informers.errors import ApiError, Conflict, ConnectionFailed, Forbidden
 from informers.resource import Resource
 from tests.support.assigned import basic, bundle
 from tests.support.sync import NAMESPACE, Agent, Cluster, Director, application
-
-NAME = "shop"
-SECRET_NAME = "shop-id-shop-bundle"
+from tests.unit.applications.conftest import NAME, SECRET_NAME
 
 Object = dict[str, Any]
-
-
-@pytest.fixture
-def synced(agent: Agent, director: Director, cluster: Cluster) -> Agent:
-    """One Application with one Secret, in sync."""
-    director.applications = [application(NAME)]
-    agent.settle()
-    assert agent.state == "Synchronized"
-    assert cluster.secrets().keys() == {SECRET_NAME}
-    cluster.requests.clear()
-    agent.recorder.events.clear()
-    return agent
 
 
 def test_nothing_is_done_before_the_director_has_answered(agent: Agent, cluster: Cluster) -> None:
@@ -291,35 +277,24 @@ def test_a_secret_is_there_before_the_application_names_it(synced: Agent, direct
     assert order == [("create", "Secret"), ("update", "Application"), ("delete", "Secret")]
 
 
-@pytest.mark.parametrize("left", [[], [application(NAME, secret=None)]], ids=["application gone", "bundle without"])
-def test_a_secret_without_its_owner_is_found_by_its_labels(
-    synced: Agent, director: Director, cluster: Cluster, left: list[Application]
+@pytest.mark.parametrize("taken", ["ownerReferences", "labels"])
+@pytest.mark.parametrize("left", [[], [application(NAME, secret=None)]], ids=["unassigned", "bundle without"])
+def test_a_secret_without_owner_or_labels_goes_when_it_is_not_wanted(
+    synced: Agent, director: Director, cluster: Cluster, taken: str, left: list[Application]
 ) -> None:
-    """Its owner taken away while no agent ran, and not wanted any more: its labels and its name say whose it was."""
-    synced.end()
-    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
-    del secret["metadata"]["ownerReferences"]
-    cluster.put(SECRET, secret)
-    if not left:
-        cluster.remove(APPLICATION, NAME)
-    director.applications = left
-    Agent(cluster, director).settle()
-    assert not cluster.secrets()
-
-
-@pytest.mark.parametrize("left", [[], [application(NAME, secret=None)]], ids=["application too", "bundle without"])
-def test_a_hidden_secret_goes_when_nothing_wants_it_any_more(
-    synced: Agent, director: Director, cluster: Cluster, left: list[Application]
-) -> None:
-    """Its labels taken away while no agent ran, so no watch shows it: the Application that is there still names it."""
+    """One of the two was taken away while no agent ran. Without owner, labels and name say whose it was, also when the
+    Application is gone; without labels no watch shows it, and the Application that is there still names it.
+    """
     (bundle,) = items(director.applications[0].bundles)
     both = replace(bundle, defaultInstanceAuth=basic(additionalHeaders={"X": ["1"]}))
     director.applications = [application(NAME, bundles=(both,))]
     synced.cycle()
     synced.end()
     for secret in copy.deepcopy([*cluster.secrets().values()]):
-        del secret["metadata"]["labels"]
+        del secret["metadata"][taken]
         cluster.put(SECRET, secret)
+    if taken == "ownerReferences" and not left:
+        cluster.remove(APPLICATION, NAME)
     director.applications = left
     Agent(cluster, director).settle()
     assert not cluster.secrets()

@@ -36,20 +36,17 @@ def synced(agent: Agent, director: Director, cluster: Cluster) -> Agent:
 
 
 def _set_resync_now(agent: Agent) -> None:
-    assert agent.connections.object is not None
-    agent.connections.object["spec"]["resyncNow"] = True
+    agent.connection["spec"]["resyncNow"] = True
     agent.sync_due = True
 
 
 def _confirm(agent: Agent, value: str) -> None:
-    assert agent.connections.object is not None
-    agent.connections.object["metadata"]["annotations"][CONFIRM_DELETIONS] = value
+    agent.connection["metadata"]["annotations"][CONFIRM_DELETIONS] = value
     agent.sync_due = True
 
 
 def _annotation(agent: Agent) -> str | None:
-    assert agent.connections.object is not None
-    value: str | None = agent.connections.object["metadata"]["annotations"].get(CONFIRM_DELETIONS)
+    value: str | None = agent.connection["metadata"]["annotations"].get(CONFIRM_DELETIONS)
     return value
 
 
@@ -143,8 +140,7 @@ def test_resync_now_acts_at_once_and_once(synced: Agent, director: Director) -> 
     _set_resync_now(synced)
     synced.settle()
     assert director.fetches == fetches + 1
-    assert synced.connections.object is not None
-    assert "resyncNow" not in synced.connections.object["spec"]
+    assert "resyncNow" not in synced.connection["spec"]
     synced.cycle(1)
     assert director.fetches == fetches + 1
 
@@ -152,8 +148,7 @@ def test_resync_now_acts_at_once_and_once(synced: Agent, director: Director) -> 
 def test_resync_now_may_be_withdrawn_while_it_is_read(
     synced: Agent, director: Director, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetches, connection = director.fetches, copy.deepcopy(synced.connections.object)
-    assert connection is not None
+    fetches, connection = director.fetches, copy.deepcopy(synced.connection)
     connection["spec"]["resyncNow"] = True
     monkeypatch.setattr(synced.connections, "get", lambda _: connection)
     synced.step_sync()
@@ -218,9 +213,8 @@ def test_a_new_runtime_certificate_or_object_is_synchronised_at_once(
     elif what == "certificate":
         synced.credentials.fingerprint = "second"
     else:
-        assert synced.connections.object is not None
-        synced.connections.object["metadata"]["uid"] = "cc-2"
-        synced.connections.object["status"] = {"connectionState": "Connected"}
+        synced.connection["metadata"]["uid"] = "cc-2"
+        synced.connection["status"] = {"connectionState": "Connected"}
     director.applications = [application("only")]
     synced.sync_due = True
     synced.settle()
@@ -595,8 +589,7 @@ def test_a_connection_that_is_lost_during_the_sync_is_no_result_of_it(
 
     def lose_the_connection(connection: Object, change: Callable[[Object], None]) -> Object | None:
         change(copy.deepcopy(connection))
-        assert agent.connections.object is not None
-        agent.connections.object["status"]["connectionState"] = "ConnectionMaintenanceFailed"
+        agent.connection["status"]["connectionState"] = "ConnectionMaintenanceFailed"
         stored = apply_to(connection, change)
         states.append(agent.state)
         return stored
@@ -624,31 +617,3 @@ def test_an_own_write_that_a_later_list_does_not_show_is_looked_at_again(
     synced.priorities.clear()
     synced.cycle(PERIOD)
     assert [name for name, _ in synced.priorities] == ["app-003"]
-
-
-def test_problems_and_held_deletions_of_an_unchanged_answer_are_told_each_time(
-    cluster: Cluster, director: Director
-) -> None:
-    """The status says them after each cycle; Events do so once."""
-    agent = Agent(cluster, director, max_deletion_percent=20)
-    _assign(director, 10)
-    agent.settle()
-    _assign(director, 6)
-    director.incomplete = [IncompleteApplication("id-app-009", "app-009", "bundles: refused")]
-    agent.cycle(PERIOD)
-    plan = agent.progress.plan
-    agent.priorities.clear()
-    for _ in range(3):
-        assert agent.connections.object is not None
-        agent.connections.object["status"]["synchronizationStatus"] = {}
-        agent.cycle(PERIOD)
-        assert "bundles: refused" in agent.sync_error
-        assert "3 of 10 Applications would be deleted" in agent.sync_error
-        assert agent.state == "ResourceApplicationFailed"
-        assert agent.progress.plan is not None
-        assert plan is not None
-        assert agent.progress.plan.desired is plan.desired
-        assert agent.progress.plan.held == {"app-006", "app-007", "app-008"}
-        assert agent.priorities == [], "nothing of it needs work"
-    assert len(agent.recorder.of("DeletionsHeld")) == len(agent.recorder.of("Incomplete")) == 1
-    assert len(cluster.applications()) == 10

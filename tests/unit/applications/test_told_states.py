@@ -2,7 +2,6 @@
 
 import copy
 import threading
-from typing import Any
 
 import pytest
 
@@ -10,20 +9,7 @@ from controller.resources import APPLICATION, SECRET
 from informers.errors import ApiError
 from informers.resource import Resource
 from tests.support.sync import Agent, Cluster, Director, application
-
-NAME = "shop"
-SECRET_NAME = "shop-id-shop-bundle"
-
-Object = dict[str, Any]
-
-
-@pytest.fixture
-def synced(agent: Agent, director: Director, cluster: Cluster) -> Agent:
-    """One Application with one Secret, in sync."""
-    director.applications = [application(NAME)]
-    agent.settle()
-    assert agent.state == "Synchronized"
-    return agent
+from tests.unit.applications.conftest import NAME, SECRET_NAME
 
 
 def _set_finalizer(cluster: Cluster, *finalizers: str) -> None:
