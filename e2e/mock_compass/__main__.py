@@ -4,7 +4,6 @@ import argparse
 import json
 import signal
 import sys
-from pathlib import Path
 
 from e2e.mock_compass.compass import Listen
 from e2e.mock_compass.examples import landscape
@@ -13,14 +12,10 @@ from e2e.mock_compass.server import MockCompass
 
 def main() -> int:
     options = _parser().parse_args()
-    state_directory: Path | None = options.state_dir
     compass = MockCompass(
         runtime_id=options.runtime_id,
         host_name=options.host_name,
-        extra_names=tuple(options.extra_name),
         listen=Listen(options.listen, options.port, options.mtls_port, options.admin_port),
-        state_directory=state_directory,
-        seed=options.seed,
     )
     if options.examples:
         for application in landscape():
@@ -32,10 +27,8 @@ def main() -> int:
     except OSError as error:
         print(f"mock Compass cannot listen: {error}", file=sys.stderr)
         return 1
-    if state_directory is not None:
-        (state_directory / "ca.crt").write_text(compass.ca_pem, encoding="ascii")
     urls = ("connector_url", "secured_connector_url", "director_url", "admin_url", "runtime_id", "tenant")
-    print(json.dumps({name: getattr(compass, name) for name in urls} | {"seed": compass.disorder.seed}), flush=True)
+    print(json.dumps({name: getattr(compass, name) for name in urls}), flush=True)
     signal.sigwait(stop)
     compass.stop()
     return 0
@@ -48,10 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mtls-port", type=int, default=0, help="HTTPS port that asks for client certificates")
     parser.add_argument("--admin-port", type=int, default=0, help="HTTP port of the admin API")
     parser.add_argument("--host-name", default="localhost", help="host in the advertised URLs (default: %(default)s)")
-    parser.add_argument("--extra-name", action="append", default=[], help="further name or IP in the certificate")
-    parser.add_argument("--state-dir", type=Path, help="keeps the authorities here, and writes ca.crt for clients")
     parser.add_argument("--runtime-id", help="id of the Runtime that is registered at the start (default: random)")
-    parser.add_argument("--seed", type=int, help="of the order of nested lists and of errors (default: random)")
     parser.add_argument("--examples", action="store_true", help="start with the example landscape")
     return parser
 

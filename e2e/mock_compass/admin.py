@@ -70,7 +70,6 @@ class Admin:
             ),
             "POST /faults": ("arms one (fields of Fault)", lambda body: {"number": faults.add(Fault(**body))}),
             "DELETE /faults": ("removes all", lambda _: faults.clear()),
-            "GET /outages": ("which are on", lambda _: outages.active()),
             "PUT /outages/{name}": (
                 f"takes it down; one of {', '.join(OUTAGES)}",
                 lambda _, name: outages.begin(name),
@@ -111,7 +110,6 @@ class Admin:
             "connectorUrl": compass.connector_url,
             "securedConnectorUrl": compass.secured_connector_url,
             "directorUrl": compass.director_url,
-            "seed": compass.disorder.seed,
             "applications": len(compass.state.applications()),
             "runtimes": [
                 {

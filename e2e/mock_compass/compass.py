@@ -1,7 +1,6 @@
 """A Compass without its servers: what it knows, how it is set, what goes wrong, and where it is."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from e2e.mock_compass.connector import ConnectorSettings
 from e2e.mock_compass.examples import generate
 from e2e.mock_compass.faults import Disorder, Faults
-from e2e.mock_compass.gateway import Outages, RateLimit
+from e2e.mock_compass.gateway import Outages
 from e2e.mock_compass.pki import Pki
 from e2e.mock_compass.state import TOKEN_LIFETIME, RequestLog, State
 
@@ -19,7 +18,7 @@ DIRECTOR_PATH = "/director/graphql"
 
 @dataclass(frozen=True)
 class Listen:
-    """Where to listen. Port 0 takes a free one, which stays the same over stop and start."""
+    """Where to listen. Port 0 takes a free one."""
 
     address: str = "127.0.0.1"
     port: int = 0
@@ -30,11 +29,7 @@ class Listen:
 class Compass:
     """Knows one tenant and one Runtime from the start.
 
-    `clock`: seconds since the epoch; tokens and client certificates live by it. With the default, TLS itself refuses
-    an expired client certificate; with any other clock, TLS accepts it and the endpoints refuse it as a revoked one.
-    `host_name`: the name in all advertised URLs; the server certificate carries it, `extra_names`, localhost and
-    127.0.0.1.
-    `seed`: of the order of nested lists and of errors.
+    `host_name`: the name in all advertised URLs; the server certificate carries it, localhost and 127.0.0.1.
     `state_directory`: keeps the two authorities, so that certificates survive a restart of the process.
     """
 
@@ -44,22 +39,17 @@ class Compass:
         runtime_id: str | None = None,
         tenant: str = "3e64ebae-38b5-46a0-b1ed-9ccee153a0ae",
         host_name: str = "localhost",
-        extra_names: tuple[str, ...] = (),
         listen: Listen = Listen(),
         state_directory: Path | None = None,
-        clock: Callable[[], float] = time.time,
-        seed: int | None = None,
     ) -> None:
-        self.clock = clock
         self.listen = listen
         self._host_name = host_name
-        self.pki = Pki(host_names=(host_name, *extra_names), directory=state_directory)
-        self.state = State(clock=clock)
+        self.pki = Pki(host_name, directory=state_directory)
+        self.state = State(clock=time.time)
         self.faults = Faults()
         self.outages = Outages()
-        self.rate_limit = RateLimit(clock=clock)
-        self.requests = RequestLog(clock=clock)
-        self.disorder = Disorder(seed)
+        self.requests = RequestLog()
+        self.disorder = Disorder()
         self.settings = ConnectorSettings()
         self.tenant = tenant
         self.runtime_id = self.state.register_runtime(tenant=tenant, runtime_id=runtime_id)

@@ -18,15 +18,11 @@ CONNECTOR_TOKEN_LIFETIME = 300.0  # seconds, of the tokens that `configuration` 
 
 @dataclass
 class ConnectorSettings:
-    """What may be changed while the mock runs. URLs: None answers null; both None answer a null managementPlaneInfo.
-
-    `certificate_backdate`: seconds by which notBefore lies in the past.
-    """
+    """What may be changed while the mock runs. URLs: None answers null; both None answer a null managementPlaneInfo."""
 
     director_url: str | None = None
     secured_connector_url: str | None = None
     certificate_validity: float = CERTIFICATE_VALIDITY
-    certificate_backdate: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +68,6 @@ def _sign(_source: Any, context: ConnectorContext, csr: str) -> dict[str, str]:
             client_id=context.client_id,
             now=context.state.clock(),
             validity=settings.certificate_validity,
-            backdate=settings.certificate_backdate,
         )
     except SigningError as error:
         raise GraphQLError(str(error)) from error

@@ -153,17 +153,12 @@ def _nested_page(name: str) -> Resolver:
         first = _first(arguments)
         if not 1 <= first <= MAX_NESTED_PAGE:
             raise director_error(22, f"Invalid data [reason=page size must be between 1 and {MAX_NESTED_PAGE}]")
-        items = _visible(source[name])
+        items = source[name]
         if (group := arguments.get("group")) is not None:
             items = [item for item in items if item["group"] == group]
         return _page(context.disorder.shuffled(items), first, arguments.get("after"))
 
     return resolve
-
-
-def _visible(items: list[Any]) -> list[Any]:
-    """Runtimes see public APIs only."""
-    return [item for item in items if item.get("visibility", "public") == "public"]
 
 
 # --- paging ---

@@ -1,10 +1,7 @@
 """One GraphQL endpoint over HTTP: who asks, what goes wrong on order, what is answered, what is logged."""
 
 import asyncio
-import contextlib
-import socket
 import ssl
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -20,17 +17,16 @@ from e2e.mock_compass.executor import Context, Operation, RequestError, Service
 from e2e.mock_compass.faults import Fault
 from e2e.mock_compass.gateway import NOT_JSON, Reply
 
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on with 0 seconds: close() sends RST instead of FIN
+_SERVED = ("cut", "delay")
+"""Faults whose request is served: they change how the true answer arrives."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """The client certificate of a connection. Times in seconds since the epoch."""
+    """The client certificate of a connection."""
 
     common_name: str
     fingerprint: str
-    not_before: float
-    not_after: float
 
 
 @dataclass(frozen=True)
@@ -62,13 +58,10 @@ class Endpoint:
     async def handle(self, received: web.Request) -> web.StreamResponse:
         request = Request(received.method, received.headers, await received.read(), _peer(received))
         operation = self._operation(request.body)
-        hit = self._compass.faults.take(self._target, _names(operation))
-        await _accompany(hit.before)
-        fault = hit.deciding
+        fault, overrides = self._compass.faults.take(self._target, _names(operation))
         response, outcome = web.Response(), ""
-        if fault is None or _takes_effect(fault):
-            response, outcome = await self._answer(request, operation, hit.overrides)
-            await _accompany(hit.after)
+        if fault is None or fault.kind in _SERVED:
+            response, outcome = await self._answer(request, operation, overrides)
         self._compass.requests.record(
             received,
             target=self._target,
@@ -129,30 +122,16 @@ def _peer(request: web.Request) -> Peer | None:
     return Peer(
         common_name=str(names[0].value) if names else "",
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
-        not_before=certificate.not_valid_before_utc.timestamp(),
-        not_after=certificate.not_valid_after_utc.timestamp(),
     )
-
-
-async def _accompany(faults: tuple[Fault, ...]) -> None:
-    for fault in faults:
-        if fault.action is not None:
-            fault.action()
-        else:
-            await asyncio.sleep(fault.seconds)
-
-
-def _takes_effect(fault: Fault) -> bool:
-    """Whether the request is served although its answer is replaced; a cut answer has to exist first."""
-    return fault.after or fault.kind == "cut"
 
 
 async def _faulty(request: web.Request, fault: Fault, answer: web.Response) -> web.StreamResponse:
     """What the client sees of a fault that decides the answer. `answer`: the true one, if there is one."""
     if fault.kind == "hang":
         await asyncio.Event().wait()  # ends when the client goes away or the server stops: both cancel the handler
-    if fault.kind == "reset":
-        return _reset(request)
+    if fault.kind == "delay":
+        await asyncio.sleep(fault.seconds)
+        return answer
     if fault.kind == "cut":
         body = answer.body
         assert isinstance(body, bytes)
@@ -163,15 +142,5 @@ async def _faulty(request: web.Request, fault: Fault, answer: web.Response) -> w
             request.transport.close()
         return response
     if fault.kind == "graphql_error":
-        return _json({"errors": [fault.error.formatted], "data": None})
+        return _json({"errors": [{"message": fault.message}], "data": None})
     return web.Response(status=fault.status, text=fault.body)
-
-
-def _reset(request: web.Request) -> web.Response:
-    connection = request.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    if request.transport is not None:
-        with contextlib.suppress(AttributeError):
-            request.transport.abort()
-    return web.Response()

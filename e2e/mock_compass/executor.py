@@ -166,9 +166,7 @@ class _Run:
         try:
             for fault in self._context.overrides:
                 if fault.field == field.coordinate and fault.object_id in (None, source.get("id")):
-                    if fault.message is None:
-                        return fault.value
-                    raise fault.error
+                    return fault.value
             resolver = field.resolver
             value = source[field.name] if resolver is None else resolver(source, self._context, **field.arguments)
             if value is not None:

@@ -8,13 +8,13 @@ behind Oathkeeper 0.40.6 and Envoy 1.40.
 
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from aiohttp import hdrs, web
 
-from e2e.mock_compass.state import RequestLog, UnknownError
+from e2e.mock_compass.state import UnknownError
 
 _REQUEST_ID = "<request>"
 
@@ -26,7 +26,6 @@ class Reply:
     status: int
     content_type: str | None = None
     body: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
     delay: float = 0.0
 
     def text(self) -> str:
@@ -34,7 +33,7 @@ class Reply:
         return self.body.replace(_REQUEST_ID, str(uuid.uuid4()))
 
     def response(self) -> web.Response:
-        response = web.Response(status=self.status, body=self.text().encode(), headers=self.headers)
+        response = web.Response(status=self.status, body=self.text().encode())
         if self.content_type is not None:
             response.headers[hdrs.CONTENT_TYPE] = self.content_type
         return response
@@ -48,8 +47,6 @@ NOT_FOUND = Reply(
     '{"error":{"code":404,"status":"Not Found","request":"<request>",'
     '"message":"The requested resource could not be found"}}',
 )
-TOO_LARGE = Reply(413, "text/plain", "Payload Too Large")
-RATE_LIMITED = Reply(429, "text/plain", "local_rate_limited", headers=(("x-local-rate-limit", "gateway"),))
 HYDRATOR_FAILED = Reply(
     500,
     "application/json",
@@ -122,8 +119,6 @@ class Outages:
 
     def end(self, name: str) -> None:
         """Nothing happens when it is not on."""
-        if name not in OUTAGES:
-            raise UnknownError("outage", name)
         with self._lock:
             self._delays.pop(name, None)
 
@@ -132,24 +127,18 @@ class Outages:
             self._delays.clear()
 
     @contextmanager
-    def during(self, *names: str, delay: float | None = None) -> Iterator[None]:
-        """These are on inside the block."""
-        for name in names:
-            self.begin(name, delay=delay)
+    def during(self, name: str, *, delay: float | None = None) -> Iterator[None]:
+        """It is on inside the block."""
+        self.begin(name, delay=delay)
         try:
             yield
         finally:
-            for name in names:
-                self.end(name)
-
-    def active(self) -> list[str]:
-        """In the order of the table."""
-        with self._lock:
-            return [name for name in OUTAGES if name in self._delays]
+            self.end(name)
 
     def without_scopes(self) -> bool:
         """Whether the Director serves everybody as a caller without any scope."""
-        return any(OUTAGES[name].without_scopes for name in self.active())
+        with self._lock:
+            return any(OUTAGES[name].without_scopes for name in self._delays)
 
     def effect(self, endpoint: str) -> Effect | None:
         """What a request to DIRECTOR, TOKEN, CERTIFICATE or ELSEWHERE gets; None: it is served."""
@@ -164,66 +153,3 @@ class Outages:
             reply = replace(reply, delay=delay)
         spends_token = endpoint == TOKEN and not any(row.callers_unknown for _name, row in active)
         return Effect(name, reply, spends_token)
-
-
-MAX_REQUEST = 2 << 20  # bytes of a body
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class RateLimit:
-    """The token bucket of a gateway Pod, for all Runtimes together. Any thread may call.
-
-    It holds `capacity` requests and gets `fill` back every `interval` seconds. May be changed while it is in use;
-    `enabled` False lets everything through.
-    """
-
-    def __init__(self, *, clock: Callable[[], float]) -> None:
-        self.enabled = True
-        self.capacity = 3000
-        self.fill = 300
-        self.interval = 30.0
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._spent = 0
-        self._filled_at = clock()
-
-    def admits(self) -> bool:
-        """Whether one more request may pass; counts it."""
-        if not self.enabled:
-            return True
-        with self._lock:
-            fills = int((self._clock() - self._filled_at) // self.interval)
-            if fills > 0:
-                self._spent = max(0, self._spent - fills * self.fill)
-                self._filled_at += fills * self.interval
-            if self._spent >= self.capacity:
-                return False
-            self._spent += 1
-            return True
-
-
-class Gateway:
-    """`middleware` stands in front of every path; `elsewhere` answers for those that are no endpoint."""
-
-    def __init__(self, *, rate_limit: RateLimit, outages: Outages, log: RequestLog) -> None:
-        self._rate_limit = rate_limit
-        self._outages = outages
-        self._log = log
-
-    @web.middleware
-    async def middleware(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        if not self._rate_limit.admits():
-            return self._refuse(request, RATE_LIMITED)
-        try:
-            return await handler(request)
-        except web.HTTPRequestEntityTooLarge:
-            return self._refuse(request, TOO_LARGE)
-
-    async def elsewhere(self, request: web.Request) -> web.StreamResponse:
-        effect = self._outages.effect(ELSEWHERE)
-        return self._refuse(request, NOT_FOUND if effect is None else effect.reply)
-
-    def _refuse(self, request: web.Request, reply: Reply) -> web.Response:
-        self._log.record(request, target="gateway", operation="", status=reply.status, outcome="refused")
-        return reply.response()

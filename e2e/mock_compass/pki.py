@@ -5,7 +5,6 @@ clients. A client that mixes them up fails here too.
 """
 
 import datetime
-import ipaddress
 import ssl
 import tempfile
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from e2e.pki import Authority
 
 _CLIENT_CA_BITS = 2048
 CLIENT_SERIAL = 2  # the real Connector gives every certificate this serial number
-
-_X509_V_FLAG_NO_CHECK_TIME = 0x200000  # OpenSSL's number; the ssl module has no name for it
 
 _CLIENT_USAGE = x509.KeyUsage(
     digital_signature=True,
@@ -96,23 +93,16 @@ class _AlertingTLS(ssl.SSLObject):
 class Pki:
     """Both authorities and the server certificate; kept in `directory` when one is given."""
 
-    def __init__(self, *, host_names: tuple[str, ...] = (), directory: Path | None = None) -> None:
+    def __init__(self, host_name: str = "localhost", *, directory: Path | None = None) -> None:
         kept = (directory / "client-ca.pem", directory / "server-ca.pem") if directory else (None, None)
         self.client_authority = Authority("Mock Compass Connector CA", rsa_bits=_CLIENT_CA_BITS, file=kept[0])
         self.server_authority = Authority("Mock Compass Server CA", file=kept[1])
-        names = dict.fromkeys(("localhost", *host_names))
-        addresses = [name for name in names if _is_address(name)]
         self._server = self.server_authority.serving(
-            "mock-compass",
-            dns_names=[name for name in names if name not in addresses],
-            addresses=["127.0.0.1", "::1", *addresses],
+            "mock-compass", dns_names=["localhost", host_name], addresses=["127.0.0.1", "::1"]
         )
 
-    def server_context(self, *, mutual: bool, check_client_time: bool) -> ssl.SSLContext:
-        """The TLS side of a listener. With `mutual` a client without our certificate is refused by TLS.
-
-        `check_client_time` False leaves the dates of client certificates to the caller, whose clock may be a mock.
-        """
+    def server_context(self, *, mutual: bool) -> ssl.SSLContext:
+        """The TLS side of a listener. With `mutual` a client without our certificate is refused by TLS."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.sslobject_class = _AlertingTLS
@@ -123,23 +113,17 @@ class Pki:
         if mutual:
             context.load_verify_locations(cadata=self.client_authority.certificate_pem.decode())
             context.verify_mode = ssl.CERT_REQUIRED
-            if not check_client_time:
-                context.verify_flags = ssl.VerifyFlags(context.verify_flags | _X509_V_FLAG_NO_CHECK_TIME)
         return context
 
-    def sign(
-        self, csr_pem: bytes, *, client_id: str, now: float, validity: float, backdate: float = 0.0
-    ) -> SignedCertificate:
+    def sign(self, csr_pem: bytes, *, client_id: str, now: float, validity: float) -> SignedCertificate:
         """Signs a PEM request for the client. Seconds throughout. Raises SigningError with the Connector's text.
 
         The certificate does not say which key of its issuer has signed it: one from another authority of the same name
         is refused for its signature, not as one of an unknown authority.
         """
         csr = _checked(csr_pem, client_id)
-        not_before = datetime.datetime.fromtimestamp(int(now - backdate), datetime.UTC)
+        not_before = datetime.datetime.fromtimestamp(int(now), datetime.UTC)
         not_after = datetime.datetime.fromtimestamp(int(now + validity), datetime.UTC)
-        if not_after <= not_before:
-            raise SigningError("Error while signing Certificate Signing Request: the validity is empty")
         authority = self.client_authority
         certificate = (
             x509.CertificateBuilder()
@@ -178,14 +162,6 @@ def _checked(csr_pem: bytes, client_id: str) -> x509.CertificateSigningRequest:
     if not isinstance(csr.public_key(), rsa.RSAPublicKey):
         raise SigningError(f"{prefix}x509: requested SignatureAlgorithm does not match private key type")
     return csr
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _pem(certificate: x509.Certificate) -> str:

@@ -22,7 +22,6 @@ from graphql import (
     GraphQLOutputType,
     GraphQLScalarType,
     GraphQLSchema,
-    GraphQLString,
     GraphQLUnionType,
     build_schema,
 )
@@ -33,12 +32,6 @@ CONNECTOR_SCHEMA: GraphQLSchema = build_schema(
 )
 
 _DEFAULTS: dict[str, Callable[[], Any]] = {"Application.labels": dict, "Application.auths": list}
-
-_UNSEEN: dict[str, dict[str, str]] = {"APIDefinition": {"visibility": "public"}}
-"""What the Director knows of an object and tells no Runtime, with what it is unless it is given."""
-
-_NEVER_BLANK = ("BasicCredentialData", "OAuthCredentialData")
-"""Types of which the Director accepts no empty part."""
 
 
 class RecordError(ValueError):
@@ -62,19 +55,14 @@ def _object(kind: GraphQLObjectType, value: Any, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RecordError(f"{place}: must be an object")
     fields = _stored_fields(kind)
-    unseen = _UNSEEN.get(kind.name, {})
-    if unknown := value.keys() - fields.keys() - unseen.keys() - {"__typename"}:
+    if unknown := value.keys() - fields.keys() - {"__typename"}:
         raise RecordError(f"{place}: unknown field {', '.join(sorted(unknown))}")
     record: dict[str, Any] = {"__typename": kind.name}
-    for name, default_text in unseen.items():
-        record[name] = _value(GraphQLString, value.get(name, default_text), f"{place}.{name}")
     for name, field_type in fields.items():
         given = value.get(name)
         if given is None and (default := _DEFAULTS.get(f"{kind.name}.{name}")):
             given = default()
         record[name] = _value(field_type, given, f"{place}.{name}")
-        if kind.name in _NEVER_BLANK and not record[name].strip():
-            raise RecordError(f"{place}.{name}: cannot be blank")
     return record
 
 

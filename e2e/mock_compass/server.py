@@ -10,7 +10,6 @@ Three listeners, all on one address:
 
 import asyncio
 import threading
-import time
 from collections.abc import Coroutine
 from typing import Any, Self
 
@@ -22,16 +21,8 @@ from e2e.mock_compass.admin import Admin
 from e2e.mock_compass.compass import CONNECTOR_PATH, DIRECTOR_PATH, Compass
 from e2e.mock_compass.connector import ConnectorContext
 from e2e.mock_compass.director import DirectorContext, director_error
-from e2e.mock_compass.endpoint import Endpoint, Peer, Request
-from e2e.mock_compass.gateway import (
-    CERTIFICATE,
-    DIRECTOR,
-    MAX_REQUEST,
-    TOKEN,
-    UNAUTHENTICATED,
-    Gateway,
-    Reply,
-)
+from e2e.mock_compass.endpoint import Endpoint, Request
+from e2e.mock_compass.gateway import CERTIFICATE, DIRECTOR, ELSEWHERE, NOT_FOUND, TOKEN, UNAUTHENTICATED, Reply
 
 TOKEN_HEADER = "Connector-Token"  # noqa: S105 - the name of a header
 TENANT_HEADER = "Tenant"
@@ -49,7 +40,7 @@ class MockCompass(Compass):
     # --- life ---
 
     def start(self) -> Self:
-        """Listens when it returns; raises OSError when a port is taken. The first start fixes ports and URLs."""
+        """Listens when it returns; raises OSError when a port is taken. The ports and URLs are known then."""
         if self._thread is not None:
             raise RuntimeError("the mock Compass runs already")
         self._runners: list[web.AppRunner] = []
@@ -62,13 +53,12 @@ class MockCompass(Compass):
         except BaseException:
             self.stop()
             raise
-        if self.settings.director_url is None and self.settings.secured_connector_url is None:
-            self.settings.director_url = self.director_url
-            self.settings.secured_connector_url = self.secured_connector_url
+        self.settings.director_url = self.director_url
+        self.settings.secured_connector_url = self.secured_connector_url
         return self
 
     def stop(self) -> None:
-        """Closes every connection. State, ports and certificates stay for the next start."""
+        """Closes every connection."""
         if self._thread is None or self._loop is None:
             return
         self._call(self._close())
@@ -91,11 +81,7 @@ class MockCompass(Compass):
         asyncio.run_coroutine_threadsafe(work, self._loop).result(_START_TIMEOUT)
 
     async def _open(self) -> None:
-        check_time = self.clock is time.time
-        gateway = Gateway(rate_limit=self.rate_limit, outages=self.outages, log=self.requests)
-        token_app, mtls_app = (
-            web.Application(client_max_size=MAX_REQUEST, middlewares=[gateway.middleware]) for _ in range(2)
-        )
+        token_app, mtls_app = web.Application(), web.Application()
         admin_app = web.Application(client_max_size=_MAX_ADMIN_BODY)
         for app, path, target, name, service, authenticate in (
             (token_app, CONNECTOR_PATH, "connector", TOKEN, connector.SERVICE, self._with_token),
@@ -105,13 +91,9 @@ class MockCompass(Compass):
             endpoint = Endpoint(self, target=target, name=name, service=service, authenticate=authenticate)
             app.router.add_route("*", path, endpoint.handle)
         for app in (token_app, mtls_app):
-            app.router.add_route("*", "/{path:.*}", gateway.elsewhere)
+            app.router.add_route("*", "/{path:.*}", self._elsewhere)
         admin_app.router.add_route("*", "/{path:.*}", Admin(self).handle)
-        contexts = (
-            self.pki.server_context(mutual=False, check_client_time=check_time),
-            self.pki.server_context(mutual=True, check_client_time=check_time),
-            None,
-        )
+        contexts = (self.pki.server_context(mutual=False), self.pki.server_context(mutual=True), None)
         ports = []
         for app, context, port in zip((token_app, mtls_app, admin_app), contexts, self.ports, strict=True):
             runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0)
@@ -129,6 +111,12 @@ class MockCompass(Compass):
             await runner.cleanup()
         self._runners.clear()
 
+    async def _elsewhere(self, request: web.Request) -> web.Response:
+        effect = self.outages.effect(ELSEWHERE)
+        reply = NOT_FOUND if effect is None else effect.reply
+        self.requests.record(request, target="gateway", operation="", status=reply.status, outcome="refused")
+        return reply.response()
+
     # --- who asks ---
 
     def _with_token(self, request: Request) -> ConnectorContext | Reply:
@@ -139,7 +127,7 @@ class MockCompass(Compass):
         return self._connector_context(client_id, None)
 
     def _with_certificate(self, request: Request) -> ConnectorContext | Reply:
-        if request.peer is None or not self._in_force(request.peer):
+        if request.peer is None or self.state.is_revoked(request.peer.fingerprint):
             return UNAUTHENTICATED
         return self._connector_context(request.peer.common_name, request.peer.fingerprint)
 
@@ -151,8 +139,9 @@ class MockCompass(Compass):
     def _at_director(self, request: Request) -> DirectorContext | Reply:
         """Whoever is not accepted is a caller without scopes; only another existing tenant is told apart."""
         peer = request.peer
-        known = peer is not None and self._in_force(peer) and not self.outages.without_scopes()
-        runtime = self.state.runtime_of_client(peer.common_name) if peer is not None and known else None
+        runtime = None
+        if peer is not None and not self.state.is_revoked(peer.fingerprint) and not self.outages.without_scopes():
+            runtime = self.state.runtime_of_client(peer.common_name)
         tenant = request.headers.get(TENANT_HEADER)
         if runtime is not None and tenant and tenant != runtime.tenant:
             if self.state.has_tenant(tenant):
@@ -161,9 +150,6 @@ class MockCompass(Compass):
         if runtime is not None and b"bundle" in request.body:
             self.state.set_runtime_label(runtime.id, "useBundles", "true")
         return DirectorContext(state=self.state, runtime=runtime, disorder=self.disorder)
-
-    def _in_force(self, peer: Peer) -> bool:
-        return not self.state.is_revoked(peer.fingerprint) and peer.not_before <= self.clock() <= peer.not_after
 
 
 def _tenant_not_found(tenant: str) -> Reply:

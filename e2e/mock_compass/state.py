@@ -6,6 +6,7 @@ in place, so a reader may keep what it got.
 
 import secrets
 import threading
+import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -61,7 +62,6 @@ class State:
     def __init__(self, *, clock: Callable[[], float]) -> None:
         self.clock = clock
         self._lock = threading.RLock()
-        self._tenants: set[str] = set()
         self._runtimes: dict[str, Runtime] = {}
         self._clients: dict[str, str] = {}  # system-auth id (the CN of certificates) -> runtime id
         self._tokens: dict[str, _Token] = {}  # only those not spent yet
@@ -70,32 +70,19 @@ class State:
         self._applications: dict[str, dict[str, Any]] = {}
         self._assigned: dict[str, list[dict[str, Any]]] = {}  # what applications_of() gave, until anything changes
 
-    # --- tenants and Runtimes ---
-
-    def add_tenant(self, tenant: str) -> None:
-        with self._lock:
-            self._tenants.add(tenant)
+    # --- Runtimes ---
 
     def has_tenant(self, tenant: str) -> bool:
         with self._lock:
-            return tenant in self._tenants
+            return any(runtime.tenant == tenant for runtime in self._runtimes.values())
 
     def register_runtime(self, *, tenant: str, runtime_id: str | None = None) -> str:
         """Registers a Runtime and gives its id."""
         with self._lock:
             runtime_id = runtime_id or str(uuid.uuid4())
-            self._tenants.add(tenant)
             self._assigned.pop(runtime_id, None)  # registering an id again starts afresh
             self._runtimes[runtime_id] = Runtime(id=runtime_id, tenant=tenant, labels=dict(_LABELS))
             return runtime_id
-
-    def unregister_runtime(self, runtime_id: str) -> None:
-        """The Runtime and its system auths are gone; its certificates stay formally valid, as in Compass."""
-        with self._lock:
-            self._runtime_locked(runtime_id)
-            del self._runtimes[runtime_id]
-            self._assigned.pop(runtime_id, None)
-            self._clients = {client: runtime for client, runtime in self._clients.items() if runtime != runtime_id}
 
     def runtime(self, runtime_id: str) -> Runtime | None:
         with self._lock:
@@ -109,16 +96,6 @@ class State:
         with self._lock:
             runtime = self._runtime_locked(runtime_id)
             runtime.labels = {**runtime.labels, key: value}
-
-    def delete_runtime_label(self, runtime_id: str, key: str) -> Any:
-        """Gives the value it had; raises UnknownError for a label that is not there."""
-        with self._lock:
-            runtime = self._runtime_locked(runtime_id)
-            if key not in runtime.labels:
-                raise UnknownError("label", key)
-            value = runtime.labels[key]
-            runtime.labels = {name: other for name, other in runtime.labels.items() if name != key}
-            return value
 
     def _runtime_locked(self, runtime_id: str) -> Runtime:
         try:
@@ -220,13 +197,6 @@ class State:
             for runtime in self._runtimes.values():
                 runtime.applications.clear()
 
-    def assign(self, application_id: str, runtime_id: str) -> None:
-        """Puts the Application and the Runtime into a common formation."""
-        with self._lock:
-            self._application_locked(application_id)
-            self._runtime_locked(runtime_id).applications.add(application_id)
-            self._assigned.pop(runtime_id, None)
-
     def unassign(self, application_id: str, runtime_id: str) -> None:
         with self._lock:
             self._runtime_locked(runtime_id).applications.discard(application_id)
@@ -283,8 +253,7 @@ class LoggedRequest:
 class RequestLog:
     """Which requests came, without any secret: no bodies, no variables, no header but x-request-id."""
 
-    def __init__(self, *, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests: deque[LoggedRequest] = deque(maxlen=_KEPT)
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -293,7 +262,7 @@ class RequestLog:
         operation = operation or "invalid"
         request_id = request.headers.get("x-request-id")
         with self._lock:
-            self._requests.append(LoggedRequest(self._clock(), target, operation, request_id, status, outcome))
+            self._requests.append(LoggedRequest(time.time(), target, operation, request_id, status, outcome))
             self._counts[target, operation] += 1
 
     def all(self) -> list[LoggedRequest]:

@@ -1,7 +1,6 @@
 """A client that speaks to the mock Compass as a Runtime does: requests, real TLS, real certificates."""
 
 import base64
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,32 +37,12 @@ _OIDS = {
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
-class Clock:
-    """Seconds since the epoch, moved by hand, and far from the real time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.now = 1_900_000_000.0
-
-    def __call__(self) -> float:
-        with self._lock:
-            return self.now
-
-    def advance(self, seconds: float) -> None:
-        with self._lock:
-            self.now += seconds
-
-
 def csr(subject: str, key: Key, **changes: str) -> str:
     """A request as the Connector wants it: base64 of PEM, the subject as announced but for the changes."""
     parts = dict(part.split("=") for part in subject.split(",")) | changes
     name = x509.Name([x509.NameAttribute(_OIDS[attribute], value) for attribute, value in parts.items()])
     request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return base64.b64encode(request.public_bytes(serialization.Encoding.PEM)).decode()
-
-
-def certificates(encoded: str) -> list[x509.Certificate]:
-    return x509.load_pem_x509_certificates(base64.b64decode(encoded))
 
 
 @dataclass

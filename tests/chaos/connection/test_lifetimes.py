@@ -24,7 +24,6 @@ def test_a_hundred_certificates_in_turn_fail_no_call(
     for application in generate(50):
         world.compass.put_application(application)
     world.compass.settings.certificate_validity = _VALIDITY
-    world.compass.rate_limit.enabled = False
     world.configure()
     agent(
         CONTROLLER_SYNC_PERIOD="20ms",

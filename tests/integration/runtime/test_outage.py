@@ -5,7 +5,6 @@ The period of the sync is an hour, so that nothing here comes right by a fetch t
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,29 +181,26 @@ def test_a_network_that_loses_everything(outage: int, world: World) -> None:
         assert [agent.stop() for agent in running] == [0, 0]
 
 
-def director_hangs(world: World) -> threading.Event:
-    """The Director answers nothing any more; the event is set when it has been asked."""
-    asked = threading.Event()
-    world.compass.faults.add(Fault(kind="action", target="director", action=asked.set))
-    world.compass.faults.add(Fault(kind="hang", target="director"))
-    return asked
+def wait_for_fault(world: World, kind: str) -> None:
+    """Until a request has met it."""
+    outcome = f"fault:{kind}"
+    world.wait_for(outcome, lambda: outcome in {call.outcome for call in world.compass.requests.all()}, timeout=120)
 
 
 def test_a_stop(world: World) -> None:
     """During a pairing, the answer is waited for and stored: the next process goes on from there, with the same token.
     A Director that hangs is not waited for, and the Lease is released, so another replica leads at once.
     """
-    asked = threading.Event()
-    world.compass.faults.add(Fault(kind="action", target="connector", action=asked.set, times=1))
-    world.compass.faults.add(Fault(kind="delay", target="connector", seconds=3.0, after=True, times=1))
     agent = world.agent(LEADER_ELECTION="true")
+    world.compass.faults.add(Fault(kind="delay", target="connector", seconds=3.0, times=1))
     agent.start()
-    assert asked.wait(120)
+    wait_for_fault(world, "delay")
     assert agent.stop() == 0
     assert world.state() != "Synchronized"
     agent.start()
     world.wait_for_state("Synchronized", timeout=120)
-    assert director_hangs(world).wait(60)
+    world.compass.faults.add(Fault(kind="hang", target="director"))
+    wait_for_fault(world, "hang")
     told = time.monotonic()
     assert agent.stop() == 0
     assert time.monotonic() - told < SLACK
@@ -218,7 +214,8 @@ def test_an_outage_of_the_api_server_while_the_director_hangs(world: World) -> N
     agent = world.agent(LEADER_ELECTION="true")
     agent.start()
     world.wait_for_state("Synchronized", timeout=120)
-    assert director_hangs(world).wait(60)
+    world.compass.faults.add(Fault(kind="hang", target="director"))
+    wait_for_fault(world, "hang")
     world.control_plane.kill_apiserver()
     time.sleep(45)  # the outage itself, longer than the grace period and the lease together
     assert agent.ended() is None

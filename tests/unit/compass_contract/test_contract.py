@@ -1,19 +1,20 @@
-"""What the real Compass answers when something is down or wrong, row by row: the mock answers the same.
+"""What the real Compass answers, also when something is down or wrong: the mock answers the same.
 
 The facts were measured on Compass a423d60 behind its own gateway. They are written out here, not taken from the mock.
 """
 
+import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from e2e.mock_compass import MockCompass
-from tests.support.compass_client import CONFIGURATION, TIMEOUT, Client
+from tests.support.compass_client import CONFIGURATION, REVOKE, SIGN, Client, csr
 
 VIEWER = "{ viewer { id type } }"
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -134,32 +135,6 @@ def test_an_unknown_path_is_not_found_and_spends_no_token(compass: MockCompass, 
     assert unpaired.post(compass.connector_url, CONFIGURATION, headers=header).status_code == 200
 
 
-def test_the_rate_limit_of_the_gateway(tmp_path: Path) -> None:
-    """3,000 requests at once, then 300 more every 30 s, whatever they are; no Retry-After."""
-    now = [1_900_000_000.0]
-    with MockCompass(clock=lambda: now[0]) as compass, requests.Session() as session:
-        ca_file = tmp_path / "ca.crt"
-        ca_file.write_text(compass.ca_pem)
-
-        def answer() -> requests.Response:
-            return session.get(f"{compass.connector_url}/x", verify=str(ca_file), timeout=TIMEOUT)
-
-        def taken(most: int) -> int:
-            return next((count for count in range(most) if not compass.rate_limit.admits()), most)
-
-        assert answer().status_code == 404
-        assert taken(3000) == 2999
-        refused = answer()
-        assert_answer(refused, literal(429, "text/plain", "local_rate_limited"))
-        assert refused.headers["x-local-rate-limit"] == "gateway"
-        assert "Retry-After" not in refused.headers
-        for seconds, more in ((29.0, 0), (1.0, 300), (59.0, 300), (1.0, 300)):
-            now[0] += seconds
-            assert taken(301) == more
-        compass.rate_limit.enabled = False
-        assert answer().status_code == 404
-
-
 NO_SUCH_ID = "00000000-0000-4000-8000-000000000000"
 PAGE = """query ($id: ID!, $after: PageCursor) {
   applicationsForRuntime(runtimeID: $id, first: 10, after: $after) { data { id } } }"""
@@ -200,3 +175,144 @@ def test_what_is_no_operation_is_a_422_with_code_10(compass: MockCompass, paired
         assert re.fullmatch(
             rf"Internal Server Error \[errorID={UUID}, reason: input: .*\]", error["message"], re.DOTALL
         )
+
+
+SUBJECT_REFUSED = "Error while signing Certificate Signing Request: CSR: Invalid {} provided."
+NUMBERED_PAGE = """query ($runtime: ID!, $first: Int, $after: PageCursor) {
+  applicationsForRuntime(runtimeID: $runtime, first: $first, after: $after) {
+    data { id name } pageInfo { startCursor endCursor hasNextPage } totalCount
+  }
+}"""
+
+
+def cursor(offset: int) -> str:
+    return base64.b64encode(f"DpKtJ4j9jDq{offset}".encode()).decode()
+
+
+def page(client: Client, first: int = 1000, after: str | None = None) -> dict[str, Any]:
+    answer = client.ask(NUMBERED_PAGE, {"runtime": client.compass.runtime_id, "first": first, "after": after})
+    assert "errors" not in answer, answer
+    found: dict[str, Any] = answer["data"]["applicationsForRuntime"]
+    return found
+
+
+# --- pairing ---
+
+
+@pytest.mark.parametrize("query", [CONFIGURATION, SIGN, "no graphql"], ids=["configuration", "sign", "nonsense"])
+@pytest.mark.parametrize("case", ["missing", "unknown", "expired"])
+def test_a_token_that_does_not_work_gets_an_empty_400(
+    compass: MockCompass, unpaired: Client, case: str, query: str
+) -> None:
+    """Whatever is asked for: no GraphQL error, nothing in the body."""
+    tokens = {"unknown": "unknown", "expired": compass.issue_token(lifetime=0)}
+    headers = {"Connector-Token": tokens[case]} if case in tokens else {}
+    answer = unpaired.post(compass.connector_url, query, {"csr": ""}, headers=headers)
+    assert_answer(answer, NOBODY)
+
+
+def test_a_token_is_spent_even_when_signing_fails(compass: MockCompass, unpaired: Client) -> None:
+    """The first use counts, not its success."""
+    token = compass.issue_token()
+    assert unpaired.sign("%%%", token).json()["errors"]
+    assert_answer(unpaired.sign("%%%", token), NOBODY)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "words"),
+    [
+        ("CN", "common name"),
+        ("O", "organization"),
+        ("OU", "organizational unit"),
+        ("L", "location"),
+        ("ST", "province"),
+        ("C", "country"),
+    ],
+)
+def test_a_wrong_subject_is_refused_by_name(paired: Client, attribute: str, words: str) -> None:
+    """All six attributes must be those announced; the error is HTTP 200 without extensions."""
+    subject = paired.configuration()["certificateSigningRequestInfo"]["subject"]
+    answer = paired.sign(csr(subject, paired.key, **{attribute: "XX"}))
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "errors": [{"message": SUBJECT_REFUSED.format(words), "path": ["signCertificateSigningRequest"]}],
+        "data": None,
+    }
+
+
+def test_revocation_is_per_certificate(compass: MockCompass, unpaired: Client) -> None:
+    """Revoking takes effect at once, for that certificate and no other of the same Runtime."""
+    revoked, other = unpaired.pair(), unpaired.pair()
+    assert revoked.post(compass.secured_connector_url, REVOKE).json() == {"data": {"revokeCertificate": True}}
+    assert_answer(revoked.post(compass.secured_connector_url, CONFIGURATION), NOBODY)
+    assert other.configuration()
+
+
+def test_the_client_authority_signs_no_server(compass: MockCompass, unpaired: Client) -> None:
+    """Trusting what the Connector returned is not trusting its server."""
+    ca_file = unpaired.directory / "client-ca.crt"
+    ca_file.write_text(compass.client_ca_pem)
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.post(compass.connector_url, verify=str(ca_file), timeout=10)
+
+
+# --- who asks the Director ---
+
+
+@pytest.mark.parametrize("case", ["revoked", "unknown tenant"])
+def test_whoever_is_not_accepted_gets_the_same_answer(compass: MockCompass, unpaired: Client, case: str) -> None:
+    """HTTP 200 and missing scopes, whatever the cause: a client cannot tell the causes apart."""
+    client = unpaired.pair()
+    if case == "revoked":
+        client.post(compass.secured_connector_url, REVOKE)
+    headers = {"Tenant": "nobody"} if case == "unknown tenant" else {}
+    assert client.ask(NUMBERED_PAGE, {"runtime": compass.runtime_id, "first": 10}, headers=headers) == {
+        "errors": [
+            {
+                "message": "insufficient scopes provided [actual=; required=application:read]",
+                "path": ["applicationsForRuntime"],
+                "extensions": {"error": "InsufficientScopes", "error_code": 23},
+            }
+        ],
+        "data": None,
+    }
+
+
+def test_another_existing_tenant_is_a_400(compass: MockCompass, paired: Client) -> None:
+    """Told apart from an unknown one by HTTP status and code 25."""
+    compass.state.register_runtime(tenant="other-tenant")
+    answer = paired.post(compass.director_url, "{ viewer { id } }", headers={"Tenant": "other-tenant"})
+    assert answer.status_code == 400
+    (error,) = answer.json()["errors"]
+    assert error["extensions"]["error_code"] == 25
+    assert error["message"] == "Tenant not found [externalTenant=other-tenant]"
+
+
+# --- Applications ---
+
+
+def test_pages_follow_by_offset_cursors_in_id_order(compass: MockCompass, paired: Client) -> None:
+    """startCursor of the first page and endCursor of the last are empty."""
+    compass.state.remove_all_applications()
+    compass.generate_applications(5)
+    expected = sorted(record["id"] for record in compass.state.applications())
+    for offset, after, end in ((0, "", cursor(2)), (2, cursor(2), cursor(4)), (4, cursor(4), "")):
+        found = page(paired, 2, after)
+        assert [record["id"] for record in found["data"]] == expected[offset : offset + 2]
+        assert found["totalCount"] == 5
+        assert found["pageInfo"] == {"startCursor": after, "endCursor": end, "hasNextPage": bool(end)}
+
+
+@pytest.mark.parametrize(
+    ("label", "normalised"), [("true", True), ("false", False), ("TRUE", False), (True, False), (["true"], False)]
+)
+def test_names_are_normalised_if_the_label_says_so(
+    compass: MockCompass, paired: Client, label: object, normalised: bool
+) -> None:
+    """The string "true" alone does; the boolean does not count. application(id) gives the raw name in any case."""
+    compass.state.remove_all_applications()
+    record = compass.put_application({"name": "My Shop"})
+    compass.state.set_runtime_label(compass.runtime_id, "isNormalized", label)
+    assert page(paired)["data"][0]["name"] == ("mp-my-shop" if normalised else "My Shop")
+    answer = paired.ask("query ($id: ID!) { application(id: $id) { name } }", {"id": record["id"]})
+    assert answer["data"]["application"]["name"] == "My Shop"
