@@ -45,6 +45,8 @@ class Indexer:
         self._resource_version = ""
         self._listed_at = -math.inf
         self._changes = 0
+        # Objects of own writes that the content does not have yet, and when they were answered.
+        self._expected: dict[str, tuple[Object, float]] = {}
         self._on_distrust = on_distrust
 
     def __len__(self) -> int:
@@ -116,12 +118,30 @@ class Indexer:
         """Block writes, for several reads of one state. Keep it short."""
         return self._lock
 
+    def expect(self, key: str, obj: Object, answered_at: float) -> None:
+        """An own write was answered with this object. If it is not in the content, a list without it is a change."""
+        with self._lock:
+            if key not in self._objects:
+                self._expected[key] = obj, answered_at
+
+    def missed(self) -> dict[str, Object]:
+        """Expected objects that the list of the content does not have, although it began later. Each is returned once.
+
+        They were deleted, or changed so that the selector does not select them any more, and no event tells of it.
+        """
+        with self._lock:
+            missed = {key: obj for key, (obj, answered_at) in self._expected.items() if answered_at < self._listed_at}
+            for key in missed:
+                del self._expected[key]
+            return missed
+
     def put(self, key: str, obj: Object, version: str) -> Object | None:
         """Store the object; returns the replaced one."""
         with self._lock:
             old = self._objects.get(key)
             self._objects[key] = obj
             self._changes += 1
+            self._expected.pop(key, None)
             self._reindex_locked(key, old, obj)
             self._resource_version = version
         return old
@@ -131,6 +151,7 @@ class Indexer:
         with self._lock:
             old = self._objects.pop(key, None)
             self._changes += 1
+            self._expected.pop(key, None)
             self._reindex_locked(key, old, None)
             self._resource_version = version
         return old
@@ -141,6 +162,7 @@ class Indexer:
             before = self._objects
             self._objects = objects
             self._changes += 1
+            self._expected = {key: new for key, new in self._expected.items() if key not in objects}
             indices = self._indices = {name: {} for name in self._functions}
             for name, function in self._functions.items():
                 index = indices[name]

@@ -228,6 +228,8 @@ class _Store:
             for key, old in before.items():
                 if key not in objects:
                     news.append(Deleted(DeletedFinalStateUnknown(key, old)))
+            for key, written in self._indexer.missed().items():
+                news += [Added(written, False), Deleted(DeletedFinalStateUnknown(key, written))]
             for key, obj in objects.items():
                 if self._detector is not None:
                     self._detector.add(obj)

@@ -55,10 +55,11 @@ class MutationCache:
 
     def mutated(self, obj: Object, base: Object | None) -> None:
         """A create, update or patch returned `obj`; it was based on `base` as read here, None for a create."""
-        key, version = object_key(obj), _version(obj)
+        key, version, now = object_key(obj), _version(obj), self._clock.monotonic()
         with self._lock, self._indexer.unchanged():
-            self._put_locked(key, _Entry(obj, version, self._clock.monotonic()))
+            self._put_locked(key, _Entry(obj, version, now))
             cached = self._indexer.by_key(key)
+            self._indexer.expect(key, obj, now)
             went_back = base is not None and is_older(version, _version(base))
             is_missing = cached is None or _uid(cached) != _uid(obj) or is_older(_version(cached), version)
             contradicts = is_missing and is_older(version, self._indexer.resource_version)

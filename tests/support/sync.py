@@ -330,6 +330,8 @@ class Agent:
             before = indexer.replace(copied(seen), str(version), listed_at=self.clock.monotonic())
             for key in {**before, **seen}:
                 self._wake(plural, before.get(key), seen.get(key))
+            for written in indexer.missed().values():
+                self._wake(plural, written, None)
 
     def deliver(self, count: int | None = None) -> None:
         """Feed the caches with the next `count` changes, None for all."""

@@ -68,6 +68,30 @@ def test_what_others_change_wakes_its_application_alone(agent: Agent, director: 
             agent.settle()
 
 
+@pytest.mark.parametrize("drift", ["Application deleted", "Secret deleted", "Secret without its labels"])
+def test_drift_of_a_new_object_that_no_event_told_of_is_undone(
+    agent: Agent, director: Director, cluster: Cluster, drift: str
+) -> None:
+    """The watch was interrupted from the creation on, and the list after it does not have the object."""
+    resource = APPLICATION if drift.startswith("Application") else SECRET
+    director.applications = [application(NAME, secret="password" if resource is SECRET else None)]
+    agent.lagging = True
+    agent.settle()
+    (created,) = copy.deepcopy([*cluster.objects[resource.plural].values()])
+    metadata = created["metadata"]
+    if drift.endswith("deleted"):
+        cluster.delete(resource, metadata["name"], namespace=metadata.get("namespace"), uid=metadata["uid"])
+    else:
+        cluster.put(resource, {**created, "metadata": {**metadata, "labels": {}}})
+    agent.lagging = False
+    agent.clock.advance(1)
+    agent.relist()
+    agent.settle()
+    (repaired,) = cluster.objects[resource.plural].values()
+    assert repaired["metadata"]["labels"] == metadata["labels"]
+    assert {**repaired, "metadata": None} == {**created, "metadata": None}
+
+
 def test_a_failed_application_that_another_puts_right_is_looked_at_again(
     synced: Agent, director: Director, cluster: Cluster
 ) -> None:

@@ -16,6 +16,7 @@ from informers import (
     DeletedFinalStateUnknown,
     EventHandlers,
     Forbidden,
+    MutationCache,
     SharedInformer,
     WatchEvent,
     WatchStream,
@@ -133,6 +134,31 @@ def test_new_list_is_told_as_differences(cluster: Cluster, source: InProcess, st
     eventually(lambda: len(recorder.log) == 6)
     assert recorder.log[3:] == ["?a", "~b", "+d"]
     assert source.lists == 2
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_own_write_that_no_event_showed_is_told_by_the_next_list(
+    cluster: Cluster, source: InProcess, start: Start, gone: bool
+) -> None:
+    """Otherwise no handler would notice that somebody deleted it, or removed the labels of the selector."""
+    clock, recorder = HastyClock(), Recorder()
+    informer = make(source, clock)
+    registration = informer.add_event_handler(recorder.handlers)
+    start(informer)
+    eventually(lambda: registration.has_synced)
+    with cluster.changed:
+        cache = MutationCache(informer.indexer, clock=clock)
+        cache.mutated(cluster.put("own"), base=None)
+        if gone:
+            cluster.delete("own")
+        cluster.compact()
+    eventually(lambda: source.lists == 2)
+    with cluster.changed:
+        cluster.put("later")
+        cluster.compact()
+    eventually(lambda: recorder.log[-1:] == ["+later"])
+    assert source.lists == 3
+    assert recorder.log == ["+own", *(["?own"] if gone else []), "+later"]
 
 
 def test_deletion_of_an_unknown_object_is_not_told(cluster: Cluster, source: InProcess, start: Start) -> None:
