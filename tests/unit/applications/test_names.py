@@ -165,8 +165,15 @@ def test_label_values(value: str, valid: bool) -> None:
 
 @pytest.mark.parametrize(("name", "whole"), [("a" * 253, True), ("a" * 254, False), ("a\n", False), ("\ud800", False)])
 def test_names_that_kubernetes_refuses_are_shown_short(name: str, whole: bool) -> None:
-    """And printable, whatever they are."""
+    """And printable, whatever they are; two that begin alike stay two."""
     shown = names.shown_name(name)
     assert (shown == name) is whole
     assert shown.isprintable()
     assert len(shown) <= 253
+    assert names.shown_name(f"{name}\r") != shown
+
+
+def test_a_name_of_two_million_characters_is_a_short_line() -> None:
+    shown = names.shown_name("a" * 2_000_000)
+    assert "2000000 characters" in shown
+    assert len(shown) < 100

@@ -64,33 +64,27 @@ def test_configuration_over_mtls_needs_no_token(connector: ConnectorClient, serv
     assert "connector-token" not in server.requests[0].headers
 
 
-BROKEN = [
+BROKEN: list[tuple[str, Any]] = [
+    ("token", None),
+    ("token", "x"),
+    ("token__token", None),
+    ("token__token", ""),
+    ("token__token", 7),
+    ("certificateSigningRequestInfo", None),
+    ("certificateSigningRequestInfo__subject", None),
+    ("certificateSigningRequestInfo__subject", "no subject"),
+    ("certificateSigningRequestInfo__keyAlgorithm", []),
+    ("managementPlaneInfo", []),
+    ("managementPlaneInfo__directorURL", 1),
+]
+BROKEN_DOCUMENTS = [
     ({"data": {"configuration": None}}, "configuration"),
     ({"data": {}}, "configuration"),
-    (configuration(token=None), "configuration.token"),
-    (configuration(token="x"), "configuration.token"),
-    (configuration(token__token=None), "configuration.token.token"),
-    (configuration(token__token=""), "configuration.token.token"),
-    (configuration(token__token=7), "configuration.token.token"),
-    (configuration(certificateSigningRequestInfo=None), "configuration.certificateSigningRequestInfo"),
-    (
-        configuration(certificateSigningRequestInfo__subject=None),
-        "configuration.certificateSigningRequestInfo.subject",
-    ),
-    (
-        configuration(certificateSigningRequestInfo__subject="no subject"),
-        "configuration.certificateSigningRequestInfo.subject",
-    ),
-    (
-        configuration(certificateSigningRequestInfo__keyAlgorithm=[]),
-        "configuration.certificateSigningRequestInfo.keyAlgorithm",
-    ),
-    (configuration(managementPlaneInfo=[]), "configuration.managementPlaneInfo"),
-    (configuration(managementPlaneInfo__directorURL=1), "configuration.managementPlaneInfo.directorURL"),
+    *((configuration(**{field: value}), f"configuration.{field.replace('__', '.')}") for field, value in BROKEN),
 ]
 
 
-@pytest.mark.parametrize(("document", "path"), BROKEN, ids=[row[1] for row in BROKEN])
+@pytest.mark.parametrize(("document", "path"), BROKEN_DOCUMENTS, ids=[row[1] for row in BROKEN_DOCUMENTS])
 def test_a_configuration_without_what_is_needed_names_the_field(
     connector: ConnectorClient, server: Server, document: dict[str, Any], path: str
 ) -> None:
@@ -122,27 +116,20 @@ def sign(connector: ConnectorClient, server: Server, key: rsa.RSAPrivateKey, res
     return connector.sign(server.url, build_csr(SUBJECT, key), token=SECRET_TOKEN, request_id="r")
 
 
-def test_a_chain_without_the_ca_gets_it_from_the_other_field(
-    connector: ConnectorClient,
-    server: Server,
-    client_key: rsa.RSAPrivateKey,
-    authority: Authority,
-    signed: dict[str, Any],
-) -> None:
-    """The Secret of the gateway is made from the chain."""
-    result = sign(connector, server, client_key, signed | {"certificateChain": signed["clientCertificate"]})
-    leaf = x509.load_pem_x509_certificate(result.chain_pem)
-    assert result.chain_pem == pem(leaf) + pem(authority.certificate)
-
-
+@pytest.mark.parametrize("whole", [True, False], ids=["whole chain", "without the CA"])
 def test_a_signed_certificate_is_decoded_and_described(
     connector: ConnectorClient,
     server: Server,
     client_key: rsa.RSAPrivateKey,
     authority: Authority,
     signed: dict[str, Any],
+    whole: bool,
 ) -> None:
-    """The request goes out as base64 of PEM; the certificates come back re-encoded."""
+    """The request goes out as base64 of PEM; the certificates come back re-encoded. A chain without the CA gets it from
+    the other field: the Secret of the gateway is made from the chain.
+    """
+    if not whole:
+        signed["certificateChain"] = signed["clientCertificate"]
     result = sign(connector, server, client_key, signed)
     leaf = x509.load_pem_x509_certificate(result.chain_pem)
     assert result.chain_pem == pem(leaf) + pem(authority.certificate)

@@ -1,11 +1,9 @@
 """Fetching from a Director that pages by offset, changes between pages, and answers in parts."""
 
-import base64
 import copy
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,11 +11,10 @@ import pytest
 from controller.compass import fetch as fetching
 from controller.compass.director import DirectorClient
 from controller.compass.errors import CompassError, GraphQLError, InvalidAnswer, Refused, Unavailable, UnexpectedAnswer
-from controller.compass.graphql import Transport
+from controller.compass.http import HttpAnswer
 from controller.compass.types import (
     ApiDefinition,
     Application,
-    Assignment,
     Auth,
     Client,
     Credential,
@@ -30,143 +27,26 @@ from controller.compass.types import (
 )
 from tests.support import assigned
 from tests.support.assigned import basic, listed, oauth
-from tests.unit.compass.https_server import Request, Server, http
+from tests.unit.compass.fake_director import FakeDirector, answered, application, bundle, definition, fetch, page
 
 PASSWORD = "p4ssw0rd-Xyz"
-DEFINITIONS = ("apiDefinitions", "eventDefinitions")
 SCOPES = {
     "message": "insufficient scopes provided [actual=; required=application:read]",
     "extensions": {"error_code": 23},
 }
 
 
-def definition(number: int | str, **extra: Any) -> dict[str, Any]:
-    return {"id": f"def-{number}", "name": f"Definition {number}", **extra}
-
-
-def bundle(number: int | str, *, apis: int = 0, events: int = 0, auth: Any = None, **extra: Any) -> dict[str, Any]:
-    return {
-        "id": f"bundle-{number}",
-        "name": f"Bundle {number}",
-        "description": None,
-        "instanceAuthRequestInputSchema": None,
-        "defaultInstanceAuth": auth,
-        "apiDefinitions": [definition(f"{number}-a{n}", targetURL=f"https://t/{n}") for n in range(apis)],
-        "eventDefinitions": [definition(f"{number}-e{n}") for n in range(events)],
-        **extra,
-    }
-
-
-def application(number: int, *bundles: dict[str, Any], **extra: Any) -> dict[str, Any]:
-    return {
-        "id": f"app-{number:04}",
-        "name": f"shop {number}",
-        "description": None,
-        "auths": [{"id": f"auth-{number}"}],
-        "bundles": list(bundles),
-        **extra,
-    }
-
-
-def page(items: list[Any], first: int, after: str | None) -> dict[str, Any]:
-    """A page as the Director makes it: offset cursors, "" at the end."""
-    start = int(base64.b64decode(after)[11:]) if after else 0
-    end = start + first
-    more = end < len(items)
-    cursor = base64.b64encode(f"DpKtJ4j9jDq{end}".encode()).decode() if more else ""
-    return {
-        "data": items[start:end],
-        "pageInfo": {"startCursor": "", "endCursor": cursor, "hasNextPage": more},
-        "totalCount": len(items),
-    }
-
-
-@dataclass
-class FakeDirector:
-    """Answers by the variables of the operation. `before` sees each request first and may change the state."""
-
-    applications: list[dict[str, Any]] = field(default_factory=list)
-    labels: Any = field(default_factory=dict)
-    before: Callable[["FakeDirector", Request], None] = lambda _self, _request: None
-    after: Callable[[dict[str, Any]], Any] = lambda document: document
-    raw: bytes | None = None
-    seen: list[str] = field(default_factory=list, repr=False)
-    readings: int = 0
-    shuffle: Callable[[list[Any]], None] = lambda _items: None
-
-    def __call__(self, request: Request) -> bytes:
-        self.raw = None
-        self.seen.append(request.query.split()[1].split("(")[0])
-        self.readings += self.seen[-1] == "Page" and "after" not in request.variables
-        self.before(self, request)
-        for app in self.applications:
-            self._shuffle(app)
-        return self.raw or http(self.after(self._answer(self.seen[-1], request.variables)))  # type: ignore[redundant-expr]
-
-    def _shuffle(self, app: dict[str, Any]) -> None:
-        """Everything inside an application comes in a new order for each request; applications are sorted by id."""
-        bundles = app["bundles"] if isinstance(app["bundles"], list) else []
-        for found in [bundles, *(bundle[name] for bundle in bundles for name in DEFINITIONS)]:
-            if isinstance(found, list):
-                self.shuffle(found)
-
-    def _answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
-        if operation == "AssignedIds":
-            ids = [{"id": app["id"]} for app in self.applications]
-            return {"data": {"applicationsForRuntime": page(ids, given["first"], given.get("after"))}}
-        if operation == "Page":
-            found = page(self.applications, given["first"], given.get("after"))
-            found["data"] = [self._application(app, given["nested"]) for app in found["data"]]
-            return {"data": {"runtime": {"labels": self.labels}, "applicationsForRuntime": found}}
-        app = next((app for app in self.applications if app["id"] == given["application"]), None)
-        if app is None:
-            message = "The operation is not allowed [reason=requesting runtime should be in same scenario]"
-            return {"data": {"application": None}, "errors": [{"message": message, "extensions": {"error_code": 27}}]}
-        result: dict[str, Any] = {"id": app["id"], "name": "raw name"}
-        if operation == "MoreBundles":
-            found = page(app["bundles"], given["nested"], given.get("after"))
-            found["data"] = [self._bundle(item, given["nested"]) for item in found["data"]]
-            result["bundles"] = found
-        else:
-            name = "apiDefinitions" if operation == "MoreApis" else "eventDefinitions"
-            item = next((item for item in app["bundles"] if item["id"] == given["bundle"]), None)
-            result["bundle"] = item and {
-                "id": item["id"],
-                "name": item["name"],
-                name: page(item[name], given["nested"], given.get("after")),
-            }
-        return {"data": {"application": result}}
-
-    def _application(self, app: dict[str, Any], nested: int) -> dict[str, Any]:
-        bundles = app["bundles"]
-        if not isinstance(bundles, list):
-            return app
-        found = page(bundles, nested, None)
-        found["data"] = [self._bundle(item, nested) for item in found["data"]]
-        return {**app, "bundles": found}
-
-    def _bundle(self, item: dict[str, Any], nested: int) -> dict[str, Any]:
-        lists = {name: page(item[name], nested, None) for name in DEFINITIONS if isinstance(item[name], list)}
-        return {**item, **lists}
+@pytest.fixture
+def fake() -> FakeDirector:
+    return FakeDirector()
 
 
 @pytest.fixture
-def fake(server: Server) -> FakeDirector:
-    fake = FakeDirector()
-    server.answer = fake
-    return fake
+def director(fake: FakeDirector) -> DirectorClient:
+    return fake.client()
 
 
-@pytest.fixture
-def director(transport: Transport, server: Server) -> DirectorClient:
-    return DirectorClient(transport, server.url, tenant="tenant-1", applications_per_page=3)
-
-
-def fetch(director: DirectorClient) -> Assignment:
-    return director.fetch("runtime-1", request_id="r_1")
-
-
-def test_all_fields_are_read(director: DirectorClient, fake: FakeDirector, server: Server) -> None:
+def test_all_fields_are_read(director: DirectorClient, fake: FakeDirector) -> None:
     """What the Director sends becomes values."""
     auths = [
         {
@@ -229,32 +109,15 @@ def test_all_fields_are_read(director: DirectorClient, fake: FakeDirector, serve
     assert result.incomplete == ()
     assert result.labels == {"isNormalized": "true"}
     assert PASSWORD not in repr(result)
-    assert server.requests[0].headers["tenant"] == "tenant-1"
-    assert server.requests[0].headers["x-request-id"] == "r_1"
-    assert server.requests[0].variables == {"runtime": "runtime-1", "first": 3, "nested": 200}
+    headers, variables = fake.sent[0]
+    assert (headers["Tenant"], headers["x-request-id"]) == ("tenant-1", "r_1")
+    assert variables == {"runtime": "runtime-1", "first": 3, "nested": 200}
 
 
-@pytest.mark.parametrize(
-    ("labels", "normalized"),
-    [
-        ({"isNormalized": "true"}, True),
-        *(({"isNormalized": v}, False) for v in ("false", "True", True, 1, None)),
-        ({}, False),
-        (None, False),
-    ],
-)
-def test_only_the_text_true_says_normalized(
-    director: DirectorClient, fake: FakeDirector, labels: Any, normalized: bool
-) -> None:
-    """The boolean does not count, neither does an absent label."""
-    fake.labels = labels
-    assert fetch(director).names_are_normalized is normalized
-
-
-def test_no_tenant_is_no_header(transport: Transport, server: Server, fake: FakeDirector) -> None:
+def test_no_tenant_is_no_header(fake: FakeDirector) -> None:
     """Over mTLS the header is optional."""
-    fetch(DirectorClient(transport, server.url, tenant=""))
-    assert "tenant" not in server.requests[0].headers
+    fetch(fake.client(tenant=""))
+    assert "Tenant" not in fake.sent[0][0]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 9, 10])
@@ -267,14 +130,9 @@ def test_every_page_is_read(director: DirectorClient, fake: FakeDirector, count:
     assert fake.seen == ["Page"] * pages + ["AssignedIds"] * (pages > 1)
 
 
-def at(call: int, change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[FakeDirector, Request], None]:
+def at(call: int, change: Callable[[list[dict[str, Any]]], object]) -> Callable[[FakeDirector], object]:
     """Change the assigned applications just before the nth call."""
-
-    def before(fake: FakeDirector, _request: Request) -> None:
-        if len(fake.seen) == call:
-            change(fake.applications)
-
-    return before
+    return lambda fake: len(fake.seen) == call and change(fake.applications)
 
 
 RACES = [
@@ -289,7 +147,7 @@ RACES = [
 
 @pytest.mark.parametrize("before", [row[1] for row in RACES], ids=[row[0] for row in RACES])
 def test_a_set_that_changes_between_pages_is_read_again(
-    director: DirectorClient, fake: FakeDirector, before: Callable[[FakeDirector, Request], None]
+    director: DirectorClient, fake: FakeDirector, before: Callable[[FakeDirector], object]
 ) -> None:
     """What is returned is the set as it is, with none skipped and none twice."""
     fake.applications = [application(n) for n in range(8)]
@@ -302,7 +160,7 @@ def test_a_set_that_changes_between_pages_is_read_again(
 def test_a_set_that_never_holds_still_is_given_up(director: DirectorClient, fake: FakeDirector) -> None:
     """A bounded number of readings, then InvalidAnswer about the list."""
     fake.applications = [application(n) for n in range(8)]
-    fake.before = lambda fake, _request: fake.applications.insert(0, application(100 + len(fake.seen)))
+    fake.before = lambda fake: fake.applications.insert(0, application(100 + len(fake.seen)))
     with pytest.raises(InvalidAnswer, match="inconsistent") as caught:
         fetch(director)
     assert caught.value.path == "applicationsForRuntime"
@@ -360,32 +218,32 @@ def test_nested_lists_are_followed(
     assert [api.id for api in items(found[2].apiDefinitions)] == ["def-2-a0", "def-2-a1", "def-2-a2"]
 
 
-def refuse_follow_ups(answer: bytes) -> Callable[[FakeDirector, Request], None]:
-    def before(fake: FakeDirector, _request: Request) -> None:
-        if fake.seen[-1].startswith("More"):
-            fake.raw = answer
-
-    return before
+def to_follow_ups(answer: HttpAnswer) -> Callable[[str], HttpAnswer | None]:
+    return lambda operation: answer if operation.startswith("More") else None
 
 
 FOLLOW_UPS = [
-    ("scopes", http({"data": {"application": None}, "errors": [SCOPES]}), "insufficient scopes"),
-    ("not allowed", http({"data": None, "errors": [{"message": "The operation is not allowed"}]}), "not allowed"),
-    ("gone", http({"data": {"application": None}}), "application: is null"),
-    ("another one", http({"data": {"application": {"id": "x", "bundles": None}}}), "not the one that was asked for"),
-    ("null", http({"data": {"application": {"id": "app-0001", "bundles": None}}}), "bundles: is null"),
-    ("garbage", http("oops"), "not JSON"),
+    ("scopes", answered({"data": {"application": None}, "errors": [SCOPES]}), "insufficient scopes"),
+    ("not allowed", answered({"data": None, "errors": [{"message": "The operation is not allowed"}]}), "not allowed"),
+    ("gone", answered({"data": {"application": None}}), "application: is null"),
+    (
+        "another one",
+        answered({"data": {"application": {"id": "x", "bundles": None}}}),
+        "not the one that was asked for",
+    ),
+    ("null", answered({"data": {"application": {"id": "app-0001", "bundles": None}}}), "bundles: is null"),
+    ("garbage", answered("oops"), "not JSON"),
 ]
 
 
 @pytest.mark.parametrize(("answer", "reason"), [row[1:] for row in FOLLOW_UPS], ids=[row[0] for row in FOLLOW_UPS])
 def test_a_follow_up_that_is_refused_leaves_that_application_incomplete(
-    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch, answer: bytes, reason: str
+    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch, answer: HttpAnswer, reason: str
 ) -> None:
     """The others are not held up."""
     monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(0), application(1, *(bundle(n) for n in range(3))), application(2)]
-    fake.before = refuse_follow_ups(answer)
+    fake.instead = to_follow_ups(answer)
     result = fetch(director)
     assert [app.id for app in result.applications] == ["app-0000", "app-0002"]
     ((app_id, name, told),) = [(app.id, app.name, app.reason) for app in result.incomplete]
@@ -395,19 +253,19 @@ def test_a_follow_up_that_is_refused_leaves_that_application_incomplete(
 
 @pytest.mark.parametrize(
     ("answer", "kind"),
-    [(http("", 503), Unavailable), (http("", 400), Refused), (http({"errors": [SCOPES]}, 401), Refused)],
+    [(answered("", 503), Unavailable), (answered("", 400), Refused), (answered({"errors": [SCOPES]}, 401), Refused)],
 )
 def test_an_outage_during_a_follow_up_fails_the_fetch(
     director: DirectorClient,
     fake: FakeDirector,
     monkeypatch: pytest.MonkeyPatch,
-    answer: bytes,
+    answer: HttpAnswer,
     kind: type[CompassError],
 ) -> None:
     """What is wrong with the connection is not the application's fault."""
     monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(1, bundle(0, apis=3))]
-    fake.before = refuse_follow_ups(answer)
+    fake.instead = to_follow_ups(answer)
     with pytest.raises(kind):
         fetch(director)
 
@@ -418,7 +276,7 @@ def test_a_nested_list_that_never_holds_still_is_incomplete(
     """A bounded number of readings; the other applications are not held up."""
     monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(0), application(1, bundle(0, apis=5))]
-    fake.before = lambda fake, _: fake.applications[1]["bundles"][0]["apiDefinitions"].append(
+    fake.before = lambda fake: fake.applications[1]["bundles"][0]["apiDefinitions"].append(
         definition(f"more-{len(fake.seen)}", targetURL="https://t")
     )
     result = fetch(director)
@@ -449,22 +307,19 @@ def test_a_nested_list_whose_pages_do_not_fit_is_incomplete(
     assert len(fake.seen) < 10 * fetching.NESTED_READINGS
 
 
-def reading(fake: FakeDirector, director: DirectorClient, order: random.Random) -> Assignment:
-    fake.shuffle = order.shuffle
-    return fetch(director)
-
-
 def test_a_list_in_a_new_order_for_each_page_is_read_completely(
     director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages of such a list overlap, and together miss items; nothing is lost, and nothing comes twice."""
     monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 4)
     bundles = [bundle(f"{n:02}", apis=n, events=9 - n) for n in range(9)]
-    fake.applications = [application(1, *bundles), application(2)]
-    expected = fetch(director)
-    assert [len(items(b.apiDefinitions)) for b in items(expected.applications[0].bundles)] == list(range(9))
+    fake.applications = [application(1, *bundles, auths=[{"id": f"auth-{n}"} for n in range(3)])]
+    (expected,) = fetch(director).applications
+    assert [len(items(b.apiDefinitions)) for b in items(expected.bundles)] == list(range(9))
     for seed in range(10):
-        assert reading(fake, director, random.Random(seed)) == expected
+        fake.shuffle = random.Random(seed).shuffle
+        assert fetch(fake.client()).applications == (expected,)
+        assert fetch(director).applications[0] is expected, "the value of before is kept, so nobody has to compare it"
 
 
 def test_a_partial_result_never_looks_complete(director: DirectorClient, fake: FakeDirector) -> None:
@@ -599,26 +454,17 @@ def test_a_wrong_field_inside_an_application_leaves_it_incomplete(
 
 
 @pytest.mark.parametrize("value", [None, "", 7])
-def test_an_application_without_an_id_is_incomplete(director: DirectorClient, fake: FakeDirector, value: Any) -> None:
-    """Also when several pages are read. It has no id, so nothing is deleted (model/test_desired.py)."""
-    fake.applications = [application(0), application(1, id=value), *(application(n) for n in range(2, 8))]
+@pytest.mark.parametrize(("field", "known"), [("id", ("", "shop 1")), ("name", ("app-0001", ""))])
+def test_an_application_without_id_or_name_is_incomplete(
+    director: DirectorClient, fake: FakeDirector, field: str, known: tuple[str, str], value: Any
+) -> None:
+    """Also when several pages are read. Without an id, nothing is deleted (applications/test_desired.py)."""
+    fake.applications = [application(0), application(1, **{field: value}), *(application(n) for n in range(2, 8))]
     result = fetch(director)
     assert len(result.applications) == 7
-    ((identifier, name, reason),) = [(item.id, item.name, item.reason) for item in result.incomplete]
-    assert (identifier, name) == ("", "shop 1")
-    assert reason.startswith("id: is ")
-
-
-@pytest.mark.parametrize("value", [None, "", []])
-def test_an_application_without_a_name_is_incomplete_with_its_id(
-    director: DirectorClient, fake: FakeDirector, value: Any
-) -> None:
-    fake.applications = [application(0), application(1, name=value)]
-    result = fetch(director)
-    assert [app.id for app in result.applications] == ["app-0000"]
-    ((identifier, name, reason),) = [(item.id, item.name, item.reason) for item in result.incomplete]
-    assert (identifier, name) == ("app-0001", "")
-    assert reason.startswith("name: is ")
+    (incomplete,) = result.incomplete
+    assert (incomplete.id, incomplete.name) == known
+    assert incomplete.reason.startswith(f"{field}: is ")
 
 
 @pytest.mark.parametrize("others", [1, 8])
@@ -633,59 +479,50 @@ def test_a_duplicate_id_concerns_these_two(director: DirectorClient, fake: FakeD
     assert fake.readings == 1
 
 
-def test_the_director_says_who_we_are(director: DirectorClient, server: Server) -> None:
-    """Id and type of the owner of the certificate."""
-    server.answer = lambda _: http({"data": {"viewer": {"id": "runtime-1", "type": "RUNTIME"}}})
-    assert director.viewer(request_id="r_1") == Viewer("runtime-1", "RUNTIME")
-    assert server.requests[0].headers["x-request-id"] == "r_1"
-
-
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "viewer"),
     [
-        http({"data": {"viewer": None}, "errors": [SCOPES]}),
-        http({"data": None, "errors": [{"message": "Internal Server Error", "extensions": {"error_code": 10}}]}),
-        http({"errors": [{"message": 'Cannot query field "viewer" on type "Query".'}], "data": None}, 422),
+        (answered({"data": {"viewer": {"id": "runtime-1", "type": "RUNTIME"}}}), Viewer("runtime-1", "RUNTIME")),
+        (answered({"data": {"viewer": None}, "errors": [SCOPES]}), None),
+        (answered({"data": None, "errors": [{"message": "Internal Server Error"}]}), None),
+        (answered({"errors": [{"message": 'Cannot query field "viewer" on type "Query".'}], "data": None}, 422), None),
     ],
 )
-def test_a_director_that_does_not_say_who_we_are_is_no_failure(
-    director: DirectorClient, server: Server, answer: bytes
+def test_the_director_says_who_we_are_or_nothing(
+    director: DirectorClient, fake: FakeDirector, answer: HttpAnswer, viewer: Viewer | None
 ) -> None:
-    """An older Compass does not know the field, or does not allow it."""
-    server.answer = lambda _: answer
-    assert director.viewer(request_id="r_1") is None
+    """Id and type of the owner of the certificate. An older Compass does not know the field, or does not allow it."""
+    fake.instead = lambda _: answer
+    assert director.viewer(request_id="r_1") == viewer
+    assert fake.sent[0][0]["x-request-id"] == "r_1"
 
 
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (http("", 503), Unavailable),
-        (http("", 400), Refused),
-        (http("<html>", 200), UnexpectedAnswer),
-        (http({"data": {"viewer": None}}), InvalidAnswer),
-        (http({"data": {"viewer": {"id": "", "type": "RUNTIME"}}}), InvalidAnswer),
-        (http({"data": {"viewer": {"id": "x"}}}), InvalidAnswer),
+        (answered("", 503), Unavailable),
+        (answered("", 400), Refused),
+        (answered("<html>", 200), UnexpectedAnswer),
+        (answered({"data": {"viewer": None}}), InvalidAnswer),
+        (answered({"data": {"viewer": {"id": "", "type": "RUNTIME"}}}), InvalidAnswer),
+        (answered({"data": {"viewer": {"id": "x"}}}), InvalidAnswer),
     ],
 )
 def test_a_call_that_fails_is_not_a_director_that_does_not_say(
-    director: DirectorClient, server: Server, answer: bytes, kind: type[CompassError]
+    director: DirectorClient, fake: FakeDirector, answer: HttpAnswer, kind: type[CompassError]
 ) -> None:
     """Without an answer nothing may be concluded about who we are."""
-    server.answer = lambda _: answer
+    fake.instead = lambda _: answer
     with pytest.raises(kind):
         director.viewer(request_id="r_1")
 
 
-def test_a_label_is_set_by_variables(director: DirectorClient, server: Server) -> None:
-    """Quotes in a value stay a value."""
-    server.answer = lambda _: http({"data": {"setRuntimeLabel": {"key": "k", "value": 'a"b'}}})
+def test_a_label_is_set_by_variables_and_confirmed(director: DirectorClient, fake: FakeDirector) -> None:
+    """Quotes in a value stay a value; a null result names the field."""
+    fake.instead = lambda _: answered({"data": {"setRuntimeLabel": {"key": "k", "value": 'a"b'}}})
     director.set_runtime_label("runtime-1", "k", 'a"b', request_id="r")
-    assert server.requests[0].variables == {"runtime": "runtime-1", "key": "k", "value": 'a"b'}
-
-
-def test_a_label_without_a_result_is_not_set(director: DirectorClient, server: Server) -> None:
-    """A null result names the field."""
-    server.answer = lambda _: http({"data": {"setRuntimeLabel": None}})
+    assert fake.sent[0][1] == {"runtime": "runtime-1", "key": "k", "value": 'a"b'}
+    fake.instead = lambda _: answered({"data": {"setRuntimeLabel": None}})
     with pytest.raises(InvalidAnswer) as caught:
         director.set_runtime_label("runtime-1", "k", "v", request_id="r_2")
     assert (caught.value.path, caught.value.request_id) == ("setRuntimeLabel", "r_2")

@@ -1,68 +1,29 @@
 """What a fetch has read before is not parsed again, and makes no difference to what it gives."""
 
-import json
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.compass.answers import Answer, decode
+from controller.compass import fetch as fetching
 from controller.compass.errors import CompassError, InvalidAnswer, TooLarge
-from controller.compass.fetch import ApplicationReader, Fetch, KnownApplications
+from controller.compass.fetch import ApplicationReader, KnownApplications
 from controller.compass.http import HttpAnswer
 from controller.compass.limits import Limits
-from controller.compass.queries import PAGE, Operation
-from controller.compass.types import Application, Assignment, items
+from controller.compass.types import Application, items
 from tests.support.compass_border import RUNTIME, DirectorBorder, truthful
 from tests.support.fuzzing import PLACES, VALUES, planted, quickly
-
-T = TypeVar("T")
+from tests.unit.compass.fake_director import FakeDirector, application, bundle, fetch
 
 AUTH = {"credential": {"__typename": "BasicCredentialData", "username": "u", "password": "p"}}
 
 
-def listed(items: list[Any], more: bool = False) -> dict[str, Any]:
-    return {
-        "data": items,
-        "pageInfo": {"hasNextPage": more, "endCursor": "next" if more else ""},
-        "totalCount": len(items) + more,
-    }
-
-
-def application(number: int = 1, **more: Any) -> dict[str, Any]:
-    apis = [{"id": f"api-{number}-{n}", "name": f"API {n}", "targetURL": "https://t"} for n in range(3)]
-    events = [{"id": f"event-{number}-{n}", "name": f"Event {n}"} for n in range(3)]
-    bundles = [
-        {
-            "id": f"bundle-{number}-{n}",
-            "name": f"Bundle {n}",
-            "defaultInstanceAuth": AUTH,
-            "apiDefinitions": listed(apis),
-            "eventDefinitions": listed(events),
-        }
-        for n in range(2)
-    ]
-    auths = [{"id": "auth-1"}, {"id": "auth-2"}]
-    return {"id": f"app-{number}", "name": f"app {number}", "auths": auths, "bundles": listed(bundles), **more}
-
-
-class Director:
-    """Answers with its applications in one page."""
-
-    def __init__(self, *applications: dict[str, Any]) -> None:
-        self.applications = [*applications]
-        self.known: KnownApplications = {}
-        self.follow_up: dict[str, Any] = {}
-
-    def __call__(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float) -> Answer[T]:
-        data: dict[str, Any] = {"runtime": {"labels": {}}, "applicationsForRuntime": listed(self.applications)}
-        text = json.dumps(data if operation is PAGE else self.follow_up).encode()
-        return Answer(decode(text, operation.data), size=len(text))
-
-    def fetch(self) -> Assignment:
-        return Fetch(self, "runtime", per_page=500, limits=Limits(), known=self.known).run()
+def assigning(count: int) -> FakeDirector:
+    return FakeDirector(
+        [application(n, *(bundle(f"{n}-{b}", apis=3, events=3, auth=AUTH) for b in range(2))) for n in range(count)]
+    )
 
 
 @pytest.fixture
@@ -81,87 +42,71 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_only_what_has_changed_is_parsed(parsed: list[str]) -> None:
     """And what was read before is the very same value."""
-    director = Director(*(application(number) for number in range(3)))
-    first = director.fetch()
+    fake = assigning(3)
+    director = fake.client()
+    first = fetch(director)
     parsed.clear()
-    director.applications[1]["description"] = "new"
-    second = director.fetch()
-    assert parsed == ["app-1"]
+    fake.applications[1]["description"] = "new"
+    second = fetch(director)
+    assert parsed == ["app-0001"]
     assert [a is b for a, b in zip(first.applications, second.applications, strict=True)] == [True, False, True]
     assert second.applications[1].description == "new"
     parsed.clear()
-    third = director.fetch()
+    assert fetch(director).applications == second.applications
     assert parsed == []
-    assert third.applications == second.applications
 
 
-@st.composite
-def orders(draw: st.DrawFn) -> dict[str, Any]:
-    """The application with every list in it in some order."""
-
-    def shuffled(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: shuffled(item) for key, item in value.items()}
-        return [shuffled(item) for item in draw(st.permutations(value))] if isinstance(value, list) else value
-
-    found: dict[str, Any] = shuffled(application())
-    return found
-
-
-@given(order=orders())
-def test_another_order_of_nested_lists_is_no_change(order: dict[str, Any]) -> None:
-    """The value from before is kept, so nobody has to compare it."""
-    director = Director(application())
-    (before,) = director.fetch().applications
-    director.applications = [order]
-    assert director.fetch().applications[0] is before
-
-
-def test_more_pages_are_read_each_time(parsed: list[str]) -> None:
+def test_more_pages_are_read_each_time(parsed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What the first page says is not all of it."""
-    more = application()
-    more["bundles"] = listed([], more=True)
-    director = Director(more)
+    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 1)
+    fake = FakeDirector([application(1, bundle(0), bundle(1))])
+    director = fake.client()
     for name in ("one", "two"):
-        bundle = {"id": "b", "name": name, "apiDefinitions": listed([]), "eventDefinitions": listed([])}
-        director.follow_up = {"application": {"id": "app-1", "bundles": listed([bundle])}}
-        (found,) = director.fetch().applications
-        assert [bundle.name for bundle in items(found.bundles)] == [name]
-    assert parsed == ["app-1", "app-1"]
+        fake.applications[0]["bundles"][1]["name"] = name
+        (found,) = fetch(director).applications
+        assert [bundle.name for bundle in items(found.bundles)] == ["Bundle 0", name]
+    assert parsed == ["app-0001", "app-0001"]
 
 
 def test_what_is_gone_is_forgotten(parsed: list[str]) -> None:
     """What is kept is what the last fetch had, and not all that ever was."""
-    director = Director(application(1), application(2))
-    director.fetch()
-    gone = director.applications.pop()
-    director.fetch()
-    director.applications.append(gone)
+    fake = assigning(2)
+    director = fake.client()
+    fetch(director)
+    gone = fake.applications.pop()
+    fetch(director)
+    fake.applications.append(gone)
     parsed.clear()
-    director.fetch()
-    assert parsed == ["app-2"]
+    fetch(director)
+    assert parsed == ["app-0001"]
 
 
 def test_a_fetch_that_fails_forgets_nothing(parsed: list[str]) -> None:
     """After an outage nothing has to be parsed that has not changed."""
-    director = Director(application(1), application(2))
-    director.fetch()
+    fake = assigning(2)
+    director = fake.client()
+    fetch(director)
     parsed.clear()
-    director.applications.append(5)  # type: ignore[arg-type]
-    with pytest.raises(InvalidAnswer, match="is a number"):
-        director.fetch()
-    director.applications.pop()
-    director.fetch()
-    assert set(parsed) == set()
+
+    def with_a_number(document: dict[str, Any]) -> dict[str, Any]:
+        document["data"]["applicationsForRuntime"]["data"][1] = 5
+        return document
+
+    fake.after = with_a_number
+    with pytest.raises(InvalidAnswer, match=r"applicationsForRuntime.data\[1\]: is a number instead of an object"):
+        fetch(director)
+    fake.after = lambda document: document
+    fetch(director)
+    assert parsed == []
 
 
 def test_the_memory_of_what_was_read_before_counts() -> None:
     """Twenty applications that take more than twenty may: refused at first, and as much when all of them are known."""
-    director = Director(*(application(number) for number in range(20)))
-    for known in ({}, director.known):
+    fake, known = assigning(20), KnownApplications()
+    for _ in range(2):
         with pytest.raises(TooLarge):
-            Fetch(director, "runtime", per_page=500, limits=Limits(applications=20), known=known).run()
-        director.fetch()
+            fetch(fake.client(known=known, limits=Limits(applications=20)))
+        fetch(fake.client(known=known))
 
 
 def outcome(fetch: Any) -> Any:
@@ -200,10 +145,3 @@ def test_an_application_with_invalid_text_is_incomplete() -> None:
     result = border.client().fetch(RUNTIME, request_id="r")
     assert len(result.applications) == 1
     assert [item.reason for item in result.incomplete] == ["is not JSON"]
-
-
-def test_items_that_are_no_objects_fail_the_fetch() -> None:
-    director = Director(application(1))
-    director.applications.append(5)  # type: ignore[arg-type]
-    with pytest.raises(InvalidAnswer, match=r"applicationsForRuntime.data\[1\]: is a number instead of an object"):
-        director.fetch()

@@ -69,14 +69,5 @@ def test_a_proxy_is_used_as_by_the_agent(trusting: ssl.SSLContext, monkeypatch: 
     assert found.text.startswith("through the proxy http://proxy.invalid:3128: the host name proxy.invalid cannot be")
 
 
-def test_no_proxy_may_be_a_network(trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for the calls of the agent."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
-    found = probe("Connector", "https://127.0.0.1:1/graphql", trusting, timeout=5, now=lambda: 0.0)
-    assert found.failed is Step.CONNECTION
-    assert "proxy" not in found.text
-
-
 def test_a_url_that_is_none(trusting: ssl.SSLContext) -> None:
     assert probed("https://host:port/", trusting).failed is Step.NAME
