@@ -29,7 +29,7 @@ from informers.errors import ApiError, NotFound
 from tests.clock import VirtualClock
 from tests.support.agent_thread import small_key
 from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT, ConnectorBorder
-from tests.support.object_store import ObjectStore
+from tests.support.object_store import ObjectStore, copied
 
 CLUSTER = ObjectName("kyma-system", "cluster-client-certificates")
 CA = ObjectName("istio-system", "ca-certificates")
@@ -155,7 +155,7 @@ class Bench:
 
     def _reconcile(self) -> None:
         self.reconciles += 1
-        before = sum(self.server.writes.values())
+        before = self.server.writes.total()
         self.due = float("inf")
         try:
             after = self.reconciler.reconcile(CONNECTION_NAME).requeue_after
@@ -163,7 +163,7 @@ class Bench:
             after = 1.0  # the queue's rate limiter has its own tests
         if after is not None:
             self.due = min(self.due, self.clock.monotonic() + after)
-        if sum(self.server.writes.values()) != before:
+        if self.server.writes.total() != before:
             self._wake()  # each write triggers it
 
     # --- what people and Compass do ---
@@ -190,6 +190,18 @@ class Bench:
         refusal = Refused("insufficient scopes", status=200, code=23)
         self.health.refused(CompassService.DIRECTOR, self.fingerprint(), refusal)
 
+    def secret(self, name: ObjectName = CLUSTER) -> Object:
+        """A copy."""
+        return copied(self.server.get(SECRET, name.name, namespace=name.namespace))
+
+    def put_secret(self, data: Mapping[str, str], name: ObjectName = CLUSTER) -> None:
+        """One with this data and no more, in place of the one that there is."""
+        metadata = {"name": name.name, "namespace": name.namespace}
+        self.server.put(SECRET, {"metadata": metadata, "data": dict(data)})
+
+    def delete_secret(self, name: ObjectName = CLUSTER) -> None:
+        self.server.delete(SECRET, name.name, namespace=name.namespace)
+
     def edit_secret(self, key: str, /, **values: object) -> None:
         """Change the JSON under a key of the client's Secret: `connection` or `pairing`."""
 
@@ -212,10 +224,11 @@ class Bench:
 
     def put_configuration(self, kind: str, data: Mapping[str, str]) -> None:
         """This ConfigMap or Secret."""
-        resource = CONFIG_MAP if kind == "ConfigMap" else SECRET
+        if kind == "Secret":
+            self.put_secret({key: encoded(value) for key, value in data.items()}, CONFIGURATION)
+            return
         metadata = {"name": CONFIGURATION.name, "namespace": CONFIGURATION.namespace}
-        stored = {key: encoded(value) for key, value in data.items()} if resource is SECRET else dict(data)
-        self.server.put(resource, {"metadata": metadata, "data": stored})
+        self.server.put(CONFIG_MAP, {"metadata": metadata, "data": dict(data)})
 
     def unconfigure(self) -> None:
         """Delete the ConfigMap."""
@@ -242,6 +255,9 @@ class Bench:
     @property
     def warning(self) -> str:
         return str(self.connection["status"]["connectionStatus"].get("warning", ""))
+
+    def condition(self, kind: str) -> Object | None:
+        return next((c for c in self.connection["status"].get("conditions", ()) if c["type"] == kind), None)
 
     @property
     def signed(self) -> int:

@@ -1,18 +1,16 @@
 """The life of the connection on virtual time: what is done when, how often, and what it costs."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from controller.compass.errors import Refused
 from controller.compass.http import HttpAnswer
 from controller.connection import status
 from controller.connection.configuration import mark_revoked
-from controller.connection.observations import CompassService
 from controller.connection.state import renewal_due_at
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
@@ -131,25 +129,6 @@ def test_a_literal_token_goes_even_if_the_agent_was_killed_before_it_could_remov
     assert caught == 2  # right after the token is stored elsewhere, and right before it is removed
 
 
-def test_a_write_that_fails_after_signing_costs_nothing(bench: Bench) -> None:
-    """What the Connector signed is kept in memory and stored as soon as the API server takes it."""
-    bench.configure()
-    signed = False
-
-    def refuse(_verb: str, kind: str) -> None:
-        if kind == "Secret" and "signCertificateSigningRequest" in bench.connector.calls and not signed:
-            raise ServerError("etcd is away", status=500)
-
-    bench.server.before = refuse
-    bench.settle()
-    assert bench.state == "ConnectionFailed"
-    assert bench.error == "Failed to preserve certificate: etcd is away (500)"
-    signed = True
-    bench.run(3)
-    assert bench.state == "Connected"
-    assert bench.connector.calls.count("signCertificateSigningRequest") == 1
-
-
 def test_an_answer_that_is_not_stored_outlives_another_configuration() -> None:
     """The token is used by then. So the answer stays in memory until its pairing is requested again."""
     bench = Bench()
@@ -179,42 +158,24 @@ def test_an_answer_that_is_not_stored_outlives_another_configuration() -> None:
 # --- no hammering, no loops ---
 
 
+@pytest.mark.parametrize("connected", [False, True], ids=["pairing", "connected"])
 @pytest.mark.parametrize(
-    ("answer", "state"),
-    [
-        (HttpAnswer(503, b"", ""), "ConnectionFailed"),
-        (HttpAnswer(400, b"", ""), "ConnectionFailed"),
-        (HttpAnswer(200, b"null", ""), "ConnectionFailed"),
-    ],
+    "answer", [HttpAnswer(503, b"", ""), HttpAnswer(400, b"", ""), HttpAnswer(200, b"null", "")], ids=str
 )
-def test_a_long_failure_of_pairing_costs_a_call_and_a_write_a_period(
-    bench: Bench, answer: HttpAnswer, state: str
-) -> None:
+def test_a_long_failure_costs_a_call_and_a_write_a_period(bench: Bench, answer: HttpAnswer, connected: bool) -> None:
     """The delay grows to the sync period; each attempt writes the status at most twice."""
-    bench.configure()
+    if connected:
+        bench.paired()
+    else:
+        bench.configure()
+    calls, writes, reconciles = len(bench.connector.calls), bench.server.writes.total(), bench.reconciles
     bench.connector.intervene = lambda _: answer
     bench.run(HOUR)
-    assert bench.state == state
-    attempts = len(bench.connector.calls)
-    assert HOUR / SYNC_PERIOD * 0.8 < attempts < HOUR / SYNC_PERIOD + 10
-    assert sum(bench.server.writes.values()) <= 2 * attempts + 5
-    assert bench.reconciles < 8 * attempts + 2 * HOUR / 60
-
-
-@pytest.mark.parametrize("status", [503, 400])
-def test_a_long_failure_of_maintenance_costs_a_call_and_a_write_a_period(bench: Bench, status: int) -> None:
-    """The same while connected: an outage, and refusals that make the token be tried now and then."""
-    bench.paired()
-    calls, writes, reconciles = len(bench.connector.calls), sum(bench.server.writes.values()), bench.reconciles
-    bench.connector.intervene = lambda _: HttpAnswer(status, b"", "")
-    bench.run(HOUR)
-    assert bench.state == "ConnectionMaintenanceFailed"
+    assert bench.state == ("ConnectionMaintenanceFailed" if connected else "ConnectionFailed")
     calls = len(bench.connector.calls) - calls
-    writes = sum(bench.server.writes.values()) - writes
-    share = 1 if status == 503 else 2  # refused: renewal's call, and the token's
-    assert calls < share * (HOUR / SYNC_PERIOD + 12)
-    assert writes <= 2 * calls + 5
-    assert bench.reconciles - reconciles < 12 * calls + 2 * HOUR / 60
+    assert 0.8 * HOUR / SYNC_PERIOD < calls < HOUR / SYNC_PERIOD + 10
+    assert bench.server.writes.total() - writes <= 2 * calls + 5
+    assert bench.reconciles - reconciles < 8 * calls + 2 * HOUR / 60
 
 
 def test_an_hour_of_health_writes_nothing(bench: Bench) -> None:
@@ -310,30 +271,39 @@ def test_a_wall_clock_that_jumps_past_the_expiry_is_noticed() -> None:
     assert bench.state == "ConnectionFailed"
 
 
+def _change_ca(bench: Bench) -> None:
+    bench.server.edit(SECRET, CA.name, lambda obj: obj["data"].update(cacert="eA==", other="eQ=="), CA.namespace)
+
+
+def _lose_ca_in_an_outage(bench: Bench) -> None:
+    bench.connector.outages.begin("connector")
+    bench.delete_secret(CA)
+
+
+def _lose_ca_while_a_renewed_certificate_waits(bench: Bench) -> None:
+    bench.connector.state.clock = lambda: bench.clock.time() + 7200
+    bench.clock.advance(SYNC_PERIOD)
+    bench.delete_secret(CA)
+
+
 @pytest.mark.parametrize(
-    ("harm", "renewed"),
+    ("harm", "signed"),
     [
-        (lambda bench: bench.server.delete(SECRET, CA.name, namespace=CA.namespace), True),
-        (
-            lambda bench: bench.server.edit(
-                SECRET, CA.name, lambda o: o["data"].update(cacert="eA==", other="eQ=="), namespace=CA.namespace
-            ),
-            False,
-        ),
+        (_change_ca, 1),
+        (lambda bench: bench.delete_secret(CA), 2),
+        (_lose_ca_in_an_outage, 1),
+        (_lose_ca_while_a_renewed_certificate_waits, 2),
     ],
-    ids=["lost", "changed"],
+    ids=["changed", "lost", "lost in an outage", "lost while a renewed certificate waits"],
 )
-def test_the_ca_secret_is_mended(bench: Bench, harm: object, renewed: bool) -> None:
-    """Lost, it is a reason to renew; changed, it is written again from the chain, other keys surviving."""
+def test_the_ca_secret_is_mended(bench: Bench, harm: Callable[[Bench], None], signed: int) -> None:
+    """Lost, it is a reason to renew. It is written from the chain in the cluster, and other keys survive."""
     bench.paired()
-    wanted = bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]["cacert"]
-    before = bench.fingerprint()
-    harm(bench)  # type: ignore[operator]
-    bench.settle()
-    data = bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]
-    assert data["cacert"] == wanted
-    assert (bench.fingerprint() != before) is renewed
-    assert data.get("other") == (None if renewed else "eQ==")
+    wanted = bench.secret(CA)["data"]["cacert"]
+    harm(bench)
+    bench.run(60)
+    assert bench.secret(CA)["data"] == {"cacert": wanted} | ({"other": "eQ=="} if harm is _change_ca else {})
+    assert bench.signed == signed
 
 
 @pytest.mark.parametrize(("announced", "bits"), [("rsa2048", 2048), ("rsa3072", 3072), ("ecdsa", 4096)])
@@ -360,7 +330,7 @@ def test_the_key_has_the_size_that_the_connector_announces(bench: Bench, announc
 def test_a_secret_that_is_deleted_while_the_connector_signs_is_written_anew(bench: Bench) -> None:
     def delete(operation: str) -> None:
         if operation == "signCertificateSigningRequest":
-            bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+            bench.delete_secret()
 
     bench.connector.intervene = delete
     bench.paired()
@@ -376,7 +346,7 @@ def test_a_secret_that_a_revocation_deletes_while_the_connector_signs_stays_away
         if operation == "signCertificateSigningRequest":
             edit = functools.partial(mark_revoked, configuration=configuration)
             bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, edit)
-            bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+            bench.delete_secret()
 
     bench.apply(managementInfo={"connectorUrl": "", "directorUrl": ""})
     bench.connector.intervene = revoke
@@ -386,27 +356,6 @@ def test_a_secret_that_a_revocation_deletes_while_the_connector_signs_stays_away
     assert str(bench.credentials.read().credentials).endswith("does not exist")
 
 
-def test_a_lost_ca_secret_is_restored_in_an_outage_of_the_connector(bench: Bench) -> None:
-    """A renewal is not possible then, and the chain is in the cluster."""
-    bench.paired()
-    wanted = bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]["cacert"]
-    bench.connector.outages.begin("connector")
-    bench.server.delete(SECRET, CA.name, namespace=CA.namespace)
-    bench.settle()
-    assert bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]["cacert"] == wanted
-    assert bench.signed == 1
-
-
-def test_a_lost_ca_secret_is_restored_while_a_renewed_certificate_waits(bench: Bench) -> None:
-    bench.paired()
-    bench.connector.state.clock = lambda: bench.clock.time() + 7200
-    bench.clock.advance(SYNC_PERIOD)
-    bench.server.delete(SECRET, CA.name, namespace=CA.namespace)
-    bench.run(60)
-    assert bench.credentials.read().pending is not None
-    assert bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]["cacert"]
-
-
 def test_a_ca_secret_that_a_policy_changes_is_written_with_pauses(bench: Bench) -> None:
     """And the connection is reported, with a warning."""
     update, create = bench.server.update, bench.server.create
@@ -414,7 +363,7 @@ def test_a_ca_secret_that_a_policy_changes_is_written_with_pauses(bench: Bench) 
     def changed(written: dict[str, Any]) -> dict[str, Any]:
         if written["metadata"]["name"] == CA.name:
             bench.server.edit(SECRET, CA.name, lambda obj: obj["data"].update(cacert="eA=="), CA.namespace)
-            return bench.server.get(SECRET, CA.name, namespace=CA.namespace)
+            return bench.secret(CA)
         return written
 
     bench.server.update = lambda *a, **k: changed(update(*a, **k))  # type: ignore[method-assign]
@@ -430,7 +379,7 @@ def test_a_ca_secret_that_a_policy_changes_is_written_with_pauses(bench: Bench) 
 def test_a_warning_of_the_ca_secret_ends_when_it_is_right(bench: Bench) -> None:
     """Also if another client has written it."""
     bench.paired()
-    right = bench.server.get(SECRET, CA.name, namespace=CA.namespace)["data"]
+    right = bench.secret(CA)["data"]
     bench.server.forbidden.add(f"{CA.namespace}/{CA.name}")
     bench.server.edit(SECRET, CA.name, lambda obj: obj["data"].update(cacert="eA=="), CA.namespace)
     bench.settle()
@@ -463,7 +412,7 @@ def test_the_metrics_of_the_certificate_end_with_it(bench: Bench) -> None:
     bench.clock.set_time(expiry + 1)
     bench.settle()
     assert not_after() == expiry
-    bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+    bench.delete_secret()
     bench.settle()
     assert not_after() == 0
 
@@ -596,15 +545,6 @@ def test_the_cause_of_a_used_token_stays_visible(literal: bool) -> None:
     assert bench.connector.calls.count("signCertificateSigningRequest") == 1
 
 
-def test_a_changed_token_waits_for_no_back_off(bench: Bench) -> None:
-    """Hours of refusals, then a new token: tried at once."""
-    bench.configure(TOKEN="unknown")
-    bench.run(HOUR)
-    bench.configure()
-    bench.settle()
-    assert bench.state == "Connected"
-
-
 def test_a_configuration_error_is_told_once(bench: Bench) -> None:
     """One write, one Event, also over a restart; nothing is asked."""
     bench.configure(TOKEN="")
@@ -615,26 +555,6 @@ def test_a_configuration_error_is_told_once(bench: Bench) -> None:
     bench.restart()
     bench.settle()
     assert bench.recorder.reasons == []
-
-
-def test_suspicion_spares_a_used_token_at_first_and_an_unused_one_not() -> None:
-    """Refusals may be over in a moment; a token that can work is tried at once."""
-    bench = Bench().paired()
-    bench.run(1)
-    bench.connector.state.revoke_all(RUNTIME)
-    before = bench.fingerprint()
-    calls = len(bench.connector.calls)
-    bench.health.refused(CompassService.DIRECTOR, before, Refused("insufficient scopes"))
-    bench.reconciler.reconcile(CONNECTION_NAME)
-    assert len(bench.connector.calls) == calls
-    assert bench.state == "ConnectionMaintenanceFailed"
-    assert "configure a new one-time token in ConfigMap" in bench.error
-    assert bench.fingerprint() == before
-    bench.configure()
-    bench.settle()
-    assert bench.fingerprint() != before
-    assert bench.state == "Connected"
-    assert bench.health.observations().refusals == ()
 
 
 def test_a_finished_revocation_is_not_reported_as_a_working_connection(bench: Bench) -> None:
@@ -657,7 +577,7 @@ def test_a_finished_revocation_is_not_reported_as_a_working_connection(bench: Be
 def test_suspicion_without_a_configuration_says_what_is_missing() -> None:
     """And the old credentials stay."""
     bench = Bench().paired()
-    bench.server.delete(CONFIG_MAP, CONFIGURATION.name, namespace=CONFIGURATION.namespace)
+    bench.unconfigure()
     bench.connector.state.revoke_all(RUNTIME)
     bench.run(HOUR)
     assert bench.state == "ConnectionMaintenanceFailed"

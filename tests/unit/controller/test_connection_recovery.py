@@ -95,18 +95,6 @@ def test_a_token_whose_answer_was_lost_may_be_used() -> None:
     assert "an earlier attempt may have used the one-time token: the connection was reset" in bench.error
 
 
-def test_a_token_that_was_not_sent_is_not_used() -> None:
-    bench = Bench()
-
-    def unreachable(_operation: str) -> HttpAnswer:
-        raise Unavailable("the connection was refused")
-
-    bench.connector.intervene = unreachable
-    bench.configure()
-    bench.settle()
-    assert bench.error.endswith("the connection was refused")
-
-
 # --- clocks ---
 
 
@@ -267,28 +255,10 @@ def test_an_unforeseen_error_while_connected_is_told_and_has_a_back_off(
     bench.assert_connected()
 
 
-def test_an_unforeseen_error_while_fetching_ends_the_state_synchronized() -> None:
-    """The fetch fails each time: that is what the state says, and not that all is well."""
-    bench = WholeBench()
-    bench.configure()
-    bench.run(5)
-    assert bench.state == "Synchronized"
-
-    def fail(called: str) -> None:
-        if called in ("viewer", "runtime", "applicationsForRuntime"):
-            raise TypeError("surprise")
-
-    bench.connector.intervene = fail
-    bench.run(SYNC_PERIOD * 1.3)
-    assert bench.state == "SynchronizationFailed"
-    assert "an error that the agent does not expect (TypeError)" in bench.sync_error
-    bench.connector.intervene = lambda _: None
-    bench.run(2 * SYNC_PERIOD)
-    assert (bench.state, bench.sync_error) == ("Synchronized", "")
-
-
-@pytest.mark.parametrize("place", ["before the fetch", "after the fetch"])
-def test_an_unforeseen_error_in_the_sync_has_a_back_off(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+@pytest.mark.parametrize("place", ["before the fetch", "in a call", "after the fetch"])
+def test_an_unforeseen_error_in_the_sync_is_told_and_has_a_back_off(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
     """The status has no id of a request: the operators of Compass would look for it."""
     bench = WholeBench()
     bench.configure()
@@ -299,38 +269,24 @@ def test_an_unforeseen_error_in_the_sync_has_a_back_off(monkeypatch: pytest.Monk
         errors.append(bench.clock.monotonic())
         raise ZeroDivisionError
 
+    def fail_in_a_call(operation: str) -> None:
+        if operation in ("viewer", "runtime", "applicationsForRuntime"):
+            fail()
+
     with monkeypatch.context() as context:
-        if place == "before the fetch":
-            context.setattr(bench.agent.sync, "_is_overdue", fail)
-        else:
-            context.setattr("controller.applications.sync.desired_set", fail)
+        match place:
+            case "before the fetch":
+                context.setattr(bench.agent.sync, "_is_overdue", fail)
+            case "in a call":
+                context.setattr(bench.connector, "intervene", fail_in_a_call)
+            case _:
+                context.setattr("controller.applications.sync.desired_set", fail)
         bench.run(2 * SYNC_PERIOD)
         assert bench.state == "SynchronizationFailed"
-        assert bench.sync_error.startswith("Failed to fetch configuration: an error that the agent does not expect")
+        assert "an error that the agent does not expect (ZeroDivisionError)" in bench.sync_error
         assert 5 <= len(errors) <= 30, "a back-off of 1, 2, 4, ... s, up to its cap of 20 s"
     bench.run(25)
-    assert bench.state == "Synchronized"
-
-
-def test_ready_follows_the_connector_without_a_fetch() -> None:
-    """The Director has answered throughout."""
-    bench = WholeBench()
-    bench.configure()
-    bench.run(5)
-    with bench.connector.outages.during("connector"):
-        bench.refresh()
-        bench.run(5)
-        assert bench.state == "ConnectionMaintenanceFailed"
-        assert _ready(bench) == "False"
-    fetches = bench.connector.calls.count("applicationsForRuntime")
-    bench.run(60)
-    assert (bench.state, _ready(bench)) == ("Synchronized", "True")
-    assert bench.connector.calls.count("applicationsForRuntime") == fetches
-
-
-def _ready(bench: WholeBench) -> str:
-    (ready,) = [one for one in bench.connection["status"]["conditions"] if one["type"] == "Ready"]
-    return str(ready["status"])
+    assert (bench.state, bench.sync_error) == ("Synchronized", "")
 
 
 # --- requests ---
@@ -367,28 +323,6 @@ def test_a_pairing_fulfils_a_request_to_renew(bench: Bench) -> None:
 
 
 # --- what is wrong, and what mends it ---
-
-
-def test_the_address_for_calls_with_a_certificate_is_named_as_wrong(bench: Bench) -> None:
-    """Its TLS alert comes before the token was looked at: nothing is said to be used."""
-    data = bench.configure()
-    bench.connector.intervene = _demands_a_certificate
-    bench.run(60)
-    assert bench.state == "ConnectionFailed"
-    assert (
-        "demands a client certificate, so it is not the one for a one-time token: correct CONNECTOR_URL" in bench.error
-    )
-    assert f"in ConfigMap {CONFIGURATION}" in bench.error
-    assert "the one-time token was not used" in bench.error
-    assert "put a new one-time token" not in bench.error
-    bench.connector.intervene = lambda _: None
-    bench.configure(**data | {"CONNECTOR_URL": CONNECTOR_URL})
-    bench.run(SYNC_PERIOD)
-    assert bench.state == "Connected"
-
-
-def _demands_a_certificate(_operation: str) -> HttpAnswer | None:
-    raise Refused("the server does not accept the client certificate (TLS alert: certificate required)")
 
 
 @pytest.mark.parametrize("code", [24, 25])
@@ -488,29 +422,6 @@ def test_a_valid_certificate_is_never_said_to_be_paired_never(bench: Bench) -> N
     assert re.fullmatch(r"\d{4}-.*Z", established(bench))
 
 
-def test_a_new_pairing_drops_the_error_of_the_last_synchronisation() -> None:
-    """The state after it is Connected, with no error of a time before."""
-    bench = WholeBench()
-    bench.configure()
-    bench.run(5)
-    body = b'{"errors": [{"message": "no", "extensions": {"error_code": 10}}], "data": null}'
-    bench.connector.intervene = lambda op: HttpAnswer(200, body, "", "application/json") if op == "viewer" else None
-    bench.connector.outages.begin("director", delay=0.0)
-    bench.run(SYNC_PERIOD * 1.3)
-    assert bench.sync_error
-    bench.configure()
-    bench.connector.outages.clear()
-    bench.apply_pairing(token=bench.connector.token())
-    before = bench.fingerprint()
-    for _ in range(30):
-        bench._reconcile()
-        if bench.fingerprint() != before and bench.state == "Connected":
-            break
-        bench.clock.advance(1)
-    assert bench.state == "Connected"
-    assert bench.sync_error == ""
-
-
 # --- the store ---
 
 
@@ -536,13 +447,9 @@ def test_a_store_that_two_threads_share_never_strips_the_status() -> None:
 # --- what a restart finds ---
 
 
-def _condition(bench: Bench, kind: str) -> dict[str, Any] | None:
-    return next((c for c in bench.connection["status"].get("conditions", ()) if c["type"] == kind), None)
-
-
 def _since(bench: Bench, kind: str) -> str:
     """Since when the condition is true; it has to be there."""
-    condition = _condition(bench, kind)
+    condition = bench.condition(kind)
     assert condition is not None, kind
     return str(condition["lastTransitionTime"])
 
@@ -556,13 +463,13 @@ def test_a_restart_finds_since_when_the_certificate_is_refused(jump: float) -> N
     bench.restart()
     bench.run(1)
     before = bench.fingerprint()
-    assert _condition(bench, "CertificateRefused") is None
+    assert bench.condition("CertificateRefused") is None
     bench.connector.state.revoke_all(RUNTIME)
     refusal = Refused("insufficient scopes", status=200, code=23)
     bench.health.refused(CompassService.DIRECTOR, before, refusal)
     since = timestamp(bench.clock.time())
     bench.run(2 * SYNC_PERIOD - 100)
-    condition = _condition(bench, "CertificateRefused")
+    condition = bench.condition("CertificateRefused")
     assert condition is not None
     assert condition["lastTransitionTime"] == since
     assert condition["reason"] == "RefusedByConnectorAndDirector"
@@ -577,10 +484,10 @@ def test_a_restart_finds_since_when_the_certificate_is_refused(jump: float) -> N
     bench.clock.set_time(right)
     bench.run(80)
     assert bench.fingerprint() == before
-    assert _condition(bench, "CertificateRefused") == condition
+    assert bench.condition("CertificateRefused") == condition
     bench.run(SYNC_PERIOD)  # with the next call of the Connector, long before another tolerance has passed
     assert bench.fingerprint() != before
-    assert _condition(bench, "CertificateRefused") is None
+    assert bench.condition("CertificateRefused") is None
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -606,7 +513,7 @@ def test_a_refusal_ends_when_the_service_that_refused_accepts(
     bench.connector.outages.clear()
     bench.health.synchronised(ConnectionState.SYNCHRONIZATION_FAILED)
     bench.run(1.5 * SYNC_PERIOD)
-    condition = _condition(bench, "CertificateRefused")
+    condition = bench.condition("CertificateRefused")
     assert (condition and condition["reason"]) == reason
     bench.health.refused(CompassService.DIRECTOR, bench.fingerprint(), refused_again)
     since = timestamp(bench.clock.time())
@@ -615,36 +522,28 @@ def test_a_refusal_ends_when_the_service_that_refused_accepts(
     bench.health.synchronised(ConnectionState.SYNCHRONIZED)
     bench.health.accepted(CompassService.DIRECTOR)
     bench.settle()
-    assert _condition(bench, "CertificateRefused") is None
+    assert bench.condition("CertificateRefused") is None
 
 
-def test_a_restart_does_not_count_failures_of_another_token() -> None:
-    """It has the whole time, as without a restart."""
+@pytest.mark.parametrize("token", ["the same", "another"])
+def test_a_restart_finds_since_when_a_pairing_fails(token: str) -> None:
+    """A reconnect whose token is refused is given up as without a restart. Failures of another token do not count."""
     bench = Bench().paired()
-    bench.configure(TOKEN="refused")
-    bench.delete_connection()
-    bench.run(2 * SYNC_PERIOD - 100)
-    bench.configure(TOKEN="another")
-    bench.restart()
-    since = timestamp(bench.clock.time())
-    bench.run(2 * SYNC_PERIOD - 100)
-    assert _since(bench, "PairingFailing") == since
-    assert bench.state == "ConnectionMaintenanceFailed"
-
-
-def test_a_restart_finds_since_when_a_pairing_fails() -> None:
-    """A reconnect whose token is refused is given up at the same time as without a restart."""
-    bench = Bench().paired()
-    bench.configure(TOKEN="refused")
+    bench.configure(TOKEN="the same")
     bench.delete_connection()
     since = timestamp(bench.clock.time())
     bench.run(2 * SYNC_PERIOD - 100)
     assert _since(bench, "PairingFailing") == since
     assert bench.state == "ConnectionMaintenanceFailed"
+    bench.configure(TOKEN=token)
     bench.restart()
-    bench.run(200)
-    assert bench.state == "Connected"
+    bench.run(2 * SYNC_PERIOD - 100)
+    if token == "the same":
+        assert bench.state == "Connected"
+    else:
+        assert bench.state == "ConnectionMaintenanceFailed"
+        assert _since(bench, "PairingFailing") == timestamp(bench.clock.time() - 2 * SYNC_PERIOD + 100)
     bench.configure()
     bench.delete_connection()
     bench.run(1)
-    assert (bench.state, _condition(bench, "PairingFailing")) == ("Connected", None)
+    assert (bench.state, bench.condition("PairingFailing")) == ("Connected", None)

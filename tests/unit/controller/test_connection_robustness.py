@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import copy
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping
@@ -12,14 +11,13 @@ import orjson
 import pytest
 
 from controller.compass.certificates import key_to_pem
-from controller.compass.errors import Refused, Unavailable
+from controller.compass.errors import CompassError, Refused, Unavailable
 from controller.compass.http import HttpAnswer
 from controller.connection.clients import CompassClients
 from controller.connection.configuration import LAST_APPLIED
 from controller.connection.observations import CompassService, Owner
 from controller.connection.status import ConnectionState, timestamp
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
-from controller.settings import ObjectName
 from e2e.cluster import encoded
 from informers import Stopped
 from informers.errors import NotFound, ServerError
@@ -31,10 +29,6 @@ HOUR, DAY = 3600.0, 86400.0
 JSON = "application/json"
 OTHER = "https://other.example/connector"
 WRONG = "https://wrong.example/connector"
-
-
-def secret(bench: Bench, name: ObjectName = CLUSTER) -> dict[str, Any]:
-    return copy.deepcopy(bench.server.get(SECRET, name.name, namespace=name.namespace))
 
 
 def create_connection(bench: Bench, **spec: Any) -> None:
@@ -204,7 +198,7 @@ def test_a_renewed_certificate_that_the_connector_does_not_accept_is_not_used(be
 
 def delete_ca(bench: Bench) -> None:
     with contextlib.suppress(NotFound):
-        bench.server.delete(SECRET, CA.name, namespace=CA.namespace)
+        bench.delete_secret(CA)
 
 
 @pytest.mark.parametrize("repeat", [Bench.refresh, delete_ca], ids=["refreshCredentialsNow", "the CA is deleted"])
@@ -217,7 +211,7 @@ def test_a_reason_to_renew_that_a_tool_repeats_each_second_has_pauses(repeat: Ca
     assert 120 / 15 - 1 <= bench.signed - 1 <= 120 / 15 + 1
     bench.run(16)
     assert "refreshCredentialsNow" not in bench.connection["spec"]
-    assert secret(bench, CA)
+    assert bench.secret(CA)
     bench.assert_connected()
 
 
@@ -253,12 +247,7 @@ def test_a_registration_with_a_nonsensical_time_is_used_without_it(acquired: obj
     """It is told and renewed as always; the reconciler does not fail, and the connection is not lost."""
     bench = Bench().paired()
     before = bench.fingerprint()
-
-    def edit(obj: dict[str, Any]) -> None:
-        registration = orjson.loads(base64.b64decode(obj["data"]["connection"])) | {"acquired": acquired}
-        obj["data"]["connection"] = base64.b64encode(orjson.dumps(registration)).decode()
-
-    bench.server.edit(SECRET, CLUSTER.name, edit, namespace=CLUSTER.namespace)
+    bench.edit_secret("connection", acquired=acquired)
     bench.run(HOUR)
     bench.assert_connected()
     assert bench.fingerprint() == before
@@ -282,14 +271,15 @@ def test_a_ca_secret_that_cannot_be_written_is_in_nobodys_way(bench: Bench) -> N
     assert bench.signed == 2
     if bench.server.subresource:
         assert f"could not be written to the Secret {CA}: secrets is forbidden" in bench.warning
-        connected = next(c for c in bench.connection["status"]["conditions"] if c["type"] == "Connected")
+        connected = bench.condition("Connected")
+        assert connected is not None
         assert (connected["status"], connected["message"]) == ("True", bench.warning)
     assert bench.recorder.reasons.count("GatewaySecretFailed") == 1
     bench.server.forbidden.clear()
     bench.run(SYNC_PERIOD * 1.3)
-    assert secret(bench, CA)["data"]["cacert"]
+    assert bench.secret(CA)["data"]["cacert"]
     assert bench.warning == ""
-    bench.server.delete(SECRET, CA.name, namespace=CA.namespace)
+    bench.delete_secret(CA)
     bench.server.forbidden.add(f"{CA.namespace}/{CA.name}")
     bench.run(HOUR)
     bench.assert_connected()
@@ -310,7 +300,7 @@ def test_an_immutable_client_secret_is_told_before_anything_is_spent(immutable: 
     assert bench.connector.calls == []
     assert "Failed to preserve certificate: " in bench.error
     assert "immutable" in bench.error
-    bench.server.put(SECRET, {"metadata": metadata, "data": {}})
+    bench.put_secret({})
     bench.run(SYNC_PERIOD)
     assert bench.state == "Connected"
     bench.server.edit(SECRET, CLUSTER.name, lambda o: o.update(immutable=True), CLUSTER.namespace)
@@ -329,12 +319,12 @@ def test_an_immutable_client_secret_is_told_before_anything_is_spent(immutable: 
 def test_credentials_that_come_back_are_used_whatever_token_is_configured(bench: Bench) -> None:
     """The Secret deleted and restored while the ConfigMap holds a dead token."""
     bench.paired()
-    kept = secret(bench)
+    kept = bench.secret()
     bench.configure(TOKEN="dead")
-    bench.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+    bench.delete_secret()
     bench.run(60)
     assert bench.state == "ConnectionFailed"
-    bench.server.put(SECRET, {"metadata": {"name": CLUSTER.name, "namespace": CLUSTER.namespace}, "data": kept["data"]})
+    bench.put_secret(kept["data"])
     bench.settle()
     bench.assert_connected()
     calls = len(bench.connector.calls)
@@ -365,17 +355,6 @@ def test_a_reconnect_that_fails_leaves_the_credentials_in_use_in_the_end(bench: 
 
 
 # --- spec.pairing ---
-
-
-def test_a_connection_that_somebody_creates_with_a_token_is_a_wish_to_pair() -> None:
-    """Also when it has the very addresses of the one before: `kubectl replace --force`."""
-    bench = Bench().paired()
-    before = bench.fingerprint()
-    create_connection(bench, pairing={**PAIRING, "token": bench.connector.token()})
-    bench.settle()
-    assert bench.fingerprint() != before
-    assert bench.state == "Connected"
-    assert bench.connection["spec"]["pairing"] == PAIRING
 
 
 @pytest.mark.parametrize("token", ["dead", "used", "works later"])
@@ -521,20 +500,15 @@ def test_a_token_is_not_given_up_for_an_outage_however_long(how: str, minutes: i
 # --- a configured token beside refused credentials ---
 
 
-def paired_beside_another_token(bench: Bench) -> None:
-    """Through spec.pairing, with another token in the ConfigMap."""
-    bench.apply_pairing(token=bench.connector.token())
-    bench.configure()
-    bench.settle()
-
-
 @pytest.mark.parametrize("step", [0, -DAY, DAY], ids=["", "clock set back", "clock set forward"])
 def test_a_token_that_is_not_newer_outlives_short_refusals(step: float) -> None:
     """It is tried after the tolerance only, by any clock."""
     bench = Bench(validity=90 * DAY)
     compass = bench.clock.time()
     bench.connector.state.clock = lambda: compass + bench.clock.monotonic()
-    paired_beside_another_token(bench)
+    bench.apply_pairing(token=bench.connector.token())
+    bench.configure()
+    bench.settle()
     before = bench.fingerprint()
     bench.suspect()
     bench.clock.set_time(bench.clock.time() + step)
@@ -548,19 +522,6 @@ def test_a_token_that_is_not_newer_outlives_short_refusals(step: float) -> None:
     bench.settle()
     assert bench.fingerprint() != before, "the Director has refused it again after that"
     assert bench.state == "Connected"
-
-
-def test_a_deletion_tries_a_token_at_once_however_short_the_refusals() -> None:
-    """An operator has asked for it."""
-    bench = Bench()
-    paired_beside_another_token(bench)
-    before = bench.fingerprint()
-    bench.suspect()
-    bench.settle()
-    assert bench.fingerprint() == before
-    bench.delete_connection()
-    bench.settle()
-    assert bench.fingerprint() != before
 
 
 def test_a_refusal_of_the_certificate_before_is_no_failure(bench: Bench) -> None:
@@ -580,35 +541,54 @@ def test_a_refusal_of_the_certificate_before_is_no_failure(bench: Bench) -> None
 
 # --- a token is called spent only when it is ---
 
-FOREIGN = {
-    "not found": HttpAnswer(404, b"<html>404</html>", "", "text/html"),
-    "not found, as Oathkeeper says it": HttpAnswer(404, b'{"error":{"code":404,"message":"no"}}', "", JSON),
-    "a redirect": HttpAnswer(302, b"", "", location="https://login.example"),
-    "a login page": HttpAnswer(200, b"<html>sign in</html>", "", "text/html"),
-    "a proxy that forbids": HttpAnswer(403, b"<html>blocked</html>", "", "text/html"),
-    "a proxy that wants a password": HttpAnswer(401, b"<html>who are you</html>", "", "text/html"),
-    "an empty page": HttpAnswer(200, b"", "", "text/html"),
-    "other JSON": HttpAnswer(200, b'{"status":"up"}', "", JSON),
-    "too large": HttpAnswer(413, b"Payload Too Large", "", "text/plain"),
-    "nothing": HttpAnswer(502, b"", ""),
-    "too many": HttpAnswer(429, b"local_rate_limited", "", "text/plain"),
+NOT_COMPASS = ("check the URL", CONNECTOR_URL, "the one-time token was not used and is tried again")
+NOT_USED: dict[str, tuple[HttpAnswer | CompassError, tuple[str, ...]]] = {
+    "not found": (HttpAnswer(404, b"<html>404</html>", "", "text/html"), NOT_COMPASS),
+    "not found, as Oathkeeper says it": (
+        HttpAnswer(404, b'{"error":{"code":404,"message":"no"}}', "", JSON),
+        NOT_COMPASS,
+    ),
+    "a redirect": (HttpAnswer(302, b"", "", location="https://login.example"), NOT_COMPASS),
+    "a login page": (HttpAnswer(200, b"<html>sign in</html>", "", "text/html"), NOT_COMPASS),
+    "a proxy that forbids": (HttpAnswer(403, b"<html>blocked</html>", "", "text/html"), NOT_COMPASS),
+    "a proxy that wants a password": (HttpAnswer(401, b"<html>who are you</html>", "", "text/html"), NOT_COMPASS),
+    "an empty page": (HttpAnswer(200, b"", "", "text/html"), NOT_COMPASS),
+    "other JSON": (HttpAnswer(200, b'{"status":"up"}', "", JSON), NOT_COMPASS),
+    "too large": (HttpAnswer(413, b"Payload Too Large", "", "text/plain"), NOT_COMPASS),
+    "nothing": (HttpAnswer(502, b"", ""), ()),
+    "too many": (HttpAnswer(429, b"local_rate_limited", "", "text/plain"), ()),
+    "not reached": (Unavailable("the connection was refused"), ("the connection was refused",)),
+    "the address for calls with a certificate": (
+        Refused("the server does not accept the client certificate (TLS alert: certificate required)"),
+        (
+            "demands a client certificate, so it is not the one for a one-time token: correct CONNECTOR_URL",
+            f"in ConfigMap {CONFIGURATION}",
+            "the one-time token was not used",
+        ),
+    ),
 }
 
 
 @pytest.mark.parametrize("operation", ["configuration", "signCertificateSigningRequest"])
-@pytest.mark.parametrize("answer", FOREIGN.values(), ids=FOREIGN)
-def test_an_answer_that_is_not_the_connectors_costs_nothing(operation: str, answer: HttpAnswer) -> None:
-    """The same pairing goes on when the Connector answers; what was answered is told, and the URL to check."""
+@pytest.mark.parametrize(("answer", "told"), NOT_USED.values(), ids=NOT_USED)
+def test_an_answer_that_is_not_the_connectors_costs_nothing(
+    operation: str, answer: HttpAnswer | CompassError, told: tuple[str, ...]
+) -> None:
+    """The same pairing goes on when the Connector answers; what was answered is told, and what to check."""
+
+    def intervene(called: str) -> HttpAnswer | None:
+        if called == operation and isinstance(answer, CompassError):
+            raise answer
+        return answer if called == operation and isinstance(answer, HttpAnswer) else None
+
     bench = Bench()
     bench.configure()
-    bench.connector.intervene = lambda called: answer if called == operation else None
+    bench.connector.intervene = intervene
     bench.run(100)
     assert bench.state == "ConnectionFailed"
-    assert f"HTTP {answer.status}" in bench.error
-    if answer.status not in (429, 502):
-        assert "check the URL" in bench.error
-        assert CONNECTOR_URL in bench.error
-        assert "the one-time token was not used and is tried again" in bench.error
+    assert isinstance(answer, CompassError) or f"HTTP {answer.status}" in bench.error
+    assert all(text in bench.error for text in told), bench.error
+    assert "put a new one-time token" not in bench.error or not told
     bench.connector.intervene = lambda _: None
     bench.run(SYNC_PERIOD)
     assert bench.state == "Connected"
@@ -642,10 +622,10 @@ def test_a_pairing_whose_second_token_has_expired_is_not_tried_for_ever(restarte
     assert bench.state == "ConnectionFailed"
     assert "the answer of the Connector was lost and the one-time token is used" in bench.error
     assert "put a new one-time token into ConfigMap" in bench.error
-    calls, writes = len(bench.connector.calls), sum(bench.server.writes.values())
+    calls, writes = len(bench.connector.calls), bench.server.writes.total()
     bench.run(HOUR)
     assert len(bench.connector.calls) == calls
-    assert sum(bench.server.writes.values()) == writes
+    assert bench.server.writes.total() == writes
     bench.connector.intervene = lambda _: None
     bench.configure()
     bench.settle()
@@ -673,6 +653,8 @@ def test_an_edit_while_a_pairing_is_under_way_costs_no_token(bench: Bench, stopp
         bench.server.before = refuse
     bench.settle()
     assert bench.state == "ConnectionFailed"
+    if stopped.endswith("not stored"):
+        assert bench.error == "Failed to preserve certificate: etcd is away (500)"
     bench.configure(**data | edit)
     if stopped == "restarted":
         bench.restart()
@@ -710,21 +692,48 @@ def test_ids_that_are_edited_with_a_literal_token_that_waits_are_used() -> None:
     assert bench.signed == 1
 
 
-@pytest.mark.parametrize("ids", [{"RUNTIME_ID": "another"}, {"TENANT": "another"}], ids=["RUNTIME_ID", "TENANT"])
-def test_ids_that_are_corrected_after_the_pairing_need_no_other_token(bench: Bench, ids: dict[str, str]) -> None:
-    """The Director refuses the old ones, the Connector does not care: the certificate is used with the new ones."""
+@pytest.mark.parametrize("cause", ["refused by the Director alone", "another's certificate"])
+@pytest.mark.parametrize(
+    ("place", "corrected"),
+    [
+        ("ConfigMap", {"RUNTIME_ID": "another"}),
+        ("ConfigMap", {"RUNTIME_ID": "another", "TENANT": "another"}),
+        ("CompassConnection", {"runtimeId": "another"}),
+    ],
+)
+def test_ids_that_are_corrected_after_the_pairing_need_no_other_token(
+    cause: str, place: str, corrected: dict[str, str]
+) -> None:
+    """The certificate is used with the new ones, if the Connector accepts it. The used token may be gone by then, and
+    another place may have another one.
+    """
+    bench = Bench()
     data = bench.configure()
+    if place == "CompassConnection":
+        bench.apply_pairing(token=bench.connector.token())
     bench.settle()
     before, calls = bench.fingerprint(), len(bench.connector.calls)
-    bench.configure(**data | ids)
+    if cause == "another's certificate":
+        bench.health.identified(Owner(before, RUNTIME, "another", settled=False))
+        bench.settle()
+        assert (bench.state, bench.recorder.reasons[-1]) == ("ConnectionFailed", "WrongRuntime")
+        key = f"RUNTIME_ID in ConfigMap {CONFIGURATION}"
+        if place == "CompassConnection":
+            key = "runtimeId in CompassConnection spec.pairing"
+        for text in ("belongs to Runtime another", f"{key} is {RUNTIME}", f"correct {key}"):
+            assert text in bench.error
+    bench.configure(**data | corrected) if place == "ConfigMap" else bench.apply_pairing(**corrected)
     bench.run(60)
-    bench.suspect()
-    bench.settle()
-    assert {"RUNTIME_ID": bench.registration.runtime_id, "TENANT": bench.registration.tenant}.items() >= ids.items()
-    assert bench.connector.calls[calls:] == ["configuration"], "asked whether it accepts the certificate"
+    if cause != "another's certificate":
+        bench.suspect()
+        bench.settle()
+        assert bench.connector.calls[calls:] == ["configuration"], "asked whether it accepts the certificate"
+    assert bench.registration.runtime_id == "another"
+    assert bench.registration.tenant == corrected.get("TENANT", TENANT)
     bench.health.accepted(CompassService.DIRECTOR)
     bench.settle()
-    assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
+    assert (bench.state, bench.error, bench.fingerprint(), bench.signed) == ("Connected", "", before, 1)
+    assert bench.connector.calls[calls:] in ([], ["configuration"]), "no token is tried"
 
 
 def _as_stored_before(data: Mapping[str, str]) -> str:
@@ -769,30 +778,13 @@ def test_a_used_token_is_known_whatever_is_configured_beside_it(edit: dict[str, 
     assert bench.signed == 2
 
 
-def test_ids_that_were_edited_do_not_matter_in_an_outage(bench: Bench) -> None:
-    """Both refuse, as they do while the database is down: nothing is changed, and no token is tried."""
-    data = bench.configure()
-    bench.settle()
-    bench.configure(**data | {"TENANT": "another"})
-    bench.run(60)
-    bench.connector.outages.begin("database")
-    bench.suspect()
-    bench.run(HOUR)
-    assert "the configured one-time token is used" not in bench.error
-    assert "to reconnect, configure a new one-time token in ConfigMap" in bench.error
-    bench.connector.outages.clear()
-    bench.health.accepted(CompassService.DIRECTOR)
-    bench.run(SYNC_PERIOD * 1.3)
-    assert (bench.state, bench.registration.tenant, bench.signed) == ("Connected", TENANT, 1)
-
-
 # --- what people write into our own Secret ---
 
 
 def test_damaged_credentials_are_told_and_a_new_token_mends_them() -> None:
     """Emptied, with another key, garbage: ConnectionFailed with the key of the Secret."""
     bench = Bench().paired()
-    first = secret(bench)["data"]["crt"]
+    first = bench.secret()["data"]["crt"]
     another = encoded(key_to_pem(small_key()).decode())
     for text, values in (
         (f"the Secret {CLUSTER} holds no credentials", {"key": None, "crt": None, "crtChain": None}),
@@ -801,8 +793,8 @@ def test_damaged_credentials_are_told_and_a_new_token_mends_them() -> None:
         ("key crtChain is not base64 of UTF-8 text", {"crtChain": base64.b64encode(b"\xff").decode()}),
         ("crtChain does not begin with the certificate in crt", {"crt": first}),
     ):
-        data = {key: value for key, value in {**secret(bench)["data"], **values}.items() if value is not None}
-        bench.server.put(SECRET, {**secret(bench), "data": data})
+        data = {key: value for key, value in {**bench.secret()["data"], **values}.items() if value is not None}
+        bench.server.put(SECRET, {**bench.secret(), "data": data})
         bench.settle()
         assert bench.state == "ConnectionFailed"
         assert text in bench.error
@@ -952,10 +944,10 @@ def test_ids_that_change_are_no_news(bench: Bench) -> None:
     bench.recorder.events.clear()
     bench.connector.intervene = fail
     bench.run(10)
-    writes = sum(bench.server.writes.values())
+    writes = bench.server.writes.total()
     bench.run(50 * SYNC_PERIOD)
     assert next(ids) > 40
-    assert sum(bench.server.writes.values()) == writes
+    assert bench.server.writes.total() == writes
     assert bench.recorder.reasons == ["ConnectionMaintenanceFailed"]
 
 
@@ -963,11 +955,11 @@ def test_the_error_of_a_failing_pairing_has_the_id_of_its_first_call(bench: Benc
     """Those of later calls are no news: the status is written once."""
     bench.configure(TOKEN="refused")
     bench.settle()
-    before, calls, writes = bench.error, len(bench.connector.calls), sum(bench.server.writes.values())
+    before, calls, writes = bench.error, len(bench.connector.calls), bench.server.writes.total()
     assert "x-request-id: " in before
     bench.run(10 * SYNC_PERIOD)
     assert len(bench.connector.calls) > calls + 5
-    assert (bench.error, sum(bench.server.writes.values())) == (before, writes)
+    assert (bench.error, bench.server.writes.total()) == (before, writes)
 
 
 @pytest.mark.parametrize(
@@ -988,29 +980,6 @@ def test_after_an_outage_of_the_connector_alone_the_state_of_the_sync_is_back_at
     assert bench.state == state
 
 
-def test_a_certificate_of_another_runtime_is_told_with_both_ids_and_the_place(bench: Bench) -> None:
-    """ConnectionFailed; the corrected RUNTIME_ID is enough, no token is needed."""
-    data = bench.configure()
-    bench.settle()
-    bench.health.identified(Owner(bench.fingerprint(), RUNTIME, "the-real-one", settled=False))
-    bench.settle()
-    assert bench.state == "ConnectionFailed"
-    for part in (
-        "belongs to Runtime the-real-one",
-        f"RUNTIME_ID in ConfigMap {CONFIGURATION} is {RUNTIME}",
-        f"correct RUNTIME_ID in ConfigMap {CONFIGURATION}",
-    ):
-        assert part in bench.error
-    assert bench.recorder.reasons[-1] == "WrongRuntime"
-    before = bench.fingerprint()
-    bench.configure(**{**data, "RUNTIME_ID": "the-real-one"})
-    bench.settle()
-    bench.assert_connected()
-    assert bench.fingerprint() == before
-    assert bench.registration.runtime_id == "the-real-one"
-    assert bench.signed == 1
-
-
 def test_a_used_literal_token_with_other_ids_is_taken_out_and_not_tried() -> None:
     """It stands in a repository, where somebody has edited the ids beside it. They are used when the old ones fail."""
     bench = Bench()
@@ -1029,32 +998,6 @@ def test_a_used_literal_token_with_other_ids_is_taken_out_and_not_tried() -> Non
     bench.suspect()
     bench.settle()
     assert bench.registration.tenant == "another"
-
-
-@pytest.mark.parametrize("refused", [False, True], ids=["another's certificate", "refused by the Director alone"])
-def test_ids_in_the_compass_connection_are_corrected_there(refused: bool) -> None:
-    """Their token was taken out long ago, and another place has another one. Neither is needed."""
-    bench = Bench()
-    bench.configure()
-    pairing = {**PAIRING, "token": bench.connector.token()}
-    bench.apply(pairing=pairing)
-    bench.settle()
-    before, calls = bench.fingerprint(), len(bench.connector.calls)
-    bench.run(60)
-    if refused:
-        bench.suspect()
-    else:
-        bench.health.identified(Owner(before, RUNTIME, "the-real-one", settled=False))
-        bench.settle()
-        assert "correct runtimeId in CompassConnection spec.pairing" in bench.error
-    corrected = {**PAIRING, "runtimeId": "the-real-one"}
-    bench.apply(pairing=corrected)
-    bench.settle()
-    assert bench.registration.runtime_id == "the-real-one"
-    bench.health.accepted(CompassService.DIRECTOR)
-    bench.settle()
-    assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
-    assert bench.connector.calls[calls:] in ([], ["configuration"]), "no token is tried"
 
 
 # --- what stays readable ---

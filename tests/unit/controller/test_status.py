@@ -46,6 +46,14 @@ def test_the_last_success_stays_while_applications_fail() -> None:
     assert conclude(60.0, None) == conclude(120.0, "it failed") == "1970-01-01T00:01:00Z"
 
 
+def test_a_new_pairing_drops_the_error_of_the_last_synchronisation() -> None:
+    connection: dict[str, Any] = {"metadata": {}}
+    status.sync_failed(connection, "Failed to fetch configuration: HTTP 503", now=0.0)
+    status.established(connection, at=60.0, last_success=None)
+    assert connection["status"]["connectionState"] == "Connected"
+    assert "error" not in connection["status"]["synchronizationStatus"]
+
+
 def test_the_list_begins_with_what_happened_to_the_credentials() -> None:
     lost = problem.without_credentials(problem.token_used("Secret a/b"), loss="the Secret c/d does not exist")
     assert lost.text().startswith("the Secret c/d does not exist, so a new pairing is needed: the configured one-time")
