@@ -1,112 +1,67 @@
-"""When a synchronisation that was asked for counts as done."""
+"""When what was asked for counts as done, and what is shown meanwhile."""
 
-import io
-import json
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller.applications.deletions import CONFIRM_DELETIONS, fingerprint
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, DELETION_HELD, SYNC_STATUS
-from controller.settings import Settings
-from kubectl_compass import actions, status
-from kubectl_compass.arguments import Connect
-from kubectl_compass.cluster import Cluster, Failed
-from kubectl_compass.terminal import Terminal
-from tests.clock import VirtualClock
-from tests.support.object_store import ObjectStore
-
-Object = dict[str, Any]
+from controller.resources import DELETION_HELD, SYNC_STATUS
+from informers import ConnectionFailed, Forbidden
+from kubectl_compass import actions
+from kubectl_compass.cluster import Failed
+from tests.unit.kubectl_compass.bench import Bench, Object, deployment, held_by
 
 
-def connection(attempt: str, *, state: str = "Synchronized", asked: bool = False) -> Object:
+def connection(attempt: str, *, state: str = "Synchronized", asked: bool = False, **stored: Any) -> Object:
     return {
         "metadata": {"uid": "u"},
         "spec": {"resyncNow": True} if asked else {},
-        "status": {"connectionState": state, "synchronizationStatus": {"lastAttempt": attempt}},
+        "status": {"connectionState": state, "synchronizationStatus": {"lastAttempt": attempt}, **stored},
     }
 
 
-@dataclass
-class FakeCluster:
-    """`answers`: the CompassConnection at each look, `applications` the lists; the last one for ever."""
-
-    answers: list[Object]
-    patches: list[Object] = field(default_factory=list)
-    settings: Settings = field(default_factory=Settings)
-    applications: list[list[Object]] = field(default_factory=lambda: [[]])
-    replicas: None = None
-    agent: None = None
-    namespace: str = "kyma-system"
-
-    @property
-    def client(self) -> "FakeCluster":
-        return self
-
-    def connection(self) -> Object:
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-
-    def patch(self, _resource: object, _name: str, patch: Object) -> Object:
-        self.patches.append(patch)
-        return {}
-
-    def delete(self, *_: object, **__: object) -> None:
-        pass
-
-    def list(self, *_: object, **__: object) -> Object:
-        return {
-            "metadata": {},
-            "items": self.applications.pop(0) if len(self.applications) > 1 else self.applications[0],
-        }
-
-    def leader(self) -> str:
-        return "pod-1"
-
-    def is_missing(self) -> bool:
-        return False
+def bench(directory: Path, *looks: Any, **answers: Any) -> Bench:
+    """`looks`: the CompassConnection at each look, the last one for ever."""
+    world = Bench(directory, Deployment=deployment(), Lease=held_by("pod-1_x"), **answers)
+    world.server.answers["CompassConnection"] = list(looks)
+    return world
 
 
-def resync(clock: VirtualClock, *answers: Object) -> tuple[int, int, float, Object]:
-    """Exit status, how often it was asked for, the seconds it took, and the result."""
-    cluster, out = FakeCluster(list(answers)), io.StringIO()
-    terminal = Terminal("json", out=out, err=io.StringIO(), clock=clock)
-    code = actions.resync(cluster, terminal, timeout=60)  # type: ignore[arg-type]
-    assert cluster.patches[0] == {"spec": {"resyncNow": True}}
-    return code, len(cluster.patches), clock.monotonic(), json.loads(out.getvalue())
+# --- resync ---
 
 
-def test_an_outcome_after_the_flag_is_gone(clock: VirtualClock) -> None:
-    """That of a synchronisation which was under way before is none."""
-    code, asked, seconds, report = resync(
-        clock,
-        connection("1"),
-        connection("1", asked=True),
-        connection("2", asked=True),
-        connection("2"),
-        connection("3"),
-    )
-    assert (code, asked, seconds) == (0, 1, 1.5)
-    assert report["state"] == "Synchronized"
+@pytest.mark.parametrize(
+    ("looks", "code", "asked", "seconds"),
+    [
+        pytest.param(
+            [connection("1"), *[connection(attempt, asked=True) for attempt in "12"], connection("2"), connection("3")],
+            *(0, 1, 1.5),
+            id="the outcome of one that was under way before is none",
+        ),
+        pytest.param(
+            [connection("1"), connection("2", state="SynchronizationFailed")],
+            *(1, 1, 0.0),
+            id="a failure is an outcome",
+        ),
+        # The times in the status are whole seconds, so the same outcome in the same second writes nothing.
+        pytest.param(
+            [*[connection("1")] * 31, connection("2")], *(0, 2, 15.0), id="what changes nothing is asked for once more"
+        ),
+        pytest.param([connection("1", asked=True)], *(1, 1, 60.0), id="an agent that does nothing"),
+    ],
+)
+def test_an_outcome_after_the_flag_is_gone(
+    tmp_path: Path, looks: list[Object], code: int, asked: int, seconds: float
+) -> None:
+    world = bench(tmp_path, *looks)
+    assert actions.resync(world.cluster, world.terminal("json"), timeout=60) == code
+    assert world.server.patches == [{"spec": {"resyncNow": True}}] * asked
+    assert world.clock.monotonic() == seconds
+    assert world.json()["exists"] is True
 
 
-def test_a_failure_is_an_outcome(clock: VirtualClock) -> None:
-    code, *_ = resync(clock, connection("1"), connection("2", state="SynchronizationFailed"))
-    assert code == 1
-
-
-def test_nothing_that_changes_is_asked_for_once_more(clock: VirtualClock) -> None:
-    """The times in the status are whole seconds, so the same outcome in the same second writes nothing."""
-    before = connection("1")
-    code, asked, seconds, _ = resync(clock, *[before] * 30, connection("2"))
-    assert (code, asked) == (0, 2)
-    assert seconds < 20
-
-
-def test_an_agent_that_does_nothing(clock: VirtualClock) -> None:
-    code, asked, seconds, report = resync(clock, connection("1", asked=True))
-    assert (code, asked, seconds) == (1, 1, 60.0)
-    assert report["exists"] is True
+# --- confirm-deletions ---
 
 
 def held(name: str) -> Object:
@@ -114,57 +69,35 @@ def held(name: str) -> Object:
     return {"metadata": metadata, "spec": {"compassMetadata": {"applicationId": "x"}}}
 
 
-def confirm(cluster: FakeCluster, clock: VirtualClock, *, answer: bool = True) -> tuple[int, list[str]]:
-    """Exit status, and the questions."""
-    asked: list[str] = []
-
-    def ask(question: str) -> bool:
-        asked.append(question)
-        return answer
-
-    terminal = Terminal("json", out=io.StringIO(), err=io.StringIO(), clock=clock)
-    code = actions.confirm_deletions(cluster, terminal, confirm=ask, timeout=60)  # type: ignore[arg-type]
-    return code, asked
-
-
 @pytest.mark.parametrize(("left", "code"), [([], 0), ([held("b")], 1)])
-def test_exactly_the_deletions_that_were_shown_are_confirmed(
-    clock: VirtualClock, left: list[Object], code: int
-) -> None:
+def test_exactly_the_deletions_that_were_shown_are_confirmed(tmp_path: Path, left: list[Object], code: int) -> None:
     """Once, however long it takes. If one of them exists after the synchronisation, the agent did not delete them."""
     value = fingerprint({"a": "uid of a", "b": "uid of b"})
     pending = connection("1") | {"metadata": {"uid": "u", "annotations": {CONFIRM_DELETIONS: value}}}
-    answers = [connection("1"), pending, *[connection("1")] * 30, connection("2")]
-    cluster = FakeCluster(answers, applications=[[held("a"), held("b")], left])
-    found, questions = confirm(cluster, clock)
-    assert found == code
+    world = bench(tmp_path, connection("1"), pending, *[connection("1")] * 30, connection("2"))
+    world.server.answers["applications"] = [[held("a"), held("b")], left]
+    questions: list[str] = []
+
+    def confirm(question: str) -> bool:
+        questions.append(question)
+        return True
+
+    assert actions.confirm_deletions(world.cluster, world.terminal(), confirm=confirm, timeout=60) == code
     assert questions == ["Delete these 2 Applications and their Secrets: a, b? [y/N] "]
-    assert cluster.patches == [{"metadata": {"annotations": {CONFIRM_DELETIONS: value}}}]
+    assert world.server.patches == [{"metadata": {"annotations": {CONFIRM_DELETIONS: value}}}]
 
 
-def test_no_deletion_is_confirmed_without_a_yes(clock: VirtualClock) -> None:
-    for found, answer, why in (([held("a")], False, "nothing was changed"), ([], True, "no deletion waits")):
-        cluster = FakeCluster([connection("1")], applications=[found])
-        with pytest.raises(Failed, match=why):
-            confirm(cluster, clock, answer=answer)
-        assert cluster.patches == []
+@pytest.mark.parametrize(
+    ("found", "answer", "why"), [([held("a")], False, "nothing was changed"), ([], True, "no deletion waits")]
+)
+def test_no_deletion_is_confirmed_without_a_yes(tmp_path: Path, found: list[Object], answer: bool, why: str) -> None:
+    world = bench(tmp_path, connection("1"), applications=found)
+    with pytest.raises(Failed, match=why):
+        actions.confirm_deletions(world.cluster, world.terminal(), confirm=lambda _: answer, timeout=60)
+    assert world.server.patches == []
 
 
-def test_no_secret_is_read(clock: VirtualClock) -> None:
-    """Neither the key nor anything else that is secret comes to the operator's machine."""
-    store = ObjectStore()
-    store.create(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}})
-    cluster = Cluster(store, Connect(), environment={})  # type: ignore[arg-type]
-    status.status(cluster, Terminal("json", out=io.StringIO(), err=io.StringIO(), clock=clock))
-    assert set(store.reads) == {"CompassConnection", "Deployment", "Lease"}
-
-
-@pytest.mark.parametrize("stored", [{}, {"status": None}, {"status": {"connectionStatus": 3}}])
-def test_the_report_of_any_object(stored: Object, clock: VirtualClock) -> None:
-    out = io.StringIO()
-    terminal = Terminal("text", out=out, err=io.StringIO(), clock=clock)
-    assert status.status(FakeCluster([stored]), terminal) == 1  # type: ignore[arg-type]
-    assert "Problem:" in out.getvalue()
+# --- reconnect ---
 
 
 @pytest.mark.parametrize(
@@ -174,9 +107,65 @@ def test_the_report_of_any_object(stored: Object, clock: VirtualClock) -> None:
         ("ResourceApplicationFailed", "kubectl compass doctor"),
     ],
 )
-def test_a_reconnect_not_in_time_names_the_token_as_a_cause(state: str, advice: str, clock: VirtualClock) -> None:
-    err = io.StringIO()
-    cluster = FakeCluster([connection("1"), connection("1", state=state)])
-    terminal = Terminal("json", out=io.StringIO(), err=err, clock=clock)
-    assert actions.reconnect(cluster, terminal, "", timeout=2) == 1  # type: ignore[arg-type]
-    assert advice in err.getvalue()
+def test_a_reconnect_not_in_time_names_the_token_as_a_cause(state: str, advice: str, tmp_path: Path) -> None:
+    world = bench(tmp_path, connection("1"), connection("1", state=state))
+    assert actions.reconnect(world.cluster, world.terminal(), "", timeout=2) == 1
+    assert advice in world.err.getvalue()
+
+
+# --- waiting ---
+
+
+def is_synchronized(found: Object | None) -> bool:
+    return bool((found or {}).get("status", {}).get("connectionState") == "Synchronized")
+
+
+FAILED = connection("1", state="ConnectionFailed", connectionStatus={"error": "why"})
+COUNTED = connection("1", applications={"synced": 2, "desired": 3})
+AWAY = ConnectionFailed("refused")
+
+
+@pytest.mark.parametrize(
+    ("known", "looks", "lines"),
+    [
+        pytest.param(
+            FAILED,
+            [FAILED, FAILED, None, connection("1", state="Connected"), COUNTED],
+            [
+                "   1 s  there is no CompassConnection",
+                "   2 s  Connected",
+                "   2 s  Synchronized: 2 of 3 Applications are in sync",
+            ],
+            id="each change is one line, and what was so before is no news",
+        ),
+        pytest.param(
+            connection("1"), [connection("1")], ["   0 s  Synchronized"], id="the end, also where nothing has changed"
+        ),
+        pytest.param(
+            None,
+            [connection("1", state="SynchronizationFailed", synchronizationStatus={"error": "HTTP 500"})],
+            ["   0 s  SynchronizationFailed: HTTP 500", "not within 10s"],
+            id="it ends in time",
+        ),
+        pytest.param(
+            None,
+            [AWAY, AWAY, connection("1")],
+            ["   0 s  the API server does not answer: refused", "   1 s  Synchronized"],
+            id="an API server that is away is waited for",
+        ),
+    ],
+)
+def test_what_is_shown_while_waiting(known: Object | None, looks: list[Any], lines: list[str], tmp_path: Path) -> None:
+    world = bench(tmp_path, *looks)
+    ended = []
+    try:
+        actions.wait(world.cluster.connection, is_synchronized, world.terminal(), known=known, timeout=10)
+    except TimeoutError as error:
+        ended = [str(error)]
+    assert [*world.err.getvalue().splitlines(), *ended] == lines
+
+
+def test_an_error_that_stays_ends_the_wait(tmp_path: Path) -> None:
+    world = bench(tmp_path, Forbidden("no", status=403))
+    with pytest.raises(Forbidden):
+        actions.wait(world.cluster.connection, is_synchronized, world.terminal(), known=None, timeout=10)

@@ -13,7 +13,7 @@ from informers import Forbidden, NotFound
 from kubectl_compass.arguments import Connect
 from kubectl_compass.cluster import Cluster
 from kubectl_compass.doctor import Doctor
-from tests.clock import VirtualClock
+from tests.unit.kubectl_compass.bench import Clock, Object, commands, deployment, kubectl
 
 CONNECTIONS = "compassconnections.compass.kyma-project.io"
 APPLICATIONS = "applications.applicationconnector.kyma-project.io"
@@ -22,7 +22,6 @@ DOCS = Path(__file__).parents[3] / "docs"
 CC = "CompassConnection"
 OK, WARNING, PROBLEM, UNKNOWN = Result
 
-Object = dict[str, Any]
 Examine = Callable[..., list[Finding]]
 
 
@@ -32,13 +31,6 @@ def crd(*, version: str = "v1alpha1", established: str = "True", subresource: bo
         "spec": {"versions": [served]},
         "status": {"conditions": [{"type": "Established", "status": established}]},
     }
-
-
-def deployment(wanted: int = 2, ready: int = 2, probe: str = "/readyz", **variables: str) -> Object:
-    env = [{"name": name, "value": value} for name, value in variables.items()]
-    container = {"name": NAME, "image": "registry/go:1", "readinessProbe": {"httpGet": {"path": probe}}, "env": env}
-    spec = {"replicas": wanted, "template": {"spec": {"containers": [container], "serviceAccountName": "robot"}}}
-    return {"spec": spec, "status": {"readyReplicas": ready} if ready else {}}
 
 
 def lease(holder: str = "pod-1_uid_x", *, renews: bool = True, seconds: int | None = None) -> Object:
@@ -74,14 +66,14 @@ INSIDE = (Finding("permissions", OK, "all"), Finding("clocks", OK, "agree"))
 OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "then"}}
 PULLING = pod({"waiting": {"reason": "ErrImagePull", "message": "no such image"}})
 STARTING: Object = {"metadata": {"name": "pod-1"}, "status": {"phase": "Pending"}}
-UNSCHEDULABLE: Object = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node fits"}]}
+SCHEDULED = {"type": "PodScheduled", "status": "False", "message": "no node fits"}
 
 #: `inside`: findings of the agent's own doctor, or the script of a kubectl that fails. `denied`: a resource that the
 #: agent may not use.
 WELL: dict[str, Any] = {
     CONNECTIONS: crd(),
     APPLICATIONS: crd(),
-    "Deployment": deployment(),
+    "Deployment": deployment(2, 2),
     "Pods": (RUNNING, RUNNING),
     "Lease": lease(),
     "CompassConnection": connection(),
@@ -123,12 +115,6 @@ class Server:
         return found
 
 
-class Clock(VirtualClock):
-    def sleep(self, seconds: float, _stop: Any) -> bool:
-        self.advance(seconds)
-        return False
-
-
 @pytest.fixture
 def examine(tmp_path: Path) -> Examine:
     """The findings if these objects are others than in WELL."""
@@ -138,10 +124,8 @@ def examine(tmp_path: Path) -> Examine:
         inside = objects["inside"]
         (tmp_path / "report").write_text("" if isinstance(inside, str) else json.dumps(to_json(inside)))
         script = inside if isinstance(inside, str) else f"cat {tmp_path}/report"
-        kubectl = tmp_path / "kubectl"
-        kubectl.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/command\n{script}\n')
-        kubectl.chmod(0o755)
-        cluster = Cluster(Server(objects), Connect(), environment={}, kubectl=str(kubectl))  # type: ignore[arg-type]
+        server = Server(objects)
+        cluster = Cluster(server, Connect(), environment={}, kubectl=kubectl(tmp_path, script))  # type: ignore[arg-type]
         return Doctor(cluster, objects.get("clock") or Clock()).examine()
 
     return run
@@ -180,7 +164,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({"Pods": (PULLING,)}, "Pod", PROBLEM, "does not run: ErrImagePull no such image", "describe pod"),
     ({"Pods": (STARTING,)}, "Pod", PROBLEM, "does not run: Pending", "describe pod"),
     ({"Pods": (pod({"running": {}}, OOM),)}, "Pod", WARNING, "killed for its memory at then", "--limits=memory="),
-    ({"Pods": (pod({}, **UNSCHEDULABLE),)}, "Pod", PROBLEM, "no node fits", "describe pod"),
+    ({"Pods": (pod({}, conditions=[SCHEDULED]),)}, "Pod", PROBLEM, "no node fits", "describe pod"),
     ({"Pods": FORBIDDEN}, "Pod", UNKNOWN, "forbidden", ""),
     ({}, "leader", OK, "pod-1 holds the Lease", ""),
     ({"Lease": None}, "leader", PROBLEM, "no replica holds the Lease", "logs"),
@@ -189,6 +173,7 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
     ({"Lease": FORBIDDEN}, "leader", UNKNOWN, "forbidden", ""),
     ({"Deployment": deployment(APP_LEADER_ELECTION="false"), "Lease": None}, "leader", OK, "is off", ""),
     ({"Pods": ()}, "inside the cluster", UNKNOWN, "no Pod of the agent runs", ""),
+    ({"Pods": FORBIDDEN}, "inside the cluster", UNKNOWN, "the Pods cannot be listed", ""),
     ({"Pods": ()}, "permissions", OK, "has all permissions", ""),
     ({"Pods": (), "denied": "secrets"}, "permissions", PROBLEM, "secrets in kyma-system", "install.yaml"),
     ({"Pods": (), "denied": FORBIDDEN}, "permissions", UNKNOWN, "forbidden", ""),
@@ -222,7 +207,10 @@ TABLE: list[tuple[dict[str, Any], str, Result, str, str]] = [
 
 def test_the_go_agent_is_recognised(examine: Examine) -> None:
     """It is no fault that it has no leader and no doctor; what can be checked from outside is checked."""
-    found = {finding.check: finding for finding in examine(Deployment=deployment(probe="/healthz"), Lease=None)}
+    found = {
+        finding.check: finding
+        for finding in examine(Deployment=deployment(probe="/healthz", image="registry/go:1"), Lease=None)
+    }
     assert found["Deployment"].result is WARNING
     assert "the Go agent runs here, image registry/go:1" in found["Deployment"].text
     (heading,) = re.findall(r"docs/upgrade.md, (.*)", found["Deployment"].cure)
@@ -287,17 +275,18 @@ def test_whatever_the_object_holds_has_findings(examine: Examine) -> None:
         assert examine(CompassConnection={"status": status})
 
 
-def test_pods_that_have_ended_or_are_being_deleted_are_ignored(examine: Examine) -> None:
-    """Each rollout has some."""
-    found = examine(Pods=(pod({}, phase="Succeeded"), pod({}, phase="Failed"), pod({"running": {}}, OOM, deleted=True)))
+@pytest.mark.parametrize(
+    "pods",
+    [
+        (pod({}, phase="Succeeded"), pod({}, phase="Failed"), pod({"running": {}}, OOM, deleted=True)),
+        (pod({"running": {}}, conditions=[{**SCHEDULED, "status": "True"}, {"type": "Ready", "status": "False"}]),),
+    ],
+    ids=["ended, or being deleted, as in each rollout", "conditions of one that runs"],
+)
+def test_what_is_no_finding_about_a_pod(pods: tuple[Object, ...], examine: Examine) -> None:
+    found = examine(Pods=pods)
     assert "Pod" not in {finding.check for finding in found}
-    assert any("no Pod of the agent runs" in finding.text for finding in found)
-
-
-def test_conditions_of_a_pod_that_runs_are_no_finding(examine: Examine) -> None:
-    conditions = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}]
-    found = examine(Pods=(pod({"running": {}}, conditions=conditions),))
-    assert "Pod" not in {finding.check for finding in found}
+    assert any("no Pod of the agent runs" in finding.text for finding in found) == (len(pods) > 1)
 
 
 @pytest.mark.parametrize(("leader", "asked"), [("pod-2_uid_x", "pod-2"), ("gone_uid_x", "pod-1")])
@@ -307,9 +296,9 @@ def test_the_agents_doctor_runs_in_the_pod_of_the_leader(
     """Otherwise in any that runs."""
     pods = (pod({}, name="pod-0"), pod({"running": {}}, name="pod-2"), pod({"running": {}}, name="pod-1"))
     assert set(INSIDE) <= set(examine(Pods=pods, Lease=lease(leader)))
-    assert (tmp_path / "command").read_text() == (
-        f"--namespace=kyma-system exec pod/{asked} --container={NAME} -- {NAME} doctor --output json\n"
-    )
+    assert commands(tmp_path) == [
+        f"--namespace=kyma-system exec pod/{asked} --container={NAME} -- {NAME} doctor --output json"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +323,3 @@ def test_a_lease_is_watched_until_it_expires(seconds: int | None, waited: float,
     clock = Clock()
     examine(Lease=lease(renews=False, seconds=seconds), clock=clock)
     assert clock.monotonic() == waited
-
-
-def test_pods_that_cannot_be_listed_may_well_run(examine: Examine) -> None:
-    assert any("the Pods cannot be listed" in finding.text for finding in examine(Pods=FORBIDDEN))
