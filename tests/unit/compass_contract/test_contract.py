@@ -5,9 +5,12 @@ The facts were measured on Compass a423d60 behind its own gateway. They are writ
 
 import base64
 import re
+import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -316,3 +319,27 @@ def test_names_are_normalised_if_the_label_says_so(
     assert page(paired)["data"][0]["name"] == ("mp-my-shop" if normalised else "My Shop")
     answer = paired.ask("query ($id: ID!) { application(id: $id) { name } }", {"id": record["id"]})
     assert answer["data"]["application"]["name"] == "My Shop"
+
+
+# --- TLS ---
+
+
+def test_a_certificate_is_refused_by_an_alert_after_the_handshake(compass: MockCompass, unpaired: Client) -> None:
+    """One of another authority, of the same name. In TLS 1.3 the client is connected, and reads the alert instead of an
+    answer.
+    """
+    with MockCompass() as other:
+        ca_file = unpaired.directory / "other.crt"
+        ca_file.write_text(other.ca_pem)
+        refused = Client(other, unpaired.directory, ca_file, unpaired.key).pair()
+    assert refused.cert_file is not None
+    context = ssl.create_default_context(cafile=str(unpaired.ca_file))
+    context.load_cert_chain(refused.cert_file)
+    with (
+        socket.create_connection(("127.0.0.1", urlsplit(compass.director_url).port or 0), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        assert connection.version() == "TLSv1.3"
+        with pytest.raises(ssl.SSLError) as caught:
+            connection.recv(1)
+    assert "DECRYPT_ERROR" in str(caught.value.reason)
