@@ -50,9 +50,9 @@ class World(Cluster):
 
     @classmethod
     @contextmanager
-    def local(cls, directory: Path) -> Iterator[Self]:
+    def local(cls, directory: Path, *, apiserver_flags: Sequence[str] = ()) -> Iterator[Self]:
         """A world of its own on this machine, ended with the block."""
-        with ControlPlane() as control_plane, MockCompass() as compass:
+        with ControlPlane(apiserver_flags=apiserver_flags) as control_plane, MockCompass() as compass:
             world = cls(control_plane=control_plane, compass=compass, directory=directory)
             try:
                 for namespace in NAMESPACES:

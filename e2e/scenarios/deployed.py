@@ -125,19 +125,6 @@ class DeployedTarget(Target):
         finally:
             self._signal(container, "CONT")
 
-    @contextmanager
-    def settings(self, **settings: str) -> Iterator[None]:
-        wanted = {f"APP_{name}": value for name, value in settings.items()}
-        deployment = self._deployment()
-        assert deployment is not None
-        variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
-        before = {variable["name"]: variable.get("value", "") for variable in variables}
-        self._set_env(*(f"{name}={value}" for name, value in wanted.items()))
-        try:
-            yield
-        finally:
-            self._set_env(*(f"{name}={before[name]}" if name in before else f"{name}-" for name in wanted))
-
     def another_image(self) -> str:
         another = f"{self._images.agent}-again"
         if self._node_shell is not None:
@@ -173,9 +160,6 @@ class DeployedTarget(Target):
 
     def command(self, *arguments: str) -> str:
         return self._in_agents_namespace("exec", _DEPLOYMENT, "--", "compass-runtime-agent", *arguments)
-
-    def python(self, script: str) -> str:
-        return self._in_agents_namespace("exec", _DEPLOYMENT, "--", _PYTHON, "-c", script)
 
     def logs(self) -> dict[str, str]:
         """Of the containers that run, and of those that ran before them in the same Pods."""
@@ -244,11 +228,6 @@ class DeployedTarget(Target):
         self._node_shell(
             f"grep -ls {container} /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs --no-run-if-empty kill -{signal}"
         )
-
-    def _set_env(self, *changes: str) -> None:
-        self._in_agents_namespace("set", "env", _DEPLOYMENT, *changes)
-        self._in_agents_namespace("rollout", "status", _DEPLOYMENT, _WAIT)
-        self.wait_for("the old Pods to be gone", lambda: len(self._pods()) == _REPLICAS)
 
     def _wait_until_gone(self) -> None:
         self.wait_for("the Pods to be gone", lambda: not self._pods())

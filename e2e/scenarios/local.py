@@ -4,7 +4,6 @@ What Kubernetes does with the Deployment of the agent is done here, with process
 """
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ from e2e.cluster import Object
 from e2e.kyma.operator import DEPLOYMENT, NAME
 from e2e.scenarios.compass import Compass
 from e2e.scenarios.deployed import AGENT_IMAGE
-from e2e.scenarios.target import Target, run
+from e2e.scenarios.target import Target
 from e2e.world import World
 from informers import ApiError, Client, NotFound
 
@@ -104,17 +103,6 @@ class LocalTarget(Target):
         finally:
             agent.signal(signal.SIGCONT)
 
-    @contextmanager
-    def settings(self, **settings: str) -> Iterator[None]:
-        before = self._settings
-        self._settings = {**before, **settings}
-        self.roll()
-        try:
-            yield
-        finally:
-            self._settings = before
-            self.roll()
-
     def another_image(self) -> str:
         return _ANOTHER_IMAGE
 
@@ -135,9 +123,6 @@ class LocalTarget(Target):
 
     def command(self, *arguments: str) -> str:
         return next(iter(self._agents.values())).agent.command(*arguments)
-
-    def python(self, script: str) -> str:
-        return run(["env", f"KUBECONFIG={self.kubeconfig}", sys.executable, "-c", script])
 
     def logs(self) -> dict[str, str]:
         return {name: path.read_text(errors="replace") for name, path in self._written.items()}

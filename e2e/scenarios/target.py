@@ -85,10 +85,6 @@ class Target(Cluster, ABC):
         """Inside the block the replica stands still (SIGSTOP); after it, it goes on where it was."""
 
     @abstractmethod
-    def settings(self, **settings: str) -> AbstractContextManager[None]:
-        """Inside the block all replicas run with these settings, names without their prefix. Both ends replace them."""
-
-    @abstractmethod
     def another_image(self) -> str:
         """Another name of the image of the agent, known where a Deployment runs."""
 
@@ -115,10 +111,6 @@ class Target(Cluster, ABC):
     @abstractmethod
     def command(self, *arguments: str) -> str:
         """Run a command of the agent where an agent runs, with its settings; gives what it prints."""
-
-    @abstractmethod
-    def python(self, script: str) -> str:
-        """Run a script with the Python, the libraries and the rights of an agent; gives what it prints."""
 
     @abstractmethod
     def logs(self) -> dict[str, str]:

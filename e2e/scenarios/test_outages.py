@@ -13,24 +13,6 @@ ERP = "mp-harbour-logistics-erp"
 _OUTAGE_SECONDS = 4.0  # two periods of the sync, shorter than the agent's deadline to renew its lease
 _LONG_OUTAGE_SECONDS = 13.0  # longer than that deadline, which is 10 s
 
-# A watch is ended while it waits for events, as after an outage. The same thread opens the next one, for three seconds.
-_WATCH_TWICE = """
-import threading, time
-from informers import Client, Resource
-client = Client.load()
-def watch():
-    selector = "metadata.name=compass-agent-configuration"
-    resource = Resource("", "v1", "configmaps", "ConfigMap")
-    return client.watch(resource, namespace="kyma-system", field_selector=selector, timeout_seconds=3)
-first = watch()
-first.open()
-threading.Timer(0.5, first.stop).start()
-list(first)
-began = time.monotonic()
-list(watch())
-print(time.monotonic() - began)
-"""
-
 
 def test_an_outage_of_compass_loses_nothing(connected: Target) -> None:
     """The state shows it; Applications and credentials stay; changes of this time arrive afterwards."""
@@ -72,8 +54,3 @@ def test_an_outage_of_the_api_server_loses_nothing(connected: Target, seconds: f
     connected.wait_for("the Secret", lambda: secret in connected.secrets())
     connected.wait_for_state("Synchronized")
     assert len(connected.compass.certificates()) == issued
-
-
-def test_a_watch_works_after_one_that_was_ended(connected: Target) -> None:
-    """It goes on until the server ends it, with the Python and the OpenSSL of the image: see TLSSocket."""
-    assert float(connected.python(_WATCH_TWICE)) > 2

@@ -19,10 +19,8 @@ from typing import Any, TypeVar
 
 from controller.applications.conversion import SECRETS_SELECTOR
 from controller.resources import APPLICATION, SECRET
-from e2e.controlplane import ControlPlane
 from e2e.mock_compass.examples import generate
-from e2e.mock_compass.server import MockCompass
-from e2e.world import NAMESPACES, OWN_CRDS, World
+from e2e.world import World
 from tests.support.audit_log import AuditLog, Request
 
 CYCLES = 5
@@ -148,15 +146,9 @@ def measured_world() -> Iterator[MeasuredWorld]:
         compileall.compile_dir(_ROOT / package, quiet=1)
     with tempfile.TemporaryDirectory() as folder:
         log = AuditLog(Path(folder), bodies=False)
-        with ControlPlane(apiserver_flags=log.flags) as control_plane, MockCompass() as compass:
-            control_plane.apply_crds(OWN_CRDS)
-            for namespace in NAMESPACES:
-                control_plane.create_namespace(namespace)
-            world = World(control_plane=control_plane, compass=compass, directory=Path(folder))
-            try:
-                yield MeasuredWorld(world, log)
-            finally:
-                world.close()
+        with World.local(Path(folder), apiserver_flags=log.flags) as world:
+            world.install_crds()
+            yield MeasuredWorld(world, log)
 
 
 def cpu_seconds(pid: int) -> float:

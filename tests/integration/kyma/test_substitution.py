@@ -95,13 +95,6 @@ class Kyma:
     def container(self) -> Object:
         return _container(self.deployment()["spec"]["template"])
 
-    def may(self, verb: str, resource: str, namespace: str = "") -> bool:
-        """`kubectl auth can-i` as the agent."""
-        where = ["--namespace", namespace] if namespace else []
-        user = f"--as=system:serviceaccount:kyma-system:{NAME}"
-        command = [str(self._kubectl), "--kubeconfig", str(self._kubeconfig), "auth", "can-i", verb, resource, user]
-        return subprocess.run([*command, *where], check=False, capture_output=True).returncode == 0
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kyma]:
@@ -140,40 +133,10 @@ def test_what_is_changed_by_hand_is_reset(kyma: Kyma) -> None:
         assert "conditions" not in version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
 
 
-def test_rights_of_other_names_stay(kyma: Kyma) -> None:
-    """The operator resets its own roles and leaves those of config/rbac alone, so together they are enough."""
-    with kyma.operator() as operator:
-        operator.wait_until_applied()
-        assert not kyma.may("watch", "applications")
-        kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
-        operator.wait_until_applied(3)
-        assert kyma.may("watch", "applications")
-        assert kyma.may("update", "compassconnections/status")
-        assert kyma.may("update", f"leases/{NAME}", "kyma-system")
-        assert kyma.may("list", "secrets", "kyma-system")
-        assert kyma.may("create", "events", "default")
-
-
 def test_policy(kyma: Kyma) -> None:
-    """config/kyma: this agent runs, and no apply of the operator changes the Deployment, which would replace Pods."""
-    with kyma.operator() as operator:
-        operator.wait_until_applied()
-        kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
-        _wait_for(kyma, operator, THIS_AGENT)
-        generation = kyma.deployment()["metadata"]["generation"]
-        operator.wait_until_applied(5)
-        assert kyma.agent() == THIS_AGENT
-        assert kyma.deployment()["metadata"]["generation"] == generation
-
-        kyma.kubectl("-n", "kyma-system", "set", "image", f"deployment/{NAME}", f"{NAME}={IN_GO}")
-        assert kyma.agent() == THIS_AGENT
-
-        kyma.kubectl("delete", "-k", str(CONFIG / "kyma"))
-        _wait_for(kyma, operator, AGENT_IN_GO)
-
-
-def test_the_policy_brings_what_the_operators_deployment_lacks(kyma: Kyma) -> None:
-    """As in config/manager; and nothing of it is left after the commands that lead back."""
+    """config/kyma: this agent runs, with all that config/manager gives it, and no apply of the operator changes the
+    Deployment, which would replace Pods. Nothing of it is left after the commands that lead back.
+    """
     (ours,) = read_manifests(CONFIG / "manager/deployment.yaml")
     wanted = ours["spec"]["template"]
     (pod_uid,) = [variable for variable in _container(wanted)["env"] if variable["name"] == "APP_POD_UID"]
@@ -182,6 +145,11 @@ def test_the_policy_brings_what_the_operators_deployment_lacks(kyma: Kyma) -> No
         before = kyma.deployment()["spec"]["template"]
         kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
         _wait_for(kyma, operator, THIS_AGENT)
+        generation = kyma.deployment()["metadata"]["generation"]
+        operator.wait_until_applied(5)
+        assert kyma.agent() == THIS_AGENT
+        assert kyma.deployment()["metadata"]["generation"] == generation
+
         after = kyma.deployment()["spec"]["template"]
         assert after["metadata"]["annotations"].items() >= wanted["metadata"]["annotations"].items()
         for key in ("enableServiceLinks", "terminationGracePeriodSeconds"):
@@ -194,6 +162,9 @@ def test_the_policy_brings_what_the_operators_deployment_lacks(kyma: Kyma) -> No
         assert [variable["valueFrom"]["fieldRef"]["fieldPath"] for variable in found] == [
             pod_uid["valueFrom"]["fieldRef"]["fieldPath"]
         ]
+
+        kyma.kubectl("-n", "kyma-system", "set", "image", f"deployment/{NAME}", f"{NAME}={IN_GO}")
+        assert kyma.agent() == THIS_AGENT
 
         kyma.kubectl("delete", "-k", str(CONFIG / "kyma"))
         _wait_for(kyma, operator, AGENT_IN_GO)

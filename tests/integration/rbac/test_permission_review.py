@@ -1,16 +1,14 @@
 """The permissions that `doctor` reviews are those of config/rbac."""
 
 import time
-from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-
-import pytest
 
 from controller.commands.permission_review import Permission, describe, missing, needed
 from controller.settings import Settings
 from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import KymaOperator
-from e2e.world import NAMESPACES, Object
+from e2e.world import NAMESPACES
 from informers import Client
 from tests.integration.rbac.test_rbac import (
     KINDS,
@@ -32,28 +30,17 @@ NOT_CHECKED = {
     ("list", "persistentvolumes"),
 }
 
-
-@pytest.fixture(scope="module")
-def control_plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as running:
-        for namespace in NAMESPACES:
-            running.create_namespace(namespace)
-        yield running
-
-
-@pytest.fixture
-def admin(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Client]:
-    client = Client.load(str(control_plane.write_kubeconfig(tmp_path / "admin")))
-    yield client
-    _remove_all(client)
-    client.close()
-
-
-@pytest.fixture
-def agent(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Client]:
-    client = Client.load(str(control_plane.write_kubeconfig(tmp_path / "agent", user=USER, groups=())))
-    yield client
-    client.close()
+WITH_RULES_OF_THE_GO_AGENT = (
+    "get, list, watch configmaps compass-agent-configuration in kyma-system; "
+    "list, watch secrets kyma-gateway-certs-cacert in istio-system; "
+    "list, watch secrets in kyma-system; "
+    "list, watch secrets cluster-client-certificates in kyma-system; "
+    "list, watch secrets compass-agent-configuration in kyma-system; "
+    "watch applications.applicationconnector.kyma-project.io; "
+    "update compassconnections/status.compass.kyma-project.io; "
+    "create leases.coordination.k8s.io in kyma-system; "
+    "get, update leases.coordination.k8s.io compass-runtime-agent in kyma-system"
+)
 
 
 def test_rights_of_doctor_are_the_rules_of_the_roles() -> None:
@@ -67,53 +54,36 @@ def test_rights_of_doctor_are_the_rules_of_the_roles() -> None:
     assert {(rule.verb, rule.resource) for rule in rules - covered} <= NOT_CHECKED
 
 
-def test_nothing_is_missing_with_the_rules(admin: Client, agent: Client) -> None:
-    """And all is without them."""
-    assert missing(agent, needed(SETTINGS)) == needed(SETTINGS)
-    for manifest in rbac_manifests():
-        _create(admin, manifest)
-    assert _in_the_end(lambda: missing(agent, needed(SETTINGS)), ()) == ()
+def test_what_is_missing(tmp_path: Path) -> None:
+    """Everything without rules. With those of Kyma's operator, which are the Go agent's: all but what the status of
+    the connection needs. Nothing with config/rbac, which the operator leaves alone.
+    """
+    with ControlPlane() as control_plane, ExitStack() as stack:
+        for namespace in NAMESPACES:
+            control_plane.create_namespace(namespace)
+        admin = Client.load(str(control_plane.write_kubeconfig(tmp_path / "admin")))
+        agent = Client.load(str(control_plane.write_kubeconfig(tmp_path / "agent", user=USER, groups=())))
+        stack.callback(admin.close)
+        stack.callback(agent.close)
+        assert missing(agent, needed(SETTINGS)) == needed(SETTINGS)
+
+        operator = KymaOperator(admin)
+        operator.apply()
+        assert _in_the_end(agent, WITH_RULES_OF_THE_GO_AGENT) == WITH_RULES_OF_THE_GO_AGENT
+
+        for manifest in rbac_manifests():
+            if manifest["kind"] != "ServiceAccount":
+                admin.create(KINDS[manifest["kind"]], manifest)
+        operator.apply()
+        assert _in_the_end(agent, "") == ""
 
 
-def test_what_the_operator_of_kyma_does_not_give(admin: Client, agent: Client) -> None:
-    """Its roles are those of the Go agent: enough for the status of the connection, and not for the rest."""
-    operator = KymaOperator(admin)
-    operator.apply()
-    expected = (
-        "get, list, watch configmaps compass-agent-configuration in kyma-system; "
-        "list, watch secrets kyma-gateway-certs-cacert in istio-system; "
-        "list, watch secrets in kyma-system; "
-        "list, watch secrets cluster-client-certificates in kyma-system; "
-        "list, watch secrets compass-agent-configuration in kyma-system; "
-        "watch applications.applicationconnector.kyma-project.io; "
-        "update compassconnections/status.compass.kyma-project.io; "
-        "create leases.coordination.k8s.io in kyma-system; "
-        "get, update leases.coordination.k8s.io compass-runtime-agent in kyma-system"
-    )
-    assert _in_the_end(lambda: describe(missing(agent, needed(SETTINGS))), expected) == expected  # type: ignore[arg-type, comparison-overlap, return-value]
-    for manifest in rbac_manifests():  # type: ignore[unreachable]
-        if manifest["kind"] != "ServiceAccount":
-            _create(admin, manifest)
-    assert _in_the_end(lambda: missing(agent, needed(SETTINGS)), ()) == ()
-
-
-def _in_the_end(look: Callable[[], tuple[Permission, ...]], wanted: tuple[Permission, ...]) -> tuple[Permission, ...]:
-    """What is seen once it is what is wanted, or after a time in which every API server has read its own roles."""
+def _in_the_end(agent: Client, wanted: str) -> str:
+    """What is missing once it is what is wanted, or after a time in which every API server has read its own roles."""
     deadline = time.monotonic() + 10
-    while (seen := look()) != wanted and time.monotonic() < deadline:
+    while (seen := describe(missing(agent, needed(SETTINGS)))) != wanted and time.monotonic() < deadline:
         time.sleep(0.05)
     return seen
-
-
-def _create(client: Client, manifest: Object) -> None:
-    client.create(KINDS[manifest["kind"]], manifest)
-
-
-def _remove_all(client: Client) -> None:
-    for kind in KINDS.values():
-        for obj in client.list(kind)["items"]:
-            if obj["metadata"]["name"].startswith("compass-runtime-agent"):
-                client.delete(kind, obj["metadata"]["name"], namespace=obj["metadata"].get("namespace"))
 
 
 def _covers(rule: Rule, permission: Permission) -> bool:

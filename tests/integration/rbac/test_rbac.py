@@ -19,11 +19,9 @@ import controller.commands.command_line
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName, Settings
 from e2e.cluster import encoded
-from e2e.controlplane import ControlPlane
 from e2e.kyma.operator import read_manifests
 from e2e.mock_compass.examples import landscape
-from e2e.mock_compass.server import MockCompass
-from e2e.world import NAMESPACES, OWN_CRDS, Object, World
+from e2e.world import OWN_CRDS, Object, World
 from informers import ApiError, Client, Resource
 from tests.support.agent_thread import AgentThread
 from tests.support.audit_log import AuditLog, Request
@@ -126,18 +124,13 @@ def audit(tmp_path: Path) -> AuditLog:
 def world(tmp_path: Path, audit: AuditLog, manifests: list[Object]) -> Iterator[World]:
     (tmp_path / "crds").mkdir()
     (tmp_path / "crds/metrics.yaml").write_text(yaml.safe_dump(METRICS_CRD))
-    with ControlPlane(apiserver_flags=(*audit.flags, LIST_AND_WATCH)) as control_plane, MockCompass() as compass:
+    with World.local(tmp_path, apiserver_flags=(*audit.flags, LIST_AND_WATCH)) as world:
         for path in (OWN_CRDS, tmp_path / "crds"):
-            control_plane.apply_crds(path)
-        for namespace in (*NAMESPACES, INTEGRATION_NAMESPACE):
-            control_plane.create_namespace(namespace)
-        world = World(control_plane=control_plane, compass=compass, directory=tmp_path)
-        try:
-            for manifest in manifests:
-                world.put(KINDS[manifest["kind"]], manifest)
-            yield world
-        finally:
-            world.close()
+            world.install_crds(path)
+        world.control_plane.create_namespace(INTEGRATION_NAMESPACE)
+        for manifest in manifests:
+            world.put(KINDS[manifest["kind"]], manifest)
+        yield world
 
 
 def _deployed_environment() -> dict[str, str]:

@@ -10,6 +10,7 @@ from controller.resources import DELETION_HELD, SYNC_STATUS
 from informers import ConnectionFailed, Forbidden
 from kubectl_compass import actions
 from kubectl_compass.cluster import Failed
+from kubectl_compass.pairing import Unusable
 from tests.unit.kubectl_compass.bench import Bench, Object, deployment, held_by
 
 
@@ -169,3 +170,19 @@ def test_an_error_that_stays_ends_the_wait(tmp_path: Path) -> None:
     world = bench(tmp_path, Forbidden("no", status=403))
     with pytest.raises(Forbidden):
         actions.wait(world.cluster.connection, is_synchronized, world.terminal(), known=None, timeout=10)
+
+
+# --- pair ---
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (connection("1"), "the connection works"),
+        (connection("1", state="ConnectionFailed") | {"spec": {"pairing": {"token": "x"}}}, "wins over the Secret"),
+    ],
+)
+def test_pair_stores_no_token_that_would_not_be_used(tmp_path: Path, found: Object, why: str) -> None:
+    world = bench(tmp_path, found)
+    with pytest.raises(Unusable, match=why):
+        actions.pair(world.cluster, world.terminal(), "a-token", {}, timeout=1)
