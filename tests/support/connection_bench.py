@@ -137,10 +137,14 @@ class Bench:
         """Let that much time pass, reconciling whenever it is asked for."""
         self.settle()
         end = self.clock.monotonic() + seconds
-        while self.due <= end:
-            self.clock.advance(max(0.0, self.due - self.clock.monotonic()))
+        while self.next_due <= end:
+            self.clock.advance(max(0.0, self.next_due - self.clock.monotonic()))
             self.work()
-        self.clock.advance(end - self.clock.monotonic())
+        self.clock.advance(max(0.0, end - self.clock.monotonic()))
+
+    @property
+    def next_due(self) -> float:
+        return self.due
 
     def work(self) -> None:
         """Reconcile as long as it is due at this moment."""

@@ -44,13 +44,9 @@ class WholeBench(Bench):
         self._wake_sync()
         super().settle()
 
-    def run(self, seconds: float) -> None:
-        self.settle()
-        end = self.clock.monotonic() + seconds
-        while (due := min(self.due, self.sync_due)) <= end:
-            self.clock.advance(max(0.0, due - self.clock.monotonic()))
-            self.work()
-        self.clock.advance(max(0.0, end - self.clock.monotonic()))
+    @property
+    def next_due(self) -> float:
+        return min(self.due, self.sync_due)
 
     def work(self) -> None:
         for _ in range(2 * MAX_ROUNDS):

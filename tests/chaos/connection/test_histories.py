@@ -9,11 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from e2e.mock_compass.gateway import OUTAGES
 from informers.errors import NotFound, ServerError
-from tests.support.compass_border import CONNECTOR_URL, RUNTIME, TENANT
-from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD
+from tests.support.compass_border import RUNTIME
+from tests.support.connection_bench import CA, SYNC_PERIOD
 from tests.support.whole_bench import WholeBench
 
 HISTORIES = 1000
@@ -103,34 +102,32 @@ def broken_configuration(history: History) -> None:
 
 
 def no_configuration(history: History) -> None:
-    _delete(history, CONFIG_MAP, CONFIGURATION.name, CONFIGURATION.namespace)
+    _delete(history, history.bench.unconfigure)
 
 
 def literal_token(history: History) -> None:
     bench = history.bench
     if bench.server.subresource:  # the CRD of the Go agent has no spec.pairing
         token = history.random.choice([bench.connector.token(), "dead" * 10])
-        pairing = {"connectorUrl": CONNECTOR_URL, "runtimeId": RUNTIME, "tenant": TENANT, "token": token}
         bench.settle()
-        bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(pairing=pairing))
+        bench.apply_pairing(token=token)
 
 
 def delete_connection(history: History) -> None:
-    _delete(history, COMPASS_CONNECTION, CONNECTION_NAME, None)
+    _delete(history, history.bench.delete_connection)
 
 
 def delete_credentials(history: History) -> None:
-    _delete(history, SECRET, CLUSTER.name, CLUSTER.namespace)
+    _delete(history, history.bench.delete_secret)
 
 
 def delete_gateway_ca(history: History) -> None:
-    _delete(history, SECRET, CA.name, CA.namespace)
+    _delete(history, lambda: history.bench.delete_secret(CA))
 
 
 def request_renewal(history: History) -> None:
-    bench = history.bench
-    bench.settle()
-    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["spec"].update(refreshCredentialsNow=True))
+    history.bench.settle()
+    history.bench.refresh()
 
 
 def revoke_certificates(history: History) -> None:
@@ -164,9 +161,9 @@ def secrets_can_be_written(history: History) -> None:
     history.bench.server.before = lambda *_: None
 
 
-def _delete(history: History, resource: object, name: str, namespace: str | None) -> None:
+def _delete(history: History, delete: Callable[[], None]) -> None:
     try:
-        history.bench.server.delete(resource, name, namespace=namespace)  # type: ignore[arg-type]
+        delete()
     except (NotFound, ServerError):
         history.log.append("not deleted")
 

@@ -1,13 +1,10 @@
-"""The commands status and revoke beside a running agent."""
+"""The command revoke beside a running agent."""
 
 import io
-import json
 import time
 from collections.abc import Callable
 
-from controller.commands.report import HEALTHY, UNHEALTHY
 from controller.commands.revoke import revoke as revoke_command
-from controller.commands.status import status as status_command
 from controller.connection.configuration import REVOKED
 from controller.settings import Settings
 from e2e.mock_compass.faults import Fault
@@ -16,19 +13,10 @@ from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import certificate, issued, synchronized, wait_for_error, wait_for_fetches
 
 
-def revoke(
-    world: World, confirm: Callable[[str], bool] = lambda _: True, *, now: Callable[[], float] = time.time
-) -> tuple[int, str]:
+def revoke(world: World, confirm: Callable[[str], bool] = lambda _: True) -> tuple[int, str]:
     out = io.StringIO()
     settings = Settings.from_environment(world.environment())
-    return revoke_command(world.client, settings, confirm=confirm, out=out, now=now), out.getvalue()
-
-
-def status(world: World, output: str = "text") -> tuple[int, str]:
-    out = io.StringIO()
-    settings = Settings.from_environment(world.environment())
-    code = status_command(world.client, settings, output=output, now=time.time(), out=out, err=out)  # type: ignore[arg-type]
-    return code, out.getvalue()
+    return revoke_command(world.client, settings, confirm=confirm, out=out, now=time.time), out.getvalue()
 
 
 def test_revoke_ends_the_connection_until_something_else_is_configured(world: World, agent: StartAgent) -> None:
@@ -66,17 +54,6 @@ def test_revoke_ends_the_connection_until_something_else_is_configured(world: Wo
     assert issued(world) == 2
 
 
-def test_revoke_without_a_compass_connection(world: World, agent: StartAgent) -> None:
-    """No agent runs, and its object was deleted: there is one afterwards with this state."""
-    synchronized(world, agent).stop()
-    world.delete_connection()
-    code, text = revoke(world)
-    assert code == 0, text
-    assert world.state() == "ConnectionFailed"
-    assert "revoked by an operator" in world.connection_error()
-    assert world.secret(CLUSTER_SECRET) is world.secret(CA_SECRET) is None
-
-
 def test_a_revocation_that_fails_changes_nothing(world: World, agent: StartAgent) -> None:
     """The gateway has too many requests: reported, and the connection goes on."""
     synchronized(world, agent)
@@ -95,29 +72,3 @@ def test_a_revocation_that_fails_changes_nothing(world: World, agent: StartAgent
     wait_for_fetches(world, 1)
     assert (world.state(), certificate(world)) == ("Synchronized", before)
     assert (world.connection() or {})["metadata"]["annotations"] == {"note": "mine"}
-
-
-def test_status_tells_the_connection_as_an_operator_reads_it(world: World, agent: StartAgent) -> None:
-    """Nothing yet, a failure, and all well; text and JSON; the exit status is 0 only when all is synchronised."""
-    code, text = status(world)
-    assert code == UNHEALTHY
-    assert "there is no CompassConnection: no agent has run" in text
-    agent()
-    wait_for_error(world, "no pairing configuration found")
-    code, text = status(world)
-    assert code == UNHEALTHY
-    assert "Error:        no pairing configuration found" in text
-    world.configure()
-    world.wait_for_state("Synchronized")
-    code, text = status(world)
-    assert code == HEALTHY
-    for line in (
-        "State:        Synchronized",
-        f"Runtime:      {world.compass.runtime_id}",
-        "Certificate:  valid until",
-    ):
-        assert line in text
-    code, text = status(world, "json")
-    report = json.loads(text)
-    assert (code, report["state"], report["tenant"]) == (HEALTHY, "Synchronized", world.compass.tenant)
-    assert report["certificate"]["fingerprint"] == world.compass.state.certificates()[-1].fingerprint

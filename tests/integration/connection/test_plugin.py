@@ -53,13 +53,12 @@ class Plugin:
     err: str = ""
 
     def run(self, command: Callable[..., int], *arguments: Any, output: Any = "json", **options: Any) -> int:
-        self._out, self._err = io.StringIO(), io.StringIO()
-        terminal = Terminal(output, out=self._out, err=self._err, clock=RealClock())
-        return command(self.cluster, terminal, *arguments, **options)
-
-    def said(self) -> str:
-        self.out, self.err = self._out.getvalue(), self._err.getvalue()
-        return self.out + self.err
+        out, err = io.StringIO(), io.StringIO()
+        terminal = Terminal(output, out=out, err=err, clock=RealClock())
+        try:
+            return command(self.cluster, terminal, *arguments, **options)
+        finally:
+            self.out, self.err = out.getvalue(), err.getvalue()
 
 
 @pytest.fixture
@@ -82,7 +81,6 @@ def test_pair_from_nothing(world: World, agent: StartAgent, plugin: Plugin) -> N
     agent()
     world.wait_for_state("ConnectionFailed")
     code = plugin.run(actions.pair, world.compass.issue_token(), addresses(world), timeout=60)
-    plugin.said()
     assert code == 0, plugin.err
     assert json.loads(plugin.out)["state"] == world.state() == "Synchronized"
     assert "in the Secret kyma-system/compass-agent-configuration\n" in plugin.err
@@ -97,8 +95,8 @@ def test_pair_where_addresses_are_configured(world: World, agent: StartAgent, pl
     world.configure(world.configuration(token="used" * 10))
     agent()
     wait_for_error(world, "the one-time token is unknown")
-    assert plugin.run(actions.pair, world.compass.issue_token(), {}, timeout=60) == 0, plugin.said()
-    assert "has precedence over the ConfigMap kyma-system/compass-agent-configuration from now on" in plugin.said()
+    assert plugin.run(actions.pair, world.compass.issue_token(), {}, timeout=60) == 0, plugin.err
+    assert "has precedence over the ConfigMap kyma-system/compass-agent-configuration from now on" in plugin.err
     with pytest.raises(Unusable, match="the connection works"):
         plugin.run(actions.pair, world.compass.issue_token(), {}, timeout=60)
     assert issued(world) == 1
@@ -121,7 +119,6 @@ def test_a_refused_token_ends_the_wait_with_the_reason(world: World, agent: Star
     agent()
     world.wait_for_state("ConnectionFailed")
     code = plugin.run(actions.pair, "a" * 64, addresses(world), timeout=5)
-    plugin.said()
     assert code == 1
     assert "ConnectionFailed: " in plugin.err
     assert "not within 5s" in plugin.err
@@ -133,20 +130,19 @@ def test_resync(world: World, agent: StartAgent, plugin: Plugin) -> None:
     synchronized(world, agent, CONTROLLER_SYNC_PERIOD="1h")
     fetches = world.compass.requests.count("director")
     for number in (1, 2):
-        assert plugin.run(actions.resync, timeout=60) == 0, plugin.said()
+        assert plugin.run(actions.resync, timeout=60) == 0, plugin.err
         assert world.compass.requests.count("director") >= fetches + number
         assert not (world.connection() or {})["spec"].get("resyncNow")
-    report = json.loads(plugin.said() and plugin.out)
+    report = json.loads(plugin.out)
     assert report["applications"] is None or report["applications"]["synced"] == 3
 
 
 def test_renew(world: World, agent: StartAgent, plugin: Plugin) -> None:
     synchronized(world, agent)
     before = certificate(world)
-    assert plugin.run(actions.renew, output="yaml", timeout=60) == 0, plugin.said()
+    assert plugin.run(actions.renew, output="yaml", timeout=60) == 0, plugin.err
     assert certificate(world) != before
     assert issued(world) == 2
-    plugin.said()
     assert yaml.safe_load(plugin.out)["renewed"]
 
 
@@ -156,11 +152,10 @@ def test_reconnect_with_a_new_token(world: World, agent: StartAgent, plugin: Plu
     # Times in the status are whole seconds: a second pairing within one second could not be done from the first.
     established = parse_timestamp((world.connection() or {})["status"]["connectionStatus"]["established"]) or 0
     world.wait_for("the next second", lambda: time.time() >= established + 1)
-    assert plugin.run(actions.reconnect, world.compass.issue_token(), output="text", timeout=60) == 0, plugin.said()
+    assert plugin.run(actions.reconnect, world.compass.issue_token(), output="text", timeout=60) == 0, plugin.err
     connection = world.connection() or {}
     assert connection["metadata"]["uid"] != before
     assert issued(world) == 2
-    plugin.said()
     assert "State:        Synchronized\n" in plugin.out
     assert "deleted the CompassConnection" in plugin.err
 
@@ -173,8 +168,7 @@ def test_reconnect_with_the_used_token_pairs_nothing_and_says_so(
     synchronized(world, agent)
     paired_at = (world.connection() or {})["status"]["connectionStatus"]["established"]
     world.wait_for("another second", lambda: time.time() > (parse_timestamp(paired_at) or 0) + 1)
-    assert plugin.run(actions.reconnect, "", timeout=60) == 1, plugin.said()
-    plugin.said()
+    assert plugin.run(actions.reconnect, "", timeout=60) == 1, plugin.err
     assert "nothing was paired" in plugin.err
     report = json.loads(plugin.out)
     assert (report["state"], report["established"]) == ("Synchronized", paired_at)
@@ -191,7 +185,7 @@ def test_after_a_revocation_nothing_is_requested(world: World, agent: StartAgent
         with pytest.raises(Failed, match="the certificate was revoked by an operator; to connect again, put a new"):
             plugin.run(command, timeout=60)
     assert not (world.connection() or {})["spec"].keys() & {"resyncNow", "refreshCredentialsNow"}
-    assert plugin.run(actions.pair, world.compass.issue_token(), {}, timeout=60) == 0, plugin.said()
+    assert plugin.run(actions.pair, world.compass.issue_token(), {}, timeout=60) == 0, plugin.err
     assert issued(world) == 2
 
 
@@ -203,11 +197,9 @@ def test_confirm_deletions(world: World, agent: StartAgent, plugin: Plugin) -> N
         world.compass.state.unassign(application["id"], world.compass.runtime_id)
     world.wait_for_state("ResourceApplicationFailed")
     assert plugin.run(status.status) == 1
-    plugin.said()
     assert json.loads(plugin.out)["deletions"] == {"held": 3, "deleting": 0}
-    assert plugin.run(actions.confirm_deletions, confirm=lambda _: True, timeout=60) == 0, plugin.said()
+    assert plugin.run(actions.confirm_deletions, confirm=lambda _: True, timeout=60) == 0, plugin.err
     assert not world.applications()
-    plugin.said()
     assert json.loads(plugin.out)["state"] == "Synchronized"
 
 
@@ -218,7 +210,6 @@ def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:
         with pytest.raises(Failed, match="there is no CompassConnection"):
             plugin.run(command, timeout=60)
     assert plugin.run(status.status) == 1
-    plugin.said()
     assert json.loads(plugin.out)["problems"][0].startswith("there is no CompassConnection")
 
 
@@ -256,7 +247,6 @@ def test_doctor_where_no_pod_runs(world: World, agent: StartAgent, plugin: Plugi
         assert plugin.run(doctor) == 1
     finally:
         world.client.delete(DEPLOYMENTS, COMPONENT, namespace=NAMESPACE)
-    plugin.said()
     found = {row["check"]: row for row in json.loads(plugin.out)["findings"]}
     assert found["Deployment"]["text"] == "0 of 1 replicas are ready"
     assert found["permissions"]["result"] == "problem"  # there is no ServiceAccount with any

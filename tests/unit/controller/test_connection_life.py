@@ -205,17 +205,21 @@ def test_retry_after_is_respected_up_to_the_period() -> None:
 
 
 @pytest.mark.parametrize(
-    ("validity", "minimal", "left"),
+    ("validity", "minimal", "acquired", "left"),
     [
-        (90 * DAY, 15, 27 * DAY),  # three tenths
-        (60, 15, 30),  # two minimal sync times are more than three tenths
-        (20, 15, 10),  # shorter than any margin: halfway, or renewals would follow each other without a pause
+        (90 * DAY, 15, 0, 27 * DAY),  # three tenths
+        (60, 15, 0, 30),  # two minimal sync times are more than three tenths
+        (20, 15, 0, 10),  # shorter than any margin: halfway, or renewals would follow each other without a pause
+        (90 * DAY, 15, 62 * DAY, 27 * DAY),
+        (90 * DAY, 15, 63 * DAY, 13.5 * DAY),  # one that comes later than that is used for a half of what it has left
+        (90 * DAY, 15, 88 * DAY, DAY),
     ],
 )
-def test_renewal_is_due_at_the_exact_moment(validity: float, minimal: float, left: float) -> None:
+def test_renewal_is_due_at_the_exact_moment(validity: float, minimal: float, acquired: float, left: float) -> None:
     """The later of threshold and twice the minimal sync time before the end."""
     bench = Bench(minimal_sync_time=minimal)
-    assert renewal_due_at(bench.settings, not_before=1000, not_after=1000 + validity) == 1000 + validity - left
+    due = renewal_due_at(bench.settings, not_before=1000, not_after=1000 + validity, acquired=1000 + acquired)
+    assert due == 1000 + validity - left
 
 
 def test_the_certificate_is_renewed_at_the_threshold_and_not_a_second_before() -> None:

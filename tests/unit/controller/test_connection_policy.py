@@ -52,7 +52,6 @@ from controller.connection.state import (
     ObservedConfiguration,
     PairingFailure,
     State,
-    renewal_due_at,
 )
 from controller.connection.status import ConnectionState
 from controller.settings import Settings
@@ -316,16 +315,6 @@ def test_every_rule_is_needed(decided: Decided) -> None:
     different = replace(kept(), gateway=GatewaySecret.DIFFERENT)
     assert decide(different) is Act.WRITE_GATEWAY_CA
     assert _is_kept(decide(replace(different, pauses=pauses_of(gateway=1.0))))
-
-
-def test_each_kind_of_decision_is_met(decided: Decided) -> None:
-    """Else the rules that follow would hold of nothing."""
-    kinds = {type(decision) for _, decision in decided}
-    assert {decision for _, decision in decided if isinstance(decision, Act)} == {
-        Act.ABANDON_PAIRING,
-        Act.CHECK_CONNECTOR,
-    }
-    assert kinds == {Pair, StoreRegistration, Renew, Act, Rest}
 
 
 def test_usable_and_accepted_credentials_are_never_given_up(decided: Decided) -> None:
@@ -601,24 +590,3 @@ def test_clocks_and_delays_of_any_kind(
     if isinstance(decision, Pair) and decision.pairing != state.active_pairing:
         assert decision.pairing.token != USED.token
     assert all(isinstance(warning, Problem) for warning in rules.warnings(state))
-
-
-@given(
-    validity=st.floats(1, 400 * DAY),
-    behind=st.floats(0, 1),
-    threshold=st.floats(0.01, 0.99),
-    minimal=st.floats(0, 3600),
-)
-@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
-def test_renewals_are_spaced_whatever_clocks_and_validities(
-    validity: float, behind: float, threshold: float, minimal: float
-) -> None:
-    """A certificate is used until its threshold; one that comes later than that, for a half of what it has left."""
-    settings = replace(SETTINGS, renewal_threshold=threshold, minimal_sync_time=minimal)
-    acquired = NOW + validity * behind
-    due = renewal_due_at(settings, not_before=NOW, not_after=NOW + validity, acquired=acquired)
-    threshold_at = renewal_due_at(settings, not_before=NOW, not_after=NOW + validity)
-    left = NOW + validity - acquired
-    assert due == (threshold_at if acquired < threshold_at else acquired + left / 2)
-    assert due > acquired or left < 1e-5  # seconds; clocks of floats know nothing smaller
-    assert due <= NOW + validity

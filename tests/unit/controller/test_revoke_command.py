@@ -1,6 +1,5 @@
 """The command revoke: each stored certificate is revoked once, and only the Connector's confirmation counts."""
 
-import copy
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -56,7 +55,7 @@ def renew_by_a_clock_ahead(bench: Bench) -> None:
 
 def is_stored(bench: Bench) -> bool:
     try:
-        bench.server.get(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)
+        bench.secret()
     except NotFound:
         return False
     return True
@@ -85,16 +84,15 @@ def test_a_secret_that_changes_meanwhile_is_deleted_without_another_call(bench: 
 @pytest.mark.parametrize("status", [200, 400, 429])
 def test_a_certificate_that_was_renewed_meanwhile_is_revoked_as_well(bench: Bench, status: int) -> None:
     """A renewal in progress stores its certificate right after the mark is written. If that fails, the mark stays."""
-    where = {"name": CLUSTER.name, "namespace": CLUSTER.namespace}
-    before = copy.deepcopy(bench.server.get(SECRET, **where)["data"])
+    before = bench.secret()["data"]
     bench.refresh()
     bench.settle()
-    renewed = [copy.deepcopy(bench.server.get(SECRET, **where)["data"])]
-    bench.server.put(SECRET, {"metadata": where, "data": before})
+    renewed = [bench.secret()["data"]]
+    bench.put_secret(before)
 
     def renew(operation: str) -> HttpAnswer | None:
         if operation == REVOKE and renewed:
-            bench.server.put(SECRET, {"metadata": where, "data": renewed.pop()})
+            bench.put_secret(renewed.pop())
             return None
         return HttpAnswer(status, b"", "", JSON) if operation == REVOKE and status != 200 else None
 
@@ -180,6 +178,16 @@ def test_a_run_that_could_not_write_the_status_is_finished_by_the_next(bench: Be
     code, text = run(bench)
     assert code == DONE, text
     assert "revoked by an operator" in bench.error
+
+
+def test_without_a_compass_connection_there_is_one_afterwards(bench: Bench) -> None:
+    """No agent runs, and the object was deleted."""
+    bench.delete_connection()
+    code, text = run(bench)
+    assert code == DONE, text
+    assert bench.state == "ConnectionFailed"
+    assert "revoked by an operator" in bench.error
+    assert not is_stored(bench)
 
 
 @pytest.mark.parametrize("down", ["database", "director", "a proxy", "the network"])

@@ -16,6 +16,7 @@ from controller.connection import status as cc
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from controller.settings import Settings
 from informers import ConnectionFailed, Forbidden
+from tests.support.compass_border import RUNTIME, TENANT
 from tests.support.connection_bench import CA, CLUSTER, Bench
 from tests.support.fuzzing import VALUES, quickly
 from tests.support.kept_logging import kept_logging
@@ -82,9 +83,20 @@ def test_all_is_well(bench: Bench, output: str) -> None:
         report = json.loads(out)
         assert (report["healthy"], report["problems"]) == (True, [])
         assert report["applications"] == {"desired": 1, "synced": 1, "failed": 0, "failing": []}
+        assert (report["state"], report["tenant"]) == ("Synchronized", TENANT)
+        assert report["certificate"]["fingerprint"] == bench.fingerprint()
     else:
         assert "Problem" not in out
-        assert "State:        Synchronized\n" in out
+        for line in ("State:        Synchronized\n", f"Runtime:      {RUNTIME}\n", "Certificate:  valid until "):
+            assert line in out
+
+
+def test_the_errors_of_the_object_are_told() -> None:
+    bench = Bench()
+    bench.settle()
+    code, out, _ = run(bench)
+    assert code == UNHEALTHY
+    assert "Error:        no pairing configuration found" in out
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
