@@ -135,7 +135,6 @@ class Pairing:
         pairing = self._progress.pairing
         self._credentials.save_pairing(pairing)
         self._progress = PairingProgress(pairing)
-        self._remove_spec_token(pairing)
         self._assert_not_revoked(state)
         csr = self._signing_request(pairing)
         identifier = new_request_id(pairing.runtime_id)

@@ -8,6 +8,7 @@ from controller.connection.credentials import CredentialsStore, Registration
 from controller.connection.store import ConnectionStore
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
 from informers import Indexer, MutationCache, Resource
+from informers.errors import Conflict, NotFound
 from informers.resource import object_key
 from tests.clock import VirtualClock
 from tests.support.connection_bench import CA, CLUSTER, Bench
@@ -79,6 +80,73 @@ def test_what_is_created_after_an_unseen_deletion_is_seen(server: ObjectStore) -
     server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
     created = store.apply(CONNECTION_NAME, annotate("own"))
     assert store.get(CONNECTION_NAME) == created == server.get(COMPASS_CONNECTION, CONNECTION_NAME)
+
+
+def test_a_write_ends_when_somebody_else_writes_all_the_time(server: ObjectStore) -> None:
+    """After five attempts, and the queue tries again."""
+    attempts: list[str] = []
+
+    def write(verb: str, _kind: str) -> None:
+        attempts.append(verb)
+        server.edit(COMPASS_CONNECTION, CONNECTION_NAME, annotate(f"somebody's {len(attempts)}"))
+
+    server.before = write
+    with pytest.raises(Conflict, match="CompassConnection compass-connection was changed by other clients"):
+        connections(server).apply(CONNECTION_NAME, annotate("own"))
+    assert attempts == ["update"] * 5
+
+
+def test_without_a_crd_a_write_ends(server: ObjectStore) -> None:
+    attempts: list[str] = []
+
+    def gone(verb: str, _kind: str) -> None:
+        attempts.append(verb)
+        raise NotFound("the server could not find the requested resource", status=404)
+
+    server.remove(COMPASS_CONNECTION, CONNECTION_NAME)
+    server.before = gone
+    with pytest.raises(NotFound):
+        connections(server).apply(CONNECTION_NAME, annotate("own"))
+    assert attempts == ["create"]
+
+
+def test_a_crd_that_is_replaced_is_noticed(server: ObjectStore) -> None:
+    """By the first write of the status without its effect, or whose path is not there any more."""
+    store = connections(server)
+    store.apply(CONNECTION_NAME, annotate("own"))
+    server.subresource = not server.subresource
+    written = store.apply(CONNECTION_NAME, lambda obj: obj["status"].update(connectionState="MetadataUpdateFailed"))
+    assert written["status"]["connectionState"] == "MetadataUpdateFailed"
+    assert ("conditions" in written["status"]) is server.subresource
+    assert store.get(CONNECTION_NAME) == written == server.get(COMPASS_CONNECTION, CONNECTION_NAME)
+
+
+@pytest.mark.parametrize(
+    ("way", "value"),
+    [
+        (("spec",), "nonsense"),
+        (("spec", "pairing"), ["nonsense"]),
+        (("status",), 1),
+        (("status", "connectionStatus", "certificateStatus"), "nonsense"),
+        (("metadata", "annotations"), {"one": 1}),
+    ],
+    ids=str,
+)
+def test_a_field_of_another_type_is_read_as_absent(server: ObjectStore, way: tuple[str, ...], value: object) -> None:
+    """A CRD may be replaced by one that checks no types. A `spec` is there always."""
+
+    def damage(obj: Object) -> None:
+        for name in way[:-1]:
+            obj = obj.setdefault(name, {})
+        obj[way[-1]] = value
+
+    server.edit(COMPASS_CONNECTION, CONNECTION_NAME, damage)
+    found = connections(server).get(CONNECTION_NAME)
+    assert found is not None
+    assert isinstance(found["spec"], dict)
+    for name in way[:-1]:
+        found = found[name]
+    assert found.get(way[-1], {}) == {}
 
 
 def test_credentials_written_after_a_conflict_are_the_ones_in_use(server: ObjectStore) -> None:
