@@ -11,8 +11,8 @@ A token in the CompassConnection is readable for many. `remove_token` removes it
 `kubectl apply` keeps a copy.
 
 The mark of a revocation is an annotation of the CompassConnection, so it survives restarts, the Go agent's CRD and the
-agent's own writes of the status. It contains a fingerprint of the configuration, which does not disclose the token: the
-agent must not pair again with that one. When the configuration changes, or the CompassConnection is deleted, the mark
+agent's own writes of the status. It contains the fingerprint of the configured token, which does not disclose it: the
+agent must not pair again with that one. When another token is configured, or the CompassConnection is deleted, the mark
 has no effect.
 """
 
@@ -36,7 +36,7 @@ from informers.indexer import Indexer
 from informers.resource import Resource
 
 REVOKED = "compass.kyma-project.io/revoked-with"
-"""Annotation: an operator has revoked the connection that was made with this configuration."""
+"""Annotation: an operator has revoked the connection while this token was configured."""
 
 _UNCONFIGURED = "none"
 
@@ -181,7 +181,7 @@ def resolve(
 
 
 def has_reference(connection: Mapping[str, Any] | None) -> bool:
-    """Whether `spec.pairing` refers to a Secret, as earlier versions allowed."""
+    """Whether `spec.pairing` refers to a Secret, which is not supported."""
     return bool(_spec_pairing(connection).get("tokenSecretRef"))
 
 
@@ -244,17 +244,17 @@ def secret_value(secret: Mapping[str, Any] | None, key: str) -> str:
 
 
 def mark_revoked(connection: Object, configuration: Configuration) -> None:
-    """Mark the connection as revoked for this configuration."""
+    """Mark the connection as revoked for the token of this configuration."""
     connection["metadata"].setdefault("annotations", {})[REVOKED] = _mark_for(configuration)
 
 
 def revocation_mark(connection: Mapping[str, Any] | None) -> str | None:
-    """The mark, for any configuration; None if there is none."""
+    """The mark, for any token; None if there is none."""
     return None if connection is None else fields.annotations(connection).get(REVOKED)
 
 
 def is_revoked(connection: Mapping[str, Any] | None, configuration: Configuration) -> bool:
-    """Whether the connection was revoked, and the configuration has not changed since."""
+    """Whether the connection was revoked, and no other token has been configured since."""
     return revocation_mark(connection) == _mark_for(configuration)
 
 
@@ -270,7 +270,7 @@ def remove_revocation_mark(connection: Object) -> None:
 
 
 def _mark_for(configuration: Configuration) -> str:
-    return configuration.fingerprint if isinstance(configuration, PairingConfiguration) else _UNCONFIGURED
+    return configuration.token_fingerprint if isinstance(configuration, PairingConfiguration) else _UNCONFIGURED
 
 
 # --- parts ---

@@ -75,10 +75,9 @@ class CredentialsReplaced(CredentialsError):
 class Registration:
     """The data that belong to the certificate: ids of the Runtime, and URLs of Compass.
 
-    `origin`: the object with the configuration of the pairing. `paired_with`: the fingerprint of its token (earlier
-    versions stored that of the whole configuration). `connection_uid`: that of the CompassConnection at that time. All
-    three are "" if unknown. `acquired`: the time from which this certificate is used, in epoch seconds, `paired_at`:
-    that of the pairing; 0 if unknown.
+    `origin`: the object with the configuration of the pairing. `paired_with`: the fingerprint of its token.
+    `connection_uid`: that of the CompassConnection at that time. All three are "" if unknown. `acquired`: the time from
+    which this certificate is used, in epoch seconds, `paired_at`: that of the pairing; 0 if unknown.
     """
 
     runtime_id: str
@@ -108,7 +107,7 @@ class StoredPairing:
     tenant: str
     token_url: str
     token: str = field(repr=False)
-    configured_token: str = ""
+    configured_token: str
     key: str = field(default="", repr=False)
     subject: str = ""
     connector_url: str = ""
@@ -472,12 +471,10 @@ def resume_with(pairing: StoredPairing, configuration: Configuration) -> StoredP
     """
     if pairing.is_from_spec and not (isinstance(configuration, PairingConfiguration) and configuration.is_from_spec):
         return pairing if pairing.fallback_fingerprint == configuration.fingerprint else None
-    if not isinstance(configuration, PairingConfiguration):
-        return None
-    before = replace(
-        configuration, connector_url=pairing.token_url, runtime_id=pairing.runtime_id, tenant=pairing.tenant
-    )
-    if pairing.configuration not in (configuration.fingerprint, before.fingerprint):
+    if (
+        not isinstance(configuration, PairingConfiguration)
+        or pairing.configured_token != configuration.token_fingerprint
+    ):
         return None
     return replace(
         pairing,
@@ -485,7 +482,6 @@ def resume_with(pairing: StoredPairing, configuration: Configuration) -> StoredP
         runtime_id=configuration.runtime_id,
         tenant=configuration.tenant,
         token_url=configuration.connector_url,
-        configured_token=configuration.token_fingerprint,
     )
 
 

@@ -102,7 +102,7 @@ def pairing_step(state: State) -> Pair | Problem:
 
 
 def revoked(state: State) -> Problem | None:
-    """An operator has revoked the connection, and the configuration has not changed since: no step."""
+    """An operator has revoked the connection, and no other token has been configured since: no step."""
     if not state.revoked:
         return None
     configuration = state.configuration
@@ -139,7 +139,7 @@ def not_configured(state: State) -> Problem | None:
 
 
 def token_used(state: State) -> Problem | None:
-    """The configured token has obtained the stored credentials: no step, until the configuration changes."""
+    """The configured token has obtained the stored credentials: no step, until another one is configured."""
     return problem.token_used(state.configuration.origin) if state.token_already_exchanged else None
 
 

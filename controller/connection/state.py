@@ -428,10 +428,7 @@ class State:
         configuration, known = self.relevant_configuration, self.secret.registration
         if not isinstance(configuration, PairingConfiguration) or known is None:
             return False
-        # Earlier versions stored the fingerprint of the whole configuration.
-        before = replace(configuration, runtime_id=known.runtime_id, tenant=known.tenant)
-        fingerprints = (configuration.token_fingerprint, configuration.fingerprint, before.fingerprint)
-        return known.paired_with in fingerprints
+        return known.paired_with == configuration.token_fingerprint
 
     @property
     def revoked(self) -> bool:

@@ -139,7 +139,7 @@ def connection(*, told: bool, configuration: object, revoked: bool) -> dict[str,
                 "tenant": configuration.tenant,
                 "token": configuration.token,
             }
-        mark = configuration.fingerprint
+        mark = configuration.token_fingerprint
     else:
         mark = "none"
     if revoked:
@@ -151,6 +151,7 @@ def stored_pairing(configuration: Configuration) -> StoredPairing:
     of = configuration if isinstance(configuration, PairingConfiguration) else NEWER
     return StoredPairing(
         configuration=of.fingerprint,
+        configured_token=of.token_fingerprint,
         origin=of.origin,
         runtime_id="runtime",
         tenant="tenant",

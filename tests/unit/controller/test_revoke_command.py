@@ -156,11 +156,16 @@ def test_a_failure_after_the_renewed_certificate_was_revoked_keeps_the_mark(benc
     assert revoked(bench) == [True, True]
 
 
-def test_another_token_after_a_revocation_pairs_again(bench: Bench) -> None:
-    """The mark is for the configuration that was revoked, and goes with the new connection."""
+@pytest.mark.parametrize("edit", [{"RUNTIME_ID": "another"}, {"CONNECTOR_URL": "https://another.example"}], ids=str)
+def test_another_token_after_a_revocation_pairs_again(bench: Bench, edit: dict[str, str]) -> None:
+    """The mark is for the token, whatever is configured beside it, and goes with the new connection."""
+    kept_for_later = bench.configure()
     assert run(bench)[0] == DONE
+    bench.configure(**kept_for_later | edit)
+    calls = len(bench.connector.calls)
     bench.run(60)
-    assert bench.state == "ConnectionFailed"
+    assert "the certificate was revoked by an operator" in bench.error
+    assert len(bench.connector.calls) == calls
     bench.configure()
     bench.settle()
     bench.assert_connected()
