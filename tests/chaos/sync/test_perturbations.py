@@ -7,7 +7,6 @@ import itertools
 
 import pytest
 
-from controller.resources import APPLICATION, SECRET
 from e2e.world import World
 from tests.chaos.sync.agents import BlindAgent, MortalAgent
 from tests.chaos.sync.scenario import (
@@ -112,46 +111,6 @@ def test_whole_states_are_never_seen(paired: World, golden: list[Snapshot], log:
             _blind_between(paired, golden, before, states, events=0, what=what, restart=restart)
             gaps += 1
     print(f"\n{gaps} gaps")
-    _check_versions(log)
-
-
-def test_an_unseen_write_is_believed_until_the_next_list(paired: World, golden: list[Snapshot], log: AuditLog) -> None:
-    """What an agent has made, and a user has undone before the agent saw it, comes right with the next fetch after."""
-    log.clear()
-    clear(paired)
-    direct(paired, 0)
-    forget_attempts(paired)
-    agent = BlindAgent(paired, CONTROLLER_SYNC_PERIOD="2s").start()
-    try:
-        _attempt(paired, "state 0")
-        agent.go_blind()  # type: ignore[attr-defined]
-        direct(paired, 1)
-        paired.wait_for("a Secret of each", lambda: {"mp-a-mp-a-0", "mp-b-mp-b-0"} <= paired.secrets().keys())
-        paired.remove(APPLICATION, "mp-a")
-        hidden = {"metadata": {"labels": None}, "data": {"clientSecret": "eA=="}}
-        paired.client.patch(SECRET, "mp-b-mp-b-0", hidden, namespace="kyma-system")
-        agent.see()  # type: ignore[attr-defined]
-        _reach(paired, golden[1], "state 1")
-    finally:
-        agent.stop()
-    _check_versions(log)
-
-
-def test_what_happens_while_no_agent_runs(paired: World, golden: list[Snapshot], log: AuditLog) -> None:
-    """From each state to the next one: the Director and users both change things, and only a new agent sees them."""
-    log.clear()
-    clear(paired)
-    direct(paired, 0)
-    for before, after in zip([0, *ROUND], [*ROUND, ROUND[0]], strict=True):
-        forget_attempts(paired)
-        agent = AgentThread(paired, CONTROLLER_SYNC_PERIOD=_PERIOD).start()
-        try:
-            _attempt(paired, f"state {before}")
-            _reach(paired, golden[before], f"state {before}")
-        finally:
-            agent.stop()
-        direct(paired, after)
-        tamper(paired, golden[after], uids(paired))
     _check_versions(log)
 
 

@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 import pytest
+import yaml
 
 from controller.resources import APPLICATION, SECRET, SYNC_STATUS
 from e2e.world import World, encoded
@@ -20,53 +21,41 @@ NAME = "mp-shop"
 SECRET_NAME = "mp-shop-mp-shop-bundle"
 
 #: As the Go agent has written it, with what users have added since.
-OLD = {
-    "metadata": {
-        "name": "mp-old",
-        "labels": {
-            "applicationconnector.kyma-project.io/managed-by": "compass-runtime-agent",
-            "application-type": "commerce",
-        },
-        "annotations": {"team": "red"},
-    },
-    "spec": {
-        "description": "Description not provided",
-        "displayName": "Old Shop",
-        "longDescription": "by hand",
-        "providerDisplayName": "somebody",
-        "group": "g",
-        "tags": ["t"],
-        "tenant": "t",
-        "skipVerify": True,
-        "encodeUrl": True,
-        "labels": {"connected-app": "mp-old"},
-        "compassMetadata": {"applicationId": "id-mp-old", "authentication": {"clientIds": []}},
-        "services": [
-            {
-                "id": "mp-old-bundle",
-                "identifier": "",
-                "name": "main-2c457",
-                "displayName": "Main",
-                "description": "Description not provided",
-                "providerDisplayName": "",
-                "entries": [
-                    {
-                        "type": "API",
-                        "id": "mp-old-api",
-                        "name": "API",
-                        "targetUrl": "https://mp-old.example",
-                        "centralGatewayUrl": (
-                            "http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-old/main/api"
-                        ),
-                        "gatewayUrl": "",
-                        "credentials": {"type": "Basic", "secretName": "mp-old-mp-old-bundle"},
-                    }
-                ],
-            }
-        ],
-    },
-    "status": {"installationStatus": {"status": "", "description": ""}},
-}
+OLD = yaml.safe_load("""
+metadata:
+  name: mp-old
+  labels: {applicationconnector.kyma-project.io/managed-by: compass-runtime-agent, application-type: commerce}
+  annotations: {team: red}
+spec:
+  description: Description not provided
+  displayName: Old Shop
+  longDescription: by hand
+  providerDisplayName: somebody
+  group: g
+  tags: [t]
+  tenant: t
+  skipVerify: true
+  encodeUrl: true
+  labels: {connected-app: mp-old}
+  compassMetadata: {applicationId: id-mp-old, authentication: {clientIds: []}}
+  services:
+    - id: mp-old-bundle
+      identifier: ""
+      name: main-2c457
+      displayName: Main
+      description: Description not provided
+      providerDisplayName: ""
+      entries:
+        - type: API
+          id: mp-old-api
+          name: API
+          targetUrl: https://mp-old.example
+          centralGatewayUrl: http://central-application-gateway.kyma-system.svc.cluster.local:8082/mp-old/main/api
+          gatewayUrl: ""
+          credentials: {type: Basic, secretName: mp-old-mp-old-bundle}
+status:
+  installationStatus: {status: "", description: ""}
+""")
 
 
 @pytest.fixture
@@ -153,7 +142,7 @@ def test_objects_of_the_go_agent_are_taken_over_as_they_are(world: World, start:
     )
     user_made = world.put(
         APPLICATION,
-        {"metadata": {"name": "mp-users", "labels": OLD["metadata"]["labels"]}, "spec": {}},  # type: ignore[index]
+        {"metadata": {"name": "mp-users", "labels": OLD["metadata"]["labels"]}, "spec": {}},
     )
     world.compass.put_application(director_application("mp-old", password="p"))
     start(CONTROLLER_SYNC_PERIOD="1h")

@@ -128,36 +128,18 @@ def test_a_service_field_by_field() -> None:
     }
 
 
+SECRET = {"secretName": f"mp-webshop-eu-{BUNDLE_ID}"}
+BASIC, OAUTH = SECRET | {"type": "Basic"}, SECRET | {"type": "OAuth"}
+LOGIN = ["username", "password"]
+
 CREDENTIALS: list[tuple[str, Auth | None, dict[str, Any], list[str], int]] = [
     ("none", None, NO_CREDENTIALS, [], 0),
     ("an open API", Auth(accessStrategy="open"), NO_CREDENTIALS, [], 0),
     ("a strategy that is empty", Auth(accessStrategy=""), NO_CREDENTIALS, [], 0),
     ("another strategy", Auth(accessStrategy="sap:cmp-mtls:v1"), NO_CREDENTIALS, [], 1),
-    (
-        "basic",
-        basic(accessStrategy="sap:cmp-mtls:v1"),
-        {"type": "Basic", "secretName": f"mp-webshop-eu-{BUNDLE_ID}"},
-        ["username", "password"],
-        0,
-    ),
-    (
-        "basic with csrf",
-        basic(**CSRF),
-        {
-            "type": "Basic",
-            "secretName": f"mp-webshop-eu-{BUNDLE_ID}",
-            "csrfInfo": {"tokenEndpointURL": "https://csrf"},
-        },
-        ["username", "password"],
-        0,
-    ),
-    (
-        "oauth without a url",
-        oauth(url=""),
-        {"type": "OAuth", "secretName": f"mp-webshop-eu-{BUNDLE_ID}"},
-        ["clientId", "clientSecret"],
-        0,
-    ),
+    ("basic", basic(accessStrategy="sap:cmp-mtls:v1"), BASIC, LOGIN, 0),
+    ("basic with csrf", basic(**CSRF), BASIC | {"csrfInfo": {"tokenEndpointURL": "https://csrf"}}, LOGIN, 0),
+    ("oauth without a url", oauth(url=""), OAUTH, ["clientId", "clientSecret"], 0),
     ("csrf alone", Auth(**CSRF), NO_CREDENTIALS, [], 0),
     ("empty user", basic("", **CSRF), NO_CREDENTIALS, [], 1),
     ("empty password", basic(password=""), NO_CREDENTIALS, [], 1),

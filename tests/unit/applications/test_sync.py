@@ -205,7 +205,9 @@ def test_failures_are_tried_again_with_growing_delays(agent: Agent, director: Di
 def test_a_new_runtime_certificate_or_object_is_synchronised_at_once(
     synced: Agent, director: Director, what: str
 ) -> None:
-    """What was fetched for another Runtime, or before a reconnect, says nothing any more."""
+    """What was fetched for another Runtime, or before a reconnect, says nothing any more; resyncNow delays nothing."""
+    _set_resync_now(synced)
+    synced.settle()
     fetches = director.fetches
     if what == "runtime":
         synced.credentials.registration = replace(synced.credentials.registration, runtime_id="another")
@@ -216,6 +218,7 @@ def test_a_new_runtime_certificate_or_object_is_synchronised_at_once(
         synced.connection["metadata"]["uid"] = "cc-2"
         synced.connection["status"] = {"connectionState": "Connected"}
     director.applications = [application("only")]
+    synced.connection["spec"] = {"resyncNow": True}
     synced.sync_due = True
     synced.settle()
     assert director.fetches == fetches + 1
@@ -344,6 +347,7 @@ def test_failing_fetches_change_nothing(synced: Agent, director: Director, clust
 def test_an_outcome_does_not_hide_a_failing_director(synced: Agent, director: Director, cluster: Cluster) -> None:
     """With resyncNow a fetch fails within the period; reverted drift then does not lead to Synchronized."""
     director.error = Unavailable("down")
+    synced.clock.advance(5)
     _set_resync_now(synced)
     synced.settle()
     cluster.failure = lambda *_: Forbidden("no", status=403)
@@ -487,7 +491,9 @@ def test_more_than_half_at_once_is_told(synced: Agent, director: Director, clust
 
 
 def test_too_many_deletions_wait_for_a_confirmation(cluster: Cluster, director: Director) -> None:
-    """Held as a whole, told in state, error and Event; creations and changes go on; a confirmation acts at once."""
+    """Held as a whole, told in state, error and Event; creations and changes go on; a confirmation acts at once and
+    stays valid until all of them are done.
+    """
     agent = Agent(cluster, director, max_deletion_percent=50)
     _assign(director, 10)
     agent.settle()
@@ -500,6 +506,9 @@ def test_too_many_deletions_wait_for_a_confirmation(cluster: Cluster, director: 
     assert "app-004, app-005, app-006, app-007, app-008 and 1 more" in agent.sync_error
     assert len(agent.recorder.of("DeletionsHeld")) == 1
     assert not agent.recorder.of("MassDeletion")
+    agent.priorities.clear()
+    agent.cycle(PERIOD)
+    assert agent.priorities == [], "what is held needs no work"
 
     fetches = director.fetches
     for text in ("5", "6", "many", "-6", "६", "", "9" * 5000):
@@ -507,9 +516,12 @@ def test_too_many_deletions_wait_for_a_confirmation(cluster: Cluster, director: 
         agent.settle()
     assert director.fetches == fetches, "a confirmation of something else has the Director asked"
     _confirm(agent, _printed_confirmation(agent))
+    cluster.failure = lambda method, *_: Forbidden("no", status=403) if method == "delete" else None
     agent.settle()
     assert director.fetches == fetches + 1
-    assert len(cluster.applications()) == 5
+    cluster.failure = lambda *_: None
+    agent.cycle(PERIOD)
+    assert len(cluster.applications()) == 5, "what was confirmed, and failed at first, is held again"
     assert _annotation(agent) is None
     assert not agent.recorder.of("ConfirmationVoid")
     agent.cycle(1)
