@@ -10,5 +10,6 @@
   streamed lists. Other requests get only injected answers: for the rules of writes, tests use a real API server.
 - `in_process.InProcess` serves the state to an informer without HTTP.
 - `script.Run` runs a reflector in one thread against a list of answers, and records its requests, writes and waits.
-- `waiting.HastyClock` skips every wait and adds it to its time; eventually() waits for the effects of other threads.
+- `waiting.HastyClock` skips every wait and adds it to its time, FastClock shortens them; eventually() waits for the
+  effects of other threads.
 """

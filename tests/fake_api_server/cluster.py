@@ -1,5 +1,6 @@
 """The state of an API server for Widgets: its objects, and a limited history of their changes."""
 
+import itertools
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,8 @@ class Cluster:
 
     put(), delete(), bookmark() and compact() are what other clients do, in the namespace default. `changed` is held
     during each change and notified after it.
+
+    page_size: the server's own limit for a list in pages, which may be less than was asked for.
     """
 
     resource = WIDGETS
@@ -45,7 +48,11 @@ class Cluster:
         self._history: Events = []
         self._oldest = 1  # the history after this version is known
         self._rests: dict[str, tuple[list[Object], int]] = {}  # of lists in pages, by continue token
+        self._token_numbers = itertools.count()
         self._created = 0
+        self.page_size: int | None = None
+        self._backup: tuple[int, dict[str, Object]] | None = None
+        self._tells_older_versions = False
 
     def put(self, name: str, **spec: Any) -> Object:
         """Create the object with this spec, or replace it."""
@@ -80,6 +87,26 @@ class Cluster:
             self._history.clear()
             self._rests.clear()
 
+    def back_up(self) -> None:
+        """Once. Writes of other kinds then increase the version by more than will be written here after a restore:
+        otherwise nothing that a server says would tell the two histories apart (etcdutl: --bump-revision).
+        """
+        with self.changed:
+            if self._backup is None:
+                self._backup = (self.version, dict(self.objects))
+                self.version += 5000
+
+    def restore(self, *, tells_older_versions: bool) -> bool:
+        """Go back to the backup, if there is one. Watches from later versions are silent, or get the older ones."""
+        with self.changed:
+            if self._backup is None or self.version < self._backup[0] + 5000:
+                return False
+            self.version, objects = self._backup
+            self.objects = dict(objects)
+            self._tells_older_versions = tells_older_versions
+            self.compact()
+            return True
+
     def list(self, *, limit: int | None = None, continue_: str = "") -> Object:
         """One page. Raises Refused: 410 for an expired token."""
         with self.changed:
@@ -90,8 +117,9 @@ class Cluster:
             else:
                 raise Refused(status(410, "Expired", "The provided continue parameter is too old"))
             token = ""
+            limit = limit and min(limit, self.page_size or limit)
             if limit and len(items) > limit:
-                token = f"token-{len(self._rests)}-{version}"
+                token = f"token-{next(self._token_numbers)}"
                 self._rests[token] = (items[limit:], version)
             return widget_list(items[:limit], version, token)
 
@@ -99,7 +127,8 @@ class Cluster:
         """The initial events of a streamed list, and the version at their end. Raises Refused (410)."""
         with self.changed:
             if not send_initial_events and resource_version not in ("", "0"):
-                return [], int(resource_version)
+                version = int(resource_version)
+                return [], min(version, self.version) if self._tells_older_versions else version
             events = [Event(self.version, "ADDED", obj) for obj in self.objects.values()]
             if send_initial_events:
                 events.append(Event(self.version, "BOOKMARK", bookmark(self.version, ends_initial_events=True)))

@@ -19,13 +19,12 @@ class InProcess(ListerWatcher):
     stream ends, which may include ERROR.
     """
 
-    def __init__(self, cluster: Cluster, *, page_size: int | None = None) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.list_faults: deque[KubernetesError] = deque()
         self.watch_faults: deque[KubernetesError | list[WatchEvent]] = deque()
         self.lists = 0
         self.sent = 0  # events, and taken by their reader
-        self._page_size = page_size  # the server's own limit: it may send less than it was asked for
         self._open: set[_Watch] = set()
         self.resource = cluster.resource
 
@@ -34,8 +33,7 @@ class InProcess(ListerWatcher):
         if self.list_faults:
             raise self.list_faults.popleft()
         try:
-            page_size = self._page_size if limit else None
-            return self.cluster.list(limit=page_size, continue_=continue_)
+            return self.cluster.list(limit=limit, continue_=continue_)
         except Refused as refused:
             raise error_from_status(refused.body) from refused
 

@@ -10,7 +10,7 @@ import re
 import socket
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -76,7 +76,19 @@ class Raw:
     data: bytes
 
 
-Fault = Answer | CloseWithoutAnswer | NoAnswer | CutMidLine | EndMidLine | Silent | Raw
+@dataclass(frozen=True)
+class End:
+    """The answer ends correctly after this number of events, the last of which comes in one packet with the end."""
+
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class Twice:
+    """Each event comes two times."""
+
+
+Fault = Answer | CloseWithoutAnswer | NoAnswer | CutMidLine | EndMidLine | Silent | Raw | End | Twice
 
 
 @dataclass(frozen=True)
@@ -91,30 +103,34 @@ class Request:
 
 
 class FakeAPIServer:
-    """Runs inside `with`. refuse() closes its port."""
+    """Runs inside `with`. refuse() closes its port, and accept() opens it again.
+
+    choose: returns the fault of a request of this verb for which none was injected.
+    """
 
     def __init__(self) -> None:
         self.cluster = Cluster()
         self.requests: list[Request] = []
-        self.closing = threading.Event()
+        self.choose: Callable[[str], Fault | None] = lambda _verb: None
         self._arrived = threading.Condition()
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._connections: set[socket.socket] = set()
         self._clients: list[Client] = []
-        self._http: ThreadingHTTPServer | None = _Server(
-            ("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self})
-        )
-        self._port = self._http.server_address[1]
+        # Keeps the port while the server is away. It does not listen, so connects are refused then.
+        self._port_holder = socket.socket()
+        self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._port_holder.bind(("127.0.0.1", 0))
+        self._port = self._port_holder.getsockname()[1]
+        self.accept()
 
     def __enter__(self) -> Self:
-        assert self._http is not None
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), name="apiserver", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.refuse()
+        self._port_holder.close()
         for client in self._clients:
             client.close()
 
@@ -132,6 +148,13 @@ class FakeAPIServer:
     def inject(self, verb: str, *faults: Fault) -> None:
         """Add faults for the next requests of this verb, in order."""
         self._faults[verb].extend(faults)
+
+    def accept(self) -> None:
+        """Listen on the port."""
+        self.closing = threading.Event()
+        handler = type("Handler", (_Handler,), {"owner": self, "closing": self.closing})
+        self._http: ThreadingHTTPServer | None = _Server(("127.0.0.1", self._port), handler)
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), name="apiserver", daemon=True).start()
 
     def refuse(self) -> None:
         """Reset all connections and refuse new ones."""
@@ -170,7 +193,7 @@ class FakeAPIServer:
         with self._arrived:
             self.requests.append(request)
             faults = self._faults[request.verb]
-            fault = faults.popleft() if faults else None
+            fault = faults.popleft() if faults else self.choose(request.verb)
             self._arrived.notify_all()
             return fault
 
@@ -186,7 +209,7 @@ class FakeAPIServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = True
-    allow_reuse_address = True
+    allow_reuse_port = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that disconnects during an answer is not an error of the test."""
@@ -194,6 +217,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     owner: FakeAPIServer
+    closing: threading.Event
     protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
@@ -236,7 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return True
             case NoAnswer(until=None):
-                self.owner.closing.wait()
+                self.closing.wait()
                 self.close_connection = True
                 return True
             case NoAnswer(until=event) if event is not None:
@@ -273,25 +297,31 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         match fault:
             case Silent():
-                self.owner.closing.wait()
+                self.closing.wait()
                 return
             case Raw(data):
-                self._chunk(data)
+                self.wfile.write(_chunk(data))
+            case End(after=0):
+                self.wfile.write(_END)
+                return
         for number, event in enumerate(self._events(first, since)):
             line = json.dumps({"type": event.type, "object": event.object}).encode() + b"\n"
             if isinstance(fault, (CutMidLine, EndMidLine)) and number == fault.after:
-                self._chunk(line[: len(line) // 2])
+                self.wfile.write(_chunk(line[: len(line) // 2]))
                 if isinstance(fault, EndMidLine):
-                    self._chunk(b"")
+                    self.wfile.write(_END)
                 return
-            self._chunk(line)
-        self._chunk(b"")
+            if isinstance(fault, End) and number + 1 == fault.after:
+                self.wfile.write(_chunk(line) + _END)
+                return
+            self.wfile.write(_chunk(line) * (2 if isinstance(fault, Twice) else 1))
+        self.wfile.write(_END)
 
     def _events(self, first: list[Event], since: int) -> Iterator[Event]:
         """Send all further events, until the server closes or the history is lost (an ERROR event with 410)."""
         cluster = self.owner.cluster
         yield from first
-        while not self.owner.closing.is_set():
+        while not self.closing.is_set():
             with cluster.changed:
                 try:
                     events = cluster.events_after_locked(since)
@@ -305,5 +335,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             since = events[-1].version
 
-    def _chunk(self, data: bytes) -> None:
-        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+def _chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+_END = _chunk(b"")

@@ -1,4 +1,4 @@
-"""Time in tests with real threads: a clock that skips waits, and a wait for conditions."""
+"""Time in tests with real threads: clocks that skip or shorten waits, and a wait for conditions."""
 
 import threading
 import time
@@ -32,6 +32,25 @@ class HastyClock:
             self._skipped += seconds
             self.sleeps.append(seconds)
         return stop.wait(0.001)
+
+
+class FastClock:
+    """`scale` times as fast as the clock of the machine."""
+
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
+
+    def monotonic(self) -> float:
+        return time.monotonic() * self._scale
+
+    def time(self) -> float:
+        return time.time()
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        return condition.wait(None if timeout is None else timeout / self._scale)
+
+    def sleep(self, seconds: float, stop: threading.Event) -> bool:
+        return stop.wait(seconds / self._scale)
 
 
 def eventually(condition: Callable[[], object], timeout: float = 60.0) -> None:

@@ -765,7 +765,8 @@ class _HangingLists(InProcess):
     """The first page of a list arrives only after `release` is set, with a token for a second page."""
 
     def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster, page_size=1)
+        super().__init__(cluster)
+        cluster.page_size = 1
         self.release = threading.Event()
         self.pages: list[str] = []  # the tokens that were sent
         self.hanging = 1

@@ -6,10 +6,7 @@ import time
 
 import pytest
 
-from informers import (
-    SharedInformer,
-    object_key,
-)
+from informers import SharedInformer, client, object_key
 from informers.transport import Stop
 from tests.fake_api_server.server import (
     Answer,
@@ -22,7 +19,7 @@ from tests.fake_api_server.server import (
     Raw,
     Silent,
 )
-from tests.fake_api_server.waiting import eventually
+from tests.fake_api_server.waiting import FastClock, eventually
 from tests.unit.informers.conftest import Start, informer_of
 from workqueue.clock import REAL_CLOCK
 
@@ -75,7 +72,26 @@ def test_cut_line(server: FakeAPIServer, start: Start, fault: Fault) -> None:
     assert server.requests[-1].query["resourceVersion"] == whole["metadata"]["resourceVersion"]
 
 
-LIST_THREAD = "widgets-list"
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [(Silent(), "watches are silent"), (NoAnswer(), "no complete answer")],
+    ids=["body", "headers and body"],
+)
+def test_a_proxy_that_holds_back_watches(
+    server: FakeAPIServer, start: Start, monkeypatch: pytest.MonkeyPatch, held: Fault, told: str
+) -> None:
+    """Changes come by lists, within minutes, and last_error says why they are late."""
+    monkeypatch.setattr(client, "CONNECT_TIMEOUT", 0.1)
+    server.choose = lambda verb: held if verb == "watch" else None
+    informer = informer_of(server, clock=FastClock(100), watch_read_timeout=0.7)
+    start(informer)
+    for name in "ab":
+        eventually(lambda: informer.has_synced)
+        server.cluster.put(name)
+        eventually(lambda: equal(informer, server))
+    eventually(lambda: told in str(informer.last_error))
+
+
 PHASES: dict[str, tuple[str, list[Fault]]] = {
     "in an idle watch": ("watch", []),
     "in a silent watch": ("watch", [Silent()]),
