@@ -62,22 +62,3 @@ def test_rights_definitions_and_configuration_are_asked_for_one_after_the_other(
     )
     world.configure()
     world.wait_for_state("Synchronized")
-
-
-@pytest.mark.slow
-def test_an_api_server_that_is_not_there_is_waited_for(world: World, agent: AgentThread) -> None:
-    """The address and what is wrong with it; the agent pairs and synchronises as soon as it answers."""
-    permit(world)
-    world.install_crds()
-    world.configure()
-    world.control_plane.kill_apiserver()
-    agent.start()
-    address = world.control_plane.url.removeprefix("https://")
-    refused = f"the connection to {address} was refused"
-    wait_for_log(world, agent, "WARNING", f"cannot reach the API server at {address}: {refused}")
-    world.control_plane.start_apiserver()
-    wait_for_log(world, agent, "Caches are filled")
-    world.wait_for("the CompassConnection", lambda: world.connection() is not None)
-    world.patch_connection({"spec": {"resyncNow": True}})
-    world.wait_for("the wish to be done", lambda: not (world.connection() or {})["spec"].get("resyncNow"))
-    world.wait_for_state("Synchronized")
