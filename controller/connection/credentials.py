@@ -518,11 +518,13 @@ def _parsed(kind: type[_T], secret: Mapping[str, Any] | None, key: str) -> _T | 
         return None
     if not isinstance(values, dict):
         return None
+    # A missing text is like an empty one, which is reported: the others, like the token that is used, are not lost.
+    texts = {f.name: "" for f in fields(kind) if f.type is str}
     known = {f.name: values[f.name] for f in fields(kind) if f.name in values and _fits(values[f.name], f.type)}
     try:
-        return kind(**known)
+        return kind(**texts | known)
     except TypeError:
-        return None  # something without a default is missing
+        return None  # a time is missing
 
 
 def _fits(value: object, wanted: object) -> bool:

@@ -244,8 +244,6 @@ def _fate_of_token(error: CompassError, pairing: StoredPairing) -> Token:
             return Token.WRONG_ADDRESS  # an alert of TLS; no certificate is sent
         case Refused():
             return Token.ANSWER_LOST if second else Token.REFUSED
-        case InvalidCredentials():
-            return Token.SPENT
         case GraphQLError():
             return Token.SPENT if second else Token.UNCERTAIN
         case InvalidAnswer(path=path) if path.startswith(f"{CONFIGURATION.name}."):

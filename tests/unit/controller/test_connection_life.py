@@ -549,6 +549,26 @@ def test_the_cause_of_a_used_token_stays_visible(literal: bool) -> None:
     assert bench.connector.calls.count("signCertificateSigningRequest") == 1
 
 
+def test_a_failed_pairing_that_cannot_be_removed_yet_is_told_all_the_same(bench: Bench) -> None:
+    """Its Secret cannot be written for a while."""
+    errors = HttpAnswer(200, b'{"errors": [{"message": "internal error"}]}', "", "application/json")
+
+    def fail(called: str) -> HttpAnswer | None:
+        if called == "signCertificateSigningRequest":
+            bench.server.forbidden.add(f"{CLUSTER.namespace}/{CLUSTER.name}")
+            return errors
+        return None
+
+    bench.connector.intervene = fail
+    bench.configure()
+    bench.settle()
+    assert "the one-time token has been used" in bench.error
+    bench.server.forbidden.clear()
+    bench.run(600)
+    assert "the one-time token has been used" in bench.error
+    assert bench.connector.calls.count("signCertificateSigningRequest") == 1
+
+
 def test_a_configuration_error_is_told_once(bench: Bench) -> None:
     """One write, one Event, also over a restart; nothing is asked."""
     bench.configure(TOKEN="")

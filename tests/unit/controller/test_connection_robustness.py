@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from controller.compass.certificates import key_to_pem
 from controller.compass.errors import CompassError, Refused, Unavailable
@@ -123,6 +124,51 @@ def test_a_wrong_address_of_the_connector_is_not_followed(bench: Bench) -> None:
     bench.connector.settings.secured_connector_url = urls
     bench.run(2 * SYNC_PERIOD)
     bench.assert_connected()
+
+
+def test_addresses_that_move_are_followed(bench: Bench) -> None:
+    """Written down in Secret and CompassConnection, without another certificate."""
+    bench.paired()
+    bench.connector.settings.secured_connector_url = OTHER
+    bench.connector.settings.director_url = WRONG
+    bench.run(SYNC_PERIOD + 1)
+    bench.assert_connected()
+    assert (bench.registration.connector_url, bench.registration.director_url) == (OTHER, WRONG)
+    assert bench.connection["spec"]["managementInfo"] == {"connectorUrl": OTHER, "directorUrl": WRONG}
+    assert bench.connector.url == OTHER
+    assert bench.signed == 1
+
+
+@pytest.mark.parametrize("operation", ["configuration", "signCertificateSigningRequest"])
+def test_a_secret_that_is_deleted_during_a_renewal_stays_away(bench: Bench, operation: str) -> None:
+    """Somebody wants the credentials gone, so the renewed ones are not stored."""
+    bench.paired()
+
+    def delete(called: str) -> None:
+        if called == operation:
+            bench.connector.intervene = lambda _: None
+            bench.delete_secret()
+
+    bench.connector.intervene = delete
+    bench.refresh()
+    bench.run(60)
+    assert bench.state == "ConnectionFailed"
+    assert f"the Secret {CLUSTER} does not exist" in bench.error
+    with pytest.raises(NotFound):
+        bench.secret()
+
+
+def test_a_renewed_certificate_of_a_clock_that_went_back_is_not_used(bench: Bench) -> None:
+    """It ends before the one in use, and would at any time."""
+    bench.paired()
+    before = bench.fingerprint()
+    bench.connector.state.clock = lambda: bench.clock.time() - 600
+    bench.connector.intervene = _accept_any_clock(bench)
+    bench.refresh()
+    bench.run(60)
+    assert bench.fingerprint() == before
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert "the renewed certificate ends before the one in use, at " in bench.error
 
 
 @pytest.mark.parametrize("damage", [{"chain": "nonsense"}, {"key": "nonsense"}])
@@ -790,8 +836,8 @@ def test_damaged_credentials_are_told_and_a_new_token_mends_them() -> None:
         bench.assert_connected()
 
 
-BAD_VALUES = ("line\nbreak", "nul\x00", "\x1b[31m", "ü", " ", "", "x" * 5000)
-BAD_URLS = ("nonsense", "http://plain.example", "https://user@host.example", "https://host.example\n/", "")
+BAD_VALUES = ("line\nbreak", "nul\x00", "\x1b[31m", "ü", " ", "", "x" * 5000, None)
+BAD_URLS = ("nonsense", "http://plain.example", "https://user@host.example", "https://host.example\n/", "", 1)
 
 
 @pytest.mark.parametrize(
@@ -799,7 +845,7 @@ BAD_URLS = ("nonsense", "http://plain.example", "https://user@host.example", "ht
     [(field, value) for field in ("runtime_id", "tenant") for value in BAD_VALUES]
     + [(field, value) for field in ("connector_url", "director_url") for value in BAD_URLS],
 )
-def test_a_damaged_registration_is_read_anew_where_else_it_is(field: str, value: str) -> None:
+def test_a_damaged_registration_is_read_anew_where_else_it_is(field: str, value: object) -> None:
     """From the CompassConnection and the configuration. No token is spent, and nothing is lost."""
     bench = Bench().paired()
     before, calls = bench.credentials.load().registration, len(bench.connector.calls)
@@ -854,6 +900,7 @@ def test_a_damaged_registration_that_is_nowhere_else_is_told_and_a_new_token_men
         ("token", "line\nbreak", "token is not one line of printable ASCII"),
         ("token", "", "token is empty"),
         ("key", "garbage", "key: the private key is not a readable"),
+        ("key", key_to_pem(ec.generate_private_key(ec.SECP256R1())).decode(), "key is not an RSA key"),  # type: ignore[arg-type]
         ("connector_url", "nonsense", "connector_url must be a URL that starts with https://"),
         ("director_url", "", "director_url is empty"),
     ],

@@ -33,6 +33,66 @@ def test_a_failed_fetch_begins_with_the_cause_too() -> None:
     assert connection["status"]["summary"]["message"] == "HTTP 503"
 
 
+@pytest.mark.parametrize(
+    ("apply_error", "labels_error", "state", "error"),
+    [
+        (None, None, "Synchronized", ""),
+        ("one", None, "ResourceApplicationFailed", "Failed to apply configuration: one"),
+        (None, "two", "MetadataUpdateFailed", "Failed to reconcile Runtime labels with proper URLs: two"),
+        ("one", "two", "ResourceApplicationFailed", "Failed to apply configuration: one"),
+    ],
+)
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_fetch_has_the_state_of_what_fails(
+    lost: bool, apply_error: str | None, labels_error: str | None, state: str, error: str
+) -> None:
+    """That of a connection that is lost stays."""
+    connection: dict[str, Any] = {"metadata": {"generation": 7}, "status": {"connectionState": "Connected"}}
+    if lost:
+        status.failed(connection, status.ConnectionState.CONNECTION_FAILED, "lost", now=0.0)
+    counts = status.ApplicationCounts(3, 1, dict.fromkeys("ab", "no"))
+    found = status.synchronized(
+        connection, fetched_at=60.0, now=120.0, counts=counts, apply_error=apply_error, labels_error=labels_error
+    )
+    status.derive_conditions(connection, now=180.0)
+    told = connection["status"]
+    assert (found, told["connectionState"]) == (state, "ConnectionFailed" if lost else state)
+    part = told["synchronizationStatus"]
+    assert part["lastAttempt"] == part["lastSuccessfulFetch"] == "1970-01-01T00:01:00Z"
+    assert part["lastSuccessfulApplication"] == (None if error else "1970-01-01T00:02:00Z")
+    assert part.get("error", "") == error
+    assert told["applications"] == {"desired": 3, "synced": 1, "failed": 2, "failing": ["a", "b"]}
+    assert told["summary"]["applications"] == "1/3"
+    assert told["observedGeneration"] == 7
+    good = state == "Synchronized"
+    wanted = ("False", "False", "Unknown") if lost else (str(good), "True", str(good))
+    assert tuple(one["status"] for one in told["conditions"]) == wanted
+    assert {one["lastTransitionTime"] for one in told["conditions"]} == {"1970-01-01T00:03:00Z"}
+    status.derive_conditions(connection, now=240.0)
+    assert {one["lastTransitionTime"] for one in told["conditions"]} == {"1970-01-01T00:03:00Z"}, "nothing has changed"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1970-01-01T00:01:00Z", 60.0), ("1970-01-01T01:00:00+01:00", 0.0)]
+    + [(text, None) for text in ("1970-01-01T00:01:00", "yesterday", "", None, 5)],
+)
+def test_a_time_that_cannot_be_read_is_none(text: object, seconds: float | None) -> None:
+    assert status.parse_timestamp(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (119, "119 s"), (-120, "2 min"), (7199, "119 min"), (7200, "2 h"), (2e5, "2 d")]
+)
+def test_a_duration_has_one_unit(seconds: float, text: str) -> None:
+    assert status.duration(seconds) == text
+
+
+def test_ten_failing_applications_are_named() -> None:
+    failed = {f"app-{number:02}": "no" for number in range(12)}
+    assert status.failures_text(failed).endswith("app-09: no; and 2 more")
+
+
 def test_the_last_success_stays_while_applications_fail() -> None:
     connection: dict[str, Any] = {"metadata": {}, "status": {"connectionState": "Connected"}}
 
