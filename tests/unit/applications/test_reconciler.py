@@ -66,6 +66,11 @@ def test_what_others_change_wakes_its_application_alone(agent: Agent, director: 
             assert agent.progress.plan is not None
             assert agent.applications.differing(agent.progress.plan) == [name]
             agent.settle()
+    secret = copy.deepcopy(cluster.secrets()[SECRET_NAME])
+    secret["metadata"] |= {"labels": {"app": "theirs", "bundleId": "x"}, "ownerReferences": []}
+    cluster.put(SECRET, secret)
+    agent.deliver()
+    assert agent.queue.keys() == {NAME}, "it was a Secret of this Application"
 
 
 @pytest.mark.parametrize("drift", ["Application deleted", "Secret deleted", "Secret without its labels"])

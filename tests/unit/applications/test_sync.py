@@ -134,17 +134,6 @@ def test_asks_once_a_period_however_often_it_is_woken(synced: Agent, director: D
     assert director.fetches == fetches + 1
 
 
-def test_resync_now_acts_at_once_and_once(synced: Agent, director: Director) -> None:
-    """The flag is reset with the fetch that it caused."""
-    fetches = director.fetches
-    _set_resync_now(synced)
-    synced.settle()
-    assert director.fetches == fetches + 1
-    assert "resyncNow" not in synced.connection["spec"]
-    synced.cycle(1)
-    assert director.fetches == fetches + 1
-
-
 def test_resync_now_may_be_withdrawn_while_it_is_read(
     synced: Agent, director: Director, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,14 +144,16 @@ def test_resync_now_may_be_withdrawn_while_it_is_read(
     assert (director.fetches, synced.state) == (fetches + 1, "Synchronized")
 
 
-def test_resync_now_with_a_failing_director_does_not_loop(synced: Agent, director: Director) -> None:
-    """One fetch at once although the last one failed just now; what follows is the usual back-off."""
-    director.error = Unavailable("down")
+@pytest.mark.parametrize("error", [None, Unavailable("down")], ids=["answered", "failing"])
+def test_resync_now_acts_at_once_and_once(synced: Agent, director: Director, error: CompassError | None) -> None:
+    """Also if the last fetch failed just now. The flag is reset with the fetch; what follows is the usual back-off."""
+    director.error = error
     synced.cycle(PERIOD)
     fetches = director.fetches
     _set_resync_now(synced)
     synced.settle()
     assert director.fetches == fetches + 1
+    assert "resyncNow" not in synced.connection["spec"]
     for _ in range(5):
         synced.sync_due = True
         synced.settle()

@@ -36,24 +36,20 @@ def post(client: HttpClient, url: str, *, timeout: float = 5.0, token: str = SEC
     return client.post(url, b"{}", headers={"Connector-Token": token}, timeout=timeout)
 
 
-def test_a_broken_answer_is_an_outage(client: HttpClient, server: Server) -> None:
+@pytest.mark.parametrize("timed_out", [False, True])
+def test_a_broken_answer_is_an_outage(client: HttpClient, server: Server, timed_out: bool) -> None:
     """It says nothing about our credentials. (All of them: tests/unit/transport.)"""
-    server.answer = lambda _: lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
-    with pytest.raises(Unavailable, match="cut off") as caught:
-        post(client, server.url)
-    assert not caught.value.timed_out
-    assert caught.value.is_sent
 
+    def talk(connection: ssl.SSLSocket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+        if timed_out:
+            server.wait_closed(60)
 
-def test_a_timeout_is_an_outage(client: HttpClient, server: Server) -> None:
-
-    def say_nothing(_: ssl.SSLSocket) -> None:
-        server.wait_closed(60)
-
-    server.answer = lambda _: say_nothing
-    with pytest.raises(Unavailable, match=r"no complete answer within 0\.5 s") as caught:
-        post(client, server.url, timeout=SHORT)
-    assert caught.value.timed_out
+    server.answer = lambda _: talk
+    told = r"no complete answer within 0\.5 s" if timed_out else "cut off"
+    with pytest.raises(Unavailable, match=told) as caught:
+        post(client, server.url, timeout=SHORT if timed_out else LONG)
+    assert caught.value.timed_out is timed_out
     assert caught.value.is_sent
 
 
