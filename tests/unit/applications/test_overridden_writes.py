@@ -92,6 +92,23 @@ def test_a_status_that_the_cluster_does_not_keep_is_named(synced: Agent, directo
     assert cluster.requests["update Application"] == writes + 1, "another status waits for nothing"
 
 
+@pytest.mark.parametrize("mutate", [_describe, _empty_secret])
+def test_what_compass_changes_is_written_without_a_pause(
+    agent: Agent, director: Director, cluster: Cluster, mutate: Any
+) -> None:
+    """The pauses have grown to minutes, and they are for one content."""
+    cluster.mutate = mutate
+    director.applications = [application(NAME)]
+    for _ in range(20):
+        agent.cycle()
+    cluster.mutate = lambda _resource, _obj: None
+    agent.cycle()
+    assert agent.state == "ResourceApplicationFailed"
+    director.applications = [application(NAME, description="changed", secret="changed")]
+    agent.cycle()
+    assert agent.state == "Synchronized"
+
+
 def test_what_is_kept_again_says_whether_its_secrets_are_right(
     agent: Agent, director: Director, cluster: Cluster
 ) -> None:

@@ -265,17 +265,20 @@ def test_a_programming_error_is_reported_by_its_kind_alone(synced: Agent, direct
 def test_a_refused_secret_holds_up_neither_its_application_nor_the_others(
     agent: Agent, director: Director, cluster: Cluster
 ) -> None:
-    """Of two bundles one has a Secret that is refused: the other Secret and the Application are written."""
-    first, second = items(application("shop").bundles)[0], items(application("second").bundles)[0]
-    director.applications = [application(NAME, bundles=(first, second))]
+    """Of three bundles one has a Secret that is refused, and the Secret of another is a user's, which is tried again
+    after a pause only: the other Secret and the Application are written, and what is refused is tried again at once.
+    """
+    bundles = tuple(items(application(name).bundles)[0] for name in (NAME, "second", "third"))
+    director.applications = [application(NAME, bundles=bundles)]
+    cluster.put(SECRET, {"metadata": {"name": "shop-id-third-bundle", "namespace": NAMESPACE}, "data": {}})
 
     def refuse(_method: str, resource: Resource, name: str) -> ApiError | None:
         return Forbidden("exceeded quota", status=403) if resource is SECRET and "shop-bundle" in name else None
 
     cluster.failure = refuse
     agent.settle()
-    assert len(cluster.applications()[NAME]["spec"]["services"]) == 2
-    assert cluster.secrets().keys() == {"shop-id-second-bundle"}
+    assert len(cluster.applications()[NAME]["spec"]["services"]) == 3
+    assert cluster.secrets().keys() == {"shop-id-second-bundle", "shop-id-third-bundle"}
     assert "shop-id-shop-bundle" in agent.sync_error
     assert "exceeded quota" in agent.sync_error
     assert len(agent.recorder.of("ApplicationFailed")) == 10, "the Event counts the tries"
