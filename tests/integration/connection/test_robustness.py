@@ -1,9 +1,6 @@
 """What went wrong between the parts of the connection, on a real API server with real TLS."""
 
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from e2e.mock_compass import MockCompass
 from e2e.mock_compass.examples import generate
@@ -14,8 +11,6 @@ from tests.integration.connection.observing import (
     wait_for_error,
     wait_for_event,
 )
-from tests.integration.connection.test_commands import revoke
-from tests.support.crd_sets import OWN
 
 
 def test_a_certificate_of_another_runtime_changes_nothing_until_the_id_is_corrected(
@@ -56,31 +51,3 @@ def test_a_changed_file_of_authorities_is_used_without_a_restart(
     world.ca_file.write_text(right)
     world.wait_for_state("Synchronized")
     assert issued(world) == 1
-
-
-@pytest.mark.parametrize("crds", [OWN], indirect=True, scope="package")  # the Go agent's CRD has no columns
-def test_kubectl_shows_ready_and_an_empty_cell_without_a_certificate(world: World, agent: StartAgent) -> None:
-    """Before the first pairing, and after a revocation."""
-    agent()
-    wait_for_error(world, "no pairing configuration found")
-    assert _expiry(world) == ("False", "")
-    world.configure()
-    world.wait_for_state("Synchronized")
-    ready, expiry = _expiry(world)
-    assert ready == "True"
-    assert expiry.endswith("Z")
-    assert revoke(world)[0] == 0
-    wait_for_error(world, "revoked by an operator")
-    assert _expiry(world) == ("False", "")
-
-
-def _expiry(world: World) -> tuple[str, str]:
-    """The columns READY and CERTIFICATE EXPIRES as kubectl prints them."""
-    arguments = ["get", "cc", "compass-connection", "--kubeconfig", str(world.kubeconfig)]
-    kubectl = world.control_plane.assets.kubectl
-    printed = subprocess.run([kubectl, *arguments], check=True, capture_output=True, text=True).stdout
-    header, row = printed.splitlines()
-    columns = ("READY", "APPLICATIONS", "CERTIFICATE EXPIRES", "LAST SYNC")
-    starts = [header.index(name) for name in columns]
-    cells = [row[begin:end].strip() for begin, end in zip(starts, [*starts[1:], None], strict=True)]
-    return cells[0], cells[2]

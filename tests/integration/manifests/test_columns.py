@@ -70,3 +70,4 @@ def test_a_connection_that_works_has_no_message(cluster: ControlPlane, tmp_path:
     shown = columns(cluster, tmp_path, synchronised())
     assert (shown["STATE"], shown["READY"], shown["APPLICATIONS"]) == ("Synchronized", "True", "202/202")
     assert shown["MESSAGE"] == ""
+    assert shown["CERTIFICATE EXPIRES"] == "", "no date of a certificate that there is not"

@@ -1,7 +1,8 @@
 """The life of the connection on virtual time: what is done when, how often, and what it costs."""
 
 import functools
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,57 +68,70 @@ def _kill_at(bench: Bench, point: int) -> bool:
     return killed
 
 
+def _killed_anywhere(prepare: Callable[[], Bench]) -> Iterator[Bench]:
+    """Restarted after a kill at each border in turn; the last one was not killed."""
+    killed = True
+    for point in itertools.count(1):
+        bench = prepare()
+        killed = _kill_at(bench, point)
+        bench.restart()
+        yield bench
+        if not killed:
+            return
+
+
 def test_a_pairing_that_is_killed_anywhere_is_finished_after_the_restart() -> None:
     """Before and after each write and each call; only between an answer of the Connector and its write is a token lost,
     and then the CompassConnection says what to do.
     """
-    lost, point, killed = [], 0, True
-    while killed:
-        point += 1
+
+    def configured() -> Bench:
         bench = Bench()
         bench.configure()
-        killed = _kill_at(bench, point)
-        bench.restart()
+        return bench
+
+    states = []
+    for bench in _killed_anywhere(configured):
         bench.run(1)
+        states.append(bench.state)
         if bench.state != "Connected":
-            lost.append(point)
-            assert bench.state == "ConnectionFailed"
             assert "put a new one-time token into ConfigMap kyma-system/compass-agent-configuration" in bench.error
             bench.configure()
             bench.run(1)
             assert bench.state == "Connected"
     # The answer of either call is here and not stored: after the call, and right before the write that stores it.
-    assert point > 15
-    assert len(lost) == 4
+    assert len(states) > 15
+    assert [state for state in states if state != "Connected"] == ["ConnectionFailed"] * 4
 
 
 def test_a_renewal_that_is_killed_anywhere_leaves_a_working_certificate() -> None:
     """Whatever is lost, the stored pair works, and the renewal is done again without a token."""
-    point, killed = 0, True
-    while killed:
-        point += 1
+    before = []
+
+    def requested() -> Bench:
         bench = Bench().paired()
         bench.refresh()
-        before = bench.fingerprint()
-        killed = _kill_at(bench, point)
-        bench.restart()
+        before.append(bench.fingerprint())
+        return bench
+
+    for bench in _killed_anywhere(requested):
         bench.run(1)
         assert bench.state == "Connected"
-        assert bench.fingerprint() != before
+        assert bench.fingerprint() != before[-1]
         assert "refreshCredentialsNow" not in bench.connection["spec"]
-    assert point > 8
+    assert len(before) > 8
 
 
 def test_a_literal_token_goes_even_if_the_agent_was_killed_before_it_could_remove_it() -> None:
     """The resumed pairing removes the token first, also when it then fails."""
-    caught, point, killed = 0, 0, True
-    while killed:
-        point += 1
+
+    def applied() -> Bench:
         bench = Bench()
-        token = bench.connector.token()
-        bench.apply_pairing(token=token)
-        killed = _kill_at(bench, point)
-        bench.restart()
+        bench.apply_pairing(token=bench.connector.token())
+        return bench
+
+    caught = 0
+    for bench in _killed_anywhere(applied):
         if bench.credentials.read().pairing is None or "token" not in bench.connection["spec"]["pairing"]:
             continue
         caught += 1

@@ -195,62 +195,49 @@ def test_a_renewed_certificate_that_ends_before_the_one_in_use_does_not_replace_
 # --- what nobody has foreseen ---
 
 
-@pytest.mark.parametrize("operation", ["configuration", "signCertificateSigningRequest"])
-def test_an_unforeseen_error_while_pairing_is_told_and_has_a_back_off(
-    bench: Bench, operation: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A defect of the agent: state, Event and log name it. The token is not sent again and again."""
-    bench.configure()
-
-    def fail(called: str) -> None:
-        if called == operation:
-            raise TypeError("a value that may be secret")
-
-    bench.connector.intervene = fail
-    bench.run(15)
-    assert bench.connector.calls.count(operation) <= 5
-    assert bench.state == "ConnectionFailed"
-    assert "an error that the agent does not expect (TypeError)" in bench.error
-    assert "a value that may be secret" not in str(bench.connection["status"]) + str(bench.recorder.events)
-    assert bench.recorder.reasons == ["PairingFailed"]
-    assert any(record.exc_info for record in caplog.records if record.levelno >= logging.ERROR), "with its traceback"
-    bench.connector.intervene = lambda _: None
-    bench.configure()
-    bench.run(SYNC_PERIOD)
-    bench.assert_connected()
-
-
-@pytest.mark.parametrize("where", ["check", "renewal", "observation", "status"])
-def test_an_unforeseen_error_while_connected_is_told_and_has_a_back_off(
+@pytest.mark.parametrize("where", ["exchange", "signing", "check", "renewal", "observation", "status"])
+def test_an_unforeseen_error_is_told_and_has_a_back_off(
     bench: Bench, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Wherever it comes from: each reconcile has one border."""
-    bench.paired()
-    bench.run(SYNC_PERIOD - 1)
-    bench.recorder.events.clear()
+    """A defect of the agent, wherever it is: state, one Event and the log name it. No token is sent again and again."""
+    connected = where not in ("exchange", "signing")
+    if connected:
+        bench.paired()
+        bench.run(SYNC_PERIOD - 1)
+        bench.recorder.events.clear()
+    else:
+        bench.configure()
     calls = len(bench.connector.calls)
 
     def fail(*_: object, **__: object) -> Any:
-        raise KeyError("surprise")
+        raise KeyError("a value that may be secret")
 
-    if where in ("check", "renewal"):
-        bench.connector.intervene = fail
-    elif where == "observation":
-        monkeypatch.setattr(type(bench.credentials), "read", fail)
-    else:
-        monkeypatch.setattr("controller.connection.status.management_info", fail)
+    def fail_in_a_call(operation: str) -> None:
+        if where != "signing" or operation == "signCertificateSigningRequest":
+            fail()
+
+    match where:
+        case "observation":
+            monkeypatch.setattr(type(bench.credentials), "read", fail)
+        case "status":
+            monkeypatch.setattr("controller.connection.status.management_info", fail)
+        case _:
+            bench.connector.intervene = fail_in_a_call
     if where == "renewal":
         bench.refresh()
     bench.run(60)
     assert len(bench.connector.calls) - calls <= 10
     assert bench.reconciles < 60
     assert any(record.exc_info for record in caplog.records if record.levelno >= logging.ERROR), "with its traceback"
+    assert "a value that may be secret" not in str(bench.connection["status"]) + str(bench.recorder.events)
     if where != "status":
-        assert bench.state == "ConnectionMaintenanceFailed"
+        assert bench.state == ("ConnectionMaintenanceFailed" if connected else "ConnectionFailed")
         assert "an error that the agent does not expect (KeyError)" in bench.error
         assert len(bench.recorder.reasons) == 1
     monkeypatch.undo()
     bench.connector.intervene = lambda _: None
+    if not connected:
+        bench.configure()
     bench.run(SYNC_PERIOD * 1.3)
     bench.assert_connected()
 

@@ -165,6 +165,7 @@ def test_another_token_after_a_revocation_pairs_again(bench: Bench, edit: dict[s
     calls = len(bench.connector.calls)
     bench.run(60)
     assert "the certificate was revoked by an operator" in bench.error
+    assert bench.connection["status"]["connectionStatus"]["certificateStatus"] == {}
     assert len(bench.connector.calls) == calls
     bench.configure()
     bench.settle()
