@@ -46,57 +46,117 @@ def seen(cache: MutationCache) -> Object | None:
     return cache.get("a", "default")
 
 
-def created_again(indexer: Indexer, cache: MutationCache) -> Object:
-    """An own creation in the place of what is known to be gone: seen also when the cache hears that it went."""
-    assert seen(cache) is None
-    again = widget("a", "9", uid="another")
-    cache.mutated(again, base=None)
-    assert seen(cache) is again
-    indexer.remove("default/a", "5")
-    assert seen(cache) is again
-    return again
+def known(text: str) -> Object | None:
+    """The object a at this version; "9'" is another object of that name, "-" none."""
+    return None if text == "-" else widget("a", text.rstrip("'"), uid="another" if "'" in text else "")
 
 
-def test_writes_on_top_of_each_other(indexer: Indexer, cache: MutationCache) -> None:
-    """While the events of earlier own writes come in, the last one is seen."""
-    cache.mutated(V2, base=V1)
-    cache.mutated(V3, base=V2)
-    assert seen(cache) is V3
-    indexer.put("default/a", widget("a", "2"), "2")
-    assert seen(cache) is V3
-    indexer.put("default/a", OTHERS, "4")
-    assert seen(cache) is OTHERS
+class Play:
+    """A script of what happens to the object a, which the cache has at version 1, and of what is seen of it:
+
+    write BASE VERSION, delete BASE      own writes
+    event VERSION, gone VERSION          what the watch brings
+    list VERSION AT [BEGAN]              what a list has, its own version, and when it began
+    read VERSION                         what the API server has after a refused write
+    sees VERSION, distrusts              what is seen, and that the cache was found to be wrong
+    """
+
+    def __init__(self, indexer: Indexer, cache: MutationCache, clock: VirtualClock, distrusts: list[bool]) -> None:
+        self.indexer, self.cache, self.clock, self.distrusted = indexer, cache, clock, distrusts
+
+    def write(self, base: str, version: str) -> None:
+        self.cache.mutated(known(version) or {}, base=known(base))
+
+    def delete(self, base: str) -> None:
+        self.cache.deleted("a", "default", base=known(base))
+
+    def event(self, version: str) -> None:
+        self.indexer.put("default/a", known(version) or {}, version.rstrip("'"))
+
+    def gone(self, version: str) -> None:
+        self.indexer.remove("default/a", version)
+
+    def list(self, version: str, at: str, began: str = "0") -> None:
+        obj = known(version)
+        self.indexer.replace({"default/a": obj} if obj else {}, at, listed_at=float(began))
+
+    def read(self, version: str) -> None:
+        def fetch() -> Object:
+            if version == "-":
+                raise NotFound("there is none", status=404, reason="NotFound")
+            return known(version) or {}
+
+        assert self.cache.refresh("a", "default", fetch) == known(version)
+
+    def wait(self, seconds: str) -> None:
+        self.clock.advance(float(seconds))
+
+    def sees(self, version: str) -> None:
+        assert seen(self.cache) == known(version)
+
+    def distrusts(self) -> None:
+        assert self.distrusted
 
 
-def test_write_that_the_cache_knows_already(indexer: Indexer, cache: MutationCache) -> None:
-    """The event was quicker than the answer: the cache is right, and what follows in it counts."""
-    indexer.put("default/a", V3, "3")
-    cache.mutated(V2, base=V1)
-    assert seen(cache) is V3
+RULES = {
+    "while the events of earlier own writes come in, the last one is seen": (
+        "write 1 2; write 2 3; sees 3; event 2; sees 3; event 4; sees 4"
+    ),
+    "an event was quicker than the answer: the cache is right": "event 3; write 1 2; sees 3",
+    "two threads wrote, and the answer to the first write came last": "write 2 3; write 1 2; sees 3",
+    "the events of what was deleted do not show it again; a later object of that name is seen": (
+        "write 1 2; delete 2; sees -; event 2; sees -; event 4; sees 4"
+    ),
+    "a deleted object whose version is not known is seen until the cache hears that it went": "delete -; sees 1",
+    "absence is a state like others; a creation in its place is seen also when the cache hears of the deletion": (
+        "delete 1; sees -; write - 9'; sees 9'; gone 5; sees 9'; event 9'; gone 10; sees -"
+    ),
+    "created, seen in the cache, deleted by another: gone, though absence is what the write was based on": (
+        "gone 2; write - 3; event 3; gone 4; sees -"
+    ),
+    "a list that is later than the write settles it, also when the object came and went while the watch was down": (
+        "gone 2; write - 5; sees 5; list - 7; sees -"
+    ),
+    "a list that began after the answer settles it, whatever its version: the API server may have been restored": (
+        "wait 5; write 1 50; list 1 1 4.9; sees 50; list 2 2 5.1; sees 2"
+    ),
+    "without comparable versions own writes are not shown: a write on the outdated object is refused": (
+        "event v1; write v1 v2; sees v1"
+    ),
+    "a write on top of what a refused one ran into is seen until the cache moves": (
+        "read 2; sees 2; write 2 3; sees 3; event 4; sees 4"
+    ),
+    "a refused write ran into a deletion: what was created in its place is seen, not the deleted object": (
+        "read -; sees -; write - 9'; sees 9'; gone 5; sees 9'; event 10; sees 10"
+    ),
+    "created, seen and deleted before the answer: the object is gone, not new": (
+        "gone 2; event 5; gone 6; write - 5; sees -; write - 7'; sees 7'"
+    ),
+    "so it is if it was missing from a list, or another object had its name there for a while": (
+        "gone 2; event 5; list 6' 6; list - 7; write - 5; sees -"
+    ),
+    "a watch by label shows an object without the label as deleted: what a refused write ran into is right": (
+        "gone 5; sees -; read 5; sees 5; write 5 7; sees 7; event 7; gone 8; sees -"
+    ),
+    "a list that skips own writes and says that the object is gone is newer than they are": (
+        "gone 2; write - 5; write 5 6; event 5; sees 6; list - 9; sees -"
+    ),
+    "a read that is older than the cache tells of a restore, and the next write is based on it": (
+        "event 9; read 5; distrusts; sees 5"
+    ),
+    "so does one that is older than an own write": "event 9; write 9 11; read 5; distrusts; sees 5",
+}
 
 
-def test_answers_in_the_wrong_order(cache: MutationCache) -> None:
-    """Two threads wrote, and the answer to the first write came last."""
-    cache.mutated(V3, base=V2)
-    cache.mutated(V2, base=V1)
-    assert seen(cache) is V3
-
-
-def test_deletion_on_top_of_an_own_write(indexer: Indexer, cache: MutationCache) -> None:
-    """The events of what was deleted do not show it again. A later object of that name is seen."""
-    cache.mutated(V2, base=V1)
-    cache.deleted("a", "default", base=V2)
-    assert seen(cache) is None
-    indexer.put("default/a", V2, "2")
-    assert seen(cache) is None
-    indexer.put("default/a", OTHERS, "4")
-    assert seen(cache) is OTHERS
-
-
-def test_deletion_of_what_was_not_read(cache: MutationCache) -> None:
-    """Its version is not known, so the object is seen until the cache hears that it went."""
-    cache.deleted("a", "default", base=None)
-    assert seen(cache) is V1
+@pytest.mark.parametrize("script", RULES.values(), ids=RULES.keys())
+def test_what_is_seen(
+    script: str, indexer: Indexer, cache: MutationCache, clock: VirtualClock, distrusts: list[bool]
+) -> None:
+    """After each step of the script."""
+    play = Play(indexer, cache, clock, distrusts)
+    for step in script.split("; "):
+        verb, *words = step.split()
+        getattr(play, verb)(*words)
 
 
 def test_same_number_of_changes_means_same_objects(indexer: Indexer, cache: MutationCache) -> None:
@@ -124,74 +184,6 @@ def test_changes_are_unknown_while_own_writes_are_shown(indexer: Indexer, cache:
     else:
         indexer.replace({"default/a": V2}, "2", listed_at=1.0)
     assert cache.changes() not in (None, before)
-
-
-def test_create_and_delete(indexer: Indexer, cache: MutationCache) -> None:
-    """Absence is a state like others."""
-    cache.deleted("a", "default", base=V1)
-    again = created_again(indexer, cache)
-    indexer.put("default/a", again, "9")
-    indexer.remove("default/a", "10")
-    assert seen(cache) is None
-
-
-def test_cache_that_returns_to_the_base_has_moved(indexer: Indexer, cache: MutationCache) -> None:
-    """Created by us, seen in the cache, deleted by another: gone, though absence is what the write was based on."""
-    indexer.remove("default/a", "2")
-    cache.mutated(V3, base=None)
-    indexer.put("default/a", V3, "3")
-    indexer.remove("default/a", "4")
-    assert seen(cache) is None
-
-
-def test_a_list_that_is_later_than_the_write_settles_it(indexer: Indexer, cache: MutationCache) -> None:
-    """Also when the object was created and deleted while the watch was down."""
-    cache.mutated(widget("new", "5"), base=None)
-    assert cache.get("new", "default")
-    indexer.replace({"default/a": V1}, "7")
-    assert cache.get("new", "default") is None
-
-
-def test_a_list_that_began_after_the_answer_settles_it(
-    indexer: Indexer, cache: MutationCache, clock: VirtualClock
-) -> None:
-    """Whatever its version is: the API server may have been restored from a backup."""
-    clock.advance(5)
-    cache.mutated(widget("a", "50"), base=V1)
-    indexer.replace({"default/a": V1}, "1", listed_at=4.9)
-    assert seen(cache) == widget("a", "50")
-    indexer.replace({"default/a": V2}, "2", listed_at=5.1)
-    assert seen(cache) is V2
-
-
-def test_without_comparable_versions_own_writes_are_not_shown(indexer: Indexer, cache: MutationCache) -> None:
-    """A write on the outdated object is refused by the API server, so nothing is lost."""
-    indexer.put("default/a", widget("a", "v1"), "v1")
-    cache.mutated(widget("a", "v2"), base=widget("a", "v1"))
-    assert seen(cache) == widget("a", "v1")
-
-
-def gone() -> Object:
-    raise NotFound("there is none", status=404, reason="NotFound")
-
-
-def test_a_write_on_top_of_what_a_refused_one_ran_into(indexer: Indexer, cache: MutationCache) -> None:
-    """What the API server has is newer than the cache; the write on it is seen until the cache moves."""
-    assert cache.refresh("a", "default", lambda: V2) is V2
-    assert seen(cache) is V2
-    cache.mutated(V3, base=V2)
-    assert seen(cache) is V3
-    indexer.put("default/a", OTHERS, "4")
-    assert seen(cache) is OTHERS
-
-
-def test_a_refused_write_ran_into_a_deletion(indexer: Indexer, cache: MutationCache) -> None:
-    """What was created in the place of the deleted object is seen, not the deleted one."""
-    assert cache.refresh("a", "default", gone) is None
-    created_again(indexer, cache)
-    others = widget("a", "10")
-    indexer.put("default/a", others, "10")
-    assert seen(cache) is others
 
 
 @pytest.mark.parametrize("newer", ["own write", "event"])
@@ -243,69 +235,6 @@ def test_an_answer_that_is_older_than_the_cache_tells_of_a_restore(
     indexer.put("default/a", widget("a", "9"), "10")
     cache.mutated(answer, base=base)
     assert bool(distrusts) is distrusted
-
-
-@pytest.mark.parametrize("own_write", [True, False])
-def test_a_read_that_is_older_than_what_is_shown_tells_of_a_restore(
-    indexer: Indexer, cache: MutationCache, distrusts: list[bool], own_write: bool
-) -> None:
-    """The write on top of what the API server has works, before the cache was listed again."""
-    indexer.put("default/a", widget("a", "9"), "10")
-    if own_write:
-        cache.mutated(widget("a", "11"), base=widget("a", "9"))
-    restored = widget("a", "5")
-    assert cache.refresh("a", "default", lambda: restored) is restored
-    assert distrusts
-    assert seen(cache) is restored
-
-
-def test_created_seen_and_deleted_before_the_answer(indexer: Indexer, cache: MutationCache) -> None:
-    """The events were quicker than the answer to the create: the object is gone, not new."""
-    created = widget("new", 5)
-    indexer.put("default/new", created, "5")
-    indexer.remove("default/new", "6")
-    cache.mutated(created, base=None)
-    assert cache.get("new", "default") is None
-    assert cache.by_index("color", "red") == []
-    again = widget("new", 7, uid="another")
-    cache.mutated(again, base=None)
-    assert cache.get("new", "default") is again
-
-
-def test_object_that_has_left_the_cache_and_is_still_there(indexer: Indexer, cache: MutationCache) -> None:
-    """A watch by label shows an object that lost the label as deleted. What a refused write ran into is right."""
-    hidden = widget("a", 5)
-    indexer.remove("default/a", "5")
-    assert seen(cache) is None
-    assert cache.refresh("a", "default", lambda: hidden) is hidden
-    assert seen(cache) is hidden
-    labelled = widget("a", 7)
-    cache.mutated(labelled, base=hidden)
-    assert seen(cache) is labelled
-    indexer.put("default/a", labelled, "7")
-    indexer.remove("default/a", "8")
-    assert seen(cache) is None
-
-
-def test_gone_in_a_list_before_the_answer(indexer: Indexer, cache: MutationCache) -> None:
-    """The same when it was missing from a new list, or another object has its name there for a while."""
-    created = widget("new", 5)
-    indexer.put("default/new", created, "5")
-    indexer.replace({"default/new": widget("new", 6, uid="another")}, "6")
-    indexer.replace({}, "7")
-    cache.mutated(created, base=None)
-    assert cache.get("new", "default") is None
-
-
-def test_deleted_while_own_writes_on_it_were_not_seen_yet(indexer: Indexer, cache: MutationCache) -> None:
-    """A list that skips the own writes and says that the object is gone is newer than they are."""
-    first, second = widget("new", 5), widget("new", 6)
-    cache.mutated(first, base=None)
-    cache.mutated(second, base=first)
-    indexer.put("default/new", first, "5")
-    assert cache.get("new", "default") is second
-    indexer.replace({}, "9")
-    assert cache.get("new", "default") is None
 
 
 @pytest.fixture
