@@ -576,28 +576,3 @@ class TestWatches:
         clock.wait_for_waiters(1)
         threads.end()
         assert informer.removed
-
-
-class TestCheck:
-    def test_a_reconcile_over_the_bound_fails_the_check(self, clock: VirtualClock, threads: Threads) -> None:
-        """A stuck worker is noticed when its reconcile is older than the bound, not before."""
-        entered = threading.Event()
-        release = threading.Event()
-
-        def reconcile(_key: str) -> Result:
-            entered.set()
-            release.wait(WAIT)
-            return Result()
-
-        controller = Controller("test", reconcile, clock=clock)
-        threads.start(controller.run)
-        controller.enqueue("ns/a")
-        assert entered.wait(WAIT)
-        clock.advance(600)
-        controller.check(stuck_after=600)
-        clock.advance(0.5)
-        with pytest.raises(RuntimeError, match="ns/a"):
-            controller.check(stuck_after=600)
-        release.set()
-        clock.wait_for_waiters(1)
-        controller.check(stuck_after=600)

@@ -5,9 +5,8 @@ import http.client
 import logging
 import socket
 import threading
-import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import pytest
@@ -25,11 +24,14 @@ from controller.runtime import (
 from controller.runtime.group import Group
 from informers import Client, ConnectionFailed, EventHandlers, Forbidden, NotFound, Stopped
 from tests.clock import VirtualClock
+from tests.fake_api_server.waiting import eventually
 from tests.unit.runtime.conftest import FakeApi, Threads
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
 ELECTION = LeaderElectionConfig(name="lock", namespace="ns", identity="a")
 WAIT = 60.0
+ALWAYS = threading.Event()
+ALWAYS.set()
 
 
 class Story:
@@ -52,22 +54,21 @@ class Story:
         with self._changed:
             assert self._changed.wait_for(lambda: self.told.count(what) >= count, WAIT), self.told
 
-    def runnable(self, name: str, *, release: threading.Event | None = None) -> Any:
+    def runnable(self, name: str, released: threading.Event) -> Any:
         """A function that runs until its stop event is set, and then until it is released."""
 
         def run(stop: threading.Event) -> None:
             self.tell(f"{name} starts")
             stop.wait(WAIT)
             self.tell(f"{name} is told to stop")
-            if release is not None:
-                release.wait(WAIT)
+            released.wait(WAIT)
             self.tell(f"{name} ends")
 
         return run
 
 
 class FakeInformer:
-    """An informer that is synced when the test says so, and ends like `end` says."""
+    """An informer that is synced when the test says so."""
 
     def __init__(self, story: Story, name: str = "informer", *, has_synced: bool = True) -> None:
         self.name = name
@@ -75,7 +76,7 @@ class FakeInformer:
         self.last_error: Any = None
         self.relists: list[float | None] = []  # since when
         self.failure: Exception | None = None
-        self._run = story.runnable(name)
+        self._run = story.runnable(name, ALWAYS)
 
     def run(self, stop: threading.Event) -> None:
         if self.failure is not None:
@@ -97,39 +98,46 @@ class FakeInformer:
 
 
 class Bench:
-    """What a manager needs, and the story of its parts."""
+    """What a manager needs, and the story of its parts. Parts named "slow" or "stuck" end only after `release`."""
 
     def __init__(self, api: FakeApi, clock: VirtualClock, threads: Threads) -> None:
         self.api, self.clock, self.threads, self.story = api, clock, threads, Story()
+        self.release = threading.Event()
 
-    def manager(self, **options: Any) -> Manager:
-        return Manager(cast("Client", self.api), clock=self.clock, **options)
+    def manager(
+        self, *informers: FakeInformer, parts: Iterable[str] = (), leader_parts: Iterable[str] = (), **options: Any
+    ) -> Manager:
+        manager = Manager(cast("Client", self.api), clock=self.clock, **options)
+        for informer in informers:
+            manager.add_informer(informer)
+        for leader_only, names in ((False, parts), (True, leader_parts)):
+            for name in names:
+                released = self.release if name.startswith(("slow", "stuck")) else ALWAYS
+                manager.add_runnable(name, self.story.runnable(name, released), leader_only=leader_only)
+        return manager
 
     def start(self, manager: Manager, *, until: str) -> None:
         self.threads.start(manager.run)
         self.story.wait_for(until)
 
+    def take_lease(self, *, waiters: int = 2) -> None:
+        """Another process becomes the holder, and the elector finds that out."""
+        self.clock.wait_for_waiters(waiters)
+        taken = {"holderIdentity": "b", "renewTime": "2026-01-02T00:00:00.000000Z"}
+        self.api.change(PATH, lambda o: o["spec"].update(taken))
+        self.clock.advance(2)
+
+    def release_lease(self) -> None:
+        """That process gives the Lease up."""
+        self.clock.wait_for_waiters(1)
+        self.api.change(PATH, lambda o: o["spec"].update(holderIdentity="", leaseDurationSeconds=1))
+
 
 @pytest.fixture
-def bench(api: FakeApi, clock: VirtualClock, threads: Threads) -> Bench:
-    return Bench(api, clock, threads)
-
-
-def take_lease(api: FakeApi) -> None:
-    """Another process becomes the holder."""
-    api.change(PATH, lambda o: o["spec"].update(holderIdentity="b", renewTime="2026-01-02T00:00:00.000000Z"))
-
-
-def release_lease(api: FakeApi) -> None:
-    api.change(PATH, lambda o: o["spec"].update(holderIdentity="", leaseDurationSeconds=1))
-
-
-def assert_soon(condition: Callable[[], bool]) -> None:
-    """Wait for an action of another thread that does not use the clock."""
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+def bench(api: FakeApi, clock: VirtualClock, threads: Threads) -> Iterator[Bench]:
+    bench = Bench(api, clock, threads)
+    yield bench
+    bench.release.set()
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -144,10 +152,9 @@ def get(port: int, path: str) -> tuple[int, str]:
 class TestOrder:
     def test_start_and_stop(self, bench: Bench) -> None:
         """Informers, runnables, the lease, leader-only parts; then backwards, and the lease is released at the end."""
-        manager = bench.manager(leader_election=ELECTION)
-        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
-        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
-        manager.add_informer(FakeInformer(bench.story))
+        manager = bench.manager(
+            FakeInformer(bench.story), parts=["part"], leader_parts=["leader part"], leader_election=ELECTION
+        )
 
         def watch(method: str, _path: str) -> None:
             holder = bench.api.objects.get(PATH, {}).get("spec", {}).get("holderIdentity")
@@ -181,10 +188,14 @@ class TestOrder:
             "metadata": {"name": "lock", "resourceVersion": "0"},
             "spec": {"holderIdentity": "b", "leaseDurationSeconds": 15},
         }
-        manager = bench.manager(leader_election=ELECTION, health_port=0, metrics_port=0)
-        manager.add_informer(FakeInformer(bench.story))
-        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
-        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        manager = bench.manager(
+            FakeInformer(bench.story),
+            parts=["part"],
+            leader_parts=["leader part"],
+            leader_election=ELECTION,
+            health_port=0,
+            metrics_port=0,
+        )
         bench.start(manager, until="part starts")
         bench.clock.wait_for_waiters(2)
         assert get(manager.servers["health"].port, "/readyz") == (200, "ok")
@@ -197,22 +208,24 @@ class TestOrder:
     def test_no_thread_is_left_after_the_stop(self, bench: Bench) -> None:
         """Neither of the manager, nor of its servers, the election, informers and controllers."""
         before = {*threading.enumerate()}
-        manager = bench.manager(leader_election=ELECTION, health_port=0, metrics_port=0)
-        informer = FakeInformer(bench.story)
-        manager.add_informer(informer)
-        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
-        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        manager = bench.manager(
+            FakeInformer(bench.story),
+            parts=["part"],
+            leader_parts=["leader part"],
+            leader_election=ELECTION,
+            health_port=0,
+            metrics_port=0,
+        )
         manager.add_controllers(
             lambda _client: [Controller("apps", lambda _key: Result(), workers=4, clock=bench.clock)]
         )
         bench.start(manager, until="leader part starts")
         bench.threads.end()
-        assert_soon(lambda: {*threading.enumerate()} <= before)
+        eventually(lambda: {*threading.enumerate()} <= before)
 
     def test_without_election_the_leader_parts_start_at_once(self, bench: Bench) -> None:
         """A single replica needs no lease."""
-        manager = bench.manager()
-        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        manager = bench.manager(leader_parts=["leader part"])
         bench.start(manager, until="leader part starts")
         assert manager.elected.is_set()
         assert bench.api.requests == []
@@ -223,11 +236,9 @@ class TestCaches:
         """A missing CRD or permission needs no restart. The log says what is missing. Runnables run meanwhile."""
         missing = FakeInformer(bench.story, "applications", has_synced=False)
         missing.last_error = Forbidden("applications is forbidden", status=403, reason="Forbidden")
-        manager = bench.manager()
-        manager.add_informer(missing)
-        manager.add_informer(FakeInformer(bench.story, "secrets"))
-        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
-        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
+        manager = bench.manager(
+            missing, FakeInformer(bench.story, "secrets"), parts=["part"], leader_parts=["leader part"]
+        )
         bench.start(manager, until="part starts")
 
         def told() -> list[Any]:
@@ -249,8 +260,7 @@ class TestCaches:
 
     def test_a_stop_ends_the_wait(self, bench: Bench) -> None:
         """A process that never got to work stops like any other, and never touches the lease."""
-        manager = bench.manager(leader_election=ELECTION)
-        manager.add_informer(FakeInformer(bench.story, has_synced=False))
+        manager = bench.manager(FakeInformer(bench.story, has_synced=False), leader_election=ELECTION)
         bench.threads.start(manager.run)
         bench.clock.wait_for_waiters(2)
         bench.threads.end()
@@ -260,8 +270,7 @@ class TestCaches:
     def test_readyz_follows_the_caches(self, bench: Bench) -> None:
         """Not ready before the caches are filled, but alive."""
         informer = FakeInformer(bench.story, has_synced=False)
-        manager = bench.manager(health_port=0)
-        manager.add_informer(informer)
+        manager = bench.manager(informer, health_port=0)
         bench.threads.start(manager.run)
         bench.clock.wait_for_waiters(2)
         port = manager.servers["health"].port
@@ -280,8 +289,7 @@ class TestFailures:
             bench.story.wait_for("part starts")
             raise error
 
-        manager = bench.manager(leader_election=ELECTION)
-        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
+        manager = bench.manager(parts=["part"], leader_election=ELECTION)
         manager.add_runnable("failing part", fail, leader_only=True)
         bench.threads.start(manager.run)
         raised = bench.threads.error()
@@ -296,8 +304,7 @@ class TestFailures:
         """A cache that nobody keeps must not be worked with."""
         informer = FakeInformer(bench.story)
         informer.failure = RuntimeError("index function failed")
-        manager = bench.manager()
-        manager.add_informer(informer)
+        manager = bench.manager(informer)
         bench.threads.start(manager.run)
         raised = bench.threads.error()
         assert isinstance(raised, RunnableFailed)
@@ -306,18 +313,14 @@ class TestFailures:
     def test_a_server_that_cannot_listen_is_a_failure_at_once(self, bench: Bench) -> None:
         """Nothing else is started; servers that had started are given up."""
         with socket.create_server(("", 0)) as taken:
-            manager = bench.manager(metrics_port=taken.getsockname()[1])
-            manager.add_informer(FakeInformer(bench.story))
+            manager = bench.manager(FakeInformer(bench.story), metrics_port=taken.getsockname()[1])
             bench.threads.start(manager.run)
             assert isinstance(bench.threads.error(), ServerBindError)
         assert bench.story.told == []
 
     def test_the_grace_period_bounds_the_stop(self, bench: Bench) -> None:
         """Parts that do not end are named, and the lease is left to expire: they may still write."""
-        release = threading.Event()
-        manager = bench.manager(leader_election=ELECTION)
-        manager.add_runnable("stuck part", bench.story.runnable("stuck part", release=release), leader_only=True)
-        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
+        manager = bench.manager(parts=["part"], leader_parts=["stuck part"], leader_election=ELECTION)
         bench.start(manager, until="stuck part starts")
         bench.story.wait_for("part starts")
         bench.threads.stop.set()
@@ -333,19 +336,16 @@ class TestFailures:
         assert "stuck part" in str(raised)
         bench.story.wait_for("part is told to stop")
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "a"
-        release.set()
 
     def test_what_stops_after_a_stuck_part_has_time_of_its_own(self, bench: Bench) -> None:
         """For the last Events, say."""
-        release = threading.Event()
 
         def write_the_rest(stop: threading.Event) -> None:
             stop.wait(WAIT)
             bench.clock.sleep(5, threading.Event())
             bench.story.tell("the rest is written")
 
-        manager = bench.manager()
-        manager.add_runnable("stuck part", bench.story.runnable("stuck part", release=release), leader_only=True)
+        manager = bench.manager(leader_parts=["stuck part"])
         manager.add_runnable("events", write_the_rest, leader_only=False)
         bench.start(manager, until="stuck part starts")
         bench.threads.stop.set()
@@ -356,7 +356,6 @@ class TestFailures:
         bench.clock.advance(5)
         assert "stuck part" in str(bench.threads.error())
         assert bench.story.told[-1] == "the rest is written"
-        release.set()
 
     def test_a_failure_is_reported_before_its_part_counts_as_ended(self, clock: VirtualClock) -> None:
         """Otherwise a failure during the stop could be reported when the process has ended with success."""
@@ -375,14 +374,12 @@ class TestFailures:
         self, bench: Bench, caplog: pytest.LogCaptureFixture
     ) -> None:
         """run() raises what ended the process; the log names what it could not wait for."""
-        release = threading.Event()
 
         def fail(_stop: threading.Event) -> None:
             bench.story.wait_for("stuck part starts")
             raise ValueError("boom")
 
-        manager = bench.manager()
-        manager.add_runnable("stuck part", bench.story.runnable("stuck part", release=release), leader_only=True)
+        manager = bench.manager(leader_parts=["stuck part"])
         manager.add_runnable("failing part", fail, leader_only=True)
         bench.start(manager, until="stuck part is told to stop")
         bench.clock.wait_for_waiters(1)
@@ -393,13 +390,10 @@ class TestFailures:
         (told,) = [r for r in caplog.records if r.getMessage() == "The grace period has ended"]
         # The thread that starts the parts may be among them: on this clock the grace period takes no time.
         assert "stuck part" in told.stillRunning.split(", ")  # type: ignore[attr-defined]
-        release.set()
 
     def test_the_lease_is_renewed_during_the_grace_period(self, bench: Bench) -> None:
         """Nobody else may start while the last reconciles end."""
-        release = threading.Event()
-        manager = bench.manager(leader_election=ELECTION)
-        manager.add_runnable("slow part", bench.story.runnable("slow part", release=release), leader_only=True)
+        manager = bench.manager(leader_parts=["slow part"], leader_election=ELECTION)
         bench.start(manager, until="slow part starts")
         bench.threads.stop.set()
         bench.story.wait_for("slow part is told to stop")
@@ -408,7 +402,7 @@ class TestFailures:
             bench.clock.advance(1)
         bench.clock.wait_for_waiters(3)
         assert bench.api.objects[PATH]["spec"]["renewTime"] == "2026-01-01T00:00:20.000000Z"
-        release.set()
+        bench.release.set()
         bench.threads.join()
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == ""
 
@@ -457,10 +451,7 @@ class TestLostLease:
         The requests for the Lease show the outage, though all watches seem to work. Then all list again.
         """
         informer = FakeInformer(bench.story)
-        manager = bench.manager(leader_election=ELECTION)
-        manager.add_informer(informer)
-        manager.add_runnable("part", bench.story.runnable("part"), leader_only=False)
-        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        manager = bench.manager(informer, parts=["part"], leader_parts=["leader part"], leader_election=ELECTION)
         bench.start(manager, until="leader part starts")
         bench.clock.wait_for_waiters(3)  # the elector, its watchdog, and the recovery
         bench.api.before = refused
@@ -475,7 +466,7 @@ class TestLostLease:
         bench.clock.advance(1)
         assert manager.elected.wait(WAIT)
         bench.story.wait_for_count("leader part starts", 2)
-        assert_soon(lambda: informer.relists == [60])  # the last moment of the outage
+        eventually(lambda: informer.relists == [60])  # the last moment of the outage
         assert not bench.threads.stop.is_set()
         assert not {"informer is told to stop", "part is told to stop"} & {*bench.story.told}
         assert bench.api.objects[PATH]["spec"]["leaseTransitions"] == 0  # nobody else has led meanwhile
@@ -490,15 +481,12 @@ class TestLostLease:
         bench.threads.start(manager.run)
         for number in (1, 2):
             assert manager.elected.wait(WAIT)
-            assert_soon(lambda number=number: terms.reconciled[-1:] == [(number, f"of term {number}")])  # type: ignore[misc]
-            bench.clock.wait_for_waiters(2)
-            take_lease(bench.api)
-            bench.clock.advance(2)
-            assert_soon(lambda: not manager.elected.is_set())
+            eventually(lambda number=number: terms.reconciled[-1:] == [(number, f"of term {number}")])  # type: ignore[misc]
+            bench.take_lease()
+            eventually(lambda: not manager.elected.is_set())
             with pytest.raises(Stopped):
                 terms.clients[-1].request("GET", PATH, timeout=1.0)
-            bench.clock.wait_for_waiters(1)
-            release_lease(bench.api)
+            bench.release_lease()
             bench.clock.advance(2)
         assert terms.reconciled == [(1, "of term 1"), (2, "of term 2")]
 
@@ -508,7 +496,7 @@ class TestLostLease:
         manager = bench.manager(leader_election=ELECTION)
         manager.add_controllers(terms.build)
         bench.threads.start(manager.run)
-        assert_soon(lambda: terms.reconciled != [])
+        eventually(lambda: terms.reconciled != [])
         assert not terms.clients[0].stop.is_set()
         bench.api.before = refused
         bench.clock.advance(ELECTION.renew_deadline)
@@ -532,11 +520,9 @@ class TestLostLease:
         manager = bench.manager(leader_election=ELECTION)
         manager.add_controllers(build)
         bench.threads.start(manager.run)
-        assert_soon(lambda: len(left) == 1)
-        bench.clock.wait_for_waiters(2)
-        take_lease(bench.api)
-        bench.clock.advance(2)
-        assert_soon(lambda: left[0]() is None)
+        eventually(lambda: len(left) == 1)
+        bench.take_lease()
+        eventually(lambda: left[0]() is None)
 
     def test_a_reconcile_of_a_lost_term_sends_nothing_more(
         self, bench: Bench, caplog: pytest.LogCaptureFixture
@@ -549,12 +535,9 @@ class TestLostLease:
         manager.add_controllers(terms.build)
         bench.threads.start(manager.run)
         assert terms.entered.wait(WAIT)
-        bench.clock.wait_for_waiters(2)
-        take_lease(bench.api)
-        bench.clock.advance(2)
-        assert_soon(lambda: not manager.elected.is_set())
-        bench.clock.wait_for_waiters(1)
-        release_lease(bench.api)
+        bench.take_lease()
+        eventually(lambda: not manager.elected.is_set())
+        bench.release_lease()
         bench.clock.advance(3)
         bench.clock.wait_for_waiters(1)
         requests = len(bench.api.requests)
@@ -568,13 +551,9 @@ class TestLostLease:
 
     def test_a_part_that_does_not_end_ends_the_process(self, bench: Bench) -> None:
         """Two terms never work at the same time: what still runs after the grace period is named."""
-        release = threading.Event()
-        manager = bench.manager(leader_election=ELECTION)
-        manager.add_runnable("stuck part", bench.story.runnable("stuck part", release=release), leader_only=True)
+        manager = bench.manager(leader_parts=["stuck part"], leader_election=ELECTION)
         bench.start(manager, until="stuck part starts")
-        bench.clock.wait_for_waiters(2)
-        take_lease(bench.api)
-        bench.clock.advance(2)
+        bench.take_lease()
         bench.story.wait_for("stuck part is told to stop")
         bench.clock.wait_for_waiters(1)
         bench.clock.advance(29)
@@ -586,21 +565,16 @@ class TestLostLease:
         assert "stuck part" in str(raised)
         assert "Lease was lost" in str(raised)
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "b"
-        release.set()
 
     def test_a_loss_during_the_stop_changes_nothing_of_it(self, bench: Bench) -> None:
         """The parts end within the grace period; what is held by another is not released."""
-        release = threading.Event()
-        manager = bench.manager(leader_election=ELECTION)
-        manager.add_runnable("slow part", bench.story.runnable("slow part", release=release), leader_only=True)
+        manager = bench.manager(leader_parts=["slow part"], leader_election=ELECTION)
         bench.start(manager, until="slow part starts")
         bench.threads.stop.set()
         bench.story.wait_for("slow part is told to stop")
-        bench.clock.wait_for_waiters(3)
-        take_lease(bench.api)
-        bench.clock.advance(2)
-        assert_soon(lambda: not manager.elected.is_set())
-        release.set()
+        bench.take_lease(waiters=3)
+        eventually(lambda: not manager.elected.is_set())
+        bench.release.set()
         bench.threads.join()
         assert bench.clock.monotonic() == 2
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "b"
@@ -609,9 +583,7 @@ class TestLostLease:
         """Caches of before an outage are not worked with, as long as they can be expected to come up to date."""
         informer = FakeInformer(bench.story)
         informer.last_error = ConnectionFailed("connection refused", reason=ConnectionFailed.REFUSED)
-        manager = bench.manager(leader_election=ELECTION)
-        manager.add_informer(informer)
-        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        manager = bench.manager(informer, leader_parts=["leader part"], leader_election=ELECTION)
         bench.threads.start(manager.run)
         assert manager.elected.wait(WAIT)
         bench.clock.wait_for_waiters(4)
@@ -628,9 +600,7 @@ class TestLostLease:
         """After ten seconds it begins, and the log says which cache may be old."""
         informer = FakeInformer(bench.story, "applications")
         informer.last_error = Forbidden("applications is forbidden", status=403, reason="Forbidden")
-        manager = bench.manager(leader_election=ELECTION)
-        manager.add_informer(informer)
-        manager.add_runnable("leader part", bench.story.runnable("leader part"), leader_only=True)
+        manager = bench.manager(informer, leader_parts=["leader part"], leader_election=ELECTION)
         bench.threads.start(manager.run)
         assert manager.elected.wait(WAIT)
         for _ in range(101):
@@ -645,25 +615,27 @@ class TestChecks:
     def test_a_stuck_reconcile_fails_healthz(self, bench: Bench) -> None:
         """Kubernetes restarts the pod when a worker hangs for longer than the bound."""
         entered = threading.Event()
-        release = threading.Event()
 
         def reconcile(_key: str) -> Result:
             entered.set()
-            release.wait(WAIT)
+            bench.release.wait(WAIT)
             return Result()
 
         controller = Controller("apps", reconcile, clock=bench.clock)
-        controller.enqueue("a")
+        controller.enqueue("ns/a")
         manager = bench.manager(health_port=0)
         manager.add_controllers(lambda _client: [controller])
         bench.threads.start(manager.run)
         assert entered.wait(WAIT)
-        assert get(manager.servers["health"].port, "/healthz") == (200, "ok")
-        bench.clock.advance(601)
-        status, body = get(manager.servers["health"].port, "/healthz")
-        assert status == 500
-        assert "[-]workers failed: reason withheld\n" in body
-        release.set()
+        port = manager.servers["health"].port
+        bench.clock.advance(600)
+        assert get(port, "/healthz") == (200, "ok")
+        bench.clock.advance(0.5)
+        assert get(port, "/healthz")[0] == 500
+        assert "ns/a" in get(port, "/healthz/workers")[1]
+        bench.release.set()
+        bench.clock.wait_for_waiters(1)
+        assert get(port, "/healthz") == (200, "ok")
 
     def test_a_long_reconcile_is_not_stuck_while_it_gets_answers(self, bench: Bench) -> None:
         """Sixty Secrets behind a webhook that times out: a restart of the Pod would begin again with the first one."""
@@ -690,8 +662,7 @@ class TestChecks:
 
 
 def test_a_manager_runs_once(bench: Bench) -> None:
-    manager = bench.manager()
-    manager.add_runnable("part", bench.story.runnable("part"), leader_only=True)
+    manager = bench.manager(leader_parts=["part"])
     bench.start(manager, until="part starts")
     with pytest.raises(RuntimeError, match="only once"):
         manager.run(bench.threads.stop)
