@@ -2,7 +2,6 @@
 
 import http.client
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,9 @@ from e2e.controlplane import ControlPlane
 from examples import website
 from examples.website import CONFIG_MAP, WEBSITE
 from informers import Client, NotFound
+from tests.fake_api_server.waiting import eventually
 
 WAIT = 30.0
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return value
 
 
 @pytest.fixture
@@ -55,7 +47,7 @@ def page(
         except NotFound:
             return None
 
-    wait_for(read)
+    eventually(read)
     health = http.client.HTTPConnection("127.0.0.1", manager.servers["health"].port, timeout=WAIT)
     health.request("GET", "/readyz")
     assert health.getresponse().read() == b"ok"
@@ -68,11 +60,8 @@ def page(
 
 
 def test_a_website_gets_a_page_and_a_status(admin: Client, namespace: str, page: Callable[[], Any]) -> None:
-    def has_status() -> Any:
-        found = admin.get(WEBSITE, "hello", namespace=namespace)
-        return found if "status" in found else None
-
-    site = wait_for(has_status)
+    eventually(lambda: "status" in admin.get(WEBSITE, "hello", namespace=namespace))
+    site = admin.get(WEBSITE, "hello", namespace=namespace)
     assert site["status"] == {"observedGeneration": 1, "page": "hello"}
     (owner,) = page()["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["uid"], owner["controller"]) == ("Website", site["metadata"]["uid"], True)
@@ -81,16 +70,16 @@ def test_a_website_gets_a_page_and_a_status(admin: Client, namespace: str, page:
 
 def test_the_page_follows_the_website(admin: Client, namespace: str, page: Callable[[], Any]) -> None:
     admin.patch(WEBSITE, "hello", {"spec": {"title": "Bye"}}, namespace=namespace)
-    wait_for(lambda: "Bye" in page()["data"]["index.html"])
-    wait_for(lambda: admin.get(WEBSITE, "hello", namespace=namespace)["status"]["observedGeneration"] == 2)
+    eventually(lambda: "Bye" in page()["data"]["index.html"])
+    eventually(lambda: admin.get(WEBSITE, "hello", namespace=namespace)["status"]["observedGeneration"] == 2)
 
 
 def test_drift_of_the_page_is_undone(admin: Client, namespace: str, page: Callable[[], Any]) -> None:
     """Values of other clients stay."""
     drift = {"data": {"index.html": "defaced", "robots.txt": "all"}}
     admin.patch(CONFIG_MAP, "hello", drift, namespace=namespace)
-    wait_for(lambda: "Hello" in page()["data"]["index.html"])
+    eventually(lambda: "Hello" in page()["data"]["index.html"])
     assert page()["data"]["robots.txt"] == "all"
     uid = page()["metadata"]["uid"]
     admin.delete(CONFIG_MAP, "hello", namespace=namespace)
-    wait_for(lambda: (found := page()) and found["metadata"]["uid"] != uid)
+    eventually(lambda: (found := page()) and found["metadata"]["uid"] != uid)

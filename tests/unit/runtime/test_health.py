@@ -16,6 +16,7 @@ from controller.runtime.health import HealthHandler, MetricsHandler
 from controller.runtime.http_server import MAX_CONNECTIONS, Request, Response
 from controller.runtime.http_server import serve as serve_until
 from informers import Stop
+from tests.fake_api_server.waiting import eventually
 
 TIMEOUT = 60.0
 
@@ -89,10 +90,7 @@ class TestFormats:
     )
     def test_answers(self, checks: Any, path: str, status: int, body: Any, serve: Callable[..., HTTPServer]) -> None:
         """Status and body of each way to ask."""
-        handler = HealthHandler("/readyz")
-        for name, check in checks.items():
-            handler.add(name, check)
-        assert ask(serve(handler), path)[:2] == (status, body)
+        assert ask(serve(HealthHandler("/readyz", **checks)), path)[:2] == (status, body)
 
     def test_an_address_that_is_none(self, serve: Callable[..., HTTPServer]) -> None:
         with socket.create_connection(("127.0.0.1", serve().port), TIMEOUT) as connection:
@@ -101,26 +99,22 @@ class TestFormats:
 
     def test_plain_text_that_is_not_sniffed(self, serve: Callable[..., HTTPServer]) -> None:
         """The headers of the original."""
-        handler = HealthHandler("/healthz")
-        handler.add("a", passing)
-        headers = ask(serve(handler), "/healthz")[2]
+        headers = ask(serve(HealthHandler("/healthz", a=passing)), "/healthz")[2]
         assert headers["Content-Type"] == "text/plain; charset=utf-8"
         assert headers["X-Content-Type-Options"] == "nosniff"
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
     def test_every_method_is_answered(self, method: Any, serve: Callable[..., HTTPServer]) -> None:
         """Probes of all kinds work; HEAD has no body."""
-        handler = HealthHandler("/healthz")
-        handler.add("a", passing)
+        server = serve(HealthHandler("/healthz", a=passing))
         body = b"what nobody reads" if method in ("POST", "PUT", "PATCH") else None
-        status, text, _ = ask(serve(handler), "/healthz", method=method, body=body)
+        status, text, _ = ask(server, "/healthz", method=method, body=body)
         assert (status, text) == (200, "" if method == "HEAD" else "ok")
 
     def test_a_connection_serves_many_requests(self, serve: Callable[..., HTTPServer]) -> None:
         """Kubelets and scrapers keep their connection."""
-        handler = HealthHandler("/healthz")
-        handler.add("a", passing)
-        connection = http.client.HTTPConnection("127.0.0.1", serve(handler).port, timeout=TIMEOUT)
+        port = serve(HealthHandler("/healthz", a=passing)).port
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
         for _ in range(3):
             connection.request("GET", "/healthz")
             assert connection.getresponse().read() == b"ok"
@@ -136,9 +130,7 @@ class TestChecks:
             if not states.pop(0):
                 raise RuntimeError("reason for the log")
 
-        handler = HealthHandler("/healthz")
-        handler.add("a", check)
-        server = serve(handler)
+        server = serve(HealthHandler("/healthz", a=check))
         while states:
             ask(server, "/healthz")
         told = [r for r in caplog.records if r.getMessage().startswith("Health check")]
@@ -158,10 +150,7 @@ class TestChecks:
             entered.set()
             release.wait(TIMEOUT)
 
-        handler = HealthHandler("/healthz")
-        handler.add("slow", slow)
-        handler.add("fast", passing)
-        server = serve(handler)
+        server = serve(HealthHandler("/healthz", slow=slow, fast=passing))
         thread = threading.Thread(target=ask, args=(server, "/healthz/slow"))
         thread.start()
         assert entered.wait(TIMEOUT)
@@ -234,9 +223,7 @@ class TestServer:
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"] if socket.has_dualstack_ipv6() else ["127.0.0.1"])
     def test_it_listens_on_both_ip_versions(self, host: Any, serve: Callable[..., HTTPServer]) -> None:
         """Probes come over IPv4 or IPv6, as the cluster has it."""
-        handler = HealthHandler("/healthz")
-        handler.add("a", passing)
-        server = serve(handler)
+        server = serve(HealthHandler("/healthz", a=passing))
         connection = http.client.HTTPConnection(host, server.port, timeout=TIMEOUT)
         connection.request("GET", "/healthz")
         assert connection.getresponse().read() == b"ok"
@@ -244,9 +231,7 @@ class TestServer:
 
     def test_garbage_is_survived(self, serve: Callable[..., HTTPServer]) -> None:
         """What is no HTTP gets an error or nothing, and the next client is served."""
-        handler = HealthHandler("/healthz")
-        handler.add("a", passing)
-        server = serve(handler)
+        server = serve(HealthHandler("/healthz", a=passing))
         for garbage in (b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET\r\n\r\n", b"GET /healthz HTTP/9.9\r\n\r\n", b""):
             with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as client:
                 client.sendall(garbage)
@@ -267,9 +252,7 @@ class TestManyClients:
 
     @pytest.fixture
     def server(self, serve: Callable[..., HTTPServer]) -> HTTPServer:
-        handler = HealthHandler("/healthz")
-        handler.add("a", passing)
-        return serve(handler, Large())
+        return serve(HealthHandler("/healthz", a=passing), Large())
 
     def connect(self, server: HTTPServer, says: bytes) -> socket.socket:
         client = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
@@ -347,10 +330,3 @@ class TestManyClients:
         client = self.connect(server, b"")
         assert client.recv(1) == b""
         client.close()
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -4,11 +4,11 @@ import ast
 import re
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import workqueue
+from tests.fake_api_server.waiting import eventually
 from workqueue import RateLimitingQueue
 
 PACKAGE = Path(workqueue.__file__).parent
@@ -47,16 +47,6 @@ def readme_example() -> str:
     return found[1]
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for the effect of threads on the real clock; returns as soon as it is there."""
-    pause = threading.Event()
-    for _ in range(3000):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("not within 30 s")
-
-
 def test_readme_example_mirrors_a_directory(tmp_path: Path) -> None:
     """The example controller runs as printed: it starts up right, follows changes, retries failures and stops."""
     source, target = tmp_path / "source", tmp_path / "target"
@@ -87,8 +77,3 @@ def test_readme_example_mirrors_a_directory(tmp_path: Path) -> None:
     finally:
         queue.shut_down()
     eventually(lambda: threading.active_count() == before)
-
-
-def test_readme_example_is_short() -> None:
-    """Thirty lines are enough for a controller."""
-    assert len(readme_example().splitlines()) <= 30

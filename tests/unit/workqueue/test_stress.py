@@ -3,7 +3,6 @@
 import random
 import threading
 from collections import Counter
-from typing import Any
 
 from tests.clock import VirtualClock
 from tests.unit.workqueue.conftest import Threads
@@ -13,10 +12,6 @@ PRODUCERS = 6
 WORKERS = 6
 ADDS = 300
 KEYS = 20
-
-
-def new_queue(**arguments: Any) -> RateLimitingQueue[int]:
-    return RateLimitingQueue(**arguments)
 
 
 class Desired:
@@ -67,7 +62,7 @@ def produce(queue: RateLimitingQueue[int], desired: Desired, seed: int) -> None:
 
 def test_all_work_is_done_by_one_worker_at_a_time(threads: Threads, eager_switching: None) -> None:
     """After the last add of each key a worker starts on it, before the shutdown too, and never two at once."""
-    queue = new_queue()
+    queue: RateLimitingQueue[int] = RateLimitingQueue()
     desired = Desired()
     for _ in range(WORKERS):
         threads.start(consume, queue, desired)
@@ -86,7 +81,7 @@ def test_all_work_is_done_by_one_worker_at_a_time(threads: Threads, eager_switch
 def test_shutdown_amid_adds_hangs_nobody(threads: Threads, eager_switching: None) -> None:
     """Adds, gets and dones that race with the shutdown all end, and what was handed out was with one worker."""
     for seed in range(20):
-        queue = new_queue()
+        queue: RateLimitingQueue[int] = RateLimitingQueue()
         desired = Desired()
         for _ in range(WORKERS):
             threads.start(consume, queue, desired)
@@ -99,7 +94,7 @@ def test_shutdown_amid_adds_hangs_nobody(threads: Threads, eager_switching: None
 
 def test_delayed_keys_reach_the_workers(clock: VirtualClock, threads: Threads, eager_switching: None) -> None:
     """Delays of many producers all end in work while time goes on, whether workers sleep or race."""
-    queue = new_queue(clock=clock)
+    queue: RateLimitingQueue[int] = RateLimitingQueue(clock=clock)
     desired = Desired()
 
     def produce_later(seed: int) -> None:

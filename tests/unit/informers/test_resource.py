@@ -1,22 +1,8 @@
-"""The package as others see it."""
-
-import re
-from pathlib import Path
+"""Paths and keys of objects."""
 
 import pytest
 
-import informers
 from informers import Resource, make_key, object_key, split_key
-
-ROOT = Path(informers.__file__).parent
-README = ROOT / "README.md"
-
-
-def test_exports_are_sorted_and_exist() -> None:
-    """Every public name is there, once."""
-    assert len(set(informers.__all__)) == len(informers.__all__)
-    for name in informers.__all__:
-        assert hasattr(informers, name)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +28,3 @@ def test_keys() -> None:
     assert split_key("a") == ("", "a")
     with pytest.raises(ValueError, match="has no key"):
         object_key({})
-
-
-def test_readme_example_is_short() -> None:
-    """Thirty lines are enough for a controller."""
-    assert len(_examples()[0].strip().splitlines()) <= 30
-
-
-def _examples() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
