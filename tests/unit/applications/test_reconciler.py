@@ -494,6 +494,10 @@ def test_credentials_that_cannot_be_served_are_told_once(agent: Agent, director:
     agent.settle()
     assert cluster.requests["update Application"] == 1
     assert len(agent.recorder.of("CredentialsNotServed")) == 3
+    for assigned in ([], director.applications):
+        director.applications = assigned
+        agent.cycle()
+    assert len(agent.recorder.of("CredentialsNotServed")) == 4, "a new Application is not told of"
 
 
 def _sync_status(cluster: Cluster, name: str = NAME) -> str:

@@ -270,6 +270,20 @@ def test_an_outage_during_a_follow_up_fails_the_fetch(
         fetch(director)
 
 
+def test_a_nested_list_that_changes_between_pages_is_read_again(
+    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without what has gone meanwhile."""
+    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
+    fake.applications = [application(1, bundle(0, apis=5))]
+    apis = fake.applications[0]["bundles"][0]["apiDefinitions"]
+    others = [definition(f"new-{n}", targetURL="https://t") for n in range(3)]
+    fake.before = at(2, lambda _: apis.__setitem__(slice(0, 2), others))
+    (app,) = fetch(director).applications
+    (found,) = items(app.bundles)
+    assert {api.id for api in items(found.apiDefinitions)} == {api["id"] for api in apis}
+
+
 def test_a_nested_list_that_never_holds_still_is_incomplete(
     director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
