@@ -224,7 +224,8 @@ class Settings:
         "CERT_VALIDITY_RENEWAL_THRESHOLD",
         "0.3",
         _fraction,
-        "The certificate is renewed when less than this fraction of its validity is left.",
+        "The certificate is renewed when less than this fraction of its validity is left, or less than twice "
+        "`APP_MINIMAL_COMPASS_SYNC_TIME`.",
     )
     cluster_certificates_secret: ObjectName = _var(
         "CLUSTER_CERTIFICATES_SECRET",

@@ -4,9 +4,9 @@
 - A list is a consistent read of the latest state, in pages, so no list is older than what the server had accepted
   before. (client-go lists a version that any server's cache may answer, which cannot be paged.)
 - A watch that ends is resumed from its last resourceVersion, without a list and without a wait.
-- A list follows where events may be missing: after a failure, after two silent watches in a row, and if the server has
-  gone back in time, because it was restored from a backup. It then accepts a watch from a version that it has not
-  reached yet, and sends no events. (client-go resumes the watch.)
+- A list follows where events may be missing: after a failure, after a 410 (Expired), after two silent watches in a row,
+  and if the server has gone back in time, because it was restored from a backup. It then accepts a watch from a version
+  that it has not reached yet, and sends no events. (client-go resumes the watch.)
 - stop() and relist() have an immediate effect in every phase: waiting, listing, connecting, reading.
 """
 

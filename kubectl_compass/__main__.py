@@ -79,8 +79,9 @@ def _run(options: argparse.Namespace, cluster: Cluster, terminal: Terminal, toke
         case "confirm-deletions":
             confirm = _yes if options.yes else _ask
             return actions.confirm_deletions(cluster, terminal, confirm=confirm, timeout=options.timeout)
-        case _:
+        case "revoke":
             return actions.revoke(cluster, terminal, confirm=_yes if options.yes else _ask)
+    raise AssertionError(f"no case for the command {options.command}")
 
 
 def _yes(_: str) -> bool:

@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status(client, settings, output=options.output, now=time.time(), out=sys.stdout, err=sys.stderr)
         if command == "doctor":
             return doctor(client, settings, output=options.output, now=time.time, out=sys.stdout)
+        assert command == "revoke", command
         return revoke(client, settings, confirm=_yes if options.yes else _ask, out=sys.stdout)
     finally:
         client.close()

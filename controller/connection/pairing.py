@@ -53,10 +53,10 @@ _RETRIEVE = "Failed to retrieve certificate"
 _PRESERVE = "Failed to preserve certificate"
 
 _SECOND_TOKEN_SECONDS = 300.0
-"""Lifetime of the token that the Connector returns for the configured one. After that, a refusal is final."""
+"""Lifetime of the token that the Connector returns for the configured one."""
 
 _FIRST_TOKEN_SECONDS = 3600.0
-"""The same for the one-time token of a Runtime."""
+"""The same for the one-time token of a Runtime. When a refusal is final: see _is_final."""
 
 
 class _StoredPairingChanged(CompassError):

@@ -1,9 +1,10 @@
 """A problem of the connection: what failed, why, and what to do. The texts of the status and of Events are here.
 
 A problem is made where the failure is known, and compared without the ids of calls, so that the same failure again is
-no news. To add one: a Kind, which is the reason of its Event (a row of docs/operations.md), a function here with the
-text, and the rule that returns it in `rules` (or the line in `rules.warnings` for a problem that does not stop the
-agent). For another failure of a pairing: a Token with its text in `_advice`, and its cause in `pairing._fate_of_token`.
+no news. To add one: a Kind, which is the reason of its Event (a row of docs/operations.md; none for those in
+`report._WITHOUT_EVENT`), a function here with the text, and the rule that returns it in `rules` (or the line in
+`rules.warnings` for a problem that does not stop the agent). For another failure of a pairing: a Token with its text in
+`_advice`, and its cause in `pairing._fate_of_token`.
 """
 
 from collections.abc import Sequence

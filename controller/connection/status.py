@@ -138,7 +138,7 @@ def established(connection: Object, *, at: float, last_success: float | None) ->
 def failed(connection: Object, state: ConnectionState, error: str, *, now: float) -> None:
     """The connection is lost, or may be lost, for the reason in `error`."""
     part = connection_part(connection)
-    part["lastSync"] = timestamp(now)
+    part["lastSync"] = timestamp(now)  # the last check of the connection; the name is that of the Go agent
     part["error"] = shorten(error)
     connection["status"]["connectionState"] = state.value
 

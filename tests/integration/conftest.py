@@ -1,7 +1,7 @@
 """A real API server for every integration test.
 
-One control plane serves the whole session, so a test works in a namespace of its own, or with names of its own for
-what is cluster-wide. A test that kills servers or compacts etcd starts a `ControlPlane` of its own.
+One control plane for each set of CRDs serves all tests of a process, so a test works in a namespace of its own, or with
+names of its own for what is cluster-wide. A test that kills servers or compacts etcd starts its own `ControlPlane`.
 """
 
 import uuid
