@@ -168,13 +168,17 @@ def test_a_set_that_never_holds_still_is_given_up(director: DirectorClient, fake
     assert fake.readings == fetching.READ_ATTEMPTS
 
 
-@pytest.mark.parametrize("total", [0, 2, 4])
-def test_a_total_that_does_not_fit_is_inconsistent(director: DirectorClient, fake: FakeDirector, total: int) -> None:
-    """A truncated list must not look like a short one."""
-    fake.applications = [application(n) for n in range(3)]
+@pytest.mark.parametrize(("count", "total"), [(3, 0), (3, 2), (3, 4), (5, 4), (5, 6)])
+def test_a_total_that_does_not_fit_is_inconsistent(
+    director: DirectorClient, fake: FakeDirector, count: int, total: int
+) -> None:
+    """On the last page: a truncated list must not look like a short one."""
+    fake.applications = [application(n) for n in range(count)]
 
     def change(document: dict[str, Any]) -> dict[str, Any]:
-        document["data"]["applicationsForRuntime"]["totalCount"] = total
+        found = document["data"]["applicationsForRuntime"]
+        if not found["pageInfo"]["hasNextPage"]:
+            found["totalCount"] = total
         return document
 
     fake.after = change
