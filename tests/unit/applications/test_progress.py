@@ -1,13 +1,11 @@
 """Progress: what is pending, what failed, and when there is something to conclude."""
 
-from collections.abc import Collection
-
 import pytest
 
 from controller.applications.conversion import ConversionSettings
-from controller.applications.desired import DesiredSet, desired_set
+from controller.applications.desired import desired_set
 from controller.applications.progress import HANGING_SECONDS, Plan, Progress
-from controller.compass.types import Application, Assignment, IncompleteApplication
+from controller.compass.types import Application, Assignment
 
 
 @pytest.fixture
@@ -23,24 +21,18 @@ def progress() -> Progress:
     return Progress()
 
 
-def _set(*names: str, incomplete: tuple[str, ...] = ()) -> DesiredSet:
-    assignment = Assignment(
-        tuple(Application(f"id-{name}", name) for name in names),
-        tuple(IncompleteApplication(f"id-{name}", name, "cut off") for name in incomplete),
-        {"isNormalized": "true"},
-    )
-    return desired_set(assignment, ConversionSettings("http://gateway"))
-
-
-def _published(progress: Progress, desired: DesiredSet, *, pending: list[str], held: Collection[str] = ()) -> Plan:
-    plan = progress.publish(desired, held=held, request_id="r")
+def _published(progress: Progress, *names: str, pending: list[str]) -> Plan:
+    applications = tuple(Application(f"id-{name}", name) for name in names)
+    assignment = Assignment(applications, (), {"isNormalized": "true"})
+    desired = desired_set(assignment, ConversionSettings("http://gateway"))
+    plan = progress.publish(desired, held=(), request_id="r")
     progress.expect(pending)
     return plan
 
 
 def test_concludes_with_the_last_pending_name(progress: Progress, concluded: list[int]) -> None:
     """One conclusion for a set, whatever order the outcomes come in."""
-    plan = _published(progress, _set("a", "b", "c"), pending=["a", "b"])
+    plan = _published(progress, "a", "b", "c", pending=["a", "b"])
     progress.succeeded("b", plan)
     assert (len(concluded), progress.outcome().synced) == (0, 2)
     progress.failed("a", plan, "refused")
@@ -51,7 +43,7 @@ def test_concludes_with_the_last_pending_name(progress: Progress, concluded: lis
 
 def test_concludes_again_only_when_an_outcome_changes(progress: Progress, concluded: list[int]) -> None:
     """Retries that fail alike are no news; a recovery and a new failure are."""
-    plan = _published(progress, _set("a"), pending=["a"])
+    plan = _published(progress, "a", pending=["a"])
     for error, count in (("x", 1), ("x", 1), ("y", 2)):
         progress.failed("a", plan, error)
         assert len(concluded) == count
@@ -62,8 +54,8 @@ def test_concludes_again_only_when_an_outcome_changes(progress: Progress, conclu
 
 def test_an_outcome_of_an_earlier_set_does_not_count(progress: Progress, concluded: list[int]) -> None:
     """A worker that began before the publication says nothing about what is wanted now."""
-    before = _published(progress, _set("a"), pending=["a"])
-    now = _published(progress, _set("a"), pending=["a"])
+    before = _published(progress, "a", pending=["a"])
+    now = _published(progress, "a", pending=["a"])
     progress.succeeded("a", before)
     assert (progress.outcome().pending, len(concluded)) == (1, 0)
     progress.failed("a", before, "old")
@@ -74,7 +66,7 @@ def test_an_outcome_of_an_earlier_set_does_not_count(progress: Progress, conclud
 
 def test_a_failing_deletion_counts_as_failed_and_not_as_desired(progress: Progress) -> None:
     """What is being deleted is wanted by nobody, but its failure is told."""
-    plan = _published(progress, _set("a"), pending=["gone"])
+    plan = _published(progress, "a", pending=["gone"])
     progress.failed("gone", plan, "refused")
     outcome = progress.outcome()
     assert (outcome.desired, outcome.synced, outcome.failed) == (1, 1, {"gone": "refused"})
@@ -82,16 +74,16 @@ def test_a_failing_deletion_counts_as_failed_and_not_as_desired(progress: Progre
 
 def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong(progress: Progress) -> None:
     """Between publication and retry a name stays failed; one that needs no work any more does not."""
-    plan = _published(progress, _set("a", "b"), pending=["a", "b"])
+    plan = _published(progress, "a", "b", pending=["a", "b"])
     progress.failed("a", plan, "refused")
     progress.failed("b", plan, "refused")
-    _published(progress, _set("a", "b"), pending=["a"])
+    _published(progress, "a", "b", pending=["a"])
     assert progress.outcome().failed == {"a": "refused"}
 
 
 def test_what_waits_behind_hanging_writes_is_reported_too(progress: Progress) -> None:
     """A webhook that hangs for all: with eight workers, most names would have no result for as long as it hangs."""
-    _published(progress, _set("a", "b", "c"), pending=["mp-a", "mp-b", "mp-c"])
+    _published(progress, "a", "b", "c", pending=["mp-a", "mp-b", "mp-c"])
     progress.report_hanging({"mp-a": HANGING_SECONDS, "mp-b": 0.0})
     assert set(progress.outcome().failed) == {"mp-a"}, "one of the workers has just begun"
     assert progress.outcome().pending == 2
@@ -106,6 +98,6 @@ def test_what_waits_behind_hanging_writes_is_reported_too(progress: Progress) ->
 def test_what_is_desired_of_an_application_is_known(progress: Progress) -> None:
     """Caches take it from here, so that it is in memory once."""
     assert progress.known_fields("a") == {}
-    plan = _published(progress, _set("a"), pending=[])
+    plan = _published(progress, "a", pending=[])
     assert progress.known_fields("a")["spec"] is plan.desired.by_name["a"].spec
     assert progress.known_fields("b") == {}

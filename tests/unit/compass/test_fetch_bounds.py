@@ -14,22 +14,13 @@ from controller.compass.fetch import FOLLOW_UP_TIMEOUT, MAX_SLOW_APPLICATIONS, C
 from controller.compass.limits import MIB, Limits
 from controller.compass.queries import MORE_BUNDLES, PAGE, Operation
 from controller.compass.types import Assignment, items
+from tests.unit.compass.fake_director import page
 
 T = TypeVar("T")
 
 LIMITS = Limits()
 PER_PAGE = 500
 LABELS = {"isNormalized": "true"}
-
-
-def page(items: list[Any], start: int, first: int) -> dict[str, Any]:
-    end = start + first
-    more = end < len(items)
-    return {
-        "data": items[start:end],
-        "pageInfo": {"endCursor": str(end) if more else "", "hasNextPage": more},
-        "totalCount": len(items),
-    }
 
 
 @dataclass
@@ -44,8 +35,11 @@ class App:
     auths: int = 0
 
     def item(self) -> dict[str, Any]:
-        found = page([{"id": f"{n}", "name": ""} for n in range(self.bundles)], 0, 10)
-        return {"id": self.id, "name": self.id, "bundles": found, "auths": [{"id": f"{n}"} for n in range(self.auths)]}
+        auths = [{"id": f"{n}"} for n in range(self.auths)]
+        return {"id": self.id, "name": self.id, "bundles": self.page_of_bundles(None), "auths": auths}
+
+    def page_of_bundles(self, after: str | None) -> dict[str, Any]:
+        return page([{"id": f"{n}", "name": ""} for n in range(self.bundles)], 10, after)
 
 
 @dataclass
@@ -73,9 +67,9 @@ class Director:
     def _answer(self, operation: Operation[Any], variables: dict[str, Any]) -> tuple[dict[str, Any], int, float]:
         if operation is MORE_BUNDLES:
             app = next(app for app in self.apps if app.id == variables["application"])
-            found = page([{"id": f"{n}", "name": ""} for n in range(app.bundles)], int(variables.get("after", 0)), 10)
-            return {"application": {"id": app.id, "bundles": found}}, 0, 1e9 if app.hangs_in_follow_ups else 0.01
-        some = page(self.apps, int(variables.get("after", 0)), variables["first"])
+            found = {"id": app.id, "bundles": app.page_of_bundles(variables.get("after"))}
+            return {"application": found}, 0, 1e9 if app.hangs_in_follow_ups else 0.01
+        some = page(self.apps, variables["first"], variables.get("after"))
         if operation is PAGE:
             listed = {**some, "data": [app.item() for app in some["data"]]}
             size, seconds = sum(app.size for app in some["data"]), sum(app.seconds for app in some["data"])
