@@ -32,10 +32,7 @@ class LocalTarget(Target):
 
     has_pods = False
 
-    def __init__(self, directory: Path, **settings: str) -> None:
-        """`settings` of the agents, names without their prefix."""
-        as_deployed = {"CA_CERTIFICATES_SECRET": str(self.ca_secret), "MAX_DELETION_PERCENT": "50"}
-        self._settings = as_deployed | settings
+    def __init__(self, directory: Path) -> None:
         self._stack = ExitStack()
         self._world = self._stack.enter_context(World.local(directory))
         self._world.install_crds()
@@ -184,7 +181,8 @@ class LocalTarget(Target):
         name = f"agent-{self._number}"
         health, metrics = free_port(), free_port()
         ports = {"HEALTH_PORT": str(health), "METRICS_PORT": str(metrics)}
-        settings = {"LEADER_ELECTION": "true", **self._settings, **settings, **ports}
+        as_deployed = {"CA_CERTIFICATES_SECRET": str(self.ca_secret), "MAX_DELETION_PERCENT": "50"}
+        settings = {"LEADER_ELECTION": "true", **as_deployed, **settings, **ports}
         agent = self._world.agent(name, kubeconfig=kubeconfig, **settings)
         replica = _Replica(name, agent, health=health, metrics=metrics)
         replica.agent.start()

@@ -23,6 +23,10 @@ from informers import ApiError, NotFound
 TAKE_OVER_SECONDS = 60.0
 """A lease expires after 10 s; the rest is for a busy machine to start a process or a Pod."""
 
+ERP = "mp-harbour-logistics-erp"
+"""The Application of the example landscape that scenarios change."""
+ERP_IN_COMPASS = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
+
 # After an outage an informer waits up to a minute until it lists again, and a busy machine takes its time.
 _TIMEOUT = 120.0
 _KUBECTL_SECONDS = 300.0
@@ -187,6 +191,14 @@ class Target(Cluster, ABC):
             return found if as_wanted and self.state() == "Synchronized" else {}
 
         return self.wait_for("the example landscape", there)
+
+    def change_erp(self, description: str) -> None:
+        """In Compass."""
+        self.compass.change(ERP_IN_COMPASS["id"], description=description)
+
+    def wait_for_erp(self, description: str) -> None:
+        """Until the Application has that description."""
+        self.wait_for("the change", lambda: self.applications()[ERP]["spec"]["description"] == description)
 
     def condition(self, kind: str) -> str:
         """The status of a condition of the CompassConnection; "" without one."""

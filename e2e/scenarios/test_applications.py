@@ -3,9 +3,7 @@
 from controller.resources import SYNC_STATUS, SYNCED
 from e2e.cluster import Object
 from e2e.mock_compass.examples import landscape
-from e2e.scenarios.target import Target
-
-ERP = "mp-harbour-logistics-erp"
+from e2e.scenarios.target import ERP, ERP_IN_COMPASS, Target
 
 
 def test_assigned_applications_have_their_secrets(connected: Target) -> None:
@@ -26,10 +24,9 @@ def test_assigned_applications_have_their_secrets(connected: Target) -> None:
 
 def test_an_unassigned_application_goes_with_its_secrets(connected: Target) -> None:
     """An Application that is unassigned goes, and its Secrets go with it; the others stay."""
-    application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
     others = connected.applications().keys() - {ERP}
     assert _secrets_of(connected, ERP)
-    connected.compass.unassign(application["id"])
+    connected.compass.unassign(ERP_IN_COMPASS["id"])
     connected.wait_for("it to go", lambda: ERP not in connected.applications())
     connected.wait_for("its Secrets to go", lambda: not _secrets_of(connected, ERP))
     assert connected.applications().keys() == others

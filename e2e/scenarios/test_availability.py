@@ -7,18 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from e2e.mock_compass.examples import landscape
 from e2e.scenarios import messages
 from e2e.scenarios.drift_probe import DriftProbe
-from e2e.scenarios.target import TAKE_OVER_SECONDS, Target
+from e2e.scenarios.target import ERP, TAKE_OVER_SECONDS, Target
 
 WEATHER = "mp-city-weather"
-ERP = "mp-harbour-logistics-erp"
 MOVED = "Moved while the leader stood still"
 LEASE_SECONDS = 10.0
 DOCUMENTED = "8 to 12 s"  # docs/operations.md, Failover
 
-_ERP = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
 _EDITS = 3
 # By what it tells, or by its end, if it did not answer to the kubelet for so long.
 _ENDED = re.compile("|".join((messages.LOST, messages.STOPPED, messages.STARTING)))
@@ -86,8 +83,8 @@ def test_a_frozen_leader_writes_nothing_afterwards(settled: Target) -> None:
             before = settled.logs()[leader]
             successor = settled.wait_for_leader(other_than=identity)
             _tell_figures("frozen", frozen, settled)
-            settled.compass.change(_ERP["id"], description=MOVED)
-            settled.wait_for("the change", lambda: _descriptions(settled)[ERP] == MOVED)
+            settled.change_erp(MOVED)
+            settled.wait_for_erp(MOVED)
             probe = stack.enter_context(DriftProbe(settled, WEATHER))
             settled.wait_for("an edit undone", lambda: probe.gaps)
         undone = len(probe.gaps)
@@ -96,13 +93,9 @@ def test_a_frozen_leader_writes_nothing_afterwards(settled: Target) -> None:
     written, acquired, _ = _since(settled, leader, before).partition(messages.ACQUIRED)
     print("it leads again" if acquired else "it stands by")
     assert not _WRITE.search(written)
-    assert _descriptions(settled)[ERP] == MOVED
+    assert settled.applications()[ERP]["spec"]["description"] == MOVED
     assert successor != leader
     assert _WRITE.search(settled.logs()[successor])  # where a write can be seen
-
-
-def _descriptions(target: Target) -> dict[str, str]:
-    return {name: obj["spec"]["description"] for name, obj in target.applications().items()}
 
 
 def _since(target: Target, replica: str, before: str) -> str:

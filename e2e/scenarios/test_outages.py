@@ -6,10 +6,8 @@ import pytest
 
 from controller.resources import APPLICATION, SECRET
 from e2e.cluster import CLUSTER_SECRET
-from e2e.mock_compass.examples import landscape
-from e2e.scenarios.target import Target
+from e2e.scenarios.target import ERP, Target
 
-ERP = "mp-harbour-logistics-erp"
 _OUTAGE_SECONDS = 4.0  # two periods of the sync, shorter than the agent's deadline to renew its lease
 _LONG_OUTAGE_SECONDS = 13.0  # longer than that deadline, which is 10 s
 
@@ -17,17 +15,13 @@ _LONG_OUTAGE_SECONDS = 13.0  # longer than that deadline, which is 10 s
 def test_an_outage_of_compass_loses_nothing(connected: Target) -> None:
     """The state shows it; Applications and credentials stay; changes of this time arrive afterwards."""
     applications, credentials = connected.applications(), connected.secret(CLUSTER_SECRET)
-    application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
     with connected.compass.outage():
         connected.wait_for_state("ConnectionMaintenanceFailed", "SynchronizationFailed")
         assert connected.condition("Ready") == "False"
-        connected.compass.change(application["id"], description="Changed while nobody could tell")
+        connected.change_erp("Changed while nobody could tell")
         assert connected.applications().keys() == applications.keys()
         assert connected.secret(CLUSTER_SECRET) == credentials
-    connected.wait_for(
-        "the change",
-        lambda: connected.applications()[ERP]["spec"]["description"] == "Changed while nobody could tell",
-    )
+    connected.wait_for_erp("Changed while nobody could tell")
     connected.wait_for_state("Synchronized")
     assert connected.secret(CLUSTER_SECRET) == credentials
 
@@ -38,15 +32,11 @@ def test_an_outage_of_the_api_server_loses_nothing(connected: Target, seconds: f
     if reason := connected.node_missing():
         pytest.skip(reason)
     issued = len(connected.compass.certificates())
-    application = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
-    # Snapshot it begins, because some mocks are reached through the API server.
-    connected.compass.change(application["id"], description="Changed meanwhile")
+    # Before it begins, because some mocks are reached through the API server.
+    connected.change_erp("Changed meanwhile")
     with connected.api_server_outage():
         time.sleep(seconds)  # the outage itself
-    connected.wait_for(
-        "the change",
-        lambda: connected.applications()[ERP]["spec"]["description"] == "Changed meanwhile",
-    )
+    connected.wait_for_erp("Changed meanwhile")
     connected.client.delete(APPLICATION, ERP)
     connected.wait_for("the Application", lambda: ERP in connected.applications())
     secret = next(iter(connected.secrets()))

@@ -9,18 +9,14 @@ from controller.resources import SECRET, SYNC_STATUS
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION
 from e2e.kyma.go_agent import takeover_problems
 from e2e.kyma.operator import DEPLOYMENT, FIELD_MANAGER, NAME, KymaOperator
-from e2e.mock_compass.examples import landscape
 from e2e.scenarios.documents import Page
 from e2e.scenarios.objects import added_since, objects
-from e2e.scenarios.target import Target
+from e2e.scenarios.target import ERP, ERP_IN_COMPASS, Target
 from informers import NotFound
 
-ERP = "mp-harbour-logistics-erp"
 PERIOD = 2.0  # of the operator; the real one is slower
 
 Object = dict[str, Any]
-
-_EXAMPLE = next(one for one in landscape() if one["name"] == "Harbour Logistics ERP")
 
 
 class Snapshot:
@@ -60,9 +56,9 @@ def test_a_reinstalled_agent_goes_on(connected: Target) -> None:
     assert connected.replicas() == set()
     assert connected.lease_holder() == ""
     before.check()
-    _change(connected, "Changed while nobody was there")
+    connected.change_erp("Changed while nobody was there")
     connected.start_agents()
-    _wait_for_change(connected, "Changed while nobody was there")
+    connected.wait_for_erp("Changed while nobody was there")
     connected.compass.reset()
     connected.wait_for_landscape()
     before.check()
@@ -85,9 +81,10 @@ def test_upgrade_and_return_with_kymas_operator(go_agent: Target, upgrade: Page)
         assert _deployment(target)["metadata"]["generation"] == generation
 
         target.remove(SECRET, next(iter(target.secrets())), "kyma-system")
+        target.change_erp("Changed under the operator")
         _resync(target, "Changed under the operator")
         target.compass.reset()
-        _resync(target, None)
+        _resync(target, ERP_IN_COMPASS["description"])
         target.wait_for("the Secrets as they were", lambda: _quiet(before))
 
         configuration = target.secret(CONFIGURATION) or {}
@@ -129,18 +126,18 @@ def test_a_new_connection_with_kymas_operator(bare: Target, upgrade: Page) -> No
         target.remove(SECRET, CONFIGURATION.name, CONFIGURATION.namespace)
         target.wait_for("no replica", lambda: _deployment(target)["spec"]["replicas"] == 0 and not target.replicas())
         assert target.applications() == applications
-        _change(target, "Changed while nobody was there")
+        target.change_erp("Changed while nobody was there")
         target.configure(configuration, secret=True)
-        _wait_for_change(target, "Changed while nobody was there")
+        target.wait_for_erp("Changed while nobody was there")
 
         if not target.node_missing():  # a name that only this cluster knows
             ran = target.replicas()
-            _change(target, "Seen by the next version")
+            target.change_erp("Seen by the next version")
             image = {"registry.example.com/agent:2": target.another_image()}
             upgrade.follow("The next version with Kyma's operator", fill_in=image)
             target.wait_for("the end of the version before", lambda: target.replicas() and not ran & target.replicas())
             target.wait_for_leader()
-            _wait_for_change(target, "Seen by the next version")
+            target.wait_for_erp("Seen by the next version")
         assert _uids(target.applications()) == _uids(applications)
         assert len(target.compass.certificates()) == issued + 1
 
@@ -186,22 +183,11 @@ def _remove_what_is_left(target: Target, upgrade: Page, go_agent_objects: set[st
     assert takeover_problems(target, ca_secret=target.ca_secret) == []
 
 
-def _resync(target: Target, description: str | None) -> None:
-    """Have Compass change an Application, and ask for a synchronisation as the tutorials do."""
-    wanted = _EXAMPLE["description"] if description is None else description
-    if description is not None:
-        _change(target, description)
+def _resync(target: Target, description: str) -> None:
+    """Ask for a synchronisation as the tutorials do, until the Application has the description that Compass has."""
     patch = '{"spec": {"resyncNow": true}}'
     target.kubectl("patch", "compassconnection", "compass-connection", "--type=merge", "--patch", patch)
-    _wait_for_change(target, wanted)
-
-
-def _change(target: Target, description: str) -> None:
-    target.compass.change(_EXAMPLE["id"], description=description)
-
-
-def _wait_for_change(target: Target, description: str) -> None:
-    target.wait_for("the change", lambda: target.applications()[ERP]["spec"]["description"] == description)
+    target.wait_for_erp(description)
 
 
 def _quiet(before: Snapshot) -> bool:
