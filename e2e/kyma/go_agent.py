@@ -1,7 +1,6 @@
 """The Go agent, told by its objects: what it leaves behind, and what it has to find when it comes back."""
 
 import copy
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from cryptography import x509
@@ -10,7 +9,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from controller.resources import APPLICATION, COMPASS_CONNECTION, CONFIG_MAP, SECRET
 from controller.settings import ObjectName
 from e2e.cluster import CLUSTER_SECRET, CONFIGURATION, Cluster
-from informers import ApiError, NotFound
 
 Object = dict[str, Any]
 
@@ -54,107 +52,63 @@ def leave_objects(cluster: Cluster, configuration: dict[str, str]) -> None:
         cluster.client.update(APPLICATION, plain)
 
 
-def takeover_problems(cluster: Cluster, *, ca_secret: ObjectName) -> list[str]:
-    """What keeps the Go agent from going on with the objects of the cluster; [] if nothing does.
+def assert_takeover(cluster: Cluster, *, ca_secret: ObjectName) -> None:
+    """The Go agent could go on with the objects of the cluster.
 
     It starts with the credentials and URLs that are stored, asks for the configuration in each cycle, writes status and
     spec with one PUT, and takes as its own each Application that has compassMetadata.
     """
-    parts: tuple[Callable[[], Iterator[str]], ...] = (
-        lambda: _configuration(cluster),
-        lambda: _credentials(cluster, ca_secret),
-        lambda: _connection(cluster),
-        lambda: _applications(cluster),
-    )
-    return [problem for part in parts for problem in part()]
-
-
-def _configuration(cluster: Cluster) -> Iterator[str]:
-    found = cluster.secret(CONFIGURATION) or {}
-    for key in ("CONNECTOR_URL", "RUNTIME_ID", "TENANT", "TOKEN"):
-        if not found.get(key):
-            yield f"Secret {CONFIGURATION}: no {key}"
-
-
-def _credentials(cluster: Cluster, ca_secret: ObjectName) -> Iterator[str]:
-    found = cluster.secret(CLUSTER_SECRET) or {}
-    missing = [key for key in ("crt", "key", "crtChain") if not found.get(key)]
-    if missing:
-        yield f"Secret {CLUSTER_SECRET}: no {', '.join(missing)}"
-        return
-    if not found["key"].startswith("-----BEGIN RSA PRIVATE KEY-----"):
-        yield f"Secret {CLUSTER_SECRET}: the key is not PKCS#1"
-    certificate = x509.load_pem_x509_certificate(found["crt"].encode())
-    if load_pem_private_key(found["key"].encode(), password=None).public_key() != certificate.public_key():
-        yield f"Secret {CLUSTER_SECRET}: key and certificate do not belong together"
-    if x509.load_pem_x509_certificates(found["crtChain"].encode())[0] != certificate:
-        yield f"Secret {CLUSTER_SECRET}: the chain does not begin with the certificate"
-    # Without this Secret it renews the certificate.
+    configuration = cluster.secret(CONFIGURATION) or {}
+    assert all(configuration.get(key) for key in ("CONNECTOR_URL", "RUNTIME_ID", "TENANT", "TOKEN"))
+    _assert_credentials(cluster.secret(CLUSTER_SECRET) or {})
     authority = (cluster.secret(ca_secret) or {}).get("cacert", "")
-    if not authority.startswith("-----BEGIN CERTIFICATE-----"):
-        yield f"Secret {ca_secret}: no cacert"
+    assert authority.startswith("-----BEGIN CERTIFICATE-----"), "without it, it renews the certificate"
+    _assert_connection(cluster)
+    for name, application in cluster.applications().items():
+        if "compassMetadata" in application["spec"]:
+            _assert_application(cluster, name, application)
 
 
-def _connection(cluster: Cluster) -> Iterator[str]:
+def _assert_credentials(found: dict[str, str]) -> None:
+    assert {"crt", "key", "crtChain"} <= found.keys()
+    assert found["key"].startswith("-----BEGIN RSA PRIVATE KEY-----"), "the key is not PKCS#1"
+    certificate = x509.load_pem_x509_certificate(found["crt"].encode())
+    assert load_pem_private_key(found["key"].encode(), password=None).public_key() == certificate.public_key()
+    assert x509.load_pem_x509_certificates(found["crtChain"].encode())[0] == certificate
+
+
+def _assert_connection(cluster: Cluster) -> None:
     group = f"/apis/{COMPASS_CONNECTION.group}/{COMPASS_CONNECTION.version}"
     served = {resource["name"] for resource in cluster.client.request("GET", group)["resources"]}
-    if f"{COMPASS_CONNECTION.plural}/status" in served:
-        yield "the CRD of CompassConnections has a status subresource, so the status that it writes is dropped"
+    assert f"{COMPASS_CONNECTION.plural}/status" not in served, "the status that it writes is dropped"
     connection = cluster.connection()
-    if connection is None:
-        yield "there is no CompassConnection, so it pairs with the token"
-        return
-    urls = connection["spec"].get("managementInfo") or {}
-    for key in ("connectorUrl", "directorUrl"):
-        if not urls.get(key):
-            yield f"CompassConnection: no spec.managementInfo.{key}"
-    status = connection.get("status") or {}
-    if status.get("connectionState") not in _STATES:
-        yield f"CompassConnection: state {status.get('connectionState')!r}, with which it pairs again"
-    validity = (status.get("connectionStatus") or {}).get("certificateStatus") or {}
-    for key in ("notBefore", "notAfter"):
-        if not validity.get(key):
-            yield f"CompassConnection: no status.connectionStatus.certificateStatus.{key}"
+    assert connection is not None, "it pairs with the token"
+    urls, status = connection["spec"]["managementInfo"], connection["status"]
+    assert urls["connectorUrl"]
+    assert urls["directorUrl"]
+    assert status["connectionState"] in _STATES, "it pairs again"
+    validity = status["connectionStatus"]["certificateStatus"]
+    assert validity["notBefore"]
+    assert validity["notAfter"]
     known: Object = {**connection, "status": {key: status[key] for key in _STATUS if key in status}}
-    try:
-        cluster.client.update(COMPASS_CONNECTION, known, dry_run=True)
-    except ApiError as error:
-        yield f"CompassConnection: it cannot be written: {error}"
+    cluster.client.update(COMPASS_CONNECTION, known, dry_run=True)
 
 
-def _applications(cluster: Cluster) -> Iterator[str]:
-    for name, application in cluster.applications().items():
-        if "compassMetadata" not in application["spec"]:
-            continue
-        try:
-            cluster.client.update(APPLICATION, application, dry_run=True)
-        except ApiError as error:
-            yield f"Application {name}: it cannot be written: {error}"
-        for service in application["spec"].get("services", []):
-            for entry in service["entries"]:
-                yield from _secrets_of(cluster, application, service["id"], entry)
-
-
-def _secrets_of(cluster: Cluster, application: Object, bundle: str, entry: Object) -> Iterator[str]:
-    credentials = entry.get("credentials") or {}
-    if name := credentials.get("secretName"):
-        yield from _secret(cluster, application, bundle, name, _SECRET_KEYS[credentials["type"]])
-    if name := entry.get("requestParametersSecretName"):
-        yield from _secret(cluster, application, bundle, name, set())
-
-
-def _secret(cluster: Cluster, application: Object, bundle: str, name: str, keys: set[str]) -> Iterator[str]:
-    what = f"Secret {name} of Application {application['metadata']['name']}"
-    try:
-        secret = cluster.client.get(SECRET, name, namespace="kyma-system")
-    except NotFound:
-        yield f"{what}: there is none"
-        return
-    if not keys <= secret.get("data", {}).keys():
-        yield f"{what}: it has {sorted(secret.get('data', {}))} and not {sorted(keys)}"
-    labels = {"app": application["metadata"]["name"], "bundleId": bundle}
-    if not labels.items() <= (secret["metadata"].get("labels") or {}).items():
-        yield f"{what}: it has not the labels {labels}"
-    owners = [owner["uid"] for owner in secret["metadata"].get("ownerReferences", [])]
-    if owners != [application["metadata"]["uid"]]:
-        yield f"{what}: its owner is not the Application"
+def _assert_application(cluster: Cluster, name: str, application: Object) -> None:
+    """It can be written, and each Secret that it names has what the Go agent looks for."""
+    cluster.client.update(APPLICATION, application, dry_run=True)
+    for service in application["spec"].get("services", []):
+        wanted: dict[str, set[str]] = {}  # keys by Secret
+        for entry in service["entries"]:
+            credentials = entry.get("credentials") or {}
+            if secret := credentials.get("secretName"):
+                wanted[secret] = _SECRET_KEYS[credentials["type"]]
+            if secret := entry.get("requestParametersSecretName"):
+                wanted[secret] = set()
+        for secret, keys in wanted.items():
+            stored = cluster.client.get(SECRET, secret, namespace="kyma-system")
+            assert keys <= stored.get("data", {}).keys(), secret
+            labels = {"app": name, "bundleId": service["id"]}
+            assert labels.items() <= (stored["metadata"].get("labels") or {}).items(), secret
+            owners = [owner["uid"] for owner in stored["metadata"].get("ownerReferences", [])]
+            assert owners == [application["metadata"]["uid"]], secret

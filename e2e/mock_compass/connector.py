@@ -7,10 +7,10 @@ from typing import Any
 
 from graphql import GraphQLError
 
-from e2e.mock_compass.executor import Context, Service
+from e2e.mock_compass.executor import Service
 from e2e.mock_compass.pki import Pki, SigningError, subject_of
 from e2e.mock_compass.records import CONNECTOR_SCHEMA
-from e2e.mock_compass.state import IssuedCertificate, State
+from e2e.mock_compass.state import State
 
 CERTIFICATE_VALIDITY = 90 * 24 * 3600.0  # seconds
 CONNECTOR_TOKEN_LIFETIME = 300.0  # seconds, of the tokens that `configuration` hands out
@@ -26,7 +26,7 @@ class ConnectorSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConnectorContext(Context):
+class ConnectorContext:
     """One authenticated request. `fingerprint`: of the client certificate, None at the token endpoint."""
 
     state: State
@@ -63,7 +63,7 @@ def _sign(_source: Any, context: ConnectorContext, csr: str) -> dict[str, str]:
         ) from error
     settings = context.settings
     try:
-        signed = context.pki.sign(
+        pem, issued = context.pki.sign(
             csr_pem,
             client_id=context.client_id,
             now=context.state.clock(),
@@ -71,13 +71,11 @@ def _sign(_source: Any, context: ConnectorContext, csr: str) -> dict[str, str]:
         )
     except SigningError as error:
         raise GraphQLError(str(error)) from error
-    context.state.record_certificate(
-        IssuedCertificate(signed.fingerprint, context.client_id, signed.not_before, signed.not_after)
-    )
+    context.state.record_certificate(issued)
     authority = context.pki.client_authority.certificate_pem.decode()
     return {
-        "certificateChain": _base64(signed.pem + authority),
-        "clientCertificate": _base64(signed.pem),
+        "certificateChain": _base64(pem + authority),
+        "clientCertificate": _base64(pem),
         "caCertificate": _base64(authority),
     }
 

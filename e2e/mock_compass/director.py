@@ -11,7 +11,7 @@ from typing import Any
 
 from graphql import GraphQLError
 
-from e2e.mock_compass.executor import Context, Resolver, Service
+from e2e.mock_compass.executor import Resolver, Service
 from e2e.mock_compass.faults import Disorder
 from e2e.mock_compass.records import DIRECTOR_SCHEMA
 from e2e.mock_compass.state import Runtime, State, UnknownError
@@ -41,7 +41,7 @@ def internal_error(reason: str | None = None) -> GraphQLError:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectorContext(Context):
+class DirectorContext:
     """One request. `runtime` None: nobody the Director knows, so a caller without any scope.
 
     `disorder`: of nested lists. The Applications of a Runtime come by id in any case.

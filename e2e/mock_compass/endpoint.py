@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import orjson
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from e2e.mock_compass.compass import Compass
-from e2e.mock_compass.executor import Context, Operation, RequestError, Service
+from e2e.mock_compass.executor import Operation, RequestError, Service
 from e2e.mock_compass.faults import Fault
 from e2e.mock_compass.gateway import NOT_JSON, Reply
 
@@ -39,8 +39,8 @@ class Request:
     peer: Peer | None
 
 
-Authenticate = Callable[[Request], Context | Reply]
-"""What the resolvers get for the caller, or the answer to one that is refused."""
+Authenticate = Callable[[Request], object]
+"""What the resolvers get for the caller, or a Reply to one that is refused."""
 
 
 class Endpoint:
@@ -94,7 +94,7 @@ class Endpoint:
             if operation.status == HTTPStatus.BAD_REQUEST:
                 return NOT_JSON.response(), "refused"
             return _json({"errors": operation.errors, "data": None}, operation.status), "refused"
-        answer = operation.run(replace(context, overrides=overrides))
+        answer = operation.run(context, overrides)
         if "errors" not in answer:
             return _json(answer), "ok"
         return _json(answer | {"errors": self._compass.disorder.shuffled(answer["errors"])}), "errors"

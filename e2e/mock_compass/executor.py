@@ -40,7 +40,7 @@ from e2e.mock_compass.faults import Fault
 _Path = tuple[Any, str | int] | None
 
 Resolver = Callable[..., Any]
-"""(source record, Context, the arguments by name) -> value"""
+"""(source record, what is known of the request, the arguments by name) -> value"""
 
 Present = Callable[[GraphQLError, str], dict[str, Any]]
 """(error, code of the library) -> entry of `errors`"""
@@ -57,13 +57,6 @@ class RequestError(Exception):
         self.errors = errors
 
 
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """What resolvers know of a request. `overrides`: faults that replace what a field answers."""
-
-    overrides: tuple[Fault, ...] = ()
-
-
 @dataclass(frozen=True)
 class Operation:
     """A valid document with one operation. `values`: of its variables, as graphql-core coerces them."""
@@ -77,9 +70,12 @@ class Operation:
     def name(self) -> str | None:
         return self.node.name.value if self.node.name else None
 
-    def run(self, context: Context) -> dict[str, Any]:
-        """The answer: `{"data": ...}`, with `errors` before it when there are any."""
-        run = _Run(self, context)
+    def run(self, context: Any, overrides: tuple[Fault, ...] = ()) -> dict[str, Any]:
+        """The answer: `{"data": ...}`, with `errors` before it when there are any.
+
+        `context`: for the resolvers; `overrides`: faults that replace what a field answers.
+        """
+        run = _Run(self, context, overrides)
         root = self.service.schema.get_root_type(self.node.operation)
         assert root is not None
         try:
@@ -114,9 +110,10 @@ class _Run:
     All fields beside one that fails are still run, as in the real server.
     """
 
-    def __init__(self, operation: Operation, context: Context) -> None:
+    def __init__(self, operation: Operation, context: Any, overrides: tuple[Fault, ...]) -> None:
         self._operation = operation
         self._context = context
+        self._overrides = overrides
         self._fields: dict[tuple[str, int], list[_Field]] = {}
         self.errors: list[dict[str, Any]] = []
 
@@ -149,7 +146,7 @@ class _Run:
             definition = service.schema.get_field(kind, name)
             assert definition is not None
             resolver = service.resolvers.get(coordinate)
-            overridden = any(fault.field == coordinate for fault in self._context.overrides)
+            overridden = any(fault.field == coordinate for fault in self._overrides)
             yield _Field(
                 key=node.alias.value if node.alias else name,
                 name=name,
@@ -164,7 +161,7 @@ class _Run:
 
     def _answer(self, field: _Field, source: Any, path: _Path) -> Any:
         try:
-            for fault in self._context.overrides:
+            for fault in self._overrides:
                 if fault.field == field.coordinate and fault.object_id in (None, source.get("id")):
                     return fault.value
             resolver = field.resolver

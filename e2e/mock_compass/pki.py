@@ -7,7 +7,6 @@ clients. A client that mixes them up fails here too.
 import datetime
 import ssl
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from e2e.mock_compass.state import IssuedCertificate
 from e2e.pki import Authority
 
 _CLIENT_CA_BITS = 2048
@@ -53,14 +53,6 @@ _MISMATCH = {
 
 class SigningError(Exception):
     """The request cannot be signed; the text is the Connector's answer."""
-
-
-@dataclass(frozen=True)
-class SignedCertificate:
-    pem: str
-    fingerprint: str
-    not_before: float
-    not_after: float
 
 
 def subject_of(client_id: str) -> str:
@@ -115,8 +107,10 @@ class Pki:
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 
-    def sign(self, csr_pem: bytes, *, client_id: str, now: float, validity: float) -> SignedCertificate:
+    def sign(self, csr_pem: bytes, *, client_id: str, now: float, validity: float) -> tuple[str, IssuedCertificate]:
         """Signs a PEM request for the client. Seconds throughout. Raises SigningError with the Connector's text.
+
+        Gives the PEM of the certificate, and what is to be recorded of it.
 
         The certificate does not say which key of its issuer has signed it: one from another authority of the same name
         is refused for its signature, not as one of an unknown authority.
@@ -137,12 +131,9 @@ class Pki:
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .sign(authority.key, hashes.SHA256())
         )
-        return SignedCertificate(
-            pem=_pem(certificate),
-            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
-            not_before=not_before.timestamp(),
-            not_after=not_after.timestamp(),
-        )
+        fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
+        issued = IssuedCertificate(fingerprint, client_id, not_before.timestamp(), not_after.timestamp())
+        return certificate.public_bytes(serialization.Encoding.PEM).decode(), issued
 
 
 def _checked(csr_pem: bytes, client_id: str) -> x509.CertificateSigningRequest:
@@ -162,7 +153,3 @@ def _checked(csr_pem: bytes, client_id: str) -> x509.CertificateSigningRequest:
     if not isinstance(csr.public_key(), rsa.RSAPublicKey):
         raise SigningError(f"{prefix}x509: requested SignatureAlgorithm does not match private key type")
     return csr
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -8,7 +8,6 @@ with the same seed prints the same numbers.
 Run: python -m tests.benchmarks.bench_fleet
 """
 
-import argparse
 import heapq
 import random
 from collections import Counter
@@ -24,8 +23,7 @@ _BURST = 3_000  # tokens of the gateway's bucket
 _REFILL, _REFILL_SECONDS = 300, 30.0
 _PERIOD_JITTER = 0.1  # of the sync and of the check at the Connector
 _RETRY_CAP = 300.0  # or the period, when that is shorter
-_BIN_SECONDS = 20
-_BAR = 50
+_RUNTIMES = 1_000
 
 
 class Gateway:
@@ -64,7 +62,6 @@ class Loop:
 class Fleet:
     """`period` and `outage` are seconds. `jitter` scales the jitter of the product; 1 is the product."""
 
-    runtimes: int
     period: float
     outage: tuple[float, float] = (0.0, 0.0)
     jitter: float = 1.0
@@ -80,8 +77,7 @@ class Fleet:
             return chance.random() * self.jitter
 
         loops = [
-            Loop(Backoff(cap=min(self.period, _RETRY_CAP), clock=clock, random=jitter))
-            for _ in range(2 * self.runtimes)
+            Loop(Backoff(cap=min(self.period, _RETRY_CAP), clock=clock, random=jitter)) for _ in range(2 * _RUNTIMES)
         ]
         due = [(0.0 if self.together else chance.random() * self.period, number) for number in range(len(loops))]
         heapq.heapify(due)
@@ -102,13 +98,13 @@ class Fleet:
         return gateway, loops
 
 
-def steady(runtimes: int, periods: list[float]) -> Iterator[str]:
+def steady(periods: list[float]) -> Iterator[str]:
     """What a fleet asks for in steady state, and how old a Runtime's view gets."""
-    yield f"Steady state of {runtimes} Runtimes, last of 6 hours:"
+    yield f"Steady state of {_RUNTIMES} Runtimes, last of 6 hours:"
     yield "  period       requests   429       longest time between two answers"
     for period in periods:
         end = 6 * 3600.0
-        gateway, loops = Fleet(runtimes, period).run(end)
+        gateway, loops = Fleet(period).run(end)
         last_hour = range(int(end) - 3600, int(end))
         requests = sum(gateway.received[second] for second in last_hour)
         limited = sum(gateway.limited[second] for second in last_hour)
@@ -123,40 +119,28 @@ def steady(runtimes: int, periods: list[float]) -> Iterator[str]:
         yield f"  {period:5.0f} s   {requests / 3600:6.2f} /s   {100 * limited / requests:5.1f} %   {oldest:6.0f} s"
 
 
-def after_outage(runtimes: int, period: float, seconds: float, *, jitter: float, together: bool) -> Iterator[str]:
-    """How the fleet comes back, as a histogram of its requests."""
+def after_outage(period: float, seconds: float, *, jitter: float, together: bool) -> str:
+    """How the fleet comes back."""
     begin, end = 3_600.0, 3_600.0 + seconds
-    gateway, loops = Fleet(runtimes, period, (begin, end), jitter=jitter, together=together).run(end + 1_800)
+    gateway, loops = Fleet(period, (begin, end), jitter=jitter, together=together).run(end + 1_800)
     back = sorted(next((at for at in loop.succeeded_at if at >= end), float("inf")) - end for loop in loops)
     peak = max(gateway.received[second] for second in range(int(end), int(end) + 1_800))
     limited = sum(count for second, count in gateway.limited.items() if second >= end)
-    yield (
+    return (
         f"Outage of {seconds:.0f} s, period {period:.0f} s, "
         f"{'all started together' if together else 'started at random'}, jitter {'on' if jitter else 'off'}: "
         f"half is back after {back[len(back) // 2]:.0f} s, 99 % after {back[int(len(back) * 0.99)]:.0f} s; "
         f"peak {peak} requests in a second, {limited} answers 429"
     )
-    bins = Counter(
-        (second - int(end)) // _BIN_SECONDS * _BIN_SECONDS
-        for second, count in gateway.received.items()
-        for _ in range(count)
-        if end <= second < end + 300
-    )
-    most = max(bins.values(), default=1)
-    for start in range(0, 300, _BIN_SECONDS):
-        yield f"  {start:4d} s {bins[start]:6d} {'#' * round(_BAR * bins[start] / most)}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runtimes", type=int, default=1_000)
-    options = parser.parse_args()
     print(f"One gateway: {_BURST} tokens, {_REFILL} more each {_REFILL_SECONDS:.0f} s, shared by all Runtimes.\n")
-    print("\n".join(steady(options.runtimes, [20.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0])), end="\n\n")
+    print("\n".join(steady([20.0, 60.0, 120.0, 180.0, 240.0, 300.0, 600.0])), end="\n\n")
     for seconds in (600.0, 7_200.0):
-        print("\n".join(after_outage(options.runtimes, 180.0, seconds, jitter=1.0, together=False)), end="\n\n")
+        print(after_outage(180.0, seconds, jitter=1.0, together=False))
     for jitter in (0.0, 1.0):
-        print("\n".join(after_outage(options.runtimes, 180.0, 600.0, jitter=jitter, together=True)), end="\n\n")
+        print(after_outage(180.0, 600.0, jitter=jitter, together=True))
 
 
 if __name__ == "__main__":

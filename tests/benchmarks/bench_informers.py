@@ -1,6 +1,6 @@
 """Informers side by side: ours, the official client's SharedInformer, client-go's dynamic informer.
 
-Run: python -m tests.benchmarks.bench_informers [--rounds 5] [--objects 10000] [--no-server]
+Run: python -m tests.benchmarks.bench_informers [--rounds 5] [--objects 10000]
 
 Each figure is from a process of its own; the peers take turns, so that what else the machine does meets all alike. The
 Go peer is built once when `go` is there. Figures are medians with the least and the greatest.
@@ -23,6 +23,7 @@ import yaml
 from controller.resources import APPLICATION
 from e2e.controlplane import ControlPlane
 from informers import Client
+from tests.benchmarks.informer.canned_server import Server
 from tests.benchmarks.informer.objects import application
 from tests.benchmarks.measured_world import spread
 
@@ -41,14 +42,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Informers side by side")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--objects", type=int, default=10_000)
-    parser.add_argument("--no-server", action="store_true", help="leave out the real API server")
     arguments = parser.parse_args()
     go = build_go_peer()
     with tempfile.TemporaryDirectory() as directory:
         canned(Path(directory), go, arguments.rounds, arguments.objects)
         growth(Path(directory), arguments.rounds)
-        if not arguments.no_server:
-            real(Path(directory), go, arguments.rounds, arguments.objects)
+        real(Path(directory), go, arguments.rounds, arguments.objects)
 
 
 def canned(directory: Path, go: Path | None, rounds: int, objects: int) -> None:
@@ -110,24 +109,18 @@ def measure(
 @contextmanager
 def canned_server(objects: int, events: int, directory: Path) -> Iterator[tuple[Path, int]]:
     """A kubeconfig for it, and the size of its list of Applications in bytes."""
-    command = [sys.executable, "-m", "tests.benchmarks.informer.canned_server", str(objects), str(events)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        url, size = server.stdout.readline().split()
+    with Server(objects, events) as server:
         kubeconfig = directory / f"canned-{objects}"
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "canned",
-            "clusters": [{"name": "canned", "cluster": {"server": url}}],
+            "clusters": [{"name": "canned", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
             "users": [{"name": "nobody", "user": {}}],
             "contexts": [{"name": "canned", "context": {"cluster": "canned", "user": "nobody"}}],
         }
         kubeconfig.write_text(yaml.safe_dump(config))
-        try:
-            yield kubeconfig, int(size)
-        finally:
-            server.kill()
+        yield kubeconfig, len(server.applications.answer)
 
 
 def build_go_peer() -> Path | None:

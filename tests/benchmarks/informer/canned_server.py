@@ -1,9 +1,6 @@
 """An API server whose answers are bytes made beforehand: what a client costs is then its own.
 
-Usage: python -m tests.benchmarks.informer.canned_server OBJECTS EVENTS; prints its URL and the bytes of its list.
-
-It lists and streams OBJECTS Applications, or Pods, of 3 to 4 KiB. A GET of /send-events waits for the watch and lets it
-send EVENTS changes. One client at a time.
+A GET of /send-events waits for the watch and lets it send its changes. One client at a time.
 """
 
 import contextlib
@@ -13,27 +10,19 @@ import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from tests.benchmarks.informer.objects import application, pod
 
 _CHUNK_EVENTS = 50
 _LIST_VERSION = 1_000_000
+_MOST_PODS = 10_000  # no bench lists more of them
 
 
 class Canned(NamedTuple):
     answer: bytes  # to a LIST
     initial: list[bytes]  # chunks of a streamed list
     changes: list[bytes]
-
-
-def main() -> None:
-    objects, events = map(int, sys.argv[1:])
-    Handler.applications = canned(application, objects, events)
-    Handler.pods = canned(pod, objects, events) if objects <= 10_000 else Handler.applications
-    server = Server(("127.0.0.1", 0), Handler)
-    print(f"http://127.0.0.1:{server.server_address[1]} {len(Handler.applications.answer)}", flush=True)
-    server.serve_forever()
 
 
 def canned(make: Callable[[int], dict[str, Any]], objects: int, events: int) -> Canned:
@@ -54,7 +43,24 @@ def canned(make: Callable[[int], dict[str, Any]], objects: int, events: int) -> 
 
 
 class Server(ThreadingHTTPServer):
+    """Lists and streams so many Applications, or Pods, of 3 to 4 KiB, from the beginning of the block to its end."""
+
     daemon_threads = True
+
+    def __init__(self, objects: int, events: int) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.applications = canned(application, objects, events)
+        self.pods = canned(pod, objects, events) if objects <= _MOST_PODS else self.applications
+        self.watches = threading.Semaphore(0)  # released by each watch that waits for its changes
+        self.go = threading.Semaphore(0)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A peer that has its figures ends at once, with its connections as they are."""
@@ -64,16 +70,13 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    applications: Canned
-    pods: Canned
-    watches = threading.Semaphore(0)  # released by each watch that waits for its changes
-    go = threading.Semaphore(0)
+    server: Server
 
     def do_GET(self) -> None:
-        data = self.pods if "/pods" in self.path else self.applications
+        data = self.server.pods if "/pods" in self.path else self.server.applications
         if self.path == "/send-events":
-            self.watches.acquire()
-            self.go.release()
+            self.server.watches.acquire()
+            self.server.go.release()
             self._send(b"{}")
         elif "watch=" not in self.path:
             self._send(data.answer)
@@ -84,8 +87,8 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             if "sendInitialEvents=true" in self.path:
                 self._write(data.initial)
-            self.watches.release()
-            self.go.acquire()
+            self.server.watches.release()
+            self.server.go.acquire()
             self._write(data.changes)
             with contextlib.suppress(ConnectionError):
                 self.connection.recv(1)  # the client ends, not the watch
@@ -114,7 +117,3 @@ def _chunks(events: list[tuple[str, dict[str, Any]]]) -> list[bytes]:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,7 @@
-"""Workflows run only what is pinned, and a job that builds has no right to publish."""
+"""Workflows run only what is pinned, and what exists; a job that builds has no right to publish."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ FOLDER = ROOT / ".github"
 FILES = sorted([*FOLDER.glob("workflows/*.yaml"), *FOLDER.glob("actions/*/action.yaml")])
 WORKFLOWS = [file for file in FILES if file.parent.name == "workflows"]
 PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+MAKE = r"^(?:.*\| )?make (?:[A-Z_]+=\S+ )*([a-z][a-z0-9-]*)"
 
 PUBLISH = {"push-image", "sign-image", "sign-release"}
 """The targets of make that send away what another job has built."""
@@ -27,6 +29,33 @@ def jobs(file: Path) -> dict[str, dict[str, Any]]:
 def commands(job: dict[str, Any]) -> Iterator[str]:
     for step in job.get("steps", ()):
         yield from filter(None, step.get("run", "").splitlines())
+
+
+def make_targets(file: Path) -> set[str]:
+    """What a workflow runs with make."""
+    run = [command for job in jobs(file).values() for command in commands(job)]
+    return {target for command in run for target in re.findall(MAKE, command)}
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+def test_workflows_run_targets_that_exist(file: Path) -> None:
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert make_targets(file)
+    assert make_targets(file) <= targets
+
+
+def test_ci_runs_what_the_script_runs() -> None:
+    """.ci/run and the workflow call the same targets; `setup` is part of each."""
+    script = set(re.findall(r"^ *part \S+ make ([a-z0-9-]+)", (ROOT / ".ci/run").read_text(), re.MULTILINE))
+    assert script - {"setup"} <= make_targets(FOLDER / "workflows/ci.yaml")
+
+
+def test_every_python_that_is_promised_is_tested() -> None:
+    """The classifiers of the wheel, and the matrix of the workflow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    tested = jobs(FOLDER / "workflows/ci.yaml")["test"]["strategy"]["matrix"]["python"]
+    assert [name.rpartition(" ")[2] for name in project["classifiers"] if "Python :: 3." in name] == tested
+    assert project["requires-python"] == f">={tested[0]}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(FOLDER)))
