@@ -158,7 +158,10 @@ def test_watch_shows_changes_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def look_again(seconds: float, stop: Any) -> bool:
         if (leader := next(leaders, None)) is None:
             raise KeyboardInterrupt
-        world.server.answers["Lease"] = [held_by(leader)]
+        world.server.answers |= {
+            "Lease": [held_by(leader)],
+            "Deployment": [deployment(2 if leader == "pod-2_x" else 1)],
+        }
         return False
 
     monkeypatch.setattr(world.clock, "sleep", look_again)
@@ -167,7 +170,7 @@ def test_watch_shows_changes_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shown = world.out.getvalue().splitlines()
     assert shown[0] == "State:        Synchronized"
     assert [line for line in shown if "; leader " in line] == [
-        "2026-01-01T00:00:00Z  Synchronized; leader pod-2; 1 of 1 replicas ready"
+        "2026-01-01T00:00:00Z  Synchronized; leader pod-2; 1 of 2 replicas ready"
     ]
 
 
