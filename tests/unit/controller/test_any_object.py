@@ -165,7 +165,7 @@ def test_any_value_in_any_place_of_what_a_connection_is_made_of(
     secrets = {token}
     if paired or part not in _CONNECTION_PARTS[:2]:
         bench.settle()
-        secrets.add(bench.server.get(SECRET, CLUSTER.name, namespace=CLUSTER.namespace)["data"]["key"])
+        secrets.add(bench.secret()["data"]["key"])
 
     hidden = {CANARY, *secrets}
 

@@ -13,7 +13,7 @@ import controller.commands.command_line
 from controller.commands.report import HEALTHY, UNHEALTHY, UNKNOWN, stale_after
 from controller.commands.status import status
 from controller.connection import status as cc
-from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME, SECRET
+from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.settings import Settings
 from informers import ConnectionFailed, Forbidden
 from tests.support.compass_border import RUNTIME, TENANT
@@ -64,8 +64,8 @@ def _clock_goes_back(bench: Bench) -> None:
 
 #: What has happened, and what the report says of it.
 PROBLEMS: list[tuple[str, Callable[[Bench], Any], str]] = [
-    ("never paired", lambda bench: bench.server.delete(COMPASS_CONNECTION, CONNECTION_NAME), "no CompassConnection"),
-    ("credentials gone", lambda b: b.server.delete(SECRET, CLUSTER.name, namespace=CLUSTER.namespace), "no usable"),
+    ("never paired", Bench.delete_connection, "no CompassConnection"),
+    ("credentials gone", Bench.delete_secret, "no usable"),
     ("expired", lambda bench: bench.clock.advance(11 * 3600), "the certificate expired at "),
     ("not yet valid", _clock_goes_back, "check the clocks"),
     ("no agent", lambda bench: bench.clock.advance(3600), "check that an agent runs"),
