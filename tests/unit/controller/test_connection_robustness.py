@@ -432,16 +432,12 @@ def test_a_literal_token_that_was_given_up_is_taken_out_when_it_comes_again() ->
     bench = Bench()
     bench.settle()
 
-    def apply_it() -> None:
-        pairing = {**PAIRING, "token": "dead" * 10}
-        bench.apply(pairing=pairing)
-        bench.run(1)
-
-    apply_it()
+    bench.apply_pairing(token="dead" * 10)
     bench.run(2 * HOUR)
     calls = len(bench.connector.calls)
     for _ in range(10):
-        apply_it()
+        bench.apply_pairing(token="dead" * 10)
+        bench.run(1)
         assert "token" not in bench.connection["spec"]["pairing"]
     assert len(bench.connector.calls) == calls
     assert "put a new one-time token into CompassConnection spec.pairing" in bench.error
@@ -504,12 +500,12 @@ def test_a_literal_token_beside_incomplete_data_is_told_and_changes_no_state(cre
 def test_a_token_that_was_given_up_at_once_is_taken_out_of_a_new_object() -> None:
     """It hides the other places, and is readable, while the reconnect is still wanted."""
     bench = Bench().paired()
-    pairing = {**PAIRING, "token": bench.connector.token()}
+    token = bench.connector.token()
     errors = HttpAnswer(200, b'{"errors": [{"message": "internal error"}]}', "", JSON)
     bench.connector.intervene = lambda called: errors if called.startswith("sign") else None
     bench.delete_connection()
     for _ in range(3):
-        bench.apply(pairing=pairing)
+        bench.apply_pairing(token=token)
         bench.settle()
         assert bench.connection["spec"]["pairing"] == PAIRING
     assert "the one-time token has been used" in bench.warning
@@ -718,14 +714,10 @@ def test_ids_that_are_edited_with_a_literal_token_that_waits_are_used() -> None:
     bench = Bench()
     bench.connector.outages.begin("oathkeeper")
     token = bench.connector.token()
-    metadata = {"name": CONNECTION_NAME}
-    bench.server.put(COMPASS_CONNECTION, {"metadata": metadata, "spec": {"pairing": {**PAIRING, "token": token}}})
-    bench.run(5)
-    assert "token" not in bench.connection["spec"]["pairing"]
-    corrected = {**PAIRING, "runtimeId": "another", "token": token}
-    bench.apply(pairing=corrected)
-    bench.run(5)
-    assert "token" not in bench.connection["spec"]["pairing"]
+    for runtime in (RUNTIME, "another"):
+        bench.apply_pairing(runtimeId=runtime, token=token)
+        bench.run(5)
+        assert "token" not in bench.connection["spec"]["pairing"]
     bench.connector.outages.clear()
     bench.run(SYNC_PERIOD)
     bench.assert_connected()
@@ -1013,13 +1005,11 @@ def test_a_used_literal_token_with_other_ids_is_taken_out_and_not_tried() -> Non
     """It stands in a repository, where somebody has edited the ids beside it. They are used when the old ones fail."""
     bench = Bench()
     token = bench.connector.token()
-    pairing = {**PAIRING, "token": token}
-    bench.apply(pairing=pairing)
+    bench.apply_pairing(token=token)
     bench.settle()
     before, calls = bench.fingerprint(), len(bench.connector.calls)
-    edited = {**pairing, "tenant": "another"}
     for _ in range(10):
-        bench.apply(pairing=edited)
+        bench.apply_pairing(token=token, tenant="another")
         bench.run(10)
         assert "token" not in bench.connection["spec"]["pairing"]
         assert (bench.state, bench.error, bench.fingerprint()) == ("Connected", "", before)
@@ -1062,9 +1052,8 @@ def test_a_literal_token_goes_from_the_copy_of_kubectl_apply_too(form: str) -> N
 def test_a_reference_to_another_secret_is_told_not_to_be_supported_any_more() -> None:
     """A manifest of an earlier version. The text says what to do; nothing is read or sent."""
     bench = Bench()
-    reference = {"namespace": "n", "name": "s"}
-    spec = {"pairing": {**PAIRING, "tokenSecretRef": reference}}
-    bench.server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": spec})
+    pairing = {**PAIRING, "tokenSecretRef": {"namespace": "n", "name": "s"}}
+    bench.apply(pairing=pairing)
     bench.run(60)
     assert bench.state == "ConnectionFailed"
     assert (
@@ -1076,7 +1065,7 @@ def test_a_reference_to_another_secret_is_told_not_to_be_supported_any_more() ->
     bench.configure(kind="Secret")
     bench.settle()
     assert bench.state == "Connected"
-    bench.apply(pairing=spec["pairing"])
+    bench.apply(pairing=pairing)
     bench.settle()
     assert f"belongs into the Secret {CONFIGURATION}" in bench.connection["status"]["connectionStatus"]["warning"]
 
