@@ -110,50 +110,47 @@ def test_a_certificate_that_was_renewed_meanwhile_is_revoked_as_well(bench: Benc
     assert not is_stored(bench)
 
 
-def test_a_renewed_certificate_that_is_not_used_yet_is_revoked_too(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("answers", "told", "once"),
+    [
+        ([], "The certificate is revoked", [True, True]),
+        # Valid for neither clock yet, say: its key is deleted with the Secret.
+        ([400], "The renewed certificate, which is not used yet, could not be revoked", [False, True]),
+        ([429], "Nothing was changed.", [False, False]),
+        ([200, 400], "could not be revoked", [False, True]),
+        ([200, 429], "could not be revoked", [False, True]),
+    ],
+    ids=str,
+)
+def test_a_renewed_certificate_that_is_not_used_yet_is_revoked_first(
+    bench: Bench, answers: list[int], told: str, once: list[bool]
+) -> None:
+    """The mark stays if something was changed, and the next run goes on with what is left."""
     renew_by_a_clock_ahead(bench)
+    left = list(answers)
+
+    def intervene(operation: str) -> HttpAnswer | None:
+        status = left.pop(0) if operation == REVOKE and left else 200
+        return None if status == 200 else HttpAnswer(status, b"", "", JSON)
+
+    bench.connector.intervene = intervene
     code, text = run(bench)
-    assert code == DONE, text
-    assert revoked(bench) == [True, True]
+    assert told in text
+    assert sorted(revoked(bench)) == once
+    assert ("It is valid until " in text) == (answers == [400])
+    if answers == [429]:
+        assert_nothing_changed(bench)
+    else:
+        assert "Nothing was changed" not in text
+        assert REVOKED in bench.connection["metadata"]["annotations"]
+    if answers in ([], [400]):
+        assert code == DONE, text
+    else:
+        assert code == FAILED
+        code, text = run(bench)
+        assert code == DONE, text
+        assert revoked(bench) == [True, True]
     assert not is_stored(bench)
-
-
-def test_a_renewed_certificate_that_compass_refuses_is_named(bench: Bench) -> None:
-    """It may be valid for neither clock yet. Its key is deleted with the Secret."""
-    renew_by_a_clock_ahead(bench)
-    answers = [HttpAnswer(400, b"", "", "application/json")]
-    bench.connector.intervene = lambda operation: answers.pop() if operation == REVOKE and answers else None
-    code, text = run(bench)
-    assert code == DONE, text
-    assert "The renewed certificate, which is not used yet, could not be revoked" in text
-    assert "It is valid until " in text
-    assert sorted(revoked(bench)) == [False, True]
-    assert not is_stored(bench)
-
-
-def test_nothing_is_changed_if_the_connector_fails_for_the_renewed_certificate(bench: Bench) -> None:
-    """So that the next run can revoke both."""
-    renew_by_a_clock_ahead(bench)
-    bench.connector.intervene = lambda operation: HttpAnswer(429, b"", "") if operation == REVOKE else None
-    code, text = run(bench)
-    assert code == FAILED
-    assert "Nothing was changed." in text
-    assert_nothing_changed(bench)
-
-
-@pytest.mark.parametrize("status", [400, 429])
-def test_a_failure_after_the_renewed_certificate_was_revoked_keeps_the_mark(bench: Bench, status: int) -> None:
-    """Something was changed. The next run goes on with the other certificate."""
-    renew_by_a_clock_ahead(bench)
-    answers = [None, HttpAnswer(status, b"", "", JSON)]
-    bench.connector.intervene = lambda operation: answers.pop(0) if operation == REVOKE and answers else None
-    code, text = run(bench)
-    assert code == FAILED
-    assert "Nothing was changed" not in text
-    assert REVOKED in bench.connection["metadata"]["annotations"]
-    code, text = run(bench)
-    assert code == DONE, text
-    assert revoked(bench) == [True, True]
 
 
 @pytest.mark.parametrize("edit", [{"RUNTIME_ID": "another"}, {"CONNECTOR_URL": "https://another.example"}], ids=str)
