@@ -226,28 +226,31 @@ def to_follow_ups(answer: HttpAnswer) -> Callable[[str], HttpAnswer | None]:
     return lambda operation: answer if operation.startswith("More") else None
 
 
+ANOTHER = "not the one that was asked for"
+#: The answer to each follow-up, the number of APIs of the first bundle, and the reason.
 FOLLOW_UPS = [
-    ("scopes", answered({"data": {"application": None}, "errors": [SCOPES]}), "insufficient scopes"),
-    ("not allowed", answered({"data": None, "errors": [{"message": "The operation is not allowed"}]}), "not allowed"),
-    ("gone", answered({"data": {"application": None}}), "application: is null"),
-    (
-        "another one",
-        answered({"data": {"application": {"id": "x", "bundles": None}}}),
-        "not the one that was asked for",
-    ),
-    ("null", answered({"data": {"application": {"id": "app-0001", "bundles": None}}}), "bundles: is null"),
-    ("garbage", answered("oops"), "not JSON"),
+    ("scopes", {"data": {"application": None}, "errors": [SCOPES]}, 0, "insufficient scopes"),
+    ("not allowed", {"data": None, "errors": [{"message": "The operation is not allowed"}]}, 0, "not allowed"),
+    ("gone", {"data": {"application": None}}, 0, "application: is null"),
+    ("another one", {"data": {"application": {"id": "x", "bundles": None}}}, 0, ANOTHER),
+    ("another bundle", {"data": {"application": {"id": "app-0001", "bundle": {"id": "x", "name": "x"}}}}, 3, ANOTHER),
+    ("no bundle", {"data": {"application": {"id": "app-0001", "bundle": None}}}, 3, "bundle: is null"),
+    ("null", {"data": {"application": {"id": "app-0001", "bundles": None}}}, 0, "bundles: is null"),
+    ("garbage", "oops", 0, "not JSON"),
 ]
 
 
-@pytest.mark.parametrize(("answer", "reason"), [row[1:] for row in FOLLOW_UPS], ids=[row[0] for row in FOLLOW_UPS])
+@pytest.mark.parametrize(
+    ("answer", "apis", "reason"), [row[1:] for row in FOLLOW_UPS], ids=[row[0] for row in FOLLOW_UPS]
+)
 def test_a_follow_up_that_is_refused_leaves_that_application_incomplete(
-    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch, answer: HttpAnswer, reason: str
+    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch, answer: Any, apis: int, reason: str
 ) -> None:
     """The others are not held up."""
     monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
-    fake.applications = [application(0), application(1, *(bundle(n) for n in range(3))), application(2)]
-    fake.instead = to_follow_ups(answer)
+    bundles = (bundle(0, apis=apis), bundle(1), bundle(2))
+    fake.applications = [application(0), application(1, *bundles), application(2)]
+    fake.instead = to_follow_ups(answered(answer))
     result = fetch(director)
     assert [app.id for app in result.applications] == ["app-0000", "app-0002"]
     ((app_id, name, told),) = [(app.id, app.name, app.reason) for app in result.incomplete]
@@ -395,6 +398,10 @@ def inside(named: str, value: Any, path: list[Any] | None = None) -> tuple[list[
     return path or steps, value, named
 
 
+def short_of_apis(number: int) -> dict[str, Any]:
+    return bundle(number, apiDefinitions=page([], 2, None) | {"totalCount": 3}, eventDefinitions=None)
+
+
 AUTH_PATH = ["bundles", "data", 0, "defaultInstanceAuth"]
 AUTH = "bundles.data[bundle-0].defaultInstanceAuth"
 INSIDE = [
@@ -416,6 +423,7 @@ INSIDE = [
     inside(f"{AUTH}.credential", None, [*AUTH_PATH, "credential", "password"]),
     inside(f"{AUTH}.credential.__typename", None),
     inside(f"{AUTH}.requestAuth.csrf.tokenEndpointURL", None),
+    inside("bundles.data[bundle-0].apiDefinitions", [short_of_apis(0), short_of_apis(1)], ["bundles", "data"]),
     inside(f"{AUTH}.additionalHeaders.*", {"X": PASSWORD}, [*AUTH_PATH, "additionalHeaders"]),
     inside(f"{AUTH}.additionalQueryParams.*", {"X": [PASSWORD, 1]}, [*AUTH_PATH, "additionalQueryParams"]),
 ]
