@@ -172,6 +172,8 @@ def test_an_object_that_was_never_connected_has_no_state_by_it(permissions: Perm
     refuse(permissions, clock, "GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
     report.once()
     assert connections.connection is not None
+    part = connections.connection["status"]["connectionStatus"]
+    assert part["certificateStatus"] == {}, "the CRD of the Go agent requires it"
     status.derive_conditions(connections.connection, now=clock.time())
     conditions = {c["type"]: c for c in connections.connection["status"]["conditions"]}
     assert conditions["Connected"]["status"] == "Unknown"

@@ -72,6 +72,27 @@ def test_a_fetch_has_the_state_of_what_fails(
     assert {one["lastTransitionTime"] for one in told["conditions"]} == {"1970-01-01T00:03:00Z"}, "nothing has changed"
 
 
+def test_each_change_has_its_times() -> None:
+    """Of the last attempt, and of the last success."""
+    connection: dict[str, Any] = {}
+
+    def told(part: str = "connectionStatus") -> list[str | None]:
+        times: dict[str, str | None] = connection["status"][part]
+        return [times[name] for name in ("lastSync", "lastSuccess", "lastAttempt") if name in times]
+
+    status.established(connection, at=0.0, last_success=None)
+    assert told() == [None, None]
+    status.contacted(connection, at=60.0)
+    assert told() == ["1970-01-01T00:01:00Z", "1970-01-01T00:01:00Z"]
+    status.failed(connection, status.ConnectionState.CONNECTION_FAILED, "lost", now=120.0)
+    assert told() == ["1970-01-01T00:02:00Z", "1970-01-01T00:01:00Z"]
+    status.works(connection, state=status.ConnectionState.CONNECTED, now=180.0)
+    assert told() == ["1970-01-01T00:03:00Z", "1970-01-01T00:03:00Z"]
+    assert status.connection_error(connection) == ""
+    status.sync_failed(connection, "no", now=240.0)
+    assert told("synchronizationStatus") == ["1970-01-01T00:04:00Z"]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("1970-01-01T00:01:00Z", 60.0), ("1970-01-01T01:00:00+01:00", 0.0)]

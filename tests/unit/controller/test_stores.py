@@ -1,6 +1,7 @@
 """The stores over caches that have not heard of what others wrote."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,8 @@ def frozen(server: ObjectStore, resource: Resource) -> MutationCache:
     return MutationCache(indexer, clock=VirtualClock())
 
 
-def connections(server: ObjectStore) -> ConnectionStore:
-    return ConnectionStore(server, frozen(server, COMPASS_CONNECTION), clock=VirtualClock())  # type: ignore[arg-type]
+def connections(server: ObjectStore, **options: Any) -> ConnectionStore:
+    return ConnectionStore(server, frozen(server, COMPASS_CONNECTION), clock=VirtualClock(), **options)  # type: ignore[arg-type]
 
 
 def annotate(key: str) -> Callable[[Object], None]:
@@ -80,6 +81,29 @@ def test_what_is_created_after_an_unseen_deletion_is_seen(server: ObjectStore) -
     server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
     created = store.apply(CONNECTION_NAME, annotate("own"))
     assert store.get(CONNECTION_NAME) == created == server.get(COMPASS_CONNECTION, CONNECTION_NAME)
+
+
+def test_a_change_is_one_write_with_what_others_overlay(server: ObjectStore) -> None:
+    """And none if it changes nothing."""
+
+    def overlay(obj: Object) -> None:
+        obj["status"]["synchronizationStatus"] = {"error": "overlaid"}
+
+    store, before = connections(server, overlay=overlay), server.writes["update CompassConnection"]
+    for _ in range(2):
+        written = store.apply(CONNECTION_NAME, lambda obj: obj["status"].update(connectionState="Synchronized"))
+        assert server.writes["update CompassConnection"] == before + 1
+    assert written["status"]["synchronizationStatus"] == {"error": "overlaid"}
+
+
+def test_an_object_that_is_gone_is_not_changed(server: ObjectStore) -> None:
+    """Nor is another one of its name, whose spec was not read."""
+    store = connections(server)
+    gone = store.get(CONNECTION_NAME)
+    server.remove(COMPASS_CONNECTION, CONNECTION_NAME)
+    another = server.put(COMPASS_CONNECTION, {"metadata": {"name": CONNECTION_NAME}, "spec": {}})
+    assert store.apply_to(gone, annotate("own")) is None
+    assert server.get(COMPASS_CONNECTION, CONNECTION_NAME) == another
 
 
 def test_a_write_ends_when_somebody_else_writes_all_the_time(server: ObjectStore) -> None:
