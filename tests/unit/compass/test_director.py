@@ -416,6 +416,8 @@ INSIDE = [
     inside("bundles", "bundle-0", ["bundles", "data", 1, "id"]),
     inside("bundles.data[?].id", "", ["bundles", "data", 1, "id"]),
     inside("bundles.data[bundle-1].name", None),
+    inside("bundles.data[bundle-0].name", [{"id": "bundle-0"}, {"id": "bundle-1"}], ["bundles", "data"]),
+    inside(f"bundles.data[{'x' * 63}\u2026].name", [{"id": "x" * 100}], ["bundles", "data"]),
     inside("bundles.data[bundle-1].instanceAuthRequestInputSchema", {}),
     inside("bundles.data[bundle-0].apiDefinitions.data[def-0-a0].targetURL", None),
     inside("bundles.data[bundle-0].eventDefinitions.data[def-0-e0].name", 1),

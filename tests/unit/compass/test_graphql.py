@@ -11,7 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.compass.answers import Answer
-from controller.compass.errors import CompassError, GraphQLError, InvalidAnswer, Refused, Unavailable, UnexpectedAnswer
+from controller.compass.errors import (
+    CompassError,
+    GraphQLError,
+    InvalidAnswer,
+    Refused,
+    TooLarge,
+    Unavailable,
+    UnexpectedAnswer,
+)
 from controller.compass.graphql import Transport
 from controller.compass.queries import CONFIGURATION
 from controller.compass.redaction import MAX_FOREIGN_TEXT
@@ -60,7 +68,7 @@ FAILURES = [
     ("scopes without a code", http(error(SCOPES)), Refused, {"status": 200, "code": None}),
     ("unauthorized", http(error("Unauthorized", 26)), Refused, {"code": 26}),
     ("scopes beside other errors", http({"data": None, "errors": BESIDE_OTHERS}), Refused, {"code": 23}),
-    ("no upstream", http("no healthy upstream", 503), Unavailable, {"status": 503, "retry_after": None}),
+    ("no upstream", http("no healthy upstream", 503), Unavailable, {"retry_after": None, "timed_out": False}),
     ("upstream gone", http(UPSTREAM, 503), Unavailable, {"args": (f"HTTP 503: {UPSTREAM}",)}),
     ("HTML page", http("<html><body>Bad gateway</body></html>", 502), Unavailable, {"args": ("HTTP 502",)}),
     ("empty 500", http(b"", 500), Unavailable, {"status": 500}),
@@ -69,7 +77,9 @@ FAILURES = [
     ("rate limit without a time", http("local_rate_limited", 429), Unavailable, {"status": 429, "retry_after": 30}),
     ("retry date", http("", 503, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), Unavailable, {"retry_after": None}),
     ("absurd retry", http("", 503, Retry_After="99999999999"), Unavailable, {"retry_after": None}),
-    ("request timeout", http("", 408), Unavailable, {"status": 408}),
+    ("request timeout", http("", 408), Unavailable, {"status": 408, "timed_out": True}),
+    ("gateway timeout", http("", 504), Unavailable, {"status": 504, "timed_out": True}),
+    ("too many values for its size", http({"data": {"x": [0] * 5000}}), TooLarge, {"single": True}),
     ("null data", http({"data": None}), InvalidAnswer, {"path": "data"}),
     ("data is a list", http({"data": []}), InvalidAnswer, {"path": "data"}),
     ("errors is a text", http({"errors": "x", "data": {}}), InvalidAnswer, {"path": "errors"}),
