@@ -7,7 +7,7 @@ from typing import Any
 
 from informers import ApiError, KubernetesError, ListerWatcher, Stop, WatchEvent, WatchStream
 from informers.errors import error_from_status
-from tests.fake_api_server.cluster import Cluster, Refused
+from tests.fake_api_server.cluster import Cluster, Event, Refused
 
 Object = dict[str, Any]
 
@@ -17,25 +17,39 @@ class InProcess(ListerWatcher):
 
     A fault of a list is an error to raise. A fault of a watch is an error to raise, or WatchEvents to send before the
     stream ends, which may include ERROR.
+
+    hanging_watches: so many get no answer, as in an outage of the network. held: the next page comes after this is set.
+    ignores_initial_events: a streamed list is taken for a plain watch, as by a server that does not know it.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.list_faults: deque[KubernetesError] = deque()
         self.watch_faults: deque[KubernetesError | list[WatchEvent]] = deque()
-        self.lists = 0
+        self.hanging_watches = 0
+        self.held: threading.Event | None = None
+        self.ignores_initial_events = False
+        self.lists = self.watches = self.streamed_lists = 0
+        self.tokens: list[str] = []  # of the pages that were requested
         self.sent = 0  # events, and taken by their reader
         self._open: set[_Watch] = set()
         self.resource = cluster.resource
 
     def list(self, *, limit: int | None, continue_: str, stop: Stop) -> Object:
         self.lists += 1
+        self.tokens.append(continue_)
         if self.list_faults:
             raise self.list_faults.popleft()
+        held, self.held = self.held, None
         try:
-            return self.cluster.list(limit=limit, continue_=continue_)
+            page = self.cluster.list(limit=limit, continue_=continue_)
         except Refused as refused:
             raise error_from_status(refused.body) from refused
+        if held is not None:
+            stop.add(held.set)
+            assert held.wait(30)
+            stop.check()
+        return page
 
     def watch(
         self,
@@ -44,7 +58,11 @@ class InProcess(ListerWatcher):
         timeout_seconds: int,
         send_initial_events: bool = False,
     ) -> "_Watch":
-        return _Watch(self, resource_version, send_initial_events)
+        self.watches += 1
+        self.streamed_lists += send_initial_events
+        hangs = self.hanging_watches > 0
+        self.hanging_watches -= hangs
+        return _Watch(self, resource_version, send_initial_events and not self.ignores_initial_events, hangs)
 
     @property
     def is_watched(self) -> bool:
@@ -58,14 +76,20 @@ class InProcess(ListerWatcher):
 
 
 class _Watch(WatchStream):
-    def __init__(self, owner: InProcess, version: str, initial: bool) -> None:
+    def __init__(self, owner: InProcess, version: str, initial: bool, hangs: bool) -> None:
         self._owner = owner
         self._version = version
         self._initial = initial
+        self._hangs = hangs
+        self._first: list[Event] = []
+        self._since = 0
         self._stopped = threading.Event()
         self._fault: list[WatchEvent] | None = None
 
     def open(self) -> None:
+        if self._hangs:
+            self._stopped.wait()
+            return
         if self._owner.watch_faults:
             fault = self._owner.watch_faults.popleft()
             if isinstance(fault, KubernetesError):

@@ -19,7 +19,6 @@ from informers import (
     MutationCache,
     SharedInformer,
     WatchEvent,
-    WatchStream,
     mutation_detector,
     object_key,
     wait_for_sync,
@@ -491,7 +490,7 @@ class TestFailure:
         assert not [one for one in gone if one() is not None]
 
     @pytest.mark.parametrize("error_type", [LookupError, SystemExit])
-    def test_of_its_timer(self, cluster: Cluster, error_type: type[BaseException]) -> None:
+    def test_of_its_timer(self, source: InProcess, error_type: type[BaseException]) -> None:
         """What goes wrong in the thread that waits for a streamed list ends the informer, with that error."""
 
         class BrokenClock(VirtualClock):
@@ -501,7 +500,7 @@ class TestFailure:
                 return super().monotonic()
 
         clock = BrokenClock()
-        source = _Unanswered(cluster, hanging=1)
+        source.hanging_watches = 1
         informer = SharedInformer(source, name="widgets", clock=clock)
         failures: list[BaseException] = []
 
@@ -514,7 +513,7 @@ class TestFailure:
         thread = threading.Thread(target=run)
         thread.start()
         clock.wait_for_waiters(1)
-        eventually(lambda: source.requested == 1)
+        eventually(lambda: source.watches == 1)
         clock.advance(10)
         thread.join(60)
         assert [type(error) for error in failures] == [error_type]
@@ -583,23 +582,20 @@ class TestTransform:
         eventually(lambda: recorder.log[2:] == ["~a"])
 
 
-class TestErrorEvent:
-    """A list after an error tells what has changed, and nothing else."""
-
-    def test_same_version_of_another_state(self, cluster: Cluster, source: InProcess, start: Start) -> None:
-        """A restored server gives a version for the second time."""
-        cluster.put("a", color="red")
-        informer, recorder = make(source), Recorder()
-        informer.add_event_handler(recorder.handlers)
-        start(informer)
-        eventually(lambda: recorder.log)
-        with cluster.changed:
-            cluster.objects["default/a"] = {**cluster.objects["default/a"], "spec": {"color": "blue"}}
-        informer.relist()
-        eventually(lambda: recorder.log == ["+a initial", "=a"])
-        cached = informer.indexer.get("a", "default")
-        assert cached is not None
-        assert cached["spec"] == {"color": "blue"}
+def test_same_version_of_another_state_is_an_update(cluster: Cluster, source: InProcess, start: Start) -> None:
+    """A restored server gives a version for the second time."""
+    cluster.put("a", color="red")
+    informer, recorder = make(source), Recorder()
+    informer.add_event_handler(recorder.handlers)
+    start(informer)
+    eventually(lambda: recorder.log)
+    with cluster.changed:
+        cluster.objects["default/a"] = {**cluster.objects["default/a"], "spec": {"color": "blue"}}
+    informer.relist()
+    eventually(lambda: recorder.log == ["+a initial", "=a"])
+    cached = informer.indexer.get("a", "default")
+    assert cached is not None
+    assert cached["spec"] == {"color": "blue"}
 
 
 @pytest.mark.parametrize("first", ["a", "b"], ids=["of a list", "of a watch"])
@@ -623,22 +619,13 @@ def test_mutation_of_a_cached_object_ends_the_informer(
     assert "hidden" not in str(caught.value)
 
 
-class Ignorant(InProcess):
-    """Takes a streamed list for a plain watch, as a server does that does not know sendInitialEvents."""
-
-    streamed_lists = 0
-
-    def watch(self, *, send_initial_events: bool = False, **arguments: Any) -> Any:
-        self.streamed_lists += send_initial_events
-        return super().watch(send_initial_events=False, **arguments)
-
-
 class TestStreamedListWithoutEnd:
     """It is waited for as long as it makes progress, and then done without."""
 
     @pytest.fixture
-    def source(self, cluster: Cluster) -> Ignorant:
-        return Ignorant(cluster)
+    def source(self, source: InProcess) -> InProcess:
+        source.ignores_initial_events = True
+        return source
 
     def start_streaming(self, source: InProcess, clock: VirtualClock, start: Start) -> SharedInformer:
         informer = SharedInformer(source, name="widgets", clock=clock)
@@ -650,7 +637,7 @@ class TestStreamedListWithoutEnd:
 
     @pytest.mark.parametrize("objects", [0, 3])
     def test_is_replaced_by_a_list(
-        self, cluster: Cluster, source: Ignorant, clock: VirtualClock, start: Start, objects: int
+        self, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start, objects: int
     ) -> None:
         """Ten seconds without an event or an answer are enough; it is requested again only after an hour."""
         for number in range(objects):
@@ -698,52 +685,16 @@ class TestStreamedListWithoutEnd:
         assert [getattr(record, "waitedSeconds", None) for record in warnings] == [*range(10, 300, 10)]
 
 
-class _Hanging(WatchStream):
-    """A watch whose request gets no answer."""
-
-    def __init__(self) -> None:
-        self._stopped = threading.Event()
-
-    def open(self) -> None:
-        self._stopped.wait()
-
-    def __iter__(self) -> Iterator[WatchEvent]:
-        return iter(())
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    close = stop
-
-
-class _Unanswered(InProcess):
-    """The first `hanging` watches get no answer, as in an outage of the network."""
-
-    def __init__(self, cluster: Cluster, *, hanging: int) -> None:
-        super().__init__(cluster)
-        self.hanging = hanging
-        self.streamed_lists = 0
-        self.requested = 0
-
-    def watch(self, *, send_initial_events: bool = False, **arguments: Any) -> Any:
-        self.streamed_lists += send_initial_events
-        self.requested += 1
-        if self.hanging:
-            self.hanging -= 1
-            return _Hanging()
-        return super().watch(send_initial_events=send_initial_events, **arguments)
-
-
 def test_streamed_list_without_an_answer_is_replaced_once(
-    cluster: Cluster, clock: VirtualClock, start: Start, caplog: pytest.LogCaptureFixture
+    cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start
 ) -> None:
     """It says nothing about the server: the list after the next one is streamed again."""
-    source = _Unanswered(cluster, hanging=1)
+    source.hanging_watches = 1
     cluster.put("a")
     informer = SharedInformer(source, name="widgets", clock=clock)
     start(informer)
     clock.wait_for_waiters(1)
-    eventually(lambda: source.requested == 1)
+    eventually(lambda: source.watches == 1)
     clock.advance(10)
     eventually(lambda: informer.has_synced)
     assert (source.lists, source.streamed_lists) == (1, 1)
@@ -761,33 +712,11 @@ def test_streamed_list_without_an_answer_is_replaced_once(
     assert (source.lists, source.streamed_lists) == (1, 2)
 
 
-class _HangingLists(InProcess):
-    """The first page of a list arrives only after `release` is set, with a token for a second page."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster)
-        cluster.page_size = 1
-        self.release = threading.Event()
-        self.pages: list[str] = []  # the tokens that were sent
-        self.hanging = 1
-
-    def list(self, **arguments: Any) -> Object:
-        self.pages.append(arguments["continue_"])
-        answer = super().list(**arguments)
-        if self.hanging:
-            self.hanging -= 1
-            arguments["stop"].add(self.release.set)
-            assert self.release.wait(30)
-            arguments["stop"].check()
-        return answer
-
-
 class TestRelist:
     """After an outage of the network, events on a connection from before it are late or lost."""
 
-    def watched(self, cluster: Cluster, clock: VirtualClock, start: Start) -> tuple[_Unanswered, SharedInformer]:
+    def watched(self, source: InProcess, clock: VirtualClock, start: Start) -> SharedInformer:
         """An informer that has waited after an error, has begun to list at 5 s, and watches. The time is 7 s."""
-        source = _Unanswered(cluster, hanging=0)
         source.list_faults.append(api_error(Forbidden, "Forbidden", 403))
         informer = make(source, clock)
         start(informer)
@@ -796,66 +725,72 @@ class TestRelist:
         eventually(lambda: informer.is_watching)
         assert informer.indexer.listed_at == 5
         clock.advance(2)
-        return source, informer
+        return informer
 
     @pytest.mark.parametrize("since", [None, 5, 6])
-    def test_lists_at_once(self, since: float | None, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+    def test_lists_at_once(
+        self, since: float | None, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start
+    ) -> None:
         """Without a wait, and then it watches again."""
-        source, informer = self.watched(cluster, clock, start)
+        informer = self.watched(source, clock, start)
         informer.relist(since=since)
         eventually(lambda: source.lists == 3 and informer.is_watching)
         cluster.put("a")
         eventually(lambda: informer.indexer.get("a", "default"))
         assert clock.monotonic() == 7
 
-    def test_leaves_a_newer_list_alone(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+    def test_leaves_a_newer_list_alone(
+        self, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start
+    ) -> None:
         """Each informer lists once after an outage, whoever noticed the return first."""
-        source, informer = self.watched(cluster, clock, start)
+        informer = self.watched(source, clock, start)
         informer.relist(since=4.9)
         cluster.put("a")
         eventually(lambda: informer.indexer.get("a", "default"))
-        assert (source.lists, source.requested) == (2, 1)
+        assert (source.lists, source.watches) == (2, 1)
 
-    def test_ends_a_watch_without_an_answer(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+    def test_ends_a_watch_without_an_answer(self, source: InProcess, clock: VirtualClock, start: Start) -> None:
         """Its packets may be repeated only after a long wait."""
-        source = _Unanswered(cluster, hanging=1)
+        source.hanging_watches = 1
         informer = make(source, clock)
         start(informer)
-        eventually(lambda: source.requested == 1)
+        eventually(lambda: source.watches == 1)
         assert not informer.is_watching
         informer.relist(since=0)
         eventually(lambda: informer.is_watching)
-        assert (source.lists, source.requested) == (2, 2)
+        assert (source.lists, source.watches) == (2, 2)
 
-    def test_ends_a_list_without_an_answer(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+    def test_ends_a_list_without_an_answer(
+        self, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start
+    ) -> None:
         """When its first page comes after all, the thread that waited for it does not ask for the second."""
         cluster.put("a")
         cluster.put("b")
-        source = _HangingLists(cluster)
+        cluster.page_size = 1
+        source.held = threading.Event()
         informer = make(source, clock)
         start(informer)
-        eventually(lambda: len(source.pages) == 1)
+        eventually(lambda: source.lists == 1)
         informer.relist()
         eventually(lambda: informer.is_watching)
-        assert [bool(token) for token in source.pages] == [False, False, True]
+        assert [bool(token) for token in source.tokens] == [False, False, True]
         assert clock.monotonic() == 0
 
     def test_leaves_a_newer_list_alone_that_is_not_complete(
-        self, cluster: Cluster, clock: VirtualClock, start: Start
+        self, source: InProcess, clock: VirtualClock, start: Start
     ) -> None:
         """However long it takes: to end it would be no progress."""
-        source = _HangingLists(cluster)
+        source.held = held = threading.Event()
         informer = make(source, clock)
         start(informer)
-        eventually(lambda: len(source.pages) == 1)
+        eventually(lambda: source.lists == 1)
         informer.relist(since=-1)
-        source.release.set()
+        held.set()
         eventually(lambda: informer.is_watching)
-        assert len(source.pages) == 1
+        assert source.lists == 1
 
-    def test_ends_a_wait_of_a_newer_round(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+    def test_ends_a_wait_of_a_newer_round(self, source: InProcess, clock: VirtualClock, start: Start) -> None:
         """It may have begun before the server was back, after the last sign that it was away."""
-        source = InProcess(cluster)
         source.list_faults.append(api_error(Forbidden, "Forbidden", 403))
         informer = make(source, clock)
         start(informer)
@@ -864,9 +799,8 @@ class TestRelist:
         eventually(lambda: informer.is_watching)
         assert clock.monotonic() == 0
 
-    def test_waits_start_anew(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+    def test_waits_start_anew(self, source: InProcess, clock: VirtualClock, start: Start) -> None:
         """The cause of the earlier failures may be gone."""
-        source = InProcess(cluster)
         source.list_faults.extend([api_error(Forbidden, "Forbidden", 403)] * 6)
         informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0, watch_list=False)
         start(informer)
@@ -885,9 +819,10 @@ class TestRelist:
 class TestDistrust:
     """An answer of the API server contradicts the cache: the server was restored, and watches say nothing of it."""
 
-    def test_lists_again_with_back_off(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+    def test_lists_again_with_back_off(
+        self, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start
+    ) -> None:
         """A write into a restored server, say. More of them cause no storm of lists."""
-        source = InProcess(cluster)
         informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0, watch_list=False)
         start(informer)
         eventually(lambda: informer.is_watching)
@@ -900,19 +835,19 @@ class TestDistrust:
             clock.advance(wait)
             eventually(lambda lists=lists: source.lists == lists and informer.is_watching)  # type: ignore[misc]
 
-    def test_ends_no_list(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
+    def test_ends_no_list(self, source: InProcess, clock: VirtualClock, start: Start) -> None:
         """A list in progress is of the latest state."""
-        source = _HangingLists(cluster)
+        source.held = held = threading.Event()
         informer = make(source, clock)
         start(informer)
-        eventually(lambda: len(source.pages) == 1)
+        eventually(lambda: source.lists == 1)
         informer.indexer.distrust()
-        source.release.set()
+        held.set()
         eventually(lambda: informer.is_watching)
-        assert len(source.pages) == 1
+        assert source.lists == 1
 
-    def test_ends_no_streamed_list(self, cluster: Cluster, clock: VirtualClock, start: Start) -> None:
-        source = Ignorant(cluster)
+    def test_ends_no_streamed_list(self, source: InProcess, clock: VirtualClock, start: Start) -> None:
+        source.ignores_initial_events = True
         informer = SharedInformer(source, name="widgets", clock=clock)
         start(informer)
         eventually(lambda: source.is_watched)
