@@ -29,6 +29,10 @@ from tests.unit.runtime.conftest import FakeApi, Threads
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/lock"
 ELECTION = LeaderElectionConfig(name="lock", namespace="ns", identity="a")
+HELD = {
+    "metadata": {"name": "lock", "resourceVersion": "0"},
+    "spec": {"holderIdentity": "b", "leaseDurationSeconds": 15},
+}
 WAIT = 60.0
 ALWAYS = threading.Event()
 ALWAYS.set()
@@ -184,10 +188,7 @@ class TestOrder:
 
     def test_a_standby_runs_everything_but_the_leader_parts(self, bench: Bench) -> None:
         """Caches are warm, metrics and health are served, nothing reconciles; a stop leaves the other's lease alone."""
-        bench.api.objects[PATH] = {
-            "metadata": {"name": "lock", "resourceVersion": "0"},
-            "spec": {"holderIdentity": "b", "leaseDurationSeconds": 15},
-        }
+        bench.api.objects[PATH] = HELD
         manager = bench.manager(
             FakeInformer(bench.story),
             parts=["part"],
@@ -204,6 +205,15 @@ class TestOrder:
         assert "leader part starts" not in bench.story.told
         assert not manager.elected.is_set()
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "b"
+
+    def test_a_standby_that_stops_waits_no_longer_for_the_lease(self, bench: Bench) -> None:
+        """It could acquire it while its parts end, and nobody would lead."""
+        bench.api.objects[PATH] = HELD
+        bench.start(bench.manager(parts=["slow part"], leader_election=ELECTION), until="slow part starts")
+        eventually(lambda: "leader-election" in {thread.name for thread in threading.enumerate()})
+        bench.threads.stop.set()
+        eventually(lambda: "leader-election" not in {thread.name for thread in threading.enumerate()}, timeout=20)
+        assert "slow part ends" not in bench.story.told
 
     def test_no_thread_is_left_after_the_stop(self, bench: Bench) -> None:
         """Neither of the manager, nor of its servers, the election, informers and controllers."""
@@ -473,6 +483,25 @@ class TestLostLease:
         bench.threads.end()
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == ""
 
+    def test_after_an_outage_the_back_offs_of_controllers_end(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of those of the current term; a watch that broke shows the outage."""
+        controller: Controller[str] = Controller("apps", lambda _key: Result(), clock=bench.clock)
+        monkeypatch.setattr(controller, "retry_now", lambda: bench.story.tell("retried"))
+        informer = FakeInformer(bench.story)
+        manager = bench.manager(informer)
+        manager.add_controllers(lambda _client: [controller])
+        bench.threads.start(manager.run)
+        bench.clock.wait_for_waiters(2)  # the recovery, and the worker
+        informer.last_error = ConnectionFailed("connection refused", reason=ConnectionFailed.REFUSED)
+        for answer in (refused, refused, lambda _method, _path: None):
+            bench.api.before = answer
+            assert "retried" not in bench.story.told
+            bench.clock.advance(1)
+            bench.clock.wait_for_waiters(2)
+        bench.story.wait_for("retried")
+
     def test_each_term_has_its_own_controllers_and_client(self, bench: Bench) -> None:
         """What one term remembers, plans or has queued is not there in the next, and its client sends nothing more."""
         terms = Term()
@@ -507,8 +536,10 @@ class TestLostLease:
 
         class Work:
             def __init__(self) -> None:
-                self.itself = self
-                self.controller: Controller[str] = Controller("apps", lambda _: Result(), clock=VirtualClock())
+                self.controller: Controller[str] = Controller("apps", self.reconcile, clock=VirtualClock())
+
+            def reconcile(self, _key: str) -> Result:
+                return Result()
 
         left = []
 
