@@ -16,6 +16,7 @@ ID = "5b8bb3b2-6d3c-4c29-9a1b-0c8f9c6c6d01"
         ("Failed to preserve certificate: etcd is full", "etcd is full"),
         ("Error while trying to maintain connection: Connector: HTTP 400", "Connector: HTTP 400"),
         ("TOKEN in Secret a/b is empty", "TOKEN in Secret a/b is empty"),
+        ("Failed to retrieve certificate: " + "x" * 100, "x" * 79 + "\u2026"),
     ],
 )
 def test_the_list_begins_with_the_cause(error: str, message: str) -> None:
@@ -24,6 +25,23 @@ def test_the_list_begins_with_the_cause(error: str, message: str) -> None:
     status.derive_conditions(connection, now=0.0)
     assert connection["status"]["summary"]["message"] == message
     assert connection["status"]["connectionStatus"]["error"] == error
+
+
+def test_no_text_is_longer_than_a_kibibyte() -> None:
+    connection: dict[str, Any] = {"metadata": {}}
+    status.failed(connection, status.ConnectionState.CONNECTION_FAILED, "x" * 5000, now=0.0)
+    status.derive_conditions(connection, now=0.0)
+    told = connection["status"]
+    texts = [told["connectionStatus"]["error"], *(condition["message"] for condition in told["conditions"])]
+    assert {len(text) for text in texts} == {1024}
+
+
+def test_what_the_crd_of_the_go_agent_prunes_is_not_written() -> None:
+    """It would be a difference in each reconcile."""
+    additions = dict.fromkeys(("conditions", "observedGeneration", "runtime", "applications", "summary"), 1)
+    connection: dict[str, Any] = {"status": {"connectionStatus": {"warning": "one", "error": "two"}, **additions}}
+    status.drop_additions(connection)
+    assert connection == {"status": {"connectionStatus": {"error": "two"}}}
 
 
 def test_a_failed_fetch_begins_with_the_cause_too() -> None:
@@ -46,8 +64,9 @@ def test_a_failed_fetch_begins_with_the_cause_too() -> None:
 def test_a_fetch_has_the_state_of_what_fails(
     lost: bool, apply_error: str | None, labels_error: str | None, state: str, error: str
 ) -> None:
-    """That of a connection that is lost stays."""
+    """In place of that of the fetch before. That of a connection that is lost stays."""
     connection: dict[str, Any] = {"metadata": {"generation": 7}, "status": {"connectionState": "Connected"}}
+    status.sync_failed(connection, "before", now=0.0)
     if lost:
         status.failed(connection, status.ConnectionState.CONNECTION_FAILED, "lost", now=0.0)
     counts = status.ApplicationCounts(3, 1, dict.fromkeys("ab", "no"))
@@ -107,6 +126,21 @@ def test_a_time_that_cannot_be_read_is_none(text: object, seconds: float | None)
 )
 def test_a_duration_has_one_unit(seconds: float, text: str) -> None:
     assert status.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("subject", "since", "stored"),
+    [("a token", 60.9, 59.0), ("a token", 70.0, 70.0), ("another", 60.9, 60.0)],
+    ids=["the same moment, rounded", "another moment", "another subject"],
+)
+def test_rounding_does_not_change_since_when_a_condition_is_true(subject: str, since: float, stored: float) -> None:
+    """Or each restart would write the status."""
+    connection: dict[str, Any] = {}
+    kind = status.Lasting.PAIRING_FAILING
+    status.write_lasting(connection, kind, status.LastingCondition("a token", "Refused", "no", since=59.4))
+    status.write_lasting(connection, kind, status.LastingCondition(subject, "Refused", "no", since=since))
+    assert status.read_lasting(connection, kind) == status.LastingCondition(subject, "Refused", "no", since=stored)
+    assert status.read_lasting(connection, status.Lasting.CERTIFICATE_REFUSED) is None
 
 
 def test_ten_failing_applications_are_named() -> None:
