@@ -80,7 +80,6 @@ class Admin:
                 "the log of requests, without secrets",
                 lambda _: [dataclasses.asdict(request) for request in requests.all()],
             ),
-            "GET /counters": ("requests by target/operation", lambda _: requests.counters()),
         }
 
     async def handle(self, request: web.Request) -> web.Response:

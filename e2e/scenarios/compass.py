@@ -76,11 +76,6 @@ class Compass:
         issued: list[Object] = self.call("GET", f"/runtimes/{self.runtime_id}/certificates")
         return issued
 
-    def fetches(self) -> int:
-        """How often a page of Applications was asked for."""
-        counters: dict[str, int] = self.call("GET", "/counters")
-        return sum(number for operation, number in counters.items() if "applicationsForRuntime" in operation)
-
     @contextmanager
     def outage(self, name: str = "gateway") -> Iterator[None]:
         """What is down, and every endpoint answers as the real ones do (`e2e/mock_compass/gateway.py`)."""
