@@ -6,7 +6,6 @@
 - Works in a thread of the caller (`with MockCompass() as compass`) or as a process (`python -m e2e.mock_compass`).
 - Everything a test may want to change or break is on `compass.state`, `compass.settings`, `compass.faults`
   and `compass.outages`, and the same over the admin API.
-- Tokens and client certificates live by a clock that is passed in.
 """
 
 from e2e.mock_compass.faults import Fault

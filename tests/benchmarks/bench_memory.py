@@ -1,12 +1,11 @@
 """How much memory reading from a Director takes at most, for answers of any size, shape and compression.
 
-Run: python -m tests.benchmarks.bench_memory [--sizes 10,50,200,500]
+Run: python -m tests.benchmarks.bench_memory
 
 Each figure is the peak of the resident memory of a process of its own, which has all of the agent imported, fetches,
 keeps what the agent keeps, and fetches once more. The Director's answers are made while they are sent.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,20 +25,19 @@ from tests.support.large_answers import (
 )
 from tests.unit.compass.https_server import Authority, pem, server_context
 
+SIZES = (10, 50, 200, 500)  # MiB of JSON
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory of a fetch")
-    parser.add_argument("--sizes", default="10,50,200,500", help="MiB of JSON, separated by commas")
-    sizes = [int(size) for size in parser.parse_args().sizes.split(",")]
     print("the peak of a process that fetches\n")
     print("| the Director answers | JSON, MiB | peak, plain | peak, gzip | outcome |\n|---|---:|---:|---:|---|")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        for size in sizes:
+        for size in SIZES:
             bench.print_row("usual applications, in pages", size, Tenant.of_size(size * MIB))
-        for size in sizes:
+        for size in SIZES:
             bench.print_row("large applications, in pages", size, Tenant.of_size(size * MIB, large))
-        for size in sizes:
+        for size in SIZES:
             bench.print_row("one answer to everything", size, one_answer(size * MIB))
         worst = hostile("different keys", Limits().answer_bytes * 98 // 100)
         bench.print_row("nearly as much as is taken, then what parses worst", 26, WithSurprise(Tenant(11_000), worst))

@@ -1,6 +1,6 @@
 """The agent from the start of its process on, beside a bare loop of requests and, if there is one, another agent.
 
-Run: python -m tests.benchmarks.bench_table [--peer COMMAND] [--rounds 5] [--applications 200] [--large 5000,20000]
+Run: python -m tests.benchmarks.bench_table [--peer COMMAND] [--rounds 5] [--large 5000,20000]
 
 Prints one table: medians, the least and the greatest in brackets. The contenders take turns, each against a cluster
 and a Compass that are as they were before, and each with the same environment: KUBECONFIG, and the settings as
@@ -36,6 +36,7 @@ from e2e.mock_compass.examples import generate
 from informers import Resource
 from tests.benchmarks.measured_world import MeasuredWorld, cpu_seconds, measured_world, spread
 
+APPLICATIONS = 200
 PERIOD = 5.0  # seconds; the shortest that the Go agent takes
 THREADS = (1, 2, 4, 8)
 OURS, BARE, PEER = "this agent", "bare loop", "peer"
@@ -239,7 +240,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", type=shlex.split, help="command of another agent, to run in turns with this one")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--applications", type=int, default=200)
     parser.add_argument("--large", default="5000,20000", help="further numbers of Applications; empty: none")
     options = parser.parse_args()
     contenders = {OURS: [sys.executable, "-m", "controller"]} | ({PEER: options.peer} if options.peer else {})
@@ -247,9 +247,9 @@ def main() -> None:
         bench = Bench(measured)
         threads = 0
         for _ in range(options.rounds):
-            bench.in_pod(options.applications)
+            bench.in_pod(APPLICATIONS)
             for contender, command in contenders.items():
-                bench.agent(contender, command, options.applications)
+                bench.agent(contender, command, APPLICATIONS)
                 if contender == OURS:
                     objects = bench.objects()
             threads = threads or min(THREADS, key=lambda number: bench.bare_loop(objects, number))
@@ -257,16 +257,16 @@ def main() -> None:
             for contender in contenders:
                 seconds = bench.figures(FIRST_SYNC, contender)[-1]
                 bench.note(RATE, contender, bench.figures(FIRST_SYNC, BARE)[-1] / seconds)
-        print_table(bench, options, [OURS, BARE, *([PEER] if options.peer else [])], threads)
+        print_table(bench, options.rounds, [OURS, BARE, *([PEER] if options.peer else [])], threads)
     for count in map(int, filter(None, options.large.split(","))):
         with measured_world() as measured:
             large(Bench(measured), count)
 
 
-def print_table(bench: Bench, options: argparse.Namespace, contenders: list[str], threads: int) -> None:
+def print_table(bench: Bench, rounds: int, contenders: list[str], threads: int) -> None:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{options.rounds} rounds on {os.cpu_count()} cores, load averages at the end {load}")
-    print(f"{options.applications} Applications, period {PERIOD:g} s; the bare loop has {threads} threads\n")
+    print(f"{rounds} rounds on {os.cpu_count()} cores, load averages at the end {load}")
+    print(f"{APPLICATIONS} Applications, period {PERIOD:g} s; the bare loop has {threads} threads\n")
     print(f"| | {' | '.join(contenders)} | goal |\n|---|{'---:|' * len(contenders)}---:|")
     for line, goal in GOALS.items():
         cells = [spread(bench.figures(line, contender)) for contender in contenders]

@@ -3,12 +3,10 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
+import requests
 
 from e2e.controlplane import sources
 
@@ -28,21 +26,10 @@ ARCHIVE = archive()
 
 
 @pytest.fixture(autouse=True)
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(ARCHIVE)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        monkeypatch.setattr(sources, "ARCHIVE_URL", f"http://127.0.0.1:{server.server_port}")
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield
-        server.shutdown()
+def server(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = requests.Response()
+    answer.status_code, answer.raw = 200, io.BytesIO(ARCHIVE)
+    monkeypatch.setattr(requests, "get", lambda *_, **__: answer)
 
 
 def test_another_checksum_is_refused(tmp_path: Path) -> None:

@@ -10,23 +10,18 @@ import yaml
 from controller.settings import ObjectName
 from informers import ConnectionFailed
 from kubectl_compass.arguments import Connect, connect, parser
-from kubectl_compass.cluster import DEPLOYMENTS, Cluster, open_cluster
+from kubectl_compass.cluster import Cluster, open_cluster
 from tests.fake_api_server.server import FakeAPIServer, NoAnswer
-from tests.support.object_store import ObjectStore
-
-Object = dict[str, Any]
+from tests.unit.kubectl_compass.bench import Object, Server
 
 
 def cluster(env: list[Object] | None) -> Cluster:
-    store = ObjectStore()
-    if env is not None:
-        container = {"name": "compass-runtime-agent", "env": env}
-        other = {"name": "istio-proxy", "env": [{"name": "APP_LOG_LEVEL", "value": "debug"}]}
-        spec = {"template": {"spec": {"containers": [other, container], "serviceAccountName": "robot"}}}
-        name = {"name": "compass-runtime-agent", "namespace": "there"}
-        store.create(DEPLOYMENTS, {"metadata": name, "spec": spec}, namespace="there")
+    container = {"name": "compass-runtime-agent", "env": env}
+    other = {"name": "istio-proxy", "env": [{"name": "APP_LOG_LEVEL", "value": "debug"}]}
+    pod = {"containers": [other, container], "serviceAccountName": "robot"}
+    server = Server(Deployment=None if env is None else {"spec": {"template": {"spec": pod}}})
     here = {"APP_AGENT_CONFIGURATION_SECRET": "here/secret"}
-    return Cluster(store, Connect(namespace="there"), environment=here)  # type: ignore[arg-type]
+    return Cluster(server, Connect(namespace="there"), environment=here)  # type: ignore[arg-type]
 
 
 def test_the_settings_are_those_of_the_deployment() -> None:
