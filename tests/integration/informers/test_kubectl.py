@@ -1,6 +1,6 @@
 """A kubeconfig means what it means to kubectl: both ask the same server, which notes how.
 
-The differences that stay are in docs/client-go-parity.md.
+The differences that stay are in docs/client-go-parity.md. For proxies: test_proxies.py.
 """
 
 import base64
@@ -329,12 +329,6 @@ SENT: dict[str, Case] = {
     "the authorities of the system": lambda w: w.variable(SSL_CERT_FILE=w.ca_file).one(
         cluster={"certificate-authority-data": None}
     ),
-    # Proxies.
-    "proxy-url": lambda w: w.one(cluster={"server": "https://api.example.com", "proxy-url": f"http://{w.address}"}),
-    "proxy-url, for http": lambda w: w.one(
-        cluster={"server": "http://api.example.com", "proxy-url": f"http://{w.address}"}
-    ),
-    "proxy-url for the own machine": lambda w: w.one(cluster={"proxy-url": f"http://{w.address}"}),
     # Plugins.
     "a plugin": lambda w: w.plugin(),
     "a plugin of v1beta1, whose interactiveMode may be missing": lambda w: w.plugin(
@@ -446,8 +440,6 @@ REFUSED: dict[str, Case] = {
     "key as file and data": lambda w: w.one(user=w.pair | {"client-key": w.file("k", w.key)}),
     "auth-provider": lambda w: w.one(user={"auth-provider": {"name": "gcp"}}),
     "auth-provider, and a token": lambda w: w.one(user={"token": "t", "auth-provider": {"name": "gcp"}}),
-    "a proxy-url without a scheme": lambda w: w.one(cluster={"proxy-url": w.address}),
-    "a proxy-url of another scheme": lambda w: w.one(cluster={"proxy-url": "ftp://proxy"}),
     "a plugin without a command": lambda w: w.plugin(command=None),
     "a plugin without an apiVersion": lambda w: w.plugin(apiVersion=None),
     "a plugin of an unknown apiVersion": lambda w: w.plugin(apiVersion="client.authentication.k8s.io/v1alpha1"),

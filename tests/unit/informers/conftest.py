@@ -8,6 +8,7 @@ import pytest
 from informers import ListerWatcher, Resource, SharedInformer
 from informers.mutation_detector import ENVIRONMENT_VARIABLE
 from informers.transport import Stop
+from tests.clock import VirtualClock
 from tests.fake_api_server.objects import WIDGETS
 from tests.fake_api_server.server import FakeAPIServer
 from tests.fake_api_server.waiting import HastyClock
@@ -33,6 +34,11 @@ def informer_of(
 @pytest.fixture(autouse=True)
 def _mutation_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "true")
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
 
 
 @pytest.fixture

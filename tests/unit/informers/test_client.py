@@ -6,6 +6,7 @@ import json
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -276,6 +277,13 @@ class TestConnectionFailed:
             client.request("GET", "/x")
         assert len(server.requests) == 23
 
+    def test_a_watch_is_not_sent_again(self, server: FakeAPIServer) -> None:
+        """Its reflector resumes it."""
+        server.inject("watch", CloseWithoutAnswer())
+        with pytest.raises(ConnectionFailed):
+            server.client(clock=HastyClock()).watch(WIDGETS).open()
+        assert server.verbs() == ["watch"]
+
     def test_idle_connection_that_was_closed(self, server: FakeAPIServer) -> None:
         """The server may close an idle connection just as it is used again: what only reads is sent again at once."""
         answer = Answer(200, body=b"{}")
@@ -301,6 +309,32 @@ def test_a_server_that_is_not_verified_is_told(caplog: pytest.LogCaptureFixture)
     assert "insecure-skip-tls-verify" in record.message
 
 
+PATH = "/apis/example.com/v1/namespaces/default/widgets"
+OPTIONS = {"kind": "DeleteOptions", "apiVersion": "v1"}
+WRITES: dict[str, tuple[Callable[[Client], Any], tuple[Any, ...]]] = {
+    "create": (
+        lambda client: client.create(WIDGETS, widget("a", 1), dry_run=True),
+        ("POST", PATH, {"dryRun": "All"}, widget("a", 1)),
+    ),
+    "update of a subresource": (
+        lambda client: client.update(WIDGETS, widget("a", 1), subresource="status"),
+        ("PUT", f"{PATH}/a/status", {}, widget("a", 1)),
+    ),
+    "patch": (
+        lambda client: client.patch(WIDGETS, "a", {"spec": None}, namespace="default"),
+        ("PATCH", f"{PATH}/a", {}, {"spec": None}),
+    ),
+    "delete": (
+        lambda client: client.delete(WIDGETS, "a", namespace="default"),
+        ("DELETE", f"{PATH}/a", {}, OPTIONS),
+    ),
+    "delete of this very object": (
+        lambda client: client.delete(WIDGETS, "a", namespace="default", uid="u", resource_version="7"),
+        ("DELETE", f"{PATH}/a", {}, OPTIONS | {"preconditions": {"uid": "u", "resourceVersion": "7"}}),
+    ),
+}
+
+
 class TestRequests:
     """What goes over the wire."""
 
@@ -312,31 +346,13 @@ class TestRequests:
     def _answers(self, server: FakeAPIServer) -> None:
         server.inject("other", *[Answer(200, body=b"{}")] * 3)
 
-    def test_create(self, server: FakeAPIServer) -> None:
-        """The namespace is the object's unless given."""
-        server.client().create(WIDGETS, widget("a", 1), dry_run=True)
-        path = "/apis/example.com/v1/namespaces/default/widgets"
-        assert self.sent(server) == ("POST", path, {"dryRun": "All"}, widget("a", 1))
-
-    def test_update_of_a_subresource(self, server: FakeAPIServer) -> None:
-        """PUT to the subresource of the object."""
-        server.client().update(WIDGETS, widget("a", 1), subresource="status")
-        path = "/apis/example.com/v1/namespaces/default/widgets/a/status"
-        assert self.sent(server) == ("PUT", path, {}, widget("a", 1))
-
-    def test_patch(self, server: FakeAPIServer) -> None:
-        """A merge patch unless told otherwise."""
-        client = server.client()
-        client.patch(WIDGETS, "a", {"spec": None}, namespace="default")
-        assert server.requests[-1].headers["Content-Type"] == "application/merge-patch+json"
-        assert self.sent(server)[3] == {"spec": None}
-
-    def test_delete(self, server: FakeAPIServer) -> None:
-        """Preconditions go into the body."""
-        server.client().delete(WIDGETS, "a", namespace="default", uid="u", resource_version="7")
-        assert self.sent(server)[3]["preconditions"] == {"uid": "u", "resourceVersion": "7"}
-        server.client().delete(WIDGETS, "a", namespace="default")
-        assert "preconditions" not in self.sent(server)[3]
+    @pytest.mark.parametrize(("call", "sent"), WRITES.values(), ids=WRITES.keys())
+    def test_writes(self, server: FakeAPIServer, call: Callable[[Client], Any], sent: tuple[Any, ...]) -> None:
+        """The namespace is the object's unless given; a patch is a merge patch; preconditions go into the body."""
+        call(server.client())
+        assert self.sent(server) == sent
+        content_type = "application/merge-patch+json" if sent[0] == "PATCH" else "application/json"
+        assert server.requests[-1].headers["Content-Type"] == content_type
 
     def test_list_and_watch_of_a_reflector(self, server: FakeAPIServer) -> None:
         """Bookmarks are asked for; a watch sends nothing before it is opened."""
@@ -350,11 +366,14 @@ class TestRequests:
         assert self.sent(server) == ("GET", path, selected | {"limit": "7", "continue": "token"}, None)
         watch = source.watch(resource_version="7", timeout_seconds=300)
         assert len(server.requests) == 1
-        server.inject("watch", Answer(410, "Expired"))
-        with pytest.raises(Expired):
-            watch.open()
+        streamed = source.watch(resource_version="7", timeout_seconds=300, send_initial_events=True)
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": "7", "timeoutSeconds": "300"}
-        assert self.sent(server) == ("GET", path, selected | query, None)
+        initial = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+        for stream, more in ((watch, {}), (streamed, initial)):
+            server.inject("watch", Answer(410, "Expired"))
+            with pytest.raises(Expired):
+                stream.open()
+            assert self.sent(server) == ("GET", path, selected | query | more, None)
         assert server.requests[-1].headers["User-Agent"] == "agent/1"
 
     def test_a_list_of_a_reflector_ends_with_its_stop(self, server: FakeAPIServer) -> None:

@@ -80,11 +80,6 @@ def plugin(tmp_path: Path) -> Plugin:
     return Plugin(tmp_path)
 
 
-@pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock()
-
-
 def credentials_of(plugin: Plugin, clock: VirtualClock, **changes: Any) -> Credentials:
     """Those for an https server: none are sent over http."""
     return load(plugin.kubeconfig("https://nowhere:1", **changes), clock=clock)[1]

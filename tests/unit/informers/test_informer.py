@@ -5,7 +5,6 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -67,11 +66,6 @@ def cluster() -> Cluster:
 @pytest.fixture
 def source(cluster: Cluster) -> InProcess:
     return InProcess(cluster)
-
-
-@pytest.fixture
-def clock() -> Iterator[VirtualClock]:
-    return VirtualClock()  # type: ignore[return-value]
 
 
 def make(source: InProcess, clock: Clock | None = None, **arguments: Any) -> SharedInformer:

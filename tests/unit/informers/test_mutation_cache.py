@@ -18,11 +18,6 @@ OTHERS = widget("a", "4")
 
 
 @pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock()
-
-
-@pytest.fixture
 def distrusts() -> list[bool]:
     """One item for each time the cache was found to be wrong."""
     return []
