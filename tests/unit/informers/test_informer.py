@@ -154,13 +154,15 @@ def test_own_write_that_no_event_showed_is_told_by_the_next_list(
     assert recorder.log == ["+own", *(["?own"] if gone else []), "+later"]
 
 
-def test_deletion_of_an_unknown_object_is_not_told(cluster: Cluster, source: InProcess, start: Start) -> None:
-    """A handler that was told of no addition is told of no deletion."""
-    source.watch_faults.append([WatchEvent("DELETED", widget("never-seen", 9)), WatchEvent("ADDED", widget("a", 10))])
+def test_what_changes_nothing_is_not_told(source: InProcess, start: Start) -> None:
+    """The deletion of an object that was not told of, and an event that comes for the second time."""
+    events = [("DELETED", "never-seen", 9), ("ADDED", "a", 10), ("ADDED", "a", 10), ("ADDED", "b", 11)]
+    source.watch_faults.append([WatchEvent(kind, widget(name, version)) for kind, name, version in events])
     informer, recorder = make(source), Recorder()
     informer.add_event_handler(recorder.handlers)
     start(informer)
-    eventually(lambda: recorder.log == ["+a"])
+    eventually(lambda: recorder.log[-1:] == ["+b"])
+    assert recorder.log == ["+a", "+b"]
 
 
 def test_object_replaced_unseen_is_one_update(cluster: Cluster, source: InProcess, start: Start) -> None:
@@ -458,6 +460,8 @@ def test_all_threads_end(cluster: Cluster, source: InProcess) -> None:
     thread.start()
     assert entered.wait(10)
     stop.set()
+    thread.join(0.2)
+    assert thread.is_alive(), "it did not wait for the handler"
     release.set()
     thread.join(10)
     assert left.is_set()
