@@ -355,6 +355,21 @@ def test_a_secret_that_is_deleted_while_the_connector_signs_is_written_anew(benc
     assert bench.registration.runtime_id == RUNTIME
 
 
+def test_no_certificate_is_requested_after_the_mark_of_a_revocation(bench: Bench) -> None:
+    """It may be written while a renewal has begun."""
+    bench.paired()
+    configuration = bench.configurations.resolve(None)
+
+    def revoke(_operation: str) -> None:
+        edit = functools.partial(mark_revoked, configuration=configuration)
+        bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, edit)
+
+    bench.connector.intervene = revoke
+    bench.refresh()
+    bench.run(60)
+    assert bench.signed == 1
+
+
 def test_a_secret_that_a_revocation_deletes_while_the_connector_signs_stays_away(bench: Bench) -> None:
     """Its mark was written before."""
     bench.configure()

@@ -939,6 +939,16 @@ def test_a_line_break_inside_a_configured_value_is_told_with_key_and_place(kind:
     assert bench.state == "Connected"
 
 
+@pytest.mark.parametrize("value", ["/w==", "no base64"], ids=["not UTF-8", "not base64"])
+def test_a_configured_value_that_is_no_text_is_told_with_its_key(value: str) -> None:
+    bench = Bench()
+    bench.configure(kind="Secret")
+    bench.put_secret({**bench.secret(CONFIGURATION)["data"], "TENANT": value}, CONFIGURATION)
+    bench.settle()
+    assert f"Secret {CONFIGURATION}: TENANT is not base64 of UTF-8 text" in bench.error
+    assert bench.connector.calls == []
+
+
 # --- what is told ---
 
 
