@@ -34,6 +34,7 @@ from informers.client import _error_of
 from informers.credentials import Credentials
 from informers.errors import error_from_status
 from informers.transport import Kind, Response, Stopped
+from tests.clock import VirtualClock
 from tests.fake_api_server.objects import WIDGETS, status, widget
 from tests.fake_api_server.server import Answer, CloseWithoutAnswer, FakeAPIServer, NoAnswer
 from tests.fake_api_server.waiting import HastyClock, eventually
@@ -480,6 +481,19 @@ class TestRetryAfter:
         thread.join(LONG)
         assert len(errors) == 2
         assert [request.path for request in server.requests] == ["/x", "/x", "/last"]
+
+
+def test_how_long_all_requests_were_refused(server: FakeAPIServer, clock: VirtualClock) -> None:
+    """From the first 401 until another answer."""
+    refused = Answer(401, "Unauthorized")
+    server.inject("other", refused, refused, Answer(200, body=b"{}"), refused)
+    client, seconds = server.client(clock=clock), []
+    for _ in range(4):
+        with contextlib.suppress(Unauthorized):
+            client.request("GET", "/x")
+        clock.advance(1)
+        seconds.append(client.refused_for)
+    assert seconds == [1, 2, 0, 1]
 
 
 class TestStop:

@@ -13,7 +13,7 @@ import yaml
 from kubernetes.client import Configuration
 
 from e2e.pki import Authority
-from informers import Client, NoCredentials, Unauthorized
+from informers import Client, NoCredentials, Stop, Stopped, Unauthorized
 from informers.configuration import load
 from informers.credentials import Credentials
 from tests.clock import VirtualClock
@@ -317,6 +317,15 @@ class TestHanging:
         waiting.join(60)
         assert not waiting.is_alive()
         self.ended(pids)
+
+    def test_a_request_that_is_stopped_says_so(
+        self, hanging: Plugin, server: FakeAPIServer, clock: VirtualClock, tmp_path: Path
+    ) -> None:
+        client, stop = client_of(hanging, server, clock), Stop()
+        threading.Thread(target=lambda: (self.pids(tmp_path), stop.set())).start()  # type: ignore[func-returns-value]
+        with pytest.raises(Stopped):
+            client.request("GET", "/x", stop=stop)
+        client.close()
 
     def test_starts_no_more_after_close(self, plugin: Plugin, clock: VirtualClock, tmp_path: Path) -> None:
         credentials = credentials_of(plugin, clock)
