@@ -131,7 +131,7 @@ class Report:
         self._connections = connections
         self._clock = clock
         self._logged: tuple[str, ...] = ()
-        self._written: tuple[str, ...] = ()
+        self._written: tuple[str, ...] | None = None  # the status may have a report of the process before
 
     def run(self, stop: threading.Event) -> None:
         """Blocks until stop is set."""

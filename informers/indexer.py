@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from informers.mutation_detector import CacheMutated
-from informers.resource import Resource, object_key
+from informers.resource import Resource, is_older, object_key
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -119,9 +119,11 @@ class Indexer:
         return self._lock
 
     def expect(self, key: str, obj: Object, answered_at: float) -> None:
-        """An own write was answered with this object. If it is not in the content, a list without it is a change."""
+        """An own write was answered with this object. If neither the content nor the next list has it, it was deleted
+        without an event: see missed(). What the content is later than was reported by an event.
+        """
         with self._lock:
-            if key not in self._objects:
+            if key not in self._objects and is_older(self._resource_version, obj["metadata"]["resourceVersion"]):
                 self._expected[key] = obj, answered_at
 
     def missed(self) -> dict[str, Object]:

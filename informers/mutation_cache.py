@@ -52,6 +52,7 @@ class MutationCache:
         self._lock = threading.Lock()
         # The latest last. Changes are guarded by _lock. An entry is replaced in one step: get() looks without the lock.
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._changes = 0  # of the entries
 
     def mutated(self, obj: Object, base: Object | None) -> None:
         """A create, update or patch returned `obj`; it was based on `base` as read here, None for a create."""
@@ -91,7 +92,7 @@ class MutationCache:
         with self._lock, self._indexer.unchanged():
             went_back = live is not None and shown is not None and is_older(_version(live), _version(shown))
             if went_back:
-                self._entries.pop(key, None)
+                self._forget_locked(key)
             if _identity(self._get_locked(key)) == _identity(shown) or went_back:  # else more is known by now
                 self._put_live_locked(key, live, shown)
         if went_back:
@@ -106,12 +107,12 @@ class MutationCache:
         with self._lock, self._indexer.unchanged():
             return self._get_locked(key)
 
-    def changes(self) -> int | None:
-        """With the same number, every object is the same as before. None while own writes are shown."""
+    def changes(self) -> tuple[int, int]:
+        """The number of changes of the cache, and of what is shown instead. If both are equal, so are all objects."""
         with self._lock, self._indexer.unchanged():
             for key, entry in [*self._entries.items()]:
                 self._ends_locked(key, entry)
-            return None if self._entries else self._indexer.changes
+            return self._indexer.changes, self._changes
 
     def by_index(self, index: str, value: str) -> Objects:
         """The objects with this value of an index function, including own writes. Raises KeyError."""
@@ -128,8 +129,10 @@ class MutationCache:
 
     def _put_live_locked(self, key: str, live: Object | None, shown: Object | None) -> None:
         now = self._clock.monotonic()
-        if live is not None:
-            instead_of = _identity(self._indexer.by_key(key))
+        instead_of = _identity(self._indexer.by_key(key))
+        if instead_of == _identity(live):
+            self._forget_locked(key)
+        elif live is not None:
             self._put_locked(key, _Entry(live, _version(live), now, replaces_cached=True, instead_of=instead_of))
         elif shown is not None:
             self._put_locked(key, _Entry(None, _version(shown), now))
@@ -140,6 +143,7 @@ class MutationCache:
             return  # another thread has written meanwhile
         self._entries[key] = entry
         self._entries.move_to_end(key)
+        self._changes += 1
         for earlier, ended in [*self._entries.items()]:
             if not self._ends_locked(earlier, ended):
                 break
@@ -154,8 +158,12 @@ class MutationCache:
         """Whether the entry is no longer shown. It is forgotten then."""
         if self._is_newer_than_cache_locked(key, entry):
             return False
-        del self._entries[key]
+        self._forget_locked(key)
         return True
+
+    def _forget_locked(self, key: str) -> None:
+        if self._entries.pop(key, None) is not None:
+            self._changes += 1
 
     def _is_newer_than_cache_locked(self, key: str, entry: _Entry) -> bool:
         if self._indexer.listed_at > entry.answered_at:

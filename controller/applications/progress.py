@@ -102,16 +102,16 @@ class Progress:
         """The name could not be synchronised with `plan`. False if the same error was reported last."""
         return self._report(name, plan, error)
 
-    def report_hanging(self, waiting: Mapping[str, float]) -> None:
-        """Report each name as failed whose reconcile gets no answer, and if none of them goes on, those that wait for
-        them, too.
+    def report_hanging(self, waiting: Mapping[str, float], *, workers: int) -> None:
+        """Report each name as failed whose reconcile gets no answer, and if all `workers` have such a name, those that
+        wait for them, too.
 
         `waiting`: the names that are being reconciled, and the seconds without an answer.
         """
         with self._lock:
             plan = self._plan
             errors = {name: _HANGS for name, seconds in waiting.items() if seconds >= HANGING_SECONDS}
-            if errors and len(errors) == len(waiting):
+            if len(errors) == workers:
                 errors = dict.fromkeys(self._pending or (), _WAITS) | errors
         if plan is not None:
             for name, error in errors.items():

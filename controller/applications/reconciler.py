@@ -153,9 +153,7 @@ class ApplicationReconciler:
 
         Called by one thread. If neither the plan nor an object has changed, the result is that of the last comparison.
         """
-        changes = [cache.changes() for cache in self._caches]
-        if None in changes:
-            return self._compare(plan)
+        changes = (cache.changes() for cache in self._caches)
         inputs = (plan.desired, plan.held, *changes, {**self._warned})
         last = self._last_comparison
         if last is None or last.inputs != inputs:

@@ -21,6 +21,9 @@ _REPLACED = "it is immutable and differs from what Compass assigns"
 #: Seconds between two looks at a foreign Secret that is in the way. No watch tells about it.
 _FOREIGN_SECONDS = 5.0
 
+#: Seconds between two looks at a Secret that other components keep. Their change of it is an event, too.
+_FINALIZERS_SECONDS = 60.0
+
 Object = dict[str, Any]
 
 
@@ -119,7 +122,12 @@ class ApplicationSecrets:
         if merged is None:
             return
         if present is not None and present.get("immutable") and merged["data"] != present.get("data"):
-            self._secrets.delete(present, _REPLACED)
+            if self.remove([present], _REPLACED):
+                raise NotApplied(
+                    f"{_REPLACED}, and its deletion is not complete: other components have to remove their finalizers "
+                    f"(kubectl get --output yaml); if such a component is gone, remove its finalizer with kubectl edit",
+                    retry_after=_FINALIZERS_SECONDS,
+                )
             present, merged = None, self._merged(None, desired, owner) or merged
         self._secrets.write(
             merged, present, content=desired, correct=lambda stored: self._merged(stored, desired, owner)

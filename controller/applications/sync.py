@@ -312,7 +312,7 @@ class SyncReconciler:
         """
         fetch, now = self._fetch, self._clock.monotonic()
         assert fetch is not None
-        self._progress.report_hanging(self._workers.waiting())
+        self._progress.report_hanging(self._workers.waiting(), workers=self._workers.workers)
         outcome = self._progress.outcome()  # of this fetch, because no other reconcile publishes
         counts = status.ApplicationCounts(outcome.desired, outcome.synced, outcome.failed)
         self._metrics.applications(desired=counts.desired, synced=counts.synced, failed=len(counts.failed))

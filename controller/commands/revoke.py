@@ -13,6 +13,7 @@ done.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
 from controller.commands import snapshot
@@ -135,11 +136,8 @@ class _Revocation:
                 raise _Failed(f"The Secret {where} could not be deleted: {error}. Delete it.") from error
             else:
                 return
-            try:
-                stored = self._snapshot.credentials.load()
-            except CredentialsError:
-                return
-            self._revoke_all(stored, "certificate that was renewed meanwhile")
+            with suppress(CredentialsError):  # without readable ones, only the Secret has to be deleted
+                self._revoke_all(self._snapshot.credentials.load(), "certificate that was renewed meanwhile")
         raise _Failed("The Secret was changed at each attempt. Stop the agent, and delete the Secret.")
 
     def _revoke_all(self, credentials: StoredCredentials, name: str) -> None:

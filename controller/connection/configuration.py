@@ -162,22 +162,21 @@ def resolve(
     """The configuration for a pairing, or its problem. `name`: that of Secret and ConfigMap."""
     if has_spec_token(connection):
         return _checked(SPEC_PAIRING, _spec_values(connection))
-    if has_reference(connection):
-        return ConfigurationProblem(
-            f"{SPEC_PAIRING}: tokenSecretRef is not supported any more; remove it, and put the one-time token into the "
-            f"Secret {name}",
-            _fingerprint(SPEC_PAIRING),
-        )
     if secret is not None:
         return _checked(f"Secret {name}", _decoded(secret))
     if config_map is not None:
         return _checked(f"ConfigMap {name}", _strings(config_map.get("data")))
-    return ConfigurationProblem(
-        f"no pairing configuration found: there is neither a ConfigMap {name} nor a Secret {name}, "
-        f"and the CompassConnection has no token in spec.pairing; create one of them with a one-time token",
-        _fingerprint(),
-        nothing=True,
-    )
+    if has_reference(connection):
+        text = (
+            f"{SPEC_PAIRING}: tokenSecretRef is not supported any more; remove it, and put the one-time token into the "
+            f"Secret {name}"
+        )
+    else:
+        text = (
+            f"no pairing configuration found: there is neither a ConfigMap {name} nor a Secret {name}, "
+            f"and the CompassConnection has no token in spec.pairing; create one of them with a one-time token"
+        )
+    return ConfigurationProblem(text, _fingerprint(), nothing=True)
 
 
 def has_reference(connection: Mapping[str, Any] | None) -> bool:
@@ -219,13 +218,13 @@ def remove_applied_token(connection: Object) -> None:
         return
     try:
         manifest = json.loads(applied)
-        pairing = manifest["spec"]["pairing"]
-        if "token" not in pairing:
-            return
-        del pairing["token"]
-    except (ValueError, LookupError, TypeError):
+    except ValueError:
         del annotations[LAST_APPLIED]
         return
+    pairing = _spec_pairing(manifest)
+    if "token" not in pairing:
+        return
+    del pairing["token"]
     annotations[LAST_APPLIED] = json.dumps(manifest, separators=(",", ":")) + "\n"  # as kubectl writes it
 
 
@@ -254,8 +253,12 @@ def revocation_mark(connection: Mapping[str, Any] | None) -> str | None:
 
 
 def is_revoked(connection: Mapping[str, Any] | None, configuration: Configuration) -> bool:
-    """Whether the connection was revoked, and no other token has been configured since."""
-    return revocation_mark(connection) == _mark_for(configuration)
+    """Whether the connection was revoked, and no other token has been configured since. An invalid or removed
+    configuration has no other one.
+    """
+    mark = revocation_mark(connection)
+    other_token = isinstance(configuration, PairingConfiguration) and configuration.token_fingerprint != mark
+    return mark is not None and not other_token
 
 
 def assert_not_revoked(connection: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None) -> None:
@@ -265,7 +268,7 @@ def assert_not_revoked(connection: Mapping[str, Any] | None, earlier: Mapping[st
 
 
 def remove_revocation_mark(connection: Object) -> None:
-    """There is a new connection, or the old one was not revoked."""
+    """A new connection begins, or the old one was not revoked."""
     (connection["metadata"].get("annotations") or {}).pop(REVOKED, None)
 
 
@@ -280,7 +283,7 @@ def _fingerprint(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
 
 
-def _spec_pairing(connection: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _spec_pairing(connection: Mapping[str, Any] | None) -> Object:
     return fields.member(fields.member(connection, "spec"), "pairing")
 
 

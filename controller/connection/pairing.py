@@ -16,6 +16,7 @@ kept in memory and the write is retried. A renewal uses no token.
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
@@ -33,7 +34,14 @@ from controller.compass.queries import CONFIGURATION
 from controller.compass.types import SignedCertificate
 from controller.connection import problem
 from controller.connection.clients import Dependencies, announced_urls, new_request_id
-from controller.connection.configuration import RevokedMeanwhile, assert_not_revoked, holds_token, remove_token
+from controller.connection.configuration import (
+    RevokedMeanwhile,
+    assert_not_revoked,
+    holds_token,
+    remove_revocation_mark,
+    remove_token,
+    revocation_mark,
+)
 from controller.connection.credentials import (
     CredentialsReplaced,
     Registration,
@@ -136,6 +144,7 @@ class Pairing:
         self._credentials.save_pairing(pairing)
         self._progress = PairingProgress(pairing)
         self._assert_not_revoked(state)
+        self._remove_revocation_mark(state)
         csr = self._signing_request(pairing)
         identifier = new_request_id(pairing.runtime_id)
         with self._clients.temporary_connector(None) as connector:
@@ -205,6 +214,17 @@ class Pairing:
     def _assert_not_revoked(self, state: State) -> None:
         """The mark of a revocation is written before anything is revoked, but may not be in the cache yet."""
         assert_not_revoked(self._connections.get_live(CONNECTION_NAME), state.connection)
+
+    def _remove_revocation_mark(self, state: State) -> None:
+        """That of an earlier connection, before there are credentials to which it would seem to apply."""
+        earlier = revocation_mark(state.connection)
+
+        def change(obj: dict[str, Any]) -> None:
+            if revocation_mark(obj) == earlier:
+                remove_revocation_mark(obj)
+
+        if earlier is not None:
+            self._connections.apply_to(state.connection, change)
 
     def _signing_request(self, pairing: StoredPairing) -> bytes:
         try:

@@ -38,7 +38,11 @@ from informers.errors import ApiError
 
 log = logging.getLogger(__name__)
 
-_MAX_ACTIONS = 8  # of one reconcile; more follow after other keys
+_MAX_ACTIONS = 8  # of one reconcile; the longest way to a rest has half of them
+
+
+class _NothingHolds(CompassError):
+    """Actions do not lead to a rest, because something undoes them."""
 
 
 class ConnectionReconciler:
@@ -97,7 +101,10 @@ class ConnectionReconciler:
                 self._carry_out(decision, state)
             except (RevokedMeanwhile, CredentialsReplaced) as error:
                 log.info("The connection has changed during the reconcile", extra={"error": str(error)})
-        return Result(requeue_after=0.0)
+        raise _NothingHolds(
+            f"{_MAX_ACTIONS} actions in a row did not change the state; another client or an admission policy may undo "
+            f"the writes of the Secret {self._credentials.cluster_name}: exclude it from their work"
+        )
 
     def _observe(self) -> State:
         """Reads caches, and the API server only if a cache may be outdated or does not have the object."""

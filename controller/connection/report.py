@@ -14,7 +14,6 @@ from controller.connection import status
 from controller.connection.configuration import (
     has_spec_token,
     remove_applied_token,
-    remove_revocation_mark,
     remove_token,
 )
 from controller.connection.problem import Kind, Problem, describe_refusals
@@ -141,9 +140,7 @@ def _write_connection(obj: Object, state: State, done: NewCredentials | None) ->
         contact = state.now if paired or state.connector_accepts else None
         status.established(obj, at=min(paired_at, state.now), last_success=contact)
         _write_certificate(obj, state)
-    if paired:
-        remove_revocation_mark(obj)
-    elif done is not None:
+    if done is not None and not paired:
         status.contacted(obj, at=state.now)
         status.connection_part(obj)["renewed"] = status.timestamp(state.now)
     obj.setdefault("spec", {})["managementInfo"] = status.management_info(

@@ -457,7 +457,7 @@ def _corrected(state: State) -> Registration | None:
     ids, corrected = ids_of(state.connection) if stored.origin == SPEC_PAIRING else None, stored
     if isinstance(configuration, PairingConfiguration) and state.token_already_exchanged:
         ids = (configuration.runtime_id, configuration.tenant)
-        corrected = replace(stored, paired_with=configuration.token_fingerprint, origin=configuration.origin)
+        corrected = replace(stored, origin=configuration.origin)
     if ids is None or ids == (stored.runtime_id, stored.tenant):
         return None
     return replace(corrected, runtime_id=ids[0], tenant=ids[1])

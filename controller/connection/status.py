@@ -217,7 +217,7 @@ def permissions_missing(connection: Object, text: str, *, since: str) -> None:
 
 def permissions_restored(connection: Object) -> None:
     """Remove the report of missing permissions, and start a sync. No effect if there is no such report."""
-    part = _synchronization_part(connection)
+    part = fields.member(_status(connection), "synchronizationStatus")
     if not str(part.get("error", "")).startswith(_MISSING_PERMISSIONS):
         return
     del part["error"]

@@ -131,7 +131,7 @@ class Controller(Generic[K]):
         self.name = name
         self.kind = kind
         self._reconcile = reconcile
-        self._workers = workers
+        self.workers = workers
         self._clock = clock
         metrics = metrics if metrics is not None else Metrics()
         self._metrics = metrics.controller(name, workers=workers)
@@ -241,10 +241,10 @@ class Controller(Generic[K]):
         return EventHandlers(on_add=on_add, on_update=on_update, on_delete=on_delete)
 
     def _work(self, stop: Stop) -> None:
-        log.info("Controller started", extra={"controller": self.name, "workers": self._workers})
+        log.info("Controller started", extra={"controller": self.name, "workers": self.workers})
         stop.add(self.queue.shut_down)
         try:
-            for number in range(1, self._workers):
+            for number in range(1, self.workers):
                 name = f"{self.name}-{number}"
                 self._threads.append(threading.Thread(target=self._run_worker, args=(stop,), name=name, daemon=True))
                 self._threads[-1].start()

@@ -281,6 +281,7 @@ class Agent:
             clock=self.clock,
             jitter=lambda: 0.0,
         )
+        self.workers = 8
         self._began: dict[str, float] = {}  # monotonic start of each reconcile in progress
         self.delayed: dict[str, float] = {}  # monotonic time at which a name is due again
         cluster.now = self.clock.time

@@ -418,6 +418,29 @@ def test_an_immutable_secret_is_replaced_when_its_data_is_wrong(
     assert synced.state == "Synchronized"
 
 
+def test_an_immutable_secret_that_finalizers_keep_is_reported(
+    synced: Agent, director: Director, cluster: Cluster
+) -> None:
+    """It is deleted once, and replaced when it is gone."""
+
+    def keep(obj: dict[str, Any]) -> None:
+        obj["immutable"], obj["metadata"]["finalizers"] = True, ["example.com/keep"]
+
+    cluster.edit(SECRET, SECRET_NAME, keep, NAMESPACE)
+    synced.settle()
+    director.applications = [application(NAME, secret="changed")]
+    cluster.requests.clear()
+    synced.cycle()
+    assert (synced.state, cluster.requests["delete Secret"]) == ("ResourceApplicationFailed", 1)
+    assert "other components have to remove their finalizers" in synced.sync_error
+    assert cluster.requests.total() < 10
+    cluster.remove(SECRET, SECRET_NAME, NAMESPACE)
+    synced.settle()
+    assert "deletionTimestamp" not in cluster.secrets()[SECRET_NAME]["metadata"]
+    synced.cycle()
+    assert synced.state == "Synchronized"
+
+
 def test_secrets_whose_application_is_gone_are_removed(synced: Agent, director: Director, cluster: Cluster) -> None:
     """Killed between the two deletions, or deleted by a user while nobody watched: the next start finds them."""
     synced.end()

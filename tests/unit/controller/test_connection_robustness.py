@@ -1023,6 +1023,17 @@ def test_a_used_literal_token_with_other_ids_is_taken_out_and_not_tried() -> Non
 # --- what stays readable ---
 
 
+def test_the_copy_of_kubectl_apply_stays_if_it_has_no_one_time_token(bench: Bench) -> None:
+    """For example with a label of that name."""
+    applied = orjson.dumps({"metadata": {"labels": {"token": "x"}}, "spec": {}}).decode()
+    bench.paired()
+    bench.server.edit(
+        COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: obj["metadata"].update(annotations={LAST_APPLIED: applied})
+    )
+    bench.run(SYNC_PERIOD)
+    assert bench.connection["metadata"]["annotations"][LAST_APPLIED] == applied
+
+
 @pytest.mark.parametrize("form", ["as kubectl writes it", "broken"])
 def test_a_literal_token_goes_from_the_copy_of_kubectl_apply_too(form: str) -> None:
     """Who may read the CompassConnection could use it there, and the pairing would be lost."""
@@ -1069,6 +1080,44 @@ def test_a_reference_to_another_secret_is_told_not_to_be_supported_any_more() ->
     bench.apply(pairing=pairing)
     bench.settle()
     assert f"belongs into the Secret {CONFIGURATION}" in bench.connection["status"]["connectionStatus"]["warning"]
+
+
+def test_a_reference_hides_no_other_configuration() -> None:
+    """A warning says that it has no effect: so a token beside it outlives an outage, and one in the Secret is used."""
+    reference = {"namespace": "n", "name": "s"}
+    bench = Bench()
+    bench.connector.outages.begin("oathkeeper", delay=0.0)
+    bench.apply(pairing={**PAIRING, "tokenSecretRef": reference, "token": bench.connector.token()})
+    bench.run(60)
+    bench.connector.outages.clear()
+    bench.run(60)
+    assert (bench.state, bench.signed) == ("Connected", 1)
+    bench.connector.state.revoke_all(RUNTIME)
+    bench.configure(kind="Secret")
+    for _ in range(3):
+        bench.suspect()
+        bench.run(SYNC_PERIOD)
+    assert bench.signed == 2
+    assert "tokenSecretRef is not supported any more and has no effect" in bench.warning
+
+
+def test_writes_that_do_not_hold_are_not_repeated_without_a_pause(bench: Bench) -> None:
+    """An admission policy removes the key from the Secret each time. The status says which object and why."""
+    bench.paired()
+    admitted = bench.server._admitted
+
+    def without_the_key(resource: Any, obj: dict[str, Any]) -> dict[str, Any]:
+        if resource is SECRET and obj["metadata"]["name"] == CLUSTER.name:
+            obj["data"].pop("connection", None)
+        return admitted(resource, obj)
+
+    bench.server._admitted = without_the_key  # type: ignore[method-assign]
+    bench.server.edit(SECRET, CLUSTER.name, lambda obj: obj["data"].pop("connection"), CLUSTER.namespace)
+    bench.server.writes.clear()
+    bench.run(60)
+    assert bench.server.writes["Secret"] <= 60
+    assert bench.state == "ConnectionMaintenanceFailed"
+    assert f"undo the writes of the Secret {CLUSTER}" in bench.error
 
 
 def test_a_renewed_certificate_is_kept_over_a_stop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

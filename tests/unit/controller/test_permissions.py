@@ -165,6 +165,16 @@ def test_the_status_has_it_until_it_ends_and_then_a_sync_starts(permissions: Per
     assert connections.connection["spec"] == {"resyncNow": True}
 
 
+def test_the_report_of_the_process_before_ends_too(permissions: Permissions, clock: VirtualClock) -> None:
+    """The roles were applied while the agent was restarted, and nothing is refused any more."""
+    stale = synchronized()
+    status.permissions_missing(stale, WATCH, since="2026-01-01T00:00:00Z")
+    connections = FakeConnections(permissions, stale)
+    report_of(permissions, connections, clock).once()
+    assert connections.connection is not None
+    assert "error" not in connections.connection["status"]["synchronizationStatus"]
+
+
 def test_an_object_that_was_never_connected_has_no_state_by_it(permissions: Permissions, clock: VirtualClock) -> None:
     """A state of the sync would mean that the connection works."""
     connections = FakeConnections(permissions, {"metadata": {}, "spec": {}})

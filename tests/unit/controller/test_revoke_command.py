@@ -10,8 +10,8 @@ import controller.commands.revoke
 from controller.commands.revoke import DONE, FAILED, revoke
 from controller.compass.errors import Unavailable
 from controller.compass.http import HttpAnswer
-from controller.connection.configuration import REVOKED
-from controller.resources import SECRET
+from controller.connection.configuration import REVOKED, mark_revoked
+from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from controller.settings import ObjectName, Settings
 from informers import Forbidden, NotFound
 from tests.support.compass_border import RUNTIME
@@ -51,6 +51,12 @@ def renew_by_a_clock_ahead(bench: Bench) -> None:
     pending = bench.credentials.read().pending
     assert pending is not None
     assert pending.valid_from > bench.clock.time()
+
+
+def mark(bench: Bench) -> None:
+    """As `revoke` does at its start."""
+    configuration = bench.configurations.resolve(bench.connection)
+    bench.server.edit(COMPASS_CONNECTION, CONNECTION_NAME, lambda obj: mark_revoked(obj, configuration))
 
 
 def is_stored(bench: Bench) -> bool:
@@ -151,6 +157,40 @@ def test_a_renewed_certificate_that_is_not_used_yet_is_revoked_first(
         assert code == DONE, text
         assert revoked(bench) == [True, True]
     assert not is_stored(bench)
+
+
+@pytest.mark.parametrize("configuration", ["deleted", "invalid"])
+def test_a_revocation_lasts_without_a_usable_configuration(bench: Bench, configuration: str) -> None:
+    """Its answer was lost, and the used token goes: no other certificate is requested."""
+    mark(bench)
+    if configuration == "deleted":
+        bench.unconfigure()
+    else:
+        bench.configure(TENANT="")
+    bench.run(9 * 3600)
+    assert bench.signed == 1
+    assert "an operator has started to revoke the certificate" in bench.warning
+
+
+def test_the_mark_of_an_earlier_connection_goes_before_the_next_is_stored(bench: Bench) -> None:
+    """Killed between the credentials and the status. Otherwise the old manifest would revoke the new connection."""
+    old = dict(bench.server.get(CONFIG_MAP, CONFIGURATION.name, namespace=CONFIGURATION.namespace)["data"])
+    assert run(bench)[0] == DONE
+    bench.configure()
+
+    def killed(verb: str, kind: str) -> None:
+        if kind == "CompassConnection" and bench.signed == 2:
+            raise KeyboardInterrupt
+
+    bench.server.before = killed
+    with pytest.raises(KeyboardInterrupt):
+        bench.settle()
+    bench.server.before = lambda verb, kind: None
+    bench.restart()
+    bench.put_configuration("ConfigMap", old)
+    bench.run(10 * 3600)
+    assert (bench.state, bench.warning) == ("Connected", "")
+    assert bench.signed > 2, "it is renewed"
 
 
 @pytest.mark.parametrize("edit", [{"RUNTIME_ID": "another"}, {"CONNECTOR_URL": "https://another.example"}], ids=str)
