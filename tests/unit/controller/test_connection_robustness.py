@@ -202,6 +202,7 @@ def test_a_renewed_certificate_that_is_not_valid_yet_waits(bench: Bench) -> None
     assert bench.fingerprint() != before
     assert bench.signed == 2
     assert bench.warning == ""
+    assert "renewed" not in bench.secret()["data"], "its key is there once"
 
 
 def _accept_any_clock(bench: Bench) -> Any:
