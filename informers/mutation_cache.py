@@ -26,8 +26,9 @@ _Identity = tuple[str, str] | None  # uid and resourceVersion; None: there is no
 class _Entry:
     """obj: None for a deletion, whose version is that of the deleted object.
 
-    instead_of: the object of the cache, or None, for which this one is shown, although the cache may be later: a cache
-    with a label selector does not have objects without the label.
+    replaces_cached: it was read, not written. instead_of: what the cache had at that moment. As long as it has exactly
+    that, obj is shown, even if the cache is at a later version: one with a selector never gets an object without the
+    label.
     """
 
     obj: Object | None
@@ -40,8 +41,9 @@ class _Entry:
 class MutationCache:
     """A view of a cache that includes own writes. Thread-safe; all objects are shared and read-only.
 
-    An entry ends when the cache has reached its version, or is filled from a list that began after the answer. If an
-    answer is older than what the cache has, the API server was restored from a backup: the cache is listed again.
+    An own write is shown until the cache has reached its version, and an object that was read until the cache changes.
+    Both end with a list that began after the answer. If an answer is older than what the cache has, the API server was
+    restored from a backup: the cache is listed again.
 
     clock: that of the informer.
     """

@@ -27,7 +27,8 @@ from controller.text import clean
 
 MANAGED_BY_LABEL = "applicationconnector.kyma-project.io/managed-by"
 
-#: The limit of the API server for one request, in bytes. etcd's default is half of it, but may be set higher.
+#: The limit of the API server for one request, in bytes. That of etcd is half of it by default; what exceeds only that
+#: one is found by the write.
 MAX_APPLICATION_BYTES = 3 * 1024 * 1024
 
 _NO_DESCRIPTION = "Description not provided"
@@ -38,7 +39,7 @@ _NO_CREDENTIALS = {"type": "", "secretName": ""}
 #: Secret, which have the names of the Director's fields.
 _KINDS = {BASIC: ("Basic", ("username", "password")), OAUTH: ("OAuth", ("clientId", "clientSecret"))}
 
-#: Characters of another kind that are shown.
+#: Maximum number of characters in a message of a kind of credentials that is not supported.
 _MAX_KIND = 60
 
 #: Maximum size of all values of a Secret in the API server, in bytes.

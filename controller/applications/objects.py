@@ -87,7 +87,7 @@ class _Written:
     at: float
     pause: float
 
-    def is_over(self, now: float) -> bool:
+    def is_forgotten(self, now: float) -> bool:
         """Whether the next write of the same content counts as the first one."""
         return now - self.at > self.pause + _REPEATED_WITHIN
 
@@ -219,10 +219,11 @@ class Objects:
         """Returns the pause before the next write of the same content."""
         key, now = (name, type(content)), self._clock.monotonic()
         with self._lock:
-            while self._written and self._written[first := next(iter(self._written))].is_over(now):
+            while self._written and self._written[first := next(iter(self._written))].is_forgotten(now):
                 del self._written[first]
             last = self._written.pop(key, None)
-            repeated = last is not None and last.content == content and not last.is_over(now)
+            repeated = last is not None and last.content == content and not last.is_forgotten(now)
+            # A write that holds after others that did not ends the count.
             times = last.times + 1 if last is not None and repeated and (last.kept or not kept) else 1
             if not kept:
                 times = max(times, _FREE_WRITES)

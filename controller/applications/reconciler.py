@@ -47,14 +47,14 @@ _LOOK_AGAIN = 300.0  # what other components have to change triggers the key, to
 
 
 class _Comparison(NamedTuple):
-    """All inputs of a comparison of everything, and the names that it found."""
+    """All inputs of a comparison of all objects with a plan, and the names that it found."""
 
     inputs: tuple[object, ...]
     differing: list[str]
 
 
 class DeletionPending(Exception):
-    """The deletion of the object is not complete, and this is usual so soon. `retry_after`: seconds."""
+    """The deletion of the object is not complete yet, which is normal in the first seconds. `retry_after`: seconds."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class ApplicationReconciler:
                 return Result(requeue_after=wait.retry_after)
             except (KubernetesError, ReconcileFailed) as error:
                 retry_after = error.retry_after if isinstance(error, NotApplied) else None
-                # During a pause, every event of the object leads to this again.
+                # While writes are paused, each event of the object ends here: no further Event, no further log line.
                 is_news = self._failed(name, plan, str(error), repeatedly=retry_after is None)
                 if retry_after is None:
                     raise

@@ -164,7 +164,7 @@ class SyncReconciler:
         fetch = self._fetch
         if fetch is None or fetch.subject != fetch_subject or self._clock.monotonic() >= self._next_fetch:
             return True
-        # Another confirmation would not confirm them, and must not lead to fetches in a loop.
+        # Only the value that confirms the held deletions makes a fetch due: another one would do so again and again.
         return bool(fetch.plan.held) and _confirmation(connection) == fetch.confirmation
 
     def _synchronise(
@@ -207,8 +207,8 @@ class SyncReconciler:
         self._fetch = _Fetch(fetch_subject, plan, began, at, confirmation, held_because, labels_error)
         period = max(self._settings.sync_period, self._settings.minimal_sync_time)
         # If the Director needs more than a period for its answer, wait for the minimal time before the next fetch.
-        rested = self._clock.monotonic() + self._settings.minimal_sync_time
-        self._next_fetch = max(began + with_jitter(period, self._jitter), rested)
+        earliest = self._clock.monotonic() + self._settings.minimal_sync_time
+        self._next_fetch = max(began + with_jitter(period, self._jitter), earliest)
         again = self._conclude(connection)
         return Result(requeue_after=_earlier(self._next_fetch - self._clock.monotonic(), again))
 

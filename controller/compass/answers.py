@@ -42,7 +42,7 @@ T = TypeVar("T")
 _MAX_LABEL = 64
 
 #: The Director's codes for a caller without rights: "insufficient scopes" is what it answers to a certificate that it
-#: cannot map to a Runtime. 24 and 25 are a tenant that is missing or unknown, which a new configuration mends, too.
+#: cannot map to a Runtime. 24 and 25 are a tenant that is missing or unknown.
 _REFUSING_CODES = frozenset({23, 24, 25, 26})
 _REFUSING_TEXT = "insufficient scopes"
 

@@ -8,7 +8,7 @@
     ├── UnexpectedAnswer     something else than Compass answered: a 404, a redirect, a page; the URL may be wrong
     ├── TooLarge             an answer, or all of them, exceed a bound; the message says which, and how to raise it
     ├── InvalidAnswer        an answer that is not what the protocol promises; `path` names the field
-    └── GraphQLError         the resolver's own error
+    └── GraphQLError         an error in a GraphQL answer that is no refusal
 
 Callers decide by type, `code` or `path`, never by text. No message holds a secret: whatever comes from a server has
 been redacted, stripped of control characters and cut before it gets here.

@@ -91,7 +91,7 @@ def has_too_many_values(body: bytes) -> bool:
 
 
 def text_memory(text: bytes | memoryview) -> int:
-    """All memory for the characters in JSON, in bytes."""
+    """All memory for the texts in this JSON, in bytes: as values, as desired and as cached objects."""
     raw = bytes(text)
     return len(raw) * (MEMORY_PER_BYTE if raw.isascii() and b"\\u" not in raw else _PER_BYTE_OF_WIDE_TEXT)
 

@@ -187,7 +187,8 @@ class OwnerCheck:
     ) -> bool:
         """Whether the Director may be called for the configured Runtime, and its answer may be used.
 
-        `served`: another call has just succeeded. Raises CompassError.
+        `served`: the fetch has succeeded, so an answer without the owner means that Compass does not know the query.
+        Raises CompassError.
         """
         owner = self._known(credentials, registration)
         if owner is None or not owner.settled:

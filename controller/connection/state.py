@@ -40,7 +40,7 @@ from controller.validation import fault_of, fault_of_url
 Object = dict[str, Any]
 
 _REFUSAL_TOLERANCE_SECONDS = 120.0
-"""Outages of Compass that look like refusals are shorter. At least two sync periods are tolerated."""
+"""Refusals are taken for an outage of Compass for this time, and for two sync periods at least. Outages end sooner."""
 
 _APPLIED_AGAIN_SECONDS = 3600.0
 """GitOps tools re-apply a manifest at least hourly."""
@@ -94,7 +94,8 @@ class PairingFailure:
     """The last attempt to pair with the configuration of this fingerprint.
 
     `since`: the first failure, `tried`: the last one, `applied`: when its token was last found in
-    spec.pairing; monotonic seconds. `may_have_used`: the text of a failure that may have used the token.
+    spec.pairing; monotonic seconds. `final`: no attempt with this configuration can succeed any more. `may_have_used`:
+    the text of a failure that may have used the token.
     `unsaved`: the pairing, if it has an answer that is not stored yet. `retry_after`: of the server, in seconds.
     """
 
@@ -135,8 +136,8 @@ class DeferredRenewal:
 
 @dataclass(frozen=True)
 class NewCredentials:
-    """New credentials are stored: by a pairing, or by a renewal and why, for people. `fulfils_request`:
-    refreshCredentialsNow was set before.
+    """New credentials were stored. `renewed_because`: the reason of the renewal, for people; "" after a pairing.
+    `fulfils_request`: refreshCredentialsNow was set before.
     """
 
     fulfils_request: bool
@@ -146,9 +147,9 @@ class NewCredentials:
 @dataclass(frozen=True, kw_only=True)
 class Memory:
     """`refused_before`, `failing_before`: what the status says of the time before this process, read once: since when
-    which service refuses which certificate, and which pairing fails; monotonic seconds, so they may be negative. They
-    have labels instead of fingerprints. `unsaved`: a pairing with an answer that is not stored yet. `unreported`: what
-    was done and is not in the status yet.
+    which service refuses which certificate, and which pairing fails; monotonic seconds, so they may be negative. Their
+    certificate and configuration are labels, as in the status. `unsaved`: a pairing with an answer that is not stored
+    yet. `unreported`: what was done and is not in the status yet.
     """
 
     refused_before: tuple[Refusal, ...] = ()

@@ -124,7 +124,7 @@ def connection_part(connection: Object) -> Object:
 
 
 def established(connection: Object, *, at: float, last_success: float | None) -> None:
-    """Begin a status for credentials that were paired `at` that time: drop everything about earlier ones.
+    """Begin a status for credentials that were paired `at` that time: drop the part of the connection of earlier ones.
 
     `last_success`: when the Connector accepted them, None if it is not known.
     """

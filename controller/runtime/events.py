@@ -75,7 +75,7 @@ class _Subject(NamedTuple):
 
 
 class _Similar(NamedTuple):
-    """Similar events have an equal one."""
+    """What similar events have in common: all but the message."""
 
     subject: _Subject
     type: EventType

@@ -3,14 +3,13 @@
 Start: HTTP servers, informers, runnables, wait until the caches are filled, leader election, leader-only runnables and
 controllers. The manager waits for a cache without limit and logs the reason, because the cluster may be repaired.
 Stop: in reverse order within the grace period. The Lease is released last, so that the next leader starts when this one
-has finished its writes. controller-runtime stops plain runnables before leader-only ones. Here they stop after them,
-because reconcilers use them, for example the EventRecorder.
+has finished its writes. controller-runtime stops plain runnables before leader-only ones. Here plain runnables stop
+last, because reconcilers use them, for example the EventRecorder.
 
 If the Lease is lost, for example in an outage of the API server, the process continues, unlike in controller-runtime.
 The leader-only components end, the caches stay, and the process waits for the Lease again. From the moment of the loss,
 requests of the term are refused and aborted (see `term`). Each term has its own controllers, which are built when it
 begins, so no term uses the memory, plans or queues of an earlier one, which may be outdated.
-
 """
 
 import gc
@@ -37,8 +36,8 @@ log = logging.getLogger(__name__)
 # controller-runtime's graceful shutdown period. The Pod's terminationGracePeriodSeconds is longer: what stops later has
 # time of its own, and the release of the Lease has five seconds.
 GRACE_PERIOD = 30.0
-# Of the runnables and of the informers each, also if what stops before them does not end. The last Events need up to
-# five seconds.
+# The minimum for the runnables, and again for the informers, even if the grace period is over before. The last Events
+# need up to five seconds.
 _LATER_SECONDS = 6.0
 # Much longer than a reconcile works without an answer: each request has a timeout of a minute or less.
 STUCK_AFTER = 600.0
