@@ -67,12 +67,6 @@ class Indexer:
         """How often the content was changed. With the same number it is the same content."""
         return self._changes
 
-    @property
-    def index_functions(self) -> Mapping[str, IndexFunction]:
-        """The index functions by name."""
-        with self._lock:
-            return dict(self._functions)
-
     def get(self, name: str, namespace: str | None = None) -> Object | None:
         """The object, or None. Raises ValueError as key()."""
         return self.by_key(self.key(name, namespace))

@@ -116,19 +116,6 @@ class MutationCache:
                 self._ends_locked(key, entry)
             return self._indexer.changes, self._changes
 
-    def by_index(self, index: str, value: str) -> Objects:
-        """The objects with this value of an index function, including own writes. Raises KeyError."""
-        with self._lock, self._indexer.unchanged():
-            found = {object_key(obj): obj for obj in self._indexer.by_index(index, value)}
-            function = self._indexer.index_functions[index]
-            for key, entry in [*self._entries.items()]:
-                if self._ends_locked(key, entry):
-                    continue
-                found.pop(key, None)
-                if entry.obj is not None and value in function(entry.obj):
-                    found[key] = entry.obj
-            return [*found.values()]
-
     def _put_live_locked(self, key: str, live: Object | None, shown: Object | None) -> None:
         now = self._clock.monotonic()
         instead_of = _identity(self._indexer.by_key(key))

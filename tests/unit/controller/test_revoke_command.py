@@ -98,7 +98,7 @@ def test_a_certificate_that_was_renewed_meanwhile_is_revoked_as_well(bench: Benc
 
     def renew(operation: str) -> HttpAnswer | None:
         if operation == REVOKE and renewed:
-            bench.put_secret(renewed.pop())
+            bench.server.edit(SECRET, CLUSTER.name, lambda obj: obj.update(data=renewed.pop()), CLUSTER.namespace)
             return None
         return HttpAnswer(status, b"", "", JSON) if operation == REVOKE and status != 200 else None
 

@@ -247,7 +247,7 @@ def _eager_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_eager_threads")
-def test_index_never_goes_back_in_time(indexer: Indexer, cache: MutationCache) -> None:
+def test_what_was_seen_never_goes_back_in_time(indexer: Indexer, cache: MutationCache) -> None:
     """However reads and the cache's moves meet: what was seen of an own write is not unseen when its event comes."""
     versions = [0]
 
@@ -262,29 +262,7 @@ def test_index_never_goes_back_in_time(indexer: Indexer, cache: MutationCache) -
     writer = threading.Thread(target=write)
     writer.start()
     while writer.is_alive():
-        versions += [int(obj["metadata"]["resourceVersion"]) for obj in cache.by_index("color", "red")]
+        seen_now = seen(cache)
+        assert seen_now is not None
+        versions.append(int(seen_now["metadata"]["resourceVersion"]))
     assert versions == sorted(versions)
-
-
-def test_index(indexer: Indexer, cache: MutationCache) -> None:
-    """Objects are found by the values of the own write: added, moved and deleted ones."""
-    red, blue, new = (
-        widget("r", 2, colors=["red"]),
-        widget("b", 3, colors=["blue"]),
-        widget("n", 6, colors=["red"]),
-    )
-    untouched = widget("u", 4, colors=["red"])
-    indexer.put("default/r", red, "2")
-    indexer.put("default/b", blue, "3")
-    indexer.put("default/u", untouched, "4")
-    turned = widget("b", 5, colors=["red"])
-    cache.mutated(turned, base=blue)
-    cache.mutated(new, base=None)
-    cache.deleted("r", "default", base=red)
-    assert cache.by_index("color", "red") == [untouched, turned, new]
-    assert cache.by_index("color", "blue") == []
-    assert indexer.by_index("color", "blue") == [blue]
-    indexer.put("default/b", turned, "5")
-    assert cache.by_index("color", "red") == [untouched, turned, new]
-    with pytest.raises(KeyError, match="no index 'size'"):
-        cache.by_index("size", "1")
