@@ -8,7 +8,7 @@ import pytest
 
 #: Ignores a signal as the kernel does for PID 1, starts the agent, and hangs where it imports its parts.
 PROGRAM = """
-import runpy, signal, sys, threading
+import runpy, signal, sys, time
 
 signal.signal(int(sys.argv[1]), signal.SIG_IGN)
 
@@ -16,7 +16,8 @@ class Hang:
     def find_spec(self, name, path=None, target=None):
         if name == "controller.agent":
             print("importing", flush=True)
-            threading.Event().wait()
+            while True:  # a single wait could begin just after the signal, which Python handles at its end only
+                time.sleep(0.01)
 
 sys.meta_path.insert(0, Hang())
 sys.argv = ["compass-runtime-agent"]
