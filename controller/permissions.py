@@ -38,6 +38,7 @@ LONGEST_RETRY_SECONDS = 300.0
 _LASTS_SECONDS = 2 * LONGEST_RETRY_SECONDS
 _COUNTS_AFTER_SECONDS = 5.0  # between the first and the latest; back-offs begin with less
 _PERIOD_SECONDS = 5.0  # of the report
+_FIRST_REFUSALS_SECONDS = 60.0  # of a process: longer than the longest wait between two requests of an informer
 _MAX_NAMES = 3
 
 Object = dict[str, Any]
@@ -131,7 +132,8 @@ class Report:
         self._connections = connections
         self._clock = clock
         self._logged: tuple[str, ...] = ()
-        self._written: tuple[str, ...] | None = None  # the status may have a report of the process before
+        self._written: tuple[str, ...] | None = None  # None: the status may have a report of the process before
+        self._known_from = clock.monotonic() + _FIRST_REFUSALS_SECONDS
 
     def run(self, stop: threading.Event) -> None:
         """Blocks until stop is set."""
@@ -147,7 +149,8 @@ class Report:
             else:
                 log.info("No request is refused any more")
             self._logged = texts
-        if texts != self._written:
+        is_known = bool(texts or self._written) or self._clock.monotonic() >= self._known_from
+        if texts != self._written and is_known:
             try:
                 self._write(texts)
             except ApiError as error:
@@ -156,7 +159,8 @@ class Report:
                 self._written = texts
 
     def _write(self, texts: Sequence[str]) -> None:
-        connection = self._connections.get_live(CONNECTION_NAME)
+        # Without permissions, the cache may not be filled.
+        connection = self._connections.get_live(CONNECTION_NAME) if texts else self._connections.get(CONNECTION_NAME)
         if connection is not None:
             self._connections.apply_to(connection, _nothing if texts else status.permissions_restored)
 

@@ -228,7 +228,7 @@ class ConnectionReconciler:
             failure = Failure.of(error)
             self._pauses.gateway.failed(GATEWAY)
         else:
-            if dry_run or self._credentials.gateway_secret(ca_pem) is GatewaySecret.AS_WANTED:
+            if dry_run or self._credentials.gateway_secret(ca_pem) is not GatewaySecret.DIFFERENT:
                 self._pauses.gateway.succeeded()
             else:
                 failure = Failure(ApiError, "the cluster changes its key cacert; exclude this Secret from the policy")

@@ -16,6 +16,7 @@ from controller.connection.state import renewal_due_at
 from controller.connection.status import timestamp
 from controller.resources import COMPASS_CONNECTION, CONFIG_MAP, CONNECTION_NAME, SECRET
 from informers.errors import ApiError, ServerError
+from informers.resource import Resource
 from tests.support.agent_thread import small_key
 from tests.support.compass_border import DIRECTOR_URL, RUNTIME, SECURED_URL, TENANT
 from tests.support.connection_bench import CA, CLUSTER, CONFIGURATION, SYNC_PERIOD, Bench
@@ -407,6 +408,26 @@ def test_a_ca_secret_that_a_policy_changes_is_written_with_pauses(bench: Bench) 
     assert bench.server.writes.total() < 30
     if bench.server.subresource:
         assert "the cluster changes its key cacert" in bench.warning
+
+
+def test_a_ca_secret_that_is_deleted_as_it_is_written_is_a_reason_to_renew(bench: Bench) -> None:
+    """The answer of the write comes after the event of the deletion. That is no policy."""
+    bench.paired()
+    _change_ca(bench)
+    update = bench.server.update
+    deletions = [CA]
+
+    def deleted(resource: Resource, obj: dict[str, Any], **more: Any) -> dict[str, Any]:
+        written = update(resource, obj, **more)
+        if written["metadata"]["name"] == CA.name and deletions:
+            bench.server.remove(resource, deletions.pop().name, CA.namespace)
+        return written
+
+    bench.server.update = deleted  # type: ignore[method-assign]
+    bench.run(60)
+    assert not deletions
+    assert (bench.signed, bench.warning) == (2, "")
+    assert bench.secret(CA)["data"]["cacert"]
 
 
 def test_a_warning_of_the_ca_secret_ends_when_it_is_right(bench: Bench) -> None:

@@ -129,6 +129,8 @@ class FakeConnections:
     def get_live(self, _: str) -> dict[str, Any] | None:
         return self.connection
 
+    get = get_live
+
     def apply_to(self, connection: dict[str, Any], change: Any) -> None:
         if self.error is not None:
             raise self.error
@@ -166,12 +168,16 @@ def test_the_status_has_it_until_it_ends_and_then_a_sync_starts(permissions: Per
 
 
 def test_the_report_of_the_process_before_ends_too(permissions: Permissions, clock: VirtualClock) -> None:
-    """The roles were applied while the agent was restarted, and nothing is refused any more."""
+    """The roles were applied while the agent was restarted. After a minute, nothing was refused again."""
     stale = synchronized()
     status.permissions_missing(stale, WATCH, since="2026-01-01T00:00:00Z")
     connections = FakeConnections(permissions, stale)
-    report_of(permissions, connections, clock).once()
+    report = report_of(permissions, connections, clock)
+    report.once()
     assert connections.connection is not None
+    assert WATCH in connections.connection["status"]["synchronizationStatus"]["error"], "too early to tell"
+    clock.advance(60)
+    report.once()
     assert "error" not in connections.connection["status"]["synchronizationStatus"]
 
 
