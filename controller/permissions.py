@@ -159,10 +159,14 @@ class Report:
                 self._written = texts
 
     def _write(self, texts: Sequence[str]) -> None:
-        # Without permissions, the cache may not be filled.
-        connection = self._connections.get_live(CONNECTION_NAME) if texts else self._connections.get(CONNECTION_NAME)
-        if connection is not None:
-            self._connections.apply_to(connection, _nothing if texts else status.permissions_restored)
+        if texts:  # without permissions, the cache may not be filled
+            connection = self._connections.get_live(CONNECTION_NAME)
+            if connection is not None:
+                self._connections.apply_to(connection, _nothing)
+            return
+        connection = self._connections.get(CONNECTION_NAME)
+        if connection is not None and status.reports_missing_permissions(connection):
+            self._connections.apply_to(connection, status.permissions_restored)
 
 
 def _nothing(_: Object) -> None:

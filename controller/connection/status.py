@@ -215,12 +215,17 @@ def permissions_missing(connection: Object, text: str, *, since: str) -> None:
         _set_sync_state(connection, ConnectionState.SYNCHRONIZATION_FAILED)
 
 
+def reports_missing_permissions(connection: Mapping[str, Any]) -> bool:
+    """Whether there is a report of `permissions_missing`."""
+    error = fields.member(_status(connection), "synchronizationStatus").get("error")
+    return str(error).startswith(_MISSING_PERMISSIONS)
+
+
 def permissions_restored(connection: Object) -> None:
     """Remove the report of missing permissions, and start a sync. No effect if there is no such report."""
-    part = fields.member(_status(connection), "synchronizationStatus")
-    if not str(part.get("error", "")).startswith(_MISSING_PERMISSIONS):
+    if not reports_missing_permissions(connection):
         return
-    del part["error"]
+    del _synchronization_part(connection)["error"]
     if state_of(connection) is not None:
         _set_sync_state(connection, ConnectionState.CONNECTED)
     connection["spec"]["resyncNow"] = True
