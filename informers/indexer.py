@@ -112,12 +112,12 @@ class Indexer:
         """Block writes, for several reads of one state. Keep it short."""
         return self._lock
 
-    def expect(self, key: str, obj: Object, answered_at: float) -> None:
+    def expect(self, key: str, obj: Object, version: str, answered_at: float) -> None:
         """An own write was answered with this object. If neither the content nor the next list has it, it was deleted
         without an event: see missed(). What the content is later than was reported by an event.
         """
         with self._lock:
-            if key not in self._objects and is_older(self._resource_version, obj["metadata"]["resourceVersion"]):
+            if key not in self._objects and is_older(self._resource_version, version):
                 self._expected[key] = obj, answered_at
 
     def missed(self) -> dict[str, Object]:

@@ -62,7 +62,7 @@ class MutationCache:
         with self._lock, self._indexer.unchanged():
             self._put_locked(key, _Entry(obj, version, now))
             cached = self._indexer.by_key(key)
-            self._indexer.expect(key, obj, now)
+            self._indexer.expect(key, obj, version, now)
             went_back = base is not None and is_older(version, _version(base))
             is_missing = cached is None or _uid(cached) != _uid(obj) or is_older(_version(cached), version)
             contradicts = is_missing and is_older(version, self._indexer.resource_version)

@@ -187,6 +187,16 @@ def test_what_events_have_shown_and_removed_is_not_expected(indexer: Indexer, ca
     assert indexer.missed() == {}
 
 
+def test_an_answer_without_a_version_is_not_shown(indexer: Indexer, cache: MutationCache) -> None:
+    """Nor is it expected: it cannot be compared with what the cache has."""
+    new = widget("new", "5")
+    del new["metadata"]["resourceVersion"]
+    cache.mutated(new, base=None)
+    assert cache.get("new", "default") is None
+    indexer.replace({}, "7", listed_at=1.0)
+    assert indexer.missed() == {}
+
+
 @pytest.mark.parametrize("newer", ["own write", "event"])
 def test_what_the_api_server_had_is_old_when_more_is_known_by_now(
     indexer: Indexer, cache: MutationCache, newer: str

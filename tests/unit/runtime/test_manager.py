@@ -120,6 +120,17 @@ class Bench:
                 manager.add_runnable(name, self.story.runnable(name, released), leader_only=leader_only)
         return manager
 
+    def whole_manager(self) -> Manager:
+        """With one of each: an informer, a part, a leader part, the election and both servers."""
+        return self.manager(
+            FakeInformer(self.story),
+            parts=["part"],
+            leader_parts=["leader part"],
+            leader_election=ELECTION,
+            health_port=0,
+            metrics_port=0,
+        )
+
     def start(self, manager: Manager, *, until: str) -> None:
         self.threads.start(manager.run)
         self.story.wait_for(until)
@@ -189,14 +200,7 @@ class TestOrder:
     def test_a_standby_runs_everything_but_the_leader_parts(self, bench: Bench) -> None:
         """Caches are warm, metrics and health are served, nothing reconciles; a stop leaves the other's lease alone."""
         bench.api.objects[PATH] = HELD
-        manager = bench.manager(
-            FakeInformer(bench.story),
-            parts=["part"],
-            leader_parts=["leader part"],
-            leader_election=ELECTION,
-            health_port=0,
-            metrics_port=0,
-        )
+        manager = bench.whole_manager()
         bench.start(manager, until="part starts")
         bench.clock.wait_for_waiters(2)
         assert get(manager.servers["health"].port, "/readyz") == (200, "ok")
@@ -218,14 +222,7 @@ class TestOrder:
     def test_no_thread_is_left_after_the_stop(self, bench: Bench) -> None:
         """Neither of the manager, nor of its servers, the election, informers and controllers."""
         before = {*threading.enumerate()}
-        manager = bench.manager(
-            FakeInformer(bench.story),
-            parts=["part"],
-            leader_parts=["leader part"],
-            leader_election=ELECTION,
-            health_port=0,
-            metrics_port=0,
-        )
+        manager = bench.whole_manager()
         manager.add_controllers(
             lambda _client: [Controller("apps", lambda _key: Result(), workers=4, clock=bench.clock)]
         )
