@@ -69,8 +69,8 @@ class ExecPlugin(Authorizer):
         cluster: Mapping[str, Any] | None = None,
         install_hint: str = "",
     ) -> None:
-        """command: a path, or a name that is searched in $PATH. interactive: it may use standard input. cluster: what
-        it is told about the cluster, None for nothing.
+        """command: a path, or a name that is searched in $PATH. interactive: it may use standard input. cluster: its
+        data about the cluster, None for none.
         """
         self._command = command
         self._arguments = arguments

@@ -123,7 +123,7 @@ class Indexer:
     def missed(self) -> dict[str, Object]:
         """Expected objects that the list of the content does not have, although it began later. Each is returned once.
 
-        They were deleted, or changed so that the selector does not select them any more, and no event tells of it.
+        They were deleted, or changed so that the selector does not select them any more, and no event reports it.
         """
         with self._lock:
             missed = {key: obj for key, (obj, answered_at) in self._expected.items() if answered_at < self._listed_at}

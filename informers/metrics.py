@@ -1,4 +1,4 @@
-"""The metrics of this package. Exporters override the hooks; these report to nobody.
+"""The metrics of this package. Exporters override the hooks; these do nothing.
 
 All hooks are called often and must be quick and thread-safe.
 

@@ -87,9 +87,9 @@ class Cluster:
 
     @cached_property
     def agent(self) -> Object | None:
-        """The image of the Deployment, and version and commit as the leader tells them; "" if it does not.
+        """The image of the Deployment, and version and commit as the leader reports them; "" if it does not.
 
-        None if the agent runs without a Deployment. The Go agent tells neither.
+        None if the agent runs without a Deployment. The Go agent reports neither.
         """
         if self.deployment is None:
             return None

@@ -96,7 +96,7 @@ def report(cluster: Cluster, terminal: Terminal) -> dict[str, Any]:
 def _deletions(cluster: Cluster, state: object) -> dict[str, int] | None:
     """How many Applications wait for a confirmation of their deletion, and for other components' finalizers.
 
-    None if that is not known: the state tells of none, or they may not be listed.
+    None if that is not known: the state shows none, or they may not be listed.
     """
     if state != cc.ConnectionState.RESOURCE_APPLICATION_FAILED:
         return None

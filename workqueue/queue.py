@@ -36,7 +36,7 @@ class QueueGauges:
 
 
 class QueueMetrics:
-    """The metrics of queues by their names. Exporters override the hooks; these report to nobody.
+    """The metrics of queues by their names. Exporters override the hooks; these do nothing.
 
     All but queue() are called with the lock of the queue held, so that the events of a key are in order: they must be
     quick and must not call the queue.

@@ -17,11 +17,12 @@ _FINGERPRINT_DIGITS = 16
 class Verdict:
     """The decision about the Applications that are no longer assigned.
 
-    `held` must stay. `new` counts those that no earlier verdict allowed, `fingerprint` identifies exactly
-    these. `confirmed`: they exceed the limit and were confirmed.
+    `held` must stay. `allowed`: the only ones to delete; None without a limit. `new` counts those that no earlier
+    verdict allowed, `fingerprint` identifies exactly these. `confirmed`: they exceed the limit and were confirmed.
     """
 
     held: frozenset[str]
+    allowed: frozenset[str] | None
     new: int
     fingerprint: str
     confirmed: bool
@@ -56,7 +57,9 @@ class DeletionGuard:
         name = fingerprint(new)
         too_many = self._limit is not None and len(new) * 100 > self._limit * managed
         confirmed = too_many and confirmation == name
-        return Verdict(frozenset(new if too_many and not confirmed else ()), len(new), name, confirmed)
+        held = frozenset(new if too_many and not confirmed else ())
+        allowed = None if self._limit is None else frozenset(gone.keys() - held)
+        return Verdict(held, allowed, len(new), name, confirmed)
 
     def settle(self, gone: Mapping[str, str], verdict: Verdict) -> None:
         """Remember the allowed deletions, when they are final."""

@@ -232,7 +232,7 @@ class ApplicationReconciler:
         elif name in plan.desired.by_name:
             self._apply(plan.desired.by_name[name], self._applications.get(name))
         else:
-            self._remove(name, plan.desired)
+            self._remove(name, plan)
 
     def _leave(self, name: str, status: str) -> None:
         """The problem is reported already. The Application stays unchanged except for its status annotation."""
@@ -310,14 +310,17 @@ class ApplicationReconciler:
             self._recorder.event(application, "Warning", "CredentialsVanished", text)
         return kept
 
-    def _remove(self, name: str, wanted: DesiredSet) -> None:
+    def _remove(self, name: str, plan: Plan) -> None:
         """The Application first: after its deletion, its Secrets have no owner. A Secret of a user stays."""
         application = self._applications.get(name)
         if application is None:
             kept = self._secrets.remove(self._secrets.unwanted(name, ()), NOT_ASSIGNED)
         elif not is_managed(application):
             kept = self._secrets.remove(self._secrets.left_behind(name), NOT_ASSIGNED)
-        elif wanted.removes(application):
+        elif plan.deletable is not None and name not in plan.deletable and not is_being_deleted(application):
+            log.debug("Skipped", extra={"reason": "the next fetch counts it and decides"})
+            return
+        elif plan.desired.removes(application):
             hidden = self._secrets.hidden(application, ())
             if not is_being_deleted(application):
                 self._applications.delete(application, "it is no longer assigned in Compass")

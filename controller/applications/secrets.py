@@ -18,7 +18,7 @@ NOT_ASSIGNED = "its Application is no longer assigned in Compass"
 NOT_WANTED = "Compass no longer returns credentials or parameters for it"
 _REPLACED = "it is immutable and differs from what Compass assigns"
 
-#: Seconds between two looks at a foreign Secret that is in the way. No watch tells about it.
+#: Seconds between two looks at a foreign Secret that is in the way. No watch reports it.
 _FOREIGN_SECONDS = 5.0
 
 #: Seconds between two looks at a Secret that other components keep. Their change of it is an event, too.

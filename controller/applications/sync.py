@@ -244,7 +244,7 @@ class SyncReconciler:
         verdict = self._judge(connection, gone, len(managed))
         urgent: list[str] = []
         later = [name for name in gone if name not in verdict.held]
-        plan = self._progress.publish(wanted, held=verdict.held, request_id=identifier)
+        plan = self._progress.publish(wanted, held=verdict.held, deletable=verdict.allowed, request_id=identifier)
         for name in self._applications.differing(plan):
             (urgent if name in managed else later).append(name)
         self._progress.expect([*urgent, *later])
@@ -361,8 +361,8 @@ class SyncReconciler:
         error = apply_error or fetch.labels_error
         text = error or f"{counts.synced} Applications are in sync with the Director"
         self._recorder.event(written, "Warning" if error else "Normal", state or "Pending", text)
-        told = {"state": state, "applications": counts.desired, "failed": len(counts.failed), "error": error}
-        log.log(logging.WARNING if error else logging.INFO, "Sync finished", extra=told)
+        shown = {"state": state, "applications": counts.desired, "failed": len(counts.failed), "error": error}
+        log.log(logging.WARNING if error else logging.INFO, "Sync finished", extra=shown)
 
     def _report_labels(self, director: DirectorClient, registration: Registration, labels: Mapping[str, str]) -> str:
         """Report the URLs that differ from the Director's labels; returns the errors, "" if there are none."""

@@ -41,8 +41,8 @@ T = TypeVar("T")
 #: Ids have 36 characters; a path is part of a status.
 _MAX_LABEL = 64
 
-#: The Director's codes for a caller without rights: "insufficient scopes" is what it answers to a certificate that it
-#: cannot map to a Runtime. 24 and 25 are a tenant that is missing or unknown.
+#: The Director's codes for a caller without permissions: "insufficient scopes" is its answer to a certificate that it cannot
+#: map to a Runtime. 24 and 25 are a tenant that is missing or unknown.
 _REFUSING_CODES = frozenset({23, 24, 25, 26})
 _REFUSING_TEXT = "insufficient scopes"
 
@@ -127,7 +127,7 @@ def _path(place: str, document: Any) -> str:
             document = document[int(index)]
             path += f"[{label(document.get('id') if isinstance(document, dict) else None)}]"
         elif index == "...":
-            return f"{path}.*"  # not the key: it is data of somebody
+            return f"{path}.*"  # not the key: it is data
     return path
 
 

@@ -100,7 +100,7 @@ ASSIGNED_IDS = Operation(
 }}""",
 )
 
-#: For an application that is too large or too slow to be read: the least that tells which it is.
+#: For an application that is too large or too slow to be read: the least that identifies it.
 OUTLINE = Operation(
     "applicationsForRuntime",
     types.OutlineData,

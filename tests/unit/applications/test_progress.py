@@ -25,7 +25,7 @@ def _published(progress: Progress, *names: str, pending: list[str]) -> Plan:
     applications = tuple(Application(f"id-{name}", name) for name in names)
     assignment = Assignment(applications, (), {"isNormalized": "true"})
     desired = desired_set(assignment, ConversionSettings("http://gateway"))
-    plan = progress.publish(desired, held=(), request_id="r")
+    plan = progress.publish(desired, held=frozenset(), deletable=None, request_id="r")
     progress.expect(pending)
     return plan
 

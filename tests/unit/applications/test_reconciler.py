@@ -570,6 +570,26 @@ def test_an_application_whose_deletion_is_held_says_so(cluster: Cluster, directo
     assert _sync_status(cluster) == "Synced"
 
 
+def test_with_a_limit_what_a_backup_restores_waits_for_a_fetch(cluster: Cluster, director: Director) -> None:
+    """Deleted by its events, it would not be counted."""
+    first = Agent(cluster, director)
+    director.applications = [application(f"app-{number}") for number in range(4)]
+    first.settle()
+    backup = copy.deepcopy(list(cluster.applications().values()))
+    director.applications = []
+    first.cycle()
+    first.end()
+    agent = Agent(cluster, director, max_deletion_percent=50)
+    agent.settle()
+    for obj in backup:
+        cluster.put(APPLICATION, obj)
+    agent.settle()
+    assert len(cluster.applications()) == 4
+    agent.cycle()
+    assert len(cluster.applications()) == 4
+    assert "4 of 4 Applications would be deleted" in agent.sync_error
+
+
 def test_an_application_without_a_sync_status_is_not_written_for_it(synced: Agent, cluster: Cluster) -> None:
     """The Go agent has left thousands of them: the upgrade writes none that is right."""
     plain = copy.deepcopy(cluster.applications()[NAME])
