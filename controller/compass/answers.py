@@ -41,8 +41,8 @@ T = TypeVar("T")
 #: Ids have 36 characters; a path is part of a status.
 _MAX_LABEL = 64
 
-#: The Director's codes for a caller without permissions: "insufficient scopes" is its answer to a certificate that it cannot
-#: map to a Runtime. 24 and 25 are a tenant that is missing or unknown.
+#: The Director's codes for a caller without permissions: "insufficient scopes" is its answer to a certificate that it
+#: cannot map to a Runtime. 24 and 25 are a tenant that is missing or unknown.
 _REFUSING_CODES = frozenset({23, 24, 25, 26})
 _REFUSING_TEXT = "insufficient scopes"
 
