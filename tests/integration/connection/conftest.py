@@ -1,6 +1,6 @@
 """A control plane with each set of CRDs, a mock Compass for each test, and agents in threads.
 
-At the end of every test, nothing that anybody may read has a token or a key in it: log, status and Events.
+After every test, log, status and Events are searched for tokens and keys.
 """
 
 from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def world(cluster: ControlPlane, tmp_path: Path, authorities: Path, tokens: set[
 
 @pytest.fixture
 def agent(world: World, tokens: set[str]) -> Iterator[StartAgent]:
-    """Starts an agent, stopped after the test; what it told is searched for secrets."""
+    """Starts an agent, stopped after the test; its texts are searched for secrets."""
     agents: list[AgentThread] = []
 
     def start(**settings: str) -> AgentThread:

@@ -30,11 +30,11 @@ def issued(world: World) -> int:
 
 
 def wait_for_error(world: World, *parts: str) -> str:
-    def told() -> str:
+    def reported() -> str:
         error = world.connection_error()
         return error if all(part in error for part in parts) else ""
 
-    return world.wait_for(f"an error with {parts}", told)
+    return world.wait_for(f"an error with {parts}", reported)
 
 
 def wait_for_sync_error(world: World, part: str) -> str:
@@ -48,7 +48,7 @@ def wait_for_fetches(world: World, number: int) -> None:
 
 
 def events(world: World) -> list[Object]:
-    """What was told of the CompassConnection that there is now: Events outlive what they are about."""
+    """Those of the present CompassConnection: Events outlive their objects."""
     uid = (world.connection() or {})["metadata"]["uid"]
     return [event for event in world.events() if event["involvedObject"].get("uid") == uid]
 

@@ -19,7 +19,7 @@ def revoke(world: World, confirm: Callable[[str], bool] = lambda _: True) -> tup
     return revoke_command(world.client, settings, confirm=confirm, out=out, now=time.time), out.getvalue()
 
 
-def test_revoke_ends_the_connection_until_something_else_is_configured(world: World, agent: StartAgent) -> None:
+def test_revoke_ends_the_connection_until_another_token(world: World, agent: StartAgent) -> None:
     """Revoked at the Connector, Secrets gone, ConnectionFailed with the reason; nor does a restart pair again."""
     first = synchronized(world, agent)
     world.configure()  # a token that would work, and that revoke makes useless
@@ -32,7 +32,7 @@ def test_revoke_ends_the_connection_until_something_else_is_configured(world: Wo
     code, text = revoke(world)
     assert code == 0, text
     assert "The certificate is revoked (x-request-id: " in text
-    # What the agent had asked of Compass before may still be told in between.
+    # An answer to an earlier call may still change the state in between.
     world.wait_for_state("ConnectionFailed")
     wait_for_error(world, "revoked by an operator", "put a new one-time token into ConfigMap")
     assert world.secret(CLUSTER_SECRET) is world.secret(CA_SECRET) is None

@@ -1,12 +1,14 @@
-"""Each edge of the state diagram in docs/connection.md, on a real API server with the mock Compass."""
+"""Edges of the state diagram in docs/connection.md, on a real API server with the mock Compass and real TLS."""
 
 import time
+from pathlib import Path
 
 import pytest
 
-from controller.resources import APPLICATION, SECRET
+from controller.resources import SECRET
+from e2e.mock_compass import MockCompass
 from e2e.mock_compass.examples import generate
-from e2e.mock_compass.faults import HTML_503, Fault
+from e2e.mock_compass.faults import Fault
 from e2e.world import CA_SECRET, CLUSTER_SECRET, World
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import (
@@ -16,17 +18,12 @@ from tests.integration.connection.observing import (
     synchronized,
     wait_for_error,
     wait_for_event,
-    wait_for_fetches,
     wait_for_sync_error,
 )
 from tests.support.crd_sets import OWN
 
-# --- nothing -> ConnectionFailed -> Connected ---
 
-
-def test_each_fault_of_the_configuration_is_told_and_each_repair_is_tried_at_once(
-    world: World, agent: StartAgent
-) -> None:
+def test_each_repair_of_the_configuration_is_tried_at_once(world: World, agent: StartAgent) -> None:
     """No configuration, a missing key, a bad URL, a token that is refused, then a good one: no restart, no waiting."""
     agent(CONTROLLER_SYNC_PERIOD="10m")
     wait_for_error(world, "neither a ConfigMap kyma-system/compass-agent-configuration nor a Secret")
@@ -79,24 +76,7 @@ def test_a_provisioner_pairs_through_the_compass_connection(world: World, agent:
     assert certificate(world) != before
 
 
-# --- connected: what must not disturb ---
-
-
-def test_a_restart_finds_everything_in_the_cluster(world: World, agent: StartAgent) -> None:
-    """A new process goes on with the stored credentials and asks for no other."""
-    synchronized(world, agent).stop()
-    for application in generate(4):
-        world.compass.put_application(application)
-    agent()
-    world.wait_for("the fourth Application", lambda: len(world.applications()) == 4)
-    wait_for_fetches(world, 1)
-    assert issued(world) == 1
-
-
-# --- connected: what the Director says, and what becomes of it ---
-
-
-def test_a_director_that_cannot_be_asked_fails_the_synchronisation_only(world: World, agent: StartAgent) -> None:
+def test_a_failing_director_fails_the_synchronisation_only(world: World, agent: StartAgent) -> None:
     """Director down: SynchronizationFailed, Connected stays true, Applications stay; it goes when it is back."""
     synchronized(world, agent)
     before = world.applications()
@@ -111,53 +91,7 @@ def test_a_director_that_cannot_be_asked_fails_the_synchronisation_only(world: W
     wait_for_event(world, "SynchronizationFailed")
 
 
-def test_an_application_that_fails_is_named(world: World, agent: StartAgent) -> None:
-    """One that the agent must not touch: ResourceApplicationFailed with its name, until it is out of the way."""
-    synchronized(world, agent)
-    name = min(world.applications())
-    world.client.patch(APPLICATION, name, {"spec": {"compassMetadata": None}})  # as if a user had made it
-    world.wait_for_state("ResourceApplicationFailed")
-    assert name in wait_for_sync_error(world, "Failed to apply configuration: ")
-    world.client.delete(APPLICATION, name)
-    world.wait_for_state("Synchronized")
-    assert world.sync_error() == ""
-
-
-def test_labels_that_cannot_be_reported_are_told_and_reported_later(world: World, agent: StartAgent) -> None:
-    """MetadataUpdateFailed while the Director refuses them; Applications are applied all the same."""
-    number = world.compass.faults.add(
-        Fault(kind="graphql_error", target="director", operation="setRuntimeLabel", message="no labels today")
-    )
-    for application in generate(3):
-        world.compass.put_application(application)
-    world.configure()
-    agent()
-    world.wait_for_state("MetadataUpdateFailed")
-    assert "no labels today" in wait_for_sync_error(world, "Failed to reconcile Runtime labels with proper URLs: ")
-    assert len(world.applications()) == 3
-    world.compass.faults.remove(number)
-    world.wait_for_state("Synchronized")
-
-
-# --- connected -> ConnectionMaintenanceFailed, and back ---
-
-
-def test_an_outage_is_no_loss(world: World, agent: StartAgent) -> None:
-    """Connector down: ConnectionMaintenanceFailed without touching the token; the certificate works when it is back."""
-    synchronized(world, agent)
-    world.configure()  # a token that would work
-    number = world.compass.faults.add(Fault(kind="status", target="any", status=503, body=HTML_503))
-    wait_for_error(world, "Error while trying to maintain connection: ", "HTTP 503")
-    assert world.state() == "ConnectionMaintenanceFailed"
-    assert len(world.applications()) == 3
-    world.compass.faults.remove(number)
-    world.wait_for_state("Synchronized")
-    assert world.connection_error() == ""
-    assert issued(world) == 1
-    wait_for_event(world, "ConnectionMaintenanceFailed", "ConnectionRestored")
-
-
-def test_a_revoked_certificate_is_suspected_and_the_new_token_switches_over(world: World, agent: StartAgent) -> None:
+def test_a_new_token_replaces_a_refused_certificate(world: World, agent: StartAgent) -> None:
     """Refusals keep credentials and Applications; the used token is not tried, and a newer one at once."""
     synchronized(world, agent)
     before = certificate(world)
@@ -174,10 +108,7 @@ def test_a_revoked_certificate_is_suspected_and_the_new_token_switches_over(worl
     assert len(world.applications()) == 3
 
 
-# --- connected -> ConnectionFailed (loss), and back ---
-
-
-def test_credentials_that_are_lost_are_told_and_a_new_token_mends_them(world: World, agent: StartAgent) -> None:
+def test_a_new_token_replaces_lost_credentials(world: World, agent: StartAgent) -> None:
     """Secret deleted: ConnectionFailed with the Secret's name and what to do; Applications stay."""
     synchronized(world, agent)
     world.client.delete(SECRET, CLUSTER_SECRET.name, namespace=CLUSTER_SECRET.namespace)
@@ -186,26 +117,6 @@ def test_credentials_that_are_lost_are_told_and_a_new_token_mends_them(world: Wo
     world.configure()
     world.wait_for_state("Synchronized")
     assert len(world.applications()) == 3
-
-
-def test_an_expired_certificate_is_loss(world: World, agent: StartAgent) -> None:
-    """Out of force for longer than the certificate lives: ConnectionFailed; a new token connects again."""
-    world.compass.settings.certificate_validity = 6
-    first = synchronized(world, agent)
-    first.stop()
-    number = world.compass.faults.add(
-        Fault(kind="status", target="connector", operation="signCertificateSigningRequest", status=503)
-    )
-    first.start()
-    wait_for_error(world, "the certificate could not be renewed and is valid until ")
-    assert world.state() == "ConnectionMaintenanceFailed"
-    wait_for_error(world, "the client certificate expired at")
-    assert world.state() == "ConnectionFailed"
-    assert len(world.applications()) == 3
-    world.compass.settings.certificate_validity = 3600
-    world.compass.faults.remove(number)
-    world.configure()
-    world.wait_for_state("Synchronized")
 
 
 def test_deleting_the_object_reconnects_and_keeps_applications(world: World, agent: StartAgent) -> None:
@@ -228,10 +139,7 @@ def test_deleting_the_object_reconnects_and_keeps_applications(world: World, age
     assert {name: obj["metadata"]["uid"] for name, obj in world.applications().items()} == uids
 
 
-# --- renewal ---
-
-
-def test_renewal_happens_at_the_threshold_and_when_it_is_asked_for(world: World, agent: StartAgent) -> None:
+def test_a_certificate_is_renewed_in_time_and_on_request(world: World, agent: StartAgent) -> None:
     """Exactly at the threshold, at refreshCredentialsNow, and when the CA Secret is gone; a changed one is mended."""
     world.compass.settings.certificate_validity = 6
     synchronized(world, agent, CONTROLLER_SYNC_PERIOD="10m", CERT_VALIDITY_RENEWAL_THRESHOLD="0.5")
@@ -245,7 +153,7 @@ def test_renewal_happens_at_the_threshold_and_when_it_is_asked_for(world: World,
     world.patch_connection({"spec": {"refreshCredentialsNow": True}})
     world.wait_for("a third certificate", lambda: issued(world) == 3)
     world.wait_for(
-        "the wish to be taken away", lambda: "refreshCredentialsNow" not in (world.connection() or {})["spec"]
+        "the request to be removed", lambda: "refreshCredentialsNow" not in (world.connection() or {})["spec"]
     )
     ca = world.secret(CA_SECRET)
     world.client.patch(SECRET, CA_SECRET.name, {"data": {"cacert": "eA=="}}, namespace=CA_SECRET.namespace)
@@ -259,19 +167,37 @@ def test_renewal_happens_at_the_threshold_and_when_it_is_asked_for(world: World,
     wait_for_event(world, "CertificateRenewed")
 
 
-def test_addresses_that_move_are_followed_and_written_down(world: World, agent: StartAgent) -> None:
-    """What the Connector announces goes to spec.managementInfo and survives a restart; nonsense is not followed."""
-    synchronized(world, agent)
-    moved = world.compass.director_url.replace("localhost", "127.0.0.1")
-    world.compass.settings.director_url = moved
-    world.wait_for(
-        "the new address",
-        lambda: (world.connection() or {})["spec"]["managementInfo"]["directorUrl"] == moved,
-    )
-    assert moved in (world.secret(CLUSTER_SECRET) or {})["connection"]
-    for nonsense in ("http://insecure.example", None):
-        world.compass.settings.director_url = nonsense
-        wait_for_error(world, "configuration.managementPlaneInfo.directorURL")
-        assert (world.connection() or {})["spec"]["managementInfo"]["directorUrl"] == moved
-        world.compass.settings.director_url = moved
-        world.wait_for_state("Synchronized")
+def test_a_certificate_of_another_runtime_changes_nothing(world: World, agent: StartAgent) -> None:
+    """The Director would serve the other Runtime. It gets no query and no label for it until the id is corrected."""
+    good = world.configuration()
+    other = world.compass.state.register_runtime(tenant=world.compass.tenant)
+    for application in generate(2):
+        world.compass.state.put_application(application, assign_to=(other,))
+    world.configure({**good, "RUNTIME_ID": other})
+    agent()
+    error = wait_for_error(world, world.compass.runtime_id, other)
+    assert f"RUNTIME_ID in ConfigMap kyma-system/compass-agent-configuration is {other}" in error
+    assert world.state() == "ConnectionFailed"
+    wait_for_event(world, "WrongRuntime")
+    operations = {call.operation for call in world.compass.requests.all() if call.target == "director"}
+    assert operations == {"viewer"}
+    assert world.applications() == {}
+
+    world.configure(good)  # the token is used, and not needed
+    world.wait_for_state("Synchronized")
+    assert world.connection_error() == ""
+    assert world.applications() == {}
+    assert issued(world) == 1
+
+
+def test_a_changed_ca_file_needs_no_restart(world: World, agent: StartAgent, tmp_path: Path) -> None:
+    """Compass moves to another authority: first its server is not trusted, then the file has the right one."""
+    right = world.ca_file.read_text()
+    with MockCompass(state_directory=tmp_path / "another") as another:
+        world.ca_file.write_text(another.ca_pem)
+    world.configure()
+    agent()
+    wait_for_error(world, "not trusted")
+    world.ca_file.write_text(right)
+    world.wait_for_state("Synchronized")
+    assert issued(world) == 1

@@ -1,4 +1,4 @@
-"""An agent that comes before what it needs says exactly what is missing, keeps running and goes on once it is there."""
+"""An agent that starts before permissions, CRDs and configuration exist."""
 
 from collections.abc import Iterator
 
@@ -36,16 +36,14 @@ def permit(world: World) -> None:
 
 
 def wait_for_log(world: World, agent: AgentThread, *parts: str) -> None:
-    def told() -> bool:
+    def logged() -> bool:
         assert agent.running
         return any(all(part in line for part in parts) for line in agent.log.splitlines())
 
-    world.wait_for(f"a line in the log with {parts}", told)
+    world.wait_for(f"a line in the log with {parts}", logged)
 
 
-def test_rights_definitions_and_configuration_are_asked_for_one_after_the_other(
-    world: World, agent: AgentThread
-) -> None:
+def test_each_missing_part_is_reported_until_it_is_there(world: World, agent: AgentThread) -> None:
     """403 names user, verb and resource; 404 asks for the CRD; no configuration names the objects that it may be in."""
     agent.start()
     for resource in ("compassconnections.compass.kyma-project.io", "applications", "secrets", "configmaps"):

@@ -8,15 +8,11 @@ import pytest
 from controller.resources import SECRET
 from e2e.world import CA_SECRET, OWN_CRDS, World
 from tests.integration.connection.conftest import StartAgent
-from tests.integration.connection.observing import (
-    edit_status,
-    issued,
-    synchronized,
-)
+from tests.integration.connection.observing import edit_status, issued, synchronized
 
 
-def test_a_wiped_or_nonsensical_status_is_told_anew(world: World, agent: StartAgent, crds: Path) -> None:
-    """Whatever stands there: the truth again within a period, and no token is spent, not even a fresh one."""
+def test_an_edited_status_is_restored(world: World, agent: StartAgent, crds: Path) -> None:
+    """Wiped or nonsensical, it is right again within a period, and no token is spent, not even a fresh one."""
     synchronized(world, agent)
     world.configure()  # a token that would work
     dates: dict[str, Any] = (world.connection() or {})["status"]["connectionStatus"]["certificateStatus"]
@@ -31,31 +27,31 @@ def test_a_wiped_or_nonsensical_status_is_told_anew(world: World, agent: StartAg
     ]
     if crds == OWN_CRDS:
         condition = {"type": "Ready", "status": "False", "reason": "Hand", "lastTransitionTime": old}
-        nonsense.append({"conditions": [condition], "applications": None, "runtime": {"id": "somebody-else"}})
+        nonsense.append({"conditions": [condition], "applications": None, "runtime": {"id": "another"}})
     for status in nonsense:
         edit_status(world, status)
 
-        def true_again() -> bool:
-            told = (world.connection() or {}).get("status") or {}
-            connection = told.get("connectionStatus") or {}
+        def restored() -> bool:
+            found = (world.connection() or {}).get("status") or {}
+            connection = found.get("connectionStatus") or {}
             known = connection.get("certificateStatus") or {}
-            conditions = {c["type"]: c["status"] for c in told.get("conditions", ())}
+            conditions = {c["type"]: c["status"] for c in found.get("conditions", ())}
             return (
-                told.get("connectionState") == "Synchronized"
-                and "by hand" not in str(told)
-                and "2999" not in str(told)
+                found.get("connectionState") == "Synchronized"
+                and "by hand" not in str(found)
+                and "2999" not in str(found)
                 and (known.get("notBefore"), known.get("notAfter")) == (dates["notBefore"], dates["notAfter"])
                 and conditions.get("Ready", "True") == "True"
-                and told.get("runtime", {}).get("id") in (None, world.compass.runtime_id)
+                and found.get("runtime", {}).get("id") in (None, world.compass.runtime_id)
             )
 
-        world.wait_for(f"the truth after {status}", true_again)
+        world.wait_for(f"the status after {status}", restored)
     assert issued(world) == 1
 
 
 @pytest.mark.parametrize("with_status", [True, False])
-def test_an_agent_that_starts_on_nonsense_recovers(world: World, agent: StartAgent, with_status: bool) -> None:
-    """A restart after edits is no crash loop: status, addresses and CA are restored at once."""
+def test_a_restart_recovers_from_edits(world: World, agent: StartAgent, with_status: bool) -> None:
+    """Status, addresses and CA are restored at once, with the stored credentials and without another token."""
     synchronized(world, agent).stop()
     world.configure()
     edit_status(world, {"connectionState": "?", "connectionStatus": {"certificateStatus": {}}} if with_status else None)

@@ -24,7 +24,7 @@ def test_each_test_named_exists() -> None:
     """An edge without its test would be a claim."""
     defined = {
         name
-        for directory in ("integration/connection", "unit/controller")
+        for directory in ("integration/connection", "integration/sync", "unit/controller", "unit/applications")
         for path in (ROOT / "tests" / directory).glob("test_*.py")
         for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
     }
