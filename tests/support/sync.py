@@ -124,7 +124,7 @@ def _selected(plural: str, obj: Object | None) -> Object | None:
 
 
 class Director:
-    """Says what the test tells it to."""
+    """Answers what the test sets."""
 
     def __init__(self) -> None:
         self.applications: list[Application] = []
@@ -330,9 +330,9 @@ class Agent:
             seen = {key: obj for key, obj in objects[plural].items() if _selected(plural, obj)}
             before = indexer.replace(copied(seen), str(version), listed_at=self.clock.monotonic())
             for key in {**before, **seen}:
-                self._wake(plural, before.get(key), seen.get(key))
+                self._trigger(plural, before.get(key), seen.get(key))
             for written in indexer.missed().values():
-                self._wake(plural, written, None)
+                self._trigger(plural, written, None)
 
     def deliver(self, count: int | None = None) -> None:
         """Feed the caches with the next `count` changes, None for all."""
@@ -344,7 +344,7 @@ class Agent:
                 indexer.put(object_key(new), new, version)
             elif old is not None:
                 indexer.remove(object_key(old), version)
-            self._wake(plural, old, new)
+            self._trigger(plural, old, new)
 
     def step(self, name: str) -> KubernetesError | ReconcileFailed | None:
         """Reconcile one Application; gives its failure, but raises an error of the program."""
@@ -362,7 +362,7 @@ class Agent:
         return None
 
     def step_sync(self) -> float | None:
-        """Reconcile the CompassConnection; gives the seconds until it wants to be called again."""
+        """Reconcile the CompassConnection; returns the seconds until the next call."""
         self.sync_due = False
         return self.sync.reconcile(CONNECTION_NAME).requeue_after
 
@@ -419,7 +419,7 @@ class Agent:
             version = str(self.cluster.version)
             self._undelivered.append((plural, old and copied(old), new and copied(new), version))
 
-    def _wake(self, plural: str, old: Object | None, new: Object | None) -> None:
+    def _trigger(self, plural: str, old: Object | None, new: Object | None) -> None:
         """As the watches of the controller do."""
         is_secret = plural == SECRET.plural
         if (self.applications.secret_may_need_work if is_secret else self.applications.application_may_need_work)(

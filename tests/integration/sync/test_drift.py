@@ -1,4 +1,4 @@
-"""What users and others change comes right from the cache, and what is theirs survives.
+"""What users and others change is reverted from the cache, and their own fields survive.
 
 The agent fetches once an hour here, so it reverts drift without a fetch.
 """
@@ -30,7 +30,7 @@ spec:
   description: Description not provided
   displayName: Old Shop
   longDescription: by hand
-  providerDisplayName: somebody
+  providerDisplayName: Shop Inc.
   group: g
   tags: [t]
   tenant: t

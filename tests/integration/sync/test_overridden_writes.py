@@ -1,6 +1,5 @@
-"""What is stored is what was wanted: an admission policy that changes what the agent writes, and a CRD that prunes."""
+"""An admission policy changes what the agent writes. (A CRD that prunes: tests/unit/applications.)"""
 
-import copy
 import time
 from collections.abc import Iterator
 
@@ -8,7 +7,7 @@ import pytest
 
 from controller.resources import APPLICATION, SYNC_STATUS
 from e2e.world import World
-from informers import Resource, ServerError
+from informers import Resource
 from tests.integration.sync.conftest import StartAgent
 from tests.integration.sync.test_isolation import director_application
 from tests.support.audit_log import AuditLog
@@ -16,7 +15,6 @@ from tests.support.audit_log import AuditLog
 GROUP = "admissionregistration.k8s.io"
 POLICY = Resource(GROUP, "v1", "mutatingadmissionpolicies", "MutatingAdmissionPolicy", namespaced=False)
 BINDING = Resource(GROUP, "v1", "mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding", namespaced=False)
-CRD = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 NAME = "overriding"
 
 OURS = "of the probe"
@@ -52,15 +50,12 @@ def _remove_policy(world: World) -> None:
         world.remove(resource, NAME)
 
 
-def _probed(world: World) -> str | None:
-    """The description that would be stored; None while the API server takes over a changed CRD."""
+def _probed(world: World) -> str:
+    """The description that would be stored."""
     kind = {"apiVersion": APPLICATION.api_version, "kind": APPLICATION.kind}
     body = {**kind, "metadata": {"name": "probe"}, "spec": {"description": OURS}}
-    try:
-        stored = world.client.request("POST", APPLICATION.path(), query={"dryRun": "All"}, body=body)
-    except ServerError:
-        return None
-    return str(stored["spec"].get("description", ""))
+    stored = world.client.request("POST", APPLICATION.path(), query={"dryRun": "All"}, body=body)
+    return str(stored["spec"]["description"])
 
 
 def test_a_policy_that_changes_a_field_is_in_the_status(
@@ -87,29 +82,3 @@ def test_a_policy_that_changes_a_field_is_in_the_status(
     assert stored["metadata"]["annotations"][SYNC_STATUS] == "Synced"
 
 
-@pytest.fixture
-def pruning(world: World) -> Iterator[None]:
-    """The CRD has no description."""
-    name = f"{APPLICATION.plural}.{APPLICATION.group}"
-    whole = world.client.get(CRD, name)
-    pruned = copy.deepcopy(whole)
-    (version,) = pruned["spec"]["versions"]
-    del version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["description"]
-    world.client.update(CRD, pruned)
-    world.wait_for("the CRD to be in force", lambda: _probed(world) == "")
-    yield
-    world.client.update(CRD, {**world.client.get(CRD, name), "spec": whole["spec"]})
-    world.wait_for("the old CRD to be in force", lambda: _probed(world) == OURS)
-
-
-def test_a_field_that_the_crd_does_not_have_is_in_the_status(
-    world: World, start: StartAgent, pruning: None, log: AuditLog
-) -> None:
-    """With few writes, too."""
-    world.compass.put_application(director_application("mp-one"))
-    log.clear()
-    start(CONTROLLER_SYNC_PERIOD="500ms", MINIMAL_COMPASS_SYNC_TIME="100ms")
-    world.wait_for_state("ResourceApplicationFailed")
-    assert "mp-one: the cluster changes spec.description of the Application" in world.sync_error()
-    time.sleep(4)
-    assert len(log.writes("applications")) <= 10

@@ -163,7 +163,7 @@ def test_credentials_of_each_kind(auth: Auth | None, expected: Any, keys: list[s
     assert all(BUNDLE_ID in warning for warning in desired.warnings)
 
 
-def test_one_credential_serves_all_apis_of_its_bundle_and_is_kept_without_any() -> None:
+def test_one_secret_serves_all_apis_of_a_bundle() -> None:
     """The Secret exists for a bundle without APIs too."""
     apis = tuple(ApiDefinition(f"api-{n}", f"API {n}", "https://t") for n in range(3))
     desired = convert(
@@ -189,7 +189,7 @@ def stored(desired: Desired, **metadata: Any) -> dict[str, Any]:
     return obj
 
 
-def test_what_others_wrote_is_no_difference_and_survives_a_change() -> None:
+def test_fields_of_others_are_no_difference_and_survive() -> None:
     """User labels, annotations, finalizers, and spec fields that the agent sets at creation only."""
     actual = stored(convert(FULL))
     actual["metadata"]["labels"] |= {"application-type": "shop"}
@@ -309,7 +309,7 @@ def test_one_write_is_always_enough(services: Any, labels: Any, description: Any
         assert merged["metadata"]["labels"] == (labels or {}) | MANAGED_BY
 
 
-def test_what_is_stored_already_is_in_memory_once_and_means_the_same() -> None:
+def test_equal_stored_values_are_shared_and_no_others() -> None:
     """The stored values take the place of the desired ones; what differs, or is absent, is as it is desired."""
     application = Application("id", "shop", "text", bundles=listed(bundle()))
     settings = ConversionSettings("http://gateway")

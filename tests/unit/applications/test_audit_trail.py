@@ -32,12 +32,12 @@ def test_each_write_is_one_line_with_the_fetch_behind_it(agent: Agent, director:
         _change_everything(agent, director, cluster)
     text = logged.getvalue()
     lines = _lines(text, "Created|Updated|Deleted")
-    told = [
+    writes = [
         (re.search(r" (Created|Updated|Deleted) ", line)[1], _value(line, "kind"), _value(line, "object"))  # type: ignore[index]
         for line in lines
     ]
     secret = f"kyma-system/{SECRET_NAME}"
-    assert told == [
+    assert writes == [
         ("Created", "Application", NAME),
         ("Created", "Secret", secret),
         ("Updated", "Secret", secret),
@@ -48,7 +48,7 @@ def test_each_write_is_one_line_with_the_fetch_behind_it(agent: Agent, director:
         ("Deleted", "Application", NAME),
         ("Deleted", "Secret", secret),
     ]
-    assert len(told) == sum(count for what, count in cluster.requests.items() if not what.startswith("get"))
+    assert len(writes) == sum(count for what, count in cluster.requests.items() if not what.startswith("get"))
     assert _value(lines[2], "fields") == '["data.password"]'
     assert _value(lines[3], "fields") == '["spec.description"]'
     assert _value(lines[6], "fields") == '["spec.services[id-shop-bundle].entries[id-shop-api].targetUrl"]'
@@ -75,7 +75,6 @@ def _change_everything(agent: Agent, director: Director, cluster: Cluster) -> No
 
 
 def test_a_quiet_cycle_is_one_line(agent: Agent, director: Director) -> None:
-    """That the Director was asked, and under which number."""
     director.applications = [application(f"app-{number}") for number in range(5)]
     agent.settle()
     with log() as logged:

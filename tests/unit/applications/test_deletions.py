@@ -36,7 +36,7 @@ def test_one_sync(
     assert (len(verdict.held), verdict.new, verdict.confirmed) == (held, gone, confirmed)
 
 
-def test_what_was_let_go_is_not_held_half_way() -> None:
+def test_a_released_deletion_is_not_held_later() -> None:
     """Deletions that take several syncs go on, though ever fewer Applications are left."""
     guard = DeletionGuard(50)
     gone = _gone(10)
@@ -47,8 +47,8 @@ def test_what_was_let_go_is_not_held_half_way() -> None:
         guard.settle(_gone(left), verdict)
 
 
-def test_later_ones_are_judged_by_themselves() -> None:
-    """More that go while others are deleted are held; those that were let go before are not."""
+def test_later_deletions_are_judged_separately() -> None:
+    """Further deletions are held while earlier ones go on."""
     guard = DeletionGuard(50)
     guard.settle(_gone(5), guard.judge(_gone(5), managed=10, confirmation=None))
     verdict = guard.judge(_gone(10), managed=10, confirmation=None)

@@ -92,7 +92,7 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize(("applications", "reasons"), [row[1:] for row in PROBLEMS], ids=[row[0] for row in PROBLEMS])
-def test_what_cannot_be_applied_is_a_problem_and_the_others_are_applied(
+def test_a_problem_of_one_application_does_not_affect_others(
     applications: list[Application | IncompleteApplication], reasons: dict[str, Reason]
 ) -> None:
     """Each with a reason and a text; none of them is deleted, under whatever name it is in the cluster."""
@@ -115,7 +115,7 @@ def test_a_long_name_is_no_problem_without_secrets() -> None:
 
 
 def test_clashing_applications_are_all_named() -> None:
-    """With name and id, so that somebody can rename one."""
+    """With name and id, so that one can be renamed."""
     (problem,) = desire(app(1, "My Shop"), app(2, "my-shop"), labels={}).problems.values()
     for text in ("'My Shop' (id-1)", "'my-shop' (id-2)", "'mp-my-shop'"):
         assert text in problem.message
@@ -127,8 +127,7 @@ def test_many_clashing_applications_are_counted(count: int, end: str) -> None:
     assert problem.message.endswith(end)
 
 
-def test_two_problems_that_are_shown_alike_keep_both_applications() -> None:
-    """Whatever a name is made to look like."""
+def test_problems_with_the_same_shown_name_keep_both() -> None:
     lookalike = shown_name("a" * 300)
     result = desire(app(1, "a" * 300), app(2, lookalike))
     assert result.kept_ids == {"id-1", "id-2"}
@@ -142,7 +141,7 @@ def test_warnings_are_short_and_printable() -> None:
         assert len(warning) < 300
 
 
-def test_what_is_gone_is_removed_and_nothing_else() -> None:
+def test_unassigned_applications_are_removed_and_no_others() -> None:
     """Managed and not assigned: by name, as a rename in the Director is a new object."""
     result = desire(app(1, "shop"))
     assert result.removes(stored("gone", "id-9"))
@@ -182,7 +181,7 @@ def test_every_application_is_accounted_for(given_names: list[tuple[str, str]], 
         assert not result.removes(stored(name, "anything"))
 
 
-def test_what_has_not_changed_is_not_made_again() -> None:
+def test_unchanged_applications_are_not_converted_again() -> None:
     """The very objects of the set before are in the next one; what changed, clashes or came anew is converted."""
     one, two, three = (Application(id=f"id-{name}", name=f"mp-{name}") for name in ("one", "two", "three"))
     before = desired_set(Assignment((one, two, three), (), {}), SETTINGS)
@@ -196,7 +195,7 @@ def test_what_has_not_changed_is_not_made_again() -> None:
     assert after.problems.keys() == {"mp-three"}
 
 
-def test_an_answer_that_says_the_same_gives_the_same_set() -> None:
+def test_an_equal_answer_gives_the_same_set() -> None:
     """The very set of before, problems included; whatever else the Runtime's labels are."""
     applications, incomplete = (app(1, "one"), app(2, "!")), (IncompleteApplication("id-3", "three", "boom"),)
     before = desired_set(Assignment(applications, incomplete, NORMALIZED), SETTINGS)

@@ -43,19 +43,19 @@ def test_many_changes_are_counted() -> None:
     """A line of the log stays readable."""
     many = {f"field-{number:03}": number for number in range(1, 101)}
     assert changed_fields({}, {"spec": many}) == ["spec"]
-    told = changed_fields({"spec": {"x": 1}}, {"spec": many})
-    assert len(told) == MAX_PATHS + 1
-    assert told[-1] == "and 81 more"
+    paths = changed_fields({"spec": {"x": 1}}, {"spec": many})
+    assert len(paths) == MAX_PATHS + 1
+    assert paths[-1] == "and 81 more"
     few = dict(list(many.items())[:MAX_PATHS])
     assert changed_fields({"spec": {}}, {"spec": few}) == [f"spec.{name}" for name in few]
 
 
 @given(OBJECTS, OBJECTS)
 def test_never_a_value_and_no_change_missed(actual: dict[str, Any], wanted: dict[str, Any]) -> None:
-    told = changed_fields(actual, wanted)
-    assert not any("value-" in path.replace("[value-", "") or "100" in path for path in told)
-    assert bool(told) <= (actual != wanted)
-    if not told:
+    paths = changed_fields(actual, wanted)
+    assert not any("value-" in path.replace("[value-", "") or "100" in path for path in paths)
+    assert bool(paths) <= (actual != wanted)
+    if not paths:
         assert _filled(actual) == _filled(wanted)
 
 

@@ -32,7 +32,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 
 
 @given(st.dictionaries(TEXT, st.lists(TEXT, max_size=3) | st.none(), max_size=5))
-def test_what_is_written_is_what_was_given(value: dict[str, list[str] | None]) -> None:
+def test_the_json_decodes_to_the_same_value(value: dict[str, list[str] | None]) -> None:
     """Escaping changes the text and not the value."""
     written = go_json(value)
     assert json.loads(written) == value

@@ -1,4 +1,4 @@
-"""What Compass calls things may be anything: where people read it, it is short and harmless."""
+"""Any name from Compass is short and printable where people read it."""
 
 import json
 

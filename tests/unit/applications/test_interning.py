@@ -1,4 +1,4 @@
-"""What objects in a cache have in common is in memory once, and nobody sees a difference."""
+"""What objects in a cache have in common is in memory once, and no value changes."""
 
 import copy
 import json
@@ -30,19 +30,19 @@ def application(name: str, **fields: Any) -> dict[str, Any]:
         "status": {"installationStatus": {"status": "", "description": ""}},
         **fields,
     }
-    fresh: dict[str, Any] = json.loads(json.dumps(obj))
-    return fresh
+    copied: dict[str, Any] = json.loads(json.dumps(obj))
+    return copied
 
 
 @given(JSON, JSON)
-def test_both_say_what_they_said(value: Any, other: Any) -> None:
+def test_interning_changes_no_value(value: Any, other: Any) -> None:
     """Whatever they are, down to the types of numbers."""
     texts = text(value), text(other)
     assert (text(intern_values(value, other)), text(other)) == texts
 
 
 @given(JSON)
-def test_what_is_equal_becomes_one(value: Any) -> None:
+def test_equal_values_become_one_object(value: Any) -> None:
     """All of it, if it has no numbers with a fraction: those need no memory that matters."""
     other = copy.deepcopy(value)
     if isinstance(value, dict | list | str) and "." not in text(value):
@@ -62,7 +62,7 @@ def test_an_object_is_made_of_parts_of_the_one_before() -> None:
         assert "managedFields" not in each["metadata"]
 
 
-def test_objects_that_are_nested_deeper_than_python_can_follow_stay_as_they_are() -> None:
+def test_objects_that_are_nested_too_deep_stay_unchanged() -> None:
     transform, nested = CacheTransform(), []
     for _ in range(2):
         inner: dict[str, Any] = {}
@@ -90,7 +90,7 @@ def test_an_absent_part_is_not_null(value: Any, like: Any) -> None:
 
 
 class Values(dict[str, str]):
-    """A dict that tells when it is gone."""
+    """A dict that a weak reference may refer to."""
 
 
 def test_the_values_of_a_secret_are_not_kept() -> None:

@@ -62,7 +62,7 @@ def test_content_that_is_not_kept_is_written_with_growing_pauses() -> None:
     assert world.refused(kept=False).retry_after == 1
 
 
-def test_content_that_others_change_back_may_be_written_ten_times() -> None:
+def test_content_that_others_revert_is_written_ten_times() -> None:
     """That is enough for people; then the pauses grow, if each write is within a minute of the one before."""
     world = World()
     for _ in range(9):
@@ -104,7 +104,7 @@ def test_a_deletion_is_seen_at_once(finalizers: list[str]) -> None:
         (500, "rpc error: trying to send message larger than max (2 vs. 1)"),
     ],
 )
-def test_an_object_that_the_server_does_not_take_for_its_size_is_named(status: int, message: str) -> None:
+def test_an_object_too_large_for_the_server_is_named(status: int, message: str) -> None:
     world = World()
     too_large = ApiError(message, status=status, reason="")
     world.cluster.failure = lambda verb, *_: too_large if verb == "create" else None

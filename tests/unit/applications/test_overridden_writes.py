@@ -1,4 +1,4 @@
-"""What is stored is what was wanted: the answer of each write is compared, in the fields of the agent."""
+"""The answer of each write is compared with the desired object, in the fields of the agent."""
 
 from typing import Any
 
@@ -44,9 +44,10 @@ def _empty_secret(resource: Resource, obj: Object) -> None:
         (_empty_secret, "data.password, data.username"),
     ],
 )
-def test_a_field_that_the_cluster_changes_is_named_and_not_written_again_at_once(
+def test_a_field_that_the_cluster_changes_is_named(
     agent: Agent, director: Director, cluster: Cluster, mutate: Any, field: str
 ) -> None:
+    """The next writes have pauses, and there is one Event."""
     cluster.mutate = mutate
     director.applications = [application(NAME), application("other", secret=None)]
     agent.settle()
@@ -89,11 +90,11 @@ def test_a_status_that_the_cluster_does_not_keep_is_named(synced: Agent, directo
     director.applications = []
     director.incomplete = [IncompleteApplication("id", NAME, "cut off")]
     agent.cycle()
-    assert cluster.requests["update Application"] == writes + 1, "another status waits for nothing"
+    assert cluster.requests["update Application"] == writes + 1, "another status is written at once"
 
 
 @pytest.mark.parametrize("mutate", [_describe, _empty_secret])
-def test_what_compass_changes_is_written_without_a_pause(
+def test_new_content_is_written_without_a_pause(
     agent: Agent, director: Director, cluster: Cluster, mutate: Any
 ) -> None:
     """The pauses have grown to minutes, and they are for one content."""
@@ -109,7 +110,7 @@ def test_what_compass_changes_is_written_without_a_pause(
     assert agent.state == "Synchronized"
 
 
-def test_what_is_kept_again_says_whether_its_secrets_are_right(
+def test_the_status_after_an_override_includes_secrets(
     agent: Agent, director: Director, cluster: Cluster
 ) -> None:
     """The cluster keeps the Application again, and refuses its Secret."""

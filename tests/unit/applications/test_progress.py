@@ -53,7 +53,7 @@ def test_concludes_again_only_when_an_outcome_changes(progress: Progress, conclu
 
 
 def test_an_outcome_of_an_earlier_set_does_not_count(progress: Progress, concluded: list[int]) -> None:
-    """A worker that began before the publication says nothing about what is wanted now."""
+    """The worker began before the publication."""
     before = _published(progress, "a", pending=["a"])
     now = _published(progress, "a", pending=["a"])
     progress.succeeded("a", before)
@@ -65,15 +65,15 @@ def test_an_outcome_of_an_earlier_set_does_not_count(progress: Progress, conclud
 
 
 def test_a_failing_deletion_counts_as_failed_and_not_as_desired(progress: Progress) -> None:
-    """What is being deleted is wanted by nobody, but its failure is told."""
+    """Its failure is reported all the same."""
     plan = _published(progress, "a", pending=["gone"])
     progress.failed("gone", plan, "refused")
     outcome = progress.outcome()
     assert (outcome.desired, outcome.synced, outcome.failed) == (1, 1, {"gone": "refused"})
 
 
-def test_failures_last_until_they_are_tried_again_or_are_no_longer_wrong(progress: Progress) -> None:
-    """Between publication and retry a name stays failed; one that needs no work any more does not."""
+def test_a_failure_lasts_until_a_retry_or_until_it_is_in_sync(progress: Progress) -> None:
+    """Between publication and retry a name stays failed; one that needs no work does not."""
     plan = _published(progress, "a", "b", pending=["a", "b"])
     progress.failed("a", plan, "refused")
     progress.failed("b", plan, "refused")
@@ -97,7 +97,7 @@ def test_what_waits_behind_hanging_writes_is_reported_too(progress: Progress) ->
     assert "waits for other Applications" in failed["mp-c"]
 
 
-def test_what_is_desired_of_an_application_is_known(progress: Progress) -> None:
+def test_the_desired_fields_of_an_application_are_known(progress: Progress) -> None:
     """Caches take it from here, so that it is in memory once."""
     assert progress.known_fields("a") == {}
     plan = _published(progress, "a", pending=[])

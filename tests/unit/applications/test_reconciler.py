@@ -23,14 +23,14 @@ Object = dict[str, Any]
 
 
 def test_nothing_is_done_before_the_director_has_answered(agent: Agent, cluster: Cluster) -> None:
-    """An agent that does not know what is wanted deletes nothing."""
+    """Without a desired set, nothing is deleted."""
     cluster.put(APPLICATION, {"metadata": {"name": NAME}, "spec": {"compassMetadata": {"applicationId": "x"}}})
     agent.deliver()
     assert agent.step(NAME) is None
     assert not cluster.requests
 
 
-def test_what_is_as_assigned_wakes_nobody(agent: Agent, director: Director, cluster: Cluster) -> None:
+def test_objects_in_sync_trigger_no_reconcile(agent: Agent, director: Director, cluster: Cluster) -> None:
     """Neither own writes nor what users add; a comparison of everything finds nothing."""
     two_secrets = bundle("two", auth=basic(additionalHeaders={"X": ["1"]}))
     director.applications = [
@@ -53,7 +53,7 @@ def test_what_is_as_assigned_wakes_nobody(agent: Agent, director: Director, clus
     assert agent.applications.differing(agent.progress.plan) == []
 
 
-def test_what_others_change_wakes_its_application_alone(agent: Agent, director: Director, cluster: Cluster) -> None:
+def test_a_change_by_others_triggers_its_application_alone(agent: Agent, director: Director, cluster: Cluster) -> None:
     """And a comparison of everything finds it, too."""
     director.applications = [application(NAME), application("other")]
     agent.settle()
@@ -74,7 +74,7 @@ def test_what_others_change_wakes_its_application_alone(agent: Agent, director: 
 
 
 @pytest.mark.parametrize("drift", ["Application deleted", "Secret deleted", "Secret without its labels"])
-def test_drift_of_a_new_object_that_no_event_told_of_is_undone(
+def test_drift_without_an_event_is_undone_after_a_list(
     agent: Agent, director: Director, cluster: Cluster, drift: str
 ) -> None:
     """The watch was interrupted from the creation on, and the list after it does not have the object."""
@@ -97,10 +97,10 @@ def test_drift_of_a_new_object_that_no_event_told_of_is_undone(
     assert {**repaired, "metadata": None} == {**created, "metadata": None}
 
 
-def test_a_failed_application_that_another_puts_right_is_looked_at_again(
+def test_a_repair_by_another_client_ends_a_failure(
     synced: Agent, director: Director, cluster: Cluster
 ) -> None:
-    """A change after which an object is as assigned wakes it, because its failure has to go."""
+    """A change that brings an object in sync triggers a reconcile, which removes the failure."""
     cluster.failure = lambda method, *_: Forbidden("no", status=403) if method == "update" else None
     director.applications = [application(NAME, secret="changed", description="changed")]
     synced.cycle()
@@ -118,7 +118,7 @@ def test_a_failed_application_that_another_puts_right_is_looked_at_again(
     assert synced.state == "Synchronized"
 
 
-def test_a_frozen_cache_is_overruled_by_what_the_server_says(
+def test_the_server_overrules_a_lagging_cache(
     synced: Agent, director: Director, cluster: Cluster
 ) -> None:
     """A conflict has the object read; the work then ends with the cache still in the past."""
@@ -169,7 +169,7 @@ def test_a_deletion_spares_what_became_a_users(synced: Agent, director: Director
 
 
 @pytest.mark.parametrize("while_running", [True, False])
-def test_an_application_that_a_user_took_over_keeps_no_credentials_of_compass(
+def test_an_application_taken_over_by_a_user_loses_its_secrets(
     synced: Agent, director: Director, cluster: Cluster, while_running: bool
 ) -> None:
     """compassMetadata removed by hand, then unassigned: the Secrets that the agent made go, and nothing else."""
@@ -191,14 +191,14 @@ def test_an_application_that_a_user_took_over_keeps_no_credentials_of_compass(
     assert cluster.secrets() == {"theirs": theirs}
     agent.priorities.clear()
     agent.cycle()
-    assert agent.priorities == [], "it is looked at again and again"
+    assert agent.priorities == [], "it is reconciled repeatedly"
 
 
 @pytest.mark.parametrize("name", sorted(reserved_secrets(Settings())))
 def test_compass_cannot_name_a_secret_of_the_agents_own(
     agent: Agent, director: Director, cluster: Cluster, name: str
 ) -> None:
-    """Not to create it, and not to change one that carries its labels: it is an InvalidSecret, and told."""
+    """Not to create it, and not to change one that carries its labels: it is an InvalidSecret, and reported."""
     prefix, _, bundle_id = name.partition("-")
     (bundle,) = items(application(prefix).bundles)
     director.applications = [application(prefix, bundles=(replace(bundle, id=bundle_id),))]
@@ -214,8 +214,8 @@ def test_compass_cannot_name_a_secret_of_the_agents_own(
     assert name in event[1]
 
 
-def test_a_name_that_conflicts_for_ever_is_reported(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """Nine conflicts in a row are none. The sync concludes, names the Application, and goes on trying."""
+def test_repeated_conflicts_are_reported(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Not nine in a row, but ten. The sync concludes, names the Application, and goes on trying."""
     conflicts = 9
 
     def conflict(method: str, resource: Resource, _name: str) -> ApiError | None:
@@ -242,8 +242,8 @@ def test_a_name_that_conflicts_for_ever_is_reported(synced: Agent, director: Dir
     assert synced.state == "Synchronized"
 
 
-def test_a_programming_error_is_reported_by_its_kind_alone(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """Whatever is raised, the sync concludes; the text may quote data and is told nowhere."""
+def test_a_programming_error_is_reported_by_its_type_alone(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Whatever is raised, the sync concludes; the text may quote data and is shown nowhere."""
 
     def broken(_method: str, _resource: Resource, name: str) -> ApiError | None:
         if name == "broken":
@@ -262,7 +262,7 @@ def test_a_programming_error_is_reported_by_its_kind_alone(synced: Agent, direct
     assert "password" not in str(synced.recorder.events) + synced.sync_error
 
 
-def test_a_refused_secret_holds_up_neither_its_application_nor_the_others(
+def test_a_refused_secret_delays_nothing_else(
     agent: Agent, director: Director, cluster: Cluster
 ) -> None:
     """Of three bundles one has a Secret that is refused, and the Secret of another is a user's, which is tried again
@@ -311,7 +311,7 @@ def test_a_secret_is_there_before_the_application_names_it(synced: Agent, direct
 
 @pytest.mark.parametrize("taken", ["ownerReferences", "labels"])
 @pytest.mark.parametrize("left", [[], [application(NAME, secret=None)]], ids=["unassigned", "bundle without"])
-def test_a_secret_without_owner_or_labels_goes_when_it_is_not_wanted(
+def test_an_unwanted_secret_without_owner_or_labels_is_deleted(
     synced: Agent, director: Director, cluster: Cluster, taken: str, left: list[Application]
 ) -> None:
     """One of the two was taken away while no agent ran. Without owner, labels and name say whose it was, also when the
@@ -344,7 +344,7 @@ def test_a_secret_that_an_application_only_names_is_spared(synced: Agent, direct
     assert cluster.secrets() == {"theirs": theirs}
 
 
-def test_a_foreign_secret_that_gets_our_labels_is_taken_over_at_once(
+def test_a_foreign_secret_with_our_labels_is_taken_over_at_once(
     agent: Agent, director: Director, cluster: Cluster
 ) -> None:
     """So a user solves the clash of names: without waiting for the next try. No watch shows an owner alone."""
@@ -372,7 +372,7 @@ def test_a_foreign_secret_that_gets_our_labels_is_taken_over_at_once(
 
 
 def test_a_deletion_spares_a_secret_that_became_a_users(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """A user took owner and labels away since the cache saw it: nothing tells it from a Secret of theirs."""
+    """A user took owner and labels away since the cache saw it: nothing distinguishes it from a Secret of theirs."""
     synced.lagging = True
     mine = copy.deepcopy(cluster.secrets()[SECRET_NAME])
     del mine["metadata"]["ownerReferences"], mine["metadata"]["labels"]
@@ -396,7 +396,7 @@ def test_a_foreign_secret_of_that_name_is_left_alone(
         assert cluster.secrets()[SECRET_NAME] == foreign
         assert ("does not belong" in agent.sync_error) is bool(assigned)
     cluster.remove(SECRET, SECRET_NAME, NAMESPACE)
-    agent.clock.advance(6.0)  # no watch tells about a Secret without our labels
+    agent.clock.advance(6.0)  # no watch shows a Secret without our labels
     agent.settle()
     assert agent.state == "Synchronized"
     assert "password" in cluster.secrets()[SECRET_NAME]["data"]
@@ -442,7 +442,7 @@ def test_an_immutable_secret_that_finalizers_keep_is_reported(
 
 
 def test_secrets_whose_application_is_gone_are_removed(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """Killed between the two deletions, or deleted by a user while nobody watched: the next start finds them."""
+    """Killed between the two deletions, or deleted by a user while no agent ran: the next start finds them."""
     synced.end()
     cluster.remove(APPLICATION, NAME)
     director.applications = []
@@ -462,7 +462,7 @@ def test_secrets_of_an_application_with_a_problem_stay(synced: Agent, director: 
     assert SECRET_NAME in cluster.secrets()
     synced.priorities.clear()
     synced.cycle()
-    assert synced.priorities == [], "it is looked at again and again"
+    assert synced.priorities == [], "it is reconciled repeatedly"
 
 
 def test_a_problem_is_not_noted_on_an_application_of_a_user(agent: Agent, director: Director, cluster: Cluster) -> None:
@@ -479,14 +479,14 @@ def test_a_problem_is_not_noted_on_an_application_of_a_user(agent: Agent, direct
     assert len(agent.recorder.of("DuplicateName")) == 2
 
 
-def test_a_bundle_without_credentials_any_more_is_told(synced: Agent, director: Director, cluster: Cluster) -> None:
+def test_withdrawn_credentials_are_reported(synced: Agent, director: Director, cluster: Cluster) -> None:
     """Hidden credentials look like none: the Secret goes, with an Event. A bundle that is gone is no news."""
     (bundle,) = items(director.applications[0].bundles)
     director.applications = [application(NAME, bundles=(replace(bundle, defaultInstanceAuth=None),))]
     synced.cycle()
     assert not cluster.secrets()
-    told = f"The Director no longer returns credentials or parameters of a bundle; removed: {SECRET_NAME}"
-    assert synced.recorder.of("CredentialsVanished") == [(NAME, told)]
+    message = f"The Director no longer returns credentials or parameters of a bundle; removed: {SECRET_NAME}"
+    assert synced.recorder.of("CredentialsVanished") == [(NAME, message)]
     director.applications = [application(NAME)]
     synced.cycle()
     director.applications = [application(NAME, bundles=())]
@@ -495,7 +495,7 @@ def test_a_bundle_without_credentials_any_more_is_told(synced: Agent, director: 
     assert len(synced.recorder.of("CredentialsVanished")) == 1
 
 
-def test_credentials_that_cannot_be_served_are_told_once(agent: Agent, director: Director, cluster: Cluster) -> None:
+def test_unsupported_credentials_are_reported_once(agent: Agent, director: Director, cluster: Cluster) -> None:
     """An Event when it is so, also for an Application that needs no write, and again only when it changes."""
 
     def with_kind(kind: str | None) -> Bundle:
@@ -520,7 +520,7 @@ def test_credentials_that_cannot_be_served_are_told_once(agent: Agent, director:
     for assigned in ([], director.applications):
         director.applications = assigned
         agent.cycle()
-    assert len(agent.recorder.of("CredentialsNotServed")) == 4, "a new Application is not told of"
+    assert len(agent.recorder.of("CredentialsNotServed")) == 4, "no Event for a new Application"
 
 
 def _sync_status(cluster: Cluster, name: str = NAME) -> str:
@@ -528,7 +528,7 @@ def _sync_status(cluster: Cluster, name: str = NAME) -> str:
     return status
 
 
-def test_an_application_says_whether_it_is_in_sync(agent: Agent, director: Director, cluster: Cluster) -> None:
+def test_an_annotation_shows_the_sync_status(agent: Agent, director: Director, cluster: Cluster) -> None:
     """One word in an annotation, in the write that makes it true; a write of its own only when the word changes."""
     director.applications = [application(NAME)]
     agent.settle()
@@ -555,7 +555,7 @@ def test_an_application_says_whether_it_is_in_sync(agent: Agent, director: Direc
     assert (_sync_status(cluster), cluster.requests["update Application"]) == ("Synced", 4)
 
 
-def test_an_application_whose_deletion_is_held_says_so(cluster: Cluster, director: Director) -> None:
+def test_an_annotation_shows_a_held_deletion(cluster: Cluster, director: Director) -> None:
     """Until it is assigned again."""
     agent = Agent(cluster, director, max_deletion_percent=0)
     director.applications = [application(NAME)]
@@ -590,7 +590,7 @@ def test_with_a_limit_what_a_backup_restores_waits_for_a_fetch(cluster: Cluster,
     assert "4 of 4 Applications would be deleted" in agent.sync_error
 
 
-def test_an_application_without_a_sync_status_is_not_written_for_it(synced: Agent, cluster: Cluster) -> None:
+def test_a_missing_sync_status_alone_causes_no_write(synced: Agent, cluster: Cluster) -> None:
     """The Go agent has left thousands of them: the upgrade writes none that is right."""
     plain = copy.deepcopy(cluster.applications()[NAME])
     del plain["metadata"]["annotations"]
@@ -601,7 +601,7 @@ def test_an_application_without_a_sync_status_is_not_written_for_it(synced: Agen
 
 
 def test_a_foreign_application_costs_no_request(agent: Agent, director: Director, cluster: Cluster) -> None:
-    """It is reported in every sync, and looked at in the cache only."""
+    """It is reported in every sync, and read from the cache only."""
     mine = cluster.put(APPLICATION, {"metadata": {"name": NAME}, "spec": {"description": "mine"}})
     director.applications = [application(NAME)]
     agent.settle()
@@ -617,8 +617,8 @@ def test_a_foreign_application_costs_no_request(agent: Agent, director: Director
     assert agent.state == "Synchronized"
 
 
-def test_values_of_a_secret_that_is_gone_are_not_kept(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """Also if it was compared and never written, because somebody deleted it."""
+def test_values_of_a_deleted_secret_are_not_kept(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Also if it was compared and never written, because a user deleted it."""
     director.applications = [application(NAME, secret="rotated")]
     synced.clock.advance(20)
     synced.step_sync()

@@ -73,7 +73,6 @@ def test_parameters_are_stored_when_there_are_any(headers: Any, query: Any, expe
 
 
 def test_no_value_is_printed() -> None:
-    """A Secret's repr is safe in a log."""
     assert BASIC.data["password"] not in repr(BASIC)
 
 
@@ -85,7 +84,7 @@ def stored() -> dict[str, Any]:
     return secret | {"type": "Opaque"}
 
 
-def test_what_others_wrote_is_no_difference_and_survives() -> None:
+def test_fields_of_others_are_no_difference_and_survive() -> None:
     """Labels, annotations and references of others stay, also when the data is reverted."""
     actual = stored()
     actual["metadata"]["labels"]["mine"] = "x"
@@ -139,11 +138,11 @@ PROBLEMS = [
 ]
 
 
-@pytest.mark.parametrize(("secret", "told"), PROBLEMS, ids=[str(row[1]) for row in PROBLEMS])
-def test_what_kubernetes_would_refuse_is_told_in_advance(secret: DesiredSecret, told: str | None) -> None:
+@pytest.mark.parametrize(("secret", "text"), PROBLEMS, ids=[str(row[1]) for row in PROBLEMS])
+def test_a_secret_that_kubernetes_would_refuse_is_a_problem(secret: DesiredSecret, text: str | None) -> None:
     """Name, labels and size."""
     problem = secret_problem(secret)
-    assert (problem is None) if told is None else (problem is not None and told in problem)
+    assert (problem is None) if text is None else (problem is not None and text in problem)
 
 
 LABELS = {"app": "mp-shop", "bundleId": BUNDLE_ID}

@@ -1,4 +1,4 @@
-"""The sync reconciler on virtual time: when it asks the Director, what it publishes, and what it tells."""
+"""The sync reconciler on virtual time: when it fetches, what it publishes, and what it reports."""
 
 import copy
 import re
@@ -87,11 +87,12 @@ def test_a_change_during_a_sync_is_compared_with_its_plan(
 
 
 @pytest.mark.parametrize("error", [None, Refused("insufficient scopes")], ids=["answered", "refused"])
-def test_an_answer_to_credentials_that_were_replaced_meanwhile_is_void(
+def test_an_answer_for_replaced_credentials_is_discarded(
     synced: Agent, director: Director, error: CompassError | None
 ) -> None:
-    """A pairing switches over while the Director is asked: what it says of the Runtime before is neither applied nor
-    told, and it is asked again with the new credentials."""
+    """A pairing switches over during a fetch: the answer is neither applied nor reported, and the next fetch begins at
+    once, with the new credentials.
+    """
     ask = director.fetch
 
     def switch_meanwhile(runtime_id: str, *, request_id: str) -> Assignment:
@@ -122,8 +123,8 @@ def test_an_unchanged_cycle_costs_one_status_write(synced: Agent, director: Dire
     assert not synced.recorder.events
 
 
-def test_asks_once_a_period_however_often_it_is_woken(synced: Agent, director: Director) -> None:
-    """Events on the CompassConnection, its own writes included, do not make it ask earlier."""
+def test_it_fetches_once_a_period_whatever_triggers_it(synced: Agent, director: Director) -> None:
+    """Events of the CompassConnection, its own writes included, cause no earlier fetch."""
     fetches = director.fetches
     for _ in range(19):
         synced.cycle(1)
@@ -193,10 +194,10 @@ def test_failures_are_tried_again_with_growing_delays(agent: Agent, director: Di
 
 
 @pytest.mark.parametrize("what", ["runtime", "certificate", "object"])
-def test_a_new_runtime_certificate_or_object_is_synchronised_at_once(
+def test_a_new_runtime_certificate_or_object_is_synced_at_once(
     synced: Agent, director: Director, what: str
 ) -> None:
-    """What was fetched for another Runtime, or before a reconnect, says nothing any more; resyncNow delays nothing."""
+    """What was fetched for another Runtime, or before a reconnect, does not count; resyncNow delays nothing."""
     _set_resync_now(synced)
     synced.settle()
     fetches = director.fetches
@@ -217,8 +218,8 @@ def test_a_new_runtime_certificate_or_object_is_synchronised_at_once(
     assert synced.state == "Synchronized"
 
 
-def test_a_slow_director_is_left_a_rest(cluster: Cluster, director: Director) -> None:
-    """An answer that takes longer than the period is not followed by the next question without a pause."""
+def test_a_slow_director_gets_a_pause(cluster: Cluster, director: Director) -> None:
+    """After an answer that takes longer than the period, the next fetch waits."""
     agent = Agent(cluster, director, minimal_sync_time=10.0)
     fetch = director.fetch
 
@@ -231,7 +232,7 @@ def test_a_slow_director_is_left_a_rest(cluster: Cluster, director: Director) ->
 
 
 @pytest.mark.parametrize("state", ["ConnectionFailed", "", "unheard of"])
-def test_without_a_connection_nothing_is_asked(agent: Agent, director: Director, state: str) -> None:
+def test_without_a_connection_nothing_is_fetched(agent: Agent, director: Director, state: str) -> None:
     """There must be a connection first; a failed maintenance still allows it."""
     agent.status["connectionState"] = state
     agent.settle()
@@ -271,7 +272,7 @@ def test_a_certificate_of_another_runtime_synchronises_nothing(
     assert not cluster.requests
 
 
-def test_a_director_that_never_tells_the_owner_is_asked_twice(
+def test_a_director_without_the_owner_query_is_asked_twice(
     agent: Agent, director: Director, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be older than the query: a fetch that succeeds in between settles it."""
@@ -283,8 +284,8 @@ def test_a_director_that_never_tells_the_owner_is_asked_twice(
     assert all(asked), "a call without a request id"
 
 
-def test_an_unexpected_error_is_a_failed_sync_and_told_by_its_kind(agent: Agent, director: Director) -> None:
-    """The text may have data. The next attempt is after a pause."""
+def test_an_unexpected_error_is_reported_by_its_type(agent: Agent, director: Director) -> None:
+    """Its text may contain data. The next attempt is after a pause."""
 
     def broken(*_: object, **__: object) -> Assignment:
         director.fetches += 1
@@ -310,7 +311,7 @@ def test_settings_of_applications_are_applied(cluster: Cluster, director: Direct
 
 
 def test_failing_fetches_change_nothing(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """Whatever the failure: no object is touched, drift is still undone, and the status says so until one succeeds."""
+    """No object changes, drift is still undone, and the status shows the failure until a fetch succeeds."""
     for error in (Unavailable("down"), InvalidAnswer("is null", path="runtime"), Refused("insufficient scopes")):
         director.error = error
         synced.cycle(PERIOD)
@@ -319,8 +320,8 @@ def test_failing_fetches_change_nothing(synced: Agent, director: Director, clust
             rf"Failed to fetch configuration: x-request-id: runtime_\S+ failed: {re.escape(str(error))}",
             synced.sync_error,
         )
-        told = ("compass-connection", f"Failed to fetch configuration: {error}")
-        assert synced.recorder.of("SynchronizationFailed")[-1] == told
+        event = ("compass-connection", f"Failed to fetch configuration: {error}")
+        assert synced.recorder.of("SynchronizationFailed")[-1] == event
         assert not cluster.requests
     (refusal,) = synced.health.observations().refusals
     assert (refusal.by, refusal.certificate) == (CompassService.DIRECTOR, "first")
@@ -395,7 +396,6 @@ def test_an_incomplete_application_is_reported_and_left(synced: Agent, director:
 
 
 def test_ten_failures_are_named_and_the_rest_counted(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """The error of the status stays readable."""
     cluster.failure = lambda *_: Forbidden("no", status=403)
     director.applications += [application(f"new-{number:02d}") for number in range(15)]
     synced.cycle(PERIOD)
@@ -406,8 +406,8 @@ def test_ten_failures_are_named_and_the_rest_counted(synced: Agent, director: Di
     assert synced.status["applications"]["synced"] == 10
 
 
-def test_a_recovery_is_told_without_another_fetch(synced: Agent, director: Director, cluster: Cluster) -> None:
-    """A second after the last word at the earliest: failures that come and go are not a write each."""
+def test_a_recovery_is_reported_without_a_fetch(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """A second after the last write at the earliest: failures that come and go are not a write each."""
     cluster.failure = lambda *_: Forbidden("no", status=403)
     director.applications += [application("new")]
     synced.cycle(PERIOD)
@@ -465,7 +465,7 @@ def test_metrics_show_results_and_state_of_each_sync(agent: Agent, director: Dir
 # --- deletions ---
 
 
-def test_more_than_half_at_once_is_told(synced: Agent, director: Director, cluster: Cluster) -> None:
+def test_a_mass_deletion_is_reported(synced: Agent, director: Director, cluster: Cluster) -> None:
     """One Event, and the deletions are done. Neither Applications of users count, nor those that are being deleted."""
     leaving = {"name": "leaving", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/theirs"]}
     cluster.put(APPLICATION, {"metadata": leaving, "spec": {"compassMetadata": {}}})
@@ -482,7 +482,7 @@ def test_more_than_half_at_once_is_told(synced: Agent, director: Director, clust
 
 
 def test_too_many_deletions_wait_for_a_confirmation(cluster: Cluster, director: Director) -> None:
-    """Held as a whole, told in state, error and Event; creations and changes go on; a confirmation acts at once and
+    """Held as a whole, shown in state, error and Event; creations and changes go on; a confirmation acts at once and
     stays valid until all of them are done.
     """
     agent = Agent(cluster, director, max_deletion_percent=50)
@@ -505,7 +505,7 @@ def test_too_many_deletions_wait_for_a_confirmation(cluster: Cluster, director: 
     for text in ("5", "6", "many", "-6", "६", "", "9" * 5000):
         _confirm(agent, text)
         agent.settle()
-    assert director.fetches == fetches, "a confirmation of something else has the Director asked"
+    assert director.fetches == fetches, "a confirmation of another set causes a fetch"
     _confirm(agent, _printed_confirmation(agent))
     cluster.failure = lambda method, *_: Forbidden("no", status=403) if method == "delete" else None
     agent.settle()
@@ -521,7 +521,7 @@ def test_too_many_deletions_wait_for_a_confirmation(cluster: Cluster, director: 
 
 @pytest.mark.parametrize("afterwards", [10, 3], ids=["assigned again", "more are gone"])
 def test_a_confirmation_of_another_set_is_void(cluster: Cluster, director: Director, afterwards: int) -> None:
-    """What is held has changed when the confirmation arrives: it is removed and told, and confirms nothing later."""
+    """The confirmation is removed, an Event says so, and it confirms nothing later."""
     agent = Agent(cluster, director, max_deletion_percent=50)
     _assign(director, 10)
     agent.settle()
@@ -540,7 +540,7 @@ def test_a_confirmation_of_another_set_is_void(cluster: Cluster, director: Direc
     assert len(cluster.applications()) == 10, "an old confirmation has released a later deletion"
 
 
-def test_a_confirmation_that_comes_before_the_first_answer_counts(cluster: Cluster, director: Director) -> None:
+def test_a_confirmation_before_the_first_fetch_is_valid(cluster: Cluster, director: Director) -> None:
     """The agent was restarted between the message and the command; the same set has the same name."""
     first = Agent(cluster, director, max_deletion_percent=50)
     _assign(director, 10)
@@ -559,7 +559,6 @@ def test_a_confirmation_that_comes_before_the_first_answer_counts(cluster: Clust
 
 
 def test_labels_are_reported_when_absent_or_different(agent: Agent, director: Director) -> None:
-    """And only then."""
     director.labels["runtime_consoleUrl"] = "https://old"
     agent.settle()
     assert director.labels["runtime_consoleUrl"] == "https://console.kyma.local"
@@ -583,7 +582,7 @@ def test_failing_labels_do_not_undo_the_sync(agent: Agent, director: Director, c
     assert agent.state == "Synchronized"
 
 
-def test_a_connection_that_is_lost_during_the_sync_is_no_result_of_it(
+def test_a_sync_does_not_overwrite_a_lost_connection(
     agent: Agent, director: Director, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The state of the connection that a conflict brings stays, and no Event says that it is in sync."""
@@ -603,7 +602,7 @@ def test_a_connection_that_is_lost_during_the_sync_is_no_result_of_it(
     assert not agent.recorder.events
 
 
-def test_an_own_write_that_a_later_list_does_not_show_is_looked_at_again(
+def test_an_own_write_that_a_later_list_lacks_is_checked_again(
     synced: Agent, director: Director, cluster: Cluster
 ) -> None:
     """What was found equal was the write; the API server was restored since, and what it has counts."""

@@ -1,4 +1,4 @@
-"""What holds an Application up is in the status, with a cure: finalizers, other clients, webhooks, sizes."""
+"""The status shows what blocks an Application, and the remedy: finalizers and hanging webhooks."""
 
 import copy
 import threading
@@ -41,7 +41,7 @@ def test_an_unwanted_secret_that_a_finalizer_keeps_is_named(
 def test_an_application_that_a_finalizer_keeps_is_named(
     assigned: bool, synced: Agent, director: Director, cluster: Cluster
 ) -> None:
-    """Whether a person deletes it, and it is made again afterwards, or it is unassigned."""
+    """Whether a user deletes it, so that it is created again, or it is unassigned."""
     cluster.edit(APPLICATION, NAME, lambda obj: obj["metadata"].update(finalizers=["example.com/theirs"]))
     if assigned:
         cluster.delete(APPLICATION, NAME, uid=cluster.applications()[NAME]["metadata"]["uid"])
