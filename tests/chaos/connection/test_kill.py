@@ -1,4 +1,4 @@
-"""SIGKILL at every point of pairing and of renewal at which the agent talks to anybody, before, during and after."""
+"""SIGKILL at every point of pairing and of renewal at which the agent sends a request: before, during and after it."""
 
 import signal
 import sys

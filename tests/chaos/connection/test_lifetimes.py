@@ -51,9 +51,9 @@ def test_a_hundred_certificates_in_turn_fail_no_call(
         "the last change",
         lambda: f"change {changes}" in {a["spec"]["description"] for a in world.applications().values()},
     )
-    told = events(world)
-    assert told
-    warnings = {event["reason"] for event in told if event["type"] == "Warning"}
+    written = events(world)
+    assert written
+    warnings = {event["reason"] for event in written if event["type"] == "Warning"}
     with capsys.disabled():
         print(
             f"\n{issued(world)} certificates in {took:.0f} s, {calls} calls to the Director of which {failed} failed, "

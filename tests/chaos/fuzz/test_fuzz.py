@@ -27,7 +27,7 @@ TESTS = [
 
 @pytest.mark.slow
 def test_any_answer_and_any_object_for_ten_minutes() -> None:
-    """No exception leaves a reconcile, no secret is told, memory stays bounded."""
+    """No exception leaves a reconcile, no secret is shown, memory stays bounded."""
     deadline = time.monotonic() + SECONDS
     rounds = 0
     while time.monotonic() < deadline or not rounds:

@@ -1,4 +1,4 @@
-"""One history of the Director and of users, in which Applications and Secrets come, change and go, for ever in a round.
+"""One history of the Director and of users, in which Applications and Secrets come, change and go, in an endless round.
 
 What each step leads to is learnt from a run that nothing disturbs; that it is right is for other tests.
 """
@@ -66,7 +66,7 @@ STATES: list[list[Object]] = [
     ],
 ]
 
-#: The order in which they follow each other for ever, from the first on.
+#: The order in which they follow each other, again and again.
 ROUND = [*range(1, len(STATES)), 0]
 
 _LABELLED = "mp-c"  # by a user, from state 2 on
@@ -141,7 +141,7 @@ def uids(world: World) -> set[str]:
 def tamper(world: World, wanted: Snapshot, known: set[str]) -> None:
     """Users edit and delete objects of the agent, in whatever state they find them.
 
-    Two things are left out, since nothing could tell the agent of them at once. What an agent has made itself and not
+    Two things are left out, since nothing could show them to the agent at once. What an agent has made itself and not
     seen yet, so what is not among the `known` uids, is not deleted or hidden: it looks as before that, so the agent
     believes its own write until it lists again. And labels are taken only from Secrets that are `wanted` or that a
     standing Application names: when it is deleted too, only a dangling reference shows that a Secret has no owner,

@@ -76,7 +76,7 @@ def test_killed_after_every_write(paired: World, golden: list[Snapshot], log: Au
 
 
 def test_every_event_after_the_nth_is_lost(paired: World, golden: list[Snapshot], log: AuditLog) -> None:
-    """From one state to the next the watch tells the first n events and no more, for every state and n. What users do
+    """From one state to the next the watch sends the first n events and no more, for every state and n. What users do
     before a list shows the current state is reverted, too.
     """
     log.clear()
@@ -98,7 +98,7 @@ def test_every_event_after_the_nth_is_lost(paired: World, golden: list[Snapshot]
 
 @pytest.mark.parametrize("restart", [False, True], ids=["listed", "restarted"])
 def test_whole_states_are_never_seen(paired: World, golden: list[Snapshot], log: AuditLog, *, restart: bool) -> None:
-    """From each state to each later one of a round the watch tells nothing. A list ends it, or the agent's restart."""
+    """From each state to each later one of a round the watch sends nothing. A list ends it, or the agent's restart."""
     log.clear()
     gaps = 0
     clear(paired)

@@ -1,4 +1,4 @@
-"""One replica of a controller, as a process of its own: fights for a lease, and leaves a trace while it leads.
+"""One replica of a controller, as a process of its own: competes for a Lease, and leaves a trace while it leads.
 
 Usage: replica.py KUBECONFIG NAMESPACE IDENTITY LEASE_DURATION RENEW_DEADLINE RETRY_PERIOD
 Prints a line "<monotonic seconds> <word>" for: started, leading (each 20 ms), lost (the leader's part has ended),
@@ -22,14 +22,14 @@ SHARED = "shared"
 BEAT_SECONDS = 0.02
 
 
-def tell(word: str) -> None:
+def trace(word: str) -> None:
     os.write(1, f"{time.monotonic():.3f} {word}\n".encode())
 
 
 def lead(stop: threading.Event) -> None:
     while not stop.wait(BEAT_SECONDS):
-        tell("leading")
-    tell("lost")
+        trace("leading")
+    trace("lost")
 
 
 def main() -> int:
@@ -66,9 +66,9 @@ def main() -> int:
 
     manager.add_controllers(controllers)
     manager.add_runnable("trace", lead, leader_only=True)
-    tell("started")
+    trace("started")
     manager.run(stop)
-    tell("stopped")
+    trace("stopped")
     return 0
 
 

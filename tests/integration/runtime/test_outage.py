@@ -48,7 +48,7 @@ def agents(world: World, count: int, *, kubeconfig: Path | None = None) -> list[
 
 
 def come_right(world: World, *, since: float) -> float:
-    """Seconds until drift is undone: an Application and a Secret that somebody has deleted after the return."""
+    """Seconds until drift is undone: an Application and a Secret that a user has deleted after the return."""
     name = next(iter(world.applications()))
     secret = next(iter(world.secrets()))
     world.client.delete(APPLICATION, name)
@@ -79,7 +79,7 @@ def test_an_outage_of_the_api_server(outage: int, replicas: int, world: World) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_what_changed_in_compass_during_the_outage_is_there_after_it(world: World) -> None:
+def test_changes_in_compass_during_an_outage_are_applied(world: World) -> None:
     """A lost term is followed by one that fetches first: nothing that was planned before is taken for true."""
     (agent,) = agents(world, 1)
     gone, changed, *_ = landscape()
@@ -87,14 +87,14 @@ def test_what_changed_in_compass_during_the_outage_is_there_after_it(world: Worl
     agent_log = world.directory / "agent-0.log"
     world.wait_for("the loss of the lease", lambda: "Leader election lost" in agent_log.read_text(), timeout=60)
     world.compass.state.remove_application(gone["id"])
-    world.compass.put_application({**changed, "description": "Changed while nobody could tell"})
+    world.compass.put_application({**changed, "description": "Changed in the outage"})
     world.control_plane.start_apiserver()
     back = time.monotonic()
     world.wait_for(
         "what Compass says",
         lambda: (
             len(found := world.applications()) == len(landscape()) - 1
-            and any(obj["spec"]["description"] == "Changed while nobody could tell" for obj in found.values())
+            and any(obj["spec"]["description"] == "Changed in the outage" for obj in found.values())
         ),
     )
     took = time.monotonic() - back
@@ -201,9 +201,9 @@ def test_a_stop(world: World) -> None:
     world.wait_for_state("Synchronized", timeout=120)
     world.compass.faults.add(Fault(kind="hang", target="director"))
     wait_for_fault(world, "hang")
-    told = time.monotonic()
+    began = time.monotonic()
     assert agent.stop() == 0
-    assert time.monotonic() - told < SLACK
+    assert time.monotonic() - began < SLACK
     assert "Released the Lease" in agent.log.read_text()
 
 

@@ -25,7 +25,7 @@ def test_unchanged_cycles_ask_nothing_of_the_api_server(
     def done() -> int:
         return agent.log.count("Fetched from the Director")
 
-    world.wait_for("its Event, which comes a little later", lambda: "Synchronized" in _told(world))
+    world.wait_for("its Event, which comes a little later", lambda: "Synchronized" in _reasons(world))
     # A late write of a former leader must not replace what the next one has written (controller/runtime/term.py).
     writes = [request for request in log.requests() if request.is_write and request.resource != "events"]
     created = {"applications", "secrets", "compassconnections"}
@@ -42,7 +42,7 @@ def test_unchanged_cycles_ask_nothing_of_the_api_server(
     assert world.state() == "Synchronized"
 
 
-def _told(world: World) -> set[str]:
+def _reasons(world: World) -> set[str]:
     """Reasons of the Events about the CompassConnection that is there now."""
     uid = (world.connection() or {})["metadata"]["uid"]
     return {event["reason"] for event in world.events() if event["involvedObject"].get("uid") == uid}

@@ -1,4 +1,4 @@
-"""One application that cannot be applied holds up no other; whatever the Director answers breaks nothing."""
+"""One application that cannot be applied delays no other."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -89,7 +89,7 @@ def policy(world: World) -> Iterator[None]:
     world.remove(POLICY, NAME)
 
 
-def test_what_cannot_be_applied_is_reported_and_the_others_are_applied(
+def test_a_failing_application_is_reported_and_delays_no_other(
     world: World, start: StartAgent, policy: None, servers: Servers
 ) -> None:
     """Each is named in the error of the status and has an Event; each recovers once its cause is gone."""
@@ -133,7 +133,7 @@ THEIRS = ObjectName("kyma-system", "serverless-registry-config")
 OWN_NAMESPACE = "istio-system"  # any other one that is there
 
 
-def test_in_a_namespace_of_their_own_secrets_of_applications_meet_no_others(world: World, start: StartAgent) -> None:
+def test_a_separate_namespace_protects_other_secrets(world: World, start: StartAgent) -> None:
     """Then Compass cannot even create one that another component reads, and that is not there yet."""
     attack = director_application("serverless")
     attack["bundles"][0]["id"] = "registry-config"

@@ -7,7 +7,7 @@ import pytest
 
 from controller.resources import APPLICATION, SYNC_STATUS
 from e2e.world import World
-from informers import Resource
+from informers import Resource, ServerError
 from tests.integration.sync.conftest import StartAgent
 from tests.integration.sync.test_isolation import director_application
 from tests.support.audit_log import AuditLog
@@ -51,10 +51,13 @@ def _remove_policy(world: World) -> None:
 
 
 def _probed(world: World) -> str:
-    """The description that would be stored."""
+    """The description that would be stored; that of the probe while the API server takes over a CRD."""
     kind = {"apiVersion": APPLICATION.api_version, "kind": APPLICATION.kind}
     body = {**kind, "metadata": {"name": "probe"}, "spec": {"description": OURS}}
-    stored = world.client.request("POST", APPLICATION.path(), query={"dryRun": "All"}, body=body)
+    try:
+        stored = world.client.request("POST", APPLICATION.path(), query={"dryRun": "All"}, body=body)
+    except ServerError:
+        return OURS
     return str(stored["spec"]["description"])
 
 
@@ -80,5 +83,3 @@ def test_a_policy_that_changes_a_field_is_in_the_status(
     stored = world.applications()["mp-one"]
     assert stored["spec"]["description"] == "Description not provided"
     assert stored["metadata"]["annotations"][SYNC_STATUS] == "Synced"
-
-

@@ -110,9 +110,7 @@ def test_new_content_is_written_without_a_pause(
     assert agent.state == "Synchronized"
 
 
-def test_the_status_after_an_override_includes_secrets(
-    agent: Agent, director: Director, cluster: Cluster
-) -> None:
+def test_the_status_after_an_override_includes_secrets(agent: Agent, director: Director, cluster: Cluster) -> None:
     """The cluster keeps the Application again, and refuses its Secret."""
     cluster.mutate = _describe
     director.applications = [application(NAME)]

@@ -97,9 +97,7 @@ def test_drift_without_an_event_is_undone_after_a_list(
     assert {**repaired, "metadata": None} == {**created, "metadata": None}
 
 
-def test_a_repair_by_another_client_ends_a_failure(
-    synced: Agent, director: Director, cluster: Cluster
-) -> None:
+def test_a_repair_by_another_client_ends_a_failure(synced: Agent, director: Director, cluster: Cluster) -> None:
     """A change that brings an object in sync triggers a reconcile, which removes the failure."""
     cluster.failure = lambda method, *_: Forbidden("no", status=403) if method == "update" else None
     director.applications = [application(NAME, secret="changed", description="changed")]
@@ -118,9 +116,7 @@ def test_a_repair_by_another_client_ends_a_failure(
     assert synced.state == "Synchronized"
 
 
-def test_the_server_overrules_a_lagging_cache(
-    synced: Agent, director: Director, cluster: Cluster
-) -> None:
+def test_the_server_overrules_a_lagging_cache(synced: Agent, director: Director, cluster: Cluster) -> None:
     """A conflict has the object read; the work then ends with the cache still in the past."""
     synced.lagging = True
     user = copy.deepcopy(cluster.applications()[NAME])
@@ -262,9 +258,7 @@ def test_a_programming_error_is_reported_by_its_type_alone(synced: Agent, direct
     assert "password" not in str(synced.recorder.events) + synced.sync_error
 
 
-def test_a_refused_secret_delays_nothing_else(
-    agent: Agent, director: Director, cluster: Cluster
-) -> None:
+def test_a_refused_secret_delays_nothing_else(agent: Agent, director: Director, cluster: Cluster) -> None:
     """Of three bundles one has a Secret that is refused, and the Secret of another is a user's, which is tried again
     after a pause only: the other Secret and the Application are written, and what is refused is tried again at once.
     """

@@ -194,9 +194,7 @@ def test_failures_are_tried_again_with_growing_delays(agent: Agent, director: Di
 
 
 @pytest.mark.parametrize("what", ["runtime", "certificate", "object"])
-def test_a_new_runtime_certificate_or_object_is_synced_at_once(
-    synced: Agent, director: Director, what: str
-) -> None:
+def test_a_new_runtime_certificate_or_object_is_synced_at_once(synced: Agent, director: Director, what: str) -> None:
     """What was fetched for another Runtime, or before a reconnect, does not count; resyncNow delays nothing."""
     _set_resync_now(synced)
     synced.settle()
