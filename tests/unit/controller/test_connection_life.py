@@ -170,6 +170,31 @@ def test_an_answer_that_is_not_stored_outlives_another_configuration() -> None:
     assert bench.signed == 2
 
 
+def test_an_answer_that_is_not_stored_is_not_used_for_another_pairing() -> None:
+    """That one was stored half done, and is there again from a backup, with its configuration."""
+    bench = Bench()
+    restored = bench.configure()
+    bench.connector.intervene = lambda op: HttpAnswer(503, b"", "") if op.startswith("sign") else None
+    bench.settle()
+    backup = bench.secret()["data"]
+    bench.connector.intervene = lambda _: None
+
+    def refuse(verb: str, kind: str) -> None:
+        if kind == "Secret" and bench.signed == 1:
+            raise ServerError("etcd is away", status=500)
+
+    bench.server.before = refuse
+    bench.configure()
+    bench.settle()
+    assert (bench.state, bench.signed) == ("ConnectionFailed", 1)
+    bench.server.before = lambda *_: None
+    bench.put_secret(backup)
+    bench.configure(**restored)
+    bench.run(SYNC_PERIOD)
+    bench.assert_connected()
+    assert bench.signed == 2
+
+
 # --- no hammering, no loops ---
 
 
@@ -388,6 +413,8 @@ def test_a_secret_that_a_revocation_deletes_while_the_connector_signs_stays_away
     assert bench.state == "ConnectionFailed"
     assert "revoked by an operator" in bench.error
     assert str(bench.credentials.read().credentials).endswith("does not exist")
+    failures = bench.registry.get_sample_value("compass_runtime_agent_pairing_attempts_total", {"result": "error"})
+    assert failures == 0, "a revocation is no failure of the pairing"
 
 
 def test_a_ca_secret_that_a_policy_changes_is_written_with_pauses(bench: Bench) -> None:

@@ -52,7 +52,7 @@ def test_certificates_that_are_due_when_they_come_are_renewed_with_pauses(validi
     bench.connector.state.clock = lambda: bench.clock.time() - behind
     bench.configure()
     bench.run(20)
-    assert bench.signed <= 3
+    assert bench.signed <= (1 if behind else 3)
     certificate = bench.credentials.load()
     left = certificate.not_after - bench.clock.time()
     before = bench.signed

@@ -1,12 +1,22 @@
 """What an operator sees of a problem in the list of `kubectl get`."""
 
+import time
 from typing import Any
 
 import pytest
 
 from controller.connection import problem, status
+from controller.connection.status import ConnectionState
 
 ID = "5b8bb3b2-6d3c-4c29-9a1b-0c8f9c6c6d01"
+
+CONNECTED = ("True", "Connected", "old")
+LOST = (ConnectionState.CONNECTION_FAILED, ConnectionState.CONNECTION_MAINTENANCE_FAILED)
+UNSYNCHRONIZED = (
+    ConnectionState.SYNCHRONIZATION_FAILED,
+    ConnectionState.RESOURCE_APPLICATION_FAILED,
+    ConnectionState.METADATA_UPDATE_FAILED,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +31,7 @@ ID = "5b8bb3b2-6d3c-4c29-9a1b-0c8f9c6c6d01"
 )
 def test_the_list_begins_with_the_cause(error: str, message: str) -> None:
     connection: dict[str, Any] = {"metadata": {}}
-    status.failed(connection, status.ConnectionState.CONNECTION_FAILED, error, now=0.0)
+    status.failed(connection, ConnectionState.CONNECTION_FAILED, error, now=0.0)
     status.derive_conditions(connection, now=0.0)
     assert connection["status"]["summary"]["message"] == message
     assert connection["status"]["connectionStatus"]["error"] == error
@@ -29,7 +39,7 @@ def test_the_list_begins_with_the_cause(error: str, message: str) -> None:
 
 def test_no_text_is_longer_than_a_kibibyte() -> None:
     connection: dict[str, Any] = {"metadata": {}}
-    status.failed(connection, status.ConnectionState.CONNECTION_FAILED, "x" * 5000, now=0.0)
+    status.failed(connection, ConnectionState.CONNECTION_FAILED, "x" * 5000, now=0.0)
     status.derive_conditions(connection, now=0.0)
     told = connection["status"]
     texts = [told["connectionStatus"]["error"], *(condition["message"] for condition in told["conditions"])]
@@ -68,7 +78,7 @@ def test_a_fetch_has_the_state_of_what_fails(
     connection: dict[str, Any] = {"metadata": {"generation": 7}, "status": {"connectionState": "Connected"}}
     status.sync_failed(connection, "before", now=0.0)
     if lost:
-        status.failed(connection, status.ConnectionState.CONNECTION_FAILED, "lost", now=0.0)
+        status.failed(connection, ConnectionState.CONNECTION_FAILED, "lost", now=0.0)
     counts = status.ApplicationCounts(3, 1, dict.fromkeys("ab", "no"))
     found = status.synchronized(
         connection, fetched_at=60.0, now=120.0, counts=counts, apply_error=apply_error, labels_error=labels_error
@@ -82,13 +92,46 @@ def test_a_fetch_has_the_state_of_what_fails(
     assert part.get("error", "") == error
     assert told["applications"] == {"desired": 3, "synced": 1, "failed": 2, "failing": ["a", "b"]}
     assert told["summary"]["applications"] == "1/3"
-    assert told["observedGeneration"] == 7
-    good = state == "Synchronized"
-    wanted = ("False", "False", "Unknown") if lost else (str(good), "True", str(good))
-    assert tuple(one["status"] for one in told["conditions"]) == wanted
     assert {one["lastTransitionTime"] for one in told["conditions"]} == {"1970-01-01T00:03:00Z"}
     status.derive_conditions(connection, now=240.0)
     assert {one["lastTransitionTime"] for one in told["conditions"]} == {"1970-01-01T00:03:00Z"}, "nothing has changed"
+
+
+@pytest.mark.parametrize(
+    ("state", "ready", "connected", "synchronized"),
+    [
+        (None, ("False", "Pending", "late"), ("Unknown", "Pending", "old"), ("Unknown", "Pending", "late")),
+        (ConnectionState.CONNECTED, ("False", "Connected", "late"), CONNECTED, ("Unknown", "Pending", "late")),
+        (ConnectionState.SYNCHRONIZED, ("True", "Ready", ""), CONNECTED, ("True", "Synchronized", "")),
+    ]
+    + [(state, ("False", state, "lost"), ("False", state, "lost"), ("Unknown", state, "lost")) for state in LOST]
+    + [(state, ("False", state, "late"), CONNECTED, ("False", state, "late")) for state in UNSYNCHRONIZED],
+    ids=str,
+)
+def test_the_conditions_follow_from_the_state(
+    state: ConnectionState | None,
+    ready: tuple[str, str, str],
+    connected: tuple[str, str, str],
+    synchronized: tuple[str, str, str],
+) -> None:
+    """Each with status, reason and the message about it: the error of the connection or of the sync, or the warning."""
+    connection: dict[str, Any] = {
+        "metadata": {"generation": 7} if state else {},
+        "status": {
+            "connectionState": str(state),
+            "connectionStatus": {"error": "lost", "warning": "old"},
+            "synchronizationStatus": {"error": "late"},
+            "applications": {},
+        },
+    }
+    status.derive_conditions(connection, now=60.0)
+    told = connection["status"]
+    wanted = {"Ready": ready, "Connected": connected, "Synchronized": synchronized}
+    found = {one["type"]: (one["status"], one["reason"], one["message"]) for one in told["conditions"]}
+    assert found == wanted
+    generations = {told["observedGeneration"], *(one["observedGeneration"] for one in told["conditions"])}
+    assert generations == {7 if state else 0}
+    assert told["summary"] == {"message": ready[2], "applications": "0/0"}
 
 
 def test_each_change_has_its_times() -> None:
@@ -103,9 +146,10 @@ def test_each_change_has_its_times() -> None:
     assert told() == [None, None]
     status.contacted(connection, at=60.0)
     assert told() == ["1970-01-01T00:01:00Z", "1970-01-01T00:01:00Z"]
-    status.failed(connection, status.ConnectionState.CONNECTION_FAILED, "lost", now=120.0)
+    status.failed(connection, ConnectionState.CONNECTION_FAILED, "lost", now=120.0)
     assert told() == ["1970-01-01T00:02:00Z", "1970-01-01T00:01:00Z"]
-    status.works(connection, state=status.ConnectionState.CONNECTED, now=180.0)
+    assert status.connection_error(connection) == "lost"
+    status.works(connection, state=ConnectionState.CONNECTED, now=180.0)
     assert told() == ["1970-01-01T00:03:00Z", "1970-01-01T00:03:00Z"]
     assert status.connection_error(connection) == ""
     status.sync_failed(connection, "no", now=240.0)
@@ -119,6 +163,17 @@ def test_each_change_has_its_times() -> None:
 )
 def test_a_time_that_cannot_be_read_is_none(text: object, seconds: float | None) -> None:
     assert status.parse_timestamp(text) == seconds
+
+
+def test_a_time_is_written_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the process runs."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert status.timestamp(60.9) == "1970-01-01T00:01:00Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(
@@ -140,6 +195,7 @@ def test_rounding_does_not_change_since_when_a_condition_is_true(subject: str, s
     status.write_lasting(connection, kind, status.LastingCondition("a token", "Refused", "no", since=59.4))
     status.write_lasting(connection, kind, status.LastingCondition(subject, "Refused", "no", since=since))
     assert status.read_lasting(connection, kind) == status.LastingCondition(subject, "Refused", "no", since=stored)
+    assert [(one["type"], one["status"]) for one in connection["status"]["conditions"]] == [("PairingFailing", "True")]
     assert status.read_lasting(connection, status.Lasting.CERTIFICATE_REFUSED) is None
 
 
