@@ -5,6 +5,7 @@ parsing and certificates are the real ones.
 """
 
 import functools
+import json
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -177,4 +178,4 @@ class DirectorBorder:
 
 
 def truthful(document: dict[str, Any]) -> HttpAnswer:
-    return HttpAnswer(200, orjson.dumps(document), "")
+    return HttpAnswer(200, json.dumps(document).encode(), "")  # orjson takes no integer of more than 64 bits

@@ -1,8 +1,8 @@
-"""A process that fetches from a Director as the agent does, and says how much memory that took at most.
+"""A process that fetches from a Director as the agent does, and reports how much memory that took at most.
 
     python -m tests.support.fetch_process URL CA_FILE [MEMORY_LIMIT]
 
-It has all of the agent imported, keeps what the agent keeps (what is wanted, and the objects that the caches would
+It has all of the agent imported, keeps what the agent keeps (the desired set, and the objects that the caches would
 hold), and fetches a second time while it has that. Prints JSON: what came of it, and the greatest resident set in MiB.
 That is VmHWM, which begins with the process; ru_maxrss begins with that of the process it was forked from.
 """
@@ -32,19 +32,19 @@ def main(url: str, ca_file: str, memory_limit: str = "") -> None:
     director = DirectorClient(transport, url, tenant="", limits=limits)
     wanted: DesiredSet | None = None
     cached: list[Any] = []
-    told: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     try:
         for _ in range(2):
             assignment = director.fetch("runtime-1", request_id="r")
             wanted = desired_set(assignment, CONVERSION, previous=wanted)
-            told = {
+            result = {
                 "applied": len(wanted.by_name),
                 "problems": [problem.message for problem in wanted.problems.values()],
             }
             cached = cached or [stored(obj) for obj in objects(wanted)]
     except CompassError as error:
-        told = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps({**told, "peak": peak()}))
+        result = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps({**result, "peak": peak()}))
 
 
 def objects(wanted: DesiredSet) -> Any:
@@ -62,7 +62,7 @@ def peak() -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
-    raise RuntimeError("this system does not say how much memory a process had")
+    raise RuntimeError("this system does not show the memory of a process")
 
 
 if __name__ == "__main__":

@@ -226,5 +226,5 @@ def fetched(url: str, ca_file: Path, *, memory_limit: int | None = None) -> dict
         command.append(str(memory_limit))
     done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result

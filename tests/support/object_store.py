@@ -1,7 +1,7 @@
 """An API server in memory, with the client's methods: for reconcilers on virtual time.
 
 It keeps what they depend on: resourceVersions and conflicts, uids, finalizers, the status subresource or the pruning
-CRD of the Go agent, dry runs. Caches (Indexers) follow each write at once, or when told to.
+CRD of the Go agent, dry runs. Caches (Indexers) follow each write at once, unless it is `lagging`.
 """
 
 import time
@@ -40,7 +40,7 @@ class ObjectStore:
         self.reads: Counter[str] = Counter()
         self.before: Callable[[str, str], None] = lambda _verb, _kind: None
         self.lagging = False
-        self.forbidden: set[str] = set()  # keys of objects that nobody may write
+        self.forbidden: set[str] = set()  # keys of objects that must not be written
         self.now: Callable[[], float] = lambda: 0.0  # epoch seconds, of deletions that finalizers hold up
         self.objects: defaultdict[str, dict[str, Object]] = defaultdict(dict)  # by plural and key
         self.version = 1  # of the latest change
@@ -127,7 +127,7 @@ class ObjectStore:
         names = [COMPASS_CONNECTION.plural, f"{COMPASS_CONNECTION.plural}/status"][: 2 if self.subresource else 1]
         return {"resources": [{"name": name} for name in names]}
 
-    # --- what somebody else does ---
+    # --- what other clients do ---
 
     def edit(
         self, resource: Resource, name: str, change: Callable[[Object], None], namespace: str | None = None
@@ -138,7 +138,7 @@ class ObjectStore:
         self._store(resource, _key(name, namespace), obj, "edit", dry_run=False)
 
     def put(self, resource: Resource, obj: Object) -> Object:
-        """An object of somebody, created or replaced."""
+        """An object of another client, created or replaced."""
         key = _key(obj["metadata"]["name"], obj["metadata"].get("namespace"))
         obj = copied(obj)
         obj["metadata"].setdefault("uid", f"uid-{self._next_version()}")

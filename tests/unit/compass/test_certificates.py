@@ -63,7 +63,7 @@ def test_the_key_has_the_size_that_the_connector_announces(announced: str, bits:
     assert certificates.key_bits(announced) == bits
 
 
-def test_missing_attributes_are_sent_empty_and_a_missing_common_name_is_left_out(client_key: rsa.RSAPrivateKey) -> None:
+def test_missing_attributes_are_empty_but_for_the_common_name(client_key: rsa.RSAPrivateKey) -> None:
     """As the Go agent does."""
     attributes = subject_der(certificates.build_csr("C=DE", client_key))
     assert [oid for oid, _, _ in attributes] == ["2.5.4.6", "2.5.4.8", "2.5.4.7", "2.5.4.10", "2.5.4.11"]
@@ -128,7 +128,7 @@ def test_a_stored_pair_is_checked(client_key: rsa.RSAPrivateKey, authority: Auth
         assert part in str(caught.value)
 
 
-def test_openssl_is_told_of_a_pair_that_does_not_match(client_key: rsa.RSAPrivateKey, authority: Authority) -> None:
+def test_openssl_refuses_a_pair_that_does_not_match(client_key: rsa.RSAPrivateKey, authority: Authority) -> None:
     """A pair that was not checked before is refused as such."""
     other = authority.issue("other", ec.generate_private_key(ec.SECP256R1()).public_key())
     with pytest.raises(InvalidCredentials) as caught:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from controller.compass.certificates import build_csr
 from controller.compass.connector import ConnectorClient
-from controller.compass.errors import InvalidAnswer, Refused
+from controller.compass.errors import InvalidAnswer
 from controller.compass.graphql import Transport
 from controller.compass.types import SigningOffer
 from tests.unit.compass.https_server import SECRET_TOKEN, Authority, Server, http, pem
@@ -184,10 +184,3 @@ def test_revoking_must_be_confirmed(connector: ConnectorClient, server: Server) 
         server.answer = lambda _, value=value: http({"data": {"revokeCertificate": value}})  # type: ignore[misc]
         with pytest.raises(InvalidAnswer):
             connector.revoke(server.url, request_id="r")
-
-
-def test_a_spent_token_is_a_refusal(connector: ConnectorClient, server: Server) -> None:
-    """HTTP 400 without a body is the Connector's way to say so."""
-    server.answer = lambda _: http(b"", 400)
-    with pytest.raises(Refused):
-        connector.configuration(server.url, token=SECRET_TOKEN, request_id="r")

@@ -46,8 +46,13 @@ def director(fake: FakeDirector) -> DirectorClient:
     return fake.client()
 
 
+@pytest.fixture
+def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two items to a page of a nested list."""
+    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
+
+
 def test_all_fields_are_read(director: DirectorClient, fake: FakeDirector) -> None:
-    """What the Director sends becomes values."""
     auths = [
         {
             "credential": {"__typename": "BasicCredentialData", "username": "u", "password": PASSWORD},
@@ -157,7 +162,7 @@ def test_a_set_that_changes_between_pages_is_read_again(
     assert fake.readings == 2
 
 
-def test_a_set_that_never_holds_still_is_given_up(director: DirectorClient, fake: FakeDirector) -> None:
+def test_a_set_that_changes_repeatedly_is_an_invalid_answer(director: DirectorClient, fake: FakeDirector) -> None:
     """A bounded number of readings, then InvalidAnswer about the list."""
     fake.applications = [application(n) for n in range(8)]
     fake.before = lambda fake: fake.applications.insert(0, application(100 + len(fake.seen)))
@@ -205,11 +210,9 @@ def test_a_cursor_that_never_ends_does_not_loop(director: DirectorClient, fake: 
         assert len(fake.seen) < 10
 
 
-def test_nested_lists_are_followed(
-    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("short_pages")
+def test_nested_lists_are_followed(director: DirectorClient, fake: FakeDirector) -> None:
     """Bundles, APIs and events beyond a page, also those of a bundle that came with a later page."""
-    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(1, bundle(0, apis=5), bundle(1, events=3), bundle(2, apis=3, events=5))]
     (app,) = fetch(director).applications
     assert app.name == "shop 1"
@@ -243,45 +246,41 @@ FOLLOW_UPS = [
 @pytest.mark.parametrize(
     ("answer", "apis", "reason"), [row[1:] for row in FOLLOW_UPS], ids=[row[0] for row in FOLLOW_UPS]
 )
-def test_a_follow_up_that_is_refused_leaves_that_application_incomplete(
-    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch, answer: Any, apis: int, reason: str
+@pytest.mark.usefixtures("short_pages")
+def test_a_refused_follow_up_leaves_an_application_incomplete(
+    director: DirectorClient, fake: FakeDirector, answer: Any, apis: int, reason: str
 ) -> None:
-    """The others are not held up."""
-    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     bundles = (bundle(0, apis=apis), bundle(1), bundle(2))
     fake.applications = [application(0), application(1, *bundles), application(2)]
     fake.instead = to_follow_ups(answered(answer))
     result = fetch(director)
     assert [app.id for app in result.applications] == ["app-0000", "app-0002"]
-    ((app_id, name, told),) = [(app.id, app.name, app.reason) for app in result.incomplete]
-    assert (app_id, name) == ("app-0001", "shop 1")
-    assert reason in told
+    (incomplete,) = result.incomplete
+    assert (incomplete.id, incomplete.name) == ("app-0001", "shop 1")
+    assert reason in incomplete.reason
 
 
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [(answered("", 503), Unavailable), (answered("", 400), Refused), (answered({"errors": [SCOPES]}, 401), Refused)],
 )
+@pytest.mark.usefixtures("short_pages")
 def test_an_outage_during_a_follow_up_fails_the_fetch(
     director: DirectorClient,
     fake: FakeDirector,
-    monkeypatch: pytest.MonkeyPatch,
     answer: HttpAnswer,
     kind: type[CompassError],
 ) -> None:
     """What is wrong with the connection is not the application's fault."""
-    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(1, bundle(0, apis=3))]
     fake.instead = to_follow_ups(answer)
     with pytest.raises(kind):
         fetch(director)
 
 
-def test_a_nested_list_that_changes_between_pages_is_read_again(
-    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("short_pages")
+def test_a_nested_list_that_changes_between_pages_is_read_again(director: DirectorClient, fake: FakeDirector) -> None:
     """Without what has gone meanwhile."""
-    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(1, bundle(0, apis=5))]
     apis = fake.applications[0]["bundles"][0]["apiDefinitions"]
     others = [definition(f"new-{n}", targetURL="https://t") for n in range(3)]
@@ -291,11 +290,9 @@ def test_a_nested_list_that_changes_between_pages_is_read_again(
     assert {api.id for api in items(found.apiDefinitions)} == {api["id"] for api in apis}
 
 
-def test_a_nested_list_that_never_holds_still_is_incomplete(
-    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("short_pages")
+def test_a_nested_list_that_changes_repeatedly_is_incomplete(director: DirectorClient, fake: FakeDirector) -> None:
     """A bounded number of readings; the other applications are not held up."""
-    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(0), application(1, bundle(0, apis=5))]
     fake.before = lambda fake: fake.applications[1]["bundles"][0]["apiDefinitions"].append(
         definition(f"more-{len(fake.seen)}", targetURL="https://t")
@@ -309,11 +306,11 @@ def test_a_nested_list_that_never_holds_still_is_incomplete(
 
 
 @pytest.mark.parametrize("more", [True, False])
+@pytest.mark.usefixtures("short_pages")
 def test_a_nested_list_whose_pages_do_not_fit_is_incomplete(
-    director: DirectorClient, fake: FakeDirector, monkeypatch: pytest.MonkeyPatch, more: bool
+    director: DirectorClient, fake: FakeDirector, more: bool
 ) -> None:
     """Pages that never end, or that end before the total, do not make a list."""
-    monkeypatch.setattr(fetching, "NESTED_PER_PAGE", 2)
     fake.applications = [application(1, *(bundle(n) for n in range(6)))]
 
     def change(document: dict[str, Any]) -> dict[str, Any]:
@@ -340,7 +337,7 @@ def test_a_list_in_a_new_order_for_each_page_is_read_completely(
     for seed in range(10):
         fake.shuffle = random.Random(seed).shuffle
         assert fetch(fake.client()).applications == (expected,)
-        assert fetch(director).applications[0] is expected, "the value of before is kept, so nobody has to compare it"
+        assert fetch(director).applications[0] is expected, "the earlier value is kept, so no comparison is needed"
 
 
 def test_a_partial_result_never_looks_complete(director: DirectorClient, fake: FakeDirector) -> None:
@@ -373,7 +370,7 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("path", ELSEWHERE, ids=str)
-def test_an_error_about_more_than_one_application_fails_the_fetch(
+def test_an_error_outside_one_application_fails_the_fetch(
     director: DirectorClient, fake: FakeDirector, path: Any
 ) -> None:
     """Data beside it is not trusted."""
@@ -456,7 +453,7 @@ def backwards(value: Any) -> None:
 
 
 @pytest.mark.parametrize(("path", "value", "named"), INSIDE, ids=[f"{row[2]} {row[1]!r}"[:80] for row in INSIDE])
-def test_a_wrong_field_inside_an_application_leaves_it_incomplete(
+def test_a_wrong_field_leaves_its_application_incomplete(
     director: DirectorClient, fake: FakeDirector, path: list[Any], value: Any, named: str
 ) -> None:
     """The reason names the field by its path with ids, because positions differ from answer to answer; and no value."""
@@ -516,7 +513,7 @@ def test_a_duplicate_id_concerns_these_two(director: DirectorClient, fake: FakeD
         (answered({"errors": [{"message": 'Cannot query field "viewer" on type "Query".'}], "data": None}, 422), None),
     ],
 )
-def test_the_director_says_who_we_are_or_nothing(
+def test_the_owner_of_the_certificate_may_be_unknown(
     director: DirectorClient, fake: FakeDirector, answer: HttpAnswer, viewer: Viewer | None
 ) -> None:
     """Id and type of the owner of the certificate. An older Compass does not know the field, or does not allow it."""
@@ -536,10 +533,10 @@ def test_the_director_says_who_we_are_or_nothing(
         (answered({"data": {"viewer": {"id": "x"}}}), InvalidAnswer),
     ],
 )
-def test_a_call_that_fails_is_not_a_director_that_does_not_say(
+def test_a_failing_query_for_the_owner_is_an_error(
     director: DirectorClient, fake: FakeDirector, answer: HttpAnswer, kind: type[CompassError]
 ) -> None:
-    """Without an answer nothing may be concluded about who we are."""
+    """Without an answer nothing is known about the owner."""
     fake.instead = lambda _: answer
     with pytest.raises(kind):
         director.viewer(request_id="r_1")

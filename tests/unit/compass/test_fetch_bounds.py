@@ -107,8 +107,7 @@ def test_pages_shrink_until_an_answer_fits_and_grow_again() -> None:
     assert len(firsts) < 40
 
 
-def test_an_application_too_large_for_a_page_of_its_own_is_named_and_left() -> None:
-    """All others are read."""
+def test_an_application_too_large_for_a_page_is_incomplete() -> None:
     director = Director([*apps(300), App("huge", LIMITS.answer_bytes + 1), *apps(0)])
     director.apps += [App(f"more-{n}") for n in range(300)]
     result = director.fetch()
@@ -119,7 +118,7 @@ def test_an_application_too_large_for_a_page_of_its_own_is_named_and_left() -> N
     assert director.asked("Outline") == 1
 
 
-def test_how_to_have_larger_applications_is_part_of_the_reason_where_it_helps() -> None:
+def test_the_reason_names_the_limit_for_larger_answers() -> None:
     """A small memory limit makes for small answers."""
     limits = Limits(memory_limit=128 * MIB)
     director = Director([App("huge", LIMITS.answer_bytes + 1)])
@@ -129,7 +128,7 @@ def test_how_to_have_larger_applications_is_part_of_the_reason_where_it_helps() 
 
 @pytest.mark.parametrize("others", [0, 3])
 def test_labels_are_read_although_the_first_application_is_not(others: int) -> None:
-    """Without them nobody would know whether names are normalised."""
+    """They say whether names are normalised."""
     result = Director([App("huge", LIMITS.answer_bytes + 1), *apps(others)]).fetch()
     assert (len(result.incomplete), len(result.applications), result.labels) == (1, others, LABELS)
 
@@ -160,7 +159,7 @@ def test_a_slow_application_does_not_hold_up_the_others() -> None:
     assert director.now < 150
 
 
-def test_a_director_that_does_not_answer_at_all_is_an_outage_at_once() -> None:
+def test_a_director_without_any_answer_is_an_outage() -> None:
     """One page and one short question, not one for each size of a page."""
     director = Director(apps(1000), down=True)
     with pytest.raises(Unavailable, match="no complete answer within 10 s"):
@@ -168,7 +167,7 @@ def test_a_director_that_does_not_answer_at_all_is_an_outage_at_once() -> None:
     assert director.now == 40.0
 
 
-def test_follow_up_pages_that_hang_leave_their_application_incomplete() -> None:
+def test_hanging_follow_ups_leave_their_application_incomplete() -> None:
     """The others are complete; after a few slow ones no more time is spent on follow-ups."""
     slow = [App(f"slow-{n}", bundles=25, hangs_in_follow_ups=True) for n in range(10)]
     director = Director([App("many", bundles=45), *slow, *apps(100), App("late", bundles=25)])
@@ -219,12 +218,12 @@ BOUNDS: list[tuple[Director, Limits, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("director", "limits", "told"), BOUNDS, ids=["number", "pages", "memory", "memory limit"])
-def test_a_bound_is_named_with_the_way_to_raise_it(director: Director, limits: Limits, told: str) -> None:
+@pytest.mark.parametrize(("director", "limits", "message"), BOUNDS, ids=["number", "pages", "memory", "memory limit"])
+def test_a_bound_is_named_with_the_way_to_raise_it(director: Director, limits: Limits, message: str) -> None:
     """Nothing is applied of what is not complete."""
     with pytest.raises(TooLarge) as caught:
         director.fetch(limits)
-    assert str(caught.value) == told
+    assert str(caught.value) == message
     assert not caught.value.single
 
 

@@ -131,16 +131,16 @@ UNEXPECTED = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "told"), [row[1:] for row in UNEXPECTED], ids=[row[0] for row in UNEXPECTED])
-def test_an_answer_that_is_not_graphql_says_nothing_about_credentials(
-    transport: Transport, server: Server, answer: bytes, told: str
+@pytest.mark.parametrize(("answer", "text"), [row[1:] for row in UNEXPECTED], ids=[row[0] for row in UNEXPECTED])
+def test_an_answer_that_is_not_graphql_is_unexpected(
+    transport: Transport, server: Server, answer: bytes, text: str
 ) -> None:
-    """Its own kind of error, which says what was answered, and which URL to check, without the URL's query."""
+    """It says nothing about credentials. The error names the answer and the URL to check, without the URL's query."""
     server.answer = lambda _: answer
     with pytest.raises(UnexpectedAnswer) as caught:
         execute(transport, f"{server.url}?key=in-the-query").whole()
     assert str(caught.value).startswith(f"unexpected answer from {server.url}: HTTP ")
-    assert told in str(caught.value)
+    assert text in str(caught.value)
     assert "; check the URL" in str(caught.value)
     assert str(caught.value.status) in answer.split(b"\r\n")[0].decode()
 
@@ -173,7 +173,7 @@ def test_a_request_is_json_with_variables_and_carries_its_id(transport: Transpor
     assert request.headers["tenant"] == "tenant-1"
 
 
-def test_a_partial_result_keeps_data_and_errors_but_is_never_whole(transport: Transport, server: Server) -> None:
+def test_a_partial_result_has_data_and_errors(transport: Transport, server: Server) -> None:
     """Errors beside data make an answer partial."""
     entry = {"message": "no", "path": ["token"], "extensions": {"error_code": 22}}
     server.answer = lambda _: http({**CONFIGURED, "errors": [entry]})
@@ -203,11 +203,11 @@ def test_the_order_of_errors_does_not_matter(
 ) -> None:
     """The Director sends them in a new order each time; the error that is reported stays the same."""
     some = entries[:kept]
-    told = []
+    failures = []
     for order in (some, some[::-1], sorted(some, key=str)):
         server.answer = lambda _, order=order: http({"data": None, "errors": order})  # type: ignore[misc]
-        told.append(execute(transport, server.url).error())
-    assert len({(type(failure), str(failure), failure.__dict__.get("code")) for failure in told}) == 1
+        failures.append(execute(transport, server.url).error())
+    assert len({(type(failure), str(failure), failure.__dict__.get("code")) for failure in failures}) == 1
 
 
 @pytest.mark.parametrize(
@@ -231,22 +231,20 @@ UUIDS = ("1c6f8a2e-5b1e-4d5c-9a52-0d7a4f0f3a11", "9d0c4a3b-7f9c-4b36-8f5e-2a2f1f
 
 
 @pytest.mark.parametrize(
-    ("sent", "told"),
+    ("sent", "message"),
     [
         ("Internal Server Error [errorID={}]", "Internal Server Error"),
         ("Internal Server Error [errorID={}, reason: input: x]", "Internal Server Error [reason: input: x]"),
         ("a: Internal Server Error [errorID={}, reason: y] b", "a: Internal Server Error [reason: y] b"),
     ],
 )
-def test_an_id_that_changes_with_each_answer_is_not_part_of_the_message(
-    transport: Transport, server: Server, sent: str, told: str
-) -> None:
+def test_the_error_id_is_not_part_of_the_message(transport: Transport, server: Server, sent: str, message: str) -> None:
     """The same error has the same text; the id is kept beside it, for a search in the Director's log."""
     for uuid in UUIDS:
         server.answer = lambda _, uuid=uuid: http(error(sent.format(uuid), 10))  # type: ignore[misc]
         answer = execute(transport, server.url)
-        assert (str(answer.error()), answer.errors[0].error_id) == (f"graphql: {told}", uuid)
-        assert answer.errors[0].description == f"{told} (code 10, errorID {uuid})"
+        assert (str(answer.error()), answer.errors[0].error_id) == (f"graphql: {message}", uuid)
+        assert answer.errors[0].description == f"{message} (code 10, errorID {uuid})"
 
 
 ECHOES = [

@@ -1,4 +1,4 @@
-"""Sockets that misbehave, TLS, proxies, and the comforts that are not wanted."""
+"""Sockets that misbehave, TLS, proxies, and features of HTTP clients that are not used."""
 
 import contextlib
 import gzip
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from controller.compass.certificates import Credentials
 from controller.compass.errors import InvalidRequest, TooLarge, Unavailable
@@ -26,14 +25,25 @@ LONG = 60.0
 
 
 @pytest.fixture
-def client(trusting: ssl.SSLContext) -> Iterator[HttpClient]:
-    client = HttpClient(trusting, max_bytes=MAX_BYTES, stop=Stop())
-    yield client
-    client.close()
+def stop() -> Stop:
+    return Stop()
 
 
-def post(client: HttpClient, url: str, *, timeout: float = 5.0, token: str = SECRET_TOKEN) -> HttpAnswer:
-    return client.post(url, b"{}", headers={"Connector-Token": token}, timeout=timeout)
+def using(context: ssl.SSLContext, stop: Stop | None = None) -> contextlib.closing[HttpClient]:
+    return contextlib.closing(HttpClient(context, max_bytes=MAX_BYTES, stop=stop or Stop()))
+
+
+@pytest.fixture
+def client(trusting: ssl.SSLContext, stop: Stop) -> Iterator[HttpClient]:
+    with using(trusting, stop) as client:
+        yield client
+
+
+def post(
+    client: HttpClient, url: str, *, timeout: float = 5.0, token: str = SECRET_TOKEN, may_be_abandoned: bool = False
+) -> HttpAnswer:
+    headers = {"Connector-Token": token}
+    return client.post(url, b"{}", headers=headers, timeout=timeout, may_be_abandoned=may_be_abandoned)
 
 
 @pytest.mark.parametrize("timed_out", [False, True])
@@ -46,8 +56,8 @@ def test_a_broken_answer_is_an_outage(client: HttpClient, server: Server, timed_
             server.wait_closed(60)
 
     server.answer = lambda _: talk
-    told = r"no complete answer within 0\.5 s" if timed_out else "cut off"
-    with pytest.raises(Unavailable, match=told) as caught:
+    message = r"no complete answer within 0\.5 s" if timed_out else "cut off"
+    with pytest.raises(Unavailable, match=message) as caught:
         post(client, server.url, timeout=SHORT if timed_out else LONG)
     assert caught.value.timed_out is timed_out
     assert caught.value.is_sent
@@ -100,12 +110,10 @@ def test_netrc_and_cookies_are_not_used(
     assert not {"authorization", "cookie"} & server.requests[1].headers.keys()
 
 
-def test_a_server_of_an_unknown_authority_is_not_spoken_to(server: Server) -> None:
+def test_an_untrusted_server_gets_no_request(server: Server) -> None:
     """Without the CA file the server's certificate is not trusted; nothing is sent, and it is no refusal."""
-    client = HttpClient(client_context(), max_bytes=MAX_BYTES, stop=Stop())
-    with pytest.raises(Unavailable, match="not trusted"):
+    with using(client_context()) as client, pytest.raises(Unavailable, match="not trusted"):
         post(client, server.url)
-    client.close()
     assert server.requests == []
 
 
@@ -117,34 +125,27 @@ def test_no_other_roots_are_added_to_the_context(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
     context = client_context(ca_file=ca_file)
     before = context.cert_store_stats()
-    client = HttpClient(context, max_bytes=MAX_BYTES, stop=Stop())
     server.answer = lambda _: http("{}")
-    post(client, server.url)
-    client.close()
+    with using(context) as client:
+        post(client, server.url)
     assert context.cert_store_stats() == before
     assert context.verify_mode is ssl.CERT_REQUIRED
 
 
 def test_verification_can_be_skipped(server: Server) -> None:
-    """Only on demand."""
-    client = HttpClient(client_context(skip_verify=True), max_bytes=MAX_BYTES, stop=Stop())
     server.answer = lambda _: http("{}")
-    assert post(client, server.url).status == 200
-    client.close()
+    with using(client_context(skip_verify=True)) as client:
+        assert post(client, server.url).status == 200
 
 
-def test_the_client_certificate_is_presented(
-    server: Server, ca_file: Path, client_pair: Credentials, client_key: rsa.RSAPrivateKey
-) -> None:
-    """The context of a pair is what the server sees."""
-    client = HttpClient(client_context(client_pair, ca_file=ca_file), max_bytes=MAX_BYTES, stop=Stop())
+def test_the_client_certificate_is_presented(server: Server, ca_file: Path, client_pair: Credentials) -> None:
     server.answer = lambda _: http("{}")
-    post(client, server.url)
-    client.close()
+    with using(client_context(client_pair, ca_file=ca_file)) as client:
+        post(client, server.url)
     assert server.requests[0].peer == "client"
 
 
-def test_an_old_protocol_is_not_spoken() -> None:
+def test_old_versions_of_tls_are_not_used() -> None:
     """TLS 1.2 or newer."""
     assert client_context().minimum_version is ssl.TLSVersion.TLSv1_2
 
@@ -195,9 +196,9 @@ def test_the_proxy_of_the_environment_is_used(
     client: HttpClient, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HTTPS_PROXY is honoured, NO_PROXY too; the proxy's password is in no text."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://user:pr0xy-pass@nobody.invalid:3128")
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:pr0xy-pass@proxy.invalid:3128")
     with pytest.raises(
-        Unavailable, match=r"the proxy http://nobody\.invalid:3128: the host name nobody\.invalid cannot"
+        Unavailable, match=r"the proxy http://proxy\.invalid:3128: the host name proxy\.invalid cannot"
     ) as caught:
         post(client, "https://compass.example.com/")
     assert "pr0xy-pass" not in str(caught.value)
@@ -213,22 +214,7 @@ def test_a_proxy_that_cannot_be_used_is_named(client: HttpClient, monkeypatch: p
     assert "pr0xy-pass" not in str(caught.value)
 
 
-@pytest.fixture
-def stop() -> Stop:
-    return Stop()
-
-
-@pytest.fixture
-def stopping(trusting: ssl.SSLContext, stop: Stop) -> Iterator[HttpClient]:
-    with contextlib.closing(HttpClient(trusting, max_bytes=MAX_BYTES, stop=stop)) as client:
-        yield client
-
-
-def ask(client: HttpClient, url: str, *, may_be_abandoned: bool) -> HttpAnswer:
-    return client.post(url, b"{}", headers={}, timeout=LONG, may_be_abandoned=may_be_abandoned)
-
-
-def test_a_stop_ends_a_request_that_may_be_repeated(stopping: HttpClient, stop: Stop, server: Server) -> None:
+def test_a_stop_ends_a_request_that_may_be_repeated(client: HttpClient, stop: Stop, server: Server) -> None:
     """A Director that hangs delays nothing."""
 
     def talk(connection: ssl.SSLSocket) -> None:
@@ -238,13 +224,11 @@ def test_a_stop_ends_a_request_that_may_be_repeated(stopping: HttpClient, stop: 
     server.answer = lambda _: talk
     started = time.monotonic()
     with pytest.raises(Stopped):
-        ask(stopping, server.url, may_be_abandoned=True)
+        post(client, server.url, timeout=LONG, may_be_abandoned=True)
     assert time.monotonic() - started < LONG / 2
 
 
-def test_a_stop_waits_for_the_answer_to_a_request_that_was_sent(
-    stopping: HttpClient, stop: Stop, server: Server
-) -> None:
+def test_a_stop_waits_for_the_answer_to_a_request_that_was_sent(client: HttpClient, stop: Stop, server: Server) -> None:
     """It may have used a token up, and hold the only copy of the next one. No other request begins."""
 
     def talk(connection: ssl.SSLSocket) -> None:
@@ -253,7 +237,7 @@ def test_a_stop_waits_for_the_answer_to_a_request_that_was_sent(
         connection.sendall(http("{}"))
 
     server.answer = lambda _: talk
-    assert ask(stopping, server.url, may_be_abandoned=False).status == 200
+    assert post(client, server.url, timeout=LONG).status == 200
     with pytest.raises(Stopped):
-        ask(stopping, server.url, may_be_abandoned=False)
+        post(client, server.url)
     assert len(server.requests) == 1

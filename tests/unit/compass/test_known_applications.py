@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controller.compass import fetch as fetching
@@ -119,7 +119,8 @@ def outcome(fetch: Any) -> Any:
 
 @quickly
 @given(changes=st.lists(st.tuples(PLACES, VALUES), max_size=6))
-def test_whatever_comes_is_read_as_if_nothing_had_been_read_before(changes: list[tuple[list[int], Any]]) -> None:
+@example(changes=[([], 2**64), ([0, 1, 0, 0, 3], 2**64)])
+def test_earlier_answers_do_not_change_what_is_read(changes: list[tuple[list[int], Any]]) -> None:
     """A Director client that remembers, beside a new one for each answer: all that changes is the work."""
     border = DirectorBorder(3)
     client = border.client()

@@ -28,13 +28,29 @@ def test_a_server_without_a_clock(server: Server, trusting: ssl.SSLContext, date
     assert probed(server.url, trusting).date is None
 
 
-def test_a_name_that_nobody_knows(trusting: ssl.SSLContext) -> None:
-    found = probed("https://compass.invalid/graphql", trusting)
+NAMES = [
+    ("https://compass.invalid/graphql", "", "the host name compass.invalid cannot be resolved"),
+    (
+        "https://compass.invalid/graphql",
+        "http://proxy.invalid:3128",
+        "through the proxy http://proxy.invalid:3128: the h",
+    ),
+    ("https://host:port/", "", ""),
+]
+
+
+@pytest.mark.parametrize(("url", "proxy", "text"), NAMES)
+def test_a_name_that_cannot_be_resolved(
+    trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, url: str, proxy: str, text: str
+) -> None:
+    """With a proxy, as the agent uses it, its name is the one to resolve."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    found = probed(url, trusting)
     assert found.failed is Step.NAME
-    assert found.text.startswith("the host name compass.invalid cannot be resolved")
+    assert found.text.startswith(text)
 
 
-def test_nobody_listens(trusting: ssl.SSLContext) -> None:
+def test_a_port_without_a_server(trusting: ssl.SSLContext) -> None:
     with socket.socket() as bound:  # and does not listen
         bound.bind(("127.0.0.1", 0))
         found = probed(f"https://127.0.0.1:{bound.getsockname()[1]}/", trusting)
@@ -59,15 +75,3 @@ def test_a_server_that_turns_the_client_certificate_down(server: Server, trustin
     found = probed(server.url, trusting)
     assert found.failed is Step.TLS
     assert "TLS alert: certificate required" in found.text
-
-
-def test_a_proxy_is_used_as_by_the_agent(trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name is the one that has to be resolved."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
-    found = probed("https://compass.invalid/graphql", trusting)
-    assert found.failed is Step.NAME
-    assert found.text.startswith("through the proxy http://proxy.invalid:3128: the host name proxy.invalid cannot be")
-
-
-def test_a_url_that_is_none(trusting: ssl.SSLContext) -> None:
-    assert probed("https://host:port/", trusting).failed is Step.NAME

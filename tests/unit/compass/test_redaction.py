@@ -108,12 +108,12 @@ def test_a_body_that_is_nearly_json_shows_nothing(
     """Neither a secret that we sent nor one that only the answer holds, in no form that it came in."""
     raw = body.encode() if isinstance(body, str) else body
     for secret in (RECEIVED, SENT):
-        told = shown(logging_transport, caplog, raw.replace(RECEIVED.encode(), secret.encode()), status)
-        assert secret not in told
-        assert secret[:8] not in told
-        assert base64.b64encode(DOCUMENT.encode()).decode()[:40] not in told
-    assert "12345678901" not in told
-    assert "Call to Compass failed" in told
+        text = shown(logging_transport, caplog, raw.replace(RECEIVED.encode(), secret.encode()), status)
+        assert secret not in text
+        assert secret[:8] not in text
+        assert base64.b64encode(DOCUMENT.encode()).decode()[:40] not in text
+    assert "12345678901" not in text
+    assert "Call to Compass failed" in text
 
 
 TEXTS = {
@@ -145,11 +145,11 @@ TEXTS = {
 
 
 @pytest.mark.parametrize(("text", "words"), TEXTS.items(), ids=lambda value: str(value)[:40])
-def test_what_others_say_is_readable_up_to_where_a_value_may_begin(text: str, words: str | None) -> None:
-    """Proxies say it in words, of which None stands for all, or in a page, of which only the title is read."""
-    told = text if words is None else words
+def test_text_of_proxies_is_shown_up_to_a_possible_value(text: str, words: str | None) -> None:
+    """Of a page only the title is read. None: the whole text."""
+    expected = text if words is None else words
     for content_type in ("", "text/html" if "<" in text else "text/plain"):
-        assert first_words(text.encode(), content_type) == told
+        assert first_words(text.encode(), content_type) == expected
 
 
 MESSAGES = {
@@ -167,10 +167,10 @@ MESSAGES = {
 }
 
 
-@pytest.mark.parametrize(("message", "told"), MESSAGES.items(), ids=lambda value: str(value)[:40])
-def test_what_the_director_says_is_readable_up_to_where_data_begins(message: str, told: str | None) -> None:
-    """None stands for: as it is."""
-    assert message_without_data(message) == (message if told is None else told)
+@pytest.mark.parametrize(("message", "text"), MESSAGES.items(), ids=lambda value: str(value)[:40])
+def test_messages_of_the_director_are_shown_up_to_data(message: str, text: str | None) -> None:
+    """None: the whole message."""
+    assert message_without_data(message) == (message if text is None else text)
 
 
 def definition(operation: Operation[Any]) -> OperationDefinitionNode:
@@ -289,8 +289,7 @@ def test_an_error_of_two_megabytes_is_short(logging_transport: Transport, caplog
     """Its message, and its place."""
     entry = {"message": "m" * 2_000_000, "path": ["p" * 2_000_000]}
     body = json.dumps({"data": None, "errors": [entry]}).encode()
-    told = shown(logging_transport, caplog, body)
-    assert len(told) < 20_000
+    assert len(shown(logging_transport, caplog, body)) < 20_000
     answer = logging_transport.execute(
         "https://compass.example.com/", CONFIGURATION, {}, headers={"Connector-Token": SENT}, request_id=""
     )

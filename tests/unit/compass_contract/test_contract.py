@@ -56,7 +56,7 @@ def literal(status: int, content_type: str | None, body: str) -> Answer:
 
 
 SERVED = None
-NOBODY = Answer(400, "application/json;charset=UTF-8")
+NOT_ACCEPTED = Answer(400, "application/json;charset=UTF-8")
 UPSTREAM = literal(
     503,
     "text/plain",
@@ -72,8 +72,8 @@ NO_SCOPES = Answer(200, "application/json", r".*insufficient scopes provided \[a
 
 #: what is down | Director | Connector with a token | Connector with a certificate | the token is spent
 OUTAGES: tuple[tuple[str, Answer | None, Answer | None, Answer | None, bool], ...] = (
-    ("director", UPSTREAM, NOBODY, NOBODY, False),
-    ("database", NO_SCOPES, NOBODY, NOBODY, False),
+    ("director", UPSTREAM, NOT_ACCEPTED, NOT_ACCEPTED, False),
+    ("database", NO_SCOPES, NOT_ACCEPTED, NOT_ACCEPTED, False),
     ("hydrator", HYDRATOR, HYDRATOR, HYDRATOR, False),
     ("connector", SERVED, UPSTREAM, UPSTREAM, True),
     ("gateway", UPSTREAM, UPSTREAM, UPSTREAM, True),
@@ -90,7 +90,7 @@ def assert_answer(found: requests.Response, expected: Answer) -> None:
 @pytest.mark.parametrize(
     ("down", "director", "token", "certificate", "spent"), OUTAGES, ids=[row[0] for row in OUTAGES]
 )
-def test_what_is_answered_while_something_is_down(
+def test_answers_during_an_outage(
     compass: MockCompass,
     unpaired: Client,
     paired: Client,
@@ -169,7 +169,7 @@ def test_an_internal_error_has_a_new_id_each_time(
 
 
 @pytest.mark.parametrize("query", ["{", "{ nothing }", "query ($id: ID!) { runtime(id: $id) { id } }"])
-def test_what_is_no_operation_is_a_422_with_code_10(compass: MockCompass, paired: Client, query: str) -> None:
+def test_an_invalid_operation_is_a_422_with_code_10(compass: MockCompass, paired: Client, query: str) -> None:
     """Syntax, schema, and variables that are missing."""
     answer = paired.post(compass.director_url, query)
     assert answer.status_code == 422
@@ -211,14 +211,14 @@ def test_a_token_that_does_not_work_gets_an_empty_400(
     tokens = {"unknown": "unknown", "expired": compass.issue_token(lifetime=0)}
     headers = {"Connector-Token": tokens[case]} if case in tokens else {}
     answer = unpaired.post(compass.connector_url, query, {"csr": ""}, headers=headers)
-    assert_answer(answer, NOBODY)
+    assert_answer(answer, NOT_ACCEPTED)
 
 
 def test_a_token_is_spent_even_when_signing_fails(compass: MockCompass, unpaired: Client) -> None:
     """The first use counts, not its success."""
     token = compass.issue_token()
     assert unpaired.sign("%%%", token).json()["errors"]
-    assert_answer(unpaired.sign("%%%", token), NOBODY)
+    assert_answer(unpaired.sign("%%%", token), NOT_ACCEPTED)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_revocation_is_per_certificate(compass: MockCompass, unpaired: Client) -
     """Revoking takes effect at once, for that certificate and no other of the same Runtime."""
     revoked, other = unpaired.pair(), unpaired.pair()
     assert revoked.post(compass.secured_connector_url, REVOKE).json() == {"data": {"revokeCertificate": True}}
-    assert_answer(revoked.post(compass.secured_connector_url, CONFIGURATION), NOBODY)
+    assert_answer(revoked.post(compass.secured_connector_url, CONFIGURATION), NOT_ACCEPTED)
     assert other.configuration()
 
 
@@ -263,12 +263,12 @@ def test_the_client_authority_signs_no_server(compass: MockCompass, unpaired: Cl
 
 
 @pytest.mark.parametrize("case", ["revoked", "unknown tenant"])
-def test_whoever_is_not_accepted_gets_the_same_answer(compass: MockCompass, unpaired: Client, case: str) -> None:
-    """HTTP 200 and missing scopes, whatever the cause: a client cannot tell the causes apart."""
+def test_a_refused_client_gets_one_answer_for_any_cause(compass: MockCompass, unpaired: Client, case: str) -> None:
+    """HTTP 200 and missing scopes: a client cannot distinguish the causes."""
     client = unpaired.pair()
     if case == "revoked":
         client.post(compass.secured_connector_url, REVOKE)
-    headers = {"Tenant": "nobody"} if case == "unknown tenant" else {}
+    headers = {"Tenant": "unknown"} if case == "unknown tenant" else {}
     assert client.ask(NUMBERED_PAGE, {"runtime": compass.runtime_id, "first": 10}, headers=headers) == {
         "errors": [
             {
@@ -282,7 +282,7 @@ def test_whoever_is_not_accepted_gets_the_same_answer(compass: MockCompass, unpa
 
 
 def test_another_existing_tenant_is_a_400(compass: MockCompass, paired: Client) -> None:
-    """Told apart from an unknown one by HTTP status and code 25."""
+    """HTTP status and code 25 distinguish it from an unknown one."""
     compass.state.register_runtime(tenant="other-tenant")
     answer = paired.post(compass.director_url, "{ viewer { id } }", headers={"Tenant": "other-tenant"})
     assert answer.status_code == 400
@@ -324,7 +324,7 @@ def test_names_are_normalised_if_the_label_says_so(
 # --- TLS ---
 
 
-def test_a_certificate_is_refused_by_an_alert_after_the_handshake(compass: MockCompass, unpaired: Client) -> None:
+def test_a_foreign_certificate_gets_an_alert_after_the_handshake(compass: MockCompass, unpaired: Client) -> None:
     """One of another authority, of the same name. In TLS 1.3 the client is connected, and reads the alert instead of an
     answer.
     """

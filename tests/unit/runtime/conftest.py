@@ -1,4 +1,4 @@
-"""What the tests of the controller core share: time that stands still, threads that are ended, an API that obeys."""
+"""What the tests of the controller core share: a virtual clock, threads that are joined, an API server in memory."""
 
 import copy
 import threading
@@ -120,7 +120,7 @@ class FakeApi:
         return [method for method, _, _ in self.requests]
 
     def change(self, path: str, change: Callable[[Object], None]) -> None:
-        """Write as somebody else."""
+        """Write as another client."""
         with self._lock:
             change(self.objects[path])
             self._bump(self.objects[path])

@@ -1,4 +1,4 @@
-"""The event recorder: what is written, what is counted, what is dropped, and that nobody waits for it."""
+"""The event recorder: what is written, counted and dropped, and that no caller waits."""
 
 import threading
 from typing import Any
@@ -108,7 +108,7 @@ def test_the_same_event_again_raises_the_count(api: FakeApi, recording: Recordin
     ids=["message", "reason", "object", "uid"],
 )
 def test_different_events_are_different_objects(other: Any, api: FakeApi, recording: Recording) -> None:
-    """Message, reason, object and its uid tell events apart, even in the same instant."""
+    """Message, reason, object and its uid distinguish events, even in the same instant."""
     recording.event()
     recording.event(**other)
     recording.write()
@@ -116,7 +116,7 @@ def test_different_events_are_different_objects(other: Any, api: FakeApi, record
     assert len(api.objects) == 2
 
 
-def test_the_version_of_the_object_does_not_tell_events_apart(api: FakeApi, recording: Recording) -> None:
+def test_another_version_of_an_object_is_the_same_event(api: FakeApi, recording: Recording) -> None:
     """An object changes all the time; what happens to it is the same."""
     recording.event()
     recording.event({**APPLICATION, "metadata": {**APPLICATION["metadata"], "resourceVersion": "8"}})  # type: ignore[dict-item]
@@ -219,7 +219,7 @@ class TestStorms:
         assert api.methods() == ["POST"]
 
     def test_silenced_repetitions_are_counted(self, api: FakeApi, recording: Recording) -> None:
-        """The next write that passes tells how often it really happened."""
+        """The next write contains how often it really happened."""
         for _ in range(40):
             recording.event()
             recording.write()
@@ -231,7 +231,7 @@ class TestStorms:
         assert event["count"] == 41
 
 
-class TestNeverInTheWay:
+class TestFailures:
     def test_a_hanging_server_blocks_no_caller(
         self, api: FakeApi, recording: Recording, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -260,7 +260,7 @@ class TestNeverInTheWay:
     def test_a_refusal_is_logged_once_and_not_retried(
         self, api: FakeApi, recording: Recording, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Without the rights for Events the work goes on, and the log is not filled."""
+        """Without the permission for Events the work goes on, and the log is not filled."""
 
         def refuse(_method: str, _path: str) -> None:
             raise Forbidden("events is forbidden", status=403, reason="Forbidden")
@@ -269,9 +269,8 @@ class TestNeverInTheWay:
         for number in range(3):
             recording.event(message=f"Message {number}")
         recording.write()
-        told = [r for r in caplog.records if r.getMessage() == "Cannot write an Event"]
-        assert len(told) == 1
-        assert "events is forbidden" in told[0].error  # type: ignore[attr-defined]
+        (record,) = [r for r in caplog.records if r.getMessage() == "Cannot write an Event"]
+        assert "events is forbidden" in record.error  # type: ignore[attr-defined]
         api.before = lambda _method, _path: None
         recording.event()
         recording.write()
@@ -298,7 +297,7 @@ class TestNeverInTheWay:
     def test_it_gives_up_after_twelve_tries(
         self, api: FakeApi, recording: Recording, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """An event that old tells nobody anything. The log names it."""
+        """The log names the event."""
         tries = []
 
         def fail(_method: str, path: str) -> None:
@@ -312,8 +311,8 @@ class TestNeverInTheWay:
             recording.clock.advance(10)
             recording.clock.wait_for_waiters(1)
         assert len(tries) == 12
-        (told,) = [r for r in caplog.records if r.getMessage().startswith("Event not written")]
-        assert (told.object, told.event) == ("shop", "Broken")  # type: ignore[attr-defined]
+        (record,) = [r for r in caplog.records if r.getMessage().startswith("Event not written")]
+        assert (record.object, record.event) == ("shop", "Broken")  # type: ignore[attr-defined]
 
     def test_an_answer_that_got_lost_makes_no_second_event(self, api: FakeApi, recording: Recording) -> None:
         """The request was done, the connection broke: the same name is tried again, and exists."""
@@ -340,7 +339,7 @@ class TestNeverInTheWay:
     def test_an_object_without_a_name_is_logged(
         self, broken: Any, api: FakeApi, recording: Recording, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A reconcile does not fail for an event that cannot be told."""
+        """A reconcile does not fail for an event that cannot be written."""
         recording.event(broken)
         recording.write()
         assert api.requests == []
@@ -402,5 +401,5 @@ class TestStop:
         for number in range(10):
             recording.event(message=f"Message {number}")
         threads.end()
-        (told,) = [r for r in caplog.records if r.getMessage() == "Events not written before the stop"]
-        assert told.count == 10  # type: ignore[attr-defined]
+        (record,) = [r for r in caplog.records if r.getMessage() == "Events not written before the stop"]
+        assert record.count == 10  # type: ignore[attr-defined]

@@ -227,7 +227,7 @@ RULES: dict[str, tuple[list[str], float, list[str]]] = {
         12,
         ["0 a GET 404 POST leads", "3 a PUT", "5 a PUT 409", "7 a GET", "9,11 a PUT"],
     ),
-    "a frozen leader finds that its term has ended, and leads again if nobody else does": (
+    "a frozen leader finds that its term has ended, and leads again if no other does": (
         ["0 start a", "3 freeze a 30"],
         40,
         ["0 a GET 404 POST leads", "2 a PUT", "33 a lost GET PUT leads", "35,37,39 a PUT"],
@@ -324,10 +324,10 @@ def test_election(script: list[str], until: float, journal: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "edit",
-    ["wipe", "edit holderIdentity=", "edit holderIdentity=nobody", "edit leaseDurationSeconds=1"],
+    ["wipe", "edit holderIdentity=", "edit holderIdentity=unknown", "edit leaseDurationSeconds=1"],
 )
 def test_an_edited_lease_runs_out_as_it_was_renewed(edit: str) -> None:
-    """The leader is frozen, and may still write when it wakes."""
+    """The leader is frozen, and may still write when it goes on."""
     election = Election(["0 start a", "1 start b", "6.5 freeze a 20", f"7 {edit}"])
     assert election.run(22) == [*IN_TURN, "7,9,11,13,15,17,19,21 b GET", "22 b GET PUT leads"]
 
@@ -486,7 +486,7 @@ class TestHistories:
         "touch",
         "wipe",
         "edit holderIdentity=",
-        "edit holderIdentity=nobody",
+        "edit holderIdentity=unknown",
         "edit leaseDurationSeconds=2",
         "edit leaseDurationSeconds=30",
         "delete",

@@ -43,30 +43,30 @@ class Story:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self.told: list[str] = []
+        self.lines: list[str] = []
 
-    def tell(self, what: str) -> None:
+    def add(self, what: str) -> None:
         with self._changed:
-            self.told.append(what)
+            self.lines.append(what)
             self._changed.notify_all()
 
     def wait_for(self, what: str) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: what in self.told, WAIT), f"{what!r} not in {self.told}"
+            assert self._changed.wait_for(lambda: what in self.lines, WAIT), f"{what!r} not in {self.lines}"
 
     def wait_for_count(self, what: str, count: int) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: self.told.count(what) >= count, WAIT), self.told
+            assert self._changed.wait_for(lambda: self.lines.count(what) >= count, WAIT), self.lines
 
     def runnable(self, name: str, released: threading.Event) -> Any:
         """A function that runs until its stop event is set, and then until it is released."""
 
         def run(stop: threading.Event) -> None:
-            self.tell(f"{name} starts")
+            self.add(f"{name} starts")
             stop.wait(WAIT)
-            self.tell(f"{name} is told to stop")
+            self.add(f"{name} has to stop")
             released.wait(WAIT)
-            self.tell(f"{name} ends")
+            self.add(f"{name} ends")
 
         return run
 
@@ -174,9 +174,9 @@ class TestOrder:
         def watch(method: str, _path: str) -> None:
             holder = bench.api.objects.get(PATH, {}).get("spec", {}).get("holderIdentity")
             if method == "POST":
-                bench.story.tell("lease acquired")
+                bench.story.add("lease acquired")
             elif method == "PUT" and holder == "a":
-                bench.story.tell("lease released")
+                bench.story.add("lease released")
 
         bench.api.before = watch
         bench.start(manager, until="leader part starts")
@@ -184,14 +184,14 @@ class TestOrder:
         bench.story.wait_for("part starts")
         assert manager.elected.is_set()
         bench.threads.end()
-        told = bench.story.told
-        assert told.index("informer starts") < told.index("lease acquired") < told.index("leader part starts")
-        assert told[-7:] == [
-            "leader part is told to stop",
+        lines = bench.story.lines
+        assert lines.index("informer starts") < lines.index("lease acquired") < lines.index("leader part starts")
+        assert lines[-7:] == [
+            "leader part has to stop",
             "leader part ends",
-            "part is told to stop",
+            "part has to stop",
             "part ends",
-            "informer is told to stop",
+            "informer has to stop",
             "informer ends",
             "lease released",
         ]
@@ -206,18 +206,18 @@ class TestOrder:
         assert get(manager.servers["health"].port, "/readyz") == (200, "ok")
         assert 'leader_election_master_status{name="lock"} 0.0' in get(manager.servers["metrics"].port, "/metrics")[1]
         bench.threads.end()
-        assert "leader part starts" not in bench.story.told
+        assert "leader part starts" not in bench.story.lines
         assert not manager.elected.is_set()
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "b"
 
     def test_a_standby_that_stops_waits_no_longer_for_the_lease(self, bench: Bench) -> None:
-        """It could acquire it while its parts end, and nobody would lead."""
+        """It could acquire it while its parts end, and no replica would lead."""
         bench.api.objects[PATH] = HELD
         bench.start(bench.manager(parts=["slow part"], leader_election=ELECTION), until="slow part starts")
         eventually(lambda: "leader-election" in {thread.name for thread in threading.enumerate()})
         bench.threads.stop.set()
         eventually(lambda: "leader-election" not in {thread.name for thread in threading.enumerate()}, timeout=20)
-        assert "slow part ends" not in bench.story.told
+        assert "slow part ends" not in bench.story.lines
 
     def test_no_thread_is_left_after_the_stop(self, bench: Bench) -> None:
         """Neither of the manager, nor of its servers, the election, informers and controllers."""
@@ -231,7 +231,6 @@ class TestOrder:
         eventually(lambda: {*threading.enumerate()} <= before)
 
     def test_without_election_the_leader_parts_start_at_once(self, bench: Bench) -> None:
-        """A single replica needs no lease."""
         manager = bench.manager(leader_parts=["leader part"])
         bench.start(manager, until="leader part starts")
         assert manager.elected.is_set()
@@ -248,19 +247,19 @@ class TestCaches:
         )
         bench.start(manager, until="part starts")
 
-        def told() -> list[Any]:
+        def records() -> list[Any]:
             return [r for r in caplog.records if r.getMessage() == "Still waiting for a cache"]
 
         for tenths in range(1, 601):
             bench.clock.wait_for_waiters(2)
             bench.clock.advance(0.1)
             if tenths == 95:
-                assert told() == []
+                assert records() == []
         bench.clock.wait_for_waiters(2)
-        assert len(told()) in (5, 6)  # the sixth is due within a tenth of a second of the end
-        assert {r.informer for r in told()} == {"applications"}
-        assert "applications is forbidden" in told()[0].error
-        assert "leader part starts" not in bench.story.told
+        assert len(records()) in (5, 6)  # the sixth is due within a tenth of a second of the end
+        assert {r.informer for r in records()} == {"applications"}
+        assert "applications is forbidden" in records()[0].error
+        assert "leader part starts" not in bench.story.lines
         missing.has_synced, missing.last_error = True, None
         bench.clock.advance(0.1)
         bench.story.wait_for("leader part starts")
@@ -271,7 +270,7 @@ class TestCaches:
         bench.threads.start(manager.run)
         bench.clock.wait_for_waiters(2)
         bench.threads.end()
-        assert bench.story.told[-1] == "informer ends"
+        assert bench.story.lines[-1] == "informer ends"
         assert bench.api.requests == []
 
     def test_readyz_follows_the_caches(self, bench: Bench) -> None:
@@ -304,11 +303,11 @@ class TestFailures:
         assert "failing part" in str(raised)
         assert raised.__cause__ is error
         assert bench.threads.stop.is_set()
-        assert bench.story.told[-1] == "part ends"
+        assert bench.story.lines[-1] == "part ends"
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == ""
 
     def test_an_informer_that_ends_is_a_failure(self, bench: Bench) -> None:
-        """A cache that nobody keeps must not be worked with."""
+        """Its cache is out of date from then on."""
         informer = FakeInformer(bench.story)
         informer.failure = RuntimeError("index function failed")
         manager = bench.manager(informer)
@@ -323,7 +322,7 @@ class TestFailures:
             manager = bench.manager(FakeInformer(bench.story), metrics_port=taken.getsockname()[1])
             bench.threads.start(manager.run)
             assert isinstance(bench.threads.error(), ServerBindError)
-        assert bench.story.told == []
+        assert bench.story.lines == []
 
     def test_the_grace_period_bounds_the_stop(self, bench: Bench) -> None:
         """Parts that do not end are named, and the lease is left to expire: they may still write."""
@@ -331,38 +330,38 @@ class TestFailures:
         bench.start(manager, until="stuck part starts")
         bench.story.wait_for("part starts")
         bench.threads.stop.set()
-        bench.story.wait_for("stuck part is told to stop")
+        bench.story.wait_for("stuck part has to stop")
         bench.clock.wait_for_waiters(3)  # the manager, the elector and its watchdog
         for _ in range(29):
             bench.clock.advance(1)
             bench.clock.wait_for_waiters(3)
-        assert "part is told to stop" not in bench.story.told
+        assert "part has to stop" not in bench.story.lines
         bench.clock.advance(1)
         raised = bench.threads.error()
         assert isinstance(raised, GracePeriodExceeded)
         assert "stuck part" in str(raised)
-        bench.story.wait_for("part is told to stop")
+        bench.story.wait_for("part has to stop")
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "a"
 
     def test_what_stops_after_a_stuck_part_has_time_of_its_own(self, bench: Bench) -> None:
-        """For the last Events, say."""
+        """For example, to write the last Events."""
 
         def write_the_rest(stop: threading.Event) -> None:
             stop.wait(WAIT)
             bench.clock.sleep(5, threading.Event())
-            bench.story.tell("the rest is written")
+            bench.story.add("the rest is written")
 
         manager = bench.manager(leader_parts=["stuck part"])
         manager.add_runnable("events", write_the_rest, leader_only=False)
         bench.start(manager, until="stuck part starts")
         bench.threads.stop.set()
-        bench.story.wait_for("stuck part is told to stop")
+        bench.story.wait_for("stuck part has to stop")
         bench.clock.wait_for_waiters(1)
         bench.clock.advance(30)
         bench.clock.wait_for_waiters(2)
         bench.clock.advance(5)
         assert "stuck part" in str(bench.threads.error())
-        assert bench.story.told[-1] == "the rest is written"
+        assert bench.story.lines[-1] == "the rest is written"
 
     def test_a_failure_is_reported_before_its_part_counts_as_ended(self, clock: VirtualClock) -> None:
         """Otherwise a failure during the stop could be reported when the process has ended with success."""
@@ -377,9 +376,7 @@ class TestFailures:
         assert group.end(WAIT) == []
         assert running == [["part"]]
 
-    def test_a_failure_outranks_what_does_not_end_after_it(
-        self, bench: Bench, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_failure_outranks_a_part_that_does_not_end(self, bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
         """run() raises what ended the process; the log names what it could not wait for."""
 
         def fail(_stop: threading.Event) -> None:
@@ -388,22 +385,22 @@ class TestFailures:
 
         manager = bench.manager(leader_parts=["stuck part"])
         manager.add_runnable("failing part", fail, leader_only=True)
-        bench.start(manager, until="stuck part is told to stop")
+        bench.start(manager, until="stuck part has to stop")
         bench.clock.wait_for_waiters(1)
         bench.clock.advance(30)
         raised = bench.threads.error()
         assert isinstance(raised, RunnableFailed)
         assert "boom" in str(raised)
-        (told,) = [r for r in caplog.records if r.getMessage() == "The grace period has ended"]
+        (record,) = [r for r in caplog.records if r.getMessage() == "The grace period has ended"]
         # The thread that starts the parts may be among them: on this clock the grace period takes no time.
-        assert "stuck part" in told.stillRunning.split(", ")  # type: ignore[attr-defined]
+        assert "stuck part" in record.stillRunning.split(", ")  # type: ignore[attr-defined]
 
     def test_the_lease_is_renewed_during_the_grace_period(self, bench: Bench) -> None:
-        """Nobody else may start while the last reconciles end."""
+        """No other replica may start while the last reconciles end."""
         manager = bench.manager(leader_parts=["slow part"], leader_election=ELECTION)
         bench.start(manager, until="slow part starts")
         bench.threads.stop.set()
-        bench.story.wait_for("slow part is told to stop")
+        bench.story.wait_for("slow part has to stop")
         for _ in range(20):
             bench.clock.wait_for_waiters(3)
             bench.clock.advance(1)
@@ -415,7 +412,7 @@ class TestFailures:
 
 
 class Term:
-    """What a test sees of the terms of one manager: their clients, and the reconcilers that hang when told to."""
+    """What a test sees of the terms of one manager: their clients, and reconcilers that hang until `release`."""
 
     def __init__(self) -> None:
         self.clients: list[Any] = []
@@ -469,14 +466,14 @@ class TestLostLease:
                 assert not manager.elected.is_set()
             bench.clock.wait_for_waiters(2)
         bench.api.before = lambda _method, _path: None
-        assert bench.story.told.count("leader part starts") == 1
+        assert bench.story.lines.count("leader part starts") == 1
         bench.clock.advance(1)
         assert manager.elected.wait(WAIT)
         bench.story.wait_for_count("leader part starts", 2)
         eventually(lambda: informer.relists == [60])  # the last moment of the outage
         assert not bench.threads.stop.is_set()
-        assert not {"informer is told to stop", "part is told to stop"} & {*bench.story.told}
-        assert bench.api.objects[PATH]["spec"]["leaseTransitions"] == 0  # nobody else has led meanwhile
+        assert not {"informer has to stop", "part has to stop"} & {*bench.story.lines}
+        assert bench.api.objects[PATH]["spec"]["leaseTransitions"] == 0  # no other replica has led meanwhile
         bench.threads.end()
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == ""
 
@@ -485,7 +482,7 @@ class TestLostLease:
     ) -> None:
         """Of those of the current term; a watch that broke shows the outage."""
         controller: Controller[str] = Controller("apps", lambda _key: Result(), clock=bench.clock)
-        monkeypatch.setattr(controller, "retry_now", lambda: bench.story.tell("retried"))
+        monkeypatch.setattr(controller, "retry_now", lambda: bench.story.add("retried"))
         informer = FakeInformer(bench.story)
         manager = bench.manager(informer)
         manager.add_controllers(lambda _client: [controller])
@@ -494,7 +491,7 @@ class TestLostLease:
         informer.last_error = ConnectionFailed("connection refused", reason=ConnectionFailed.REFUSED)
         for answer in (refused, refused, lambda _method, _path: None):
             bench.api.before = answer
-            assert "retried" not in bench.story.told
+            assert "retried" not in bench.story.lines
             bench.clock.advance(1)
             bench.clock.wait_for_waiters(2)
         bench.story.wait_for("retried")
@@ -517,7 +514,7 @@ class TestLostLease:
         assert terms.reconciled == [(1, "of term 1"), (2, "of term 2")]
 
     def test_the_work_of_a_term_ends_with_it_by_the_clock(self, bench: Bench) -> None:
-        """A process that was suspended calls nobody, Compass included, even if the watchdog did not run yet."""
+        """A process that was suspended sends nothing, to Compass neither, even if the watchdog did not run yet."""
         terms = Term()
         manager = bench.manager(leader_election=ELECTION)
         manager.add_controllers(terms.build)
@@ -582,7 +579,7 @@ class TestLostLease:
         manager = bench.manager(leader_parts=["stuck part"], leader_election=ELECTION)
         bench.start(manager, until="stuck part starts")
         bench.take_lease()
-        bench.story.wait_for("stuck part is told to stop")
+        bench.story.wait_for("stuck part has to stop")
         bench.clock.wait_for_waiters(1)
         bench.clock.advance(29)
         bench.clock.wait_for_waiters(1)
@@ -599,7 +596,7 @@ class TestLostLease:
         manager = bench.manager(leader_parts=["slow part"], leader_election=ELECTION)
         bench.start(manager, until="slow part starts")
         bench.threads.stop.set()
-        bench.story.wait_for("slow part is told to stop")
+        bench.story.wait_for("slow part has to stop")
         bench.take_lease(waiters=3)
         eventually(lambda: not manager.elected.is_set())
         bench.release.set()
@@ -617,12 +614,12 @@ class TestLostLease:
         bench.clock.wait_for_waiters(4)
         bench.clock.advance(0.1)
         bench.clock.wait_for_waiters(4)
-        assert "leader part starts" not in bench.story.told
+        assert "leader part starts" not in bench.story.lines
         informer.last_error = None
         bench.clock.advance(0.1)
         bench.story.wait_for("leader part starts")
 
-    def test_a_watch_that_stays_interrupted_does_not_hold_up_a_term_for_good(
+    def test_an_interrupted_watch_delays_a_term_by_ten_seconds(
         self, bench: Bench, caplog: pytest.LogCaptureFixture
     ) -> None:
         """After ten seconds it begins, and the log says which cache may be old."""
@@ -635,8 +632,8 @@ class TestLostLease:
             bench.clock.wait_for_waiters(4)
             bench.clock.advance(0.1)
         bench.story.wait_for("leader part starts")
-        (told,) = [r for r in caplog.records if r.getMessage() == "Caches may be out of date"]
-        assert told.informers == "applications"  # type: ignore[attr-defined]
+        (record,) = [r for r in caplog.records if r.getMessage() == "Caches may be out of date"]
+        assert record.informers == "applications"  # type: ignore[attr-defined]
 
 
 class TestChecks:

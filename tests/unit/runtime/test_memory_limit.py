@@ -35,7 +35,7 @@ CASES: list[tuple[str, str, dict[str, str], int | None]] = [
 
 
 @pytest.mark.parametrize(("lines", "files", "limit"), [row[1:] for row in CASES], ids=[row[0] for row in CASES])
-def test_the_lowest_limit_of_the_group_and_those_around_it_counts(
+def test_the_lowest_limit_of_a_group_and_its_parents_counts(
     tmp_path: Path, lines: str, files: dict[str, str], limit: int | None
 ) -> None:
     """None when there is none, or none can be read."""
@@ -48,11 +48,4 @@ def test_the_lowest_limit_of_the_group_and_those_around_it_counts(
 
 
 def test_a_system_without_control_groups_has_no_limit(tmp_path: Path) -> None:
-    """Nothing is there to read."""
     assert memory_limit(groups=tmp_path / "none", process=tmp_path / "none") is None
-
-
-def test_this_system_can_be_asked() -> None:
-    """Whatever it has."""
-    limit = memory_limit()
-    assert limit is None or limit > MIB

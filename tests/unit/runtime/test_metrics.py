@@ -87,7 +87,7 @@ def test_series_exist_before_anything_happens(name: str, metrics: Metrics) -> No
     assert set(values) == ({3.0} if name == "controller_runtime_max_concurrent_reconciles" else {0.0})
 
 
-def test_no_series_tells_when_another_began(metrics: Metrics) -> None:
+def test_there_are_no_created_series(metrics: Metrics) -> None:
     """Such series double the number; controllers in Go do not have them."""
     metrics.request(verb="GET", code="200", host="api:443", seconds=0.1)
     for encode in (generate_latest, generate_openmetrics):

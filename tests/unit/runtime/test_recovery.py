@@ -23,7 +23,7 @@ class Bench:
         self._clock = clock
         self.answer: ApiError | None = REFUSED
         self.requests: list[float] = []
-        self.returns: list[tuple[float, float]] = []  # when it was told, and the last moment of the outage
+        self.returns: list[tuple[float, float]] = []  # when it was reported, and the last moment of the outage
         self.is_failing = True
         recovery = Recovery(
             cast("Client", self),
@@ -62,7 +62,7 @@ def test_without_a_failure_nothing_is_requested(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("answer", [NOT_JSON, FORBIDDEN, None], ids=["ok", "not allowed", "json"])
-def test_a_return_is_told_within_a_second_and_once(bench: Bench, answer: ApiError | None) -> None:
+def test_a_return_is_reported_once_within_a_second(bench: Bench, answer: ApiError | None) -> None:
     """However long the outage was, and however long what failed takes to work again."""
     bench.run(300)
     assert len(bench.requests) == 300
@@ -100,13 +100,13 @@ def test_a_failure_without_an_outage_is_no_return(bench: Bench) -> None:
     assert bench.returns == []
 
 
-def test_returns_of_a_server_that_fails_again_and_again_are_told_with_growing_intervals(bench: Bench) -> None:
+def test_repeated_returns_are_reported_at_growing_intervals(bench: Bench) -> None:
     """Each costs a list of everything. The last one is never left out."""
     for _ in range(30):
         bench.answer = REFUSED
         bench.run(1)
         bench.answer = NOT_JSON
         bench.run(1)
-    assert [told for told, _ in bench.returns] == [2, 4, 6, 10, 18, 32, 58]
+    assert [at for at, _ in bench.returns] == [2, 4, 6, 10, 18, 32, 58]
     bench.run(60)
     assert bench.returns[-1] == (88, 59)

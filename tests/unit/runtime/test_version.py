@@ -1,4 +1,4 @@
-"""An operator can tell which build runs: from the command line, the log and the metrics."""
+"""Command line and metrics show which build runs."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from controller.runtime.version import COMMIT, VERSION
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_command_line_tells_version_and_commit() -> None:
+def test_the_command_line_shows_version_and_commit() -> None:
     """From the environment that the image has."""
     result = subprocess.run(
         [sys.executable, "-m", "controller", "--version"],
@@ -27,7 +27,7 @@ def test_the_command_line_tells_version_and_commit() -> None:
     assert result.stdout.strip() == "compass-runtime-agent 1.2.3 (commit 0abc)"
 
 
-def test_a_metric_tells_version_and_commit() -> None:
+def test_a_metric_shows_version_and_commit() -> None:
     """For dashboards: which build runs where, and since when."""
     registry = CollectorRegistry()
     AgentMetrics(registry)
