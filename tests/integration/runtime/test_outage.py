@@ -1,6 +1,8 @@
-"""The whole agent through an outage of a real API server: one process, and right again soon after the return.
+"""The whole agent through outages of a real API server: one process, and in sync again soon after the return.
 
-The period of the sync is an hour, so that nothing here comes right by a fetch that was due anyway.
+Short outages, and leaders that are killed or frozen: e2e/scenarios.
+
+The period of the sync is an hour, so that no fetch that was due anyway helps.
 """
 
 import os
@@ -19,8 +21,8 @@ from e2e.world import World
 from informers import NotFound
 from tests.support.lossy_network import LossyNetwork
 
-# What an operator is promised is 5 s; a machine that does other things too is slower, but far from the back-off of
-# informers and queues, which would be half a minute and more.
+# An operator is promised 5 s. A busy machine is slower, but far from the back-off of informers and queues, which would
+# be half a minute and more.
 PROMISED = 5.0
 SLACK = 15.0
 
@@ -47,7 +49,7 @@ def agents(world: World, count: int, *, kubeconfig: Path | None = None) -> list[
     return started
 
 
-def come_right(world: World, *, since: float) -> float:
+def seconds_to_undo_drift(world: World, *, since: float) -> float:
     """Seconds until drift is undone: an Application and a Secret that a user has deleted after the return."""
     name = next(iter(world.applications()))
     secret = next(iter(world.secrets()))
@@ -58,49 +60,22 @@ def come_right(world: World, *, since: float) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("outage", "replicas"), [(4, 1), (15, 2), (120, 2)])
 @pytest.mark.timeout(400)
-def test_an_outage_of_the_api_server(outage: int, replicas: int, world: World) -> None:
-    """Whether or not the lease was lost meanwhile; one of several replicas leads afterwards, whichever."""
-    running = agents(world, replicas)
+def test_an_outage_of_two_minutes(world: World) -> None:
+    """One of the replicas leads afterwards, whichever."""
+    running = agents(world, 2)
     pids = [agent.pid for agent in running]
     world.control_plane.kill_apiserver()
-    time.sleep(outage)  # the outage itself
-    assert [agent.ended() for agent in running] == [None] * replicas
+    time.sleep(120)  # the outage itself
+    assert [agent.ended() for agent in running] == [None, None]
     world.control_plane.start_apiserver()
-    took = come_right(world, since=time.monotonic())
+    took = seconds_to_undo_drift(world, since=time.monotonic())
     world.wait_for_state("Synchronized")
-    print(f"{replicas} replicas, {outage} s: right {took:.1f} s after the return, promised are {PROMISED:g} s")
+    print(f"2 replicas, 120 s: in sync {took:.1f} s after the return, promised are {PROMISED:g} s")
     assert took < PROMISED + SLACK
-    assert [agent.ended() for agent in running] == [None] * replicas
+    assert [agent.ended() for agent in running] == [None, None]
     assert [agent.pid for agent in running] == pids
-    assert [agent.stop() for agent in running] == [0] * replicas
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_changes_in_compass_during_an_outage_are_applied(world: World) -> None:
-    """A lost term is followed by one that fetches first: nothing that was planned before is taken for true."""
-    (agent,) = agents(world, 1)
-    gone, changed, *_ = landscape()
-    world.control_plane.kill_apiserver()
-    agent_log = world.directory / "agent-0.log"
-    world.wait_for("the loss of the lease", lambda: "Leader election lost" in agent_log.read_text(), timeout=60)
-    world.compass.state.remove_application(gone["id"])
-    world.compass.put_application({**changed, "description": "Changed in the outage"})
-    world.control_plane.start_apiserver()
-    back = time.monotonic()
-    world.wait_for(
-        "what Compass says",
-        lambda: (
-            len(found := world.applications()) == len(landscape()) - 1
-            and any(obj["spec"]["description"] == "Changed in the outage" for obj in found.values())
-        ),
-    )
-    took = time.monotonic() - back
-    print(f"as Compass says {took:.1f} s after the return, promised are {PROMISED:g} s")
-    assert took < PROMISED + SLACK
-    assert agent.ended() is None
+    assert [agent.stop() for agent in running] == [0, 0]
 
 
 @pytest.mark.slow
@@ -147,8 +122,8 @@ def test_an_api_server_that_hangs(world: World) -> None:
         assert [agent.ended() for agent in running] == [None, None]
     finally:
         os.kill(apiserver, signal.SIGCONT)
-    took = come_right(world, since=time.monotonic())
-    print(f"an API server that hung: right {took:.1f} s after it went on")
+    took = seconds_to_undo_drift(world, since=time.monotonic())
+    print(f"an API server that hung: in sync {took:.1f} s after it went on")
     assert took < PROMISED + SLACK
     assert [agent.ended() for agent in running] == [None, None]
 
@@ -174,8 +149,8 @@ def test_a_network_that_loses_everything(outage: int, world: World) -> None:
         network.restore()
         back = time.monotonic()
         world.wait_for("what was deleted in the outage", lambda: name in world.applications())
-        took = come_right(world, since=back)
-        print(f"a lossy network, {outage} s: right {took:.1f} s after it, promised are {PROMISED:g} s")
+        took = seconds_to_undo_drift(world, since=back)
+        print(f"a lossy network, {outage} s: in sync {took:.1f} s after it, promised are {PROMISED:g} s")
         assert took < PROMISED + SLACK
         assert [agent.ended() for agent in running] == [None, None]
         assert [agent.stop() for agent in running] == [0, 0]
@@ -221,7 +196,7 @@ def test_an_outage_of_the_api_server_while_the_director_hangs(world: World) -> N
     assert agent.ended() is None
     world.compass.faults.clear()
     world.control_plane.start_apiserver()
-    took = come_right(world, since=time.monotonic())
-    print(f"both away: right {took:.1f} s after the return, promised are {PROMISED:g} s")
+    took = seconds_to_undo_drift(world, since=time.monotonic())
+    print(f"both away: in sync {took:.1f} s after the return, promised are {PROMISED:g} s")
     assert took < PROMISED + SLACK
     assert agent.stop() == 0
