@@ -149,11 +149,35 @@ def test_each_change_has_its_times() -> None:
     status.failed(connection, ConnectionState.CONNECTION_FAILED, "lost", now=120.0)
     assert told() == ["1970-01-01T00:02:00Z", "1970-01-01T00:01:00Z"]
     assert status.connection_error(connection) == "lost"
-    status.works(connection, state=ConnectionState.CONNECTED, now=180.0)
+    for _ in range(2):
+        status.works(connection, state=ConnectionState.CONNECTED, now=180.0)
     assert told() == ["1970-01-01T00:03:00Z", "1970-01-01T00:03:00Z"]
     assert status.connection_error(connection) == ""
     status.sync_failed(connection, "no", now=240.0)
     assert told("synchronizationStatus") == ["1970-01-01T00:04:00Z"]
+
+
+def test_a_part_of_the_status_begins_complete() -> None:
+    """The CRD of the Go agent requires each of these fields."""
+    connection: dict[str, Any] = {}
+    status.established(connection, at=60.0, last_success=120.0)
+    status.permissions_missing(connection, "no", since="today")
+    assert connection["status"] == {
+        "connectionState": "SynchronizationFailed",
+        "connectionStatus": {
+            "certificateStatus": {},
+            "established": "1970-01-01T00:01:00Z",
+            "lastSuccess": "1970-01-01T00:02:00Z",
+            "lastSync": "1970-01-01T00:02:00Z",
+            "renewed": None,
+        },
+        "synchronizationStatus": {
+            "error": "Missing permissions since today: no",
+            "lastAttempt": None,
+            "lastSuccessfulFetch": None,
+            "lastSuccessfulApplication": None,
+        },
+    }
 
 
 @pytest.mark.parametrize(

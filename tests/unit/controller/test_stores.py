@@ -40,6 +40,10 @@ def annotate(key: str) -> Callable[[Object], None]:
     return change
 
 
+def set_state(obj: Object) -> None:
+    obj.setdefault("status", {})["connectionState"] = "Synchronized"
+
+
 def remove_annotation(key: str) -> Callable[[Object], None]:
     return lambda obj: obj["metadata"].get("annotations", {}).pop(key, None)
 
@@ -79,21 +83,42 @@ def test_what_is_created_after_an_unseen_deletion_is_seen(server: ObjectStore) -
     """And not the object that is gone."""
     store = connections(server)
     server.delete(COMPASS_CONNECTION, CONNECTION_NAME)
-    created = store.apply(CONNECTION_NAME, annotate("own"))
+    created = store.apply(CONNECTION_NAME, set_state)
     assert store.get(CONNECTION_NAME) == created == server.get(COMPASS_CONNECTION, CONNECTION_NAME)
+    assert (created["apiVersion"], created["kind"]) == (COMPASS_CONNECTION.api_version, COMPASS_CONNECTION.kind)
+    assert created["status"]["connectionState"] == "Synchronized"
+    assert ("conditions" in created["status"]) is server.subresource
 
 
-def test_a_change_is_one_write_with_what_others_overlay(server: ObjectStore) -> None:
-    """And none if it changes nothing."""
+@pytest.mark.parametrize(
+    ("changes", "writes"),
+    [((annotate("own"),), 1), ((set_state,), 1), ((annotate("own"), set_state), 2)],
+    ids=["object", "status", "both"],
+)
+def test_a_change_has_a_write_for_each_part(
+    server: ObjectStore, changes: tuple[Callable[[Object], None], ...], writes: int
+) -> None:
+    """And none if it changes nothing. The CRD of the Go agent has one part."""
+    store = connections(server)
+    attempts: list[str] = []
+    server.before = lambda verb, _kind: attempts.append(verb)
 
+    def change(obj: Object) -> None:
+        for part in changes:
+            part(obj)
+
+    for _ in range(2):
+        store.apply(CONNECTION_NAME, change)
+        assert attempts == ["update"] * (writes if server.subresource else 1)
+
+
+def test_a_change_includes_what_others_overlay(server: ObjectStore) -> None:
     def overlay(obj: Object) -> None:
         obj["status"]["synchronizationStatus"] = {"error": "overlaid"}
 
-    store, before = connections(server, overlay=overlay), server.writes["update CompassConnection"]
-    for _ in range(2):
-        written = store.apply(CONNECTION_NAME, lambda obj: obj["status"].update(connectionState="Synchronized"))
-        assert server.writes["update CompassConnection"] == before + 1
+    written = connections(server, overlay=overlay).apply(CONNECTION_NAME, set_state)
     assert written["status"]["synchronizationStatus"] == {"error": "overlaid"}
+    assert written["status"]["connectionState"] == "Synchronized"
 
 
 def test_an_object_that_is_gone_is_not_changed(server: ObjectStore) -> None:
@@ -143,6 +168,20 @@ def test_a_crd_that_is_replaced_is_noticed(server: ObjectStore) -> None:
     assert written["status"]["connectionState"] == "MetadataUpdateFailed"
     assert ("conditions" in written["status"]) is server.subresource
     assert store.get(CONNECTION_NAME) == written == server.get(COMPASS_CONNECTION, CONNECTION_NAME)
+
+
+def test_the_kind_of_the_crd_is_read_once(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, request = [], server.request
+
+    def noted(method: str, path: str) -> Object:
+        paths.append(path)
+        return request(method, path)
+
+    monkeypatch.setattr(server, "request", noted)
+    store = connections(server)
+    for key in ("one", "another"):
+        store.apply(CONNECTION_NAME, annotate(key))
+    assert len(paths) == 1
 
 
 @pytest.mark.parametrize(
