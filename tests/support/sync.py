@@ -216,7 +216,7 @@ class _CompassClients:
 
 
 class Agent:
-    """Both reconcilers, one step at a time. With what else is given, the rest of an agent can be beside them."""
+    """Both reconcilers, one step at a time. The keyword arguments replace their collaborators."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """One history of the Director and of users, in which Applications and Secrets come, change and go, in an endless round.
 
-What each step leads to is learnt from a run that nothing disturbs; that it is right is for other tests.
+An undisturbed run shows what each step leads to; other tests check that this is correct.
 """
 
 import base64

@@ -97,7 +97,7 @@ def test_every_event_after_the_nth_is_lost(paired: World, golden: list[Snapshot]
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["listed", "restarted"])
-def test_whole_states_are_never_seen(paired: World, golden: list[Snapshot], log: AuditLog, *, restart: bool) -> None:
+def test_missed_states_are_caught_up(paired: World, golden: list[Snapshot], log: AuditLog, *, restart: bool) -> None:
     """From each state to each later one of a round the watch sends nothing. A list ends it, or the agent's restart."""
     log.clear()
     gaps = 0

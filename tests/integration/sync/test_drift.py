@@ -125,7 +125,7 @@ def test_every_edit_and_deletion_is_undone_from_the_cache(synced: World, log: Au
 
 
 def test_objects_of_the_go_agent_are_taken_over_as_they_are(world: World, start: StartAgent, log: AuditLog) -> None:
-    """Right ones are not written; a change of the Director leaves alone what the Go agent or users have set."""
+    """Those in sync are not written; a change in Compass leaves what the Go agent or users have set."""
     old = world.put(APPLICATION, OLD)
     reference = {"apiVersion": APPLICATION.api_version, "kind": "Application", "name": "mp-old"}
     secret = world.put(

@@ -60,7 +60,7 @@ def created(desired: Desired) -> dict[str, Any]:
 
 @pytest.mark.parametrize("skip_verify", [True, False])
 def test_a_new_application_has_what_other_components_rely_on(skip_verify: bool) -> None:
-    """Beside the agent's own fields those that it sets at creation only."""
+    """The agent's own fields, and those that it sets at creation only."""
     settings = ConversionSettings(GATEWAY, skip_verify=skip_verify)
     desired = desired_application(Application("app-1", "Webshop EU"), "mp-webshop-eu", settings)
     empty = dict.fromkeys(("displayName", "providerDisplayName", "longDescription"), "")

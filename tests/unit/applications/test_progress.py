@@ -81,7 +81,7 @@ def test_a_failure_lasts_until_a_retry_or_until_it_is_in_sync(progress: Progress
     assert progress.outcome().failed == {"a": "refused"}
 
 
-def test_what_waits_behind_hanging_writes_is_reported_too(progress: Progress) -> None:
+def test_names_behind_hanging_writes_are_reported(progress: Progress) -> None:
     """A webhook that hangs for all: with two workers, most names would have no result for as long as it hangs."""
     _published(progress, "a", "b", "c", pending=["mp-a", "mp-b", "mp-c"])
     progress.report_hanging({"mp-a": HANGING_SECONDS, "mp-b": 0.0}, workers=2)

@@ -138,7 +138,7 @@ SIZES = st.lists(st.sampled_from([1, 1000, 100_000, 5_000_000, 30_000_000, 60_00
 
 @settings(deadline=None)
 @given(SIZES)
-def test_whatever_the_sizes_every_application_is_accounted_for(sizes: list[int]) -> None:
+def test_applications_of_any_size_are_accounted_for(sizes: list[int]) -> None:
     """Complete when it fits into an answer, incomplete when it does not; and the number of calls is bounded."""
     director = Director([App(f"app-{n:03}", size) for n, size in enumerate(sizes)])
     result = director.fetch()

@@ -56,17 +56,14 @@ BESIDE_OTHERS = [{"message": "other"}, {"message": SCOPES, "extensions": {"error
 FAILURES = [
     ("token not accepted by the Connector", http(b"", 400, Content_Type=JSON_TYPE), Refused, {"status": 400}),
     ("the same without a content type", http(b"", 400), Refused, {"status": 400, "code": None}),
-    ("400 with blank body", http(b" \n", 400), Refused, {"status": 400}),
     (
         "401 with a GraphQL error keeps the code",
         http(error("bad token", 26), 401),
         Refused,
         {"status": 401, "code": 26},
     ),
-    ("403 with a GraphQL error", http(error("no", 26), 403), Refused, {"status": 403, "code": 26}),
     ("scopes", http(error(SCOPES, 23)), Refused, {"status": 200, "code": 23}),
     ("scopes without a code", http(error(SCOPES)), Refused, {"status": 200, "code": None}),
-    ("unauthorized", http(error("Unauthorized", 26)), Refused, {"code": 26}),
     ("scopes beside other errors", http({"data": None, "errors": BESIDE_OTHERS}), Refused, {"code": 23}),
     ("no upstream", http("no healthy upstream", 503), Unavailable, {"retry_after": None, "timed_out": False}),
     ("upstream gone", http(UPSTREAM, 503), Unavailable, {"args": (f"HTTP 503: {UPSTREAM}",)}),
@@ -106,18 +103,14 @@ UNEXPECTED = [
     ("unknown path of another server", http("404 page not found\n", 404), '"404 page not found"'),
     ("login page", http(LOGIN, 200, Content_Type="text/html; charset=utf-8"), "text/html, not JSON"),
     ("page of a proxy, 403", http(LOGIN, 403, Content_Type="text/html"), "HTTP 403, text/html, not JSON"),
-    ("page of a proxy, 401", http(LOGIN, 401, Content_Type="text/html"), "HTTP 401, text/html, not JSON"),
     ("empty 401", http("", 401), "HTTP 401, no content type, empty"),
-    ("empty 403", http("", 403), "HTTP 403, no content type, empty"),
     ("403 from a mesh", http("RBAC: access denied", 403, Content_Type="text/plain"), '"RBAC: access denied"'),
-    ("403 as JSON of others", http({"error": {"code": 403}}, 403), "HTTP 403, no content type, JSON, but not GraphQL"),
     ("empty 400 of a page", http("", 400, Content_Type="text/html"), "HTTP 400, text/html, empty"),
     ("400 with a page", http(LOGIN, 400), "HTTP 400, no content type, not JSON"),
     ("too large", http("Payload Too Large", 413, Content_Type="text/plain"), '"Payload Too Large"'),
     ("text under 200", http("OK"), "HTTP 200, no content type, not JSON"),
     ("empty 200", http(b""), "HTTP 200, no content type, empty"),
     ("a list", http(b"[]"), "JSON, but not GraphQL"),
-    ("a number", http(b"7"), "JSON, but not GraphQL"),
     ("null", http(b"null"), "JSON, but not GraphQL"),
     ("no data", http({}), "JSON, but not GraphQL"),
     ("nested without end", http(b"[" * 100_000), "not JSON"),
@@ -126,7 +119,6 @@ UNEXPECTED = [
     ("redirect", http("", 302, Location="https://login.example.com/?token=x"), "a redirect to login.example.com"),
     ("redirect within the host", http("", 301, Location="/login"), "a redirect to another path"),
     ("redirect to nowhere", http("", 307, Location="https://[::"), "a redirect to an unknown place"),
-    ("redirect in GraphQL", http({"data": {}}, 308, Location="https://a.example/"), "a redirect to a.example"),
     ("a content type that is text", http("OK", Content_Type="s3cr3t"), "HTTP 200, no content type, not JSON"),
 ]
 
@@ -239,7 +231,7 @@ UUIDS = ("1c6f8a2e-5b1e-4d5c-9a52-0d7a4f0f3a11", "9d0c4a3b-7f9c-4b36-8f5e-2a2f1f
     ],
 )
 def test_the_error_id_is_not_part_of_the_message(transport: Transport, server: Server, sent: str, message: str) -> None:
-    """The same error has the same text; the id is kept beside it, for a search in the Director's log."""
+    """The same error has the same text; the id is kept separately, for a search in the Director's log."""
     for uuid in UUIDS:
         server.answer = lambda _, uuid=uuid: http(error(sent.format(uuid), 10))  # type: ignore[misc]
         answer = execute(transport, server.url)

@@ -68,7 +68,7 @@ def test_more_pages_are_read_each_time(parsed: list[str], monkeypatch: pytest.Mo
     assert parsed == ["app-0001", "app-0001"]
 
 
-def test_what_is_gone_is_forgotten(parsed: list[str]) -> None:
+def test_unassigned_applications_are_forgotten(parsed: list[str]) -> None:
     """What is kept is what the last fetch had, and not all that ever was."""
     fake = assigning(2)
     director = fake.client()
@@ -121,7 +121,7 @@ def outcome(fetch: Any) -> Any:
 @given(changes=st.lists(st.tuples(PLACES, VALUES), max_size=6))
 @example(changes=[([], 2**64), ([0, 1, 0, 0, 3], 2**64)])
 def test_earlier_answers_do_not_change_what_is_read(changes: list[tuple[list[int], Any]]) -> None:
-    """A Director client that remembers, beside a new one for each answer: all that changes is the work."""
+    """A client that remembers gives the same as a new client for each answer."""
     border = DirectorBorder(3)
     client = border.client()
     for way, value in changes:

@@ -64,7 +64,7 @@ def test_a_server_of_another_authority(server: Server) -> None:
     assert found.text.startswith("the certificate of the server is not trusted: ")
 
 
-def test_no_http(server: Server, trusting: ssl.SSLContext) -> None:
+def test_an_answer_that_is_not_http(server: Server, trusting: ssl.SSLContext) -> None:
     server.answer = lambda _: b"nonsense\r\n"
     assert probed(server.url, trusting).failed is Step.ANSWER
 

@@ -201,7 +201,7 @@ class TestOutcomes:
         assert record.exc_info is None
         assert text in record.error  # type: ignore[attr-defined]
 
-    def test_what_ends_a_worker_ends_the_controller(self, clock: VirtualClock, threads: Threads) -> None:
+    def test_an_error_that_ends_a_worker_ends_the_controller(self, clock: VirtualClock, threads: Threads) -> None:
         """Not even a failure in reporting a failure is unseen: run() raises it."""
 
         class BrokenMetric:

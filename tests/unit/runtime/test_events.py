@@ -74,7 +74,6 @@ def test_an_event_of_a_cluster_scoped_object(api: FakeApi, recording: Recording)
 
 
 def test_an_event_of_a_namespaced_object(api: FakeApi, recording: Recording) -> None:
-    """It lives beside its object."""
     recording.event(SECRET)
     recording.write()
     (path,) = api.objects
@@ -365,8 +364,7 @@ def test_text_of_others_is_made_harmless(api: FakeApi, recording: Recording) -> 
 
 
 class TestStop:
-    def test_what_is_left_is_written(self, api: FakeApi, recording: Recording, threads: Threads) -> None:
-        """The last words of the reconcilers get out."""
+    def test_a_stop_writes_the_remaining_events(self, api: FakeApi, recording: Recording, threads: Threads) -> None:
         for number in range(10):
             recording.event(message=f"Message {number}")
         threads.end()

@@ -276,7 +276,7 @@ class TestManyClients:
         for client in clients:
             client.close()
 
-    def test_who_is_active_keeps_the_connection(self, server: HTTPServer) -> None:
+    def test_an_active_client_keeps_its_connection(self, server: HTTPServer) -> None:
         """A scraper uses one connection for all its requests, which outlives hundreds of idle ones.
 
         Each of these has had an answer, so none still waits to be accepted when the scraper asks again.

@@ -107,7 +107,7 @@ class TestJson:
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
-def test_what_is_not_there_is_not_printed(output: Any) -> None:
+def test_absent_values_are_not_printed(output: Any) -> None:
     """Neither None nor null."""
     (line,) = lines(output, {"retry_after": None, "number": 7})
     assert "retry_after" not in line
@@ -180,7 +180,7 @@ class TestLevels:
             ("error", ["error"], ["error"]),
         ],
     )
-    def test_what_is_printed(self, level: Any, own: Any, foreign: Any) -> None:
+    def test_the_level_decides_what_is_printed(self, level: Any, own: Any, foreign: Any) -> None:
         """The level holds for the own packages; libraries are never at DEBUG, where they print Secrets."""
         for name, expected in (("controller.x", own), ("informers.x", own), ("kubernetes.client.rest", foreign)):
             stream = io.StringIO()

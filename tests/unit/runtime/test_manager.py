@@ -343,7 +343,7 @@ class TestFailures:
         bench.story.wait_for("part has to stop")
         assert bench.api.objects[PATH]["spec"]["holderIdentity"] == "a"
 
-    def test_what_stops_after_a_stuck_part_has_time_of_its_own(self, bench: Bench) -> None:
+    def test_a_part_that_stops_after_a_stuck_one_has_its_own_time(self, bench: Bench) -> None:
         """For example, to write the last Events."""
 
         def write_the_rest(stop: threading.Event) -> None:
