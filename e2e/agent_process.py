@@ -80,7 +80,7 @@ class AgentProcess:
 
 
 def free_port() -> int:
-    """One of the loopback that nobody listens on, for a server of an agent."""
+    """A free one of the loopback, for a server of an agent."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 class Cluster:
-    """What people do with kubectl, for tests; through a client with all rights."""
+    """What people do with kubectl, for tests; through a client with all permissions."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -130,7 +130,7 @@ class Cluster:
         return [event for event in found if reason in (None, event["reason"])]
 
     def wait_for(self, what: str, condition: Callable[[], _T], *, timeout: float = _TIMEOUT) -> _T:
-        """The first true value of `condition`; raises TimeoutError telling what did not come and how things stand."""
+        """The first true value of `condition`; raises TimeoutError with what is missing, and the state."""
         deadline = time.monotonic() + timeout
         while not (value := condition()):
             if time.monotonic() > deadline:

@@ -135,7 +135,7 @@ def stay(world: World) -> None:
         ("and bring it back", f"curl -X DELETE {admin}/outages/gateway"),
         ("revoke the certificate", f"curl -X DELETE {runtime}/certificates"),
         ("a new one-time token", f"curl -d '{{}}' {runtime}/tokens"),
-        ("all that Compass can be told", f"curl {admin}/"),
+        ("all calls of the mock Compass", f"curl {admin}/"),
         ("the agent's log", f"tail -f {shlex.quote(str(world.directory / 'agent.log'))}"),
     ):
         print(f"# {what}\n  {command}", flush=True)

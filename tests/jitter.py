@@ -39,6 +39,6 @@ def _delayed(function: Callable[..., Any], *, before: float = 0.0, after: float 
 # Thread.run is what subclasses replace; this is what all of them begin with.
 setattr(threading.Thread, "_bootstrap_inner", _delayed(getattr(threading.Thread, "_bootstrap_inner"), before=0.5))  # noqa: B009, B010
 setattr(threading.Event, "set", _delayed(threading.Event.set, after=0.2))  # noqa: B010
-# With a condition the wait begins with its lock held, and nobody can look meanwhile: only its end is delayed.
+# With a condition the wait begins with its lock held, and no thread can look meanwhile: only its end is delayed.
 setattr(VirtualClock, "wait", _delayed(VirtualClock.wait, after=0.3))  # noqa: B010
 setattr(VirtualClock, "sleep", _delayed(VirtualClock.sleep, before=0.3, after=0.3))  # noqa: B010

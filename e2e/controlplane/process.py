@@ -1,4 +1,4 @@
-"""A server process: on a port that nobody else gets, started under a supervisor, its log kept, ended for certain."""
+"""A server process: on a reserved port, started under a supervisor, its log kept, ended for certain."""
 
 import contextlib
 import os

@@ -176,7 +176,7 @@ class ApiServer:
         self._port.release()
 
     def session(self) -> requests.Session:
-        """An HTTP session with all rights (group system:masters)."""
+        """An HTTP session with all permissions (group system:masters)."""
         session = requests.Session()
         session.trust_env = False  # a proxy of the environment is not for the loopback
         session.verify = str(self._credentials.ca)

@@ -48,7 +48,7 @@ class AssetsUnavailable(Exception):
 
 
 def report(line: str) -> None:
-    """Tell a person what takes so long."""
+    """Show a person what takes so long."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The Go agent, told by its objects: what it leaves behind, and what it has to find when it comes back."""
+"""The Go agent, as its objects: what it leaves behind, and what it has to find when it comes back."""
 
 import copy
 from typing import Any
@@ -98,14 +98,14 @@ def _assert_application(cluster: Cluster, name: str, application: Object) -> Non
     """It can be written, and each Secret that it names has what the Go agent looks for."""
     cluster.client.update(APPLICATION, application, dry_run=True)
     for service in application["spec"].get("services", []):
-        wanted: dict[str, set[str]] = {}  # keys by Secret
+        needed: dict[str, set[str]] = {}  # keys by Secret
         for entry in service["entries"]:
             credentials = entry.get("credentials") or {}
             if secret := credentials.get("secretName"):
-                wanted[secret] = _SECRET_KEYS[credentials["type"]]
+                needed[secret] = _SECRET_KEYS[credentials["type"]]
             if secret := entry.get("requestParametersSecretName"):
-                wanted[secret] = set()
-        for secret, keys in wanted.items():
+                needed[secret] = set()
+        for secret, keys in needed.items():
             stored = cluster.client.get(SECRET, secret, namespace="kyma-system")
             assert keys <= stored.get("data", {}).keys(), secret
             labels = {"app": name, "bundleId": service["id"]}

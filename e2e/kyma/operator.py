@@ -9,10 +9,8 @@ The real operator applies when one of its objects changes, and every two minutes
 period. That is the harder case: nothing that it resets lives for longer.
 """
 
-import copy
 import logging
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -61,7 +59,7 @@ DEPLOYMENT = _RESOURCES["Deployment"]
 
 
 def go_agent_manifests() -> list[Object]:
-    """What the operator brings in its image: CRDs, rights and Deployment of the Go agent."""
+    """What the operator brings in its image: CRDs, permissions and Deployment of the Go agent."""
     files = (*sorted(GO_AGENT_CRDS.iterdir()), _MANIFESTS / "rbac.yaml", _MANIFESTS / "deployment.yaml")
     return [obj for file in files for obj in read_manifests(file)]
 
@@ -78,13 +76,12 @@ class KymaOperator:
         self,
         client: Client,
         *,
-        manifests: Iterable[Object] | None = None,
         image: str | None = None,
         period: float = PERIOD,
     ) -> None:
         """`image` replaces that of the agent in the manifests. `period`: seconds between two applications of them."""
         self._client = client
-        self._manifests = [copy.deepcopy(obj) for obj in (go_agent_manifests() if manifests is None else manifests)]
+        self._manifests = go_agent_manifests()
         self._image = image
         self._period = period
         self._stop = threading.Event()

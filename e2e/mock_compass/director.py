@@ -35,14 +35,14 @@ def director_error(code: int, message: str) -> GraphQLError:
 
 
 def internal_error(reason: str | None = None) -> GraphQLError:
-    """Code 10. The Director logs the cause under an id, new each time, and tells it only of errors it does not know."""
+    """Code 10. The Director logs the cause under a new id, and shows it only for errors it does not know."""
     detail = f", reason: input: {reason}" if reason else ""
     return director_error(10, f"Internal Server Error [errorID={uuid.uuid4()}{detail}]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DirectorContext:
-    """One request. `runtime` None: nobody the Director knows, so a caller without any scope.
+    """One request. `runtime` None: a caller that the Director does not know, so without any scope.
 
     `disorder`: of nested lists. The Applications of a Runtime come by id in any case.
     """

@@ -1,4 +1,4 @@
-"""What goes wrong: faults that tests order, and the order of what nobody has ordered.
+"""What goes wrong: faults that tests inject, and the disorder of every answer.
 
 A fault is armed with `Faults.add` and ends after `times` requests, or when it is removed. The first armed fault
 decides the answer; those that only change fields go together with it.

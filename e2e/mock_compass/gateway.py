@@ -40,7 +40,7 @@ class Reply:
 
 
 UNAUTHENTICATED = Reply(400, "application/json;charset=UTF-8")
-"""The caller is nobody: no token or certificate that works, or nobody to look them up."""
+"""The caller is unknown: no token or certificate that works, or no service that looks them up."""
 NOT_FOUND = Reply(
     404,
     "application/json",
@@ -71,7 +71,7 @@ ELSEWHERE = "a path that is none of these"
 class Outage:
     """One row. `replies`: what an endpoint answers instead of serving; the others serve as ever.
 
-    callers_unknown  nobody can be looked up: tokens stay unspent
+    callers_unknown  no caller can be looked up: tokens stay unspent
     without_scopes   the Director serves everybody as a caller without any scope
     """
 

@@ -64,7 +64,7 @@ class _AlertingTLS(ssl.SSLObject):
     """Refuses a client as Envoy does: an alert that says why, then the connection is closed.
 
     In TLS 1.3 the client has finished its handshake by then and is sending its request; that may fail before it reads
-    the alert. asyncio drops the alert of a failed handshake together with the connection, so it is told first that more
+    the alert. asyncio drops the alert of a failed handshake together with the connection, so it hears first that more
     input is needed, whereupon it sends what is pending, and of the failure when that input comes.
     """
 
@@ -144,9 +144,9 @@ def _checked(csr_pem: bytes, client_id: str) -> x509.CertificateSigningRequest:
     except ValueError as error:
         raise SigningError(f"Error while parsing Certificate Signing Request: {error}") from error
     prefix = "Error while signing Certificate Signing Request: "
-    wanted = {NameOID.COMMON_NAME: client_id, **SUBJECT}
+    expected = {NameOID.COMMON_NAME: client_id, **SUBJECT}
     for oid, words in _MISMATCH.items():
-        if [attribute.value for attribute in csr.subject.get_attributes_for_oid(oid)] != [wanted[oid]]:
+        if [attribute.value for attribute in csr.subject.get_attributes_for_oid(oid)] != [expected[oid]]:
             raise SigningError(f"{prefix}CSR: Invalid {words} provided.")
     if not csr.is_signature_valid:
         raise SigningError(f"{prefix}CSR: Invalid signature provided.")

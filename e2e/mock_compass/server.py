@@ -137,7 +137,7 @@ class MockCompass(Compass):
         )
 
     def _at_director(self, request: Request) -> DirectorContext | Reply:
-        """Whoever is not accepted is a caller without scopes; only another existing tenant is told apart."""
+        """A caller that is not accepted has no scopes. Only another existing tenant has an error of its own."""
         peer = request.peer
         runtime = None
         if peer is not None and not self.state.is_revoked(peer.fingerprint) and not self.outages.without_scopes():

@@ -39,7 +39,7 @@ NodeShell = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Images:
-    """As the nodes know them. `labels`: of the agent's, where somebody could be asked."""
+    """As the nodes know them. `labels`: of the agent's, where they are known."""
 
     agent: str = AGENT_IMAGE
     mock_compass: str = MOCK_IMAGE
@@ -47,7 +47,7 @@ class Images:
 
 
 class DeployedTarget(Target):
-    """`node_shell`: for what nobody can do through the API server; without it there are no outages, and no frost."""
+    """`node_shell`: for what cannot be done through the API server: outages and frozen replicas."""
 
     has_pods = True
 
@@ -101,7 +101,7 @@ class DeployedTarget(Target):
         return pod if pod in self.replicas() else None
 
     def kill(self, replica: str) -> None:
-        if self._node_shell is None:  # nobody but its node can send a Pod's first process a SIGKILL
+        if self._node_shell is None:  # only its node can send a Pod's first process a SIGKILL
             self._in_agents_namespace("delete", "pod", replica, "--force", "--grace-period=0")
             return
         self._signal(self._container(replica), "KILL")
@@ -111,7 +111,7 @@ class DeployedTarget(Target):
         self._in_agents_namespace("rollout", "status", _DEPLOYMENT, _WAIT)
 
     def lose(self, replica: str) -> None:
-        """Frozen first: a Pod that is deleted by force is still told to end, and would release the lease."""
+        """Frozen first: a Pod that is deleted by force still gets a SIGTERM, and would release the lease."""
         if self._node_shell is not None:
             self._signal(self._container(replica), "STOP")
         self._in_agents_namespace("delete", "pod", replica, "--force", "--grace-period=0")
@@ -155,7 +155,7 @@ class DeployedTarget(Target):
     def uninstall(self) -> None:
         self.kubectl("delete", "--ignore-not-found", "-k", str(AGENT_ALONE))
         self._wait_until_gone()
-        # The rights go with the Deployment, so the last leader cannot release it.
+        # The permissions go with the Deployment, so the last leader cannot release it.
         self._in_agents_namespace("delete", "--ignore-not-found", "lease", "compass-runtime-agent")
 
     def command(self, *arguments: str) -> str:

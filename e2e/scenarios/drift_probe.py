@@ -1,4 +1,4 @@
-"""How long nobody reconciles: an Application is edited again and again, and each time until that is undone is taken."""
+"""How long drift lasts: an Application is edited repeatedly, and the time until each edit is undone is measured."""
 
 import threading
 import time

@@ -157,7 +157,7 @@ class LocalTarget(Target):
     # --- Deployment and kubelet ---
 
     def _add_from(self, environment: dict[str, str]) -> "_Replica":
-        """With the rights of the ServiceAccount, and with the authority of the mock where one is mounted."""
+        """With the permissions of the ServiceAccount, and with the authority of the mock where one is mounted."""
         kubeconfig = self._world.control_plane.write_kubeconfig(
             self._world.directory / "service-account", user=SERVICE_ACCOUNT, groups=()
         )
@@ -192,7 +192,7 @@ class LocalTarget(Target):
         return replica
 
     def _take(self, name: str) -> "_Replica":
-        """From now on nobody starts it again."""
+        """From now on it is not started again."""
         with self._lock:
             return self._agents.pop(name)
 
@@ -228,10 +228,10 @@ class _Replica:
 
 
 class _DeploymentController:
-    """Has as many processes run as the Deployment says, with its environment, and tells its status.
+    """Has as many processes run as the Deployment says, with its environment, and writes its status.
 
     New processes get ready before old ones are stopped. An image that is none of `images` is that of another agent,
-    which nobody can start here: it is told as available, and nothing runs.
+    which cannot be started here: it counts as available, and nothing runs.
     """
 
     def __init__(
@@ -271,7 +271,9 @@ class _DeploymentController:
         foreign = template["containers"][0]["image"] not in self._images
         self._scale(0 if foreign else wanted, template)
         ready = sum(replica.ready() for started_from, replica in self._running if started_from == template)
-        self._tell(deployment, updated=wanted if foreign else ready, old=len(self._running) - ready if foreign else 0)
+        self._write_status(
+            deployment, updated=wanted if foreign else ready, old=len(self._running) - ready if foreign else 0
+        )
 
     def _scale(self, wanted: int, template: Object) -> None:
         current = [pair for pair in self._running if pair[0] == template][:wanted]
@@ -284,7 +286,7 @@ class _DeploymentController:
                 self._running.remove(pair)
                 self._stop(pair[1])
 
-    def _tell(self, deployment: Object, *, updated: int, old: int) -> None:
+    def _write_status(self, deployment: Object, *, updated: int, old: int) -> None:
         generation = deployment["metadata"]["generation"]
         counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
         status: Object = {"observedGeneration": generation, **dict.fromkeys(counts, updated)}

@@ -8,5 +8,3 @@ STOPPED = "Stopped"
 CREATED = "Created"
 UPDATED = "Updated"
 DELETED = "Deleted"
-
-REVOKED = "the certificate was revoked by an operator"

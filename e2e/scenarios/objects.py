@@ -1,4 +1,4 @@
-"""What is in a cluster by kind, namespace and name, to tell what an installation has left behind."""
+"""What is in a cluster by kind, namespace and name: to find what an installation has left behind."""
 
 import time
 

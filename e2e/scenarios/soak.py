@@ -1,6 +1,6 @@
 """Faults at random for a while, on any target: `make soak`. Synchronised in the end, and no bigger than before.
 
-Not one of the scenarios: it takes as long as it is told to. A run is repeated with `--soak-seed`.
+Not one of the scenarios: it takes as long as `--soak-seconds` says. A run is repeated with `--soak-seed`.
 """
 
 import random

@@ -66,7 +66,7 @@ class Target(Cluster, ABC):
 
     @abstractmethod
     def ending(self) -> set[str]:
-        """The names of those that were told to end, and have not ended yet."""
+        """The names of those that got a signal to end, and have not ended yet."""
 
     @abstractmethod
     def replica_of(self, identity: str) -> str | None:
@@ -94,7 +94,7 @@ class Target(Cluster, ABC):
 
     @abstractmethod
     def image_labels(self) -> Mapping[str, str]:
-        """Of the image that the agents run from; {} where there is none, or nobody to ask."""
+        """Of the image that the agents run from; {} where there is none, or they are unknown."""
 
     @abstractmethod
     def ask(self, replica: str, path: str) -> str:
@@ -106,7 +106,7 @@ class Target(Cluster, ABC):
 
     @abstractmethod
     def deployments(self) -> AbstractContextManager[None]:
-        """Inside the block the Deployment of the agent is what runs, whoever has made it. Outside it may be ignored."""
+        """Inside the block the Deployment of the agent is what runs. Outside it may be ignored."""
 
     @abstractmethod
     def uninstall(self) -> None:
@@ -167,7 +167,7 @@ class Target(Cluster, ABC):
         return holder
 
     def leader(self) -> str | None:
-        """The replica that holds the lease; None when nobody does, or one that is no more."""
+        """The replica that holds the lease; None when there is none, or one that has ended."""
         holder = self.lease_holder()
         return self.replica_of(holder) if holder else None
 

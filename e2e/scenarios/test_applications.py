@@ -1,4 +1,4 @@
-"""The cluster's Applications follow the Director, and nobody else."""
+"""The cluster's Applications follow the Director alone."""
 
 from controller.resources import SYNC_STATUS, SYNCED
 from e2e.cluster import Object

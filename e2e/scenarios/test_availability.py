@@ -17,7 +17,7 @@ LEASE_SECONDS = 10.0
 DOCUMENTED = "8 to 12 s"  # docs/operations.md, Failover
 
 _EDITS = 3
-# By what it tells, or by its end, if it did not answer to the kubelet for so long.
+# It logs the end, or it was ended, if it did not answer to the kubelet for so long.
 _ENDED = re.compile("|".join((messages.LOST, messages.STOPPED, messages.STARTING)))
 _WRITE = re.compile(rf"({messages.CREATED}|{messages.UPDATED}|{messages.DELETED}) .*\bkind=(Application|Secret)\b")
 
@@ -33,39 +33,24 @@ def settled(connected: Target) -> Iterator[Target]:
     assert len(connected.compass.certificates()) == issued
 
 
-def test_another_replica_follows_a_killed_leader(settled: Target) -> None:
-    """The other replica takes over when the lease has expired."""
-    assert _longest_gap(settled, settled.kill) < TAKE_OVER_SECONDS
-
-
-def test_a_deleted_leader_releases_the_lease(settled: Target) -> None:
-    """A leader that ends in order releases the lease, so that nobody has to wait until it expires."""
-    assert _longest_gap(settled, settled.delete) < LEASE_SECONDS
-
-
-def test_a_rolling_update_leaves_no_drift(settled: Target) -> None:
-    """Every replica is replaced, and drift is never left for as long as a lease lasts."""
-    before = settled.replicas()
-    assert _longest_gap(settled, lambda _leader: settled.roll()) < LEASE_SECONDS
-    assert not before & settled.replicas()
-
-
-def _longest_gap(target: Target, replace: Callable[[str], None]) -> float:
-    """Seconds that drift was left, until there is another leader."""
-    identity, leader = target.lease_holder(), target.wait_for_leader()
-    with DriftProbe(target, WEATHER) as probe:
-        replace(leader)
-        target.wait_for_leader(other_than=identity)
-    return probe.longest
-
-
-def test_another_replica_follows_a_lost_leader(settled: Target) -> None:
-    """Its Pod is gone without a word, as with its node: another replica takes over when the lease has expired."""
-    identity = settled.lease_holder()
-    settled.lose(settled.wait_for_leader())
-    lost = datetime.now(UTC)
-    settled.wait_for_leader(other_than=identity)
-    _tell_figures("gone", lost, settled)
+@pytest.mark.parametrize(
+    ("replace", "limit"),
+    [
+        pytest.param(lambda target, leader: target.kill(leader), TAKE_OVER_SECONDS, id="killed"),
+        pytest.param(lambda target, leader: target.lose(leader), TAKE_OVER_SECONDS, id="lost with its node"),
+        # These end in order and release the Lease, so that no replica waits until it expires.
+        pytest.param(lambda target, leader: target.delete(leader), LEASE_SECONDS, id="deleted"),
+        pytest.param(lambda target, _: target.roll(), LEASE_SECONDS, id="rolling update"),
+    ],
+)
+def test_the_next_leader_undoes_drift_in_time(
+    settled: Target, replace: Callable[[Target, str], None], limit: float
+) -> None:
+    identity, leader = settled.lease_holder(), settled.wait_for_leader()
+    with DriftProbe(settled, WEATHER) as probe:
+        replace(settled, leader)
+        settled.wait_for_leader(other_than=identity)
+    assert probe.longest < limit
 
 
 def test_a_frozen_leader_writes_nothing_afterwards(settled: Target) -> None:
@@ -82,7 +67,9 @@ def test_a_frozen_leader_writes_nothing_afterwards(settled: Target) -> None:
             frozen = datetime.now(UTC)
             before = settled.logs()[leader]
             successor = settled.wait_for_leader(other_than=identity)
-            _tell_figures("frozen", frozen, settled)
+            acquired_at = datetime.fromisoformat(settled.lease()["acquireTime"])
+            seconds = (acquired_at - frozen).total_seconds()
+            print(f"a frozen leader was followed after {seconds:.1f} s; documented: {DOCUMENTED}, on an idle machine")
             settled.change_erp(MOVED)
             settled.wait_for_erp(MOVED)
             probe = stack.enter_context(DriftProbe(settled, WEATHER))
@@ -103,9 +90,3 @@ def _since(target: Target, replica: str, before: str) -> str:
     logs = target.logs()
     whole = logs.get(f"{replica} before", "") + logs.get(replica, "")
     return whole.removeprefix(before)
-
-
-def _tell_figures(case: str, vanished: datetime, target: Target) -> None:
-    acquired = datetime.fromisoformat(target.lease()["acquireTime"])
-    seconds = (acquired - vanished).total_seconds()
-    print(f"a leader that is {case} was followed after {seconds:.1f} s; documented: {DOCUMENTED}, on an idle machine")

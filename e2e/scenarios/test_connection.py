@@ -1,7 +1,6 @@
-"""The life of a connection: paired, renewed, lost and won again."""
+"""A connection begins."""
 
 from e2e.cluster import CLUSTER_SECRET
-from e2e.scenarios import messages
 from e2e.scenarios.target import Target
 
 NOWHERE = "no-such-service.compass.svc.cluster.local"
@@ -28,23 +27,3 @@ def test_pairing_reports_what_is_missing(target: Target) -> None:
     credentials = target.secret(CLUSTER_SECRET)
     assert credentials is not None
     assert {"crt", "key", "crtChain"} <= credentials.keys()
-
-
-def test_a_revoked_connection_needs_a_new_token(connected: Target) -> None:
-    """The command revokes the certificate and deletes the credentials; only a new token connects again."""
-    applications = connected.applications()
-    said = connected.command("revoke", "--yes")
-    assert "The certificate is revoked (x-request-id: " in said
-    assert connected.compass.certificates()[-1]["revoked"]
-    connected.wait_for_state("ConnectionFailed")
-    assert connected.secret(CLUSTER_SECRET) is None
-    assert _uids(connected.applications()) == _uids(applications)
-    assert any(messages.REVOKED in text for text in connected.logs().values())
-
-    connected.configure(connected.compass.configuration())
-    after = connected.wait_for_landscape()
-    assert _uids(after) == _uids(applications)
-
-
-def _uids(applications: dict[str, dict[str, object]]) -> dict[str, object]:
-    return {name: obj["metadata"]["uid"] for name, obj in applications.items()}  # type: ignore[index]

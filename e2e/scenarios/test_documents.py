@@ -1,4 +1,4 @@
-"""What the pages tell an operator to type, beyond docs/upgrade.md."""
+"""The commands of the pages beyond docs/upgrade.md."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Compass or the API server is away for a while: nothing is lost, and nobody has to help."""
+"""Compass or the API server is away for a while: nothing is lost, and no person has to help."""
 
 import time
 
@@ -18,10 +18,10 @@ def test_an_outage_of_compass_loses_nothing(connected: Target) -> None:
     with connected.compass.outage():
         connected.wait_for_state("ConnectionMaintenanceFailed", "SynchronizationFailed")
         assert connected.condition("Ready") == "False"
-        connected.change_erp("Changed while nobody could tell")
+        connected.change_erp("Changed during the outage")
         assert connected.applications().keys() == applications.keys()
         assert connected.secret(CLUSTER_SECRET) == credentials
-    connected.wait_for_erp("Changed while nobody could tell")
+    connected.wait_for_erp("Changed during the outage")
     connected.wait_for_state("Synchronized")
     assert connected.secret(CLUSTER_SECRET) == credentials
 

@@ -58,9 +58,9 @@ def test_a_reinstalled_agent_goes_on(connected: Target) -> None:
     assert connected.replicas() == set()
     assert connected.lease_holder() == ""
     before.check()
-    connected.change_erp("Changed while nobody was there")
+    connected.change_erp("Changed without an agent")
     connected.start_agents()
-    connected.wait_for_erp("Changed while nobody was there")
+    connected.wait_for_erp("Changed without an agent")
     connected.compass.reset()
     connected.wait_for_landscape()
     before.check()
@@ -111,7 +111,7 @@ def test_upgrade_and_return_with_kymas_operator(go_agent: Target, upgrade: Page)
 
 
 def test_a_new_connection_with_kymas_operator(bare: Target, upgrade: Page) -> None:
-    """Nobody has paired before: the agent waits at 0 replicas, pairs, is scaled, gets another image, is removed."""
+    """Without an earlier pairing: the agent waits at 0 replicas, pairs, is scaled, gets another image, is removed."""
     target = bare
     issued = len(target.compass.certificates())
     with KymaOperator(target.client, image=target.go_agent_image, period=PERIOD) as operator:
@@ -128,9 +128,9 @@ def test_a_new_connection_with_kymas_operator(bare: Target, upgrade: Page) -> No
         target.remove(SECRET, CONFIGURATION.name, CONFIGURATION.namespace)
         target.wait_for("no replica", lambda: _deployment(target)["spec"]["replicas"] == 0 and not target.replicas())
         assert target.applications() == applications
-        target.change_erp("Changed while nobody was there")
+        target.change_erp("Changed without an agent")
         target.configure(configuration, secret=True)
-        target.wait_for_erp("Changed while nobody was there")
+        target.wait_for_erp("Changed without an agent")
 
         if not target.node_missing():  # a name that only this cluster knows
             ran = target.replicas()

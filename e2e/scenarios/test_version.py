@@ -1,11 +1,11 @@
-"""Which build it is, as the log, the command line, the metrics and the image tell."""
+"""Which build it is, as log, command line, metrics and image show it."""
 
 import re
 
 from e2e.scenarios.target import Target
 
 
-def test_version_and_commit_are_told_everywhere(connected: Target) -> None:
+def test_version_and_commit_are_shown_everywhere(connected: Target) -> None:
     """Version and commit are in the first line, in --version, in a metric and in the image. No series is _created."""
     said = re.fullmatch(r"compass-runtime-agent (\S+) \(commit (\S+)\)", connected.command("--version").strip())
     assert said

@@ -269,7 +269,7 @@ def test_a_version_that_is_not_the_projects_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_release_has_the_manifests_for_kyma(dist: Path) -> None:
-    """With the image of the release in the policy; nobody needs a clone of the repository."""
+    """With the image of the release in the policy; a user needs no clone of the repository."""
     found = by_name(list(yaml.safe_load_all((dist / "kyma.yaml").read_text())))
     policy = found["MutatingAdmissionPolicy", "", "compass-runtime-agent"]
     assert {"name": "image", "expression": f'"{IMAGE}:{VERSION}"'} in policy["spec"]["variables"]

@@ -66,7 +66,7 @@ class AgentThread:
     def _run(self, manager: Manager, client: Client) -> None:
         try:
             manager.run(self._stop)
-        except BaseException as error:  # noqa: BLE001 - told in stop()
+        except BaseException as error:  # noqa: BLE001 - raised in stop()
             self._failure = error
         finally:
             client.close()

@@ -55,8 +55,8 @@ def main(module: str, tests: str, mutants: str) -> None:
     configure(module.rstrip("/"), tests, copy_repository())
     mutmut = str(Path(sys.executable).with_name("mutmut"))
     subprocess.run([mutmut, "run", *mutants.split()], cwd=COPY, check=True)
-    told = subprocess.run([mutmut, "results", "--all", "true"], cwd=COPY, check=True, capture_output=True, text=True)
-    all_results = dict(line.strip().rsplit(": ", 1) for line in told.stdout.splitlines() if ": " in line)
+    printed = subprocess.run([mutmut, "results", "--all", "true"], cwd=COPY, check=True, capture_output=True, text=True)
+    all_results = dict(line.strip().rsplit(": ", 1) for line in printed.stdout.splitlines() if ": " in line)
     results = {name: result for name, result in all_results.items() if result != "not checked"}
     for name, result in results.items():
         if result not in KILLED:

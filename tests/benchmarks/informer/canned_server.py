@@ -16,7 +16,7 @@ from tests.benchmarks.informer.objects import application, pod
 
 _CHUNK_EVENTS = 50
 _LIST_VERSION = 1_000_000
-_MOST_PODS = 10_000  # no bench lists more of them
+_MOST_PODS = 10_000  # no benchmark lists more of them
 
 
 class Canned(NamedTuple):

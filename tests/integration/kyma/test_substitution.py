@@ -1,6 +1,6 @@
-"""Whose image runs in a cluster with Kyma's operator: the ways to say so, on an API server that admits as real ones do.
+"""config/kyma makes this agent run where Kyma's operator applies the Deployment of the Go agent.
 
-No Deployment controller runs here, and none is needed: what counts is what is stored, and how often it changes.
+No Deployment controller runs here: the tests look at what is stored, and how often it changes.
 """
 
 import os
@@ -13,25 +13,24 @@ from typing import Any
 import pytest
 
 from e2e.controlplane import ControlPlane
-from e2e.kyma.operator import DEPLOYMENT, NAME, KymaOperator, go_agent_manifests, read_manifests
+from e2e.kyma.operator import DEPLOYMENT, NAME, KymaOperator, read_manifests
 from e2e.scenarios.documents import block, commands
 from e2e.world import NAMESPACES, OWN_CRDS
-from informers import Client, Resource
+from informers import Client
 
 Object = dict[str, Any]
 
 CONFIG = OWN_CRDS.parent
-RIGHTS = Path(__file__).parent / "operator_rights.yaml"
+PERMISSIONS = Path(__file__).parent / "operator_permissions.yaml"
 PERIOD = 0.2
 _APPLIED = ("kyma", "agent")
 IN_GO = "compass-runtime-agent-in-go:1.2.0"
 OURS = "compass-runtime-agent:dev"
-CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False)
 
 
 @dataclass(frozen=True)
 class Agent:
-    """What is decisive in a Deployment of the agent."""
+    """What tells the agents apart in a Deployment."""
 
     image: str
     verifies: bool
@@ -43,7 +42,7 @@ THIS_AGENT = Agent(OURS, verifies=True, readiness="/readyz")
 
 
 class Kyma:
-    """A cluster of Kyma, and its operator with the rights that it has there."""
+    """A cluster of Kyma, and its operator with the permissions that it has there."""
 
     def __init__(self, control_plane: ControlPlane, directory: Path) -> None:
         self.directory = directory
@@ -54,7 +53,7 @@ class Kyma:
             directory / "operator.kubeconfig", user="application-connector-manager", groups=()
         )
         self._operator_client = Client.load(str(operator))
-        self.kubectl("apply", "-f", str(RIGHTS))
+        self.kubectl("apply", "-f", str(PERMISSIONS))
         for folder in _APPLIED:
             (directory / f"{folder}.yaml").write_text(self.kubectl("kustomize", str(CONFIG / folder)))
 
@@ -71,8 +70,8 @@ class Kyma:
         command = [str(self._kubectl), "--kubeconfig", str(self._kubeconfig), *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    def operator(self, manifests: list[Object] | None = None) -> KymaOperator:
-        return KymaOperator(self._operator_client, manifests=manifests, period=PERIOD)
+    def operator(self) -> KymaOperator:
+        return KymaOperator(self._operator_client, period=PERIOD)
 
     def shell(self, command: str) -> None:
         """Run what a page says."""
@@ -84,16 +83,13 @@ class Kyma:
         return self.client.get(DEPLOYMENT, NAME, namespace="kyma-system")
 
     def agent(self) -> Agent:
-        container = self.container()
+        container = _container(self.deployment()["spec"]["template"])
         environment = {variable["name"]: variable.get("value", "") for variable in container["env"]}
         return Agent(
             image=container["image"],
             verifies=environment.get("APP_SKIP_COMPASS_TLS_VERIFY", "false") == "false",
             readiness=container["readinessProbe"]["httpGet"]["path"],
         )
-
-    def container(self) -> Object:
-        return _container(self.deployment()["spec"]["template"])
 
 
 @pytest.fixture(scope="module")
@@ -116,26 +112,9 @@ def kyma(cluster: Kyma) -> Iterator[Kyma]:
     cluster.clean_up()
 
 
-def test_what_is_changed_by_hand_is_reset(kyma: Kyma) -> None:
-    """A Deployment that is applied, an image that is set, a CRD that is applied: the next apply takes them back."""
-    with kyma.operator() as operator:
-        operator.wait_until_applied()
-        kyma.kubectl("apply", "-k", str(CONFIG / "agent"))
-        kyma.kubectl("apply", "-k", str(CONFIG / "crd"))
-        operator.wait_until_applied(2)
-        assert kyma.agent() == AGENT_IN_GO
-        kyma.kubectl("-n", "kyma-system", "set", "image", f"deployment/{NAME}", f"{NAME}={OURS}")
-        kyma.kubectl("-n", "kyma-system", "set", "env", f"deployment/{NAME}", "APP_SKIP_COMPASS_TLS_VERIFY=false")
-        operator.wait_until_applied(2)
-        assert kyma.agent() == AGENT_IN_GO
-        (version,) = kyma.client.get(CRDS, "compassconnections.compass.kyma-project.io")["spec"]["versions"]
-        assert "subresources" not in version
-        assert "conditions" not in version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
-
-
-def test_policy(kyma: Kyma) -> None:
-    """config/kyma: this agent runs, with all that config/manager gives it, and no apply of the operator changes the
-    Deployment, which would replace Pods. Nothing of it is left after the commands that lead back.
+def test_the_policy_makes_this_agent_run(kyma: Kyma) -> None:
+    """With all that config/manager gives it. No apply of the operator changes the Deployment, which would replace Pods.
+    Nothing of it is left after the commands that lead back.
     """
     (ours,) = read_manifests(CONFIG / "manager/deployment.yaml")
     wanted = ours["spec"]["template"]
@@ -174,8 +153,8 @@ def test_policy(kyma: Kyma) -> None:
         assert kyma.deployment()["spec"]["template"] == before
 
 
-def test_there_and_back_while_the_module_is_processing(kyma: Kyma) -> None:
-    """The operator writes nothing then. The commands of docs/upgrade.md write the Deployment themselves."""
+def test_there_and_back_while_the_operator_writes_nothing(kyma: Kyma) -> None:
+    """As while the module is processing. The commands of docs/upgrade.md write the Deployment themselves."""
     kyma.operator().apply()
     before = kyma.deployment()["spec"]["template"]
     kyma.kubectl("apply", "-k", str(CONFIG / "kyma"))
@@ -195,33 +174,6 @@ def test_there_and_back_while_the_module_is_processing(kyma: Kyma) -> None:
     kyma.kubectl("patch", "deployment", NAME, "-n", "kyma-system", "--patch-file", str(CONFIG / "kyma/removal.yaml"))
     kyma.operator().apply()
     assert kyma.deployment()["spec"]["template"] == before
-
-
-def test_additions_stay(kyma: Kyma) -> None:
-    """What the operator does not set can be set by kubectl."""
-    with kyma.operator() as operator:
-        operator.wait_until_applied()
-        kyma.kubectl("-n", "kyma-system", "set", "env", f"deployment/{NAME}", "APP_LOG_LEVEL=debug")
-        kyma.kubectl("-n", "kyma-system", "set", "resources", f"deployment/{NAME}", "--limits=memory=1Gi")
-        operator.wait_until_applied(3)
-        container = kyma.container()
-        assert {"name": "APP_LOG_LEVEL", "value": "debug"} in container["env"]
-        assert container["resources"]["limits"] == {"memory": "1Gi"}
-
-
-def test_another_manifest(kyma: Kyma) -> None:
-    """An operator with CRDs and Deployment of this agent in its manifest applies those."""
-    manifests = [
-        *read_manifests(CONFIG / "crd/applications.yaml"),
-        *read_manifests(CONFIG / "crd/compassconnections.yaml"),
-        *[obj for obj in go_agent_manifests() if obj["kind"] not in ("CustomResourceDefinition", "Deployment")],
-        *read_manifests(CONFIG / "manager/deployment.yaml"),
-    ]
-    with kyma.operator(manifests) as operator:
-        operator.wait_until_applied(2)
-        assert kyma.agent() == THIS_AGENT
-        (version,) = kyma.client.get(CRDS, "compassconnections.compass.kyma-project.io")["spec"]["versions"]
-        assert version["subresources"] == {"status": {}}
 
 
 def _container(template: Object) -> Object:

@@ -54,7 +54,7 @@ def synchronised(**failed: str) -> dict[str, Any]:
     return connection
 
 
-def test_a_failure_is_told_in_the_list(cluster: ControlPlane, tmp_path: Path) -> None:
+def test_a_failure_is_in_the_list(cluster: ControlPlane, tmp_path: Path) -> None:
     """The message is cut, so that the line stays a line; the last sync has a time although three failed."""
     failed = {f"mp-{name}": "denied by a policy of this cluster, " + "x" * 300 for name in "abc"}
     shown = columns(cluster, tmp_path, synchronised(**failed))
@@ -70,4 +70,4 @@ def test_a_connection_that_works_has_no_message(cluster: ControlPlane, tmp_path:
     shown = columns(cluster, tmp_path, synchronised())
     assert (shown["STATE"], shown["READY"], shown["APPLICATIONS"]) == ("Synchronized", "True", "202/202")
     assert shown["MESSAGE"] == ""
-    assert shown["CERTIFICATE EXPIRES"] == "", "no date of a certificate that there is not"
+    assert shown["CERTIFICATE EXPIRES"] == "", "a date without a certificate"

@@ -43,7 +43,7 @@ def kubectl(control_plane: ControlPlane, admin_kubeconfig: Path) -> Kubectl:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_api_server_takes_what_is_rendered(kubectl: Kubectl, folder: str) -> None:
-    """A server-side dry run with strict validation of fields. Each object tells its module."""
+    """A server-side dry run with strict validation of fields. Each object has the label of its module."""
     rendered = kubectl.rendered(folder)
     _check_labels([obj for obj in rendered if obj["kind"] != "Namespace"])  # which belong to others
     objects = [obj for obj in rendered if obj["kind"] not in FOREIGN]

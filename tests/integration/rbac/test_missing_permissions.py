@@ -9,7 +9,7 @@ import requests
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from e2e.agent_process import free_port
 from e2e.kyma.operator import KymaOperator
-from e2e.world import Object, World
+from e2e.world import World
 from tests.integration.rbac.test_rbac import KINDS, USER, rbac_manifests
 
 SYNCHRONIZED = {
@@ -56,8 +56,8 @@ class Agent:
         return (self._world.directory / "agent.log").read_text().replace('\\"', '"')
 
 
-def test_at_the_start(world: World) -> None:
-    """Where Kyma's operator has reset the rights to those of the Go agent, a Pod never gets ready.
+def test_an_agent_without_permissions_gets_ready_with_them(world: World) -> None:
+    """Where Kyma's operator has reset the permissions to those of the Go agent, a Pod never gets ready.
 
     No replica leads without a Lease. The status is written nevertheless: it was Synchronized.
     """
@@ -73,23 +73,23 @@ def test_at_the_start(world: World) -> None:
     world.wait_for_state("SynchronizationFailed", timeout=SECONDS)
     world.wait_for("it in the status", lambda: WATCH in world.sync_error(), timeout=SECONDS)
 
-    for manifest in _roles():
-        world.client.create(KINDS[manifest["kind"]], manifest)
+    for manifest in rbac_manifests():
+        world.put(KINDS[manifest["kind"]], manifest)
     world.wait_for("readiness", lambda: agent.readiness()[0] == 200, timeout=SECONDS)
     world.wait_for("an end of what the status says", lambda: WATCH not in world.sync_error(), timeout=SECONDS)
 
 
-def test_after_it_had_synchronised(world: World) -> None:
-    """Rights that are taken away from an agent that works are noticed with the first request that is refused."""
+def test_permissions_that_are_taken_away_are_reported(world: World) -> None:
+    """From an agent that is synchronised: with the first refused request."""
     world.install_crds()
-    for manifest in _roles():
-        world.client.create(KINDS[manifest["kind"]], manifest)
+    for manifest in rbac_manifests():
+        world.put(KINDS[manifest["kind"]], manifest)
     world.configure()
     agent = Agent(world)
     world.wait_for_state("Synchronized", timeout=SECONDS)
     world.wait_for("readiness", lambda: agent.readiness()[0] == 200, timeout=SECONDS)
 
-    (role,) = [manifest for manifest in _roles() if manifest["kind"] == "ClusterRole"]
+    (role,) = [manifest for manifest in rbac_manifests() if manifest["kind"] == "ClusterRole"]
     rules = [rule for rule in role["rules"] if rule["resources"] != ["applications"]]
     world.put(KINDS["ClusterRole"], {**role, "rules": rules})
     world.control_plane.kill_apiserver()  # which ends the watches that were allowed when they began
@@ -105,7 +105,3 @@ def test_after_it_had_synchronised(world: World) -> None:
     world.put(KINDS["ClusterRole"], role)
     world.wait_for_state("Synchronized", timeout=SECONDS)
     assert world.sync_error() == ""
-
-
-def _roles() -> list[Object]:
-    return [manifest for manifest in rbac_manifests() if manifest["kind"] != "ServiceAccount"]

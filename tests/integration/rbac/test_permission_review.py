@@ -43,7 +43,7 @@ WITH_RULES_OF_THE_GO_AGENT = (
 )
 
 
-def test_rights_of_doctor_are_the_rules_of_the_roles() -> None:
+def test_doctor_reviews_the_rules_of_the_roles() -> None:
     """The list in the program and the roles cannot drift apart."""
     rules = permissions(rbac_manifests())
     covered: set[Rule] = set()
@@ -54,7 +54,7 @@ def test_rights_of_doctor_are_the_rules_of_the_roles() -> None:
     assert {(rule.verb, rule.resource) for rule in rules - covered} <= NOT_CHECKED
 
 
-def test_what_is_missing(tmp_path: Path) -> None:
+def test_missing_permissions_are_found(tmp_path: Path) -> None:
     """Everything without rules. With those of Kyma's operator, which are the Go agent's: all but what the status of
     the connection needs. Nothing with config/rbac, which the operator leaves alone.
     """

@@ -46,7 +46,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_make_command_exists(document: Path) -> None:
-    """What a document tells to run with make is a target."""
+    """Each `make NAME` of a document is a target."""
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(MAKE_COMMAND.findall(document.read_text()))
     assert named <= targets

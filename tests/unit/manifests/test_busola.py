@@ -119,7 +119,7 @@ def test_every_expression_is_jsonata(file: Path) -> None:
 
 
 def test_what_is_shown_is_in_the_crd(file: Path) -> None:
-    """Each field that a plain path names; a typo would show nothing for ever."""
+    """Each field that a plain path names; with a typo the page would show nothing."""
     crd = yaml.safe_load((CONFIG / "crd" / f"{CRDS[file.stem]}.yaml").read_text())
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     paths = [one["source"] for one in shown(file) if re.fullmatch(r"(spec|status)(\.\w+)+", one.get("source", ""))]

@@ -1,4 +1,4 @@
-"""What others rely on in config/: names that Kyma's operator patches, and rights that stay as narrow as told."""
+"""What others rely on in config/: names that Kyma's operator patches, and permissions that stay narrow."""
 
 from pathlib import Path
 from typing import Any
