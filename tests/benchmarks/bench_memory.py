@@ -17,11 +17,10 @@ from tests.support.large_answers import (
     LargeDirector,
     Tenant,
     WithSurprise,
-    application,
-    dumps,
     fetched,
     hostile,
-    repeated,
+    large_application,
+    one_answer,
 )
 from tests.unit.compass.https_server import Authority, pem, server_context
 
@@ -36,7 +35,7 @@ def main() -> None:
         for size in SIZES:
             bench.print_row("usual applications, in pages", size, Tenant.of_size(size * MIB))
         for size in SIZES:
-            bench.print_row("large applications, in pages", size, Tenant.of_size(size * MIB, large))
+            bench.print_row("large applications, in pages", size, Tenant.of_size(size * MIB, large_application))
         for size in SIZES:
             bench.print_row("one answer to everything", size, one_answer(size * MIB))
         worst = hostile("different keys", Limits().answer_bytes * 98 // 100)
@@ -52,23 +51,13 @@ class Bench:
 
     def print_row(self, what: str, size: int, answer: Answering) -> None:
         peaks: list[str] = []
-        told: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         for compressed in (False, True):
             with LargeDirector(self._context, answer, compressed=compressed) as director:
-                told = fetched(director.url, self._ca_file)
-            peaks.append(f"{told['peak']:.0f} MiB")
-        outcome = f"{told['applied']:,} applied" if "applied" in told else told["error"].partition(";")[0]
+                report = fetched(director.url, self._ca_file)
+            peaks.append(f"{report['peak']:.0f} MiB")
+        outcome = f"{report['applied']:,} applied" if "applied" in report else report["error"].partition(";")[0]
         print(f"| {what} | {size} | {' | '.join(peaks)} | {outcome} |", flush=True)
-
-
-def large(number: int) -> dict[str, Any]:
-    """28 KB of JSON."""
-    return application(number, bundles=10, apis=10, events=10, text=500)
-
-
-def one_answer(size: int) -> Answering:
-    before = b'{"data":{"runtime":{"labels":{}},"applicationsForRuntime":{"totalCount":1,"data":['
-    return repeated(size, dumps(application(1)) + b",", before, b"{}]}}}")
 
 
 if __name__ == "__main__":

@@ -150,6 +150,17 @@ def repeated(size: int, piece: bytes, before: bytes = b"[", after: bytes = b"1]"
     return answer
 
 
+def large_application(number: int) -> dict[str, Any]:
+    """28 KB of JSON."""
+    return application(number, bundles=10, apis=10, events=10, text=500)
+
+
+def one_answer(size: int) -> Answering:
+    """A valid answer of applications, as large as that whatever is asked."""
+    before = b'{"data":{"runtime":{"labels":{}},"applicationsForRuntime":{"totalCount":1,"data":['
+    return repeated(size, dumps(application(1)) + b",", before, b"{}]}}}")
+
+
 class LargeDirector:
     """An HTTPS server that answers in chunks, compressed on demand; `context` is its side of TLS."""
 

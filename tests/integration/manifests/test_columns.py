@@ -1,4 +1,4 @@
-"""What `kubectl get cc` shows at night: which state, why, how many Applications, since when."""
+"""What `kubectl get cc` shows: which state, why, how many Applications, since when."""
 
 import re
 import subprocess
