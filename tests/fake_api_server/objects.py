@@ -23,12 +23,9 @@ def widget_list(items: list[Object], version: str | int, continue_: str = "") ->
     return {"apiVersion": "example.com/v1", "kind": "WidgetList", "metadata": metadata, "items": items}
 
 
-def bookmark(version: str | int, *, ends_initial_events: bool = False) -> Object:
+def bookmark(version: str | int) -> Object:
     """The object of a BOOKMARK event."""
-    metadata: Object = {"resourceVersion": str(version)}
-    if ends_initial_events:
-        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": metadata}
+    return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"resourceVersion": str(version)}}
 
 
 def status(code: int, reason: str, message: str = "", **details: Any) -> Object:

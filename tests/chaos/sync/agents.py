@@ -9,7 +9,7 @@ from typing import Any
 
 from e2e.world import World
 from informers import Client, ConnectionFailed, Resource
-from informers.watch import BOOKMARK, ERROR, WatchEvent, WatchStream
+from informers.watch import ERROR, WatchEvent, WatchStream
 from tests.support.agent_thread import AgentThread
 
 
@@ -104,15 +104,12 @@ class _Sight:
 
 class _DimStream(WatchStream):
     sight: _Sight
-    listing: bool  # a list that is streamed arrives whole, as any list does: its end is a bookmark
     expired = False
 
     def stream(self) -> Iterator[WatchEvent]:
         for event in super().stream():
-            if self.listing or self.sight.sees():
+            if self.sight.sees():
                 yield event
-            if event.type == BOOKMARK:
-                self.listing = False
         if self.expired:
             yield WatchEvent(ERROR, _EXPIRED)
 
@@ -129,7 +126,7 @@ class _BlindClient(Client):
         if resource.plural not in ("applications", "secrets") or options.get("field_selector"):
             return stream
         dim = _DimStream(stream._open_stream)
-        dim.sight, dim.listing = self.sight, bool(options.get("send_initial_events"))
+        dim.sight = self.sight
         self.sight.register(dim)
         return dim
 

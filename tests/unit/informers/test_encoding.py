@@ -102,7 +102,7 @@ def test_deep_object_in_a_list(server: FakeAPIServer, start: Start) -> None:
     """It is cached like the others, with the detector of changes looking on."""
     page = json.dumps(widget_list([widget("a", 1), "HERE"], 1)).replace('"HERE"', DEEP_OBJECT)  # type: ignore[list-item]
     server.inject("list", Answer(200, body=page.encode()))
-    informer = informer_of(server, watch_list=False)
+    informer = informer_of(server)
     start(informer)
     eventually(lambda: informer.indexer.keys() == ["default/a", "default/deep"])
     server.cluster.put("b")
@@ -110,14 +110,13 @@ def test_deep_object_in_a_list(server: FakeAPIServer, start: Start) -> None:
     assert server.verbs() == ["list", "watch"]
 
 
-@pytest.mark.parametrize("watch_list", [False, True], ids=["watch", "streamed list"])
-def test_deep_object_in_a_watch(server: FakeAPIServer, start: Start, watch_list: bool) -> None:
+def test_deep_object_in_a_watch(server: FakeAPIServer, start: Start) -> None:
     """It costs no new list."""
     server.cluster.put("a")
     server.inject("watch", Raw(f'{{"type": "ADDED", "object": {DEEP_OBJECT}}}\n'.encode()))
-    informer = informer_of(server, watch_list=watch_list)
+    informer = informer_of(server)
     start(informer)
     eventually(lambda: informer.indexer.by_key("default/deep"))
     server.cluster.put("b")
     eventually(lambda: sorted(informer.indexer.keys()) == ["default/a", "default/b", "default/deep"])
-    assert server.verbs() == (["watch"] if watch_list else ["list", "watch"])
+    assert server.verbs() == ["list", "watch"]
