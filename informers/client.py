@@ -403,10 +403,10 @@ class Client:
     def _use_material(self) -> None:
         """Use the current certificate and CA for all new connections. Those that have older ones are not used again."""
         material = self._credentials.tls()
-        if material is self._material:
+        if material == self._material:
             return
         with self._lock:
-            if material is not self._material:
+            if material != self._material:
                 try:
                     context = client_context(material)
                 except ValueError as error:

@@ -121,6 +121,9 @@ class Credentials:
     """The authentication of each request, and the TLS material of each connection. Thread-safe.
 
     namespace: that of the context of the kubeconfig, or of the Pod. impersonation: headers of each request.
+
+    Certificate files are looked at again after CERTIFICATE_PERIOD (client-go transport/cert_rotation.go). Files that do
+    not fit together, because they are just being written, change nothing.
     """
 
     def __init__(
@@ -141,49 +144,6 @@ class Credentials:
         self.impersonation = impersonation
         self.namespace = namespace
         self._authorizer = authorizer or Authorizer()
-        self._files = _TLSFiles(configuration, ca=ca, certificate=certificate, key=key, clock=clock)
-        self._lock = threading.Lock()
-        self._material = self._files.material()  # guarded by _lock
-
-    def authorization(self, *, timeout: float, stop: threading.Event | None) -> str | None:
-        """The value of the Authorization header, or None. It may run a program, for `timeout` seconds and until `stop`
-        is set at most. Raises NoCredentials if there are none, or not in time.
-        """
-        try:
-            return self._authorizer.authorization(timeout=timeout, stop=stop)
-        except ConfigurationError as error:
-            raise NoCredentials(str(error)) from error
-
-    def tls(self) -> TLSMaterial:
-        """The material for connections that are opened or used now; the same object until it changes.
-
-        Call it after authorization(), which may obtain the certificate.
-        """
-        material = self._files.material()
-        if material.certificate is None and (own := self._authorizer.certificate()) is not None:
-            material = replace(material, certificate=own)
-        with self._lock:
-            if material != self._material:
-                self._material = material
-            return self._material
-
-    def refused(self, *, sent_at: float) -> None:
-        """As of an Authorizer."""
-        self._authorizer.refused(sent_at=sent_at)
-        self._files.look_again()
-
-    def close(self) -> None:
-        """End a program that runs for authorization()."""
-        self._authorizer.close()
-
-
-class _TLSFiles:
-    """TLS material whose files are looked at again after CERTIFICATE_PERIOD (client-go transport/cert_rotation.go).
-
-    Files that do not fit together, because they are just being written, change nothing.
-    """
-
-    def __init__(self, configuration: Configuration, *, ca: Pem, certificate: Pem, key: Pem, clock: Clock) -> None:
         self._server_name: str | None = configuration.tls_server_name
         self._verify: bool = configuration.verify_ssl
         self._sources = (ca, certificate, key)
@@ -199,19 +159,40 @@ class _TLSFiles:
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
 
-    def material(self) -> TLSMaterial:
+    def authorization(self, *, timeout: float, stop: threading.Event | None) -> str | None:
+        """The value of the Authorization header, or None. It may run a program, for `timeout` seconds and until `stop`
+        is set at most. Raises NoCredentials if there are none, or not in time.
+        """
+        try:
+            return self._authorizer.authorization(timeout=timeout, stop=stop)
+        except ConfigurationError as error:
+            raise NoCredentials(str(error)) from error
+
+    def tls(self) -> TLSMaterial:
+        """The material for connections that are opened or used now.
+
+        Call it after authorization(), which may obtain the certificate.
+        """
         with self._lock:
             if self._rotates and self._clock.monotonic() >= self._next_look:
                 self._next_look = self._clock.monotonic() + CERTIFICATE_PERIOD
-                self._refresh()
-            return self._material
+                self._refresh_locked()
+            material = self._material
+        if material.certificate is None and (own := self._authorizer.certificate()) is not None:
+            material = replace(material, certificate=own)
+        return material
 
-    def look_again(self) -> None:
-        """Read the files at the next material()."""
+    def refused(self, *, sent_at: float) -> None:
+        """As of an Authorizer. Certificate files are read at the next tls()."""
+        self._authorizer.refused(sent_at=sent_at)
         with self._lock:
             self._next_look = self._clock.monotonic()
 
-    def _refresh(self) -> None:
+    def close(self) -> None:
+        """End a program that runs for authorization()."""
+        self._authorizer.close()
+
+    def _refresh_locked(self) -> None:
         try:
             contents = self._read()
             if contents != self._contents:

@@ -178,7 +178,7 @@ def test_failure(
 
 
 def test_certificates(plugin: Plugin, clock: VirtualClock) -> None:
-    """Are the TLS material after authorization(), which stays the same object while the certificate does."""
+    """Are the TLS material after authorization(), which is equal while the certificate is."""
     pairs = [Authority("a").client(name, ()) for name in ("one", "two")]
     credentials = credentials_of(plugin, clock)
     materials = []
@@ -189,8 +189,8 @@ def test_certificates(plugin: Plugin, clock: VirtualClock) -> None:
         assert materials[-1].certificate == pair.certificate_pem.rstrip() + b"\n" + pair.key_pem
         clock.advance(1)
         credentials.refused(sent_at=clock.monotonic())
-    assert materials[0] is materials[1]
-    assert materials[0] is not materials[2]
+    assert materials[0] == materials[1]
+    assert materials[0] != materials[2]
     assert "KEY" not in repr(materials[0])
     assert plugin.runs == 3
 
