@@ -60,6 +60,7 @@ def test_a_renewal_names_the_call_that_signed_the_certificate(
     signed = ids["signCertificateSigningRequest"][1:]
     assert len(signed) == 1
     assert logged(caplog, "Renewing the certificate") == logged(caplog, "Certificate renewed") == signed
+    assert ids["configuration"].count(signed[0]) == 2, "before the signing, and to try the new certificate"
 
 
 def test_a_renewal_that_fails_names_the_call_that_failed(

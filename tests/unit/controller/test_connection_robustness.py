@@ -148,10 +148,12 @@ def test_addresses_that_move_are_followed(bench: Bench) -> None:
     assert bench.signed == 1
 
 
+@pytest.mark.parametrize("ahead", [0, 2 * HOUR], ids=["valid", "not valid yet"])
 @pytest.mark.parametrize("operation", ["configuration", "signCertificateSigningRequest"])
-def test_a_secret_that_is_deleted_during_a_renewal_stays_away(bench: Bench, operation: str) -> None:
+def test_a_secret_that_is_deleted_during_a_renewal_stays_away(bench: Bench, operation: str, ahead: float) -> None:
     """Somebody wants the credentials gone, so the renewed ones are not stored."""
     bench.paired()
+    bench.connector.state.clock = lambda: bench.clock.time() + ahead
 
     def delete(called: str) -> None:
         if called == operation:
