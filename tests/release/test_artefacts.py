@@ -132,7 +132,7 @@ def pod(objects: list[Object]) -> Object:
     return spec
 
 
-def test_a_private_ca(template: Template) -> None:
+def test_a_private_ca_is_mounted_and_used(template: Template) -> None:
     """The ConfigMap is mounted, and its certificates are the file that the agent reads."""
     rendered = template("--set", "compassCA.configMap=our-ca")
     (container,) = pod(rendered)["containers"]
@@ -156,7 +156,7 @@ def test_values_that_are_fields_of_the_pod(template: Template, field: str, value
     assert field not in pod(template())
 
 
-def test_annotations_of_the_pod(template: Template) -> None:
+def test_annotations_of_the_pod_are_added_changed_or_removed(template: Template) -> None:
     """Added, changed and taken away."""
     changes = {"sidecar.istio.io/inject": "false", "prometheus.io/scrape": None, "team": "night"}
     rendered = the_deployment(template("--set-json", f"podAnnotations={json.dumps(changes)}"))
@@ -167,7 +167,7 @@ def test_annotations_of_the_pod(template: Template) -> None:
 
 
 @pytest.mark.parametrize("create", [True, False])
-def test_another_service_account(template: Template, create: bool) -> None:
+def test_another_service_account_is_bound_to_all_roles(template: Template, create: bool) -> None:
     """All roles are bound to it; an existing one is not created."""
     rendered = template("--set", f"serviceAccount.create={json.dumps(create)}", "--set", "serviceAccount.name=robot")
     accounts = [obj["metadata"]["name"] for obj in rendered if obj["kind"] == "ServiceAccount"]
@@ -178,7 +178,7 @@ def test_another_service_account(template: Template, create: bool) -> None:
     assert {subject["name"] for subject in subjects} == {"robot"}
 
 
-def test_a_prometheus_operator(template: Template) -> None:
+def test_a_service_monitor_comes_with_service_and_policy(template: Template) -> None:
     """Off by default, because its CRDs are not everywhere. Labels can be those that a Prometheus selects by."""
     rendered = template("--set", "serviceMonitor.enabled=true", "--set", "serviceMonitor.labels.release=stack")
     added = by_name(rendered).keys() - by_name(template()).keys()
@@ -193,7 +193,7 @@ def test_a_prometheus_operator(template: Template) -> None:
     assert service["metadata"]["labels"].items() >= monitor["spec"]["selector"]["matchLabels"].items()
 
 
-def test_the_network_policy(template: Template) -> None:
+def test_the_network_policy_lets_in_what_the_values_name(template: Template) -> None:
     """More Pods may read the metrics, and no port is open for everybody beyond the probes'; or there is no policy."""
     others = [{"podSelector": {"matchLabels": {"app": "scraper"}}}]
     key = ("NetworkPolicy", "kyma-system", "compass-runtime-agent")

@@ -85,7 +85,7 @@ def test_pair_from_nothing(world: World, agent: StartAgent, plugin: Plugin) -> N
 
 
 @one_set_of_crds
-def test_pair_where_addresses_are_configured(world: World, agent: StartAgent, plugin: Plugin) -> None:
+def test_pair_uses_the_addresses_that_are_configured(world: World, agent: StartAgent, plugin: Plugin) -> None:
     """The ConfigMap has them; a later token goes into the Secret that the first one made."""
     world.configure(world.configuration(token="used" * 10))
     agent()
@@ -107,7 +107,7 @@ def test_pair_writes_nothing_that_the_agent_could_not_use(world: World, plugin: 
     assert world.secret(CONFIGURATION) == before
 
 
-def test_resync(world: World, agent: StartAgent, plugin: Plugin) -> None:
+def test_resync_ends_with_a_new_fetch(world: World, agent: StartAgent, plugin: Plugin) -> None:
     """Again and again: also two of them within a second."""
     synchronized(world, agent, CONTROLLER_SYNC_PERIOD="1h")
     fetches = world.compass.requests.count("director")
@@ -119,7 +119,7 @@ def test_resync(world: World, agent: StartAgent, plugin: Plugin) -> None:
     assert report["applications"] is None or report["applications"]["synced"] == 3
 
 
-def test_renew(world: World, agent: StartAgent, plugin: Plugin) -> None:
+def test_renew_ends_with_a_new_certificate(world: World, agent: StartAgent, plugin: Plugin) -> None:
     synchronized(world, agent)
     before = certificate(world)
     assert plugin.run(actions.renew, output="yaml", timeout=60) == 0, plugin.err
@@ -128,7 +128,7 @@ def test_renew(world: World, agent: StartAgent, plugin: Plugin) -> None:
     assert yaml.safe_load(plugin.out)["renewed"]
 
 
-def test_reconnect_with_a_new_token(world: World, agent: StartAgent, plugin: Plugin) -> None:
+def test_reconnect_pairs_with_a_new_token(world: World, agent: StartAgent, plugin: Plugin) -> None:
     synchronized(world, agent)
     before = (world.connection() or {})["metadata"]["uid"]
     # Times in the status are whole seconds: a second pairing within one second could not be done from the first.
@@ -170,7 +170,7 @@ def test_after_a_revocation_nothing_is_requested(world: World, agent: StartAgent
 
 
 @one_set_of_crds
-def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:
+def test_no_request_is_made_without_a_compass_connection(world: World, plugin: Plugin) -> None:
     """Every command says so."""
     for command in (actions.resync, actions.renew, partial(actions.reconnect, token="")):
         with pytest.raises(Failed, match="there is no CompassConnection"):
@@ -180,7 +180,7 @@ def test_without_a_compass_connection(world: World, plugin: Plugin) -> None:
 
 
 @one_set_of_crds
-def test_doctor_of_the_agent(world: World, agent: StartAgent) -> None:
+def test_doctor_in_the_pod_reaches_both_servers(world: World, agent: StartAgent) -> None:
     """With its settings it reaches both servers; one that is down, or not trusted, is done with a cure."""
     synchronized(world, agent)
 

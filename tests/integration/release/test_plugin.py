@@ -58,11 +58,11 @@ def kubectl(path: str, *arguments: str, given: str = "", **environment: str) -> 
     )
 
 
-def test_it_is_small(executable: bytes) -> None:
+def test_the_plugin_is_smaller_than_two_mib(executable: bytes) -> None:
     assert len(executable) < 2 * 1024 * 1024
 
 
-def test_kubectl_starts_it(path: str) -> None:
+def test_kubectl_starts_the_plugin(path: str) -> None:
     done = kubectl(path, "compass", "--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"kubectl compass {VERSION} ")
@@ -72,7 +72,7 @@ def test_kubectl_completes_its_command_line(path: str) -> None:
     assert kubectl(path, "__complete", "compass", "status", "--out").stdout.splitlines() == ["--output", ":4"]
 
 
-def test_it_reads_and_writes_a_cluster(world: World, path: str) -> None:
+def test_the_plugin_reads_and_writes_a_cluster(world: World, path: str) -> None:
     environment = {"KUBECONFIG": str(world.kubeconfig)}
     done = kubectl(path, "compass", "doctor", **environment)
     assert (done.returncode, "there is no Deployment compass-runtime-agent" in done.stdout) == (1, True), done.stderr
@@ -99,7 +99,7 @@ def test_it_reads_and_writes_a_cluster(world: World, path: str) -> None:
     assert (world.secret(CONFIGURATION) or {})["TOKEN"] == "a-token"
 
 
-def test_the_manifest_for_krew(executable: bytes) -> None:
+def test_the_krew_manifest_has_the_fields_of_its_format(executable: bytes) -> None:
     """It has the fields of https://krew.sigs.k8s.io/docs/developer-guide/plugin-manifest/, and no others."""
     archived = plugin.archive(executable, modified=MODIFIED)
     url = "https://example.com/kubectl-compass.tar.gz"

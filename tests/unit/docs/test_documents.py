@@ -72,7 +72,7 @@ def test_the_modules_in_the_table_of_the_architecture_exist() -> None:
     assert gone == []
 
 
-def test_what_may_hold_a_token_is_applied_by_the_server() -> None:
+def test_manifests_with_a_token_are_applied_by_the_server() -> None:
     """A client-side apply keeps a copy in an annotation; standard input and the samples may hold a token."""
     client_side = re.compile(r"kubectl apply (?!.*--server-side).*-f (?:-|\S*samples/)")
     assert [page.name for page in DOCUMENTS if client_side.search(page.read_text())] == []

@@ -118,7 +118,7 @@ def test_every_expression_is_jsonata(file: Path) -> None:
             Jsonata(expression)
 
 
-def test_what_is_shown_is_in_the_crd(file: Path) -> None:
+def test_every_field_shown_is_in_the_crd(file: Path) -> None:
     """Each field that a plain path names; with a typo the page would show nothing."""
     crd = yaml.safe_load((CONFIG / "crd" / f"{CRDS[file.stem]}.yaml").read_text())
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -154,11 +154,11 @@ def test_every_state_has_a_colour() -> None:
         ("applications", {"spec": {}}, "Bundles", 0),
     ],
 )
-def test_columns_of_the_lists(stem: str, document: Object, name: str, expected: object) -> None:
+def test_each_column_shows_a_value_of_the_object(stem: str, document: Object, name: str, expected: object) -> None:
     assert evaluate(named(CONFIG / f"busola/{stem}.yaml", "list", name), document) == expected
 
 
-def test_details_of_a_connection_that_failed() -> None:
+def test_a_failed_connection_has_an_alert() -> None:
     """The message of the condition Ready is an alert; while all is well there is none."""
     (alert,) = [one for one in shown(CONFIG / "busola/compass_connections.yaml") if one.get("widget") == "Alert"]
     message = evaluate(alert["source"], CONNECTION)
@@ -168,7 +168,7 @@ def test_details_of_a_connection_that_failed() -> None:
     assert evaluate(alert["source"], well) is None
 
 
-def test_details_of_an_application() -> None:
+def test_only_applications_of_compass_are_listed() -> None:
     """Only those of Compass are listed, and an entry leads to its Secret."""
     file = CONFIG / "busola/applications.yaml"
     link = next(one for one in shown(file) if one.get("widget") == "ResourceLink")

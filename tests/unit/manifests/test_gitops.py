@@ -51,7 +51,7 @@ def test_argo_cd_ignores_the_token_of_the_configuration() -> None:
     [("Deployment", COMPONENT), (COMPASS_CONNECTION.kind, CONNECTION_NAME)],
     ids=["Deployment", "CR"],
 )
-def test_flux_waits_for(kind: str, name: str) -> None:
+def test_flux_waits_for_deployment_and_connection(kind: str, name: str) -> None:
     checks = {check["kind"]: check["name"] for check in spec_with("healthChecks")["healthChecks"]}
     assert checks[kind] == name
 

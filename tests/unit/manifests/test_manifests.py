@@ -55,7 +55,7 @@ def test_the_settings_that_are_deployed_can_be_used() -> None:
     assert POD["spec"]["enableServiceLinks"] is False
 
 
-def test_the_agent_has_nothing_to_write_to() -> None:
+def test_the_root_file_system_is_read_only() -> None:
     """All else is what Pod Security demands at the level restricted, which a test asks a real API server."""
     assert CONTAINER["securityContext"]["readOnlyRootFilesystem"] is True
 
@@ -131,7 +131,7 @@ def test_no_role_has_a_name_that_the_operator_resets() -> None:
     assert not own & operators
 
 
-def test_metrics_are_let_in_as_elsewhere() -> None:
+def test_the_policy_for_kyma_has_the_metrics_rule_of_the_other() -> None:
     """The operator's policy lets in the probes only. Ours has the rule of config/manager, for the same Pods."""
     own, elsewhere = one("NetworkPolicy", "kyma"), one("NetworkPolicy", "manager")
     assert own["spec"]["podSelector"] == elsewhere["spec"]["podSelector"]
