@@ -24,7 +24,7 @@ from kubectl_compass.cluster import Cluster, Failed
 from kubectl_compass.pairing import Unusable
 from kubectl_compass.terminal import Terminal
 from tests.integration.connection.conftest import StartAgent
-from tests.integration.connection.observing import certificate, issued, synchronized, wait_for_error
+from tests.integration.connection.observing import issued, synchronized, wait_for_error
 from tests.integration.connection.test_commands import revoke
 from tests.support.agent_thread import leaked
 from tests.support.crd_sets import OWN
@@ -117,15 +117,6 @@ def test_resync_ends_with_a_new_fetch(world: World, agent: StartAgent, plugin: P
         assert not (world.connection() or {})["spec"].get("resyncNow")
     report = json.loads(plugin.out)
     assert report["applications"] is None or report["applications"]["synced"] == 3
-
-
-def test_renew_ends_with_a_new_certificate(world: World, agent: StartAgent, plugin: Plugin) -> None:
-    synchronized(world, agent)
-    before = certificate(world)
-    assert plugin.run(actions.renew, output="yaml", timeout=60) == 0, plugin.err
-    assert certificate(world) != before
-    assert issued(world) == 2
-    assert yaml.safe_load(plugin.out)["renewed"]
 
 
 def test_reconnect_pairs_with_a_new_token(world: World, agent: StartAgent, plugin: Plugin) -> None:

@@ -98,7 +98,25 @@ def test_no_deletion_is_confirmed_without_a_yes(tmp_path: Path, found: list[Obje
     assert world.server.patches == []
 
 
-# --- reconnect ---
+# --- renew and reconnect ---
+
+
+def test_a_renewal_ends_with_another_certificate(tmp_path: Path) -> None:
+    """Not with the end of the request alone, which also a renewal that fails has."""
+
+    def renewed(at: str, **spec: object) -> Object:
+        return {**connection("1", connectionStatus={"renewed": at}), "spec": spec}
+
+    world = bench(tmp_path, renewed("1"), renewed("1", refreshCredentialsNow=True), renewed("1"), renewed("2"))
+    assert actions.renew(world.cluster, world.terminal("json"), timeout=60) == 0
+    assert world.clock.monotonic() == 1.0
+
+
+def test_a_reconnect_ends_with_another_object(tmp_path: Path) -> None:
+    another = {**connection("1", connectionStatus={"established": "2"}), "metadata": {"uid": "another"}}
+    world = bench(tmp_path, connection("1"), connection("1"), another)
+    assert actions.reconnect(world.cluster, world.terminal("json"), "", timeout=60) == 0
+    assert world.clock.monotonic() == 0.5
 
 
 @pytest.mark.parametrize(
