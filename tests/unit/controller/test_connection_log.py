@@ -63,6 +63,16 @@ def test_a_renewal_names_the_call_that_signed_the_certificate(
     assert ids["configuration"].count(signed[0]) == 2, "before the signing, and to try the new certificate"
 
 
+def test_a_renewed_certificate_that_is_refused_names_its_calls(
+    bench: Bench, ids: dict[str, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.paired()
+    bench.connector.intervene = lambda _: HttpAnswer(400, b"", "") if bench.signed == 2 else None
+    bench.refresh()
+    bench.settle()
+    assert logged(caplog, "Connection to Compass failed") == ids["signCertificateSigningRequest"][1:]
+
+
 def test_a_renewal_that_fails_names_the_call_that_failed(
     bench: Bench, ids: dict[str, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:

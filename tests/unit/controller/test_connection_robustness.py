@@ -183,6 +183,7 @@ def test_a_renewed_certificate_that_is_damaged_is_dropped(bench: Bench, damage: 
     bench.run(HOUR)
     assert bench.fingerprint() != before
     bench.assert_connected()
+    assert any("there is a damaged renewed certificate" in text for *_, text in bench.recorder.events)
 
 
 def test_a_renewed_certificate_that_is_not_valid_yet_waits(bench: Bench) -> None:
