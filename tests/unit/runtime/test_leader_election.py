@@ -433,6 +433,13 @@ class TestReports:
             f"{ConnectionFailed.TIMEOUT})",
         ]
 
+    def test_a_conflict_is_no_error(self, caplog: pytest.LogCaptureFixture) -> None:
+        election = Election(["0 hold x 15", "0 start a", "0 start b"])
+        election.advance(16)
+        warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert "15 b PUT 409" in election.run(16)
+        assert warnings == []
+
     def test_each_holder_is_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("INFO")
         Election(["0 hold x 15", "0 start a", "5 hold y 15", "9 hold y 15", "30 stop a"]).run(30)
