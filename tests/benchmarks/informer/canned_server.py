@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
+from urllib.parse import parse_qsl, urlsplit
 
+from informers.lister_watcher import PAGE_SIZE
 from tests.benchmarks.informer.objects import application, pod
 
 _CHUNK_EVENTS = 50
@@ -20,7 +22,8 @@ _MOST_PODS = 10_000  # no benchmark lists more of them
 
 
 class Canned(NamedTuple):
-    answer: bytes  # to a LIST
+    answer: bytes  # to a LIST without a limit
+    pages: list[bytes]  # to one with a limit
     changes: list[bytes]
 
 
@@ -37,7 +40,12 @@ def canned(make: Callable[[int], dict[str, Any]], objects: int, events: int) -> 
         item["metadata"]["resourceVersion"] = str(_LIST_VERSION + 1 + number)
         item["metadata"]["labels"]["team"] = "changed"
         changed.append(("MODIFIED", item))
-    return Canned(_json(answer), _chunks(changed))
+    pages: list[bytes] = []
+    for begin in range(0, objects, PAGE_SIZE):
+        end = begin + PAGE_SIZE
+        metadata = version | ({"continue": str(len(pages) + 1)} if end < objects else {})
+        pages.append(_json(answer | {"metadata": metadata, "items": items[begin:end]}))
+    return Canned(_json(answer), pages, _chunks(changed))
 
 
 class Server(ThreadingHTTPServer):
@@ -77,7 +85,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.go.release()
             self._send(b"{}")
         elif "watch=" not in self.path:
-            self._send(data.answer)
+            query = dict(parse_qsl(urlsplit(self.path).query))
+            self._send(data.pages[int(query.get("continue", 0))] if "limit" in query else data.answer)
         else:
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
