@@ -179,9 +179,15 @@ def _check_id(found: HasId, expected: str) -> None:
 
 def is_about_one_application(error: CompassError) -> bool:
     """Whether others can be read in spite of this error. Not if the certificate is refused or the Director is down."""
-    if isinstance(error, Refused):
-        return error.status == HTTPStatus.OK  # scopes that only this application lacks
-    return error.timed_out if isinstance(error, Unavailable) else True
+    match error:
+        case Refused():
+            return error.status == HTTPStatus.OK  # maybe scopes that only this application lacks
+        case Unavailable():
+            return error.timed_out
+        case TooLarge():
+            return error.single
+        case _:
+            return True
 
 
 def _same(item: T) -> T:
@@ -309,6 +315,7 @@ class Fetch:
         self._collected: list[Application | IncompleteApplication] = []
         self._ids: Counter[str] = Counter()  # of what is collected; "" for an application without an id
         self._memory = 0
+        self._to_confirm = False  # whether the ids are read again at the end
         self._known = known
         self._next_known: KnownApplications = {}
 
@@ -320,14 +327,14 @@ class Fetch:
         too_slow = f"the Director did not give everything within {self._limits.seconds:g} s"
         left = self._deadline - self._monotonic()
         if left <= 0:
-            raise Unavailable(too_slow, timed_out=True)
+            raise Unavailable(too_slow)
         try:
             return self._send(operation, variables, timeout=min(timeout, left))
         except TooLarge as error:
             raise TooLarge(f"{error}{self._limits.answer_advice()}", single=True) from None
         except Unavailable as error:
             if error.timed_out and self._monotonic() >= self._deadline:
-                raise Unavailable(too_slow, timed_out=True) from error
+                raise Unavailable(too_slow) from error
             raise
 
     def run(self) -> Assignment:
@@ -365,16 +372,17 @@ class Fetch:
         self._next_known = {}
         self._labels = {}
         self._memory = 0
+        self._to_confirm = False
         total, cursor = self._read_page(None)
-        several = cursor is not None
         while cursor is not None:
+            self._to_confirm = True
             before = len(self._collected)
             other, cursor = self._read_page(cursor)
             if other != total:
                 raise _InconsistentError(f"the total went from {total} to {other} between pages")
             if len(self._collected) == before or len(self._collected) > total:
                 raise _InconsistentError("the pages do not end where the total says")
-        if several:
+        if self._to_confirm:
             self._confirm()
         if len(self._collected) != total:
             raise _InconsistentError(f"the total is {total}, and {len(self._collected)} were read")
@@ -488,6 +496,8 @@ class Fetch:
             except CompassError as problem:
                 if not is_about_one_application(problem):
                     raise
+                # In an outage of its database, the Director refuses this in the same way, and then every call.
+                self._to_confirm = self._to_confirm or isinstance(problem, Refused)
                 error = str(problem)
         if error is not None:
             # Raises InvalidAnswer if it is no object at all.

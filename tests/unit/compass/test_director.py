@@ -279,6 +279,16 @@ def test_an_outage_during_a_follow_up_fails_the_fetch(
 
 
 @pytest.mark.usefixtures("short_pages")
+def test_a_follow_up_that_an_outage_refuses_fails_the_fetch(director: DirectorClient, fake: FakeDirector) -> None:
+    """Without its database the Director refuses all that follows, with the same answer as for a single application."""
+    fake.applications = [application(1, bundle(0, apis=3))]
+    refused = answered({"data": None, "errors": [SCOPES]})
+    fake.instead = lambda operation: None if operation == "Page" else refused
+    with pytest.raises(Refused):
+        fetch(director)
+
+
+@pytest.mark.usefixtures("short_pages")
 def test_a_nested_list_that_changes_between_pages_is_read_again(director: DirectorClient, fake: FakeDirector) -> None:
     """Without what has gone meanwhile."""
     fake.applications = [application(1, bundle(0, apis=5))]

@@ -180,11 +180,14 @@ def test_hanging_follow_ups_leave_their_application_incomplete() -> None:
     assert director.now < MAX_SLOW_APPLICATIONS * FOLLOW_UP_TIMEOUT + 5
 
 
+@pytest.mark.parametrize(
+    "large", [apps(2000, size=1_250_000), apps(200, bundles=11)], ids=["many pages", "many follow-ups"]
+)
 @pytest.mark.parametrize("seconds_per_call", [0.5, 3.0, 29.0, 31.0, 1e9])
-def test_a_fetch_ends_within_its_time(seconds_per_call: float) -> None:
+def test_a_fetch_ends_within_its_time(seconds_per_call: float, large: list[App]) -> None:
     """However slow the Director is; the error says which bound it was."""
     limits = Limits(seconds=60.0)
-    director = Director(apps(2000, size=1_250_000), seconds_per_call=seconds_per_call)
+    director = Director(large, seconds_per_call=seconds_per_call)
     with pytest.raises(Unavailable) as caught:
         director.fetch(limits)
     assert director.now <= 60.0 + 1e-9
@@ -206,6 +209,11 @@ BOUNDS: list[tuple[Director, Limits, str]] = [
         "a fetch takes more than 50 pages",
     ),
     (
+        Director(apps(60, bundles=11)),
+        Limits(pages=50),
+        "a fetch takes more than 50 pages",
+    ),
+    (
         Director(apps(99, auths=5000)),
         Limits(applications=1000),
         f"the Applications of Compass take more than 15.6 MiB; {RAISE_BOTH}",
@@ -218,7 +226,9 @@ BOUNDS: list[tuple[Director, Limits, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("director", "limits", "message"), BOUNDS, ids=["number", "pages", "memory", "memory limit"])
+@pytest.mark.parametrize(
+    ("director", "limits", "message"), BOUNDS, ids=["number", "pages", "follow-ups", "memory", "memory limit"]
+)
 def test_a_bound_is_named_with_the_way_to_raise_it(director: Director, limits: Limits, message: str) -> None:
     """Nothing is applied of what is not complete."""
     with pytest.raises(TooLarge) as caught:
