@@ -245,12 +245,15 @@ class SyncReconciler:
         urgent: list[str] = []
         later = [name for name in gone if name not in verdict.held]
         plan = self._progress.publish(wanted, held=verdict.held, deletable=verdict.allowed, request_id=identifier)
+        known = previous.by_name if previous is not None else {}
         for name in self._applications.differing(plan):
-            (urgent if name in managed else later).append(name)
+            # Otherwise slow failures would occupy all workers with each sync, and drift would wait.
+            is_retry = self._progress.has_failed(name) and known.get(name) is wanted.by_name.get(name)
+            (urgent if name in managed and not is_retry else later).append(name)
         self._progress.expect([*urgent, *later])
         for name in urgent:
             self._workers.enqueue(name, priority=_CHANGE_PRIORITY)
-        for name in later:  # deletions and creations
+        for name in later:  # deletions, creations and retries
             self._workers.enqueue(name, priority=_MASS_PRIORITY)
         self._announce_problems(connection, wanted, managed)
         log.info(
@@ -293,7 +296,7 @@ class SyncReconciler:
             f"kubectl annotate --overwrite compassconnection {connection['metadata']['name']} "
             f"{CONFIRM_DELETIONS}={verdict.fingerprint} (they are {_some(names)})"
         )
-        if self._fetch is None or self._fetch.plan.held != verdict.held:
+        if self._fetch is None or self._fetch.confirmation != verdict.fingerprint:
             self._recorder.event(connection, "Warning", "DeletionsHeld", text)
         return text
 

@@ -373,6 +373,20 @@ def test_changes_come_before_new_applications_and_deletions(synced: Agent, direc
     assert synced.priorities[0][0] == "app-000"
 
 
+def test_a_failed_application_does_not_delay_drift(synced: Agent, director: Director, cluster: Cluster) -> None:
+    """Its retry with each sync goes behind drift (priority 0), until Compass changes it."""
+    cluster.failure = lambda verb, *_: Forbidden("no", status=403) if verb == "update" else None
+    director.applications[0] = application("app-000", description="changed")
+    expected = (True, False, False, True)
+    for description, is_urgent in zip(("changed", "changed", "changed", "changed again"), expected, strict=True):
+        director.applications[0] = application("app-000", description=description)
+        synced.priorities.clear()
+        synced.clock.advance(PERIOD)
+        synced.step_sync()
+        assert (dict(synced.priorities)["app-000"] > 0) is is_urgent
+        synced.settle()
+
+
 def test_an_incomplete_application_is_reported_and_left(synced: Agent, director: Director, cluster: Cluster) -> None:
     """The others are applied; an Event is written once. The object changes in the annotation that says so alone."""
     before = cluster.applications()["app-000"]
@@ -536,6 +550,21 @@ def test_a_confirmation_of_another_set_is_void(cluster: Cluster, director: Direc
     _assign(director, 4)
     agent.cycle(PERIOD)
     assert len(cluster.applications()) == 10, "an old confirmation has released a later deletion"
+
+
+def test_restored_applications_have_another_confirmation(cluster: Cluster, director: Director) -> None:
+    """The latest Event has the valid one."""
+    agent = Agent(cluster, director, max_deletion_percent=50)
+    _assign(director, 2)
+    agent.settle()
+    _assign(director, 0)
+    agent.cycle(PERIOD)
+    restored = cluster.applications().pop("app-000")
+    cluster.put(APPLICATION, copy.deepcopy(restored))
+    agent.deliver()
+    agent.cycle(PERIOD)
+    latest = agent.recorder.of("DeletionsHeld")[-1][1]
+    assert _printed_confirmation(agent) in latest
 
 
 def test_a_confirmation_before_the_first_fetch_is_valid(cluster: Cluster, director: Director) -> None:
