@@ -17,8 +17,9 @@ _FINGERPRINT_DIGITS = 16
 class Verdict:
     """The decision about the Applications that are no longer assigned.
 
-    `held` must stay. `allowed`: the only ones to delete; None without a limit. `new` counts those that no earlier
-    verdict allowed, `fingerprint` identifies exactly these. `confirmed`: they exceed the limit and were confirmed.
+    `held` must stay until they are confirmed. `allowed`: the only ones to delete; None without a limit. `new` counts
+    those that no earlier verdict allowed, `fingerprint` identifies exactly these. `confirmed`: they exceed the limit
+    and were confirmed.
     """
 
     held: frozenset[str]
@@ -26,6 +27,10 @@ class Verdict:
     new: int
     fingerprint: str
     confirmed: bool
+
+    def allow(self, name: str) -> bool:
+        """Not if this Application appeared later: then the next verdict counts it."""
+        return self.allowed is None or name in self.allowed
 
 
 def fingerprint(uids: Mapping[str, str]) -> str:

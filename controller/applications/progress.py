@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.applications.deletions import Verdict
 from controller.applications.desired import DesiredSet
 
 #: Seconds without an answer after which an Application whose reconcile has not ended is reported. An API server answers
@@ -26,17 +27,15 @@ _HANGS = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The result of one fetch. It is one immutable object, so that a set is never combined with the held deletions of
-    another one: that would delete Applications that are held.
+    """The result of one fetch. It is one immutable object, so that a set is never combined with the verdict about the
+    deletions of another one: that would delete Applications that are held.
 
-    `held` names are not in the set, and must not be deleted before a confirmation. `deletable`: the only names that may
-    be deleted; None without a limit for deletions. `request_id` is the x-request-id of the fetch.
+    `request_id` is the x-request-id of the fetch.
     """
 
     generation: int
     desired: DesiredSet
-    held: frozenset[str]
-    deletable: frozenset[str] | None
+    deletions: Verdict
     request_id: str
 
 
@@ -75,13 +74,11 @@ class Progress:
         desired = self._plan.desired.by_name.get(name) if self._plan is not None else None
         return {"spec": desired.spec} if desired is not None else {}
 
-    def publish(
-        self, desired: DesiredSet, *, held: frozenset[str], deletable: frozenset[str] | None, request_id: str
-    ) -> Plan:
+    def publish(self, desired: DesiredSet, deletions: Verdict, *, request_id: str) -> Plan:
         """Publish the current desired set. `expect` must follow."""
         with self._lock:
             generation = self._plan.generation + 1 if self._plan is not None else 1
-            self._plan = Plan(generation, desired, held, deletable, request_id)
+            self._plan = Plan(generation, desired, deletions, request_id)
             self._pending = None
             return self._plan
 

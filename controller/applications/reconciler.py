@@ -154,7 +154,7 @@ class ApplicationReconciler:
         Called by one thread. If neither the plan nor an object has changed, the result is that of the last comparison.
         """
         changes = (cache.changes() for cache in self._caches)
-        inputs = (plan.desired, plan.held, *changes, {**self._warned})
+        inputs = (plan.desired, plan.deletions.held, *changes, {**self._warned})
         last = self._last_comparison
         if last is None or last.inputs != inputs:
             last = self._last_comparison = _Comparison(inputs, self._compare(plan))
@@ -165,7 +165,7 @@ class ApplicationReconciler:
         return [
             *(name for name, desired in wanted.by_name.items() if self._differs(desired)),
             *(name for name, problem in wanted.problems.items() if self._to_mark(name, problem.reason.value)),
-            *(name for name in plan.held if self._to_mark(name, DELETION_HELD)),
+            *(name for name in plan.deletions.held if self._to_mark(name, DELETION_HELD)),
             *(name for name in self._secrets.owners() if self._is_orphaned(name, wanted)),
             *(
                 obj["metadata"]["name"]
@@ -227,7 +227,7 @@ class ApplicationReconciler:
         problem = plan.desired.problems.get(name)
         if problem is not None:
             self._leave(name, problem.reason.value)
-        elif name in plan.held:
+        elif name in plan.deletions.held:
             self._leave(name, DELETION_HELD)
         elif name in plan.desired.by_name:
             self._apply(plan.desired.by_name[name], self._applications.get(name))
@@ -317,7 +317,7 @@ class ApplicationReconciler:
             kept = self._secrets.remove(self._secrets.unwanted(name, ()), NOT_ASSIGNED)
         elif not is_managed(application):
             kept = self._secrets.remove(self._secrets.left_behind(name), NOT_ASSIGNED)
-        elif plan.deletable is not None and name not in plan.deletable and not is_being_deleted(application):
+        elif not plan.deletions.allow(name) and not is_being_deleted(application):
             log.debug("Skipped", extra={"reason": "the next fetch counts it and decides"})
             return
         elif plan.desired.removes(application):

@@ -56,13 +56,12 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Fetch:
-    """The last successful fetch: its subject, its start, and its results except the Applications."""
+    """The last successful fetch: what it was made for, its start, and its results except the Applications."""
 
-    subject: tuple[object, ...]
+    made_for: tuple[object, ...]
     plan: Plan
     began: float  # monotonic
     at: float  # epoch
-    confirmation: str  # the value that confirms the held deletions
     held_because: str  # "" if no deletion is held
     labels_error: str  # "" if the labels of the Runtime are right
 
@@ -111,7 +110,7 @@ class SyncReconciler:
         self._guard = DeletionGuard(settings.max_deletion_percent)
         self._request_pause = max(settings.minimal_sync_time, _MIN_REQUEST_PAUSE)
         self._fetch: _Fetch | None = None
-        self._subject = ""  # of the back-off
+        self._backoff_key = ""
         self._next_fetch = 0.0
         self._next_request = 0.0  # monotonic time from which resyncNow is accepted again
         self._problems: Mapping[str, Problem] = {}
@@ -146,33 +145,33 @@ class SyncReconciler:
         ):
             return _skip("the connection has failed")
         # For a new object, a new certificate or another Runtime, earlier results do not count.
-        fetch_subject = (connection["metadata"]["uid"], credentials.fingerprint, registration)
-        self._subject = f"{credentials.fingerprint} {registration.director_url}"
-        overdue = self._is_overdue(connection, fetch_subject)
+        made_for = (connection["metadata"]["uid"], credentials.fingerprint, registration)
+        self._backoff_key = f"{credentials.fingerprint} {registration.director_url}"
+        overdue = self._is_overdue(connection, made_for)
         now = self._clock.monotonic()
-        wait = self._backoff.wait(self._subject) if overdue else self._next_fetch - now
+        wait = self._backoff.wait(self._backoff_key) if overdue else self._next_fetch - now
         if status.flag(connection, "resyncNow"):
             wait = min(wait, self._next_request - now)
         if wait <= 0:
-            return self._synchronise(connection, credentials, registration, fetch_subject)
+            return self._synchronise(connection, credentials, registration, made_for)
         if overdue:
             return Result(requeue_after=wait)
         return Result(requeue_after=_earlier(wait, self._conclude(connection)))
 
-    def _is_overdue(self, connection: Object, fetch_subject: tuple[object, ...]) -> bool:
+    def _is_overdue(self, connection: Object, made_for: tuple[object, ...]) -> bool:
         """Whether a fetch is due, and only the back-off after a failure may delay it."""
         fetch = self._fetch
-        if fetch is None or fetch.subject != fetch_subject or self._clock.monotonic() >= self._next_fetch:
+        if fetch is None or fetch.made_for != made_for or self._clock.monotonic() >= self._next_fetch:
             return True
         # Only the value that confirms the held deletions makes a fetch due: another one would do so again and again.
-        return bool(fetch.plan.held) and _confirmation(connection) == fetch.confirmation
+        return bool(fetch.plan.deletions.held) and _confirmation(connection) == fetch.plan.deletions.fingerprint
 
     def _synchronise(
         self,
         connection: Object,
         credentials: StoredCredentials,
         registration: Registration,
-        fetch_subject: tuple[object, ...],
+        made_for: tuple[object, ...],
     ) -> Result:
         began, at = self._clock.monotonic(), self._clock.time()
         identifier = new_request_id(registration.runtime_id)
@@ -184,12 +183,12 @@ class SyncReconciler:
             director = self._clients.director(credentials, registration)
             with self._credentials.unchanged(credentials), logs.bind(requestID=identifier):
                 if not self._identity.may_be_ours(director, credentials, registration, request_id=identifier):
-                    return Result(requeue_after=self._backoff.failed(self._subject))
+                    return Result(requeue_after=self._backoff.failed(self._backoff_key))
                 assignment = director.fetch(registration.runtime_id, request_id=identifier)
                 if not self._identity.may_be_ours(
                     director, credentials, registration, request_id=identifier, served=True
                 ):
-                    return Result(requeue_after=self._backoff.failed(self._subject))
+                    return Result(requeue_after=self._backoff.failed(self._backoff_key))
         except CredentialsReplaced:
             return Result(requeue_after=0.0)
         except CompassError as error:
@@ -202,9 +201,9 @@ class SyncReconciler:
         self._backoff.succeeded()
         self._health.accepted(CompassService.DIRECTOR)
         with logs.bind(requestID=identifier):
-            plan, confirmation, held_because = self._take_over(connection, assignment, identifier)
+            plan, held_because = self._take_over(connection, assignment, identifier)
         labels_error = self._report_labels(director, registration, assignment.labels)
-        self._fetch = _Fetch(fetch_subject, plan, began, at, confirmation, held_because, labels_error)
+        self._fetch = _Fetch(made_for, plan, began, at, held_because, labels_error)
         period = max(self._settings.sync_period, self._settings.minimal_sync_time)
         # If the Director needs more than a period for its answer, wait for the minimal time before the next fetch.
         earliest = self._clock.monotonic() + self._settings.minimal_sync_time
@@ -214,7 +213,7 @@ class SyncReconciler:
 
     def _fetch_failed(self, connection: Object, error: CompassError, identifier: str) -> Result:
         at_least = error.retry_after if isinstance(error, Unavailable) else None
-        delay = self._backoff.failed(self._subject, at_least=at_least)
+        delay = self._backoff.failed(self._backoff_key, at_least=at_least)
         self._report_failure(connection, str(error), identifier)
         return Result(requeue_after=delay)
 
@@ -231,10 +230,10 @@ class SyncReconciler:
             self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
         log.warning("Fetch from the Director failed", extra={"error": text, "requestID": identifier})
 
-    def _take_over(self, connection: Object, assignment: Assignment, identifier: str) -> tuple[Plan, str, str]:
+    def _take_over(self, connection: Object, assignment: Assignment, identifier: str) -> tuple[Plan, str]:
         """Publish the fetched assignment as the desired set, and enqueue the names that differ.
 
-        Also returns the value that confirms held deletions, and the reason why they are held: "" if there are none.
+        Also returns the reason why deletions are held: "" if none is.
         """
         before = self._progress.plan
         managed = {obj["metadata"]["name"]: obj for obj in self._applications.managed()}
@@ -244,7 +243,7 @@ class SyncReconciler:
         verdict = self._judge(connection, gone, len(managed))
         urgent: list[str] = []
         later = [name for name in gone if name not in verdict.held]
-        plan = self._progress.publish(wanted, held=verdict.held, deletable=verdict.allowed, request_id=identifier)
+        plan = self._progress.publish(wanted, verdict, request_id=identifier)
         known = previous.by_name if previous is not None else {}
         for name in self._applications.differing(plan):
             # Otherwise slow failures would occupy all workers with each sync, and drift would wait.
@@ -265,7 +264,7 @@ class SyncReconciler:
                 "held": len(verdict.held),
             },
         )
-        return plan, verdict.fingerprint, self._explain_hold(connection, verdict, len(managed))
+        return plan, self._explain_hold(connection, verdict, len(managed))
 
     def _judge(self, connection: Object, gone: Mapping[str, str], managed: int) -> Verdict:
         """Decide about the deletions. A confirmation is removed, whether it matches or not."""
@@ -296,7 +295,7 @@ class SyncReconciler:
             f"kubectl annotate --overwrite compassconnection {connection['metadata']['name']} "
             f"{CONFIRM_DELETIONS}={verdict.fingerprint} (they are {_some(names)})"
         )
-        if self._fetch is None or self._fetch.confirmation != verdict.fingerprint:
+        if self._fetch is None or self._fetch.plan.deletions.fingerprint != verdict.fingerprint:
             self._recorder.event(connection, "Warning", "DeletionsHeld", text)
         return text
 

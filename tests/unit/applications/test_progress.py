@@ -3,6 +3,7 @@
 import pytest
 
 from controller.applications.conversion import ConversionSettings
+from controller.applications.deletions import DeletionGuard
 from controller.applications.desired import desired_set
 from controller.applications.progress import HANGING_SECONDS, Plan, Progress
 from controller.compass.types import Application, Assignment
@@ -25,7 +26,7 @@ def _published(progress: Progress, *names: str, pending: list[str]) -> Plan:
     applications = tuple(Application(f"id-{name}", name) for name in names)
     assignment = Assignment(applications, (), {"isNormalized": "true"})
     desired = desired_set(assignment, ConversionSettings("http://gateway"))
-    plan = progress.publish(desired, held=frozenset(), deletable=None, request_id="r")
+    plan = progress.publish(desired, DeletionGuard(None).judge({}, managed=0, confirmation=None), request_id="r")
     progress.expect(pending)
     return plan
 
