@@ -79,7 +79,7 @@ def build(
     )
     for cache in process.caches:
         manager.add_informer(cache)
-    report = Report(process.permissions, process.connection_store(client), clock=clock)
+    report = Report(process.permissions, process.connection_store(client), clock=clock, leads=manager.elected.is_set)
     manager.add_runnable("permissions", report.run, leader_only=False)
     manager.add_ready_check("permissions", process.permissions.check)
     manager.add_runnable("events", process.recorder.run, leader_only=False)

@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -38,7 +38,9 @@ LONGEST_RETRY_SECONDS = 300.0
 _LASTS_SECONDS = 2 * LONGEST_RETRY_SECONDS
 _COUNTS_AFTER_SECONDS = 5.0  # between the first and the latest; back-offs begin with less
 _PERIOD_SECONDS = 5.0  # of the report
-_FIRST_REFUSALS_SECONDS = 60.0  # of a process: longer than the longest wait between two requests of an informer
+_FIRST_REFUSALS_SECONDS = 60.0
+"""A leader without a refusal in this time lacks no permission: no informer waits longer between two requests."""
+
 _MAX_NAMES = 3
 
 Object = dict[str, Any]
@@ -123,17 +125,22 @@ class Permissions:
 class Report:
     """Logs changes, and writes them to the CompassConnection, if there is one.
 
-    Each replica does this, not only the leader: without permissions, there may be no leader and no filled cache.
+    Each replica does this, not only the leader: without permissions, there may be no leader and no filled cache. Only
+    the leader removes a report, also that of another process: the others do not send the requests that were refused.
     """
 
-    def __init__(self, permissions: Permissions, connections: ConnectionStore, *, clock: Clock) -> None:
+    def __init__(
+        self, permissions: Permissions, connections: ConnectionStore, *, clock: Clock, leads: Callable[[], bool]
+    ) -> None:
         """`connections` with Permissions.overlay."""
         self._permissions = permissions
         self._connections = connections
         self._clock = clock
+        self._leads = leads
+        self._leads_since: float | None = None
         self._logged: tuple[str, ...] = ()
-        self._written: tuple[str, ...] | None = None  # None: the status may have a report of the process before
-        self._known_from = clock.monotonic() + _FIRST_REFUSALS_SECONDS
+        self._written: tuple[str, ...] = ()
+        self._error = ""  # of the last write
 
     def run(self, stop: threading.Event) -> None:
         """Blocks until stop is set."""
@@ -149,14 +156,26 @@ class Report:
             else:
                 log.info("No request is refused any more")
             self._logged = texts
-        is_known = bool(texts or self._written) or self._clock.monotonic() >= self._known_from
-        if texts != self._written and is_known:
+        is_due = texts != self._written if texts else self._knows_that_none_is_missing()
+        if is_due:
             try:
                 self._write(texts)
             except ApiError as error:
-                log.warning("Cannot write the missing permissions to the status", extra={"error": str(error)})
+                if str(error) != self._error:
+                    log.warning("Cannot write the missing permissions to the status", extra={"error": str(error)})
+                self._error = str(error)
             else:
-                self._written = texts
+                self._written, self._error = texts, ""
+
+    def _knows_that_none_is_missing(self) -> bool:
+        """At once if this process has reported those that were missing."""
+        now = self._clock.monotonic()
+        if not self._leads():
+            self._leads_since = None
+            return False
+        if self._leads_since is None:
+            self._leads_since = now
+        return bool(self._written) or now - self._leads_since >= _FIRST_REFUSALS_SECONDS
 
     def _write(self, texts: Sequence[str]) -> None:
         if texts:  # without permissions, the cache may not be filled

@@ -1,6 +1,7 @@
 """Missing permissions: which answers show one, how long it lasts, and where it is reported."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -142,9 +143,15 @@ def synchronized() -> dict[str, Any]:
     return {"spec": {}, "status": {"connectionState": "Synchronized", "connectionStatus": {"certificateStatus": {}}}}
 
 
-def report_of(permissions: Permissions, connections: FakeConnections, clock: VirtualClock) -> Report:
+def report_of(
+    permissions: Permissions,
+    connections: FakeConnections,
+    clock: VirtualClock,
+    *,
+    leads: Callable[[], bool] = lambda: True,
+) -> Report:
     store: ConnectionStore = connections  # type: ignore[assignment]
-    return Report(permissions, store, clock=clock)
+    return Report(permissions, store, clock=clock, leads=leads)
 
 
 def test_the_status_has_it_until_it_ends_and_then_a_sync_starts(permissions: Permissions, clock: VirtualClock) -> None:
@@ -181,6 +188,40 @@ def test_the_report_of_the_process_before_ends_too(permissions: Permissions, clo
     assert "error" not in connections.connection["status"]["synchronizationStatus"]
 
 
+def test_only_the_leader_ends_a_report(permissions: Permissions, clock: VirtualClock) -> None:
+    """A replica that does not lead writes nothing, so nothing is refused. A new leader waits for its first refusals."""
+    shown = synchronized()
+    status.permissions_missing(shown, WATCH, since="2026-01-01T00:00:00Z")
+    leads = False
+    report = report_of(permissions, FakeConnections(permissions, shown), clock, leads=lambda: leads)
+    for _ in range(20):
+        report.once()
+        clock.advance(5)
+    assert status.reports_missing_permissions(shown)
+    leads = True
+    report.once()
+    assert status.reports_missing_permissions(shown)
+    clock.advance(60)
+    report.once()
+    assert not status.reports_missing_permissions(shown)
+    status.permissions_missing(shown, WATCH, since="2026-01-01T00:00:00Z")  # by another leader
+    report.once()
+    assert not status.reports_missing_permissions(shown)
+
+
+def test_a_former_leader_ends_no_report(permissions: Permissions, clock: VirtualClock) -> None:
+    """Its own refusals are forgotten, because it repeats no request."""
+    connections = FakeConnections(permissions, synchronized())
+    leads = True
+    report = report_of(permissions, connections, clock, leads=lambda: leads)
+    refuse(permissions, clock, "GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
+    report.once()
+    leads = False
+    clock.advance(3600)
+    report.once()
+    assert status.reports_missing_permissions(connections.connection or {})
+
+
 def test_an_object_that_was_never_connected_has_no_state_by_it(permissions: Permissions, clock: VirtualClock) -> None:
     """A state of the sync would mean that the connection works."""
     connections = FakeConnections(permissions, {"metadata": {}, "spec": {}})
@@ -199,14 +240,20 @@ def test_an_object_that_was_never_connected_has_no_state_by_it(permissions: Perm
     assert status.state_of(connections.connection) is None
 
 
-def test_a_write_that_fails_is_repeated(permissions: Permissions, clock: VirtualClock) -> None:
-    """The API server may refuse this write as well, or not answer."""
+def test_a_write_that_fails_is_repeated(
+    permissions: Permissions, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The API server may refuse this write as well, or not answer. The same error is logged once."""
     connections = FakeConnections(permissions, synchronized())
     connections.error = ConnectionFailed("away", reason=ConnectionFailed.REFUSED)
     report = report_of(permissions, connections, clock)
     refuse(permissions, clock, "GET", f"{APPLICATIONS}?watch=true", refusal(WATCH))
     report.once()
+    report.once()
     assert connections.connection == synchronized()
+    assert [record.message for record in caplog.records].count(
+        "Cannot write the missing permissions to the status"
+    ) == 1
     connections.error = None
     report.once()
     assert connections.connection != synchronized()
