@@ -155,7 +155,7 @@ class _Revocation:
             raise _NotRevoked(self._refused(error, credentials, name)) from error
 
     def _revoke_pending(self, pending: PendingCertificate, registration: Registration) -> None:
-        """Compass may refuse it because it is not valid yet. The key that it is useless without is deleted then."""
+        """Compass may refuse it because it is not valid yet. Then its key is deleted, without which it is useless."""
         name = "renewed certificate, which is not used yet,"
         try:
             credentials = build_credentials(pending.key.encode(), pending.chain.encode(), registration)
@@ -163,7 +163,8 @@ class _Revocation:
         except (Refused, InvalidCredentials) as error:
             until = status.timestamp(pending.valid_until)
             self._not_revoked = (
-                f"The {name} could not be revoked: {error}. It is valid until {until}. Its key is deleted."
+                f"The {name} could not be revoked: {error}. Unless an earlier run has revoked it, it is valid until "
+                f"{until}. Its key is deleted."
             )
 
     def _revoke(self, credentials: StoredCredentials, registration: Registration, name: str) -> None:
