@@ -177,7 +177,7 @@ def _applications(context: "Context") -> tuple[ApplicationReconciler, Controller
         "application",
         APPLICATION,
         reconciler.reconcile,
-        retry_cap=LONGEST_RETRY_SECONDS,  # of a quota or a policy, say, which people change in minutes
+        retry_cap=LONGEST_RETRY_SECONDS,  # the cause may be a quota or a policy, which people change within minutes
         workers=_APPLICATION_WORKERS,
     )
     controller.watches(process.applications, _name_of, predicate=reconciler.application_may_need_work)
@@ -325,7 +325,7 @@ class Context:
     """The objects that exist as long as one term of leadership, so no term uses the memory of an earlier one."""
 
     def __init__(self, process: Process, client: Client) -> None:
-        """`client`: its requests are refused after the context."""
+        """`client`: its requests are refused after the term."""
         self.process = process
         self.client = client
         self.clients = process.clients(client.stop)

@@ -119,7 +119,7 @@ class Permissions:
         """Keep the report of missing permissions in the CompassConnection during other writes."""
         if missing := self.missing():
             since = status.timestamp(min(refusal.first for refusal in missing))
-            status.permissions_missing(connection, f"{'; '.join(map(str, missing))}; {APPLY_RELEASE}", since=since)
+            status.set_permissions_missing(connection, f"{'; '.join(map(str, missing))}; {APPLY_RELEASE}", since=since)
 
 
 class Report:
@@ -185,7 +185,7 @@ class Report:
             return
         connection = self._connections.get(CONNECTION_NAME)
         if connection is not None and status.reports_missing_permissions(connection):
-            self._connections.apply_to(connection, status.permissions_restored)
+            self._connections.apply_to(connection, status.clear_permissions_missing)
 
 
 def _nothing(_: Object) -> None:

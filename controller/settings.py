@@ -323,8 +323,8 @@ class Settings:
         return cls(**values)  # type: ignore[arg-type]
 
     def describe(self) -> dict[str, str]:
-        """All set variables and their current values in the syntax of operators, for the log line at the start. No
-        setting is a secret.
+        """All variables that have a value, and the values in the syntax of operators, for the log line at the start.
+        No setting is a secret.
         """
         values = {field.metadata["name"]: _written(field, getattr(self, field.name)) for field in fields(self)}
         return {name: text for name, text in values.items() if text}

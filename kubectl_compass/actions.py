@@ -12,6 +12,7 @@ from typing import Any
 from controller.applications.deletions import CONFIRM_DELETIONS, fingerprint
 from controller.commands.report import HEALTHY, UNHEALTHY
 from controller.connection import status as cc
+from controller.connection.configuration import has_spec_token
 from controller.fields import annotations, member
 from controller.resources import COMPASS_CONNECTION, CONNECTION_NAME
 from controller.settings import format_duration
@@ -51,11 +52,10 @@ def pair(cluster: Cluster, terminal: Terminal, token: str, addresses: Mapping[st
             "nothing was changed: the connection works, so the agent would leave the token alone. To pair anew: "
             "kubectl compass reconnect --token-stdin"
         )
-    named = pairing.named_in_connection(before)
-    if named:
+    if has_spec_token(before):
         raise Unusable(
-            f"nothing was changed: the CompassConnection {named}, which wins over the Secret that this command writes; "
-            f"put the token there, or remove spec.pairing"
+            "nothing was changed: the CompassConnection has a token in spec.pairing, which has precedence over the "
+            "Secret that this command writes; put the token there, or remove spec.pairing"
         )
     _store(cluster, terminal, token, addresses)
     established = _established(before)

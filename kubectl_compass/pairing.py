@@ -34,14 +34,6 @@ def token_of(text: str) -> str:
     return token
 
 
-def named_in_connection(connection: Mapping[str, Any] | None) -> str:
-    """The field in `spec.pairing` with precedence over Secret and ConfigMap; "" if there is none."""
-    pairing = member(member(connection, "spec"), "pairing")
-    if pairing.get("tokenSecretRef"):
-        return "has a tokenSecretRef in spec.pairing, which is not supported any more"
-    return "has a token in spec.pairing" if pairing.get("token") else ""
-
-
 def store(client: Client, name: ObjectName, given: Mapping[str, str]) -> tuple[PairingConfiguration, bool]:
     """Write the token and the given ones of CONNECTOR_URL, RUNTIME_ID and TENANT into the Secret; keep other values.
 

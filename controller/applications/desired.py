@@ -58,7 +58,7 @@ class DesiredSet:
 
     by_name: Mapping[str, Desired]
     problems: Mapping[str, Problem]
-    kept_ids: frozenset[str]
+    problem_ids: frozenset[str]
     source: Assignment = field(repr=False, compare=False)
 
     def removes(self, application: Object) -> bool:
@@ -69,10 +69,10 @@ class DesiredSet:
         name = application["metadata"]["name"]
         if name in self.by_name or name in self.problems or not is_managed(application):
             return False
-        if "" in self.kept_ids:
+        if "" in self.problem_ids:
             return False  # an assigned application has no id: it may be this one
         application_id = application["spec"]["compassMetadata"].get("applicationId")
-        return not isinstance(application_id, str) or application_id not in self.kept_ids
+        return not isinstance(application_id, str) or application_id not in self.problem_ids
 
 
 def desired_set(

@@ -79,10 +79,12 @@ class Overridden(NotApplied):
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """The last write of an object. `times`: how often the same content was written; `at`: monotonic seconds."""
+    """The last write of an object. `holds`: the cluster has stored it as it was written. `times`: how often the same
+    content was written; `at`: monotonic seconds.
+    """
 
     content: object
-    kept: bool
+    holds: bool
     times: int
     at: float
     pause: float
@@ -169,10 +171,10 @@ class Objects:
         else:
             differing = changed_fields(base, obj)
             self._log_write("Updated", name, reason="it differs from what Compass assigns", fields=differing)
-        wrong = correct(stored)
-        pause = self._note_write(name, content, kept=wrong is None)
-        if wrong is not None:
-            raise Overridden(_override_text(stored, wrong, self._resource.kind), retry_after=pause, stored=stored)
+        remaining = correct(stored)
+        pause = self._note_write(name, content, holds=remaining is None)
+        if remaining is not None:
+            raise Overridden(_override_text(stored, remaining, self._resource.kind), retry_after=pause, stored=stored)
         return stored
 
     def delete(self, base: Object, reason: str) -> None:
@@ -203,7 +205,7 @@ class Objects:
         """Whether the last write of this content did not hold."""
         with self._lock:
             last = self._written.get((name, type(content)))
-            return last is not None and not last.kept and last.content == content
+            return last is not None and not last.holds and last.content == content
 
     def _check_pause(self, name: str, content: object, base: Object | None, obj: Object) -> None:
         with self._lock:
@@ -212,10 +214,10 @@ class Objects:
             return
         wait = last.at + last.pause - self._clock.monotonic()
         if wait > 0:
-            text = _override_text(base or {}, obj, self._resource.kind, fights=last.kept)
+            text = _override_text(base or {}, obj, self._resource.kind, fights=last.holds)
             raise Overridden(text, retry_after=wait, stored=None)
 
-    def _note_write(self, name: str, content: object, *, kept: bool) -> float:
+    def _note_write(self, name: str, content: object, *, holds: bool) -> float:
         """Returns the pause before the next write of the same content."""
         key, now = (name, type(content)), self._clock.monotonic()
         with self._lock:
@@ -224,12 +226,12 @@ class Objects:
             last = self._written.pop(key, None)
             repeated = last is not None and last.content == content and not last.is_forgotten(now)
             # A write that holds after others that did not ends the count.
-            times = last.times + 1 if last is not None and repeated and (last.kept or not kept) else 1
-            if not kept:
+            times = last.times + 1 if last is not None and repeated and (last.holds or not holds) else 1
+            if not holds:
                 times = max(times, _FREE_WRITES)
             doubled = times - _FREE_WRITES
             pause = 0.0 if doubled < 0 else min(_LAST_PAUSE, _FIRST_PAUSE * 2.0 ** min(doubled, 16))
-            self._written[key] = _Written(content, kept, times, now, pause)
+            self._written[key] = _Written(content, holds, times, now, pause)
             return pause
 
     def _log_write(self, what: str, name: str, **about: object) -> None:

@@ -1,4 +1,4 @@
-"""The desired set and the state of its application, shared by the sync and the application reconciler.
+"""The desired set and how far it has been applied, shared by the sync and the application reconciler.
 
 The sync reconciler publishes a plan, compares all objects with it, and then says which names differ. So an object that
 changes meanwhile is seen by the comparison, or by a reconcile that knows the plan. The application reconciler looks up

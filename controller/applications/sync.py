@@ -182,11 +182,11 @@ class SyncReconciler:
         try:
             director = self._clients.director(credentials, registration)
             with self._credentials.unchanged(credentials), logs.bind(requestID=identifier):
-                if not self._identity.may_be_ours(director, credentials, registration, request_id=identifier):
+                if not self._identity.check_owner(director, credentials, registration, request_id=identifier):
                     return Result(requeue_after=self._backoff.failed(self._backoff_key))
                 assignment = director.fetch(registration.runtime_id, request_id=identifier)
-                if not self._identity.may_be_ours(
-                    director, credentials, registration, request_id=identifier, served=True
+                if not self._identity.check_owner(
+                    director, credentials, registration, request_id=identifier, after_fetch=True
                 ):
                     return Result(requeue_after=self._backoff.failed(self._backoff_key))
         except CredentialsReplaced:
@@ -224,7 +224,7 @@ class SyncReconciler:
         call = f"x-request-id: {identifier} failed: " if identifier else ""
         text, now = f"Failed to fetch configuration: {call}{error}", self._clock.time()
         self._health.synchronised(status.ConnectionState.SYNCHRONIZATION_FAILED)
-        written = self._connections.apply_to(connection, lambda obj: status.sync_failed(obj, text, now=now))
+        written = self._connections.apply_to(connection, lambda obj: status.set_sync_failed(obj, text, now=now))
         if written is not None:
             # Without the request id, so that the same failure leads to the same Event.
             self._recorder.event(written, "Warning", "SynchronizationFailed", f"Failed to fetch configuration: {error}")
@@ -314,7 +314,7 @@ class SyncReconciler:
         """
         fetch, now = self._fetch, self._clock.monotonic()
         assert fetch is not None
-        self._progress.report_hanging(self._workers.waiting(), workers=self._workers.workers)
+        self._progress.report_hanging(self._workers.seconds_without_answer(), workers=self._workers.workers)
         outcome = self._progress.outcome()  # of this fetch, because no other reconcile publishes
         counts = status.ApplicationCounts(outcome.desired, outcome.synced, outcome.failed)
         self._metrics.applications(desired=counts.desired, synced=counts.synced, failed=len(counts.failed))
@@ -343,8 +343,8 @@ class SyncReconciler:
         def change(obj: Object) -> None:
             nonlocal result
             if health.connector_accepted_at is not None and not health.refusals:
-                status.contacted(obj, at=health.connector_accepted_at)
-            result = status.synchronized(
+                status.set_contacted(obj, at=health.connector_accepted_at)
+            result = status.set_synchronized(
                 obj,
                 fetched_at=fetch.at,
                 now=now,

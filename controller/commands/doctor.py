@@ -154,10 +154,10 @@ def _configuration(facts: Facts) -> Finding:
                 )
         return ok(check, f"complete, from {found.origin}, for Runtime {found.runtime_id}")
     if isinstance(facts.certificate, Certificate) and facts.now < facts.certificate.not_after:
-        if found.nothing:
+        if found.is_absent:
             return ok(check, "none, and none is needed while the certificate is valid")
         return warning(check, f"not usable for another pairing: {found.text}", "correct it before it is needed")
-    if found.nothing:
+    if found.is_absent:
         cure = f"{PAIR}, and --connector-url, --runtime-id and --tenant"
     else:
         cure = "correct what the text names; kubectl compass pair writes the Secret"

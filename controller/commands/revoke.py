@@ -213,7 +213,7 @@ class _Revocation:
         reason = _reason(configuration)
 
         def change(obj: dict[str, object]) -> None:
-            status.failed(obj, status.ConnectionState.CONNECTION_FAILED, reason, now=self._now())
+            status.set_failed(obj, status.ConnectionState.CONNECTION_FAILED, reason, now=self._now())
             status.connection_part(obj)["certificateStatus"] = {}
 
         self._snapshot.connections.apply(CONNECTION_NAME, change)

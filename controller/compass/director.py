@@ -46,7 +46,7 @@ class DirectorClient:
         """Whom the certificate belongs to, as the Director knows it.
 
         None when the Director answers with a GraphQL error: a Compass that does not know the field or does not allow
-        it, but also one that cannot say just now. So None is no answer for good: ask again before the next fetch.
+        it, but also one that cannot say just now. So None is not final: ask again after another call has succeeded.
         """
         with identified_by(request_id):
             answer = self._call(VIEWER, {}, request_id=request_id)

@@ -20,7 +20,7 @@ _ANSWER = 6 * MIB
 #: What decoding takes at most for a byte of an answer, in bytes.
 _DECODING = 8
 
-#: Shares of the memory beside that of the process: for one answer while it is decoded, and for all Applications.
+#: Shares of the memory that the limit leaves after `_OWN`: for one answer while it is decoded, for all Applications.
 _ANSWER_SHARE, _APPLICATIONS_SHARE = 1 / 9, 3 / 4
 
 #: An answer has at least so many bytes for each value in it. JSON of Compass has twenty.

@@ -32,6 +32,9 @@ Parameters = Mapping[str, Sequence[str] | None]
 class TokenOf(Struct):
     token: Filled
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
 
 class SigningInfo(Struct):
     subject: Filled

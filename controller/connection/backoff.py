@@ -70,7 +70,7 @@ class Backoff:
 def reconcile_with_backoff(
     reconcile: Callable[[], Result], backoff: Backoff, key: str, *, report: Callable[[Exception], None]
 ) -> Result:
-    """The border of a reconciler for unexpected errors: they are logged and reported, and a back-off follows.
+    """Run a reconciler; unexpected errors are logged and reported, and a back-off follows.
 
     Raises informers.ApiError, for which the queue has a back-off, and what `report` raises.
     """

@@ -59,14 +59,14 @@ Values = Mapping[str, str | None]
 class ConfigurationProblem:
     """Pairing is not possible with this configuration. `text` has the object and all invalid keys.
 
-    `fingerprint`: equal for equal configurations, also after an update of the agent. `nothing`: none of the three
+    `fingerprint`: equal for equal configurations, also after an update of the agent. `is_absent`: none of the three
     places exists, so no pairing is requested.
     """
 
     text: str
     fingerprint: str
-    nothing: bool = False
-    origin = ""
+    is_absent: bool = False
+    origin = ""  # no object has it
 
 
 @dataclass(frozen=True)
@@ -166,22 +166,11 @@ def resolve(
         return _checked(f"Secret {name}", _decoded(secret))
     if config_map is not None:
         return _checked(f"ConfigMap {name}", _strings(config_map.get("data")))
-    if has_reference(connection):
-        text = (
-            f"{SPEC_PAIRING}: tokenSecretRef is not supported any more; remove it, and put the one-time token into the "
-            f"Secret {name}"
-        )
-    else:
-        text = (
-            f"no pairing configuration found: there is neither a ConfigMap {name} nor a Secret {name}, "
-            f"and the CompassConnection has no token in spec.pairing; create one of them with a one-time token"
-        )
-    return ConfigurationProblem(text, _fingerprint(), nothing=True)
-
-
-def has_reference(connection: Mapping[str, Any] | None) -> bool:
-    """Whether `spec.pairing` refers to a Secret, which is not supported."""
-    return bool(_spec_pairing(connection).get("tokenSecretRef"))
+    text = (
+        f"no pairing configuration found: there is neither a ConfigMap {name} nor a Secret {name}, "
+        f"and the CompassConnection has no token in spec.pairing; create one of them with a one-time token"
+    )
+    return ConfigurationProblem(text, _fingerprint(), is_absent=True)
 
 
 def has_spec_token(connection: Mapping[str, Any] | None) -> bool:

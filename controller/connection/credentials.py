@@ -186,7 +186,7 @@ class ClientSecret:
 
 
 class GatewaySecret(Enum):
-    """The gateway's copy of the CA certificates."""
+    """The gateway's copy of the CA certificates. AS_WANTED also if none is wanted yet."""
 
     AS_WANTED = auto()
     DIFFERENT = auto()
@@ -368,7 +368,7 @@ class CredentialsStore:
         try:
             return self.load().fingerprint != credentials.fingerprint
         except CredentialsError:
-            return False  # the result is for these; a write of it raises CredentialsReplaced
+            return False  # none are stored; the result is still that of the given ones, and a write of it is refused
 
     def _cluster_secret(self) -> Object | None:
         return self._cluster_secrets.get(self.cluster_name.name, self.cluster_name.namespace)

@@ -176,25 +176,26 @@ class OwnerCheck:
         owner = self._known(credentials, registration)
         return owner is not None and owner.actual not in (None, registration.runtime_id)
 
-    def may_be_ours(
+    def check_owner(
         self,
         director: DirectorClient,
         credentials: StoredCredentials,
         registration: Registration,
         *,
         request_id: str,
-        served: bool = False,
+        after_fetch: bool = False,
     ) -> bool:
-        """Whether the Director may be called for the configured Runtime, and its answer may be used.
+        """Ask the Director for the owner unless it is known. Returns whether the Director may be called for the
+        configured Runtime, and its answer may be used.
 
-        `served`: the fetch has succeeded, so an answer without the owner means that Compass does not know the query.
-        Raises CompassError.
+        `after_fetch`: the fetch has succeeded, so an answer without the owner means that Compass does not know the
+        query. Raises CompassError.
         """
         owner = self._known(credentials, registration)
         if owner is None or not owner.settled:
             viewer = director.viewer(request_id=request_id)
             actual = viewer.id if viewer is not None else None
-            settled = actual == registration.runtime_id or (actual is None and served)
+            settled = actual == registration.runtime_id or (actual is None and after_fetch)
             kind = viewer.type if viewer is not None else ""
             owner = Owner(credentials.fingerprint, registration.runtime_id, actual, settled, kind)
             self._health.identified(owner)

@@ -9,9 +9,9 @@
 If it is interrupted at any point, it continues at the last stored step. A token is sent in two places only: in
 `_exchange`, step 1, and in `_sign`, step 3. Two moments cannot be made safe, because the Connector uses a token before
 its answer arrives: from 1 to 2 and from 3 to 4, each for the time of one answer and one write. If the answer is lost or
-the process is stopped then, the next attempt sends the same token, which Compass refuses: Token.REFUSED in step 1,
-Token.ANSWER_LOST in step 3. A new token is needed, and the status says so. A failed write does no harm: the answer is
-kept in memory and the write is retried. A renewal uses no token.
+the process is stopped then, the next attempt sends the same token, which Compass refuses: TokenFate.REFUSED in step 1,
+TokenFate.ANSWER_LOST in step 3. A new token is needed, and the status says so. A failed write does no harm: the answer
+is kept in memory and the write is retried. A renewal uses no token.
 """
 
 import logging
@@ -50,7 +50,7 @@ from controller.connection.credentials import (
     fault_of_pairing,
 )
 from controller.connection.observations import Failure
-from controller.connection.problem import Token
+from controller.connection.problem import TokenFate
 from controller.connection.state import PairingFailure, PairingProgress, State
 from controller.resources import CONNECTION_NAME
 from informers.errors import ApiError
@@ -95,12 +95,12 @@ class Pairing:
         except RevokedMeanwhile:
             raise
         except ApiError as error:
-            return self._failed(error, Token.UNTOUCHED, state, step=_PRESERVE)
+            return self._failed(error, TokenFate.UNTOUCHED, state, prefix=_PRESERVE)
         except CompassError as error:
             return self._failed(error, _fate_of_token(error, self._progress.pairing), state)
         except Exception as error:
             log.exception("Unexpected error while pairing")
-            return self._failed(error, Token.UNCERTAIN, state)
+            return self._failed(error, TokenFate.UNCERTAIN, state)
 
     def _assert_usable(self, pairing: StoredPairing) -> None:
         fault = fault_of_pairing(pairing)
@@ -180,33 +180,33 @@ class Pairing:
         )
         return stored
 
-    def _failed(self, error: Exception, token: Token, state: State, *, step: str = _RETRIEVE) -> PairingFailure:
+    def _failed(self, error: Exception, fate: TokenFate, state: State, *, prefix: str = _RETRIEVE) -> PairingFailure:
         progress, earlier, cause = self._progress, state.pairing_failure, Failure.of(error)
         pairing = progress.pairing
         now = self._clock.monotonic()
-        final = _is_final(token, pairing, self._clock.time())
+        final = _is_final(fate, pairing, self._clock.time())
         may_have_used = earlier.may_have_used if earlier is not None else ""
         # If the certificate is refused as well, Compass may have an outage, and the token may still be valid.
         outage = bool(state.refusals)
-        # A refusal alone would hide the cause.
-        refused = token in (Token.REFUSED, Token.ANSWER_LOST)
-        if token in (Token.SPENT, Token.STATE_CHANGED):
+        # A refusal does not say that an earlier attempt may have used the token.
+        refused = fate in (TokenFate.REFUSED, TokenFate.ANSWER_LOST)
+        if fate in (TokenFate.SPENT, TokenFate.STATE_CHANGED):
             self._forget()
         return PairingFailure(
             pairing.configuration,
             problem.pairing_failed(
-                step,
+                prefix,
                 cause,
-                token=token,
+                fate=fate,
                 origin=pairing.origin,
                 may_have_used=may_have_used if refused else "",
             ),
-            token,
+            fate,
             pairing.origin,
             since=now if outage or state.pairing_failing_since is None else state.pairing_failing_since,
             tried=now,
             final=final,
-            may_have_used=cause.text if token in (Token.UNCERTAIN, Token.SPENT) else may_have_used,
+            may_have_used=cause.text if fate in (TokenFate.UNCERTAIN, TokenFate.SPENT) else may_have_used,
             unsaved=progress if progress.has_unsaved_answer and not final else None,
             retry_after=cause.retry_after,
         )
@@ -255,34 +255,34 @@ class Pairing:
             self._connections.apply_to(connection, lambda obj: remove_token(obj, pairing.configuration))
 
 
-def _fate_of_token(error: CompassError, pairing: StoredPairing) -> Token:
+def _fate_of_token(error: CompassError, pairing: StoredPairing) -> TokenFate:
     second = bool(pairing.key)
     match error:
         case _StoredPairingChanged():
-            return Token.STATE_CHANGED
+            return TokenFate.STATE_CHANGED
         case Refused(status=0):
-            return Token.WRONG_ADDRESS  # an alert of TLS; no certificate is sent
+            return TokenFate.WRONG_ADDRESS  # an alert of TLS; no certificate is sent
         case Refused():
-            return Token.ANSWER_LOST if second else Token.REFUSED
+            return TokenFate.ANSWER_LOST if second else TokenFate.REFUSED
         case GraphQLError():
-            return Token.SPENT if second else Token.UNCERTAIN
+            return TokenFate.SPENT if second else TokenFate.UNCERTAIN
         case InvalidAnswer(path=path) if path.startswith(f"{CONFIGURATION.name}."):
-            return Token.SPENT  # the Connector has accepted it
+            return TokenFate.SPENT  # the Connector has accepted it
         case UnexpectedAnswer():
-            return Token.UNTOUCHED  # that of another server
+            return TokenFate.UNTOUCHED  # that of another server
         case _:
-            return Token.UNCERTAIN if may_be_done(error) else Token.UNTOUCHED
+            return TokenFate.UNCERTAIN if may_be_done(error) else TokenFate.UNTOUCHED
 
 
-def _is_final(token: Token, pairing: StoredPairing, now: float) -> bool:
+def _is_final(fate: TokenFate, pairing: StoredPairing, now: float) -> bool:
     """Whether the pairing can be given up. After a refusal, only when its token has expired; `now` in epoch seconds.
 
     A configured token in Secret or ConfigMap is tried without an end: `since` is the time of this attempt, because the
     first one is not stored, and an outage, which looks the same, may be longer than any process lives.
     """
-    if token in (Token.SPENT, Token.STATE_CHANGED):
+    if fate in (TokenFate.SPENT, TokenFate.STATE_CHANGED):
         return True
-    if token not in (Token.REFUSED, Token.ANSWER_LOST):
+    if fate not in (TokenFate.REFUSED, TokenFate.ANSWER_LOST):
         return False
     lifetime = _SECOND_TOKEN_SECONDS if pairing.key else _FIRST_TOKEN_SECONDS
     return now - pairing.since >= lifetime

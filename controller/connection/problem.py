@@ -3,8 +3,8 @@
 A problem is made where the failure is known, and compared without the ids of calls, so that the same failure again is
 no news. To add one: a Kind, which is the reason of its Event (a row of docs/operations.md; none for those in
 `report._WITHOUT_EVENT`), a function here with the text, and the rule that returns it in `rules` (or the line in
-`rules.warnings` for a problem that does not stop the agent). For another failure of a pairing: a Token with its text in
-`_advice`, and its cause in `pairing._fate_of_token`.
+`rules.warnings` for a problem that does not stop the agent). For another failure of a pairing: a TokenFate with its
+text in `_advice`, and its cause in `pairing._fate_of_token`.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Kind(StrEnum):
     REVOCATION_UNFINISHED = "RevocationUnfinished"
 
 
-class Token(Enum):
+class TokenFate(Enum):
     """The state of the one-time token after a failed pairing."""
 
     UNTOUCHED = auto()
@@ -66,23 +66,23 @@ class Problem:
     """`message`: for people, without ids. `state`: that of the CompassConnection; None: the connection works, and the
     message is a warning.
 
-    `step`: the failed step of a pairing, with the text of the Go agent. `cure`: what to do, as a part of other texts.
+    `prefix`: which part of a pairing failed, in the text of the Go agent. `cure`: what to do, as a part of other texts.
     `request_id`: the x-request-id of the failed call, "" if there was none.
     """
 
     kind: Kind
     message: str
     state: status.ConnectionState | None = status.ConnectionState.CONNECTION_MAINTENANCE_FAILED
-    step: str = ""
+    prefix: str = ""
     cure: str = ""
     request_id: str = field(default="", compare=False)
 
     def text(self, *, with_id: bool = False) -> str:
         """For the status, an Event or the log. `with_id`: with the id that is also in the logs of Compass."""
-        if not self.step:
+        if not self.prefix:
             return self.message
         identified = f"x-request-id: {self.request_id} failed: " if with_id and self.request_id else ""
-        return f"{self.step}: {identified}{self.message}"
+        return f"{self.prefix}: {identified}{self.message}"
 
 
 # --- no pairing ---
@@ -108,16 +108,16 @@ def token_used(origin: str) -> Problem:
     )
 
 
-def pairing_failed(step: str, failure: Failure, *, token: Token, origin: str, may_have_used: str = "") -> Problem:
+def pairing_failed(prefix: str, failure: Failure, *, fate: TokenFate, origin: str, may_have_used: str = "") -> Problem:
     """`may_have_used`: an earlier failure that may have used the token which is refused now."""
-    advice = _advice(token, failure, origin)
+    advice = _advice(fate, failure, origin)
     if may_have_used:
         advice = f"an earlier attempt may have used the one-time token: {may_have_used}; {_new_token(origin)}"
     return Problem(
         Kind.PAIRING_FAILED,
         f"{failure.text} ({advice})" if advice else failure.text,
         status.ConnectionState.CONNECTION_FAILED,
-        step=step,
+        prefix=prefix,
         request_id=failure.request_id,
     )
 
@@ -230,14 +230,6 @@ def token_failed(obstacle: Problem) -> Problem:
     )
 
 
-def reference_unsupported(configuration_secret: str) -> Problem:
-    return _warning(
-        Kind.PAIRING_FAILED,
-        f"{SPEC_PAIRING}: tokenSecretRef is not supported any more and has no effect; remove it. A one-time token for "
-        f"a new pairing belongs into the Secret {configuration_secret}",
-    )
-
-
 def short_lived(*, not_before: float, not_after: float, acquired: float, next_renewal: float) -> Problem:
     """The certificate was past its renewal threshold when it was received. All in epoch seconds."""
     return _warning(
@@ -300,32 +292,32 @@ def _next_step(obstacle: Problem | None) -> str:
     return f"a new pairing failed too: {obstacle.text()}"
 
 
-def _advice(token: Token, failure: Failure, origin: str) -> str:
-    match token:
-        case Token.UNTOUCHED:
+def _advice(fate: TokenFate, failure: Failure, origin: str) -> str:
+    match fate:
+        case TokenFate.UNTOUCHED:
             return "the one-time token was not used and is tried again" if failure.kind is UnexpectedAnswer else ""
-        case Token.WRONG_ADDRESS:
+        case TokenFate.WRONG_ADDRESS:
             return (
                 f"this server demands a client certificate, so it is not the one for a one-time token: correct "
                 f"{_key('CONNECTOR_URL', origin)}; the one-time token was not used"
             )
-        case Token.UNCERTAIN:
+        case TokenFate.UNCERTAIN:
             return (
                 f"this attempt may have used the one-time token; if Compass refuses the token now, {_new_token(origin)}"
             )
-        case Token.REFUSED:
+        case TokenFate.REFUSED:
             return (
                 f"the one-time token is unknown, used or expired, or {_ALSO_AN_OUTAGE}; if Compass is available, "
                 f"{_new_token(origin)}"
             )
-        case Token.ANSWER_LOST:
+        case TokenFate.ANSWER_LOST:
             return (
                 f"the answer of the Connector was lost and the one-time token is used, or {_ALSO_AN_OUTAGE}; if "
                 f"Compass is available, {_new_token(origin)}"
             )
-        case Token.SPENT:
+        case TokenFate.SPENT:
             return f"the one-time token has been used; {_new_token(origin)}"
-        case Token.STATE_CHANGED:
+        case TokenFate.STATE_CHANGED:
             return f"the pairing cannot continue; {_new_token(origin)}"
 
 

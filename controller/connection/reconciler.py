@@ -38,10 +38,10 @@ from informers.errors import ApiError
 
 log = logging.getLogger(__name__)
 
-_MAX_ACTIONS = 8  # of one reconcile; the longest way to a rest has half of them
+_MAX_ACTIONS = 8  # of one reconcile; normally at most four lead to a Rest
 
 
-class _NothingHolds(CompassError):
+class _WritesUndone(CompassError):
     """Actions do not lead to a rest, because something undoes them."""
 
 
@@ -75,7 +75,7 @@ class ConnectionReconciler:
         self._memory: Memory | None = None
 
     def reconcile(self, name: str) -> Result:
-        """The border for unexpected errors: they become a problem in the status, with a back-off. Raises
+        """Handles unexpected errors: they become a problem in the status, with a back-off. Raises
         informers.ApiError, for which the queue has one.
         """
         if name != CONNECTION_NAME:
@@ -101,7 +101,7 @@ class ConnectionReconciler:
                 self._carry_out(decision, state)
             except (RevokedMeanwhile, CredentialsReplaced) as error:
                 log.info("The connection has changed during the reconcile", extra={"error": str(error)})
-        raise _NothingHolds(
+        raise _WritesUndone(
             f"{_MAX_ACTIONS} actions in a row did not change the state; another client or an admission policy may undo "
             f"the writes of the Secret {self._credentials.cluster_name}: exclude it from their work"
         )

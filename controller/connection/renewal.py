@@ -51,7 +51,8 @@ class Renewal:
     def check(self, state: State) -> None:
         """Check the certificate with the Connector, and store the URLs of Compass if they have changed.
 
-        A new address of the Connector is tried before: a correction of it is announced only at the address in use.
+        A new address of the Connector is called before it is stored: if it is wrong, Compass can announce a correction
+        only at the old one.
         """
         registration = state.registration
         connector = self._clients.connector(state.credentials)

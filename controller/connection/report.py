@@ -119,7 +119,7 @@ def _write(obj: Object, state: State, problem: Problem | None, warnings: tuple[P
     elif _revocation_is_done(obj, state):
         pass  # the deletion of the Secret comes through another watch, so the state may still have the credentials
     elif status.state_of(obj) is None or _has_failed(obj):
-        status.works(obj, state=state.observations.sync_state or status.ConnectionState.CONNECTED, now=state.now)
+        status.set_works(obj, state=state.observations.sync_state or status.ConnectionState.CONNECTED, now=state.now)
     else:
         status.connection_part(obj).pop("error", None)
     _write_lasting(obj, state)
@@ -138,10 +138,10 @@ def _write_connection(obj: Object, state: State, done: NewCredentials | None) ->
         # Of older credentials, the time of the pairing is not stored: they are at least this old.
         paired_at = registration.paired_at or registration.acquired or state.credentials.not_before
         contact = state.now if paired or state.connector_accepts else None
-        status.established(obj, at=min(paired_at, state.now), last_success=contact)
+        status.set_established(obj, at=min(paired_at, state.now), last_success=contact)
         _write_certificate(obj, state)
     if done is not None and not paired:
-        status.contacted(obj, at=state.now)
+        status.set_contacted(obj, at=state.now)
         status.connection_part(obj)["renewed"] = status.timestamp(state.now)
     obj.setdefault("spec", {})["managementInfo"] = status.management_info(
         connector_url=registration.connector_url, director_url=registration.director_url
@@ -175,7 +175,7 @@ def _write_lasting(obj: Object, state: State) -> None:
 
 def _write_problem(obj: Object, problem: Problem, *, now: float) -> None:
     if problem.state is not None and not _is_written(obj, problem):
-        status.failed(obj, problem.state, problem.text(with_id=True), now=now)
+        status.set_failed(obj, problem.state, problem.text(with_id=True), now=now)
 
 
 def _write_certificate(obj: Object, state: State) -> None:

@@ -16,7 +16,6 @@ from controller.connection.configuration import (
     SPEC_PAIRING,
     ConfigurationProblem,
     PairingConfiguration,
-    has_reference,
     has_spec_token,
     ids_of,
 )
@@ -107,7 +106,7 @@ def revoked(state: State) -> Problem | None:
         return None
     configuration = state.configuration
     fault = ""
-    if isinstance(configuration, ConfigurationProblem) and not configuration.nothing:
+    if isinstance(configuration, ConfigurationProblem) and not configuration.is_absent:
         fault = configuration.text
     return problem.revoked_by_operator(configuration.origin, fault=fault)
 
@@ -134,7 +133,7 @@ def not_configured(state: State) -> Problem | None:
     configuration = state.relevant_configuration
     if not isinstance(configuration, ConfigurationProblem):
         return None
-    last = state.memory.pairing_failure if configuration.nothing else None
+    last = state.memory.pairing_failure if configuration.is_absent else None
     return problem.not_configured(configuration, last.problem if last is not None else None)
 
 
@@ -421,8 +420,6 @@ def warnings(state: State) -> tuple[Problem, ...]:
         and isinstance(state.configuration, ConfigurationProblem)
     ):
         found.append(problem.token_failed(problem.not_configured(state.configuration)))
-    if has_reference(state.connection):
-        found.append(problem.reference_unsupported(str(state.settings.configuration)))
     if state.memory.gateway_failure is not None and state.gateway is not GatewaySecret.AS_WANTED:
         secret = str(state.settings.ca_certificates_secret)
         found.append(problem.gateway_secret_failed(secret, state.memory.gateway_failure))

@@ -33,7 +33,7 @@ from controller.connection.credentials import (
     resume_with,
 )
 from controller.connection.observations import CompassService, Failure, Observations, Owner, Refusal
-from controller.connection.problem import Problem, Token
+from controller.connection.problem import Problem, TokenFate
 from controller.settings import Settings
 from controller.validation import fault_of, fault_of_url
 
@@ -101,7 +101,7 @@ class PairingFailure:
 
     fingerprint: str
     problem: Problem
-    token: Token
+    fate: TokenFate
     origin: str
     since: float
     tried: float
@@ -453,7 +453,7 @@ class State:
             return True  # its token was removed from the CompassConnection
         if self.token_already_exchanged:
             return False
-        nothing = isinstance(configuration, ConfigurationProblem) and configuration.nothing
+        nothing = isinstance(configuration, ConfigurationProblem) and configuration.is_absent
         return has_spec_token(self.connection) or (self.is_new_object and not nothing)
 
     @cached_property
@@ -461,7 +461,7 @@ class State:
         """It has failed for longer than an outage can last, and not because Compass could not be reached."""
         failure, observed = self.pairing_failure, self.memory.configuration
         if failure is not None:
-            unreached = failure.token in (Token.UNTOUCHED, Token.WRONG_ADDRESS, Token.UNCERTAIN)
+            unreached = failure.fate in (TokenFate.UNTOUCHED, TokenFate.WRONG_ADDRESS, TokenFate.UNCERTAIN)
             return not unreached and self.monotonic - failure.since >= self.refusal_tolerance
         problem = isinstance(self.relevant_configuration, ConfigurationProblem) and self.active_pairing is None
         return problem and observed is not None and self.monotonic - observed.since_monotonic >= self.refusal_tolerance

@@ -123,7 +123,7 @@ def connection_part(connection: Object) -> Object:
     return part
 
 
-def established(connection: Object, *, at: float, last_success: float | None) -> None:
+def set_established(connection: Object, *, at: float, last_success: float | None) -> None:
     """Begin a status for credentials that were paired `at` that time: drop the part of the connection of earlier ones.
 
     `last_success`: when the Connector accepted them, None if it is not known.
@@ -135,7 +135,7 @@ def established(connection: Object, *, at: float, last_success: float | None) ->
         status["synchronizationStatus"].pop("error", None)
 
 
-def failed(connection: Object, state: ConnectionState, error: str, *, now: float) -> None:
+def set_failed(connection: Object, state: ConnectionState, error: str, *, now: float) -> None:
     """The connection is lost, or may be lost, for the reason in `error`."""
     part = connection_part(connection)
     part["lastSync"] = timestamp(now)  # the last check of the connection; the name is that of the Go agent
@@ -143,7 +143,7 @@ def failed(connection: Object, state: ConnectionState, error: str, *, now: float
     connection["status"]["connectionState"] = state.value
 
 
-def works(connection: Object, *, state: ConnectionState, now: float) -> None:
+def set_works(connection: Object, *, state: ConnectionState, now: float) -> None:
     """The connection works again; `state` is the result of the last sync."""
     part = connection_part(connection)
     part["lastSync"] = part["lastSuccess"] = timestamp(now)
@@ -151,7 +151,7 @@ def works(connection: Object, *, state: ConnectionState, now: float) -> None:
     connection["status"]["connectionState"] = state.value
 
 
-def contacted(connection: Object, *, at: float) -> None:
+def set_contacted(connection: Object, *, at: float) -> None:
     """Record the time at which the Connector accepted the certificate."""
     part = connection_part(connection)
     part["lastSync"] = part["lastSuccess"] = timestamp(at)
@@ -162,7 +162,7 @@ def management_info(*, connector_url: str, director_url: str) -> Object:
     return {"connectorUrl": connector_url, "directorUrl": director_url}
 
 
-def sync_failed(connection: Object, error: str, *, now: float) -> None:
+def set_sync_failed(connection: Object, error: str, *, now: float) -> None:
     """Record that the fetch from the Director failed; the times of the last successes stay."""
     part = _synchronization_part(connection)
     part["lastAttempt"] = timestamp(now)
@@ -170,7 +170,7 @@ def sync_failed(connection: Object, error: str, *, now: float) -> None:
     _set_sync_state(connection, ConnectionState.SYNCHRONIZATION_FAILED)
 
 
-def synchronized(
+def set_synchronized(
     connection: Object,
     *,
     fetched_at: float,
@@ -207,7 +207,7 @@ def synchronized(
     return state
 
 
-def permissions_missing(connection: Object, text: str, *, since: str) -> None:
+def set_permissions_missing(connection: Object, text: str, *, since: str) -> None:
     """The agent lacks permissions. This takes precedence over other errors of the sync."""
     connection_part(connection)  # the CRD of the Go agent has no status without it
     _synchronization_part(connection)["error"] = shorten(f"{_MISSING_PERMISSIONS}{since}: {text}")
@@ -216,12 +216,12 @@ def permissions_missing(connection: Object, text: str, *, since: str) -> None:
 
 
 def reports_missing_permissions(connection: Mapping[str, Any]) -> bool:
-    """Whether there is a report of `permissions_missing`."""
+    """Whether there is a report of `set_permissions_missing`."""
     error = fields.member(_status(connection), "synchronizationStatus").get("error")
     return str(error).startswith(_MISSING_PERMISSIONS)
 
 
-def permissions_restored(connection: Object) -> None:
+def clear_permissions_missing(connection: Object) -> None:
     """Remove the report of missing permissions, and start a sync. No effect if there is no such report."""
     if not reports_missing_permissions(connection):
         return

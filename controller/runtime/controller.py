@@ -2,7 +2,7 @@
 
 - The queue never gives a key to two workers and has one entry for each key, so a reconcile sees all earlier events.
 - Workers start when each handler has processed the whole initial list, so a reconcile never reads a partial cache.
-- A reconcile that raises is logged, counted and retried with exponential back-off. No exception ends a worker.
+- A reconcile that raises is logged, counted and retried with exponential back-off. It ends no worker.
 - A retry keeps the priority of its key and waits behind new keys of this priority. A key that keeps failing gets the
   lowest priority, so failing keys never starve the others.
 - After a stop no reconcile begins. Running reconciles finish, and `run` returns after the last one.
@@ -195,7 +195,7 @@ class Controller(Generic[K]):
             raise failure
         log.info("Controller stopped", extra={"controller": self.name})
 
-    def waiting(self) -> dict[K, float]:
+    def seconds_without_answer(self) -> dict[K, float]:
         """The keys that are being reconciled, and the seconds since each got an answer from the API server."""
         now = self._clock.monotonic()
         with self._lock:
@@ -203,7 +203,7 @@ class Controller(Generic[K]):
 
     def check(self, *, stuck_after: float) -> None:
         """Raise RuntimeError when a running reconcile has got no answer for more than stuck_after seconds."""
-        for key, seconds in self.waiting().items():
+        for key, seconds in self.seconds_without_answer().items():
             if seconds > stuck_after:
                 raise RuntimeError(f"controller {self.name}: reconcile of {key} is stuck for {seconds:.0f} s")
 

@@ -305,7 +305,7 @@ class Agent:
         self.queue[name] = max(priority, self.queue.get(name, priority))
         self.priorities.append((name, priority))
 
-    def waiting(self) -> dict[str, float]:
+    def seconds_without_answer(self) -> dict[str, float]:
         return {name: self.clock.monotonic() - began for name, began in self._began.items()}
 
     def _conclude(self) -> None:

@@ -58,20 +58,11 @@ def test_a_provisioner_pairs_through_the_compass_connection(world: World, agent:
     assert stored["spec"]["pairing"] == pairing
     assert not any(token in str(stored) for token in tokens)
 
-    # Deleted, and created again with a reference, which has no effect. With a token it is a reconnect.
+    # Deleted, and created again with a token: a reconnect.
     before = certificate(world)
     world.delete_connection()
     wait_for_error(world, "CONNECTOR_URL is missing")
-    reference = {"namespace": "kyma-system", "name": "one-time"}
-    world.patch_connection({"spec": {"pairing": {**pairing, "tokenSecretRef": reference}}})
-    world.wait_for(
-        "the warning",
-        lambda: (
-            "tokenSecretRef is not supported any more"
-            in (world.connection() or {})["status"]["connectionStatus"].get("warning", "")
-        ),
-    )
-    world.patch_connection({"spec": {"pairing": {"tokenSecretRef": None, "token": world.compass.issue_token()}}})
+    world.patch_connection({"spec": {"pairing": {**pairing, "token": world.compass.issue_token()}}})
     world.wait_for_state("Synchronized")
     assert certificate(world) != before
 

@@ -41,8 +41,8 @@ def synchronised(**failed: str) -> dict[str, Any]:
     """After a sync of 202 Applications."""
     urls = {"connectorUrl": "https://one", "directorUrl": "https://two"}
     connection: dict[str, Any] = {"spec": {"managementInfo": urls}, "status": {}}
-    cc.established(connection, at=0.0, last_success=0.0)
-    cc.synchronized(
+    cc.set_established(connection, at=0.0, last_success=0.0)
+    cc.set_synchronized(
         connection,
         fetched_at=0.0,
         now=0.0,

@@ -130,7 +130,7 @@ def test_many_clashing_applications_are_counted(count: int, end: str) -> None:
 def test_problems_with_the_same_shown_name_keep_both() -> None:
     lookalike = shown_name("a" * 300)
     result = desire(app(1, "a" * 300), app(2, lookalike))
-    assert result.kept_ids == {"id-1", "id-2"}
+    assert result.problem_ids == {"id-1", "id-2"}
 
 
 def test_warnings_are_short_and_printable() -> None:

@@ -250,6 +250,7 @@ def test_no_representation_of_credentials_shows_them() -> None:
     assert repr(types.Bundle("b", "n", defaultInstanceAuth=auth)).count("Credential('kind')") == 1
     assert "canary" not in repr(types.Bundle("b", "n", defaultInstanceAuth=auth))
     assert "canary" not in repr(types.SigningOffer("s", "k", token="canary"))
+    assert "canary" not in repr(types.TokenOf("canary"))
 
 
 def test_a_secret_is_masked_in_each_form_it_may_come_in() -> None:

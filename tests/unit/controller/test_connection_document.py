@@ -8,7 +8,7 @@ import pytest
 from controller.connection import problem
 from controller.connection.configuration import REVOKED
 from controller.connection.observations import Failure, Owner
-from controller.connection.problem import Problem, Token
+from controller.connection.problem import Problem, TokenFate
 from controller.connection.status import ConnectionState
 from tests.support.rules_page import render
 
@@ -56,9 +56,9 @@ def test_the_tables_are_those_of_the_rules() -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        problem.pairing_failed("", FAILURE, token=Token.REFUSED, origin="..."),
-        problem.pairing_failed("", FAILURE, token=Token.UNCERTAIN, origin="..."),
-        problem.pairing_failed("", FAILURE, token=Token.ANSWER_LOST, origin="..."),
+        problem.pairing_failed("", FAILURE, fate=TokenFate.REFUSED, origin="..."),
+        problem.pairing_failed("", FAILURE, fate=TokenFate.UNCERTAIN, origin="..."),
+        problem.pairing_failed("", FAILURE, fate=TokenFate.ANSWER_LOST, origin="..."),
         problem.wrong_runtime(Owner("", "", "...", settled=False), configured="...", origin="..."),
     ],
     ids=["refused", "uncertain", "answer lost", "wrong Runtime"],

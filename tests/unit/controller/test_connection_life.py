@@ -665,7 +665,7 @@ def test_a_finished_revocation_is_not_reported_as_a_working_connection(bench: Be
 
     def finish(connection: dict[str, Any]) -> None:
         mark_revoked(connection, configuration)
-        status.failed(
+        status.set_failed(
             connection, status.ConnectionState.CONNECTION_FAILED, "revoked by an operator", now=bench.clock.time()
         )
 

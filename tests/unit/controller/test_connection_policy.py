@@ -35,7 +35,7 @@ from controller.connection.credentials import (
     StoredPairing,
 )
 from controller.connection.observations import CompassService, Failure, Observations, Owner, Refusal
-from controller.connection.problem import Problem, Token
+from controller.connection.problem import Problem, TokenFate
 from controller.connection.rules import (
     Act,
     Decision,
@@ -70,7 +70,7 @@ NEWER = replace(USED, token="newer")
 ELSEWHERE = replace(NEWER, origin="Secret kyma-system/compass-agent-configuration")
 LITERAL = replace(NEWER, origin=SPEC_PAIRING)
 CORRECTED = replace(USED, runtime_id="another", connector_url="https://moved")
-NOTHING = ConfigurationProblem("no pairing configuration found", "", nothing=True)
+NOTHING = ConfigurationProblem("no pairing configuration found", "", is_absent=True)
 INCOMPLETE = ConfigurationProblem(f"{CONFIG_MAP}: TENANT is empty", "-")
 CONFIGURATIONS: tuple[Configuration, ...] = (USED, NEWER, ELSEWHERE, LITERAL, CORRECTED, NOTHING, INCOMPLETE)
 
@@ -162,9 +162,9 @@ def stored_pairing(configuration: Configuration) -> StoredPairing:
     )
 
 
-def pairing_failure(attempt_key: str, token: Token, *, final: bool, since: float) -> PairingFailure:
-    told = problem.pairing_failed("Failed to retrieve certificate", REFUSAL, token=token, origin=CONFIG_MAP)
-    return PairingFailure(attempt_key, told, token, CONFIG_MAP, MONOTONIC - since, MONOTONIC - 5, final)
+def pairing_failure(attempt_key: str, fate: TokenFate, *, final: bool, since: float) -> PairingFailure:
+    shown = problem.pairing_failed("Failed to retrieve certificate", REFUSAL, fate=fate, origin=CONFIG_MAP)
+    return PairingFailure(attempt_key, shown, fate, CONFIG_MAP, MONOTONIC - since, MONOTONIC - 5, final)
 
 
 class Pause(Backoff):
@@ -207,10 +207,10 @@ LAST_CALLS = {
 }
 FAILURES = {
     "not tried": None,
-    "failed just now": (Token.REFUSED, False, 5.0),
-    "failed for long": (Token.REFUSED, False, TOLERANCE + 1),
-    "outage for long": (Token.UNCERTAIN, False, TOLERANCE + 1),
-    "spent": (Token.SPENT, True, 5.0),
+    "failed just now": (TokenFate.REFUSED, False, 5.0),
+    "failed for long": (TokenFate.REFUSED, False, TOLERANCE + 1),
+    "outage for long": (TokenFate.UNCERTAIN, False, TOLERANCE + 1),
+    "spent": (TokenFate.SPENT, True, 5.0),
 }
 PENDING = PendingCertificate(
     replaces="present",
@@ -406,7 +406,7 @@ def _expiring(state: State, *, left: float) -> State:
 
 def _without_credentials(state: State, *, final: bool) -> State:
     secret = ClientSecret(CredentialsError("the Secret does not exist"))
-    failure = pairing_failure(NEWER.fingerprint, Token.REFUSED, final=final, since=5.0)
+    failure = pairing_failure(NEWER.fingerprint, TokenFate.REFUSED, final=final, since=5.0)
     lost = replace(state, secret=secret, configuration=NEWER, pauses=pauses_of(pairing=30.0))
     return _remembering(lost, pairing_failure=failure)
 

@@ -1066,46 +1066,6 @@ def test_a_literal_token_goes_from_the_copy_of_kubectl_apply_too(form: str) -> N
     assert token not in str(bench.connection), "also where only the copy has it"
 
 
-def test_a_reference_to_another_secret_is_told_not_to_be_supported_any_more() -> None:
-    """A manifest of an earlier version. The text says what to do; nothing is read or sent."""
-    bench = Bench()
-    pairing = {**PAIRING, "tokenSecretRef": {"namespace": "n", "name": "s"}}
-    bench.apply(pairing=pairing)
-    bench.run(60)
-    assert bench.state == "ConnectionFailed"
-    assert (
-        "tokenSecretRef is not supported any more; remove it, and put the one-time token into the Secret" in bench.error
-    )
-    assert str(CONFIGURATION) in bench.error
-    assert bench.connector.calls == []
-    bench.apply_pairing()
-    bench.configure(kind="Secret")
-    bench.settle()
-    assert bench.state == "Connected"
-    bench.apply(pairing=pairing)
-    bench.settle()
-    assert f"belongs into the Secret {CONFIGURATION}" in bench.connection["status"]["connectionStatus"]["warning"]
-
-
-def test_a_reference_hides_no_other_configuration() -> None:
-    """A warning says that it has no effect: so a token beside it outlives an outage, and one in the Secret is used."""
-    reference = {"namespace": "n", "name": "s"}
-    bench = Bench()
-    bench.connector.outages.begin("oathkeeper", delay=0.0)
-    bench.apply(pairing={**PAIRING, "tokenSecretRef": reference, "token": bench.connector.token()})
-    bench.run(60)
-    bench.connector.outages.clear()
-    bench.run(60)
-    assert (bench.state, bench.signed) == ("Connected", 1)
-    bench.connector.state.revoke_all(RUNTIME)
-    bench.configure(kind="Secret")
-    for _ in range(3):
-        bench.suspect()
-        bench.run(SYNC_PERIOD)
-    assert bench.signed == 2
-    assert "tokenSecretRef is not supported any more and has no effect" in bench.warning
-
-
 def test_writes_that_do_not_hold_are_not_repeated_without_a_pause(bench: Bench) -> None:
     """An admission policy removes the key from the Secret each time. The status says which object and why."""
     bench.paired()

@@ -22,7 +22,7 @@ DAY = 86400.0
 URL = "https://compass.example.com/graphql"
 TOKEN = "a-token-that-nobody-may-see-" + "x" * 40
 CONFIGURED = PairingConfiguration("Secret kyma-system/c", URL, "runtime", "tenant", TOKEN)
-NOTHING = ConfigurationProblem("there is neither this nor that", "", nothing=True)
+NOTHING = ConfigurationProblem("there is neither this nor that", "", is_absent=True)
 INCOMPLETE = ConfigurationProblem("TOKEN is missing", "-")
 VALID = Certificate(not_before=-30 * DAY, not_after=60 * DAY)
 SAME_RUNTIME = replace(VALID, runtime_id="runtime", tenant="tenant")

@@ -177,7 +177,7 @@ def test_the_status_has_it_until_it_ends_and_then_a_sync_starts(permissions: Per
 def test_the_report_of_the_process_before_ends_too(permissions: Permissions, clock: VirtualClock) -> None:
     """The roles were applied while the agent was restarted. After a minute, nothing was refused again."""
     stale = synchronized()
-    status.permissions_missing(stale, WATCH, since="2026-01-01T00:00:00Z")
+    status.set_permissions_missing(stale, WATCH, since="2026-01-01T00:00:00Z")
     connections = FakeConnections(permissions, stale)
     report = report_of(permissions, connections, clock)
     report.once()
@@ -191,7 +191,7 @@ def test_the_report_of_the_process_before_ends_too(permissions: Permissions, clo
 def test_only_the_leader_ends_a_report(permissions: Permissions, clock: VirtualClock) -> None:
     """A replica that does not lead writes nothing, so nothing is refused. A new leader waits for its first refusals."""
     shown = synchronized()
-    status.permissions_missing(shown, WATCH, since="2026-01-01T00:00:00Z")
+    status.set_permissions_missing(shown, WATCH, since="2026-01-01T00:00:00Z")
     leads = False
     report = report_of(permissions, FakeConnections(permissions, shown), clock, leads=lambda: leads)
     for _ in range(20):
@@ -204,7 +204,7 @@ def test_only_the_leader_ends_a_report(permissions: Permissions, clock: VirtualC
     clock.advance(60)
     report.once()
     assert not status.reports_missing_permissions(shown)
-    status.permissions_missing(shown, WATCH, since="2026-01-01T00:00:00Z")  # by another leader
+    status.set_permissions_missing(shown, WATCH, since="2026-01-01T00:00:00Z")  # by another leader
     report.once()
     assert not status.reports_missing_permissions(shown)
 
@@ -269,9 +269,9 @@ def test_the_error_of_the_connection_and_of_the_director_stay(permissions: Permi
     assert WATCH in lost["status"]["synchronizationStatus"]["error"]
 
     failed = synchronized()
-    status.sync_failed(failed, "Failed to fetch configuration: 503", now=0)
+    status.set_sync_failed(failed, "Failed to fetch configuration: 503", now=0)
     expected = copy.deepcopy(failed)
-    status.permissions_restored(failed)
+    status.clear_permissions_missing(failed)
     assert failed == expected
 
 

@@ -31,7 +31,7 @@ UNSYNCHRONIZED = (
 )
 def test_the_list_begins_with_the_cause(error: str, message: str) -> None:
     connection: dict[str, Any] = {"metadata": {}}
-    status.failed(connection, ConnectionState.CONNECTION_FAILED, error, now=0.0)
+    status.set_failed(connection, ConnectionState.CONNECTION_FAILED, error, now=0.0)
     status.derive_conditions(connection, now=0.0)
     assert connection["status"]["summary"]["message"] == message
     assert connection["status"]["connectionStatus"]["error"] == error
@@ -39,7 +39,7 @@ def test_the_list_begins_with_the_cause(error: str, message: str) -> None:
 
 def test_no_text_is_longer_than_a_kibibyte() -> None:
     connection: dict[str, Any] = {"metadata": {}}
-    status.failed(connection, ConnectionState.CONNECTION_FAILED, "x" * 5000, now=0.0)
+    status.set_failed(connection, ConnectionState.CONNECTION_FAILED, "x" * 5000, now=0.0)
     status.derive_conditions(connection, now=0.0)
     told = connection["status"]
     texts = [told["connectionStatus"]["error"], *(condition["message"] for condition in told["conditions"])]
@@ -56,7 +56,7 @@ def test_what_the_crd_of_the_go_agent_prunes_is_not_written() -> None:
 
 def test_a_failed_fetch_begins_with_the_cause_too() -> None:
     connection: dict[str, Any] = {"metadata": {}, "status": {"connectionState": "Connected"}}
-    status.sync_failed(connection, f"Failed to fetch configuration: x-request-id: {ID} failed: HTTP 503", now=0.0)
+    status.set_sync_failed(connection, f"Failed to fetch configuration: x-request-id: {ID} failed: HTTP 503", now=0.0)
     status.derive_conditions(connection, now=0.0)
     assert connection["status"]["summary"]["message"] == "HTTP 503"
 
@@ -76,11 +76,11 @@ def test_a_fetch_has_the_state_of_what_fails(
 ) -> None:
     """In place of that of the fetch before. That of a connection that is lost stays."""
     connection: dict[str, Any] = {"metadata": {"generation": 7}, "status": {"connectionState": "Connected"}}
-    status.sync_failed(connection, "before", now=0.0)
+    status.set_sync_failed(connection, "before", now=0.0)
     if lost:
-        status.failed(connection, ConnectionState.CONNECTION_FAILED, "lost", now=0.0)
+        status.set_failed(connection, ConnectionState.CONNECTION_FAILED, "lost", now=0.0)
     counts = status.ApplicationCounts(3, 1, dict.fromkeys("ab", "no"))
-    found = status.synchronized(
+    found = status.set_synchronized(
         connection, fetched_at=60.0, now=120.0, counts=counts, apply_error=apply_error, labels_error=labels_error
     )
     status.derive_conditions(connection, now=180.0)
@@ -142,26 +142,26 @@ def test_each_change_has_its_times() -> None:
         times: dict[str, str | None] = connection["status"][part]
         return [times[name] for name in ("lastSync", "lastSuccess", "lastAttempt") if name in times]
 
-    status.established(connection, at=0.0, last_success=None)
+    status.set_established(connection, at=0.0, last_success=None)
     assert told() == [None, None]
-    status.contacted(connection, at=60.0)
+    status.set_contacted(connection, at=60.0)
     assert told() == ["1970-01-01T00:01:00Z", "1970-01-01T00:01:00Z"]
-    status.failed(connection, ConnectionState.CONNECTION_FAILED, "lost", now=120.0)
+    status.set_failed(connection, ConnectionState.CONNECTION_FAILED, "lost", now=120.0)
     assert told() == ["1970-01-01T00:02:00Z", "1970-01-01T00:01:00Z"]
     assert status.connection_error(connection) == "lost"
     for _ in range(2):
-        status.works(connection, state=ConnectionState.CONNECTED, now=180.0)
+        status.set_works(connection, state=ConnectionState.CONNECTED, now=180.0)
     assert told() == ["1970-01-01T00:03:00Z", "1970-01-01T00:03:00Z"]
     assert status.connection_error(connection) == ""
-    status.sync_failed(connection, "no", now=240.0)
+    status.set_sync_failed(connection, "no", now=240.0)
     assert told("synchronizationStatus") == ["1970-01-01T00:04:00Z"]
 
 
 def test_a_part_of_the_status_begins_complete() -> None:
     """The CRD of the Go agent requires each of these fields."""
     connection: dict[str, Any] = {}
-    status.established(connection, at=60.0, last_success=120.0)
-    status.permissions_missing(connection, "no", since="today")
+    status.set_established(connection, at=60.0, last_success=120.0)
+    status.set_permissions_missing(connection, "no", since="today")
     assert connection["status"] == {
         "connectionState": "SynchronizationFailed",
         "connectionStatus": {
@@ -233,7 +233,7 @@ def test_the_last_success_stays_while_applications_fail() -> None:
 
     def conclude(now: float, apply_error: str | None) -> str:
         counts = status.ApplicationCounts(1, 1, {})
-        status.synchronized(
+        status.set_synchronized(
             connection, fetched_at=now, now=now, counts=counts, apply_error=apply_error, labels_error=None
         )
         return str(connection["status"]["synchronizationStatus"]["lastSuccessfulApplication"])
@@ -243,8 +243,8 @@ def test_the_last_success_stays_while_applications_fail() -> None:
 
 def test_a_new_pairing_drops_the_error_of_the_last_synchronisation() -> None:
     connection: dict[str, Any] = {"metadata": {}}
-    status.sync_failed(connection, "Failed to fetch configuration: HTTP 503", now=0.0)
-    status.established(connection, at=60.0, last_success=None)
+    status.set_sync_failed(connection, "Failed to fetch configuration: HTTP 503", now=0.0)
+    status.set_established(connection, at=60.0, last_success=None)
     assert connection["status"]["connectionState"] == "Connected"
     assert "error" not in connection["status"]["synchronizationStatus"]
 

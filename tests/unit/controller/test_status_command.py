@@ -32,7 +32,7 @@ def bench() -> Bench:
     now = bench.clock.time()
 
     def synchronised(obj: Object) -> None:
-        cc.synchronized(
+        cc.set_synchronized(
             obj,
             fetched_at=now,
             now=now,

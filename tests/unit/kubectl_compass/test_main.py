@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kubectl_compass.__main__ import main
-from kubectl_compass.pairing import Unusable, named_in_connection, token_of
+from kubectl_compass.pairing import Unusable, token_of
 from tests.fake_api_server.server import FakeAPIServer
 from tests.support.kept_logging import kept_logging
 
@@ -95,20 +95,3 @@ def test_what_is_no_token_is_not_quoted(
     with kept_logging():
         assert main(["pair", "--token-stdin", "--kubeconfig", "/nowhere"]) == 2
     assert "standard input" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("pairing", "words"),
-    [
-        (
-            {"tokenSecretRef": {"namespace": "a", "name": "b"}},
-            "has a tokenSecretRef in spec.pairing, which is not supported any more",
-        ),
-        ({"token": "x"}, "has a token"),
-        ({"runtimeId": "x"}, ""),
-        (None, ""),
-    ],
-)
-def test_what_wins_over_the_secret(pairing: object, words: str) -> None:
-    assert words in named_in_connection({"spec": {"pairing": pairing}})
-    assert bool(words) == bool(named_in_connection({"spec": {"pairing": pairing}}))
