@@ -197,7 +197,7 @@ def test_an_error_that_stays_ends_the_wait(tmp_path: Path) -> None:
     ("found", "why"),
     [
         (connection("1"), "the connection works"),
-        (connection("1", state="ConnectionFailed") | {"spec": {"pairing": {"token": "x"}}}, "has precedence over the Secret"),
+        (connection("1", state="ConnectionFailed") | {"spec": {"pairing": {"token": "x"}}}, "has precedence"),
     ],
 )
 def test_pair_stores_no_token_that_would_not_be_used(tmp_path: Path, found: Object, why: str) -> None:
