@@ -1,6 +1,7 @@
-"""Agents on a real API server that are killed in the middle of their writes, or whose watches lose events.
+"""Agents on a real API server that are killed in the middle of their writes, whose writes fail, or whose watches lose
+events.
 
-Both is done in their client, through which all that they read and write passes.
+All is done in their client, through which all that they read and write passes.
 """
 
 import threading
@@ -8,9 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from e2e.world import World
-from informers import Client, ConnectionFailed, Resource
+from informers import Client, ConnectionFailed, Resource, ServerError
 from informers.watch import ERROR, WatchEvent, WatchStream
 from tests.support.agent_thread import AgentThread
+
+_ENDLESS = 10**9
 
 
 class _Guillotine:
@@ -55,6 +58,11 @@ class MortalAgent(AgentThread):
         client = _MortalClient.load(str(self._kubeconfig), user_agent="compass-runtime-agent/chaos")
         client.guillotine = self._guillotine
         return client
+
+    def die_after(self, writes: int) -> None:
+        """Another number of writes, from now on."""
+        with self._guillotine.lock:
+            self._guillotine.left = writes
 
     @property
     def dead(self) -> bool:
@@ -153,3 +161,46 @@ class BlindAgent(AgentThread):
     def lost_events(self) -> bool:
         """Whether there was an event that it did not see."""
         return (self._sight.left or 0) < 0
+
+
+class _Weather:
+    """What becomes of every n-th write of Applications and Secrets; 0: of none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._writes = 0
+        self.every = 0
+        self.answers_are_lost = False  # the write is done; else it is refused
+
+    def strikes(self, method: str, url: str) -> bool:
+        if method == "GET" or not ("/applications" in url or "/secrets" in url):
+            return False
+        with self._lock:
+            self._writes += 1
+            return bool(self.every) and self._writes % self.every == 0
+
+
+class _TriedClient(_MortalClient, _BlindClient):
+    weather: _Weather
+
+    def request(self, method: str, path: str, **arguments: Any) -> Any:
+        struck = self.weather.strikes(method, path)
+        if struck and not self.weather.answers_are_lost:
+            raise ServerError("etcd is away", status=500, reason="InternalError")
+        response = super().request(method, path, **arguments)
+        if struck:
+            raise ConnectionFailed("the answer is lost")
+        return response
+
+
+class TriedAgent(MortalAgent, BlindAgent):
+    """All of that at once, in any order. It begins unharmed."""
+
+    def __init__(self, world: World, **settings: str) -> None:
+        super().__init__(world, writes=_ENDLESS, **settings)
+        self.weather = _Weather()
+
+    def new_client(self) -> Client:
+        client = _TriedClient.load(str(self._kubeconfig), user_agent="compass-runtime-agent/chaos")
+        client.guillotine, client.sight, client.weather = self._guillotine, self._sight, self.weather
+        return client

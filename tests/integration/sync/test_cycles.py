@@ -1,18 +1,26 @@
 """What a cycle costs, and what each write names."""
 
+import pytest
+
 from e2e.world import World
 from tests.integration.sync.conftest import StartAgent
 from tests.support.audit_log import AuditLog
 
 
-def test_unchanged_cycles_ask_nothing_of_the_api_server(world: World, start: StartAgent, log: AuditLog) -> None:
+@pytest.mark.parametrize(
+    ("applications", "cycles", "period"),
+    [(20, 3, "700ms"), pytest.param(1000, 20, "3s", marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+)
+def test_unchanged_cycles_ask_nothing_of_the_api_server(
+    world: World, start: StartAgent, log: AuditLog, applications: int, cycles: int, period: str
+) -> None:
     """Beyond watches there are at most one write of the status for each cycle, and those of the Lease. The Director
     sends everything in another order each time. Each write before says which version it replaces.
     """
-    world.compass.generate_applications(20)
-    agent = start(CONTROLLER_SYNC_PERIOD="700ms", LEADER_ELECTION="true")
+    world.compass.generate_applications(applications)
+    agent = start(CONTROLLER_SYNC_PERIOD=period, LEADER_ELECTION="true")
     world.wait_for_state("Synchronized", timeout=600)
-    assert len(world.applications()) == 20
+    assert len(world.applications()) == applications
 
     def done() -> int:
         return agent.log.count("Fetched from the Director")
@@ -25,7 +33,7 @@ def test_unchanged_cycles_ask_nothing_of_the_api_server(world: World, start: Sta
     assert [str(write) for write in writes if not write.names_its_version] == []
     first = done()
     log.clear()
-    world.wait_for("more cycles", lambda: done() >= first + 3, timeout=600)
+    world.wait_for("more cycles", lambda: done() >= first + cycles, timeout=600)
     requests = log.requests()
     assert {(request.verb, request.resource) for request in requests} - {("update", "leases")} == {
         ("update", "compassconnections")
