@@ -11,9 +11,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
-from urllib.parse import parse_qsl, urlsplit
 
-from informers.lister_watcher import PAGE_SIZE
 from tests.benchmarks.informer.objects import application, pod
 
 _CHUNK_EVENTS = 50
@@ -22,8 +20,7 @@ _MOST_PODS = 10_000  # no benchmark lists more of them
 
 
 class Canned(NamedTuple):
-    answer: bytes  # to a LIST without a limit
-    pages: list[bytes]  # to one with a limit
+    answer: bytes  # to a LIST
     changes: list[bytes]
 
 
@@ -40,12 +37,7 @@ def canned(make: Callable[[int], dict[str, Any]], objects: int, events: int) -> 
         item["metadata"]["resourceVersion"] = str(_LIST_VERSION + 1 + number)
         item["metadata"]["labels"]["team"] = "changed"
         changed.append(("MODIFIED", item))
-    pages: list[bytes] = []
-    for begin in range(0, objects, PAGE_SIZE):
-        end = begin + PAGE_SIZE
-        metadata = version | ({"continue": str(len(pages) + 1)} if end < objects else {})
-        pages.append(_json(answer | {"metadata": metadata, "items": items[begin:end]}))
-    return Canned(_json(answer), pages, _chunks(changed))
+    return Canned(_json(answer), _chunks(changed))
 
 
 class Server(ThreadingHTTPServer):
@@ -85,8 +77,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.go.release()
             self._send(b"{}")
         elif "watch=" not in self.path:
-            query = dict(parse_qsl(urlsplit(self.path).query))
-            self._send(data.pages[int(query.get("continue", 0))] if "limit" in query else data.answer)
+            self._send(data.answer)
         else:
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
