@@ -243,7 +243,9 @@ class Reflector:
     # ---- watch
 
     def _watch(self) -> None:
-        """One watch; the next one can go on where it ended. Raises _ListNeeded, and ApiError for other failures."""
+        """One watch; the next one can go on where it ended. Raises _ListNeeded, and the error of a refused request or of
+        an ERROR event.
+        """
         # Before the request, because some proxies send the headers only with the first event.
         started = self._clock.monotonic()
         try:
