@@ -75,8 +75,12 @@ class ReflectorStore(Protocol):
         """There is no change up to `version`."""
 
 
-class _ListNeeded(Exception):
-    """Events may be missing. The text has the reason."""
+class _ShortWatch(KubernetesError):
+    """The server closed the watch within SHORT_WATCH and without an event."""
+
+
+class _WentBack(KubernetesError):
+    """The server has sent an older version than before."""
 
 
 class Reflector:
@@ -131,10 +135,7 @@ class Reflector:
             with suppress(Stopped):
                 try:
                     self._list()
-                    while True:
-                        self._watch()
-                except _ListNeeded as reason:
-                    log.warning("Listing again", extra={"informer": self._name, "reason": str(reason)})
+                    self._watch()
                 except KubernetesError as error:
                     self._last_error = error
                     self._log_error(error)
@@ -243,28 +244,46 @@ class Reflector:
     # ---- watch
 
     def _watch(self) -> None:
-        """One watch; the next one can go on where it ended. Raises _ListNeeded, and the error of a refused request or of
-        an ERROR event.
-        """
-        # Before the request, because some proxies send the headers only with the first event.
-        started = self._clock.monotonic()
-        try:
-            watcher = self._open()
-            with self._lock:
-                self._watching, self._is_distrusted = True, False
+        """Watch until only a new list can help. Raises the error of a refused watch request."""
+        while True:
+            # Before the request, because some proxies send the headers only with the first event.
+            started = self._clock.monotonic()
             try:
-                self._consume(watcher, started)
-            finally:
-                self._watching = False
-        except TooManyRequests as error:
-            # No event was missed, so there is no list, which would add load to the server.
-            self._last_error = _forget_frames(error)
-            self._wait()
-        except Expired as error:
-            raise _ListNeeded(f"the watch has expired: {error}") from None
-        if self._is_distrusted:
-            raise _ListNeeded("an answer of the server is older than the cache")
-        self._check_silence()
+                watcher = self._open()
+            except TooManyRequests as error:
+                # No event was missed, so there is no list, which would add load to the server.
+                self._last_error = _forget_frames(error)
+                self._wait()
+                continue
+            try:
+                with self._lock:
+                    self._watching, self._is_distrusted = True, False
+                try:
+                    self._consume(watcher, started)
+                finally:
+                    self._watching = False
+            except _ShortWatch:
+                log.info("Watch was closed immediately", extra={"informer": self._name})
+                return
+            except _WentBack as error:
+                log.warning("Listing again", extra={"informer": self._name, "error": str(error)})
+                return
+            except Expired:
+                log.info("Watch expired", extra={"informer": self._name})
+                return
+            except TooManyRequests as error:
+                self._last_error = _forget_frames(error)
+                self._wait()
+            except ApiError as error:
+                self._last_error = _forget_frames(error)
+                log.warning("Watch ended with an error", extra={"informer": self._name, "error": str(error)})
+                return
+            if self._is_distrusted:
+                log.warning("An answer is older than the cache: listing again", extra={"informer": self._name})
+                return
+            if self._is_silent():
+                log.warning("Listing again", extra={"informer": self._name, "error": str(self._silence)})
+                return
 
     def _open(self) -> WatchStream:
         """Open a watch. Raises ApiError when it is refused, Stopped when stopped."""
@@ -290,7 +309,7 @@ class Reflector:
     def _consume(self, watcher: WatchStream, started: float) -> None:
         """Write the events to the store, and publish the version of each, until the stream ends.
 
-        Raises the ApiError of an ERROR event, _ListNeeded, or Stopped.
+        Raises the ApiError of an ERROR event, _ShortWatch, _WentBack, or Stopped.
         """
         resource = self._lister_watcher.resource
         kind, api_version = resource.kind, resource.api_version
@@ -315,7 +334,7 @@ class Reflector:
                     continue
                 received += 1
                 if is_older(version, self._version):
-                    raise _ListNeeded(f"the server was at version {self._version} and has sent {version}")
+                    raise _WentBack(f"the server was at version {self._version} and has sent {version}")
                 if event_type == BOOKMARK:
                     self._store.bookmark(version)
                 else:
@@ -324,7 +343,7 @@ class Reflector:
             self._check_stop()
             seconds = self._clock.monotonic() - started
             if not received and seconds < SHORT_WATCH:
-                raise _ListNeeded("the server closed the watch at once")
+                raise _ShortWatch("the server closed the watch at once")
             if silent:
                 self._silent_watches.append(seconds)
         finally:
@@ -365,13 +384,11 @@ class Reflector:
             raise TransformFailed(f"the transform function returned no object but {type(result).__name__}")
         return cast("Object", result)
 
-    def _check_silence(self) -> None:
-        """Raises _ListNeeded if two watches or more in a row have brought nothing for too long. They are counted anew
-        then.
-        """
+    def _is_silent(self) -> bool:
+        """Whether two watches or more in a row have brought nothing for too long. They are counted anew then."""
         number, seconds = len(self._silent_watches), sum(self._silent_watches)
         if number < 2 or seconds < SILENCE:
-            return
+            return False
         self._silent_watches.clear()
         self._silence = ApiError(
             f"watches are silent: {number} in a row ended without an event or a bookmark in {seconds:.0f} s, so a "
@@ -379,7 +396,7 @@ class Reflector:
             "the proxy pass responses on without buffering",
             reason="WatchesSilent",
         )
-        raise _ListNeeded(str(self._silence))
+        return True
 
     # ---- helpers
 
