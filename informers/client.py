@@ -256,8 +256,12 @@ class Client:
         field_selector: str = "",
         resource_version: str | None = None,
         timeout_seconds: int | None = None,
+        send_initial_events: bool = False,
     ) -> WatchStream:
-        """A stream of the changes after `resource_version`. The request is sent when it is opened or iterated."""
+        """A stream of the changes after `resource_version`. The request is sent when it is opened or iterated.
+
+        send_initial_events: it begins with all objects that exist, and a bookmark at their end.
+        """
         query = {
             "labelSelector": label_selector,
             "fieldSelector": field_selector,
@@ -266,6 +270,8 @@ class Client:
             "timeoutSeconds": str(timeout_seconds or ""),
             "allowWatchBookmarks": "true",
         }
+        if send_initial_events:
+            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         url = self._url(resource.path(namespace), query)
         return WatchStream(partial(self._open_watch, url))
 

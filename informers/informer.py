@@ -3,7 +3,7 @@
 import random as randomness
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 from informers.errors import KubernetesError
@@ -20,7 +20,7 @@ from informers.indexer import Indexer, IndexFunction
 from informers.lister_watcher import ListerWatcher
 from informers.metrics import InformerMetrics
 from informers.mutation_detector import MutationDetector
-from informers.reflector import Reflector, Transform
+from informers.reflector import Reflector, Transform, in_parallel
 from informers.transport import Stop, Stopped
 from workqueue.clock import REAL_CLOCK, Clock
 
@@ -38,6 +38,8 @@ class SharedInformer:
       deletion that was detected only by a list leads to a DeletedFinalStateUnknown.
     - Each handler has its own thread and buffer.
     - run() once; handlers may be added and removed before and during the run, not after.
+
+    watch_list: see Reflector. A server that does not stream lists is detected.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SharedInformer:
         clock: Clock = REAL_CLOCK,
         random: Callable[[], float] = randomness.random,
         metrics: InformerMetrics | None = None,
+        watch_list: bool = True,
     ) -> None:
         self._name = name
         self._clock = clock
@@ -64,6 +67,7 @@ class SharedInformer:
             clock=clock,
             random=random,
             metrics=metrics,
+            watch_list=watch_list,
             transform=transform,
         )
         # Both are guarded by _store.lock.
@@ -158,32 +162,11 @@ class SharedInformer:
         finally:
             self._end_registrations()
 
-    @contextmanager
-    def _detection(self) -> Iterator[None]:
+    def _detection(self) -> AbstractContextManager[None]:
         """Check in a thread that no cached object changes; a change ends the reflector, and is raised at the end."""
-        detector = self._detector
-        if detector is None:
-            yield
-            return
-        over = threading.Event()
-        failures: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                detector.run(over)
-            except BaseException as error:  # noqa: BLE001 - raised below
-                failures.append(error)
-                self._reflector.stop()
-
-        thread = threading.Thread(target=run, name=f"{self._name}-mutation-detector", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-            if failures:
-                raise failures.pop()
+        if self._detector is None:
+            return nullcontext()
+        return in_parallel(self._detector.run, name=f"{self._name}-mutation-detector", on_failure=self._reflector.stop)
 
     def _end_registrations(self) -> None:
         with self._store.lock:

@@ -42,10 +42,14 @@ class ListerWatcher:
         """One page of the latest state, as the API sends it. Raises ApiError, and Stopped as soon as `stop` is set."""
         return self._client.list(self.resource, limit=limit, continue_=continue_, stop=stop, **self._selected)
 
-    def watch(self, *, resource_version: str, timeout_seconds: int) -> WatchStream:
+    def watch(self, *, resource_version: str, timeout_seconds: int, send_initial_events: bool = False) -> WatchStream:
         """A watch with bookmarks, not yet opened. See Client.watch."""
         return self._client.watch(
-            self.resource, resource_version=resource_version, timeout_seconds=timeout_seconds, **self._selected
+            self.resource,
+            resource_version=resource_version,
+            timeout_seconds=timeout_seconds,
+            send_initial_events=send_initial_events,
+            **self._selected,
         )
 
 
@@ -60,20 +64,18 @@ class Page(NamedTuple):
 def read_page(answer: dict[str, Any], resource: Resource) -> Page:
     """The usable items of an answer to a list. Raises ApiError if it is none, and WrongKind."""
     metadata = answer.get("metadata")
-    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     items = answer.get("items")
     # Go sends null for an empty slice.
     items = [] if items is None and "items" in answer else items
-    if not isinstance(metadata, dict) or not version or not isinstance(items, list) or answer.get("kind") == "Table":
+    if not isinstance(metadata, dict) or not isinstance(items, list) or answer.get("kind") == "Table":
         raise ApiError(
-            f"the answer to a list of {resource.plural} is no list with a version but a "
-            f"{answer.get('kind') or 'nameless thing'}",
+            f"the answer to a list of {resource.plural} is no list but a {answer.get('kind') or 'nameless thing'}",
             reason="UnexpectedServerResponse",
         )
     _check_kind(items, answer.get("kind"), resource)
     return Page(
         [item for item in items if _is_usable(item, resource)],
-        str(version),
+        str(metadata.get("resourceVersion") or ""),
         str(metadata.get("continue") or ""),
     )
 

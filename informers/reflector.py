@@ -12,23 +12,26 @@
 
 import logging
 import threading
-from collections.abc import Callable, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from informers.errors import (
     ApiError,
+    ConnectionFailed,
     Expired,
     KubernetesError,
     TooManyRequests,
     TransformFailed,
+    WrongKind,
     error_from_status,
 )
 from informers.lister_watcher import PAGE_SIZE, ListerWatcher, Page, read_page, wrong_kind
 from informers.metrics import InformerMetrics
 from informers.resource import is_older, object_key
 from informers.transport import Stop, Stopped
-from informers.watch import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, WatchStream
+from informers.watch import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, WatchEvent, WatchStream
 from workqueue.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,14 @@ SHORT_WATCH = 1.0
 # A server sends a bookmark about every minute. Two watches or more that have brought nothing in this time together are
 # silent: a proxy may hold back their bodies, or the server may have been restored to an older state.
 SILENCE = 120.0
+# A streamed list that takes longer than this is slow, which is logged. One without an answer or an event in this time
+# makes no progress: a server that ignores sendInitialEvents would never complete it.
+BOOKMARK_WARNING_PERIOD = 10.0
+# Limit of a streamed list. With frequent changes, their events look like the objects of a list.
+STREAMED_LIST_TIMEOUT = 300.0
+# After a server has not streamed a list, LIST is used for this time. The cause may have been a short stall.
+NO_STREAMED_LISTS = 3600.0
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 # client-go tools/cache/reflector.go: with the jitter the waits are 0.8 s to just under a minute, which protects a
 # server with many clients.
 INITIAL_WAIT = 0.8
@@ -75,6 +86,14 @@ class ReflectorStore(Protocol):
         """There is no change up to `version`."""
 
 
+@dataclass(slots=True)
+class _Stream:
+    watcher: WatchStream
+    events: Iterator[WatchEvent]
+    started: float  # monotonic seconds
+    received: int = 0  # events of objects of this kind, and bookmarks
+
+
 class _ShortWatch(KubernetesError):
     """The server closed the watch within SHORT_WATCH and without an event."""
 
@@ -84,7 +103,10 @@ class _WentBack(KubernetesError):
 
 
 class Reflector:
-    """Runs once, in one thread; stop(), relist() and the properties are thread-safe."""
+    """Runs once, in one thread; stop(), relist() and the properties are thread-safe.
+
+    watch_list: request the list as the first events of a watch, if the server supports it.
+    """
 
     def __init__(
         self,
@@ -95,6 +117,7 @@ class Reflector:
         clock: Clock,
         random: Callable[[], float],
         metrics: InformerMetrics,
+        watch_list: bool = True,
         transform: Transform | None = None,
     ) -> None:
         self._lister_watcher = lister_watcher
@@ -103,6 +126,7 @@ class Reflector:
         self._clock = clock
         self._random = random
         self._metrics = metrics
+        self._watch_list = watch_list
         self._transform = transform
         self._lock = threading.Lock()
         # Guarded by _lock: the current round, and its watch or the one before.
@@ -114,6 +138,7 @@ class Reflector:
         self._watcher: WatchStream | None = None
         self._backoff = Backoff(clock, random)
         self._version = ""
+        self._streams_lists_from = 0.0  # monotonic seconds
         self._silent_watches: list[float] = []  # the seconds of each, in a row
         self._last_error: KubernetesError | None = None
         self._silence: ApiError | None = None
@@ -134,8 +159,7 @@ class Reflector:
         while self._begin_round():
             with suppress(Stopped):
                 try:
-                    self._list()
-                    self._watch()
+                    self._list_and_watch()
                 except KubernetesError as error:
                     self._last_error = error
                     self._log_error(error)
@@ -183,6 +207,14 @@ class Reflector:
         self._round.set()
         if self._watcher is not None:
             self._watcher.stop()
+
+    def _list_and_watch(self) -> None:
+        stream = None
+        if self._watch_list and self._clock.monotonic() >= self._streams_lists_from:
+            stream = self._streamed_list()
+        if stream is None:
+            self._list()
+        self._watch(stream)
 
     # ---- list
 
@@ -241,25 +273,94 @@ class Reflector:
         self._store.replace(objects, failures.keys(), version, started)
         self._publish(version)
 
+    # ---- list by streaming (client-go: watchList)
+
+    def _streamed_list(self) -> _Stream | None:
+        """Fill the store from the first events of a watch; returns that watch, or None if a LIST has to be used."""
+        while True:
+            gathered = _Gathered()
+            try:
+                with self._patience(gathered):
+                    gathered.stream = stream = self._open("", send_initial_events=True)
+                    complete = self._consume(stream, gathered)
+            except WrongKind:
+                raise
+            except KubernetesError as error:
+                if not _is_retriable(error):
+                    log.info("Streamed list failed, using LIST", extra={"informer": self._name, "error": str(error)})
+                    return None
+                self._last_error = _forget_frames(error)
+                complete = False
+            if complete:
+                break
+            if gathered.is_abandoned:
+                log.warning("Streamed list makes no progress, using LIST", extra={"informer": self._name})
+                return None
+            # client-go retries at once. With a server that cuts each stream short, this would request everything in a
+            # tight loop.
+            self._wait()
+        try:
+            self._replace(gathered.objects, gathered.failures, gathered.version, stream.started)
+        except BaseException:
+            stream.watcher.close()
+            raise
+        return stream
+
+    @contextmanager
+    def _patience(self, gathered: "_Gathered") -> Iterator[None]:
+        """Warn while the streamed list is slow, and abandon it if it makes no progress.
+
+        Lists are not streamed for a while only if there was an answer: without one, the cause may be the network.
+        """
+        started = self._clock.monotonic()
+        seen: int | None = None
+
+        def look() -> None:
+            nonlocal seen
+            now = self._clock.monotonic()
+            stream = gathered.stream
+            received = None if stream is None else stream.received
+            if received == seen or now - started >= STREAMED_LIST_TIMEOUT:
+                gathered.is_abandoned = True
+                if stream is not None:
+                    self._streams_lists_from = now + NO_STREAMED_LISTS
+                with self._lock:
+                    watcher = self._watcher
+                if watcher is not None:
+                    watcher.stop()
+                return
+            seen = received
+            extra = {"informer": self._name, "waitedSeconds": round(now - started), "objects": len(gathered.objects)}
+            log.warning("Streamed list is not complete yet", extra=extra)
+
+        def look_again_and_again(over: threading.Event) -> None:
+            while not self._clock.sleep(BOOKMARK_WARNING_PERIOD, over):
+                look()
+
+        with in_parallel(look_again_and_again, name=f"{self._name}-timer", on_failure=self.stop):
+            yield
+
     # ---- watch
 
-    def _watch(self) -> None:
+    def _watch(self, stream: _Stream | None) -> None:
         """Watch until only a new list can help. Raises the error of a refused watch request."""
         while True:
-            # Before the request, because some proxies send the headers only with the first event.
-            started = self._clock.monotonic()
-            try:
-                watcher = self._open()
-            except TooManyRequests as error:
-                # No event was missed, so there is no list, which would add load to the server.
-                self._last_error = _forget_frames(error)
-                self._wait()
-                continue
+            # Without a version the first events are the existing objects in any order, so the watch cannot be resumed
+            # from them.
+            in_order = stream is not None or self._version not in ("", "0")
+            if stream is None:
+                try:
+                    stream = self._open(self._version)
+                except TooManyRequests as error:
+                    # No event was missed, so there is no list, which would add load to the server.
+                    self._last_error = _forget_frames(error)
+                    self._wait()
+                    continue
             try:
                 with self._lock:
                     self._watching, self._is_distrusted = True, False
                 try:
-                    self._consume(watcher, started)
+                    self._consume(stream, self._store, in_order=in_order)
                 finally:
                     self._watching = False
             except _ShortWatch:
@@ -284,12 +385,17 @@ class Reflector:
             if self._is_silent():
                 log.warning("Listing again", extra={"informer": self._name, "error": str(self._silence)})
                 return
+            stream = None
 
-    def _open(self) -> WatchStream:
+    def _open(self, version: str, *, send_initial_events: bool = False) -> _Stream:
         """Open a watch. Raises ApiError when it is refused, Stopped when stopped."""
         self._check_stop()
+        # Before the request, because some proxies send the headers only with the first event.
+        started = self._clock.monotonic()
         watcher = self._lister_watcher.watch(
-            resource_version=self._version, timeout_seconds=int(MIN_WATCH_TIMEOUT * (1.0 + self._random()))
+            resource_version=version,
+            timeout_seconds=int(MIN_WATCH_TIMEOUT * (1.0 + self._random())),
+            send_initial_events=send_initial_events,
         )
         with self._lock:
             self._watcher = watcher
@@ -304,19 +410,24 @@ class Reflector:
                 watcher.close()
                 raise Stopped
         self._last_error = None
-        return watcher
+        return _Stream(watcher, iter(watcher), started)
 
-    def _consume(self, watcher: WatchStream, started: float) -> None:
-        """Write the events to the store, and publish the version of each, until the stream ends.
+    def _consume(self, stream: _Stream, store: "ReflectorStore | _Gathered", *, in_order: bool = True) -> bool:
+        """Write the events to `store` until the stream ends; True if it is a list that is complete.
+
+        - A watch publishes each event's version: from the first event with `in_order`, else from the first that is not
+          ADDED.
+        - A list ends with the initial events, and leaves the stream open.
 
         Raises the ApiError of an ERROR event, _ShortWatch, _WentBack, or Stopped.
         """
+        is_list = isinstance(store, _Gathered)
         resource = self._lister_watcher.resource
         kind, api_version = resource.kind, resource.api_version
         silent = True
-        received = 0  # events of objects of this kind, and bookmarks
+        keep_open = False
         try:
-            for event_type, obj in watcher:
+            for event_type, obj in stream.events:
                 if silent:
                     silent = False
                     self._silent_watches.clear()
@@ -332,28 +443,36 @@ class Reflector:
                 if not is_of_kind or not version or not isinstance(version, str):
                     self._log_skipped("Skipped a watch event without an object of this kind", event_type)
                     continue
-                received += 1
-                if is_older(version, self._version):
+                stream.received += 1
+                in_order = in_order or event_type != ADDED
+                if not is_list and in_order and is_older(version, self._version):
                     raise _WentBack(f"the server was at version {self._version} and has sent {version}")
                 if event_type == BOOKMARK:
-                    self._store.bookmark(version)
+                    store.bookmark(version)
                 else:
-                    self._apply(event_type, obj)
-                self._publish(version)
+                    self._apply(event_type, obj, store)
+                if not is_list and in_order:
+                    self._publish(version)
+                if is_list and event_type == BOOKMARK and _ends_initial_events(metadata):
+                    keep_open = True
+                    return True
             self._check_stop()
-            seconds = self._clock.monotonic() - started
-            if not received and seconds < SHORT_WATCH:
+            seconds = self._clock.monotonic() - stream.started
+            if not stream.received and seconds < SHORT_WATCH:
                 raise _ShortWatch("the server closed the watch at once")
-            if silent:
+            if silent and not is_list:
                 self._silent_watches.append(seconds)
+            return False
         finally:
-            watcher.close()
-            seconds = self._clock.monotonic() - started
-            short = not received and seconds < SHORT_WATCH
-            self._metrics.watch_ended(self._name, seconds=seconds, events=received, short=short)
+            if not keep_open:
+                stream.watcher.close()
+                seconds = self._clock.monotonic() - stream.started
+                events = stream.received
+                short = not events and seconds < SHORT_WATCH
+                self._metrics.watch_ended(self._name, seconds=seconds, events=events, short=short)
 
-    def _apply(self, event_type: str, obj: Object) -> None:
-        """Write a change to the store. What makes no sense is logged and skipped."""
+    def _apply(self, event_type: str, obj: Object, store: "ReflectorStore | _Gathered") -> None:
+        """Write a change to `store`. What makes no sense is logged and skipped."""
         try:
             key = object_key(obj)
         except ValueError as error:
@@ -362,13 +481,16 @@ class Reflector:
         try:
             obj = self._transformed(obj)
         except TransformFailed as error:
+            if event_type != DELETED and isinstance(store, _Gathered):
+                store.fail(key, error)
+                return
             self._log_skipped("Cannot transform an object", event_type, error)
             if event_type != DELETED:  # which it is in any case
                 return
         if event_type in (ADDED, MODIFIED):
-            self._store.put(key, obj)
+            store.put(key, obj)
         elif event_type == DELETED:
-            self._store.delete(key, obj)
+            store.delete(key, obj)
         else:
             self._log_skipped("Skipped a watch event of an unknown type", event_type)
 
@@ -453,6 +575,71 @@ class Backoff:
         return base + self._random() * WAIT_JITTER * base
 
 
+class _Gathered:
+    """The objects of a streamed list until it is complete."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Object] = {}
+        self.failures: dict[str, TransformFailed] = {}
+        self.version = ""
+        self.stream: _Stream | None = None
+        self.is_abandoned = False
+
+    def put(self, key: str, obj: Object) -> None:
+        self.objects[key] = obj
+        self.failures.pop(key, None)
+
+    def fail(self, key: str, error: TransformFailed) -> None:
+        """The object exists, and cannot be transformed."""
+        self.objects.pop(key, None)
+        self.failures[key] = error
+
+    def delete(self, key: str, obj: Object) -> None:  # noqa: ARG002 - as a ReflectorStore
+        self.objects.pop(key, None)
+        self.failures.pop(key, None)
+
+    def bookmark(self, version: str) -> None:
+        self.version = version
+
+
+@contextmanager
+def in_parallel(
+    work: Callable[[threading.Event], None], *, name: str, on_failure: Callable[[], None]
+) -> Iterator[None]:
+    """Run `work(over)` in a thread while the block runs. Its error calls `on_failure`, and is raised at the end."""
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work(over)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+            on_failure()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        if failures:
+            raise failures.pop()
+
+
 def _forget_frames(error: KubernetesError) -> KubernetesError:
     """`error` without its traceback, whose frames would keep streams and whole lists in memory."""
     return error.with_traceback(None)
+
+
+def _ends_initial_events(metadata: Any) -> bool:
+    annotations = metadata.get("annotations")
+    return isinstance(annotations, dict) and annotations.get(INITIAL_EVENTS_END) == "true"
+
+
+def _is_retriable(error: KubernetesError) -> bool:
+    """The server is unavailable or busy, and the same request can be retried (client-go: isWatchErrorRetriable)."""
+    return isinstance(error, TooManyRequests) or (
+        isinstance(error, ConnectionFailed) and error.reason == ConnectionFailed.REFUSED
+    )

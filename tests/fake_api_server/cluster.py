@@ -123,11 +123,16 @@ class Cluster:
                 self._rests[token] = (items[limit:], version)
             return widget_list(items[:limit], version, token)
 
-    def start_of_watch(self, resource_version: str) -> int:
-        """The version after which a watch from this one sends the changes."""
+    def start_of_watch(self, resource_version: str, send_initial_events: bool = False) -> tuple[Events, int]:
+        """The initial events of a streamed list, and the version at their end. Raises Refused (410)."""
         with self.changed:
-            version = int(resource_version)
-            return min(version, self.version) if self._tells_older_versions else version
+            if not send_initial_events and resource_version not in ("", "0"):
+                version = int(resource_version)
+                return [], min(version, self.version) if self._tells_older_versions else version
+            events = [Event(self.version, "ADDED", obj) for obj in self.objects.values()]
+            if send_initial_events:
+                events.append(Event(self.version, "BOOKMARK", bookmark(self.version, ends_initial_events=True)))
+            return events, self.version
 
     def events_after_locked(self, version: int) -> Events:
         """The changes since that version. Raises Refused (410) if they were dropped. Call it with `changed` held."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from informers import ApiError, KubernetesError, ListerWatcher, Stop, WatchEvent, WatchStream
 from informers.errors import error_from_status
-from tests.fake_api_server.cluster import Cluster, Refused
+from tests.fake_api_server.cluster import Cluster, Event, Refused
 
 Object = dict[str, Any]
 
@@ -19,6 +19,7 @@ class InProcess(ListerWatcher):
     stream ends, which may include ERROR.
 
     hanging_watches: so many get no answer, as in an outage of the network. held: the next page comes after this is set.
+    ignores_initial_events: a streamed list is taken for a plain watch, as by a server that does not know it.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -27,8 +28,10 @@ class InProcess(ListerWatcher):
         self.watch_faults: deque[KubernetesError | list[WatchEvent]] = deque()
         self.hanging_watches = 0
         self.held: threading.Event | None = None
-        self.lists = self.watches = 0
+        self.ignores_initial_events = False
+        self.lists = self.watches = self.streamed_lists = 0
         self.tokens: list[str] = []  # of the pages that were requested
+        self.sent = 0  # events, and taken by their reader
         self._open: set[_Watch] = set()
         self.resource = cluster.resource
 
@@ -48,11 +51,18 @@ class InProcess(ListerWatcher):
             stop.check()
         return page
 
-    def watch(self, *, resource_version: str, timeout_seconds: int) -> "_Watch":
+    def watch(
+        self,
+        *,
+        resource_version: str,
+        timeout_seconds: int,
+        send_initial_events: bool = False,
+    ) -> "_Watch":
         self.watches += 1
+        self.streamed_lists += send_initial_events
         hangs = self.hanging_watches > 0
         self.hanging_watches -= hangs
-        return _Watch(self, resource_version, hangs)
+        return _Watch(self, resource_version, send_initial_events and not self.ignores_initial_events, hangs)
 
     @property
     def is_watched(self) -> bool:
@@ -66,10 +76,12 @@ class InProcess(ListerWatcher):
 
 
 class _Watch(WatchStream):
-    def __init__(self, owner: InProcess, version: str, hangs: bool) -> None:
+    def __init__(self, owner: InProcess, version: str, initial: bool, hangs: bool) -> None:
         self._owner = owner
         self._version = version
+        self._initial = initial
         self._hangs = hangs
+        self._first: list[Event] = []
         self._since = 0
         self._stopped = threading.Event()
         self._fault: list[WatchEvent] | None = None
@@ -83,13 +95,19 @@ class _Watch(WatchStream):
             if isinstance(fault, KubernetesError):
                 raise fault
             self._fault = fault
-        self._since = self._owner.cluster.start_of_watch(self._version)
+        try:
+            self._first, self._since = self._owner.cluster.start_of_watch(self._version, self._initial)
+        except Refused as refused:
+            raise error_from_status(refused.body) from refused
         self._owner._open.add(self)
 
     def __iter__(self) -> Iterator[WatchEvent]:
         if self._fault is not None:
             yield from self._fault
             return
+        for event in self._first:
+            yield WatchEvent(event.type, event.object)
+            self._owner.sent += 1
         cluster = self._owner.cluster
         while not self._stopped.is_set():
             # Nothing is yielded with the lock held: the reader may keep the iterator as it is for as long as it likes.
@@ -106,6 +124,7 @@ class _Watch(WatchStream):
                 if self._stopped.is_set():
                     return
                 yield WatchEvent(event.type, event.object)
+                self._owner.sent += 1
             self._since = events[-1].version
         else:
             return

@@ -23,9 +23,12 @@ def widget_list(items: list[Object], version: str | int, continue_: str = "") ->
     return {"apiVersion": "example.com/v1", "kind": "WidgetList", "metadata": metadata, "items": items}
 
 
-def bookmark(version: str | int) -> Object:
+def bookmark(version: str | int, *, ends_initial_events: bool = False) -> Object:
     """The object of a BOOKMARK event."""
-    return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"resourceVersion": str(version)}}
+    metadata: Object = {"resourceVersion": str(version)}
+    if ends_initial_events:
+        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
+    return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": metadata}
 
 
 def status(code: int, reason: str, message: str = "", **details: Any) -> Object:

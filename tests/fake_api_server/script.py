@@ -1,6 +1,6 @@
 """Runs of the list-watch protocol in one thread: a script answers the requests, and a journal records the calls.
 
-Journal lines: "LIST limit=500", "WATCH rv=10", "REPLACE a,b @10", "ADD a", "UPDATE a",
+Journal lines: "LIST limit=500", "WATCH rv=10", "WATCHLIST", "REPLACE a,b @10", "ADD a", "UPDATE a",
 "DELETE a", "BOOKMARK 12", "WAIT 0.8", "ERROR Forbidden". "-" stands for the empty string.
 """
 
@@ -65,7 +65,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Stream:
-    """The answer to a WATCH: events like "ADDED a 11", "BOOKMARK 12", a Status or a raw event. The
+    """The answer to a WATCH: events like "ADDED a 11", "BOOKMARK 12", "END-OF-INITIAL 13", a Status or a raw event. The
     server closes it `seconds` after its headers. With `stop` the run ends as soon as the watch is open."""
 
     events: tuple[str | Object | WatchEvent, ...] = ()
@@ -102,7 +102,9 @@ class Run(ListerWatcher):
     script: list[Step]
     journal: list[str] = field(default_factory=list)
     watch_timeouts: list[int] = field(default_factory=list)
+    watch_list: bool = False
     random: float = 0.0
+    unstorable: bool = False  # the store refuses lists
     metrics: InformerMetrics = field(default_factory=InformerMetrics)
     listed_at: list[float] = field(default_factory=list)
     left_open: list[str] = field(default_factory=list)  # watches that nobody closed
@@ -121,6 +123,7 @@ class Run(ListerWatcher):
             clock=self.clock,
             random=lambda: self.random,
             metrics=self.metrics,
+            watch_list=self.watch_list,
             transform=transform,
         )
         self.reflector.run()
@@ -140,9 +143,18 @@ class Run(ListerWatcher):
         self.clock.now += step.answered_after
         return step.answer()
 
-    def watch(self, *, resource_version: str, timeout_seconds: int) -> "_ScriptedWatch":
+    def watch(
+        self,
+        *,
+        resource_version: str,
+        timeout_seconds: int,
+        send_initial_events: bool = False,
+    ) -> "_ScriptedWatch":
+        verb = "WATCH"
+        if send_initial_events:
+            verb = "WATCHLIST"
         self.watch_timeouts.append(timeout_seconds)
-        return _ScriptedWatch(self, f"WATCH rv={resource_version}")
+        return _ScriptedWatch(self, f"{verb} rv={resource_version or '-'}")
 
     def _next(self, line: str) -> Step:
         assert not self.reflector.is_watching, "it says that it watches, and has no watch"
@@ -163,6 +175,8 @@ class Run(ListerWatcher):
         self.journal.append(f"DELETE {split_key(key)[1]}")
 
     def replace(self, objects: dict[str, Object], kept: Set[str], version: str, listed_at: float) -> None:
+        if self.unstorable:
+            raise RuntimeError("this list cannot be stored")
         self.listed_at.append(listed_at)
         names = ",".join(split_key(key)[1] for key in objects) or "-"
         also = "".join(f" +{split_key(key)[1]}" for key in sorted(kept))
@@ -217,6 +231,8 @@ def event_of(text: str | Object | WatchEvent) -> WatchEvent:
     kind, *rest = text.split()
     if kind == "BOOKMARK":
         return WatchEvent("BOOKMARK", bookmark(rest[0]))
+    if kind == "END-OF-INITIAL":
+        return WatchEvent("BOOKMARK", bookmark(rest[0], ends_initial_events=True))
     return WatchEvent(kind, widget(rest[0], rest[1]))
 
 

@@ -288,7 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _watch(self, query: dict[str, str], fault: Fault | None) -> None:
         cluster = self.owner.cluster
-        since = cluster.start_of_watch(query["resourceVersion"])
+        version = query.get("resourceVersion", "")
+        first, since = cluster.start_of_watch(version, query.get("sendInitialEvents") == "true")
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
@@ -303,7 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
             case End(after=0):
                 self.wfile.write(_END)
                 return
-        for number, event in enumerate(self._events(since)):
+        for number, event in enumerate(self._events(first, since)):
             line = json.dumps({"type": event.type, "object": event.object}).encode() + b"\n"
             if isinstance(fault, (CutMidLine, EndMidLine)) and number == fault.after:
                 self.wfile.write(_chunk(line[: len(line) // 2]))
@@ -316,9 +317,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(_chunk(line) * (2 if isinstance(fault, Twice) else 1))
         self.wfile.write(_END)
 
-    def _events(self, since: int) -> Iterator[Event]:
+    def _events(self, first: list[Event], since: int) -> Iterator[Event]:
         """Send all further events, until the server closes or the history is lost (an ERROR event with 410)."""
         cluster = self.owner.cluster
+        yield from first
         while not self.closing.is_set():
             with cluster.changed:
                 try:

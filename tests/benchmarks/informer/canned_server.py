@@ -21,6 +21,7 @@ _MOST_PODS = 10_000  # no benchmark lists more of them
 
 class Canned(NamedTuple):
     answer: bytes  # to a LIST
+    initial: list[bytes]  # chunks of a streamed list
     changes: list[bytes]
 
 
@@ -31,13 +32,14 @@ def canned(make: Callable[[int], dict[str, Any]], objects: int, events: int) -> 
     about = {"apiVersion": items[0]["apiVersion"], "kind": items[0]["kind"]}
     version = {"resourceVersion": str(_LIST_VERSION)}
     answer = {**about, "kind": f"{about['kind']}List", "metadata": version, "items": items}
+    end = {**about, "metadata": {**version, "annotations": {"k8s.io/initial-events-end": "true"}}}
     changed = []
     for number in range(events):
         item = copy.deepcopy(items[number % objects])
         item["metadata"]["resourceVersion"] = str(_LIST_VERSION + 1 + number)
         item["metadata"]["labels"]["team"] = "changed"
         changed.append(("MODIFIED", item))
-    return Canned(_json(answer), _chunks(changed))
+    return Canned(_json(answer), _chunks([*(("ADDED", item) for item in items), ("BOOKMARK", end)]), _chunks(changed))
 
 
 class Server(ThreadingHTTPServer):
@@ -83,6 +85,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", "application/json")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
+            if "sendInitialEvents=true" in self.path:
+                self._write(data.initial)
             self.server.watches.release()
             self.server.go.acquire()
             self._write(data.changes)

@@ -10,7 +10,7 @@ from typing import Any
 
 from e2e.world import World
 from informers import Client, ConnectionFailed, Resource, ServerError
-from informers.watch import ERROR, WatchEvent, WatchStream
+from informers.watch import BOOKMARK, ERROR, WatchEvent, WatchStream
 from tests.support.agent_thread import AgentThread
 
 _ENDLESS = 10**9
@@ -112,12 +112,15 @@ class _Sight:
 
 class _DimStream(WatchStream):
     sight: _Sight
+    listing: bool  # a list that is streamed arrives whole, as any list does: its end is a bookmark
     expired = False
 
     def stream(self) -> Iterator[WatchEvent]:
         for event in super().stream():
-            if self.sight.sees():
+            if self.listing or self.sight.sees():
                 yield event
+            if event.type == BOOKMARK:
+                self.listing = False
         if self.expired:
             yield WatchEvent(ERROR, _EXPIRED)
 
@@ -134,7 +137,7 @@ class _BlindClient(Client):
         if resource.plural not in ("applications", "secrets") or options.get("field_selector"):
             return stream
         dim = _DimStream(stream._open_stream)
-        dim.sight = self.sight
+        dim.sight, dim.listing = self.sight, bool(options.get("send_initial_events"))
         self.sight.register(dim)
         return dim
 

@@ -42,6 +42,7 @@ spec:
     schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
 """
 Start = Callable[..., SharedInformer]
+MODES = pytest.mark.parametrize("watch_list", [True, False], ids=["streamed", "listed"])
 
 
 @pytest.fixture
@@ -49,8 +50,12 @@ def start() -> Iterator[Start]:
     """Makes and runs an informer until the end of the test."""
     running: list[tuple[threading.Thread, threading.Event]] = []
 
-    def begin(client: Client, resource: Resource, *handlers: EventHandlers, **source: Any) -> Any:
-        informer = SharedInformer(ListerWatcher(client, resource, **source), name=resource.plural)
+    def begin(
+        client: Client, resource: Resource, *handlers: EventHandlers, watch_list: bool = True, **source: Any
+    ) -> Any:
+        informer = SharedInformer(
+            ListerWatcher(client, resource, **source), name=resource.plural, watch_list=watch_list
+        )
         for one in handlers:
             informer.add_event_handler(one)
         stop = Stop()
@@ -101,8 +106,9 @@ def names(informer: SharedInformer) -> set[str]:
     return {obj["metadata"]["name"] for obj in informer.indexer.list()}
 
 
+@MODES
 @pytest.mark.usefixtures("widgets")
-def test_custom_resources(admin: Client, namespace: str, start: Start) -> None:
+def test_custom_resources(admin: Client, namespace: str, start: Start, watch_list: bool) -> None:
     """What exists, comes, changes and goes is told and cached; other namespaces are not."""
     admin.create(WIDGETS, widget(namespace, "before"))
     log: list[str] = []
@@ -111,7 +117,7 @@ def test_custom_resources(admin: Client, namespace: str, start: Start) -> None:
         on_update=lambda old, new: log.append(f"~{old['spec']['size']}{new['spec']['size']}"),
         on_delete=lambda obj: log.append(f"-{obj['metadata']['name']}"),  # type: ignore[index]
     )
-    informer = start(admin, WIDGETS, handlers, namespace=namespace)
+    informer = start(admin, WIDGETS, handlers, watch_list=watch_list, namespace=namespace)
     eventually(lambda: log == ["+before True"])
     created = admin.create(WIDGETS, widget(namespace, "after", size=1))
     admin.create(WIDGETS, widget("default", f"elsewhere-{namespace}"))
@@ -123,12 +129,13 @@ def test_custom_resources(admin: Client, namespace: str, start: Start) -> None:
     assert cached == admin.get(WIDGETS, "after", namespace=namespace)
 
 
-def test_selectors(admin: Client, namespace: str, start: Start) -> None:
+@MODES
+def test_selectors(admin: Client, namespace: str, start: Start, watch_list: bool) -> None:
     """Only what the selector matches is there; an object that stops matching is deleted."""
     obj = {"metadata": {"name": "a", "namespace": namespace, "labels": {"test": namespace}}}
     admin.create(CONFIG_MAPS, obj)
     selector = {"label_selector": f"test={namespace}"}
-    informer = start(admin, CONFIG_MAPS, **selector)
+    informer = start(admin, CONFIG_MAPS, watch_list=watch_list, **selector)
     eventually(lambda: names(informer) == {"a"})
     assert informer.indexer.list()[0]["kind"] == "ConfigMap", "built-in kinds are told in list items too"
     admin.patch(CONFIG_MAPS, "a", {"metadata": {"labels": None}}, namespace=namespace)
@@ -154,7 +161,9 @@ def test_history_lost(own_plane: ControlPlane, start: Start, tmp_path: Path) -> 
     for name in ("a", "b"):
         client.create(CONFIG_MAPS, {"metadata": {"name": name, "namespace": "default"}})
     deleted: list[object] = []
-    informer = start(client, CONFIG_MAPS, EventHandlers(on_delete=deleted.append), namespace="default")
+    informer = start(
+        client, CONFIG_MAPS, EventHandlers(on_delete=deleted.append), watch_list=False, namespace="default"
+    )
     eventually(lambda: names(informer) >= {"a", "b"})
     version = informer.indexer.resource_version
     second = own_plane.start_second_apiserver()

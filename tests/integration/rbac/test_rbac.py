@@ -34,6 +34,9 @@ INTEGRATION_NAMESPACE = "compass-applications"
 ERP = "mp-harbour-logistics-erp"
 WEATHER = "mp-city-weather"
 
+#: Older API servers cannot send the objects that exist by a watch, so the agent needs the right to list them.
+LIST_AND_WATCH = "--feature-gates=WatchList=false"
+
 #: Stands in for the metrics server, an aggregated API.
 METRICS_CRD = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -121,7 +124,7 @@ def audit(tmp_path: Path) -> AuditLog:
 def world(tmp_path: Path, audit: AuditLog, manifests: list[Object]) -> Iterator[World]:
     (tmp_path / "crds").mkdir()
     (tmp_path / "crds/metrics.yaml").write_text(yaml.safe_dump(METRICS_CRD))
-    with World.local(tmp_path, apiserver_flags=audit.flags) as world:
+    with World.local(tmp_path, apiserver_flags=(*audit.flags, LIST_AND_WATCH)) as world:
         for path in (OWN_CRDS, tmp_path / "crds"):
             world.install_crds(path)
         world.control_plane.create_namespace(INTEGRATION_NAMESPACE)

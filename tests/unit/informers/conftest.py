@@ -21,13 +21,14 @@ def informer_of(
     server: FakeAPIServer,
     resource: Resource = WIDGETS,
     *,
+    watch_list: bool = False,
     clock: Clock | None = None,
     **client: float,
 ) -> SharedInformer:
     """An informer of this server, whose waits take no time unless it is given another clock."""
     clock = clock or HastyClock()
     lister_watcher = ListerWatcher(server.client(clock=clock, **client), resource)
-    return SharedInformer(lister_watcher, name="widgets", clock=clock)
+    return SharedInformer(lister_watcher, name="widgets", clock=clock, watch_list=watch_list)
 
 
 @pytest.fixture(autouse=True)

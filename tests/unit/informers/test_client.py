@@ -367,11 +367,14 @@ class TestRequests:
         assert self.sent(server) == ("GET", path, selected | {"limit": "7", "continue": "token"}, None)
         watch = source.watch(resource_version="7", timeout_seconds=300)
         assert len(server.requests) == 1
+        streamed = source.watch(resource_version="7", timeout_seconds=300, send_initial_events=True)
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": "7", "timeoutSeconds": "300"}
-        server.inject("watch", Answer(410, "Expired"))
-        with pytest.raises(Expired):
-            watch.open()
-        assert self.sent(server) == ("GET", path, selected | query, None)
+        initial = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+        for stream, more in ((watch, {}), (streamed, initial)):
+            server.inject("watch", Answer(410, "Expired"))
+            with pytest.raises(Expired):
+                stream.open()
+            assert self.sent(server) == ("GET", path, selected | query | more, None)
         assert server.requests[-1].headers["User-Agent"] == "agent/1"
 
     def test_a_list_of_a_reflector_ends_with_its_stop(self, server: FakeAPIServer) -> None:

@@ -69,7 +69,7 @@ def source(cluster: Cluster) -> InProcess:
 
 
 def make(source: InProcess, clock: Clock | None = None, **arguments: Any) -> SharedInformer:
-    return SharedInformer(source, name="widgets", clock=clock or HastyClock(), **arguments)
+    return SharedInformer(source, name="widgets", clock=clock or HastyClock(), watch_list=False, **arguments)
 
 
 def test_history(cluster: Cluster, source: InProcess, start: Start) -> None:
@@ -487,6 +487,35 @@ class TestFailure:
         gc.collect()
         assert not [one for one in gone if one() is not None]
 
+    @pytest.mark.parametrize("error_type", [LookupError, SystemExit])
+    def test_of_its_timer(self, source: InProcess, error_type: type[BaseException]) -> None:
+        """What goes wrong in the thread that waits for a streamed list ends the informer, with that error."""
+
+        class BrokenClock(VirtualClock):
+            def monotonic(self) -> float:
+                if threading.current_thread().name.endswith("-timer"):
+                    raise error_type("by a mistake")
+                return super().monotonic()
+
+        clock = BrokenClock()
+        source.hanging_watches = 1
+        informer = SharedInformer(source, name="widgets", clock=clock)
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                informer.run(Stop())
+            except BaseException as error:  # noqa: BLE001 - looked at below
+                failures.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        clock.wait_for_waiters(1)
+        eventually(lambda: source.watches == 1)
+        clock.advance(10)
+        thread.join(60)
+        assert [type(error) for error in failures] == [error_type]
+
 
 class TestTransform:
     """The transform function makes what is stored and told."""
@@ -516,8 +545,9 @@ class TestTransform:
         start(informer)
         eventually(lambda: informer.indexer.keys() == ["default/good"])
 
+    @pytest.mark.parametrize("watch_list", [False, True], ids=["list", "streamed list"])
     def test_failure_on_a_list(
-        self, cluster: Cluster, source: InProcess, start: Start, caplog: pytest.LogCaptureFixture
+        self, cluster: Cluster, source: InProcess, start: Start, watch_list: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
         """What is known of the object is kept, as the object exists; the others are taken; the failure is logged."""
         broken: set[str] = set()
@@ -528,7 +558,7 @@ class TestTransform:
             return obj
 
         cluster.put("a")
-        informer = make(source, transform=shaky)
+        informer = SharedInformer(source, name="widgets", clock=HastyClock(), watch_list=watch_list, transform=shaky)
         recorder = Recorder()
         informer.add_event_handler(recorder.handlers)
         start(informer)
@@ -585,6 +615,99 @@ def test_mutation_of_a_cached_object_ends_the_informer(
     with pytest.raises(CacheMutated, match=r"Widget default/a was changed by its reader at \.spec\.secret") as caught:
         informer.run(Stop())
     assert "hidden" not in str(caught.value)
+
+
+class TestStreamedListWithoutEnd:
+    """It is waited for as long as it makes progress, and then done without."""
+
+    @pytest.fixture
+    def source(self, source: InProcess) -> InProcess:
+        source.ignores_initial_events = True
+        return source
+
+    def start_streaming(self, source: InProcess, clock: VirtualClock, start: Start) -> SharedInformer:
+        informer = SharedInformer(source, name="widgets", clock=clock)
+        start(informer)
+        clock.wait_for_waiters(1)
+        # The clock is waited on before the stream is open, and only an open one can be ended for its silence.
+        eventually(lambda: source.is_watched)
+        return informer
+
+    @pytest.mark.parametrize("objects", [0, 3])
+    def test_is_replaced_by_a_list(
+        self, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start, objects: int
+    ) -> None:
+        """Ten seconds without an event or an answer are enough; it is requested again only after an hour."""
+        for number in range(objects):
+            cluster.put(f"w{number}")
+        informer = self.start_streaming(source, clock, start)
+        eventually(lambda: source.sent == objects)
+        clock.advance(10)
+        clock.wait_for_waiters(1)
+        assert source.lists == 0
+        clock.advance(10)
+        eventually(lambda: informer.has_synced)
+        assert len(informer.indexer) == objects
+        cluster.put("later")
+        eventually(lambda: informer.indexer.get("later", "default"))
+        with cluster.changed:
+            cluster.delete("later")
+            cluster.compact()
+
+        def listed_again() -> bool:
+            clock.advance(1)  # the back-off may begin at any of these moments
+            return informer.indexer.get("later", "default") is None
+
+        eventually(listed_again)
+        assert (source.lists, source.streamed_lists) == (2, 1)
+        eventually(lambda: source.is_watched)
+        clock.advance(3600)
+        informer.relist()
+        eventually(lambda: source.streamed_lists == 2)
+        assert source.lists == 2
+
+    def test_where_changes_never_end(
+        self, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Each ten seconds there is a warning; after five minutes that was no list."""
+        informer = self.start_streaming(source, clock, start)
+        for number in range(30):
+            clock.wait_for_waiters(1)  # its last look is over
+            cluster.put(f"w{number}")
+            eventually(lambda number=number: source.sent > number)  # type: ignore[misc]
+            assert source.lists == 0
+            clock.advance(10)
+        eventually(lambda: informer.has_synced)
+        assert len(informer.indexer) == 30
+        warnings = [record for record in caplog.records if "not complete" in record.message]
+        assert [getattr(record, "waitedSeconds", None) for record in warnings] == [*range(10, 300, 10)]
+
+
+def test_streamed_list_without_an_answer_is_replaced_once(
+    cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start
+) -> None:
+    """It says nothing about the server: the list after the next one is streamed again."""
+    source.hanging_watches = 1
+    cluster.put("a")
+    informer = SharedInformer(source, name="widgets", clock=clock)
+    start(informer)
+    clock.wait_for_waiters(1)
+    eventually(lambda: source.watches == 1)
+    clock.advance(10)
+    eventually(lambda: informer.has_synced)
+    assert (source.lists, source.streamed_lists) == (1, 1)
+    eventually(lambda: source.is_watched)
+    with cluster.changed:
+        cluster.put("b")
+        cluster.compact()
+        source.end_watches()
+
+    def listed_again() -> bool:
+        clock.advance(1)  # the back-off may begin at any of these moments
+        return informer.indexer.get("b", "default") is not None
+
+    eventually(listed_again)
+    assert (source.lists, source.streamed_lists) == (1, 2)
 
 
 class TestRelist:
@@ -677,7 +800,7 @@ class TestRelist:
     def test_waits_start_anew(self, source: InProcess, clock: VirtualClock, start: Start) -> None:
         """The cause of the earlier failures may be gone."""
         source.list_faults.extend([api_error(Forbidden, "Forbidden", 403)] * 6)
-        informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0)
+        informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0, watch_list=False)
         start(informer)
         for wait in (0.8, 1.6, 3.2, 6.4):
             clock.wait_for_waiters(1)
@@ -698,7 +821,7 @@ class TestDistrust:
         self, cluster: Cluster, source: InProcess, clock: VirtualClock, start: Start
     ) -> None:
         """A write into a restored server, say. More of them cause no storm of lists."""
-        informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0)
+        informer = SharedInformer(source, name="widgets", clock=clock, random=lambda: 0.0, watch_list=False)
         start(informer)
         eventually(lambda: informer.is_watching)
         for lists, wait in enumerate((0.8, 1.6, 3.2), 2):
@@ -720,3 +843,11 @@ class TestDistrust:
         held.set()
         eventually(lambda: informer.is_watching)
         assert source.lists == 1
+
+    def test_ends_no_streamed_list(self, source: InProcess, clock: VirtualClock, start: Start) -> None:
+        source.ignores_initial_events = True
+        informer = SharedInformer(source, name="widgets", clock=clock)
+        start(informer)
+        eventually(lambda: source.is_watched)
+        informer.indexer.distrust()
+        assert source.is_watched

@@ -80,6 +80,7 @@ def test_changes(start: Start) -> None:
         name="widgets",
         clock=clock,
         metrics=metrics,
+        watch_list=False,
         indexers={"slow": clock.index},
     )
     start(informer)

@@ -23,14 +23,23 @@ GADGETS = Resource(WIDGETS.group, WIDGETS.version, WIDGETS.plural, "Gadget")
 class TestKind:
     """The kind of the Resource is not that of the server's objects."""
 
+    @pytest.mark.parametrize("watch_list", [False, True])
     @pytest.mark.parametrize("names", ["a", "a b"])
-    def test_an_informer_never_syncs(self, server: FakeAPIServer, start: Start, names: str) -> None:
+    def test_an_informer_never_syncs(self, server: FakeAPIServer, start: Start, watch_list: bool, names: str) -> None:
         for name in names.split():
             server.cluster.put(name)
-        informer = informer_of(server, GADGETS)
+        informer = informer_of(server, GADGETS, watch_list=watch_list)
         start(informer)
         eventually(lambda: isinstance(informer.last_error, WrongKind))
         assert "'Gadget'" in str(informer.last_error)
+        assert "'Widget'" in str(informer.last_error)
+        assert not informer.has_synced
+
+    def test_a_streamed_list_without_objects_is_an_error_too(self, server: FakeAPIServer, start: Start) -> None:
+        """The bookmark at its end has the kind."""
+        informer = informer_of(server, GADGETS, watch_list=True)
+        start(informer)
+        eventually(lambda: isinstance(informer.last_error, WrongKind))
         assert "'Widget'" in str(informer.last_error)
         assert not informer.has_synced
 

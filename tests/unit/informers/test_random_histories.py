@@ -145,6 +145,7 @@ def play(seed: int) -> Outcome:
             name=f"history-{seed}",
             clock=FastClock(SCALE),
             random=rng.random,
+            watch_list=rng.random() < 0.4,
         )
         informer.add_event_handler(witness.handlers)
         stop = Stop()

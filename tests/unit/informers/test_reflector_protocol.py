@@ -7,6 +7,7 @@ from informers import (
     ConnectionFailed,
     Expired,
     Forbidden,
+    Invalid,
     ServerError,
     TooManyRequests,
     WatchEvent,
@@ -208,6 +209,13 @@ RULES: dict[str, tuple[list[Step], list[str]]] = {
             *("WATCH rv=11", "WATCH rv=11", "BOOKMARK 11", "WATCH rv=11"),
         ],
     ),
+    "without a version to start from, the first ADDED events are no place to resume from": (
+        [Page("", ""), Stream(("ADDED a 7", "ADDED b 5")), Stream(("ADDED a 7", "MODIFIED b 8")), Stream(), Stop()],
+        [
+            *("LIST limit=500", "REPLACE - @", "WATCH rv=-", "PUT a", "PUT b"),
+            *("WATCH rv=-", "PUT a", "PUT b", "WATCH rv=8"),
+        ],
+    ),
 }
 
 
@@ -217,16 +225,113 @@ def test_list_and_watch(script: list[Step], journal: list[str]) -> None:
     assert Run(script).run() == journal
 
 
-def test_a_list_is_as_old_as_its_first_request() -> None:
+def broken(name: str, version: int) -> WatchEvent:
+    """The change of an object that cannot be transformed."""
+    return WatchEvent("MODIFIED", widget(name, version, broken=True))
+
+
+ODD_BOOKMARK = widget("", 9)
+ODD_BOOKMARK["metadata"]["annotations"] = ["k8s.io/initial-events-end"]
+INITIAL = Stream(("ADDED a 7", "ADDED b 5", "END-OF-INITIAL 10"))
+STREAMED_RULES: dict[str, tuple[list[Step], list[str]]] = {
+    "the initial events fill the store in one step, and the same stream goes on as the watch": (
+        [Stream(("ADDED a 7", "ADDED b 5", "END-OF-INITIAL 10", "MODIFIED a 11", "DELETED b 12")), Stream(), Stop()],
+        ["WATCHLIST rv=-", "REPLACE a,b @10", "PUT a", "DELETE b", "WATCH rv=12"],
+    ),
+    "changes among the initial events count": (
+        [Stream(("ADDED a 7", "ADDED b 5", "DELETED a 8", "MODIFIED b 9", "BOOKMARK 9", "END-OF-INITIAL 10")), Stop()],
+        ["WATCHLIST rv=-", "REPLACE b @10"],
+    ),
+    "an object that cannot be transformed is there": (
+        [Stream(("ADDED a 7", "ADDED untransformable 8", "DELETED a 9", "END-OF-INITIAL 10")), Stop()],
+        ["WATCHLIST rv=-", "REPLACE - +untransformable @10"],
+    ),
+    "an object is there by its last state, whether it could be transformed before or not": (
+        [
+            Stream(
+                (
+                    *("ADDED a 2", broken("a", 3), broken("b", 4), "MODIFIED b 5", broken("c", 6), "DELETED c 7"),
+                    *("DELETED d 8", "END-OF-INITIAL 10"),
+                )
+            ),
+            Stop(),
+        ],
+        ["WATCHLIST rv=-", "REPLACE b +a @10"],
+    ),
+    "a bookmark whose annotations are of another shape ends nothing": (
+        [Stream(("ADDED a 7", WatchEvent("BOOKMARK", ODD_BOOKMARK), "ADDED b 5", "END-OF-INITIAL 10")), Stop()],
+        ["WATCHLIST rv=-", "REPLACE a,b @10"],
+    ),
+    "a stream that ends before the initial events do is begun again from nothing": (
+        [Stream(("ADDED x 7",)), INITIAL, Stop()],
+        ["WATCHLIST rv=-", "WAIT 0.8", "WATCHLIST rv=-", "REPLACE a,b @10"],
+    ),
+    "a server that does not know it is asked for a LIST in this round, and again in the next": (
+        [failure(Invalid, "Invalid", 422), PAGE, RESET, failure(Invalid, "Invalid", 422), PAGE, Stop()],
+        [
+            *("WATCHLIST rv=-", "LIST limit=500", "REPLACE a,b @10", "WATCH rv=10"),
+            *("ERROR ConnectionFailed", "WAIT 0.8", "WATCHLIST rv=-", "LIST limit=500", "REPLACE a,b @10"),
+        ],
+    ),
+    "a server that closes it at once is asked for a LIST": (
+        [Stream(seconds=0.1), PAGE, Stop()],
+        ["WATCHLIST rv=-", "LIST limit=500", "REPLACE a,b @10"],
+    ),
+    "an error among the initial events is met by a LIST": (
+        [Stream(("ADDED a 7", INTERNAL)), PAGE, Stop()],
+        ["WATCHLIST rv=-", "LIST limit=500", "REPLACE a,b @10"],
+    ),
+    "a refused connection and 429 are met by waits": (
+        [REFUSED, TOO_MANY, INITIAL, Stop()],
+        ["WATCHLIST rv=-", "WAIT 0.8", "WATCHLIST rv=-", "WAIT 1.6", "WATCHLIST rv=-", "REPLACE a,b @10"],
+    ),
+    "the next one is of the latest state too": (
+        [INITIAL, RESET, INITIAL, Stop()],
+        [
+            *("WATCHLIST rv=-", "REPLACE a,b @10", "WATCH rv=10", "ERROR ConnectionFailed", "WAIT 0.8"),
+            *("WATCHLIST rv=-", "REPLACE a,b @10"),
+        ],
+    ),
+}
+
+
+LISTED_AT: dict[bool, list[Step]] = {
+    False: [FORBIDDEN, Page("a", "10", "t1", answered_after=2), Page("b", answered_after=3), Stop()],
+    True: [REFUSED, Stream(INITIAL.events, answered_after=2), Stop()],
+}
+
+
+@pytest.mark.parametrize(("watch_list", "script"), LISTED_AT.items(), ids=["LIST", "streamed list"])
+def test_a_list_is_as_old_as_its_first_request(watch_list: bool, script: list[Step]) -> None:
     """An object that was written after that may be missing from it."""
-    run = Run([FORBIDDEN, Page("a", "10", "t1", answered_after=2), Page("b", answered_after=3), Stop()])
+    run = Run(script, watch_list=watch_list)
     run.run()
     assert run.listed_at == [0.8]
 
 
-def test_a_watch_that_is_stopped_as_it_opens_is_closed() -> None:
-    """The answer is there but not yet read (Run.run() looks for open watches)."""
-    assert Run([PAGE, Stream(stop=True)]).run() == [*START, "WATCH rv=10"]
+class TestNothingStaysOpen:
+    """No watch is left open, whatever ends it (Run.run() looks)."""
+
+    def test_stop_as_the_watch_opens(self) -> None:
+        """A stop that comes when the answer is there but not yet read."""
+        assert Run([PAGE, Stream(stop=True)]).run() == [*START, "WATCH rv=10"]
+
+    def test_stop_as_the_streamed_list_opens(self) -> None:
+        """The same for a list that is streamed."""
+        assert Run([Stream(stop=True)], watch_list=True).run() == ["WATCHLIST rv=-"]
+
+    def test_store_that_refuses_a_streamed_list(self) -> None:
+        """The stream of a list that cannot be stored is not the next watch."""
+        run = Run([INITIAL, Stop()], watch_list=True, unstorable=True)
+        with pytest.raises(RuntimeError, match="cannot be stored"):
+            run.run()
+        assert not run.left_open
+
+
+@pytest.mark.parametrize(("script", "journal"), STREAMED_RULES.values(), ids=STREAMED_RULES.keys())
+def test_streamed_list(script: list[Step], journal: list[str]) -> None:
+    """The run with lists streamed by watches is exactly this."""
+    assert Run(script, watch_list=True).run() == journal
 
 
 def test_waits_grow_to_a_minute_at_most() -> None:
@@ -287,3 +392,8 @@ class TestLastError:
         assert isinstance(error, ApiError)
         assert error.reason == "WatchesSilent"
         assert str(error).startswith("watches are silent: 2 in a row")
+
+    def test_a_streamed_list_that_is_refused_is_told(self) -> None:
+        run = Run([REFUSED, Stop()], watch_list=True)
+        run.run()
+        assert isinstance(run.reflector.last_error, ConnectionFailed)
