@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from informers.credentials import Authorizer, cause_of, pair
+from informers.encoding import decode
 from informers.errors import ConfigurationError
 from workqueue.clock import Clock
 
@@ -204,7 +205,7 @@ class ExecPlugin(Authorizer):
 
     def _parsed(self, answer: bytes, obtained_at: float) -> _Credentials:
         try:
-            credential = json.loads(answer)
+            credential = decode(answer)
         except ValueError:
             raise _Failed("its answer is not JSON") from None
         if not isinstance(credential, dict) or credential.get("kind") not in (None, "", "ExecCredential"):

@@ -207,14 +207,10 @@ def remove_applied_token(connection: Object) -> None:
         return
     try:
         manifest = json.loads(applied)
-    except ValueError:
+        if _spec_pairing(manifest).pop("token", None) is not None:
+            annotations[LAST_APPLIED] = json.dumps(manifest, separators=(",", ":")) + "\n"  # as kubectl writes it
+    except (ValueError, RecursionError):
         del annotations[LAST_APPLIED]
-        return
-    pairing = _spec_pairing(manifest)
-    if "token" not in pairing:
-        return
-    del pairing["token"]
-    annotations[LAST_APPLIED] = json.dumps(manifest, separators=(",", ":")) + "\n"  # as kubectl writes it
 
 
 def secret_value(secret: Mapping[str, Any] | None, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Edges of the state diagram in docs/connection.md, on a real API server with the mock Compass and real TLS."""
+"""Each edge of the state diagram in docs/connection.md, on a real API server with the mock Compass and real TLS."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from controller.resources import SECRET
 from e2e.mock_compass import MockCompass
 from e2e.mock_compass.examples import generate
-from e2e.mock_compass.faults import Fault
+from e2e.mock_compass.faults import HTML_503, Fault
 from e2e.world import CA_SECRET, CLUSTER_SECRET, World
 from tests.integration.connection.conftest import StartAgent
 from tests.integration.connection.observing import (
@@ -156,6 +156,81 @@ def test_a_certificate_is_renewed_in_time_and_on_request(world: World, agent: St
     status = (world.connection() or {})["status"]["connectionStatus"]
     assert status["renewed"] >= status["established"]
     wait_for_event(world, "CertificateRenewed")
+
+
+def test_a_restart_continues_with_stored_credentials(world: World, agent: StartAgent) -> None:
+    """A new process asks for no other certificate."""
+    synchronized(world, agent).stop()
+    for application in generate(4):
+        world.compass.put_application(application)
+    agent()
+    world.wait_for("the fourth Application", lambda: len(world.applications()) == 4)
+    assert issued(world) == 1
+
+
+def test_refused_labels_are_reported_later(world: World, agent: StartAgent) -> None:
+    """MetadataUpdateFailed while the Director refuses them; Applications are applied all the same."""
+    number = world.compass.faults.add(
+        Fault(kind="graphql_error", target="director", operation="setRuntimeLabel", message="no labels today")
+    )
+    for application in generate(3):
+        world.compass.put_application(application)
+    world.configure()
+    agent()
+    world.wait_for_state("MetadataUpdateFailed")
+    assert "no labels today" in wait_for_sync_error(world, "Failed to reconcile Runtime labels with proper URLs: ")
+    assert len(world.applications()) == 3
+    world.compass.faults.remove(number)
+    world.wait_for_state("Synchronized")
+
+
+def test_an_outage_is_no_loss(world: World, agent: StartAgent) -> None:
+    """Connector down: ConnectionMaintenanceFailed without touching the token; the certificate works when it is back."""
+    synchronized(world, agent)
+    world.configure()  # a token that would work
+    number = world.compass.faults.add(Fault(kind="status", target="any", status=503, body=HTML_503))
+    wait_for_error(world, "Error while trying to maintain connection: ", "HTTP 503")
+    assert world.state() == "ConnectionMaintenanceFailed"
+    assert len(world.applications()) == 3
+    world.compass.faults.remove(number)
+    world.wait_for_state("Synchronized")
+    assert world.connection_error() == ""
+    assert issued(world) == 1
+    wait_for_event(world, "ConnectionMaintenanceFailed", "ConnectionRestored")
+
+
+def test_an_expired_certificate_is_loss(world: World, agent: StartAgent) -> None:
+    """The Connector renews none for longer than the certificate lives: ConnectionFailed; a new token connects again."""
+    world.compass.settings.certificate_validity = 6
+    synchronized(world, agent)
+    number = world.compass.faults.add(
+        Fault(kind="status", target="connector", operation="signCertificateSigningRequest", status=503)
+    )
+    wait_for_error(world, "the client certificate expired at")
+    assert world.state() == "ConnectionFailed"
+    assert len(world.applications()) == 3
+    world.compass.settings.certificate_validity = 3600
+    world.compass.faults.remove(number)
+    world.configure()
+    world.wait_for_state("Synchronized")
+
+
+def test_addresses_that_move_are_stored(world: World, agent: StartAgent) -> None:
+    """The addresses that the Connector announces go to spec.managementInfo; invalid ones do not."""
+    synchronized(world, agent)
+    moved = world.compass.director_url.replace("localhost", "127.0.0.1")
+    world.compass.settings.director_url = moved
+    world.wait_for(
+        "the new address",
+        lambda: (world.connection() or {})["spec"]["managementInfo"]["directorUrl"] == moved,
+    )
+    assert moved in (world.secret(CLUSTER_SECRET) or {})["connection"]
+    for invalid in ("http://insecure.example", None):
+        world.compass.settings.director_url = invalid
+        wait_for_error(world, "configuration.managementPlaneInfo.directorURL")
+        assert (world.connection() or {})["spec"]["managementInfo"]["directorUrl"] == moved
+        world.compass.settings.director_url = moved
+        world.wait_for_state("Synchronized")
 
 
 def test_a_certificate_of_another_runtime_changes_nothing(world: World, agent: StartAgent) -> None:

@@ -1039,7 +1039,10 @@ def test_the_copy_of_kubectl_apply_stays_if_it_has_no_one_time_token(bench: Benc
     assert bench.connection["metadata"]["annotations"][LAST_APPLIED] == applied
 
 
-@pytest.mark.parametrize("form", ["as kubectl writes it", "broken"])
+DEEP = (400, 900, 1100, 100_000)
+
+
+@pytest.mark.parametrize("form", ["as kubectl writes it", "broken", *(f"{levels} levels" for levels in DEEP)])
 def test_a_literal_token_goes_from_the_copy_of_kubectl_apply_too(form: str) -> None:
     """Who may read the CompassConnection could use it there, and the pairing would be lost."""
     bench = Bench()
@@ -1047,6 +1050,9 @@ def test_a_literal_token_goes_from_the_copy_of_kubectl_apply_too(form: str) -> N
     pairing = {**PAIRING, "token": token}
     manifest = {"kind": "CompassConnection", "metadata": {"name": CONNECTION_NAME}, "spec": {"pairing": pairing}}
     applied = orjson.dumps(manifest).decode() + ("\n" if form != "broken" else "}")
+    if form.endswith("levels"):
+        levels = int(form.split(maxsplit=1)[0])
+        applied = f'{{"x": {"[" * levels}{"]" * levels}, {applied[1:]}'
     metadata = {"name": CONNECTION_NAME, "annotations": {LAST_APPLIED: applied, "other": "stays"}}
     bench.server.put(COMPASS_CONNECTION, {"metadata": metadata, "spec": {"pairing": pairing}})
     bench.connector.outages.begin("oathkeeper", delay=0.0)
@@ -1054,7 +1060,7 @@ def test_a_literal_token_goes_from_the_copy_of_kubectl_apply_too(form: str) -> N
     assert token not in str(bench.connection), "at once, whatever becomes of the pairing"
     annotations = bench.connection["metadata"]["annotations"]
     assert annotations["other"] == "stays"
-    if form != "broken":
+    if form == "as kubectl writes it":
         assert orjson.loads(annotations[LAST_APPLIED])["spec"]["pairing"] == PAIRING
     bench.connector.outages.clear()
     bench.run(SYNC_PERIOD)
