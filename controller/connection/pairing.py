@@ -83,9 +83,11 @@ class Pairing:
 
     def run(self, pairing: StoredPairing, state: State) -> StoredCredentials | PairingFailure:
         """Begin this pairing, or continue it. Raises RevokedMeanwhile."""
-        earlier = state.memory.unsaved
-        resumed = earlier is not None and earlier.pairing.is_same(pairing)
-        self._progress = replace(earlier, pairing=pairing) if earlier and resumed else PairingProgress(pairing)
+        unsaved = state.memory.unsaved
+        if unsaved is not None and unsaved.pairing.is_same(pairing):
+            self._progress = replace(unsaved, pairing=pairing)
+        else:
+            self._progress = PairingProgress(pairing)
         try:
             self._assert_usable(pairing)
             if not pairing.key:
