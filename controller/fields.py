@@ -28,11 +28,11 @@ def annotations(obj: Mapping[str, Any]) -> dict[str, str]:
 
 
 def owner_references(obj: Mapping[str, Any]) -> list[Object]:
-    """The complete ownerReferences."""
+    """The complete ownerReferences, without empty texts."""
     return [
         reference
         for reference in objects(obj["metadata"].get("ownerReferences"))
-        if all(isinstance(reference.get(name), str) for name in _OWNER_TEXTS)
+        if all(isinstance(text := reference.get(name), str) and text for name in _OWNER_TEXTS)
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
@@ -89,6 +89,7 @@ def test_any_value_in_any_place_of_an_application(way: list[int], value: Any) ->
 
 @quickly
 @given(name=st.sampled_from(["shop-id-shop-bundle", "theirs"]), way=PLACES, value=VALUES)
+@example(name="theirs", way=[0, 2, 0, 2], value="")  # an owner without a name
 def test_any_value_in_any_place_of_a_secret(name: str, way: list[int], value: Any) -> None:
     """Labels, owners, data: of the agent's own and of one that is like it."""
     agent = _synchronized()
