@@ -33,8 +33,8 @@ PERSISTENT_VOLUMES = Resource(
 
 _INSTANCE_TYPES = (
     "node.kubernetes.io/instance-type",
-    "beta.kubernetes.io/instance-type",
-)  # the name until Kubernetes 1.17
+    "beta.kubernetes.io/instance-type",  # the name until Kubernetes 1.17
+)
 _ZERO = "0"
 _MAX_TEXT = 253
 _QUANTITIES = {"cpu": "cpu", "ephemeralStorage": "ephemeral-storage", "memory": "memory", "pods": "pods"}

@@ -30,7 +30,7 @@ _OPTIONAL = frozenset({"events", "nodes", "persistentvolumes"})
 """For Events and for the log line with cluster metrics. The agent does all other work without them."""
 
 _AUTHORIZED = frozenset({400, 403, 404, 409, 410, 422})
-"""HTTP statuses of requests that pass the check of permissions."""
+"""HTTP statuses of requests that pass the check of permissions. 403 can be that of a quota or an admission plug-in."""
 
 LONGEST_RETRY_SECONDS = 300.0
 """The longest delay between retries of a failed key, in each controller, and without its jitter."""
@@ -168,7 +168,7 @@ class Report:
                 self._written, self._error = texts, ""
 
     def _knows_that_none_is_missing(self) -> bool:
-        """At once if this process has reported those that were missing."""
+        """Whether the report can be removed: at once if this process wrote it, else after leading for a while."""
         now = self._clock.monotonic()
         if not self._leads():
             self._leads_since = None

@@ -180,7 +180,10 @@ def _one_of(*words: _T) -> Callable[[str], _T]:
 
 
 def _var(name: str, default: str, parse: Callable[[str], _T], meaning: str) -> _T:
-    """A field read from APP_<name>. Its default passes through the same parser as values of operators."""
+    """A field read from APP_<name>. Its default passes through the same parser as values of operators.
+
+    `parse` raises ValueError. Its text is the expected value ("a duration such as 180s"), not the problem.
+    """
     value: _T = field(
         default_factory=lambda: parse(default),
         metadata={"name": _PREFIX + name, "default": default, "parse": parse, "meaning": meaning},

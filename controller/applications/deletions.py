@@ -59,12 +59,12 @@ class DeletionGuard:
         Does not change any state.
         """
         new = {name: uid for name, uid in gone.items() if (name, uid) not in self._allowed}
-        name = fingerprint(new)
+        expected = fingerprint(new)
         too_many = self._limit is not None and len(new) * 100 > self._limit * managed
-        confirmed = too_many and confirmation == name
+        confirmed = too_many and confirmation == expected
         held = frozenset(new if too_many and not confirmed else ())
         allowed = None if self._limit is None else frozenset(gone.keys() - held)
-        return Verdict(held, allowed, len(new), name, confirmed)
+        return Verdict(held, allowed, len(new), expected, confirmed)
 
     def settle(self, gone: Mapping[str, str], verdict: Verdict) -> None:
         """Remember the allowed deletions, when they are final."""

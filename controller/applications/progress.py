@@ -41,7 +41,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The state of the cluster. `pending` names have no result yet; `failed` has an error for each name."""
+    """How far a plan is applied. `pending`: the number of names without a result; `failed`: the errors by name."""
 
     generation: int
     desired: int

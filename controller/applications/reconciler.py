@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 _TRIES = 10  # of one name with fresh data; if they fail, another client changes it all the time, and back-off applies
 _DELETION_SECONDS = 10.0  # components remove their finalizers within seconds; after this time, a deletion is reported
-_LOOK_AGAIN = 300.0  # what other components have to change triggers the key, too
+_LOOK_AGAIN = 300.0  # seconds until a retry when others have to act; usually their change triggers the key earlier
 
 
 class _Comparison(NamedTuple):
@@ -364,7 +364,7 @@ class ApplicationReconciler:
         )
 
     def _failed(self, name: str, plan: Plan, error: str, *, repeatedly: bool = True) -> bool:
-        """Report a failure, with an Event if it is another one than before, or `repeatedly`. False if it is not."""
+        """Returns whether the failure differs from the last one; if not, an Event is written only `repeatedly`."""
         is_news = self._progress.failed(name, plan, error)
         if is_news or repeatedly:
             about = self._applications.get(name) or {

@@ -100,7 +100,7 @@ class SyncReconciler:
         self._workers = workers
         self._progress = progress
         self._health = health
-        self._identity = OwnerCheck(health)
+        self._owner_check = OwnerCheck(health)
         self._backoff = backoff
         self._internal_backoff = internal_backoff
         self._recorder = recorder
@@ -140,7 +140,7 @@ class SyncReconciler:
         registration = credentials.registration
         if registration is None or self._clock.time() >= credentials.not_after:
             return _skip("the certificate has expired, or its Runtime is unknown")
-        if state is status.ConnectionState.CONNECTION_FAILED and not self._identity.is_another(
+        if state is status.ConnectionState.CONNECTION_FAILED and not self._owner_check.is_of_another_runtime(
             credentials, registration
         ):
             return _skip("the connection has failed")
@@ -182,10 +182,10 @@ class SyncReconciler:
         try:
             director = self._clients.director(credentials, registration)
             with self._credentials.unchanged(credentials), logs.bind(requestID=identifier):
-                if not self._identity.check_owner(director, credentials, registration, request_id=identifier):
+                if not self._owner_check.check_owner(director, credentials, registration, request_id=identifier):
                     return Result(requeue_after=self._backoff.failed(self._backoff_key))
                 assignment = director.fetch(registration.runtime_id, request_id=identifier)
-                if not self._identity.check_owner(
+                if not self._owner_check.check_owner(
                     director, credentials, registration, request_id=identifier, after_fetch=True
                 ):
                     return Result(requeue_after=self._backoff.failed(self._backoff_key))
@@ -246,7 +246,7 @@ class SyncReconciler:
         plan = self._progress.publish(wanted, verdict, request_id=identifier)
         known = previous.by_name if previous is not None else {}
         for name in self._applications.differing(plan):
-            # Otherwise slow failures would occupy all workers with each sync, and drift would wait.
+            # Retries are not urgent: slow failures would occupy all workers with each sync, and drift would wait.
             is_retry = self._progress.has_failed(name) and known.get(name) is wanted.by_name.get(name)
             (urgent if name in managed and not is_retry else later).append(name)
         self._progress.expect([*urgent, *later])
@@ -385,7 +385,9 @@ class SyncReconciler:
 
 
 def _skip(why: str) -> Result:
-    """There is nothing to fetch. A change triggers this key, and a clock that was wrong is looked at again."""
+    """There is nothing to fetch. A change triggers this key. A correction of the clock does not, so the time is checked
+    again.
+    """
     log.debug("Skipped", extra={"reason": why})
     return Result(requeue_after=_LATEST_LOOK_SECONDS)
 

@@ -115,7 +115,7 @@ def _probes(
         return problem("Compass", f"not asked: {error}", cure)
     except CompassError as error:
         return unknown("Compass", f"not asked: {error}")
-    return tuple(probe(party, url, context, timeout=_PROBE_SECONDS, now=now) for party, url in urls.items())
+    return tuple(probe(server, url, context, timeout=_PROBE_SECONDS, now=now) for server, url in urls.items())
 
 
 def examine(facts: Facts) -> list[Finding]:
@@ -206,17 +206,17 @@ def _servers(facts: Facts) -> list[Finding]:
     for probed in facts.probes:
         via = f" through the proxy {probed.via}" if probed.via else ""
         if probed.failed is None and (cure := _odd_status(probed.status)):
-            found.append(warning(probed.party, f"{probed.url} answers{via} with HTTP {probed.status}", cure))
+            found.append(warning(probed.server, f"{probed.url} answers{via} with HTTP {probed.status}", cure))
         elif probed.failed is None:
             text = f"{probed.url} answers{via} with HTTP {probed.status}; its TLS certificate is"
             if facts.settings.skip_compass_tls_verify:
                 cure = f"remove APP_SKIP_COMPASS_TLS_VERIFY; for a private CA, {PRIVATE_CA}"
-                found.append(warning(probed.party, f"{text} not verified", cure))
+                found.append(warning(probed.server, f"{text} not verified", cure))
             else:
-                found.append(ok(probed.party, f"{text} verified"))
+                found.append(ok(probed.server, f"{text} verified"))
         else:
             cure = _trust_cure(facts) if probed.failed is Step.TRUST else _CURES[probed.failed]
-            found.append(problem(probed.party, f"{probed.url}{via}: {probed.text}", cure))
+            found.append(problem(probed.server, f"{probed.url}{via}: {probed.text}", cure))
     return found
 
 

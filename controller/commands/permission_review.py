@@ -30,8 +30,8 @@ class Permission:
 
 def needed(settings: Settings) -> tuple[Permission, ...]:
     """The permissions that the work needs, without those for Events, the cluster metrics and the commands."""
-    # A cache may be older than a deletion, and a write that conflicts reads the object again.
-    one = ("list", "watch", "get")
+    # "get": if the CompassConnection was deleted, the configuration is read from the API server and not from the cache.
+    reading = ("list", "watch", "get")
     found = [
         *_permissions(COMPASS_CONNECTION, "list", "watch", "get", "create", "update"),
         *_permissions(COMPASS_CONNECTION, "update", subresource="status"),
@@ -39,8 +39,8 @@ def needed(settings: Settings) -> tuple[Permission, ...]:
         *_permissions(
             SECRET, "list", "watch", "get", "create", "update", "delete", namespace=settings.integration_namespace
         ),
-        *_named(CONFIG_MAP, settings.configuration, *one),
-        *_named(SECRET, settings.configuration, *one),
+        *_named(CONFIG_MAP, settings.configuration, *reading),
+        *_named(SECRET, settings.configuration, *reading),
         *_credentials(settings.cluster_certificates_secret),
         *_credentials(settings.ca_certificates_secret),
     ]

@@ -49,7 +49,7 @@ class Probe:
     not in the answer. `received`: the time of this machine at that moment. Both are in epoch seconds.
     """
 
-    party: str
+    server: str
     url: str
     failed: Step | None = None
     text: str = ""
@@ -59,14 +59,14 @@ class Probe:
     received: float = 0.0
 
 
-def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now: Callable[[], float]) -> Probe:
+def probe(server: str, url: str, context: ssl.SSLContext, *, timeout: float, now: Callable[[], float]) -> Probe:
     """Send one request, which has `timeout` seconds. `now`: the wall clock."""
     if fault := fault_of_url(url):
-        return Probe(party, url, failed=Step.NAME, text=f"the address {fault}")
+        return Probe(server, url, failed=Step.NAME, text=f"the address {fault}")
     try:
         proxy = proxy_for(url)
     except InvalidRequest as error:
-        return Probe(party, url, failed=Step.CONNECTION, text=str(error))
+        return Probe(server, url, failed=Step.CONNECTION, text=str(error))
     with contextlib.closing(Pool(context, proxy_for=lambda _: proxy)) as pool:
         try:
             answer = pool.send(
@@ -74,9 +74,9 @@ def probe(party: str, url: str, context: ssl.SSLContext, *, timeout: float, now:
             )
         except TransportError as error:
             step = _STEPS.get(error.kind) or (Step.ANSWER if error.is_sent else Step.CONNECTION)
-            return Probe(party, url, failed=step, text=str(error))
+            return Probe(server, url, failed=step, text=str(error))
     via = (urlsplit(proxy.url).hostname or "") if proxy else ""
-    return Probe(party, url, via=via, status=answer.status, date=_epoch(answer.headers.get("Date")), received=now())
+    return Probe(server, url, via=via, status=answer.status, date=_epoch(answer.headers.get("Date")), received=now())
 
 
 def _epoch(date: str | None) -> float | None:

@@ -78,7 +78,7 @@ def revoke(
 
 
 class _Revocation:
-    """One run. `_snapshot` is the last snapshot, `_revoked` has the fingerprints of the certificates revoked by it.
+    """One run. `_snapshot`: the last one; `_revoked`: fingerprints of the certificates that this run has revoked.
 
     `_not_revoked` says which certificate Compass does not accept and so does not revoke.
     """

@@ -58,7 +58,7 @@ _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"?\s*+(:?)', re.DOTALL)
 _MAX_ERRORS = 10_000
 _MAX_PATH = 20
 
-#: Seconds that a server may ask for; longer ones are not believed.
+#: Digits of the seconds that a server may ask for; a longer number is not believed.
 _MAX_RETRY_AFTER_DIGITS = 5
 
 #: Seconds after which Compass's gateway has new room, which its 429 does not say. Without this pause a fleet above the
@@ -175,10 +175,11 @@ class ErrorEntry:
 def read_errors(
     errors: Raw, data: Raw | None, operation: Operation[Any], secrets: frozenset[str], *, is_graphql: bool
 ) -> tuple[ErrorEntry, ...]:
-    """The errors, sorted by message, code and path. `data`: the data beside them: if it has texts, those of the errors
-    may repeat its secrets, and are not shown. `secrets`: the secret values of the request. Raises InvalidAnswer.
+    """The errors, sorted by message, code and path. Raises InvalidAnswer.
 
-    `is_graphql`: whether the answer is certainly one of GraphQL. Otherwise the result is () without any message.
+    `data`: the data of the same answer. If it has texts, the messages of the errors may repeat its secrets, so they are
+    not shown. `secrets`: the secret values of the request. `is_graphql`: the answer is certainly one of GraphQL;
+    otherwise, errors without a single message lead to ().
     """
     entries = _decoded(errors, list[Any])
     if entries is None:
@@ -259,7 +260,7 @@ class Answer(Generic[T]):
 
 
 class _Document(Struct):
-    """The parts of a GraphQL answer as texts of JSON. They refer to the body, which stays in memory as long."""
+    """The parts of a GraphQL answer, undecoded. They refer to the body, so it stays in memory as long as they do."""
 
     data: Raw | UnsetType = UNSET
     errors: Raw | UnsetType = UNSET

@@ -11,7 +11,7 @@
     └── GraphQLError         an error in a GraphQL answer that is no refusal
 
 Callers decide by type, `code` or `path`, never by text. No message holds a secret: whatever comes from a server has
-been redacted, stripped of control characters and cut before it gets here.
+been redacted, escaped and shortened before it gets here.
 """
 
 from collections.abc import Iterator

@@ -96,7 +96,7 @@ _ID = attrgetter("id")
 
 
 class Call(Protocol):
-    """A call of the Director; raises any CompassError."""
+    """A call of the Director; may raise any CompassError."""
 
     def __call__(self, operation: Operation[T], variables: dict[str, Any], *, timeout: float) -> Answer[T]: ...
 

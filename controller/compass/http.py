@@ -86,7 +86,7 @@ class HttpClient(requests.adapters.BaseAdapter):
     def send(
         self, request: requests.PreparedRequest, *_: Any, timeout: Any = None, finish: bool = True, **__: Any
     ) -> requests.Response:
-        """The whole answer. With `finish`, a stop ends the request only until it begins."""
+        """The whole answer. A stop ends a request before it begins; with `finish`, not after."""
         assert request.method
         assert request.url
         assert isinstance(request.body, bytes)
@@ -117,7 +117,7 @@ class HttpClient(requests.adapters.BaseAdapter):
 
 
 def is_outage(status: int) -> bool:
-    """Whether the status has the same meaning for any body."""
+    """Whether the status alone means that Compass is unavailable, whatever the body."""
     return status >= 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 

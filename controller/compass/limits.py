@@ -26,7 +26,7 @@ _ANSWER_SHARE, _APPLICATIONS_SHARE = 1 / 9, 3 / 4
 #: An answer has at least so many bytes for each value in it. JSON of Compass has twenty.
 _BYTES_PER_VALUE = 6
 
-#: Memory for each Application in the setting for their number: more than twice that of usual ones.
+#: Memory for each of APP_MAX_APPLICATIONS Applications, in bytes: more than twice what a usual one needs.
 _PER_ALLOWED_APPLICATION = 16 * 1024
 
 #: All memory for a part of an application (an API, an event, a client id, a header), in bytes: as a value, as the

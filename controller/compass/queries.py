@@ -1,6 +1,6 @@
 """Every GraphQL operation that the agent sends. Values travel as variables, never inside the text.
 
-Only what becomes part of a Kubernetes object is asked for. Nested lists are read with the Director's own maximum and
+Only what the agent uses is requested. Nested lists are read with the Director's own maximum and
 carry their cursors, so that none of them is ever cut off unnoticed.
 """
 

@@ -106,7 +106,7 @@ class SignedCertificate:
 
 
 class Value(Struct, frozen=True, gc=False):
-    """There are many, and none refers to itself: the garbage collector does not look at them."""
+    """There are many, and none is part of a reference cycle, so the garbage collector skips them (gc=False)."""
 
 
 class PageInfo(Value, frozen=True):
@@ -159,7 +159,7 @@ class EventDefinition(Value, frozen=True):
 
 
 class Credential(Value, frozen=True):
-    """All kinds in one. A kind that the agent knows has all fields of its kind."""
+    """Credentials of any kind. For a kind that the agent knows, none of its fields is null."""
 
     typename: Filled = msgspec.field(name="__typename")
     username: str | None = None
@@ -256,13 +256,13 @@ class Assignment:
 
 
 class Runtime(Struct):
-    """The labels are texts of JSON, because their values may be of any type and size."""
+    """The labels are undecoded JSON, because their values may be of any type and size."""
 
     labels: dict[str, Raw] | None = None
 
 
 class PageData(Struct):
-    """The applications are texts of JSON: those of the last fetch are not decoded again."""
+    """The applications are undecoded JSON: those of the last fetch are not decoded again."""
 
     runtime: Runtime
     applicationsForRuntime: Page[Raw]
@@ -301,7 +301,7 @@ class PartsData(Struct):
 
 
 class Viewer(Value, frozen=True):
-    """Whom the Director takes the owner of the certificate for; `type` is "RUNTIME" for a Runtime."""
+    """The owner of the certificate, as the Director knows it; `type` is "RUNTIME" for a Runtime."""
 
     id: Filled
     type: str

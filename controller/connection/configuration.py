@@ -320,7 +320,9 @@ def _fault(key: str, values: Values) -> str:
 
 
 def _with_raw_encoded(values: Values) -> Values:
-    """Cockpits of Compass show `rawEncoded`: base64 of a JSON with the token and the URL of the Connector."""
+    """The values with the decoded token, if it is a `rawEncoded` one, as the user interfaces of Compass show it: base64
+    of a JSON with the token and the URL of the Connector.
+    """
     try:
         raw = decode(base64.b64decode(values.get(_TOKEN) or "", validate=True))
     except ValueError:

@@ -95,8 +95,8 @@ class Registration:
 class StoredPairing:
     """A pairing in progress, with all data to continue after a restart.
 
-    `token`: the next one to use. Without a `key` it is the configured token, which was removed from the
-    CompassConnection, and nothing else has happened. `configured_token`: the fingerprint of that one.
+    `token`: the next one to use. Without a `key` it is the configured token, and there is no answer of the Connector;
+    only one from spec.pairing is stored in this form. `configured_token`: the fingerprint of the configured token.
     `fallback_fingerprint`: that of the configuration in Secret or ConfigMap at that time. `connection_uid`: that of the
     CompassConnection, "" for none. `since`: the time when the token was found, in epoch seconds.
     """
@@ -518,7 +518,7 @@ def _parsed(kind: type[_T], secret: Mapping[str, Any] | None, key: str) -> _T | 
         return None
     if not isinstance(values, dict):
         return None
-    # A missing text is like an empty one, which is reported: the others, like the token that is used, are not lost.
+    # A missing text counts as empty, which is reported. So the other values, such as `paired_with`, are not lost.
     texts = {f.name: "" for f in fields(kind) if f.type is str}
     known = {f.name: values[f.name] for f in fields(kind) if f.name in values and _fits(values[f.name], f.type)}
     try:

@@ -96,7 +96,9 @@ class Observations:
 
 
 class Health:
-    """Thread-safe. Subscribers are called outside the lock, when a refusal or the owner changes."""
+    """The observations of one term of leadership. Thread-safe. Subscribers are called outside the lock, when a refusal
+    or the owner changes.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -171,7 +173,7 @@ class OwnerCheck:
     def __init__(self, health: Health) -> None:
         self._health = health
 
-    def is_another(self, credentials: StoredCredentials, registration: Registration) -> bool:
+    def is_of_another_runtime(self, credentials: StoredCredentials, registration: Registration) -> bool:
         """Whether the certificate belongs to a Runtime other than the configured one."""
         owner = self._known(credentials, registration)
         return owner is not None and owner.actual not in (None, registration.runtime_id)

@@ -190,7 +190,7 @@ class Pairing:
         may_have_used = earlier.may_have_used if earlier is not None else ""
         # If the certificate is refused as well, Compass may have an outage, and the token may still be valid.
         outage = bool(state.refusals)
-        # A refusal does not say that an earlier attempt may have used the token.
+        # The text of a refusal says that an earlier attempt may have used the token: that may be the cause.
         refused = fate in (TokenFate.REFUSED, TokenFate.ANSWER_LOST)
         if fate in (TokenFate.SPENT, TokenFate.STATE_CHANGED):
             self._forget()
@@ -279,8 +279,8 @@ def _fate_of_token(error: CompassError, pairing: StoredPairing) -> TokenFate:
 def _is_final(fate: TokenFate, pairing: StoredPairing, now: float) -> bool:
     """Whether the pairing can be given up. After a refusal, only when its token has expired; `now` in epoch seconds.
 
-    A configured token in Secret or ConfigMap is tried without an end: `since` is the time of this attempt, because the
-    first one is not stored, and an outage, which looks the same, may be longer than any process lives.
+    A configured token in Secret or ConfigMap is never given up: its `since` is the time of this attempt, because no
+    earlier one is stored. An outage looks like a refusal, and may last longer than any process.
     """
     if fate in (TokenFate.SPENT, TokenFate.STATE_CHANGED):
         return True

@@ -50,7 +50,7 @@ class TokenFate(Enum):
     WRONG_ADDRESS = auto()
     """The server demands a client certificate, so it is the one for later calls. It has not seen the token."""
     UNCERTAIN = auto()
-    """The answer was lost or invalid, or a component of Compass failed: the token may be used."""
+    """The answer was lost or invalid, or a component of Compass failed: Compass may have used the token."""
     REFUSED = auto()
     """The Connector refused it: it is unknown, used or expired, or Compass cannot look it up."""
     ANSWER_LOST = auto()
@@ -267,7 +267,7 @@ def revocation_unfinished() -> Problem:
 
 
 def clock_difference(seconds: float) -> str:
-    """The remark for a certificate that is not valid yet when the agent receives it."""
+    """The remark for a certificate that is not valid yet, or has already expired, when the agent receives it."""
     return f"the clocks of Compass and this cluster differ by {status.duration(seconds)} or more"
 
 

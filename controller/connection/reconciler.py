@@ -214,7 +214,7 @@ class ConnectionReconciler:
         self._after_new_credentials(result, NewCredentials(_is_requested(state), renewed_because=cause.value))
 
     def _after_new_credentials(self, credentials: StoredCredentials, report: NewCredentials) -> None:
-        """They replace the earlier ones."""
+        """What follows a pairing or a renewal. These credentials replace the earlier ones."""
         self._pauses.connector.succeeded()
         self._remember(unreported=report, last_call=self._call_with(credentials))
         self._write_gateway_ca(credentials.ca_pem)

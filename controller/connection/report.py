@@ -179,7 +179,9 @@ def _write_problem(obj: Object, problem: Problem, *, now: float) -> None:
 
 
 def _write_certificate(obj: Object, state: State) -> None:
-    """Its dates, also after they were edited or removed. The time of its receipt stays if it is not known."""
+    """The dates of the certificate, also after they were edited or removed. If the time of its receipt is unknown, the
+    one in the status stays.
+    """
     part, stored = status.connection_part(obj), state.stored
     if stored is None:
         part["certificateStatus"] = {}

@@ -146,10 +146,12 @@ class NewCredentials:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """`refused_before`, `failing_before`: what the status says of the time before this process, read once: since when
-    which service refuses which certificate, and which pairing fails; monotonic seconds, so they may be negative. Their
-    certificate and configuration are labels, as in the status. `unsaved`: a pairing with an answer that is not stored
-    yet. `unreported`: what was done and is not in the status yet.
+    """What this process knows and does not store.
+
+    `refused_before`, `failing_before`: read once, from the status that an earlier process has left: the refusals of a
+    certificate, and the failing pairing with the time of its first failure. Their times are monotonic seconds, so they
+    may be negative. Their certificate and configuration are labels, as in the status. `unsaved`: a pairing with an
+    answer that is not stored yet. `unreported`: what was done and is not in the status yet.
     """
 
     refused_before: tuple[Refusal, ...] = ()
@@ -358,7 +360,9 @@ class State:
 
     @cached_property
     def is_new_object(self) -> bool:
-        """Neither status nor URLs of the CompassConnection are those of the credentials: the earlier was deleted."""
+        """This CompassConnection replaces a deleted one: neither its status nor its URLs are those of the credentials.
+        Also if there is none.
+        """
         connection, known = self.connection, self.registration
         if connection is None:
             return True
@@ -442,9 +446,9 @@ class State:
         """Whether new credentials are requested although there are usable ones.
 
         A token in the CompassConnection requests them, and so does a CompassConnection whose status does not match the
-        stored credentials, because the earlier object was deleted. But the token that obtained them is used, and
-        without a token a pairing is neither possible nor intended; this is also the state after a crash between storing
-        credentials and writing the status. If a pairing has failed for long enough, the credentials are used.
+        stored credentials, because the earlier object was deleted. But nothing is requested by the token that obtained
+        them (so not after a crash between storing credentials and writing the status), nor without a token. If a
+        pairing has failed for long enough, the stored credentials are used.
         """
         configuration = self.relevant_configuration
         if configuration is None or self.reconnect_abandoned:
@@ -458,7 +462,9 @@ class State:
 
     @cached_property
     def reconnect_abandoned(self) -> bool:
-        """It has failed for longer than an outage can last, and not because Compass could not be reached."""
+        """The new pairing has failed for longer than an outage lasts, and not because Compass could not be reached; or
+        its configuration has been unusable for as long.
+        """
         failure, observed = self.pairing_failure, self.memory.configuration
         if failure is not None:
             unreached = failure.fate in (TokenFate.UNTOUCHED, TokenFate.WRONG_ADDRESS, TokenFate.UNCERTAIN)

@@ -53,7 +53,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class ApplicationCounts:
-    """Number of Applications that the Director assigns, and numbers of those that are in sync or failed."""
+    """Numbers of Applications that the Director assigns and that are in sync, and errors of the failed ones by name."""
 
     desired: int
     synced: int
@@ -257,7 +257,7 @@ _PENDING = "Pending"
 
 
 class Lasting(StrEnum):
-    """Conditions that exist only while they are true. A restart finds in them since when that is."""
+    """Problems that last. Each is a condition only while it is true, and a restart finds in it since when that is."""
 
     CERTIFICATE_REFUSED = "CertificateRefused"
     PAIRING_FAILING = "PairingFailing"

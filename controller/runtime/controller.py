@@ -8,7 +8,7 @@
 - After a stop no reconcile begins. Running reconciles finish, and `run` returns after the last one.
 
 Rules and their order are those of controller-runtime (pkg/internal/controller/controller.go). A reconciler gets the key
-of an object, never a change (level-triggered). A deleted object is a success.
+of an object, never a change (level-triggered). That the object does not exist is no error.
 """
 
 import logging

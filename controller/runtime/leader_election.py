@@ -2,8 +2,8 @@
 
 - A candidate takes the Lease over when it has seen no renewal for the duration in the record, and for its own duration,
   by its *own* clock. The times in the record are never compared with a clock, so clocks may differ.
-- Only a write that changes renewTime is a renewal. A Lease that is deleted, emptied or edited by a person runs out as
-  it was last renewed, because its holder may not know yet and still writes.
+- Only a change of renewTime counts as a renewal, so an edit of other fields neither shortens nor extends a Lease. One
+  that a person deletes or empties counts as renewed when that is seen, because its holder may still write.
 - A released Lease is free at once. Its record has no holder and a duration of one second, as client-go writes it.
 - The holder renews every retry period. If no renewal succeeds within the renew deadline, its term ends. The deadline is
   shorter than the duration in the record, so this is before another process can take over.

@@ -1,7 +1,7 @@
 """Detects that the API server is available again, so that nothing waits for a back-off that has grown in the outage.
 
-Each return is reported once, and those of a server that fails again and again with growing intervals, because each of
-them costs a list of everything. A server that was ready at each look has had no outage.
+A return is reported once. If the server fails again and again, the reports have growing intervals, because each of them
+costs a list of everything. A server that was ready at each look has had no outage.
 """
 
 import logging
