@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 CONFIRM_DELETIONS = "compass.kyma-project.io/confirm-deletions"
 """Annotation of the CompassConnection. Its value is the fingerprint of the confirmed deletions.
@@ -17,20 +18,23 @@ _FINGERPRINT_DIGITS = 16
 class Verdict:
     """The decision about the Applications that are no longer assigned.
 
-    `held` must stay until they are confirmed. `allowed`: the only ones to delete; None without a limit. `new` counts
-    those that no earlier verdict allowed, `fingerprint` identifies exactly these. `confirmed`: they exceed the limit
-    and were confirmed.
+    `held` must stay until they are confirmed. `allowed`: names and uids of those to delete. `limited`: there is a
+    limit. `new` counts those that no earlier verdict allowed, `fingerprint` identifies exactly these. `confirmed`: they
+    exceed the limit and were confirmed.
     """
 
     held: frozenset[str]
-    allowed: frozenset[str] | None
+    allowed: frozenset[tuple[str, str]]
+    limited: bool
     new: int
     fingerprint: str
     confirmed: bool
 
-    def allow(self, name: str) -> bool:
-        """Not if this Application appeared later: then the next verdict counts it."""
-        return self.allowed is None or name in self.allowed
+    def allows(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether an Application may be deleted. With a limit, one that appeared later waits until the next verdict
+        counts it.
+        """
+        return not self.limited or (metadata["name"], metadata["uid"]) in self.allowed
 
 
 def fingerprint(uids: Mapping[str, str]) -> str:
@@ -63,9 +67,9 @@ class DeletionGuard:
         too_many = self._limit is not None and len(new) * 100 > self._limit * managed
         confirmed = too_many and confirmation == expected
         held = frozenset(new if too_many and not confirmed else ())
-        allowed = None if self._limit is None else frozenset(gone.keys() - held)
-        return Verdict(held, allowed, len(new), expected, confirmed)
+        allowed = frozenset((name, uid) for name, uid in gone.items() if name not in held)
+        return Verdict(held, allowed, self._limit is not None, len(new), expected, confirmed)
 
-    def settle(self, gone: Mapping[str, str], verdict: Verdict) -> None:
+    def settle(self, verdict: Verdict) -> None:
         """Remember the allowed deletions, when they are final."""
-        self._allowed = frozenset((name, uid) for name, uid in gone.items() if name not in verdict.held)
+        self._allowed = verdict.allowed

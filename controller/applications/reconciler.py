@@ -317,18 +317,18 @@ class ApplicationReconciler:
             kept = self._secrets.remove(self._secrets.unwanted(name, ()), NOT_ASSIGNED)
         elif not is_managed(application):
             kept = self._secrets.remove(self._secrets.left_behind(name), NOT_ASSIGNED)
-        elif not plan.deletions.allow(name) and not is_being_deleted(application):
+        elif not plan.desired.removes(application):
+            log.debug("Skipped", extra={"reason": "the application has a problem under another name"})
+            return
+        elif not is_being_deleted(application) and not plan.deletions.allows(application["metadata"]):
             log.debug("Skipped", extra={"reason": "the next fetch counts it and decides"})
             return
-        elif plan.desired.removes(application):
+        else:
             hidden = self._secrets.hidden(application, ())
             if not is_being_deleted(application):
                 self._applications.delete(application, "it is no longer assigned in Compass")
             kept = self._secrets.remove([*self._secrets.unwanted(name, ()), *hidden], NOT_ASSIGNED)
             self._check_deletion(self._applications.get(name), "it is no longer assigned in Compass")
-        else:
-            log.debug("Skipped", extra={"reason": "the application has a problem under another name"})
-            return
         self._warned.pop(name, None)
         self._check_deletions(kept, NOT_ASSIGNED)
 

@@ -279,7 +279,7 @@ class SyncReconciler:
                 )
                 self._recorder.event(connection, "Warning", "ConfirmationVoid", text)
                 log.warning(text)
-        self._guard.settle(gone, verdict)
+        self._guard.settle(verdict)
         if not verdict.held and verdict.new * 2 > managed:
             text = f"{verdict.new} of {managed} Applications are being deleted"
             self._recorder.event(connection, "Warning", "MassDeletion", text)

@@ -40,20 +40,20 @@ def test_a_released_deletion_is_not_held_later() -> None:
     """Deletions that take several syncs go on, though ever fewer Applications are left."""
     guard = DeletionGuard(50)
     gone = _gone(10)
-    guard.settle(gone, guard.judge(gone, managed=10, confirmation=fingerprint(gone)))
+    guard.settle(guard.judge(gone, managed=10, confirmation=fingerprint(gone)))
     for left in (7, 3, 1):
         verdict = guard.judge(_gone(left), managed=left, confirmation=None)
         assert (verdict.held, verdict.new) == (frozenset(), 0)
-        guard.settle(_gone(left), verdict)
+        guard.settle(verdict)
 
 
 def test_later_deletions_are_judged_separately() -> None:
     """Further deletions are held while earlier ones go on."""
     guard = DeletionGuard(50)
-    guard.settle(_gone(5), guard.judge(_gone(5), managed=10, confirmation=None))
+    guard.settle(guard.judge(_gone(5), managed=10, confirmation=None))
     verdict = guard.judge(_gone(10), managed=10, confirmation=None)
     assert not verdict.held
     guard = DeletionGuard(40)
-    guard.settle(_gone(4), guard.judge(_gone(4), managed=10, confirmation=None))
+    guard.settle(guard.judge(_gone(4), managed=10, confirmation=None))
     verdict = guard.judge(_gone(10), managed=10, confirmation=None)
     assert verdict.held == frozenset(_gone(6, first=4))

@@ -584,6 +584,22 @@ def test_with_a_limit_what_a_backup_restores_waits_for_a_fetch(cluster: Cluster,
     assert "4 of 4 Applications would be deleted" in agent.sync_error
 
 
+def test_with_a_limit_one_restored_after_its_deletion_waits(cluster: Cluster, director: Director) -> None:
+    """The deletion was allowed for the object before it."""
+    agent = Agent(cluster, director, max_deletion_percent=50)
+    director.applications = [application(f"app-{number}") for number in range(4)]
+    agent.settle()
+    backup = copy.deepcopy(cluster.applications()["app-0"])
+    del director.applications[0]
+    agent.cycle()
+    assert len(cluster.applications()) == 3
+    cluster.put(APPLICATION, backup)
+    agent.settle()
+    assert len(cluster.applications()) == 4
+    agent.cycle()
+    assert len(cluster.applications()) == 3
+
+
 def test_a_missing_sync_status_alone_causes_no_write(synced: Agent, cluster: Cluster) -> None:
     """The Go agent has left thousands of them: the upgrade writes none that is right."""
     plain = copy.deepcopy(cluster.applications()[NAME])
