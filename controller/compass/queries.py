@@ -1,7 +1,7 @@
 """Every GraphQL operation that the agent sends. Values travel as variables, never inside the text.
 
-Only what the agent uses is requested. Nested lists are read with the Director's own maximum and
-carry their cursors, so that none of them is ever cut off unnoticed.
+Only what the agent uses is requested. Nested lists are read with the Director's own maximum and carry their cursors, so
+that none of them is ever cut off unnoticed.
 """
 
 from dataclasses import dataclass

@@ -531,14 +531,20 @@ def test_too_many_deletions_wait_for_a_confirmation(cluster: Cluster, director: 
     assert agent.state == "Synchronized"
 
 
+def _holding(cluster: Cluster, director: Director, *, assigned: int = 10, left: int = 4) -> Agent:
+    """An agent that holds the deletions of those that are assigned no longer."""
+    agent = Agent(cluster, director, max_deletion_percent=50)
+    _assign(director, assigned)
+    agent.settle()
+    _assign(director, left)
+    agent.cycle(PERIOD)
+    return agent
+
+
 @pytest.mark.parametrize("afterwards", [10, 3], ids=["assigned again", "more are gone"])
 def test_a_confirmation_of_another_set_is_void(cluster: Cluster, director: Director, afterwards: int) -> None:
     """The confirmation is removed, an Event says so, and it confirms nothing later."""
-    agent = Agent(cluster, director, max_deletion_percent=50)
-    _assign(director, 10)
-    agent.settle()
-    _assign(director, 4)
-    agent.cycle(PERIOD)
+    agent = _holding(cluster, director)
     confirmation = _printed_confirmation(agent)
     _assign(director, afterwards)
     agent.clock.advance(PERIOD)
@@ -554,11 +560,7 @@ def test_a_confirmation_of_another_set_is_void(cluster: Cluster, director: Direc
 
 def test_restored_applications_have_another_confirmation(cluster: Cluster, director: Director) -> None:
     """The latest Event has the valid one."""
-    agent = Agent(cluster, director, max_deletion_percent=50)
-    _assign(director, 2)
-    agent.settle()
-    _assign(director, 0)
-    agent.cycle(PERIOD)
+    agent = _holding(cluster, director, assigned=2, left=0)
     restored = cluster.applications().pop("app-000")
     cluster.put(APPLICATION, copy.deepcopy(restored))
     agent.deliver()
@@ -569,11 +571,7 @@ def test_restored_applications_have_another_confirmation(cluster: Cluster, direc
 
 def test_a_confirmation_before_the_first_fetch_is_valid(cluster: Cluster, director: Director) -> None:
     """The agent was restarted between the message and the command; the same set has the same name."""
-    first = Agent(cluster, director, max_deletion_percent=50)
-    _assign(director, 10)
-    first.settle()
-    _assign(director, 4)
-    first.cycle(PERIOD)
+    first = _holding(cluster, director)
     confirmation = _printed_confirmation(first)
     first.end()
     second = Agent(cluster, director, max_deletion_percent=50)
